@@ -1,0 +1,47 @@
+# Set-up is part of every target: each works alone, on a fresh clone, with Python 3.11 (or newer), pip, venv and make.
+PYTHON ?= python3.11
+BIN := .venv/bin
+export RAY_USAGE_STATS_ENABLED := 0
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: demo test test-slow check format lock clean
+
+demo: .venv/ready
+	$(BIN)/python jobs/demo.py
+
+test: .venv/ready
+	$(BIN)/python -m pytest
+
+test-slow: .venv/ready
+	$(BIN)/python -m pytest -m slow
+
+check: .venv/ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/ready
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# Rewritten only on success, so that an interrupted install starts again.
+.venv/ready: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch .venv/ready
+
+# The lock is what pip chooses from pyproject.toml's ranges; local version labels (+cpu) are cut off, so that the same
+# file gives a machine with a GPU the GPU build.
+lock:
+	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
+	printf 'torch==2.13.0\n' > .venv-lock/constraints.txt
+	.venv-lock/bin/python -m pip install --quiet --constraint .venv-lock/constraints.txt '.[dev]'
+	.venv-lock/bin/python -m pip uninstall --quiet --yes metaray
+	(echo '# Made by `make lock` from the ranges in pyproject.toml.'; \
+	 .venv-lock/bin/python -m pip freeze | sed 's/+[a-z0-9.]*$$//') > requirements.lock
+	rm -rf .venv-lock
+
+clean:
+	rm -rf .venv .venv-lock runs mlruns mlartifacts mlflow.db demo-run build .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,24 @@
+"""Glyphs: the embedded data set, letters of the fonts that matplotlib ships. Nothing to download."""
+
+from metaray.algorithms import MAML
+from metaray.data import Glyphs
+from metaray.episodes.episode import EpisodeSpec
+from metaray.models import Conv4
+from metaray.training.experiment import Evaluation, Experiment, Precision
+from metaray.training.optimizer import Optimizer
+
+
+def demo() -> Experiment:
+    """MAML, 20-way 1-shot: meta-train on Latin and Greek, judge on Georgian, Armenian and Lao, in a few minutes."""
+    return Experiment(
+        name="glyphs",
+        source=Glyphs(),
+        episodes=EpisodeSpec(ways=20, shots=1, queries=3),
+        model=Conv4(downsample="stride"),
+        algorithm=MAML(inner_lr=0.4, inner_steps=1),
+        optimizer=Optimizer(outer_lr=2e-3, schedule="cosine", warmup_steps=10),
+        meta_batch_size=4,
+        num_steps=300,
+        evaluation=Evaluation(inner_steps=3, every=100, val_episodes=100, test_episodes=600),
+        precision=Precision(dtype="bfloat16", channels_last=True),
+    )

@@ -1,0 +1,42 @@
+"""metaray: meta-train few-shot learners on a Ray cluster, register them, adapt them to new tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from metaray.algorithms.learner import Learner
+
+__all__ = ["load"]
+
+
+def load(model: str | Path, *, tracking_uri: str | None = None, trust: Sequence[str] = ()) -> Learner:
+    """Load a learner from the registry, from a run or from a folder.
+
+    Example: `metaray.load("models:/omniglot-maml@champion").adapt(x, y).predict(x_new)`.
+
+    Args:
+        model: `models:/NAME@ALIAS`, `models:/NAME/VERSION`, `runs:/ID/PATH`, or a learner's folder.
+        tracking_uri: of MLflow; None takes MLFLOW_TRACKING_URI, else `mlflow.db` in the working directory.
+        trust: packages besides metaray whose code the learner may name.
+
+    Raises:
+        InputError: if there is no such model, or it asks for code that is not trusted.
+    """
+    # Imported here: `import metaray` alone stays light, and pure stages need no MLflow.
+    import tempfile
+    from pathlib import Path
+
+    from metaray.serving.loading import load_learner
+
+    if not str(model).startswith(("models:", "runs:")):
+        return load_learner(Path(model), trust=trust)
+    from metaray.tracking import artifact, server
+
+    uri = server.tracking_uri(tracking_uri)
+    server.prepare(uri)
+    with tempfile.TemporaryDirectory() as scratch:
+        return load_learner(artifact.download(uri, str(model), Path(scratch)), trust=trust)

@@ -1,0 +1,108 @@
+"""The interface of every meta-learning algorithm."""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from metaray.algorithms.context import Context, Tensors
+from metaray.config import Config
+from metaray.episodes.tensors import Examples, TensorEpisode
+from metaray.models.batch_norm import Protocol
+
+
+class Outcome(NamedTuple):
+    """How one episode went.
+
+    Attributes:
+        loss: [] mean over the query; [B] for a chunk.
+        score: [] share of the query predicted right, without gradient; [B] for a chunk.
+    """
+
+    loss: Tensor
+    score: Tensor
+
+
+class MetaGradient(NamedTuple):
+    """The outer-loop gradient of a chunk.
+
+    Attributes:
+        gradient: for each meta-parameter, summed over the chunk's episodes.
+        outcome: of each episode, [B].
+    """
+
+    gradient: Tensors
+    outcome: Outcome
+
+
+class Algorithm(Config):
+    """A meta-learning algorithm. Its fields are its hyperparameters, its methods pure functions of their arguments.
+
+    `meta` holds the meta-parameters by name, `adapted` whatever one task's support set taught. Both are flat dicts of
+    tensors. Methods see one episode at a time; chunks of several are mapped over by `torch.vmap`.
+
+    Attributes:
+        batch_norm: "transductive" normalises query examples together with the rest of the query batch, "inductive"
+            with the statistics of the support set.
+    """
+
+    kind: ClassVar[str]
+    gradient_steps: ClassVar[bool] = False
+    """Whether `adapt` takes inner steps, so that zero of them is "before adaptation"."""
+
+    batch_norm: Protocol = "transductive"
+
+    def outputs(self, ways: int) -> int | None:
+        """Size of the network's output layer; None asks for an embedding network."""
+        return ways
+
+    def init(self, network: nn.Module) -> Tensors:
+        """The initial meta-parameters, from a freshly built network."""
+        return {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
+
+    @abstractmethod
+    def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
+        """Learn one task from its support set.
+
+        Args:
+            meta: the meta-parameters; not modified.
+            support: x [N*K, *feature], y [N*K].
+            context: the network, and whether this is training.
+
+        Returns:
+            What `predict` needs; connected to `meta` for differentiation while training.
+        """
+
+    @abstractmethod
+    def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
+        """Logits [n, N] of inputs x [n, *feature] under what `adapt` returned."""
+
+    def loss(self, meta: Tensors, episode: TensorEpisode, context: Context) -> Outcome:
+        """Adapt to the support, then cross-entropy and accuracy on the query."""
+        adapted = self.adapt(meta, episode.support, context)
+        logits = self.predict(meta, adapted, episode.query.x, context).to(context.loss_dtype)
+        loss = nn.functional.cross_entropy(logits, episode.query.y)
+        score = (logits.detach().argmax(dim=-1) == episode.query.y).to(logits.dtype).mean()
+        return Outcome(loss, score)
+
+    def meta_gradient(self, meta: Tensors, chunk: TensorEpisode, context: Context) -> MetaGradient:
+        """Differentiate `loss` with respect to the meta-parameters.
+
+        Args:
+            meta: leaves that require gradient.
+            chunk: one episode, or with `context.batched` several with a leading axis B.
+            context: training context.
+        """
+        outcome = self.outcomes(meta, chunk, context)
+        gradients = torch.autograd.grad(outcome.loss.sum(), list(meta.values()), materialize_grads=True)
+        return MetaGradient(dict(zip(meta, gradients, strict=True)), Outcome(outcome.loss.detach(), outcome.score))
+
+    def outcomes(self, meta: Tensors, chunk: TensorEpisode, context: Context) -> Outcome:
+        """`loss` of each episode of a chunk, [B]."""
+        if context.batched:
+            each: Callable[[TensorEpisode], Outcome] = lambda episode: self.loss(meta, episode, context)  # noqa: E731
+            return Outcome(*torch.vmap(each, randomness="different")(chunk))
+        loss, score = self.loss(meta, chunk, context)
+        return Outcome(loss[None], score[None])

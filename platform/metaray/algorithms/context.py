@@ -1,0 +1,93 @@
+"""What an algorithm's methods are told besides their data."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Literal, Self
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from metaray.models.batch_norm import given, recording
+
+Tensors = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Context:
+    """The circumstances of one call.
+
+    Attributes:
+        network: the architecture; its own weights are never used, callers pass theirs.
+        ways: N.
+        step: of the outer loop (0 .. num_steps-1), for schedules.
+        training: whether gradients flow back to the meta-parameters.
+        inner_steps: overrides the algorithm's number, where evaluation differs from training.
+        precision: of the arithmetic in the network: "bfloat16" runs it under autocast.
+        channels_last: memory format of image batches.
+        batched: the call is mapped over a chunk by `torch.vmap`.
+    """
+
+    network: nn.Module
+    ways: int
+    step: int = 0
+    training: bool = False
+    inner_steps: int | None = None
+    precision: Literal["float32", "bfloat16"] = "float32"
+    channels_last: bool = False
+    batched: bool = False
+
+    def with_batched(self, batched: bool) -> Self:
+        """The same circumstances, mapped over a chunk or not."""
+        return replace(self, batched=batched)
+
+    @property
+    def loss_dtype(self) -> torch.dtype:
+        """Losses are computed in float32, or in float64 where the weights are."""
+        first = next(self.network.parameters(), None)
+        return torch.float64 if first is not None and first.dtype == torch.float64 else torch.float32
+
+    def forward(self, parameters: Tensors, x: Tensor, statistics: Tensors | None = None) -> Tensor:
+        """The network's output under `parameters`.
+
+        Args:
+            parameters: by name, a full set.
+            x: [n, *feature].
+            statistics: what batch norm normalises with; by default those of `x` itself.
+        """
+        if self.channels_last and x.ndim == 4:
+            x = x.contiguous(memory_format=torch.channels_last)
+        with self._autocast(x.device), given(self.network, statistics or {}):
+            output: Tensor = functional_call(self.network, parameters, (x,))
+        return output
+
+    def forward_recording(self, parameters: Tensors, x: Tensor) -> tuple[Tensor, Tensors]:
+        """The network's output, and the batch norm statistics of `x` at every layer."""
+        with recording(self.network) as statistics:
+            output = self.forward(parameters, x)
+        return output, statistics
+
+    def gradient(self, loss: Callable[[Tensors], Tensor], at: Tensors, *, differentiable: bool) -> Tensors:
+        """The gradient of `loss` with respect to the tensors `at`.
+
+        Args:
+            loss: a scalar function of `at`.
+            at: where; need not be leaves.
+            differentiable: keep the graph, for second-order meta-gradients.
+        """
+        if self.batched:
+            # Inside vmap, autograd.grad sees the whole chunk; func.grad sees one episode.
+            gradients: Tensors = torch.func.grad(loss)(at)
+            return gradients if differentiable else {name: g.detach() for name, g in gradients.items()}
+        with torch.enable_grad():
+            at = {name: t if t.requires_grad else t.detach().requires_grad_() for name, t in at.items()}
+            found = torch.autograd.grad(
+                loss(at), list(at.values()), create_graph=differentiable, materialize_grads=True
+            )
+        return dict(zip(at, found, strict=True))
+
+    def _autocast(self, device: torch.device) -> AbstractContextManager[object]:
+        if self.precision == "float32":
+            return nullcontext()
+        return torch.autocast(device.type, dtype=torch.bfloat16)

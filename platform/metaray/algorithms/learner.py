@@ -1,0 +1,215 @@
+"""The learner: what the registry holds and a user adapts to raw inputs."""
+
+import json
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from metaray.algorithms import ALGORITHMS
+from metaray.algorithms.algorithm import Algorithm
+from metaray.algorithms.context import Context, Tensors
+from metaray.data.preprocessing import ImagePreprocessing
+from metaray.episodes.episode import EpisodeSpec
+from metaray.episodes.tensors import Examples
+from metaray.errors import InputError
+from metaray.imports import dump_kind, parse_kind
+from metaray.manifest import Damaged, sealed, unsealed
+from metaray.models import MODELS
+from metaray.models.model import Model, build_seeded
+
+DESCRIPTION = "learner.json"
+PARAMETERS = "parameters.safetensors"
+
+RawImage = Path | str | Image.Image | NDArray[Any]
+RawImages = Sequence[RawImage] | NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Learner:
+    """Algorithm, model, trained meta-parameters and the source's preprocessing.
+
+    Attributes:
+        algorithm: how it adapts.
+        model: the architecture.
+        meta: the trained meta-parameters.
+        preprocessing: from raw images to inputs.
+        spec: ways, shots and queries that it was judged at.
+        inner_steps: at adaptation, where that differs from the algorithm's own.
+        provenance: where it comes from: plain JSON.
+    """
+
+    algorithm: Algorithm
+    model: Model
+    meta: Tensors
+    preprocessing: ImagePreprocessing
+    spec: EpisodeSpec
+    inner_steps: int | None = None
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def ways(self) -> int | None:
+        """The number of classes it is fixed to; None if it takes any."""
+        return self.algorithm.outputs(self.spec.ways)
+
+    @property
+    def network(self) -> nn.Module:
+        """A network of the right architecture (its own weights are of no consequence)."""
+        return build_seeded(self.model, self.preprocessing.feature_shape, self.ways, seed=0)
+
+    def context(self, ways: int, *, inner_steps: int | None = None) -> Context:
+        """The context in which it adapts, in float32."""
+        steps = self.inner_steps if inner_steps is None else inner_steps
+        return Context(network=self.network, ways=ways, inner_steps=steps)
+
+    def adapt(self, x: RawImages, y: Sequence[Hashable], *, inner_steps: int | None = None) -> "AdaptedTask":
+        """Learn a new task from a handful of labelled raw images.
+
+        Args:
+            x: images of any size: paths, PIL images or uint8 arrays [height, width] or [height, width, 3].
+            y: their labels, of any kind; classes keep the order of their first appearance.
+            inner_steps: overrides what it was judged with.
+
+        Raises:
+            InputError: if lengths differ, an image cannot be read, or the number of classes is not the learner's.
+        """
+        labels = list(y)
+        if len(labels) != len(x):
+            raise InputError(f"{len(x)} support images for {len(labels)} labels; give one label an image")
+        classes = tuple(dict.fromkeys(labels))
+        if len(classes) < 2:
+            raise InputError(f"the support set has {len(classes)} class; a task needs at least 2")
+        if self.ways is not None and len(classes) != self.ways:
+            raise InputError(
+                f"the support set has {len(classes)} classes, but this learner is {self.ways}-way "
+                f"(a {self.algorithm.kind} learner has one output a class)"
+            )
+        targets = torch.tensor([classes.index(label) for label in labels])
+        context = self.context(len(classes), inner_steps=inner_steps)
+        with torch.no_grad():
+            adapted = self.algorithm.adapt(self.meta, Examples(self.inputs(x), targets), context)
+        return AdaptedTask(self, classes, adapted, context)
+
+    def inputs(self, x: RawImages) -> Tensor:
+        """Raw images as normalised float32 [n, *feature].
+
+        Raises:
+            InputError: naming the image that cannot be read or has the wrong shape.
+        """
+        return self.preprocessing.normalize(torch.from_numpy(self.pixels(x)))
+
+    def pixels(self, x: RawImages) -> NDArray[np.uint8]:
+        """Raw images as uint8 [n, *feature], as a store would hold them.
+
+        Raises:
+            InputError: naming the image that cannot be read or has the wrong shape.
+        """
+        if len(x) == 0:
+            raise InputError("no images given")
+        return np.stack([self.preprocessing.image(_image(item, i)) for i, item in enumerate(x)])
+
+    def save(self, folder: Path) -> None:
+        """Write it as JSON and safetensors, with checksums."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, data in self.files().items():
+            (folder / name).write_bytes(data)
+
+    def files(self) -> dict[str, bytes]:
+        """What `save` writes, by file name; the manifest is last."""
+        description = {
+            "format": 1,
+            "algorithm": dump_kind(self.algorithm, ALGORITHMS),
+            "model": dump_kind(self.model, MODELS),
+            "preprocessing": self.preprocessing.model_dump(mode="json"),
+            "spec": self.spec.model_dump(mode="json"),
+            "inner_steps": self.inner_steps,
+            "provenance": self.provenance,
+        }
+        meta = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in self.meta.items()}
+        text = json.dumps(description, indent=2, sort_keys=True) + "\n"
+        return sealed({DESCRIPTION: text.encode(), PARAMETERS: save(meta)})
+
+
+@dataclass(frozen=True)
+class AdaptedTask:
+    """A learner adapted to one task.
+
+    Attributes:
+        learner: that adapted.
+        classes: labels, in the order of the columns of `predict_proba`.
+        adapted: what the support set taught.
+        context: ways and inner steps.
+    """
+
+    learner: Learner
+    classes: tuple[Hashable, ...]
+    adapted: Tensors
+    context: Context
+
+    def predict_proba(self, x: RawImages) -> NDArray[np.float32]:
+        """Class probabilities [n, classes] of raw images.
+
+        Under transductive batch norm the images of one call are normalised together, so they influence one another.
+        """
+        with torch.no_grad():
+            inputs = self.learner.inputs(x)
+            logits = self.learner.algorithm.predict(self.learner.meta, self.adapted, inputs, self.context)
+        probabilities: NDArray[np.float32] = logits.float().softmax(dim=-1).numpy()
+        return probabilities
+
+    def predict(self, x: RawImages) -> list[Hashable]:
+        """The most probable label of each raw image."""
+        return [self.classes[i] for i in self.predict_proba(x).argmax(axis=1)]
+
+
+def load_learner(folder: Path, *, trust: Sequence[str] = ()) -> Learner:
+    """Load what `Learner.save` wrote. Nothing is unpickled, and checksums are verified.
+
+    Args:
+        folder: of the learner.
+        trust: packages besides metaray that its import paths may lead to.
+
+    Raises:
+        InputError: if the folder is damaged or no learner, or asks for code that is not trusted.
+    """
+    try:
+        files = unsealed(lambda name: (folder / name).read_bytes())
+        description = json.loads(files[DESCRIPTION])
+    except (Damaged, KeyError, ValueError, OSError) as error:
+        raise InputError(f"{folder} does not hold a whole learner: {error}") from None
+    spec = EpisodeSpec.parse(description["spec"], where=f"{folder}: spec")
+    return Learner(
+        algorithm=parse_kind(description["algorithm"], ALGORITHMS, Algorithm, what="algorithm", trust=trust),
+        model=parse_kind(description["model"], MODELS, Model, what="model", trust=trust),
+        meta=load(files[PARAMETERS]),
+        preprocessing=ImagePreprocessing.parse(description["preprocessing"], where=f"{folder}: preprocessing"),
+        spec=spec,
+        inner_steps=description["inner_steps"],
+        provenance=description["provenance"],
+    )
+
+
+def _image(item: RawImage, position: int) -> Image.Image:
+    if isinstance(item, Image.Image):
+        return item
+    if isinstance(item, str | Path):
+        try:
+            with Image.open(item) as opened:
+                opened.load()
+                return opened
+        except (UnidentifiedImageError, OSError) as error:
+            raise InputError(f"image {item} cannot be read: {error}") from None
+    array = np.asarray(item)
+    if array.dtype != np.uint8 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))):
+        raise InputError(
+            f"image {position} is an array of shape {array.shape} and type {array.dtype}; "
+            "give uint8 arrays [height, width] or [height, width, 3]"
+        )
+    return Image.fromarray(array)

@@ -1,0 +1,37 @@
+"""Nearest neighbour on pixels: the baseline that needs no training."""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from metaray.algorithms.algorithm import Algorithm
+from metaray.algorithms.context import Context, Tensors
+from metaray.episodes.tensors import Examples
+
+
+class NearestNeighbor(Algorithm):
+    """One nearest neighbour in Euclidean distance between inputs (the "pixels" row of Vinyals et al., NeurIPS 2016).
+
+    It has no meta-parameters: it is evaluated, never trained.
+    """
+
+    kind: ClassVar[str] = "nearest_neighbor"
+
+    def outputs(self, ways: int) -> int | None:
+        """No output layer."""
+        return None
+
+    def init(self, network: nn.Module) -> Tensors:
+        """None at all."""
+        return {}
+
+    def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
+        """The support set, flattened."""
+        return {"x": support.x.flatten(1).to(context.loss_dtype), "y": support.y}
+
+    def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
+        """For each class, minus the distance to its nearest support example."""
+        distances = torch.cdist(x.flatten(1).to(context.loss_dtype), adapted["x"])
+        other = nn.functional.one_hot(adapted["y"], context.ways) == 0
+        return -distances[:, :, None].masked_fill(other[None], torch.inf).amin(dim=1)

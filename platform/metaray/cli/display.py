@@ -1,0 +1,108 @@
+"""Progress of a run on a terminal, or as plain lines where there is none."""
+
+import time
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from metaray.training.events import Event, Listener
+from metaray.training.experiment import Experiment
+
+PLAIN_EVERY_S = 5.0
+WINDOW_S = 10.0
+
+
+class ProgressDisplay(Listener):
+    """Shows step, loss, accuracy, episodes a second, share of time spent waiting for episodes, and time left.
+
+    Args:
+        experiment: what is being trained.
+        console: where to print; a live bar on a terminal, a line each few seconds elsewhere.
+        started_s: `time.time()` when the command started, to tell the time to the first step.
+    """
+
+    def __init__(self, experiment: Experiment, console: Console, started_s: float) -> None:
+        self._experiment, self._console, self._started_s = experiment, console, started_s
+        self._rate = _Rate()
+        self._first: float | None = None
+        self._printed_s = 0.0
+        self._bar = _bar(console) if console.is_terminal else None
+        self._task = self._bar.add_task("", total=experiment.num_steps, figures="") if self._bar else None
+        if self._bar:
+            self._bar.start()
+
+    def on_event(self, event: Event) -> None:
+        """Show it, if it is one for displays."""
+        if event.kind == "phase":
+            if event.text != "training":
+                self._print(f"judging on {event.text}")
+        elif event.kind == "step":
+            self._step(event)
+        elif event.kind == "evaluation":
+            values = "  ".join(f"{key.removeprefix('val/')} {value:.4f}" for key, value in event.values.items())
+            self._print(f"step {event.step}: meta-val {values}")
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar:
+            self._bar.stop()
+
+    def _step(self, event: Event) -> None:
+        if self._first is None:
+            self._first = event.time_s - self._started_s
+            self._print(f"first step after {self._first:.1f} s")
+        self._rate.add(event)
+        figures = self._figures(event)
+        if self._bar and self._task is not None:
+            self._bar.update(self._task, completed=event.step, figures=figures)
+        elif time.monotonic() - self._printed_s >= PLAIN_EVERY_S or event.step == self._experiment.num_steps:
+            self._printed_s = time.monotonic()
+            self._print(f"step {event.step}/{self._experiment.num_steps}  {figures}")
+
+    def _figures(self, event: Event) -> str:
+        steps_per_s = self._rate.steps_per_s
+        left_s = (self._experiment.num_steps - event.step) / steps_per_s if steps_per_s else 0.0
+        return (
+            f"loss {event.values['loss']:.4f}  accuracy {event.values['score']:.4f}  "
+            f"{steps_per_s * self._experiment.meta_batch_size:.0f} episodes/s  "
+            f"waiting {100 * self._rate.wait_share:.1f}%  {_clock(left_s)} left"
+        )
+
+    def _print(self, text: str) -> None:
+        (self._bar.console if self._bar else self._console).print(text, highlight=False)
+
+
+class _Rate:
+    """Steps a second and wait share over the last seconds that the display heard of."""
+
+    def __init__(self) -> None:
+        self._events: list[Event] = []
+
+    def add(self, event: Event) -> None:
+        self._events.append(event)
+        while len(self._events) > 2 and self._events[0].time_s < event.time_s - WINDOW_S:
+            self._events.pop(0)
+
+    @property
+    def steps_per_s(self) -> float:
+        duration_s = sum(event.values["duration_s"] for event in self._events)
+        return len(self._events) / duration_s if duration_s else 0.0
+
+    @property
+    def wait_share(self) -> float:
+        duration_s = sum(event.values["duration_s"] for event in self._events)
+        return sum(event.values["wait_s"] for event in self._events) / duration_s if duration_s else 0.0
+
+
+def _bar(console: Console) -> Progress:
+    return Progress(
+        BarColumn(bar_width=30),
+        TextColumn("step {task.completed}/{task.total}"),
+        TextColumn("{task.fields[figures]}"),
+        console=console,
+    )
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}"

@@ -1,0 +1,97 @@
+"""Printing results, as lines that a person and a script can read, or as JSON."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from metaray.algorithms.learner import AdaptedTask
+    from metaray.evaluate import Judged
+    from metaray.run import Report
+    from metaray.serving.folders import Support
+
+
+def report(report: "Report", *, as_json: bool) -> None:
+    """How a run ended."""
+    result, version = report.result, report.version
+    champion = version is not None and "champion" in version.aliases
+    registered = f"{version.uri}{' (@champion)' if champion else ''}" if version else None
+    if as_json:
+        tree = json.loads(result.to_json())
+        tree |= {"run": report.run, "tracking_uri": report.tracking_uri, "tracking_run": report.tracking_run}
+        tree |= {"registered": registered, "champion": champion}
+        tree["decision"] = report.decision.reason if report.decision else None
+        print(json.dumps(tree, indent=2))
+        return
+    print(f"protocol: {result.protocol}")
+    print(f"meta-val accuracy: {result.meta_val}, best of the run, after step {result.best_step}")
+    print(f"nearest neighbour on pixels: {result.nearest_neighbor}")
+    print(f"meta-test accuracy before training: {result.before_training}")
+    if result.before_adaptation is not None:
+        print(f"meta-test accuracy before adaptation: {result.before_adaptation}")
+    print(f"meta-test accuracy: {result.meta_test}")
+    print(
+        f"speed: {result.episodes_per_s:.1f} episodes/s, {100 * result.wait_share:.1f}% of step time waiting for "
+        f"episodes, {result.seconds:.0f} s in all"
+    )
+    if registered:
+        print(f"registered: {registered}")
+    if report.decision is not None:
+        print(f"champion: {'yes' if report.decision.promote else 'no'}, {report.decision.reason}")
+    print(f"run: {report.run} (MLflow {report.tracking_run} at {report.tracking_uri})")
+    print(f"parameters sha256: {result.parameters_sha256}")
+
+
+def judged(judged: "Judged", *, as_json: bool) -> None:
+    """An evaluation."""
+    if as_json:
+        tree: dict[str, Any] = {"model": judged.model, "split": judged.split, "protocol": judged.protocol}
+        for key in ("accuracy", "before_adaptation", "nearest_neighbor"):
+            estimate = getattr(judged, key)
+            tree[key] = None if estimate is None else estimate._asdict()
+        print(json.dumps(tree, indent=2))
+        return
+    print(f"protocol: {judged.protocol}")
+    print(f"nearest neighbour on pixels: {judged.nearest_neighbor}")
+    if judged.before_adaptation is not None:
+        print(f"{judged.split} accuracy before adaptation: {judged.before_adaptation}")
+    print(f"{judged.split} accuracy: {judged.accuracy}")
+
+
+def predictions(
+    task: "AdaptedTask", support: "Support", query: list[Path], *, picture: Path | None, as_json: bool
+) -> None:
+    """Labels of query images."""
+    probabilities = task.predict_proba(query)
+    rows = [
+        {"image": str(path), "label": str(task.classes[row.argmax()]), "probability": round(float(row.max()), 4)}
+        for path, row in zip(query, probabilities, strict=True)
+    ]
+    if picture is not None:
+        _draw(task, support, query, rows, picture)
+    if as_json:
+        for row, found in zip(rows, probabilities, strict=True):
+            row["probabilities"] = {str(c): round(float(p), 4) for c, p in zip(task.classes, found, strict=True)}
+        print(json.dumps(rows, indent=2))
+        return
+    table = Table("image", "label", "probability")
+    for row in rows:
+        table.add_row(Path(str(row["image"])).name, str(row["label"]), f"{row['probability']:.3f}")
+    Console().print(table)
+    if picture is not None:
+        print(f"picture: {picture}")
+
+
+def _draw(
+    task: "AdaptedTask", support: "Support", query: list[Path], rows: list[dict[str, Any]], picture: Path
+) -> None:
+    from metaray.data.gallery import draw_task
+
+    def shown(paths: list[Path]) -> Any:
+        return task.learner.pixels(paths)
+
+    captions = [f"{row['label']} {100 * row['probability']:.0f}%" for row in rows]
+    draw_task(shown(support.paths), support.labels, shown(query), captions, picture)

@@ -1,0 +1,168 @@
+"""Pictures of tasks: the support set on the left, queries on the right, a row a class."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metaray.data.draws import Draws, Split
+from metaray.data.source import Source
+from metaray.errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+TILE_INCHES = 0.62
+DOTS_PER_INCH = 120
+RIGHT, WRONG, NEUTRAL = "#1a7f37", "#cf222e", "#57606a"
+# In tiles: the gap between support and queries, the room for a class name, for a caption and for a title.
+GAP, NAME_WIDTH, CAPTION_HEIGHT, TITLE_HEIGHT = 0.5, 3.4, 0.3, 0.7
+
+
+class TaskPicture(NamedTuple):
+    """What is drawn of one task.
+
+    Attributes:
+        support_x: [n, channels, height, width] uint8, or floats in [0, 1]; channels 1 or 3.
+        support_labels: [n] class names; a row each, in order of their first appearance.
+        query_x: [m, channels, height, width]; spread over the rows in the order given.
+        query_captions: [m] texts under the queries, for instance predictions; empty for none.
+        correct: [m] whether the caption is right, shown by its colour; None where there is nothing to judge.
+        title: over the picture.
+    """
+
+    support_x: NDArray[Any]
+    support_labels: Sequence[str]
+    query_x: NDArray[Any]
+    query_captions: Sequence[str] = ()
+    correct: Sequence[bool] | None = None
+    title: str = ""
+
+
+def draw_task(
+    support_x: NDArray[Any],
+    support_labels: Sequence[str],
+    query_x: NDArray[Any],
+    query_captions: Sequence[str],
+    path: Path,
+    *,
+    correct: Sequence[bool] | None = None,
+    title: str = "",
+) -> None:
+    """Draw one task to a PNG; the arguments are those of `TaskPicture`.
+
+    Raises:
+        InputError: `path` can't be written.
+    """
+    draw_tasks([TaskPicture(support_x, support_labels, query_x, query_captions, correct, title)], path)
+
+
+def draw_episodes(
+    source: Source,
+    path: Path,
+    split: Split,
+    *,
+    ways: int,
+    shots: int,
+    queries: int,
+    count: int = 2,
+    seed: int = 0,
+) -> None:
+    """Draw the first `count` tasks of a source to a PNG.
+
+    Raises:
+        InputError: the split can't yield such tasks, or `path` can't be written.
+    """
+    source.check(split, ways=ways, shots=shots, queries=queries)
+    pictures = []
+    for index in range(count):
+        task = source.sample_task(Draws(seed, split, index), split, ways=ways, shots=shots, queries=queries)
+        names = [source.class_name(int(class_id)) for class_id in task.class_ids]
+        labels = [names[label] for label in task.support_y]
+        title = f"{split}, task {index}: {ways}-way {shots}-shot, support and queries"
+        pictures.append(TaskPicture(task.support_x, labels, task.query_x, title=title))
+    draw_tasks(pictures, path)
+
+
+def draw_tasks(pictures: Sequence[TaskPicture], path: Path) -> None:
+    """Draw tasks below one another to a PNG.
+
+    Raises:
+        InputError: an example is no image, or `path` can't be written.
+    """
+    # Imported here, since it takes longer than all the rest of the package. Not pyplot: it keeps global state.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    sizes = [_size(picture) for picture in pictures]
+    width, height = max(size[0] for size in sizes), sum(size[1] for size in sizes)
+    figure = Figure(figsize=(width * TILE_INCHES, height * TILE_INCHES), dpi=DOTS_PER_INCH)
+    FigureCanvasAgg(figure)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.axis("off")
+    top = 0.0
+    for picture, size in zip(pictures, sizes, strict=True):
+        _draw(axes, picture, top)
+        top += size[1]
+    axes.set_xlim(0, width)
+    axes.set_ylim(height, 0)
+    try:
+        path.absolute().parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, format="png")
+    except OSError as error:
+        raise InputError(f"{path}: can't write the picture: {error.strerror}") from None
+
+
+def _rows(picture: TaskPicture) -> dict[str, list[int]]:
+    rows: dict[str, list[int]] = {}
+    for i, label in enumerate(picture.support_labels):
+        rows.setdefault(label, []).append(i)
+    return rows
+
+
+def _layout(picture: TaskPicture) -> tuple[int, int, float]:
+    """Support columns, query columns, and the height of a row in tiles."""
+    rows = _rows(picture)
+    row_height = 1.08 + (CAPTION_HEIGHT if len(picture.query_captions) else 0)
+    return max(map(len, rows.values())), -(-len(picture.query_x) // len(rows)), row_height
+
+
+def _size(picture: TaskPicture) -> tuple[float, float]:
+    """Width and height in tiles."""
+    shots, queries, row_height = _layout(picture)
+    return NAME_WIDTH + 1.08 * (shots + queries) + 2 * GAP, len(_rows(picture)) * row_height + TITLE_HEIGHT
+
+
+def _draw(axes: "Axes", picture: TaskPicture, top: float) -> None:
+    shots, queries, row_height = _layout(picture)
+    axes.text(0.15, top + TITLE_HEIGHT / 2, picture.title, fontsize=8, va="center", weight="bold")
+    top += TITLE_HEIGHT
+    query_left = NAME_WIDTH + 1.08 * shots + GAP
+    for row, (label, examples) in enumerate(_rows(picture).items()):
+        y = top + row * row_height
+        axes.text(NAME_WIDTH - 0.15, y + 0.5, _shorten(label, 34), fontsize=6, ha="right", va="center")
+        for column, i in enumerate(examples):
+            _tile(axes, picture.support_x[i], NAME_WIDTH + 1.08 * column, y)
+    for i, image in enumerate(picture.query_x):
+        x, y = query_left + 1.08 * (i % queries), top + (i // queries) * row_height
+        _tile(axes, image, x, y)
+        if len(picture.query_captions):
+            colour = NEUTRAL if picture.correct is None else RIGHT if picture.correct[i] else WRONG
+            text = _shorten(picture.query_captions[i], 14)
+            axes.text(x + 0.5, y + 1.0 + CAPTION_HEIGHT / 2, text, fontsize=4.5, ha="center", va="center", color=colour)
+
+
+def _tile(axes: "Axes", image: NDArray[Any], x: float, y: float) -> None:
+    if image.ndim != 3 or image.shape[0] not in (1, 3):
+        raise InputError(f"an example of shape {image.shape} can't be drawn: it is no [1 or 3, height, width] image")
+    pixels = np.moveaxis(image, 0, -1)
+    highest = 255 if image.dtype == np.uint8 else 1
+    shown = pixels[..., 0] if image.shape[0] == 1 else pixels
+    extent = (x, x + 1, y + 1, y)
+    axes.imshow(shown, cmap="gray", vmin=0, vmax=highest, extent=extent, aspect="auto", interpolation="nearest")
+
+
+def _shorten(text: str, length: int) -> str:
+    return text if len(text) <= length else f"...{text[3 - length :]}"

@@ -1,0 +1,295 @@
+"""The embedded data set: letters of six scripts, rendered from the fonts that matplotlib ships.
+
+A class is a letter and each face that has it gives one example. Latin and Greek are for meta-training, Cyrillic for
+validation; Georgian, Armenian and Lao are tested on.
+"""
+
+import hashlib
+import json
+import os
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont, features
+
+from metaray.data.class_store import ClassStore
+from metaray.data.draws import SPLITS, Draws, Split
+from metaray.data.preprocessing import ImagePreprocessing
+from metaray.data.source import Source, TaskExamples
+from metaray.data.store_file import FORMAT_VERSION, check_writable, write_store
+
+SCRIPTS: dict[str, Split] = {
+    "LATIN": "meta-train",
+    "GREEK": "meta-train",
+    "CYRILLIC": "meta-val",
+    "GEORGIAN": "meta-test",
+    "ARMENIAN": "meta-test",
+    "LAO": "meta-test",
+}
+PREPROCESSING = ImagePreprocessing(height=28, width=28, mode="L", invert=True)
+# The longer side of the ink in pixels, as in MNIST; rendered larger, so that hinting does not bend thin strokes.
+INK_SIZE = 20
+RENDER_SIZE = 64
+# A letter is left out if it differs by less than this share of its own squared ink from one of an earlier meta-split.
+LOOKALIKE = 0.02
+MIN_EXAMPLES = 2
+# Raise it whenever the same fonts would give other examples.
+RECIPE_VERSION = 1
+BLOCK_ROWS = 256
+
+Bitmap = NDArray[np.uint8]
+
+
+class Glyphs(Source):
+    """The embedded glyphs as a source. Its description names no file: each machine builds its own copy.
+
+    Attributes:
+        rotations: as in `ClassStore`.
+    """
+
+    kind: ClassVar[str] = "glyphs"
+
+    rotations: bool = False
+
+    @property
+    def store(self) -> ClassStore:
+        """The class store behind it; built at first use."""
+        return ClassStore(path=_cached_store(), rotations=self.rotations)
+
+    @property
+    def preprocessing(self) -> ImagePreprocessing:
+        """Ink high, 28x28."""
+        return self.store.preprocessing
+
+    @property
+    def feature_shape(self) -> tuple[int, ...]:
+        """(1, 28, 28)."""
+        return self.store.feature_shape
+
+    @property
+    def fingerprint(self) -> str:
+        """The store's: it differs where another FreeType renders differently."""
+        return self.store.fingerprint
+
+    def check(self, split: Split, *, ways: int, shots: int, queries: int) -> None:
+        """As in `ClassStore`."""
+        self.store.check(split, ways=ways, shots=shots, queries=queries)
+
+    def sample_task(self, draws: Draws, split: Split, *, ways: int, shots: int, queries: int) -> TaskExamples:
+        """As in `ClassStore`."""
+        return self.store.sample_task(draws, split, ways=ways, shots=shots, queries=queries)
+
+    def count_tasks(self, split: Split, *, ways: int, shots: int, queries: int) -> int:
+        """As in `ClassStore`."""
+        return self.store.count_tasks(split, ways=ways, shots=shots, queries=queries)
+
+    def class_name(self, class_id: int) -> str:
+        """The script and the letter's Unicode name, as in "Greek/small letter alpha"."""
+        return self.store.class_name(class_id)
+
+
+def glyph_store(cache: Path | None = None) -> Path:
+    """The glyphs' store file, built in seconds if the cache has none made by these versions.
+
+    Args:
+        cache: a folder; by default `metaray` in $XDG_CACHE_HOME, or in ~/.cache.
+
+    Raises:
+        InputError: the cache can't be written.
+    """
+    folder = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "metaray"
+    path = folder / f"glyphs-{_key()}.arrow"
+    if not path.exists():
+        # Two processes may both build: each replaces the file whole, with the same content.
+        build_glyphs(path)
+    return path
+
+
+def build_glyphs(path: Path) -> None:
+    """Render all letters and write them as a store with the split scheme "default".
+
+    Raises:
+        InputError: `path` can't be written.
+    """
+    check_writable(path)
+    letters = select_letters(merge_identical(_render_all()))
+    ids: dict[Split, list[int]] = {split: [] for split in SPLITS}
+    for class_id, letter in enumerate(letters):
+        ids[letter.split].append(class_id)
+    write_store(
+        path,
+        images=np.concatenate([letter.bitmaps for letter in letters])[:, None],
+        counts=[len(letter.bitmaps) for letter in letters],
+        class_names=[letter.name for letter in letters],
+        schemes={"default": ids},
+        preprocessing=PREPROCESSING,
+        origin={
+            "importer": "glyphs",
+            "source": f"the fonts of matplotlib {version('matplotlib')}: DejaVu, STIX, Computer Modern",
+            "licence": "the fonts' own: Bitstream Vera, SIL OFL 1.1, and public domain (BaKoMa)",
+        },
+    )
+
+
+class Letter(NamedTuple):
+    """One class: the characters that look alike, the split of the earliest of them, and bitmaps [n, 28, 28]."""
+
+    characters: str
+    split: Split
+    bitmaps: Bitmap
+
+    @property
+    def name(self) -> str:
+        """Script and Unicode name of the first character."""
+        script, rest = unicodedata.name(self.characters[0]).split(" ", 1)
+        return f"{script.capitalize()}/{rest.lower()}"
+
+
+def merge_identical(renderings: Mapping[str, Sequence[Bitmap]]) -> list[Letter]:
+    """Make one class of characters that share a bitmap, directly or through others, whatever the face.
+
+    So A, Alpha and the Cyrillic A are one class, of the earliest of their meta-splits, and no bitmap is in two
+    classes. A bitmap that several faces share counts once.
+    """
+    parent = {character: character for character in renderings}
+
+    def root(character: str) -> str:
+        while parent[character] != character:
+            character = parent[character]
+        return character
+
+    owner: dict[bytes, str] = {}
+    for character, bitmaps in renderings.items():
+        for bitmap in bitmaps:
+            first = owner.setdefault(bitmap.tobytes(), character)
+            parent[root(character)] = root(first)
+    groups: dict[str, list[str]] = {}
+    for character in sorted(renderings):
+        groups.setdefault(root(character), []).append(character)
+    return [_letter(characters, renderings) for characters in groups.values()]
+
+
+def select_letters(letters: Iterable[Letter]) -> list[Letter]:
+    """Leave out letters with a single bitmap, and those that nearly repeat one of an earlier meta-split."""
+    kept: list[Letter] = []
+    ordered = sorted((x for x in letters if len(x.bitmaps) >= MIN_EXAMPLES), key=lambda x: SPLITS.index(x.split))
+    for split in SPLITS:
+        candidates = [letter for letter in ordered if letter.split == split]
+        if kept and candidates:
+            twins = _repeat_any(candidates, kept)
+            candidates = [letter for letter, twin in zip(candidates, twins, strict=True) if not twin]
+        kept += candidates
+    return kept
+
+
+def _letter(characters: Sequence[str], renderings: Mapping[str, Sequence[Bitmap]]) -> Letter:
+    # In the order of the splits, so that the class is named after a character of its own split.
+    ordered = sorted(characters, key=lambda c: (SPLITS.index(_split(c)), c))
+    unique = {bitmap.tobytes(): bitmap for character in ordered for bitmap in renderings[character]}
+    return Letter("".join(ordered), _split(ordered[0]), np.stack(list(unique.values())))
+
+
+def _repeat_any(letters: Sequence[Letter], earlier: Sequence[Letter]) -> list[bool]:
+    """Which letters have a bitmap that nearly repeats one of the `earlier` ones."""
+    bitmaps, others = (_flat([letter.bitmaps for letter in group]) for group in (letters, earlier))
+    energies = np.einsum("ij,ij->i", others, others)
+    near = np.empty(len(bitmaps), dtype=bool)
+    for start in range(0, len(bitmaps), BLOCK_ROWS):
+        rows = slice(start, start + BLOCK_ROWS)
+        ink = np.einsum("ij,ij->i", bitmaps[rows], bitmaps[rows])
+        near[rows] = (energies - 2 * bitmaps[rows] @ others.T).min(axis=1) + ink < LOOKALIKE * ink
+    starts = np.cumsum([0, *(len(letter.bitmaps) for letter in letters[:-1])])
+    return [bool(twin) for twin in np.logical_or.reduceat(near, starts)]
+
+
+def _flat(bitmaps: Sequence[Bitmap]) -> NDArray[np.float32]:
+    joined = np.concatenate(bitmaps)
+    return joined.reshape(len(joined), -1).astype(np.float32) / np.float32(255)
+
+
+def _render_all() -> dict[str, list[Bitmap]]:
+    """Character -> its bitmap in each face that has it."""
+    import matplotlib
+
+    renderings: dict[str, list[Bitmap]] = {}
+    for path in sorted(Path(matplotlib.get_data_path(), "fonts", "ttf").glob("*.ttf")):
+        if path.name.startswith("LastResort"):
+            continue
+        font = ImageFont.truetype(str(path), RENDER_SIZE, layout_engine=ImageFont.Layout.BASIC)
+        # Not a character: what the face shows for those that it lacks.
+        missing = _render(font, "\uffff")
+        for character in _letters_of(path):
+            bitmap = _render(font, character)
+            if bitmap is not None and (missing is None or not np.array_equal(bitmap, missing)):
+                renderings.setdefault(character, []).append(bitmap)
+    return renderings
+
+
+def _letters_of(path: Path) -> Iterator[str]:
+    """The letters of our scripts that a face really has, sorted."""
+    from matplotlib.ft2font import FT2Font
+
+    face = FT2Font(str(path))
+    for code, glyph in sorted(face.get_charmap().items()):
+        character = chr(code)
+        if _script(character) not in SCRIPTS:
+            continue
+        # The Computer Modern faces have TeX's encoding: only some ASCII letters are what their codes say.
+        if path.name.startswith("cm") and face.get_glyph_name(glyph) != character:
+            continue
+        yield character
+
+
+def _render(font: ImageFont.FreeTypeFont, character: str) -> Bitmap | None:
+    """[28, 28], ink high, proportions kept, centred on the ink; None for a blank."""
+    left, top, right, bottom = (int(edge) for edge in font.getbbox(character))
+    if right <= left or bottom <= top:
+        return None
+    canvas = Image.new("L", (right - left, bottom - top))
+    ImageDraw.Draw(canvas).text((-left, -top), character, fill=255, font=font)
+    box = canvas.getbbox()
+    if box is None:
+        return None
+    ink = canvas.crop(box)
+    scale = INK_SIZE / max(ink.size)
+    width, height = (max(1, round(side * scale)) for side in ink.size)
+    glyph = Image.new("L", (PREPROCESSING.width, PREPROCESSING.height))
+    corner = ((PREPROCESSING.width - width) // 2, (PREPROCESSING.height - height) // 2)
+    glyph.paste(ink.resize((width, height), Image.Resampling.LANCZOS), corner)
+    return np.array(glyph)
+
+
+def _script(character: str) -> str:
+    """The first word of a letter's Unicode name; empty for what is no letter."""
+    if not unicodedata.category(character).startswith("L"):
+        return ""
+    return unicodedata.name(character, "").split(" ")[0]
+
+
+def _split(character: str) -> Split:
+    return SCRIPTS[_script(character)]
+
+
+@lru_cache(maxsize=1)
+def _cached_store() -> str:
+    return str(glyph_store())
+
+
+def _key() -> str:
+    """Names everything that decides the bitmaps."""
+    parts: dict[str, Any] = {
+        "versions": [
+            version("matplotlib"),
+            version("pillow"),
+            features.version("freetype2"),
+            unicodedata.unidata_version,
+        ],
+        "recipe": [RECIPE_VERSION, FORMAT_VERSION, INK_SIZE, RENDER_SIZE, LOOKALIKE, MIN_EXAMPLES, SCRIPTS],
+    }
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]

@@ -1,0 +1,134 @@
+"""The importer of Omniglot (Lake, Salakhutdinov, Tenenbaum, Science 2015), with its usual splits."""
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from importlib.resources import files
+from pathlib import Path
+
+from metaray.data.archives import FileTree, open_tree
+from metaray.data.draws import SPLITS, Split
+from metaray.data.importing import ImageFile, ImportReport, Progress, import_classes
+from metaray.data.preprocessing import ImagePreprocessing
+from metaray.data.store_file import check_writable
+from metaray.errors import InputError, unknown
+
+PARTS = ("images_background", "images_evaluation")
+SCHEMES = ("vinyals", "maml", "lake")
+# 28x28 with Lanczos as in MAML; inverted, since the drawings have 0 for ink.
+PREPROCESSING = ImagePreprocessing(height=28, width=28, mode="L", invert=True, resample="lanczos")
+ORIGIN = {
+    "importer": "omniglot",
+    "source": "Omniglot, https://github.com/brendenlake/omniglot",
+    "licence": "MIT (c) 2015 Brenden Lake",
+}
+
+
+def import_omniglot(
+    source: Path | Sequence[Path],
+    out: Path,
+    *,
+    progress: Progress | None = None,
+) -> ImportReport:
+    """Build the Omniglot store: 28x28, ink high, classes called "Alphabet/characterNN".
+
+    The split schemes are `vinyals` (1028 / 172 / 423 classes), `maml` (1100 / 100 / 423, random) and `lake` (25 of the
+    background alphabets / the other 5 / the 20 evaluation alphabets). Of a partial data set only the schemes whose
+    classes are all there are kept.
+
+    Args:
+        source: the two official zips, or the folders they unpack to, or a folder that holds either.
+        out: the store to write.
+        progress: called with (images done, images in all).
+
+    Raises:
+        InputError: nothing found there, a damaged archive or image, names that are not Omniglot's, no complete split
+            scheme, an unwritable `out`.
+    """
+    check_writable(out)
+    published = {name: published_split(name) for name in SCHEMES}
+    paths = _parts([source] if isinstance(source, Path) else source)
+    with ExitStack() as stack:
+        classes = _classes([stack.enter_context(open_tree(path)) for path in paths])
+        schemes, notes = _complete_schemes(published, list(classes))
+        if not schemes:
+            listed = ", ".join(str(path) for path in paths)
+            raise InputError(f"{listed}: an incomplete Omniglot without any complete split: " + "; ".join(notes))
+        import_classes(out, classes, schemes=schemes, preprocessing=PREPROCESSING, origin=ORIGIN, progress=progress)
+    return ImportReport(out, len(classes), sum(map(len, classes.values())), tuple(schemes), notes)
+
+
+def published_split(name: str) -> dict[Split, list[str]]:
+    """The class names of the split `name`, one of SCHEMES."""
+    resource = files("metaray.data") / "omniglot_splits" / f"{name}.json"
+    values = json.loads(resource.read_text(encoding="utf-8"))
+    return {split: values[split] for split in SPLITS}
+
+
+def _parts(sources: Sequence[Path]) -> list[Path]:
+    """The folders and archives to read: `sources` themselves, or what they hold; a folder wins over its archive."""
+    found: list[Path] = []
+    for source in sources:
+        if source.is_dir() and not source.name.startswith(PARTS):
+            inside = [next((p for p in (source / part, source / f"{part}.zip") if p.exists()), None) for part in PARTS]
+            held = [path for path in inside if path is not None]
+            if not held:
+                raise InputError(
+                    f"{source}: holds none of images_background/, images_evaluation/, images_background.zip and "
+                    "images_evaluation.zip"
+                )
+            found += held
+        else:
+            found.append(source)
+    return found
+
+
+def _classes(trees: Sequence[FileTree]) -> dict[str, list[ImageFile]]:
+    """Class name -> its drawings, both sorted."""
+    known = {name for names in published_split("vinyals").values() for name in names}
+    classes: dict[str, list[ImageFile]] = {}
+    for tree in trees:
+        images = [name for name in tree.names if name.lower().endswith(".png")]
+        if not images:
+            raise InputError(f"{tree.path}: no PNG files in it")
+        for name in images:
+            class_name = "/".join(name.split("/")[-3:-1])
+            if class_name not in known:
+                raise _not_omniglot(tree, name, class_name, known)
+            classes.setdefault(class_name, []).append(ImageFile(tree, name))
+    for class_name, drawings in classes.items():
+        owners = {drawing.tree.path for drawing in drawings}
+        if len(owners) > 1:
+            raise InputError(f"{class_name} is in both {' and '.join(sorted(map(str, owners)))}")
+    return dict(sorted(classes.items()))
+
+
+def _not_omniglot(tree: FileTree, name: str, class_name: str, known: set[str]) -> InputError:
+    alphabet = class_name.split("/")[0]
+    same_alphabet = [known_name for known_name in known if known_name.startswith(f"{alphabet}/")]
+    reason = (
+        unknown("Omniglot character", class_name, same_alphabet)
+        if same_alphabet
+        else (f"expected Alphabet/characterNN/drawing.png, and {class_name!r} is no character of Omniglot")
+    )
+    return InputError(f"{tree.where(name)}: {reason}")
+
+
+def _complete_schemes(
+    published: Mapping[str, Mapping[Split, list[str]]], class_names: Sequence[str]
+) -> tuple[dict[str, dict[Split, list[int]]], tuple[str, ...]]:
+    """The schemes of which no class is missing, in class ids; and a note for each other scheme."""
+    ids = {name: i for i, name in enumerate(class_names)}
+    schemes: dict[str, dict[Split, list[int]]] = {}
+    notes = []
+    for scheme, splits in published.items():
+        names = [name for members in splits.values() for name in members]
+        missing = [name for name in names if name not in ids]
+        if missing:
+            notes.append(
+                f"split {scheme!r} left out: {len(missing)} of its {len(names)} classes are missing, "
+                f"for instance {missing[0]!r}"
+            )
+        else:
+            schemes[scheme] = {split: sorted(ids[name] for name in members) for split, members in splits.items()}
+    return schemes, tuple(notes)

@@ -1,0 +1,92 @@
+"""From a raw image to the uint8 array a store holds, and from that to the numbers a model sees."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import Field, model_validator
+
+from metaray.config import Config
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+RESAMPLING = {
+    "lanczos": Image.Resampling.LANCZOS,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "box": Image.Resampling.BOX,
+    "nearest": Image.Resampling.NEAREST,
+}
+
+
+class ImagePreprocessing(Config):
+    """How raw images become examples. Stored with every class store and every learner.
+
+    Attributes:
+        height: of the result, pixels.
+        width: of the result, pixels.
+        mode: "L" (one grey channel) or "RGB" (three).
+        invert: store 255 - pixel, so that dark ink on light paper becomes high numbers.
+        resample: the filter of the resize.
+        mean: subtracted, per channel, from pixels scaled to [0, 1]; on the device.
+        std: divided by, per channel; on the device.
+    """
+
+    height: int = Field(gt=0)
+    width: int = Field(gt=0)
+    mode: Literal["L", "RGB"] = "L"
+    invert: bool = False
+    resample: Literal["lanczos", "bilinear", "bicubic", "box", "nearest"] = "lanczos"
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+
+    @model_validator(mode="after")
+    def _one_number_a_channel(self) -> ImagePreprocessing:
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) not in (1, self.channels):
+                raise ValueError(f"{name} has {len(values)} numbers for {self.channels} channels")
+        if min(self.std) <= 0:
+            raise ValueError(f"std must be positive, not {min(self.std)}")
+        return self
+
+    @property
+    def channels(self) -> int:
+        """1 for grey, 3 for colour."""
+        return 1 if self.mode == "L" else 3
+
+    @property
+    def feature_shape(self) -> tuple[int, ...]:
+        """(channels, height, width)."""
+        return (self.channels, self.height, self.width)
+
+    def image(self, image: Image.Image) -> NDArray[np.uint8]:
+        """One raw image, of any size and mode, as uint8 [channels, height, width].
+
+        Transparent pixels count as white paper, as a viewer shows them.
+        """
+        if image.has_transparency_data:
+            rgba = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+        image = image.convert(self.mode)
+        if image.size != (self.width, self.height):
+            image = image.resize((self.width, self.height), RESAMPLING[self.resample])
+        pixels = np.asarray(image, dtype=np.uint8)
+        if self.invert:
+            pixels = 255 - pixels
+        return pixels[None] if self.mode == "L" else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+    def normalize(self, x: Tensor) -> Tensor:
+        """uint8 [..., channels, height, width] to float32 of the same shape, on the tensor's device."""
+        # Sampler processes need no torch, and start a second sooner without it.
+        import torch
+
+        scaled = x.to(torch.float32).div_(255.0)
+        if set(self.mean) == {0.0} and set(self.std) == {1.0}:
+            return scaled
+        mean = torch.tensor(self.mean, device=x.device).view(-1, 1, 1)
+        std = torch.tensor(self.std, device=x.device).view(-1, 1, 1)
+        return scaled.sub_(mean).div_(std)

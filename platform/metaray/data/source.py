@@ -1,0 +1,69 @@
+"""The interface of everything that yields tasks."""
+
+from abc import abstractmethod
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metaray.config import Config
+from metaray.data.draws import Draws, Split
+from metaray.data.preprocessing import ImagePreprocessing
+
+
+class TaskExamples(NamedTuple):
+    """One sampled task. N ways, K shots, Q queries a class; rows are class-major.
+
+    Attributes:
+        support_x: [N*K, *feature], compact (images stay uint8).
+        support_y: [N*K] int64 labels 0 .. N-1.
+        query_x: [N*Q, *feature].
+        query_y: [N*Q].
+        class_ids: [N] int64, the source-wide id of the class behind each label.
+    """
+
+    support_x: NDArray[Any]
+    support_y: NDArray[np.int64]
+    query_x: NDArray[Any]
+    query_y: NDArray[np.int64]
+    class_ids: NDArray[np.int64]
+
+
+class Source(Config):
+    """A frozen description of where tasks come from; it opens its files at first use.
+
+    A source is sent between processes as its JSON and opened again there, never pickled with its data.
+    """
+
+    kind: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def preprocessing(self) -> ImagePreprocessing:
+        """What turns a raw input into an example of this source."""
+
+    @property
+    @abstractmethod
+    def feature_shape(self) -> tuple[int, ...]:
+        """The shape of one example."""
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over everything that decides which examples a sampled task holds."""
+
+    @abstractmethod
+    def check(self, split: Split, *, ways: int, shots: int, queries: int) -> None:
+        """Raise InputError, with the numbers, if `split` cannot yield such tasks."""
+
+    @abstractmethod
+    def sample_task(self, draws: Draws, split: Split, *, ways: int, shots: int, queries: int) -> TaskExamples:
+        """Draw one task: a pure function of the arguments."""
+
+    @abstractmethod
+    def count_tasks(self, split: Split, *, ways: int, shots: int, queries: int) -> int:
+        """How many distinct tasks there are, labels and order aside."""
+
+    @abstractmethod
+    def class_name(self, class_id: int) -> str:
+        """The name behind a global class id."""

@@ -1,0 +1,262 @@
+"""The class store's file: one Arrow IPC file, examples sorted by class, read zero-copy.
+
+One record batch with the columns `x` (a fixed-size list, one flattened example) and `class_id` (int32). Everything
+else is one JSON object in the schema metadata under the key `metaray`, described by `StoreMeta`.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from metaray.config import Config
+from metaray.data.draws import Split
+from metaray.data.preprocessing import ImagePreprocessing
+from metaray.errors import InputError
+
+METADATA_KEY = b"metaray"
+FORMAT_VERSION = 1
+HASH_BLOCK_ROWS = 4096
+
+Schemes = Mapping[str, Mapping[Split, Sequence[int]]]
+
+
+class StoreMeta(Config):
+    """What the schema metadata says about the examples.
+
+    Attributes:
+        version: of this format.
+        feature_shape: of one example.
+        dtype: numpy's name of the examples' type.
+        class_names: unique; the position is the class id.
+        counts: examples per class.
+        schemes: name of a split scheme -> meta-split -> class ids, disjoint within a scheme.
+        preprocessing: how raw images became the examples.
+        origin: free notes (importer, source, licence); the fingerprint leaves them out.
+        fingerprint: SHA-256 (hex) over all of the above but the origin, and the examples.
+    """
+
+    version: int
+    feature_shape: tuple[int, ...]
+    dtype: str
+    class_names: tuple[str, ...]
+    counts: tuple[int, ...]
+    schemes: dict[str, dict[Split, tuple[int, ...]]]
+    preprocessing: ImagePreprocessing
+    origin: dict[str, str]
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class StoreFile:
+    """An open store. Its arrays are read-only views of the memory-mapped file.
+
+    Attributes:
+        path: of the file.
+        meta: its description.
+        images: [examples, *feature].
+        offsets: [classes + 1] int64; class c holds the rows offsets[c] .. offsets[c + 1] - 1.
+    """
+
+    path: Path
+    meta: StoreMeta
+    images: NDArray[Any]
+    offsets: NDArray[np.int64]
+
+
+def check_writable(path: Path) -> None:
+    """Find out before any work whether `path` can be written.
+
+    Raises:
+        InputError: the path is a folder, or its (nearest existing) folder can't be written to.
+    """
+    if path.is_dir():
+        raise InputError(f"{path}: can't write the store there, it is a folder")
+    folder = path.absolute().parent
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(f"{path}: can't write to the folder {folder}: {error.strerror}") from None
+
+
+def write_store(
+    path: Path,
+    *,
+    images: NDArray[Any],
+    counts: Sequence[int],
+    class_names: Sequence[str],
+    schemes: Schemes,
+    preprocessing: ImagePreprocessing,
+    origin: Mapping[str, str],
+) -> None:
+    """Write a store: whole or not at all, replacing any file at `path`.
+
+    Args:
+        path: the file to write; missing folders are made.
+        images: [examples, *feature], sorted by class.
+        counts: examples per class.
+        class_names: unique.
+        schemes: name -> meta-split -> class ids.
+        preprocessing: what made `images` from raw images.
+        origin: free notes.
+
+    Raises:
+        InputError: overlapping splits, ids or counts that don't fit, an unwritable path.
+    """
+    check_writable(path)
+    meta = StoreMeta(
+        version=FORMAT_VERSION,
+        feature_shape=images.shape[1:],
+        dtype=images.dtype.name,
+        class_names=tuple(class_names),
+        counts=tuple(counts),
+        schemes={name: {split: tuple(ids) for split, ids in scheme.items()} for name, scheme in schemes.items()},
+        preprocessing=preprocessing,
+        origin=dict(origin),
+        fingerprint="",
+    )
+    _check_meta(meta, rows=len(images), where=str(path))
+    meta = meta.model_copy(update={"fingerprint": _fingerprint(meta, images)})
+    _replace(path, images, meta)
+
+
+def read_store(path: Path, *, verify: bool = False) -> StoreFile:
+    """Open a store, memory-mapped.
+
+    Args:
+        path: of the file.
+        verify: read every example and compare with the fingerprint.
+
+    Raises:
+        InputError: naming the file: missing, truncated, foreign, of another format version, inconsistent, or (with
+            `verify`) changed.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such class store" + (" (it is a folder)" if path.is_dir() else ""))
+    try:
+        with pa.memory_map(str(path)) as mapped:
+            reader = pa.ipc.open_file(mapped)
+            meta = _parse_meta(reader.schema.metadata or {}, path)
+            if reader.num_record_batches != 1 or reader.schema.names != ["x", "class_id"]:
+                raise InputError(f"{path}: not a class store: its columns are {reader.schema.names}")
+            batch = reader.get_batch(0)
+            batch.validate()
+    except (pa.ArrowException, OSError) as error:
+        first_line = str(error).splitlines()[0]
+        raise InputError(f"{path}: not a class store, or a truncated one ({first_line})") from None
+    _check_meta(meta, rows=batch.num_rows, where=str(path))
+    offsets = np.concatenate([[0], np.cumsum(meta.counts)]).astype(np.int64)
+    images = _images(batch, meta, offsets, path)
+    if verify and _fingerprint(meta, images) != meta.fingerprint:
+        raise InputError(f"{path}: damaged: its examples don't match its fingerprint {meta.fingerprint}")
+    return StoreFile(path, meta, images, offsets)
+
+
+def _images(batch: Any, meta: StoreMeta, offsets: NDArray[np.int64], path: Path) -> NDArray[Any]:
+    """The record batch's examples as a view, after checking that it holds what the metadata says."""
+    expected = pa.list_(pa.from_numpy_dtype(np.dtype(meta.dtype)), prod(meta.feature_shape))
+    types = [field.type for field in batch.schema]
+    if types != [expected, pa.int32()] or batch.column(0).null_count or batch.column(1).null_count:
+        raise InputError(f"{path}: damaged: column types {types} are not those of {meta.feature_shape} {meta.dtype}")
+    if not np.array_equal(batch.column(1).to_numpy(), np.repeat(np.arange(len(meta.counts)), np.diff(offsets))):
+        raise InputError(f"{path}: damaged: the examples are not sorted by class as its counts say")
+    flat: NDArray[Any] = batch.column(0).flatten().to_numpy(zero_copy_only=True)
+    return flat.reshape(-1, *meta.feature_shape)
+
+
+def _replace(path: Path, images: NDArray[Any], meta: StoreMeta) -> None:
+    try:
+        path.absolute().parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.absolute().parent, prefix=f".{path.name}.")
+        os.close(handle)
+        try:
+            _write_arrow(Path(temporary), images, meta)
+            Path(temporary).chmod(0o644)
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink()
+            raise
+    except OSError as error:
+        raise InputError(f"{path}: can't write the store: {error}") from None
+
+
+def _write_arrow(path: Path, images: NDArray[Any], meta: StoreMeta) -> None:
+    flat = pa.array(np.ascontiguousarray(images).reshape(-1))
+    x = pa.FixedSizeListArray.from_arrays(flat, prod(meta.feature_shape))
+    class_id = pa.array(np.repeat(np.arange(len(meta.counts), dtype=np.int32), meta.counts))
+    schema = pa.schema([("x", x.type), ("class_id", class_id.type)], {METADATA_KEY: meta.model_dump_json()})
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+        writer.write_batch(pa.record_batch([x, class_id], schema=schema))
+
+
+def _parse_meta(metadata: Mapping[bytes, bytes], path: Path) -> StoreMeta:
+    if METADATA_KEY not in metadata:
+        raise InputError(f"{path}: an Arrow file, but not a class store of metaray")
+    try:
+        values = json.loads(metadata[METADATA_KEY])
+    except ValueError:
+        values = None
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: damaged: its metadata is not a JSON object")
+    if values.get("version") != FORMAT_VERSION:
+        raise InputError(
+            f"{path}: format version {values.get('version')!r}, but this metaray reads version {FORMAT_VERSION}; "
+            "import the data again"
+        )
+    return StoreMeta.parse(values, where=str(path))
+
+
+def _check_meta(meta: StoreMeta, *, rows: int, where: str) -> None:
+    names = meta.class_names
+    if len(set(names)) != len(names):
+        twice = next(name for i, name in enumerate(names) if name in names[:i])
+        raise InputError(f"{where}: two classes are named {twice!r}")
+    if len(meta.counts) != len(names) or min(meta.counts, default=0) < 1 or sum(meta.counts) != rows:
+        raise InputError(
+            f"{where}: {len(names)} class names, {len(meta.counts)} counts (each at least 1) that sum to "
+            f"{sum(meta.counts)}, and {rows} examples don't fit together"
+        )
+    if min(meta.feature_shape, default=1) < 1:
+        raise InputError(f"{where}: an example of shape {meta.feature_shape} is empty")
+    for scheme, splits in meta.schemes.items():
+        check_disjoint(splits, names, where=f"{where}: split scheme {scheme!r}")
+
+
+def check_disjoint(splits: Mapping[Split, Sequence[int]], class_names: Sequence[str], *, where: str) -> None:
+    """Check one split scheme.
+
+    Raises:
+        InputError: a class id out of range, or a class that is listed twice; naming the classes.
+    """
+    owner: dict[int, Split] = {}
+    for split, ids in splits.items():
+        if bad := [c for c in ids if not 0 <= c < len(class_names)]:
+            raise InputError(f"{where}: {split} lists class id {bad[0]}, but the ids are 0 .. {len(class_names) - 1}")
+        if shared := [c for c in ids if c in owner]:
+            listed = ", ".join(repr(class_names[c]) for c in shared[:5]) + (", ..." if len(shared) > 5 else "")
+            raise InputError(f"{where}: {owner[shared[0]]} and {split} overlap in {len(shared)} classes: {listed}")
+        if len(set(ids)) != len(ids):
+            twice = next(c for i, c in enumerate(ids) if c in ids[:i])
+            raise InputError(f"{where}: {split} lists {class_names[twice]!r} twice")
+        owner |= dict.fromkeys(ids, split)
+
+
+def _fingerprint(meta: StoreMeta, images: NDArray[Any]) -> str:
+    described = meta.model_dump(mode="json", exclude={"origin", "fingerprint"})
+    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
+    # By blocks: the examples may be more than memory holds.
+    for start in range(0, len(images), HASH_BLOCK_ROWS):
+        digest.update(np.ascontiguousarray(images[start : start + HASH_BLOCK_ROWS]).data)
+    return digest.hexdigest()

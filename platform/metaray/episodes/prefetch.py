@@ -1,0 +1,53 @@
+"""The credit window: episodes asked for ahead of their use, never more than `depth` at a time, always in order."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple, TypeVar
+
+from metaray.episodes.episode import MetaBatch
+
+Ref = TypeVar("Ref")
+
+
+class Arrival(NamedTuple):
+    """A rank's share of one meta-batch, and how long its trainer stood waiting for it."""
+
+    step: int
+    batch: MetaBatch
+    wait_s: float
+
+
+def credit_window(
+    request: Callable[[int], Ref], receive: Callable[[Ref], MetaBatch], *, start: int, stop: int, depth: int
+) -> Iterator[Arrival]:
+    """Yield the batches of steps `start .. stop-1` in order, with up to `depth` requests under way.
+
+    The window is the back-pressure: taking step s is what asks for step s + depth.
+
+    Args:
+        request: asks for a step's batch and returns at once with a reference to it.
+        receive: waits for a reference.
+        start: first step.
+        stop: one past the last step.
+        depth: credits, at least 1.
+    """
+    window = deque(request(step) for step in range(start, min(start + depth, stop)))
+    for step in range(start, stop):
+        asked = time.perf_counter()
+        batch = receive(window.popleft())
+        wait_s = time.perf_counter() - asked
+        if step + depth < stop:
+            window.append(request(step + depth))
+        yield Arrival(step, batch, wait_s)
+
+
+def threaded_stream(sample: Callable[[int], MetaBatch], *, start: int, stop: int, depth: int = 2) -> Iterator[Arrival]:
+    """The stream without Ray: `sample(step)` runs in one background thread of this process."""
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="sampler") as pool:
+
+        def request(step: int) -> Future[MetaBatch]:
+            return pool.submit(sample, step)
+
+        yield from credit_window(request, lambda future: future.result(), start=start, stop=stop, depth=depth)

@@ -1,0 +1,62 @@
+"""Episodes as tensors on a device."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from metaray.data.preprocessing import ImagePreprocessing
+from metaray.episodes.episode import MetaBatch
+
+
+class Examples(NamedTuple):
+    """Inputs and targets of one side of an episode.
+
+    Attributes:
+        x: [n, *feature], or [B, n, *feature] in a chunk.
+        y: [n] int64 labels, or [B, n].
+    """
+
+    x: Tensor
+    y: Tensor
+
+
+class TensorEpisode(NamedTuple):
+    """One episode (or a chunk of them, with a leading axis B) as an algorithm sees it.
+
+    Attributes:
+        support: N*K examples.
+        query: N*Q examples.
+        seed: [] int64 (the bits of the episode's uint64 seed), or [B].
+    """
+
+    support: Examples
+    query: Examples
+    seed: Tensor
+
+
+def _copy(array: NDArray[Any], device: torch.device) -> Tensor:
+    # Always a fresh allocation: kernels may round differently at other alignments, and what Ray hands out is read-only.
+    tensor = torch.empty(array.shape, dtype=getattr(torch, array.dtype.name), pin_memory=device.type == "cuda")
+    tensor.numpy()[...] = array
+    return tensor.to(device, non_blocking=True)
+
+
+def chunks(
+    batch: MetaBatch, chunk_size: int, device: torch.device, preprocessing: ImagePreprocessing
+) -> Iterator[TensorEpisode]:
+    """Cut a meta-batch into chunks of `chunk_size` episodes (the last may be smaller), each in storage of its own.
+
+    Inputs cross to the device compact and are normalised there. With `chunk_size` 1 a chunk has no leading axis.
+    """
+    for start in range(0, len(batch), chunk_size):
+        rows: slice | int = start if chunk_size == 1 else slice(start, start + chunk_size)
+        support_x, query_x = _copy(batch.support_x[rows], device), _copy(batch.query_x[rows], device)
+        yield TensorEpisode(
+            support=Examples(preprocessing.normalize(support_x), _copy(batch.support_y[rows], device)),
+            query=Examples(preprocessing.normalize(query_x), _copy(batch.query_y[rows], device)),
+            seed=_copy(np.asarray(batch.seed[rows]).view(np.int64), device),
+        )

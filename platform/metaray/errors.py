@@ -1,0 +1,34 @@
+"""What metaray raises on purpose.
+
+    ValueError
+      InputError          the user's input is wrong; the message says what, where and what would be right (exit 2)
+    RuntimeError
+      RunFailed           a run started and could not finish, for instance because the loss became NaN (exit 1)
+      RunStopped          a signal stopped the run after a checkpoint (exit 75)
+
+Everything else that escapes is a defect of metaray or of the machine.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class InputError(ValueError):
+    """Wrong input, found before anything expensive started."""
+
+
+class RunFailed(RuntimeError):
+    """A run that started and could not finish."""
+
+
+class RunStopped(RuntimeError):
+    """A run that a signal stopped; its last step is in a checkpoint."""
+
+
+def unknown(what: str, got: str, known: Iterable[str]) -> InputError:
+    """Error for a name that is not among the `known` ones, with the nearest right name."""
+    names = sorted(known)
+    near = get_close_matches(got, names, n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    listed = ", ".join(names) if names else "none"
+    return InputError(f"unknown {what} {got!r}.{hint} Known: {listed}.")

@@ -1,0 +1,76 @@
+"""Judging a learner from the registry: on its own source and protocol, or on others."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import metaray
+from metaray.algorithms.nearest_neighbor import NearestNeighbor
+from metaray.data.draws import Split
+from metaray.errors import InputError, unknown
+from metaray.training.evaluation import Estimate, evaluate_learner
+from metaray.training.experiment import Experiment
+from metaray.training.overrides import override
+
+
+@dataclass(frozen=True)
+class Judged:
+    """An evaluation.
+
+    Attributes:
+        model: what was judged.
+        split: on what.
+        protocol: how the accuracies are to be read.
+        accuracy: after adaptation.
+        before_adaptation: with zero inner steps; None where the algorithm takes none.
+        nearest_neighbor: on pixels, same episodes.
+    """
+
+    model: str
+    split: str
+    protocol: str
+    accuracy: Estimate
+    before_adaptation: Estimate | None
+    nearest_neighbor: Estimate
+
+
+def evaluate_model(
+    model: str, *, episodes: int, split: str, settings: Sequence[str], tracking: str | None, trust: Sequence[str]
+) -> Judged:
+    """Judge a learner on the first `episodes` episodes of a split.
+
+    Args:
+        model: as for `metaray.load`.
+        episodes: how many.
+        split: "meta-val" or "meta-test".
+        settings: changes to the experiment stored with the learner, for instance another `source.path`.
+        tracking: URI of MLflow.
+        trust: packages besides metaray whose code the learner may name.
+
+    Raises:
+        InputError: for an unknown model or split, or a source that cannot yield such episodes.
+    """
+    parts: dict[str, Split] = {"meta-val": "meta-val", "meta-test": "meta-test"}
+    if split not in parts:
+        raise unknown("split", split, parts)
+    learner = metaray.load(model, tracking_uri=tracking, trust=trust)
+    stored = learner.provenance.get("experiment")
+    if stored is None:
+        raise InputError(f"{model} does not say which experiment it comes from, so it cannot be judged")
+    experiment = Experiment.parse(stored, where=f"experiment of {model}", context={"trust": tuple(trust)})
+    count = f"evaluation.{'val' if split == 'meta-val' else 'test'}_episodes={episodes}"
+    experiment = override(experiment, [*settings, count])
+    spec = experiment.eval_spec
+    experiment.source.check(parts[split], ways=spec.ways, shots=spec.shots, queries=spec.queries)
+    scores = evaluate_learner(learner, experiment, parts[split])
+    unadapted = None
+    if learner.algorithm.gradient_steps:
+        unadapted = evaluate_learner(learner, experiment, parts[split], inner_steps=0).accuracy
+    pixels = replace(learner, algorithm=NearestNeighbor(), meta={})
+    return Judged(
+        model=model,
+        split=split,
+        protocol=experiment.protocol,
+        accuracy=scores.accuracy,
+        before_adaptation=unadapted,
+        nearest_neighbor=evaluate_learner(pixels, experiment, parts[split]).accuracy,
+    )

@@ -1,0 +1,99 @@
+"""Batch normalisation without running statistics: which examples it normalises over is always said.
+
+By default a layer uses the statistics of the batch that it sees. `recording` keeps those of one forward pass, and
+`given` makes later passes use them: that is how the inductive protocol normalises queries with the support set.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+Protocol = Literal["transductive", "inductive"]
+
+
+class EpisodicBatchNorm(nn.Module):
+    """Batch normalisation (Ioffe and Szegedy, ICML 2015) over the batch at hand or over given statistics.
+
+    Args:
+        channels: size of dimension 1 of the input.
+        eps: added to the variance.
+        affine: learn a scale and a shift.
+    """
+
+    def __init__(self, channels: int, *, eps: float = 1e-5, affine: bool = True) -> None:
+        super().__init__()
+        self.channels = channels
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(channels)) if affine else None
+        self.bias = nn.Parameter(torch.zeros(channels)) if affine else None
+        self.statistics: tuple[Tensor, Tensor] | None = None
+        self.recorded: tuple[Tensor, Tensor] | None = None
+        self.record = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[n, channels, ...] to the same shape."""
+        if self.record:
+            wide = x.to(torch.float32) if x.dtype in (torch.bfloat16, torch.float16) else x
+            variance, mean = torch.var_mean(wide, dim=[0, *range(2, x.ndim)], correction=0)
+            self.recorded = (mean, variance)
+        if self.statistics is None:
+            return nn.functional.batch_norm(x, None, None, self.weight, self.bias, training=True, eps=self.eps)
+        # Written out because the fused kernel passes no gradient on to statistics that it is given.
+        mean, variance = self.statistics
+        scale = torch.rsqrt(variance + self.eps)
+        shift = -mean * scale
+        if self.weight is not None and self.bias is not None:
+            scale, shift = scale * self.weight, shift * self.weight + self.bias
+        shape = (1, -1) + (1,) * (x.ndim - 2)
+        return x * scale.to(x.dtype).view(shape) + shift.to(x.dtype).view(shape)
+
+
+def _layers(network: nn.Module) -> dict[str, EpisodicBatchNorm]:
+    return {name: layer for name, layer in network.named_modules() if isinstance(layer, EpisodicBatchNorm)}
+
+
+@contextmanager
+def recording(network: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """Within the block, forward passes fill the yielded dict with `<layer>.mean` and `<layer>.variance`."""
+    layers = _layers(network)
+    found: dict[str, Tensor] = {}
+    for layer in layers.values():
+        layer.record = True
+    try:
+        yield found
+        for name, layer in layers.items():
+            if layer.recorded is not None:
+                found[f"{name}.mean"], found[f"{name}.variance"] = layer.recorded
+    finally:
+        for layer in layers.values():
+            layer.record, layer.recorded = False, None
+
+
+@contextmanager
+def given(network: nn.Module, statistics: dict[str, Tensor]) -> Iterator[None]:
+    """Within the block, layers normalise with `statistics`, as `recording` found them."""
+    layers = _layers(network)
+    for name, layer in layers.items():
+        if f"{name}.mean" in statistics:
+            layer.statistics = (statistics[f"{name}.mean"], statistics[f"{name}.variance"])
+    try:
+        yield
+    finally:
+        for layer in layers.values():
+            layer.statistics = None
+
+
+def without_running_statistics(network: nn.Module) -> nn.Module:
+    """Replace every `nn.BatchNorm*` of a network by an `EpisodicBatchNorm` of the same scale and shift, in place."""
+    for name, child in network.named_children():
+        if isinstance(child, nn.modules.batchnorm._BatchNorm):
+            replacement = EpisodicBatchNorm(child.num_features, eps=child.eps, affine=child.affine)
+            if child.affine:
+                replacement.weight, replacement.bias = child.weight, child.bias
+            setattr(network, name, replacement)
+        else:
+            without_running_statistics(child)
+    return network

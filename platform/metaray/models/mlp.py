@@ -1,0 +1,35 @@
+"""A multi-layer perceptron."""
+
+import math
+from itertools import pairwise
+from typing import ClassVar
+
+from pydantic import Field
+from torch import nn
+
+from metaray.models.batch_norm import EpisodicBatchNorm
+from metaray.models.model import Model, Network
+
+
+class MLP(Model):
+    """Linear layers with ReLU over flattened inputs (Finn et al., ICML 2017, sections 5.1 and 5.2).
+
+    Attributes:
+        hidden: sizes of the hidden layers; none gives a linear model.
+        batch_norm: normalise before each ReLU, as the paper does on Omniglot (and not on sinusoids).
+    """
+
+    kind: ClassVar[str] = "mlp"
+    hidden: tuple[int, ...] = Field(default=(256, 128, 64, 64))
+    batch_norm: bool = True
+
+    def build(self, feature_shape: tuple[int, ...], outputs: int | None) -> nn.Module:
+        """See `Model.build`."""
+        sizes = (math.prod(feature_shape), *self.hidden)
+        layers: list[nn.Module] = [nn.Flatten()]
+        for inputs, size in pairwise(sizes):
+            layers.append(nn.Linear(inputs, size))
+            if self.batch_norm:
+                layers.append(EpisodicBatchNorm(size))
+            layers.append(nn.ReLU())
+        return Network(nn.Sequential(*layers), sizes[-1], outputs)

@@ -1,0 +1,61 @@
+"""The interface of every model: a frozen description that builds an `nn.Module`."""
+
+from abc import abstractmethod
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from metaray.config import Config
+
+
+class Model(Config):
+    """A frozen description of a network; its fields are the architecture's hyperparameters."""
+
+    kind: ClassVar[str]
+
+    @abstractmethod
+    def build(self, feature_shape: tuple[int, ...], outputs: int | None) -> nn.Module:
+        """A freshly initialised network.
+
+        Args:
+            feature_shape: of one input.
+            outputs: size of the output layer; None for an embedding network without one.
+
+        Returns:
+            A module that maps [n, *feature] to [n, outputs], or to [n, embedding].
+
+        Raises:
+            InputError: if the architecture cannot take such inputs.
+        """
+
+
+class Network(nn.Module):
+    """A body and a linear head (or none): the parameters are named `body.*` and `head.*`."""
+
+    def __init__(self, body: nn.Module, embedding_size: int, outputs: int | None) -> None:
+        super().__init__()
+        self.body = body
+        self.head: nn.Module = nn.Identity() if outputs is None else nn.Linear(embedding_size, outputs)
+        initialize(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[n, *feature] to [n, outputs], or to [n, embedding] where there is no head."""
+        result: Tensor = self.head(self.body(x))
+        return result
+
+
+def initialize(module: nn.Module) -> None:
+    """Glorot-uniform weights and zero biases (Glorot and Bengio, AISTATS 2010), as the MAML authors' code has them."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d):
+            nn.init.xavier_uniform_(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+def build_seeded(model: Model, feature_shape: tuple[int, ...], outputs: int | None, *, seed: int) -> nn.Module:
+    """Build on the CPU with weights that depend on `seed` alone; the global generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return model.build(feature_shape, outputs)

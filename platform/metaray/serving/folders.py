@@ -1,0 +1,85 @@
+"""A new task from folders of image files: support in a folder per class, query in one flat folder."""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image
+
+from metaray.errors import InputError
+
+
+class Support(NamedTuple):
+    """Labelled images; `paths` and `labels` go together.
+
+    Attributes:
+        paths: class by class, in natural order ("2.png" before "10.png").
+        labels: the name of the folder each image lies in.
+    """
+
+    paths: list[Path]
+    labels: list[str]
+
+
+def read_support(folder: Path) -> Support:
+    """List a folder that holds a folder per class. Hidden files are skipped.
+
+    Raises:
+        InputError: for a missing folder, no classes, a class without images, files beside the class folders, or a
+            file that is not an image.
+    """
+    entries = _entries(folder, "support")
+    classes = [entry for entry in entries if entry.is_dir()]
+    stray = [entry for entry in entries if not entry.is_dir()]
+    if not classes:
+        raise InputError(f"support folder {str(folder)!r} has no class folders; put the images of each class into one")
+    if stray:
+        raise InputError(f"{str(stray[0])!r} lies beside the class folders of the support; put it into one of them")
+    support = Support([], [])
+    for one in classes:
+        paths = _images(one, "class")
+        support.paths.extend(paths)
+        support.labels.extend([one.name] * len(paths))
+    return support
+
+
+def read_query(folder: Path) -> list[Path]:
+    """List a flat folder of images, in natural order. Hidden files are skipped.
+
+    Raises:
+        InputError: for a missing or empty folder, a folder inside it, or a file that is not an image.
+    """
+    return _images(folder, "query")
+
+
+def _images(folder: Path, what: str) -> list[Path]:
+    paths = _entries(folder, what)
+    if not paths:
+        raise InputError(f"{what} folder {str(folder)!r} is empty; put at least one image into it")
+    for path in paths:
+        if path.is_dir():
+            raise InputError(f"{what} folder {str(folder)!r} holds the folder {path.name!r}; only images are expected")
+        _check_image(path)
+    return paths
+
+
+def _entries(folder: Path, what: str) -> list[Path]:
+    if not folder.is_dir():
+        problem = "is not a folder" if folder.exists() else "does not exist"
+        raise InputError(f"{what} folder {str(folder)!r} {problem}")
+    return sorted((path for path in folder.iterdir() if not path.name.startswith(".")), key=_natural)
+
+
+def _natural(path: Path) -> tuple[list[tuple[int, str]], str]:
+    """Numbers in names compare as numbers."""
+    parts = re.split(r"([0-9]+)", path.name.casefold())
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts], path.name
+
+
+def _check_image(path: Path) -> None:
+    """Decode it whole: a truncated file opens without complaint."""
+    try:
+        with Image.open(path) as image:
+            image.load()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(f"{str(path)!r} is not an image that can be read: {error}") from error

@@ -1,0 +1,23 @@
+"""Open the folder of a learner. Nothing in it is unpickled, and no code outside metaray is imported unless trusted."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from metaray.algorithms.learner import Learner
+from metaray.algorithms.learner import load_learner as read_learner
+from metaray.errors import InputError
+
+
+def load_learner(folder: Path, trust: Sequence[str] = ()) -> Learner:
+    """The learner that `Learner.save` wrote to `folder`.
+
+    Args:
+        folder: holds `learner.json`.
+        trust: top-level packages, besides metaray, that the learner's model or algorithm may be imported from.
+
+    Raises:
+        InputError: if the folder holds no learner, a damaged one, or one that asks for a package not trusted.
+    """
+    if not folder.is_dir():
+        raise InputError(f"learner folder {str(folder)!r} does not exist")
+    return read_learner(folder, trust=trust)

@@ -1,0 +1,1 @@
+"""What a run leaves behind: metrics, artifacts, provenance and registered models. Importing this imports no MLflow."""

@@ -1,0 +1,61 @@
+"""Where a result comes from: code, versions, machine and command, as tags."""
+
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from metaray.tracking.server import redacted
+
+PACKAGES = ("metaray", "torch", "numpy", "ray")
+GIT_TIMEOUT_S = 10.0
+
+
+def provenance(folder: Path | None = None, argv: Sequence[str] | None = None) -> dict[str, str]:
+    """Tags that say how a result was made.
+
+    Args:
+        folder: inside the user's checkout; the working directory by default.
+        argv: the command; this process's by default. Passwords in URIs are left out.
+
+    Returns:
+        `metaray.version`, `torch.version`, `numpy.version`, `ray.version` (where installed), `python.version`,
+        `cpu.capability`, `command`, and in a git checkout `git.commit` and `git.dirty`.
+    """
+    import torch
+
+    tags = {f"{name}.version": found for name in PACKAGES if (found := _version(name)) is not None}
+    tags["torch.version"] = str(torch.__version__)  # with the build, such as +cu130
+    tags["python.version"] = platform.python_version()
+    tags["cpu.capability"] = torch.backends.cpu.get_cpu_capability()
+    tags["command"] = shlex.join(map(redacted, sys.argv if argv is None else argv))
+    return tags | git_state(folder or Path.cwd())
+
+
+def git_state(folder: Path) -> dict[str, str]:
+    """`git.commit` and `git.dirty` ("true" if a tracked file differs); empty outside a checkout or without git."""
+    commit = _git(folder, "rev-parse", "--verify", "HEAD")
+    if commit is None:
+        return {}
+    changes = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    return {"git.commit": commit, "git.dirty": "unknown" if changes is None else str(bool(changes)).lower()}
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    """What git prints, None if it can't say."""
+    command = ["git", "-C", str(folder), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=GIT_TIMEOUT_S, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

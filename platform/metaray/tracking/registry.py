@@ -1,0 +1,170 @@
+"""The model registry: names, versions and aliases of learners, kept by MLflow.
+
+A version is a pyfunc model whose loader is the installed metaray: the artifact holds safetensors, JSON and MLflow's
+YAML, no pickle and no code.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from metaray.errors import InputError, unknown
+from metaray.tracking.client import error_code, open_client
+from metaray.tracking.server import redacted
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion as MlflowVersion
+    from mlflow.entities.model_registry import RegisteredModel as MlflowModel
+
+CHAMPION = "champion"
+PAGE = 100
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """One registered learner.
+
+    Attributes:
+        name: of the model it is a version of.
+        version: 1, 2, ...
+        run_id: the run that trained it; None if it was registered without one.
+        created: when, in UTC.
+        tags: what `register` was given.
+        aliases: that point here now.
+        source: where MLflow keeps the artifact.
+    """
+
+    name: str
+    version: int
+    run_id: str | None
+    created: datetime
+    tags: Mapping[str, str]
+    aliases: tuple[str, ...]
+    source: str
+
+    @property
+    def uri(self) -> str:
+        """`models:/NAME/VERSION`."""
+        return f"models:/{self.name}/{self.version}"
+
+
+@dataclass(frozen=True)
+class RegisteredModel:
+    """A name of the registry.
+
+    Attributes:
+        name: unique at its tracking URI.
+        versions: newest first.
+        aliases: the version each points to.
+    """
+
+    name: str
+    versions: tuple[ModelVersion, ...] = ()
+    aliases: Mapping[str, int] = field(default_factory=dict)
+
+
+def list_models(uri: str) -> list[RegisteredModel]:
+    """Every registered model, by name."""
+    client = open_client(uri)
+    models: list[MlflowModel] = []
+    token: str | None = None
+    while token is None or token:
+        page = client.search_registered_models(max_results=PAGE, page_token=token)
+        models += page
+        token = page.token or ""
+    return [_model(uri, model) for model in sorted(models, key=lambda model: str(model.name))]
+
+
+def show(uri: str, name: str) -> RegisteredModel:
+    """One registered model with all its versions.
+
+    Raises:
+        InputError: if there is none of that name; it lists those there are.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return _model(uri, open_client(uri).get_registered_model(name))
+    except MlflowException as error:
+        if error_code(error) not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+    raise unknown(f"model at {redacted(uri)}:", name, [model.name for model in list_models(uri)])
+
+
+def find_version(uri: str, name: str, version: int) -> ModelVersion:
+    """One version.
+
+    Raises:
+        InputError: if it does not exist; it lists those that do.
+    """
+    versions = {found.version: found for found in show(uri, name).versions}
+    if version not in versions:
+        raise unknown(f"version of {name}", str(version), [str(number) for number in versions])
+    return versions[version]
+
+
+def find_alias(uri: str, name: str, alias: str) -> ModelVersion:
+    """The version that `alias` points to.
+
+    Raises:
+        InputError: if the model has no such alias; it lists those it has.
+    """
+    model = show(uri, name)
+    if alias not in model.aliases:
+        raise unknown(f"alias of {name}", alias, model.aliases)
+    return find_version(uri, name, model.aliases[alias])
+
+
+def champion(uri: str, name: str, alias: str = CHAMPION) -> ModelVersion | None:
+    """The version `alias` points to, None if the model or the alias does not exist yet."""
+    models = {model.name: model for model in list_models(uri)}
+    if name not in models or alias not in models[name].aliases:
+        return None
+    return find_version(uri, name, models[name].aliases[alias])
+
+
+def set_alias(uri: str, name: str, version: int, alias: str = CHAMPION) -> ModelVersion:
+    """Point `alias` to `version` and return it.
+
+    Raises:
+        InputError: if the model or version does not exist, or MLflow reserves the alias (`latest`, `v1`).
+    """
+    from mlflow.exceptions import MlflowException
+
+    find_version(uri, name, version)
+    try:
+        open_client(uri).set_registered_model_alias(name, alias, str(version))
+    except MlflowException as error:
+        if error_code(error) != "INVALID_PARAMETER_VALUE":
+            raise
+        raise InputError(f"{alias!r} can't be an alias: {error.message}") from error
+    return find_version(uri, name, version)
+
+
+def _model(uri: str, model: "MlflowModel") -> RegisteredModel:
+    aliases = {str(alias): int(version) for alias, version in model.aliases.items()}
+    quote = '"' if "'" in str(model.name) else "'"
+    found: list[MlflowVersion] = []
+    token: str | None = None
+    while token is None or token:
+        page = open_client(uri).search_model_versions(
+            f"name = {quote}{model.name}{quote}", max_results=PAGE, page_token=token
+        )
+        found += page
+        token = page.token or ""
+    versions = sorted((_version(version, aliases) for version in found), key=lambda v: v.version, reverse=True)
+    return RegisteredModel(str(model.name), tuple(versions), aliases)
+
+
+def _version(version: "MlflowVersion", aliases: Mapping[str, int]) -> ModelVersion:
+    number = int(version.version)
+    return ModelVersion(
+        name=str(version.name),
+        version=number,
+        run_id=str(version.run_id) if version.run_id else None,
+        created=datetime.fromtimestamp(version.creation_timestamp / 1000, UTC),
+        tags={str(key): str(value) for key, value in version.tags.items()},
+        aliases=tuple(sorted(alias for alias, target in aliases.items() if target == number)),
+        source=str(version.source),
+    )

@@ -1,0 +1,163 @@
+"""Judging meta-parameters on episodes: per-episode scores, intervals, paired differences."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from metaray.algorithms.algorithm import Algorithm
+from metaray.algorithms.context import Context, Tensors
+from metaray.algorithms.learner import Learner
+from metaray.data.draws import Split
+from metaray.data.source import Source
+from metaray.episodes.episode import EpisodeSpec
+from metaray.episodes.sampler import sample_meta_batch
+from metaray.episodes.tensors import chunks
+from metaray.errors import InputError
+from metaray.training.experiment import Experiment
+from metaray.training.reduction import LocalReducer, Reducer
+
+NORMAL_95 = 1.959964
+
+Values = Sequence[float] | NDArray[np.float64]
+
+
+class Estimate(NamedTuple):
+    """A mean over episodes with its 95% interval, mean +- half_width."""
+
+    mean: float
+    half_width: float
+    episodes: int
+
+    def __str__(self) -> str:
+        return f"{self.mean:.4f} +- {self.half_width:.4f} ({self.episodes} episodes)"
+
+    @property
+    def low(self) -> float:
+        """Lower end of the interval."""
+        return self.mean - self.half_width
+
+    @property
+    def high(self) -> float:
+        """Upper end of the interval."""
+        return self.mean + self.half_width
+
+
+class Scores(NamedTuple):
+    """Per-episode results, in the order of the episodes' indices.
+
+    Attributes:
+        loss: [E] float64.
+        score: [E] float64, accuracy in [0, 1].
+    """
+
+    loss: NDArray[np.float64]
+    score: NDArray[np.float64]
+
+    @property
+    def accuracy(self) -> Estimate:
+        """Mean accuracy and its interval."""
+        return estimate(self.score)
+
+
+class Judge(NamedTuple):
+    """Which episodes to judge on: the first `episodes` of `split`.
+
+    Attributes:
+        source: where tasks come from.
+        spec: ways, shots, queries.
+        split: "meta-val" or "meta-test".
+        episodes: how many.
+        seed: of the sequence of episodes.
+    """
+
+    source: Source
+    spec: EpisodeSpec
+    split: Split
+    episodes: int
+    seed: int
+
+
+def judge_of(experiment: Experiment, split: Split) -> Judge:
+    """The episodes on which an experiment is judged; they do not depend on its training seed."""
+    plan = experiment.evaluation
+    count = plan.val_episodes if split == "meta-val" else plan.test_episodes
+    return Judge(experiment.source, experiment.eval_spec, split, count, plan.seed)
+
+
+def estimate(values: Values) -> Estimate:
+    """Mean and normal 95% interval of independent values (at least two)."""
+    array = np.asarray(values, dtype=np.float64)
+    deviation = float(array.std(ddof=1)) if len(array) > 1 else math.nan
+    return Estimate(float(array.mean()), NORMAL_95 * deviation / math.sqrt(len(array)), len(array))
+
+
+def paired_difference(challenger: Values, champion: Values) -> Estimate:
+    """Mean of challenger - champion, by episode: both judged on the same ones, in the same order."""
+    assert len(challenger) == len(champion)
+    return estimate(np.asarray(challenger) - np.asarray(champion))
+
+
+def evaluate_learner(
+    learner: Learner, experiment: Experiment, split: Split, *, inner_steps: int | None = None
+) -> Scores:
+    """Judge a learner in this process, on the episodes and in the precision of an experiment.
+
+    Raises:
+        InputError: if the learner is fixed to other ways, or takes inputs of another shape.
+    """
+    spec, shape = experiment.eval_spec, experiment.source.feature_shape
+    if learner.ways not in (None, spec.ways):
+        raise InputError(f"the learner is {learner.ways}-way, the evaluation {spec.ways}-way")
+    if learner.preprocessing.feature_shape != shape:
+        raise InputError(f"the learner takes inputs {learner.preprocessing.feature_shape}, the source yields {shape}")
+    context = replace(
+        learner.context(spec.ways, inner_steps=inner_steps),
+        precision=experiment.precision.dtype,
+        channels_last=experiment.precision.channels_last,
+    )
+    judge = judge_of(experiment, split)
+    return evaluate(learner.algorithm, learner.meta, context, judge, device=torch.device("cpu"))
+
+
+def evaluate(
+    algorithm: Algorithm,
+    meta: Tensors,
+    context: Context,
+    judge: Judge,
+    *,
+    device: torch.device,
+    chunk_size: int = 1,
+    reducer: Reducer | None = None,
+) -> Scores:
+    """Adapt to each episode's support and score its query.
+
+    Ranks take contiguous shares; every rank gets all scores, whatever their number.
+
+    Args:
+        algorithm: what adapts and predicts.
+        meta: the meta-parameters, on `device`.
+        context: an evaluation context (`training=False`); `batched` is set here.
+        judge: which episodes.
+        device: where to compute.
+        chunk_size: episodes at once.
+        reducer: of this run's ranks; None for one process.
+    """
+    reducer = reducer or LocalReducer()
+    first, last = (judge.episodes * r // reducer.world_size for r in (reducer.rank, reducer.rank + 1))
+    table = torch.zeros(2, judge.episodes, dtype=torch.float64, device=device)
+    frozen = {name: tensor.detach() for name, tensor in meta.items()}
+    context = context.with_batched(chunk_size > 1)
+    with torch.no_grad():
+        for start in range(first, last, chunk_size):
+            stop = min(start + chunk_size, last)
+            batch = sample_meta_batch(judge.source, judge.spec, judge.split, judge.seed, range(start, stop))
+            for chunk in chunks(batch, chunk_size, device, judge.source.preprocessing):
+                outcome = algorithm.outcomes(frozen, chunk, context)
+                table[0, start:stop], table[1, start:stop] = outcome.loss.double(), outcome.score.double()
+    loss, score = reducer.sum_(table.flatten()).view(2, judge.episodes).cpu().numpy()
+    return Scores(loss, score)

@@ -1,0 +1,55 @@
+"""What a run says while it goes on: to progress displays, trackers and whoever else listens."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+Kind = Literal["phase", "step", "metrics", "evaluation", "failed", "stopped"]
+
+
+class Event(NamedTuple):
+    """Something that happened; plain numbers and text, so that it crosses processes.
+
+    Attributes:
+        kind: for displays "phase" (the run enters `text`), "step" (one outer step) and "evaluation" (meta-val was
+            judged); for trackers "metrics" (what the journal gets); "failed" or "stopped" say how it ended, in `text`.
+        step: outer steps done so far.
+        values: metrics by key.
+        time_s: seconds since the epoch.
+        text: of a phase.
+    """
+
+    kind: Kind
+    step: int
+    values: dict[str, float]
+    time_s: float
+    text: str = ""
+
+
+class Listener(ABC):
+    """Receives the events of a run, in order, on rank 0. Must return quickly."""
+
+    @abstractmethod
+    def on_event(self, event: Event) -> None:
+        """Take note of an event."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Deliver what is left; no event comes after."""
+
+
+class Fanout(Listener):
+    """Passes each event on to several listeners."""
+
+    def __init__(self, listeners: Iterable[Listener]) -> None:
+        self._listeners = list(listeners)
+
+    def on_event(self, event: Event) -> None:
+        """Pass it on."""
+        for listener in self._listeners:
+            listener.on_event(event)
+
+    def close(self) -> None:
+        """Close all."""
+        for listener in self._listeners:
+            listener.close()

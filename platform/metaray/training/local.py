@@ -1,0 +1,47 @@
+"""Training in this process, without Ray."""
+
+from collections.abc import Callable, Iterator
+
+from metaray.episodes.prefetch import Arrival, threaded_stream
+from metaray.episodes.sampler import sample_meta_batch, share_of
+from metaray.training.device import choose_device, set_execution
+from metaray.training.events import Listener
+from metaray.training.experiment import Experiment
+from metaray.training.reduction import LocalReducer
+from metaray.training.result import Result
+from metaray.training.session import Rank, run_session
+from metaray.training.storage import Storage
+
+
+def train_in_process(
+    experiment: Experiment,
+    storage: Storage,
+    listener: Listener,
+    *,
+    device: str = "auto",
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Result:
+    """Run an experiment here, episodes sampled by a background thread.
+
+    Raises:
+        RunFailed: if the loss or gradient is not finite.
+        RunStopped: if `should_stop` said so.
+    """
+    place = choose_device(device)
+    set_execution(experiment, place)
+    size = experiment.meta_batch_size
+
+    def stream(start: int) -> Iterator[Arrival]:
+        return threaded_stream(
+            lambda step: sample_meta_batch(
+                experiment.source, experiment.episodes, "meta-train", experiment.seed, share_of(step, size, 0, 1)
+            ),
+            start=start,
+            stop=experiment.num_steps,
+        )
+
+    rank = Rank(storage, LocalReducer(), place, listener, stream, should_stop)
+    try:
+        return run_session(experiment, rank)
+    finally:
+        listener.close()

@@ -1,0 +1,100 @@
+"""Changing, flattening and comparing experiments by dotted keys."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from metaray.errors import InputError, unknown
+from metaray.training.experiment import Experiment
+
+
+def replace(experiment: Experiment, **changes: Any) -> Experiment:
+    """A copy with some fields changed, validated again.
+
+    Example: `replace(maml_5way_1shot(), num_steps=100)`.
+
+    Raises:
+        InputError: for an unknown field or a wrong value.
+    """
+    for key in changes:
+        if key not in Experiment.model_fields:
+            raise unknown("experiment field", key, Experiment.model_fields)
+    kept = {name: getattr(experiment, name) for name in Experiment.model_fields}
+    return Experiment.parse({**kept, **changes}, where=f"experiment {experiment.name}")
+
+
+def override(experiment: Experiment, settings: Iterable[str]) -> Experiment:
+    """Apply `dotted.key=value` settings. Values are read as JSON where they are JSON, as text otherwise.
+
+    Raises:
+        InputError: for a malformed setting, an unknown key (with the nearest right one) or a wrong value.
+    """
+    tree = experiment.model_dump(mode="json")
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals or not key:
+            raise InputError(f"--set {setting!r}: write it as dotted.key=value, for instance algorithm.inner_lr=0.1")
+        _set(tree, key, _value(text))
+    return Experiment.parse(tree, where=f"experiment {experiment.name}")
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return {"none": None, "None": None, "True": True, "False": False}.get(text, text)
+
+
+def _set(tree: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    node = tree
+    for depth, part in enumerate(parents):
+        if part not in node:
+            raise unknown("key", key, _keys_like(tree, ".".join(parents[:depth])))
+        if node[part] is None:
+            # An optional part that the recipe left out: start from its defaults, validation checks the rest.
+            node[part] = _defaults(tree, ".".join(parents[: depth + 1]))
+        if not isinstance(node[part], dict):
+            raise InputError(f"key {key!r}: {'.'.join(parents[: depth + 1])} is a value, not a group")
+        node = node[part]
+    if last not in node and not _is_open(parents):
+        raise unknown("key", key, _keys_like(tree, ".".join(parents)))
+    if last == "kind" and value != node.get("kind"):
+        # Another kind has other fields: keep none of the old ones.
+        node.clear()
+    node[last] = value
+
+
+def _defaults(tree: dict[str, Any], path: str) -> dict[str, Any]:
+    if path == "evaluation.episodes":
+        return dict(tree["episodes"])
+    return {}
+
+
+def _is_open(parents: list[str]) -> bool:
+    return parents == ["model", "options"] or parents[-1:] == ["inner_lr"]
+
+
+def _keys_like(tree: Mapping[str, Any], prefix: str) -> list[str]:
+    node: Any = tree
+    for part in filter(None, prefix.split(".")):
+        node = node[part]
+    return [f"{prefix}.{key}" if prefix else key for key in node]
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Dotted keys and their values as text, for MLflow parameters and comparisons."""
+    flat: dict[str, str] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value if isinstance(value, str) else json.dumps(value)
+    return flat
+
+
+def differences(before: Experiment, after: Experiment) -> list[str]:
+    """One line a field that differs: `algorithm.inner_lr: 0.4 -> 0.1`."""
+    old, new = (flatten(e.model_dump(mode="json")) for e in (before, after))
+    keys = [key for key in old | new if old.get(key) != new.get(key)]
+    return [f"{key}: {old.get(key, '(absent)')} -> {new.get(key, '(absent)')}" for key in sorted(keys)]

@@ -1,0 +1,56 @@
+"""Everything about an experiment that can be checked before anything expensive starts."""
+
+import torch
+
+from metaray.algorithms.context import Context
+from metaray.data.draws import Split
+from metaray.episodes.episode import EpisodeSpec
+from metaray.errors import InputError
+from metaray.training.experiment import Experiment
+from metaray.training.outer_loop import initial_state
+
+
+def preflight(experiment: Experiment, *, workers: int = 0) -> None:
+    """Check the source against all specs, and the model's output against the ways.
+
+    Raises:
+        InputError: with the numbers, for the first thing that is wrong.
+    """
+    if experiment.meta_batch_size < workers:
+        raise InputError(
+            f"{workers} workers for a meta-batch of {experiment.meta_batch_size}: each worker needs at least one "
+            f"episode a step; lower --workers or raise meta_batch_size"
+        )
+    specs: dict[Split, EpisodeSpec] = {
+        "meta-train": experiment.episodes,
+        "meta-val": experiment.eval_spec,
+        "meta-test": experiment.eval_spec,
+    }
+    for split, spec in specs.items():
+        experiment.source.check(split, ways=spec.ways, shots=spec.shots, queries=spec.queries)
+    _check_outputs(experiment)
+
+
+def _check_outputs(experiment: Experiment) -> None:
+    state = initial_state(experiment, torch.device("cpu"))
+    if not state.meta:
+        raise InputError(
+            f"algorithm {experiment.algorithm.kind!r} has nothing to train; "
+            "it serves as a baseline that every run reports"
+        )
+    expected = experiment.algorithm.outputs(experiment.episodes.ways)
+    context = Context(network=state.network, ways=experiment.episodes.ways)
+    x = torch.zeros(2, *experiment.source.feature_shape)
+    try:
+        with torch.no_grad():
+            output = context.forward(dict(state.network.named_parameters()), x)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise InputError(
+            f"the model cannot take a batch of shape {tuple(x.shape)} from this source: {error}"
+        ) from error
+    if output.ndim != 2 or len(output) != 2 or (expected is not None and output.shape[1] != expected):
+        wanted = f"[2, {expected}] (one output for each of {expected} ways)" if expected else "[2, embedding]"
+        raise InputError(
+            f"the model maps a batch of 2 inputs to shape {list(output.shape)}, but {experiment.algorithm.kind} "
+            f"needs {wanted}"
+        )

@@ -1,0 +1,77 @@
+"""What a finished run found out, and the digest of its parameters."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from metaray.algorithms.context import Tensors
+from metaray.training.evaluation import Estimate
+
+RESULT = "result.json"
+
+
+@dataclass(frozen=True)
+class Result:
+    """The end of a run.
+
+    Attributes:
+        num_steps: outer steps done.
+        best_step: outer steps done by the meta-parameters that meta-val chose.
+        meta_val: their accuracy on meta-val.
+        meta_val_scores: the same by episode, for paired comparisons.
+        meta_test: their accuracy on meta-test.
+        before_adaptation: the same on meta-test with zero inner steps; None where the algorithm takes none.
+        before_training: the initial meta-parameters on meta-test.
+        nearest_neighbor: on pixels, on the same meta-test episodes.
+        parameters_sha256: of the meta-parameters after the last step.
+        protocol: how the accuracies are to be read.
+        seconds: wall time in the training loop, evaluations included.
+        wait_share: share of the steps' time that rank 0 waited for episodes.
+        episodes_per_s: over the steps' time.
+    """
+
+    num_steps: int
+    best_step: int
+    meta_val: Estimate
+    meta_val_scores: tuple[float, ...]
+    meta_test: Estimate
+    before_adaptation: Estimate | None
+    before_training: Estimate
+    nearest_neighbor: Estimate
+    parameters_sha256: str
+    protocol: str
+    seconds: float
+    wait_share: float
+    episodes_per_s: float
+
+    def to_json(self) -> str:
+        """JSON text."""
+        tree = {key: value._asdict() if isinstance(value, Estimate) else value for key, value in _fields(self)}
+        return json.dumps(tree, indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "Result":
+        """The inverse of `to_json`."""
+        tree = json.loads(text)
+        return cls(**{key: _value(value) for key, value in tree.items()})
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, dict):
+        return Estimate(**value)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _fields(result: Result) -> list[tuple[str, object]]:
+    return [(key, getattr(result, key)) for key in result.__dataclass_fields__]
+
+
+def parameters_sha256(meta: Tensors) -> str:
+    """SHA-256 (hex) over names, shapes, dtypes and bytes, in the order of the names."""
+    digest = hashlib.sha256()
+    for name in sorted(meta):
+        tensor = meta[name].detach().cpu().contiguous()
+        digest.update(json.dumps([name, list(tensor.shape), str(tensor.dtype)]).encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,104 @@
+"""Where a run keeps its files: a local folder or a URI, through pyarrow's filesystems."""
+
+import os
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+
+from pyarrow import ArrowException, ArrowInvalid, fs
+
+from metaray.errors import InputError
+
+
+class Storage:
+    """Small whole files under one root. A file is there completely or not at all.
+
+    Args:
+        root: a local folder (made absolute, because Ray workers change directory) or a URI such as `s3://bucket/runs`.
+
+    Raises:
+        InputError: if the root cannot be reached.
+    """
+
+    def __init__(self, root: str) -> None:
+        self.root = root if "://" in root else str(Path(root).expanduser().absolute())
+        try:
+            self._fs, self._base = fs.FileSystem.from_uri(self.root)
+        except (ArrowException, OSError, ValueError) as error:
+            raise InputError(f"storage {root!r} cannot be opened: {error}") from error
+        self.is_local = isinstance(self._fs, fs.LocalFileSystem)
+
+    def child(self, name: str) -> "Storage":
+        """The storage one folder down."""
+        return Storage(f"{self.root.rstrip('/')}/{name}")
+
+    def check_writable(self) -> None:
+        """Write and remove a probe.
+
+        Raises:
+            InputError: if that fails.
+        """
+        name = f".probe-{uuid.uuid4().hex}"
+        try:
+            self.write(name, b"probe")
+            self._fs.delete_file(self._path(name))
+        except (OSError, ArrowInvalid) as error:
+            raise InputError(f"storage {self.root!r} is not writable: {error}") from error
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file whole: beside its place, flushed to disk, then renamed. Object stores are atomic by nature."""
+        path = self._path(name)
+        if not self.is_local:
+            with self._fs.open_output_stream(path) as stream:
+                stream.write(data)
+            return
+        final = Path(path)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        beside = final.with_name(f".{final.name}.{uuid.uuid4().hex}.tmp")
+        try:
+            with beside.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(final)
+        finally:
+            beside.unlink(missing_ok=True)
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a file.
+
+        Raises:
+            FileNotFoundError: if there is none.
+        """
+        with self._fs.open_input_stream(self._path(name)) as stream:
+            data: bytes = stream.readall()
+        return data
+
+    def exists(self, name: str) -> bool:
+        """Whether there is such a file."""
+        info = self._fs.get_file_info(self._path(name))
+        return bool(info.type == fs.FileType.File)
+
+    def names(self, folder: str = "") -> list[str]:
+        """Names of files and folders directly below `folder`, sorted; none if it does not exist."""
+        selector = fs.FileSelector(self._path(folder), allow_not_found=True)
+        return sorted(info.base_name for info in self._fs.get_file_info(selector))
+
+    def delete_folder(self, folder: str) -> None:
+        """Delete a folder and all below it."""
+        self._fs.delete_dir(self._path(folder))
+
+    def write_folder(self, folder: str, files: Mapping[str, bytes]) -> None:
+        """Write several files, in the mapping's order: put the one that marks completeness last."""
+        for name, data in files.items():
+            self.write(f"{folder}/{name}", data)
+
+    def download(self, folder: str, destination: Path) -> Path:
+        """Copy the files directly below `folder` to a local folder."""
+        destination.mkdir(parents=True, exist_ok=True)
+        for name in self.names(folder):
+            (destination / name).write_bytes(self.read(f"{folder}/{name}"))
+        return destination
+
+    def _path(self, name: str) -> str:
+        return f"{self._base.rstrip('/')}/{name}" if name else self._base

@@ -1,0 +1,173 @@
+"""Training on Ray: sampler actors and Train workers, started and watched from the driver."""
+
+import os
+import shutil
+import tempfile
+import threading
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+
+from metaray.episodes.stream import start_samplers
+from metaray.errors import InputError, RunFailed, RunStopped
+from metaray.training.events import Listener
+from metaray.training.experiment import Experiment
+from metaray.training.placement import Placement
+from metaray.training.result import RESULT, Result
+from metaray.training.storage import Storage
+from metaray.training.worker import Board, train_worker
+
+POLL_S = 0.2
+
+
+def connect(placement: Placement) -> None:
+    """Start or join a Ray cluster, and check that it has room for the workers.
+
+    Raises:
+        InputError: with the arithmetic, if it has not, or if the address cannot be reached.
+    """
+    for name, value in _QUICK_TRAIN.items():
+        os.environ.setdefault(name, value)
+    if not ray.is_initialized():
+        paths = [str(Path.cwd()), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+        try:
+            ray.init(
+                address=placement.address,
+                runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(paths), **_QUICK_TRAIN}},
+                logging_level="warning",
+                log_to_driver=True,
+            )
+        except ConnectionError as error:
+            raise InputError(f"no Ray cluster answers at {placement.address!r}: {error}") from error
+    have = ray.cluster_resources()
+    if uses_gpu(placement) and have.get("GPU", 0) < placement.workers:
+        raise InputError(f"{placement.workers} workers need a GPU each; the cluster has {have.get('GPU', 0):g}")
+    need = placement.workers * placement.cpus_per_worker
+    if have.get("CPU", 0) < need:
+        raise InputError(
+            f"{placement.workers} workers x {placement.cpus_per_worker:g} CPUs = {need:g} CPUs, but the cluster has "
+            f"{have.get('CPU', 0):g}; lower --workers or --cpus-per-worker"
+        )
+
+
+_QUICK_TRAIN = {
+    # Ray Train polls its workers each 2 s by default and watches for preemption; both delay start and end by seconds.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+
+
+def uses_gpu(placement: Placement) -> bool:
+    """Whether workers get a GPU each: as asked for, or where the cluster has any."""
+    if placement.device == "auto":
+        return bool(ray.cluster_resources().get("GPU", 0) > 0)
+    return placement.device == "cuda"
+
+
+def train_on_ray(
+    experiment: Experiment,
+    storage: Storage,
+    placement: Placement,
+    *,
+    display: Listener,
+    listeners: Sequence[Listener] = (),
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Result:
+    """Run an experiment on the cluster that `connect` joined.
+
+    Args:
+        experiment: what to train.
+        storage: of the run; every worker must see it.
+        placement: workers and samplers.
+        display: hears the events in this process.
+        listeners: sent to rank 0, which calls them there; they must be picklable.
+        should_stop: polled here; True stops the run after a checkpoint.
+
+    Raises:
+        RunFailed: if the run stopped itself, or a worker died.
+        RunStopped: if `should_stop` said so.
+    """
+    samplers = start_samplers(
+        experiment.source,
+        experiment.episodes,
+        experiment.seed,
+        experiment.meta_batch_size,
+        count=placement.samplers,
+    )
+    board = ray.remote(num_cpus=0)(Board).remote()
+    config = {
+        "experiment": experiment.to_json(),
+        "storage": storage.root,
+        "use_gpu": uses_gpu(placement),
+        "samplers": samplers,
+        "board": board,
+        "listeners": list(listeners),
+    }
+    try:
+        _watch(_fit(config, placement), board, display, should_stop)
+    finally:
+        display.close()
+        for actor in (*samplers, board):
+            ray.kill(actor)
+    return Result.from_json(storage.read(RESULT).decode())
+
+
+class _fit(threading.Thread):  # noqa: N801
+    """`TorchTrainer.fit` in a thread, so that the main thread can display and hear signals."""
+
+    def __init__(self, config: dict[str, Any], placement: Placement) -> None:
+        super().__init__(name="ray-train", daemon=True)
+        self._config, self._placement = config, placement
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        # Ray Train wants a place of its own; nothing of the run is kept there.
+        folder = tempfile.mkdtemp(prefix="metaray-ray-train-")
+        trainer = TorchTrainer(
+            train_worker,
+            train_loop_config=self._config,
+            scaling_config=ScalingConfig(
+                num_workers=self._placement.workers,
+                use_gpu=self._config["use_gpu"],
+                resources_per_worker={"CPU": self._placement.cpus_per_worker}
+                | ({"GPU": 1} if self._config["use_gpu"] else {}),
+            ),
+            run_config=RunConfig(
+                name=uuid.uuid4().hex, storage_path=folder, failure_config=FailureConfig(max_failures=0)
+            ),
+        )
+        try:
+            trainer.fit()
+        except BaseException as error:  # noqa: BLE001 - handed to the main thread, which raises it
+            self.error = error
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _watch(fit: _fit, board: Any, display: Listener, should_stop: Callable[[], bool]) -> None:
+    """Pass events from the board to the display until the run ends; raise what ended it."""
+    fit.start()
+    asked, ending = False, None
+    while True:
+        alive = fit.is_alive()
+        for event in ray.get(board.drain.remote()):
+            if event.kind in ("failed", "stopped"):
+                ending = event
+            else:
+                display.on_event(event)
+        if should_stop() and not asked:
+            asked = True
+            board.request_stop.remote()
+        if not alive:
+            break
+        fit.join(POLL_S)
+    if ending is not None:
+        raise (RunFailed if ending.kind == "failed" else RunStopped)(ending.text)
+    if fit.error is not None:
+        raise RunFailed(f"a Ray Train worker failed: {fit.error}") from fit.error

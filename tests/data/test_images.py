@@ -1,0 +1,107 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from metaray.data.class_store import ClassStore
+from metaray.data.draws import SPLITS
+from metaray.data.images import import_images, random_splits
+from metaray.data.store_file import read_store
+from metaray.errors import InputError
+
+CLASSES = ["ant", "bee", "cat", "dog", "elk"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    root = tmp_path / "animals"
+    for c, name in enumerate(CLASSES):
+        (root / name).mkdir(parents=True)
+        for i, suffix in enumerate(["png", "jpg", "gif"]):
+            Image.new("RGB", (20, 10), (40 * c, 0, 10 * i)).save(root / name / f"{i}.{suffix}")
+        (root / name / ".DS_Store").write_bytes(b"x")
+    (root / "README.txt").write_text("beside the classes")
+    return root
+
+
+@pytest.fixture
+def split_folder(tmp_path):
+    root = tmp_path / "splits"
+    root.mkdir()
+    for file, names in (("train", "ant\nbee\n"), ("val", "cat\n"), ("test", "dog\r\n\nelk")):
+        (root / f"{file}.txt").write_text(names)
+    return root
+
+
+def test_import_with_split_files(folder, split_folder, tmp_path):
+    out = tmp_path / "out.arrow"
+    report = import_images(folder, out, size=(5, 10), splits=split_folder)
+    assert report[:4] == (out, 5, 15, ("default",))
+    store = read_store(out, verify=True)
+    assert store.meta.class_names == tuple(CLASSES) and store.images.shape == (15, 3, 5, 10)
+    assert store.meta.schemes["default"] == {"meta-train": (0, 1), "meta-val": (2,), "meta-test": (3, 4)}
+    assert np.abs(store.images[::3, 0].mean(axis=(1, 2)) - 40 * np.arange(5)).max() < 2
+
+
+def test_import_is_deterministic_and_zip_is_the_same(folder, make_zip, tmp_path):
+    members = {p.relative_to(folder.parent).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    inner = {name.removeprefix("animals/"): content for name, content in members.items()}
+    fingerprints = set()
+    for i, source in enumerate([folder, folder, make_zip("outer.zip", members), make_zip("inner.zip", inner)]):
+        import_images(source, tmp_path / f"{i}.arrow", size=8, mode="L", invert=True, splits=(0.6, 0.2, 0.2), seed=3)
+        fingerprints.add(read_store(tmp_path / f"{i}.arrow").meta.fingerprint)
+    assert len(fingerprints) == 1
+    ClassStore(path=str(tmp_path / "0.arrow")).check("meta-train", ways=3, shots=1, queries=2)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("train.txt", "ant\nbeee", r"train\.txt: unknown class 'beee'. Did you mean 'bee'"),
+        ("train.txt", "ant", "none of train.txt, val.txt, test.txt names the class 'bee'"),
+        ("val.txt", "cat\nbee", "meta-train and meta-val overlap in 1 classes: 'bee'"),
+        ("val.txt", None, r"val\.txt: can't read the split: No such file"),
+    ],
+)
+def test_wrong_split_files(folder, split_folder, tmp_path, file, content, message):
+    if content is None:
+        (split_folder / file).unlink()
+    else:
+        (split_folder / file).write_text(content)
+    with pytest.raises(InputError, match=message):
+        import_images(folder, tmp_path / "out.arrow", size=8, splits=split_folder)
+    assert not (tmp_path / "out.arrow").exists()
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "cut.png"])
+def test_bad_file_in_a_class_folder_is_named(folder, tmp_path, name):
+    raw = (folder / "bee" / "0.png").read_bytes()
+    (folder / "bee" / name).write_bytes(b"text" if name == "notes.txt" else raw[: len(raw) // 2])
+    with pytest.raises(InputError, match=f"bee/{name}: "):
+        import_images(folder, tmp_path / "out.arrow", size=8)
+    assert [p.name for p in tmp_path.iterdir() if p.is_file()] == []
+
+
+def test_folder_without_classes_and_wrong_size(tmp_path, folder):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="empty: no class in it"):
+        import_images(tmp_path / "empty", tmp_path / "out.arrow", size=8)
+    with pytest.raises(InputError, match="image size of 0x0"):
+        import_images(folder, tmp_path / "out.arrow", size=0)
+
+
+def test_wrong_fractions():
+    with pytest.raises(InputError, match="sum to 1"):
+        random_splits(CLASSES, (0.5, 0.2, 0.2), 0)
+    with pytest.raises(InputError, match="a fraction of 0.1 of 5 classes leaves meta-val without a class"):
+        random_splits(CLASSES, (0.8, 0.1, 0.1), 0)
+
+
+@given(st.integers(10, 200), st.integers(0, 99))
+def test_random_splits_deal_each_class_once(count, seed):
+    names = [f"c{i}" for i in range(count)]
+    splits = random_splits(names, (0.64, 0.16, 0.2), seed)
+    assert list(splits) == list(SPLITS)
+    assert sorted(name for members in splits.values() for name in members) == sorted(names)
+    assert splits == random_splits(names[::-1], (0.64, 0.16, 0.2), seed)

@@ -1,0 +1,110 @@
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from metaray.data.class_store import ClassStore
+from metaray.data.omniglot import SCHEMES, import_omniglot, published_split
+from metaray.data.store_file import read_store
+from metaray.errors import InputError
+
+SIZES = {"vinyals": (1028, 172, 423), "maml": (1100, 100, 423), "lake": (802, 162, 659)}
+
+
+@pytest.fixture
+def lake():
+    return published_split("lake")
+
+
+@pytest.fixture
+def fake(tmp_path, png, lake):
+    """All of Omniglot's classes with one tiny drawing each, in the two official folders."""
+    root = tmp_path / "omniglot"
+    content = png(0)
+    for split, names in lake.items():
+        part = "images_evaluation" if split == "meta-test" else "images_background"
+        for name in names:
+            (root / part / name).mkdir(parents=True)
+            (root / part / name / "0001_01.png").write_bytes(content)
+    return root
+
+
+def test_published_splits_are_disjoint_and_complete():
+    everything = []
+    for scheme in SCHEMES:
+        splits = published_split(scheme)
+        assert tuple(map(len, splits.values())) == SIZES[scheme]
+        names = [name for members in splits.values() for name in members]
+        assert len(set(names)) == 1623
+        everything.append(sorted(names))
+    assert everything[0] == everything[1] == everything[2]
+
+
+def test_lake_validates_on_five_drawn_background_alphabets(lake):
+    train, val, test = ({name.split("/")[0] for name in members} for members in lake.values())
+    assert (len(train), len(val), len(test)) == (25, 5, 20) and not train & val and not (train | val) & test
+    assert val == set(random.Random(1).sample(sorted(train | val), 5))
+
+
+def test_maml_is_a_seeded_shuffle():
+    splits = published_split("maml")
+    names = sorted(name for members in splits.values() for name in members)
+    random.Random(1).shuffle(names)
+    assert names[:1100] == splits["meta-train"] and names[1100:1200] == splits["meta-val"]
+
+
+def test_import_of_extracted_folders(fake, tmp_path):
+    out = tmp_path / "out.arrow"
+    report = import_omniglot(fake, out)
+    assert report == (out, 1623, 1623, SCHEMES, ())
+    store = read_store(out, verify=True)
+    # A drawing of ink only: stored ink high.
+    assert store.images.shape == (1623, 1, 28, 28) and (store.images == 255).all()
+    parts = [fake / "images_background", fake / "images_evaluation"]
+    import_omniglot(parts, tmp_path / "again.arrow")
+    assert read_store(tmp_path / "again.arrow").meta.fingerprint == store.meta.fingerprint
+
+
+def test_partial_data(fake, tmp_path):
+    (fake / "images_background" / "N_Ko" / "character01" / "0001_01.png").unlink()
+    with pytest.raises(
+        InputError, match="split 'lake' left out: 1 of its 1623 classes are missing, .*N_Ko/character01"
+    ):
+        import_omniglot(fake, tmp_path / "out.arrow")
+    assert not (tmp_path / "out.arrow").exists()
+
+
+def test_wrong_sources(fake, tmp_path, make_zip, png):
+    out = tmp_path / "out.arrow"
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="empty: holds none of images_background/"):
+        import_omniglot(tmp_path / "empty", out)
+    with pytest.raises(InputError, match=r"none\.zip: no such"):
+        import_omniglot(tmp_path / "none.zip", out)
+    with pytest.raises(InputError, match="'N_Ko/character99'.*Did you mean 'N_Ko/character"):
+        import_omniglot(make_zip("a.zip", {"images_background/N_Ko/character99/1.png": png(0)}), out)
+    with pytest.raises(InputError, match="no character of Omniglot"):
+        import_omniglot(make_zip("b.zip", {"cats/tabby/1.png": png(0)}), out)
+    with pytest.raises(InputError, match="is in both"):
+        import_omniglot([fake, make_zip("c.zip", {"images_background/N_Ko/character01/1.png": png(0)})], out)
+    with pytest.raises(InputError, match="leads out of the archive"):
+        import_omniglot(make_zip("d.zip", {"../N_Ko/character01/1.png": png(0)}), out)
+
+
+def test_corrupt_drawing_is_named(fake, tmp_path):
+    drawing = fake / "images_background" / "N_Ko" / "character01" / "0001_01.png"
+    drawing.write_bytes(drawing.read_bytes()[:40])
+    with pytest.raises(InputError, match="N_Ko/character01/0001_01.png: "):
+        import_omniglot(fake, tmp_path / "out.arrow")
+
+
+@pytest.mark.slow
+def test_the_real_omniglot(omniglot_folder: Path, tmp_path):
+    out = tmp_path / "omniglot.arrow"
+    assert import_omniglot(omniglot_folder, out) == (out, 1623, 32460, SCHEMES, ())
+    store = ClassStore(path=str(out), split="vinyals", rotations=True)
+    assert store.summary("meta-test") == (1692, 33840, 20, 20.0, 20)
+    image = store.examples(0)[0]
+    # Ink high: most of a drawing is paper.
+    assert 0 < image.mean() < 80 and image.max() > 200 and np.median(image) == 0

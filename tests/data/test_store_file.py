@@ -1,0 +1,153 @@
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from metaray.data.preprocessing import ImagePreprocessing
+from metaray.data.store_file import METADATA_KEY, check_writable, read_store, write_store
+from metaray.errors import InputError
+
+SPLITS = {"meta-train": [0, 1], "meta-val": [2], "meta-test": [3]}
+PREPROCESSING = ImagePreprocessing(height=3, width=3)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.integers(1, 4), min_size=1, max_size=5),
+    st.sampled_from(["uint8", "float32", "int64"]),
+    hnp.array_shapes(max_dims=3, max_side=4),
+    st.data(),
+)
+def test_round_trip(tmp_path, counts, dtype, shape, data):
+    images = data.draw(hnp.arrays(dtype, (sum(counts), *shape)))
+    path = tmp_path / "store.arrow"
+    names = [f"c{i}" for i in range(len(counts))]
+    schemes = {"default": {"meta-train": list(range(len(counts)))}}
+    write_store(
+        path,
+        images=images,
+        counts=counts,
+        class_names=names,
+        schemes=schemes,
+        preprocessing=PREPROCESSING,
+        origin={"a": "b"},
+    )
+    store = read_store(path, verify=True)
+    assert store.images.dtype == images.dtype and np.array_equal(store.images.view(np.uint8), images.view(np.uint8))
+    assert store.meta.class_names == tuple(names) and store.meta.counts == tuple(counts)
+    assert np.diff(store.offsets).tolist() == counts
+    assert store.meta.preprocessing == PREPROCESSING and store.meta.origin == {"a": "b"}
+
+
+def test_images_are_a_view_of_the_file(make_store):
+    store = read_store(make_store([2, 3, 1, 2], SPLITS))
+    assert not store.images.flags.owndata and not store.images.flags.writeable
+
+
+def test_fingerprint_covers_contents_and_not_the_origin(make_store, tmp_path):
+    first = read_store(make_store([2, 3, 1, 2], SPLITS))
+    same = {
+        "counts": first.meta.counts,
+        "class_names": first.meta.class_names,
+        "schemes": first.meta.schemes,
+        "preprocessing": first.meta.preprocessing,
+    }
+    path = tmp_path / "other.arrow"
+    write_store(path, images=first.images, origin={"importer": "another"}, **same)
+    assert read_store(path).meta.fingerprint == first.meta.fingerprint
+    changed = first.images.copy()
+    changed[0, 0, 0, 0] ^= 1
+    write_store(path, images=changed, origin={}, **same)
+    assert read_store(path).meta.fingerprint != first.meta.fingerprint
+
+
+def test_flipped_bit_is_found_by_verify(make_store):
+    path = make_store([2, 3, 1, 2], SPLITS)
+    raw = bytearray(path.read_bytes())
+    row = read_store(path).images[5].tobytes()
+    raw[raw.index(row) + 1] ^= 1
+    path.write_bytes(raw)
+    read_store(path)
+    with pytest.raises(InputError, match=r"store\.arrow: damaged"):
+        read_store(path, verify=True)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
+def test_truncated_file(make_store, share):
+    path = make_store([2, 3, 1, 2], SPLITS)
+    raw = path.read_bytes()
+    path.write_bytes(raw[: int(len(raw) * share)])
+    with pytest.raises(InputError, match=r"store\.arrow: not a class store, or a truncated one"):
+        read_store(path)
+
+
+def test_missing_file_and_folder(tmp_path):
+    with pytest.raises(InputError, match=r"none\.arrow: no such class store"):
+        read_store(tmp_path / "none.arrow")
+    with pytest.raises(InputError, match="it is a folder"):
+        read_store(tmp_path)
+
+
+def rewrite(path, change):
+    """Write the file again with changed metadata."""
+    with pa.memory_map(str(path)) as mapped:
+        table = pa.ipc.open_file(mapped).read_all()
+    metadata = dict(table.schema.metadata)
+    change(metadata)
+    batch = pa.record_batch([column.combine_chunks() for column in table.columns], schema=table.schema)
+    batch = batch.replace_schema_metadata(metadata)
+    path.unlink()
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+
+
+def edit(**values):
+    def change(metadata):
+        metadata[METADATA_KEY] = json.dumps(json.loads(metadata[METADATA_KEY]) | values).encode()
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda metadata: metadata.clear(), "an Arrow file, but not a class store of metaray"),
+        (lambda metadata: metadata.update({METADATA_KEY: b"[]"}), "metadata is not a JSON object"),
+        (edit(version=99), "format version 99, but this metaray reads version 1"),
+        (edit(counts=[2, 3, 1, 1]), "don't fit together"),
+        (edit(counts=[3, 2, 1, 2]), "not sorted by class"),
+        (edit(dtype="float32"), "column types"),
+        (edit(feature_shape=[2, 2]), "column types"),
+        (edit(surprise=1), "unknown key 'surprise'"),
+        (edit(class_names=["a", "b", "a", "c"]), "two classes are named 'a'"),
+        (edit(schemes={"s": {"meta-train": [0, 1], "meta-test": [1]}}), "meta-train and meta-test overlap .* 'class1'"),
+        (edit(schemes={"s": {"meta-train": [4]}}), "lists class id 4"),
+    ],
+)
+def test_foreign_and_inconsistent_files(make_store, change, message):
+    path = make_store([2, 3, 1, 2], SPLITS)
+    rewrite(path, change)
+    with pytest.raises(InputError, match=rf"store\.arrow.*{message}"):
+        read_store(path)
+
+
+def test_overlapping_splits_are_refused_and_nothing_is_left(make_store, tmp_path):
+    with pytest.raises(InputError, match="'default': meta-train and meta-val overlap in 1 classes: 'class1'"):
+        make_store([2, 3, 1, 2], {"meta-train": [0, 1], "meta-val": [1, 2]})
+    with pytest.raises(InputError, match="lists 'class0' twice"):
+        make_store([2, 3], {"meta-train": [0, 0]})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unwritable_output(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="can't write"):
+        check_writable(tmp_path / "file" / "store.arrow")
+    with pytest.raises(InputError, match="it is a folder"):
+        check_writable(tmp_path)
+    check_writable(tmp_path / "new" / "folder" / "store.arrow")
+    assert not (tmp_path / "new").exists()

@@ -1,0 +1,42 @@
+"""Untrained learners: they adapt and predict like trained ones, only worse."""
+
+from pathlib import Path
+
+import pytest
+
+from metaray.algorithms.learner import Learner
+from metaray.algorithms.maml import MAML
+from metaray.algorithms.protonet import ProtoNet
+from metaray.data.preprocessing import ImagePreprocessing
+from metaray.episodes.episode import EpisodeSpec
+from metaray.models.mlp import MLP
+from metaray.models.model import build_seeded
+
+PREPROCESSING = ImagePreprocessing(height=8, width=8, invert=True)
+SPEC = EpisodeSpec(ways=3, shots=1, queries=2)
+
+
+def untrained(algorithm: MAML | ProtoNet) -> Learner:
+    """A learner with seeded parameters."""
+    model = MLP(hidden=(16,), batch_norm=False)
+    network = build_seeded(model, PREPROCESSING.feature_shape, algorithm.outputs(SPEC.ways), seed=0)
+    return Learner(algorithm, model, algorithm.init(network), PREPROCESSING, SPEC)
+
+
+@pytest.fixture(scope="session")
+def proto_net() -> Learner:
+    """Takes any number of classes."""
+    return untrained(ProtoNet())
+
+
+@pytest.fixture(scope="session")
+def maml() -> Learner:
+    """Fixed to 3 classes."""
+    return untrained(MAML(inner_lr=0.1))
+
+
+@pytest.fixture
+def folder(proto_net: Learner, tmp_path: Path) -> Path:
+    """A saved learner."""
+    proto_net.save(tmp_path / "learner")
+    return tmp_path / "learner"

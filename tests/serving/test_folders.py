@@ -1,0 +1,66 @@
+"""Support and query folders."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from metaray.errors import InputError
+from metaray.serving.folders import read_query, read_support
+
+
+def picture(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", (4, 4), 7).save(path)
+    return path
+
+
+def test_a_folder_per_class_in_natural_order(tmp_path: Path) -> None:
+    for name in ("dog/10.png", "dog/2.png", "cat/a.png", "class 10/x.png", "class 9/x.png"):
+        picture(tmp_path / name)
+    (tmp_path / ".hidden").write_text("")
+    (tmp_path / "cat" / ".hidden").write_text("")
+    support = read_support(tmp_path)
+    assert support.labels == ["cat", "class 9", "class 10", "dog", "dog"]
+    assert [path.name for path in support.paths] == ["a.png", "x.png", "x.png", "2.png", "10.png"]
+
+
+def test_a_flat_folder(tmp_path: Path) -> None:
+    paths = [picture(tmp_path / f"{i}.png") for i in range(12)]
+    assert read_query(tmp_path) == paths
+
+
+def test_what_is_wrong_with_a_support_folder(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="missing' does not exist"):
+        read_support(tmp_path / "missing")
+    with pytest.raises(InputError, match="has no class folders"):
+        read_support(tmp_path)
+    picture(tmp_path / "cat" / "a.png")
+    (tmp_path / "dog").mkdir()
+    with pytest.raises(InputError, match="class folder .*dog' is empty"):
+        read_support(tmp_path)
+    picture(tmp_path / "dog" / "sub" / "a.png")
+    with pytest.raises(InputError, match="dog' holds the folder 'sub'"):
+        read_support(tmp_path)
+    picture(tmp_path / "stray.png")
+    with pytest.raises(InputError, match="stray.png' lies beside the class folders"):
+        read_support(tmp_path)
+
+
+def test_what_is_wrong_with_a_query_folder(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is empty"):
+        read_query(tmp_path)
+    path = picture(tmp_path / "a.png")
+    with pytest.raises(InputError, match="is not a folder"):
+        read_query(path)
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(InputError, match="notes.txt' is not an image"):
+        read_query(tmp_path)
+
+
+def test_a_truncated_image_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "cut.png"
+    Image.effect_noise((64, 64), 50).save(path)
+    path.write_bytes(path.read_bytes()[:-500])
+    with pytest.raises(InputError, match="cut.png' is not an image that can be read"):
+        read_query(tmp_path)

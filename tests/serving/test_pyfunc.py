@@ -1,0 +1,121 @@
+"""Support and query in one table."""
+
+import base64
+import io
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from metaray.algorithms.learner import Learner
+from metaray.errors import InputError
+from metaray.serving.pyfunc import INPUTS, OUTPUTS, PyfuncLearner, _load_pyfunc, example_input
+
+
+def png(grey: int, mode: str = "L") -> bytes:
+    file = io.BytesIO()
+    Image.new("L", (20, 12), grey).convert(mode).save(file, format="PNG")
+    return file.getvalue()
+
+
+def table(*rows: tuple[str, str | None, Any]) -> pd.DataFrame:
+    return pd.DataFrame(list(rows), columns=["role", "label", "image"])
+
+
+TASK = table(
+    ("query", None, png(250)),
+    ("support", "dark", png(0)),
+    ("support", "light", png(255, "RGB")),
+    ("query", "", png(5)),
+    ("support", "dark", png(10)),
+)
+
+
+def test_a_row_a_query_in_order(proto_net: Learner) -> None:
+    result = PyfuncLearner(proto_net).predict(TASK)
+    assert list(result.columns) == [column.name for column in OUTPUTS]
+    assert list(result["label"]) == ["light", "dark"]
+    assert list(result.index) == [0, 3]
+    for _, row in result.iterrows():
+        probabilities: Mapping[str, float] = json.loads(row["probabilities"])
+        assert set(probabilities) == {"dark", "light"}
+        assert probabilities[row["label"]] == max(probabilities.values()) == row["probability"]
+        assert sum(probabilities.values()) == pytest.approx(1.0)
+
+
+def test_agrees_with_the_learner(maml: Learner) -> None:
+    rows = [("support", name, png(grey)) for name, grey in (("a", 0), ("b", 128), ("c", 255))]
+    result = PyfuncLearner(maml).predict(table(*rows, ("query", None, png(99))))
+    images = [np.full((12, 20), grey, dtype=np.uint8) for grey in (0, 128, 255, 99)]
+    expected = maml.adapt(images[:3], ["a", "b", "c"]).predict_proba(images[3:])[0]
+    assert list(json.loads(result["probabilities"].iloc[0]).values()) == pytest.approx(expected.tolist())
+
+
+@pytest.mark.parametrize("encode", [base64.b64encode, base64.encodebytes])
+def test_base64_text_is_the_same(encode: Any, proto_net: Learner) -> None:
+    encoded = TASK.assign(image=[encode(image).decode() for image in TASK["image"]])
+    pd.testing.assert_frame_equal(PyfuncLearner(proto_net).predict(encoded), PyfuncLearner(proto_net).predict(TASK))
+
+
+SUPPORT = [("support", "a", png(0)), ("support", "b", png(255))]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (table(("query", None, png(0))), "no support rows"),
+        (table(*SUPPORT), "no query rows"),
+        (table(), "no support rows"),
+        (table(*SUPPORT, ("qurey", None, png(0))), "row 2: unknown role 'qurey'. Did you mean 'query'?"),
+        (table(*SUPPORT, (None, None, png(0))), "row 2: unknown role"),  # type: ignore[arg-type]
+        (table(*SUPPORT, ("support", None, png(0))), "row 2: a support row needs a label"),
+        (table(*SUPPORT, ("support", "", png(0))), "row 2: a support row needs a label"),
+        (table(*SUPPORT, ("query", None, b"hello")), "row 2: the image can't be read"),
+        (table(*SUPPORT, ("query", None, png(7)[:50])), "row 2: the image can't be read"),
+        (table(*SUPPORT, ("query", None, "*!")), "row 2: the image is text, but not base64"),
+        (table(*SUPPORT, ("query", None, "\u00e9")), "row 2: the image is text, but not base64"),
+        (table(*SUPPORT, ("query", None, 3.5)), "row 2: the image is a float"),
+        (TASK.drop(columns="image"), "lacks the column 'image'"),
+        (TASK.rename(columns={"label": "lable"}), "lacks the column 'label'; it has ['role', 'lable', 'image']"),
+        (TASK.assign(weight=1), "unknown column 'weight'"),
+    ],
+)
+def test_wrong_input(given: pd.DataFrame, message: str, proto_net: Learner) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
+        PyfuncLearner(proto_net).predict(given)
+
+
+def test_wrong_number_of_classes(maml: Learner) -> None:
+    with pytest.raises(InputError, match="2 classes, but this learner is 3-way"):
+        PyfuncLearner(maml).predict(TASK)
+
+
+def test_parameters_are_refused(maml: Learner) -> None:
+    with pytest.raises(InputError, match="unknown parameter 'temperature'"):
+        PyfuncLearner(maml).predict(TASK, {"temperature": 2})
+
+
+def test_the_example_is_valid(proto_net: Learner, maml: Learner) -> None:
+    for learner in (proto_net, maml):
+        example = example_input(learner)
+        assert list(example.columns) == [column.name for column in INPUTS]
+        assert len(PyfuncLearner(learner).predict(example)) == 1
+
+
+def test_loads_from_a_folder(folder: Path) -> None:
+    assert list(_load_pyfunc(str(folder)).predict(TASK)["label"]) == ["light", "dark"]
+
+
+def test_neither_ray_nor_mlflow_is_imported() -> None:
+    code = "import sys, metaray.serving.pyfunc, metaray.serving.folders, metaray.serving.loading;"
+    code += "print([name for name in ('mlflow', 'ray', 'pandas') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

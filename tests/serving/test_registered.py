@@ -1,0 +1,131 @@
+"""A learner through MLflow and back, as a user meets it: in a database, behind a server, and over REST."""
+
+import base64
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from metaray.algorithms.learner import Learner
+from metaray.errors import InputError
+from metaray.serving.loading import load_learner
+from metaray.serving.pyfunc import INPUTS, OUTPUTS, PyfuncLearner, example_input
+from metaray.tracking.artifact import download, register
+from metaray.tracking.mlflow_tracker import MlflowTracker, create_run, finish_run, prepare, tracking_uri
+from metaray.tracking.registry import champion, list_models, set_alias
+from metaray.tracking.tracker import Metric
+
+START_WITHIN_S = 60
+
+
+def add(uri: str, learner: Learner, folder: Path) -> str:
+    """Register `learner` as models:/served@champion and return its run."""
+    run_id = create_run(uri, "serving", "run", {"a": "b"}, {})
+    learner.save(folder)
+    example = example_input(learner)
+    version = register(
+        uri,
+        run_id,
+        name="served",
+        learner_folder=folder,
+        inputs=INPUTS,
+        outputs=OUTPUTS,
+        input_example=example,
+        tags={"algorithm": learner.algorithm.kind},
+    )
+    set_alias(uri, "served", version)
+    finish_run(uri, run_id)
+    return run_id
+
+
+@contextmanager
+def running(command: list[str], folder: Path, port: int, health: str) -> Iterator[str]:
+    """Start a server and wait until `health` answers."""
+    with open(folder / f"{port}.log", "wb") as log:
+        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + START_WITHIN_S
+        while True:
+            try:
+                urllib.request.urlopen(address + health, timeout=2).close()
+                break
+            except OSError as error:
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError((folder / f"{port}.log").read_text()) from error
+                time.sleep(0.1)
+        yield address
+    finally:
+        os.killpg(process.pid, 15)
+        process.wait(30)
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+@pytest.mark.slow
+def test_mlflow_loads_a_registered_learner(maml: Learner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri = tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
+    prepare(uri)
+    add(uri, maml, tmp_path / "saved")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    example = example_input(maml)
+    expected = PyfuncLearner(maml).predict(example)
+
+    import mlflow.pyfunc
+
+    model = mlflow.pyfunc.load_model("models:/served@champion")
+    pd.testing.assert_frame_equal(model.predict(example), expected)
+    without_labels = example.copy()
+    without_labels.loc[len(example) - 1, "label"] = None
+    pd.testing.assert_frame_equal(model.predict(without_labels), expected)
+    with pytest.raises(InputError, match="no support rows"):
+        model.predict(example[example["role"] == "query"])
+
+    port = free_port()
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/served@champion"]
+    with running([*command, "-p", str(port), "--env-manager", "local"], tmp_path, port, "/ping") as address:
+        rows = [[role, label, base64.b64encode(image).decode()] for role, label, image in example.to_numpy()]
+        body = json.dumps({"dataframe_split": {"columns": list(example.columns), "data": rows}}).encode()
+        request = urllib.request.Request(address + "/invocations", body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            (prediction,) = json.load(answer)["predictions"]
+    assert prediction["label"] == expected["label"].iloc[0]
+    assert prediction["probability"] == pytest.approx(expected["probability"].iloc[0])
+
+
+@pytest.mark.slow
+def test_a_tracking_server(proto_net: Learner, tmp_path: Path) -> None:
+    port = free_port()
+    database = f"sqlite:///{tmp_path}/server.db"
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", database, "--workers", "1"]
+    command += ["--artifacts-destination", str(tmp_path / "artifacts"), "--host", "127.0.0.1", "--port", str(port)]
+    with running(command, tmp_path, port, "/health") as uri:
+        prepare(uri)
+        run_id = add(uri, proto_net, tmp_path / "saved")
+        tracker = MlflowTracker(uri, run_id)
+        tracker.log([Metric("train/loss", float(step), step, step) for step in range(1500)])
+        tracker.log([Metric("train/loss", float("nan"), 1500, 1500)])
+        tracker.log_text("hello", "a.txt", "notes")
+        tracker.close()
+        assert [model.name for model in list_models(uri)] == ["served"]
+        found = champion(uri, "served")
+        assert found is not None
+        assert found.tags == {"algorithm": "protonet"}
+        for number, form in enumerate(("models:/served@champion", f"runs:/{run_id}/learner")):
+            folder = download(uri, form, tmp_path / f"download {number}")
+            assert load_learner(folder).algorithm == proto_net.algorithm
+        with pytest.raises(InputError, match="Did you mean 'served'"):
+            download(uri, "models:/serve/1", tmp_path / "wrong")

@@ -1,0 +1,42 @@
+"""Where a result comes from."""
+
+import subprocess
+from pathlib import Path
+
+import torch
+
+from metaray.tracking.provenance import git_state, provenance
+
+
+def git(folder: Path, *arguments: str) -> None:
+    identity = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
+    subprocess.run(["git", "-C", str(folder), *identity, *arguments], check=True, capture_output=True)
+
+
+def test_commit_and_dirty_flag(tmp_path: Path) -> None:
+    git(tmp_path, "init")
+    assert git_state(tmp_path) == {}  # no commit yet
+    (tmp_path / "a").write_text("1")
+    git(tmp_path, "add", "a")
+    git(tmp_path, "commit", "-m", "one")
+    clean = git_state(tmp_path)
+    assert len(clean["git.commit"]) == 40
+    assert clean["git.dirty"] == "false"
+    (tmp_path / "untracked").write_text("")
+    assert git_state(tmp_path)["git.dirty"] == "false"
+    (tmp_path / "a").write_text("2")
+    assert git_state(tmp_path) == {**clean, "git.dirty": "true"}
+
+
+def test_outside_a_checkout_there_is_no_commit(tmp_path: Path) -> None:
+    assert git_state(tmp_path) == {}
+    assert git_state(tmp_path / "missing") == {}
+
+
+def test_tags(tmp_path: Path) -> None:
+    argv = ["metaray", "train", "--tracking-uri", "https://me:secret@host/x", "a b"]
+    tags = provenance(tmp_path, argv)
+    assert tags["command"] == "metaray train --tracking-uri 'https://me:***@host/x' 'a b'"
+    assert tags["torch.version"] == torch.__version__
+    assert {"metaray.version", "numpy.version", "ray.version", "python.version", "cpu.capability"} <= tags.keys()
+    assert "git.commit" not in tags
