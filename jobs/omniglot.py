@@ -19,13 +19,13 @@ def maml_5way_1shot() -> Experiment:
     return Experiment(
         name="omniglot-maml",
         source=STORE,
-        episodes=EpisodeSpec(ways=5, shots=1, queries=1),
+        episodes=EpisodeSpec(ways=5, shots=1, queries=5),
         model=Conv4(downsample="stride"),
         algorithm=MAML(inner_lr=0.4, inner_steps=1),
         optimizer=Optimizer(outer_lr=1e-3, schedule="cosine"),
-        meta_batch_size=16,
-        num_steps=15000,
-        evaluation=Evaluation(episodes=EpisodeSpec(ways=5, shots=1, queries=15), inner_steps=3, every=500),
+        meta_batch_size=8,
+        num_steps=30000,
+        evaluation=Evaluation(episodes=EpisodeSpec(ways=5, shots=1, queries=15), inner_steps=3, every=1000),
         precision=FAST_CPU,
     )
 
