@@ -24,7 +24,7 @@ def maml_5way_1shot() -> Experiment:
         algorithm=MAML(inner_lr=0.4, inner_steps=1),
         optimizer=Optimizer(outer_lr=1e-3, schedule="cosine"),
         meta_batch_size=8,
-        num_steps=30000,
+        num_steps=24000,
         evaluation=Evaluation(episodes=EpisodeSpec(ways=5, shots=1, queries=15), inner_steps=3, every=1000),
         precision=FAST_CPU,
     )
