@@ -7,7 +7,10 @@ export OMP_NUM_THREADS ?= 1
 .PHONY: demo test test-slow check format lock clean
 
 demo: .venv/ready
-	$(BIN)/python jobs/demo.py
+	$(BIN)/metaray train jobs/glyphs.py:demo --workers 2 --samplers 2
+	rm -rf demo-task
+	$(BIN)/metaray data export glyphs --part meta-test --ways 20 --shots 1 --queries 3 --seed 1 --out demo-task
+	$(BIN)/metaray adapt models:/glyphs@champion --support demo-task/support --query demo-task/query --picture demo-task.png
 
 test: .venv/ready
 	$(BIN)/python -m pytest
@@ -44,4 +47,4 @@ lock:
 	rm -rf .venv-lock
 
 clean:
-	rm -rf .venv .venv-lock runs mlruns mlartifacts mlflow.db demo-run build .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-lock runs mlruns mlartifacts mlflow.db demo-task demo-task.png build .mypy_cache .ruff_cache .pytest_cache

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from metaray.errors import InputError
-from metaray.serving.folders import read_query, read_support
+from metaray.serving.folders import Labelled, read_query, read_support
 
 
 def picture(path: Path) -> Path:
@@ -64,3 +64,12 @@ def test_a_truncated_image_is_named(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-500])
     with pytest.raises(InputError, match="cut.png' is not an image that can be read"):
         read_query(tmp_path)
+
+
+def test_query_in_class_folders_brings_its_labels(tmp_path: Path) -> None:
+    for name in ("b", "a"):
+        (tmp_path / name).mkdir()
+        picture(tmp_path / name / "1.png")
+    found = read_query(tmp_path)
+    assert isinstance(found, Labelled)
+    assert found.labels == ["a", "b"]

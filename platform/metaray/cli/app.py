@@ -92,7 +92,9 @@ def evaluate(
 def adapt(
     model: Annotated[str, typer.Argument(help="models:/NAME@ALIAS, models:/NAME/VERSION, runs:/ID/PATH or a folder")],
     support: Annotated[Path, typer.Option(help="a folder with a folder of images per class")],
-    query: Annotated[Path, typer.Option(help="a folder of images")],
+    query: Annotated[
+        Path, typer.Option(help="a folder of images, or of a folder per class to be told how many are right")
+    ],
     inner_steps: Annotated[int | None, typer.Option(min=0, help="instead of the learner's own")] = None,
     picture: Annotated[Path | None, typer.Option(help="PNG of the task and the predictions")] = None,
     tracking_uri: TrackingUri = None,
@@ -104,10 +106,10 @@ def adapt(
     from metaray.cli import show
     from metaray.serving.folders import read_query, read_support
 
-    labelled, paths = read_support(support), read_query(query)
+    labelled, asked = read_support(support), read_query(query)
     learner = metaray.load(model, tracking_uri=tracking_uri, trust=trust or [])
     task = learner.adapt(labelled.paths, labelled.labels, inner_steps=inner_steps)
-    show.predictions(task, labelled, paths, picture=picture, as_json=as_json)
+    show.predictions(task, labelled, asked, picture=picture, as_json=as_json)
 
 
 @contextmanager

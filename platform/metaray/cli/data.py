@@ -103,6 +103,26 @@ def describe(
         print(f"gallery: {gallery}")
 
 
+@app.command()
+def export(
+    store: Annotated[str, typer.Argument(help="a store file, or 'glyphs'")],
+    out: Annotated[Path, typer.Option(help="folder to write support/CLASS/ and query/CLASS/ into")],
+    part: Annotated[Literal["meta-train", "meta-val", "meta-test"], typer.Option()] = "meta-test",
+    split: Annotated[str, typer.Option(help="split scheme")] = "default",
+    ways: Annotated[int, typer.Option(min=2)] = 5,
+    shots: Annotated[int, typer.Option(min=1)] = 1,
+    queries: Annotated[int, typer.Option(min=1)] = 5,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    index: Annotated[int, typer.Option(min=0, help="which episode")] = 0,
+) -> None:
+    """Write one episode as folders of image files, for instance to try `metaray adapt` on."""
+    from metaray.episodes.export import export_episode, source_named
+
+    spec = {"ways": ways, "shots": shots, "queries": queries}
+    export_episode(source_named(store, split), spec, part, seed, index, out)
+    print(f"wrote {out}/support and {out}/query")
+
+
 def _imported(report: ImportReport) -> None:
     schemes = ", ".join(report.schemes)
     print(f"wrote {report.path}: {report.classes} classes, {report.examples} examples, splits {schemes}")

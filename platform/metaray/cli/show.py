@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from metaray.algorithms.learner import AdaptedTask
     from metaray.evaluate import Judged
     from metaray.run import Report
-    from metaray.serving.folders import Support
+    from metaray.serving.folders import Labelled
 
 
 def report(report: "Report", *, as_json: bool) -> None:
@@ -62,36 +62,45 @@ def judged(judged: "Judged", *, as_json: bool) -> None:
 
 
 def predictions(
-    task: "AdaptedTask", support: "Support", query: list[Path], *, picture: Path | None, as_json: bool
+    task: "AdaptedTask", support: "Labelled", query: "Labelled | list[Path]", *, picture: Path | None, as_json: bool
 ) -> None:
-    """Labels of query images."""
-    probabilities = task.predict_proba(query)
-    rows = [
-        {"image": str(path), "label": str(task.classes[row.argmax()]), "probability": round(float(row.max()), 4)}
-        for path, row in zip(query, probabilities, strict=True)
-    ]
+    """Labels of query images, and how many are right where the truth is known."""
+    paths, truth = (query, None) if isinstance(query, list) else query
+    probabilities = task.predict_proba(paths)
+    labels = [str(task.classes[row.argmax()]) for row in probabilities]
+    correct = None if truth is None else [label == true for label, true in zip(labels, truth, strict=True)]
     if picture is not None:
-        _draw(task, support, query, rows, picture)
+        _draw(task, support, paths, labels, correct, picture)
+    rows = [
+        {"image": str(path), "label": label, "probability": round(float(row.max()), 4)}
+        for path, label, row in zip(paths, labels, probabilities, strict=True)
+    ]
     if as_json:
         for row, found in zip(rows, probabilities, strict=True):
             row["probabilities"] = {str(c): round(float(p), 4) for c, p in zip(task.classes, found, strict=True)}
-        print(json.dumps(rows, indent=2))
+        print(json.dumps(rows, indent=2, ensure_ascii=False))
         return
     table = Table("image", "label", "probability")
-    for row in rows:
-        table.add_row(Path(str(row["image"])).name, str(row["label"]), f"{row['probability']:.3f}")
+    for path, row in zip(paths, rows, strict=True):
+        name = path.name if truth is None else f"{path.parent.name}/{path.name}"
+        table.add_row(name, str(row["label"]), f"{row['probability']:.3f}")
     Console().print(table)
+    if correct is not None:
+        print(f"correct: {sum(correct)} of {len(correct)}")
     if picture is not None:
         print(f"picture: {picture}")
 
 
 def _draw(
-    task: "AdaptedTask", support: "Support", query: list[Path], rows: list[dict[str, Any]], picture: Path
+    task: "AdaptedTask",
+    support: "Labelled",
+    query: list[Path],
+    labels: list[str],
+    correct: list[bool] | None,
+    picture: Path,
 ) -> None:
     from metaray.data.gallery import draw_task
 
-    def shown(paths: list[Path]) -> Any:
-        return task.learner.pixels(paths)
-
-    captions = [f"{row['label']} {100 * row['probability']:.0f}%" for row in rows]
-    draw_task(shown(support.paths), support.labels, shown(query), captions, picture)
+    pixels = task.learner.pixels
+    title = f"{len(task.classes)} classes, {len(support.paths)} support images"
+    draw_task(pixels(support.paths), support.labels, pixels(query), labels, picture, correct=correct, title=title)

@@ -79,6 +79,12 @@ class ImagePreprocessing(Config):
             pixels = 255 - pixels
         return pixels[None] if self.mode == "L" else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
+    def picture(self, pixels: NDArray[np.uint8]) -> Image.Image:
+        """The inverse of `image`, resizing aside: `image(picture(pixels))` gives the same pixels."""
+        if self.invert:
+            pixels = 255 - pixels
+        return Image.fromarray(pixels[0] if self.mode == "L" else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
+
     def normalize(self, x: Tensor) -> Tensor:
         """uint8 [..., channels, height, width] to float32 of the same shape, on the tensor's device."""
         # Sampler processes need no torch, and start a second sooner without it.

@@ -1,4 +1,4 @@
-"""A new task from folders of image files: support in a folder per class, query in one flat folder."""
+"""A new task from folders of image files: support in a folder per class; query likewise, or in one flat folder."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ from PIL import Image
 from metaray.errors import InputError
 
 
-class Support(NamedTuple):
+class Labelled(NamedTuple):
     """Labelled images; `paths` and `labels` go together.
 
     Attributes:
@@ -21,35 +21,41 @@ class Support(NamedTuple):
     labels: list[str]
 
 
-def read_support(folder: Path) -> Support:
+def read_support(folder: Path) -> Labelled:
     """List a folder that holds a folder per class. Hidden files are skipped.
 
     Raises:
         InputError: for a missing folder, no classes, a class without images, files beside the class folders, or a
             file that is not an image.
     """
-    entries = _entries(folder, "support")
+    return _labelled(folder, "support")
+
+
+def read_query(folder: Path) -> Labelled | list[Path]:
+    """List query images: of a flat folder, or with their true labels where the folder holds a folder per class.
+
+    Raises:
+        InputError: for a missing or empty folder, files beside class folders, or a file that is not an image.
+    """
+    if any(entry.is_dir() for entry in _entries(folder, "query")):
+        return _labelled(folder, "query")
+    return _images(folder, "query")
+
+
+def _labelled(folder: Path, what: str) -> Labelled:
+    entries = _entries(folder, what)
     classes = [entry for entry in entries if entry.is_dir()]
     stray = [entry for entry in entries if not entry.is_dir()]
     if not classes:
-        raise InputError(f"support folder {str(folder)!r} has no class folders; put the images of each class into one")
+        raise InputError(f"{what} folder {str(folder)!r} has no class folders; put the images of each class into one")
     if stray:
-        raise InputError(f"{str(stray[0])!r} lies beside the class folders of the support; put it into one of them")
-    support = Support([], [])
+        raise InputError(f"{str(stray[0])!r} lies beside the class folders of the {what}; put it into one of them")
+    found = Labelled([], [])
     for one in classes:
         paths = _images(one, "class")
-        support.paths.extend(paths)
-        support.labels.extend([one.name] * len(paths))
-    return support
-
-
-def read_query(folder: Path) -> list[Path]:
-    """List a flat folder of images, in natural order. Hidden files are skipped.
-
-    Raises:
-        InputError: for a missing or empty folder, a folder inside it, or a file that is not an image.
-    """
-    return _images(folder, "query")
+        found.paths.extend(paths)
+        found.labels.extend([one.name] * len(paths))
+    return found
 
 
 def _images(folder: Path, what: str) -> list[Path]:

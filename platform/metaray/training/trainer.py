@@ -39,8 +39,9 @@ def connect(placement: Placement) -> None:
             ray.init(
                 address=placement.address,
                 runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(paths), **_QUICK_TRAIN}},
-                logging_level="warning",
-                log_to_driver=True,
+                logging_level="error",
+                # The display is for progress; what workers print is in Ray's own log folder.
+                log_to_driver=False,
             )
         except ConnectionError as error:
             raise InputError(f"no Ray cluster answers at {placement.address!r}: {error}") from error
