@@ -1,6 +1,7 @@
 """Omniglot recipes (Lake et al., Science 2015). Each is a plain function that returns an `Experiment`.
 
 Build the store once: `metaray data import omniglot FOLDER_OR_ZIPS --out omniglot.arrow`.
+Budgets suit two CPU cores; on a GPU raise `num_steps` and `meta_batch_size`.
 """
 
 from metaray.algorithms import MAML, ProtoNet
@@ -9,13 +10,14 @@ from metaray.episodes.episode import EpisodeSpec
 from metaray.models import Conv4
 from metaray.training.experiment import Evaluation, Experiment, Precision
 from metaray.training.optimizer import Optimizer
+from metaray.training.overrides import replace
 
 STORE = ClassStore(path="omniglot.arrow", split="vinyals", rotations=True)
 FAST_CPU = Precision(dtype="bfloat16", channels_last=True)
 
 
 def maml_5way_1shot() -> Experiment:
-    """Second-order MAML as in the paper: strided Conv4, one inner step of 0.4 (three when judged), transductive."""
+    """Second-order MAML: strided Conv4 and one inner step of 0.4 as in the paper, three steps when judged."""
     return Experiment(
         name="omniglot-maml",
         source=STORE,
@@ -30,8 +32,23 @@ def maml_5way_1shot() -> Experiment:
     )
 
 
+def maml_5way_5shot() -> Experiment:
+    """Five shots a class."""
+    return _maml("omniglot-maml-5shot", ways=5, shots=5, inner_lr=0.4)
+
+
+def maml_20way_1shot() -> Experiment:
+    """Twenty ways; the paper's inner learning rate for them is 0.1."""
+    return _maml("omniglot-maml-20way", ways=20, shots=1, inner_lr=0.1)
+
+
+def maml_20way_5shot() -> Experiment:
+    """Twenty ways, five shots."""
+    return _maml("omniglot-maml-20way-5shot", ways=20, shots=5, inner_lr=0.1)
+
+
 def protonet_5way_1shot() -> Experiment:
-    """ProtoNet trained at 30 ways, judged at 5 (Snell et al., NeurIPS 2017, section 3.1, train at 60)."""
+    """ProtoNet trained at 30 ways and judged at 5 (Snell et al., NeurIPS 2017, section 3.1, train at 60)."""
     return Experiment(
         name="omniglot-protonet",
         source=STORE,
@@ -40,7 +57,45 @@ def protonet_5way_1shot() -> Experiment:
         algorithm=ProtoNet(),
         optimizer=Optimizer(outer_lr=1e-3, schedule="cosine"),
         meta_batch_size=2,
-        num_steps=8000,
-        evaluation=Evaluation(episodes=EpisodeSpec(ways=5, shots=1, queries=15), every=400),
+        num_steps=10000,
+        evaluation=Evaluation(episodes=EpisodeSpec(ways=5, shots=1, queries=15), every=500),
         precision=FAST_CPU,
+    )
+
+
+def protonet_5way_5shot() -> Experiment:
+    """Five shots a class."""
+    return _protonet("omniglot-protonet-5shot", ways=5, shots=5)
+
+
+def protonet_20way_1shot() -> Experiment:
+    """Judged at twenty ways."""
+    return _protonet("omniglot-protonet-20way", ways=20, shots=1)
+
+
+def protonet_20way_5shot() -> Experiment:
+    """Judged at twenty ways, five shots."""
+    return _protonet("omniglot-protonet-20way-5shot", ways=20, shots=5)
+
+
+def _maml(name: str, *, ways: int, shots: int, inner_lr: float) -> Experiment:
+    base = maml_5way_1shot()
+    judged = EpisodeSpec(ways=ways, shots=shots, queries=15)
+    return replace(
+        base,
+        name=name,
+        episodes=EpisodeSpec(ways=ways, shots=shots, queries=5),
+        algorithm=MAML(inner_lr=inner_lr, inner_steps=1),
+        evaluation=base.evaluation.model_copy(update={"episodes": judged}),
+    )
+
+
+def _protonet(name: str, *, ways: int, shots: int) -> Experiment:
+    base = protonet_5way_1shot()
+    judged = EpisodeSpec(ways=ways, shots=shots, queries=15)
+    return replace(
+        base,
+        name=name,
+        episodes=EpisodeSpec(ways=30, shots=shots, queries=5),
+        evaluation=base.evaluation.model_copy(update={"episodes": judged}),
     )

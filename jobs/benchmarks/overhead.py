@@ -1,0 +1,125 @@
+"""What the platform costs: its outer loop against a plain PyTorch loop on the same episodes, in the same process.
+
+    python jobs/benchmarks/overhead.py [--recipe jobs/glyphs.py:demo] [--steps 20] [--repeats 5] [--device auto]
+
+Needs neither Ray nor MLflow. The plain loop is what one would write by hand: the same network, `autograd.grad` with
+`create_graph`, and `torch.optim`. Both run alternately; the ratio of the medians is the result.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from metaray.algorithms import MAML
+from metaray.episodes.prefetch import Arrival
+from metaray.episodes.sampler import sample_meta_batch, share_of
+from metaray.episodes.tensors import TensorEpisode, chunks
+from metaray.training.device import choose_device, set_execution
+from metaray.training.experiment import Experiment
+from metaray.training.outer_loop import initial_state, outer_loop
+from metaray.training.recipes import load_recipe
+from metaray.training.reduction import LocalReducer
+
+
+def arrivals(experiment: Experiment, steps: int) -> list[Arrival]:
+    """The meta-batches of the first steps, sampled ahead so that only computing is timed."""
+    return [
+        Arrival(
+            step,
+            sample_meta_batch(
+                experiment.source,
+                experiment.episodes,
+                "meta-train",
+                experiment.seed,
+                share_of(step, experiment.meta_batch_size, 0, 1),
+            ),
+            0.0,
+        )
+        for step in range(steps)
+    ]
+
+
+def platform_steps(experiment: Experiment, given: list[Arrival], device: torch.device) -> Iterator[float]:
+    """Losses of metaray's outer loop."""
+    state = initial_state(experiment, device)
+    for step in outer_loop(experiment, state, given, LocalReducer(), device):
+        yield step.loss
+
+
+def plain_steps(experiment: Experiment, given: list[Arrival], device: torch.device) -> Iterator[float]:
+    """Losses of the same MAML written by hand, one episode after the other."""
+    algorithm = experiment.algorithm
+    assert isinstance(algorithm, MAML) and isinstance(algorithm.inner_lr, float)
+    state = initial_state(experiment, device)
+    network, meta = state.network, state.meta
+    optimizer = torch.optim.Adam(list(meta.values()), experiment.optimizer.outer_lr)
+    low_precision = experiment.precision.dtype == "bfloat16"
+
+    def forward(parameters: dict[str, Tensor], x: Tensor) -> Tensor:
+        if experiment.precision.channels_last:
+            x = x.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=low_precision):
+            return functional_call(network, parameters, (x,)).float()
+
+    def query_loss(episode: TensorEpisode) -> Tensor:
+        fast = dict(meta)
+        for _ in range(algorithm.inner_steps):
+            loss = nn.functional.cross_entropy(forward(fast, episode.support.x), episode.support.y)
+            gradients = torch.autograd.grad(loss, list(fast.values()), create_graph=algorithm.second_order)
+            fast = {n: w - algorithm.inner_lr * g for (n, w), g in zip(fast.items(), gradients, strict=True)}
+        return nn.functional.cross_entropy(forward(fast, episode.query.x), episode.query.y)
+
+    for arrival in given:
+        optimizer.zero_grad()
+        losses = []
+        for episode in chunks(arrival.batch, 1, device, experiment.source.preprocessing):
+            loss = query_loss(episode) / len(arrival.batch)
+            loss.backward()
+            losses.append(loss.detach())
+        optimizer.param_groups[0]["lr"] = experiment.optimizer.lr_at(arrival.step, experiment.num_steps)
+        optimizer.step()
+        yield float(torch.stack(losses).sum())
+
+
+def main() -> None:
+    """Run both alternately and print the ratio of their median step times."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--recipe", default="jobs/glyphs.py:demo")
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--device", default="auto")
+    options = parser.parse_args()
+    experiment, device = load_recipe(options.recipe), choose_device(options.device)
+    set_execution(experiment, device)
+    given = arrivals(experiment, options.steps)
+    times: dict[str, list[float]] = {"platform": [], "plain": []}
+    losses: dict[str, list[float]] = {}
+    for repeat in range(options.repeats + 1):
+        for name, loop in (("platform", platform_steps), ("plain", plain_steps)):
+            started = time.perf_counter()
+            losses[name] = list(loop(experiment, given, device))
+            if repeat:  # the first round warms up
+                times[name].append((time.perf_counter() - started) / options.steps)
+    medians = {name: statistics.median(found) for name, found in times.items()}
+    worst = max(abs(a - b) for a, b in zip(losses["platform"], losses["plain"], strict=True))
+    result = {
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else torch.backends.cpu.get_cpu_capability(),
+        "recipe": options.recipe,
+        "steps": options.steps,
+        "repeats": options.repeats,
+        "platform_ms_a_step": round(1000 * medians["platform"], 2),
+        "plain_ms_a_step": round(1000 * medians["plain"], 2),
+        "ratio": round(medians["platform"] / medians["plain"], 3),
+        "largest_difference_of_losses": worst,
+    }
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()
