@@ -1,11 +1,14 @@
 """The base of every frozen description (experiment, algorithm, model, source): validated, closed to unknown keys."""
 
-from collections.abc import Mapping
-from typing import Any, Self
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from metaray.errors import InputError, unknown
+
+SHOWN = 100
 
 
 class Config(BaseModel):
@@ -20,23 +23,63 @@ class Config(BaseModel):
         Raises:
             InputError: naming `where` and every field that is wrong.
         """
+        if not isinstance(values, Mapping):
+            raise InputError(f"{where}: must be a JSON object with the fields of {cls.__name__} (got {_short(values)})")
         try:
             return cls.model_validate(dict(values), context=context)
         except ValidationError as error:
-            raise InputError(explain(error, where=where, known=cls.model_fields)) from None
+            raise InputError(explain(error, where=where, model=cls)) from None
 
 
-def explain(error: ValidationError, *, where: str, known: Mapping[str, Any] | None = None) -> str:
-    """One line a wrong field: its dotted name, what is wrong, the offending value."""
-    lines = []
-    for item in error.errors():
-        path = ".".join(str(part) for part in item["loc"])
-        if item["type"] == "extra_forbidden":
-            names = known or {}
-            lines.append(str(unknown("key", path, names)) if len(item["loc"]) == 1 else f"unknown key {path!r}.")
-        else:
-            message = item["msg"].removeprefix("Value error, ")
-            got = repr(item["input"])
-            shown = f" (got {got})" if len(got) <= 100 else ""
-            lines.append(f"{path}: {message}{shown}" if path else f"{message}{shown}")
-    return f"{where}: " + "; ".join(lines)
+def explain(error: ValidationError, *, where: str, model: type[BaseModel] | None = None) -> str:
+    """What is wrong with each wrong field: its dotted name, the offending value, what would be right.
+
+    Args:
+        error: from validating `model`.
+        where: put first.
+        model: to find the nearest right name of an unknown key; None looks for the `Config` that the error names.
+    """
+    if model is None:
+        model = next((cls for cls in _descendants(Config) if cls.__name__ == error.title), None)
+    return f"{where}: " + "; ".join(
+        _explain_one(item, model).removesuffix(".") for item in error.errors(include_url=False)
+    )
+
+
+def _explain_one(item: Mapping[str, Any], model: type[BaseModel] | None) -> str:
+    # Parts in brackets tell which member of a union was tried; users never wrote them.
+    loc = [str(part) for part in item["loc"] if not str(part).startswith("(")]
+    path = ".".join(loc)
+    prefix = f"{path}: " if path else ""
+    if item["type"] == "extra_forbidden":
+        inner = _model_at(model, loc[:-1])
+        names = inner.model_fields if inner is not None else {}
+        return str(unknown("key", path, [".".join([*loc[:-1], name]) for name in names]))
+    if item["type"] == "literal_error" and isinstance(item["input"], str):
+        return prefix + str(unknown("value", item["input"], re.findall("'([^']*)'", item["ctx"]["expected"])))
+    if item["type"] == "missing":
+        return f"{path} is missing"
+    message = item["msg"].removeprefix("Value error, ")
+    # Our own messages repeat the offending value themselves.
+    return prefix + message if item["type"] == "value_error" else f"{prefix}{message} (got {_short(item['input'])})"
+
+
+def _model_at(model: type[BaseModel] | None, loc: Sequence[str]) -> type[BaseModel] | None:
+    """The description that the fields `loc` lead to from `model`; None if they lead elsewhere."""
+    for name in loc:
+        found = model.model_fields.get(name) if model is not None else None
+        annotation = found.annotation if found is not None else None
+        candidates = (annotation, *get_args(annotation))
+        model = next((one for one in candidates if isinstance(one, type) and issubclass(one, BaseModel)), None)
+    return model
+
+
+def _descendants(cls: type[Config]) -> Iterator[type[Config]]:
+    for one in cls.__subclasses__():
+        yield one
+        yield from _descendants(one)
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."

@@ -76,7 +76,7 @@ def parse_kind(
     try:
         return cls.model_validate(fields, context={"trust": tuple(trust)})
     except ValidationError as error:
-        raise InputError(explain(error, where=f"{what} {kind}", known=cls.model_fields)) from None
+        raise InputError(explain(error, where=f"{what} {kind}", model=cls)) from None
 
 
 def dump_kind(value: BaseModel, known: Mapping[str, type[Any]]) -> dict[str, Any]:

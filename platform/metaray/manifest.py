@@ -30,20 +30,21 @@ def unsealed(read: Callable[[str], bytes]) -> dict[str, bytes]:
         Damaged: if the manifest or a file is missing, truncated or altered; says which.
     """
     try:
-        entries = json.loads(read(MANIFEST))["files"]
+        listed = json.loads(read(MANIFEST))["files"].items()
+        entries = [(name, entry["size_bytes"], entry["sha256"]) for name, entry in listed]
     except FileNotFoundError:
         raise Damaged(f"{MANIFEST} is missing") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Damaged(f"{MANIFEST} is unreadable: {error}") from None
     files = {}
-    for name, entry in entries.items():
+    for name, size_bytes, sha256 in entries:
         try:
             data = read(name)
         except FileNotFoundError:
             raise Damaged(f"{name} is missing") from None
-        if len(data) != entry["size_bytes"]:
-            raise Damaged(f"{name} has {len(data)} bytes instead of {entry['size_bytes']}")
-        if hashlib.sha256(data).hexdigest() != entry["sha256"]:
+        if len(data) != size_bytes:
+            raise Damaged(f"{name} has {len(data)} bytes instead of {size_bytes}")
+        if hashlib.sha256(data).hexdigest() != sha256:
             raise Damaged(f"{name} does not match its checksum")
         files[name] = data
     return files

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from metaray.algorithms.learner import load_learner
-from metaray.errors import InputError, RunStopped
+from metaray.errors import InputError, RunFailed, RunStopped
 from metaray.serving.pyfunc import INPUTS, OUTPUTS, example_input
 from metaray.tracking.artifact import download, register
 from metaray.tracking.curve import draw_learning_curve
@@ -26,8 +26,9 @@ from metaray.tracking.provenance import provenance
 from metaray.tracking.registry import ModelVersion, champion, find_version, set_alias
 from metaray.training.checkpoint import FOLDER as CHECKPOINTS
 from metaray.training.checkpoint import checkpoint_name, saved_steps
+from metaray.training.device import choose_device
 from metaray.training.evaluation import evaluate_learner, paired_difference
-from metaray.training.events import Fanout, Listener
+from metaray.training.events import Fanout, Listener, entering
 from metaray.training.experiment import Experiment
 from metaray.training.identity import RunFolder, open_run, record_run
 from metaray.training.journal import read_journal
@@ -93,6 +94,7 @@ def run(
         RunStopped: if `should_stop` said so; the same call with the same `options.run` goes on.
     """
     uri = tracking_uri(options.tracking_uri)
+    display.on_event(entering("checks"))
     # MLflow takes seconds to import, and Ray to start: let them overlap with the checks here.
     with ThreadPoolExecutor(max_workers=1) as pool:
         tracking_ready = pool.submit(prepare, uri)
@@ -100,6 +102,9 @@ def run(
         root = Storage(options.storage)
         root.check_writable()
         folder = open_run(root, experiment, options.run)
+        if folder.result is None:
+            _check_place(options.placement, display)
+        display.on_event(entering("MLflow"))
         tracking_ready.result()
     tracked = _tracked_run(folder, experiment, uri)
     try:
@@ -108,10 +113,32 @@ def run(
         )
         version, decision = _publish(experiment, options, folder, uri, tracked, result)
     except BaseException as error:
-        finish_run(uri, tracked, "KILLED" if isinstance(error, RunStopped | KeyboardInterrupt) else "FAILED")
+        _mark_ended(uri, tracked, error)
+        if isinstance(error, RunStopped):
+            raise RunStopped(f"{error}; --run {folder.name} goes on from there") from None
         raise
     finish_run(uri, tracked, "FINISHED")
     return Report(folder.name, tracked, uri, result, version, decision)
+
+
+def _check_place(placement: Placement, display: Listener) -> None:
+    """Find out whether there is room and the device asked for, before anything of the run is written."""
+    if placement.workers == 0:
+        choose_device(placement.device)
+        return
+    # Only here, because a run in process needs no Ray at all.
+    from metaray.training.trainer import connect
+
+    display.on_event(entering("Ray"))
+    connect(placement)
+
+
+def _mark_ended(uri: str, tracked: str, error: BaseException) -> None:
+    """Mark the MLflow run; a server that is gone by now must not hide what ended the run."""
+    try:
+        finish_run(uri, tracked, "KILLED" if isinstance(error, RunStopped | KeyboardInterrupt) else "FAILED")
+    except RunFailed as unmarked:
+        error.add_note(str(unmarked))
 
 
 def _tracked_run(folder: RunFolder, experiment: Experiment, uri: str) -> str:
@@ -138,10 +165,9 @@ def _train(
     if placement.workers == 0:
         both = Fanout([display, listener])
         return train_in_process(experiment, storage, both, device=placement.device, should_stop=should_stop)
-    # Only here, because a run in process needs no Ray at all.
-    from metaray.training.trainer import connect, train_on_ray
+    from metaray.training.trainer import train_on_ray
 
-    connect(placement)
+    display.on_event(entering("workers"))
     return train_on_ray(experiment, storage, placement, display=display, listeners=[listener], should_stop=should_stop)
 
 
@@ -193,12 +219,19 @@ def _decide(experiment: Experiment, uri: str, result: Result) -> Decision:
     if present is None:
         return decide(None, None)
     with tempfile.TemporaryDirectory() as scratch:
-        learner = load_learner(download(uri, present.uri, Path(scratch)), trust=["*"])
         try:
+            learner = load_learner(download(uri, present.uri, Path(scratch)), trust=sorted(_packages(experiment)))
             scores = evaluate_learner(learner, experiment, "meta-val").score
         except InputError as error:
             return decide(str(present.version), None, str(error))
     return decide(str(present.version), paired_difference(result.meta_val_scores, scores))
+
+
+def _packages(experiment: Experiment) -> set[str]:
+    """The packages whose code the user's own experiment names; the present champion may name no others."""
+    paths = [value for key, value in flatten(experiment.model_dump(mode="json")).items() if key == "model.path"]
+    paths += [type(part).__module__ for part in (experiment.source, experiment.model, experiment.algorithm)]
+    return {path.partition(":")[0].partition(".")[0] for path in paths}
 
 
 def _version_tags(experiment: Experiment, result: Result) -> dict[str, str]:

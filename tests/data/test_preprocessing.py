@@ -30,3 +30,15 @@ def test_normalize():
 def test_one_number_a_channel():
     with pytest.raises(ValueError, match="mean has 2 numbers for 3 channels"):
         ImagePreprocessing(height=1, width=1, mode="RGB", mean=(0.0, 1.0))
+
+
+def test_sixteen_bit_grey_is_scaled_not_clipped() -> None:
+    deep = Image.fromarray(np.array([[0, 32768], [65535, 256]], dtype=np.uint16))
+    assert ImagePreprocessing(height=2, width=2).image(deep)[0].tolist() == [[0, 128], [255, 1]]
+
+
+def test_picture_is_the_inverse_of_image() -> None:
+    for mode, channels in (("L", 1), ("RGB", 3)):
+        preprocessing = ImagePreprocessing(height=5, width=7, mode=mode, invert=True)
+        pixels = np.random.default_rng(0).integers(0, 256, (channels, 5, 7), dtype=np.uint8)
+        assert (preprocessing.image(preprocessing.picture(pixels)) == pixels).all()

@@ -107,7 +107,7 @@ def test_the_example_is_valid(proto_net: Learner, maml: Learner) -> None:
     for learner in (proto_net, maml):
         example = example_input(learner)
         assert list(example.columns) == [column.name for column in INPUTS]
-        assert len(PyfuncLearner(learner).predict(example)) == 1
+        assert len(PyfuncLearner(learner).predict(example)) == 2
 
 
 def test_loads_from_a_folder(folder: Path) -> None:

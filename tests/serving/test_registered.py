@@ -101,7 +101,7 @@ def test_mlflow_loads_a_registered_learner(maml: Learner, tmp_path: Path, monkey
         body = json.dumps({"dataframe_split": {"columns": list(example.columns), "data": rows}}).encode()
         request = urllib.request.Request(address + "/invocations", body, {"Content-Type": "application/json"})
         with urllib.request.urlopen(request, timeout=30) as answer:
-            (prediction,) = json.load(answer)["predictions"]
+            prediction, _ = json.load(answer)["predictions"]
     assert prediction["label"] == expected["label"].iloc[0]
     assert prediction["probability"] == pytest.approx(expected["probability"].iloc[0])
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from metaray.models.batch_norm import given, recording
+from metaray.models.batch_norm import given, recording, written_out
 
 Tensors = dict[str, Tensor]
 
@@ -25,7 +25,7 @@ class Context:
         training: whether gradients flow back to the meta-parameters.
         inner_steps: overrides the algorithm's number, where evaluation differs from training.
         precision: of the arithmetic in the network: "bfloat16" runs it under autocast.
-        channels_last: memory format of image batches.
+        channels_last: memory format of image batches; without effect where `batched`.
         batched: the call is mapped over a chunk by `torch.vmap`.
     """
 
@@ -56,9 +56,10 @@ class Context:
             x: [n, *feature].
             statistics: what batch norm normalises with; by default those of `x` itself.
         """
-        if self.channels_last and x.ndim == 4:
+        if self.channels_last and x.ndim == 4 and not self.batched:  # vmap knows no memory formats
             x = x.contiguous(memory_format=torch.channels_last)
-        with self._autocast(x.device), given(self.network, statistics or {}):
+        kernels = written_out(self.network) if self.batched else nullcontext()
+        with self._autocast(x.device), kernels, given(self.network, statistics or {}):
             output: Tensor = functional_call(self.network, parameters, (x,))
         return output
 

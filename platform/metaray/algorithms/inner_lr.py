@@ -1,9 +1,10 @@
 """The inner learning rate in its forms: one number, one a parameter pattern, or a schedule over outer steps."""
 
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from metaray.config import Config
 from metaray.errors import InputError
@@ -31,14 +32,26 @@ class Schedule(Config):
         return self
 
 
-InnerLR = Rate | dict[str, Rate] | Schedule
+def _form(value: Any) -> str:
+    """Which form is meant, so that a wrong value is told what is wrong with that form alone."""
+    if isinstance(value, Schedule) or (isinstance(value, Mapping) and {"steps", "values"} & value.keys()):
+        return "(schedule)"
+    return "(patterns)" if isinstance(value, Mapping) else "(number)"
+
+
+InnerLR = Annotated[
+    Annotated[Rate, Tag("(number)")]
+    | Annotated[dict[str, Rate], Tag("(patterns)")]
+    | Annotated[Schedule, Tag("(schedule)")],
+    Discriminator(_form),
+]
 """A number, a dict from parameter pattern (`head.*`) to number, or a schedule over outer steps."""
 
 
 def rates(inner_lr: InnerLR, names: list[str], step: int) -> dict[str, float]:
     """The rate of each parameter at an outer step.
 
-    The first pattern (of `fnmatch`) that fits a name decides.
+    Of the patterns (of `fnmatch`) that fit a name, the longest decides: JSON does not keep their order.
 
     Raises:
         InputError: if no pattern fits a parameter, or a pattern fits none.
@@ -53,8 +66,8 @@ def rates(inner_lr: InnerLR, names: list[str], step: int) -> dict[str, float]:
             raise InputError(f"inner_lr pattern {pattern!r} fits no parameter. Parameters: {', '.join(names)}")
     found = {}
     for name in names:
-        fitting = [rate for pattern, rate in inner_lr.items() if fnmatchcase(name, pattern)]
+        fitting = [pattern for pattern in inner_lr if fnmatchcase(name, pattern)]
         if not fitting:
             raise InputError(f"no inner_lr pattern fits parameter {name!r}; add one, for instance '*'")
-        found[name] = fitting[0]
+        found[name] = inner_lr[max(fitting, key=lambda pattern: (len(pattern), pattern))]
     return found

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
@@ -27,6 +28,8 @@ from metaray.models.model import Model, build_seeded
 
 DESCRIPTION = "learner.json"
 PARAMETERS = "parameters.safetensors"
+FORMAT = 1
+_KEYS = {"algorithm", "model", "preprocessing", "spec", "inner_steps", "provenance"}
 
 RawImage = Path | str | Image.Image | NDArray[Any]
 RawImages = Sequence[RawImage] | NDArray[Any]
@@ -124,7 +127,7 @@ class Learner:
     def files(self) -> dict[str, bytes]:
         """What `save` writes, by file name; the manifest is last."""
         description = {
-            "format": 1,
+            "format": FORMAT,
             "algorithm": dump_kind(self.algorithm, ALGORITHMS),
             "model": dump_kind(self.model, MODELS),
             "preprocessing": self.preprocessing.model_dump(mode="json"),
@@ -181,19 +184,38 @@ def load_learner(folder: Path, *, trust: Sequence[str] = ()) -> Learner:
     """
     try:
         files = unsealed(lambda name: (folder / name).read_bytes())
-        description = json.loads(files[DESCRIPTION])
-    except (Damaged, KeyError, ValueError, OSError) as error:
+        description, meta = json.loads(files[DESCRIPTION]), load(files[PARAMETERS])
+    except KeyError as missing:
+        raise InputError(f"{folder} does not hold a whole learner: no {missing}") from None
+    except (Damaged, ValueError, OSError, SafetensorError) as error:
         raise InputError(f"{folder} does not hold a whole learner: {error}") from None
+    if description.get("format") != FORMAT:
+        raise InputError(f"{folder} has format {description.get('format')}; this metaray reads format {FORMAT}")
+    absent = _KEYS - description.keys()
+    if absent:
+        raise InputError(f"{folder / DESCRIPTION} lacks {', '.join(sorted(absent))}")
     spec = EpisodeSpec.parse(description["spec"], where=f"{folder}: spec")
-    return Learner(
+    learner = Learner(
         algorithm=parse_kind(description["algorithm"], ALGORITHMS, Algorithm, what="algorithm", trust=trust),
         model=parse_kind(description["model"], MODELS, Model, what="model", trust=trust),
-        meta=load(files[PARAMETERS]),
+        meta=meta,
         preprocessing=ImagePreprocessing.parse(description["preprocessing"], where=f"{folder}: preprocessing"),
         spec=spec,
         inner_steps=description["inner_steps"],
         provenance=description["provenance"],
     )
+    _check_parameters(learner, folder)
+    return learner
+
+
+def _check_parameters(learner: Learner, folder: Path) -> None:
+    """Refuse parameters that are not those of the learner's own model."""
+    wanted = {name: tensor.shape for name, tensor in learner.algorithm.init(learner.network).items()}
+    found = {name: tensor.shape for name, tensor in learner.meta.items()}
+    for name in sorted(wanted | found):
+        if wanted.get(name) != found.get(name):
+            shapes = (list(one[name]) if name in one else "absent" for one in (wanted, found))
+            raise InputError("{}: parameter {}: the model wants {}, the file has {}".format(folder, name, *shapes))
 
 
 def _image(item: RawImage, position: int) -> Image.Image:
@@ -207,7 +229,7 @@ def _image(item: RawImage, position: int) -> Image.Image:
         except (UnidentifiedImageError, OSError) as error:
             raise InputError(f"image {item} cannot be read: {error}") from None
     array = np.asarray(item)
-    if array.dtype != np.uint8 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))):
+    if array.dtype != np.uint8 or array.size == 0 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))):
         raise InputError(
             f"image {position} is an array of shape {array.shape} and type {array.dtype}; "
             "give uint8 arrays [height, width] or [height, width, 3]"

@@ -1,17 +1,19 @@
 """The commands, and how errors become exit codes."""
 
+import shlex
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
 
 from metaray.cli import data, registry
+from metaray.cli.options import AsJson, TrackingUri
 from metaray.errors import InputError, RunFailed, RunStopped
 
 STARTED_S = time.time()
@@ -19,18 +21,32 @@ STARTED_S = time.time()
 app = typer.Typer(
     name="metaray",
     help="Meta-train few-shot learners on a Ray cluster, register them, adapt them to new tasks.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    # Plain help and messages: the same on a terminal and in a log, and nothing of a message is cut or wrapped.
+    rich_markup_mode=None,
 )
 app.add_typer(data.app, name="data")
 app.add_typer(registry.app, name="registry")
 
 Recipe = Annotated[str, typer.Argument(help="path/to/file.py:function, or an experiment's JSON file")]
-Settings = Annotated[list[str] | None, typer.Option("--set", help="dotted.key=value, may be repeated")]
-TrackingUri = Annotated[str | None, typer.Option(help="MLflow; default $MLFLOW_TRACKING_URI, else ./mlflow.db")]
-AsJson = Annotated[bool, typer.Option("--json", help="print the result as JSON on standard output")]
-Trust = Annotated[list[str] | None, typer.Option(help="a package besides metaray whose code the model may name")]
+Model = Annotated[str, typer.Argument(help="models:/NAME@ALIAS, models:/NAME/VERSION, runs:/ID/PATH or a folder")]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="dotted.key=value; may be repeated")]
+Trust = Annotated[
+    list[str] | None, typer.Option(help="a package besides metaray whose code the model may name; may be repeated")
+]
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
+) -> None:
+    if version:
+        print(f"metaray {metadata.version('metaray')}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+        raise typer.Exit(2)
 
 
 @app.command()
@@ -39,16 +55,23 @@ def train(
     workers: Annotated[int, typer.Option(min=0, help="Ray Train workers; 0 trains in this process without Ray")] = 0,
     samplers: Annotated[int, typer.Option(min=1, help="sampler actors")] = 2,
     cpus_per_worker: Annotated[float, typer.Option(min=0.01, help="CPUs that each worker reserves")] = 1.0,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
-    address: Annotated[str | None, typer.Option(help="of a running Ray cluster")] = None,
-    run: Annotated[str | None, typer.Option(help="name of the run; an unfinished one of that name goes on")] = None,
-    storage: Annotated[str, typer.Option(help="folder or URI of all runs")] = "runs",
+    device: Annotated[str, typer.Option(help="auto (a GPU where there is one), cpu or cuda")] = "auto",
+    address: Annotated[
+        str | None, typer.Option(help="of a running Ray cluster; by default $RAY_ADDRESS, else a local one is started")
+    ] = None,
+    run: Annotated[
+        str | None,
+        typer.Option(help="name of the run; an unfinished one goes on, a finished one is shown"),
+    ] = None,
+    storage: Annotated[str, typer.Option(help="folder or URI that holds all runs")] = "runs",
     tracking_uri: TrackingUri = None,
     settings: Settings = None,
     register: Annotated[bool, typer.Option(help="put the best learner into the registry")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Meta-train a recipe, track it in MLflow, register the best learner."""
+    """Meta-train a recipe, track it, and register the best learner."""
+    from rich.console import Console
+
     from metaray.cli import show
     from metaray.cli.display import ProgressDisplay
     from metaray.run import Options
@@ -61,47 +84,50 @@ def train(
     placement = Placement(workers, samplers, cpus_per_worker, device, address)
     options = Options(placement, run, storage, tracking_uri, register)
     display = ProgressDisplay(experiment, Console(stderr=True), STARTED_S)
-    with stop_signals() as should_stop:
+    with closing(display), stop_signals() as should_stop:
         report = run_experiment(experiment, options, display, should_stop=should_stop)
     show.report(report, as_json=as_json)
 
 
 @app.command()
 def evaluate(
-    model: Annotated[str, typer.Argument(help="models:/NAME@ALIAS, models:/NAME/VERSION, runs:/ID/PATH or a folder")],
-    episodes: Annotated[int, typer.Option(min=2, help="how many")] = 1000,
-    split: Annotated[str, typer.Option(help="meta-val or meta-test")] = "meta-test",
+    model: Model,
+    episodes: Annotated[int, typer.Option(min=2, help="how many to judge it on")] = 1000,
+    part: Annotated[str, typer.Option(help="of the classes: meta-val or meta-test")] = "meta-test",
     tracking_uri: TrackingUri = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="change the learner's own experiment, e.g. source.path=FILE")
+        list[str] | None,
+        typer.Option("--set", help="dotted.key=value in the learner's own experiment, e.g. source.path=FILE"),
     ] = None,
     trust: Trust = None,
     as_json: AsJson = False,
 ) -> None:
-    """Judge a registered learner on episodes of its own source, or of another."""
+    """Judge a learner on episodes of its own source, or of another."""
     from metaray.cli import show
     from metaray.evaluate import evaluate_model
 
     judged = evaluate_model(
-        model, episodes=episodes, split=split, settings=settings or [], tracking=tracking_uri, trust=trust or []
+        model, episodes=episodes, split=part, settings=settings or [], tracking=tracking_uri, trust=trust or []
     )
     show.judged(judged, as_json=as_json)
 
 
 @app.command()
 def adapt(
-    model: Annotated[str, typer.Argument(help="models:/NAME@ALIAS, models:/NAME/VERSION, runs:/ID/PATH or a folder")],
+    model: Model,
     support: Annotated[Path, typer.Option(help="a folder with a folder of images per class")],
     query: Annotated[
         Path, typer.Option(help="a folder of images, or of a folder per class to be told how many are right")
     ],
-    inner_steps: Annotated[int | None, typer.Option(min=0, help="instead of the learner's own")] = None,
-    picture: Annotated[Path | None, typer.Option(help="PNG of the task and the predictions")] = None,
+    inner_steps: Annotated[
+        int | None, typer.Option(min=0, help="instead of the learner's own number")
+    ] = None,
+    picture: Annotated[Path | None, typer.Option(help="PNG file to draw the task and the predictions to")] = None,
     tracking_uri: TrackingUri = None,
     trust: Trust = None,
     as_json: AsJson = False,
 ) -> None:
-    """Adapt a learner to a new task from a folder of images per class, and label other images."""
+    """Adapt a learner to a new task, and label other images."""
     import metaray
     from metaray.cli import show
     from metaray.serving.folders import read_query, read_support
@@ -131,18 +157,40 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
+# typer brings its own copy of click, where these live under no public name.
+UsageError: type[Exception] = typer.BadParameter.__bases__[0]
+
+
 def main(argv: list[str] | None = None) -> None:
     """The `metaray` command. Exit codes: 0 done, 1 failed while running, 2 wrong input, 75 stopped by a signal."""
+    arguments = sys.argv[1:] if argv is None else argv
     try:
-        app(args=argv)
+        code = app(arguments, prog_name="metaray", standalone_mode=False)
+    except UsageError as error:
+        _leave(2, "error", _usage(error, arguments))
     except InputError as error:
         _leave(2, "error", error)
     except RunFailed as error:
         _leave(1, "failed", error)
     except RunStopped as error:
         _leave(75, "stopped", error)
+    except typer.Abort:
+        _leave(1, "failed", "interrupted")
+    if code:
+        sys.exit(code)
 
 
-def _leave(code: int, word: str, error: Exception) -> None:
-    print(f"{word}: {error}", file=sys.stderr, flush=True)
+def _usage(error: Any, arguments: list[str]) -> str:
+    """What is wrong with the command line, the line itself (typer leaves the value out), and where to read more."""
+    from metaray.tracking.server import redacted
+
+    message = str(error.format_message()).strip()
+    end = "" if message.endswith((".", "?")) else "."
+    line = shlex.join(["metaray", *map(redacted, arguments)])
+    return f"{message}{end} In `{line}`; see `{error.ctx.command_path if error.ctx else 'metaray'} --help`."
+
+
+def _leave(code: int, word: str, problem: object) -> NoReturn:
+    notes = getattr(problem, "__notes__", [])
+    print("\n".join([f"{word}: {problem}", *notes]), file=sys.stderr, flush=True)
     sys.exit(code)

@@ -1,22 +1,30 @@
 """`metaray data`: import and describe class stores."""
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
-from rich.progress import Progress
-from rich.table import Table
 
-from metaray.data.importing import ImportReport
+from metaray.cli.options import AsJson
+from metaray.cli.table import print_table
 from metaray.errors import InputError
 
-app = typer.Typer(help="Class stores.", no_args_is_help=True)
-imports = typer.Typer(help="Build a store file from raw data.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from metaray.data.importing import ImportReport
+
+app = typer.Typer(help="Import, describe and export class stores.")
+imports = typer.Typer(help="Build a store file from raw data.")
 app.add_typer(imports, name="import")
 
 Out = Annotated[Path, typer.Option(help="the store file to write")]
+Store = Annotated[str, typer.Argument(help="a store file, or 'glyphs' for the embedded one")]
+Ways = Annotated[int, typer.Option(min=2, help="classes an episode")]
+Shots = Annotated[int, typer.Option(min=1, help="support examples a class")]
+Queries = Annotated[int, typer.Option(min=1, help="query examples a class")]
 
 
 @imports.command()
@@ -27,9 +35,8 @@ def omniglot(
     """Omniglot at 28x28, with the splits vinyals, maml and lake."""
     from metaray.data.omniglot import import_omniglot
 
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("reading", total=None)
-        report = import_omniglot(source, out, progress=lambda d, t: progress.update(task, completed=d, total=t))
+    with _progress() as progress:
+        report = import_omniglot(source, out, progress=progress)
     _imported(report)
 
 
@@ -48,8 +55,7 @@ def images(
     """Any images, a folder per class."""
     from metaray.data.images import import_images
 
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("reading", total=None)
+    with _progress() as progress:
         report = import_images(
             folder,
             out,
@@ -58,14 +64,14 @@ def images(
             invert=invert,
             splits=_splits(splits),
             seed=seed,
-            progress=lambda d, t: progress.update(task, completed=d, total=t),
+            progress=progress,
         )
     _imported(report)
 
 
 @imports.command()
 def glyphs(out: Out) -> None:
-    """The embedded data set: letters of the fonts that matplotlib ships."""
+    """The embedded data set: letters of matplotlib's fonts."""
     from metaray.data.glyphs import build_glyphs
 
     build_glyphs(out)
@@ -74,14 +80,14 @@ def glyphs(out: Out) -> None:
 
 @app.command()
 def describe(
-    store: Annotated[str, typer.Argument(help="a store file, or 'glyphs'")],
+    store: Store,
     split: Annotated[str | None, typer.Option(help="split scheme; all of them by default")] = None,
-    rotations: Annotated[bool, typer.Option(help="count rotated classes")] = False,
-    ways: Annotated[int, typer.Option(min=2)] = 5,
-    shots: Annotated[int, typer.Option(min=1)] = 1,
-    queries: Annotated[int, typer.Option(min=1)] = 5,
-    gallery: Annotated[Path | None, typer.Option(help="PNG of sample episodes")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    rotations: Annotated[bool, typer.Option(help="count images turned by 90, 180 and 270 degrees as classes")] = False,
+    ways: Ways = 5,
+    shots: Shots = 1,
+    queries: Queries = 5,
+    gallery: Annotated[Path | None, typer.Option(help="PNG file to draw sample episodes to")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Classes, splits, fingerprint, and how many distinct episodes a spec allows."""
     from metaray.data.describe import describe_store
@@ -94,26 +100,24 @@ def describe(
         return
     print(f"{store}: {description.classes} classes, {description.examples} examples of shape {description.shape}")
     print(f"fingerprint: {description.fingerprint}")
-    table = Table("split", "part", "classes", "examples a class", f"distinct {ways}-way {shots}-shot episodes")
-    for row in description.rows:
-        count = f"{row.episodes:.3e}" if row.episodes >= 10**6 else str(row.episodes)
-        table.add_row(row.scheme, row.part, str(row.classes), row.sizes, count)
-    Console().print(table)
+    counted = f"distinct {ways}-way {shots}-shot episodes"
+    rows = [(row.scheme, row.part, str(row.classes), row.sizes, _count(row.episodes)) for row in description.rows]
+    print_table(("split", "part", "classes", "examples a class", counted), rows)
     if gallery is not None:
         print(f"gallery: {gallery}")
 
 
 @app.command()
 def export(
-    store: Annotated[str, typer.Argument(help="a store file, or 'glyphs'")],
-    out: Annotated[Path, typer.Option(help="folder to write support/CLASS/ and query/CLASS/ into")],
-    part: Annotated[Literal["meta-train", "meta-val", "meta-test"], typer.Option()] = "meta-test",
+    store: Store,
+    out: Annotated[Path, typer.Option(help="new folder to write support/CLASS/ and query/CLASS/ into")],
+    part: Annotated[Literal["meta-train", "meta-val", "meta-test"], typer.Option(help="of the classes")] = "meta-test",
     split: Annotated[str, typer.Option(help="split scheme")] = "default",
-    ways: Annotated[int, typer.Option(min=2)] = 5,
-    shots: Annotated[int, typer.Option(min=1)] = 1,
-    queries: Annotated[int, typer.Option(min=1)] = 5,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    index: Annotated[int, typer.Option(min=0, help="which episode")] = 0,
+    ways: Ways = 5,
+    shots: Shots = 1,
+    queries: Queries = 5,
+    seed: Annotated[int, typer.Option(min=0, help="of the sequence of episodes")] = 0,
+    index: Annotated[int, typer.Option(min=0, help="which episode of the sequence")] = 0,
 ) -> None:
     """Write one episode as folders of image files, for instance to try `metaray adapt` on."""
     from metaray.episodes.export import export_episode, source_named
@@ -123,11 +127,27 @@ def export(
     print(f"wrote {out}/support and {out}/query")
 
 
-def _imported(report: ImportReport) -> None:
+def _imported(report: "ImportReport") -> None:
     schemes = ", ".join(report.schemes)
     print(f"wrote {report.path}: {report.classes} classes, {report.examples} examples, splits {schemes}")
     for note in report.notes:
         print(f"note: {note}")
+
+
+def _count(episodes: int) -> str:
+    return f"{Decimal(episodes):.3e}" if episodes >= 10**6 else str(episodes)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error while images are read."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("reading", total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 def _size(text: str) -> tuple[int, int]:

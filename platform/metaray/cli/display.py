@@ -24,7 +24,8 @@ class ProgressDisplay(Listener):
     def __init__(self, experiment: Experiment, console: Console, started_s: float) -> None:
         self._experiment, self._console, self._started_s = experiment, console, started_s
         self._rate = _Rate()
-        self._first: float | None = None
+        self._phases = [("imports", started_s)]
+        self._stepped = False
         self._printed_s = 0.0
         self._bar = _bar(console) if console.is_terminal else None
         self._task = self._bar.add_task("", total=experiment.num_steps, figures="") if self._bar else None
@@ -34,8 +35,9 @@ class ProgressDisplay(Listener):
     def on_event(self, event: Event) -> None:
         """Show it, if it is one for displays."""
         if event.kind == "phase":
-            if event.text != "training":
-                self._print(f"judging on {event.text}")
+            self._phases.append((event.text, event.time_s))
+            if event.text == "meta-test":
+                self._print("judging on meta-test")
         elif event.kind == "step":
             self._step(event)
         elif event.kind == "evaluation":
@@ -48,9 +50,9 @@ class ProgressDisplay(Listener):
             self._bar.stop()
 
     def _step(self, event: Event) -> None:
-        if self._first is None:
-            self._first = event.time_s - self._started_s
-            self._print(f"first step after {self._first:.1f} s")
+        if not self._stepped:
+            self._stepped = True
+            self._print(f"first step after {event.time_s - self._started_s:.1f} s: {self._start_up(event.time_s)}")
         self._rate.add(event)
         figures = self._figures(event)
         if self._bar and self._task is not None:
@@ -58,6 +60,11 @@ class ProgressDisplay(Listener):
         elif time.monotonic() - self._printed_s >= PLAIN_EVERY_S or event.step == self._experiment.num_steps:
             self._printed_s = time.monotonic()
             self._print(f"step {event.step}/{self._experiment.num_steps}  {figures}")
+
+    def _start_up(self, end_s: float) -> str:
+        ends = [*(time_s for _, time_s in self._phases[1:]), end_s]
+        spans = [f"{name} {end - start:.1f}" for (name, start), end in zip(self._phases, ends, strict=True)]
+        return ", ".join(spans)
 
     def _figures(self, event: Event) -> str:
         steps_per_s = self._rate.steps_per_s
@@ -105,4 +112,5 @@ def _bar(console: Console) -> Progress:
 
 def _clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02d}"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -4,13 +4,13 @@ import json
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-app = typer.Typer(help="Registered learners.", no_args_is_help=True)
+from metaray.cli.options import AsJson, TrackingUri
+from metaray.cli.table import print_table
 
-TrackingUri = Annotated[str | None, typer.Option(help="MLflow; default $MLFLOW_TRACKING_URI, else ./mlflow.db")]
-AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
+app = typer.Typer(help="List, show and promote registered learners.")
+
+Name = Annotated[str, typer.Argument(help="of a registered model, as `metaray registry list` prints it")]
 
 
 def _ready(flag: str | None) -> str:
@@ -31,16 +31,16 @@ def list_models(tracking_uri: TrackingUri = None, as_json: AsJson = False) -> No
         rows = [{"name": m.name, "versions": [v.version for v in m.versions], "aliases": m.aliases} for m in models]
         print(json.dumps(rows, indent=2))
         return
-    table = Table("name", "versions", "aliases", "meta-test accuracy of the newest")
+    table: list[tuple[str, ...]] = []
     for model in models:
         aliases = ", ".join(f"@{alias} -> {version}" for alias, version in sorted(model.aliases.items()))
         newest = model.versions[0].tags.get("meta_test.accuracy", "") if model.versions else ""
-        table.add_row(model.name, str(len(model.versions)), aliases, newest)
-    Console().print(table)
+        table.append((model.name, str(len(model.versions)), aliases, newest))
+    print_table(("name", "versions", "aliases", "meta-test accuracy of the newest"), table)
 
 
 @app.command()
-def show(name: str, tracking_uri: TrackingUri = None, as_json: AsJson = False) -> None:
+def show(name: Name, tracking_uri: TrackingUri = None, as_json: AsJson = False) -> None:
     """One model: its versions, with tags and aliases."""
     from metaray.tracking import registry
 
@@ -67,13 +67,17 @@ def show(name: str, tracking_uri: TrackingUri = None, as_json: AsJson = False) -
 
 @app.command()
 def promote(
-    name: str,
-    version: int,
-    alias: Annotated[str, typer.Option(help="to point at this version")] = "champion",
+    name: Name,
+    version: Annotated[int, typer.Argument(help="number of one of its versions")],
+    alias: Annotated[str, typer.Option(help="that is to point at this version")] = "champion",
     tracking_uri: TrackingUri = None,
+    as_json: AsJson = False,
 ) -> None:
     """Point an alias at a version."""
     from metaray.tracking import registry
 
     moved = registry.set_alias(_ready(tracking_uri), name, version, alias)
+    if as_json:
+        print(json.dumps({"name": name, "version": moved.version, "aliases": moved.aliases}, indent=2))
+        return
     print(f"{moved.uri} is now models:/{name}@{alias}")

@@ -4,8 +4,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table
+from metaray.cli.table import print_table
 
 if TYPE_CHECKING:
     from metaray.algorithms.learner import AdaptedTask
@@ -80,11 +79,9 @@ def predictions(
             row["probabilities"] = {str(c): round(float(p), 4) for c, p in zip(task.classes, found, strict=True)}
         print(json.dumps(rows, indent=2, ensure_ascii=False))
         return
-    table = Table("image", "label", "probability")
-    for path, row in zip(paths, rows, strict=True):
-        name = path.name if truth is None else f"{path.parent.name}/{path.name}"
-        table.add_row(name, str(row["label"]), f"{row['probability']:.3f}")
-    Console().print(table)
+    names = [path.name if truth is None else f"{path.parent.name}/{path.name}" for path in paths]
+    table = [(name, str(row["label"]), f"{row['probability']:.3f}") for name, row in zip(names, rows, strict=True)]
+    print_table(("image", "label", "probability"), table)
     if correct is not None:
         print(f"correct: {sum(correct)} of {len(correct)}")
     if picture is not None:

@@ -71,6 +71,9 @@ class ImagePreprocessing(Config):
         if image.has_transparency_data:
             rgba = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+        if image.mode.startswith("I"):
+            # Pillow's own conversion clips 16-bit grey at 255.
+            image = Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
         image = image.convert(self.mode)
         if image.size != (self.width, self.height):
             image = image.resize((self.width, self.height), RESAMPLING[self.resample])

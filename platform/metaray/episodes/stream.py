@@ -1,6 +1,8 @@
 """Sampler actors: Ray processes that sample episodes ahead of the trainers."""
 
+import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -15,13 +17,22 @@ from metaray.imports import dump_kind, parse_kind
 CREDITS = 3
 
 
+def enter(folder: str) -> None:
+    """Let relative paths mean what they meant to the driver, where its working directory exists on this node too."""
+    if Path(folder).is_dir():
+        os.chdir(folder)
+
+
 class Sampler:
     """What a sampler actor does; a plain class, so that it is tested without Ray.
 
     It holds no state besides its opened source: any sampler gives the same answer to the same question.
     """
 
-    def __init__(self, source: dict[str, Any], spec: dict[str, int], seed: int, meta_batch_size: int) -> None:
+    def __init__(
+        self, source: dict[str, Any], spec: dict[str, int], seed: int, meta_batch_size: int, folder: str = "."
+    ) -> None:
+        enter(folder)
         self._source = parse_kind(source, SOURCES, Source, what="source")
         self._spec = EpisodeSpec(**spec)
         self._seed, self._size = seed, meta_batch_size
@@ -38,7 +49,7 @@ def start_samplers(source: Source, spec: EpisodeSpec, seed: int, meta_batch_size
     They take no CPU from the scheduler, restart without limit, and repeat a call that was lost.
     """
     actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Sampler)
-    arguments = (dump_kind(source, SOURCES), spec.model_dump(), seed, meta_batch_size)
+    arguments = (dump_kind(source, SOURCES), spec.model_dump(), seed, meta_batch_size, str(Path.cwd()))
     return [actor.remote(*arguments) for _ in range(count)]
 
 

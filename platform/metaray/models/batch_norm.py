@@ -11,6 +11,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from metaray.errors import InputError
+
 Protocol = Literal["transductive", "inductive"]
 
 
@@ -32,23 +34,41 @@ class EpisodicBatchNorm(nn.Module):
         self.statistics: tuple[Tensor, Tensor] | None = None
         self.recorded: tuple[Tensor, Tensor] | None = None
         self.record = False
+        self.fused = True
 
     def forward(self, x: Tensor) -> Tensor:
-        """[n, channels, ...] to the same shape."""
+        """[n, channels, ...] to the same shape.
+
+        Raises:
+            InputError: if there is one value a channel, so that nothing but zero could come out.
+        """
+        if self.statistics is None and x.numel() == x.shape[1]:
+            raise InputError(
+                "batch norm over a single example: under the transductive protocol queries are normalised together, "
+                "so give at least two at once, or use batch_norm='inductive'"
+            )
+        own = _statistics(x) if self.record or not self.fused else None
         if self.record:
-            wide = x.to(torch.float32) if x.dtype in (torch.bfloat16, torch.float16) else x
-            variance, mean = torch.var_mean(wide, dim=[0, *range(2, x.ndim)], correction=0)
-            self.recorded = (mean, variance)
-        if self.statistics is None:
+            self.recorded = own
+        if self.statistics is None and self.fused:
             return nn.functional.batch_norm(x, None, None, self.weight, self.bias, training=True, eps=self.eps)
         # Written out because the fused kernel passes no gradient on to statistics that it is given.
-        mean, variance = self.statistics
+        given_or_own = self.statistics or own
+        assert given_or_own is not None
+        mean, variance = given_or_own
         scale = torch.rsqrt(variance + self.eps)
         shift = -mean * scale
         if self.weight is not None and self.bias is not None:
             scale, shift = scale * self.weight, shift * self.weight + self.bias
         shape = (1, -1) + (1,) * (x.ndim - 2)
         return x * scale.to(x.dtype).view(shape) + shift.to(x.dtype).view(shape)
+
+
+def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance of each channel, at least in float32."""
+    wide = x.to(torch.float32) if x.dtype in (torch.bfloat16, torch.float16) else x
+    variance, mean = torch.var_mean(wide, dim=[0, *range(2, x.ndim)], correction=0)
+    return mean, variance
 
 
 def _layers(network: nn.Module) -> dict[str, EpisodicBatchNorm]:
@@ -70,6 +90,23 @@ def recording(network: nn.Module) -> Iterator[dict[str, Tensor]]:
     finally:
         for layer in layers.values():
             layer.record, layer.recorded = False, None
+
+
+@contextmanager
+def written_out(network: nn.Module) -> Iterator[None]:
+    """Within the block, layers do without the fused kernel.
+
+    Under `torch.vmap` its derivative takes the batch's statistics for constants, so second derivatives are wrong
+    (torch 2.13), and it refuses bfloat16 with float32 weights.
+    """
+    layers = _layers(network).values()
+    for layer in layers:
+        layer.fused = False
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.fused = True
 
 
 @contextmanager

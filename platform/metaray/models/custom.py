@@ -1,5 +1,6 @@
 """Any `nn.Module` of the user's own, by import path."""
 
+import inspect
 from typing import Any, ClassVar
 
 from pydantic import Field, JsonValue, ValidationInfo, field_validator
@@ -35,7 +36,12 @@ class Custom(Model):
     def build(self, feature_shape: tuple[int, ...], outputs: int | None) -> nn.Module:
         """See `Model.build`."""
         factory: Any = resolve(self.path, trust=("*",))
-        network = factory(feature_shape=feature_shape, outputs=outputs, **self.options)
+        arguments = {"feature_shape": feature_shape, "outputs": outputs, **self.options}
+        try:
+            inspect.signature(factory).bind(**arguments)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{self.path} can't be called with {', '.join(arguments)}: {error}") from None
+        network = factory(**arguments)
         if not isinstance(network, nn.Module):
             raise InputError(f"{self.path} returned {type(network).__name__}, not a torch.nn.Module")
         return without_running_statistics(network)

@@ -2,7 +2,7 @@
 
 import math
 from itertools import pairwise
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 from torch import nn
@@ -20,7 +20,7 @@ class MLP(Model):
     """
 
     kind: ClassVar[str] = "mlp"
-    hidden: tuple[int, ...] = Field(default=(256, 128, 64, 64))
+    hidden: tuple[Annotated[int, Field(gt=0)], ...] = (256, 128, 64, 64)
     batch_norm: bool = True
 
     def build(self, feature_shape: tuple[int, ...], outputs: int | None) -> nn.Module:

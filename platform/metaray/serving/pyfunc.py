@@ -88,14 +88,16 @@ def _load_pyfunc(data_path: str) -> PyfuncLearner:
 
 
 def example_input(learner: "Learner") -> "pd.DataFrame":
-    """A small valid input: one support image a class, one query, plain squares of different greys."""
+    """A small valid input: one support image a class, two queries, plain squares of different greys."""
     import pandas as pd
 
     height, width = learner.preprocessing.height, learner.preprocessing.width
     ways = learner.ways or 2
     greys = [round(255 * way / max(1, ways - 1)) for way in range(ways)]
     rows = [("support", f"class {way}", _png(grey, height, width)) for way, grey in enumerate(greys)]
-    return pd.DataFrame([*rows, ("query", "", _png(greys[0], height, width))], columns=[c.name for c in INPUTS])
+    # Two, because transductive batch norm takes no single query.
+    rows += [("query", "", _png(grey, height, width)) for grey in greys[:2]]
+    return pd.DataFrame(rows, columns=[c.name for c in INPUTS])
 
 
 def _png(grey: int, height: int, width: int) -> bytes:

@@ -25,6 +25,7 @@ def set_execution(experiment: Experiment, device: torch.device) -> None:
     """Fix the threads of kernels, and deterministic kernels on a GPU, as the experiment says."""
     torch.set_num_threads(experiment.threads_per_worker)
     if device.type == "cuda":
-        torch.cuda.set_device(device)
+        if device.index is not None:
+            torch.cuda.set_device(device)
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.benchmark = False

@@ -1,5 +1,6 @@
 """What a run says while it goes on: to progress displays, trackers and whoever else listens."""
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
@@ -36,6 +37,11 @@ class Listener(ABC):
     @abstractmethod
     def close(self) -> None:
         """Deliver what is left; no event comes after."""
+
+
+def entering(text: str) -> Event:
+    """The run enters a phase before its first step: "checks", "MLflow", "Ray", "workers", ..."""
+    return Event("phase", 0, {}, time.time(), text)
 
 
 class Fanout(Listener):

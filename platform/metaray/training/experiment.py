@@ -10,6 +10,7 @@ from metaray.config import Config
 from metaray.data import SOURCES
 from metaray.data.source import Source
 from metaray.episodes.episode import EpisodeSpec
+from metaray.errors import InputError
 from metaray.imports import dump_kind, parse_kind, trust_of
 from metaray.models import MODELS, Model
 from metaray.training.optimizer import Optimizer
@@ -156,6 +157,13 @@ class Experiment(Config):
             where: named in errors.
             trust: packages besides metaray that its import paths may lead to; None trusts them all, as suits an
                 experiment of one's own.
+
+        Raises:
+            InputError: naming `where`, if it is no JSON or describes no valid experiment.
         """
         context = None if trust is None else {"trust": trust}
-        return cls.parse(json.loads(text), where=where, context=context)
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise InputError(f"{where}: not JSON: {error}") from None
+        return cls.parse(values, where=where, context=context)

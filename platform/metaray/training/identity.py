@@ -13,7 +13,7 @@ from metaray.training.result import RESULT, Result
 from metaray.training.storage import Storage
 
 RECORD = "run.json"
-NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def open_run(root: Storage, experiment: Experiment, name: str | None) -> RunFold
     """
     if name is None:
         name = f"{experiment.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-    if not NAME.match(name):
+    if not NAME.fullmatch(name):
         raise InputError(f"run name {name!r}: use letters, digits, '.', '_' and '-'")
     storage = root.child(name)
     if not storage.exists(RECORD):

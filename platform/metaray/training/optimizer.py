@@ -1,7 +1,7 @@
 """The outer optimiser: its description, its learning rate at a step, and one update."""
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -10,6 +10,8 @@ from torch import Tensor
 from metaray.algorithms.context import Tensors
 from metaray.config import Config
 
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
 
 class Optimizer(Config):
     """How the outer loop steps the meta-parameters.
@@ -17,9 +19,9 @@ class Optimizer(Config):
     Attributes:
         kind: "adam" (Kingma and Ba 2015), "adamw" (Loshchilov and Hutter 2019) or "sgd".
         outer_lr: learning rate at its highest.
-        schedule: "constant"; "cosine" to `final_lr_fraction * outer_lr` at the last step; "step" multiplies by
-            `decay` every `decay_every` steps.
-        warmup_steps: of linear warm-up from zero.
+        schedule: "constant"; "cosine" to `final_lr_fraction * outer_lr`, which a step after the last would have; "step"
+            multiplies by `decay` every `decay_every` steps.
+        warmup_steps: of linear warm-up from zero; the step after them has the full rate.
         final_lr_fraction: where "cosine" ends.
         decay: factor of "step".
         decay_every: period of "step", in outer steps.
@@ -38,7 +40,7 @@ class Optimizer(Config):
     decay_every: int = Field(default=2000, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
     momentum: float = Field(default=0.0, ge=0, lt=1)
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
     clip_norm: float | None = Field(default=None, gt=0)
 
     def lr_at(self, step: int, num_steps: int) -> float:

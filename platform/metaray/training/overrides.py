@@ -7,6 +7,8 @@ from typing import Any
 from metaray.errors import InputError, unknown
 from metaray.training.experiment import Experiment
 
+KINDS = ("source", "model", "algorithm")
+
 
 def replace(experiment: Experiment, **changes: Any) -> Experiment:
     """A copy with some fields changed, validated again.
@@ -30,11 +32,12 @@ def override(experiment: Experiment, settings: Iterable[str]) -> Experiment:
         InputError: for a malformed setting, an unknown key (with the nearest right one) or a wrong value.
     """
     tree = experiment.model_dump(mode="json")
+    changed: set[str] = set()
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals or not key:
             raise InputError(f"--set {setting!r}: write it as dotted.key=value, for instance algorithm.inner_lr=0.1")
-        _set(tree, key, _value(text))
+        _set(tree, key, _value(text), changed)
     return Experiment.parse(tree, where=f"experiment {experiment.name}")
 
 
@@ -45,10 +48,13 @@ def _value(text: str) -> Any:
         return {"none": None, "None": None, "True": True, "False": False}.get(text, text)
 
 
-def _set(tree: dict[str, Any], key: str, value: Any) -> None:
+def _set(tree: dict[str, Any], key: str, value: Any, changed: set[str]) -> None:
+    """Set one key; `changed` collects the groups of another kind, whose fields only validation knows."""
     *parents, last = key.split(".")
     node = tree
     for depth, part in enumerate(parents):
+        if ".".join(parents[:depth]) in changed and _is_open(parents[: depth + 1]):
+            node.setdefault(part, {})
         if part not in node:
             raise unknown("key", key, _keys_like(tree, ".".join(parents[:depth])))
         if node[part] is None:
@@ -57,11 +63,12 @@ def _set(tree: dict[str, Any], key: str, value: Any) -> None:
         if not isinstance(node[part], dict):
             raise InputError(f"key {key!r}: {'.'.join(parents[: depth + 1])} is a value, not a group")
         node = node[part]
-    if last not in node and not _is_open(parents):
+    if last not in node and not _is_open(parents) and ".".join(parents) not in changed:
         raise unknown("key", key, _keys_like(tree, ".".join(parents)))
-    if last == "kind" and value != node.get("kind"):
+    if last == "kind" and len(parents) == 1 and parents[0] in KINDS and value != node.get("kind"):
         # Another kind has other fields: keep none of the old ones.
         node.clear()
+        changed.add(parents[0])
     node[last] = value
 
 

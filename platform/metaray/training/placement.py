@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass
 
+from metaray.errors import InputError, unknown
+
+DEVICES = ("auto", "cpu", "cuda")
+
 
 @dataclass(frozen=True)
 class Placement:
@@ -20,3 +24,10 @@ class Placement:
     cpus_per_worker: float = 1.0
     device: str = "auto"
     address: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the fields against one another."""
+        if self.device not in DEVICES:
+            raise unknown("device", self.device, DEVICES)
+        if self.workers == 0 and self.address is not None:
+            raise InputError(f"a cluster address ({self.address!r}) needs at least 1 worker: 0 workers use no Ray")

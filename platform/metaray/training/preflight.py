@@ -5,13 +5,14 @@ import torch
 from metaray.algorithms.context import Context
 from metaray.data.draws import Split
 from metaray.episodes.episode import EpisodeSpec
+from metaray.episodes.tensors import Examples
 from metaray.errors import InputError
 from metaray.training.experiment import Experiment
-from metaray.training.outer_loop import initial_state
+from metaray.training.outer_loop import TrainState, initial_state
 
 
 def preflight(experiment: Experiment, *, workers: int = 0) -> None:
-    """Check the source against all specs, and the model's output against the ways.
+    """Check the source against all specs, the model's output against the ways, and that the algorithm adapts.
 
     Raises:
         InputError: with the numbers, for the first thing that is wrong.
@@ -54,3 +55,11 @@ def _check_outputs(experiment: Experiment) -> None:
             f"the model maps a batch of 2 inputs to shape {list(output.shape)}, but {experiment.algorithm.kind} "
             f"needs {wanted}"
         )
+    _check_adaptation(experiment, state, context)
+
+
+def _check_adaptation(experiment: Experiment, state: TrainState, context: Context) -> None:
+    """Adapt once to blank examples: algorithms check there what depends on the network, such as parameter patterns."""
+    blank = torch.zeros(context.ways, *experiment.source.feature_shape)
+    with torch.no_grad():
+        experiment.algorithm.adapt(state.meta, Examples(blank, torch.arange(context.ways)), context)

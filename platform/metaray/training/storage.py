@@ -30,7 +30,9 @@ class Storage:
 
     def child(self, name: str) -> "Storage":
         """The storage one folder down."""
-        return Storage(f"{self.root.rstrip('/')}/{name}")
+        # Options of a URI, as in s3://bucket/runs?region=eu-west-1, stay at its end.
+        place, mark, options = self.root.partition("?") if "://" in self.root else (self.root, "", "")
+        return Storage(f"{place.rstrip('/')}/{name}{mark}{options}")
 
     def check_writable(self) -> None:
         """Write and remove a probe.

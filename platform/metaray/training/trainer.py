@@ -104,6 +104,7 @@ def train_on_ray(
     board = ray.remote(num_cpus=0)(Board).remote()
     config = {
         "experiment": experiment.to_json(),
+        "folder": str(Path.cwd()),
         "storage": storage.root,
         "use_gpu": uses_gpu(placement),
         "samplers": samplers,
@@ -111,7 +112,7 @@ def train_on_ray(
         "listeners": list(listeners),
     }
     try:
-        _watch(_fit(config, placement), board, display, should_stop)
+        _watch(_FitThread(config, placement), board, display, should_stop)
     finally:
         display.close()
         for actor in (*samplers, board):
@@ -119,7 +120,7 @@ def train_on_ray(
     return Result.from_json(storage.read(RESULT).decode())
 
 
-class _fit(threading.Thread):  # noqa: N801
+class _FitThread(threading.Thread):
     """`TorchTrainer.fit` in a thread, so that the main thread can display and hear signals."""
 
     def __init__(self, config: dict[str, Any], placement: Placement) -> None:
@@ -151,7 +152,7 @@ class _fit(threading.Thread):  # noqa: N801
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _watch(fit: _fit, board: Any, display: Listener, should_stop: Callable[[], bool]) -> None:
+def _watch(fit: _FitThread, board: Any, display: Listener, should_stop: Callable[[], bool]) -> None:
     """Pass events from the board to the display until the run ends; raise what ended it."""
     fit.start()
     asked, ending = False, None

@@ -8,7 +8,7 @@ import ray.train
 import ray.train.torch
 from torch import distributed
 
-from metaray.episodes.stream import actor_stream
+from metaray.episodes.stream import actor_stream, enter
 from metaray.errors import RunFailed, RunStopped
 from metaray.training.device import choose_device, set_execution
 from metaray.training.events import Event, Fanout, Kind, Listener
@@ -85,6 +85,7 @@ def train_worker(config: dict[str, Any]) -> None:
     A run that fails or stops by its own decision does so on all ranks at the same step. That is no fault of a worker
     to be retried, so it is posted on the board, and the worker returns.
     """
+    enter(config["folder"])
     experiment = Experiment.from_json(config["experiment"])
     device = ray.train.torch.get_device() if config["use_gpu"] else choose_device("cpu")
     set_execution(experiment, device)

@@ -1,0 +1,120 @@
+"""Writes docs/results.md from MLflow runs: nothing in it is edited by hand.
+
+    python jobs/benchmarks/results.py RUN_ID [RUN_ID ...] [--tracking-uri URI] [--out docs]
+
+Each run brings its own record: result, protocol, command, seed, commit, data fingerprint, learning curve.
+"""
+
+import argparse
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from metaray.tracking.client import open_client
+from metaray.tracking.server import prepare, tracking_uri
+from metaray.training.result import RESULT, Result
+
+PAPER = {
+    "omniglot-maml": "98.7 +- 0.4 (Finn et al. 2017)",
+    "omniglot-protonet": "98.8 (Snell et al. 2017)",
+    "glyphs": "-",
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """What MLflow knows of one run."""
+
+    name: str
+    experiment: dict[str, Any]
+    result: Result
+    tags: dict[str, str]
+    val: list[tuple[int, float, float]]
+    minutes: float
+
+
+def read(uri: str, run_id: str, out: Path) -> Run:
+    """One run; its learning curve is copied to `out`."""
+    client = open_client(uri)
+    found = client.get_run(run_id)
+    with tempfile.TemporaryDirectory() as scratch:
+        files = Path(client.download_artifacts(run_id, "", scratch))
+        experiment = json.loads((files / "experiment.json").read_text())
+        result = Result.from_json((files / RESULT).read_text())
+        shutil.copy(files / "learning_curve.png", out / f"{experiment['name']}-curve.png")
+    started_ms = found.info.start_time
+    history = client.get_metric_history(run_id, "val/accuracy")
+    val = [(m.step, m.value, (m.timestamp - started_ms) / 60000) for m in history]
+    minutes = (found.info.end_time - started_ms) / 60000
+    return Run(experiment["name"], experiment, result, dict(found.data.tags), val, minutes)
+
+
+def percent(mean: float, half_width: float) -> str:
+    """An accuracy with its interval, in percent."""
+    return f"{100 * mean:.2f} +- {100 * half_width:.2f}"
+
+
+def row(run: Run) -> str:
+    """A line of the table."""
+    result = run.result
+    before = "-" if result.before_adaptation is None else percent(*result.before_adaptation[:2])
+    cells = [
+        run.name,
+        percent(*result.meta_test[:2]),
+        before,
+        percent(*result.before_training[:2]),
+        percent(*result.nearest_neighbor[:2]),
+        f"{run.minutes:.0f} min",
+        PAPER.get(run.name, "-"),
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def section(run: Run) -> str:
+    """Everything that belongs to the number."""
+    result, tags = run.result, run.tags
+    episodes = run.experiment["num_steps"] * run.experiment["meta_batch_size"]
+    curve = "\n".join(f"| {step} | {minutes:.1f} | {100 * value:.2f} |" for step, value, minutes in run.val)
+    return f"""## {run.name}
+
+![learning curve]({run.name}-curve.png)
+
+- meta-test accuracy: {result.meta_test}, {result.protocol}
+- chosen by meta-val ({result.meta_val}), after step {result.best_step} of {result.num_steps}; {episodes} episodes
+- {result.episodes_per_s:.1f} episodes/s; {100 * result.wait_share:.2f}% of step time waiting for episodes
+- command: `{tags.get("command", "")}`
+- seed {run.experiment["seed"]}, commit {tags.get("git.commit", "unknown")}, torch {tags.get("torch.version")},
+  {tags.get("cpu.capability")}
+- data fingerprint: {tags.get("source.fingerprint")}
+- parameters sha256: {result.parameters_sha256}
+
+| outer step | minutes | meta-val accuracy, % |
+|---|---|---|
+{curve}
+"""
+
+
+def main() -> None:
+    """Write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", help="MLflow run ids")
+    parser.add_argument("--tracking-uri")
+    parser.add_argument("--out", type=Path, default=Path("docs"))
+    options = parser.parse_args()
+    uri = tracking_uri(options.tracking_uri)
+    prepare(uri)
+    runs = [read(uri, run_id, options.out) for run_id in options.runs]
+    head = (
+        "| run | meta-test accuracy, % | before adaptation | before training | 1-NN on pixels | time | paper |\n"
+        "|---|---|---|---|---|---|---|\n"
+    )
+    text = "# Results\n\nMade by `jobs/benchmarks/results.py` from the records of the runs.\n\n"
+    text += head + "\n".join(row(run) for run in runs) + "\n\n" + "\n".join(section(run) for run in runs)
+    (options.out / "results.md").write_text(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,23 @@
+"""Tables on standard output."""
+
+from collections.abc import Iterable, Sequence
+
+# Where nobody watches, no row is cut or wrapped, however long a path or a class name is.
+UNLIMITED = 100_000
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print rows of plain text under their columns' names: with lines on a terminal, bare columns elsewhere."""
+    from rich.box import HEAVY_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=UNLIMITED)
+    table = Table(*columns, box=HEAVY_HEAD if console.is_terminal else None, pad_edge=False)
+    for row in rows:
+        # As Text: a class called "[red]" is no markup.
+        table.add_row(*map(Text, row))
+    console.print(table)

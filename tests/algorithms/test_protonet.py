@@ -1,0 +1,68 @@
+"""ProtoNet by hand, and what permuting labels does."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from metaray.algorithms import Algorithm, NearestNeighbor, ProtoNet
+from metaray.algorithms.context import Context
+from metaray.episodes.tensors import Examples, TensorEpisode
+from metaray.models import MLP
+from metaray.models.batch_norm import Protocol
+from metaray.models.model import build_seeded
+
+MakeEpisode = Callable[..., TensorEpisode]
+
+
+def context_of(*, batch_norm: bool = True) -> Context:
+    network = build_seeded(MLP(hidden=(6,), batch_norm=batch_norm), (1, 2, 2), None, seed=1).double()
+    return Context(network=network, ways=3, training=True)
+
+
+def logits_of(algorithm: Algorithm, episode: TensorEpisode, context: Context) -> torch.Tensor:
+    meta = algorithm.init(context.network)
+    return algorithm.predict(meta, algorithm.adapt(meta, episode.support, context), episode.query.x, context)
+
+
+def test_by_hand(make_episode: MakeEpisode) -> None:
+    context, episode = context_of(batch_norm=False), make_episode(shots=3)
+    logits = logits_of(ProtoNet(), episode, context)
+    support, query = (context.network(side.x) for side in (episode.support, episode.query))
+    prototypes = torch.stack([support[episode.support.y == k].mean(0) for k in range(3)])
+    for i in range(len(query)):
+        for k in range(3):
+            torch.testing.assert_close(logits[i, k], -(query[i] - prototypes[k]).square().sum())
+
+
+def test_classes_may_differ_in_size(make_episode: MakeEpisode) -> None:
+    context, episode = context_of(batch_norm=False), make_episode(shots=3)
+    uneven = Examples(episode.support.x[2:-1], episode.support.y[2:-1])
+    adapted = ProtoNet(batch_norm="inductive").adapt(ProtoNet().init(context.network), uneven, context)
+    embedded = context.network(uneven.x)
+    for k in range(3):
+        torch.testing.assert_close(adapted["prototypes"][k], embedded[uneven.y == k].mean(0))
+
+
+@pytest.mark.parametrize("protocol", ["transductive", "inductive"])
+@pytest.mark.parametrize("cls", [ProtoNet, NearestNeighbor])
+def test_permuted_labels_permute_the_logits(cls: type[Algorithm], protocol: Protocol, make_episode: MakeEpisode) -> None:
+    context, episode = context_of(), make_episode()
+    order = torch.tensor([2, 0, 1])
+    renamed = episode._replace(support=Examples(episode.support.x, order[episode.support.y]))
+    algorithm = cls(batch_norm=protocol)
+    before, after = (logits_of(algorithm, e, context) for e in (episode, renamed))
+    torch.testing.assert_close(after[:, order], before)
+
+
+def test_transductive_statistics_cover_support_and_query(make_episode: MakeEpisode) -> None:
+    context, episode = context_of(), make_episode()
+    logits = logits_of(ProtoNet(), episode, context)
+    together = context.network(torch.cat([episode.support.x, episode.query.x]))
+    support, query = together[:6], together[6:]
+    prototypes = torch.stack([support[episode.support.y == k].mean(0) for k in range(3)])
+    torch.testing.assert_close(logits, -torch.cdist(query, prototypes).square())
+
+
+def test_ways_are_free(make_episode: MakeEpisode) -> None:
+    assert ProtoNet().outputs(7) is None and ProtoNet.gradient_steps is False

@@ -1,0 +1,91 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from metaray.data import ClassStore
+from metaray.data.store_file import read_store
+
+Command = Callable[..., Any]
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    for name in range(10):
+        (tmp_path / "images" / f"class {name}").mkdir(parents=True)
+        for shot in range(2):
+            path = tmp_path / "images" / f"class {name}" / f"{shot}.png"
+            Image.new("L", (12, 10), 20 * name + shot).save(path)
+    return tmp_path / "images"
+
+
+def test_import_images(command: Command, images: Path, tmp_path: Path) -> None:
+    out = tmp_path / "new" / "store.arrow"
+    options = ("--size", "8x6", "--mode", "L", "--invert", "--splits", "0.5,0.2,0.3", "--seed", "3")
+    code, printed, err = command("data", "import", "images", images, "--out", out, *options)
+    assert (code, err) == (0, "")
+    assert printed == f"wrote {out}: 10 classes, 20 examples, splits default\n"
+    meta = read_store(out, verify=True).meta
+    assert meta.feature_shape == (1, 8, 6)
+    assert {part: len(ids) for part, ids in meta.schemes["default"].items()} == {
+        "meta-train": 5,
+        "meta-val": 2,
+        "meta-test": 3,
+    }
+    assert ClassStore(path=str(out)).examples(0)[0].max() == 255
+
+
+def test_describe(command: Command, tiny_store: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "new" / "gallery.png"
+    code, out, err = command("data", "describe", tiny_store, "--ways", "3", "--queries", "2", "--gallery", picture)
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0] == f"{tiny_store}: 28 classes, 336 examples of shape (1, 16, 16)"
+    assert lines[1] == f"fingerprint: {read_store(tiny_store).meta.fingerprint}"
+    assert lines[2].split(None, 3)[:3] == ["split", "part", "classes"]
+    assert lines[2].endswith("distinct 3-way 1-shot episodes")
+    assert lines[3].split() == ["default", "meta-train", "12", "12", "/", "12", "/", "12", "6.325e+10"]
+    assert lines[-1] == f"gallery: {picture}"
+    with Image.open(picture) as image:
+        assert image.format == "PNG"
+
+
+def test_describe_as_json(command: Command, tiny_store: Path) -> None:
+    code, out, _ = command("data", "describe", tiny_store, "--rotations", "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert found["classes"] == 28
+    assert found["shape"] == [1, 16, 16]
+    assert [row["classes"] for row in found["splits"]] == [48, 32, 32]
+    assert found["spec"] == {"ways": 5, "shots": 1, "queries": 5}
+
+
+def test_counts_beyond_floating_point(command: Command, tiny_store: Path) -> None:
+    code, out, err = command("data", "describe", tiny_store, "--rotations", "--ways", "32", "--shots", "6")
+    assert (code, err) == (0, "")
+    assert "e+" in out
+
+
+def test_describe_a_spec_that_is_too_large(command: Command, tiny_store: Path) -> None:
+    code, out, _ = command("data", "describe", tiny_store, "--ways", "20")
+    assert code == 0
+    assert [line.split()[-1] for line in out.splitlines()[3:]] == ["0", "0", "0"]
+
+
+def test_export(command: Command, tiny_store: Path, tmp_path: Path) -> None:
+    out = tmp_path / "task"
+    options = ("--part", "meta-val", "--ways", "3", "--shots", "2", "--queries", "1", "--seed", "4", "--index", "7")
+    code, printed, err = command("data", "export", tiny_store, "--out", out, *options)
+    assert (code, err) == (0, "")
+    assert printed == f"wrote {out}/support and {out}/query\n"
+    classes = sorted(folder.name for folder in (out / "support").iterdir())
+    assert len(classes) == 3
+    assert all(12 <= int(name.removeprefix("class")) < 20 for name in classes)
+    assert sorted(folder.name for folder in (out / "query").iterdir()) == classes
+    assert len(list((out / "support").rglob("*.png"))) == 6
+    code, _, err = command("data", "export", tiny_store, "--out", out, *options)
+    assert code == 2
+    assert str(out) in err

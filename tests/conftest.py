@@ -1,0 +1,203 @@
+"""What the tests of several stages share: a tiny store with classes that can be learned, experiments on it, Ray."""
+
+import dataclasses
+import io
+import os
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+
+from metaray.algorithms import MAML
+from metaray.cli import main
+from metaray.data import ClassStore
+from metaray.data.preprocessing import ImagePreprocessing
+from metaray.data.store_file import write_store
+from metaray.episodes.episode import EpisodeSpec
+from metaray.episodes.tensors import Examples, TensorEpisode
+from metaray.models import MLP
+from metaray.training.experiment import Evaluation, Experiment
+from metaray.training.optimizer import Optimizer
+from metaray.training.overrides import replace
+
+CLASSES = {"meta-train": 12, "meta-val": 8, "meta-test": 8}
+PER_CLASS = 12
+SIDE = 16
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Kernels on one thread, as experiments have it: small tensors gain nothing from more."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """28 classes (12 + 8 + 8) of 12 grey 16x16 images; each class is a coarse pattern under noise."""
+    generator = np.random.default_rng(0)
+    count = sum(CLASSES.values())
+    patterns = generator.integers(0, 2, (count, 1, 4, 4)).repeat(4, axis=2).repeat(4, axis=3) * 160
+    noise = generator.integers(0, 96, (count, PER_CLASS, SIDE, SIDE))
+    images = (patterns + noise).astype(np.uint8).reshape(-1, 1, SIDE, SIDE)
+    ends = np.cumsum(list(CLASSES.values()))
+    path = tmp_path_factory.mktemp("store") / "tiny.arrow"
+    write_store(
+        path,
+        images=images,
+        counts=[PER_CLASS] * count,
+        class_names=[f"class{i}" for i in range(count)],
+        schemes={
+            "default": {split: list(range(end - CLASSES[split], end)) for split, end in zip(CLASSES, ends, strict=True)}
+        },
+        preprocessing=ImagePreprocessing(height=SIDE, width=SIDE),
+        origin={"importer": "test"},
+    )
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_source(tiny_store: Path) -> ClassStore:
+    """The source over `tiny_store`."""
+    return ClassStore(path=str(tiny_store))
+
+
+@pytest.fixture(scope="session")
+def make_experiment(tiny_source: ClassStore) -> Callable[..., Experiment]:
+    """A run of well under a second: six MAML steps of an MLP; keyword arguments replace fields."""
+
+    def make(**changes: object) -> Experiment:
+        experiment = Experiment(
+            name="tiny",
+            source=tiny_source,
+            episodes=EpisodeSpec(ways=3, shots=1, queries=2),
+            model=MLP(hidden=(8,)),
+            algorithm=MAML(inner_lr=0.1),
+            optimizer=Optimizer(outer_lr=1e-2),
+            meta_batch_size=4,
+            num_steps=6,
+            evaluation=Evaluation(every=2, val_episodes=6, test_episodes=8),
+        )
+        return replace(experiment, **changes)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_episode() -> Callable[..., TensorEpisode]:
+    """Random episodes straight as tensors; with `size`, a chunk of so many with a leading axis."""
+
+    def make(
+        *,
+        ways: int = 3,
+        shots: int = 2,
+        queries: int = 2,
+        feature: tuple[int, ...] = (1, 2, 2),
+        dtype: torch.dtype = torch.float64,
+        size: int | None = None,
+        seed: int = 0,
+    ) -> TensorEpisode:
+        generator = torch.Generator().manual_seed(seed)
+        lead = () if size is None else (size,)
+
+        def side(per_class: int) -> Examples:
+            y = torch.arange(ways).repeat_interleave(per_class)
+            x = torch.randn(*lead, len(y), *feature, generator=generator, dtype=dtype)
+            return Examples(x, y.expand(*lead, len(y)).clone())
+
+        return TensorEpisode(side(shots), side(queries), torch.zeros(lead, dtype=torch.int64))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    """One local cluster for the whole session, joined by whoever asks for it; four declared CPUs, whatever there are.
+
+    Connect with `metaray.training.trainer.connect`, which finds it running.
+    """
+    ray = pytest.importorskip("ray")
+    from metaray.training import trainer
+
+    os.environ.update(trainer._QUICK_TRAIN)
+    ray.init(
+        num_cpus=4,
+        num_gpus=0,
+        logging_level="warning",
+        runtime_env={"env_vars": {**trainer._QUICK_TRAIN, "OMP_NUM_THREADS": "1"}},
+    )
+    yield
+    ray.shutdown()
+
+
+class Ended(NamedTuple):
+    """How a command ended: its exit code and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+def metaray_command(*arguments: object) -> Ended:
+    """Run `metaray ARGUMENTS` in this process."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with redirect_stdout(out), redirect_stderr(err):
+        try:
+            main([str(argument) for argument in arguments])
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+    return Ended(code, out.getvalue(), err.getvalue())
+
+
+@pytest.fixture(scope="session")
+def command() -> Callable[..., Ended]:
+    """`command("train", path, "--json")` runs the command line in this process."""
+    return metaray_command
+
+
+@pytest.fixture(scope="session")
+def database(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """URI of one MLflow database for all commands: to create it takes seconds."""
+    from metaray.tracking.server import prepare, tracking_uri
+
+    uri = tracking_uri(f"sqlite:///{tmp_path_factory.mktemp('tracking')}/mlflow.db")
+    prepare(uri)
+    return uri
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What `metaray train` did, once: a run called "first" of the experiment "tiny".
+
+    Attributes:
+        ended: the command.
+        experiment: its JSON file.
+        storage: folder of all runs.
+        uri: of MLflow.
+    """
+
+    ended: Ended
+    experiment: Path
+    storage: Path
+    uri: str
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """Of the command."""
+        places = ("--storage", str(self.storage), "--tracking-uri", self.uri)
+        return ("train", str(self.experiment), "--run", "first", *places)
+
+
+@pytest.fixture(scope="session")
+def trained(
+    make_experiment: Callable[..., Experiment], database: str, tmp_path_factory: pytest.TempPathFactory
+) -> Trained:
+    """The first run of the session."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "tiny.json").write_text(make_experiment().to_json())
+    planned = Trained(Ended(0, "", ""), folder / "tiny.json", folder / "runs", database)
+    return dataclasses.replace(planned, ended=metaray_command(*planned.arguments))

@@ -1,0 +1,65 @@
+"""Meta-batches as chunks of tensors."""
+
+import numpy as np
+import pytest
+import torch
+
+from metaray.data import ClassStore
+from metaray.data.preprocessing import ImagePreprocessing
+from metaray.episodes.episode import EpisodeSpec, MetaBatch
+from metaray.episodes.sampler import sample_meta_batch
+from metaray.episodes.tensors import chunks
+
+CPU = torch.device("cpu")
+PREPROCESSING = ImagePreprocessing(height=16, width=16, mean=(0.5,), std=(0.25,))
+
+
+@pytest.fixture
+def batch(tiny_source: ClassStore) -> MetaBatch:
+    return sample_meta_batch(tiny_source, EpisodeSpec(ways=3, shots=1, queries=2), "meta-train", 0, range(5))
+
+
+def test_single_episodes_have_no_leading_axis(batch: MetaBatch) -> None:
+    found = list(chunks(batch, 1, CPU, PREPROCESSING))
+    assert [c.support.x.shape for c in found] == [(3, 1, 16, 16)] * 5
+    assert [c.query.y.shape for c in found] == [(6,)] * 5 and found[0].seed.shape == ()
+
+
+@pytest.mark.parametrize(("size", "lengths"), [(2, [2, 2, 1]), (5, [5]), (8, [5])])
+def test_the_last_chunk_may_be_smaller(batch: MetaBatch, size: int, lengths: list[int]) -> None:
+    found = list(chunks(batch, size, CPU, PREPROCESSING))
+    assert [len(c.support.x) for c in found] == [len(c.seed) for c in found] == lengths
+    together = torch.cat([c.query.x for c in found])
+    singles = torch.stack([c.query.x for c in chunks(batch, 1, CPU, PREPROCESSING)])
+    assert torch.equal(together, singles)
+
+
+def test_inputs_are_normalised_and_the_batch_is_left_alone(batch: MetaBatch) -> None:
+    before = batch.support_x.copy()
+    chunk = next(chunks(batch, 2, CPU, PREPROCESSING))
+    expected = (batch.support_x[:2].astype(np.float32) / 255 - 0.5) / 0.25
+    assert chunk.support.x.dtype == torch.float32
+    np.testing.assert_allclose(chunk.support.x.numpy(), expected, rtol=1e-6, atol=1e-6)
+    chunk.support.x.zero_()
+    chunk.support.y.zero_()
+    assert np.array_equal(batch.support_x, before) and batch.support_y[0].tolist() == [0, 1, 2]
+
+
+def test_read_only_arrays_are_fine(batch: MetaBatch) -> None:
+    # Ray hands out read-only views of its object store.
+    for array in (batch.support_x, batch.support_y, batch.query_x, batch.query_y, batch.seed):
+        array.flags.writeable = False
+    assert len(list(chunks(batch, 1, CPU, PREPROCESSING))) == 5
+
+
+def test_seeds_keep_their_bits(batch: MetaBatch) -> None:
+    found = torch.stack([c.seed for c in chunks(batch, 1, CPU, PREPROCESSING)])
+    assert found.dtype == torch.int64
+    assert np.array_equal(found.numpy().view(np.uint64), batch.seed)
+
+
+def test_each_chunk_has_aligned_storage_of_its_own(batch: MetaBatch) -> None:
+    found = list(chunks(batch, 1, CPU, ImagePreprocessing(height=16, width=16)))
+    tensors = [t for c in found for t in (c.support.x, c.query.x, c.support.y)]
+    assert all(t.storage_offset() == 0 and t.data_ptr() % 64 == 0 for t in tensors)
+    assert len({t.untyped_storage().data_ptr() for t in tensors}) == len(tensors)

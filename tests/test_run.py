@@ -1,0 +1,273 @@
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlflow.artifacts
+import numpy as np
+import pytest
+
+import metaray
+from metaray.data import ClassStore
+from metaray.errors import InputError, RunFailed, RunStopped
+from metaray.run import Options, Report, run
+from metaray.tracking.client import open_client
+from metaray.tracking.promotion import decide
+from metaray.tracking.provenance import git_state
+from metaray.tracking.registry import champion, show
+from metaray.training.checkpoint import checkpoint_name
+from metaray.training.evaluation import Estimate
+from metaray.training.events import Event, Fanout, Listener
+from metaray.training.experiment import Experiment
+from metaray.training.overrides import flatten
+from metaray.training.placement import Placement
+
+MakeExperiment = Callable[..., Experiment]
+QUIET = Fanout([])
+
+
+def tracked(trained: Any) -> Any:
+    """The MLflow run of the session's first run."""
+    record = json.loads((trained.storage / "first" / "run.json").read_text())
+    return open_client(trained.uri).get_run(record["tracking_run"])
+
+
+def artifact(trained: Any, name: str) -> bytes:
+    uri = f"{tracked(trained).info.artifact_uri}/{name}"
+    return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, tracking_uri=trained.uri)).read_bytes()
+
+
+def test_the_mlflow_run_says_what_was_done(trained: Any, make_experiment: MakeExperiment) -> None:
+    found, experiment = tracked(trained), make_experiment()
+    assert (found.info.run_name, found.info.status) == ("first", "FINISHED")
+    assert found.data.params == flatten(experiment.model_dump(mode="json"))
+    tags = found.data.tags
+    assert tags["source.fingerprint"] == experiment.source.fingerprint
+    assert tags["protocol"] == experiment.protocol
+    assert {key: tags[key] for key in git_state(Path.cwd())} == git_state(Path.cwd())
+    assert {"metaray.version", "torch.version", "cpu.capability", "command"} <= set(tags)
+    assert artifact(trained, "experiment.json").decode() == experiment.to_json()
+
+
+def test_metrics_by_step(trained: Any) -> None:
+    run_id = tracked(trained).info.run_id
+    for key, steps in {
+        "val/loss": [2, 4, 6],
+        "val/accuracy": [2, 4, 6],
+        "train/loss": [1, 2, 3, 4, 5, 6],
+        "train/accuracy": [1, 2, 3, 4, 5, 6],
+        "train/outer_lr": [1, 2, 3, 4, 5, 6],
+        "train/gradient_norm": [1, 2, 3, 4, 5, 6],
+    }.items():
+        history = open_client(trained.uri).get_metric_history(run_id, key)
+        assert [metric.step for metric in history] == steps, key
+
+
+def test_files_of_the_run(trained: Any) -> None:
+    client, run_id = open_client(trained.uri), tracked(trained).info.run_id
+    assert {item.path for item in client.list_artifacts(run_id)} >= {
+        "checkpoints",
+        "experiment.json",
+        "learning_curve.png",
+        "result.json",
+    }
+    assert artifact(trained, "learning_curve.png").startswith(b"\x89PNG")
+    saved = {Path(item.path).name for item in client.list_artifacts(run_id, "checkpoints")}
+    assert checkpoint_name(6) in saved
+    assert saved == {path.name for path in (trained.storage / "first" / "checkpoints").iterdir()}
+    result = json.loads((trained.storage / "first" / "result.json").read_text())
+    assert checkpoint_name(result["best_step"]) in saved
+
+
+def test_the_version_says_how_good_it_is(trained: Any, make_experiment: MakeExperiment) -> None:
+    experiment = make_experiment()
+    first = show(trained.uri, "tiny").versions[-1]
+    assert first.run_id == tracked(trained).info.run_id
+    assert {key: first.tags[key] for key in ("algorithm", "model", "source", "source.fingerprint", "protocol")} == {
+        "algorithm": "maml",
+        "model": "mlp",
+        "source": "class_store",
+        "source.fingerprint": experiment.source.fingerprint,
+        "protocol": experiment.protocol,
+    }
+    result = json.loads((trained.storage / "first" / "result.json").read_text())
+    assert first.tags["meta_test.accuracy"] == str(Estimate(**result["meta_test"]))
+    assert first.tags["meta_val.accuracy"] == str(Estimate(**result["meta_val"]))
+
+
+def test_the_registered_learner_adapts_to_raw_images(trained: Any, tiny_source: ClassStore) -> None:
+    learner = metaray.load("models:/tiny@champion", tracking_uri=trained.uri)
+    x = np.concatenate([tiny_source.examples(c)[:2, 0] for c in (20, 21, 22)])
+    task = learner.adapt(x[::2], ["a", "b", "c"])
+    assert set(task.predict(x[1::2])) <= {"a", "b", "c"}
+    folder = metaray.load(trained.storage / "first" / "learner")
+    expected = folder.adapt(x[::2], ["a", "b", "c"]).predict_proba(x[1::2])
+    np.testing.assert_array_equal(task.predict_proba(x[1::2]), expected)
+
+
+def test_mlflow_loads_the_champion(trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import mlflow.pyfunc
+
+    from metaray.serving.pyfunc import PyfuncLearner, example_input
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", trained.uri)
+    learner = metaray.load("models:/tiny@champion")
+    table = example_input(learner)
+    found = mlflow.pyfunc.load_model("models:/tiny@champion").predict(table)
+    assert list(found.columns) == ["label", "probability", "probabilities"]
+    assert found.equals(PyfuncLearner(learner).predict(table))
+
+
+@pytest.fixture
+def train(database: str, tmp_path: Path) -> Callable[..., Report]:
+    """Runs an experiment in this process."""
+
+    def start(experiment: Experiment, **changes: Any) -> Report:
+        should_stop = changes.pop("should_stop", lambda: False)
+        options = Options(storage=str(tmp_path / "runs"), tracking_uri=database)
+        return run(experiment, dataclasses.replace(options, **changes), QUIET, should_stop=should_stop)
+
+    return start
+
+
+def test_the_champion_changes_only_for_the_better(
+    make_experiment: MakeExperiment, train: Callable[..., Report], database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = make_experiment(name="contest", num_steps=1)
+    first = train(experiment)
+    assert first.version is not None
+    assert first.decision == (True, "the first version")
+
+    second = train(experiment)
+    assert second.version is not None
+    assert second.run != first.run
+    assert second.result.parameters_sha256 == first.result.parameters_sha256
+    assert (second.version.version, second.version.aliases) == (2, ())
+    assert second.decision is not None
+    assert not second.decision.promote
+    assert second.decision.reason == (
+        "meta-val difference to version 1: +0.0000 +- 0.0000, whose interval is not above zero"
+    )
+    asked = []
+
+    def better(challenger: Any, present: Any) -> Estimate:
+        asked.append((len(challenger), len(present)))
+        return Estimate(0.1, 0.05, 6)
+
+    monkeypatch.setattr("metaray.run.paired_difference", better)
+    third = train(experiment)
+    assert third.version is not None
+    assert asked == [(6, 6)]
+    assert third.decision == (True, "meta-val difference to version 1: +0.1000 +- 0.0500")
+    assert (third.version.version, third.version.aliases) == (3, ("champion",))
+    now = champion(database, "contest")
+    assert now is not None
+    assert now.version == 3
+
+
+@pytest.mark.parametrize(
+    ("present", "difference", "promote", "reason"),
+    [
+        (None, None, True, "the first version"),
+        ("3", Estimate(0.02, 0.01, 200), True, "meta-val difference to version 3: +0.0200 +- 0.0100"),
+        ("3", Estimate(0.01, 0.01, 200), False, "interval is not above zero"),
+        ("3", Estimate(-0.2, 0.01, 200), False, "interval is not above zero"),
+        ("3", None, False, "not comparable with the champion, version 3: other ways"),
+    ],
+)
+def test_the_policy(present: str | None, difference: Estimate | None, promote: bool, reason: str) -> None:
+    decision = decide(present, difference, "other ways")
+    assert decision.promote is promote
+    assert reason in decision.reason
+
+
+def test_a_champion_that_cannot_be_compared_stays(
+    make_experiment: MakeExperiment,
+    train: Callable[..., Report],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    experiment = make_experiment(name="incomparable", num_steps=0)
+    train(experiment)
+    trusted = []
+
+    def refuse(folder: Path, *, trust: Any) -> Any:
+        trusted.append(list(trust))
+        if len(trusted) == 1:
+            raise InputError("refusing to import 'evil:Net'")
+        return original(folder, trust=trust)
+
+    from metaray.run import load_learner as original
+
+    monkeypatch.setattr("metaray.run.load_learner", refuse)
+    report = train(experiment)
+    assert report.decision == (
+        False,
+        "not comparable with the champion, version 1: refusing to import 'evil:Net'",
+    )
+    assert trusted[0] == ["metaray"], "a champion from the registry may name no code but metaray's"
+
+
+def test_without_registering(make_experiment: MakeExperiment, train: Callable[..., Report], database: str) -> None:
+    report = train(make_experiment(name="unregistered", num_steps=0), register=False)
+    assert (report.version, report.decision) == (None, None)
+    assert champion(database, "unregistered") is None
+
+
+def test_a_stopped_run_says_how_to_go_on(
+    make_experiment: MakeExperiment, train: Callable[..., Report], database: str
+) -> None:
+    experiment = make_experiment(name="halted")
+    with pytest.raises(RunStopped, match=r"after step 0; a checkpoint holds it; --run halted-\S+ goes on from there"):
+        train(experiment, should_stop=lambda: True)
+    with pytest.raises(RunStopped):
+        train(experiment, run="x", should_stop=lambda: True)
+    client = open_client(database)
+    place = client.get_experiment_by_name("halted").experiment_id
+    assert {found.info.status for found in client.search_runs([place])} == {"KILLED"}
+    report = train(experiment, run="x")
+    assert report.result.num_steps == 6
+    assert client.get_run(report.tracking_run).info.status == "FINISHED"
+    history = client.get_metric_history(report.tracking_run, "train/loss")
+    assert sorted({metric.step for metric in history}) == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_lost_server_does_not_hide_why_the_run_ended(
+    make_experiment: MakeExperiment, train: Callable[..., Report], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(*arguments: Any) -> None:
+        raise RunFailed("the end of the run could not be stored")
+
+    monkeypatch.setattr("metaray.run.finish_run", lost)
+    with pytest.raises(RunFailed, match="stopped at step") as caught:
+        train(make_experiment(name="lost", algorithm={"kind": "maml", "inner_lr": 1e30, "inner_steps": 2}))
+    assert caught.value.__notes__ == ["the end of the run could not be stored"]
+
+
+def test_no_room_on_the_cluster(
+    make_experiment: MakeExperiment, train: Callable[..., Report], database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(placement: Placement) -> None:
+        raise InputError(f"{placement.workers} workers x 1 CPUs = 4 CPUs, but the cluster has 2")
+
+    monkeypatch.setattr("metaray.training.trainer.connect", full)
+    with pytest.raises(InputError, match="but the cluster has 2"):
+        train(make_experiment(name="crowded"), placement=Placement(workers=4))
+    assert open_client(database).get_experiment_by_name("crowded") is None
+
+
+def test_phases_are_told(make_experiment: MakeExperiment, database: str, tmp_path: Path) -> None:
+    heard: list[Event] = []
+
+    class Ear(Listener):
+        def on_event(self, event: Event) -> None:
+            heard.append(event)
+
+        def close(self) -> None:
+            pass
+
+    options = Options(storage=str(tmp_path), tracking_uri=database, register=False)
+    run(make_experiment(name="heard", num_steps=1), options, Ear())
+    kinds = [event.kind for event in heard]
+    assert [event.text for event in heard if event.kind == "phase"][-2:] == ["training", "meta-test"]
+    assert {"step", "metrics", "evaluation"} <= set(kinds)

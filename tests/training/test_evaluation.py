@@ -1,0 +1,133 @@
+"""Judging: intervals, shares, learners."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from metaray.algorithms import MAML, NearestNeighbor, ProtoNet
+from metaray.algorithms.learner import Learner
+from metaray.data.preprocessing import ImagePreprocessing
+from metaray.errors import InputError
+from metaray.training.evaluation import Estimate, estimate, evaluate, evaluate_learner, judge_of, paired_difference
+from metaray.training.experiment import Evaluation, Experiment
+from metaray.training.outer_loop import context_of, initial_state
+from metaray.training.reduction import Reducer
+
+MakeExperiment = Callable[..., Experiment]
+CPU = torch.device("cpu")
+
+
+def test_interval_by_hand() -> None:
+    found = estimate([0.2, 0.4, 0.6, 0.8])
+    assert found.mean == pytest.approx(0.5) and found.episodes == 4
+    assert found.half_width == pytest.approx(1.959964 * math.sqrt(0.2 / 3) / 2)
+    assert (found.low, found.high) == (found.mean - found.half_width, found.mean + found.half_width)
+    assert str(Estimate(0.98151, 0.00189, 1000)) == "0.9815 +- 0.0019 (1000 episodes)"
+
+
+def test_interval_covers_the_mean_as_often_as_it_says() -> None:
+    generator = np.random.default_rng(0)
+    draws = [estimate(generator.normal(0.3, 1.0, 400)) for _ in range(400)]
+    assert 0.92 <= np.mean([d.low <= 0.3 <= d.high for d in draws]) <= 0.98
+
+
+def test_paired_difference() -> None:
+    generator = np.random.default_rng(1)
+    champion = generator.random(100)
+    found = paired_difference(champion + 0.125, champion)
+    assert found.mean == pytest.approx(0.125) and found.half_width == pytest.approx(0, abs=1e-12)
+    # Pairing takes out what makes episodes easy or hard for both.
+    noisy = champion + 0.1 + generator.normal(0, 0.01, 100)
+    assert paired_difference(noisy, champion).half_width < 0.1 * estimate(champion).half_width
+
+
+class FakeRank(Reducer):
+    """One of several ranks that run one after the other; `sum_` gives the partial buffer of this one."""
+
+    def __init__(self, rank: int, world_size: int) -> None:
+        self.rank, self.world_size = rank, world_size
+        self.buffers: list[Tensor] = []
+
+    def sum_(self, buffer: Tensor) -> Tensor:
+        self.buffers.append(buffer.clone())
+        return buffer
+
+
+@pytest.mark.parametrize("chunk_size", [1, 3])
+@pytest.mark.parametrize("world_size", [2, 3, 9])
+def test_ranks_share_the_episodes(world_size: int, chunk_size: int, make_experiment: MakeExperiment) -> None:
+    experiment = make_experiment()
+    state = initial_state(experiment, CPU)
+    context, judge = context_of(experiment, state.network, training=False), judge_of(experiment, "meta-test")
+    alone = evaluate(experiment.algorithm, state.meta, context, judge, device=CPU, chunk_size=chunk_size)
+    ranks = [FakeRank(rank, world_size) for rank in range(world_size)]
+    for rank in ranks:
+        evaluate(experiment.algorithm, state.meta, context, judge, device=CPU, chunk_size=chunk_size, reducer=rank)
+    loss, score = torch.stack([rank.buffers[0] for rank in ranks]).sum(0).view(2, -1).numpy()
+    np.testing.assert_allclose(loss, alone.loss, rtol=1e-6)
+    np.testing.assert_array_equal(score, alone.score)
+    assert all(len(rank.buffers) == 1 for rank in ranks)
+
+
+def test_judging_leaves_no_trace_and_repeats(make_experiment: MakeExperiment) -> None:
+    experiment = make_experiment()
+    state = initial_state(experiment, CPU)
+    before = {name: t.detach().clone() for name, t in state.meta.items()}
+    context, judge = context_of(experiment, state.network, training=False), judge_of(experiment, "meta-val")
+    one, two = (evaluate(experiment.algorithm, state.meta, context, judge, device=CPU) for _ in range(2))
+    assert np.array_equal(one.loss, two.loss) and len(one.loss) == len(one.score) == 6
+    assert one.loss.dtype == np.float64 and one.accuracy.episodes == 6
+    assert all(torch.equal(before[name], state.meta[name]) for name in before)
+
+
+def test_episodes_of_judging_do_not_depend_on_the_training_seed(make_experiment: MakeExperiment) -> None:
+    pixels = NearestNeighbor()
+    scores = []
+    for experiment in (make_experiment(), make_experiment(seed=5), make_experiment(evaluation=Evaluation(seed=5))):
+        context = context_of(experiment, torch.nn.Identity(), training=False)
+        judge = judge_of(experiment, "meta-test")._replace(episodes=8)
+        scores.append(evaluate(pixels, {}, context, judge, device=CPU).loss)
+    assert np.array_equal(scores[0], scores[1]) and not np.array_equal(scores[0], scores[2])
+
+
+def test_splits_have_their_own_numbers_of_episodes(make_experiment: MakeExperiment) -> None:
+    val, test = (judge_of(make_experiment(), split) for split in ("meta-val", "meta-test"))  # type: ignore[arg-type]
+    assert (val.split, val.episodes, test.split, test.episodes) == ("meta-val", 6, "meta-test", 8)
+
+
+def learner_of(experiment: Experiment) -> Learner:
+    meta = {name: t.detach() for name, t in initial_state(experiment, CPU).meta.items()}
+    source = experiment.source
+    return Learner(experiment.algorithm, experiment.model, meta, source.preprocessing, experiment.eval_spec)
+
+
+@pytest.mark.parametrize("algorithm", [MAML(inner_lr=0.1), ProtoNet(batch_norm="inductive")])
+def test_a_learner_is_judged_as_its_run_judged_it(algorithm: MAML | ProtoNet, make_experiment: MakeExperiment) -> None:
+    experiment = make_experiment(algorithm=algorithm)
+    state = initial_state(experiment, CPU)
+    context, judge = context_of(experiment, state.network, training=False), judge_of(experiment, "meta-test")
+    expected = evaluate(algorithm, state.meta, context, judge, device=CPU)
+    found = evaluate_learner(learner_of(experiment), experiment, "meta-test")
+    assert np.array_equal(found.loss, expected.loss) and np.array_equal(found.score, expected.score)
+
+
+def test_zero_inner_steps_on_request(make_experiment: MakeExperiment) -> None:
+    experiment = make_experiment()
+    learner = learner_of(experiment)
+    plain, none = (evaluate_learner(learner, experiment, "meta-test", inner_steps=n) for n in (None, 0))
+    assert not np.array_equal(plain.loss, none.loss)
+
+
+def test_learners_that_do_not_fit(make_experiment: MakeExperiment) -> None:
+    experiment = make_experiment()
+    other = learner_of(make_experiment(episodes={"ways": 4, "shots": 1, "queries": 1}))
+    with pytest.raises(InputError, match="the learner is 4-way, the evaluation 3-way"):
+        evaluate_learner(other, experiment, "meta-test")
+    small = replace(learner_of(experiment), preprocessing=ImagePreprocessing(height=8, width=8))
+    with pytest.raises(InputError, match=r"takes inputs \(1, 8, 8\), the source yields \(1, 16, 16\)"):
+        evaluate_learner(small, experiment, "meta-test")

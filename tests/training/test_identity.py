@@ -1,0 +1,63 @@
+"""Run identity: a name means one experiment."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from metaray.data import ClassStore
+from metaray.errors import InputError
+from metaray.training.experiment import Experiment
+from metaray.training.identity import open_run, record_run
+from metaray.training.storage import Storage
+
+MakeExperiment = Callable[..., Experiment]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Storage:
+    return Storage(str(tmp_path))
+
+
+def test_a_new_name(root: Storage, make_experiment: MakeExperiment) -> None:
+    folder = open_run(root, make_experiment(), "first.run_1")
+    assert (folder.name, folder.tracking_run, folder.result) == ("first.run_1", None, None)
+    assert folder.storage.root == f"{root.root}/first.run_1" and root.names() == []
+
+
+def test_without_a_name_each_run_is_new(root: Storage, make_experiment: MakeExperiment) -> None:
+    one, two = (open_run(root, make_experiment(), None).name for _ in range(2))
+    assert one != two and one.startswith("tiny-20")
+
+
+@pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "a b", "a\n", "-x", "ü"])
+def test_malformed_names(name: str, root: Storage, make_experiment: MakeExperiment) -> None:
+    with pytest.raises(InputError, match=r"run name .*: use letters, digits, '\.', '_' and '-'"):
+        open_run(root, make_experiment(), name)
+
+
+def test_the_same_experiment_goes_on(root: Storage, make_experiment: MakeExperiment) -> None:
+    experiment = make_experiment(algorithm={"kind": "maml", "inner_lr": {"head.*": 0.5, "*": 0.1}})
+    record_run(open_run(root, experiment, "run"), experiment, "tracking-id")
+    assert open_run(root, experiment, "run").tracking_run == "tracking-id"
+
+
+def test_a_changed_experiment_is_refused_with_the_difference(root: Storage, make_experiment: MakeExperiment) -> None:
+    experiment = make_experiment()
+    record_run(open_run(root, experiment, "run"), experiment, "id")
+    with pytest.raises(InputError, match=r"run 'run' exists with another experiment.*\n  num_steps: 6 -> 9\n  seed: 0 -> 1$"):
+        open_run(root, make_experiment(num_steps=9, seed=1), "run")
+    assert root.names() == ["run"] and root.names("run") == ["run.json"]
+
+
+def test_changed_data_is_refused(
+    root: Storage, make_experiment: MakeExperiment, tiny_store: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy.arrow"
+    copy.write_bytes(tiny_store.read_bytes())
+    experiment = make_experiment(source=ClassStore(path=str(copy)))
+    record_run(open_run(root, experiment, "run"), experiment, "id")
+    text = (tmp_path / "run" / "run.json").read_text()
+    (tmp_path / "run" / "run.json").write_text(text.replace(experiment.source.fingerprint, "0" * 64))
+    with pytest.raises(InputError, match=r"started on other data: the source's fingerprint was 000000000000\.\.\., now"):
+        open_run(root, experiment, "run")

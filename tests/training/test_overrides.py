@@ -1,0 +1,131 @@
+"""Changing experiments by dotted keys."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from metaray.algorithms import MAML, ProtoNet
+from metaray.algorithms.inner_lr import Schedule
+from metaray.errors import InputError
+from metaray.models import MLP, Conv4
+from metaray.training.experiment import Experiment
+from metaray.training.optimizer import Optimizer
+from metaray.training.overrides import differences, flatten, override, replace
+
+MakeExperiment = Callable[..., Experiment]
+
+
+def get(experiment: Experiment, path: str) -> Any:
+    found: Any = experiment
+    for part in path.split("."):
+        found = getattr(found, part)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("num_steps=7", 7),
+        ("name=other-name", "other-name"),
+        ("algorithm.inner_lr=0.25", 0.25),
+        ("algorithm.second_order=false", False),
+        ("algorithm.second_order=False", False),
+        ('algorithm.inner_lr={"head.*": 0.5, "*": 0.1}', {"head.*": 0.5, "*": 0.1}),
+        ('algorithm.inner_lr={"steps": [0, 5], "values": [0.4, 0.1]}', Schedule(steps=(0, 5), values=(0.4, 0.1))),
+        ("model.hidden=[4,5]", (4, 5)),
+        ("optimizer.clip_norm=2.5", 2.5),
+        ("optimizer.clip_norm=none", None),
+        ("chunk_size=null", None),
+        ("evaluation.inner_steps=4", 4),
+        ("source.path=with=sign.arrow", "with=sign.arrow"),
+    ],
+)
+def test_values(setting: str, value: object, make_experiment: MakeExperiment) -> None:
+    assert get(override(make_experiment(), [setting]), setting.partition("=")[0]) == value
+
+
+def test_nothing_else_changes_and_later_settings_win(make_experiment: MakeExperiment) -> None:
+    before = make_experiment()
+    after = override(before, ["seed=1", "optimizer.outer_lr=0.5", "seed=2"])
+    assert differences(before, after) == ["optimizer.outer_lr: 0.01 -> 0.5", "seed: 0 -> 2"]
+    assert override(before, []) == before
+
+
+def test_a_part_that_was_left_out_starts_from_the_training_episodes(make_experiment: MakeExperiment) -> None:
+    experiment = make_experiment(algorithm=ProtoNet())
+    assert experiment.evaluation.episodes is None
+    changed = override(experiment, ["evaluation.episodes.ways=5", "evaluation.episodes.shots=3"])
+    assert changed.evaluation.episodes is not None
+    assert changed.evaluation.episodes.model_dump() == {"ways": 5, "shots": 3, "queries": 2}
+    assert changed.episodes == experiment.episodes
+
+
+def test_another_kind_starts_from_its_defaults(make_experiment: MakeExperiment) -> None:
+    assert override(make_experiment(), ["algorithm.kind=protonet"]).algorithm == ProtoNet()
+    assert override(make_experiment(), ["algorithm.kind=maml"]).algorithm == MAML(inner_lr=0.1)
+    changed = override(make_experiment(), ["model.kind=conv4", "model.channels=8"])
+    assert changed.model == Conv4(channels=8)
+    back = override(make_experiment(algorithm=ProtoNet()), ["algorithm.kind=maml", "algorithm.inner_lr=0.3"])
+    assert back.algorithm == MAML(inner_lr=0.3)
+    custom = override(make_experiment(), ["model.kind=custom", "model.path=torch.nn:Linear", "model.options.bias=true"])
+    assert custom.model.model_dump() == {"path": "torch.nn:Linear", "options": {"bias": True}}
+
+
+@pytest.mark.parametrize(
+    ("setting", "near"),
+    [
+        ("num_step=7", "num_steps"),
+        ("algoritm.inner_lr=1", "algorithm"),
+        ("algorithm.inner_steeps=1", "algorithm.inner_steps"),
+        ("optimizer.outer_learning_rate=1", "optimizer.outer_lr"),
+        ("evaluation.episodes.wais=3", "evaluation.episodes.ways"),
+    ],
+)
+def test_unknown_keys(setting: str, near: str, make_experiment: MakeExperiment) -> None:
+    key = setting.partition("=")[0]
+    with pytest.raises(InputError, match=rf"unknown key '{key}'.*Did you mean '{near}'"):
+        override(make_experiment(), [setting])
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("num_steps", "--set 'num_steps': write it as dotted.key=value"),
+        ("=3", "write it as dotted.key=value"),
+        ("seed.deeper=3", "key 'seed.deeper': seed is a value, not a group"),
+        ("algorithm.inner_lr=-1", r"inner_lr: .*\(got -1\)"),
+        ("algorithm.inner_lr=NaN", "inner_lr: .*finite"),
+        ("algorithm.inner_lr=fast", "inner_lr: .*'fast'"),
+        ("episodes.ways=five", "episodes.ways: .*'five'"),
+        ("algorithm.kind=mamml", "unknown algorithm 'mamml'. Did you mean 'maml'"),
+        ("evaluation.episodes.ways=5", "cannot train at 3 ways"),
+        ("optimizer=3", "optimizer"),
+        ("algorithm=maml", "must be an object with a 'kind'"),
+    ],
+)
+def test_wrong_settings(setting: str, message: str, make_experiment: MakeExperiment) -> None:
+    with pytest.raises(InputError, match=message):
+        override(make_experiment(), [setting])
+
+
+def test_replace_validates(make_experiment: MakeExperiment) -> None:
+    assert replace(make_experiment(), optimizer=Optimizer(outer_lr=0.5)).optimizer.outer_lr == 0.5
+    with pytest.raises(InputError, match="unknown experiment field 'nun_steps'. Did you mean 'num_steps'"):
+        replace(make_experiment(), nun_steps=3)
+    with pytest.raises(InputError, match=r"experiment tiny: num_steps: .*\(got -1\)"):
+        replace(make_experiment(), num_steps=-1)
+    with pytest.raises(InputError, match="algorithm"):
+        replace(make_experiment(), algorithm=MLP())
+
+
+def test_differences_across_kinds(make_experiment: MakeExperiment) -> None:
+    before = make_experiment()
+    found = differences(before, replace(before, algorithm=ProtoNet()))
+    assert "algorithm.kind: maml -> protonet" in found and "algorithm.inner_lr: 0.1 -> (absent)" in found
+    assert differences(before, replace(before)) == []
+
+
+def test_flatten() -> None:
+    tree = {"a": {"b": 1, "c": {}}, "d": "text", "e": [1, None], "f": True}
+    assert flatten(tree) == {"a.b": "1", "a.c": "{}", "d": "text", "e": "[1, null]", "f": "true"}
