@@ -16,6 +16,7 @@ import torch
 from metaray.algorithms import MAML
 from metaray.cli import main
 from metaray.data import ClassStore
+from metaray.data.draws import Split
 from metaray.data.preprocessing import ImagePreprocessing
 from metaray.data.store_file import write_store
 from metaray.episodes.episode import EpisodeSpec
@@ -25,7 +26,7 @@ from metaray.training.experiment import Evaluation, Experiment
 from metaray.training.optimizer import Optimizer
 from metaray.training.overrides import replace
 
-CLASSES = {"meta-train": 12, "meta-val": 8, "meta-test": 8}
+CLASSES: dict[Split, int] = {"meta-train": 12, "meta-val": 8, "meta-test": 8}
 PER_CLASS = 12
 SIDE = 16
 

@@ -447,6 +447,22 @@ def test_train_options(refused_train: Train, options: tuple[str, ...], expected:
     assert expected in refused_train(options=options)
 
 
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("127.0.0.1:9", "no Ray cluster answers at '127.0.0.1:9'"),
+        ("nonsense", "the cluster address 'nonsense' is not of the form HOST:PORT"),
+        ("http://x", "the cluster address 'http://x' is not of the form HOST:PORT"),
+    ],
+)
+def test_a_cluster_that_is_not_there(
+    refused_train: Train, monkeypatch: pytest.MonkeyPatch, address: str, expected: str
+) -> None:
+    # Another test of the session may have started Ray.
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    assert expected in refused_train(options=("--workers", "1", "--address", address))
+
+
 def test_a_gpu_that_is_not_there(refused_train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert "device 'cuda' asked for, but torch sees no GPU here" in refused_train(options=("--device", "cuda"))

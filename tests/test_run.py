@@ -155,7 +155,7 @@ def test_the_champion_changes_only_for_the_better(
         asked.append((len(challenger), len(present)))
         return Estimate(0.1, 0.05, 6)
 
-    monkeypatch.setattr("metaray.run.paired_difference", better)
+    monkeypatch.setattr("metaray.tracking.publishing.paired_difference", better)
     third = train(experiment)
     assert third.version is not None
     assert asked == [(6, 6)]
@@ -197,9 +197,9 @@ def test_a_champion_that_cannot_be_compared_stays(
             raise InputError("refusing to import 'evil:Net'")
         return original(folder, trust=trust)
 
-    from metaray.run import load_learner as original
+    from metaray.tracking.publishing import load_learner as original
 
-    monkeypatch.setattr("metaray.run.load_learner", refuse)
+    monkeypatch.setattr("metaray.tracking.publishing.load_learner", refuse)
     report = train(experiment)
     assert report.decision == (
         False,

@@ -25,7 +25,7 @@ def resolve(path: str, *, trust: Iterable[str]) -> Any:
         InputError: if the path is malformed, not trusted, or leads nowhere.
     """
     module_name, _, name = path.partition(":")
-    if not module_name or not name:
+    if not module_name or not name or module_name.startswith("."):
         raise InputError(f"{path!r} is not an import path; write it as 'package.module:Name'")
     package = module_name.partition(".")[0]
     allowed = set(trust)

@@ -1,17 +1,10 @@
 """One run, composed: experiment -> trainer -> tracker -> registry."""
 
-import json
-import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
-from metaray.algorithms.learner import load_learner
-from metaray.errors import InputError, RunFailed, RunStopped
-from metaray.serving.pyfunc import INPUTS, OUTPUTS, example_input
-from metaray.tracking.artifact import download, register
-from metaray.tracking.curve import draw_learning_curve
+from metaray.errors import RunFailed, RunStopped
 from metaray.tracking.listener import TrackingListener
 from metaray.tracking.mlflow_tracker import (
     MlflowTracker,
@@ -21,26 +14,20 @@ from metaray.tracking.mlflow_tracker import (
     reopen_run,
     tracking_uri,
 )
-from metaray.tracking.promotion import Decision, decide
+from metaray.tracking.promotion import Decision
 from metaray.tracking.provenance import provenance
-from metaray.tracking.registry import ModelVersion, champion, find_version, set_alias
-from metaray.training.checkpoint import FOLDER as CHECKPOINTS
-from metaray.training.checkpoint import checkpoint_name, saved_steps
+from metaray.tracking.publishing import publish
+from metaray.tracking.registry import ModelVersion
 from metaray.training.device import choose_device
-from metaray.training.evaluation import evaluate_learner, paired_difference
 from metaray.training.events import Fanout, Listener, entering
 from metaray.training.experiment import Experiment
 from metaray.training.identity import RunFolder, open_run, record_run
-from metaray.training.journal import read_journal
 from metaray.training.local import train_in_process
 from metaray.training.overrides import flatten
 from metaray.training.placement import Placement
 from metaray.training.preflight import preflight
-from metaray.training.result import RESULT, Result
-from metaray.training.session import LEARNER
+from metaray.training.result import Result
 from metaray.training.storage import Storage
-
-PUBLISHED = "published.json"
 
 
 @dataclass(frozen=True)
@@ -111,7 +98,7 @@ def run(
         result = folder.result or _train(
             experiment, options, folder.storage, MlflowTracker(uri, tracked), display, should_stop
         )
-        version, decision = _publish(experiment, options, folder, uri, tracked, result)
+        version, decision = publish(experiment, folder, uri, tracked, result, register_it=options.register)
     except BaseException as error:
         _mark_ended(uri, tracked, error)
         if isinstance(error, RunStopped):
@@ -169,79 +156,3 @@ def _train(
 
     display.on_event(entering("workers"))
     return train_on_ray(experiment, storage, placement, display=display, listeners=[listener], should_stop=should_stop)
-
-
-def _publish(
-    experiment: Experiment, options: Options, folder: RunFolder, uri: str, tracked: str, result: Result
-) -> tuple[ModelVersion | None, Decision | None]:
-    """Log the run's files and register its learner, once: a finished run only looks up what it did then."""
-    if folder.storage.exists(PUBLISHED):
-        published = json.loads(folder.storage.read(PUBLISHED))
-        version, decision = published["version"], published["decision"]
-        found = None if version is None else find_version(uri, experiment.name, version)
-        return found, None if decision is None else Decision(**decision)
-    with tempfile.TemporaryDirectory() as scratch:
-        learner = folder.storage.download(LEARNER, Path(scratch) / LEARNER)
-        _log_files(experiment, folder, MlflowTracker(uri, tracked), Path(scratch))
-        version, decision = None, None
-        if options.register:
-            decision = _decide(experiment, uri, result)
-            version = register(
-                uri,
-                tracked,
-                name=experiment.name,
-                learner_folder=learner,
-                inputs=INPUTS,
-                outputs=OUTPUTS,
-                input_example=example_input(load_learner(learner, trust=["*"])),
-                tags=_version_tags(experiment, result),
-            )
-            if decision.promote:
-                set_alias(uri, experiment.name, version)
-    record = {"version": version, "decision": None if decision is None else decision._asdict()}
-    folder.storage.write(PUBLISHED, json.dumps(record).encode())
-    return None if version is None else find_version(uri, experiment.name, version), decision
-
-
-def _log_files(experiment: Experiment, folder: RunFolder, tracker: MlflowTracker, scratch: Path) -> None:
-    curve = scratch / "learning_curve.png"
-    draw_learning_curve(read_journal(folder.storage), curve, title=f"{experiment.name}: {experiment.protocol}")
-    tracker.log_artifact(curve)
-    tracker.log_text(folder.storage.read(RESULT).decode(), RESULT)
-    for step in saved_steps(folder.storage):
-        name = checkpoint_name(step)
-        tracker.log_artifact(folder.storage.download(f"{CHECKPOINTS}/{name}", scratch / name), CHECKPOINTS)
-
-
-def _decide(experiment: Experiment, uri: str, result: Result) -> Decision:
-    """Compare with the present champion on the same meta-val episodes."""
-    present = champion(uri, experiment.name)
-    if present is None:
-        return decide(None, None)
-    with tempfile.TemporaryDirectory() as scratch:
-        try:
-            learner = load_learner(download(uri, present.uri, Path(scratch)), trust=sorted(_packages(experiment)))
-            scores = evaluate_learner(learner, experiment, "meta-val").score
-        except InputError as error:
-            return decide(str(present.version), None, str(error))
-    return decide(str(present.version), paired_difference(result.meta_val_scores, scores))
-
-
-def _packages(experiment: Experiment) -> set[str]:
-    """The packages whose code the user's own experiment names; the present champion may name no others."""
-    paths = [value for key, value in flatten(experiment.model_dump(mode="json")).items() if key == "model.path"]
-    paths += [type(part).__module__ for part in (experiment.source, experiment.model, experiment.algorithm)]
-    return {path.partition(":")[0].partition(".")[0] for path in paths}
-
-
-def _version_tags(experiment: Experiment, result: Result) -> dict[str, str]:
-    return {
-        "algorithm": experiment.algorithm.kind,
-        "model": experiment.model.kind,
-        "source": experiment.source.kind,
-        "source.fingerprint": experiment.source.fingerprint,
-        "protocol": result.protocol,
-        "meta_val.accuracy": str(result.meta_val),
-        "meta_test.accuracy": str(result.meta_test),
-        "best_step": str(result.best_step),
-    }

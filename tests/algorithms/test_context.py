@@ -65,7 +65,7 @@ def test_dtype_of_losses(network: nn.Module, dtype: torch.dtype) -> None:
 
 def test_bfloat16_runs_the_network_alone_in_it(context: Context) -> None:
     half = replace(context, precision="bfloat16")
-    parameters = dict(context.network.named_parameters())
+    parameters: Tensors = dict(context.network.named_parameters())
     assert half.forward(parameters, torch.ones(1, 2)).dtype == torch.bfloat16
     assert not torch.is_autocast_enabled("cpu")
 
@@ -74,7 +74,8 @@ def test_channels_last_changes_the_format_and_not_the_numbers() -> None:
     network = build_seeded(Conv4(channels=4), (3, 16, 16), 2, seed=0)
     context, seen = Context(network=network, ways=2), []
     network.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
-    parameters, x = dict(network.named_parameters()), torch.randn(2, 3, 16, 16)
+    parameters: Tensors = dict(network.named_parameters())
+    x = torch.randn(2, 3, 16, 16)
     with torch.no_grad():
         plain = context.forward(parameters, x)
         other = replace(context, channels_last=True).forward(parameters, x)

@@ -99,7 +99,7 @@ def test_one_query_alone() -> None:
 
 def test_inner_steps_at_adaptation() -> None:
     learner = learner_of(MAML(inner_lr=0.5))
-    theta = {name: t for name, t in learner.adapt(SUPPORT, LABELS, inner_steps=0).adapted.items()}
+    theta = dict(learner.adapt(SUPPORT, LABELS, inner_steps=0).adapted.items())
     assert all(torch.equal(theta[name], learner.meta[name]) for name in theta)
     assert not torch.equal(learner.adapt(SUPPORT, LABELS).adapted["head.weight"], learner.meta["head.weight"])
 

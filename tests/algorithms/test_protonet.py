@@ -46,7 +46,9 @@ def test_classes_may_differ_in_size(make_episode: MakeEpisode) -> None:
 
 @pytest.mark.parametrize("protocol", ["transductive", "inductive"])
 @pytest.mark.parametrize("cls", [ProtoNet, NearestNeighbor])
-def test_permuted_labels_permute_the_logits(cls: type[Algorithm], protocol: Protocol, make_episode: MakeEpisode) -> None:
+def test_permuted_labels_permute_the_logits(
+    cls: type[Algorithm], protocol: Protocol, make_episode: MakeEpisode
+) -> None:
     context, episode = context_of(), make_episode()
     order = torch.tensor([2, 0, 1])
     renamed = episode._replace(support=Examples(episode.support.x, order[episode.support.y]))

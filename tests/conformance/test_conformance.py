@@ -3,6 +3,7 @@
 Numerics are checked in float64 on tiny networks. "Trained" algorithms are those with meta-parameters.
 """
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -182,20 +183,22 @@ def test_meta_gradient_against_finite_differences(kind: str, protocol: str, make
                 loss({**bench.meta, name: tensor.detach() + sign * nudge.view_as(tensor)}) for sign in (1, -1)
             )
             numeric.view(-1)[i] = (ahead - behind) / (2 * step)
-        torch.testing.assert_close(gradient[name], numeric, rtol=1e-6, atol=1e-8, msg=lambda m, n=name: f"{n}: {m}")
+        assert torch.allclose(gradient[name], numeric, rtol=1e-6, atol=1e-8), name
 
 
 def silent(network: nn.Module) -> set[str]:
     """Biases of layers right before a batch norm: it subtracts them again, so their gradient is zero."""
     modules = list(network.named_modules())
     leaves = [(name, module) for name, module in modules if not list(module.children())]
-    pairs = zip(leaves, leaves[1:], strict=False)
+    pairs = itertools.pairwise(leaves)
     return {f"{name}.bias" for (name, _), (_, after) in pairs if isinstance(after, EpisodicBatchNorm)}
 
 
 @every_trained
 @every_protocol
-@pytest.mark.parametrize("model", [MLP(hidden=(8, 8)), MLP(hidden=(8,), batch_norm=False), Conv4(channels=3, downsample="stride")], ids=str)
+@pytest.mark.parametrize(
+    "model", [MLP(hidden=(8, 8)), MLP(hidden=(8,), batch_norm=False), Conv4(channels=3, downsample="stride")], ids=str
+)
 def test_gradients_reach_every_meta_parameter(
     kind: str, protocol: str, model: Model, make_episode: MakeEpisode
 ) -> None:
@@ -214,13 +217,11 @@ def test_gradients_reach_every_meta_parameter(
 def test_a_chunk_equals_its_episodes_one_by_one(kind: str, protocol: str, make_episode: MakeEpisode) -> None:
     bench, chunk = Bench(kind, protocol), make_episode(size=3)
     batched = bench.algorithm.meta_gradient(bench.meta, chunk, replace(bench.context, batched=True))
-    singles = [
-        bench.algorithm.meta_gradient(bench.meta, episode_of(chunk, i), bench.context) for i in range(3)
-    ]
+    singles = [bench.algorithm.meta_gradient(bench.meta, episode_of(chunk, i), bench.context) for i in range(3)]
     close(batched.outcome.loss, torch.cat([s.outcome.loss for s in singles]))
     close(batched.outcome.score, torch.cat([s.outcome.score for s in singles]))
     for name in bench.meta:
-        close(batched.gradient[name], sum(s.gradient[name] for s in singles))
+        close(batched.gradient[name], torch.stack([s.gradient[name] for s in singles]).sum(0))
 
 
 def episode_of(chunk: TensorEpisode, i: int) -> TensorEpisode:
@@ -259,9 +260,7 @@ def test_half_precision_is_finite_and_near(
     kind: str, protocol: str, channels_last: bool, size: int | None, downsample: str, make_episode: MakeEpisode
 ) -> None:
     feature: tuple[int, ...] = (1, 32, 32)
-    bench = Bench(
-        kind, protocol, model=Conv4(channels=4, downsample=downsample), feature=feature, dtype=torch.float32
-    )  # type: ignore[arg-type]
+    bench = Bench(kind, protocol, model=Conv4(channels=4, downsample=downsample), feature=feature, dtype=torch.float32)
     chunk = make_episode(feature=feature, dtype=torch.float32, size=size)
     exact = replace(bench.context, batched=size is not None)
     half: Any = replace(exact, precision="bfloat16", channels_last=channels_last)

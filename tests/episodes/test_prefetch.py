@@ -61,7 +61,10 @@ def test_nothing_is_asked_ahead_of_its_credit() -> None:
 
 
 def test_nothing_is_asked_from_the_stop_on() -> None:
-    assert list(credit_window(pytest.fail, batch_of, start=4, stop=4, depth=2)) == []
+    def request(step: int) -> int:
+        raise AssertionError(f"step {step} was asked for")
+
+    assert list(credit_window(request, batch_of, start=4, stop=4, depth=2)) == []
 
 
 def test_the_wait_is_measured() -> None:

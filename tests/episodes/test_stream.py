@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from metaray.data import SOURCES, ClassStore
-from metaray.episodes import stream
 from metaray.episodes.episode import EpisodeSpec, MetaBatch
 from metaray.episodes.sampler import sample_meta_batch
 from metaray.episodes.stream import Sampler, actor_stream
@@ -62,7 +61,7 @@ def test_samplers_are_asked_in_turn(rank: int, sampler: Sampler, monkeypatch: py
     def get(ref: Any) -> Any:
         return ref
 
-    monkeypatch.setattr(stream.ray, "get", get)
+    monkeypatch.setattr("ray.get", get)
     actors = [FakeActor(sampler) for _ in range(2)]
     arrivals = list(actor_stream(actors, rank, 2, start=3, stop=9, depth=2))
     assert [a.step for a in arrivals] == [3, 4, 5, 6, 7, 8]

@@ -46,7 +46,9 @@ def advance(experiment: Experiment, state: TrainState, steps: int) -> None:
     stream = (
         Arrival(
             step,
-            sample_meta_batch(experiment.source, experiment.episodes, "meta-train", 0, range(step * size, (step + 1) * size)),
+            sample_meta_batch(
+                experiment.source, experiment.episodes, "meta-train", 0, range(step * size, (step + 1) * size)
+            ),
             0.0,
         )
         for step in range(state.step, state.step + steps)

@@ -96,7 +96,7 @@ def test_episodes_of_judging_do_not_depend_on_the_training_seed(make_experiment:
 
 
 def test_splits_have_their_own_numbers_of_episodes(make_experiment: MakeExperiment) -> None:
-    val, test = (judge_of(make_experiment(), split) for split in ("meta-val", "meta-test"))  # type: ignore[arg-type]
+    val, test = (judge_of(make_experiment(), split) for split in ("meta-val", "meta-test"))
     assert (val.split, val.episodes, test.split, test.episodes) == ("meta-val", 6, "meta-test", 8)
 
 

@@ -24,13 +24,13 @@ algorithms = st.one_of(
     st.builds(MAML, inner_lr=st.dictionaries(st.text("ab*.", min_size=1), rate, min_size=1)),
     st.builds(ProtoNet, batch_norm=st.sampled_from(["transductive", "inductive"])),
 )
-specs = st.builds(
-    EpisodeSpec, ways=st.just(5), shots=st.integers(1, 9), queries=st.integers(1, 9)
-)
+specs = st.builds(EpisodeSpec, ways=st.just(5), shots=st.integers(1, 9), queries=st.integers(1, 9))
 experiments = st.builds(
     Experiment,
     name=st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,8}", fullmatch=True),
-    source=st.one_of(st.builds(ClassStore, path=st.text("a/.", min_size=1), rotations=st.booleans()), st.just(Glyphs())),
+    source=st.one_of(
+        st.builds(ClassStore, path=st.text("a/.", min_size=1), rotations=st.booleans()), st.just(Glyphs())
+    ),
     episodes=specs,
     model=st.one_of(
         st.builds(MLP, hidden=st.lists(st.integers(1, 99), max_size=3).map(tuple)),

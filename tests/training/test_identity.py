@@ -45,7 +45,9 @@ def test_the_same_experiment_goes_on(root: Storage, make_experiment: MakeExperim
 def test_a_changed_experiment_is_refused_with_the_difference(root: Storage, make_experiment: MakeExperiment) -> None:
     experiment = make_experiment()
     record_run(open_run(root, experiment, "run"), experiment, "id")
-    with pytest.raises(InputError, match=r"run 'run' exists with another experiment.*\n  num_steps: 6 -> 9\n  seed: 0 -> 1$"):
+    with pytest.raises(
+        InputError, match=r"run 'run' exists with another experiment.*\n  num_steps: 6 -> 9\n  seed: 0 -> 1$"
+    ):
         open_run(root, make_experiment(num_steps=9, seed=1), "run")
     assert root.names() == ["run"] and root.names("run") == ["run.json"]
 
@@ -59,5 +61,7 @@ def test_changed_data_is_refused(
     record_run(open_run(root, experiment, "run"), experiment, "id")
     text = (tmp_path / "run" / "run.json").read_text()
     (tmp_path / "run" / "run.json").write_text(text.replace(experiment.source.fingerprint, "0" * 64))
-    with pytest.raises(InputError, match=r"started on other data: the source's fingerprint was 000000000000\.\.\., now"):
+    with pytest.raises(
+        InputError, match=r"started on other data: the source's fingerprint was 000000000000\.\.\., now"
+    ):
         open_run(root, experiment, "run")

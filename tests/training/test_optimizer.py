@@ -1,5 +1,6 @@
 """The outer optimiser: rates at the ends, clipping, what it refuses."""
 
+import itertools
 import math
 from typing import Any
 
@@ -31,7 +32,7 @@ def test_cosine_runs_from_the_full_rate_to_its_floor(floor: float, warmup: int) 
     found = lrs(110, schedule="cosine", final_lr_fraction=floor, warmup_steps=warmup)[warmup:]
     assert found[0] == pytest.approx(0.1) and found[-1] == pytest.approx(0.1 * floor, abs=1e-15)
     assert found[len(found) // 2] == pytest.approx(0.1 * (1 + floor) / 2)
-    assert all(a > b for a, b in zip(found, found[1:], strict=False))
+    assert all(a > b for a, b in itertools.pairwise(found))
     assert Optimizer(schedule="cosine").lr_at(500, 100) == pytest.approx(0)
 
 

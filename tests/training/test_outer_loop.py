@@ -64,14 +64,14 @@ def test_equals_a_loop_written_by_hand(kind: str, make_experiment: MakeExperimen
         for index in range(4 * step, 4 * step + 4):
             batch = sample_meta_batch(experiment.source, experiment.episodes, "meta-train", 0, [index])
             (episode,) = chunks(batch, 1, CPU, experiment.source.preprocessing)
-            theta = dict(network.named_parameters())
+            theta: Tensors = dict(network.named_parameters())
             loss = torch.nn.functional.cross_entropy(network(episode.support.x), episode.support.y)
             slopes = torch.autograd.grad(loss, list(theta.values()), create_graph=True)
             theta = {name: w - 0.1 * g for (name, w), g in zip(theta.items(), slopes, strict=True)}
             logits = torch.func.functional_call(network, theta, (episode.query.x,))
             losses.append(torch.nn.functional.cross_entropy(logits, episode.query.y))
         mean = torch.stack(losses).mean()
-        mean.backward()
+        mean.backward()  # type: ignore[no-untyped-call]
         norm = float(torch.nn.utils.clip_grad_norm_(weights, 0.8))
         by_hand.step()
         assert steps[step].loss == pytest.approx(float(mean.detach()), rel=1e-5)
@@ -200,7 +200,8 @@ def test_initial_state_is_pure(make_experiment: MakeExperiment) -> None:
 
 def test_contexts_of_training_and_judging(make_experiment: MakeExperiment) -> None:
     experiment = make_experiment(
-        algorithm=ProtoNet(), evaluation=Evaluation.parse({"inner_steps": 7, "episodes": {"ways": 2, "shots": 1, "queries": 1}}, where="e")
+        algorithm=ProtoNet(),
+        evaluation=Evaluation.parse({"inner_steps": 7, "episodes": {"ways": 2, "shots": 1, "queries": 1}}, where="e"),
     )
     network = initial_state(experiment, CPU).network
     training, judging = (context_of(experiment, network, training=flag, step=4) for flag in (True, False))

@@ -129,3 +129,9 @@ def test_differences_across_kinds(make_experiment: MakeExperiment) -> None:
 def test_flatten() -> None:
     tree = {"a": {"b": 1, "c": {}}, "d": "text", "e": [1, None], "f": True}
     assert flatten(tree) == {"a.b": "1", "a.c": "{}", "d": "text", "e": "[1, null]", "f": "true"}
+
+
+def test_another_optimizer_keeps_its_other_settings(make_experiment: MakeExperiment) -> None:
+    before = make_experiment(optimizer=Optimizer(outer_lr=0.02, schedule="cosine"))
+    changed = override(before, ["optimizer.kind=adamw"]).optimizer
+    assert changed == Optimizer(kind="adamw", outer_lr=0.02, schedule="cosine")

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
+from torch.multiprocessing.spawn import spawn
 
 from metaray.episodes.prefetch import Arrival
 from metaray.episodes.sampler import sample_meta_batch, share_of
@@ -66,8 +66,8 @@ def train(experiment: Experiment, reducer: Reducer, *, stop_at: int | None = Non
 
 def rank_main(rank: int, world_size: int, folder: str) -> None:
     torch.set_num_threads(1)
-    store = dist.FileStore(f"{folder}/rendezvous", world_size)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=world_size)
+    meeting = f"file://{folder}/rendezvous"
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=world_size)
     experiment = Experiment.from_json((Path(folder) / "experiment.json").read_text())
     # Only the last rank is asked to stop: all must see it, at the same step.
     found = train(experiment, GroupReducer(), stop_at=1 if rank == world_size - 1 else None)
@@ -81,7 +81,7 @@ def test_two_processes_equal_one(make_experiment: MakeExperiment, tmp_path: Path
     experiment = make_experiment(meta_batch_size=5, num_steps=3, optimizer=optimizer)
     (tmp_path / "experiment.json").write_text(experiment.to_json())
     alone = train(experiment, LocalReducer(), stop_at=1)
-    mp.spawn(rank_main, args=(2, str(tmp_path)), nprocs=2)
+    spawn(rank_main, args=(2, str(tmp_path)), nprocs=2)  # type: ignore[no-untyped-call]
     ranks = [load_file(tmp_path / f"rank{rank}.safetensors") for rank in range(2)]
     assert alone["log"][:, 3].tolist() == [0, 1, 0]
     for name, tensor in alone.items():

@@ -229,7 +229,11 @@ def _image(item: RawImage, position: int) -> Image.Image:
         except (UnidentifiedImageError, OSError) as error:
             raise InputError(f"image {item} cannot be read: {error}") from None
     array = np.asarray(item)
-    if array.dtype != np.uint8 or array.size == 0 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))):
+    if (
+        array.dtype != np.uint8
+        or array.size == 0
+        or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4)))
+    ):
         raise InputError(
             f"image {position} is an array of shape {array.shape} and type {array.dtype}; "
             "give uint8 arrays [height, width] or [height, width, 3]"

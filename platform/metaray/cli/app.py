@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -42,6 +41,8 @@ def _root(
     context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
 ) -> None:
     if version:
+        from importlib import metadata
+
         print(f"metaray {metadata.version('metaray')}")
         raise typer.Exit
     if context.invoked_subcommand is None:
@@ -119,9 +120,7 @@ def adapt(
     query: Annotated[
         Path, typer.Option(help="a folder of images, or of a folder per class to be told how many are right")
     ],
-    inner_steps: Annotated[
-        int | None, typer.Option(min=0, help="instead of the learner's own number")
-    ] = None,
+    inner_steps: Annotated[int | None, typer.Option(min=0, help="instead of the learner's own number")] = None,
     picture: Annotated[Path | None, typer.Option(help="PNG file to draw the task and the predictions to")] = None,
     tracking_uri: TrackingUri = None,
     trust: Trust = None,

@@ -20,6 +20,7 @@ def report(report: "Report", *, as_json: bool) -> None:
     registered = f"{version.uri}{' (@champion)' if champion else ''}" if version else None
     if as_json:
         tree = json.loads(result.to_json())
+        del tree["meta_val_scores"]  # hundreds of numbers, kept in the run's result.json
         tree |= {"run": report.run, "tracking_uri": report.tracking_uri, "tracking_run": report.tracking_run}
         tree |= {"registered": registered, "champion": champion}
         tree["decision"] = report.decision.reason if report.decision else None

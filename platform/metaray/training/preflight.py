@@ -17,6 +17,7 @@ def preflight(experiment: Experiment, *, workers: int = 0) -> None:
     Raises:
         InputError: with the numbers, for the first thing that is wrong.
     """
+    torch.set_num_threads(experiment.threads_per_worker)
     if experiment.meta_batch_size < workers:
         raise InputError(
             f"{workers} workers for a meta-batch of {experiment.meta_batch_size}: each worker needs at least one "

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import tempfile
 import threading
 import uuid
@@ -23,6 +24,7 @@ from metaray.training.storage import Storage
 from metaray.training.worker import Board, train_worker
 
 POLL_S = 0.2
+CONNECT_WITHIN_S = 5.0
 
 
 def connect(placement: Placement) -> None:
@@ -34,6 +36,7 @@ def connect(placement: Placement) -> None:
     for name, value in _QUICK_TRAIN.items():
         os.environ.setdefault(name, value)
     if not ray.is_initialized():
+        _check_address(placement.address or os.environ.get("RAY_ADDRESS"))
         paths = [str(Path.cwd()), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
         try:
             ray.init(
@@ -43,7 +46,7 @@ def connect(placement: Placement) -> None:
                 # The display is for progress; what workers print is in Ray's own log folder.
                 log_to_driver=False,
             )
-        except ConnectionError as error:
+        except (ConnectionError, ValueError) as error:
             raise InputError(f"no Ray cluster answers at {placement.address!r}: {error}") from error
     have = ray.cluster_resources()
     if uses_gpu(placement) and have.get("GPU", 0) < placement.workers:
@@ -54,6 +57,19 @@ def connect(placement: Placement) -> None:
             f"{placement.workers} workers x {placement.cpus_per_worker:g} CPUs = {need:g} CPUs, but the cluster has "
             f"{have.get('CPU', 0):g}; lower --workers or --cpus-per-worker"
         )
+
+
+def _check_address(address: str | None) -> None:
+    """Knock at the address: Ray itself would try for minutes, and print how it goes."""
+    if address in (None, "", "auto", "local"):
+        return
+    host, colon, port = str(address).removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        raise InputError(f"the cluster address {address!r} is not of the form HOST:PORT, for instance head:6379")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_WITHIN_S).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(f"no Ray cluster answers at {address!r}: {error}. Is it running?") from error
 
 
 _QUICK_TRAIN = {

@@ -1,0 +1,147 @@
+"""After training: the run's files go to MLflow, its learner to the registry, and `@champion` perhaps to it."""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+from metaray.algorithms.learner import load_learner
+from metaray.errors import InputError
+from metaray.serving.pyfunc import INPUTS, OUTPUTS, example_input
+from metaray.tracking.artifact import download, register
+from metaray.tracking.curve import draw_learning_curve
+from metaray.tracking.mlflow_tracker import MlflowTracker
+from metaray.tracking.promotion import Decision, decide
+from metaray.tracking.registry import ModelVersion, champion, find_version, list_models, set_alias
+from metaray.training.checkpoint import FOLDER as CHECKPOINTS
+from metaray.training.checkpoint import checkpoint_name, saved_steps
+from metaray.training.evaluation import evaluate_learner, paired_difference
+from metaray.training.experiment import Experiment
+from metaray.training.identity import RunFolder
+from metaray.training.journal import read_journal
+from metaray.training.overrides import flatten
+from metaray.training.result import RESULT, Result
+from metaray.training.session import LEARNER
+
+RECORD = "published.json"
+
+
+class Published(NamedTuple):
+    """What became of a run's learner.
+
+    Attributes:
+        version: of the registered model; None if it was not registered.
+        decision: whether it became champion, and why.
+    """
+
+    version: ModelVersion | None
+    decision: Decision | None
+
+
+def publish(
+    experiment: Experiment, folder: RunFolder, uri: str, tracked: str, result: Result, *, register_it: bool
+) -> Published:
+    """Log the run's files and register its learner, once: what was done before is looked up, not done again.
+
+    Args:
+        experiment: that was trained.
+        folder: of the run.
+        uri: of MLflow.
+        tracked: id of the MLflow run.
+        result: of the run.
+        register_it: False only logs the files.
+    """
+    before = _published(experiment, folder, uri)
+    if before is not None and (before.version is not None or not register_it):
+        return before
+    with tempfile.TemporaryDirectory() as scratch:
+        if before is None:
+            _log_files(experiment, folder, MlflowTracker(uri, tracked), Path(scratch))
+        done = Published(None, None)
+        if register_it:
+            learner = folder.storage.download(LEARNER, Path(scratch) / LEARNER)
+            done = _register(experiment, uri, tracked, learner, result)
+    record = {
+        "version": None if done.version is None else done.version.version,
+        "decision": None if done.decision is None else done.decision._asdict(),
+    }
+    folder.storage.write(RECORD, json.dumps(record).encode())
+    return done
+
+
+def _published(experiment: Experiment, folder: RunFolder, uri: str) -> Published | None:
+    """What an earlier call did; None if there was none."""
+    if not folder.storage.exists(RECORD):
+        return None
+    record = json.loads(folder.storage.read(RECORD))
+    version = None if record["version"] is None else find_version(uri, experiment.name, record["version"])
+    return Published(version, None if record["decision"] is None else Decision(**record["decision"]))
+
+
+def _register(experiment: Experiment, uri: str, tracked: str, learner: Path, result: Result) -> Published:
+    present = champion(uri, experiment.name)
+    if present is not None and present.run_id == tracked:
+        return Published(present, Decision(True, "it is the champion"))
+    decision = _decide(experiment, uri, result, present)
+    # A run that was killed after registering, before it wrote that down, has its version already.
+    number = _version_of(uri, experiment.name, tracked) or register(
+        uri,
+        tracked,
+        name=experiment.name,
+        learner_folder=learner,
+        inputs=INPUTS,
+        outputs=OUTPUTS,
+        input_example=example_input(load_learner(learner, trust=["*"])),
+        tags=_tags(experiment, result),
+    )
+    if decision.promote:
+        set_alias(uri, experiment.name, number)
+    return Published(find_version(uri, experiment.name, number), decision)
+
+
+def _version_of(uri: str, name: str, tracked: str) -> int | None:
+    versions = [v for model in list_models(uri) if model.name == name for v in model.versions]
+    return next((version.version for version in versions if version.run_id == tracked), None)
+
+
+def _decide(experiment: Experiment, uri: str, result: Result, present: ModelVersion | None) -> Decision:
+    """Compare with the present champion on the same meta-val episodes."""
+    if present is None:
+        return decide(None, None)
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            learner = load_learner(download(uri, present.uri, Path(scratch)), trust=sorted(_packages(experiment)))
+            scores = evaluate_learner(learner, experiment, "meta-val").score
+        except InputError as error:
+            return decide(str(present.version), None, str(error))
+    return decide(str(present.version), paired_difference(result.meta_val_scores, scores))
+
+
+def _packages(experiment: Experiment) -> set[str]:
+    """The packages whose code the user's own experiment names; the present champion may name no others."""
+    paths = [value for key, value in flatten(experiment.model_dump(mode="json")).items() if key == "model.path"]
+    paths += [type(part).__module__ for part in (experiment.source, experiment.model, experiment.algorithm)]
+    return {path.partition(":")[0].partition(".")[0] for path in paths}
+
+
+def _log_files(experiment: Experiment, folder: RunFolder, tracker: MlflowTracker, scratch: Path) -> None:
+    curve = scratch / "learning_curve.png"
+    draw_learning_curve(read_journal(folder.storage), curve, title=f"{experiment.name}: {experiment.protocol}")
+    tracker.log_artifact(curve)
+    tracker.log_text(folder.storage.read(RESULT).decode(), RESULT)
+    for step in saved_steps(folder.storage):
+        name = checkpoint_name(step)
+        tracker.log_artifact(folder.storage.download(f"{CHECKPOINTS}/{name}", scratch / name), CHECKPOINTS)
+
+
+def _tags(experiment: Experiment, result: Result) -> dict[str, str]:
+    return {
+        "algorithm": experiment.algorithm.kind,
+        "model": experiment.model.kind,
+        "source": experiment.source.kind,
+        "source.fingerprint": experiment.source.fingerprint,
+        "protocol": result.protocol,
+        "meta_val.accuracy": str(result.meta_val),
+        "meta_test.accuracy": str(result.meta_test),
+        "best_step": str(result.best_step),
+    }

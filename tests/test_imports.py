@@ -1,0 +1,94 @@
+"""Import paths: within metaray always, elsewhere only with trust."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from metaray.algorithms import ALGORITHMS, MAML, Algorithm, ProtoNet
+from metaray.errors import InputError
+from metaray.imports import TRUST_ALL, dump_kind, parse_kind, resolve
+
+
+class Own(ProtoNet):
+    """An algorithm from outside metaray."""
+
+    temperature: float = 1.0
+
+
+PATH = f"{__name__}:Own"
+
+
+@pytest.mark.parametrize("trust", [(), ("elsewhere",)])
+def test_metaray_itself_is_always_trusted(trust: tuple[str, ...]) -> None:
+    assert resolve("metaray.algorithms.maml:MAML", trust=trust) is MAML
+
+
+@pytest.mark.parametrize("path", ["os:system", "metaray_evil.net:Net", "metarays:Net", "os.metaray:Net"])
+def test_the_rest_is_not(path: str) -> None:
+    package = path.partition(":")[0].partition(".")[0]
+    with pytest.raises(InputError, match=rf"refusing to import '{path}'.*trust=\['{package}'\]"):
+        resolve(path, trust=("metaray", "another"))
+
+
+def test_trust_is_by_package() -> None:
+    assert resolve("os.path:join", trust=("os",)) is resolve("os.path:join", trust=(TRUST_ALL,))
+
+
+def test_a_refused_module_is_not_even_imported(tmp_path: Path) -> None:
+    (tmp_path / "side_effect.py").write_text("raise SystemExit('imported')")
+    code = (
+        "from metaray.errors import InputError\n"
+        "from metaray.imports import resolve\n"
+        "try:\n    resolve('side_effect:Net', trust=())\n"
+        "except InputError:\n    print('refused')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout == "refused\n", done.stderr
+
+
+@pytest.mark.parametrize("path", ["", "metaray", ":MAML", ".models:MLP", "metaray.algorithms:", "metaray.algorithms"])
+def test_malformed_paths(path: str) -> None:
+    with pytest.raises(InputError, match="is not an import path; write it as 'package.module:Name'"):
+        resolve(path, trust=(TRUST_ALL,))
+
+
+def test_paths_that_lead_nowhere() -> None:
+    with pytest.raises(InputError, match="cannot import 'metaray.algoritms' "):
+        resolve("metaray.algoritms:MAML", trust=())
+    with pytest.raises(InputError, match="unknown name in metaray.algorithms 'MAMML'. Did you mean 'MAML'"):
+        resolve("metaray.algorithms:MAMML", trust=())
+
+
+def test_kinds_from_elsewhere_round_trip() -> None:
+    tree = dump_kind(Own(temperature=2.0), ALGORITHMS)
+    assert tree == {"kind": PATH, "batch_norm": "transductive", "temperature": 2.0}
+    assert parse_kind(tree, ALGORITHMS, Algorithm, what="algorithm") == Own(temperature=2.0)
+    with pytest.raises(InputError, match="refusing to import"):
+        parse_kind(tree, ALGORITHMS, Algorithm, what="algorithm", trust=())
+
+
+def test_instances_pass_through() -> None:
+    own = Own()
+    assert parse_kind(own, ALGORITHMS, Algorithm, what="algorithm", trust=()) is own
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (
+            {"kind": "mamml"},
+            "unknown algorithm 'mamml'. Did you mean 'maml'\\? Known: maml, nearest_neighbor, protonet",
+        ),
+        ({"inner_lr": 0.1}, "algorithm must be an object with a 'kind', one of maml, nearest_neighbor, protonet"),
+        ({"kind": 3}, "must be an object with a 'kind'"),
+        (None, "must be an object with a 'kind'"),
+        ({"kind": "metaray.models:MLP"}, "'metaray.models:MLP' is not a Algorithm"),
+        ({"kind": "maml", "inner_lrr": 1}, "algorithm maml: unknown key 'inner_lrr'. Did you mean 'inner_lr'"),
+        ({"kind": "maml", "inner_steps": -1}, r"algorithm maml: inner_steps: .*\(got -1\)"),
+    ],
+)
+def test_what_is_refused(value: object, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        parse_kind(value, ALGORITHMS, Algorithm, what="algorithm")

@@ -1,0 +1,55 @@
+"""The pure stages run where there is no Ray and no MLflow, and `platform/` does not hide the standard library."""
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+PURE = [
+    "metaray",
+    "metaray.data",
+    "metaray.episodes.sampler",
+    "metaray.training.experiment",
+    "metaray.training.local",
+    "metaray.training.outer_loop",
+    "metaray.training.recipes",
+    "metaray.training.session",
+    "metaray.serving.loading",
+]
+
+WITHOUT = """
+import importlib, sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("ray", "mlflow"):
+            raise ModuleNotFoundError(f"{name} is not to be imported here")
+
+sys.meta_path.insert(0, Absent())
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+found = {name.partition(".")[0] for name in sys.modules} & {"ray", "mlflow"}
+assert not found, found
+try:
+    import ray
+except ModuleNotFoundError:
+    print("imported", len(sys.argv) - 1)
+"""
+
+
+def test_pure_stages_import_without_ray_and_mlflow() -> None:
+    done = subprocess.run([sys.executable, "-c", WITHOUT, *PURE], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"imported {len(PURE)}\n"
+
+
+@pytest.mark.parametrize("name", ["metaray", "metaray.episodes.sampler", "metaray.data"])
+def test_samplers_need_no_torch(name: str) -> None:
+    code = f"import sys, {name}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_the_standard_library_is_not_shadowed() -> None:
+    assert platform.system() in ("Linux", "Darwin", "Windows")
+    assert not hasattr(platform, "metaray")
