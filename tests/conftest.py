@@ -26,6 +26,9 @@ from metaray.training.experiment import Evaluation, Experiment
 from metaray.training.optimizer import Optimizer
 from metaray.training.overrides import replace
 
+# --doctest-modules would import each of them under the same name.
+collect_ignore_glob = ["conftest.py", "*/conftest.py"]
+
 CLASSES: dict[Split, int] = {"meta-train": 12, "meta-val": 8, "meta-test": 8}
 PER_CLASS = 12
 SIDE = 16

@@ -36,7 +36,7 @@ def test_a_network_without_outputs_has_no_head() -> None:
 def test_glorot_bounds_and_zero_biases() -> None:
     network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Linear(50, 30, bias=False))
     initialize(network)
-    for layer, bound in zip(network, (math.sqrt(6 / (27 + 72)), math.sqrt(6 / 80)), strict=True):
-        weight = layer.weight.detach()
+    for name, bound in (("0.weight", math.sqrt(6 / (27 + 72))), ("1.weight", math.sqrt(6 / 80))):
+        weight = network.get_parameter(name).detach()
         assert weight.abs().max() <= bound and weight.abs().max() > 0.9 * bound
     assert bool((network.get_parameter("0.bias") == 0).all())
