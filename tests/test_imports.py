@@ -92,3 +92,8 @@ def test_instances_pass_through() -> None:
 def test_what_is_refused(value: object, message: str) -> None:
     with pytest.raises(InputError, match=message):
         parse_kind(value, ALGORITHMS, Algorithm, what="algorithm")
+
+
+def test_what_metaray_itself_imported_is_not_metarays_own() -> None:
+    with pytest.raises(InputError, match="it comes from pathlib"):
+        resolve("metaray.training.storage:Path", trust=["*"])

@@ -39,7 +39,11 @@ def resolve(path: str, *, trust: Iterable[str]) -> Any:
         raise InputError(f"cannot import {module_name!r} (for {path!r}): {error}") from error
     if not hasattr(module, name):
         raise unknown(f"name in {module_name}", name, [n for n in vars(module) if not n.startswith("_")])
-    return getattr(module, name)
+    found = getattr(module, name)
+    home = getattr(found, "__module__", None) or module_name
+    if package == "metaray" and home.partition(".")[0] != "metaray":
+        raise InputError(f"refusing {path!r}: {name} is not metaray's own, it comes from {home}")
+    return found
 
 
 def trust_of(info: ValidationInfo) -> tuple[str, ...]:
@@ -71,7 +75,7 @@ def parse_kind(
             raise unknown(what, kind, known)
         cls = resolve(kind, trust=trust)
         if not (isinstance(cls, type) and issubclass(cls, base)):
-            raise InputError(f"{kind!r} is not a {base.__name__}")
+            raise InputError(f"{kind!r} is not of type {base.__name__}")
     fields = {key: item for key, item in value.items() if key != "kind"}
     try:
         return cls.model_validate(fields, context={"trust": tuple(trust)})

@@ -201,7 +201,7 @@ def test_an_algorithm_from_outside_needs_trust(folder: Path) -> None:
     reseal(folder, lambda d: d.update(algorithm={"kind": "os.path:join"}))
     with pytest.raises(InputError, match="refusing to import 'os.path:join'"):
         load_learner(folder)
-    with pytest.raises(InputError, match="'os.path:join' is not a Algorithm"):
+    with pytest.raises(InputError, match="'os.path:join' is not of type Algorithm"):
         load_learner(folder, trust=["os"])
 
 

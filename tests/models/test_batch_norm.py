@@ -8,6 +8,7 @@ from torch.func import functional_call
 from metaray.errors import InputError
 from metaray.models.batch_norm import (
     EpisodicBatchNorm,
+    WrittenLayerNorm,
     given,
     recording,
     without_running_statistics,
@@ -194,3 +195,20 @@ def test_running_statistics_are_replaced_deep_inside() -> None:
     assert not list(network.buffers()) and [name for name, _ in network.named_parameters()] == names
     x = torch.randn(4, 2, 2, 2)
     assert torch.equal(network(x), network.eval()(x))
+
+
+def test_layer_norm_written_out_computes_the_same_and_so_do_its_second_derivatives() -> None:
+    torch.manual_seed(0)
+    network = without_running_statistics(nn.Sequential(nn.Linear(4, 6), nn.LayerNorm(6), nn.Tanh()).double())
+    assert isinstance(network[1], WrittenLayerNorm)
+    x = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
+
+    def second(y: Tensor) -> Tensor:
+        (gradient,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+        return torch.autograd.grad(gradient.square().sum(), x)[0]
+
+    fused = network(x)
+    with written_out(network):
+        written = network(x)
+    torch.testing.assert_close(written, fused)
+    torch.testing.assert_close(second(written), second(fused))

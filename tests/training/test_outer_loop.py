@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from metaray.algorithms import MAML, ProtoNet
 from metaray.algorithms.context import Context, Tensors
@@ -14,7 +15,7 @@ from metaray.episodes.prefetch import Arrival
 from metaray.episodes.sampler import sample_meta_batch
 from metaray.episodes.tensors import chunks
 from metaray.errors import RunFailed
-from metaray.models import MLP
+from metaray.models import MLP, Custom
 from metaray.models.model import build_seeded
 from metaray.training.experiment import Evaluation, Experiment, Precision
 from metaray.training.optimizer import Optimizer
@@ -214,3 +215,29 @@ def test_chunks_by_device(make_experiment: MakeExperiment) -> None:
     assert chunk_size_of(make_experiment(), CPU) == 1
     assert chunk_size_of(make_experiment(), torch.device("cuda")) == 4
     assert chunk_size_of(make_experiment(chunk_size=3), CPU) == 3
+
+
+class WithDropout(nn.Module):
+    """A user's own network that draws random numbers."""
+
+    def __init__(self, feature_shape: tuple[int, ...], outputs: int | None) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(math.prod(feature_shape), outputs or 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.layers(x)
+        return result
+
+
+def test_dropout_depends_on_the_episode_not_on_history(make_experiment: MakeExperiment) -> None:
+    experiment = make_experiment(model=Custom(path=f"{__name__}:WithDropout"), num_steps=3)
+    first, _ = train(experiment)
+    torch.rand(17)  # moves the global generator
+    again, _ = train(experiment)
+    for name, tensor in first.meta.items():
+        assert torch.equal(tensor, again.meta[name]), name
+    x = torch.rand(4, 1, 16, 16)
+    judging = context_of(experiment, first.network, training=False)
+    assert torch.equal(judging.forward(first.meta, x), judging.forward(first.meta, x)), "no dropout in evaluation"
+    training = context_of(experiment, first.network, training=True)
+    assert not torch.equal(training.forward(first.meta, x), training.forward(first.meta, x))

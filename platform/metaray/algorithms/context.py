@@ -58,6 +58,7 @@ class Context:
         """
         if self.channels_last and x.ndim == 4 and not self.batched:  # vmap knows no memory formats
             x = x.contiguous(memory_format=torch.channels_last)
+        self.network.train(self.training)  # dropout and the like; our batch norm knows no such modes
         kernels = written_out(self.network) if self.batched else nullcontext()
         with self._autocast(x.device), kernels, given(self.network, statistics or {}):
             output: Tensor = functional_call(self.network, parameters, (x,))

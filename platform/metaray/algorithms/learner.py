@@ -46,6 +46,8 @@ class Learner:
         preprocessing: from raw images to inputs.
         spec: ways, shots and queries that it was judged at.
         inner_steps: at adaptation, where that differs from the algorithm's own.
+        step: outer steps that made `meta`, for algorithms with schedules.
+        seed: that the network was built with; decides buffers that a model draws at random.
         provenance: where it comes from: plain JSON.
     """
 
@@ -55,6 +57,8 @@ class Learner:
     preprocessing: ImagePreprocessing
     spec: EpisodeSpec
     inner_steps: int | None = None
+    step: int = 0
+    seed: int = 0
     provenance: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -65,12 +69,12 @@ class Learner:
     @property
     def network(self) -> nn.Module:
         """A network of the right architecture (its own weights are of no consequence)."""
-        return build_seeded(self.model, self.preprocessing.feature_shape, self.ways, seed=0)
+        return build_seeded(self.model, self.preprocessing.feature_shape, self.ways, seed=self.seed)
 
     def context(self, ways: int, *, inner_steps: int | None = None) -> Context:
         """The context in which it adapts, in float32."""
         steps = self.inner_steps if inner_steps is None else inner_steps
-        return Context(network=self.network, ways=ways, inner_steps=steps)
+        return Context(network=self.network, ways=ways, step=self.step, inner_steps=steps)
 
     def adapt(self, x: RawImages, y: Sequence[Hashable], *, inner_steps: int | None = None) -> "AdaptedTask":
         """Learn a new task from a handful of labelled raw images.
@@ -133,6 +137,8 @@ class Learner:
             "preprocessing": self.preprocessing.model_dump(mode="json"),
             "spec": self.spec.model_dump(mode="json"),
             "inner_steps": self.inner_steps,
+            "step": self.step,
+            "seed": self.seed,
             "provenance": self.provenance,
         }
         meta = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in self.meta.items()}
@@ -202,6 +208,8 @@ def load_learner(folder: Path, *, trust: Sequence[str] = ()) -> Learner:
         preprocessing=ImagePreprocessing.parse(description["preprocessing"], where=f"{folder}: preprocessing"),
         spec=spec,
         inner_steps=description["inner_steps"],
+        step=description.get("step", 0),
+        seed=description.get("seed", 0),
         provenance=description["provenance"],
     )
     _check_parameters(learner, folder)

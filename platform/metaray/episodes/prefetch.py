@@ -33,6 +33,7 @@ def credit_window(
         stop: one past the last step.
         depth: credits, at least 1.
     """
+    assert depth >= 1, depth
     window = deque(request(step) for step in range(start, min(start + depth, stop)))
     for step in range(start, stop):
         asked = time.perf_counter()

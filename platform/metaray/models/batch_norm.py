@@ -64,6 +64,23 @@ class EpisodicBatchNorm(nn.Module):
         return x * scale.to(x.dtype).view(shape) + shift.to(x.dtype).view(shape)
 
 
+class WrittenLayerNorm(nn.LayerNorm):
+    """`nn.LayerNorm` that can do without the fused kernel, for the reason that `written_out` gives."""
+
+    fused = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., *normalized_shape] to the same shape."""
+        if self.fused:
+            return super().forward(x)
+        dims = list(range(x.ndim - len(self.normalized_shape), x.ndim))
+        wide = x.to(torch.float32) if x.dtype in (torch.bfloat16, torch.float16) else x
+        variance, mean = torch.var_mean(wide, dim=dims, correction=0, keepdim=True)
+        normal = (wide - mean) * torch.rsqrt(variance + self.eps)
+        normal = normal if self.weight is None else normal * self.weight
+        return (normal if self.bias is None else normal + self.bias).to(x.dtype)
+
+
 def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and biased variance of each channel, at least in float32."""
     wide = x.to(torch.float32) if x.dtype in (torch.bfloat16, torch.float16) else x
@@ -96,10 +113,10 @@ def recording(network: nn.Module) -> Iterator[dict[str, Tensor]]:
 def written_out(network: nn.Module) -> Iterator[None]:
     """Within the block, layers do without the fused kernel.
 
-    Under `torch.vmap` its derivative takes the batch's statistics for constants, so second derivatives are wrong
-    (torch 2.13), and it refuses bfloat16 with float32 weights.
+    Under `torch.vmap` the derivatives of `batch_norm` and `layer_norm` take the statistics for constants, so second
+    derivatives are wrong (torch 2.13); `batch_norm` also refuses bfloat16 with float32 weights there.
     """
-    layers = _layers(network).values()
+    layers = [m for m in network.modules() if isinstance(m, EpisodicBatchNorm | WrittenLayerNorm)]
     for layer in layers:
         layer.fused = False
     try:
@@ -124,13 +141,18 @@ def given(network: nn.Module, statistics: dict[str, Tensor]) -> Iterator[None]:
 
 
 def without_running_statistics(network: nn.Module) -> nn.Module:
-    """Replace every `nn.BatchNorm*` of a network by an `EpisodicBatchNorm` of the same scale and shift, in place."""
+    """Replace every `nn.BatchNorm*` of a network by an `EpisodicBatchNorm` of the same scale and shift, in place.
+
+    Every `nn.LayerNorm` becomes a `WrittenLayerNorm`, which computes the same.
+    """
     for name, child in network.named_children():
         if isinstance(child, nn.modules.batchnorm._BatchNorm):
             replacement = EpisodicBatchNorm(child.num_features, eps=child.eps, affine=child.affine)
             if child.affine:
                 replacement.weight, replacement.bias = child.weight, child.bias
             setattr(network, name, replacement)
+        elif type(child) is nn.LayerNorm:
+            child.__class__ = WrittenLayerNorm
         else:
             without_running_statistics(child)
     return network

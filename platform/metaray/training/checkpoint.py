@@ -2,6 +2,7 @@
 
 import json
 import platform
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,7 @@ from metaray.training.outer_loop import TrainState
 from metaray.training.storage import Storage
 
 FOLDER = "checkpoints"
+NAME = re.compile(r"^step-\d{9}$")
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def load_checkpoint(storage: Storage, state: TrainState, step: int | None = None
 
 def saved_steps(storage: Storage) -> list[int]:
     """Steps that have a finished checkpoint, ascending."""
-    names = [name for name in storage.names(FOLDER) if name.startswith("step-")]
+    names = [name for name in storage.names(FOLDER) if NAME.match(name)]
     return sorted(int(n.removeprefix("step-")) for n in names if storage.exists(f"{FOLDER}/{n}/{MANIFEST}"))
 
 

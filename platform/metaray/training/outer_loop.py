@@ -120,7 +120,10 @@ def outer_loop(
         outcomes = torch.zeros(2, size, device=device)
         stop = torch.tensor([float(should_stop())], device=device)
         slot = int(arrival.batch.index[0]) - arrival.step * size
+        first = slot
         for chunk in chunks(arrival.batch, chunk_size, device, experiment.source.preprocessing):
+            # Modules such as dropout draw from the global generator: make it a function of the episode, not of history.
+            torch.manual_seed(int(arrival.batch.seed[slot - first]))
             part = experiment.algorithm.meta_gradient(state.meta, chunk, context)
             for name, summand in part.gradient.items():
                 gradient[name] += summand

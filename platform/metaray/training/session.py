@@ -12,7 +12,8 @@ from metaray.algorithms.learner import Learner
 from metaray.algorithms.nearest_neighbor import NearestNeighbor
 from metaray.data.draws import Split
 from metaray.episodes.prefetch import Arrival
-from metaray.errors import RunStopped
+from metaray.errors import RunFailed, RunStopped
+from metaray.manifest import Damaged
 from metaray.training.checkpoint import Progress, keep_checkpoints, load_checkpoint, save_checkpoint, saved_steps
 from metaray.training.evaluation import Scores, evaluate, judge_of
 from metaray.training.events import Event, Kind, Listener
@@ -85,15 +86,17 @@ class _Session:
             self.clock.count(step)
             window.append(step)
             last = state.step == experiment.num_steps
-            if last or state.step % max(1, experiment.num_steps // POINTS_A_CURVE) == 0:
+            stop = step.stop and not last
+            judged = last or _due(state.step, experiment.evaluation.every)
+            saved = judged or stop or _due(state.step, experiment.checkpoint.every)
+            # A window ends at each checkpoint too, so that a resumed run measures what an undisturbed one does.
+            if saved or _due(state.step, max(1, experiment.num_steps // POINTS_A_CURVE)):
                 self.record(_means(window))
                 window = []
             self.say("step", step._asdict())
-            stop = step.stop and not last
-            judged = last or _due(state.step, experiment.evaluation.every)
             if judged:
                 self.validate()
-            if judged or stop or _due(state.step, experiment.checkpoint.every):
+            if saved:
                 self.checkpoint()
             if stop:
                 raise RunStopped(f"stopped by a signal after step {step.step}; a checkpoint holds it")
@@ -174,6 +177,8 @@ class _Session:
             preprocessing=experiment.source.preprocessing,
             spec=experiment.eval_spec,
             inner_steps=experiment.evaluation.inner_steps,
+            step=self.progress.best_step or 0,
+            seed=experiment.seed,
             provenance={
                 "experiment": experiment.model_dump(mode="json"),
                 "source_fingerprint": experiment.source.fingerprint,
@@ -195,7 +200,13 @@ class _Session:
         if self.progress.best_step is None or self.progress.best_step == self.state.step:
             return _copies(self.state.meta)
         other = initial_state(self.experiment, self.rank.device)
-        load_checkpoint(self.rank.storage, other, self.progress.best_step)
+        try:
+            load_checkpoint(self.rank.storage, other, self.progress.best_step)
+        except Damaged as error:
+            raise RunFailed(
+                f"the checkpoint of step {self.progress.best_step}, the best so far by meta-val, is damaged in "
+                f"{self.rank.storage.root}: {error}. Restore it, or start again under another --run name"
+            ) from error
         return _copies(other.meta)
 
 
