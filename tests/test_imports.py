@@ -84,7 +84,7 @@ def test_instances_pass_through() -> None:
         ({"inner_lr": 0.1}, "algorithm must be an object with a 'kind', one of maml, nearest_neighbor, protonet"),
         ({"kind": 3}, "must be an object with a 'kind'"),
         (None, "must be an object with a 'kind'"),
-        ({"kind": "metaray.models:MLP"}, "'metaray.models:MLP' is not a Algorithm"),
+        ({"kind": "metaray.models:MLP"}, "'metaray.models:MLP' is not of type Algorithm"),
         ({"kind": "maml", "inner_lrr": 1}, "algorithm maml: unknown key 'inner_lrr'. Did you mean 'inner_lr'"),
         ({"kind": "maml", "inner_steps": -1}, r"algorithm maml: inner_steps: .*\(got -1\)"),
     ],

@@ -151,7 +151,7 @@ def test_import_paths_need_trust_where_it_is_asked_for(make_experiment: MakeExpe
     text = changed(make_experiment(), "algorithm", {"kind": "torch.nn:Linear"})
     with pytest.raises(InputError, match="refusing to import 'torch.nn:Linear'"):
         Experiment.from_json(text, trust=())
-    with pytest.raises(InputError, match="is not a Algorithm"):
+    with pytest.raises(InputError, match="is not of type Algorithm"):
         Experiment.from_json(text)
 
 
