@@ -5,19 +5,23 @@ Budgets suit two CPU cores; on a GPU raise `num_steps` and `meta_batch_size`.
 """
 
 from metaray.algorithms import MAML, ProtoNet
+from metaray.config import replace
 from metaray.data import ClassStore
 from metaray.episodes.episode import EpisodeSpec
 from metaray.models import Conv4
 from metaray.training.experiment import Evaluation, Experiment, Precision
 from metaray.training.optimizer import Optimizer
-from metaray.training.overrides import replace
 
 STORE = ClassStore(path="omniglot.arrow", split="vinyals", rotations=True)
 FAST_CPU = Precision(dtype="bfloat16", channels_last=True)
 
 
 def maml_5way_1shot() -> Experiment:
-    """Second-order MAML: strided Conv4 and one inner step of 0.4 as in the paper, three steps when judged."""
+    """Second-order MAML: strided Conv4 and one inner step of 0.4 as in the paper, three steps when judged.
+
+    Judged as in the paper with as many queries a class as shots. Under transductive batch norm that number matters:
+    with 15 queries a class the same learner scores about 1.5 points lower.
+    """
     return Experiment(
         name="omniglot-maml",
         source=STORE,
@@ -27,7 +31,9 @@ def maml_5way_1shot() -> Experiment:
         optimizer=Optimizer(outer_lr=1e-3, schedule="cosine"),
         meta_batch_size=8,
         num_steps=24000,
-        evaluation=Evaluation(episodes=EpisodeSpec(ways=5, shots=1, queries=15), inner_steps=3, every=1000),
+        evaluation=Evaluation(
+            episodes=EpisodeSpec(ways=5, shots=1, queries=1), inner_steps=3, every=1000, val_episodes=500
+        ),
         precision=FAST_CPU,
     )
 
@@ -80,13 +86,13 @@ def protonet_20way_5shot() -> Experiment:
 
 def _maml(name: str, *, ways: int, shots: int, inner_lr: float) -> Experiment:
     base = maml_5way_1shot()
-    judged = EpisodeSpec(ways=ways, shots=shots, queries=15)
+    judged = EpisodeSpec(ways=ways, shots=shots, queries=shots)
     return replace(
         base,
         name=name,
         episodes=EpisodeSpec(ways=ways, shots=shots, queries=5),
         algorithm=MAML(inner_lr=inner_lr, inner_steps=1),
-        evaluation=base.evaluation.model_copy(update={"episodes": judged}),
+        evaluation=replace(base.evaluation, episodes=judged),
     )
 
 
@@ -97,5 +103,5 @@ def _protonet(name: str, *, ways: int, shots: int) -> Experiment:
         base,
         name=name,
         episodes=EpisodeSpec(ways=30, shots=shots, queries=5),
-        evaluation=base.evaluation.model_copy(update={"episodes": judged}),
+        evaluation=replace(base.evaluation, episodes=judged),
     )

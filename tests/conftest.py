@@ -15,6 +15,7 @@ import torch
 
 from metaray.algorithms import MAML
 from metaray.cli import main
+from metaray.config import replace
 from metaray.data import ClassStore
 from metaray.data.draws import Split
 from metaray.data.preprocessing import ImagePreprocessing
@@ -24,7 +25,6 @@ from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.models import MLP
 from metaray.training.experiment import Evaluation, Experiment
 from metaray.training.optimizer import Optimizer
-from metaray.training.overrides import replace
 
 # --doctest-modules would import each of them under the same name.
 collect_ignore_glob = ["conftest.py", "*/conftest.py"]

@@ -32,7 +32,7 @@ from metaray.errors import InputError
 from metaray.models import MLP
 from metaray.training.experiment import Evaluation, Experiment
 from metaray.training.optimizer import Optimizer
-from metaray.training.overrides import replace
+from metaray.config import replace
 
 def good(**changes):
     return Experiment(name="bad", source=ClassStore(path="STORE"), episodes=EpisodeSpec(ways=3, shots=1, queries=2),

@@ -2,13 +2,15 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Self, get_args
+from typing import Any, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from metaray.errors import InputError, unknown
 
 SHOWN = 100
+
+C = TypeVar("C", bound="Config")
 
 
 class Config(BaseModel):
@@ -29,6 +31,19 @@ class Config(BaseModel):
             return cls.model_validate(dict(values), context=context)
         except ValidationError as error:
             raise InputError(explain(error, where=where, model=cls)) from None
+
+
+def replace(config: C, **changes: Any) -> C:
+    """A copy with some fields changed, validated again (pydantic's own `model_copy` validates nothing).
+
+    Example: `replace(maml_5way_1shot(), num_steps=100)`.
+
+    Raises:
+        InputError: for an unknown field, with the nearest right one, or a wrong value.
+    """
+    cls = type(config)
+    kept = {name: getattr(config, name) for name in cls.model_fields}
+    return cls.parse({**kept, **changes}, where=cls.__name__)
 
 
 def explain(error: ValidationError, *, where: str, model: type[BaseModel] | None = None) -> str:

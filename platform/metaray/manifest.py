@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from pathlib import PurePath
 
 MANIFEST = "manifest.json"
 
@@ -38,6 +39,8 @@ def unsealed(read: Callable[[str], bytes]) -> dict[str, bytes]:
         raise Damaged(f"{MANIFEST} is unreadable: {error}") from None
     files = {}
     for name, size_bytes, sha256 in entries:
+        if PurePath(name).name != name:
+            raise Damaged(f"{MANIFEST} names {name!r}, which is no plain file name")
         try:
             data = read(name)
         except FileNotFoundError:

@@ -1,10 +1,12 @@
 """One run, composed: experiment -> trainer -> tracker -> registry."""
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from metaray.errors import RunFailed, RunStopped
+from metaray.tracking.client import quiet_mlflow
 from metaray.tracking.listener import TrackingListener
 from metaray.tracking.mlflow_tracker import (
     MlflowTracker,
@@ -19,7 +21,7 @@ from metaray.tracking.provenance import provenance
 from metaray.tracking.publishing import publish
 from metaray.tracking.registry import ModelVersion
 from metaray.training.device import choose_device
-from metaray.training.events import Fanout, Listener, entering
+from metaray.training.events import Event, Fanout, Listener, entering
 from metaray.training.experiment import Experiment
 from metaray.training.identity import RunFolder, open_run, record_run
 from metaray.training.local import train_in_process
@@ -82,9 +84,9 @@ def run(
     """
     uri = tracking_uri(options.tracking_uri)
     display.on_event(entering("checks"))
-    # MLflow takes seconds to import, and Ray to start: let them overlap with the checks here.
+    # MLflow takes seconds to import: let that overlap with the checks. Nothing is written before all of them passed.
     with ThreadPoolExecutor(max_workers=1) as pool:
-        tracking_ready = pool.submit(prepare, uri)
+        imported = pool.submit(quiet_mlflow)
         preflight(experiment, workers=options.placement.workers)
         root = Storage(options.storage)
         root.check_writable()
@@ -92,8 +94,10 @@ def run(
         if folder.result is None:
             _check_place(options.placement, display)
         display.on_event(entering("MLflow"))
-        tracking_ready.result()
+        imported.result()
+    prepare(uri)
     tracked = _tracked_run(folder, experiment, uri)
+    display.on_event(Event("note", 0, {}, time.time(), f"run: {folder.name}"))
     try:
         result = folder.result or _train(
             experiment, options, folder.storage, MlflowTracker(uri, tracked), display, should_stop

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
@@ -234,7 +234,7 @@ def _image(item: RawImage, position: int) -> Image.Image:
             with Image.open(item) as opened:
                 opened.load()
                 return opened
-        except (UnidentifiedImageError, OSError) as error:
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise InputError(f"image {item} cannot be read: {error}") from None
     array = np.asarray(item)
     if (

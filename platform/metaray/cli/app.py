@@ -107,6 +107,7 @@ def evaluate(
     from metaray.cli import show
     from metaray.evaluate import evaluate_model
 
+    import_from_here(trust)
     judged = evaluate_model(
         model, episodes=episodes, split=part, settings=settings or [], tracking=tracking_uri, trust=trust or []
     )
@@ -131,10 +132,18 @@ def adapt(
     from metaray.cli import show
     from metaray.serving.folders import read_query, read_support
 
+    import_from_here(trust)
     labelled, asked = read_support(support), read_query(query)
     learner = metaray.load(model, tracking_uri=tracking_uri, trust=trust or [])
     task = learner.adapt(labelled.paths, labelled.labels, inner_steps=inner_steps)
     show.predictions(task, labelled, asked, picture=picture, as_json=as_json)
+
+
+def import_from_here(trust: list[str] | None) -> None:
+    """Let trusted packages be found in the working directory, as those of a recipe are."""
+    here = str(Path.cwd())
+    if trust and here not in sys.path:
+        sys.path.append(here)
 
 
 @contextmanager

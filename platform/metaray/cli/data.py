@@ -116,8 +116,8 @@ def export(
     ways: Ways = 5,
     shots: Shots = 1,
     queries: Queries = 5,
-    seed: Annotated[int, typer.Option(min=0, help="of the sequence of episodes")] = 0,
-    index: Annotated[int, typer.Option(min=0, help="which episode of the sequence")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**64 - 1, help="of the sequence of episodes")] = 0,
+    index: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="which episode of the sequence")] = 0,
 ) -> None:
     """Write one episode as folders of image files, for instance to try `metaray adapt` on."""
     from metaray.episodes.export import export_episode, source_named

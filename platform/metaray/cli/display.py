@@ -1,6 +1,7 @@
 """Progress of a run on a terminal, or as plain lines where there is none."""
 
 import time
+from collections import deque
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
@@ -8,7 +9,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from metaray.training.events import Event, Listener
 from metaray.training.experiment import Experiment
 
-PLAIN_EVERY_S = 5.0
+PLAIN_EVERY_S, BAR_EVERY_S = 5.0, 0.1
 WINDOW_S = 10.0
 
 
@@ -34,10 +35,12 @@ class ProgressDisplay(Listener):
 
     def on_event(self, event: Event) -> None:
         """Show it, if it is one for displays."""
-        if event.kind == "phase":
+        if event.kind == "note":
+            self._print(event.text)
+        elif event.kind == "phase":
             self._phases.append((event.text, event.time_s))
-            if event.text == "meta-test":
-                self._print("judging on meta-test")
+            if event.text.startswith("meta-test"):
+                self._print(f"judging: {event.text}")
         elif event.kind == "step":
             self._step(event)
         elif event.kind == "evaluation":
@@ -54,11 +57,14 @@ class ProgressDisplay(Listener):
             self._stepped = True
             self._print(f"first step after {event.time_s - self._started_s:.1f} s: {self._start_up(event.time_s)}")
         self._rate.add(event)
+        every_s = PLAIN_EVERY_S if self._bar is None else BAR_EVERY_S
+        if time.monotonic() - self._printed_s < every_s and event.step < self._experiment.num_steps:
+            return
+        self._printed_s = time.monotonic()
         figures = self._figures(event)
         if self._bar and self._task is not None:
             self._bar.update(self._task, completed=event.step, figures=figures)
-        elif time.monotonic() - self._printed_s >= PLAIN_EVERY_S or event.step == self._experiment.num_steps:
-            self._printed_s = time.monotonic()
+        else:
             self._print(f"step {event.step}/{self._experiment.num_steps}  {figures}")
 
     def _start_up(self, end_s: float) -> str:
@@ -83,22 +89,25 @@ class _Rate:
     """Steps a second and wait share over the last seconds that the display heard of."""
 
     def __init__(self) -> None:
-        self._events: list[Event] = []
+        self._steps: deque[tuple[float, float, float]] = deque()
+        self._duration_s = self._wait_s = 0.0
 
     def add(self, event: Event) -> None:
-        self._events.append(event)
-        while len(self._events) > 2 and self._events[0].time_s < event.time_s - WINDOW_S:
-            self._events.pop(0)
+        self._steps.append((event.time_s, event.values["duration_s"], event.values["wait_s"]))
+        self._duration_s += event.values["duration_s"]
+        self._wait_s += event.values["wait_s"]
+        while len(self._steps) > 2 and self._steps[0][0] < event.time_s - WINDOW_S:
+            _, duration_s, wait_s = self._steps.popleft()
+            self._duration_s -= duration_s
+            self._wait_s -= wait_s
 
     @property
     def steps_per_s(self) -> float:
-        duration_s = sum(event.values["duration_s"] for event in self._events)
-        return len(self._events) / duration_s if duration_s else 0.0
+        return len(self._steps) / self._duration_s if self._duration_s > 0 else 0.0
 
     @property
     def wait_share(self) -> float:
-        duration_s = sum(event.values["duration_s"] for event in self._events)
-        return sum(event.values["wait_s"] for event in self._events) / duration_s if duration_s else 0.0
+        return self._wait_s / self._duration_s if self._duration_s > 0 else 0.0
 
 
 def _bar(console: Console) -> Progress:

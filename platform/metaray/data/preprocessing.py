@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 from pydantic import Field, model_validator
 
 from metaray.config import Config
@@ -66,8 +66,9 @@ class ImagePreprocessing(Config):
     def image(self, image: Image.Image) -> NDArray[np.uint8]:
         """One raw image, of any size and mode, as uint8 [channels, height, width].
 
-        Transparent pixels count as white paper, as a viewer shows them.
+        Transparent pixels count as white paper, and the orientation that a camera noted is applied, as viewers do.
         """
+        image = ImageOps.exif_transpose(image)
         if image.has_transparency_data:
             rgba = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)

@@ -28,6 +28,8 @@ def export_episode(source: Source, spec: dict[str, int], split: Split, seed: int
     source.check(split, ways=wanted.ways, shots=wanted.shots, queries=wanted.queries)
     episode = sample_episode(source, wanted, split, seed, index)
     names = [_folder_name(source.class_name(int(class_id))) for class_id in episode.class_ids]
+    if len(set(names)) < len(names):  # names that differ only in characters that folders cannot have
+        names = [f"{name}_{class_id}" for name, class_id in zip(names, episode.class_ids, strict=True)]
     try:
         out.mkdir(parents=True)
     except OSError as error:

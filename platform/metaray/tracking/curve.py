@@ -1,15 +1,18 @@
 """The learning curve of a run as a picture."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from metaray.tracking.tracker import Metric
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 TRAIN, VAL = "tab:blue", "tab:orange"
 
@@ -20,6 +23,10 @@ def draw_learning_curve(metrics: Sequence[Metric], path: Path, title: str) -> No
     Quality is accuracy (`train/accuracy`, `val/accuracy`, highest is best), or squared error where there is none
     (`train/mse`, `val/mse`, lowest is best). The loss is `train/loss` and `val/loss`. What is missing is left out.
     """
+    # Imported here, since it takes most of a second that would come before the first step.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(10, 4), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)

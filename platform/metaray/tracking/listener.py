@@ -17,7 +17,7 @@ class TrackingListener(Listener):
     def on_event(self, event: Event) -> None:
         """Log a "metrics" event; the others are for displays."""
         if event.kind == "metrics":
-            time_ms = int(event.time_s * 1000)
+            time_ms = round(event.time_s * 1000)
             self.tracker.log([Metric(key, value, event.step, time_ms) for key, value in event.values.items()])
 
     def close(self) -> None:

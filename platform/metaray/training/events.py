@@ -5,15 +5,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
-Kind = Literal["phase", "step", "metrics", "evaluation", "failed", "stopped"]
+Kind = Literal["note", "phase", "step", "metrics", "evaluation", "failed", "stopped"]
 
 
 class Event(NamedTuple):
     """Something that happened; plain numbers and text, so that it crosses processes.
 
     Attributes:
-        kind: for displays "phase" (the run enters `text`), "step" (one outer step) and "evaluation" (meta-val was
-            judged); for trackers "metrics" (what the journal gets); "failed" or "stopped" say how it ended, in `text`.
+        kind: for displays "note" (something worth knowing, in `text`), "phase" (the run enters `text`), "step" (one
+            outer step) and "evaluation" (meta-val was judged); for trackers "metrics" (what the journal gets);
+            "failed" or "stopped" say how it ended, in `text`.
         step: outer steps done so far.
         values: metrics by key.
         time_s: seconds since the epoch.
@@ -56,6 +57,12 @@ class Fanout(Listener):
             listener.on_event(event)
 
     def close(self) -> None:
-        """Close all."""
+        """Close all, whatever happens to one of them; then raise what happened first."""
+        errors: list[Exception] = []
         for listener in self._listeners:
-            listener.close()
+            try:
+                listener.close()
+            except Exception as error:  # noqa: BLE001 - raised below
+                errors.append(error)
+        if errors:
+            raise errors[0]

@@ -85,14 +85,14 @@ class Experiment(Config):
     model: SerializeAsAny[Model]
     algorithm: SerializeAsAny[Algorithm]
     optimizer: Optimizer = Optimizer()
-    meta_batch_size: int = Field(default=16, gt=0)
-    num_steps: int = Field(default=1000, ge=0)
+    meta_batch_size: int = Field(default=16, gt=0, le=2**20)
+    num_steps: int = Field(default=1000, ge=0, lt=2**31)
     evaluation: Evaluation = Evaluation()
     checkpoint: Checkpoint = Checkpoint()
     reduction: Literal["fast"] = "fast"
     chunk_size: int | None = Field(default=None, gt=0)
     precision: Precision = Precision()
-    threads_per_worker: int = Field(default=1, gt=0)
+    threads_per_worker: int = Field(default=1, gt=0, le=1024)
     seed: int = Field(default=0, ge=0, lt=2**64)
 
     @field_validator("source", mode="before")

@@ -52,8 +52,7 @@ def open_run(root: Storage, experiment: Experiment, name: str | None) -> RunFold
     if not storage.exists(RECORD):
         return RunFolder(name, storage)
     record = json.loads(storage.read(RECORD))
-    before = Experiment.parse(record["experiment"], where=f"run {name}")
-    changed = differences(before, experiment)
+    changed = differences(record["experiment"], experiment.model_dump(mode="json"))
     if changed:
         listed = "\n  ".join(changed)
         raise InputError(f"run {name!r} exists with another experiment; use another --run name:\n  {listed}")

@@ -10,21 +10,6 @@ from metaray.training.experiment import Experiment
 KINDS = ("source", "model", "algorithm")
 
 
-def replace(experiment: Experiment, **changes: Any) -> Experiment:
-    """A copy with some fields changed, validated again.
-
-    Example: `replace(maml_5way_1shot(), num_steps=100)`.
-
-    Raises:
-        InputError: for an unknown field or a wrong value.
-    """
-    for key in changes:
-        if key not in Experiment.model_fields:
-            raise unknown("experiment field", key, Experiment.model_fields)
-    kept = {name: getattr(experiment, name) for name in Experiment.model_fields}
-    return Experiment.parse({**kept, **changes}, where=f"experiment {experiment.name}")
-
-
 def override(experiment: Experiment, settings: Iterable[str]) -> Experiment:
     """Apply `dotted.key=value` settings. Values are read as JSON where they are JSON, as text otherwise.
 
@@ -100,8 +85,8 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def differences(before: Experiment, after: Experiment) -> list[str]:
-    """One line a field that differs: `algorithm.inner_lr: 0.4 -> 0.1`."""
-    old, new = (flatten(e.model_dump(mode="json")) for e in (before, after))
+def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """One line a field in which two experiments, as JSON trees, differ: `algorithm.inner_lr: 0.4 -> 0.1`."""
+    old, new = flatten(before), flatten(after)
     keys = [key for key in old | new if old.get(key) != new.get(key)]
     return [f"{key}: {old.get(key, '(absent)')} -> {new.get(key, '(absent)')}" for key in sorted(keys)]

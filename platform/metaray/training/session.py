@@ -72,6 +72,7 @@ class _Session:
         self.started = time.perf_counter()
         self.state = initial_state(experiment, rank.device)
         self.progress = load_checkpoint(rank.storage, self.state) or Progress()
+        self._require_same_start()
         self.best = self._best_so_far()
         self.journal = Journal(rank.storage, self.state.step)
         self.clock = _Clock()
@@ -105,7 +106,7 @@ class _Session:
             self.checkpoint()
 
     def validate(self) -> None:
-        scores = self.judge("meta-val", self.state.meta)
+        scores = self.judge("meta-val", self.state.meta, self.state.step)
         accuracy = scores.accuracy.mean
         if self.progress.best_score is None or accuracy > self.progress.best_score:
             self.progress = replace(self.progress, best_score=accuracy, best_step=self.state.step)
@@ -115,9 +116,15 @@ class _Session:
         self.say("evaluation", values)
 
     def judge(
-        self, split: Split, meta: Tensors, *, algorithm: Algorithm | None = None, inner_steps: int | None = None
+        self,
+        split: Split,
+        meta: Tensors,
+        step: int,
+        *,
+        algorithm: Algorithm | None = None,
+        inner_steps: int | None = None,
     ) -> Scores:
-        context = context_of(self.experiment, self.state.network, training=False, step=self.state.step)
+        context = context_of(self.experiment, self.state.network, training=False, step=step)
         return evaluate(
             algorithm or self.experiment.algorithm,
             meta,
@@ -140,17 +147,21 @@ class _Session:
         keep_checkpoints(self.rank.storage, [step, *earlier[-1:], *best])
 
     def conclude(self) -> Result:
+        experiment, best_step = self.experiment, self.progress.best_step
+        assert best_step is not None
         self.say("phase", text="meta-test")
-        experiment = self.experiment
-        takes_steps = experiment.algorithm.gradient_steps
-        meta_val, meta_test = self.judge("meta-val", self.best), self.judge("meta-test", self.best)
-        unadapted = self.judge("meta-test", self.best, inner_steps=0) if takes_steps else None
-        untrained = self.judge("meta-test", initial_state(experiment, self.rank.device).meta)
-        pixels = self.judge("meta-test", {}, algorithm=NearestNeighbor())
-        assert self.progress.best_step is not None
+        meta_val = self.judge("meta-val", self.best, best_step)
+        meta_test = self.judge("meta-test", self.best, best_step)
+        unadapted = None
+        if experiment.algorithm.gradient_steps:
+            self.say("phase", text="meta-test before adaptation")
+            unadapted = self.judge("meta-test", self.best, best_step, inner_steps=0)
+        self.say("phase", text="meta-test before training, and by nearest neighbour")
+        untrained = self.judge("meta-test", initial_state(experiment, self.rank.device).meta, 0)
+        pixels = self.judge("meta-test", {}, 0, algorithm=NearestNeighbor())
         result = Result(
             num_steps=self.state.step,
-            best_step=self.progress.best_step,
+            best_step=best_step,
             meta_val=meta_val.accuracy,
             meta_val_scores=tuple(meta_val.score.tolist()),
             meta_test=meta_test.accuracy,
@@ -188,13 +199,28 @@ class _Session:
         )
 
     def record(self, values: dict[str, float]) -> None:
-        now_ms = int(time.time() * 1000)
+        now_ms = time.time_ns() // 1_000_000
         self.journal.append([Metric(key, value, self.state.step, now_ms) for key, value in values.items()])
-        self.say("metrics", values)
+        self.say("metrics", values, now_ms=now_ms)
 
-    def say(self, kind: Kind, values: dict[str, float] | None = None, *, text: str = "") -> None:
+    def say(
+        self, kind: Kind, values: dict[str, float] | None = None, *, text: str = "", now_ms: int | None = None
+    ) -> None:
         if self.rank.is_chief:
-            self.rank.listener.on_event(Event(kind, self.state.step, values or {}, time.time(), text))
+            now_s = time.time() if now_ms is None else now_ms / 1000
+            self.rank.listener.on_event(Event(kind, self.state.step, values or {}, now_s, text))
+
+    def _require_same_start(self) -> None:
+        """All ranks must have loaded the same checkpoint, or all-reduce would mix different runs."""
+        reducer = self.rank.reducer
+        table = torch.zeros(reducer.world_size, dtype=torch.float64, device=self.rank.device)
+        table[reducer.rank] = self.state.step
+        steps = [int(step) for step in reducer.sum_(table).tolist()]
+        if len(set(steps)) > 1:
+            raise RunFailed(
+                f"the workers start from different checkpoints (steps {steps} by rank): they do not see the same "
+                f"storage {self.rank.storage.root!r}; give --storage a folder or URI that all nodes share"
+            )
 
     def _best_so_far(self) -> Tensors:
         if self.progress.best_step is None or self.progress.best_step == self.state.step:

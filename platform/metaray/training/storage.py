@@ -35,15 +35,18 @@ class Storage:
         return Storage(f"{place.rstrip('/')}/{name}{mark}{options}")
 
     def check_writable(self) -> None:
-        """Write and remove a probe.
+        """Write and remove a probe, and the folders that it needed.
 
         Raises:
             InputError: if that fails.
         """
         name = f".probe-{uuid.uuid4().hex}"
+        made = [] if not self.is_local else [p for p in (Path(self._base), *Path(self._base).parents) if not p.exists()]
         try:
             self.write(name, b"probe")
             self._fs.delete_file(self._path(name))
+            for folder in made:
+                folder.rmdir()
         except (OSError, ArrowInvalid) as error:
             raise InputError(f"storage {self.root!r} is not writable: {error}") from error
 

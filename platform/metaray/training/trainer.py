@@ -1,8 +1,9 @@
 """Training on Ray: sampler actors and Train workers, started and watched from the driver."""
 
 import os
-import shutil
+import signal
 import socket
+import sys
 import tempfile
 import threading
 import uuid
@@ -36,21 +37,29 @@ def connect(placement: Placement) -> None:
     for name, value in _QUICK_TRAIN.items():
         os.environ.setdefault(name, value)
     if not ray.is_initialized():
-        _check_address(placement.address or os.environ.get("RAY_ADDRESS"))
-        paths = [str(Path.cwd()), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+        # Without an address Ray would join whatever cluster this machine started last.
+        address = placement.address or os.environ.get("RAY_ADDRESS") or "local"
+        _check_address(address)
+        on_sigterm = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(
-                address=placement.address,
-                runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(paths), **_QUICK_TRAIN}},
+                address=address,
+                runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(_import_folders()), **_QUICK_TRAIN}},
                 logging_level="error",
                 # The display is for progress; what workers print is in Ray's own log folder.
                 log_to_driver=False,
             )
         except (ConnectionError, ValueError) as error:
-            raise InputError(f"no Ray cluster answers at {placement.address!r}: {error}") from error
+            raise InputError(f"no Ray cluster answers at {address!r}: {error}") from error
+        if threading.current_thread() is threading.main_thread():
+            # Ray puts a handler of its own there, which would end the run without a checkpoint.
+            signal.signal(signal.SIGTERM, on_sigterm)
     have = ray.cluster_resources()
     if uses_gpu(placement) and have.get("GPU", 0) < placement.workers:
-        raise InputError(f"{placement.workers} workers need a GPU each; the cluster has {have.get('GPU', 0):g}")
+        raise InputError(
+            f"{placement.workers} workers need a GPU each; the cluster has {have.get('GPU', 0):g}; "
+            "use fewer --workers, or --device cpu"
+        )
     need = placement.workers * placement.cpus_per_worker
     if have.get("CPU", 0) < need:
         raise InputError(
@@ -59,11 +68,17 @@ def connect(placement: Placement) -> None:
         )
 
 
-def _check_address(address: str | None) -> None:
+def _import_folders() -> list[str]:
+    """Where this process imports from besides Python's own folders: the working directory, the recipe's folder."""
+    own = (sys.base_prefix, sys.prefix)
+    return [str(Path.cwd()), *(path for path in sys.path if path and not path.startswith(own))]
+
+
+def _check_address(address: str) -> None:
     """Knock at the address: Ray itself would try for minutes, and print how it goes."""
-    if address in (None, "", "auto", "local"):
+    if address in ("auto", "local"):
         return
-    host, colon, port = str(address).removeprefix("ray://").rpartition(":")
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not colon or not port.isdigit():
         raise InputError(f"the cluster address {address!r} is not of the form HOST:PORT, for instance head:6379")
     try:
@@ -81,9 +96,9 @@ _QUICK_TRAIN = {
 
 
 def uses_gpu(placement: Placement) -> bool:
-    """Whether workers get a GPU each: as asked for, or where the cluster has any."""
+    """Whether workers get a GPU each: as asked for, or where the cluster has enough."""
     if placement.device == "auto":
-        return bool(ray.cluster_resources().get("GPU", 0) > 0)
+        return bool(ray.cluster_resources().get("GPU", 0) >= placement.workers)
     return placement.device == "cuda"
 
 
@@ -121,6 +136,7 @@ def train_on_ray(
     config = {
         "experiment": experiment.to_json(),
         "folder": str(Path.cwd()),
+        "fingerprint": experiment.source.fingerprint,
         "storage": storage.root,
         "use_gpu": uses_gpu(placement),
         "samplers": samplers,
@@ -145,27 +161,27 @@ class _FitThread(threading.Thread):
         self.error: BaseException | None = None
 
     def run(self) -> None:
-        # Ray Train wants a place of its own; nothing of the run is kept there.
-        folder = tempfile.mkdtemp(prefix="metaray-ray-train-")
-        trainer = TorchTrainer(
+        try:
+            # Ray Train wants a place of its own; nothing of the run is kept there.
+            with tempfile.TemporaryDirectory(prefix="metaray-ray-train-", ignore_cleanup_errors=True) as folder:
+                self._trainer(folder).fit()
+        except BaseException as error:  # noqa: BLE001 - handed to the main thread, which raises it
+            self.error = error
+
+    def _trainer(self, folder: str) -> TorchTrainer:
+        per_worker = {"CPU": self._placement.cpus_per_worker} | ({"GPU": 1} if self._config["use_gpu"] else {})
+        return TorchTrainer(
             train_worker,
             train_loop_config=self._config,
             scaling_config=ScalingConfig(
                 num_workers=self._placement.workers,
                 use_gpu=self._config["use_gpu"],
-                resources_per_worker={"CPU": self._placement.cpus_per_worker}
-                | ({"GPU": 1} if self._config["use_gpu"] else {}),
+                resources_per_worker=per_worker,
             ),
             run_config=RunConfig(
                 name=uuid.uuid4().hex, storage_path=folder, failure_config=FailureConfig(max_failures=0)
             ),
         )
-        try:
-            trainer.fit()
-        except BaseException as error:  # noqa: BLE001 - handed to the main thread, which raises it
-            self.error = error
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _watch(fit: _FitThread, board: Any, display: Listener, should_stop: Callable[[], bool]) -> None:

@@ -87,6 +87,10 @@ def train_worker(config: dict[str, Any]) -> None:
     """
     enter(config["folder"])
     experiment = Experiment.from_json(config["experiment"])
+    if experiment.source.fingerprint != config["fingerprint"]:
+        raise RunFailed(
+            f"the source on this node ({ray.util.get_node_ip_address()}) holds other data than the driver's"
+        )
     device = ray.train.torch.get_device() if config["use_gpu"] else choose_device("cpu")
     set_execution(experiment, device)
     reducer = GroupReducer()
