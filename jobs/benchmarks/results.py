@@ -1,8 +1,10 @@
 """Writes docs/results.md from MLflow runs: nothing in it is edited by hand.
 
-    python jobs/benchmarks/results.py RUN_ID [RUN_ID ...] [--tracking-uri URI] [--out docs]
+    python jobs/benchmarks/results.py RUN_ID [RUN_ID ...] [--queries 1 15] [--tracking-uri URI] [--out docs]
 
-Each run brings its own record: result, protocol, command, seed, commit, data fingerprint, learning curve.
+Each run brings its own record: result, protocol, command, seed, commit, data fingerprint, learning curve. Its
+registered learner is judged again, here and on the CPU, at each number of queries a class asked for: under transductive
+batch norm that number is part of the protocol.
 """
 
 import argparse
@@ -13,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from metaray.evaluate import Judged, evaluate_model
 from metaray.tracking.client import open_client
+from metaray.tracking.registry import show
 from metaray.tracking.server import prepare, tracking_uri
 from metaray.training.result import RESULT, Result
 
@@ -34,10 +38,11 @@ class Run:
     tags: dict[str, str]
     val: list[tuple[int, float, float]]
     minutes: float
+    judged: list[Judged]
 
 
-def read(uri: str, run_id: str, out: Path) -> Run:
-    """One run; its learning curve is copied to `out`."""
+def read(uri: str, run_id: str, out: Path, queries: list[int]) -> Run:
+    """One run; its learning curve is copied to `out`, its learner judged at each number of `queries`."""
     client = open_client(uri)
     found = client.get_run(run_id)
     with tempfile.TemporaryDirectory() as scratch:
@@ -49,7 +54,15 @@ def read(uri: str, run_id: str, out: Path) -> Run:
     history = client.get_metric_history(run_id, "val/accuracy")
     val = [(m.step, m.value, (m.timestamp - started_ms) / 60000) for m in history]
     minutes = (found.info.end_time - started_ms) / 60000
-    return Run(experiment["name"], experiment, result, dict(found.data.tags), val, minutes)
+    versions = [v.uri for v in show(uri, experiment["name"]).versions if v.run_id == run_id]
+    judged = [judge(uri, versions[0], count) for count in queries] if versions else []
+    return Run(experiment["name"], experiment, result, dict(found.data.tags), val, minutes, judged)
+
+
+def judge(uri: str, model: str, queries: int) -> Judged:
+    """A registered learner on 1000 meta-test episodes with so many queries a class."""
+    settings = [f"evaluation.episodes.queries={queries}"]
+    return evaluate_model(model, episodes=1000, split="meta-test", settings=settings, tracking=uri, trust=[])
 
 
 def percent(mean: float, half_width: float) -> str:
@@ -77,12 +90,14 @@ def section(run: Run) -> str:
     """Everything that belongs to the number."""
     result, tags = run.result, run.tags
     episodes = run.experiment["num_steps"] * run.experiment["meta_batch_size"]
+    again = "\n".join(f"- judged again at {j.protocol}: {j.accuracy}" for j in run.judged)
     curve = "\n".join(f"| {step} | {minutes:.1f} | {100 * value:.2f} |" for step, value, minutes in run.val)
     return f"""## {run.name}
 
 ![learning curve]({run.name}-curve.png)
 
 - meta-test accuracy: {result.meta_test}, {result.protocol}
+{again}
 - chosen by meta-val ({result.meta_val}), after step {result.best_step} of {result.num_steps}; {episodes} episodes
 - {result.episodes_per_s:.1f} episodes/s; {100 * result.wait_share:.2f}% of step time waiting for episodes
 - command: `{tags.get("command", "")}`
@@ -101,12 +116,13 @@ def main() -> None:
     """Write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", help="MLflow run ids")
+    parser.add_argument("--queries", type=int, nargs="*", default=[1, 15])
     parser.add_argument("--tracking-uri")
     parser.add_argument("--out", type=Path, default=Path("docs"))
     options = parser.parse_args()
     uri = tracking_uri(options.tracking_uri)
     prepare(uri)
-    runs = [read(uri, run_id, options.out) for run_id in options.runs]
+    runs = [read(uri, run_id, options.out, options.queries) for run_id in options.runs]
     head = (
         "| run | meta-test accuracy, % | before adaptation | before training | 1-NN on pixels | time | paper |\n"
         "|---|---|---|---|---|---|---|\n"

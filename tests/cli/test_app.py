@@ -95,17 +95,28 @@ def test_a_loss_that_is_not_finite(trained: Any, command: Command) -> None:
     assert run.info.status == "FAILED"
 
 
+@pytest.mark.parametrize(
+    ("workers", "num_steps"), [(0, 150), pytest.param(1, 3000, marks=[pytest.mark.slow, pytest.mark.ray])]
+)
 def test_a_signal_stops_with_a_checkpoint_and_the_same_command_goes_on(
-    make_experiment: Callable[..., Experiment], database: str, command: Command, tmp_path: Path
+    workers: int,
+    num_steps: int,
+    make_experiment: Callable[..., Experiment],
+    database: str,
+    command: Command,
+    tmp_path: Path,
 ) -> None:
     experiment = make_experiment(
-        name="stopped", num_steps=150, evaluation=Evaluation(every=0, val_episodes=2, test_episodes=2)
+        name="stopped", num_steps=num_steps, evaluation=Evaluation(every=0, val_episodes=2, test_episodes=2)
     )
     (tmp_path / "x.json").write_text(experiment.to_json())
     arguments = ["train", str(tmp_path / "x.json"), "--storage", str(tmp_path / "runs"), "--tracking-uri", database]
     arguments += ["--run", "s", "--no-register"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "metaray", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "metaray", *arguments, "--workers", str(workers)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert process.stderr is not None
     while "first step after" not in (line := process.stderr.readline()):
@@ -115,7 +126,7 @@ def test_a_signal_stops_with_a_checkpoint_and_the_same_command_goes_on(
     assert (process.returncode, out) == (75, ""), err
     assert re.search(r"^stopped: .*after step (\d+); a checkpoint holds it; --run s goes on from there$", err, re.M)
     (saved,) = (tmp_path / "runs/s/checkpoints").iterdir()
-    assert 0 < int(saved.name.rpartition("-")[2]) < 150
+    assert 0 < int(saved.name.rpartition("-")[2]) < num_steps
 
     code, out, err = command(*arguments)
     assert code == 0, err
