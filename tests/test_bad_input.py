@@ -174,7 +174,7 @@ def store(path: Path, splits: dict[str, list[int]], counts: list[int]) -> Path:
         ("recipes.py:misspelt", ["Optimizer: unknown key 'outer_lrr'. Did you mean 'outer_lr'?"]),
         ("recipes.py:nested", ["unknown key 'evaluation.evrey'. Did you mean 'evaluation.every'?"]),
         ("recipes.py:unknown_kind", ["optimizer.kind: unknown value 'admm'. Did you mean 'adam'?"]),
-        ("recipes.py:unknown_field", ["unknown experiment field 'num_step'. Did you mean 'num_steps'?"]),
+        ("recipes.py:unknown_field", ["unknown key 'num_step'. Did you mean 'num_steps'?"]),
         ("recipes.py:nothing", ["returned NoneType, not an Experiment"]),
         ("recipes.py:needs", ["called without arguments, but it needs ways"]),
         ("recipes.py:foreign", ["recipe 'recipes.py:foreign': Other: size", "'big'"]),

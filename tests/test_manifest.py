@@ -11,7 +11,7 @@ from metaray.manifest import MANIFEST, Damaged, sealed, unsealed
 FILES = {"a.json": b"{}", "b.bin": bytes(range(256))}
 
 
-@given(st.dictionaries(st.text("abc.", min_size=1), st.binary(max_size=50)))
+@given(st.dictionaries(st.from_regex(r"\A[abc][abc.]*\Z"), st.binary(max_size=50)))
 def test_round_trip_and_the_manifest_is_last(files: dict[str, bytes]) -> None:
     kept = sealed(files)
     assert list(kept) == [*files, MANIFEST]
@@ -60,3 +60,11 @@ def test_a_manifest_that_is_none(text: str) -> None:
 def test_the_manifest_names_sizes_and_digests() -> None:
     entry = json.loads(sealed(FILES)[MANIFEST])["files"]["a.json"]
     assert entry["size_bytes"] == 2 and len(entry["sha256"]) == 64
+
+
+@pytest.mark.parametrize("name", ["../state", "/dev/zero", "a/b", "."])
+def test_a_manifest_cannot_lead_out_of_its_folder(name: str) -> None:
+    entry = {"size_bytes": 0, "sha256": ""}
+    manifest = json.dumps({"format": 1, "files": {name: entry}}).encode()
+    with pytest.raises(Damaged, match="no plain file name"):
+        unsealed(reader({MANIFEST: manifest}))

@@ -36,7 +36,7 @@ def test_plain_lines_where_there_is_no_terminal(make_experiment: MakeExperiment)
     assert lines[1] == "step 1/6  loss 1.5000  accuracy 0.2500  8 episodes/s  waiting 20.0%  0:02 left"
     assert lines[2] == "step 3: meta-val loss 0.5000  accuracy 0.7500"
     assert lines[3] == "step 6/6  loss 1.5000  accuracy 0.2500  8 episodes/s  waiting 20.0%  0:00 left"
-    assert lines[4] == "judging on meta-test"
+    assert lines[4] == "judging: meta-test"
     assert len(lines) == 5
 
 

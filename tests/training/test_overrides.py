@@ -116,9 +116,9 @@ def test_wrong_settings(setting: str, message: str, make_experiment: MakeExperim
 
 def test_replace_validates(make_experiment: MakeExperiment) -> None:
     assert replace(make_experiment(), optimizer=Optimizer(outer_lr=0.5)).optimizer.outer_lr == 0.5
-    with pytest.raises(InputError, match="unknown experiment field 'nun_steps'. Did you mean 'num_steps'"):
+    with pytest.raises(InputError, match="unknown key 'nun_steps'. Did you mean 'num_steps'"):
         replace(make_experiment(), nun_steps=3)
-    with pytest.raises(InputError, match=r"experiment tiny: num_steps: .*\(got -1\)"):
+    with pytest.raises(InputError, match=r"Experiment: num_steps: .*\(got -1\)"):
         replace(make_experiment(), num_steps=-1)
     with pytest.raises(InputError, match="algorithm"):
         replace(make_experiment(), algorithm=MLP())

@@ -200,7 +200,7 @@ def test_a_failed_run_keeps_its_checkpoints_and_says_why(storage: Storage, make_
 
 def test_only_the_chief_writes_and_speaks(storage: Storage, make_experiment: MakeExperiment) -> None:
     class Second(LocalReducer):
-        rank = 1
+        rank, world_size = 1, 2
 
     def stream(start: int) -> Iterator[Arrival]:
         return iter(())

@@ -39,7 +39,7 @@ class ProgressDisplay(Listener):
             self._print(event.text)
         elif event.kind == "phase":
             self._phases.append((event.text, event.time_s))
-            if event.text.startswith("meta-test"):
+            if event.text == "meta-test":
                 self._print(f"judging: {event.text}")
         elif event.kind == "step":
             self._step(event)

@@ -154,9 +154,9 @@ class _Session:
         meta_test = self.judge("meta-test", self.best, best_step)
         unadapted = None
         if experiment.algorithm.gradient_steps:
-            self.say("phase", text="meta-test before adaptation")
+            self.say("note", text="judging: meta-test before adaptation")
             unadapted = self.judge("meta-test", self.best, best_step, inner_steps=0)
-        self.say("phase", text="meta-test before training, and by nearest neighbour")
+        self.say("note", text="judging: meta-test before training, and by nearest neighbour")
         untrained = self.judge("meta-test", initial_state(experiment, self.rank.device).meta, 0)
         pixels = self.judge("meta-test", {}, 0, algorithm=NearestNeighbor())
         result = Result(
