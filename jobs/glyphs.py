@@ -18,7 +18,7 @@ def demo() -> Experiment:
         algorithm=MAML(inner_lr=0.4, inner_steps=1),
         optimizer=Optimizer(outer_lr=2e-3, schedule="cosine", warmup_steps=10),
         meta_batch_size=4,
-        num_steps=300,
-        evaluation=Evaluation(inner_steps=3, every=100, val_episodes=100, test_episodes=600),
+        num_steps=600,
+        evaluation=Evaluation(inner_steps=3, every=150, val_episodes=100, test_episodes=600),
         precision=Precision(dtype="bfloat16", channels_last=True),
     )
