@@ -3,9 +3,10 @@
     python jobs/benchmarks/overhead.py [--recipe jobs/glyphs.py:demo] [--steps 20] [--repeats 5] [--device auto]
                                        [--chunk-size 1]
 
-Needs neither Ray nor MLflow. With a larger --chunk-size the ratio is the gain from mapping over several episodes at
-once, as a GPU does by default, and no longer the overhead. The plain loop is what one would write by hand: the same network, `autograd.grad` with
-`create_graph`, and `torch.optim`. Both run alternately; the ratio of the medians is the result.
+Needs neither Ray nor MLflow. The plain loop is what one would write by hand: the same network, `autograd.grad` with
+`create_graph`, and `torch.optim`. Both run alternately; the ratio of the medians is the result. With a larger
+--chunk-size the ratio is no longer the overhead but the gain from mapping over several episodes at once, as a GPU does
+by default.
 """
 
 import argparse
