@@ -9,6 +9,7 @@ batch norm that number is part of the protocol.
 
 import argparse
 import json
+import re
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -100,7 +101,7 @@ def section(run: Run) -> str:
 {again}
 - chosen by meta-val ({result.meta_val}), after step {result.best_step} of {result.num_steps}; {episodes} episodes
 - {result.episodes_per_s:.1f} episodes/s; {100 * result.wait_share:.2f}% of step time waiting for episodes
-- command: `{tags.get("command", "")}`
+- command: `{re.sub(r"(?<![:/])/[^ :=]*/", "", tags.get("command", ""))}` (folders left out)
 - seed {run.experiment["seed"]}, commit {tags.get("git.commit", "unknown")}, torch {tags.get("torch.version")},
   {tags.get("cpu.capability")}
 - data fingerprint: {tags.get("source.fingerprint")}
