@@ -2,9 +2,10 @@
 
     python jobs/benchmarks/results.py RUN_ID [RUN_ID ...] [--queries 1 15] [--tracking-uri URI] [--out docs]
 
-Each run brings its own record: result, protocol, command, seed, commit, data fingerprint, learning curve. Its
-registered learner is judged again, here and on the CPU, at each number of queries a class asked for: under transductive
-batch norm that number is part of the protocol.
+What is written of each run is kept in docs/results/, and the page is built from all that is there. Each run brings its
+own record: result, protocol, command, seed, commit, data fingerprint, learning curve. Its registered learner is judged
+again, here and on the CPU, at each number of queries a class asked for: under transductive batch norm that number is
+part of the protocol.
 """
 
 import argparse
@@ -95,7 +96,7 @@ def section(run: Run) -> str:
     curve = "\n".join(f"| {step} | {minutes:.1f} | {100 * value:.2f} |" for step, value, minutes in run.val)
     return f"""## {run.name}
 
-![learning curve]({run.name}-curve.png)
+![learning curve](results/{run.name}-curve.png)
 
 - meta-test accuracy: {result.meta_test}, {result.protocol}
 {again}
@@ -123,14 +124,25 @@ def main() -> None:
     options = parser.parse_args()
     uri = tracking_uri(options.tracking_uri)
     prepare(uri)
-    runs = [read(uri, run_id, options.out, options.queries) for run_id in options.runs]
+    kept = options.out / "results"
+    kept.mkdir(parents=True, exist_ok=True)
+    for run_id in options.runs:
+        run = read(uri, run_id, kept, options.queries)
+        text = json.dumps({"row": row(run), "section": section(run)}, indent=2)
+        (kept / f"{run.name}.json").write_text(text + "\n")
+    records = [json.loads(path.read_text()) for path in sorted(kept.glob("*.json"))]
+    (options.out / "results.md").write_text(page(records))
+
+
+def page(records: list[dict[str, str]]) -> str:
+    """The whole page, of all runs on record."""
     head = (
         "| run | meta-test accuracy, % | before adaptation | before training | 1-NN on pixels | time | paper |\n"
         "|---|---|---|---|---|---|---|\n"
     )
-    text = "# Results\n\nMade by `jobs/benchmarks/results.py` from the records of the runs.\n\n"
-    text += head + "\n".join(row(run) for run in runs) + "\n\n" + "\n".join(section(run) for run in runs)
-    (options.out / "results.md").write_text(text)
+    intro = "# Results\n\nMade by `jobs/benchmarks/results.py` from the records of the runs.\n\n"
+    rows = "\n".join(record["row"] for record in records)
+    return intro + head + rows + "\n\n" + "\n".join(record["section"] for record in records)
 
 
 if __name__ == "__main__":
