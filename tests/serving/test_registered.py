@@ -50,8 +50,17 @@ def add(uri: str, learner: Learner, folder: Path) -> str:
 @contextmanager
 def running(command: list[str], folder: Path, port: int, health: str) -> Iterator[str]:
     """Start a server and wait until `health` answers."""
+    # MLflow starts uvicorn by name, which is found only where the environment of this interpreter is on the path.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     with open(folder / f"{port}.log", "wb") as log:
-        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env={**os.environ, "PATH": path},
+        )
     address = f"http://127.0.0.1:{port}"
     try:
         deadline = time.monotonic() + START_WITHIN_S

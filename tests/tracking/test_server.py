@@ -133,7 +133,7 @@ def test_nobody_listens(closed_port: int) -> None:
     start = time.monotonic()
     with pytest.raises(
         InputError,
-        match=rf":{closed_port}' can't be reached within 5 s. Is it running\? \(\[Errno \d+\] Connection refused\)",
+        match=rf":{closed_port}' can't be reached within 10 s. Is it running\? \(\[Errno \d+\] Connection refused\)",
     ):
         prepare(f"http://127.0.0.1:{closed_port}")
     assert time.monotonic() - start < 5

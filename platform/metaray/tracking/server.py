@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from metaray.errors import InputError, unknown
 from metaray.tracking.client import open_client, quiet_mlflow, summary
 
-PROBE_TIMEOUT_S = 5.0
+PROBE_TIMEOUT_S = 10.0
 OLDEST_SERVER = 3  # the first whose registry knows logged models
 DATABASE_PORTS: Mapping[str, int] = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 SCHEMES = ("http", "https", "sqlite", *DATABASE_PORTS)
