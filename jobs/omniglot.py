@@ -63,7 +63,7 @@ def protonet_5way_1shot() -> Experiment:
         algorithm=ProtoNet(),
         optimizer=Optimizer(outer_lr=1e-3, schedule="cosine"),
         meta_batch_size=2,
-        num_steps=10000,
+        num_steps=6000,
         evaluation=Evaluation(episodes=EpisodeSpec(ways=5, shots=1, queries=15), every=500),
         precision=FAST_CPU,
     )
