@@ -1,4 +1,4 @@
-# Set-up is part of every target: each works alone, on a fresh clone, with Python 3.11 (or newer), pip, venv and make.
+# Set-up is part of every target: each works alone, on a fresh clone, with Python 3.11, pip, venv and make.
 PYTHON ?= python3.11
 BIN := .venv/bin
 export RAY_USAGE_STATS_ENABLED := 0
