@@ -48,15 +48,6 @@ def create_run(
     return run_id
 
 
-def set_tags(uri: str, run_id: str, tags: Mapping[str, str]) -> None:
-    """Add or replace tags of a run, for what is known only after it was created."""
-    from mlflow.entities import RunTag
-
-    items = [RunTag(key, _cut(value, TAG_LENGTH)) for key, value in tags.items()]
-    for start in range(0, len(items), ENTRIES_A_CALL):
-        open_client(uri).log_batch(run_id, tags=items[start : start + ENTRIES_A_CALL])
-
-
 def reopen_run(uri: str, run_id: str) -> None:
     """Mark a run as running again, to resume it.
 
