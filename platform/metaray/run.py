@@ -5,6 +5,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import torch
+
 from metaray.errors import RunFailed, RunStopped
 from metaray.tracking.client import quiet_mlflow
 from metaray.tracking.listener import TrackingListener
@@ -27,7 +29,7 @@ from metaray.training.identity import RunFolder, open_run, record_run
 from metaray.training.local import train_in_process
 from metaray.training.overrides import flatten
 from metaray.training.placement import Placement
-from metaray.training.preflight import preflight
+from metaray.training.preflight import check_shares, preflight
 from metaray.training.result import Result
 from metaray.training.storage import Storage
 
@@ -87,12 +89,12 @@ def run(
     # MLflow takes seconds to import: let that overlap with the checks. Nothing is written before all of them passed.
     with ThreadPoolExecutor(max_workers=1) as pool:
         imported = pool.submit(quiet_mlflow)
-        preflight(experiment, workers=options.placement.workers)
+        preflight(experiment)
         root = Storage(options.storage)
         root.check_writable()
         folder = open_run(root, experiment, options.run)
         if folder.result is None:
-            _check_place(options.placement, display)
+            _check_place(experiment, options.placement, display)
         display.on_event(entering("MLflow"))
         imported.result()
     prepare(uri)
@@ -112,16 +114,18 @@ def run(
     return Report(folder.name, tracked, uri, result, version, decision)
 
 
-def _check_place(placement: Placement, display: Listener) -> None:
+def _check_place(experiment: Experiment, placement: Placement, display: Listener) -> None:
     """Find out whether there is room and the device asked for, before anything of the run is written."""
-    if placement.workers == 0:
+    if placement.in_process:
         choose_device(placement.device)
         return
+    check_shares(experiment, placement.workers.most, torch.device("cuda" if placement.device == "cuda" else "cpu"))
     # Only here, because a run in process needs no Ray at all.
-    from metaray.training.trainer import connect
+    from metaray.training.cluster import connect, uses_gpu
 
     display.on_event(entering("Ray"))
     connect(placement)
+    check_shares(experiment, placement.workers.most, torch.device("cuda" if uses_gpu(placement) else "cpu"))
 
 
 def _mark_ended(uri: str, tracked: str, error: BaseException) -> None:
@@ -153,7 +157,7 @@ def _train(
     should_stop: Callable[[], bool],
 ) -> Result:
     listener, placement = TrackingListener(tracker), options.placement
-    if placement.workers == 0:
+    if placement.in_process:
         both = Fanout([display, listener])
         return train_in_process(experiment, storage, both, device=placement.device, should_stop=should_stop)
     from metaray.training.trainer import train_on_ray

@@ -53,13 +53,19 @@ def _root(
 @app.command()
 def train(
     recipe: Recipe,
-    workers: Annotated[int, typer.Option(min=0, help="Ray Train workers; 0 trains in this process without Ray")] = 0,
+    workers: Annotated[
+        str,
+        typer.Option(help="Ray Train workers: 2, or 1:4 to follow the cluster; 0 trains in this process without Ray"),
+    ] = "0",
     samplers: Annotated[int, typer.Option(min=1, help="sampler actors")] = 2,
     cpus_per_worker: Annotated[float, typer.Option(min=0.01, help="CPUs that each worker reserves")] = 1.0,
     device: Annotated[str, typer.Option(help="auto (a GPU where there is one), cpu or cuda")] = "auto",
     address: Annotated[
         str | None, typer.Option(help="of a running Ray cluster; by default $RAY_ADDRESS, else a local one is started")
     ] = None,
+    hang_timeout: Annotated[
+        float, typer.Option(min=1, help="seconds without progress after which a worker is killed and replaced")
+    ] = 300.0,
     run: Annotated[
         str | None,
         typer.Option(help="name of the run; an unfinished one goes on, a finished one is shown"),
@@ -78,11 +84,11 @@ def train(
     from metaray.run import Options
     from metaray.run import run as run_experiment
     from metaray.training.overrides import override
-    from metaray.training.placement import Placement
+    from metaray.training.placement import Placement, Workers
     from metaray.training.recipes import load_recipe
 
     experiment = override(load_recipe(recipe), settings or [])
-    placement = Placement(workers, samplers, cpus_per_worker, device, address)
+    placement = Placement(Workers.parse(workers), samplers, cpus_per_worker, device, address, hang_timeout)
     options = Options(placement, run, storage, tracking_uri, register)
     display = ProgressDisplay(experiment, Console(stderr=True), STARTED_S)
     with closing(display), stop_signals() as should_stop:

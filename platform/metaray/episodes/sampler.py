@@ -39,11 +39,22 @@ def sample_meta_batch(source: Source, spec: EpisodeSpec, split: Split, seed: int
     return stack([sample_episode(source, spec, split, seed, index) for index in indices])
 
 
-def share_of(step: int, meta_batch_size: int, rank: int, world_size: int) -> range:
-    """The episode indices that `rank` handles at `step`: a contiguous run of `step*B .. step*B + B - 1`.
+def chunks_of(count: int, rank: int, world_size: int) -> range:
+    """The chunks that `rank` handles, out of `count`: contiguous runs that differ by at most one chunk."""
+    return range(count * rank // world_size, count * (rank + 1) // world_size)
 
-    Runs differ by at most one episode where `world_size` does not divide B.
+
+def share_of(step: int, meta_batch_size: int, rank: int = 0, world_size: int = 1, *, chunk_size: int = 1) -> range:
+    """The episode indices that `rank` handles at `step`: whole chunks of `step*B .. step*B + B - 1`.
+
+    Args:
+        step: of the outer loop.
+        meta_batch_size: B.
+        rank: of the worker.
+        world_size: number of workers.
+        chunk_size: episodes in a chunk; the last chunk of a meta-batch may be smaller.
     """
-    first = step * meta_batch_size
-    start, stop = (meta_batch_size * r // world_size for r in (rank, rank + 1))
+    first, count = step * meta_batch_size, -(-meta_batch_size // chunk_size)
+    mine = chunks_of(count, rank, world_size)
+    start, stop = (min(edge * chunk_size, meta_batch_size) for edge in (mine.start, mine.stop))
     return range(first + start, first + stop)

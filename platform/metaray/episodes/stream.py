@@ -1,7 +1,7 @@
 """Sampler actors: Ray processes that sample episodes ahead of the trainers."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ from metaray.data import SOURCES
 from metaray.data.source import Source
 from metaray.episodes.episode import EpisodeSpec, MetaBatch
 from metaray.episodes.prefetch import Arrival, credit_window
-from metaray.episodes.sampler import sample_meta_batch, share_of
+from metaray.episodes.sampler import sample_meta_batch
+from metaray.errors import InputError
 from metaray.imports import dump_kind, parse_kind
 
 CREDITS = 3
@@ -30,35 +31,57 @@ class Sampler:
     """
 
     def __init__(
-        self, source: dict[str, Any], spec: dict[str, int], seed: int, meta_batch_size: int, folder: str = "."
+        self, source: dict[str, Any], fingerprint: str, spec: dict[str, int], seed: int, folder: str = "."
     ) -> None:
         enter(folder)
         self._source = parse_kind(source, SOURCES, Source, what="source")
-        self._spec = EpisodeSpec(**spec)
-        self._seed, self._size = seed, meta_batch_size
+        require_same_data(self._source, fingerprint)
+        self._spec, self._seed = EpisodeSpec(**spec), seed
 
-    def sample(self, step: int, rank: int, world_size: int) -> MetaBatch:
-        """The share of `rank` in the meta-batch of meta-training step `step`."""
-        indices = share_of(step, self._size, rank, world_size)
-        return sample_meta_batch(self._source, self._spec, "meta-train", self._seed, indices)
+    def sample(self, start: int, stop: int) -> MetaBatch:
+        """The meta-training episodes `start .. stop-1`."""
+        return sample_meta_batch(self._source, self._spec, "meta-train", self._seed, range(start, stop))
 
 
-def start_samplers(source: Source, spec: EpisodeSpec, seed: int, meta_batch_size: int, *, count: int) -> list[Any]:
+def require_same_data(source: Source, fingerprint: str) -> None:
+    """A source is opened anew on each node: it must hold there what it holds where the run was started.
+
+    Raises:
+        InputError: if it does not.
+    """
+    if source.fingerprint != fingerprint:
+        raise InputError(
+            f"the source on node {ray.util.get_node_ip_address()} holds other data than the driver's: its fingerprint "
+            f"is {source.fingerprint[:12]}... instead of {fingerprint[:12]}..."
+        )
+
+
+def start_samplers(source: Source, spec: EpisodeSpec, seed: int, *, count: int) -> list[Any]:
     """Create sampler actors. Call from the driver: an actor that a worker creates dies with it.
 
     They take no CPU from the scheduler, restart without limit, and repeat a call that was lost.
     """
     actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Sampler)
-    arguments = (dump_kind(source, SOURCES), spec.model_dump(), seed, meta_batch_size, str(Path.cwd()))
+    arguments = (dump_kind(source, SOURCES), source.fingerprint, spec.model_dump(), seed, str(Path.cwd()))
     return [actor.remote(*arguments) for _ in range(count)]
 
 
 def actor_stream(
-    samplers: Sequence[Any], rank: int, world_size: int, *, start: int, stop: int, depth: int = CREDITS
+    samplers: Sequence[Any], share: Callable[[int], range], *, start: int, stop: int, depth: int = CREDITS
 ) -> Iterator[Arrival]:
-    """One rank's shares of steps `start .. stop-1`, asked of the samplers in turn, one object a step."""
+    """One rank's shares of steps `start .. stop-1`, asked of the samplers in turn, one object a step.
+
+    Args:
+        samplers: actors of `start_samplers`.
+        share: the episode indices of this rank at a step.
+        start: first step.
+        stop: one past the last step.
+        depth: credits.
+    """
 
     def request(step: int) -> Any:
-        return samplers[(step + rank) % len(samplers)].sample.remote(step, rank, world_size)
+        indices = share(step)
+        # A step and a share name the sampler, so that ranks spread over them.
+        return samplers[(step + indices.start) % len(samplers)].sample.remote(indices.start, indices.stop)
 
     return credit_window(request, ray.get, start=start, stop=stop, depth=depth)

@@ -4,8 +4,8 @@ import json
 import platform
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -27,15 +27,33 @@ class Progress:
 
     Attributes:
         step: the next step.
-        best_step: the checkpoint with the highest meta-val score so far; None before the first meta-val.
+        best_step: the step with the highest meta-val score so far; None before the first meta-val.
         best_score: that score.
+        window: sums over the steps since metrics were last recorded (see `metaray.training.meter`).
+        clock: times over the whole run, likewise.
         environment: versions and CPU capability that the bits may depend on.
     """
 
     step: int = 0
     best_step: int | None = None
     best_score: float | None = None
+    window: dict[str, float] = field(default_factory=dict)
+    clock: dict[str, float] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
+
+
+class Loaded(NamedTuple):
+    """What a run goes on from.
+
+    Attributes:
+        progress: of the checkpoint; of step 0 where there is none.
+        best: the meta-parameters of its `best_step`.
+        damaged: for each newer checkpoint that is not whole, its step and what is wrong with it.
+    """
+
+    progress: Progress
+    best: Tensors
+    damaged: dict[int, str]
 
 
 def environment() -> dict[str, str]:
@@ -48,50 +66,66 @@ def environment() -> dict[str, str]:
     }
 
 
-def save_checkpoint(storage: Storage, state: TrainState, progress: Progress) -> str:
-    """Write the checkpoint of `state.step`; returns its name."""
-    name = checkpoint_name(state.step)
-    tensors = {f"meta/{key}": _plain(tensor) for key, tensor in state.meta.items()}
-    tensors.update(_optimizer_tensors(state))
-    record = {
-        "step": state.step,
-        "best_step": progress.best_step,
-        "best_score": progress.best_score,
-        "environment": environment(),
-    }
-    files = {"state.safetensors": save(tensors), "progress.json": json.dumps(record, indent=2).encode()}
-    storage.write_folder(f"{FOLDER}/{name}", sealed(files))
-    return name
+def save_checkpoint(storage: Storage, state: TrainState, progress: Progress, best: Tensors) -> str:
+    """Write the checkpoint of `state.step`, and read it back; returns its name.
 
-
-def load_checkpoint(storage: Storage, state: TrainState, step: int | None = None) -> Progress | None:
-    """Load a checkpoint into `state`, in place.
+    It needs no other: the best meta-parameters are in it too, where they are not the current ones.
 
     Args:
         storage: of the run.
-        state: as `initial_state` made it.
-        step: which one; None takes the newest that is whole.
-
-    Returns:
-        Its progress, or None where there is no whole checkpoint.
+        state: to save.
+        progress: to save; its step and environment are filled in.
+        best: the meta-parameters of `progress.best_step`.
 
     Raises:
-        Damaged: if the one asked for by `step` is not whole.
+        OSError: if it could not be written, or is not what was written; the checkpoints before it are untouched.
     """
-    candidates = [step] if step is not None else sorted(saved_steps(storage), reverse=True)
-    for candidate in candidates:
-        folder = f"{FOLDER}/{checkpoint_name(candidate)}"
+    name = checkpoint_name(state.step)
+    tensors = {f"meta/{key}": _plain(tensor) for key, tensor in state.meta.items()}
+    tensors.update(_optimizer_tensors(state))
+    if progress.best_step not in (None, state.step):
+        tensors.update({f"best/{key}": _plain(tensor) for key, tensor in best.items()})
+    record = replace(progress, step=state.step, environment=environment())
+    files = {"state.safetensors": save(tensors), "progress.json": json.dumps(asdict(record), indent=2).encode()}
+    storage.write_folder(f"{FOLDER}/{name}", sealed(files))
+    try:
+        _read(storage, state.step)
+    except Damaged as error:
+        raise OSError(f"the checkpoint of step {state.step} was written, but reads back damaged: {error}") from error
+    return name
+
+
+def load_checkpoint(storage: Storage, state: TrainState) -> Loaded:
+    """Load the newest checkpoint that is whole into `state`, in place.
+
+    Args:
+        storage: of the run.
+        state: as `initial_state` made it; stays so where there is no whole checkpoint.
+    """
+    damaged: dict[int, str] = {}
+    for step in sorted(saved_steps(storage), reverse=True):
         try:
-            files = unsealed(lambda name, folder=folder: storage.read(f"{folder}/{name}"))  # type: ignore[misc]
-        except Damaged:
-            if step is not None:
-                raise
+            files = _read(storage, step)
+        except Damaged as error:
+            damaged[step] = str(error)
             continue
-        _restore(state, load(files["state.safetensors"]))
-        record: dict[str, Any] = json.loads(files["progress.json"])
-        state.step = record["step"]
-        return Progress(**record)
-    return None
+        tensors = load(files["state.safetensors"])
+        _restore(state, tensors)
+        progress = Progress(**json.loads(files["progress.json"]))
+        state.step = progress.step
+        best = {name: tensors.get(f"best/{name}", parameter) for name, parameter in state.meta.items()}
+        return Loaded(progress, copies(best), damaged)
+    return Loaded(Progress(), copies(state.meta), damaged)
+
+
+def _read(storage: Storage, step: int) -> dict[str, bytes]:
+    folder = f"{FOLDER}/{checkpoint_name(step)}"
+    return unsealed(lambda name: storage.read(f"{folder}/{name}"))
+
+
+def copies(meta: Tensors) -> Tensors:
+    """Copies without gradient, on the same device."""
+    return {name: tensor.detach().clone() for name, tensor in meta.items()}
 
 
 def saved_steps(storage: Storage) -> list[int]:
@@ -101,11 +135,23 @@ def saved_steps(storage: Storage) -> list[int]:
 
 
 def keep_checkpoints(storage: Storage, keep: Iterable[int]) -> None:
-    """Delete finished checkpoints other than those of the steps in `keep`."""
-    kept = set(keep)
-    for step in saved_steps(storage):
-        if step not in kept:
-            storage.delete_folder(f"{FOLDER}/{checkpoint_name(step)}")
+    """Delete the other checkpoints, and unfinished ones that a kill left behind."""
+    kept = {checkpoint_name(step) for step in keep}
+    for name in storage.names(FOLDER):
+        if name not in kept:
+            storage.delete_folder(f"{FOLDER}/{name}")
+
+
+def sweep(storage: Storage) -> list[str]:
+    """Delete what writes that broke off have left behind: unfinished checkpoints, temporary files; returns their names.
+
+    Only for the one process that writes to this run.
+    """
+    whole = {checkpoint_name(step) for step in saved_steps(storage)}
+    orphans = [f"{FOLDER}/{name}" for name in storage.names(FOLDER) if name not in whole]
+    for folder in orphans:
+        storage.delete_folder(folder)
+    return orphans + storage.delete_unfinished()
 
 
 def checkpoint_name(step: int) -> str:
@@ -139,4 +185,5 @@ def _restore(state: TrainState, tensors: Tensors) -> None:
             parameter = state.meta[name]
             # Adam keeps its step counter on the CPU; moments live with their parameter.
             place = torch.device("cpu") if key == "step" else parameter.device
-            state.optimizer.state[parameter][key] = value.to(place)
+            # A copy: what safetensors hands out lies at any offset of the file.
+            state.optimizer.state[parameter][key] = value.to(place, copy=True)

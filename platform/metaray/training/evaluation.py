@@ -154,6 +154,7 @@ def evaluate(
     context = context.with_batched(chunk_size > 1)
     with torch.no_grad():
         for start in range(first, last, chunk_size):
+            reducer.mark("judging")
             stop = min(start + chunk_size, last)
             batch = sample_meta_batch(judge.source, judge.spec, judge.split, judge.seed, range(start, stop))
             for chunk in chunks(batch, chunk_size, device, judge.source.preprocessing):

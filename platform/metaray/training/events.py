@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
-Kind = Literal["note", "phase", "step", "metrics", "evaluation", "failed", "stopped"]
+Kind = Literal["note", "phase", "step", "metrics", "evaluation", "checkpoint", "failed", "stopped"]
 
 
 class Event(NamedTuple):
@@ -13,8 +13,8 @@ class Event(NamedTuple):
 
     Attributes:
         kind: for displays "note" (something worth knowing, in `text`), "phase" (the run enters `text`), "step" (one
-            outer step) and "evaluation" (meta-val was judged); for trackers "metrics" (what the journal gets);
-            "failed" or "stopped" say how it ended, in `text`.
+            outer step) and "evaluation" (meta-val was judged); for trackers "metrics" (one, which is in the journal);
+            "checkpoint" (a new one is whole); "failed" or "stopped" say how it ended, in `text`.
         step: outer steps done so far.
         values: metrics by key.
         time_s: seconds since the epoch.

@@ -72,8 +72,10 @@ class Experiment(Config):
         num_steps: outer steps.
         evaluation: how the run is judged.
         checkpoint: when to save.
-        reduction: "fast" sums a rank's chunks in order, then all-reduces one flat buffer.
-        chunk_size: episodes that are mapped over at once; None means 1 on a CPU, a whole share on a GPU.
+        reduction: how the outer gradient is summed. "exact": in one fixed tree over the chunks of the meta-batch, so
+            that no bit depends on the number of workers. "fast": plain all-reduce, with other bits for each number.
+        chunk_size: episodes that are mapped over at once; None means 1 on a CPU, a quarter of the meta-batch on a GPU.
+            At most as many workers as chunks take part.
         precision: of the network.
         threads_per_worker: threads of each worker's kernels.
         seed: of the initial weights and of the training episodes.
@@ -89,7 +91,7 @@ class Experiment(Config):
     num_steps: int = Field(default=1000, ge=0, lt=2**31)
     evaluation: Evaluation = Evaluation()
     checkpoint: Checkpoint = Checkpoint()
-    reduction: Literal["fast"] = "fast"
+    reduction: Literal["exact", "fast"] = "exact"
     chunk_size: int | None = Field(default=None, gt=0)
     precision: Precision = Precision()
     threads_per_worker: int = Field(default=1, gt=0, le=1024)

@@ -34,7 +34,7 @@ def train_in_process(
     def stream(start: int) -> Iterator[Arrival]:
         return threaded_stream(
             lambda step: sample_meta_batch(
-                experiment.source, experiment.episodes, "meta-train", experiment.seed, share_of(step, size, 0, 1)
+                experiment.source, experiment.episodes, "meta-train", experiment.seed, share_of(step, size)
             ),
             start=start,
             stop=experiment.num_steps,

@@ -16,7 +16,9 @@ from metaray.errors import RunFailed
 from metaray.models.model import build_seeded
 from metaray.training.experiment import Experiment
 from metaray.training.optimizer import clip_, global_norm
-from metaray.training.reduction import Reducer, flatten, unflatten
+from metaray.training.reduction import Reducer, flatten, total, unflatten
+
+CHUNKS_ON_GPU = 4
 
 
 @dataclass
@@ -83,10 +85,10 @@ def context_of(experiment: Experiment, network: nn.Module, *, training: bool, st
 
 
 def chunk_size_of(experiment: Experiment, device: torch.device) -> int:
-    """Episodes mapped over at once on `device`."""
+    """Episodes mapped over at once on `device`; the outer gradient is summed over chunks of so many."""
     if experiment.chunk_size is not None:
-        return experiment.chunk_size
-    return 1 if device.type == "cpu" else experiment.meta_batch_size
+        return min(experiment.chunk_size, experiment.meta_batch_size)
+    return 1 if device.type == "cpu" else -(-experiment.meta_batch_size // CHUNKS_ON_GPU)
 
 
 def outer_loop(
@@ -103,7 +105,7 @@ def outer_loop(
         experiment: what to train.
         state: updated in place; when a step is yielded, `state.step` is the one after it.
         stream: this rank's share of each meta-batch, from `state.step` on.
-        reducer: sums over ranks. Clipping and the NaN decision come after it, so all ranks decide alike.
+        reducer: joins the ranks. Clipping and the NaN decision come after it, so all ranks decide alike.
         device: where to compute.
         should_stop: whether this rank has been asked to stop; the flag rides with the gradient.
 
@@ -112,26 +114,18 @@ def outer_loop(
     """
     size = experiment.meta_batch_size
     chunk_size = chunk_size_of(experiment, device)
+    count = -(-size // chunk_size)
     started = time.perf_counter()
     for arrival in stream:
-        context = context_of(experiment, state.network, training=True, step=arrival.step)
-        context = context.with_batched(chunk_size > 1)
-        gradient: Tensors = {name: torch.zeros_like(tensor) for name, tensor in state.meta.items()}
-        outcomes = torch.zeros(2, size, device=device)
         stop = torch.tensor([float(should_stop())], device=device)
-        slot = int(arrival.batch.index[0]) - arrival.step * size
-        first = slot
-        for chunk in chunks(arrival.batch, chunk_size, device, experiment.source.preprocessing):
-            # Modules such as dropout draw from the global generator: make it a function of the episode, not of history.
-            torch.manual_seed(int(arrival.batch.seed[slot - first]))
-            part = experiment.algorithm.meta_gradient(state.meta, chunk, context)
-            for name, summand in part.gradient.items():
-                gradient[name] += summand
-            after = slot + len(part.outcome.loss)
-            outcomes[0, slot:after], outcomes[1, slot:after] = part.outcome
-            slot = after
+        leaves = _leaves(experiment, state, arrival, stop, chunk_size, device)
+        first = (int(arrival.batch.index[0]) - arrival.step * size) // chunk_size
+        mine = range(first, first - (-len(arrival.batch) // chunk_size))
         gradient, (outcomes, stop) = unflatten(
-            reducer.sum_(flatten(gradient, outcomes, stop)), gradient, outcomes, stop
+            total(leaves, mine, count, reducer, experiment.reduction),
+            state.meta,
+            torch.empty(2, size, device="meta"),
+            stop,
         )
         for summand in gradient.values():
             summand /= size
@@ -150,6 +144,25 @@ def outer_loop(
             stop=bool(stop),
         )
         started = time.perf_counter()
+
+
+def _leaves(
+    experiment: Experiment, state: TrainState, arrival: Arrival, stop: Tensor, chunk_size: int, device: torch.device
+) -> Iterator[Tensor]:
+    """One buffer a chunk: its gradient; losses and scores by their place in the meta-batch; once, the stop flag."""
+    size = experiment.meta_batch_size
+    context = context_of(experiment, state.network, training=True, step=arrival.step).with_batched(chunk_size > 1)
+    slots = (arrival.batch.index - arrival.step * size).tolist()
+    given = chunks(arrival.batch, chunk_size, device, experiment.source.preprocessing)
+    for at, chunk in zip(range(0, len(slots), chunk_size), given, strict=True):
+        # Modules such as dropout draw from the global generator: make it a function of the episode, not of history.
+        torch.manual_seed(int(arrival.batch.seed[at]))
+        part = experiment.algorithm.meta_gradient(state.meta, chunk, context)
+        outcomes = torch.zeros(2, size, device=device)
+        here = slice(slots[at], slots[at] + len(part.outcome.loss))
+        outcomes[0, here], outcomes[1, here] = part.outcome
+        yield flatten({name: part.gradient[name] for name in state.meta}, outcomes, stop)
+        stop = torch.zeros_like(stop)
 
 
 def _require_finite(experiment: Experiment, step: int, losses: Tensor, norm: float) -> None:

@@ -8,21 +8,16 @@ from metaray.episodes.episode import EpisodeSpec
 from metaray.episodes.tensors import Examples
 from metaray.errors import InputError
 from metaray.training.experiment import Experiment
-from metaray.training.outer_loop import TrainState, initial_state
+from metaray.training.outer_loop import TrainState, chunk_size_of, initial_state
 
 
-def preflight(experiment: Experiment, *, workers: int = 0) -> None:
+def preflight(experiment: Experiment) -> None:
     """Check the source against all specs, the model's output against the ways, and that the algorithm adapts.
 
     Raises:
         InputError: with the numbers, for the first thing that is wrong.
     """
     torch.set_num_threads(experiment.threads_per_worker)
-    if experiment.meta_batch_size < workers:
-        raise InputError(
-            f"{workers} workers for a meta-batch of {experiment.meta_batch_size}: each worker needs at least one "
-            f"episode a step; lower --workers or raise meta_batch_size"
-        )
     specs: dict[Split, EpisodeSpec] = {
         "meta-train": experiment.episodes,
         "meta-val": experiment.eval_spec,
@@ -31,6 +26,28 @@ def preflight(experiment: Experiment, *, workers: int = 0) -> None:
     for split, spec in specs.items():
         experiment.source.check(split, ways=spec.ways, shots=spec.shots, queries=spec.queries)
     _check_outputs(experiment)
+
+
+def check_shares(experiment: Experiment, workers: int, device: torch.device) -> None:
+    """Check that each worker gets something to do.
+
+    Args:
+        experiment: to run.
+        workers: the most that may take part.
+        device: of each.
+
+    Raises:
+        InputError: with the numbers, if there are more workers than chunks.
+    """
+    size, chunk_size = experiment.meta_batch_size, chunk_size_of(experiment, device)
+    count = -(-size // chunk_size)
+    if workers > count:
+        episodes = "1 episode" if chunk_size == 1 else f"{chunk_size} episodes"
+        remedy = "raise meta_batch_size" if chunk_size == 1 else "set a smaller chunk_size"
+        raise InputError(
+            f"{workers} workers for a meta-batch of {size} in {count} chunks of {episodes}: each worker needs at least "
+            f"one chunk a step; lower --workers or {remedy}"
+        )
 
 
 def _check_outputs(experiment: Experiment) -> None:

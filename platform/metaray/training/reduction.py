@@ -1,16 +1,74 @@
-"""Summing the outer gradient over ranks: one flat buffer, with losses and flags riding along."""
+"""Summing the outer gradient over chunks and ranks: in one fixed tree, so that no bit depends on who computed what.
+
+The meta-batch is cut into chunks 0 .. C-1. Their buffers (gradient, losses, flags) are the leaves of a binary tree
+whose node (level, place) covers the chunks place * 2**level .. (place+1) * 2**level - 1; chunks from C on do not exist,
+and a node with one child is that child. A rank adds up the maximal nodes inside its own contiguous run of chunks. Any
+cut into runs leads to the same additions in the same order, so to the same bits.
+"""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from typing import Literal, NamedTuple
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from metaray.algorithms.context import Tensors
+from metaray.episodes.sampler import chunks_of
+
+Reduction = Literal["exact", "fast"]
+
+
+class LostRank(RuntimeError):
+    """A collective broke off, most likely because another rank is gone."""
+
+
+class Node(NamedTuple):
+    """A sum over chunks `place * 2**level` and the following 2**level - 1; None where none of them exists."""
+
+    level: int
+    place: int
+    value: Tensor | None
+
+
+class TreeSum:
+    """Adds up adjacent nodes, given from left to right, as far as the tree allows.
+
+    Attributes:
+        nodes: what is there so far: maximal nodes, at most two a level.
+    """
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+
+    def push(self, level: int, place: int, value: Tensor | None) -> None:
+        """Take the next node; its value may be overwritten with a sum."""
+        while place % 2 and self.nodes and self.nodes[-1][:2] == (level, place - 1):
+            left = self.nodes.pop().value
+            value = left if value is None or left is None else left.add_(value)
+            level, place = level + 1, place // 2
+        self.nodes.append(Node(level, place, value))
+
+    def close(self, count: int) -> None:
+        """Nothing comes after chunk `count - 1`: sum up to the edge of the tree."""
+        for index in range(count, 1 << (count - 1).bit_length()):
+            self.push(0, index, None)
+
+
+def spans(chunks: range, count: int) -> list[tuple[int, int]]:
+    """Level and place of the maximal nodes inside a run of chunks, out of `count`: what `TreeSum` makes of them."""
+    tree = TreeSum()
+    for index in chunks:
+        tree.push(0, index, None)
+    if chunks.stop == count:
+        tree.close(count)
+    return [(level, place) for level, place, _ in tree.nodes]
 
 
 class Reducer(ABC):
-    """Sums buffers over the ranks of a run.
+    """Joins the ranks of a run.
 
     Attributes:
         rank: of this process, 0 .. world_size-1.
@@ -22,31 +80,145 @@ class Reducer(ABC):
 
     @abstractmethod
     def sum_(self, buffer: Tensor) -> Tensor:
-        """Replace a flat buffer by its sum over all ranks, in place; returns it."""
+        """Replace a flat buffer by its sum over all ranks, in place, in no particular order; returns it.
+
+        Raises:
+            LostRank: if another rank is gone.
+        """
+
+    @abstractmethod
+    def join(self, nodes: Sequence[Node], count: int) -> Tensor:
+        """The tree's root, on every rank.
+
+        Args:
+            nodes: this rank's maximal nodes, with flat buffers of one size.
+            count: chunks in all, shared out by `chunks_of`.
+
+        Returns:
+            A buffer that is valid until the next call.
+
+        Raises:
+            LostRank: if another rank is gone.
+        """
+
+    def mark(self, doing: str) -> None:  # noqa: B027 - most have nobody to tell
+        """Say what this rank does from now on, to whoever watches over it."""
 
 
 class LocalReducer(Reducer):
-    """One rank: the sum is the buffer itself."""
+    """One rank: the sum is its own."""
 
     def sum_(self, buffer: Tensor) -> Tensor:
         """Nothing to do."""
         return buffer
 
+    def join(self, nodes: Sequence[Node], count: int) -> Tensor:
+        """The one node."""
+        (root,) = nodes
+        assert root.value is not None
+        return root.value
+
 
 class GroupReducer(Reducer):
-    """Plain all-reduce over the default `torch.distributed` process group (gloo on CPUs, NCCL on GPUs)."""
+    """The default `torch.distributed` process group (gloo on CPUs, NCCL on GPUs).
+
+    `join` sends each rank its slice of every node, lets it add up the tree of that slice, and gathers the slices: a
+    rank sends, and receives, about 2P(W-1)/W values for P parameters and W ranks whose runs are aligned, as a ring
+    all-reduce does.
+    """
 
     def __init__(self) -> None:
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
+        self._buffers: dict[str, Tensor] = {}
 
     def sum_(self, buffer: Tensor) -> Tensor:
         """One all-reduce."""
-        dist.all_reduce(buffer)
+        self.mark("reducing")
+        try:
+            dist.all_reduce(buffer)
+        except RuntimeError as error:
+            raise _lost(error) from error
+        self.mark("computing")
         return buffer
+
+    def join(self, nodes: Sequence[Node], count: int) -> Tensor:
+        """All-to-all of slices, the tree of one slice, all-gather."""
+        if self.world_size == 1:
+            return LocalReducer().join(nodes, count)
+        theirs = [spans(chunks_of(count, rank, self.world_size), count) for rank in range(self.world_size)]
+        assert theirs[self.rank] == [node[:2] for node in nodes]
+        own = [node.value for node in nodes]
+        size = len(_present(own))
+        width = -(-size // self.world_size)
+        sent = self._buffer("sent", self.world_size * len(own) * width, like=_present(own))
+        for rank, part in enumerate(sent.view(self.world_size, len(own), width)):
+            for row, value in zip(part, own, strict=True):
+                piece = _present([value])[rank * width : (rank + 1) * width]
+                row[: len(piece)] = piece
+        got = self._buffer("got", sum(map(len, theirs)) * width, like=sent)
+        whole = self._buffer("whole", self.world_size * width, like=sent)
+        self.mark("reducing")
+        try:
+            dist.all_to_all_single(got, sent, [len(s) * width for s in theirs], [len(own) * width] * self.world_size)
+            tree = TreeSum()
+            for (level, place), row in zip(chain.from_iterable(theirs), got.view(-1, width), strict=True):
+                tree.push(level, place, row)
+            (root,) = tree.nodes
+            dist.all_gather_into_tensor(whole, _present([root.value]))
+        except RuntimeError as error:
+            raise _lost(error) from error
+        self.mark("computing")
+        return whole[:size]
+
+    def _buffer(self, name: str, size: int, like: Tensor) -> Tensor:
+        """Memory that is kept from step to step: new pages cost more than the sums."""
+        if name not in self._buffers or len(self._buffers[name]) != size:
+            self._buffers[name] = like.new_zeros(size)
+        return self._buffers[name]
+
+
+def _present(values: Sequence[Tensor | None]) -> Tensor:
+    value = values[0]
+    assert value is not None
+    return value
+
+
+def _lost(error: RuntimeError) -> LostRank:
+    return LostRank(f"the other workers do not answer any more: {error}")
+
+
+def total(leaves: Iterable[Tensor], chunks: range, count: int, reducer: Reducer, reduction: Reduction) -> Tensor:
+    """Sum the buffers of all chunks over all ranks.
+
+    Args:
+        leaves: flat buffers of this rank's chunks, in order; they may be overwritten.
+        chunks: which chunks these are.
+        count: chunks in all.
+        reducer: joins the ranks.
+        reduction: "exact" is the fixed tree. "fast" adds up a rank's chunks in order, then all-reduces: each number of
+            ranks has bits of its own.
+
+    Returns:
+        The sum, valid until the next call.
+    """
+    if reduction == "fast":
+        buffer = None
+        for leaf in leaves:
+            reducer.mark("computing")
+            buffer = leaf if buffer is None else buffer.add_(leaf)
+        assert buffer is not None
+        return reducer.sum_(buffer)
+    tree = TreeSum()
+    for index, leaf in zip(chunks, leaves, strict=True):
+        reducer.mark("computing")
+        tree.push(0, index, leaf)
+    if chunks.stop == count:
+        tree.close(count)
+    return reducer.join(tree.nodes, count)
 
 
 def flatten(gradient: Tensors, *riders: Tensor) -> Tensor:
-    """Gradients, then the riders (losses, flags), in one contiguous buffer."""
+    """Gradients, then the riders (losses, flags), in one new contiguous buffer."""
     return torch.cat([*(g.reshape(-1) for g in gradient.values()), *(rider.reshape(-1) for rider in riders)])
 
 

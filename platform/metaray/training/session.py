@@ -13,12 +13,16 @@ from metaray.algorithms.nearest_neighbor import NearestNeighbor
 from metaray.data.draws import Split
 from metaray.episodes.prefetch import Arrival
 from metaray.errors import RunFailed, RunStopped
-from metaray.manifest import Damaged
-from metaray.training.checkpoint import Progress, keep_checkpoints, load_checkpoint, save_checkpoint, saved_steps
+from metaray.training.checkpoint import (
+    copies,
+    environment,
+    load_checkpoint,
+)
 from metaray.training.evaluation import Scores, evaluate, judge_of
 from metaray.training.events import Event, Kind, Listener
 from metaray.training.experiment import Experiment
-from metaray.training.journal import Journal, Metric
+from metaray.training.keeper import Keeper
+from metaray.training.meter import Meter
 from metaray.training.outer_loop import Step, chunk_size_of, context_of, initial_state, outer_loop
 from metaray.training.reduction import Reducer
 from metaray.training.result import RESULT, Result, parameters_sha256
@@ -71,46 +75,54 @@ class _Session:
         self.experiment, self.rank = experiment, rank
         self.started = time.perf_counter()
         self.state = initial_state(experiment, rank.device)
-        self.progress = load_checkpoint(rank.storage, self.state) or Progress()
+        self.progress, self.best, self.damaged = load_checkpoint(rank.storage, self.state)
         self._require_same_start()
-        self.best = self._best_so_far()
-        self.journal = Journal(rank.storage, self.state.step)
-        self.clock = _Clock()
+        self._tell_start()
+        self.keeper = Keeper(rank.storage, rank.listener, self.damaged) if rank.is_chief else None
+        self.window, self.clock = Meter(self.progress.window), Meter(self.progress.clock)
+        self.seconds_before = self.progress.clock.get("seconds", 0.0)
 
     def train(self) -> None:
         experiment, state = self.experiment, self.state
         self.say("phase", text="training")
-        window: list[Step] = []
-        stream = self.rank.stream(state.step)
         rank = self.rank
-        for step in outer_loop(experiment, state, stream, rank.reducer, rank.device, rank.should_stop):
+        for step in outer_loop(experiment, state, rank.stream(state.step), rank.reducer, rank.device, rank.should_stop):
+            self.window.count(step)
             self.clock.count(step)
-            window.append(step)
             last = state.step == experiment.num_steps
             stop = step.stop and not last
             judged = last or _due(state.step, experiment.evaluation.every)
-            saved = judged or stop or _due(state.step, experiment.checkpoint.every)
-            # A window ends at each checkpoint too, so that a resumed run measures what an undisturbed one does.
-            if saved or _due(state.step, max(1, experiment.num_steps // POINTS_A_CURVE)):
-                self.record(_means(window))
-                window = []
+            if judged or _due(state.step, max(1, experiment.num_steps // POINTS_A_CURVE)):
+                self.record_window(step)
             self.say("step", step._asdict())
             if judged:
                 self.validate()
-            if saved:
-                self.checkpoint()
+            if judged or stop or _due(state.step, experiment.checkpoint.every):
+                self.checkpoint(needed=stop or last)
             if stop:
                 raise RunStopped(f"stopped by a signal after step {step.step}; a checkpoint holds it")
         if self.progress.best_step is None:
             self.validate()
-            self.checkpoint()
+            self.checkpoint(needed=True)
+
+    def record_window(self, step: Step) -> None:
+        window, self.window = self.window, Meter()
+        self.record(
+            {
+                "train/loss": window.mean("loss"),
+                "train/accuracy": window.mean("score"),
+                "train/gradient_norm": window.mean("gradient_norm"),
+                "train/outer_lr": step.outer_lr,
+                "train/wait_share": window.wait_share,
+            }
+        )
 
     def validate(self) -> None:
         scores = self.judge("meta-val", self.state.meta, self.state.step)
         accuracy = scores.accuracy.mean
         if self.progress.best_score is None or accuracy > self.progress.best_score:
             self.progress = replace(self.progress, best_score=accuracy, best_step=self.state.step)
-            self.best = _copies(self.state.meta)
+            self.best = copies(self.state.meta)
         values = {"val/loss": float(scores.loss.mean()), "val/accuracy": accuracy}
         self.record(values)
         self.say("evaluation", values)
@@ -135,16 +147,18 @@ class _Session:
             reducer=self.rank.reducer,
         )
 
-    def checkpoint(self) -> None:
-        if not self.rank.is_chief:
+    def checkpoint(self, *, needed: bool) -> None:
+        if self.keeper is None:
             return
-        step = self.state.step
-        self.journal.commit(step)
-        save_checkpoint(self.rank.storage, self.state, self.progress)
-        # The one before stays as well: should the newest turn out damaged, that is where to go back to.
-        earlier = [saved for saved in saved_steps(self.rank.storage) if saved < step]
-        best = [] if self.progress.best_step is None else [self.progress.best_step]
-        keep_checkpoints(self.rank.storage, [step, *earlier[-1:], *best])
+        self.rank.reducer.mark("saving")
+        clock = {**self.clock.sums, "seconds": self.seconds}
+        progress = replace(self.progress, window=self.window.sums, clock=clock)
+        self.keeper.save(self.state, progress, self.best, needed=needed)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of this run, over all its processes."""
+        return self.seconds_before + time.perf_counter() - self.started
 
     def conclude(self) -> Result:
         experiment, best_step = self.experiment, self.progress.best_step
@@ -170,13 +184,12 @@ class _Session:
             nearest_neighbor=pixels.accuracy,
             parameters_sha256=parameters_sha256(self.state.meta),
             protocol=experiment.protocol,
-            seconds=time.perf_counter() - self.started,
+            seconds=self.seconds,
             wait_share=self.clock.wait_share,
             episodes_per_s=self.clock.steps_per_s * experiment.meta_batch_size,
         )
-        if self.rank.is_chief:
-            self.rank.storage.write_folder(LEARNER, self.learner().files())
-            self.rank.storage.write(RESULT, result.to_json().encode())
+        if self.keeper is not None:
+            self.keeper.finish({LEARNER: self.learner().files()}, {RESULT: result.to_json().encode()}, self.state.step)
         return result
 
     def learner(self) -> Learner:
@@ -199,16 +212,28 @@ class _Session:
         )
 
     def record(self, values: dict[str, float]) -> None:
-        now_ms = time.time_ns() // 1_000_000
-        self.journal.append([Metric(key, value, self.state.step, now_ms) for key, value in values.items()])
-        self.say("metrics", values, now_ms=now_ms)
+        if self.keeper is not None:
+            self.keeper.record(values, self.state.step)
 
-    def say(
-        self, kind: Kind, values: dict[str, float] | None = None, *, text: str = "", now_ms: int | None = None
-    ) -> None:
+    def say(self, kind: Kind, values: dict[str, float] | None = None, *, text: str = "") -> None:
         if self.rank.is_chief:
-            now_s = time.time() if now_ms is None else now_ms / 1000
-            self.rank.listener.on_event(Event(kind, self.state.step, values or {}, now_s, text))
+            self.rank.listener.on_event(Event(kind, self.state.step, values or {}, time.time(), text))
+
+    def _tell_start(self) -> None:
+        """Say where the run goes on from, and what is unusual about it."""
+        step, now, then = self.state.step, environment(), self.progress.environment
+        for damaged, why in self.damaged.items():
+            self.say("note", text=f"the checkpoint of step {damaged} is damaged ({why}); the one before it is used")
+        if step:
+            self.say("note", text=f"going on from the checkpoint of step {step}")
+        elif self.damaged:
+            self.say("note", text="no checkpoint is whole: starting from step 0, which leads to the same parameters")
+        changed = [f"{key} {then[key]} -> {now.get(key)}" for key in then if then[key] != now.get(key)]
+        if changed:
+            self.say(
+                "note",
+                text=f"other software or another kind of CPU than before ({', '.join(changed)}): bits may differ",
+            )
 
     def _require_same_start(self) -> None:
         """All ranks must have loaded the same checkpoint, or all-reduce would mix different runs."""
@@ -222,54 +247,6 @@ class _Session:
                 f"storage {self.rank.storage.root!r}; give --storage a folder or URI that all nodes share"
             )
 
-    def _best_so_far(self) -> Tensors:
-        if self.progress.best_step is None or self.progress.best_step == self.state.step:
-            return _copies(self.state.meta)
-        other = initial_state(self.experiment, self.rank.device)
-        try:
-            load_checkpoint(self.rank.storage, other, self.progress.best_step)
-        except Damaged as error:
-            raise RunFailed(
-                f"the checkpoint of step {self.progress.best_step}, the best so far by meta-val, is damaged in "
-                f"{self.rank.storage.root}: {error}. Restore it, or start again under another --run name"
-            ) from error
-        return _copies(other.meta)
-
-
-class _Clock:
-    """Adds up the time of steps, evaluations and checkpoints aside."""
-
-    def __init__(self) -> None:
-        self.steps, self.duration_s, self.wait_s = 0, 0.0, 0.0
-
-    def count(self, step: Step) -> None:
-        self.steps += 1
-        self.duration_s += step.duration_s
-        self.wait_s += step.wait_s
-
-    @property
-    def wait_share(self) -> float:
-        return self.wait_s / self.duration_s if self.duration_s else 0.0
-
-    @property
-    def steps_per_s(self) -> float:
-        return self.steps / self.duration_s if self.duration_s else 0.0
-
 
 def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
-
-
-def _copies(meta: Tensors) -> Tensors:
-    return {name: tensor.detach().clone() for name, tensor in meta.items()}
-
-
-def _means(window: list[Step]) -> dict[str, float]:
-    count = len(window)
-    return {
-        "train/loss": sum(step.loss for step in window) / count,
-        "train/accuracy": sum(step.score for step in window) / count,
-        "train/gradient_norm": sum(step.gradient_norm for step in window) / count,
-        "train/outer_lr": window[-1].outer_lr,
-        "train/wait_share": sum(step.wait_s for step in window) / sum(step.duration_s for step in window),
-    }

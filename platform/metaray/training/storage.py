@@ -1,13 +1,17 @@
 """Where a run keeps its files: a local folder or a URI, through pyarrow's filesystems."""
 
+import fcntl
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from pyarrow import ArrowException, ArrowInvalid, fs
 
 from metaray.errors import InputError
+
+UNFINISHED = ".tmp"
 
 
 class Storage:
@@ -51,7 +55,11 @@ class Storage:
             raise InputError(f"storage {self.root!r} is not writable: {error}") from error
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a file whole: beside its place, flushed to disk, then renamed. Object stores are atomic by nature."""
+        """Write a file whole: beside its place, flushed to disk, then renamed. Object stores are atomic by nature.
+
+        Raises:
+            OSError: if it cannot be written, for instance because the disk is full; nothing is left of it.
+        """
         path = self._path(name)
         if not self.is_local:
             with self._fs.open_output_stream(path) as stream:
@@ -59,7 +67,7 @@ class Storage:
             return
         final = Path(path)
         final.parent.mkdir(parents=True, exist_ok=True)
-        beside = final.with_name(f".{final.name}.{uuid.uuid4().hex}.tmp")
+        beside = final.with_name(f".{final.name}.{uuid.uuid4().hex}{UNFINISHED}")
         try:
             with beside.open("wb") as file:
                 file.write(data)
@@ -92,6 +100,44 @@ class Storage:
     def delete_folder(self, folder: str) -> None:
         """Delete a folder and all below it."""
         self._fs.delete_dir(self._path(folder))
+
+    def delete_unfinished(self) -> list[str]:
+        """Delete the temporary files of writes that broke off; returns their names. Object stores have none."""
+        if not self.is_local:
+            return []
+        found = sorted(Path(self._base).rglob(f".*{UNFINISHED}"))
+        for path in found:
+            path.unlink(missing_ok=True)
+        return [str(path.relative_to(self._base)) for path in found]
+
+    @contextmanager
+    def locked(self, name: str, holder: str) -> Iterator[None]:
+        """Hold the file `name` locked within the block; the lock goes with the process, however it ends.
+
+        Object stores have no locks: there this does nothing.
+
+        Args:
+            name: of a file that stays afterwards.
+            holder: written into it, for others to read.
+
+        Raises:
+            InputError: with the other holder, if it is locked already.
+        """
+        if not self.is_local:
+            yield
+            return
+        path = Path(self._path(name))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                raise InputError(f"{self.root} is in use by {file.read() or 'another process'}") from None
+            file.truncate(0)
+            file.write(holder)
+            file.flush()
+            yield
 
     def write_folder(self, folder: str, files: Mapping[str, bytes]) -> None:
         """Write several files, in the mapping's order: put the one that marks completeness last."""

@@ -1,105 +1,35 @@
 """Training on Ray: sampler actors and Train workers, started and watched from the driver."""
 
-import os
-import signal
-import socket
-import sys
+import math
 import tempfile
 import threading
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import GetTimeoutError, RayActorError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchTrainer
+from ray.train.torch import TorchConfig, TorchTrainer
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from metaray.episodes.stream import start_samplers
-from metaray.errors import InputError, RunFailed, RunStopped
-from metaray.training.events import Listener
+from metaray.errors import RunFailed, RunStopped
+from metaray.training.board import Board, Seen
+from metaray.training.cluster import uses_gpu
+from metaray.training.events import Event, Listener
 from metaray.training.experiment import Experiment
 from metaray.training.placement import Placement
+from metaray.training.recovery import Failure, hung
 from metaray.training.result import RESULT, Result
 from metaray.training.storage import Storage
-from metaray.training.worker import Board, train_worker
+from metaray.training.worker import train_worker
 
 POLL_S = 0.2
-CONNECT_WITHIN_S = 5.0
-
-
-def connect(placement: Placement) -> None:
-    """Start or join a Ray cluster, and check that it has room for the workers.
-
-    Raises:
-        InputError: with the arithmetic, if it has not, or if the address cannot be reached.
-    """
-    for name, value in _QUICK_TRAIN.items():
-        os.environ.setdefault(name, value)
-    if not ray.is_initialized():
-        # Without an address Ray would join whatever cluster this machine started last.
-        address = placement.address or os.environ.get("RAY_ADDRESS") or "local"
-        _check_address(address)
-        on_sigterm = signal.getsignal(signal.SIGTERM)
-        try:
-            ray.init(
-                address=address,
-                runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(_import_folders()), **_QUICK_TRAIN}},
-                logging_level="error",
-                # The display is for progress; what workers print is in Ray's own log folder.
-                log_to_driver=False,
-            )
-        except (ConnectionError, ValueError) as error:
-            raise InputError(f"no Ray cluster answers at {address!r}: {error}") from error
-        if threading.current_thread() is threading.main_thread():
-            # Ray puts a handler of its own there, which would end the run without a checkpoint.
-            signal.signal(signal.SIGTERM, on_sigterm)
-    have = ray.cluster_resources()
-    if uses_gpu(placement) and have.get("GPU", 0) < placement.workers:
-        raise InputError(
-            f"{placement.workers} workers need a GPU each; the cluster has {have.get('GPU', 0):g}; "
-            "use fewer --workers, or --device cpu"
-        )
-    need = placement.workers * placement.cpus_per_worker
-    if have.get("CPU", 0) < need:
-        raise InputError(
-            f"{placement.workers} workers x {placement.cpus_per_worker:g} CPUs = {need:g} CPUs, but the cluster has "
-            f"{have.get('CPU', 0):g}; lower --workers or --cpus-per-worker"
-        )
-
-
-def _import_folders() -> list[str]:
-    """Where this process imports from besides Python's own folders: the working directory, the recipe's folder."""
-    own = (sys.base_prefix, sys.prefix)
-    return [str(Path.cwd()), *(path for path in sys.path if path and not path.startswith(own))]
-
-
-def _check_address(address: str) -> None:
-    """Knock at the address: Ray itself would try for minutes, and print how it goes."""
-    if address in ("auto", "local"):
-        return
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if not colon or not port.isdigit():
-        raise InputError(f"the cluster address {address!r} is not of the form HOST:PORT, for instance head:6379")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_WITHIN_S).close()
-    except (OSError, OverflowError) as error:
-        raise InputError(f"no Ray cluster answers at {address!r}: {error}. Is it running?") from error
-
-
-_QUICK_TRAIN = {
-    # Ray Train polls its workers each 2 s by default and watches for preemption; both delay start and end by seconds.
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
-    "RAY_USAGE_STATS_ENABLED": "0",
-}
-
-
-def uses_gpu(placement: Placement) -> bool:
-    """Whether workers get a GPU each: as asked for, or where the cluster has enough."""
-    if placement.device == "auto":
-        return bool(ray.cluster_resources().get("GPU", 0) >= placement.workers)
-    return placement.device == "cuda"
+GROW_EVERY_S = 30.0
+TELL_AFTER_S = 45.0
 
 
 def train_on_ray(
@@ -122,17 +52,13 @@ def train_on_ray(
         should_stop: polled here; True stops the run after a checkpoint.
 
     Raises:
-        RunFailed: if the run stopped itself, or a worker died.
+        RunFailed: if the run stopped itself, or failures came faster than checkpoints.
         RunStopped: if `should_stop` said so.
     """
-    samplers = start_samplers(
-        experiment.source,
-        experiment.episodes,
-        experiment.seed,
-        experiment.meta_batch_size,
-        count=placement.samplers,
-    )
-    board = ray.remote(num_cpus=0)(Board).remote()
+    samplers = start_samplers(experiment.source, experiment.episodes, experiment.seed, count=placement.samplers)
+    # On the driver's own node, so that it is there as long as the driver is.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    board = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)(Board).remote()
     config = {
         "experiment": experiment.to_json(),
         "folder": str(Path.cwd()),
@@ -144,7 +70,7 @@ def train_on_ray(
         "listeners": list(listeners),
     }
     try:
-        _watch(_FitThread(config, placement), board, display, should_stop)
+        _Watch(board, display, placement).run(_FitThread(config, placement), should_stop)
     finally:
         display.close()
         for actor in (*samplers, board):
@@ -169,39 +95,95 @@ class _FitThread(threading.Thread):
             self.error = error
 
     def _trainer(self, folder: str) -> TorchTrainer:
-        per_worker = {"CPU": self._placement.cpus_per_worker} | ({"GPU": 1} if self._config["use_gpu"] else {})
+        placement, use_gpu = self._placement, self._config["use_gpu"]
+        fewest, most = placement.workers.fewest, placement.workers.most
         return TorchTrainer(
             train_worker,
             train_loop_config=self._config,
+            # The watch below finds out who hangs; the collectives of the others have to wait for that.
+            torch_config=TorchConfig(timeout_s=int(2 * placement.hang_timeout_s + 60)),
             scaling_config=ScalingConfig(
-                num_workers=self._placement.workers,
-                use_gpu=self._config["use_gpu"],
-                resources_per_worker=per_worker,
+                num_workers=fewest if fewest == most else (fewest, most),
+                use_gpu=use_gpu,
+                resources_per_worker={"CPU": placement.cpus_per_worker} | ({"GPU": 1} if use_gpu else {}),
+                elastic_resize_monitor_interval_s=GROW_EVERY_S,
             ),
+            # Ray Train restarts without limit; the board, which knows of checkpoints, says when that makes no sense.
             run_config=RunConfig(
-                name=uuid.uuid4().hex, storage_path=folder, failure_config=FailureConfig(max_failures=0)
+                name=uuid.uuid4().hex, storage_path=folder, failure_config=FailureConfig(max_failures=-1)
             ),
         )
 
 
-def _watch(fit: _FitThread, board: Any, display: Listener, should_stop: Callable[[], bool]) -> None:
-    """Pass events from the board to the display until the run ends; raise what ended it."""
-    fit.start()
-    asked, ending = False, None
-    while True:
-        alive = fit.is_alive()
-        for event in ray.get(board.drain.remote()):
+class _Watch:
+    """The driver's eyes: shows events, passes on the wish to stop, and kills workers that hang."""
+
+    def __init__(self, board: Any, display: Listener, placement: Placement) -> None:
+        self._board, self._display, self._placement = board, display, placement
+        self._ending: Event | None = None
+        self._alive_s = time.monotonic()
+
+    def run(self, fit: "_FitThread", should_stop: Callable[[], bool]) -> None:
+        """Watch until the run ends; raise what ended it."""
+        fit.start()
+        asked = False
+        while True:
+            alive = fit.is_alive()
+            seen: Seen = ray.get(self._board.look.remote())
+            self._show(seen.events)
+            if alive:
+                self._replace_hung(seen)
+                self._tell_of_waiting(seen)
+            if should_stop() and not asked:
+                asked = True
+                self._board.request_stop.remote()
+            if not alive:
+                break
+            fit.join(POLL_S)
+        if self._ending is not None:
+            raise (RunFailed if self._ending.kind == "failed" else RunStopped)(self._ending.text)
+        if fit.error is not None:
+            raise RunFailed(f"Ray Train failed: {fit.error}") from fit.error
+
+    def _show(self, events: Sequence[Event]) -> None:
+        for event in events:
             if event.kind in ("failed", "stopped"):
-                ending = event
+                self._ending = event
             else:
-                display.on_event(event)
-        if should_stop() and not asked:
-            asked = True
-            board.request_stop.remote()
-        if not alive:
-            break
-        fit.join(POLL_S)
-    if ending is not None:
-        raise (RunFailed if ending.kind == "failed" else RunStopped)(ending.text)
-    if fit.error is not None:
-        raise RunFailed(f"a Ray Train worker failed: {fit.error}") from fit.error
+                self._display.on_event(event)
+
+    def _replace_hung(self, seen: Seen) -> None:
+        for rank in hung(seen.beats, self._placement.hang_timeout_s):
+            ray.get(self._board.forget.remote(rank))
+            if _is_dead(seen.workers[rank]):
+                continue
+            beat = seen.beats[rank]
+            text = f"worker {rank} hangs: {beat.doing} for {beat.for_s:.0f} s without getting ahead"
+            ray.get(self._board.report.remote(Failure("worker hung", 0, text)))
+            ray.kill(seen.workers[rank])
+
+    def _tell_of_waiting(self, seen: Seen) -> None:
+        """Say, once each time, that no worker is there because the cluster has no room for them."""
+        now = time.monotonic()
+        if any(beat.for_s < TELL_AFTER_S for beat in seen.beats.values()):
+            self._alive_s = now
+        if now - self._alive_s > TELL_AFTER_S:
+            self._alive_s = math.inf
+            want = f"{self._placement.workers} workers x {self._placement.cpus_per_worker:g} CPUs"
+            text = f"no worker answers; Ray looks for room for {want} (the cluster has {_cpus():g})"
+            self._display.on_event(Event("note", 0, {}, time.time(), text))
+
+
+def _cpus() -> float:
+    return float(ray.cluster_resources().get("CPU", 0))
+
+
+def _is_dead(worker: Any) -> bool:
+    """Whether Ray knows that an actor is gone; one that merely does not answer is not."""
+    try:
+        ray.get(worker.__ray_ready__.remote(), timeout=1.0)
+    except GetTimeoutError:
+        return False
+    except RayActorError:
+        return True
+    return False

@@ -1,109 +1,94 @@
-"""What each Ray Train worker runs, and the board through which it talks to the driver."""
+"""What each Ray Train worker runs."""
 
+import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import ray
 import ray.train
 import ray.train.torch
+import torch
 from torch import distributed
 
-from metaray.episodes.stream import actor_stream, enter
+from metaray.episodes.prefetch import Arrival
+from metaray.episodes.sampler import share_of
+from metaray.episodes.stream import actor_stream, enter, require_same_data
 from metaray.errors import RunFailed, RunStopped
+from metaray.training.board import BoardListener
 from metaray.training.device import choose_device, set_execution
-from metaray.training.events import Event, Fanout, Kind, Listener
+from metaray.training.events import Event, Fanout, Kind
 from metaray.training.experiment import Experiment
-from metaray.training.reduction import GroupReducer
+from metaray.training.outer_loop import chunk_size_of
+from metaray.training.recovery import Failure
+from metaray.training.reduction import GroupReducer, LostRank
 from metaray.training.session import Rank, run_session
 from metaray.training.storage import Storage
 
-POST_EVERY_S = 0.25
+BEAT_EVERY_S = 1.0
 
 
-class Board:
-    """Events on their way from rank 0 to the driver, and the driver's wish to stop on its way back."""
-
-    def __init__(self) -> None:
-        self._events: list[Event] = []
-        self._stop = False
-
-    def post(self, events: list[Event]) -> bool:
-        """Add events; returns whether the run should stop."""
-        self._events.extend(events)
-        return self._stop
-
-    def drain(self) -> list[Event]:
-        """Take the events that came since the last call."""
-        events, self._events = self._events, []
-        return events
-
-    def request_stop(self) -> None:
-        """Ask the run to stop after a checkpoint."""
-        self._stop = True
-
-
-class BoardListener(Listener):
-    """Posts events to a `Board` actor a few times a second, never waiting for it.
-
-    Args:
-        board: the actor's handle.
-    """
+class Pulse(GroupReducer):
+    """The ranks' reducer, which tells the board once a second what its rank does and whether it gets ahead."""
 
     def __init__(self, board: Any) -> None:
-        self._board = board
-        self._pending: list[Event] = []
-        self._posted_s = 0.0
-        self._reply: Any = None
-        self._stop = False
+        super().__init__()
+        self._doing, self._marks = "starting", 0
+        me = ray.get_runtime_context().current_actor
+        ray.get(board.arrive.remote(self.rank, me))
+        threading.Thread(target=self._beat, args=(board,), name="pulse", daemon=True).start()
 
-    def on_event(self, event: Event) -> None:
-        """Keep it for the next post."""
-        self._pending.append(event)
-        if event.kind != "step" or time.monotonic() - self._posted_s >= POST_EVERY_S:
-            self._post()
+    def mark(self, doing: str) -> None:
+        """Note a sign of life."""
+        self._doing, self._marks = doing, self._marks + 1
 
-    def should_stop(self) -> bool:
-        """What the board said last."""
-        if self._reply is not None and ray.wait([self._reply], timeout=0)[0]:
-            self._stop, self._reply = ray.get(self._reply), None
-        return self._stop
-
-    def close(self) -> None:
-        """Deliver what is left, and wait for it."""
-        self._post()
-        if self._reply is not None:
-            ray.get(self._reply)
-
-    def _post(self) -> None:
-        self._reply = self._board.post.remote(self._pending)
-        self._pending, self._posted_s = [], time.monotonic()
+    def _beat(self, board: Any) -> None:
+        while True:
+            board.beat.remote(self.rank, self._doing, self._marks)
+            time.sleep(BEAT_EVERY_S)
 
 
 def train_worker(config: dict[str, Any]) -> None:
     """One rank. `config` comes from `trainer.train_on_ray`.
 
     A run that fails or stops by its own decision does so on all ranks at the same step. That is no fault of a worker
-    to be retried, so it is posted on the board, and the worker returns.
+    to be retried, so it is posted on the board, and the worker returns. Any other exception ends this worker; Ray Train
+    starts all of them again, and they go on from the newest checkpoint.
     """
+    board = config["board"]
+    reducer = Pulse(board)
+    if not _may_begin(board, reducer):
+        return
+    try:
+        _train(config, reducer)
+    except LostRank:
+        raise  # the other rank knows why
+    except BaseException as error:
+        text = f"worker {reducer.rank}: {type(error).__name__}: {error}"
+        ray.get(board.report.remote(Failure("exception", 0, text)))
+        raise
+
+
+def _may_begin(board: Any, reducer: GroupReducer) -> bool:
+    """Rank 0 asks the board, which counts the failures, whether another attempt makes sense; all ranks hear it."""
+    may = [ray.get(board.begin.remote(reducer.world_size)) if reducer.rank == 0 else None]
+    distributed.broadcast_object_list(may, src=0)
+    return bool(may[0])
+
+
+def _train(config: dict[str, Any], reducer: GroupReducer) -> None:
     enter(config["folder"])
     experiment = Experiment.from_json(config["experiment"])
-    if experiment.source.fingerprint != config["fingerprint"]:
-        raise RunFailed(
-            f"the source on this node ({ray.util.get_node_ip_address()}) holds other data than the driver's"
-        )
+    require_same_data(experiment.source, config["fingerprint"])
     device = ray.train.torch.get_device() if config["use_gpu"] else choose_device("cpu")
     set_execution(experiment, device)
-    reducer = GroupReducer()
     board = BoardListener(config["board"])
-    listener = Fanout([board, *config["listeners"]])
     rank = Rank(
         storage=Storage(config["storage"]),
         reducer=reducer,
         device=device,
-        listener=listener,
-        stream=lambda start: actor_stream(
-            config["samplers"], reducer.rank, reducer.world_size, start=start, stop=experiment.num_steps
-        ),
+        listener=Fanout([board, *config["listeners"]]),
+        stream=lambda start: _stream(experiment, config["samplers"], reducer, device, start),
         should_stop=board.should_stop,
     )
     try:
@@ -111,9 +96,28 @@ def train_worker(config: dict[str, Any]) -> None:
     except (RunFailed, RunStopped) as error:
         if rank.is_chief:
             kind: Kind = "failed" if isinstance(error, RunFailed) else "stopped"
-            listener.on_event(Event(kind, 0, {}, time.time(), str(error)))
+            rank.listener.on_event(Event(kind, 0, {}, time.time(), str(error)))
     finally:
         if rank.is_chief:
-            listener.close()
+            rank.listener.close()
     # Nobody leaves before rank 0 has written everything.
     distributed.barrier()
+
+
+def _stream(
+    experiment: Experiment, samplers: list[Any], reducer: GroupReducer, device: torch.device, start: int
+) -> Iterator[Arrival]:
+    """This rank's episodes from step `start` on."""
+    size, chunk_size = experiment.meta_batch_size, chunk_size_of(experiment, device)
+
+    def share(step: int) -> range:
+        return share_of(step, size, reducer.rank, reducer.world_size, chunk_size=chunk_size)
+
+    stream = actor_stream(samplers, share, start=start, stop=experiment.num_steps)
+    while True:
+        reducer.mark("waiting for episodes")
+        arrival = next(stream, None)
+        if arrival is None:
+            return
+        reducer.mark("computing")
+        yield arrival

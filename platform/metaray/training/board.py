@@ -1,0 +1,141 @@
+"""The board: a small actor beside the driver, through which it and the workers know of one another."""
+
+import time
+from typing import Any, NamedTuple
+
+import ray
+
+from metaray.training.events import Event, Listener
+from metaray.training.recovery import Beat, Failure, given_up, next_action
+
+POST_EVERY_S = 0.25
+
+
+class Seen(NamedTuple):
+    """What the driver reads from the board.
+
+    Attributes:
+        events: since it last looked.
+        beats: of the ranks of the present attempt.
+        workers: their actors, by rank.
+    """
+
+    events: list[Event]
+    beats: dict[int, Beat]
+    workers: dict[int, Any]
+
+
+class Board:
+    """Events on their way from rank 0 to the driver, its wish to stop on its way back, and the run's failures.
+
+    It outlives the workers, so it is what counts the attempts.
+    """
+
+    def __init__(self) -> None:
+        self._events: list[Event] = []
+        self._stop = self._ended = False
+        self._saved_step = 0
+        self._attempts = self._world_size = 0
+        self._failures: list[Failure] = []
+        self._reported: Failure | None = None
+        self._workers: dict[int, Any] = {}
+        self._signs: dict[int, tuple[str, int, float]] = {}
+
+    def arrive(self, rank: int, worker: Any) -> None:
+        """A worker of a new attempt is there."""
+        self._workers[rank] = worker
+        self._signs.pop(rank, None)
+
+    def begin(self, world_size: int) -> bool:
+        """A group of workers is complete, and asks whether to train; if not, the board says why."""
+        grown = world_size > self._world_size and self._reported is None
+        self._attempts, self._world_size, before = self._attempts + 1, world_size, self._world_size
+        self._workers = {rank: worker for rank, worker in self._workers.items() if rank < world_size}
+        self._signs = {rank: sign for rank, sign in self._signs.items() if rank < world_size}
+        if self._attempts == 1:
+            return True
+        if grown:
+            self._say("note", f"the cluster has more room: {before} -> {world_size} workers")
+            return True
+        failure = (self._reported or Failure("worker lost", 0, "a worker or its node is gone"))._replace(
+            step=self._saved_step
+        )
+        self._failures.append(failure)
+        self._reported = None
+        if next_action(self._failures) == "raise":
+            self._say("failed", given_up(self._failures))
+            return False
+        count = "1 worker" if world_size == 1 else f"{world_size} workers"
+        self._say("note", f"{failure.text}: starting again with {count} (attempt {self._attempts})")
+        return True
+
+    def report(self, failure: Failure) -> None:
+        """Why the present attempt is about to end; the first report stands."""
+        self._reported = self._reported or failure
+
+    def beat(self, rank: int, doing: str, marks: int) -> None:
+        """What a rank does, and how many signs of life it has given."""
+        before = self._signs.get(rank)
+        if before is None or before[1] != marks:
+            self._signs[rank] = (doing, marks, time.monotonic())
+
+    def post(self, events: list[Event]) -> bool:
+        """Add events; returns whether the run should stop."""
+        self._saved_step = max([self._saved_step, *(e.step for e in events if e.kind == "checkpoint")])
+        self._events.extend(events)
+        return self._stop
+
+    def look(self) -> Seen:
+        """What is new since the last call, and how the ranks are."""
+        events, self._events = self._events, []
+        now = time.monotonic()
+        beats = {rank: Beat(doing, now - since) for rank, (doing, _, since) in self._signs.items()}
+        return Seen(events, beats, dict(self._workers))
+
+    def forget(self, rank: int) -> None:
+        """A rank was killed: its silence is known."""
+        self._signs.pop(rank, None)
+
+    def request_stop(self) -> None:
+        """Ask the run to stop after a checkpoint."""
+        self._stop = True
+
+    def _say(self, kind: Any, text: str) -> None:
+        self._events.append(Event(kind, self._saved_step, {}, time.time(), text))
+
+
+class BoardListener(Listener):
+    """Posts events to a `Board` actor a few times a second, never waiting for it.
+
+    Args:
+        board: the actor's handle.
+    """
+
+    def __init__(self, board: Any) -> None:
+        self._board = board
+        self._pending: list[Event] = []
+        self._posted_s = 0.0
+        self._reply: Any = None
+        self._stop = False
+
+    def on_event(self, event: Event) -> None:
+        """Keep it for the next post."""
+        self._pending.append(event)
+        if event.kind not in ("step", "metrics") or time.monotonic() - self._posted_s >= POST_EVERY_S:
+            self._post()
+
+    def should_stop(self) -> bool:
+        """What the board said last."""
+        if self._reply is not None and ray.wait([self._reply], timeout=0)[0]:
+            self._stop, self._reply = ray.get(self._reply), None
+        return self._stop
+
+    def close(self) -> None:
+        """Deliver what is left, and wait for it."""
+        self._post()
+        if self._reply is not None:
+            ray.get(self._reply)
+
+    def _post(self) -> None:
+        self._reply = self._board.post.remote(self._pending)
+        self._pending, self._posted_s = [], time.monotonic()

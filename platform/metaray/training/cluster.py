@@ -1,0 +1,95 @@
+"""Joining a Ray cluster, or starting one on this machine."""
+
+import os
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+
+import ray
+
+from metaray.errors import InputError
+from metaray.training.placement import Placement
+
+CONNECT_WITHIN_S = 5.0
+
+QUICK_TRAIN = {
+    # Ray Train polls its workers each 2 s by default and watches for preemption; both delay start and end by seconds.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    # How long it waits for the room that a lost node had, and for killed workers to say goodbye.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "15",
+    "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "3",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+
+
+def connect(placement: Placement) -> None:
+    """Start or join a Ray cluster, and check that it has room for the workers.
+
+    Raises:
+        InputError: with the arithmetic, if it has not, or if the address cannot be reached.
+    """
+    for name, value in QUICK_TRAIN.items():
+        os.environ.setdefault(name, value)
+    if not ray.is_initialized():
+        # Without an address Ray would join whatever cluster this machine started last.
+        address = placement.address or os.environ.get("RAY_ADDRESS") or "local"
+        _check_address(address)
+        on_sigterm = signal.getsignal(signal.SIGTERM)
+        try:
+            ray.init(
+                address=address,
+                runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(_import_folders()), **QUICK_TRAIN}},
+                logging_level="error",
+                # The display is for progress; what workers print is in Ray's own log folder.
+                log_to_driver=False,
+            )
+        except (ConnectionError, ValueError) as error:
+            raise InputError(f"no Ray cluster answers at {address!r}: {error}") from error
+        if threading.current_thread() is threading.main_thread():
+            # Ray puts a handler of its own there, which would end the run without a checkpoint.
+            signal.signal(signal.SIGTERM, on_sigterm)
+    _check_room(placement)
+
+
+def _check_room(placement: Placement) -> None:
+    have, fewest = ray.cluster_resources(), placement.workers.fewest
+    if uses_gpu(placement) and have.get("GPU", 0) < fewest:
+        raise InputError(
+            f"{fewest} workers need a GPU each; the cluster has {have.get('GPU', 0):g}; "
+            "use fewer --workers, or --device cpu"
+        )
+    need = fewest * placement.cpus_per_worker
+    if have.get("CPU", 0) < need:
+        raise InputError(
+            f"{fewest} workers x {placement.cpus_per_worker:g} CPUs = {need:g} CPUs, but the cluster has "
+            f"{have.get('CPU', 0):g}; lower --workers or --cpus-per-worker"
+        )
+
+
+def _import_folders() -> list[str]:
+    """Where this process imports from besides Python's own folders: the working directory, the recipe's folder."""
+    own = (sys.base_prefix, sys.prefix)
+    return [str(Path.cwd()), *(path for path in sys.path if path and not path.startswith(own))]
+
+
+def _check_address(address: str) -> None:
+    """Knock at the address: Ray itself would try for minutes, and print how it goes."""
+    if address in ("auto", "local"):
+        return
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        raise InputError(f"the cluster address {address!r} is not of the form HOST:PORT, for instance head:6379")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_WITHIN_S).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(f"no Ray cluster answers at {address!r}: {error}. Is it running?") from error
+
+
+def uses_gpu(placement: Placement) -> bool:
+    """Whether workers get a GPU each: as asked for, or where the cluster has enough."""
+    if placement.device == "auto":
+        return bool(ray.cluster_resources().get("GPU", 0) >= max(1, placement.workers.fewest))
+    return placement.device == "cuda"

@@ -1,0 +1,73 @@
+"""What to do when something fails: pure decisions, for others to carry out."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
+
+Kind = Literal["worker lost", "worker hung", "exception", "checkpoint", "last checkpoint"]
+Action = Literal["restart", "go on", "wait", "raise"]
+
+LOSSES: tuple[Kind, ...] = ("worker lost", "worker hung", "exception")
+RESTARTS, RETRIES_OF_AN_EXCEPTION, WAITS = 5, 1, 6
+WAIT_S = 10.0
+
+
+class Failure(NamedTuple):
+    """One failure of a run.
+
+    Attributes:
+        kind: "worker lost" (its process or node is gone), "worker hung", "exception" (a worker raised one),
+            "checkpoint" (one could not be written, and there will be another), "last checkpoint" (there will be none).
+        step: of the newest checkpoint at that time.
+        text: what is known of it.
+    """
+
+    kind: Kind
+    step: int
+    text: str = ""
+
+
+def next_action(failures: Sequence[Failure]) -> Action:
+    """What to do after the last of `failures`, given all of them.
+
+    "restart" the workers from the newest checkpoint; "go on" without this checkpoint; "wait" `WAIT_S` and try it again;
+    "raise" when that has not helped before. What counts is progress: failures before a newer checkpoint are forgotten.
+    """
+    last = failures[-1]
+    if last.kind == "checkpoint":
+        return "go on"
+    alike = [f for f in failures if f.step == last.step]
+    if last.kind == "last checkpoint":
+        return "wait" if sum(f.kind == last.kind for f in alike) <= WAITS else "raise"
+    if sum(f.kind == "exception" for f in alike) > RETRIES_OF_AN_EXCEPTION:
+        return "raise"
+    return (
+        "restart" if sum(f.kind in ("worker lost", "worker hung", "exception") for f in alike) <= RESTARTS else "raise"
+    )
+
+
+def given_up(failures: Sequence[Failure]) -> str:
+    """Why it was "raise", in words."""
+    last = failures[-1]
+    alike = [f for f in failures if f.step == last.step and f.kind in LOSSES]
+    times = "1 failure" if len(alike) == 1 else f"{len(alike)} failures"
+    return f"gave up after {times} without a checkpoint beyond step {last.step}; {last.text}"
+
+
+class Beat(NamedTuple):
+    """What a rank does, and for how long without a sign of getting ahead."""
+
+    doing: str
+    for_s: float
+
+
+REDUCING = "reducing"
+
+
+def hung(beats: Mapping[int, Beat], timeout_s: float) -> list[int]:
+    """The ranks to blame where a run has not got ahead for `timeout_s` seconds.
+
+    Those that wait for others in a collective are not to blame, unless all do.
+    """
+    late = [rank for rank, beat in beats.items() if beat.for_s > timeout_s]
+    busy = [rank for rank in late if beats[rank].doing != REDUCING]
+    return busy or (late if len(late) == len(beats) else [])
