@@ -25,6 +25,15 @@ class Seen(NamedTuple):
     workers: dict[int, Any]
 
 
+class _Sign(NamedTuple):
+    """The last sign of life of a rank, and since when it has not got ahead."""
+
+    doing: str
+    marks: int
+    ahead_s: float
+    heard_s: float
+
+
 class Board:
     """Events on their way from rank 0 to the driver, its wish to stop on its way back, and the run's failures.
 
@@ -39,7 +48,7 @@ class Board:
         self._failures: list[Failure] = []
         self._reported: Failure | None = None
         self._workers: dict[int, Any] = {}
-        self._signs: dict[int, tuple[str, int, float]] = {}
+        self._signs: dict[int, _Sign] = {}
 
     def arrive(self, rank: int, worker: Any) -> None:
         """A worker of a new attempt is there."""
@@ -75,9 +84,9 @@ class Board:
 
     def beat(self, rank: int, doing: str, marks: int) -> None:
         """What a rank does, and how many signs of life it has given."""
-        before = self._signs.get(rank)
-        if before is None or before[1] != marks:
-            self._signs[rank] = (doing, marks, time.monotonic())
+        now, before = time.monotonic(), self._signs.get(rank)
+        ahead_s = now if before is None or before.marks != marks else before.ahead_s
+        self._signs[rank] = _Sign(doing, marks, ahead_s, now)
 
     def post(self, events: list[Event]) -> bool:
         """Add events; returns whether the run should stop."""
@@ -89,7 +98,7 @@ class Board:
         """What is new since the last call, and how the ranks are."""
         events, self._events = self._events, []
         now = time.monotonic()
-        beats = {rank: Beat(doing, now - since) for rank, (doing, _, since) in self._signs.items()}
+        beats = {rank: Beat(s.doing, now - s.ahead_s, now - s.heard_s) for rank, s in sorted(self._signs.items())}
         return Seen(events, beats, dict(self._workers))
 
     def forget(self, rank: int) -> None:

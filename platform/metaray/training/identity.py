@@ -1,18 +1,24 @@
 """Run identity: a name means one experiment, in one folder, once."""
 
 import json
+import os
 import re
 import secrets
-from dataclasses import dataclass
+import socket
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
-from metaray.errors import InputError
+from metaray.errors import InputError, unknown
 from metaray.training.experiment import Experiment
 from metaray.training.overrides import differences
 from metaray.training.result import RESULT, Result
 from metaray.training.storage import Storage
 
 RECORD = "run.json"
+LOCK = "lock"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -25,12 +31,27 @@ class RunFolder:
         storage: of the run alone.
         tracking_run: id of its MLflow run; None before that was created.
         result: of a finished run, else None.
+        fingerprint: of its source; empty before it was recorded.
+        tags: where it comes from: code, versions, command; empty before it was recorded.
     """
 
     name: str
     storage: Storage
     tracking_run: str | None = None
     result: Result | None = None
+    fingerprint: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    def held(self) -> AbstractContextManager[None]:
+        """Keep the run to this process within the block.
+
+        Raises:
+            InputError: naming the process that has it.
+        """
+        now = datetime.now(UTC)
+        return self.storage.locked(
+            LOCK, f"process {os.getpid()} on host {socket.gethostname()} since {now:%Y-%m-%d %H:%M} UTC"
+        )
 
 
 def open_run(root: Storage, experiment: Experiment, name: str | None) -> RunFolder:
@@ -61,15 +82,38 @@ def open_run(root: Storage, experiment: Experiment, name: str | None) -> RunFold
             f"run {name!r} was started on other data: the source's fingerprint was "
             f"{record['source_fingerprint'][:12]}..., now it is {experiment.source.fingerprint[:12]}..."
         )
+    return _folder(name, storage, record)
+
+
+def find_run(root: Storage, name: str) -> tuple[Experiment, RunFolder]:
+    """The run called `name`, and what it trains. Whether its data are there is not asked.
+
+    Raises:
+        InputError: if there is none; it lists those there are.
+    """
+    if not NAME.fullmatch(name) or not root.child(name).exists(RECORD):
+        known = [found for found in root.names() if root.exists(f"{found}/{RECORD}")]
+        raise unknown(f"run in {root.root}:", name, known)
+    storage = root.child(name)
+    record = json.loads(storage.read(RECORD))
+    return Experiment.parse(record["experiment"], where=f"experiment of run {name!r}"), _folder(name, storage, record)
+
+
+def _folder(name: str, storage: Storage, record: Mapping[str, Any]) -> RunFolder:
     result = Result.from_json(storage.read(RESULT).decode()) if storage.exists(RESULT) else None
-    return RunFolder(name, storage, record["tracking_run"], result)
+    return RunFolder(
+        name, storage, record["tracking_run"], result, record["source_fingerprint"], record.get("tags", {})
+    )
 
 
-def record_run(folder: RunFolder, experiment: Experiment, tracking_run: str) -> None:
+def record_run(
+    folder: RunFolder, experiment: Experiment, tracking_run: str, tags: Mapping[str, str] | None = None
+) -> None:
     """Write down what the name stands for, before training starts."""
     record = {
         "experiment": experiment.model_dump(mode="json"),
-        "source_fingerprint": experiment.source.fingerprint,
+        "source_fingerprint": folder.fingerprint or experiment.source.fingerprint,
         "tracking_run": tracking_run,
+        "tags": dict(tags or {}),
     }
     folder.storage.write(RECORD, (json.dumps(record, indent=2, sort_keys=True) + "\n").encode())

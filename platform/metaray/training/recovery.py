@@ -54,20 +54,30 @@ def given_up(failures: Sequence[Failure]) -> str:
 
 
 class Beat(NamedTuple):
-    """What a rank does, and for how long without a sign of getting ahead."""
+    """How a rank is.
+
+    Attributes:
+        doing: what it said last.
+        for_s: seconds since it last got ahead.
+        silent_s: seconds since it last said anything; a process that still runs speaks about once a second.
+    """
 
     doing: str
     for_s: float
+    silent_s: float
 
 
 REDUCING = "reducing"
+SILENT_S = 10.0
 
 
 def hung(beats: Mapping[int, Beat], timeout_s: float) -> list[int]:
     """The ranks to blame where a run has not got ahead for `timeout_s` seconds.
 
-    Those that wait for others in a collective are not to blame, unless all do.
+    First those whose process stands still; then those that do something else than wait for others in a collective;
+    all of them if each waits for another.
     """
-    late = [rank for rank, beat in beats.items() if beat.for_s > timeout_s]
-    busy = [rank for rank in late if beats[rank].doing != REDUCING]
-    return busy or (late if len(late) == len(beats) else [])
+    late = {rank: beat for rank, beat in beats.items() if beat.for_s > timeout_s}
+    silent = [rank for rank, beat in late.items() if beat.silent_s > min(SILENT_S, timeout_s)]
+    busy = [rank for rank, beat in late.items() if beat.doing != REDUCING]
+    return silent or busy or (list(late) if len(late) == len(beats) else [])

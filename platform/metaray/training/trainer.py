@@ -158,7 +158,7 @@ class _Watch:
             if _is_dead(seen.workers[rank]):
                 continue
             beat = seen.beats[rank]
-            text = f"worker {rank} hangs: {beat.doing} for {beat.for_s:.0f} s without getting ahead"
+            text = f"worker {rank} hangs: no progress for {beat.for_s:.0f} s (last seen {beat.doing})"
             ray.get(self._board.report.remote(Failure("worker hung", 0, text)))
             ray.kill(seen.workers[rank])
 
