@@ -4,7 +4,7 @@ BIN := .venv/bin
 export RAY_USAGE_STATS_ENABLED := 0
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-slow check format lock clean
+.PHONY: demo test test-slow chaos check format lock clean
 
 demo: .venv/ready
 	$(BIN)/metaray train jobs/glyphs.py:demo --workers 2 --samplers 2
@@ -16,7 +16,11 @@ test: .venv/ready
 	$(BIN)/python -m pytest
 
 test-slow: .venv/ready
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m "slow and not chaos"
+
+# Random kills against one run for ten minutes: it must end in the parameters of a run that was left alone.
+chaos: .venv/ready
+	$(BIN)/python -m pytest -m chaos -s tests/chaos
 
 check: .venv/ready
 	$(BIN)/ruff format --check .

@@ -122,17 +122,17 @@ def make_episode() -> Callable[..., TensorEpisode]:
 def ray_cluster() -> Iterator[None]:
     """One local cluster for the whole session, joined by whoever asks for it; four declared CPUs, whatever there are.
 
-    Connect with `metaray.training.trainer.connect`, which finds it running.
+    Connect with `metaray.training.cluster.connect`, which finds it running.
     """
     ray = pytest.importorskip("ray")
-    from metaray.training import trainer
+    from metaray.training.cluster import QUICK_TRAIN
 
-    os.environ.update(trainer._QUICK_TRAIN)
+    os.environ.update(QUICK_TRAIN)
     ray.init(
         num_cpus=4,
         num_gpus=0,
         logging_level="warning",
-        runtime_env={"env_vars": {**trainer._QUICK_TRAIN, "OMP_NUM_THREADS": "1"}},
+        runtime_env={"env_vars": {**QUICK_TRAIN, "OMP_NUM_THREADS": "1"}},
     )
     yield
     ray.shutdown()

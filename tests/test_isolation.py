@@ -11,9 +11,13 @@ PURE = [
     "metaray.data",
     "metaray.episodes.sampler",
     "metaray.training.experiment",
+    "metaray.training.keeper",
     "metaray.training.local",
     "metaray.training.outer_loop",
+    "metaray.training.placement",
+    "metaray.training.preflight",
     "metaray.training.recipes",
+    "metaray.training.recovery",
     "metaray.training.session",
     "metaray.serving.loading",
 ]

@@ -1,7 +1,7 @@
 """What exactness costs: the exact outer gradient against plain all-reduce.
 
     python -m jobs.benchmarks.reduction [--parameters 112000 10000000] [--workers 2 4] [--repeats 31]
-                                        [--recipe jobs/omniglot.py:maml_5way_1shot] [--set source.path=FILE] [--steps 20]
+                                        [--recipe jobs/omniglot.py:maml_5way_1shot] [--set source.path=FILE]
 
 Needs neither Ray nor MLflow: workers are processes on this machine, joined by gloo. First the two collectives alone, on
 buffers of so many parameters, alternately; then, with --recipe, whole outer steps of two workers, exact and fast
@@ -49,8 +49,6 @@ def tree_of(leaf: Tensor, mine: range) -> TreeSum:
     tree = TreeSum()
     for index in mine:
         tree.push(0, index, leaf.clone())
-    if mine.stop == CHUNKS:
-        tree.close(CHUNKS)
     return tree
 
 
@@ -82,7 +80,7 @@ def time_collectives(rank: int, world_size: int, folder: str, sizes: list[int], 
 def bytes_sent(size: int, world_size: int, count: int = CHUNKS) -> dict[str, int]:
     """By the rank that sends most."""
     width = -(-size // world_size)
-    nodes = max(len(spans(chunks_of(count, rank, world_size), count)) for rank in range(world_size))
+    nodes = max(len(spans(chunks_of(count, rank, world_size))) for rank in range(world_size))
     others = 4 * (world_size - 1)
     return {"exact": others * width * (nodes + 1), "fast": others * width * 2}
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from metaray.data import ClassStore
 from metaray.episodes.episode import Episode, EpisodeSpec, MetaBatch
-from metaray.episodes.sampler import sample_episode, sample_meta_batch, share_of
+from metaray.episodes.sampler import chunks_of, sample_episode, sample_meta_batch, share_of
 
 SPEC = EpisodeSpec(ways=4, shots=2, queries=3)
 
@@ -83,16 +83,33 @@ def test_classes_stay_in_their_split(tiny_source: ClassStore) -> None:
     assert all(len(set(row)) == SPEC.ways for row in batch.class_ids.tolist())
 
 
-@given(step=st.integers(0, 10**6), size=st.integers(1, 70), world_size=st.integers(1, 80))
-def test_shares_partition_the_meta_batch(step: int, size: int, world_size: int) -> None:
-    shares = [share_of(step, size, rank, world_size) for rank in range(world_size)]
-    assert [i for share in shares for i in share] == list(range(step * size, (step + 1) * size))
-    lengths = [len(share) for share in shares]
+@given(count=st.integers(1, 10**6), world_size=st.integers(1, 80))
+def test_chunks_are_shared_out_in_contiguous_runs(count: int, world_size: int) -> None:
+    runs = [chunks_of(count, rank, world_size) for rank in range(world_size)]
+    assert [runs[0].start, *(run.stop for run in runs)] == [*(run.start for run in runs), count]
+    lengths = [len(run) for run in runs]
     assert max(lengths) - min(lengths) <= 1
-    assert min(lengths) >= 1 or world_size > size
+    assert min(lengths) >= 1 or world_size > count
 
 
-@given(size=st.integers(1, 12), world_size=st.integers(1, 12))
-def test_consecutive_steps_never_share_an_episode(size: int, world_size: int) -> None:
-    seen = [i for step in range(3) for rank in range(world_size) for i in share_of(step, size, rank, world_size)]
+@given(step=st.integers(0, 10**6), size=st.integers(1, 70), world_size=st.integers(1, 80), chunk_size=st.integers(1, 9))
+def test_shares_partition_the_meta_batch(step: int, size: int, world_size: int, chunk_size: int) -> None:
+    shares = [share_of(step, size, rank, world_size, chunk_size=chunk_size) for rank in range(world_size)]
+    assert [i for share in shares for i in share] == list(range(step * size, (step + 1) * size))
+    # Whole chunks, but for the last of the meta-batch; the numbers of chunks differ by at most one.
+    chunks = [-(-len(share) // chunk_size) for share in shares]
+    assert all((share.start - step * size) % chunk_size == 0 for share in shares if share)
+    assert sum(chunks) == -(-size // chunk_size) and max(chunks) - min(chunks) <= 1
+    assert [len(chunks_of(sum(chunks), rank, world_size)) for rank in range(world_size)] == chunks
+
+
+def test_shares_by_hand() -> None:
+    assert [share_of(2, 7, rank, 3, chunk_size=2) for rank in range(3)] == [range(14, 16), range(16, 18), range(18, 21)]
+    assert share_of(3, 5) == range(15, 20) and share_of(0, 3, chunk_size=8) == range(3)
+
+
+@given(size=st.integers(1, 12), world_size=st.integers(1, 12), chunk_size=st.integers(1, 4))
+def test_consecutive_steps_never_share_an_episode(size: int, world_size: int, chunk_size: int) -> None:
+    pairs = [(step, rank) for step in range(3) for rank in range(world_size)]
+    seen = [i for step, rank in pairs for i in share_of(step, size, rank, world_size, chunk_size=chunk_size)]
     assert seen == list(range(3 * size))

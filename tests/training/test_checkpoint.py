@@ -1,23 +1,29 @@
-"""Checkpoints: exact, atomic, checked."""
+"""Checkpoints: exact, atomic, checked, each on its own."""
 
+import dataclasses
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
 
 from metaray.episodes.prefetch import Arrival
 from metaray.episodes.sampler import sample_meta_batch
-from metaray.manifest import MANIFEST, Damaged
+from metaray.manifest import MANIFEST, sealed
 from metaray.training.checkpoint import (
     FOLDER,
     Progress,
     checkpoint_name,
+    copies,
     environment,
     keep_checkpoints,
     load_checkpoint,
     save_checkpoint,
     saved_steps,
+    sweep,
 )
 from metaray.training.experiment import Experiment
 from metaray.training.optimizer import Optimizer
@@ -65,13 +71,14 @@ def test_a_resumed_run_has_the_same_bits(
     experiment = make_experiment(optimizer=optimizer)
     whole = initial_state(experiment, CPU)
     advance(experiment, whole, at)
-    save_checkpoint(storage, whole, Progress(best_step=1, best_score=0.25))
+    progress = Progress(best_step=1, best_score=0.25, window={"steps": 3, "loss": 0.1 + 0.2}, clock={"seconds": 1e-3})
+    save_checkpoint(storage, whole, progress, whole.meta)
     advance(experiment, whole, 6 - at)
 
     resumed = initial_state(experiment, CPU)
-    progress = load_checkpoint(storage, resumed)
-    assert progress == Progress(step=at, best_step=1, best_score=0.25, environment=environment())
-    assert resumed.step == at
+    loaded = load_checkpoint(storage, resumed)
+    assert loaded.progress == dataclasses.replace(progress, step=at, environment=environment())
+    assert resumed.step == at and loaded.damaged == {}
     advance(experiment, resumed, 6 - at)
     assert parameters_sha256(resumed.meta) == parameters_sha256(whole.meta)
 
@@ -82,70 +89,120 @@ def test_saving_and_loading_do_not_disturb_a_run(storage: Storage, make_experime
     advance(experiment, alone, 4)
     for _ in range(4):
         advance(experiment, watched, 1)
-        save_checkpoint(storage, watched, Progress())
+        save_checkpoint(storage, watched, Progress(), watched.meta)
         load_checkpoint(storage, watched)
     assert parameters_sha256(alone.meta) == parameters_sha256(watched.meta)
 
 
+class Saved(NamedTuple):
+    """Checkpoints of steps 1, 2 and 3, of which the best is 2; a fresh state, and the digests of the parameters."""
+
+    state: TrainState
+    digests: dict[int, str]
+
+
 @pytest.fixture
-def three(storage: Storage, make_experiment: MakeExperiment) -> tuple[TrainState, list[str]]:
-    """Checkpoints of steps 1, 2 and 3; a fresh state, and the digests of the saved parameters."""
+def three(storage: Storage, make_experiment: MakeExperiment) -> Saved:
     experiment = make_experiment()
-    state, digests = initial_state(experiment, CPU), []
-    for step in range(3):
+    state, digests = initial_state(experiment, CPU), {}
+    best = copies(state.meta)
+    for step in (1, 2, 3):
         advance(experiment, state, 1)
-        assert save_checkpoint(storage, state, Progress()) == f"step-{step + 1:09d}"
-        digests.append(parameters_sha256(state.meta))
-    return initial_state(experiment, CPU), digests
+        if step < 3:
+            best = copies(state.meta)
+        progress = Progress(best_step=min(step, 2), best_score=0.5)
+        assert save_checkpoint(storage, state, progress, best) == f"step-{step:09d}"
+        digests[step] = parameters_sha256(state.meta)
+    return Saved(initial_state(experiment, CPU), digests)
 
 
-def path(storage: Storage, step: int, name: str) -> Path:
+def path(storage: Storage, step: int, name: str = "") -> Path:
     return Path(storage.root) / FOLDER / checkpoint_name(step) / name
 
 
-def test_the_newest_is_taken(storage: Storage, three: tuple[TrainState, list[str]]) -> None:
-    state, digests = three
-    assert saved_steps(storage) == [1, 2, 3]
-    progress = load_checkpoint(storage, state)
-    assert progress is not None and progress.step == state.step == 3
-    assert parameters_sha256(state.meta) == digests[2]
-
-
-def test_one_step_on_request(storage: Storage, three: tuple[TrainState, list[str]]) -> None:
-    state, digests = three
-    load_checkpoint(storage, state, 1)
-    assert state.step == 1 and parameters_sha256(state.meta) == digests[0]
-
-
-def test_without_its_manifest_a_checkpoint_does_not_exist(
-    storage: Storage, three: tuple[TrainState, list[str]]
-) -> None:
-    state, digests = three
-    path(storage, 3, MANIFEST).unlink()
-    assert saved_steps(storage) == [1, 2]
-    load_checkpoint(storage, state)
-    assert state.step == 2 and parameters_sha256(state.meta) == digests[1]
-    with pytest.raises(Damaged, match="manifest.json is missing"):
-        load_checkpoint(storage, state, 3)
-
-
-@pytest.mark.parametrize("name", ["state.safetensors", "progress.json", MANIFEST])
-@pytest.mark.parametrize("damage", ["flip", "truncate", "remove"])
-def test_a_damaged_one_is_passed_over(
-    name: str, damage: str, storage: Storage, three: tuple[TrainState, list[str]]
-) -> None:
-    state, digests = three
-    file = path(storage, 3, name)
+def damage(file: Path, how: str) -> None:
     data = bytearray(file.read_bytes())
-    if damage == "remove":
+    if how == "remove":
         file.unlink()
     else:
         data[len(data) // 3] ^= 4
-        file.write_bytes(data[: len(data) // 3] if damage == "truncate" else data)
-    load_checkpoint(storage, state)
-    assert state.step == 2 and parameters_sha256(state.meta) == digests[1]
-    with pytest.raises(Damaged):
-        load_checkpoint(storage, state, 3)
+        file.write_bytes(data[: len(data) // 3] if how == "truncate" else data)
+
+
+def test_the_newest_is_taken(storage: Storage, three: Saved) -> None:
+    assert saved_steps(storage) == [1, 2, 3]
+    loaded = load_checkpoint(storage, three.state)
+    assert loaded.progress.step == three.state.step == 3 and loaded.damaged == {}
+    assert parameters_sha256(three.state.meta) == three.digests[3]
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_a_checkpoint_needs_no_other(step: int, storage: Storage, three: Saved) -> None:
+    for other in {1, 2, 3} - {step}:
+        shutil.rmtree(path(storage, other))
+    loaded = load_checkpoint(storage, three.state)
+    assert loaded.progress.step == step and loaded.progress.best_step == min(step, 2) and loaded.damaged == {}
+    assert parameters_sha256(three.state.meta) == three.digests[step]
+    assert parameters_sha256(loaded.best) == three.digests[min(step, 2)]
+
+
+def test_the_best_are_copies(storage: Storage, three: Saved) -> None:
+    shutil.rmtree(path(storage, 3))
+    loaded = load_checkpoint(storage, three.state)
+    with torch.no_grad():
+        for tensor in three.state.meta.values():
+            tensor += 1
+    assert parameters_sha256(loaded.best) == three.digests[2]
+    assert not any(tensor.requires_grad for tensor in loaded.best.values())
+
+
+def test_without_its_manifest_a_checkpoint_does_not_exist(storage: Storage, three: Saved) -> None:
+    path(storage, 3, MANIFEST).unlink()
+    assert saved_steps(storage) == [1, 2]
+    loaded = load_checkpoint(storage, three.state)
+    assert three.state.step == 2 and parameters_sha256(three.state.meta) == three.digests[2]
+    assert loaded.damaged == {}
+
+
+WHY = {
+    ("state.safetensors", "flip"): "state.safetensors does not match its checksum",
+    ("state.safetensors", "truncate"): "state.safetensors has ",
+    ("state.safetensors", "remove"): "state.safetensors is missing",
+    ("progress.json", "flip"): "progress.json does not match its checksum",
+    ("progress.json", "truncate"): "progress.json has ",
+    ("progress.json", "remove"): "progress.json is missing",
+    (MANIFEST, "truncate"): "manifest.json is unreadable",
+}
+
+
+@pytest.mark.parametrize(("name", "how"), WHY)
+def test_a_damaged_one_is_passed_over_and_named(name: str, how: str, storage: Storage, three: Saved) -> None:
+    damage(path(storage, 3, name), how)
+    loaded = load_checkpoint(storage, three.state)
+    assert three.state.step == loaded.progress.step == 2 and parameters_sha256(three.state.meta) == three.digests[2]
+    assert list(loaded.damaged) == [3] and loaded.damaged[3].startswith(WHY[name, how])
+
+
+def test_two_damaged_ones(storage: Storage, three: Saved) -> None:
+    damage(path(storage, 3, "progress.json"), "remove")
+    damage(path(storage, 2, "state.safetensors"), "flip")
+    loaded = load_checkpoint(storage, three.state)
+    assert loaded.damaged == {3: "progress.json is missing", 2: "state.safetensors does not match its checksum"}
+    assert three.state.step == 1 and parameters_sha256(three.state.meta) == three.digests[1]
+
+
+def test_an_older_damaged_one_is_of_no_interest(storage: Storage, three: Saved) -> None:
+    damage(path(storage, 2, "state.safetensors"), "flip")
+    assert load_checkpoint(storage, three.state).damaged == {} and three.state.step == 3
+
+
+def test_all_damaged_is_a_fresh_start(storage: Storage, three: Saved) -> None:
+    fresh = parameters_sha256(three.state.meta)
+    for step in (1, 2, 3):
+        damage(path(storage, step, "state.safetensors"), "flip")
+    loaded = load_checkpoint(storage, three.state)
+    assert sorted(loaded.damaged) == [1, 2, 3] and loaded.progress == Progress()
+    assert three.state.step == 0 and parameters_sha256(three.state.meta) == parameters_sha256(loaded.best) == fresh
 
 
 def test_the_manifest_is_written_last(
@@ -159,14 +216,15 @@ def test_the_manifest_is_written_last(
         write(self, name, data)
 
     monkeypatch.setattr(Storage, "write", note)
-    save_checkpoint(storage, initial_state(make_experiment(), CPU), Progress())
+    state = initial_state(make_experiment(), CPU)
+    save_checkpoint(storage, state, Progress(), state.meta)
     assert written[-1] == MANIFEST and sorted(written[:-1]) == ["progress.json", "state.safetensors"]
 
 
 def test_a_write_that_breaks_off_leaves_the_one_before(
-    storage: Storage, three: tuple[TrainState, list[str]], monkeypatch: pytest.MonkeyPatch
+    storage: Storage, three: Saved, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    state, _ = three
+    state = three.state
     load_checkpoint(storage, state)
     write = Storage.write
 
@@ -178,23 +236,109 @@ def test_a_write_that_breaks_off_leaves_the_one_before(
     monkeypatch.setattr(Storage, "write", breaks)
     state.step = 4
     with pytest.raises(OSError, match="disk full"):
-        save_checkpoint(storage, state, Progress())
+        save_checkpoint(storage, state, Progress(), state.meta)
     assert saved_steps(storage) == [1, 2, 3]
-    load_checkpoint(storage, state)
+    assert load_checkpoint(storage, state).damaged == {}
     assert state.step == 3
+
+
+@pytest.mark.parametrize("name", ["state.safetensors", "progress.json", MANIFEST])
+@pytest.mark.parametrize("how", ["flip", "shorter", "lost"])
+def test_what_was_written_is_read_back(
+    name: str, how: str, storage: Storage, three: Saved, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that says yes and keeps something else."""
+    write = Storage.write
+
+    def lies(self: Storage, path: str, data: bytes) -> None:
+        if not path.endswith(name):
+            write(self, path, data)
+        elif how != "lost":
+            at = data.index(b":") if name == MANIFEST else len(data) // 2
+            write(self, path, data[:at] + (b"" if how == "shorter" else bytes([data[at] ^ 1]) + data[at + 1 :]))
+
+    monkeypatch.setattr(Storage, "write", lies)
+    three.state.step = 4
+    with pytest.raises(OSError, match="the checkpoint of step 4 was written, but reads back damaged: "):
+        save_checkpoint(storage, three.state, Progress(), three.state.meta)
+    load_checkpoint(storage, three.state)
+    assert three.state.step == 3 and parameters_sha256(three.state.meta) == three.digests[3]
+
+
+def test_a_damaged_one_is_replaced(storage: Storage, three: Saved, make_experiment: MakeExperiment) -> None:
+    damage(path(storage, 3, "state.safetensors"), "flip")
+    loaded = load_checkpoint(storage, three.state)
+    advance(make_experiment(), three.state, 1)
+    save_checkpoint(storage, three.state, loaded.progress, loaded.best)
+    again = initial_state(make_experiment(), CPU)
+    assert load_checkpoint(storage, again).damaged == {} and parameters_sha256(again.meta) == three.digests[3]
 
 
 def test_nothing_saved(storage: Storage, make_experiment: MakeExperiment) -> None:
     state = initial_state(make_experiment(), CPU)
-    assert load_checkpoint(storage, state) is None and state.step == 0
+    loaded = load_checkpoint(storage, state)
+    assert loaded.progress == Progress() and loaded.damaged == {} and state.step == 0
+    assert parameters_sha256(loaded.best) == parameters_sha256(state.meta)
 
 
-def test_retention(storage: Storage, three: tuple[TrainState, list[str]]) -> None:
+def test_retention(storage: Storage, three: Saved) -> None:
     keep_checkpoints(storage, [1, 3, 99])
     assert saved_steps(storage) == [1, 3] and storage.names(FOLDER) == ["step-000000001", "step-000000003"]
+    keep_checkpoints(storage, [])
+    assert storage.names(FOLDER) == []
 
 
-def test_nothing_is_pickled(storage: Storage, three: tuple[TrainState, list[str]]) -> None:
+def test_sweeping(storage: Storage, three: Saved) -> None:
+    path(storage, 3, MANIFEST).unlink()
+    storage.write(f"{FOLDER}/{checkpoint_name(4)}/state.safetensors", b"half")
+    path(storage, 5).mkdir()
+    half = path(storage, 2, ".state.safetensors.0123.tmp")
+    half.write_bytes(b"half")
+    (Path(storage.root) / ".result.json.4567.tmp").write_bytes(b"")
+    before = [path(storage, step, "state.safetensors").read_bytes() for step in (1, 2)]
+    assert sweep(storage) == [
+        *(f"{FOLDER}/{checkpoint_name(step)}" for step in (3, 4, 5)),
+        ".result.json.4567.tmp",
+        f"{FOLDER}/{checkpoint_name(2)}/.state.safetensors.0123.tmp",
+    ]
+    assert sweep(storage) == []
+    assert storage.names(FOLDER) == [checkpoint_name(1), checkpoint_name(2)] and storage.names() == [FOLDER]
+    assert [path(storage, step, "state.safetensors").read_bytes() for step in (1, 2)] == before
+    assert load_checkpoint(storage, three.state).progress.step == 2
+
+
+def test_sweeping_leaves_a_damaged_one_to_be_named(storage: Storage, three: Saved) -> None:
+    damage(path(storage, 3, "state.safetensors"), "flip")
+    assert sweep(storage) == [] and saved_steps(storage) == [1, 2, 3]
+
+
+def test_sweeping_where_there_is_nothing(storage: Storage) -> None:
+    assert sweep(storage) == [] and storage.names() == []
+
+
+@pytest.mark.parametrize("clean", [sweep, lambda storage: keep_checkpoints(storage, [1, 2, 3])])
+def test_a_file_among_the_checkpoints_is_no_obstacle(
+    clean: Callable[[Storage], object], storage: Storage, three: Saved
+) -> None:
+    """Such as file managers and network file systems leave there."""
+    storage.write(f"{FOLDER}/.DS_Store", b"")
+    clean(storage)
+    assert saved_steps(storage) == [1, 2, 3]
+
+
+def test_the_environment_is_in_it(storage: Storage, three: Saved) -> None:
+    assert {"torch", "numpy", "python", "cpu_capability"} <= environment().keys()
+    progress = json.loads(path(storage, 3, "progress.json").read_bytes())
+    assert progress["environment"] == environment()
+    progress["environment"]["torch"] = "1.0"
+    files = {"state.safetensors": path(storage, 3, "state.safetensors").read_bytes()}
+    storage.write_folder(
+        f"{FOLDER}/{checkpoint_name(3)}", sealed({**files, "progress.json": json.dumps(progress).encode()})
+    )
+    loaded = load_checkpoint(storage, three.state)
+    assert loaded.progress.environment == {**environment(), "torch": "1.0"} and loaded.damaged == {}
+
+
+def test_nothing_is_pickled(storage: Storage, three: Saved) -> None:
     names = storage.names(f"{FOLDER}/{checkpoint_name(1)}")
     assert names == [MANIFEST, "progress.json", "state.safetensors"]
-    assert {"torch", "numpy", "python", "cpu_capability"} <= environment().keys()

@@ -1,5 +1,6 @@
 """Run identity: a name means one experiment."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from metaray.data import ClassStore
 from metaray.errors import InputError
 from metaray.training.experiment import Experiment
-from metaray.training.identity import open_run, record_run
+from metaray.training.identity import find_run, open_run, record_run
 from metaray.training.storage import Storage
 
 MakeExperiment = Callable[..., Experiment]
@@ -65,3 +66,34 @@ def test_changed_data_is_refused(
         InputError, match=r"started on other data: the source's fingerprint was 000000000000\.\.\., now"
     ):
         open_run(root, experiment, "run")
+
+
+def test_what_a_run_was_is_found_again(root: Storage, make_experiment: MakeExperiment) -> None:
+    experiment = make_experiment(seed=3)
+    record_run(open_run(root, experiment, "run"), experiment, "id", {"metaray.command": "metaray train"})
+    found, folder = find_run(root, "run")
+    assert found == experiment and (folder.name, folder.tracking_run) == ("run", "id")
+    assert folder.tags == {"metaray.command": "metaray train"} == open_run(root, experiment, "run").tags
+    assert folder.storage.root == f"{root.root}/run"
+
+
+@pytest.mark.parametrize("name", ["rum", "../run", "", "run/."])
+def test_there_is_no_such_run(name: str, root: Storage, make_experiment: MakeExperiment) -> None:
+    record_run(open_run(root, make_experiment(), "run"), make_experiment(), "id")
+    root.write("no-run/file", b"")
+    with pytest.raises(InputError, match=r"unknown run in .*Known: run\.$"):
+        find_run(root, name)
+
+
+def test_a_run_is_held_by_one_process(root: Storage, make_experiment: MakeExperiment) -> None:
+    one, two = (open_run(root, make_experiment(), "run") for _ in range(2))
+    with one.held():
+        with (
+            pytest.raises(InputError, match=rf"run is in use by process {os.getpid()} on host .* since 20"),
+            two.held(),
+        ):
+            raise AssertionError("two holders")
+        with open_run(root, make_experiment(), "other").held():
+            pass
+    with two.held():
+        pass

@@ -1,10 +1,12 @@
 """The metrics journal."""
 
+import json
 from pathlib import Path
 
 import pytest
 
-from metaray.training.journal import Journal, Metric, read_journal
+from metaray.training import journal as module
+from metaray.training.journal import FLUSH_EVERY_REMOTE_S, FLUSH_EVERY_S, Journal, Metric, read_journal
 from metaray.training.storage import Storage
 
 
@@ -13,39 +15,150 @@ def storage(tmp_path: Path) -> Storage:
     return Storage(str(tmp_path))
 
 
+class Clock:
+    now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(module.time, "monotonic", clock)
+    return clock
+
+
 def metrics(*steps: int, value: float = 0.5, key: str = "train/loss") -> list[Metric]:
     return [Metric(key, value, step, 1_000 + step) for step in steps]
 
 
-def test_what_is_committed_can_be_read(storage: Storage) -> None:
-    journal = Journal(storage, 0)
+def test_what_is_flushed_can_be_read(storage: Storage) -> None:
+    journal = Journal(storage)
     journal.append(metrics(2, 4))
-    assert read_journal(storage) == []
-    journal.commit(4)
+    assert read_journal(storage) == [] and storage.names() == []
+    assert journal.flush(now=True) == metrics(2, 4) == read_journal(storage)
     journal.append(metrics(6, key="val/accuracy") + metrics(6))
-    journal.commit(6)
+    assert journal.flush(now=True) == metrics(6, key="val/accuracy") + metrics(6)
+    # By step, then by key.
     assert read_journal(storage) == metrics(2, 4, 6) + metrics(6, key="val/accuracy")
-    assert read_journal(storage, end=5) == metrics(2, 4)
-    assert storage.names("metrics") == ["000000000-000000004.jsonl", "000000004-000000006.jsonl"]
+    assert storage.names("metrics") == ["000000.jsonl", "000001.jsonl"]
 
 
-def test_a_commit_of_nothing_writes_nothing(storage: Storage) -> None:
-    journal = Journal(storage, 0)
-    journal.commit(4)
-    assert storage.names() == []
-    journal.append(metrics(5))
-    journal.commit(8)
-    assert storage.names("metrics") == ["000000004-000000008.jsonl"]
+def test_a_flush_of_nothing_writes_nothing(storage: Storage) -> None:
+    journal = Journal(storage)
+    assert journal.flush(now=True) == [] and storage.names() == []
 
 
-def test_steps_that_are_done_again_are_counted_once(storage: Storage) -> None:
-    first = Journal(storage, 0)
-    first.append(metrics(2, 4))
-    first.commit(4)
-    first.append(metrics(6))
-    first.commit(6)  # and the checkpoint of step 6 was never written
-    again = Journal(storage, 4)
+@pytest.mark.parametrize(("is_local", "every_s"), [(True, FLUSH_EVERY_S), (False, FLUSH_EVERY_REMOTE_S)])
+def test_when_a_flush_is_due(is_local: bool, every_s: float, storage: Storage, clock: Clock) -> None:
+    storage.is_local = is_local
+    journal = Journal(storage)
+    storage.is_local = True
+    journal.append(metrics(1))
+    assert journal.flush() == metrics(1)  # the first at once
+    journal.append(metrics(2))
+    clock.now_s += every_s - 0.01
+    assert journal.flush() == []
+    journal.append(metrics(3))
+    clock.now_s += 0.01
+    assert journal.flush() == metrics(2, 3)
+    journal.append(metrics(4))
+    assert journal.flush() == [] and journal.flush(now=True) == metrics(4)
+    clock.now_s += every_s
+    assert journal.flush() == []
+
+
+def test_the_first_entry_of_a_key_and_step_stays(storage: Storage) -> None:
+    journal = Journal(storage)
+    journal.append(metrics(2))
+    journal.append(metrics(2, value=0.125) + metrics(2, value=7.0, key="val/loss"))
+    written = metrics(2) + metrics(2, value=7.0, key="val/loss")
+    assert journal.flush(now=True) == written == read_journal(storage)
+    journal.append(metrics(2, value=9.0))
+    assert journal.flush(now=True) == []
+
+
+def test_steps_that_are_done_again_are_not_repeated(storage: Storage) -> None:
+    first = Journal(storage)
+    first.append(metrics(2, 4, 6))
+    first.flush(now=True)  # and the checkpoint of step 6 was never written
+    again = Journal(storage)
+    assert again.entries == metrics(2, 4, 6)
     again.append(metrics(6, 8, value=0.25))
-    again.commit(8)
-    assert read_journal(storage) == metrics(2, 4) + metrics(6, 8, value=0.25)
-    assert read_journal(storage, end=4) == metrics(2, 4)
+    assert again.flush(now=True) == metrics(8, value=0.25)
+    assert read_journal(storage) == metrics(2, 4, 6) + metrics(8, value=0.25)
+    assert storage.names("metrics") == ["000000.jsonl", "000001.jsonl"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"{", b"", b"[1, 2]", b"3", b'{"key": "a"}', b"\xff\xfe", b'{"key": "a", "value": 1, "step": 2, "extra": 1}'],
+)
+def test_a_damaged_line_is_left_out(line: bytes, storage: Storage) -> None:
+    journal = Journal(storage)
+    journal.append(metrics(2, 4, 6))
+    journal.flush(now=True)
+    first, _, third, _ = storage.read("metrics/000000.jsonl").split(b"\n")
+    storage.write("metrics/000000.jsonl", b"\n".join([first, line, third]))
+    assert read_journal(storage) == metrics(2, 6)
+    # It is measured again where the run does the step again.
+    again = Journal(storage)
+    again.append(metrics(4, 6, 8))
+    again.flush(now=True)
+    assert read_journal(storage) == metrics(2, 4, 6, 8)
+
+
+def test_of_two_segments_with_the_same_entry_the_first_counts(storage: Storage) -> None:
+    for name, value in (("000000", 0.5), ("000001", 0.25)):
+        lines = [json.dumps(entry._asdict()) for entry in metrics(2, value=value)]
+        storage.write(f"metrics/{name}.jsonl", "\n".join(lines).encode())
+    assert read_journal(storage) == metrics(2)
+
+
+@pytest.mark.parametrize("where", [-1, -20])
+def test_a_truncated_segment_keeps_its_whole_lines(where: int, storage: Storage) -> None:
+    journal = Journal(storage)
+    journal.append(metrics(2, 4))
+    journal.flush(now=True)
+    storage.write("metrics/000000.jsonl", storage.read("metrics/000000.jsonl")[:where])
+    assert read_journal(storage) == (metrics(2, 4) if where == -1 else metrics(2))
+
+
+def test_entries_wait_while_nothing_can_be_written(
+    storage: Storage, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(storage)
+
+    def full(self: Storage, name: str, data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Storage, "write", full)
+        journal.append(metrics(2))
+        with pytest.raises(OSError, match="No space left"):
+            journal.flush()
+        # Not each step anew.
+        journal.append(metrics(4))
+        assert journal.flush() == []
+        with pytest.raises(OSError, match="No space left"):
+            journal.flush(now=True)
+        clock.now_s += FLUSH_EVERY_S
+        with pytest.raises(OSError, match="No space left"):
+            journal.flush()
+    journal.append(metrics(2, value=7.0))
+    clock.now_s += FLUSH_EVERY_S
+    assert journal.flush() == metrics(2, 4) == read_journal(storage)
+
+
+def test_a_segment_is_never_overwritten(storage: Storage) -> None:
+    """Not even where somebody has removed one before it."""
+    journal = Journal(storage)
+    for step in (1, 2, 3):
+        journal.append(metrics(step))
+        journal.flush(now=True)
+    Path(storage.root, "metrics", "000001.jsonl").unlink()
+    again = Journal(storage)
+    again.append(metrics(4))
+    again.flush(now=True)
+    assert read_journal(storage) == metrics(1, 3, 4)

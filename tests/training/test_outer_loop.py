@@ -212,9 +212,12 @@ def test_contexts_of_training_and_judging(make_experiment: MakeExperiment) -> No
 
 
 def test_chunks_by_device(make_experiment: MakeExperiment) -> None:
+    gpu = torch.device("cuda")
     assert chunk_size_of(make_experiment(), CPU) == 1
-    assert chunk_size_of(make_experiment(), torch.device("cuda")) == 4
-    assert chunk_size_of(make_experiment(chunk_size=3), CPU) == 3
+    assert chunk_size_of(make_experiment(chunk_size=3), CPU) == chunk_size_of(make_experiment(chunk_size=3), gpu) == 3
+    assert chunk_size_of(make_experiment(chunk_size=9), CPU) == 4
+    found = [chunk_size_of(make_experiment(meta_batch_size=size), gpu) for size in (1, 4, 5, 8, 30, 32)]
+    assert found == [1, 1, 2, 2, 8, 8]
 
 
 class WithDropout(nn.Module):

@@ -3,11 +3,12 @@
 import pytest
 
 from metaray.errors import InputError
-from metaray.training.placement import Placement
+from metaray.training.placement import Placement, Workers
 
 
 def test_the_default_uses_no_ray() -> None:
-    assert Placement().workers == 0 and Placement().address is None
+    assert Placement().workers == Workers(0, 0) and Placement().in_process and Placement().address is None
+    assert not Placement(workers=Workers(1, 1)).in_process
 
 
 def test_what_does_not_fit_together() -> None:
@@ -15,3 +16,32 @@ def test_what_does_not_fit_together() -> None:
         Placement(device="gpu")
     with pytest.raises(InputError, match="needs at least 1 worker"):
         Placement(address="auto")
+    assert Placement(workers=Workers(1, 2), address="auto").address == "auto"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected", "words"),
+    [
+        ("0", Workers(0, 0), "0"),
+        ("2", Workers(2, 2), "2"),
+        ("3:3", Workers(3, 3), "3"),
+        ("1:4", Workers(1, 4), "1 to 4"),
+        ("0:0", Workers(0, 0), "0"),
+        ("007", Workers(7, 7), "7"),
+        ("999999", Workers(999999, 999999), "999999"),
+    ],
+)
+def test_workers(text: str, expected: Workers, words: str) -> None:
+    assert Workers.parse(text) == expected and str(expected) == words
+
+
+@pytest.mark.parametrize("text", ["", "two", "-1", "1.5", "1:", ":4", "1:2:3", "1-4", " 2", "2\n", "1: 4", "1000000"])
+def test_what_is_no_number_of_workers(text: str) -> None:
+    with pytest.raises(InputError, match="give a number such as 2, or FEWEST:MOST such as 1:4"):
+        Workers.parse(text)
+
+
+@pytest.mark.parametrize("text", ["4:1", "0:2"])
+def test_fewest_and_most(text: str) -> None:
+    with pytest.raises(InputError, match=f"workers '{text}': the fewest must be at least 1 and at most the most"):
+        Workers.parse(text)

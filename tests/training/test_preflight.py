@@ -10,9 +10,10 @@ from metaray.algorithms import MAML, NearestNeighbor, ProtoNet
 from metaray.errors import InputError
 from metaray.models import Conv4, Custom
 from metaray.training.experiment import Evaluation, Experiment
-from metaray.training.preflight import preflight
+from metaray.training.preflight import check_shares, preflight
 
 MakeExperiment = Callable[..., Experiment]
+CPU = torch.device("cpu")
 
 
 class Outputs(nn.Module):
@@ -35,16 +36,33 @@ def custom(shape: str) -> Custom:
 
 
 @pytest.mark.parametrize("algorithm", [MAML(), MAML(inner_steps=0), MAML(batch_norm="inductive"), ProtoNet()])
-@pytest.mark.parametrize("workers", [0, 4])
-def test_what_is_right_passes(algorithm: MAML | ProtoNet, workers: int, make_experiment: MakeExperiment) -> None:
-    preflight(make_experiment(algorithm=algorithm, model=Conv4(channels=4)), workers=workers)
+def test_what_is_right_passes(algorithm: MAML | ProtoNet, make_experiment: MakeExperiment) -> None:
+    preflight(make_experiment(algorithm=algorithm, model=Conv4(channels=4)))
 
 
-def test_more_workers_than_episodes(make_experiment: MakeExperiment) -> None:
-    with pytest.raises(
-        InputError, match="5 workers for a meta-batch of 4: .* lower --workers or raise meta_batch_size"
-    ):
-        preflight(make_experiment(), workers=5)
+def test_more_workers_than_chunks(make_experiment: MakeExperiment) -> None:
+    for workers in (0, 1, 4):
+        check_shares(make_experiment(), workers, CPU)
+    told = (
+        "5 workers for a meta-batch of 4 in 4 chunks of 1 episode: each worker needs at least one chunk a step; "
+        "lower --workers or raise meta_batch_size"
+    )
+    with pytest.raises(InputError, match=told):
+        check_shares(make_experiment(), 5, CPU)
+    check_shares(make_experiment(meta_batch_size=7, chunk_size=2), 4, CPU)
+    told = "5 workers for a meta-batch of 7 in 4 chunks of 2 episodes: .* lower --workers or set a smaller chunk_size"
+    with pytest.raises(InputError, match=told):
+        check_shares(make_experiment(meta_batch_size=7, chunk_size=2), 5, CPU)
+    with pytest.raises(InputError, match="2 workers for a meta-batch of 3 in 1 chunks? of 3 episodes"):
+        check_shares(make_experiment(meta_batch_size=3, chunk_size=9), 2, CPU)
+
+
+def test_gpus_have_larger_chunks(make_experiment: MakeExperiment) -> None:
+    gpu = torch.device("cuda")
+    check_shares(make_experiment(meta_batch_size=32), 4, gpu)
+    with pytest.raises(InputError, match="5 workers for a meta-batch of 32 in 4 chunks of 8 episodes"):
+        check_shares(make_experiment(meta_batch_size=32), 5, gpu)
+    check_shares(make_experiment(meta_batch_size=32, chunk_size=1), 32, gpu)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,14 @@
 """One rank's run from start to result, in process."""
 
+import contextlib
 import dataclasses
+import errno
+import json
 import math
+import shutil
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,13 +19,16 @@ from metaray.algorithms import MAML, ProtoNet
 from metaray.algorithms.learner import load_learner
 from metaray.episodes.prefetch import Arrival
 from metaray.errors import RunFailed, RunStopped
-from metaray.training.checkpoint import saved_steps
+from metaray.manifest import sealed
+from metaray.training import keeper, session
+from metaray.training.checkpoint import FOLDER, checkpoint_name, environment, load_checkpoint, saved_steps
 from metaray.training.events import Event, Listener
 from metaray.training.experiment import Checkpoint, Evaluation, Experiment
 from metaray.training.journal import Metric, read_journal
 from metaray.training.local import train_in_process
 from metaray.training.optimizer import Optimizer
 from metaray.training.outer_loop import initial_state
+from metaray.training.recovery import WAITS
 from metaray.training.reduction import LocalReducer
 from metaray.training.result import RESULT, Result, parameters_sha256
 from metaray.training.session import LEARNER, Rank, run_session
@@ -41,6 +51,49 @@ class Memory(Listener):
     def of(self, kind: str) -> list[Event]:
         return [event for event in self.events if event.kind == kind]
 
+    def notes(self) -> str:
+        return "\n".join(event.text for event in self.of("note"))
+
+
+class AtStep(Memory):
+    """Does something after a step, before its checkpoint."""
+
+    def __init__(self, **acts: Callable[[], object]) -> None:
+        super().__init__()
+        self.acts = {int(name.removeprefix("step_")): act for name, act in acts.items()}
+
+    def on_event(self, event: Event) -> None:
+        super().on_event(event)
+        if event.kind == "step" and event.step in self.acts:
+            self.acts[event.step]()
+
+
+class Disk:
+    """A disk that is full, or not."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.is_full = False
+        write = Storage.write
+
+        def guarded(storage: Storage, name: str, data: bytes) -> None:
+            if self.is_full:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            write(storage, name, data)
+
+        patch.setattr(Storage, "write", guarded)
+        patch.setattr(keeper, "WAIT_S", 0.0)
+
+    def fill(self) -> None:
+        self.is_full = True
+
+    def clear(self) -> None:
+        self.is_full = False
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    return Disk(monkeypatch)
+
 
 class StopAfter:
     """Says stop at the n-th time it is asked."""
@@ -61,6 +114,15 @@ def storage(tmp_path: Path) -> Storage:
 def train(experiment: Experiment, storage: Storage, **options: Callable[[], bool]) -> tuple[Result, Memory]:
     memory = Memory()
     return train_in_process(experiment, storage, memory, device="cpu", **options), memory
+
+
+def path(storage: Storage, step: int, name: str = "") -> Path:
+    return Path(storage.root) / FOLDER / checkpoint_name(step) / name
+
+
+def damage(storage: Storage, step: int) -> None:
+    file = path(storage, step, "state.safetensors")
+    file.write_bytes(file.read_bytes()[:-1])
 
 
 def comparable(result: Result) -> Result:
@@ -139,15 +201,65 @@ def test_a_stopped_run_goes_on_to_the_same_bits(
     assert undated(storage) == undated(undisturbed)
 
 
-def test_a_run_that_is_stopped_at_every_step(storage: Storage, make_experiment: MakeExperiment) -> None:
-    experiment = make_experiment(num_steps=4)
-    expected, _ = train(experiment, Storage(f"{storage.root}-undisturbed"))
-    for _ in range(3):
+@pytest.mark.parametrize("points", [500, 2], ids=["each step recorded", "means over three steps"])
+def test_a_run_that_is_stopped_at_every_step(
+    points: int, storage: Storage, make_experiment: MakeExperiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "POINTS_A_CURVE", points)
+    experiment = make_experiment(evaluation=Evaluation(every=4, val_episodes=6, test_episodes=8))
+    undisturbed = Storage(f"{storage.root}-undisturbed")
+    expected, _ = train(experiment, undisturbed)
+    for _ in range(5):
         with pytest.raises(RunStopped):
             train(experiment, storage, should_stop=lambda: True)
     # The last step is done: there is nothing to come back for, and the run concludes.
     found, _ = train(experiment, storage, should_stop=lambda: True)
     assert comparable(found) == comparable(expected)
+    assert undated(storage) == undated(undisturbed)
+    recorded = [m.step for m in read_journal(storage) if m.key == "train/loss"]
+    assert recorded == ([1, 2, 3, 4, 5, 6] if points == 500 else [3, 4, 6])
+    keys = {(m.key, m.step) for m in read_journal(storage)}
+    assert keys == {(m.key, m.step) for m in read_journal(undisturbed)}
+
+
+def test_times_add_up_over_stops(storage: Storage, make_experiment: MakeExperiment) -> None:
+    seconds = []
+    for asked in (2, 2, 9):
+        with contextlib.suppress(RunStopped):
+            train(make_experiment(), storage, should_stop=StopAfter(asked))
+        clock = json.loads(path(storage, saved_steps(storage)[-1], "progress.json").read_text())["clock"]
+        seconds.append(clock["seconds"])
+        assert clock["steps"] == saved_steps(storage)[-1]
+        assert 0 <= clock["wait_s"] <= clock["duration_s"] <= clock["seconds"]
+    assert 0 < seconds[0] < seconds[1] < seconds[2]
+    assert Result.from_json(storage.read(RESULT).decode()).seconds >= seconds[2]
+
+
+class Killed(BaseException):
+    """As good as SIGKILL: nobody catches it."""
+
+
+def kill() -> None:
+    raise Killed
+
+
+@pytest.mark.parametrize("at", [1, 2, 5])
+def test_a_killed_run_leaves_no_trace_either(
+    at: int, storage: Storage, make_experiment: MakeExperiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps are done again, their metrics are there once."""
+    monkeypatch.setattr(session, "POINTS_A_CURVE", 2)
+    experiment = make_experiment(
+        checkpoint=Checkpoint(every=2), evaluation=Evaluation(every=0, val_episodes=6, test_episodes=8)
+    )
+    undisturbed = Storage(f"{storage.root}-undisturbed")
+    expected, _ = train(experiment, undisturbed)
+    for _ in range(2):
+        with pytest.raises(Killed):
+            train_in_process(experiment, storage, AtStep(**{f"step_{at}": kill}), device="cpu")
+    found, memory = train(experiment, storage)
+    assert comparable(found) == comparable(expected) and undated(storage) == undated(undisturbed)
+    assert memory.of("step")[0].step == at - (at + 1) % 2
 
 
 def test_a_finished_run_concludes_again_without_a_step(storage: Storage, make_experiment: MakeExperiment) -> None:
@@ -158,14 +270,240 @@ def test_a_finished_run_concludes_again_without_a_step(storage: Storage, make_ex
 
 def test_a_damaged_checkpoint_costs_steps_and_no_bits(storage: Storage, make_experiment: MakeExperiment) -> None:
     experiment = make_experiment(checkpoint=Checkpoint(every=1))
-    expected, _ = train(experiment, Storage(f"{storage.root}-undisturbed"))
+    undisturbed = Storage(f"{storage.root}-undisturbed")
+    expected, _ = train(experiment, undisturbed)
     with pytest.raises(RunStopped):
         train(experiment, storage, should_stop=StopAfter(5))
-    newest = Path(storage.root) / "checkpoints" / "step-000000005" / "state.safetensors"
-    newest.write_bytes(newest.read_bytes()[:-1])
+    damage(storage, 5)
     found, memory = train(experiment, storage)
     assert [event.step for event in memory.of("step")] == [5, 6]
-    assert comparable(found) == comparable(expected)
+    assert comparable(found) == comparable(expected) and undated(storage) == undated(undisturbed)
+    notes = memory.notes()
+    assert "the checkpoint of step 5 is damaged (state.safetensors has " in notes
+    assert "going on from the checkpoint of step 4" in notes
+
+
+def test_without_a_whole_checkpoint_it_starts_again(storage: Storage, make_experiment: MakeExperiment) -> None:
+    experiment = make_experiment(checkpoint=Checkpoint(every=1))
+    undisturbed = Storage(f"{storage.root}-undisturbed")
+    expected, _ = train(experiment, undisturbed)
+    with pytest.raises(RunStopped):
+        train(experiment, storage, should_stop=StopAfter(5))
+    for step in saved_steps(storage):
+        damage(storage, step)
+    found, memory = train(experiment, storage)
+    assert [event.step for event in memory.of("step")] == [1, 2, 3, 4, 5, 6]
+    assert comparable(found) == comparable(expected) and undated(storage) == undated(undisturbed)
+    assert "no checkpoint is whole: starting from step 0, which leads to the same parameters" in memory.notes()
+
+
+def test_the_newest_checkpoint_is_enough(storage: Storage, make_experiment: MakeExperiment) -> None:
+    """The best meta-parameters are older, and in it."""
+    experiment = make_experiment(checkpoint=Checkpoint(every=1), num_steps=7)
+    expected, _ = train(experiment, Storage(f"{storage.root}-undisturbed"))
+    assert expected.best_step < 7
+    with pytest.raises(RunStopped):
+        train(experiment, storage, should_stop=StopAfter(6))
+    for step in saved_steps(storage)[:-1]:
+        shutil.rmtree(path(storage, step))
+    found, memory = train(experiment, storage)
+    assert [event.step for event in memory.of("step")] == [7] and comparable(found) == comparable(expected)
+
+
+def test_another_environment_is_told(storage: Storage, make_experiment: MakeExperiment) -> None:
+    with pytest.raises(RunStopped):
+        train(make_experiment(), storage, should_stop=StopAfter(3))
+    progress = json.loads(path(storage, 3, "progress.json").read_text())
+    progress["environment"].update(torch="1.0", cpu_capability="AVX9")
+    files = {"state.safetensors": path(storage, 3, "state.safetensors").read_bytes()}
+    files = sealed({**files, "progress.json": json.dumps(progress).encode()})
+    storage.write_folder(f"{FOLDER}/{checkpoint_name(3)}", files)
+    _, memory = train(make_experiment(), storage)
+    own = environment()
+    changes = f"torch 1.0 -> {own['torch']}, cpu_capability AVX9 -> {own['cpu_capability']}"
+    assert f"other software or another kind of CPU than before ({changes}): bits may differ" in memory.notes()
+
+
+def test_the_same_environment_is_not_worth_a_word(storage: Storage, make_experiment: MakeExperiment) -> None:
+    with pytest.raises(RunStopped):
+        train(make_experiment(), storage, should_stop=StopAfter(3))
+    _, memory = train(make_experiment(), storage)
+    assert "differ" not in memory.notes() and "damaged" not in memory.notes()
+
+
+def test_training_goes_on_while_the_disk_is_full(storage: Storage, make_experiment: MakeExperiment, disk: Disk) -> None:
+    experiment = make_experiment(checkpoint=Checkpoint(every=1))
+    undisturbed = Storage(f"{storage.root}-undisturbed")
+    expected, _ = train(experiment, undisturbed)
+    memory = AtStep(step_2=disk.fill, step_4=disk.clear)
+    found = train_in_process(experiment, storage, memory, device="cpu")
+    assert comparable(found) == comparable(expected) and undated(storage) == undated(undisturbed)
+    assert [event.step for event in memory.of("checkpoint")] == [1, 4, 5, 6]
+    assert "the checkpoint of step 3 could not be written: [Errno 28] No space left on device" in memory.notes()
+    told = {(key, event.step): value for event in memory.of("metrics") for key, value in event.values.items()}
+    assert told == {(m.key, m.step): m.value for m in read_journal(storage)}
+
+
+@pytest.mark.parametrize(
+    ("acts", "what", "left"),
+    [
+        ({"step_6": "fill"}, "the checkpoint of step 6", 5),
+        ({"step_5": "fill"}, "the checkpoint of step 6", 4),
+    ],
+)
+def test_a_disk_that_stays_full_ends_the_run_and_costs_no_bits(
+    acts: dict[str, str], what: str, left: int, storage: Storage, make_experiment: MakeExperiment, disk: Disk
+) -> None:
+    experiment = make_experiment(checkpoint=Checkpoint(every=1))
+    undisturbed = Storage(f"{storage.root}-undisturbed")
+    expected, _ = train(experiment, undisturbed)
+    memory = AtStep(**{step: getattr(disk, act) for step, act in acts.items()})
+    with pytest.raises(
+        RunFailed, match=f"{what} could not be written: .*The newest checkpoint is that of step {left}$"
+    ):
+        train_in_process(experiment, storage, memory, device="cpu")
+    assert memory.notes().count("Trying again in 0 s") == WAITS and memory.closed == 1
+    disk.clear()
+    found, again = train(experiment, storage)
+    assert [event.step for event in again.of("step")] == list(range(left + 1, 7))
+    assert comparable(found) == comparable(expected) and undated(storage) == undated(undisturbed)
+
+
+def test_a_result_that_cannot_be_written(storage: Storage, make_experiment: MakeExperiment, disk: Disk) -> None:
+    class FillAtTheEnd(Memory):
+        def on_event(self, event: Event) -> None:
+            super().on_event(event)
+            disk.is_full = event.text == "meta-test" or disk.is_full
+
+    expected, _ = train(make_experiment(), Storage(f"{storage.root}-undisturbed"))
+    with pytest.raises(RunFailed, match="^the result could not be written: .*The newest checkpoint is that of step 6$"):
+        train_in_process(make_experiment(), storage, FillAtTheEnd(), device="cpu")
+    assert not storage.exists(RESULT)
+    disk.clear()
+    found, again = train(make_experiment(), storage)
+    assert again.of("step") == [] and comparable(found) == comparable(expected)
+
+
+def test_a_stop_on_a_full_disk_is_no_stop(storage: Storage, make_experiment: MakeExperiment, disk: Disk) -> None:
+    """A run says that it is stopped only if it can go on."""
+    with pytest.raises(RunFailed, match="the checkpoint of step 3 could not be written"):
+        train_in_process(make_experiment(), storage, AtStep(step_3=disk.fill), device="cpu", should_stop=StopAfter(3))
+
+
+def test_the_only_good_checkpoint_stays_whatever_happens(
+    storage: Storage, make_experiment: MakeExperiment, disk: Disk
+) -> None:
+    """The newest is damaged, and no other can be written."""
+    experiment = make_experiment(checkpoint=Checkpoint(every=1))
+    expected, _ = train(experiment, Storage(f"{storage.root}-undisturbed"))
+    with pytest.raises(RunStopped):
+        train(experiment, storage, should_stop=StopAfter(4))
+    for step in saved_steps(storage):
+        if step != 3:
+            damage(storage, step)
+    for _ in range(2):
+        disk.clear()
+        with pytest.raises(RunFailed, match="could not be written"):
+            train_in_process(experiment, storage, AtStep(step_4=disk.fill), device="cpu")
+        assert load_checkpoint(storage, initial_state(experiment, torch.device("cpu"))).progress.step == 3
+    disk.clear()
+    found, memory = train(experiment, storage)
+    assert [event.step for event in memory.of("step")] == [4, 5, 6] and comparable(found) == comparable(expected)
+
+
+REALLY_FULL = """
+import json, resource, sys
+from pathlib import Path
+
+from metaray.errors import RunFailed
+from metaray.training import keeper
+from metaray.training.events import Listener
+from metaray.training.experiment import Experiment
+from metaray.training.local import train_in_process
+from metaray.training.storage import Storage
+
+how, folder, experiment = sys.argv[1], Path(sys.argv[2]), Experiment.from_json(Path(sys.argv[3]).read_text())
+keeper.WAIT_S = 0.0
+
+def fill():
+    if how == "limit":
+        return resource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY))
+    size = 1 << 16
+    with (folder / "filler").open("ab", buffering=0) as file:
+        while size:
+            try:
+                file.write(bytes(size))
+            except OSError:
+                size //= 2
+
+def clear():
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    (folder / "filler").unlink(missing_ok=True)
+
+class AtStep(Listener):
+    def __init__(self, acts):
+        self.acts, self.notes = acts, []
+
+    def on_event(self, event):
+        if event.kind == "step" and event.step in self.acts:
+            self.acts[event.step]()
+        if event.kind == "note":
+            self.notes.append(event.text)
+
+    def close(self):
+        pass
+
+found = {}
+for name, acts in {"passing": {2: fill, 4: clear}, "lasting": {5: fill}, "again": {}}.items():
+    listener = AtStep(acts)
+    storage = Storage(str(folder / name.replace("again", "lasting")))
+    try:
+        found[name] = train_in_process(experiment, storage, listener, device="cpu").parameters_sha256
+    except RunFailed as error:
+        found[name] = str(error)
+    clear()
+    found[name + " notes"] = listener.notes
+print(json.dumps(found))
+"""
+MOUNT = ["unshare", "-rm", "sh", "-c", 'mount -t tmpfs -o size=2m none "$0" && exec "$@"']
+
+
+@pytest.mark.parametrize("how", ["limit", "tmpfs"])
+def test_a_disk_that_is_really_full(how: str, make_experiment: MakeExperiment, tmp_path: Path) -> None:
+    prefix = [] if how == "limit" else [*MOUNT, str(tmp_path)]
+    if prefix:
+        tried = shutil.which("unshare") and subprocess.run([*prefix, "true"], capture_output=True).returncode
+        if tried != 0:
+            pytest.skip("this machine lets nobody mount a small disk")
+    experiment = make_experiment(checkpoint=Checkpoint(every=1))
+    expected, _ = train(experiment, Storage(str(tmp_path / "undisturbed")))
+    with tempfile.TemporaryDirectory() as place:
+        file = Path(place) / "experiment.json"
+        file.write_text(experiment.to_json())
+        done = subprocess.run(
+            [*prefix, sys.executable, "-c", REALLY_FULL, how, str(tmp_path), str(file)], capture_output=True, text=True
+        )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    problem = "File too large" if how == "limit" else "No space left on device"
+    assert found["passing"] == found["again"] == expected.parameters_sha256
+    assert any("step 2 could not be written" in note and problem in note for note in found["passing notes"])
+    assert problem in found["lasting"] and found["lasting"].endswith("The newest checkpoint is that of step 4")
+    assert not any("damaged" in note for note in found["again notes"])
+
+
+def test_ranks_that_see_different_storages_are_found_out(storage: Storage, make_experiment: MakeExperiment) -> None:
+    class Elsewhere(LocalReducer):
+        """The other rank starts from step 4."""
+
+        rank, world_size = 0, 2
+
+        def sum_(self, buffer: torch.Tensor) -> torch.Tensor:
+            return buffer + torch.tensor([0.0, 4.0], dtype=buffer.dtype)
+
+    rank = Rank(storage, Elsewhere(), torch.device("cpu"), Memory(), lambda start: iter(()))
+    with pytest.raises(RunFailed, match=r"start from different checkpoints \(steps \[0, 4\] by rank\): .*--storage"):
+        run_session(make_experiment(), rank)
 
 
 def test_checkpoints_keep_the_newest_the_one_before_and_the_best(

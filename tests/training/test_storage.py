@@ -1,5 +1,9 @@
 """Where runs keep their files."""
 
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -50,6 +54,7 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(OSError, match="disk full"):
         storage.write("file", b"new")
     assert storage.read("file") == b"old" and storage.names() == ["file"]
+    assert storage.delete_unfinished() == []
 
 
 def test_writable(storage: Storage) -> None:
@@ -80,3 +85,89 @@ def test_relative_folders_become_absolute(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_options_of_a_uri_stay_at_its_end() -> None:
     assert Storage("s3://bucket/runs?region=eu-west-1").child("one").root == "s3://bucket/runs/one?region=eu-west-1"
+
+
+def test_a_second_holder_is_refused(storage: Storage, tmp_path: Path) -> None:
+    with storage.locked("lock", "process 7 on here"):
+        assert storage.read("lock") == b"process 7 on here"
+        for other in (storage, Storage(str(tmp_path / "runs"))):
+            with pytest.raises(InputError, match=r"runs is in use by process 7 on here"), other.locked("lock", "me"):
+                raise AssertionError("two holders")
+        assert storage.read("lock") == b"process 7 on here"
+        with storage.locked("other", "process 8"):
+            pass
+    with storage.locked("lock", "me"):
+        assert storage.read("lock") == b"me"
+
+
+def test_the_lock_ends_with_its_block_however_that_ends(storage: Storage) -> None:
+    with pytest.raises(ZeroDivisionError), storage.locked("lock", "first"):
+        raise ZeroDivisionError
+    with storage.locked("lock", "second"):
+        pass
+
+
+HOLDER = """
+import sys, time
+from metaray.training.storage import Storage
+
+with Storage(sys.argv[1]).locked("lock", "the one that dies"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_the_lock_goes_with_its_process(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    with subprocess.Popen([sys.executable, "-c", HOLDER, storage.root], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+        with pytest.raises(InputError, match="is in use by the one that dies"), storage.locked("lock", "me"):
+            raise AssertionError("two holders")
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+    with storage.locked("lock", "me"):
+        assert storage.read("lock") == b"me"
+
+
+def test_object_stores_have_no_locks() -> None:
+    storage = Storage("mock://runs")
+    assert not storage.is_local and storage.delete_unfinished() == []
+    with storage.locked("lock", "one"), storage.locked("lock", "two"):
+        pass
+    assert storage.names() == []
+
+
+def test_unfinished_files_are_deleted(storage: Storage, tmp_path: Path) -> None:
+    storage.write("a/whole.txt", b"1")
+    storage.write("a/whole.tmp", b"2")
+    for name in (".x.0123.tmp", "a/.y.4567.tmp", "a/b/.z.89ab.tmp"):
+        path = tmp_path / "runs" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"half")
+    assert storage.delete_unfinished() == [".x.0123.tmp", "a/.y.4567.tmp", "a/b/.z.89ab.tmp"]
+    assert storage.delete_unfinished() == []
+    assert storage.names("a") == ["b", "whole.tmp", "whole.txt"] and storage.names("a/b") == []
+
+
+WRITER = """
+import sys
+from metaray.training.storage import Storage
+
+storage = Storage(sys.argv[1])
+while True:
+    storage.write("file", b"x" * 3_000_000)
+    print("written", flush=True)
+"""
+
+
+def test_a_writer_that_is_killed_leaves_a_whole_file(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    with subprocess.Popen([sys.executable, "-c", WRITER, storage.root], stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout is not None
+        for _ in range(3):
+            assert writer.stdout.readline() == "written\n"
+        time.sleep(0.001)
+        writer.kill()
+        writer.stdout.close()
+    assert storage.read("file") == b"x" * 3_000_000
+    assert len(storage.delete_unfinished()) <= 1 and storage.names() == ["file"]

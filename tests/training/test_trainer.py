@@ -1,6 +1,6 @@
 """Training on a real local Ray cluster: the same run as in process, and how it ends when it does not go well."""
 
-import os
+import dataclasses
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,14 +11,15 @@ from ray import cloudpickle
 from safetensors.torch import load_file
 
 from metaray.algorithms import MAML
-from metaray.errors import InputError, RunFailed, RunStopped
+from metaray.errors import RunFailed, RunStopped
 from metaray.training import trainer
+from metaray.training.cluster import connect
 from metaray.training.events import Event, Listener
 from metaray.training.experiment import Evaluation, Experiment
 from metaray.training.journal import read_journal
 from metaray.training.local import train_in_process
 from metaray.training.optimizer import Optimizer
-from metaray.training.placement import Placement
+from metaray.training.placement import Placement, Workers
 from metaray.training.result import Result
 from metaray.training.session import LEARNER
 from metaray.training.storage import Storage
@@ -32,7 +33,7 @@ pytestmark = [
 
 MakeExperiment = Callable[..., Experiment]
 # Half a CPU each: tests must not depend on how many the machine has.
-TWO = Placement(workers=2, samplers=2, cpus_per_worker=0.5, device="cpu")
+TWO = Placement(workers=Workers(2, 2), samplers=2, cpus_per_worker=0.5, device="cpu")
 
 
 class Memory(Listener):
@@ -70,10 +71,18 @@ def train(
     listeners: Sequence[Listener] = (),
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Result:
-    trainer.connect(placement)
+    connect(placement)
     return trainer.train_on_ray(
         experiment, storage, placement, display=display, listeners=listeners, should_stop=should_stop
     )
+
+
+def untimed(result: Result) -> Result:
+    return dataclasses.replace(result, seconds=0.0, wait_share=0.0, episodes_per_s=0.0)
+
+
+def undated(storage: Storage) -> list[tuple[str, float, int]]:
+    return [(m.key, m.value, m.step) for m in read_journal(storage) if m.key != "train/wait_share"]
 
 
 def test_two_workers_train_what_one_process_trains(make_experiment: MakeExperiment, tmp_path: Path) -> None:
@@ -82,7 +91,7 @@ def test_two_workers_train_what_one_process_trains(make_experiment: MakeExperime
         meta_batch_size=5,
         num_steps=4,
         algorithm=MAML(inner_lr={"head.*": 0.3, "*": 0.1}),
-        optimizer=Optimizer(kind="sgd", outer_lr=0.1, momentum=0.9),
+        optimizer=Optimizer(outer_lr=0.02, clip_norm=0.5),
         evaluation=Evaluation(every=2, val_episodes=5, test_episodes=5),
     )
     here, there = Storage(str(tmp_path / "here")), Storage(str(tmp_path / "there"))
@@ -95,16 +104,13 @@ def test_two_workers_train_what_one_process_trains(make_experiment: MakeExperime
     last = "checkpoints/step-000000004/state.safetensors"
     expected, found = (load_file(Path(storage.root) / last) for storage in (here, there))
     assert expected.keys() == found.keys()
-    for name in expected:
-        torch.testing.assert_close(found[name], expected[name], rtol=1e-5, atol=1e-6)
-    assert (result.num_steps, result.best_step, result.protocol) == (4, alone.best_step, alone.protocol)
-    assert result.meta_val_scores == pytest.approx(alone.meta_val_scores)
-    assert result.nearest_neighbor == alone.nearest_neighbor
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert untimed(result) == untimed(alone)
     assert there.names(LEARNER) == here.names(LEARNER)
+    assert all(there.read(f"{LEARNER}/{name}") == here.read(f"{LEARNER}/{name}") for name in here.names(LEARNER))
 
     assert [e.step for e in display.events if e.kind == "step"] == [1, 2, 3, 4] and display.closed
-    keys = [(m.key, m.step) for m in read_journal(here)]
-    assert [(m.key, m.step) for m in read_journal(there)] == keys
+    assert undated(there) == undated(here)
     assert Path(heard).read_text().split().count("step") == 4
 
 
@@ -116,7 +122,7 @@ def test_a_stopped_run_goes_on_in_process(make_experiment: MakeExperiment, tmp_p
             experiment,
             storage,
             display,
-            placement=Placement(workers=1, samplers=1, cpus_per_worker=0.5, device="cpu"),
+            placement=Placement(workers=Workers(1, 1), samplers=1, cpus_per_worker=0.5, device="cpu"),
             should_stop=lambda: any(e.kind == "step" for e in display.events),
         )
     (name,) = storage.names("checkpoints")
@@ -132,23 +138,3 @@ def test_a_loss_that_is_not_finite_ends_it_with_the_message(make_experiment: Mak
     with pytest.raises(RunFailed, match=r"^stopped at step 1: the loss is not finite in episode 4 \(loss (nan|inf)\)"):
         train(experiment, Storage(str(tmp_path)), display)
     assert display.closed
-
-
-def test_more_workers_than_cpus() -> None:
-    with pytest.raises(InputError, match=r"9 workers x 1 CPUs = 9 CPUs, but the cluster has 4; lower --workers"):
-        trainer.connect(Placement(workers=9))
-    with pytest.raises(InputError, match="3 workers need a GPU each; the cluster has 0"):
-        trainer.connect(Placement(workers=3, device="cuda"))
-    trainer.connect(Placement(workers=8, cpus_per_worker=0.5))
-
-
-def test_gpus_are_used_where_there_are_any() -> None:
-    assert [trainer.uses_gpu(Placement(workers=1, device=device)) for device in ("auto", "cpu", "cuda")] == [
-        False,
-        False,
-        True,
-    ]
-
-
-def test_the_clusters_settings_are_those_of_connect() -> None:
-    assert os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] == "0"

@@ -1,73 +1,123 @@
-"""The board between rank 0 and the driver, without a cluster."""
+"""What a rank does around its run, without a cluster; test_trainer.py has the workers, test_board.py the board."""
 
-import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 
+from metaray.data import SOURCES
+from metaray.episodes.episode import MetaBatch
+from metaray.episodes.stream import Sampler
+from metaray.imports import dump_kind
 from metaray.training import worker
-from metaray.training.events import Event
-from metaray.training.worker import Board, BoardListener
+from metaray.training.experiment import Experiment
+from metaray.training.reduction import LocalReducer
+from metaray.training.worker import Pulse, _stream
+
+MakeExperiment = Callable[..., Experiment]
 
 
-class Local:
-    """An actor handle that answers at once."""
+class Method:
+    """A remote method that answers at once."""
 
-    def __init__(self, board: Board) -> None:
-        self._board = board
-        self.posts = 0
-
-    @property
-    def post(self) -> "Local":
-        return self
-
-    def remote(self, events: list[Event]) -> bool:
-        self.posts += 1
-        return self._board.post(events)
+    def __init__(self, act: Callable[..., Any]) -> None:
+        self.remote = act
 
 
-@pytest.fixture
-def board(monkeypatch: pytest.MonkeyPatch) -> Board:
-    def wait(refs: list[Any], timeout: float) -> tuple[list[Any], list[Any]]:
-        return refs, []
+class FakeSampler:
+    """Stands for a sampler actor; notes what it was asked."""
 
+    def __init__(self, experiment: Experiment) -> None:
+        source = dump_kind(experiment.source, SOURCES)
+        self._sampler = Sampler(source, experiment.source.fingerprint, experiment.episodes.model_dump(), 0)
+        self.asked: list[range] = []
+        self.sample = Method(self._sample)
+
+    def _sample(self, start: int, stop: int) -> MetaBatch:
+        self.asked.append(range(start, stop))
+        return self._sampler.sample(start, stop)
+
+
+class Marked(LocalReducer):
+    """One of three ranks, which keeps its marks."""
+
+    rank, world_size = 2, 3
+
+    def __init__(self) -> None:
+        self.marks: list[str] = []
+
+    def mark(self, doing: str) -> None:
+        self.marks.append(doing)
+
+
+def at_once(patch: pytest.MonkeyPatch) -> None:
     def get(ref: Any) -> Any:
         return ref
 
-    monkeypatch.setattr("ray.wait", wait)
-    monkeypatch.setattr("ray.get", get)
-    return Board()
+    patch.setattr("ray.get", get)
 
 
-def step(number: int) -> Event:
-    return Event("step", number, {}, 0.0)
+def test_a_rank_asks_for_its_chunks_and_says_that_it_waits(
+    make_experiment: MakeExperiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once(monkeypatch)
+    experiment = make_experiment(meta_batch_size=7, chunk_size=2, num_steps=5)
+    sampler, reducer = FakeSampler(experiment), Marked()
+    arrivals = list(_stream(experiment, [sampler], reducer, torch.device("cpu"), 3))
+    # Of four chunks the last rank has two; the last chunk is a single episode.
+    assert sampler.asked == [range(21 + 4, 21 + 7), range(28 + 4, 28 + 7)]
+    assert [arrival.batch.index.tolist() for arrival in arrivals] == [list(share) for share in sampler.asked]
+    assert reducer.marks == ["waiting for episodes", "computing"] * 2 + ["waiting for episodes"]
 
 
-def test_events_arrive_once_and_in_order(board: Board) -> None:
-    board.post([step(1), step(2)])
-    board.post([step(3)])
-    assert [e.step for e in board.drain()] == [1, 2, 3] and board.drain() == []
+class FakeBoard:
+    """Notes who arrives and what they say."""
+
+    def __init__(self) -> None:
+        self.arrived: list[tuple[int, Any]] = []
+        self.beats: list[tuple[int, str, int]] = []
+        self.arrive = Method(lambda rank, actor: self.arrived.append((rank, actor)))
+        self.beat = Method(lambda rank, doing, marks: self.beats.append((rank, doing, marks)))
 
 
-def test_nothing_is_lost_between_posts(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "POST_EVERY_S", 3600.0)
-    handle = Local(board)
-    listener = BoardListener(handle)
-    listener._posted_s = time.monotonic()
-    for number in range(1, 6):
-        listener.on_event(step(number))
-    assert handle.posts == 0 and board.drain() == []
-    listener.on_event(Event("evaluation", 5, {}, 0.0))
-    listener.on_event(step(6))
-    listener.close()
-    assert [e.step for e in board.drain()] == [1, 2, 3, 4, 5, 5, 6] and handle.posts == 2
+class Context:
+    """Ray's, within an actor."""
+
+    current_actor = "me"
 
 
-def test_the_wish_to_stop_comes_back_with_a_post(board: Board) -> None:
-    listener = BoardListener(Local(board))
-    assert not listener.should_stop()
-    listener.on_event(Event("phase", 0, {}, 0.0))
-    assert not listener.should_stop()
-    board.request_stop()
-    listener.on_event(Event("phase", 0, {}, 0.0))
-    assert listener.should_stop() and listener.should_stop()
+def test_the_pulse_tells_what_the_rank_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    at_once(monkeypatch)
+    monkeypatch.setattr("ray.get_runtime_context", Context)
+    monkeypatch.setattr("torch.distributed.get_rank", lambda: 1)
+    monkeypatch.setattr("torch.distributed.get_world_size", lambda: 2)
+
+    class Enough(BaseException):
+        """Ends the thread."""
+
+    class Thread:
+        def __init__(self, *, target: Callable[..., None], args: tuple[Any, ...], name: str, daemon: bool) -> None:
+            self.start = lambda: None
+            started.append(lambda: target(*args))
+            assert daemon, "a process must be able to end"
+
+    started: list[Callable[[], None]] = []
+    monkeypatch.setattr(worker.threading, "Thread", Thread)
+    board = FakeBoard()
+    pulse = Pulse(board)
+    assert board.arrived == [(1, "me")] and (pulse.rank, pulse.world_size) == (1, 2)
+
+    doings = iter(["computing", "reducing", None])
+
+    def sleep(seconds: float) -> None:
+        assert seconds == worker.BEAT_EVERY_S
+        doing = next(doings)
+        if doing is None:
+            raise Enough
+        pulse.mark(doing)
+
+    monkeypatch.setattr(worker.time, "sleep", sleep)
+    with pytest.raises(Enough):
+        started[0]()
+    assert board.beats == [(1, "starting", 0), (1, "computing", 1), (1, "reducing", 2)]

@@ -101,13 +101,18 @@ def load_checkpoint(storage: Storage, state: TrainState) -> Loaded:
     Args:
         storage: of the run.
         state: as `initial_state` made it; stays so where there is no whole checkpoint.
+
+    Raises:
+        OSError: if none could be read at all, which is no reason to start again from nothing.
     """
     damaged: dict[int, str] = {}
+    unread: OSError | None = None
     for step in sorted(saved_steps(storage), reverse=True):
         try:
             files = _read(storage, step)
-        except Damaged as error:
+        except (Damaged, OSError) as error:
             damaged[step] = str(error)
+            unread = error if isinstance(error, OSError) else unread
             continue
         tensors = load(files["state.safetensors"])
         _restore(state, tensors)
@@ -115,6 +120,8 @@ def load_checkpoint(storage: Storage, state: TrainState) -> Loaded:
         state.step = progress.step
         best = {name: tensors.get(f"best/{name}", parameter) for name, parameter in state.meta.items()}
         return Loaded(progress, copies(best), damaged)
+    if unread is not None:
+        raise unread
     return Loaded(Progress(), copies(state.meta), damaged)
 
 
@@ -130,14 +137,19 @@ def copies(meta: Tensors) -> Tensors:
 
 def saved_steps(storage: Storage) -> list[int]:
     """Steps that have a finished checkpoint, ascending."""
-    names = [name for name in storage.names(FOLDER) if NAME.match(name)]
+    names = _folders(storage)
     return sorted(int(n.removeprefix("step-")) for n in names if storage.exists(f"{FOLDER}/{n}/{MANIFEST}"))
+
+
+def _folders(storage: Storage) -> list[str]:
+    """What looks like a checkpoint, finished or not; other files are none of ours."""
+    return [name for name in storage.names(FOLDER) if NAME.match(name)]
 
 
 def keep_checkpoints(storage: Storage, keep: Iterable[int]) -> None:
     """Delete the other checkpoints, and unfinished ones that a kill left behind."""
     kept = {checkpoint_name(step) for step in keep}
-    for name in storage.names(FOLDER):
+    for name in _folders(storage):
         if name not in kept:
             storage.delete_folder(f"{FOLDER}/{name}")
 
@@ -148,7 +160,7 @@ def sweep(storage: Storage) -> list[str]:
     Only for the one process that writes to this run.
     """
     whole = {checkpoint_name(step) for step in saved_steps(storage)}
-    orphans = [f"{FOLDER}/{name}" for name in storage.names(FOLDER) if name not in whole]
+    orphans = [f"{FOLDER}/{name}" for name in _folders(storage) if name not in whole]
     for folder in orphans:
         storage.delete_folder(folder)
     return orphans + storage.delete_unfinished()

@@ -15,7 +15,7 @@ from metaray.algorithms.learner import Learner
 from metaray.data.draws import Split
 from metaray.data.source import Source
 from metaray.episodes.episode import EpisodeSpec
-from metaray.episodes.sampler import sample_meta_batch
+from metaray.episodes.sampler import sample_meta_batch, share_of
 from metaray.episodes.tensors import chunks
 from metaray.errors import InputError
 from metaray.training.experiment import Experiment
@@ -148,7 +148,8 @@ def evaluate(
         reducer: of this run's ranks; None for one process.
     """
     reducer = reducer or LocalReducer()
-    first, last = (judge.episodes * r // reducer.world_size for r in (reducer.rank, reducer.rank + 1))
+    mine = share_of(0, judge.episodes, reducer.rank, reducer.world_size, chunk_size=chunk_size)
+    first, last = mine.start, mine.stop
     table = torch.zeros(2, judge.episodes, dtype=torch.float64, device=device)
     frozen = {name: tensor.detach() for name, tensor in meta.items()}
     context = context.with_batched(chunk_size > 1)

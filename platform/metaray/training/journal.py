@@ -6,6 +6,7 @@ the journal, MLflow first of all, sees each (key, step) once, at one time, with 
 """
 
 import json
+import re
 import time
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from typing import NamedTuple
 from metaray.training.storage import Storage
 
 FOLDER = "metrics"
+SEGMENT = re.compile(r"^\d{6,}\.jsonl$")
 FLUSH_EVERY_S, FLUSH_EVERY_REMOTE_S = 2.0, 20.0
 
 
@@ -37,7 +39,7 @@ class Journal:
         self.entries = read_journal(storage)
         """All that is on disk, by step."""
         self._known = {(entry.key, entry.step) for entry in self.entries}
-        self._segments = len(_segments(storage))
+        self._next = max((int(name.removesuffix(".jsonl")) for name in _segments(storage)), default=-1) + 1
         self._pending: list[Metric] = []
         self._every_s = FLUSH_EVERY_S if storage.is_local else FLUSH_EVERY_REMOTE_S
         self._flushed_s = float("-inf")
@@ -57,8 +59,8 @@ class Journal:
             return []
         self._flushed_s = time.monotonic()
         text = "".join(json.dumps(entry._asdict()) + "\n" for entry in self._pending)
-        self._storage.write(f"{FOLDER}/{self._segments:06d}.jsonl", text.encode())
-        self._segments += 1
+        self._storage.write(f"{FOLDER}/{self._next:06d}.jsonl", text.encode())
+        self._next += 1
         written, self._pending = self._pending, []
         return written
 
@@ -75,7 +77,7 @@ def read_journal(storage: Storage) -> list[Metric]:
 
 
 def _segments(storage: Storage) -> list[str]:
-    return [name for name in storage.names(FOLDER) if name.endswith(".jsonl")]
+    return [name for name in storage.names(FOLDER) if SEGMENT.match(name)]
 
 
 def _parsed(line: bytes) -> Metric | None:

@@ -23,7 +23,7 @@ class Keeper:
     """
 
     def __init__(self, storage: Storage, listener: Listener, damaged: Mapping[int, str]) -> None:
-        self._storage, self._listener, self._damaged = storage, listener, damaged
+        self._storage, self._listener, self._damaged = storage, listener, set(damaged)
         self._failures: list[Failure] = []
         swept = sweep(storage)
         if swept:
@@ -52,6 +52,7 @@ class Keeper:
             save_checkpoint(self._storage, state, progress, best)
 
         if self._write(write, f"the checkpoint of step {state.step}", state.step, needed=needed):
+            self._damaged.discard(state.step)
             self._retain(state.step, progress.best_step)
             self._listener.on_event(Event("checkpoint", state.step, {}, time.time()))
 
@@ -94,7 +95,10 @@ class Keeper:
     def _retain(self, step: int, best_step: int | None) -> None:
         """Keep the newest, the whole one before it (should the newest be damaged one day), and the best."""
         earlier = [saved for saved in saved_steps(self._storage) if saved < step and saved not in self._damaged]
-        keep_checkpoints(self._storage, [step, *earlier[-1:], *([] if best_step is None else [best_step])])
+        try:
+            keep_checkpoints(self._storage, [step, *earlier[-1:], *([] if best_step is None else [best_step])])
+        except OSError as error:
+            self._note(f"an old checkpoint could not be deleted: {error}. The next checkpoint will try again")
 
     def _flush(self, *, now: bool = False) -> None:
         self._tell(self._journal.flush(now=now))

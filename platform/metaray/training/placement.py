@@ -16,6 +16,12 @@ class Workers:
     fewest: int
     most: int
 
+    def __post_init__(self) -> None:
+        """Check them against each other."""
+        if self.fewest > self.most or (self.fewest == 0 and self.most > 0):
+            text = f"{self.fewest}:{self.most}"
+            raise InputError(f"workers {text!r}: the fewest must be at least 1 and at most the most, as in 1:4")
+
     @classmethod
     def parse(cls, text: str) -> Self:
         """From "2" or "1:4".
@@ -26,10 +32,7 @@ class Workers:
         found = re.fullmatch(r"(\d{1,6})(?::(\d{1,6}))?", text)
         if not found:
             raise InputError(f"workers {text!r}: give a number such as 2, or FEWEST:MOST such as 1:4")
-        fewest, most = int(found[1]), int(found[2] or found[1])
-        if fewest > most or (fewest == 0 and most > 0):
-            raise InputError(f"workers {text!r}: the fewest must be at least 1 and at most the most, as in 1:4")
-        return cls(fewest, most)
+        return cls(int(found[1]), int(found[2] or found[1]))
 
     def __str__(self) -> str:
         return f"{self.fewest}" if self.fewest == self.most else f"{self.fewest} to {self.most}"

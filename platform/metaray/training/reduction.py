@@ -57,13 +57,11 @@ class TreeSum:
             self.push(0, index, None)
 
 
-def spans(chunks: range, count: int) -> list[tuple[int, int]]:
-    """Level and place of the maximal nodes inside a run of chunks, out of `count`: what `TreeSum` makes of them."""
+def spans(chunks: range) -> list[tuple[int, int]]:
+    """Level and place of the maximal nodes inside a run of chunks: what `TreeSum` makes of them."""
     tree = TreeSum()
     for index in chunks:
         tree.push(0, index, None)
-    if chunks.stop == count:
-        tree.close(count)
     return [(level, place) for level, place, _ in tree.nodes]
 
 
@@ -114,9 +112,7 @@ class LocalReducer(Reducer):
 
     def join(self, nodes: Sequence[Node], count: int) -> Tensor:
         """The one node."""
-        (root,) = nodes
-        assert root.value is not None
-        return root.value
+        return _root(nodes, count)
 
 
 class GroupReducer(Reducer):
@@ -145,7 +141,7 @@ class GroupReducer(Reducer):
         """All-to-all of slices, the tree of one slice, all-gather."""
         if self.world_size == 1:
             return LocalReducer().join(nodes, count)
-        theirs = [spans(chunks_of(count, rank, self.world_size), count) for rank in range(self.world_size)]
+        theirs = [spans(chunks_of(count, rank, self.world_size)) for rank in range(self.world_size)]
         assert theirs[self.rank] == [node[:2] for node in nodes]
         own = [node.value for node in nodes]
         size = len(_present(own))
@@ -160,11 +156,9 @@ class GroupReducer(Reducer):
         self.mark("reducing")
         try:
             dist.all_to_all_single(got, sent, [len(s) * width for s in theirs], [len(own) * width] * self.world_size)
-            tree = TreeSum()
-            for (level, place), row in zip(chain.from_iterable(theirs), got.view(-1, width), strict=True):
-                tree.push(level, place, row)
-            (root,) = tree.nodes
-            dist.all_gather_into_tensor(whole, _present([root.value]))
+            rows = zip(chain.from_iterable(theirs), got.view(-1, width), strict=True)
+            root = _root([Node(level, place, row) for (level, place), row in rows], count)
+            dist.all_gather_into_tensor(whole, root)
         except RuntimeError as error:
             raise _lost(error) from error
         self.mark("computing")
@@ -175,6 +169,16 @@ class GroupReducer(Reducer):
         if name not in self._buffers or len(self._buffers[name]) != size:
             self._buffers[name] = like.new_zeros(size)
         return self._buffers[name]
+
+
+def _root(nodes: Iterable[Node], count: int) -> Tensor:
+    """What all nodes of all ranks, from left to right, add up to."""
+    tree = TreeSum()
+    for node in nodes:
+        tree.push(*node)
+    tree.close(count)
+    (root,) = tree.nodes
+    return _present([root.value])
 
 
 def _present(values: Sequence[Tensor | None]) -> Tensor:
@@ -212,8 +216,6 @@ def total(leaves: Iterable[Tensor], chunks: range, count: int, reducer: Reducer,
     for index, leaf in zip(chunks, leaves, strict=True):
         reducer.mark("computing")
         tree.push(0, index, leaf)
-    if chunks.stop == count:
-        tree.close(count)
     return reducer.join(tree.nodes, count)
 
 

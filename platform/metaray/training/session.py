@@ -223,7 +223,7 @@ class _Session:
         """Say where the run goes on from, and what is unusual about it."""
         step, now, then = self.state.step, environment(), self.progress.environment
         for damaged, why in self.damaged.items():
-            self.say("note", text=f"the checkpoint of step {damaged} is damaged ({why}); the one before it is used")
+            self.say("note", text=f"the checkpoint of step {damaged} is damaged ({why}) and is passed over")
         if step:
             self.say("note", text=f"going on from the checkpoint of step {step}")
         elif self.damaged:

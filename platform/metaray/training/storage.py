@@ -76,6 +76,11 @@ class Storage:
             beside.replace(final)
         finally:
             beside.unlink(missing_ok=True)
+        folder = os.open(final.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # the renaming, too, must outlive a power cut
+        finally:
+            os.close(folder)
 
     def read(self, name: str) -> bytes:
         """The bytes of a file.
@@ -134,6 +139,8 @@ class Storage:
             except BlockingIOError:
                 file.seek(0)
                 raise InputError(f"{self.root} is in use by {file.read() or 'another process'}") from None
+            except OSError:
+                pass  # a file system without locks
             file.truncate(0)
             file.write(holder)
             file.flush()

@@ -1,0 +1,303 @@
+"""What rank 0 keeps, on a storage that works and on one that does not."""
+
+import errno
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from metaray.errors import RunFailed
+from metaray.training import keeper as module
+from metaray.training.checkpoint import FOLDER, Progress, checkpoint_name, copies, load_checkpoint, saved_steps
+from metaray.training.events import Event, Listener
+from metaray.training.experiment import Experiment
+from metaray.training.journal import Journal, Metric, read_journal
+from metaray.training.keeper import Keeper
+from metaray.training.outer_loop import TrainState, initial_state
+from metaray.training.recovery import WAITS
+from metaray.training.storage import Storage
+
+MakeExperiment = Callable[..., Experiment]
+
+
+class Memory(Listener):
+    """Notes what was on disk when it heard of something."""
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+        self.events: list[Event] = []
+
+    def on_event(self, event: Event) -> None:
+        self.events.append(event)
+        if event.kind == "metrics":
+            known = {(m.key, m.step): m.value for m in read_journal(self.storage)}
+            assert all(known[key, event.step] == value for key, value in event.values.items()), "told before written"
+        if event.kind == "checkpoint":
+            assert event.step in saved_steps(self.storage)
+
+    def close(self) -> None:
+        """Nobody closes it."""
+
+    def texts(self) -> list[str]:
+        return [event.text for event in self.events if event.kind == "note"]
+
+    def steps(self, kind: str) -> list[int]:
+        return [event.step for event in self.events if event.kind == kind]
+
+
+class Disk:
+    """Full while `full` is set; counts the writes that failed."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.full: bool | Callable[[str], bool] = False
+        self.refused = 0
+        write = Storage.write
+
+        def guarded(storage: Storage, name: str, data: bytes) -> None:
+            if self.full(name) if callable(self.full) else self.full:
+                self.refused += 1
+                raise OSError(errno.ENOSPC, "No space left on device")
+            write(storage, name, data)
+
+        patch.setattr(Storage, "write", guarded)
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    return Storage(str(tmp_path / "run"))
+
+
+@pytest.fixture
+def memory(storage: Storage) -> Memory:
+    return Memory(storage)
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    return Disk(monkeypatch)
+
+
+@pytest.fixture
+def sleeps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long was slept, without doing so."""
+    slept: list[float] = []
+    monkeypatch.setattr(module.time, "sleep", slept.append)
+    return slept
+
+
+@pytest.fixture
+def state(make_experiment: MakeExperiment) -> TrainState:
+    return initial_state(make_experiment(), torch.device("cpu"))
+
+
+def save(keeper: Keeper, state: TrainState, step: int, *, best: int | None = None, needed: bool = False) -> None:
+    state.step = step
+    keeper.save(state, Progress(best_step=best), copies(state.meta), needed=needed)
+
+
+def test_metrics_are_told_once_they_are_on_disk(storage: Storage, memory: Memory) -> None:
+    keeper = Keeper(storage, memory, {})
+    keeper.record({"train/loss": 0.5, "train/accuracy": 0.25}, 3)
+    found = {key: value for event in memory.events for key, value in event.values.items()}
+    assert found == {"train/loss": 0.5, "train/accuracy": 0.25} and memory.steps("metrics") == [3, 3]
+
+
+def test_a_tracker_that_starts_anew_hears_all_of_it(storage: Storage, memory: Memory) -> None:
+    journal = Journal(storage)
+    journal.append([Metric("train/loss", 0.5, step, 1_700_000_000_000 + step) for step in (1, 2, 3)])
+    journal.flush(now=True)
+    Keeper(storage, memory, {})
+    assert [(e.kind, e.step, e.values, e.time_s) for e in memory.events] == [
+        ("metrics", step, {"train/loss": 0.5}, 1_700_000_000 + step / 1000) for step in (1, 2, 3)
+    ]
+
+
+def test_metrics_wait_for_a_full_disk(storage: Storage, memory: Memory, disk: Disk, state: TrainState) -> None:
+    keeper = Keeper(storage, memory, {})
+    disk.full = True
+    keeper.record({"train/loss": 0.5}, 1)
+    keeper.record({"train/loss": 0.25}, 2)
+    assert memory.steps("metrics") == [] and disk.refused == 1
+    assert memory.texts() == [
+        "metrics could not be written: [Errno 28] No space left on device. They wait for the next time"
+    ]
+    disk.full = False
+    save(keeper, state, 2)
+    assert memory.steps("metrics") == [1, 2] and [m.value for m in read_journal(storage)] == [0.5, 0.25]
+
+
+def test_metrics_are_written_with_a_checkpoint(storage: Storage, memory: Memory, state: TrainState) -> None:
+    keeper = Keeper(storage, memory, {})
+    for step in (1, 2):
+        keeper.record({"train/loss": 0.5}, step)
+    save(keeper, state, 2)
+    assert [event.kind for event in memory.events] == ["metrics", "metrics", "checkpoint"]
+    assert [m.step for m in read_journal(storage)] == [1, 2]
+
+
+def test_what_a_kill_left_behind_is_removed_and_named(storage: Storage, memory: Memory) -> None:
+    storage.write(f"{FOLDER}/{checkpoint_name(4)}/state.safetensors", b"half")
+    Keeper(storage, memory, {})
+    assert memory.texts() == ["removed what broken-off writes had left behind: checkpoints/step-000000004"]
+    assert storage.names(FOLDER) == []
+
+
+def test_a_checkpoint_that_fails_is_left_to_the_next(
+    storage: Storage, memory: Memory, disk: Disk, state: TrainState, sleeps: list[float]
+) -> None:
+    keeper = Keeper(storage, memory, {})
+    save(keeper, state, 1)
+    disk.full = True
+    for step in range(2, 40):
+        save(keeper, state, step)
+    disk.full = False
+    save(keeper, state, 40)
+    assert memory.steps("checkpoint") == [1, 40] and saved_steps(storage) == [1, 40] and sleeps == []
+    assert len(memory.texts()) == 38 and memory.texts()[0] == (
+        "the checkpoint of step 2 could not be written: [Errno 28] No space left on device. "
+        "Training goes on; the next checkpoint will try again"
+    )
+
+
+@pytest.mark.parametrize("breaks", ["state.safetensors", "progress.json", "manifest.json"])
+def test_half_a_checkpoint_is_none(
+    breaks: str, storage: Storage, memory: Memory, disk: Disk, state: TrainState
+) -> None:
+    keeper = Keeper(storage, memory, {})
+    save(keeper, state, 1)
+    disk.full = lambda name: name.endswith(breaks)
+    save(keeper, state, 2)
+    assert saved_steps(storage) == [1] and load_checkpoint(storage, state).progress.step == 1
+    disk.full = False
+    save(keeper, state, 3)
+    # What was left of the second is gone, the first is kept.
+    assert storage.names(FOLDER) == [checkpoint_name(1), checkpoint_name(3)]
+
+
+def test_the_last_checkpoint_waits_for_room(
+    storage: Storage, memory: Memory, disk: Disk, state: TrainState, sleeps: list[float]
+) -> None:
+    keeper = Keeper(storage, memory, {})
+    disk.full = lambda name: disk.refused < WAITS
+    save(keeper, state, 6, needed=True)
+    assert memory.steps("checkpoint") == saved_steps(storage) == [6] and sleeps == [module.WAIT_S] * WAITS
+    assert (
+        memory.texts()
+        == ["the checkpoint of step 6 could not be written: [Errno 28] No space left on device. Trying again in 10 s"]
+        * WAITS
+    )
+
+
+@pytest.mark.parametrize(
+    ("earlier", "left"), [([], "There is no checkpoint"), ([3, 5], "The newest checkpoint is that of step 5")]
+)
+def test_the_last_checkpoint_does_not_wait_for_ever(
+    earlier: list[int],
+    left: str,
+    storage: Storage,
+    memory: Memory,
+    disk: Disk,
+    state: TrainState,
+    sleeps: list[float],
+) -> None:
+    keeper = Keeper(storage, memory, {})
+    for step in earlier:
+        save(keeper, state, step)
+    disk.full = True
+    with pytest.raises(RunFailed, match=f"^the checkpoint of step 6 could not be written: .*on device. {left}$"):
+        save(keeper, state, 6, needed=True)
+    assert len(sleeps) == WAITS and saved_steps(storage) == earlier
+    with pytest.raises(RunFailed, match=f"the result could not be written: .* {left}$"):
+        keeper.finish({}, {"result.json": b"{}"}, 6)
+
+
+def test_checkpoints_that_were_skipped_do_not_shorten_the_wait(
+    storage: Storage, memory: Memory, disk: Disk, state: TrainState, sleeps: list[float]
+) -> None:
+    keeper = Keeper(storage, memory, {})
+    disk.full = lambda name: disk.refused < WAITS + 3
+    for step in (1, 2, 3):
+        save(keeper, state, step)
+    save(keeper, state, 3, needed=True)
+    assert len(sleeps) == WAITS and saved_steps(storage) == [3]
+
+
+def test_the_result_is_written_last(storage: Storage, memory: Memory, disk: Disk, sleeps: list[float]) -> None:
+    names: list[str] = []
+
+    def note(name: str) -> bool:
+        names.append(name)
+        return name == "learner/b" and names.count(name) == 1
+
+    disk.full = note
+    keeper = Keeper(storage, memory, {})
+    keeper.finish({"learner": {"a": b"1", "b": b"2"}}, {"result.json": b"{}"}, 6)
+    # Once it could not be finished, so it was all written again.
+    assert names == ["learner/a", "learner/b", "learner/a", "learner/b", "result.json"] and len(sleeps) == 1
+    assert storage.read("learner/b") == b"2" and storage.read("result.json") == b"{}"
+
+
+def test_the_newest_the_one_before_and_the_best_are_kept(storage: Storage, memory: Memory, state: TrainState) -> None:
+    keeper, kept = Keeper(storage, memory, {}), []
+    for step in range(1, 7):
+        save(keeper, state, step, best=min(step, 2))
+        kept.append(saved_steps(storage))
+    assert kept == [[1], [1, 2], [2, 3], [2, 3, 4], [2, 4, 5], [2, 5, 6]]
+
+
+def test_a_damaged_one_is_not_the_one_before(storage: Storage, memory: Memory, state: TrainState) -> None:
+    """Else the only whole one would go, to make room for one that may be damaged too."""
+    for step in (3, 5):
+        save(Keeper(storage, memory, {}), state, step)
+    (Path(storage.root) / FOLDER / checkpoint_name(5) / "state.safetensors").unlink()
+    loaded = load_checkpoint(storage, state)
+    keeper = Keeper(storage, memory, loaded.damaged)
+    save(keeper, state, 6)
+    assert saved_steps(storage) == [3, 6]
+    save(keeper, state, 7)
+    assert saved_steps(storage) == [6, 7]
+
+
+def test_a_damaged_one_that_was_written_anew_is_whole(storage: Storage, memory: Memory, state: TrainState) -> None:
+    keeper = Keeper(storage, memory, {5: "state.safetensors is missing"})
+    for step in (5, 6):
+        save(keeper, state, step)
+    assert saved_steps(storage) == [5, 6]
+
+
+def test_no_old_checkpoint_goes_before_the_new_one_is_whole(
+    storage: Storage, memory: Memory, disk: Disk, state: TrainState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper = Keeper(storage, memory, {})
+    for step in (1, 2):
+        save(keeper, state, step)
+    delete = Storage.delete_folder
+
+    def guarded(self: Storage, folder: str) -> None:
+        assert saved_steps(self)[-1] == 3 and load_checkpoint(self, state).progress.step == 3
+        delete(self, folder)
+
+    monkeypatch.setattr(Storage, "delete_folder", guarded)
+    save(keeper, state, 3)
+    disk.full = True
+    save(keeper, state, 4)
+    assert saved_steps(storage) == [2, 3]
+
+
+def test_what_cannot_be_deleted_does_not_end_the_run(
+    storage: Storage, memory: Memory, state: TrainState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper = Keeper(storage, memory, {})
+    for step in (1, 2):
+        save(keeper, state, step)
+
+    def busy(self: Storage, folder: str) -> None:
+        raise OSError(errno.EBUSY, "Device or resource busy")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Storage, "delete_folder", busy)
+        save(keeper, state, 3)
+    assert saved_steps(storage) == [1, 2, 3] and memory.steps("checkpoint") == [1, 2, 3]
+    save(keeper, state, 4)
+    assert saved_steps(storage) == [3, 4]
