@@ -436,7 +436,13 @@ def test_unwritable_places(refused_train: Train, refused: Refused, place: Path, 
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        (("--workers", "3"), "3 workers for a meta-batch of 2: each worker needs at least one episode a step"),
+        (
+            ("--workers", "3"),
+            "3 workers for a meta-batch of 2 in 2 chunks of 1 episode: each worker needs at least one",
+        ),
+        (("--workers", "many"), "workers 'many': give a number such as 2, or FEWEST:MOST such as 1:4"),
+        (("--workers", "-1"), "workers '-1': give a number such as 2"),
+        (("--workers", "4:2"), "workers '4:2': the fewest must be at least 1 and at most the most"),
         (("--device", "gpu"), "unknown device 'gpu'"),
         (("--address", "1.2.3.4:5"), "a cluster address ('1.2.3.4:5') needs at least 1 worker"),
         (("--run", "a/b"), "run name 'a/b': use letters, digits"),
@@ -500,6 +506,19 @@ def test_registry_names(refused: Refused, trained: Any, place: Path, model: str,
 )
 def test_registry_commands(refused: Refused, trained: Any, arguments: tuple[str, ...], expected: str) -> None:
     assert expected in refused("registry", *arguments, "--tracking-uri", trained.uri)
+
+
+def test_runs_to_upload(refused: Refused, trained: Any, place: Path) -> None:
+    places = ("--storage", trained.storage, "--tracking-uri", f"sqlite:///{place}/new.db")
+    for name, expected in {
+        "frist": "unknown run in STORAGE: 'frist'. Did you mean 'first'? Known: first",
+        "../runs/first": "unknown run in STORAGE: '../runs/first'.",
+        "": "unknown run in STORAGE: ''.",
+    }.items():
+        assert expected.replace("STORAGE", str(trained.storage)) in refused("upload", name, *places)
+    assert "Known: none." in refused("upload", "first", "--storage", place / "nowhere")
+    for uri, expected in {"mlruns": "names a folder", "http://127.0.0.1:9": "can't be reached"}.items():
+        assert expected in refused("upload", "first", "--storage", trained.storage, "--tracking-uri", uri)
 
 
 def test_evaluate_options(refused: Refused, trained: Any) -> None:

@@ -21,7 +21,7 @@ from metaray.training.evaluation import Estimate
 from metaray.training.events import Event, Fanout, Listener
 from metaray.training.experiment import Experiment
 from metaray.training.overrides import flatten
-from metaray.training.placement import Placement
+from metaray.training.placement import Placement, Workers
 
 MakeExperiment = Callable[..., Experiment]
 QUIET = Fanout([])
@@ -238,7 +238,7 @@ def test_a_lost_server_does_not_hide_why_the_run_ended(
     def lost(*arguments: Any) -> None:
         raise RunFailed("the end of the run could not be stored")
 
-    monkeypatch.setattr("metaray.run.finish_run", lost)
+    monkeypatch.setattr("metaray.tracking.delivery.finish_run", lost)
     with pytest.raises(RunFailed, match="stopped at step") as caught:
         train(make_experiment(name="lost", algorithm={"kind": "maml", "inner_lr": 1e30, "inner_steps": 2}))
     assert caught.value.__notes__ == ["the end of the run could not be stored"]
@@ -250,9 +250,9 @@ def test_no_room_on_the_cluster(
     def full(placement: Placement) -> None:
         raise InputError(f"{placement.workers} workers x 1 CPUs = 4 CPUs, but the cluster has 2")
 
-    monkeypatch.setattr("metaray.training.trainer.connect", full)
+    monkeypatch.setattr("metaray.training.cluster.connect", full)
     with pytest.raises(InputError, match="but the cluster has 2"):
-        train(make_experiment(name="crowded"), placement=Placement(workers=4))
+        train(make_experiment(name="crowded"), placement=Placement(Workers(4, 4)))
     assert open_client(database).get_experiment_by_name("crowded") is None
 
 

@@ -3,7 +3,8 @@
     ValueError
       InputError          the user's input is wrong; the message says what, where and what would be right (exit 2)
     RuntimeError
-      RunFailed           a run started and could not finish, for instance because the loss became NaN (exit 1)
+      RunFailed           a run started and could not finish (exit 1)
+        Diverged          its loss or gradient became infinite or NaN, which would only happen again (exit 1)
       RunStopped          a signal stopped the run after a checkpoint (exit 75)
 
 Everything else that escapes is a defect of metaray or of the machine.
@@ -19,6 +20,10 @@ class InputError(ValueError):
 
 class RunFailed(RuntimeError):
     """A run that started and could not finish."""
+
+
+class Diverged(RunFailed):
+    """A run whose loss or gradient is not finite: the same experiment would come to that again."""
 
 
 class RunStopped(RuntimeError):

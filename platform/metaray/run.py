@@ -3,35 +3,32 @@
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
-from metaray.errors import RunFailed, RunStopped
+from metaray.errors import Diverged, RunFailed, RunStopped
 from metaray.tracking.client import quiet_mlflow
+from metaray.tracking.delivery import Destination, NotUploaded, Report, deliver, mark_ended, open_tracking
 from metaray.tracking.listener import TrackingListener
-from metaray.tracking.mlflow_tracker import (
-    MlflowTracker,
-    create_run,
-    finish_run,
-    prepare,
-    reopen_run,
-    tracking_uri,
-)
-from metaray.tracking.promotion import Decision
-from metaray.tracking.provenance import provenance
-from metaray.tracking.publishing import publish
-from metaray.tracking.registry import ModelVersion
+from metaray.tracking.mlflow_tracker import Away, MlflowTracker, asking, find_experiment, reopen_run
+from metaray.tracking.retry import patience
+from metaray.tracking.server import Unreachable, prepare, redacted, tracking_uri
+from metaray.training.checkpoint import saved_steps
 from metaray.training.device import choose_device
 from metaray.training.events import Event, Fanout, Listener, entering
 from metaray.training.experiment import Experiment
-from metaray.training.identity import RunFolder, open_run, record_run
+from metaray.training.identity import RunFolder, open_run
 from metaray.training.local import train_in_process
-from metaray.training.overrides import flatten
 from metaray.training.placement import Placement
 from metaray.training.preflight import check_shares, preflight
 from metaray.training.result import Result
 from metaray.training.storage import Storage
+
+__all__ = ["NotUploaded", "Options", "Report", "run"]
+
+AWAY_WITHIN_S = 120.0
+"""How long a trained run waits for an MLflow server that does not answer."""
 
 
 @dataclass(frozen=True)
@@ -53,27 +50,6 @@ class Options:
     register: bool = True
 
 
-@dataclass(frozen=True)
-class Report:
-    """How a run ended.
-
-    Attributes:
-        run: its name.
-        tracking_run: id of its MLflow run.
-        tracking_uri: where that is.
-        result: its figures.
-        version: what was registered, if anything.
-        decision: whether it became champion, and why.
-    """
-
-    run: str
-    tracking_run: str
-    tracking_uri: str
-    result: Result
-    version: ModelVersion | None
-    decision: Decision | None
-
-
 def run(
     experiment: Experiment, options: Options, display: Listener, *, should_stop: Callable[[], bool] = lambda: False
 ) -> Report:
@@ -82,11 +58,29 @@ def run(
     Raises:
         InputError: before anything starts, if the input is wrong.
         RunFailed: if training failed; the MLflow run is marked so.
+        NotUploaded: if it is trained, but MLflow does not take it.
         RunStopped: if `should_stop` said so; the same call with the same `options.run` goes on.
     """
     uri = tracking_uri(options.tracking_uri)
+    root, folder = _checked(experiment, options, uri, display)
+    to = Destination(root.root, uri, options.register)
+    with folder.held():
+        # Again, now that nobody else can write to it: another process may have finished it meanwhile.
+        folder = open_run(root, experiment, folder.name)
+        _note(display, f"run: {folder.name}")
+        if folder.result is None:
+            folder = _trained(experiment, options, folder, to, display, should_stop)
+
+        def tell() -> None:
+            _note(display, f"MLflow at {redacted(uri)!r} does not answer; waiting up to {AWAY_WITHIN_S:g} s for it")
+
+        return deliver(experiment, folder, to, waits=patience(AWAY_WITHIN_S, enough=should_stop, once=tell))
+
+
+def _checked(experiment: Experiment, options: Options, uri: str, display: Listener) -> tuple[Storage, RunFolder]:
+    """Find out all that may be wrong, before anything of the run is written."""
     display.on_event(entering("checks"))
-    # MLflow takes seconds to import: let that overlap with the checks. Nothing is written before all of them passed.
+    # MLflow takes seconds to import: let that overlap with the checks.
     with ThreadPoolExecutor(max_workers=1) as pool:
         imported = pool.submit(quiet_mlflow)
         preflight(experiment)
@@ -97,21 +91,15 @@ def run(
             _check_place(experiment, options.placement, display)
         display.on_event(entering("MLflow"))
         imported.result()
-    prepare(uri)
-    tracked = _tracked_run(folder, experiment, uri)
-    display.on_event(Event("note", 0, {}, time.time(), f"run: {folder.name}"))
     try:
-        result = folder.result or _train(
-            experiment, options, folder.storage, MlflowTracker(uri, tracked), display, should_stop
-        )
-        version, decision = publish(experiment, folder, uri, tracked, result, register_it=options.register)
-    except BaseException as error:
-        _mark_ended(uri, tracked, error)
-        if isinstance(error, RunStopped):
-            raise RunStopped(f"{error}; --run {folder.name} goes on from there") from None
-        raise
-    finish_run(uri, tracked, "FINISHED")
-    return Report(folder.name, tracked, uri, result, version, decision)
+        prepare(uri)
+        if folder.tracking_run is None:
+            with asking(uri):
+                find_experiment(uri, experiment.name)
+    except Unreachable:
+        if folder.tracking_run is None:
+            raise
+    return root, folder
 
 
 def _check_place(experiment: Experiment, placement: Placement, display: Listener) -> None:
@@ -128,39 +116,70 @@ def _check_place(experiment: Experiment, placement: Placement, display: Listener
     check_shares(experiment, placement.workers.most, torch.device("cuda" if uses_gpu(placement) else "cpu"))
 
 
-def _mark_ended(uri: str, tracked: str, error: BaseException) -> None:
-    """Mark the MLflow run; a server that is gone by now must not hide what ended the run."""
+def _trained(
+    experiment: Experiment,
+    options: Options,
+    folder: RunFolder,
+    to: Destination,
+    display: Listener,
+    should_stop: Callable[[], bool],
+) -> RunFolder:
+    """Train to the end; returns the run with its result."""
+    folder, tracker = _tracked(experiment, folder, to.uri, display)
+    listener = Fanout([TrackingListener(tracker, display), display])
     try:
-        finish_run(uri, tracked, "KILLED" if isinstance(error, RunStopped | KeyboardInterrupt) else "FAILED")
-    except RunFailed as unmarked:
-        error.add_note(str(unmarked))
+        return replace(folder, result=_train(experiment, options.placement, folder.storage, listener, should_stop))
+    except BaseException as error:  # noqa: BLE001 - raised below
+        ended = _ended(error, folder)
+        stopped = isinstance(error, RunStopped | KeyboardInterrupt)
+        mark_ended(to.uri, tracker.run_id, "KILLED" if stopped else "FAILED", ended)
+        raise ended from error.__cause__
 
 
-def _tracked_run(folder: RunFolder, experiment: Experiment, uri: str) -> str:
-    """The run's MLflow run: the one it already has, or a new one."""
-    if folder.tracking_run is not None:
-        reopen_run(uri, folder.tracking_run)
-        return folder.tracking_run
-    tags = provenance() | {"source.fingerprint": experiment.source.fingerprint, "protocol": experiment.protocol}
-    tracked = create_run(uri, experiment.name, folder.name, flatten(experiment.model_dump(mode="json")), tags)
-    MlflowTracker(uri, tracked).log_text(experiment.to_json(), "experiment.json")
-    record_run(folder, experiment, tracked)
-    return tracked
+def _tracked(experiment: Experiment, folder: RunFolder, uri: str, display: Listener) -> tuple[RunFolder, MlflowTracker]:
+    """The run's MLflow run. To go on needs no server: the journal is uploaded when the run is done."""
+    try:
+        prepare(uri)
+        opened = open_tracking(folder, experiment, uri)
+        assert opened.tracking_run is not None
+        with asking(uri):
+            reopen_run(uri, opened.tracking_run)
+    except (Unreachable, Away) as away:
+        if folder.tracking_run is None:
+            raise
+        tracker = MlflowTracker(uri, folder.tracking_run, reopen=True)
+        tracker.problem = str(away)
+        return folder, tracker
+    if folder.tracking_run not in (None, opened.tracking_run):
+        _note(display, f"MLflow run {folder.tracking_run} is not at {redacted(uri)!r}: a new one holds the whole run")
+    return opened, MlflowTracker(uri, opened.tracking_run)
 
 
 def _train(
     experiment: Experiment,
-    options: Options,
+    placement: Placement,
     storage: Storage,
-    tracker: MlflowTracker,
-    display: Listener,
+    listener: Listener,
     should_stop: Callable[[], bool],
 ) -> Result:
-    listener, placement = TrackingListener(tracker), options.placement
     if placement.in_process:
-        both = Fanout([display, listener])
-        return train_in_process(experiment, storage, both, device=placement.device, should_stop=should_stop)
+        return train_in_process(experiment, storage, listener, device=placement.device, should_stop=should_stop)
     from metaray.training.trainer import train_on_ray
 
-    display.on_event(entering("workers"))
-    return train_on_ray(experiment, storage, placement, display=display, listeners=[listener], should_stop=should_stop)
+    listener.on_event(entering("workers"))
+    return train_on_ray(experiment, storage, placement, display=listener, should_stop=should_stop)
+
+
+def _ended(error: BaseException, folder: RunFolder) -> BaseException:
+    """What ended the run, and how it can go on."""
+    if isinstance(error, RunStopped):
+        return RunStopped(f"{error}; --run {folder.name} goes on from there")
+    saved = saved_steps(folder.storage)
+    if isinstance(error, RunFailed) and not isinstance(error, Diverged) and saved:
+        text = str(error).rstrip(".")
+        return RunFailed(f"{text}; --run {folder.name} goes on from the newest checkpoint, that of step {saved[-1]}")
+    return error
+
+
+def _note(display: Listener, text: str) -> None:
+    display.on_event(Event("note", 0, {}, time.time(), text))

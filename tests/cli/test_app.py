@@ -161,8 +161,8 @@ def test_python_m_metaray() -> None:
     [
         (),
         ("train",),
-        ("train", "a.py:b", "--workers", "-1"),
-        ("train", "a.py:b", "--workers", "many"),
+        ("train", "a.py:b", "--samplers", "0"),
+        ("upload",),
         ("train", "a.py:b", "--wrokers", "1"),
         ("train", "a.py:b", "c.py:d"),
         ("data",),

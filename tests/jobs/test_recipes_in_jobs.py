@@ -44,4 +44,4 @@ def test_a_recipe_says_what_it_is(recipe: str) -> None:
 
 
 def test_the_demo_passes_preflight() -> None:
-    preflight(load_recipe(f"{JOBS}/glyphs.py:demo"), workers=2)
+    preflight(load_recipe(f"{JOBS}/glyphs.py:demo"))

@@ -152,3 +152,23 @@ def test_files_that_vanished(uri: str, run_id: str, learner_folder: Path, tmp_pa
     source.rename(source.with_name("elsewhere"))
     with pytest.raises(InputError, match="the files of 'models:/lost/1' can't be read"):
         download(uri, "models:/lost/1", tmp_path)
+
+
+def test_what_broke_off_is_not_begun_twice(
+    uri: str, run_id: str, learner_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = {"inputs": OUTPUTS, "outputs": OUTPUTS, "tags": {}, "name": "broken-off"}
+    example = pd.DataFrame({"label": ["a"], "probability": [1.0]})
+
+    def again() -> int:
+        return register(uri, run_id, learner_folder=learner_folder, input_example=example, **arguments)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr("metaray.tracking.artifact._write_model", lambda *arguments: 1 / 0)
+        for _ in range(2):
+            with pytest.raises(ZeroDivisionError):
+                again()
+    assert again() == 1
+    outputs = open_client(uri).get_run(run_id).outputs
+    assert outputs is not None
+    assert len(outputs.model_outputs) == 1

@@ -1,7 +1,6 @@
 """Runs in a real MLflow database."""
 
 import math
-import pickle
 import threading
 import time
 from functools import partial
@@ -9,11 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow.exceptions import MlflowException
 
 from metaray.errors import InputError, RunFailed
 from metaray.tracking import mlflow_tracker
 from metaray.tracking.client import open_client
-from metaray.tracking.mlflow_tracker import MlflowTracker, create_run, finish_run, reopen_run
+from metaray.tracking.mlflow_tracker import (
+    Away,
+    MlflowTracker,
+    asking,
+    create_run,
+    finish_run,
+    is_there,
+    log_params,
+    reopen_run,
+    status_of,
+)
 from metaray.tracking.retry import retry
 from metaray.tracking.tracker import Metric
 
@@ -41,10 +51,10 @@ def test_artifacts_lie_beside_the_database(uri: str, tmp_path: Path) -> None:
     (tmp_path / "folder" / "a.txt").write_text("a")
     tracker = MlflowTracker(uri, run_id)
     tracker.log_artifact(tmp_path / "folder", "kept")
-    tracker.log_json([1], "b.json")
+    tracker.log_text("b", "b.txt")
     root = Path(uri.removeprefix("sqlite:///")).parent / "mlartifacts" / "odd-name-50-more" / run_id / "artifacts"
     assert (root / "kept" / "folder" / "a.txt").read_text() == "a"
-    assert (root / "b.json").read_text() == "[\n  1\n]\n"
+    assert (root / "b.txt").read_text() == "b"
 
 
 def test_end_and_resume_a_run(uri: str, run_id: str) -> None:
@@ -52,8 +62,16 @@ def test_end_and_resume_a_run(uri: str, run_id: str) -> None:
     assert open_client(uri).get_run(run_id).info.status == "KILLED"
     reopen_run(uri, run_id)
     assert open_client(uri).get_run(run_id).info.status == "RUNNING"
-    with pytest.raises(InputError, match="run 'nosuch' can't be resumed"):
-        reopen_run(uri, "nosuch")
+    assert is_there(uri, run_id)
+    assert not is_there(uri, "nosuch")
+    open_client(uri).delete_run(run_id)
+    assert not is_there(uri, run_id)
+
+
+def test_the_same_parameters_again(uri: str) -> None:
+    run_id = create_run(uri, "again", "name", {"a": "1", "long": "x" * 7000}, {})
+    log_params(uri, run_id, {"a": "1", "long": "x" * 7000, "b": "2"})
+    assert set(open_client(uri).get_run(run_id).data.params) == {"a", "b", "long"}
 
 
 def test_deleted_experiment(uri: str) -> None:
@@ -102,15 +120,13 @@ def test_values_that_are_not_finite_are_gaps(uri: str, run_id: str) -> None:
     assert [math.isnan(value) for _, value in stored] == [True, True, False]
 
 
-def test_a_tracker_can_be_sent_to_another_process(uri: str, run_id: str) -> None:
-    tracker = MlflowTracker(uri, run_id)
-    tracker.log([Metric("a", 1.0, 0, 0)])
-    copy = pickle.loads(pickle.dumps(tracker))
-    assert (copy.uri, copy.run_id) == (uri, run_id)
-    copy.log([Metric("a", 2.0, 1, 1)])
-    copy.close()
-    tracker.close()
-    assert sorted(history(uri, run_id, "a")) == [(0, 1.0), (1, 2.0)]
+def test_a_run_is_reopened_with_its_first_metrics(uri: str, run_id: str) -> None:
+    finish_run(uri, run_id, "KILLED")
+    for reopen, expected in ((False, "KILLED"), (True, "RUNNING")):
+        tracker = MlflowTracker(uri, run_id, reopen=reopen)
+        tracker.log([Metric("a", 1.0, 0, 0)])
+        tracker.close()
+        assert status_of(uri, run_id) == expected
 
 
 def test_closing_twice_or_without_metrics(uri: str, run_id: str) -> None:
@@ -121,7 +137,7 @@ def test_closing_twice_or_without_metrics(uri: str, run_id: str) -> None:
         tracker.log([Metric("a", 1.0, 0, 0)])
 
 
-class Away:
+class Absent:
     """A client whose server is away for the first `failures` calls."""
 
     def __init__(self, failures: float) -> None:
@@ -135,14 +151,14 @@ class Away:
 
 
 def test_metrics_wait_for_a_server_that_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    client = Away(failures=3)
+    client = Absent(failures=3)
     monkeypatch.setattr(mlflow_tracker, "open_client", lambda uri: client)
     tracker = MlflowTracker("http://me:secret@away", "run", flush_every_s=0.05)
     tracker.log([Metric("a", 1.0, 0, 0)])
     deadline = time.monotonic() + 10
     while tracker.problem is None and time.monotonic() < deadline:
         time.sleep(0.005)
-    assert tracker.problem == "1 metrics wait for 'http://me:***@away': server away"
+    assert tracker.problem == "MLflow at 'http://me:***@away' takes no metrics: server away"
     while client.stored == 0 and time.monotonic() < deadline:
         time.sleep(0.01)
     tracker.log([Metric("a", 1.0, 1, 0)])
@@ -152,19 +168,28 @@ def test_metrics_wait_for_a_server_that_comes_back(monkeypatch: pytest.MonkeyPat
 
 
 def test_close_says_what_was_not_delivered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mlflow_tracker, "open_client", lambda uri: Away(failures=math.inf))
+    monkeypatch.setattr(mlflow_tracker, "open_client", lambda uri: Absent(failures=math.inf))
     monkeypatch.setattr(mlflow_tracker, "retry", partial(retry, sleep=lambda seconds: None))
     tracker = MlflowTracker("http://away", "run")
     tracker.log([Metric("a", 1.0, step, 0) for step in range(7)])
-    with pytest.raises(RunFailed, match="7 metrics of run run could not be delivered to 'http://away': server away"):
+    with pytest.raises(RunFailed, match="7 metrics of run run could not be delivered: MLflow .* server away"):
         tracker.close()
 
 
 def test_what_can_not_be_stored_at_the_end(uri: str, run_id: str, tmp_path: Path) -> None:
-    with pytest.raises(RunFailed, match="'.*missing.txt' could not be stored at 'sqlite"):
+    with pytest.raises(RunFailed, match="'.*missing.txt' could not be stored at 'sqlite") as caught:
         MlflowTracker(uri, run_id).log_artifact(tmp_path / "missing.txt")
-    with pytest.raises(RunFailed, match="the end of run nosuch could not be stored"):
+    assert not isinstance(caught.value, Away), "it will not be there later either"
+    with pytest.raises(RunFailed, match="the end of run nosuch could not be stored") as caught:
         finish_run(uri, "nosuch")
+    assert not isinstance(caught.value, Away)
+
+
+@pytest.mark.parametrize("error", [ConnectionError("refused"), TimeoutError("late"), MlflowException("HTTP 500")])
+def test_a_server_that_is_away(error: Exception) -> None:
+    expected = r"^MLflow could not be brought up to date at 'http://me:\*\*\*@host': "
+    with pytest.raises(Away, match=expected), asking("http://me:secret@host"):
+        raise error
 
 
 def test_close_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,6 +202,6 @@ def test_close_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mlflow_tracker, "open_client", lambda uri: Hangs())
     tracker = MlflowTracker("http://hangs", "run")
     tracker.log([Metric("a", 1.0, 0, 0)])
-    with pytest.raises(RunFailed, match="no answer within 0.1 s"):
+    with pytest.raises(RunFailed, match="no answer from 'http://hangs' within 0.1 s"):
         tracker.close(within_s=0.1)
     release.set()

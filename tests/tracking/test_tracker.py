@@ -3,8 +3,6 @@
 import math
 from pathlib import Path
 
-import pytest
-
 from metaray.tracking.tracker import MemoryTracker, Metric, NullTracker
 
 
@@ -23,19 +21,14 @@ def test_memory_tracker_keeps_files_and_folders(tmp_path: Path) -> None:
     tracker = MemoryTracker()
     tracker.log_artifact(tmp_path / "one", "kept")
     tracker.log_artifact(tmp_path / "y.txt")
-    tracker.log_json({"a": [1]}, "a.json", "json")
+    tracker.log_text("a", "a.txt", "text")
     assert tracker.artifacts == {
         "kept/one/deep/x.txt": b"x",
         "y.txt": b"y",
-        "json/a.json": b'{\n  "a": [\n    1\n  ]\n}\n',
+        "text/a.txt": b"a",
     }
     tracker.close()
     assert tracker.closed
-
-
-def test_json_that_no_other_program_reads_is_refused() -> None:
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        MemoryTracker().log_json(math.nan, "a.json")
 
 
 def test_null_tracker_accepts_everything(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from metaray.cli import data, registry
-from metaray.cli.options import AsJson, TrackingUri
+from metaray.cli.options import AsJson, RunStorage, TrackingUri
 from metaray.errors import InputError, RunFailed, RunStopped
 
 STARTED_S = time.time()
@@ -70,7 +70,7 @@ def train(
         str | None,
         typer.Option(help="name of the run; an unfinished one goes on, a finished one is shown"),
     ] = None,
-    storage: Annotated[str, typer.Option(help="folder or URI that holds all runs")] = "runs",
+    storage: RunStorage = "runs",
     tracking_uri: TrackingUri = None,
     settings: Settings = None,
     register: Annotated[bool, typer.Option(help="put the best learner into the registry")] = True,
@@ -81,7 +81,7 @@ def train(
 
     from metaray.cli import show
     from metaray.cli.display import ProgressDisplay
-    from metaray.run import Options
+    from metaray.run import NotUploaded, Options
     from metaray.run import run as run_experiment
     from metaray.training.overrides import override
     from metaray.training.placement import Placement, Workers
@@ -92,8 +92,38 @@ def train(
     options = Options(placement, run, storage, tracking_uri, register)
     display = ProgressDisplay(experiment, Console(stderr=True), STARTED_S)
     with closing(display), stop_signals() as should_stop:
-        report = run_experiment(experiment, options, display, should_stop=should_stop)
+        try:
+            report = run_experiment(experiment, options, display, should_stop=should_stop)
+        except NotUploaded as problem:
+            show.report(problem.report, as_json=as_json)
+            raise
     show.report(report, as_json=as_json)
+
+
+@app.command()
+def upload(
+    run: Annotated[str, typer.Argument(help="name of the run, a folder of --storage")],
+    storage: RunStorage = "runs",
+    tracking_uri: TrackingUri = None,
+    register: Annotated[bool, typer.Option(help="put the best learner into the registry")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Bring a run that is on disk to MLflow, as far as it is not there yet: after MLflow was away, or to another."""
+    from metaray.cli import show
+    from metaray.run import NotUploaded
+    from metaray.upload import Unfinished
+    from metaray.upload import upload as upload_run
+
+    import_from_here()
+    try:
+        done = upload_run(run, storage=storage, tracking=tracking_uri, register=register)
+    except NotUploaded as problem:
+        show.report(problem.report, as_json=as_json)
+        raise
+    if isinstance(done, Unfinished):
+        show.unfinished(done, as_json=as_json)
+    else:
+        show.report(done, as_json=as_json)
 
 
 @app.command()
@@ -113,7 +143,8 @@ def evaluate(
     from metaray.cli import show
     from metaray.evaluate import evaluate_model
 
-    import_from_here(trust)
+    if trust:
+        import_from_here()
     judged = evaluate_model(
         model, episodes=episodes, split=part, settings=settings or [], tracking=tracking_uri, trust=trust or []
     )
@@ -138,17 +169,18 @@ def adapt(
     from metaray.cli import show
     from metaray.serving.folders import read_query, read_support
 
-    import_from_here(trust)
+    if trust:
+        import_from_here()
     labelled, asked = read_support(support), read_query(query)
     learner = metaray.load(model, tracking_uri=tracking_uri, trust=trust or [])
     task = learner.adapt(labelled.paths, labelled.labels, inner_steps=inner_steps)
     show.predictions(task, labelled, asked, picture=picture, as_json=as_json)
 
 
-def import_from_here(trust: list[str] | None) -> None:
-    """Let trusted packages be found in the working directory, as those of a recipe are."""
+def import_from_here() -> None:
+    """Let the user's own packages be found in the working directory, as those of a recipe are."""
     here = str(Path.cwd())
-    if trust and here not in sys.path:
+    if here not in sys.path:
         sys.path.append(here)
 
 

@@ -1,6 +1,7 @@
 """Printing results, as lines that a person and a script can read, or as JSON."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,19 +10,22 @@ from metaray.cli.table import print_table
 if TYPE_CHECKING:
     from metaray.algorithms.learner import AdaptedTask
     from metaray.evaluate import Judged
-    from metaray.run import Report
     from metaray.serving.folders import Labelled
+    from metaray.tracking.delivery import Report
+    from metaray.upload import Unfinished
 
 
 def report(report: "Report", *, as_json: bool) -> None:
     """How a run ended."""
+    from metaray.tracking.server import redacted
+
     result, version = report.result, report.version
     champion = version is not None and "champion" in version.aliases
     registered = f"{version.uri}{' (@champion)' if champion else ''}" if version else None
     if as_json:
         tree = json.loads(result.to_json())
         del tree["meta_val_scores"]  # hundreds of numbers, kept in the run's result.json
-        tree |= {"run": report.run, "tracking_uri": report.tracking_uri, "tracking_run": report.tracking_run}
+        tree |= {"run": report.run, "tracking_uri": redacted(report.tracking_uri), "tracking_run": report.tracking_run}
         tree |= {"registered": registered, "champion": champion}
         tree["decision"] = report.decision.reason if report.decision else None
         print(json.dumps(tree, indent=2))
@@ -41,8 +45,22 @@ def report(report: "Report", *, as_json: bool) -> None:
         print(f"registered: {registered}")
     if report.decision is not None:
         print(f"champion: {'yes' if report.decision.promote else 'no'}, {report.decision.reason}")
-    print(f"run: {report.run} (MLflow {report.tracking_run} at {report.tracking_uri})")
+    print(f"run: {report.run} (MLflow {report.tracking_run} at {redacted(report.tracking_uri)})")
     print(f"parameters sha256: {result.parameters_sha256}")
+
+
+def unfinished(run: "Unfinished", *, as_json: bool) -> None:
+    """A run whose metrics were uploaded, and how it goes on."""
+    from metaray.tracking.server import redacted
+
+    if as_json:
+        print(json.dumps({"finished": False} | asdict(run) | {"tracking_uri": redacted(run.tracking_uri)}, indent=2))
+        return
+    print(f"run: {run.run} (MLflow {run.tracking_run} at {redacted(run.tracking_uri)})")
+    print(
+        f"unfinished: its newest checkpoint is that of step {run.step} of {run.num_steps}; metrics so far are uploaded"
+    )
+    print(f"go on: metaray train RECIPE --run {run.run} --storage {run.storage}, with its recipe and settings")
 
 
 def judged(judged: "Judged", *, as_json: bool) -> None:

@@ -57,7 +57,6 @@ def register(
     Raises:
         InputError: if MLflow does not allow the name.
     """
-    from mlflow.entities import LoggedModelOutput
     from mlflow.exceptions import MlflowException
 
     client = open_client(uri)
@@ -68,8 +67,7 @@ def register(
             raise InputError(f"{name!r} can't name a registered model: {error.message}") from error
         if error_code(error) != "RESOURCE_ALREADY_EXISTS":
             raise
-    made = client.create_logged_model(client.get_run(run_id).info.experiment_id, name=LEARNER, source_run_id=run_id)
-    client.log_outputs(run_id, [LoggedModelOutput(made.model_id, step=0)])
+    made = _logged_model(uri, run_id)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "model"
         _write_model(folder, made, learner_folder, inputs, outputs, input_example)
@@ -80,6 +78,21 @@ def register(
     # A source of models:/ID would be looked up at MLflow's global tracking URI, not at this client's.
     source, model_id = made.artifact_location, made.model_id
     return int(client.create_model_version(name, source, run_id, tags=dict(tags), model_id=model_id).version)
+
+
+def _logged_model(uri: str, run_id: str) -> "LoggedModel":
+    """A model of the run that is to be filled: one that an earlier call left empty, or a new one."""
+    from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+
+    client = open_client(uri)
+    run = client.get_run(run_id)
+    place = run.info.experiment_id
+    begun = client.search_logged_models([place], filter_string=f"source_run_id = '{run_id}' AND name = '{LEARNER}'")
+    empty = [model for model in begun if model.status == LoggedModelStatus.PENDING]
+    model = empty[0] if empty else client.create_logged_model(place, name=LEARNER, source_run_id=run_id)
+    if model.model_id not in [output.model_id for output in (run.outputs.model_outputs if run.outputs else [])]:
+        client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+    return model
 
 
 def download(uri: str, model_uri: str, destination: Path) -> Path:

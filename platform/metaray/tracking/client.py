@@ -30,6 +30,9 @@ def quiet_mlflow() -> None:
 
     for name in ("mlflow.store", "mlflow.tracking", "mlflow.models", "mlflow.pyfunc", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # Each attempt at a server that is away would be a line, or a traceback; what comes of it is raised as well.
+    for name in ("urllib3.connectionpool", "mlflow.store.db.utils"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 @lru_cache(maxsize=8)

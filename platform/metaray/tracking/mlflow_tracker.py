@@ -3,17 +3,32 @@
 import math
 import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import Literal, final
 
 from metaray.errors import InputError, RunFailed
-from metaray.tracking.client import error_code, is_transient, open_client, summary
-from metaray.tracking.retry import retry
-from metaray.tracking.server import prepare, redacted, sqlite_path, tracking_uri
+from metaray.tracking.client import error_code, is_transient, open_client
+from metaray.tracking.retry import SHORTLY, retry
+from metaray.tracking.server import cause, prepare, redacted, sqlite_path, tracking_uri
 from metaray.tracking.tracker import Metric, Tracker
 
-__all__ = ["MlflowTracker", "create_run", "finish_run", "prepare", "reopen_run", "tracking_uri"]
+__all__ = [
+    "Away",
+    "MlflowTracker",
+    "asking",
+    "create_run",
+    "find_experiment",
+    "finish_run",
+    "is_there",
+    "log_metrics",
+    "log_params",
+    "prepare",
+    "reopen_run",
+    "status_of",
+    "tracking_uri",
+]
 
 METRICS_A_CALL = 1000
 ENTRIES_A_CALL = 100
@@ -21,9 +36,32 @@ PARAM_LENGTH = 6000
 TAG_LENGTH = 8000
 
 FLUSH_EVERY_S = 2.0
-CLOSE_WITHIN_S = 60.0
+CLOSE_WITHIN_S = 10.0
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
+
+
+class Away(RunFailed):
+    """MLflow does not answer, or is busy: the same may work later."""
+
+
+@contextmanager
+def asking(uri: str, what: str = "MLflow could not be brought up to date") -> Iterator[None]:
+    """Within the block, tell errors of MLflow and of the network in our words.
+
+    Raises:
+        Away: if the server does not answer.
+        RunFailed: if it refuses.
+    """
+    from mlflow.exceptions import MlflowException
+    from requests import RequestException
+
+    try:
+        yield
+    except (MlflowException, OSError) as error:
+        network = isinstance(error, MlflowException | RequestException | ConnectionError | TimeoutError)
+        kind = Away if network and is_transient(error) else RunFailed
+        raise kind(f"{what} at {redacted(uri)!r}: {cause(error)}") from error
 
 
 def create_run(
@@ -36,67 +74,98 @@ def create_run(
     Raises:
         InputError: if the experiment was deleted.
     """
-    client = open_client(uri)
-    from mlflow.entities import Param
-
     experiment_id = _experiment(uri, experiment_name)
     short = {key: _cut(value, TAG_LENGTH) for key, value in tags.items()}
-    run_id = str(client.create_run(experiment_id, tags=short, run_name=run_name).info.run_id)
-    items = [Param(key, _cut(value, PARAM_LENGTH)) for key, value in params.items()]
-    for start in range(0, len(items), ENTRIES_A_CALL):
-        client.log_batch(run_id, params=items[start : start + ENTRIES_A_CALL])
+    run_id = str(open_client(uri).create_run(experiment_id, tags=short, run_name=run_name).info.run_id)
+    log_params(uri, run_id, params)
     return run_id
 
 
-def reopen_run(uri: str, run_id: str) -> None:
-    """Mark a run as running again, to resume it.
+def log_params(uri: str, run_id: str, params: Mapping[str, str]) -> None:
+    """Store parameters; those that are there already must have the same values."""
+    client = open_client(uri)
+    from mlflow.entities import Param
 
-    Raises:
-        InputError: if there is no such run.
-    """
+    items = [Param(key, _cut(value, PARAM_LENGTH)) for key, value in params.items()]
+    for start in range(0, len(items), ENTRIES_A_CALL):
+        client.log_batch(run_id, params=items[start : start + ENTRIES_A_CALL])
+
+
+def log_metrics(uri: str, run_id: str, metrics: Sequence[Metric]) -> None:
+    """Store metrics, now. Infinite values become NaN, which charts show as a gap; what is there already stays so."""
+    client = open_client(uri)
+    from mlflow.entities import Metric as MlflowMetric
+
+    finite = [
+        MlflowMetric(key, value if math.isfinite(value) else math.nan, time_ms, step)
+        for key, value, step, time_ms in metrics
+    ]
+    for start in range(0, len(finite), METRICS_A_CALL):
+        client.log_batch(run_id, finite[start : start + METRICS_A_CALL])
+
+
+def is_there(uri: str, run_id: str) -> bool:
+    """Whether there is such a run, and it was not deleted."""
     from mlflow.exceptions import MlflowException
 
     try:
-        open_client(uri).update_run(run_id, status="RUNNING")
+        return str(open_client(uri).get_run(run_id).info.lifecycle_stage) == "active"
     except MlflowException as error:
-        if is_transient(error):
+        if error_code(error) != "RESOURCE_DOES_NOT_EXIST":
             raise
-        raise InputError(f"run {run_id!r} can't be resumed at {redacted(uri)!r}: {summary(error)}") from error
+        return False
+
+
+def status_of(uri: str, run_id: str) -> str:
+    """What MLflow says of a run: RUNNING, FINISHED, FAILED or KILLED."""
+    return str(open_client(uri).get_run(run_id).info.status)
+
+
+def reopen_run(uri: str, run_id: str) -> None:
+    """Mark a run as running again, to resume it."""
+    open_client(uri).update_run(run_id, status="RUNNING")
 
 
 def finish_run(uri: str, run_id: str, status: Status = "FINISHED") -> None:
     """Mark a run as ended.
 
     Raises:
-        RunFailed: if the server can't be reached any more.
+        RunFailed: if that can't be stored.
     """
     _now(lambda: open_client(uri).set_terminated(run_id, status), f"the end of run {run_id}", uri)
 
 
 def _now(action: Callable[[], object], what: str, uri: str) -> None:
-    """Do something at the server, with retries."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        retry(action, on=(MlflowException, OSError), transient=is_transient, attempts=2)
-    except (MlflowException, OSError) as error:
-        raise RunFailed(f"{what} could not be stored at {redacted(uri)!r}: {redacted(summary(error))}") from error
+    """Do something at the server, with a second attempt."""
+    with asking(uri, f"{what} could not be stored"):
+        retry(action, on=Exception, transient=is_transient, waits=SHORTLY[:1])
 
 
 def _experiment(uri: str, name: str) -> str:
     """The id of the experiment called `name`, made if necessary."""
     from mlflow.exceptions import MlflowException
 
-    client = open_client(uri)
-    found = client.get_experiment_by_name(name)
+    found = find_experiment(uri, name)
     if found is None:
         try:
-            return str(client.create_experiment(name, artifact_location=_artifact_location(uri, name)))
+            return str(open_client(uri).create_experiment(name, artifact_location=_artifact_location(uri, name)))
         except MlflowException as error:
             if error_code(error) != "RESOURCE_ALREADY_EXISTS":
                 raise
-        found = client.get_experiment_by_name(name)  # another process was faster
+        found = find_experiment(uri, name)  # another process was faster
         assert found is not None
+    return found
+
+
+def find_experiment(uri: str, name: str) -> str | None:
+    """The id of the experiment called `name`, None if there is none.
+
+    Raises:
+        InputError: if it was deleted: MLflow keeps its name.
+    """
+    found = open_client(uri).get_experiment_by_name(name)
+    if found is None:
+        return None
     if found.lifecycle_stage == "deleted":
         raise InputError(
             f"experiment {name!r} was deleted at {redacted(uri)!r}; use another name, or restore it with "
@@ -123,36 +192,30 @@ def _cut(value: str, length: int) -> str:
 
 @final
 class MlflowTracker(Tracker):
-    """Writes to one run of MLflow. It holds two strings, so it can be sent to another process.
+    """Writes to one run of MLflow.
 
     `log` only queues; a background thread imports MLflow and delivers about every two seconds. A server that is
     away for a while is tried again each time; MLflow drops what it already has, so nothing is written twice.
+
+    Args:
+        uri: of MLflow.
+        run_id: of the run.
+        reopen: mark the run as running again before its first metrics, for one that was resumed while MLflow was away.
+        flush_every_s: between deliveries.
     """
 
-    def __init__(self, uri: str, run_id: str, *, flush_every_s: float = FLUSH_EVERY_S) -> None:
+    def __init__(self, uri: str, run_id: str, *, reopen: bool = False, flush_every_s: float = FLUSH_EVERY_S) -> None:
         self.uri = uri
         self.run_id = run_id
+        self._reopen = reopen
         self._flush_every_s = flush_every_s
         self._waiting: list[Metric] = []
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
-        self._error: Exception | None = None
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Metrics that wait stay with the process that logged them."""
-        return (MlflowTracker, (self.uri, self.run_id))
-
-    @property
-    def problem(self) -> str | None:
-        """Why metrics are waiting, while the server does not take them."""
-        error = self._error
-        if error is None:
-            return None
-        return f"{len(self._waiting)} metrics wait for {redacted(self.uri)!r}: {redacted(summary(error))}"
 
     def log(self, metrics: Sequence[Metric]) -> None:
-        """Queue `metrics`. Infinite values are stored as NaN, which charts show as a gap."""
+        """Queue `metrics`."""
         if self._closing.is_set():
             raise RunFailed(f"metrics logged to run {self.run_id} after its tracker was closed")
         with self._lock:
@@ -188,30 +251,28 @@ class MlflowTracker(Tracker):
         if thread is not None:
             thread.join(within_s)
         if self._waiting:
-            cause = f"no answer within {within_s:g} s" if self._error is None else redacted(summary(self._error))
-            message = f"{len(self._waiting)} metrics of run {self.run_id} could not be delivered to"
-            raise RunFailed(f"{message} {redacted(self.uri)!r}: {cause}") from self._error
+            problem = self.problem or f"no answer from {redacted(self.uri)!r} within {within_s:g} s"
+            raise RunFailed(f"{len(self._waiting)} metrics of run {self.run_id} could not be delivered: {problem}")
 
     def _deliver_until_closed(self) -> None:
         while not self._closing.wait(self._flush_every_s):
-            self._deliver(attempts=1)
-        self._deliver(attempts=4)
+            self._deliver(waits=())
+        self._deliver(waits=SHORTLY)
 
-    def _deliver(self, attempts: int) -> None:
-        """Send what waits. An error is kept for `close` to raise: training must not stop for it."""
+    def _deliver(self, waits: Sequence[float]) -> None:
+        """Send what waits. A problem is kept for others to tell: training must not stop for it."""
         try:
             while self._waiting:
                 batch = self._waiting[:METRICS_A_CALL]
-                retry(lambda: self._send(batch), on=Exception, transient=is_transient, attempts=attempts)  # noqa: B023
+                retry(lambda: self._send(batch), on=Exception, transient=is_transient, waits=waits)  # noqa: B023
                 with self._lock:
                     del self._waiting[: len(batch)]
-            self._error = None
+            self.problem = None
         except Exception as error:  # noqa: BLE001 - a thread has nobody to raise to; `close` does it
-            self._error = error
+            self.problem = f"MLflow at {redacted(self.uri)!r} takes no metrics: {cause(error)}"
 
     def _send(self, batch: Sequence[Metric]) -> None:
-        client = open_client(self.uri)
-        from mlflow.entities import Metric as MlflowMetric
-
-        finite = ((key, value if math.isfinite(value) else math.nan, at, step) for key, value, step, at in batch)
-        client.log_batch(self.run_id, [MlflowMetric(key, value, at, step) for key, value, at, step in finite])
+        if self._reopen:
+            reopen_run(self.uri, self.run_id)
+            self._reopen = False
+        log_metrics(self.uri, self.run_id, batch)

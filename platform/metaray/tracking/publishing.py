@@ -51,7 +51,7 @@ def publish(
         result: of the run.
         register_it: False only logs the files.
     """
-    before = _published(experiment, folder, uri)
+    before = _published(experiment, folder, uri, tracked)
     if before is not None and (before.version is not None or not register_it):
         return before
     with tempfile.TemporaryDirectory() as scratch:
@@ -62,6 +62,7 @@ def publish(
             learner = folder.storage.download(LEARNER, Path(scratch) / LEARNER)
             done = _register(experiment, uri, tracked, learner, result)
     record = {
+        "tracking_run": tracked,
         "version": None if done.version is None else done.version.version,
         "decision": None if done.decision is None else done.decision._asdict(),
     }
@@ -69,11 +70,13 @@ def publish(
     return done
 
 
-def _published(experiment: Experiment, folder: RunFolder, uri: str) -> Published | None:
-    """What an earlier call did; None if there was none."""
+def _published(experiment: Experiment, folder: RunFolder, uri: str, tracked: str) -> Published | None:
+    """What an earlier call did; None if there was none, or only one for another MLflow run, perhaps elsewhere."""
     if not folder.storage.exists(RECORD):
         return None
     record = json.loads(folder.storage.read(RECORD))
+    if record.get("tracking_run") != tracked:
+        return None
     version = None if record["version"] is None else find_version(uri, experiment.name, record["version"])
     return Published(version, None if record["decision"] is None else Decision(**record["decision"]))
 

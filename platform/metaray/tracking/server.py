@@ -20,6 +20,10 @@ SCHEMES = ("http", "https", "sqlite", *DATABASE_PORTS)
 WHAT_IS_RIGHT = "Give sqlite:///PATH/mlflow.db, http(s)://HOST:PORT or a database URI such as postgresql://."
 
 
+class Unreachable(InputError):
+    """Nothing answers at a tracking URI that may well be right."""
+
+
 def tracking_uri(flag: str | None) -> str:
     """The URI to use: `flag`, else `MLFLOW_TRACKING_URI`, else `mlflow.db` in the working directory.
 
@@ -45,10 +49,18 @@ def redacted(text: str) -> str:
     return re.sub(r"(://[^/:@\s]*):[^@/\s]+@", r"\1:***@", text)
 
 
+def cause(error: Exception) -> str:
+    """What is wrong, in a few words and without passwords: HTTP libraries wrap it four times, with the URI in each."""
+    text = redacted(summary(error))
+    found = re.search(r"\[(Errno|SSL)[^\]]*\] [\w ,:]+|timed out", text)
+    return found[0].strip() if found else text
+
+
 def prepare(uri: str) -> None:
     """Check, in seconds, that runs can be written to `uri`; create the database if it is a new SQLite file.
 
     Raises:
+        Unreachable: if nothing answers there.
         InputError: naming the URI and what would be right.
     """
     scheme = uri.partition("://")[0].partition("+")[0] if "://" in uri else uri.partition(":")[0]
@@ -134,7 +146,7 @@ def _probe_database(uri: str, scheme: str) -> None:
     except ImportError as error:
         raise InputError(f"{where} needs a Python driver that is not installed: {error}") from error
     except OSError as error:
-        raise InputError(f"{where} can't be reached at {host}:{port}: {error}. Is it running?") from error
+        raise Unreachable(f"{where} can't be reached at {host}:{port}: {error}. Is it running?") from error
     except (SQLAlchemyError, ValueError) as error:
         raise InputError(f"{where} can't be used: {redacted(summary(error))}") from error
 
@@ -155,7 +167,9 @@ def _probe_http(uri: str) -> None:
             "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN."
         )
     if status != 200:
-        raise InputError(f"{where} answers HTTP {status} to MLflow's API; is it an MLflow server?")
+        # So answers a proxy whose server is away, or a server whose database is.
+        kind = Unreachable if status >= 500 else InputError
+        raise kind(f"{where} answers HTTP {status} to MLflow's API; is it an MLflow server?")
     status, version = _get(uri, "/version", where)
     major = re.match(r"(\d+)\.", version)
     if status == 200 and major and int(major[1]) < OLDEST_SERVER:
@@ -175,10 +189,6 @@ def _get(uri: str, endpoint: str, where: str) -> tuple[int, str]:
             credentials, endpoint, "GET", max_retries=0, timeout=PROBE_TIMEOUT_S, raise_on_status=False
         )
     except MlflowException as error:
-        text = redacted(summary(error))
-        found = re.search(
-            r"\[(Errno|SSL)[^\]]*\] [\w ,:]+|timed out", text
-        )  # the rest repeats the URI in four wrappings
-        cause = found[0] if found else text
-        raise InputError(f"{where} can't be reached within {PROBE_TIMEOUT_S:g} s. Is it running? ({cause})") from error
+        problem = f"{where} can't be reached within {PROBE_TIMEOUT_S:g} s. Is it running? ({cause(error)})"
+        raise Unreachable(problem) from error
     return int(answer.status_code), str(answer.text)

@@ -3,12 +3,11 @@
 `metaray.tracking.mlflow_tracker` holds the one that writes to MLflow.
 """
 
-import json
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 from metaray.training.journal import Metric
 
@@ -16,7 +15,13 @@ __all__ = ["MemoryTracker", "Metric", "NullTracker", "Tracker"]
 
 
 class Tracker(ABC):
-    """Receives metrics and files. `log` never blocks its caller; `close` returns once everything is delivered."""
+    """Receives metrics and files. `log` never blocks its caller; `close` returns once everything is delivered.
+
+    Attributes:
+        problem: why metrics wait, while they do; None as long as they are taken.
+    """
+
+    problem: str | None = None
 
     @abstractmethod
     def log(self, metrics: Sequence[Metric]) -> None:
@@ -40,10 +45,6 @@ class Tracker(ABC):
             path = Path(scratch) / name
             path.write_text(text, encoding="utf-8")
             self.log_artifact(path, folder)
-
-    def log_json(self, value: Any, name: str, folder: str = "") -> None:
-        """Store `value` as indented JSON in the file `name` inside `folder`."""
-        self.log_text(json.dumps(value, indent=2, allow_nan=False) + "\n", name, folder)
 
 
 @final

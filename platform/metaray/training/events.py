@@ -5,7 +5,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
-Kind = Literal["note", "phase", "step", "metrics", "evaluation", "checkpoint", "failed", "stopped"]
+from metaray.errors import Diverged, RunFailed, RunStopped
+
+Kind = Literal["note", "phase", "step", "metrics", "evaluation", "checkpoint", "failed", "diverged", "stopped"]
+
+
+ENDINGS: dict[Kind, type[RunFailed | RunStopped]] = {"failed": RunFailed, "diverged": Diverged, "stopped": RunStopped}
+"""What a run that ended itself raises, by the kind of event that says so across processes."""
 
 
 class Event(NamedTuple):
@@ -14,7 +20,7 @@ class Event(NamedTuple):
     Attributes:
         kind: for displays "note" (something worth knowing, in `text`), "phase" (the run enters `text`), "step" (one
             outer step) and "evaluation" (meta-val was judged); for trackers "metrics" (one, which is in the journal);
-            "checkpoint" (a new one is whole); "failed" or "stopped" say how it ended, in `text`.
+            "checkpoint" (a new one is whole); "failed", "diverged" or "stopped" say how it ended, in `text`.
         step: outer steps done so far.
         values: metrics by key.
         time_s: seconds since the epoch.

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from metaray.algorithms.context import Context, Tensors
 from metaray.episodes.prefetch import Arrival
 from metaray.episodes.tensors import chunks
-from metaray.errors import RunFailed
+from metaray.errors import Diverged
 from metaray.models.model import build_seeded
 from metaray.training.experiment import Experiment
 from metaray.training.optimizer import clip_, global_norm
@@ -110,7 +110,7 @@ def outer_loop(
         should_stop: whether this rank has been asked to stop; the flag rides with the gradient.
 
     Raises:
-        RunFailed: if the loss or the gradient is not finite; the meta-parameters are then those of the step before.
+        Diverged: if the loss or the gradient is not finite; the meta-parameters are then those of the step before.
     """
     size = experiment.meta_batch_size
     chunk_size = chunk_size_of(experiment, device)
@@ -176,7 +176,7 @@ def _require_finite(experiment: Experiment, step: int, losses: Tensor, norm: flo
     else:
         episodes = f"episodes {first} to {first + experiment.meta_batch_size - 1}"
         what = f"the outer gradient is not finite (norm {norm:g}) over {episodes}, mean loss {losses.mean():g}"
-    raise RunFailed(f"stopped at step {step}: {what}. A smaller inner or outer learning rate often helps.")
+    raise Diverged(f"stopped at step {step}: {what}. A smaller inner or outer learning rate often helps.")
 
 
 def _update(experiment: Experiment, state: TrainState, gradient: Tensors, norm: float) -> float:

@@ -16,10 +16,10 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from metaray.episodes.stream import start_samplers
-from metaray.errors import RunFailed, RunStopped
+from metaray.errors import RunFailed
 from metaray.training.board import Board, Seen
 from metaray.training.cluster import uses_gpu
-from metaray.training.events import Event, Listener
+from metaray.training.events import ENDINGS, Event, Listener
 from metaray.training.experiment import Experiment
 from metaray.training.placement import Placement
 from metaray.training.recovery import Failure, hung
@@ -48,7 +48,7 @@ def train_on_ray(
         storage: of the run; every worker must see it.
         placement: workers and samplers.
         display: hears the events in this process.
-        listeners: sent to rank 0, which calls them there; they must be picklable.
+        listeners: picklable ones, sent to rank 0, which calls them there and waits for them.
         should_stop: polled here; True stops the run after a checkpoint.
 
     Raises:
@@ -141,13 +141,13 @@ class _Watch:
                 break
             fit.join(POLL_S)
         if self._ending is not None:
-            raise (RunFailed if self._ending.kind == "failed" else RunStopped)(self._ending.text)
+            raise ENDINGS[self._ending.kind](self._ending.text)
         if fit.error is not None:
             raise RunFailed(f"Ray Train failed: {fit.error}") from fit.error
 
     def _show(self, events: Sequence[Event]) -> None:
         for event in events:
-            if event.kind in ("failed", "stopped"):
+            if event.kind in ENDINGS:
                 self._ending = event
             else:
                 self._display.on_event(event)

@@ -17,7 +17,7 @@ from metaray.episodes.stream import actor_stream, enter, require_same_data
 from metaray.errors import RunFailed, RunStopped
 from metaray.training.board import BoardListener
 from metaray.training.device import choose_device, set_execution
-from metaray.training.events import Event, Fanout, Kind
+from metaray.training.events import ENDINGS, Event, Fanout
 from metaray.training.experiment import Experiment
 from metaray.training.outer_loop import chunk_size_of
 from metaray.training.recovery import Failure
@@ -95,7 +95,7 @@ def _train(config: dict[str, Any], reducer: GroupReducer) -> None:
         run_session(experiment, rank)
     except (RunFailed, RunStopped) as error:
         if rank.is_chief:
-            kind: Kind = "failed" if isinstance(error, RunFailed) else "stopped"
+            kind = next(kind for kind, raised in ENDINGS.items() if raised is type(error))
             rank.listener.on_event(Event(kind, 0, {}, time.time(), str(error)))
     finally:
         if rank.is_chief:

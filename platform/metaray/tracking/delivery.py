@@ -1,0 +1,175 @@
+"""A run's way to MLflow: opened before training, brought there whole after it. Each step may be done again."""
+
+import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from metaray.errors import InputError, RunFailed
+from metaray.tracking.mlflow_tracker import (
+    Away,
+    MlflowTracker,
+    Status,
+    asking,
+    create_run,
+    finish_run,
+    is_there,
+    log_metrics,
+    log_params,
+)
+from metaray.tracking.promotion import Decision
+from metaray.tracking.provenance import provenance
+from metaray.tracking.publishing import publish
+from metaray.tracking.registry import ModelVersion
+from metaray.tracking.retry import SHORTLY, retry
+from metaray.tracking.server import Unreachable, prepare, redacted
+from metaray.training.experiment import Experiment
+from metaray.training.identity import RunFolder, record_run
+from metaray.training.journal import read_journal
+from metaray.training.overrides import flatten
+from metaray.training.result import Result
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where a run's record goes.
+
+    Attributes:
+        storage: folder or URI of all runs.
+        uri: of MLflow.
+        register: put the best learner into the registry.
+    """
+
+    storage: str
+    uri: str
+    register: bool = True
+
+    def command(self, run: str) -> str:
+        """What to type to bring the run there."""
+        places = ["--storage", self.storage, "--tracking-uri", redacted(self.uri)]
+        return shlex.join(["metaray", "upload", run, *places, *([] if self.register else ["--no-register"])])
+
+
+@dataclass(frozen=True)
+class Report:
+    """How a run ended.
+
+    Attributes:
+        run: its name.
+        tracking_run: id of its MLflow run; None if it never had one.
+        tracking_uri: where that is.
+        result: its figures.
+        version: what was registered, if anything.
+        decision: whether it became champion, and why.
+    """
+
+    run: str
+    tracking_run: str | None
+    tracking_uri: str
+    result: Result
+    version: ModelVersion | None = None
+    decision: Decision | None = None
+
+
+class NotUploaded(RunFailed):
+    """A run is trained and complete in its storage, but MLflow does not have all of it.
+
+    Attributes:
+        report: how it ended.
+    """
+
+    def __init__(self, message: str, report: Report) -> None:
+        super().__init__(message)
+        self.report = report
+
+
+def open_tracking(folder: RunFolder, experiment: Experiment, uri: str) -> RunFolder:
+    """The run with its MLflow run: the one that it has, if that is at `uri`, else a new one, which is written down.
+
+    Raises:
+        Away: if MLflow does not answer.
+        RunFailed: if it refuses.
+        InputError: if its experiment was deleted.
+    """
+    with asking(uri):
+        tracked = folder.tracking_run
+        if tracked is None or not is_there(uri, tracked):
+            tags = dict(folder.tags) or provenance() | {
+                "source.fingerprint": experiment.source.fingerprint,
+                "protocol": experiment.protocol,
+            }
+            tracked = create_run(uri, experiment.name, folder.name, {}, tags)
+            record_run(folder, experiment, tracked, tags)
+            folder = replace(folder, tracking_run=tracked, tags=tags)
+        # Also for a run that was there: whoever made it may have been killed before this.
+        log_params(uri, tracked, flatten(experiment.model_dump(mode="json")))
+        MlflowTracker(uri, tracked).log_text(experiment.to_json(), "experiment.json")
+    return folder
+
+
+def upload_metrics(folder: RunFolder, experiment: Experiment, uri: str) -> RunFolder:
+    """Bring the metrics of a run to its MLflow run, whatever is there already; returns the run with its MLflow run.
+
+    Raises:
+        Away: if MLflow does not answer.
+        RunFailed: if it refuses.
+        InputError: if its experiment was deleted.
+    """
+    folder = open_tracking(folder, experiment, uri)
+    assert folder.tracking_run is not None
+    with asking(uri):
+        log_metrics(uri, folder.tracking_run, read_journal(folder.storage))
+    return folder
+
+
+def deliver(experiment: Experiment, folder: RunFolder, to: Destination, *, waits: Iterable[float] = SHORTLY) -> Report:
+    """Bring all of a trained run to MLflow.
+
+    Args:
+        experiment: that was trained.
+        folder: of the run, which has a result.
+        to: where.
+        waits: between attempts while MLflow does not answer.
+
+    Raises:
+        NotUploaded: if that can't be done, with the command that does it later.
+    """
+    assert folder.result is not None
+    try:
+        return retry(lambda: _deliver(experiment, folder, to), on=(Away, Unreachable), waits=waits)
+    except BaseException as error:  # noqa: BLE001 - raised below
+        known = isinstance(error, InputError | RunFailed)
+        ended = _not_uploaded(folder, folder.result, to, error) if known else error
+        if folder.tracking_run is not None and not isinstance(error, Away | Unreachable):
+            mark_ended(
+                to.uri, folder.tracking_run, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED", ended
+            )
+        raise ended from error.__cause__
+
+
+def _not_uploaded(folder: RunFolder, result: Result, to: Destination, error: BaseException) -> NotUploaded:
+    return NotUploaded(
+        f"run {folder.name!r} is trained and complete in {folder.storage.root}, but could not be uploaded: "
+        f"{str(error).rstrip('.')}. This uploads it, once that is mended: {to.command(folder.name)}",
+        Report(folder.name, folder.tracking_run, to.uri, result),
+    )
+
+
+def _deliver(experiment: Experiment, folder: RunFolder, to: Destination) -> Report:
+    # Faster than MLflow's own attempts in finding out that nobody answers.
+    prepare(to.uri)
+    folder = upload_metrics(folder, experiment, to.uri)
+    assert folder.tracking_run is not None and folder.result is not None
+    with asking(to.uri):
+        version, decision = publish(
+            experiment, folder, to.uri, folder.tracking_run, folder.result, register_it=to.register
+        )
+    finish_run(to.uri, folder.tracking_run)
+    return Report(folder.name, folder.tracking_run, to.uri, folder.result, version, decision)
+
+
+def mark_ended(uri: str, tracked: str, status: Status, error: BaseException) -> None:
+    """Mark the MLflow run; a server that is gone by now must not hide what ended the run."""
+    try:
+        finish_run(uri, tracked, status)
+    except RunFailed as unmarked:
+        error.add_note(str(unmarked))

@@ -1,0 +1,67 @@
+"""A run that is on disk, brought to MLflow: what `metaray train` does at its end, for when it could not."""
+
+from dataclasses import dataclass
+
+from metaray.tracking.delivery import Destination, Report, deliver, upload_metrics
+from metaray.tracking.mlflow_tracker import finish_run, status_of
+from metaray.tracking.server import prepare, tracking_uri
+from metaray.training.checkpoint import saved_steps
+from metaray.training.experiment import Experiment
+from metaray.training.identity import RunFolder, find_run, open_run
+from metaray.training.storage import Storage
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A run whose metrics were uploaded as far as they go.
+
+    Attributes:
+        run: its name.
+        tracking_run: id of its MLflow run.
+        tracking_uri: where that is.
+        storage: folder or URI of all runs.
+        step: of its newest checkpoint; 0 where there is none.
+        num_steps: that it is to do.
+    """
+
+    run: str
+    tracking_run: str
+    tracking_uri: str
+    storage: str
+    step: int
+    num_steps: int
+
+
+def upload(name: str, *, storage: str, tracking: str | None, register: bool) -> Report | Unfinished:
+    """Bring a run to MLflow. To do it twice is harmless.
+
+    Args:
+        name: of the run.
+        storage: folder or URI of all runs.
+        tracking: URI of MLflow; None takes MLFLOW_TRACKING_URI, else `mlflow.db` in the working directory.
+        register: put the best learner of a finished run into the registry.
+
+    Raises:
+        InputError: if there is no such run, another process has it, nothing answers at the URI, or the learner cannot
+            be compared with the champion because the data are not there.
+        NotUploaded: if MLflow does not take it.
+    """
+    root, to = Storage(storage), Destination(Storage(storage).root, tracking_uri(tracking), register)
+    experiment, folder = find_run(root, name)
+    if folder.result is not None and register:
+        open_run(root, experiment, name)  # checks the data, on which the learner is compared with the champion
+    prepare(to.uri)
+    with folder.held():
+        _, folder = find_run(root, name)  # again, because somebody may have finished it meanwhile
+        if folder.result is not None:
+            return deliver(experiment, folder, to)
+        return _unfinished(experiment, folder, to)
+
+
+def _unfinished(experiment: Experiment, folder: RunFolder, to: Destination) -> Unfinished:
+    tracked = upload_metrics(folder, experiment, to.uri).tracking_run
+    assert tracked is not None
+    if status_of(to.uri, tracked) == "RUNNING":
+        finish_run(to.uri, tracked, "KILLED")  # this process holds the run, so nobody trains it
+    step = max(saved_steps(folder.storage), default=0)
+    return Unfinished(folder.name, tracked, to.uri, to.storage, step, experiment.num_steps)
