@@ -14,7 +14,7 @@ from metaray.algorithms.inner_lr import Schedule
 from metaray.episodes.prefetch import Arrival
 from metaray.episodes.sampler import sample_meta_batch
 from metaray.episodes.tensors import chunks
-from metaray.errors import RunFailed
+from metaray.errors import Diverged
 from metaray.models import MLP, Custom
 from metaray.models.model import build_seeded
 from metaray.training.experiment import Evaluation, Experiment, Precision
@@ -168,14 +168,14 @@ def test_what_is_not_finite_stops_the_run(
     loop = outer_loop(experiment, state, arrivals(experiment), LocalReducer(), CPU)
     next(loop), next(loop)
     before = {name: t.detach().clone() for name, t in state.meta.items()}
-    with pytest.raises(RunFailed, match=message):
+    with pytest.raises(Diverged, match=message):
         next(loop)
     assert state.step == 2
     assert all(torch.equal(before[name], state.meta[name]) for name in before)
 
 
 def test_a_learning_rate_far_too_high(make_experiment: MakeExperiment) -> None:
-    with pytest.raises(RunFailed, match=r"stopped at step 1: .*smaller inner or outer learning rate often helps"):
+    with pytest.raises(Diverged, match=r"stopped at step 1: .*smaller inner or outer learning rate often helps"):
         train(make_experiment(optimizer=Optimizer(kind="sgd", outer_lr=1e38)))
 
 

@@ -550,6 +550,18 @@ def test_only_the_chief_writes_and_speaks(storage: Storage, make_experiment: Mak
     assert result.num_steps == 0 and memory.events == [] and storage.names() == []
 
 
+def test_all_ranks_learn_that_rank_0_could_not_save(storage: Storage, make_experiment: MakeExperiment) -> None:
+    class Second(LocalReducer):
+        rank, world_size = 1, 2
+
+        def sum_(self, buffer: torch.Tensor) -> torch.Tensor:
+            return buffer.fill_(1.0) if buffer.numel() == 1 else buffer
+
+    rank = Rank(storage, Second(), torch.device("cpu"), Memory(), lambda start: iter(()))
+    with pytest.raises(RunFailed, match="rank 0 could not write a checkpoint"):
+        run_session(make_experiment(num_steps=0), rank)
+
+
 def test_it_learns_something(storage: Storage, make_experiment: MakeExperiment) -> None:
     plan = Evaluation(every=0, val_episodes=20, test_episodes=60)
     result, _ = train(make_experiment(algorithm=ProtoNet(), num_steps=60, evaluation=plan), storage)

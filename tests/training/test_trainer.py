@@ -11,7 +11,7 @@ from ray import cloudpickle
 from safetensors.torch import load_file
 
 from metaray.algorithms import MAML
-from metaray.errors import RunFailed, RunStopped
+from metaray.errors import Diverged, RunStopped
 from metaray.training import trainer
 from metaray.training.cluster import connect
 from metaray.training.events import Event, Listener
@@ -135,6 +135,6 @@ def test_a_stopped_run_goes_on_in_process(make_experiment: MakeExperiment, tmp_p
 def test_a_loss_that_is_not_finite_ends_it_with_the_message(make_experiment: MakeExperiment, tmp_path: Path) -> None:
     experiment = make_experiment(optimizer=Optimizer(kind="sgd", outer_lr=1e38))
     display = Memory()
-    with pytest.raises(RunFailed, match=r"^stopped at step 1: the loss is not finite in episode 4 \(loss (nan|inf)\)"):
+    with pytest.raises(Diverged, match=r"^stopped at step 1: the loss is not finite in episode 4 \(loss (nan|inf)\)"):
         train(experiment, Storage(str(tmp_path)), display)
     assert display.closed

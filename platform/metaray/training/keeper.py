@@ -20,10 +20,13 @@ class Keeper:
         storage: of the run; nobody else writes to it.
         listener: of the run.
         damaged: steps of checkpoints that are known not to be whole.
+        alive: called while it works or waits, for whoever watches over this rank.
     """
 
-    def __init__(self, storage: Storage, listener: Listener, damaged: Mapping[int, str]) -> None:
-        self._storage, self._listener, self._damaged = storage, listener, set(damaged)
+    def __init__(
+        self, storage: Storage, listener: Listener, damaged: Mapping[int, str], alive: Callable[[], None] = lambda: None
+    ) -> None:
+        self._storage, self._listener, self._damaged, self._alive = storage, listener, set(damaged), alive
         self._failures: list[Failure] = []
         swept = sweep(storage)
         if swept:
@@ -75,6 +78,7 @@ class Keeper:
     def _write(self, action: Callable[[], None], what: str, step: int, *, needed: bool) -> bool:
         """Do it, as often as `next_action` says; returns whether it worked."""
         while True:
+            self._alive()
             try:
                 action()
                 return True

@@ -78,7 +78,10 @@ class _Session:
         self.progress, self.best, self.damaged = load_checkpoint(rank.storage, self.state)
         self._require_same_start()
         self._tell_start()
-        self.keeper = Keeper(rank.storage, rank.listener, self.damaged) if rank.is_chief else None
+        self.keeper: Keeper | None = None
+        if rank.is_chief:
+            alive = lambda: rank.reducer.mark("saving")  # noqa: E731
+            self.keeper = Keeper(rank.storage, rank.listener, self.damaged, alive)
         self.window, self.clock = Meter(self.progress.window), Meter(self.progress.clock)
         self.seconds_before = self.progress.clock.get("seconds", 0.0)
 
@@ -148,12 +151,19 @@ class _Session:
         )
 
     def checkpoint(self, *, needed: bool) -> None:
-        if self.keeper is None:
-            return
-        self.rank.reducer.mark("saving")
-        clock = {**self.clock.sums, "seconds": self.seconds}
-        progress = replace(self.progress, window=self.window.sums, clock=clock)
-        self.keeper.save(self.state, progress, self.best, needed=needed)
+        """Rank 0 saves. Where the run cannot go on without, all ranks learn whether that worked."""
+        problem = None
+        if self.keeper is not None:
+            clock = {**self.clock.sums, "seconds": self.seconds}
+            progress = replace(self.progress, window=self.window.sums, clock=clock)
+            try:
+                self.keeper.save(self.state, progress, self.best, needed=needed)
+            except RunFailed as error:
+                problem = error
+        if needed:
+            failed = self.rank.reducer.sum_(torch.tensor([float(problem is not None)], device=self.rank.device))
+            if failed.item():
+                raise problem or RunFailed("rank 0 could not write a checkpoint")
 
     @property
     def seconds(self) -> float:
