@@ -11,6 +11,7 @@ Check a machine in a minute or two:  python -m jobs.benchmarks.exactness --only 
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import re
@@ -23,7 +24,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from jobs.benchmarks.faults import (
     Disturbed,
@@ -72,7 +72,9 @@ class Cell:
         seed: of the experiment.
         sha256: of the parameters after the last step.
         recoveries: what happened; seconds until the next step; of these, until new workers had joined (the rest is
-            loading the checkpoint and computing a step).
+            loading the checkpoint and computing a step), where that is known.
+        commit: of the code.
+        cpu: that computed.
     """
 
     algorithm: str
@@ -80,7 +82,9 @@ class Cell:
     fault: str
     seed: int
     sha256: str
-    recoveries: tuple[tuple[str, float, float], ...] = ()
+    recoveries: tuple[tuple[str, float, float | None], ...] = ()
+    commit: str = ""
+    cpu: str = ""
 
 
 def experiment_of(algorithm: str, seed: int) -> Experiment:
@@ -188,7 +192,7 @@ def run_cell(algorithm: str, workers: int, fault: str, seed: int) -> Cell | None
     if fault == "driver":
         sha256, recovery_s = driver_killed(experiment, workers)
         what = "driver killed, same command again" + (", no Ray" if workers == 0 else "")
-        return Cell(algorithm, workers, fault, seed, sha256, ((what, recovery_s, recovery_s),))
+        return Cell(algorithm, workers, fault, seed, sha256, ((what, recovery_s, None),))
     if workers == 0:
         return Cell(algorithm, workers, fault, seed, in_process(experiment)) if fault == "none" else None
     if fault in ("node", "elastic"):
@@ -234,14 +238,16 @@ def recovery(cells: list[Cell]) -> str:
         "| what happened | runs | seconds to the next step, median (range) | until new workers had joined, median |"
     ]
     lines.append("|---|---|---|---|")
-    found: dict[str, list[tuple[float, float]]] = {}
+    found: dict[str, list[tuple[float, float | None]]] = {}
     for cell in sorted(cells, key=lambda cell: FAULTS.index(cell.fault)):
         for what, to_step_s, to_workers_s in cell.recoveries:
             found.setdefault(what, []).append((to_step_s, to_workers_s))
     for what, times in found.items():
-        steps, workers = zip(*times, strict=True)
+        steps = [to_step_s for to_step_s, _ in times]
+        workers = [to_workers_s for _, to_workers_s in times if to_workers_s is not None]
+        until = f"{statistics.median(workers):.1f}" if workers else "-"
         spread = f"{statistics.median(steps):.1f} ({min(steps):.1f} to {max(steps):.1f})"
-        lines.append(f"| {what} | {len(times)} | {spread} | {statistics.median(workers):.1f} |")
+        lines.append(f"| {what} | {len(times)} | {spread} | {until} |")
     return "\n".join(lines)
 
 
@@ -251,9 +257,7 @@ def keep(page: Path, cells: list[Cell]) -> list[Cell]:
     kept = json.loads(store.read_text())["cells"] if store.exists() else []
     merged = {(c.algorithm, c.workers, c.fault, c.seed): c for c in [*(Cell(**k) for k in kept), *cells]}
     everything = [merged[key] for key in sorted(merged)]
-    record = {"environment": environment(), "commit": provenance().get("mlflow.source.git.commit", "unknown")}
-    record["cpus"] = str(os.cpu_count())
-    write(store, json.dumps({**record, "cells": [asdict(c) for c in everything]}, indent=1) + "\n")
+    write(store, json.dumps({"cells": [asdict(c) for c in everything]}, indent=1) + "\n")
     text = page.read_text()
     for name, content in (("digests", table(everything)), ("recovery", recovery(everything))):
         marked = rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)"
@@ -288,7 +292,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--page", type=Path)
     options = parser.parse_args()
-    cells: list[Any] = []
+    cells: list[Cell] = []
+    where = {"commit": provenance().get("git.commit", "unknown"), "cpu": f"{os.cpu_count()} x {environment()['cpu']}"}
     for fault in options.faults:
         for algorithm in options.only:
             for workers in options.workers:
@@ -296,17 +301,17 @@ def main() -> int:
                 cell = run_cell(algorithm, workers, fault, options.seed)
                 if cell is None:
                     continue
+                cell = dataclasses.replace(cell, **where)
                 cells.append(cell)
                 took = f"{time.perf_counter() - started:.0f} s"
                 back = "".join(f", back after {to_step_s:.1f} s" for _, to_step_s, _ in cell.recoveries)
                 print(f"{algorithm}, {workers} workers, {TITLES[fault]}: {cell.sha256[:16]} ({took}{back})", flush=True)
                 if options.page:
                     keep(options.page, [cell])
-    other = Cell(
-        options.only[0], 0, "none", options.seed + 1, in_process(experiment_of(options.only[0], options.seed + 1))
-    )
-    cells.append(other)
-    problems = check(keep(options.page, [other]) if options.page else cells)
+    for algorithm in options.only:
+        seed = options.seed + 1
+        cells.append(Cell(algorithm, 0, "none", seed, in_process(experiment_of(algorithm, seed)), **where))
+    problems = check(keep(options.page, cells[-len(options.only) :]) if options.page else cells)
     print("\n".join(problems) or f"{len(cells)} runs: one digest an algorithm, and another for another seed")
     return 1 if problems else 0
 

@@ -10,6 +10,7 @@
 Everything else that escapes is a defect of metaray or of the machine.
 """
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -37,3 +38,9 @@ def unknown(what: str, got: str, known: Iterable[str]) -> InputError:
     hint = f" Did you mean {near[0]!r}?" if near else ""
     listed = ", ".join(names) if names else "none"
     return InputError(f"unknown {what} {got!r}.{hint} Known: {listed}.")
+
+
+def redacted(text: str) -> str:
+    """`text` with the passwords of the URIs in it replaced, and tokens that stand in a password's place."""
+    text = re.sub(r"(://[^/:@\s]*):[^/\s]+@", r"\1:***@", text)
+    return re.sub(r"(https?://)[^/:@\s]+@", r"\1***@", text)

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from metaray.errors import Diverged, RunFailed, RunStopped
+from metaray.errors import Diverged, RunFailed, RunStopped, redacted
 from metaray.tracking.client import quiet_mlflow
 from metaray.tracking.delivery import Destination, NotUploaded, Report, deliver, mark_ended, open_tracking
 from metaray.tracking.listener import TrackingListener
 from metaray.tracking.mlflow_tracker import Away, MlflowTracker, asking, find_experiment, reopen_run
 from metaray.tracking.retry import patience
-from metaray.tracking.server import Unreachable, prepare, redacted, tracking_uri
+from metaray.tracking.server import Unreachable, prepare, tracking_uri
 from metaray.training.checkpoint import saved_steps
 from metaray.training.device import choose_device
 from metaray.training.events import Event, Fanout, Listener, entering
@@ -147,6 +147,8 @@ def _tracked(experiment: Experiment, folder: RunFolder, uri: str, display: Liste
     except (Unreachable, Away) as away:
         if folder.tracking_run is None:
             raise
+        folder = folder.reread()  # before it went away it may have made a new one
+        assert folder.tracking_run is not None
         tracker = MlflowTracker(uri, folder.tracking_run, reopen=True)
         tracker.problem = str(away)
         return folder, tracker
@@ -174,8 +176,13 @@ def _ended(error: BaseException, folder: RunFolder) -> BaseException:
     """What ended the run, and how it can go on."""
     if isinstance(error, RunStopped):
         return RunStopped(f"{error}; --run {folder.name} goes on from there")
-    saved = saved_steps(folder.storage)
-    if isinstance(error, RunFailed) and not isinstance(error, Diverged) and saved:
+    if not isinstance(error, RunFailed) or isinstance(error, Diverged):
+        return error
+    try:
+        saved = saved_steps(folder.storage)
+    except OSError:
+        saved = []  # it must not hide what ended the run
+    if saved:
         text = str(error).rstrip(".")
         return RunFailed(f"{text}; --run {folder.name} goes on from the newest checkpoint, that of step {saved[-1]}")
     return error

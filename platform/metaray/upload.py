@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from metaray.tracking.delivery import Destination, Report, deliver, upload_metrics
-from metaray.tracking.mlflow_tracker import finish_run, status_of
+from metaray.tracking.mlflow_tracker import asking, finish_run, status_of
 from metaray.tracking.server import prepare, tracking_uri
 from metaray.training.checkpoint import saved_steps
 from metaray.training.experiment import Experiment
@@ -44,7 +44,8 @@ def upload(name: str, *, storage: str, tracking: str | None, register: bool) -> 
     Raises:
         InputError: if there is no such run, another process has it, nothing answers at the URI, or the learner cannot
             be compared with the champion because the data are not there.
-        NotUploaded: if MLflow does not take it.
+        NotUploaded: if MLflow does not take a finished run.
+        RunFailed: if it does not take an unfinished one's metrics.
     """
     root, to = Storage(storage), Destination(Storage(storage).root, tracking_uri(tracking), register)
     experiment, folder = find_run(root, name)
@@ -61,7 +62,8 @@ def upload(name: str, *, storage: str, tracking: str | None, register: bool) -> 
 def _unfinished(experiment: Experiment, folder: RunFolder, to: Destination) -> Unfinished:
     tracked = upload_metrics(folder, experiment, to.uri).tracking_run
     assert tracked is not None
-    if status_of(to.uri, tracked) == "RUNNING":
-        finish_run(to.uri, tracked, "KILLED")  # this process holds the run, so nobody trains it
+    with asking(to.uri):
+        if status_of(to.uri, tracked) == "RUNNING":
+            finish_run(to.uri, tracked, "KILLED")  # this process holds the run, so nobody trains it
     step = max(saved_steps(folder.storage), default=0)
     return Unfinished(folder.name, tracked, to.uri, to.storage, step, experiment.num_steps)

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from metaray.errors import InputError
+from metaray.errors import InputError, redacted
 from metaray.tracking import server
-from metaray.tracking.server import prepare, redacted, sqlite_path, tracking_uri
+from metaray.tracking.server import prepare, sqlite_path, tracking_uri
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import typer
 
 from metaray.cli import data, registry
 from metaray.cli.options import AsJson, RunStorage, TrackingUri
-from metaray.errors import InputError, RunFailed, RunStopped
+from metaray.errors import InputError, RunFailed, RunStopped, redacted
 
 STARTED_S = time.time()
 
@@ -64,7 +64,7 @@ def train(
         str | None, typer.Option(help="of a running Ray cluster; by default $RAY_ADDRESS, else a local one is started")
     ] = None,
     hang_timeout: Annotated[
-        float, typer.Option(min=1, help="seconds without progress after which a worker is killed and replaced")
+        float, typer.Option(min=10, help="seconds without progress after which a worker is killed and replaced")
     ] = 300.0,
     run: Annotated[
         str | None,
@@ -228,7 +228,6 @@ def main(argv: list[str] | None = None) -> None:
 
 def _usage(error: Any, arguments: list[str]) -> str:
     """What is wrong with the command line, the line itself (typer leaves the value out), and where to read more."""
-    from metaray.tracking.server import redacted
 
     message = str(error.format_message()).strip()
     end = "" if message.endswith((".", "?")) else "."

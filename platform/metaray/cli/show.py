@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def report(report: "Report", *, as_json: bool) -> None:
     """How a run ended."""
-    from metaray.tracking.server import redacted
+    from metaray.errors import redacted
 
     result, version = report.result, report.version
     champion = version is not None and "champion" in version.aliases
@@ -51,7 +51,7 @@ def report(report: "Report", *, as_json: bool) -> None:
 
 def unfinished(run: "Unfinished", *, as_json: bool) -> None:
     """A run whose metrics were uploaded, and how it goes on."""
-    from metaray.tracking.server import redacted
+    from metaray.errors import redacted
 
     if as_json:
         print(json.dumps({"finished": False} | asdict(run) | {"tracking_uri": redacted(run.tracking_uri)}, indent=2))

@@ -9,11 +9,10 @@ from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from metaray.errors import InputError, unknown
+from metaray.errors import InputError, redacted, unknown
 from metaray.tracking.client import error_code, is_transient, open_client, summary
 from metaray.tracking.registry import find_alias, find_version
 from metaray.tracking.retry import retry
-from metaray.tracking.server import redacted
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from metaray.errors import InputError, RunFailed
+from metaray.errors import InputError, RunFailed, redacted
 from metaray.tracking.mlflow_tracker import (
     Away,
     MlflowTracker,
@@ -21,7 +21,7 @@ from metaray.tracking.provenance import provenance
 from metaray.tracking.publishing import publish
 from metaray.tracking.registry import ModelVersion
 from metaray.tracking.retry import SHORTLY, retry
-from metaray.tracking.server import Unreachable, prepare, redacted
+from metaray.tracking.server import Unreachable, prepare
 from metaray.training.experiment import Experiment
 from metaray.training.identity import RunFolder, record_run
 from metaray.training.journal import read_journal
@@ -45,7 +45,7 @@ class Destination:
 
     def command(self, run: str) -> str:
         """What to type to bring the run there."""
-        places = ["--storage", self.storage, "--tracking-uri", redacted(self.uri)]
+        places = ["--storage", redacted(self.storage), "--tracking-uri", redacted(self.uri)]
         return shlex.join(["metaray", "upload", run, *places, *([] if self.register else ["--no-register"])])
 
 
@@ -134,10 +134,18 @@ def deliver(experiment: Experiment, folder: RunFolder, to: Destination, *, waits
         NotUploaded: if that can't be done, with the command that does it later.
     """
     assert folder.result is not None
+
+    def attempt() -> Report:
+        nonlocal folder
+        folder = folder.reread()  # an attempt that broke off may have written down a new MLflow run
+        return _deliver(experiment, folder, to)
+
     try:
-        return retry(lambda: _deliver(experiment, folder, to), on=(Away, Unreachable), waits=waits)
+        return retry(attempt, on=(Away, Unreachable), waits=waits)
     except BaseException as error:  # noqa: BLE001 - raised below
         known = isinstance(error, InputError | RunFailed)
+        folder = folder.reread()
+        assert folder.result is not None
         ended = _not_uploaded(folder, folder.result, to, error) if known else error
         if folder.tracking_run is not None and not isinstance(error, Away | Unreachable):
             mark_ended(
@@ -148,7 +156,7 @@ def deliver(experiment: Experiment, folder: RunFolder, to: Destination, *, waits
 
 def _not_uploaded(folder: RunFolder, result: Result, to: Destination, error: BaseException) -> NotUploaded:
     return NotUploaded(
-        f"run {folder.name!r} is trained and complete in {folder.storage.root}, but could not be uploaded: "
+        f"run {folder.name!r} is trained and complete in {folder.storage.shown}, but could not be uploaded: "
         f"{str(error).rstrip('.')}. This uploads it, once that is mended: {to.command(folder.name)}",
         Report(folder.name, folder.tracking_run, to.uri, result),
     )

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, final
 
-from metaray.errors import InputError, RunFailed
+from metaray.errors import InputError, RunFailed, redacted
 from metaray.tracking.client import error_code, is_transient, open_client
 from metaray.tracking.retry import SHORTLY, retry
-from metaray.tracking.server import cause, prepare, redacted, sqlite_path, tracking_uri
+from metaray.tracking.server import cause, prepare, sqlite_path, tracking_uri
 from metaray.tracking.tracker import Metric, Tracker
 
 __all__ = [
@@ -272,7 +272,7 @@ class MlflowTracker(Tracker):
             self.problem = f"MLflow at {redacted(self.uri)!r} takes no metrics: {cause(error)}"
 
     def _send(self, batch: Sequence[Metric]) -> None:
-        if self._reopen:
+        if self._reopen and not self._closing.is_set():
             reopen_run(self.uri, self.run_id)
             self._reopen = False
         log_metrics(self.uri, self.run_id, batch)

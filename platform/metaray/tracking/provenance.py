@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from metaray.tracking.server import redacted
+from metaray.errors import redacted
 
 PACKAGES = ("metaray", "torch", "numpy", "ray")
 GIT_TIMEOUT_S = 10.0

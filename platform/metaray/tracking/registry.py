@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from metaray.errors import InputError, unknown
+from metaray.errors import InputError, redacted, unknown
 from metaray.tracking.client import error_code, open_client
-from metaray.tracking.server import redacted
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion as MlflowVersion

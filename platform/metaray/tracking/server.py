@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from metaray.errors import InputError, unknown
+from metaray.errors import InputError, redacted, unknown
 from metaray.tracking.client import open_client, quiet_mlflow, summary
 
 PROBE_TIMEOUT_S = 10.0
@@ -42,11 +42,6 @@ def sqlite_path(uri: str) -> Path | None:
     if not uri.startswith("sqlite:///"):
         return None
     return Path(uri.removeprefix("sqlite:///").partition("?")[0])
-
-
-def redacted(text: str) -> str:
-    """`text` with the passwords of the URIs in it replaced."""
-    return re.sub(r"(://[^/:@\s]*):[^@/\s]+@", r"\1:***@", text)
 
 
 def cause(error: Exception) -> str:

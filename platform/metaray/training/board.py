@@ -47,13 +47,22 @@ class Board:
         self._attempts = self._world_size = 0
         self._failures: list[Failure] = []
         self._reported: Failure | None = None
+        self._counted = False
         self._workers: dict[int, Any] = {}
         self._signs: dict[int, _Sign] = {}
+        self._arrivals = 0
+        self._tokens: dict[int, int] = {}
 
-    def arrive(self, rank: int, worker: Any) -> None:
-        """A worker of a new attempt is there."""
-        self._workers[rank] = worker
+    def arrive(self, rank: int, worker: Any) -> int:
+        """A worker of a new attempt is there; what it says counts until another of its rank arrives.
+
+        Returns:
+            A token that it shows with all that it says.
+        """
+        self._arrivals += 1
+        self._workers[rank], self._tokens[rank] = worker, self._arrivals
         self._signs.pop(rank, None)
+        return self._arrivals
 
     def begin(self, world_size: int) -> bool:
         """A group of workers is complete, and asks whether to train; if not, the board says why."""
@@ -66,30 +75,41 @@ class Board:
         if grown:
             self._say("note", f"the cluster has more room: {before} -> {world_size} workers")
             return True
-        failure = (self._reported or Failure("worker lost", 0, "a worker or its node is gone"))._replace(
-            step=self._saved_step
-        )
-        self._failures.append(failure)
-        self._reported = None
-        if next_action(self._failures) == "raise":
-            self._say("failed", given_up(self._failures))
-            return False
+        if not self._counted:
+            given_up = self._count(self._reported or Failure("worker lost", 0, "a worker or its node is gone"))
+            if given_up:
+                self._say("failed", given_up)
+                return False
+        failure, self._reported, self._counted = self._failures[-1], None, False
         count = "1 worker" if world_size == 1 else f"{world_size} workers"
         self._say("note", f"{failure.text}: starting again with {count} (attempt {self._attempts})")
         return True
+
+    def fail(self, failure: Failure) -> str:
+        """All workers are gone, and Ray Train with them; returns why another attempt makes no sense, if so."""
+        self._counted = True
+        return self._count(self._reported or failure)
+
+    def _count(self, failure: Failure) -> str:
+        self._failures.append(failure._replace(step=self._saved_step))
+        return given_up(self._failures) if next_action(self._failures) == "raise" else ""
 
     def report(self, failure: Failure) -> None:
         """Why the present attempt is about to end; the first report stands."""
         self._reported = self._reported or failure
 
-    def beat(self, rank: int, doing: str, marks: int) -> None:
+    def beat(self, rank: int, token: int, doing: str, marks: int) -> None:
         """What a rank does, and how many signs of life it has given."""
+        if token != self._tokens.get(rank, token):
+            return
         now, before = time.monotonic(), self._signs.get(rank)
         ahead_s = now if before is None or before.marks != marks else before.ahead_s
         self._signs[rank] = _Sign(doing, marks, ahead_s, now)
 
-    def post(self, events: list[Event]) -> bool:
-        """Add events; returns whether the run should stop."""
+    def post(self, token: int, events: list[Event]) -> bool:
+        """Add rank 0's events; returns whether the run should stop."""
+        if token != self._tokens.get(0, token):
+            return True  # from a rank 0 that was thought dead: another has taken over
         self._saved_step = max([self._saved_step, *(e.step for e in events if e.kind == "checkpoint")])
         self._events.extend(events)
         return self._stop
@@ -118,10 +138,11 @@ class BoardListener(Listener):
 
     Args:
         board: the actor's handle.
+        token: of this worker, from `Board.arrive`.
     """
 
-    def __init__(self, board: Any) -> None:
-        self._board = board
+    def __init__(self, board: Any, token: int) -> None:
+        self._board, self._token = board, token
         self._pending: list[Event] = []
         self._posted_s = 0.0
         self._reply: Any = None
@@ -146,5 +167,6 @@ class BoardListener(Listener):
             ray.get(self._reply)
 
     def _post(self) -> None:
-        self._reply = self._board.post.remote(self._pending)
+        self.should_stop()  # the last reply may say so, and the next one takes its place
+        self._reply = self._board.post.remote(self._token, self._pending)
         self._pending, self._posted_s = [], time.monotonic()

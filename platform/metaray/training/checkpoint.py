@@ -5,6 +5,8 @@ import platform
 import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +20,8 @@ from metaray.training.outer_loop import TrainState
 from metaray.training.storage import Storage
 
 FOLDER = "checkpoints"
-NAME = re.compile(r"^step-\d{9}$")
+CPU = torch.device("cpu")
+NAME = re.compile(r"^step-\d{9,}$")
 
 
 @dataclass(frozen=True)
@@ -56,14 +59,29 @@ class Loaded(NamedTuple):
     damaged: dict[int, str]
 
 
-def environment() -> dict[str, str]:
-    """Library versions and the CPU's vector capability: results may differ in the last bits where these differ."""
-    return {
+def environment(device: torch.device = CPU) -> dict[str, str]:
+    """What the last bits of a result may depend on: libraries, and the processor that computes."""
+    found = {
         "torch": torch.__version__,
         "numpy": np.__version__,
         "python": platform.python_version(),
+        "device": device.type,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "cpu": _cpu_model(),
     }
+    if device.type == "cuda":
+        cudnn = str(torch.backends.cudnn.version())  # type: ignore[no-untyped-call]
+        found |= {"gpu": torch.cuda.get_device_name(device), "cuda": str(torch.version.cuda), "cudnn": cudnn}
+    return found
+
+
+@lru_cache
+def _cpu_model() -> str:
+    try:
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        found = None
+    return found[1] if found else platform.processor()
 
 
 def save_checkpoint(storage: Storage, state: TrainState, progress: Progress, best: Tensors) -> str:
@@ -85,9 +103,15 @@ def save_checkpoint(storage: Storage, state: TrainState, progress: Progress, bes
     tensors.update(_optimizer_tensors(state))
     if progress.best_step not in (None, state.step):
         tensors.update({f"best/{key}": _plain(tensor) for key, tensor in best.items()})
-    record = replace(progress, step=state.step, environment=environment())
+    record = replace(progress, step=state.step, environment=environment(_device(state)))
     files = {"state.safetensors": save(tensors), "progress.json": json.dumps(asdict(record), indent=2).encode()}
-    storage.write_folder(f"{FOLDER}/{name}", sealed(files))
+    try:
+        storage.write_folder(f"{FOLDER}/{name}", sealed(files))
+    except OSError:
+        # What there is of it takes the room that the next one needs.
+        if not storage.exists(f"{FOLDER}/{name}/{MANIFEST}"):
+            storage.delete_folder(f"{FOLDER}/{name}")
+        raise
     try:
         _read(storage, state.step)
     except Damaged as error:
@@ -95,19 +119,21 @@ def save_checkpoint(storage: Storage, state: TrainState, progress: Progress, bes
     return name
 
 
-def load_checkpoint(storage: Storage, state: TrainState) -> Loaded:
+def load_checkpoint(storage: Storage, state: TrainState, *, at_most: int | None = None) -> Loaded:
     """Load the newest checkpoint that is whole into `state`, in place.
 
     Args:
         storage: of the run.
         state: as `initial_state` made it; stays so where there is no whole checkpoint.
+        at_most: its step; None takes any.
 
     Raises:
         OSError: if none could be read at all, which is no reason to start again from nothing.
     """
     damaged: dict[int, str] = {}
     unread: OSError | None = None
-    for step in sorted(saved_steps(storage), reverse=True):
+    steps = [step for step in saved_steps(storage) if at_most is None or step <= at_most]
+    for step in reversed(steps):
         try:
             files = _read(storage, step)
         except (Damaged, OSError) as error:
@@ -171,6 +197,10 @@ def checkpoint_name(step: int) -> str:
     return f"step-{step:09d}"
 
 
+def _device(state: TrainState) -> torch.device:
+    return next((tensor.device for tensor in state.meta.values()), CPU)
+
+
 def _plain(tensor: Tensor) -> Tensor:
     return tensor.detach().cpu().contiguous().clone()
 
@@ -196,6 +226,6 @@ def _restore(state: TrainState, tensors: Tensors) -> None:
             key, _, name = rest.partition("/")
             parameter = state.meta[name]
             # Adam keeps its step counter on the CPU; moments live with their parameter.
-            place = torch.device("cpu") if key == "step" else parameter.device
+            place = CPU if key == "step" else parameter.device
             # A copy: what safetensors hands out lies at any offset of the file.
             state.optimizer.state[parameter][key] = value.to(place, copy=True)

@@ -41,7 +41,12 @@ def connect(placement: Placement) -> None:
         try:
             ray.init(
                 address=address,
-                runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(_import_folders()), **QUICK_TRAIN}},
+                runtime_env={
+                    "env_vars": {
+                        "PYTHONPATH": os.pathsep.join(_import_folders()),
+                        **{k: os.environ[k] for k in QUICK_TRAIN},
+                    }
+                },
                 logging_level="error",
                 # The display is for progress; what workers print is in Ray's own log folder.
                 log_to_driver=False,

@@ -42,6 +42,12 @@ class RunFolder:
     fingerprint: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
 
+    def reread(self) -> "RunFolder":
+        """As it is on disk by now."""
+        if not self.storage.exists(RECORD):
+            return self
+        return _folder(self.name, self.storage, json.loads(self.storage.read(RECORD)))
+
     def held(self) -> AbstractContextManager[None]:
         """Keep the run to this process within the block.
 
@@ -93,7 +99,7 @@ def find_run(root: Storage, name: str) -> tuple[Experiment, RunFolder]:
     """
     if not NAME.fullmatch(name) or not root.child(name).exists(RECORD):
         known = [found for found in root.names() if root.exists(f"{found}/{RECORD}")]
-        raise unknown(f"run in {root.root}:", name, known)
+        raise unknown(f"run in {root.shown}:", name, known)
     storage = root.child(name)
     record = json.loads(storage.read(RECORD))
     return Experiment.parse(record["experiment"], where=f"experiment of run {name!r}"), _folder(name, storage, record)

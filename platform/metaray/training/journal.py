@@ -8,13 +8,14 @@ the journal, MLflow first of all, sees each (key, step) once, at one time, with 
 import json
 import re
 import time
+import uuid
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from metaray.training.storage import Storage
 
 FOLDER = "metrics"
-SEGMENT = re.compile(r"^\d{6,}\.jsonl$")
+SEGMENT = re.compile(r"^\d{6,}-[0-9a-f]{8}\.jsonl$")
 FLUSH_EVERY_S, FLUSH_EVERY_REMOTE_S = 2.0, 20.0
 
 
@@ -39,7 +40,8 @@ class Journal:
         self.entries = read_journal(storage)
         """All that is on disk, by step."""
         self._known = {(entry.key, entry.step) for entry in self.entries}
-        self._next = max((int(name.removesuffix(".jsonl")) for name in _segments(storage)), default=-1) + 1
+        self._next = max((int(name.partition("-")[0]) for name in _segments(storage)), default=-1) + 1
+        self._writer = uuid.uuid4().hex[:8]  # two writers, of whom one believes the other dead, overwrite nothing
         self._pending: list[Metric] = []
         self._every_s = FLUSH_EVERY_S if storage.is_local else FLUSH_EVERY_REMOTE_S
         self._flushed_s = float("-inf")
@@ -59,7 +61,7 @@ class Journal:
             return []
         self._flushed_s = time.monotonic()
         text = "".join(json.dumps(entry._asdict()) + "\n" for entry in self._pending)
-        self._storage.write(f"{FOLDER}/{self._next:06d}.jsonl", text.encode())
+        self._storage.write(f"{FOLDER}/{self._next:06d}-{self._writer}.jsonl", text.encode())
         self._next += 1
         written, self._pending = self._pending, []
         return written

@@ -90,17 +90,34 @@ class Keeper:
                 self._note(f"{problem}. Training goes on; the next checkpoint will try again")
                 return False
             if decision == "raise":
-                saved = saved_steps(self._storage)
+                saved = self._saved()
                 left = f"The newest checkpoint is that of step {saved[-1]}" if saved else "There is no checkpoint"
                 raise RunFailed(f"{problem}. {left}")
             self._note(f"{problem}. Trying again in {WAIT_S:g} s")
-            time.sleep(WAIT_S)
+            self._wait()
+
+    def _wait(self) -> None:
+        until_s = time.monotonic() + WAIT_S
+        while time.monotonic() < until_s:
+            self._alive()
+            time.sleep(min(1.0, WAIT_S))
+
+    def _saved(self) -> list[int]:
+        try:
+            return saved_steps(self._storage)
+        except OSError:
+            return []  # this is about to be said of a storage that fails anyway
 
     def _retain(self, step: int, best_step: int | None) -> None:
-        """Keep the newest, the whole one before it (should the newest be damaged one day), and the best."""
-        earlier = [saved for saved in saved_steps(self._storage) if saved < step and saved not in self._damaged]
+        """Keep the newest, the whole one before it (should the newest be damaged one day), and the best.
+
+        Newer ones that are whole would be another process's, which believes us dead: they are not ours to delete.
+        """
         try:
-            keep_checkpoints(self._storage, [step, *earlier[-1:], *([] if best_step is None else [best_step])])
+            whole = [saved for saved in saved_steps(self._storage) if saved not in self._damaged]
+            earlier, newer = [s for s in whole if s < step], [s for s in whole if s > step]
+            best = [] if best_step is None else [best_step]
+            keep_checkpoints(self._storage, [step, *earlier[-1:], *newer, *best])
         except OSError as error:
             self._note(f"an old checkpoint could not be deleted: {error}. The next checkpoint will try again")
 

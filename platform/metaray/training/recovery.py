@@ -67,17 +67,18 @@ class Beat(NamedTuple):
     silent_s: float
 
 
-REDUCING = "reducing"
+REDUCING, WAITING = "reducing", "waiting for episodes"
 SILENT_S = 10.0
 
 
 def hung(beats: Mapping[int, Beat], timeout_s: float) -> list[int]:
     """The ranks to blame where a run has not got ahead for `timeout_s` seconds.
 
-    First those whose process stands still; then those that do something else than wait for others in a collective;
-    all of them if each waits for another.
+    First those whose process stands still; then those that do something by themselves; then those that wait for
+    episodes, though the fault may be a sampler's; and if each waits for another, all.
     """
     late = {rank: beat for rank, beat in beats.items() if beat.for_s > timeout_s}
     silent = [rank for rank, beat in late.items() if beat.silent_s > min(SILENT_S, timeout_s)]
-    busy = [rank for rank, beat in late.items() if beat.doing != REDUCING]
-    return silent or busy or (list(late) if len(late) == len(beats) else [])
+    busy = [rank for rank, beat in late.items() if beat.doing not in (REDUCING, WAITING)]
+    waiting = [rank for rank, beat in late.items() if beat.doing == WAITING]
+    return silent or busy or waiting or (list(late) if len(late) == len(beats) else [])

@@ -1,5 +1,7 @@
 """One rank's run, from the initial or saved state to the result: iterates the outer loop, judges, saves, reports."""
 
+import hashlib
+import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -76,7 +78,7 @@ class _Session:
         self.started = time.perf_counter()
         self.state = initial_state(experiment, rank.device)
         self.progress, self.best, self.damaged = load_checkpoint(rank.storage, self.state)
-        self._require_same_start()
+        self._agree_on_start()
         self._tell_start()
         self.keeper: Keeper | None = None
         if rank.is_chief:
@@ -231,7 +233,7 @@ class _Session:
 
     def _tell_start(self) -> None:
         """Say where the run goes on from, and what is unusual about it."""
-        step, now, then = self.state.step, environment(), self.progress.environment
+        step, now, then = self.state.step, environment(self.rank.device), self.progress.environment
         for damaged, why in self.damaged.items():
             self.say("note", text=f"the checkpoint of step {damaged} is damaged ({why}) and is passed over")
         if step:
@@ -245,17 +247,36 @@ class _Session:
                 text=f"other software or another kind of CPU than before ({', '.join(changed)}): bits may differ",
             )
 
-    def _require_same_start(self) -> None:
-        """All ranks must have loaded the same checkpoint, or all-reduce would mix different runs."""
+    def _agree_on_start(self) -> None:
+        """All ranks go on from the same checkpoint: the newest that all could read.
+
+        Raises:
+            RunFailed: if some see no checkpoint where others see one.
+        """
+        steps = self._gathered(self.state.step)
+        if len(set(steps)) > 1:
+            if min(steps) > 0:
+                loaded = load_checkpoint(self.rank.storage, self.state, at_most=min(steps))
+                self.progress, self.best, self.damaged = loaded
+                steps = self._gathered(self.state.step)
+            if len(set(steps)) > 1:
+                raise RunFailed(
+                    f"the workers start from different checkpoints (steps {steps} by rank): they do not see the same "
+                    f"storage {self.rank.storage.shown!r}; give --storage a folder or URI that all nodes share"
+                )
+        described = json.dumps(environment(self.rank.device), sort_keys=True)
+        digests = self._gathered(int(hashlib.sha256(described.encode()).hexdigest()[:12], 16))
+        if len(set(digests)) > 1:
+            self.say(
+                "note", text="the workers differ in software or kind of processor: bits may differ from other runs'"
+            )
+
+    def _gathered(self, value: int) -> list[int]:
+        """An integer below 2**53 of each rank, on all."""
         reducer = self.rank.reducer
         table = torch.zeros(reducer.world_size, dtype=torch.float64, device=self.rank.device)
-        table[reducer.rank] = self.state.step
-        steps = [int(step) for step in reducer.sum_(table).tolist()]
-        if len(set(steps)) > 1:
-            raise RunFailed(
-                f"the workers start from different checkpoints (steps {steps} by rank): they do not see the same "
-                f"storage {self.rank.storage.root!r}; give --storage a folder or URI that all nodes share"
-            )
+        table[reducer.rank] = value
+        return [int(found) for found in reducer.sum_(table).tolist()]
 
 
 def _due(step: int, every: int) -> bool:

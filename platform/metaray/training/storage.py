@@ -4,12 +4,12 @@ import fcntl
 import os
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pyarrow import ArrowException, ArrowInvalid, fs
 
-from metaray.errors import InputError
+from metaray.errors import InputError, redacted
 
 UNFINISHED = ".tmp"
 
@@ -29,8 +29,13 @@ class Storage:
         try:
             self._fs, self._base = fs.FileSystem.from_uri(self.root)
         except (ArrowException, OSError, ValueError) as error:
-            raise InputError(f"storage {root!r} cannot be opened: {error}") from error
+            raise InputError(f"storage {redacted(root)!r} cannot be opened: {redacted(str(error))}") from error
         self.is_local = isinstance(self._fs, fs.LocalFileSystem)
+
+    @property
+    def shown(self) -> str:
+        """The root as messages may show it: without passwords."""
+        return redacted(self.root)
 
     def child(self, name: str) -> "Storage":
         """The storage one folder down."""
@@ -52,7 +57,7 @@ class Storage:
             for folder in made:
                 folder.rmdir()
         except (OSError, ArrowInvalid) as error:
-            raise InputError(f"storage {self.root!r} is not writable: {error}") from error
+            raise InputError(f"storage {self.shown!r} is not writable: {error}") from error
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file whole: beside its place, flushed to disk, then renamed. Object stores are atomic by nature.
@@ -100,7 +105,10 @@ class Storage:
     def names(self, folder: str = "") -> list[str]:
         """Names of files and folders directly below `folder`, sorted; none if it does not exist."""
         selector = fs.FileSelector(self._path(folder), allow_not_found=True)
-        return sorted(info.base_name for info in self._fs.get_file_info(selector))
+        try:
+            return sorted(info.base_name for info in self._fs.get_file_info(selector))
+        except FileNotFoundError:  # it went between two looks of pyarrow's
+            return []
 
     def delete_folder(self, folder: str) -> None:
         """Delete a folder and all below it."""
@@ -138,12 +146,13 @@ class Storage:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 file.seek(0)
-                raise InputError(f"{self.root} is in use by {file.read() or 'another process'}") from None
+                raise InputError(f"{self.shown} is in use by {file.read() or 'another process'}") from None
             except OSError:
                 pass  # a file system without locks
-            file.truncate(0)
-            file.write(holder)
-            file.flush()
+            with suppress(OSError):  # on a full disk the lock holds all the same
+                file.truncate(0)
+                file.write(holder)
+                file.flush()
             yield
 
     def write_folder(self, folder: str, files: Mapping[str, bytes]) -> None:

@@ -1,35 +1,30 @@
 """Training on Ray: sampler actors and Train workers, started and watched from the driver."""
 
-import math
 import tempfile
 import threading
-import time
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from metaray.episodes.stream import start_samplers
 from metaray.errors import RunFailed
-from metaray.training.board import Board, Seen
+from metaray.training.board import Board
 from metaray.training.cluster import uses_gpu
-from metaray.training.events import ENDINGS, Event, Listener
+from metaray.training.events import Listener
 from metaray.training.experiment import Experiment
 from metaray.training.placement import Placement
-from metaray.training.recovery import Failure, hung
 from metaray.training.result import RESULT, Result
 from metaray.training.storage import Storage
+from metaray.training.watch import Watch
 from metaray.training.worker import train_worker
 
-POLL_S = 0.2
 GROW_EVERY_S = 30.0
-TELL_AFTER_S = 45.0
 
 
 def train_on_ray(
@@ -70,11 +65,14 @@ def train_on_ray(
         "listeners": list(listeners),
     }
     try:
-        _Watch(board, display, placement).run(_FitThread(config, placement), should_stop)
+        watch = Watch(board, display, placement, samplers)
+        watch.run(lambda: _FitThread.started(config, placement), should_stop)
     finally:
         display.close()
         for actor in (*samplers, board):
             ray.kill(actor)
+    if not storage.exists(RESULT):
+        raise RunFailed("Ray Train ended without a result, and no worker said why; see Ray's own logs")
     return Result.from_json(storage.read(RESULT).decode())
 
 
@@ -85,6 +83,13 @@ class _FitThread(threading.Thread):
         super().__init__(name="ray-train", daemon=True)
         self._config, self._placement = config, placement
         self.error: BaseException | None = None
+
+    @classmethod
+    def started(cls, config: dict[str, Any], placement: Placement) -> Self:
+        """A new one, running."""
+        thread = cls(config, placement)
+        thread.start()
+        return thread
 
     def run(self) -> None:
         try:
@@ -113,77 +118,3 @@ class _FitThread(threading.Thread):
                 name=uuid.uuid4().hex, storage_path=folder, failure_config=FailureConfig(max_failures=-1)
             ),
         )
-
-
-class _Watch:
-    """The driver's eyes: shows events, passes on the wish to stop, and kills workers that hang."""
-
-    def __init__(self, board: Any, display: Listener, placement: Placement) -> None:
-        self._board, self._display, self._placement = board, display, placement
-        self._ending: Event | None = None
-        self._alive_s = time.monotonic()
-
-    def run(self, fit: "_FitThread", should_stop: Callable[[], bool]) -> None:
-        """Watch until the run ends; raise what ended it."""
-        fit.start()
-        asked = False
-        while True:
-            alive = fit.is_alive()
-            seen: Seen = ray.get(self._board.look.remote())
-            self._show(seen.events)
-            if alive:
-                self._replace_hung(seen)
-                self._tell_of_waiting(seen)
-            if should_stop() and not asked:
-                asked = True
-                self._board.request_stop.remote()
-            if not alive:
-                break
-            fit.join(POLL_S)
-        if self._ending is not None:
-            raise ENDINGS[self._ending.kind](self._ending.text)
-        if fit.error is not None:
-            raise RunFailed(f"Ray Train failed: {fit.error}") from fit.error
-
-    def _show(self, events: Sequence[Event]) -> None:
-        for event in events:
-            if event.kind in ENDINGS:
-                self._ending = event
-            else:
-                self._display.on_event(event)
-
-    def _replace_hung(self, seen: Seen) -> None:
-        for rank in hung(seen.beats, self._placement.hang_timeout_s):
-            ray.get(self._board.forget.remote(rank))
-            if _is_dead(seen.workers[rank]):
-                continue
-            beat = seen.beats[rank]
-            text = f"worker {rank} hangs: no progress for {beat.for_s:.0f} s (last seen {beat.doing})"
-            ray.get(self._board.report.remote(Failure("worker hung", 0, text)))
-            ray.kill(seen.workers[rank])
-
-    def _tell_of_waiting(self, seen: Seen) -> None:
-        """Say, once each time, that no worker is there because the cluster has no room for them."""
-        now = time.monotonic()
-        if any(beat.for_s < TELL_AFTER_S for beat in seen.beats.values()):
-            self._alive_s = now
-        if now - self._alive_s > TELL_AFTER_S:
-            self._alive_s = math.inf
-            want = f"{self._placement.workers} workers x {self._placement.cpus_per_worker:g} CPUs"
-            text = f"no worker answers; Ray looks for room for {want} (the cluster has {_cpus():g})"
-            self._display.on_event(Event("note", 0, {}, time.time(), text))
-
-
-def _cpus() -> float:
-    return float(ray.cluster_resources().get("CPU", 0))
-
-
-def _is_dead(worker: Any) -> bool:
-    """Whether Ray knows that an actor is gone; one that merely does not answer is not."""
-    try:
-        ray.get(worker.__ray_ready__.remote(), timeout=1.0)
-    except GetTimeoutError:
-        return False
-    except RayActorError:
-        return True
-    return False

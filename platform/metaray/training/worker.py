@@ -20,7 +20,7 @@ from metaray.training.device import choose_device, set_execution
 from metaray.training.events import ENDINGS, Event, Fanout
 from metaray.training.experiment import Experiment
 from metaray.training.outer_loop import chunk_size_of
-from metaray.training.recovery import Failure
+from metaray.training.recovery import WAITING, Failure
 from metaray.training.reduction import GroupReducer, LostRank
 from metaray.training.session import Rank, run_session
 from metaray.training.storage import Storage
@@ -35,7 +35,7 @@ class Pulse(GroupReducer):
         super().__init__()
         self._doing, self._marks = "starting", 0
         me = ray.get_runtime_context().current_actor
-        ray.get(board.arrive.remote(self.rank, me))
+        self.token: int = ray.get(board.arrive.remote(self.rank, me))
         threading.Thread(target=self._beat, args=(board,), name="pulse", daemon=True).start()
 
     def mark(self, doing: str) -> None:
@@ -44,7 +44,7 @@ class Pulse(GroupReducer):
 
     def _beat(self, board: Any) -> None:
         while True:
-            board.beat.remote(self.rank, self._doing, self._marks)
+            board.beat.remote(self.rank, self.token, self._doing, self._marks)
             time.sleep(BEAT_EVERY_S)
 
 
@@ -69,20 +69,20 @@ def train_worker(config: dict[str, Any]) -> None:
         raise
 
 
-def _may_begin(board: Any, reducer: GroupReducer) -> bool:
+def _may_begin(board: Any, reducer: Pulse) -> bool:
     """Rank 0 asks the board, which counts the failures, whether another attempt makes sense; all ranks hear it."""
     may = [ray.get(board.begin.remote(reducer.world_size)) if reducer.rank == 0 else None]
     distributed.broadcast_object_list(may, src=0)
     return bool(may[0])
 
 
-def _train(config: dict[str, Any], reducer: GroupReducer) -> None:
+def _train(config: dict[str, Any], reducer: Pulse) -> None:
     enter(config["folder"])
     experiment = Experiment.from_json(config["experiment"])
     require_same_data(experiment.source, config["fingerprint"])
     device = ray.train.torch.get_device() if config["use_gpu"] else choose_device("cpu")
     set_execution(experiment, device)
-    board = BoardListener(config["board"])
+    board = BoardListener(config["board"], reducer.token)
     rank = Rank(
         storage=Storage(config["storage"]),
         reducer=reducer,
@@ -101,7 +101,7 @@ def _train(config: dict[str, Any], reducer: GroupReducer) -> None:
         if rank.is_chief:
             rank.listener.close()
     # Nobody leaves before rank 0 has written everything.
-    distributed.barrier()
+    reducer.sum_(torch.zeros(1, device=device))
 
 
 def _stream(
@@ -115,7 +115,7 @@ def _stream(
 
     stream = actor_stream(samplers, share, start=start, stop=experiment.num_steps)
     while True:
-        reducer.mark("waiting for episodes")
+        reducer.mark(WAITING)
         arrival = next(stream, None)
         if arrival is None:
             return
