@@ -42,5 +42,6 @@ def unknown(what: str, got: str, known: Iterable[str]) -> InputError:
 
 def redacted(text: str) -> str:
     """`text` with the passwords of the URIs in it replaced, and tokens that stand in a password's place."""
+    text = re.sub(r"(s3://[^/:@\s]*):[^@\s]+@", r"\1:***@", text)  # such secrets hold slashes
     text = re.sub(r"(://[^/:@\s]*):[^/\s]+@", r"\1:***@", text)
     return re.sub(r"(https?://)[^/:@\s]+@", r"\1***@", text)

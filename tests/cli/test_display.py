@@ -47,6 +47,21 @@ def test_a_bar_on_a_terminal(make_experiment: MakeExperiment) -> None:
     assert out.rstrip().endswith("\x1b[?25h"), "the cursor stays hidden"
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "RuntimeError: [/__w/pytorch/pair.cc:544] Connection closed by peer [127.0.0.1]:4711",
+        "KeyError: [bold]x[/bold] [red]",
+        "[Errno 28] No space left on device: \\[x]",
+        "no connection to 10.0.0.1:100:x",  # not an emoji
+    ],
+)
+def test_notes_are_shown_as_they_are(text: str, terminal: bool, make_experiment: MakeExperiment) -> None:
+    out = shown(make_experiment, [Event("note", 0, {}, 101.0, f"worker 1: {text}")], terminal=terminal)
+    assert f"worker 1: {text}" in out
+
+
 def test_rates_cover_the_last_seconds_only() -> None:
     rate = display._Rate()
     assert (rate.steps_per_s, rate.wait_share) == (0.0, 0.0)

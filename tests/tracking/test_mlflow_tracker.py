@@ -122,11 +122,23 @@ def test_values_that_are_not_finite_are_gaps(uri: str, run_id: str) -> None:
 
 def test_a_run_is_reopened_with_its_first_metrics(uri: str, run_id: str) -> None:
     finish_run(uri, run_id, "KILLED")
-    for reopen, expected in ((False, "KILLED"), (True, "RUNNING")):
-        tracker = MlflowTracker(uri, run_id, reopen=reopen)
-        tracker.log([Metric("a", 1.0, 0, 0)])
-        tracker.close()
+    for step, (reopen, expected) in enumerate([(False, "KILLED"), (True, "RUNNING")]):
+        tracker = MlflowTracker(uri, run_id, reopen=reopen, flush_every_s=0.01)
+        tracker.log([Metric("a", 1.0, step, 0)])
+        until_s = time.monotonic() + 30
+        while len(history(uri, run_id, "a")) <= step and time.monotonic() < until_s:
+            time.sleep(0.01)
         assert status_of(uri, run_id) == expected
+        tracker.close()
+
+
+def test_a_run_that_ends_is_not_reopened_by_its_last_metrics(uri: str, run_id: str) -> None:
+    """They arrive while, or after, somebody else marks how it ended."""
+    tracker = MlflowTracker(uri, run_id, reopen=True, flush_every_s=3600)
+    tracker.log([Metric("a", 1.0, 0, 0)])
+    finish_run(uri, run_id, "KILLED")
+    tracker.close()
+    assert status_of(uri, run_id) == "KILLED" and history(uri, run_id, "a") == [(0, 1.0)]
 
 
 def test_closing_twice_or_without_metrics(uri: str, run_id: str) -> None:

@@ -11,6 +11,9 @@ from metaray.training.board import Board, BoardListener
 from metaray.training.events import Event
 from metaray.training.recovery import RESTARTS, Beat, Failure
 
+TOKEN = 7
+"""Of workers that this board has not seen arrive, as after Ray had to restart it: they count."""
+
 
 class Local:
     """An actor handle that answers at once."""
@@ -23,9 +26,9 @@ class Local:
     def post(self) -> "Local":
         return self
 
-    def remote(self, events: list[Event]) -> bool:
+    def remote(self, token: int, events: list[Event]) -> bool:
         self.posts += 1
-        return self._board.post(events)
+        return self._board.post(token, events)
 
 
 @pytest.fixture
@@ -66,8 +69,8 @@ def said(board: Board, kind: str = "note") -> list[str]:
 
 
 def test_events_arrive_once_and_in_order(board: Board) -> None:
-    board.post([step(1), step(2)])
-    board.post([step(3)])
+    board.post(TOKEN, [step(1), step(2)])
+    board.post(TOKEN, [step(3)])
     assert [e.step for e in board.look().events] == [1, 2, 3] and board.look().events == []
 
 
@@ -77,7 +80,7 @@ def test_the_first_attempt_is_none_too_many(board: Board) -> None:
 
 def test_a_lost_worker_is_noted_and_replaced(board: Board) -> None:
     board.begin(2)
-    board.post([checkpoint(4)])
+    board.post(TOKEN, [checkpoint(4)])
     board.look()
     assert board.begin(2)
     (event,) = board.look().events
@@ -99,7 +102,7 @@ def test_the_first_report_stands(board: Board) -> None:
 
 def test_an_exception_that_comes_again_ends_the_run(board: Board) -> None:
     board.begin(2)
-    board.post([checkpoint(4)])
+    board.post(TOKEN, [checkpoint(4)])
     for expected in (True, False):
         board.report(Failure("exception", 0, "worker 1: KeyError: 3"))
         assert board.begin(2) is expected
@@ -116,16 +119,16 @@ def test_losses_without_a_newer_checkpoint_end_the_run(board: Board) -> None:
 def test_progress_forgives(board: Board) -> None:
     for number in range(20):
         assert board.begin(2)
-        board.post([checkpoint(number)])
+        board.post(TOKEN, [checkpoint(number)])
     assert said(board, "failed") == []
 
 
 def test_an_old_checkpoint_is_no_progress(board: Board) -> None:
     board.begin(2)
-    board.post([checkpoint(8)])
+    board.post(TOKEN, [checkpoint(8)])
     for _ in range(RESTARTS):
         assert board.begin(2)
-        board.post([checkpoint(6), step(7)])
+        board.post(TOKEN, [checkpoint(6), step(7)])
     assert not board.begin(2)
 
 
@@ -152,19 +155,19 @@ def test_shrinking_and_growing_again(board: Board) -> None:
 
 
 def test_the_wish_to_stop(board: Board) -> None:
-    assert board.post([]) is False
+    assert board.post(TOKEN, []) is False
     board.request_stop()
-    assert board.post([]) is True and board.post([step(1)]) is True
+    assert board.post(TOKEN, []) is True and board.post(TOKEN, [step(1)]) is True
 
 
 def test_beats_have_an_age(board: Board, tick: Callable[[float], None]) -> None:
     assert board.look().beats == {}
-    board.beat(0, "computing", 1)
-    board.beat(1, "reducing", 7)
+    board.beat(0, TOKEN, "computing", 1)
+    board.beat(1, TOKEN, "reducing", 7)
     tick(2)
     assert board.look().beats == {0: Beat("computing", 2, 2), 1: Beat("reducing", 2, 2)}
-    board.beat(0, "computing", 2)  # gets ahead
-    board.beat(1, "reducing", 7)  # says the same again
+    board.beat(0, TOKEN, "computing", 2)  # gets ahead
+    board.beat(1, TOKEN, "reducing", 7)  # says the same again
     tick(1)
     assert board.look().beats == {0: Beat("computing", 1, 1), 1: Beat("reducing", 3, 1)}
     tick(5)
@@ -172,45 +175,125 @@ def test_beats_have_an_age(board: Board, tick: Callable[[float], None]) -> None:
 
 
 def test_a_killed_rank_is_forgotten_until_it_speaks(board: Board, tick: Callable[[float], None]) -> None:
-    board.beat(0, "computing", 1)
+    board.beat(0, TOKEN, "computing", 1)
     tick(9)
     board.forget(0)
     board.forget(3)
     assert board.look().beats == {}
-    board.beat(0, "computing", 1)
+    board.beat(0, TOKEN, "computing", 1)
     assert board.look().beats == {0: Beat("computing", 0, 0)}
 
 
 def test_a_new_worker_starts_anew(board: Board, tick: Callable[[float], None]) -> None:
-    board.arrive(0, "first")
-    board.beat(0, "computing", 3)
+    first = board.arrive(0, "first")
+    board.beat(0, first, "computing", 3)
     tick(9)
-    board.arrive(0, "second")
+    second = board.arrive(0, "second")
     seen = board.look()
     assert seen.workers == {0: "second"} and seen.beats == {}
     # Its count of marks may be where the first one's was.
-    board.beat(0, "starting", 3)
+    board.beat(0, second, "starting", 3)
     assert board.look().beats == {0: Beat("starting", 0, 0)}
 
 
 def test_ranks_beyond_the_world_are_dropped(board: Board) -> None:
     for rank in range(4):
-        board.arrive(rank, f"worker {rank}")
-        board.beat(rank, "starting", 0)
+        board.beat(rank, board.arrive(rank, f"worker {rank}"), "starting", 0)
     board.begin(4)
     assert set(board.look().workers) == set(board.look().beats) == {0, 1, 2, 3}
     for rank in range(2):
-        board.arrive(rank, f"new worker {rank}")
-        board.beat(rank, "starting", 0)
+        board.beat(rank, board.arrive(rank, f"new worker {rank}"), "starting", 0)
     board.begin(2)
     seen = board.look()
     assert seen.workers == {0: "new worker 0", 1: "new worker 1"} and set(seen.beats) == {0, 1}
 
 
+def test_a_worker_that_was_replaced_is_not_heard(board: Board, tick: Callable[[float], None]) -> None:
+    old, new = board.arrive(1, "old"), board.arrive(1, "new")
+    board.beat(1, old, "computing", 1)
+    assert board.look().beats == {}
+    board.beat(1, new, "starting", 1)
+    tick(5)
+    board.beat(1, old, "computing", 2)  # would look as if the new one got ahead
+    assert board.look().beats == {1: Beat("starting", 5, 5)}
+
+
+def test_another_ranks_arrival_replaces_nobody(board: Board) -> None:
+    zero, one = board.arrive(0, "zero"), board.arrive(1, "one")
+    board.beat(0, zero, "computing", 1)
+    board.beat(1, one, "computing", 1)
+    assert set(board.look().beats) == {0, 1}
+    assert board.post(zero, [step(1)]) is False and [e.step for e in board.look().events] == [1]
+
+
+def test_a_rank_0_that_was_replaced_is_told_to_stop_and_not_believed(board: Board) -> None:
+    old, new = board.arrive(0, "old"), board.arrive(0, "new")
+    assert board.post(old, [checkpoint(50), Event("failed", 50, {}, 0.0, "gave up")]) is True
+    assert board.look().events == []
+    assert board.post(new, [checkpoint(4)]) is False
+    assert [e.step for e in board.look().events] == [4]
+    # Nor does its checkpoint count as progress.
+    board.begin(1)
+    for _ in range(RESTARTS):
+        board.post(old, [checkpoint(60)])
+        assert board.begin(1)
+    assert not board.begin(1)
+    (reason,) = said(board, "failed")
+    assert "without a checkpoint beyond step 4;" in reason
+
+
+RAY_DIED = Failure("worker lost", 0, "Ray Train ended with RuntimeError: no")
+
+
+def test_an_end_of_ray_train_counts_once(board: Board) -> None:
+    board.begin(2)
+    for attempt in range(2, RESTARTS + 2):
+        assert board.fail(RAY_DIED) == ""
+        assert board.begin(2), "the new group is not another failure"
+        assert said(board) == [f"{RAY_DIED.text}: starting again with 2 workers (attempt {attempt})"]
+    reason = f"gave up after {RESTARTS + 1} failures without a checkpoint beyond step 0; {RAY_DIED.text}"
+    assert board.fail(RAY_DIED) == reason
+
+
+def test_a_loss_after_an_end_of_ray_train_counts_again(board: Board) -> None:
+    board.begin(2)
+    assert board.fail(RAY_DIED) == "" and board.begin(2)
+    assert [board.begin(2) for _ in range(RESTARTS)] == [True] * (RESTARTS - 1) + [False]
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_growth_after_an_end_of_ray_train_hides_no_later_loss(before: int, board: Board) -> None:
+    if before:
+        board.begin(before)
+    assert board.fail(RAY_DIED) == "" and board.begin(2)
+    board.look()
+    assert board.begin(2)
+    (note,) = said(board)
+    assert note.startswith("a worker or its node is gone: starting again")
+    assert [board.begin(2) for _ in range(RESTARTS - 1)] == [True] * (RESTARTS - 2) + [False]
+
+
+def test_an_end_of_ray_train_is_told_by_what_a_worker_reported(board: Board) -> None:
+    board.begin(2)
+    board.post(TOKEN, [checkpoint(4)])
+    for expected in ("", "gave up after 2 failures without a checkpoint beyond step 4; worker 1: KeyError: 3"):
+        board.report(Failure("exception", 0, "worker 1: KeyError: 3"))
+        assert board.fail(RAY_DIED) == expected
+        assert board.begin(2)
+    assert said(board)[0].startswith("worker 1: KeyError: 3: starting again")
+
+
+def test_progress_forgives_ends_of_ray_train_too(board: Board) -> None:
+    for number in range(3 * RESTARTS):
+        assert board.begin(2)
+        board.post(TOKEN, [checkpoint(number)])
+        assert board.fail(RAY_DIED) == ""
+
+
 def test_nothing_is_lost_between_posts(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "POST_EVERY_S", 3600.0)
     handle = Local(board)
-    listener = BoardListener(handle)
+    listener = BoardListener(handle, TOKEN)
     listener._posted_s = time.monotonic()
     for number in range(1, 6):
         listener.on_event(step(number))
@@ -224,17 +307,58 @@ def test_nothing_is_lost_between_posts(board: Board, monkeypatch: pytest.MonkeyP
 def test_a_checkpoint_is_told_at_once(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
     """It forgives failures: a worker may be killed right after it."""
     monkeypatch.setattr(module, "POST_EVERY_S", 3600.0)
-    listener = BoardListener(Local(board))
+    listener = BoardListener(Local(board), TOKEN)
     listener._posted_s = time.monotonic()
     listener.on_event(checkpoint(4))
     assert [e.kind for e in board.look().events] == ["checkpoint"]
 
 
 def test_the_wish_to_stop_comes_back_with_a_post(board: Board) -> None:
-    listener = BoardListener(Local(board))
+    listener = BoardListener(Local(board), TOKEN)
     assert not listener.should_stop()
     listener.on_event(Event("phase", 0, {}, 0.0))
     assert not listener.should_stop()
     board.request_stop()
     listener.on_event(Event("phase", 0, {}, 0.0))
     assert listener.should_stop() and listener.should_stop()
+
+
+class Slow(Local):
+    """Replies are ready once `answer` was called; until then nobody may ask for them."""
+
+    def __init__(self, board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__(board)
+        self.waiting: list[object] = []
+        self.ready: dict[int, bool] = {}
+        monkeypatch.setattr("ray.wait", lambda refs, timeout: (refs, []) if id(refs[0]) in self.ready else ([], refs))
+        monkeypatch.setattr("ray.get", lambda ref: self.ready[id(ref)])
+
+    def remote(self, token: int, events: list[Event]) -> Any:
+        reply = object()
+        self.waiting.append((reply, super().remote(token, events)))
+        return reply
+
+    def answer(self) -> None:
+        self.ready.update({id(reply): said for reply, said in self.waiting})
+
+
+def test_a_reply_is_not_lost_when_the_next_post_takes_its_place(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps slower than the posts: each asks whether to stop just before its own post's reply is there."""
+    handle = Slow(board, monkeypatch)
+    listener = BoardListener(handle, TOKEN)
+    board.request_stop()
+    listener.on_event(Event("phase", 0, {}, 0.0))
+    assert not listener.should_stop()  # the reply is on its way
+    handle.answer()
+    listener.on_event(Event("phase", 1, {}, 0.0))  # the next reply is on its way
+    assert listener.should_stop()
+
+
+def test_a_rank_0_that_was_replaced_stops(board: Board) -> None:
+    listener = BoardListener(Local(board), board.arrive(0, "old"))
+    listener.on_event(checkpoint(1))
+    assert not listener.should_stop()
+    board.arrive(0, "new")
+    listener.on_event(checkpoint(2))
+    assert listener.should_stop()
+    assert [e.step for e in board.look().events] == [1]

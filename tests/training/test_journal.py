@@ -29,6 +29,15 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
+def numbers(storage: Storage) -> list[str]:
+    """Of the segments, without their writers."""
+    return [name.partition("-")[0] for name in storage.names("metrics")]
+
+
+def segment(storage: Storage, number: int) -> str:
+    return f"metrics/{storage.names('metrics')[number]}"
+
+
 def metrics(*steps: int, value: float = 0.5, key: str = "train/loss") -> list[Metric]:
     return [Metric(key, value, step, 1_000 + step) for step in steps]
 
@@ -42,7 +51,7 @@ def test_what_is_flushed_can_be_read(storage: Storage) -> None:
     assert journal.flush(now=True) == metrics(6, key="val/accuracy") + metrics(6)
     # By step, then by key.
     assert read_journal(storage) == metrics(2, 4, 6) + metrics(6, key="val/accuracy")
-    assert storage.names("metrics") == ["000000.jsonl", "000001.jsonl"]
+    assert numbers(storage) == ["000000", "000001"]
 
 
 def test_a_flush_of_nothing_writes_nothing(storage: Storage) -> None:
@@ -88,7 +97,7 @@ def test_steps_that_are_done_again_are_not_repeated(storage: Storage) -> None:
     again.append(metrics(6, 8, value=0.25))
     assert again.flush(now=True) == metrics(8, value=0.25)
     assert read_journal(storage) == metrics(2, 4, 6) + metrics(8, value=0.25)
-    assert storage.names("metrics") == ["000000.jsonl", "000001.jsonl"]
+    assert numbers(storage) == ["000000", "000001"]
 
 
 @pytest.mark.parametrize(
@@ -99,8 +108,8 @@ def test_a_damaged_line_is_left_out(line: bytes, storage: Storage) -> None:
     journal = Journal(storage)
     journal.append(metrics(2, 4, 6))
     journal.flush(now=True)
-    first, _, third, _ = storage.read("metrics/000000.jsonl").split(b"\n")
-    storage.write("metrics/000000.jsonl", b"\n".join([first, line, third]))
+    first, _, third, _ = storage.read(segment(storage, 0)).split(b"\n")
+    storage.write(segment(storage, 0), b"\n".join([first, line, third]))
     assert read_journal(storage) == metrics(2, 6)
     # It is measured again where the run does the step again.
     again = Journal(storage)
@@ -110,7 +119,7 @@ def test_a_damaged_line_is_left_out(line: bytes, storage: Storage) -> None:
 
 
 def test_of_two_segments_with_the_same_entry_the_first_counts(storage: Storage) -> None:
-    for name, value in (("000000", 0.5), ("000001", 0.25)):
+    for name, value in (("000000-ffffffff", 0.5), ("000001-00000000", 0.25)):
         lines = [json.dumps(entry._asdict()) for entry in metrics(2, value=value)]
         storage.write(f"metrics/{name}.jsonl", "\n".join(lines).encode())
     assert read_journal(storage) == metrics(2)
@@ -121,7 +130,7 @@ def test_a_truncated_segment_keeps_its_whole_lines(where: int, storage: Storage)
     journal = Journal(storage)
     journal.append(metrics(2, 4))
     journal.flush(now=True)
-    storage.write("metrics/000000.jsonl", storage.read("metrics/000000.jsonl")[:where])
+    storage.write(segment(storage, 0), storage.read(segment(storage, 0))[:where])
     assert read_journal(storage) == (metrics(2, 4) if where == -1 else metrics(2))
 
 
@@ -157,8 +166,27 @@ def test_a_segment_is_never_overwritten(storage: Storage) -> None:
     for step in (1, 2, 3):
         journal.append(metrics(step))
         journal.flush(now=True)
-    Path(storage.root, "metrics", "000001.jsonl").unlink()
+    Path(storage.root, segment(storage, 1)).unlink()
     again = Journal(storage)
     again.append(metrics(4))
     again.flush(now=True)
     assert read_journal(storage) == metrics(1, 3, 4)
+
+
+def test_two_writers_of_whom_one_believes_the_other_dead_overwrite_nothing(storage: Storage) -> None:
+    writers = [Journal(storage), Journal(storage)]
+    for writer, key in zip(writers, ("train/loss", "val/loss"), strict=True):
+        writer.append(metrics(1, key=key))
+        writer.flush(now=True)
+    assert numbers(storage) == ["000000", "000000"]
+    assert read_journal(storage) == metrics(1) + metrics(1, key="val/loss")
+    after = Journal(storage)
+    after.append(metrics(2))
+    after.flush(now=True)
+    assert numbers(storage) == ["000000", "000000", "000001"]
+
+
+@pytest.mark.parametrize("name", ["notes.txt", ".000000-0123abcd.jsonl.77.tmp", "000000.jsonl.bak"])
+def test_other_files_are_no_segments(name: str, storage: Storage) -> None:
+    storage.write(f"metrics/{name}", json.dumps(metrics(9)[0]._asdict()).encode())
+    assert read_journal(storage) == [] and Journal(storage).entries == []

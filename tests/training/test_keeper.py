@@ -82,7 +82,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
 def sleeps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """How long was slept, without doing so."""
     slept: list[float] = []
-    monkeypatch.setattr(module.time, "sleep", slept.append)
+    monkeypatch.setattr(Keeper, "_wait", lambda self: slept.append(module.WAIT_S))
     return slept
 
 
@@ -301,3 +301,61 @@ def test_what_cannot_be_deleted_does_not_end_the_run(
     assert saved_steps(storage) == [1, 2, 3] and memory.steps("checkpoint") == [1, 2, 3]
     save(keeper, state, 4)
     assert saved_steps(storage) == [3, 4]
+
+
+def test_whole_newer_checkpoints_are_left_alone(storage: Storage, memory: Memory, state: TrainState) -> None:
+    """They are another process's, which believes this one dead."""
+    other = Keeper(storage, memory, {})
+    for step in (8, 9):
+        save(other, state, step)
+    keeper, kept = Keeper(storage, memory, {}), []
+    for step in (5, 6, 7):
+        save(keeper, state, step, best=5)
+        kept.append(saved_steps(storage))
+    assert kept == [[5, 8, 9], [5, 6, 8, 9], [5, 6, 7, 8, 9]]
+
+
+def test_damaged_newer_checkpoints_go(storage: Storage, memory: Memory, state: TrainState) -> None:
+    for step in (8, 9):
+        save(Keeper(storage, memory, {}), state, step)
+    keeper = Keeper(storage, memory, {9: "state.safetensors is missing"})
+    save(keeper, state, 6)
+    assert saved_steps(storage) == [6, 8]
+
+
+@pytest.mark.parametrize("breaks", ["state.safetensors", "progress.json", "manifest.json"])
+@pytest.mark.parametrize("needed", [False, True])
+def test_a_checkpoint_that_fails_takes_no_room(
+    breaks: str, needed: bool, storage: Storage, memory: Memory, disk: Disk, state: TrainState, sleeps: list[float]
+) -> None:
+    keeper = Keeper(storage, memory, {})
+    save(keeper, state, 1)
+    disk.full = lambda name: name.endswith(breaks)
+    if needed:
+        with pytest.raises(RunFailed, match=r"could not be written: \[Errno 28\] No space left"):
+            save(keeper, state, 2, needed=True)
+    else:
+        save(keeper, state, 2)
+        assert "could not be written: [Errno 28] No space left on device" in memory.texts()[-1]
+    assert storage.names(FOLDER) == [checkpoint_name(1)]
+
+
+def test_it_says_that_it_is_alive_while_it_writes_and_waits(
+    storage: Storage, memory: Memory, disk: Disk, state: TrainState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else whoever watches over this rank would kill it during a minute of waiting."""
+    now_s, signs = [1000.0], list[float]()
+
+    def sleep(seconds: float) -> None:
+        assert 0 < seconds <= 1, "a beat a second"
+        now_s[0] += seconds
+
+    monkeypatch.setattr(module.time, "monotonic", lambda: now_s[0])
+    monkeypatch.setattr(module.time, "sleep", sleep)
+    keeper = Keeper(storage, memory, {}, lambda: signs.append(now_s[0]))
+    save(keeper, state, 1)
+    assert signs == [1000.0]
+    disk.full = lambda name: disk.refused < 2
+    save(keeper, state, 2, needed=True)
+    assert now_s[0] == 1000.0 + 2 * module.WAIT_S and saved_steps(storage) == [1, 2]
+    assert max(later - sooner for sooner, later in zip(signs, [*signs[1:], now_s[0]], strict=True)) <= 1.0

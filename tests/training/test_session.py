@@ -2,13 +2,10 @@
 
 import contextlib
 import dataclasses
-import errno
 import json
 import math
+import re
 import shutil
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,7 +17,7 @@ from metaray.algorithms.learner import load_learner
 from metaray.episodes.prefetch import Arrival
 from metaray.errors import RunFailed, RunStopped
 from metaray.manifest import sealed
-from metaray.training import keeper, session
+from metaray.training import session
 from metaray.training.checkpoint import FOLDER, checkpoint_name, environment, load_checkpoint, saved_steps
 from metaray.training.events import Event, Listener
 from metaray.training.experiment import Checkpoint, Evaluation, Experiment
@@ -28,7 +25,6 @@ from metaray.training.journal import Metric, read_journal
 from metaray.training.local import train_in_process
 from metaray.training.optimizer import Optimizer
 from metaray.training.outer_loop import initial_state
-from metaray.training.recovery import WAITS
 from metaray.training.reduction import LocalReducer
 from metaray.training.result import RESULT, Result, parameters_sha256
 from metaray.training.session import LEARNER, Rank, run_session
@@ -66,33 +62,6 @@ class AtStep(Memory):
         super().on_event(event)
         if event.kind == "step" and event.step in self.acts:
             self.acts[event.step]()
-
-
-class Disk:
-    """A disk that is full, or not."""
-
-    def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self.is_full = False
-        write = Storage.write
-
-        def guarded(storage: Storage, name: str, data: bytes) -> None:
-            if self.is_full:
-                raise OSError(errno.ENOSPC, "No space left on device")
-            write(storage, name, data)
-
-        patch.setattr(Storage, "write", guarded)
-        patch.setattr(keeper, "WAIT_S", 0.0)
-
-    def fill(self) -> None:
-        self.is_full = True
-
-    def clear(self) -> None:
-        self.is_full = False
-
-
-@pytest.fixture
-def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
-    return Disk(monkeypatch)
 
 
 class StopAfter:
@@ -331,179 +300,123 @@ def test_the_same_environment_is_not_worth_a_word(storage: Storage, make_experim
     assert "differ" not in memory.notes() and "damaged" not in memory.notes()
 
 
-def test_training_goes_on_while_the_disk_is_full(storage: Storage, make_experiment: MakeExperiment, disk: Disk) -> None:
-    experiment = make_experiment(checkpoint=Checkpoint(every=1))
-    undisturbed = Storage(f"{storage.root}-undisturbed")
-    expected, _ = train(experiment, undisturbed)
-    memory = AtStep(step_2=disk.fill, step_4=disk.clear)
-    found = train_in_process(experiment, storage, memory, device="cpu")
-    assert comparable(found) == comparable(expected) and undated(storage) == undated(undisturbed)
-    assert [event.step for event in memory.of("checkpoint")] == [1, 4, 5, 6]
-    assert "the checkpoint of step 3 could not be written: [Errno 28] No space left on device" in memory.notes()
-    told = {(key, event.step): value for event in memory.of("metrics") for key, value in event.values.items()}
-    assert told == {(m.key, m.step): m.value for m in read_journal(storage)}
+class Started(Exception):
+    """Ends a run where its first step would begin, from the step in its argument."""
+
+
+class TwoRanks(LocalReducer):
+    """The first of two ranks, which share steps and the like through `sum_`. What the other says is made up.
+
+    Args:
+        steps: the other's, one for each time that the ranks compare theirs.
+        same: whether its environment is.
+    """
+
+    rank, world_size = 0, 2
+
+    def __init__(self, *steps: int, same: bool = True) -> None:
+        self.steps, self.same = list(steps), same
+        self.said: list[int] = []
+
+    def sum_(self, buffer: torch.Tensor) -> torch.Tensor:
+        mine, theirs = buffer.tolist()
+        assert theirs == 0.0 and buffer.dtype == torch.float64, "each rank fills in its own"
+        self.said.append(int(mine))
+        buffer[1] = self.steps.pop(0) if self.steps else mine + (not self.same)
+        return buffer
+
+
+def begin(experiment: Experiment, storage: Storage, reducer: TwoRanks) -> None:
+    """Start a rank, up to its first step."""
+
+    def stream(start: int) -> Iterator[Arrival]:
+        raise Started(start)
+
+    run_session(experiment, Rank(storage, reducer, torch.device("cpu"), Memory(), stream))
+
+
+@pytest.fixture
+def frequent(make_experiment: MakeExperiment) -> Experiment:
+    """A checkpoint at each step."""
+    return make_experiment(checkpoint=Checkpoint(every=1))
+
+
+@pytest.fixture
+def until_3(frequent: Experiment, storage: Storage) -> Storage:
+    """With the checkpoints of steps 2 and 3."""
+    with pytest.raises(RunStopped):
+        train(frequent, storage, should_stop=StopAfter(3))
+    assert saved_steps(storage) == [2, 3]
+    return storage
 
 
 @pytest.mark.parametrize(
-    ("acts", "what", "left"),
+    ("others", "start"),
     [
-        ({"step_6": "fill"}, "the checkpoint of step 6", 5),
-        ({"step_5": "fill"}, "the checkpoint of step 6", 4),
+        ([3], 3),  # both see the newest
+        ([2, 2], 2),  # the other could not read it
+        ([5, 3], 3),  # the other saw a newer one
     ],
 )
-def test_a_disk_that_stays_full_ends_the_run_and_costs_no_bits(
-    acts: dict[str, str], what: str, left: int, storage: Storage, make_experiment: MakeExperiment, disk: Disk
+def test_ranks_go_on_from_the_newest_checkpoint_that_all_have(
+    others: list[int], start: int, until_3: Storage, frequent: Experiment
 ) -> None:
-    experiment = make_experiment(checkpoint=Checkpoint(every=1))
-    undisturbed = Storage(f"{storage.root}-undisturbed")
-    expected, _ = train(experiment, undisturbed)
-    memory = AtStep(**{step: getattr(disk, act) for step, act in acts.items()})
-    with pytest.raises(
-        RunFailed, match=f"{what} could not be written: .*The newest checkpoint is that of step {left}$"
-    ):
-        train_in_process(experiment, storage, memory, device="cpu")
-    assert memory.notes().count("Trying again in 0 s") == WAITS and memory.closed == 1
-    disk.clear()
-    found, again = train(experiment, storage)
-    assert [event.step for event in again.of("step")] == list(range(left + 1, 7))
-    assert comparable(found) == comparable(expected) and undated(storage) == undated(undisturbed)
+    reducer, memory = TwoRanks(*others), Memory()
+    rank = Rank(until_3, reducer, torch.device("cpu"), memory, lambda start: iter(()))
+    begun = session._Session(frequent, rank)
+    expected = initial_state(frequent, torch.device("cpu"))
+    progress, best, _ = load_checkpoint(until_3, expected, at_most=start)
+    assert (begun.state.step, begun.progress, expected.step) == (start, progress, start)
+    assert parameters_sha256(begun.state.meta) == parameters_sha256(expected.meta)
+    assert parameters_sha256(begun.best) == parameters_sha256(best)
+    assert reducer.said[: len(others)] == [3, start][: len(others)] and reducer.steps == []
+    assert f"going on from the checkpoint of step {start}" in memory.notes()
+    assert saved_steps(until_3) == [2, 3]
+    with pytest.raises(Started, match=f"^{start}$"):
+        begin(frequent, until_3, TwoRanks(*others))
 
 
-def test_a_result_that_cannot_be_written(storage: Storage, make_experiment: MakeExperiment, disk: Disk) -> None:
-    class FillAtTheEnd(Memory):
-        def on_event(self, event: Event) -> None:
-            super().on_event(event)
-            disk.is_full = event.text == "meta-test" or disk.is_full
-
-    expected, _ = train(make_experiment(), Storage(f"{storage.root}-undisturbed"))
-    with pytest.raises(RunFailed, match="^the result could not be written: .*The newest checkpoint is that of step 6$"):
-        train_in_process(make_experiment(), storage, FillAtTheEnd(), device="cpu")
-    assert not storage.exists(RESULT)
-    disk.clear()
-    found, again = train(make_experiment(), storage)
-    assert again.of("step") == [] and comparable(found) == comparable(expected)
-
-
-def test_a_stop_on_a_full_disk_is_no_stop(storage: Storage, make_experiment: MakeExperiment, disk: Disk) -> None:
-    """A run says that it is stopped only if it can go on."""
-    with pytest.raises(RunFailed, match="the checkpoint of step 3 could not be written"):
-        train_in_process(make_experiment(), storage, AtStep(step_3=disk.fill), device="cpu", should_stop=StopAfter(3))
+@pytest.mark.parametrize(
+    ("others", "shown"),
+    [
+        ([0], "[3, 0]"),  # the other sees none: what it computes would be from the start
+        ([1, 1], "[3, 1]"),  # here it is gone
+        ([2, 0], "[2, 0]"),  # the other lost it meanwhile
+    ],
+)
+def test_ranks_that_cannot_agree_fail(others: list[int], shown: str, until_3: Storage, frequent: Experiment) -> None:
+    with pytest.raises(RunFailed, match=re.escape(f"start from different checkpoints (steps {shown} by rank): ")):
+        begin(frequent, until_3, TwoRanks(*others))
+    assert saved_steps(until_3) == [2, 3]
 
 
-def test_the_only_good_checkpoint_stays_whatever_happens(
-    storage: Storage, make_experiment: MakeExperiment, disk: Disk
+def test_what_is_damaged_is_known_also_where_ranks_agree_on_an_older_one(
+    storage: Storage, frequent: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The newest is damaged, and no other can be written."""
-    experiment = make_experiment(checkpoint=Checkpoint(every=1))
-    expected, _ = train(experiment, Storage(f"{storage.root}-undisturbed"))
-    with pytest.raises(RunStopped):
-        train(experiment, storage, should_stop=StopAfter(4))
-    for step in saved_steps(storage):
-        if step != 3:
-            damage(storage, step)
-    for _ in range(2):
-        disk.clear()
-        with pytest.raises(RunFailed, match="could not be written"):
-            train_in_process(experiment, storage, AtStep(step_4=disk.fill), device="cpu")
-        assert load_checkpoint(storage, initial_state(experiment, torch.device("cpu"))).progress.step == 3
-    disk.clear()
-    found, memory = train(experiment, storage)
-    assert [event.step for event in memory.of("step")] == [4, 5, 6] and comparable(found) == comparable(expected)
-
-
-REALLY_FULL = """
-import json, resource, sys
-from pathlib import Path
-
-from metaray.errors import RunFailed
-from metaray.training import keeper
-from metaray.training.events import Listener
-from metaray.training.experiment import Experiment
-from metaray.training.local import train_in_process
-from metaray.training.storage import Storage
-
-how, folder, experiment = sys.argv[1], Path(sys.argv[2]), Experiment.from_json(Path(sys.argv[3]).read_text())
-keeper.WAIT_S = 0.0
-
-def fill():
-    if how == "limit":
-        return resource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY))
-    size = 1 << 16
-    with (folder / "filler").open("ab", buffering=0) as file:
-        while size:
-            try:
-                file.write(bytes(size))
-            except OSError:
-                size //= 2
-
-def clear():
-    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    (folder / "filler").unlink(missing_ok=True)
-
-class AtStep(Listener):
-    def __init__(self, acts):
-        self.acts, self.notes = acts, []
-
-    def on_event(self, event):
-        if event.kind == "step" and event.step in self.acts:
-            self.acts[event.step]()
-        if event.kind == "note":
-            self.notes.append(event.text)
-
-    def close(self):
-        pass
-
-found = {}
-for name, acts in {"passing": {2: fill, 4: clear}, "lasting": {5: fill}, "again": {}}.items():
-    listener = AtStep(acts)
-    storage = Storage(str(folder / name.replace("again", "lasting")))
-    try:
-        found[name] = train_in_process(experiment, storage, listener, device="cpu").parameters_sha256
-    except RunFailed as error:
-        found[name] = str(error)
-    clear()
-    found[name + " notes"] = listener.notes
-print(json.dumps(found))
-"""
-MOUNT = ["unshare", "-rm", "sh", "-c", 'mount -t tmpfs -o size=2m none "$0" && exec "$@"']
-
-
-@pytest.mark.parametrize("how", ["limit", "tmpfs"])
-def test_a_disk_that_is_really_full(how: str, make_experiment: MakeExperiment, tmp_path: Path) -> None:
-    prefix = [] if how == "limit" else [*MOUNT, str(tmp_path)]
-    if prefix:
-        tried = shutil.which("unshare") and subprocess.run([*prefix, "true"], capture_output=True).returncode
-        if tried != 0:
-            pytest.skip("this machine lets nobody mount a small disk")
-    experiment = make_experiment(checkpoint=Checkpoint(every=1))
-    expected, _ = train(experiment, Storage(str(tmp_path / "undisturbed")))
-    with tempfile.TemporaryDirectory() as place:
-        file = Path(place) / "experiment.json"
-        file.write_text(experiment.to_json())
-        done = subprocess.run(
-            [*prefix, sys.executable, "-c", REALLY_FULL, how, str(tmp_path), str(file)], capture_output=True, text=True
-        )
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    problem = "File too large" if how == "limit" else "No space left on device"
-    assert found["passing"] == found["again"] == expected.parameters_sha256
-    assert any("step 2 could not be written" in note and problem in note for note in found["passing notes"])
-    assert problem in found["lasting"] and found["lasting"].endswith("The newest checkpoint is that of step 4")
-    assert not any("damaged" in note for note in found["again notes"])
+    """Else the keeper would take it for a whole one, and keep it in the place of one that is."""
+    with monkeypatch.context() as patch, pytest.raises(RunStopped):
+        patch.setattr("metaray.training.keeper.keep_checkpoints", lambda storage, keep: None)
+        train(frequent, storage, should_stop=StopAfter(4))
+    damage(storage, 4)
+    memory = Memory()
+    rank = Rank(storage, TwoRanks(2, 2), torch.device("cpu"), memory, lambda start: iter(()))
+    begun = session._Session(frequent, rank)
+    assert saved_steps(storage) == [1, 2, 3, 4] and begun.state.step == 2
+    assert list(begun.damaged) == [4] and "the checkpoint of step 4 is damaged" in memory.notes()
 
 
 def test_ranks_that_see_different_storages_are_found_out(storage: Storage, make_experiment: MakeExperiment) -> None:
-    class Elsewhere(LocalReducer):
-        """The other rank starts from step 4."""
-
-        rank, world_size = 0, 2
-
-        def sum_(self, buffer: torch.Tensor) -> torch.Tensor:
-            return buffer + torch.tensor([0.0, 4.0], dtype=buffer.dtype)
-
-    rank = Rank(storage, Elsewhere(), torch.device("cpu"), Memory(), lambda start: iter(()))
     with pytest.raises(RunFailed, match=r"start from different checkpoints \(steps \[0, 4\] by rank\): .*--storage"):
-        run_session(make_experiment(), rank)
+        begin(make_experiment(), storage, TwoRanks(4))
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_ranks_that_differ_in_software_are_told_of(same: bool, storage: Storage, frequent: Experiment) -> None:
+    memory, reducer = Memory(), TwoRanks(0, same=same)
+    session._Session(frequent, Rank(storage, reducer, torch.device("cpu"), memory, lambda start: iter(())))
+    assert len(reducer.said) == 2 and 0 < reducer.said[1] < 2**53 - 1
+    told = "the workers differ in software or kind of processor: bits may differ from other runs'"
+    assert (told in memory.notes()) is not same
 
 
 def test_checkpoints_keep_the_newest_the_one_before_and_the_best(

@@ -11,6 +11,19 @@ import pytest
 from metaray.errors import InputError
 from metaray.training.storage import Storage
 
+FULL = """
+import resource, sys
+from metaray.training.storage import Storage
+
+storage = Storage(sys.argv[1])
+with storage.locked("lock", "an earlier one"):
+    pass
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+with storage.locked("lock", "me"):
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
+
 
 @pytest.fixture(params=["folder", "uri"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
@@ -127,6 +140,43 @@ def test_the_lock_goes_with_its_process(tmp_path: Path) -> None:
         holder.wait()
     with storage.locked("lock", "me"):
         assert storage.read("lock") == b"me"
+
+
+def test_a_full_disk_refuses_no_lock(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    with subprocess.Popen(
+        [sys.executable, "-c", FULL, storage.root],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+        with pytest.raises(InputError, match="is in use by another process"), storage.locked("lock", "me"):
+            raise AssertionError("two holders")
+        _, chatter = holder.communicate("\n")
+    assert (holder.returncode, chatter) == (0, ""), "nor does the end of the block fail"
+
+
+def test_a_folder_that_goes_while_it_is_listed_is_empty(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Goes:
+        """A file system on which another process deletes the folder between two looks."""
+
+        def get_file_info(self, selector: object) -> list[object]:
+            raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(storage, "_fs", Goes())
+    assert storage.names("metrics") == []
+
+
+def test_passwords_are_not_shown(tmp_path: Path) -> None:
+    storage = Storage("s3://KEY:SECRET@bucket/runs?region=eu-west-1")
+    assert storage.shown == "s3://KEY:***@bucket/runs?region=eu-west-1" and "SECRET" in storage.root
+    assert storage.child("x").shown == "s3://KEY:***@bucket/runs/x?region=eu-west-1"
+    assert Storage(str(tmp_path)).shown == str(tmp_path)
+    with pytest.raises(InputError, match=r"'nosuch://KEY:\*\*\*@bucket' cannot be opened") as caught:
+        Storage("nosuch://KEY:SECRET@bucket")
+    assert "SECRET" not in str(caught.value)
 
 
 def test_object_stores_have_no_locks() -> None:

@@ -76,9 +76,13 @@ class FakeBoard:
 
     def __init__(self) -> None:
         self.arrived: list[tuple[int, Any]] = []
-        self.beats: list[tuple[int, str, int]] = []
-        self.arrive = Method(lambda rank, actor: self.arrived.append((rank, actor)))
-        self.beat = Method(lambda rank, doing, marks: self.beats.append((rank, doing, marks)))
+        self.beats: list[tuple[int, int, str, int]] = []
+        self.arrive = Method(self._arrive)
+        self.beat = Method(lambda *said: self.beats.append(said))
+
+    def _arrive(self, rank: int, actor: Any) -> int:
+        self.arrived.append((rank, actor))
+        return 70 + len(self.arrived)
 
 
 class Context:
@@ -106,7 +110,7 @@ def test_the_pulse_tells_what_the_rank_does(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(worker.threading, "Thread", Thread)
     board = FakeBoard()
     pulse = Pulse(board)
-    assert board.arrived == [(1, "me")] and (pulse.rank, pulse.world_size) == (1, 2)
+    assert board.arrived == [(1, "me")] and (pulse.rank, pulse.world_size, pulse.token) == (1, 2, 71)
 
     doings = iter(["computing", "reducing", None])
 
@@ -120,4 +124,4 @@ def test_the_pulse_tells_what_the_rank_does(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(worker.time, "sleep", sleep)
     with pytest.raises(Enough):
         started[0]()
-    assert board.beats == [(1, "starting", 0), (1, "computing", 1), (1, "reducing", 2)]
+    assert board.beats == [(1, 71, "starting", 0), (1, 71, "computing", 1), (1, 71, "reducing", 2)]

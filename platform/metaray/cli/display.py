@@ -82,7 +82,9 @@ class ProgressDisplay(Listener):
         )
 
     def _print(self, text: str) -> None:
-        (self._bar.console if self._bar else self._console).print(text, highlight=False, markup=False, soft_wrap=True)
+        (self._bar.console if self._bar else self._console).print(
+            text, highlight=False, markup=False, emoji=False, soft_wrap=True
+        )
 
 
 class _Rate:

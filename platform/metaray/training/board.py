@@ -1,5 +1,6 @@
 """The board: a small actor beside the driver, through which it and the workers know of one another."""
 
+import secrets
 import time
 from typing import Any, NamedTuple
 
@@ -50,7 +51,6 @@ class Board:
         self._counted = False
         self._workers: dict[int, Any] = {}
         self._signs: dict[int, _Sign] = {}
-        self._arrivals = 0
         self._tokens: dict[int, int] = {}
 
     def arrive(self, rank: int, worker: Any) -> int:
@@ -59,10 +59,10 @@ class Board:
         Returns:
             A token that it shows with all that it says.
         """
-        self._arrivals += 1
-        self._workers[rank], self._tokens[rank] = worker, self._arrivals
+        # Random: a board that Ray had to restart must not give an old worker's token to a new one.
+        self._workers[rank], self._tokens[rank] = worker, secrets.randbits(53)
         self._signs.pop(rank, None)
-        return self._arrivals
+        return self._tokens[rank]
 
     def begin(self, world_size: int) -> bool:
         """A group of workers is complete, and asks whether to train; if not, the board says why."""
@@ -70,9 +70,9 @@ class Board:
         self._attempts, self._world_size, before = self._attempts + 1, world_size, self._world_size
         self._workers = {rank: worker for rank, worker in self._workers.items() if rank < world_size}
         self._signs = {rank: sign for rank, sign in self._signs.items() if rank < world_size}
-        if self._attempts == 1:
+        if self._attempts == 1 and not self._counted:
             return True
-        if grown:
+        if grown and not self._counted:
             self._say("note", f"the cluster has more room: {before} -> {world_size} workers")
             return True
         if not self._counted:
@@ -162,11 +162,12 @@ class BoardListener(Listener):
 
     def close(self) -> None:
         """Deliver what is left, and wait for it."""
-        self._post()
-        if self._reply is not None:
-            ray.get(self._reply)
+        ray.get(self._post())
 
-    def _post(self) -> None:
-        self.should_stop()  # the last reply may say so, and the next one takes its place
-        self._reply = self._board.post.remote(self._token, self._pending)
+    def _post(self) -> Any:
+        self.should_stop()
+        reply = self._board.post.remote(self._token, self._pending)
+        # Of several replies on their way the oldest counts: always taking the newest, a slow board would not be heard.
+        self._reply = reply if self._reply is None else self._reply
         self._pending, self._posted_s = [], time.monotonic()
+        return reply

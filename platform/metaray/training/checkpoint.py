@@ -4,6 +4,7 @@ import json
 import platform
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -109,8 +110,9 @@ def save_checkpoint(storage: Storage, state: TrainState, progress: Progress, bes
         storage.write_folder(f"{FOLDER}/{name}", sealed(files))
     except OSError:
         # What there is of it takes the room that the next one needs.
-        if not storage.exists(f"{FOLDER}/{name}/{MANIFEST}"):
-            storage.delete_folder(f"{FOLDER}/{name}")
+        with suppress(OSError):
+            if not storage.exists(f"{FOLDER}/{name}/{MANIFEST}"):
+                storage.delete_folder(f"{FOLDER}/{name}")
         raise
     try:
         _read(storage, state.step)

@@ -257,7 +257,7 @@ class _Session:
         if len(set(steps)) > 1:
             if min(steps) > 0:
                 loaded = load_checkpoint(self.rank.storage, self.state, at_most=min(steps))
-                self.progress, self.best, self.damaged = loaded
+                self.progress, self.best, self.damaged = loaded._replace(damaged=self.damaged | loaded.damaged)
                 steps = self._gathered(self.state.step)
             if len(set(steps)) > 1:
                 raise RunFailed(

@@ -150,9 +150,8 @@ class Storage:
             except OSError:
                 pass  # a file system without locks
             with suppress(OSError):  # on a full disk the lock holds all the same
-                file.truncate(0)
-                file.write(holder)
-                file.flush()
+                os.truncate(file.fileno(), 0)
+                os.write(file.fileno(), holder.encode())  # unbuffered: nothing is left to fail at the block's end
             yield
 
     def write_folder(self, folder: str, files: Mapping[str, bytes]) -> None:

@@ -1,0 +1,354 @@
+"""The driver's eyes on a run: a real board, and Ray Train, workers and samplers that do as they are told."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+from ray.exceptions import GetTimeoutError, RayActorError
+
+from metaray.errors import Diverged, RunFailed, RunStopped
+from metaray.training import watch as module
+from metaray.training.board import Board
+from metaray.training.events import ENDINGS, Event, Listener
+from metaray.training.placement import Placement, Workers
+from metaray.training.recovery import REDUCING, RESTARTS, WAITING
+from metaray.training.watch import FRESH_S, POLL_S, START_WITHIN_S, TELL_AFTER_S, Watch
+
+HANG_S = 20.0
+PLACEMENT = Placement(Workers.parse("2"), 2, 0.5, "cpu", None, HANG_S)
+DIED = RuntimeError("the controller died")
+
+
+class Method:
+    """A remote method that answers at once."""
+
+    def __init__(self, act: Callable[..., Any]) -> None:
+        self.remote = act
+
+
+class Handle:
+    """Of the board; counts what is asked of it."""
+
+    def __init__(self, board: Board) -> None:
+        self.board, self.asked = board, list[str]()
+
+    def __getattr__(self, name: str) -> Method:
+        def act(*arguments: Any) -> Any:
+            self.asked.append(name)
+            return getattr(self.board, name)(*arguments)
+
+        return Method(act)
+
+
+class Actor:
+    """A worker or a sampler: alive, silent or dead."""
+
+    def __init__(self, name: str, state: str = "alive") -> None:
+        self.name, self.state = name, state
+        self.__ray_ready__ = Method(lambda: self)
+
+
+class Ray:
+    """What stands for Ray; time passes only while something is waited for."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.now_s = 1000.0
+        self.killed: list[tuple[str, bool]] = []
+        patch.setattr(module.time, "monotonic", lambda: self.now_s)
+        for name in ("get", "wait", "kill", "cluster_resources"):
+            patch.setattr(module.ray, name, getattr(self, name))
+
+    def get(self, ref: Any, *, timeout: float | None = None) -> Any:
+        if not isinstance(ref, Actor) or ref.state == "alive":
+            return ref
+        if ref.state == "dead":
+            raise RayActorError
+        assert timeout is not None, "would wait for ever"
+        raise GetTimeoutError
+
+    def wait(self, refs: list[Actor], *, timeout: float) -> tuple[list[Actor], list[Actor]]:
+        done = [ref for ref in refs if ref.state == "alive"]
+        return done, [ref for ref in refs if ref not in done]
+
+    def kill(self, actor: Actor, *, no_restart: bool = True) -> None:
+        self.killed.append((actor.name, no_restart))
+
+    def cluster_resources(self) -> dict[str, float]:
+        return {"CPU": 0.5}
+
+
+class Memory(Listener):
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def on_event(self, event: Event) -> None:
+        self.events.append(event)
+
+    def close(self) -> None:
+        """Nothing to deliver."""
+
+    def notes(self) -> list[str]:
+        return [event.text for event in self.events if event.kind == "note"]
+
+
+class Fit:
+    """A Ray Train run: does one thing at each look, then ends; or before that, where `over` says so."""
+
+    def __init__(
+        self,
+        ray: Ray,
+        acts: Iterable[Callable[[], object]] = (),
+        error: BaseException | None = None,
+        over: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._ray, self._acts, self.error, self._over = ray, list(acts), error, over
+
+    def is_alive(self) -> bool:
+        return bool(self._acts) and not self._over()
+
+    def join(self, timeout: float | None = None) -> None:
+        assert timeout == POLL_S
+        self._ray.now_s += timeout
+        self._acts.pop(0)()
+
+
+@pytest.fixture
+def ray(monkeypatch: pytest.MonkeyPatch) -> Ray:
+    return Ray(monkeypatch)
+
+
+class Stage:
+    """A run of two workers, and a watch over it."""
+
+    def __init__(self, ray: Ray, samplers: tuple[Actor, ...] = ()) -> None:
+        self.ray, self.board, self.memory = ray, Board(), Memory()
+        self.handle = Handle(self.board)
+        self.watch = Watch(self.handle, self.memory, PLACEMENT, samplers)
+        self.tokens: dict[int, int] = {}
+
+    def arrive(self, *workers: Actor) -> None:
+        for rank, worker in enumerate(workers):
+            self.tokens[rank] = self.board.arrive(rank, worker)
+        assert self.board.begin(len(workers))
+
+    def post(self, *events: Event) -> Callable[[], object]:
+        return lambda: self.board.post(self.tokens.get(0, 0), list(events))
+
+    def beats(self, seconds: float, *doings: str) -> list[Callable[[], object]]:
+        """Each rank says the same, again and again, for so long; it gets nowhere."""
+
+        def say() -> None:
+            for rank, doing in enumerate(doings):
+                if doing:
+                    self.board.beat(rank, self.tokens[rank], doing, 1)
+
+        return [say] * round(seconds / POLL_S)
+
+    def quiet(self, seconds: float) -> list[Callable[[], object]]:
+        return [lambda: None] * round(seconds / POLL_S)
+
+    def run(self, *fits: Fit, stop: Callable[[], bool] = lambda: False) -> int:
+        """Returns how often Ray Train was started."""
+        left = list(fits)
+        try:
+            self.watch.run(lambda: left.pop(0), stop)
+        finally:
+            self.started = len(fits) - len(left)
+        return self.started
+
+
+@pytest.fixture
+def stage(ray: Ray) -> Stage:
+    return Stage(ray)
+
+
+def event(kind: Any, step: int = 0, text: str = "") -> Event:
+    return Event(kind, step, {}, 0.0, text)
+
+
+def test_all_is_shown_and_the_end_is_the_end(stage: Stage, ray: Ray) -> None:
+    acts = [stage.post(event("phase", text="training")), stage.post(event("step", 1)), stage.post(event("step", 2))]
+    assert stage.run(Fit(ray, acts)) == 1
+    assert [(e.kind, e.step) for e in stage.memory.events] == [("phase", 0), ("step", 1), ("step", 2)]
+    assert "fail" not in stage.handle.asked and ray.killed == []
+
+
+def test_ray_train_is_started_again_where_it_dies(stage: Stage, ray: Ray) -> None:
+    workers = [lambda: stage.arrive(Actor("a"), Actor("b"))]
+    assert stage.run(Fit(ray, workers, DIED), Fit(ray, workers, DIED), Fit(ray, workers)) == 3
+    assert stage.memory.notes() == [
+        f"Ray Train ended with RuntimeError: the controller died: starting again with 2 workers (attempt {attempt})"
+        for attempt in (2, 3)
+    ]
+
+
+@pytest.mark.parametrize("comes_up", [True, False])
+def test_ray_train_is_not_started_again_for_ever(comes_up: bool, stage: Stage, ray: Ray) -> None:
+    workers = [lambda: stage.arrive(Actor("a"), Actor("b"))] if comes_up else []
+    fits = [Fit(ray, workers, DIED) for _ in range(3 * RESTARTS)]
+    with pytest.raises(
+        RunFailed, match=rf"^gave up after {RESTARTS + 1} failures .* RuntimeError: the contr"
+    ) as caught:
+        stage.run(*fits)
+    assert stage.started == RESTARTS + 1 and caught.value.__cause__ is DIED
+
+
+def test_ray_train_that_gets_ahead_each_time_is_started_again(stage: Stage, ray: Ray) -> None:
+    def acts(step: int) -> list[Callable[[], object]]:
+        return [lambda: stage.arrive(Actor("a")), lambda: stage.post(event("checkpoint", step))()]
+
+    count = 3 * RESTARTS
+    assert stage.run(*[Fit(ray, acts(step), DIED) for step in range(count)], Fit(ray)) == count + 1
+
+
+@pytest.mark.parametrize(("kind", "raised"), [("failed", RunFailed), ("stopped", RunStopped), ("diverged", Diverged)])
+@pytest.mark.parametrize("error", [None, DIED])
+def test_an_ending_is_raised(
+    kind: str, raised: type[Exception], error: Exception | None, stage: Stage, ray: Ray
+) -> None:
+    assert ENDINGS[kind] is raised  # type: ignore[index]
+    acts = [stage.post(event("step", 3)), stage.post(event(kind, 3, "this is why"), event("note", 3, "afterwards"))]
+    with pytest.raises(raised, match="^this is why$") as caught:
+        stage.run(Fit(ray, acts, error), Fit(ray))
+    assert type(caught.value) is raised and stage.started == 1
+    assert [e.kind for e in stage.memory.events] == ["step", "note"]
+
+
+@pytest.mark.parametrize("sign", [event("phase", text="training"), event("step", 5)])
+@pytest.mark.parametrize("error", [None, DIED])
+def test_an_ending_of_a_rank_0_that_was_replaced_is_forgotten(
+    sign: Event, error: Exception | None, stage: Stage, ray: Ray
+) -> None:
+    """It said so, was lost before all had heard it, and the next attempt got over it."""
+    fits = [Fit(ray, [stage.post(event("failed", 4, "disk full")), stage.post(sign)], error)]
+    assert stage.run(*fits, *([Fit(ray)] if error else [])) == (2 if error else 1)
+    assert stage.memory.events == [sign]
+
+
+def test_an_ending_after_a_new_attempt_counts(stage: Stage, ray: Ray) -> None:
+    first, new, second = event("failed", 4, "first"), event("phase", 4, "training"), event("stopped", 4, "second")
+    with pytest.raises(RunStopped, match="second"):
+        stage.run(Fit(ray, [stage.post(first, new, second)]))
+
+
+def test_the_wish_to_stop_reaches_the_workers_even_past_a_new_board(stage: Stage, ray: Ray) -> None:
+    heard: list[bool] = []
+
+    def work() -> None:
+        stage.board.beat(0, stage.tokens[0], "computing", len(heard))
+        heard.append(stage.board.post(stage.tokens[0], []))
+
+    def forget() -> None:
+        stage.board._stop = False  # as a board that Ray had to restart
+
+    stage.arrive(Actor("a"))
+    acts = [work, work, forget, work, stage.post(event("stopped", 9, "after step 9"))]
+    with pytest.raises(RunStopped, match="after step 9"):
+        stage.run(Fit(ray, acts), stop=lambda: True)
+    assert heard == [True, True, True]
+
+
+def test_a_stop_while_no_worker_lives(stage: Stage, ray: Ray) -> None:
+    before_s = ray.now_s
+    with pytest.raises(RunStopped, match="while no worker was running"):
+        stage.run(Fit(ray, stage.quiet(1000)), stop=lambda: True)
+    assert FRESH_S < ray.now_s - before_s < FRESH_S + 1
+
+
+def test_a_stop_waits_for_workers_that_live(stage: Stage, ray: Ray) -> None:
+    stage.arrive(Actor("a"))
+    acts = [*stage.beats(HANG_S - 1, "computing"), stage.post(event("stopped", 7, "after step 7"))]
+    assert HANG_S - 1 > FRESH_S
+    with pytest.raises(RunStopped, match="after step 7"):
+        stage.run(Fit(ray, acts), stop=lambda: True)
+    assert ray.killed == []
+
+
+@pytest.mark.parametrize("state", ["alive", "silent"])
+def test_a_hung_worker_is_reported_and_killed(state: str, stage: Stage, ray: Ray) -> None:
+    stage.arrive(Actor("a"), Actor("b", state))
+    stage.run(Fit(ray, stage.beats(HANG_S + 1, REDUCING, "computing")))
+    assert ray.killed == [("b", True)]
+    assert stage.board.begin(2)
+    (note,) = [e.text for e in stage.board.look().events]
+    assert note.startswith("worker 1 hangs: no progress for 20 s (last seen computing): starting again")
+
+
+def test_a_worker_that_is_dead_already_is_no_hung_one(stage: Stage, ray: Ray) -> None:
+    stage.arrive(Actor("a"), Actor("b", "dead"))
+    before_s = ray.now_s
+    acts = [*stage.beats(1, REDUCING, "computing"), *stage.beats(2 * HANG_S, REDUCING, "")]
+    stage.run(Fit(ray, acts, over=lambda: "forget" in stage.handle.asked))
+    assert HANG_S < ray.now_s - before_s < HANG_S + 2
+    assert ray.killed == [] and "report" not in stage.handle.asked
+    assert set(stage.board.look().beats) == {0}, "its silence is known"
+
+
+def test_workers_that_get_ahead_are_left_alone(stage: Stage, ray: Ray) -> None:
+    stage.arrive(Actor("a"))
+    marks = iter(range(1000))
+    work = [lambda: stage.board.beat(0, stage.tokens[0], "computing", next(marks))] * round(3 * HANG_S / POLL_S)
+    stage.run(Fit(ray, work))
+    assert ray.killed == [] and stage.memory.events == []
+
+
+def test_a_silent_sampler_is_restarted_and_no_worker(ray: Ray) -> None:
+    stage = Stage(ray, (Actor("s0"), Actor("s1", "silent")))
+    stage.arrive(Actor("a"), Actor("b"))
+    stage.run(Fit(ray, stage.beats(HANG_S + 1, WAITING, REDUCING)))
+    assert ray.killed == [("s1", False)] and stage.memory.notes() == ["sampler 1 hangs: restarting it"]
+    assert "report" not in stage.handle.asked
+    # The worker that waited has its time anew.
+    assert stage.board.look().beats[0].for_s < 2
+
+
+def test_workers_that_wait_though_all_samplers_answer(ray: Ray) -> None:
+    stage = Stage(ray, (Actor("s0"), Actor("s1")))
+    stage.arrive(Actor("a"), Actor("b"))
+    stage.run(Fit(ray, stage.beats(HANG_S + 1, WAITING, REDUCING)))
+    assert ray.killed == [("a", True)]
+
+
+def test_a_busy_worker_is_blamed_before_the_samplers(ray: Ray) -> None:
+    stage = Stage(ray, (Actor("s0", "silent"),))
+    stage.arrive(Actor("a"), Actor("b"))
+    stage.run(Fit(ray, stage.beats(2 * HANG_S, WAITING, "computing"), over=lambda: bool(ray.killed)))
+    assert ray.killed == [("b", True)]
+
+
+def test_no_room_is_told_once(stage: Stage, ray: Ray) -> None:
+    stage.run(Fit(ray, stage.quiet(2 * TELL_AFTER_S)))
+    assert stage.memory.notes() == [
+        "no worker answers: Ray looks for room for 2 workers x 0.5 CPUs (the cluster has 0.5), "
+        "or they fail as they start"
+    ]
+
+
+def test_no_room_is_told_again_after_workers_were_there(stage: Stage, ray: Ray) -> None:
+    stage.arrive(Actor("a"), Actor("b"))
+    seconds = TELL_AFTER_S + FRESH_S + 1
+
+    def gone() -> None:
+        for rank in (0, 1):
+            stage.board.forget(rank)
+
+    acts = [*stage.quiet(seconds), *stage.beats(1, "computing", "computing"), gone, *stage.quiet(seconds)]
+    stage.run(Fit(ray, acts))
+    assert [note.partition(":")[0] for note in stage.memory.notes()] == ["no worker answers"] * 2
+
+
+def test_processes_that_do_not_start_are_killed(stage: Stage, ray: Ray, monkeypatch: pytest.MonkeyPatch) -> None:
+    killed: list[tuple[int, float]] = []
+    began_s = ray.now_s
+    monkeypatch.setattr(module, "_worker_processes", lambda: [{"pid": 7, "node_id": "x"}, {"pid": 8, "node_id": "y"}])
+    monkeypatch.setattr(module, "_kill", lambda process: killed.append((process["pid"], ray.now_s - began_s)))
+    stage.run(Fit(ray, stage.quiet(2.5 * START_WITHIN_S)))
+    assert [pid for pid, _ in killed] == [7, 8, 7, 8]
+    assert all(abs(at_s - START_WITHIN_S * (1 + i // 2)) < 1 for i, (_, at_s) in enumerate(killed))
+    assert "worker process 8 does not get ahead with starting; killing it" in stage.memory.notes()
+
+
+def test_a_new_start_has_its_time(stage: Stage, ray: Ray) -> None:
+    """The seconds until Ray Train died are not those in which no worker came up after it."""
+    stage.run(Fit(ray, stage.quiet(TELL_AFTER_S - 1), DIED), Fit(ray, stage.quiet(TELL_AFTER_S - 1)))
+    assert stage.memory.notes() == []
