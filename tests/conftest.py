@@ -129,6 +129,7 @@ def ray_cluster() -> Iterator[None]:
 
     os.environ.update(QUICK_TRAIN)
     ray.init(
+        address="local",  # not whatever cluster this machine started last
         num_cpus=4,
         num_gpus=0,
         logging_level="warning",

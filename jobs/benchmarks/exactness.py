@@ -104,9 +104,12 @@ def experiment_of(algorithm: str, seed: int) -> Experiment:
     )
 
 
-def placement_of(workers: str, cpus_per_worker: float, address: str | None = None) -> Placement:
-    """CPU workers, watched closely."""
-    return Placement(Workers.parse(workers), 2, cpus_per_worker, "cpu", address, HANG_TIMEOUT_S)
+def placement_of(
+    workers: str, cpus_per_worker: float, address: str | None = None, *, closely: bool = False
+) -> Placement:
+    """CPU workers; those that will be frozen are watched closely, the others may be slow."""
+    timeout_s = HANG_TIMEOUT_S if closely else 120.0
+    return Placement(Workers.parse(workers), 2, cpus_per_worker, "cpu", address, timeout_s)
 
 
 def on_ray(
@@ -200,7 +203,7 @@ def run_cell(algorithm: str, workers: int, fault: str, seed: int) -> Cell | None
             return None
         sha256, run = on_nodes(experiment, workers, fault)
     else:
-        sha256, run = on_ray(experiment, placement_of(str(workers), 0.5), SCRIPTS[fault])
+        sha256, run = on_ray(experiment, placement_of(str(workers), 0.5, closely=fault == "frozen"), SCRIPTS[fault])
     times = tuple((r.what, r.back_s - r.acted_s, r.began_s - r.acted_s) for r in run.recoveries if r.back_s)
     return Cell(algorithm, workers, fault, seed, sha256, times)
 

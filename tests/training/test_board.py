@@ -156,7 +156,7 @@ def test_shrinking_and_growing_again(board: Board) -> None:
 
 def test_the_wish_to_stop(board: Board) -> None:
     assert board.post(TOKEN, []) is False
-    board.request_stop()
+    board.look(stop=True)
     assert board.post(TOKEN, []) is True and board.post(TOKEN, [step(1)]) is True
 
 
@@ -318,7 +318,7 @@ def test_the_wish_to_stop_comes_back_with_a_post(board: Board) -> None:
     assert not listener.should_stop()
     listener.on_event(Event("phase", 0, {}, 0.0))
     assert not listener.should_stop()
-    board.request_stop()
+    board.look(stop=True)
     listener.on_event(Event("phase", 0, {}, 0.0))
     assert listener.should_stop() and listener.should_stop()
 
@@ -346,7 +346,7 @@ def test_a_reply_is_not_lost_when_the_next_post_takes_its_place(board: Board, mo
     """Steps slower than the posts: each asks whether to stop just before its own post's reply is there."""
     handle = Slow(board, monkeypatch)
     listener = BoardListener(handle, TOKEN)
-    board.request_stop()
+    board.look(stop=True)
     listener.on_event(Event("phase", 0, {}, 0.0))
     assert not listener.should_stop()  # the reply is on its way
     handle.answer()

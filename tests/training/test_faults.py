@@ -38,7 +38,7 @@ Script = Callable[[Disturbed], Iterator[Until]]
 def disturbed(script: Script, workers: str, folder: Path) -> tuple[str, Disturbed]:
     flag = folder / "slow"
     flag.touch()
-    placement, run = placement_of(workers, 0.5), Disturbed(script, flag)
+    placement, run = placement_of(workers, 0.5, closely=script is worker_frozen), Disturbed(script, flag)
     connect(placement)
     storage = Storage(str(folder / "run"))
     pace = [Pace(str(flag), PACE_S)]

@@ -33,9 +33,9 @@ class Handle:
         self.board, self.asked = board, list[str]()
 
     def __getattr__(self, name: str) -> Method:
-        def act(*arguments: Any) -> Any:
+        def act(*arguments: Any, **named: Any) -> Any:
             self.asked.append(name)
-            return getattr(self.board, name)(*arguments)
+            return getattr(self.board, name)(*arguments, **named)
 
         return Method(act)
 

@@ -114,8 +114,9 @@ class Board:
         self._events.extend(events)
         return self._stop
 
-    def look(self) -> Seen:
-        """What is new since the last call, and how the ranks are."""
+    def look(self, *, stop: bool = False) -> Seen:
+        """What is new since the last call, and how the ranks are; `stop` asks the run to stop after a checkpoint."""
+        self._stop = self._stop or stop
         events, self._events = self._events, []
         now = time.monotonic()
         beats = {rank: Beat(s.doing, now - s.ahead_s, now - s.heard_s) for rank, s in sorted(self._signs.items())}
@@ -124,10 +125,6 @@ class Board:
     def forget(self, rank: int) -> None:
         """A rank was killed: its silence is known."""
         self._signs.pop(rank, None)
-
-    def request_stop(self) -> None:
-        """Ask the run to stop after a checkpoint."""
-        self._stop = True
 
     def _say(self, kind: Any, text: str) -> None:
         self._events.append(Event(kind, self._saved_step, {}, time.time(), text))

@@ -69,17 +69,15 @@ class Watch:
         self._alive_s = time.monotonic()
         while True:
             alive = fit.is_alive()
-            seen: Seen = ray.get(self._board.look.remote())
+            asked = should_stop()
+            seen: Seen = ray.get(self._board.look.remote(stop=asked))
             self._show(seen.events)
             if not alive:
                 return fit.error
             self._note_life(seen)
             self._replace_hung(seen)
-            if should_stop():
-                # Again and again: a board that Ray had to restart has forgotten it.
-                self._board.request_stop.remote()
-                if self._lifeless_s > FRESH_S:
-                    raise RunStopped("stopped by a signal while no worker was running; the newest checkpoint stands")
+            if asked and self._lifeless_s > FRESH_S:
+                raise RunStopped("stopped by a signal while no worker was running; the newest checkpoint stands")
             fit.join(POLL_S)
 
     def _show(self, events: Sequence[Event]) -> None:
