@@ -263,8 +263,10 @@ def keep(page: Path, cells: list[Cell]) -> list[Cell]:
     write(store, json.dumps({"cells": [asdict(c) for c in everything]}, indent=1) + "\n")
     text = page.read_text()
     for name, content in (("digests", table(everything)), ("recovery", recovery(everything))):
-        marked = rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)"
-        text = re.sub(marked, lambda m, c=content: m[1] + c + m[2], text, flags=re.DOTALL)  # type: ignore[misc]
+        before, start, rest = text.partition(f"<!-- {name} -->\n")
+        _, end, after = rest.partition(f"<!-- /{name} -->")
+        assert start and end, f"{page} has no place for its {name}"
+        text = f"{before}{start}\n{content}\n\n{end}{after}"
     write(page, text)
     return everything
 

@@ -225,7 +225,7 @@ def test_what_is_kept_is_merged_and_only_the_tables_change(tmp_path: Path) -> No
         ("maml", 2, B, "c2"),  # the newer one has replaced it
     ]
     text = page.read_text()
-    assert text.startswith("# Title\n<!-- digests -->\n| algorithm") and text.endswith("<!-- /recovery -->\nend\n")
+    assert text.startswith("# Title\n<!-- digests -->\n\n| algorithm") and text.endswith("<!-- /recovery -->\nend\n")
     assert "old" not in text and "\nbetween \\1\n" in text and table(found) in text and recovery(found) in text
     assert len(json.loads((tmp_path / "page.json").read_text())["cells"]) == 3
     assert sorted(path.name for path in tmp_path.iterdir()) == ["page.json", "page.md"]
