@@ -43,7 +43,7 @@ class Board:
 
     def __init__(self) -> None:
         self._events: list[Event] = []
-        self._stop = self._ended = False
+        self._stop = False
         self._saved_step = 0
         self._attempts = self._world_size = 0
         self._failures: list[Failure] = []
