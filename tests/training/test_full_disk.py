@@ -1,6 +1,5 @@
 """Runs whose disk is full, for a while or for good: what they lose, what they say, and that no bit changes."""
 
-import dataclasses
 import errno
 import json
 import shutil
@@ -15,48 +14,18 @@ import torch
 
 from metaray.errors import RunFailed, RunStopped
 from metaray.training import keeper
-from metaray.training.checkpoint import FOLDER, checkpoint_name, load_checkpoint, saved_steps
-from metaray.training.events import Event, Listener
+from metaray.training.checkpoint import load_checkpoint, saved_steps
+from metaray.training.events import Event
 from metaray.training.experiment import Checkpoint, Experiment
 from metaray.training.journal import read_journal
 from metaray.training.local import train_in_process
 from metaray.training.outer_loop import initial_state
 from metaray.training.recovery import WAITS
-from metaray.training.result import RESULT, Result
+from metaray.training.result import RESULT
 from metaray.training.storage import Storage
+from tests.training.whole_runs import AtStep, Memory, StopAfter, comparable, damage, train, undated
 
 MakeExperiment = Callable[..., Experiment]
-
-
-class Memory(Listener):
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-        self.closed = 0
-
-    def on_event(self, event: Event) -> None:
-        self.events.append(event)
-
-    def close(self) -> None:
-        self.closed += 1
-
-    def of(self, kind: str) -> list[Event]:
-        return [event for event in self.events if event.kind == kind]
-
-    def notes(self) -> str:
-        return "\n".join(event.text for event in self.of("note"))
-
-
-class AtStep(Memory):
-    """Does something after a step, before its checkpoint."""
-
-    def __init__(self, **acts: Callable[[], object]) -> None:
-        super().__init__()
-        self.acts = {int(name.removeprefix("step_")): act for name, act in acts.items()}
-
-    def on_event(self, event: Event) -> None:
-        super().on_event(event)
-        if event.kind == "step" and event.step in self.acts:
-            self.acts[event.step]()
 
 
 class Disk:
@@ -86,43 +55,9 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
     return Disk(monkeypatch)
 
 
-class StopAfter:
-    """Says stop at the n-th time it is asked."""
-
-    def __init__(self, asked: int) -> None:
-        self.left = asked
-
-    def __call__(self) -> bool:
-        self.left -= 1
-        return self.left <= 0
-
-
 @pytest.fixture
 def storage(tmp_path: Path) -> Storage:
     return Storage(str(tmp_path / "run"))
-
-
-def train(experiment: Experiment, storage: Storage, **options: Callable[[], bool]) -> tuple[Result, Memory]:
-    memory = Memory()
-    return train_in_process(experiment, storage, memory, device="cpu", **options), memory
-
-
-def path(storage: Storage, step: int, name: str = "") -> Path:
-    return Path(storage.root) / FOLDER / checkpoint_name(step) / name
-
-
-def damage(storage: Storage, step: int) -> None:
-    file = path(storage, step, "state.safetensors")
-    file.write_bytes(file.read_bytes()[:-1])
-
-
-def comparable(result: Result) -> Result:
-    return dataclasses.replace(result, seconds=0.0, wait_share=0.0, episodes_per_s=0.0)
-
-
-def undated(storage: Storage) -> list[tuple[str, float, int]]:
-    """The journal without times, and without what was timed."""
-    return [(m.key, m.value, m.step) for m in read_journal(storage) if "wait" not in m.key]
 
 
 def test_training_goes_on_while_the_disk_is_full(storage: Storage, make_experiment: MakeExperiment, disk: Disk) -> None:
