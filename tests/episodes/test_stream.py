@@ -83,14 +83,15 @@ class FakeActor:
         return self._sampler.sample(start, stop)
 
 
+@pytest.mark.parametrize("size", [4, 5])
 @pytest.mark.parametrize("rank", [0, 1])
-def test_samplers_are_asked_in_turn(rank: int, sampler: Sampler, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_samplers_are_asked_in_turn(rank: int, size: int, sampler: Sampler, monkeypatch: pytest.MonkeyPatch) -> None:
     def get(ref: Any) -> Any:
         return ref
 
     monkeypatch.setattr("ray.get", get)
     actors = [FakeActor(sampler) for _ in range(2)]
-    share = partial(share_of, meta_batch_size=4, rank=rank, world_size=2)
+    share = partial(share_of, meta_batch_size=size, rank=rank, world_size=2)
     arrivals = list(actor_stream(actors, share, start=3, stop=9, depth=2))
     assert [a.step for a in arrivals] == [3, 4, 5, 6, 7, 8]
     for arrival in arrivals:

@@ -79,9 +79,11 @@ def actor_stream(
         depth: credits.
     """
 
+    offset = share(0).start
+
     def request(step: int) -> Any:
         indices = share(step)
-        # A step and a share name the sampler, so that ranks spread over them.
-        return samplers[(step + indices.start) % len(samplers)].sample.remote(indices.start, indices.stop)
+        # In turn, each rank from another one on.
+        return samplers[(step + offset) % len(samplers)].sample.remote(indices.start, indices.stop)
 
     return credit_window(request, ray.get, start=start, stop=stop, depth=depth)
