@@ -113,7 +113,8 @@ def make_episode() -> Callable[..., TensorEpisode]:
             x = torch.randn(*lead, len(y), *feature, generator=generator, dtype=dtype)
             return Examples(x, y.expand(*lead, len(y)).clone())
 
-        return TensorEpisode(side(shots), side(queries), torch.zeros(lead, dtype=torch.int64))
+        classes = torch.arange(ways).expand(*lead, ways).clone()
+        return TensorEpisode(side(shots), side(queries), torch.zeros(lead, dtype=torch.int64), classes)
 
     return make
 

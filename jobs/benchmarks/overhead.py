@@ -82,7 +82,7 @@ def plain_steps(experiment: Experiment, given: list[Arrival], device: torch.devi
     for arrival in given:
         optimizer.zero_grad()
         losses = []
-        for episode in chunks(arrival.batch, 1, device, experiment.source.preprocessing):
+        for episode in chunks(arrival.batch, 1, device, experiment.source, "meta-train"):
             loss = query_loss(episode) / len(arrival.batch)
             loss.backward()
             losses.append(loss.detach())

@@ -13,13 +13,14 @@ from PIL import Image
 from torch import nn
 
 from metaray.algorithms import MAML, Algorithm, ProtoNet
+from metaray.algorithms.algorithm import start
 from metaray.algorithms.learner import DESCRIPTION, PARAMETERS, Learner, load_learner
+from metaray.algorithms.problem import Problem
 from metaray.data.preprocessing import ImagePreprocessing
 from metaray.episodes.episode import EpisodeSpec
 from metaray.errors import InputError
 from metaray.manifest import MANIFEST, sealed
 from metaray.models import MLP
-from metaray.models.model import build_seeded
 
 PREPROCESSING = ImagePreprocessing(height=6, width=6, mean=(0.4,), std=(0.3,))
 SPEC = EpisodeSpec(ways=3, shots=2, queries=2)
@@ -38,8 +39,8 @@ def own_network(*, feature_shape: tuple[int, ...], outputs: int | None) -> nn.Mo
 
 def learner_of(algorithm: Algorithm) -> Learner:
     model = MLP(hidden=(5,))
-    network = build_seeded(model, PREPROCESSING.feature_shape, algorithm.outputs(SPEC.ways), seed=3)
-    return Learner(algorithm, model, algorithm.init(network), PREPROCESSING, SPEC, provenance={"note": "untrained"})
+    _, meta = start(algorithm, model, Problem(PREPROCESSING.feature_shape, SPEC.ways), seed=3)
+    return Learner(algorithm, model, meta, PREPROCESSING, SPEC, provenance={"note": "untrained"})
 
 
 def images(count: int, seed: int = 0) -> NDArray[np.uint8]:

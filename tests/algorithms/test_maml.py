@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from metaray.algorithms import MAML
 from metaray.algorithms.context import Context, Tensors
+from metaray.algorithms.inner_loop import STATISTICS
 from metaray.algorithms.inner_lr import Schedule
-from metaray.algorithms.maml import STATISTICS
+from metaray.algorithms.problem import Problem
 from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.errors import InputError
 from metaray.models import MLP
@@ -39,7 +40,7 @@ def squared(monkeypatch: pytest.MonkeyPatch) -> None:
 def gradient_of_square(algorithm: MAML, w: float, *, size: int | None = None, step: int = 0) -> float:
     lead = () if size is None else (size,)
     side = Examples(torch.zeros(*lead, 2, 1, dtype=torch.float64), torch.zeros(*lead, 2, dtype=torch.int64))
-    episode = TensorEpisode(side, side, torch.zeros(lead))
+    episode = TensorEpisode(side, side, torch.zeros(lead), torch.zeros(*lead, 2))
     context = Context(network=Weight(), ways=2, step=step, training=True, batched=size is not None)
     meta = {"w": torch.tensor(w, dtype=torch.float64, requires_grad=True)}
     found = algorithm.meta_gradient(meta, episode, context)
@@ -68,7 +69,7 @@ def test_meta_gradient_with_a_schedule(step: int, a: float) -> None:
 
 def bench(make_episode: MakeEpisode, *, batch_norm: bool = False) -> tuple[Context, Tensors, TensorEpisode]:
     network = build_seeded(MLP(hidden=(6,), batch_norm=batch_norm), (1, 2, 2), 3, seed=1).double()
-    meta = {name: t.requires_grad_() for name, t in MAML().init(network).items()}
+    meta = {name: t.requires_grad_() for name, t in MAML().init(network, Problem()).items()}
     return Context(network=network, ways=3, training=True), meta, make_episode()
 
 

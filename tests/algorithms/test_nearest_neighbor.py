@@ -5,6 +5,7 @@ from torch import nn
 
 from metaray.algorithms import NearestNeighbor
 from metaray.algorithms.context import Context
+from metaray.algorithms.problem import Problem
 from metaray.episodes.tensors import Examples
 
 SUPPORT = Examples(torch.tensor([[[0.0, 0.0]], [[4.0, 0.0]], [[0.0, 3.0]]]), torch.tensor([1, 0, 1]))
@@ -25,4 +26,16 @@ def test_a_class_without_examples_is_never_chosen() -> None:
 
 
 def test_nothing_to_train() -> None:
-    assert NearestNeighbor().init(nn.Linear(2, 2)) == {} and NearestNeighbor().outputs(5) is None
+    assert NearestNeighbor().init(nn.Linear(2, 2), Problem()) == {}
+    assert NearestNeighbor().outputs(Problem(ways=5)) is None
+
+
+def test_regression_repeats_the_nearest_target() -> None:
+    algorithm, context = NearestNeighbor(), Context(network=nn.Identity(), ways=1, regression=True)
+    support = Examples(torch.tensor([[0.0], [1.0], [5.0]]), torch.tensor([[10.0], [20.0], [30.0]]))
+    adapted = algorithm.adapt({}, support, context)
+    assert algorithm.predict({}, adapted, torch.tensor([[4.0], [0.4], [0.6]]), context).tolist() == [
+        [30.0],
+        [10.0],
+        [20.0],
+    ]

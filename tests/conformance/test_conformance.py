@@ -15,12 +15,13 @@ from jaxtyping import Float, jaxtyped
 from torch import Tensor, nn
 
 from metaray.algorithms import ALGORITHMS, Algorithm
+from metaray.algorithms.algorithm import start
 from metaray.algorithms.context import Context, Tensors
+from metaray.algorithms.problem import Problem
 from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.imports import dump_kind, parse_kind
 from metaray.models import MLP, Conv4, Model
 from metaray.models.batch_norm import EpisodicBatchNorm
-from metaray.models.model import build_seeded
 
 MakeEpisode = Callable[..., TensorEpisode]
 
@@ -32,7 +33,7 @@ every_protocol = pytest.mark.parametrize("protocol", PROTOCOLS)
 
 
 def has_parameters(kind: str) -> bool:
-    return bool(ALGORITHMS[kind]().init(nn.Linear(1, 1)))
+    return bool(start(ALGORITHMS[kind](), MLP(hidden=()), Problem((1,), 2, None, 2), seed=0)[1])
 
 
 every_trained = pytest.mark.parametrize("kind", [kind for kind in ALGORITHMS if has_parameters(kind)])
@@ -54,8 +55,9 @@ class Bench:
     ) -> None:
         self.algorithm: Algorithm = ALGORITHMS[kind].parse({"batch_norm": protocol}, where=kind)
         model = model or MLP(hidden=(6, 5))
-        network = build_seeded(model, feature, self.algorithm.outputs(ways), seed=1).to(dtype)
-        self.meta = {name: t.requires_grad_() for name, t in self.algorithm.init(network).items()}
+        network, meta = start(self.algorithm, model, Problem(feature, ways, None, ways), seed=1)
+        network.to(dtype)
+        self.meta = {name: t.to(dtype).requires_grad_() for name, t in meta.items()}
         self.context = Context(network=network, ways=ways, training=training)
 
     def logits(self, support: Examples, x: Tensor) -> Tensor:
@@ -226,7 +228,7 @@ def test_a_chunk_equals_its_episodes_one_by_one(kind: str, protocol: str, make_e
 
 def episode_of(chunk: TensorEpisode, i: int) -> TensorEpisode:
     support, query = (Examples(side.x[i], side.y[i]) for side in (chunk.support, chunk.query))
-    return TensorEpisode(support, query, chunk.seed[i])
+    return TensorEpisode(support, query, chunk.seed[i], chunk.classes[i])
 
 
 @every_algorithm

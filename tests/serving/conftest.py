@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pytest
 
+from metaray.algorithms.algorithm import start
 from metaray.algorithms.learner import Learner
 from metaray.algorithms.maml import MAML
+from metaray.algorithms.problem import Problem
 from metaray.algorithms.protonet import ProtoNet
 from metaray.data.preprocessing import ImagePreprocessing
 from metaray.episodes.episode import EpisodeSpec
 from metaray.models.mlp import MLP
-from metaray.models.model import build_seeded
 
 PREPROCESSING = ImagePreprocessing(height=8, width=8, invert=True)
 SPEC = EpisodeSpec(ways=3, shots=1, queries=2)
@@ -19,8 +20,8 @@ SPEC = EpisodeSpec(ways=3, shots=1, queries=2)
 def untrained(algorithm: MAML | ProtoNet) -> Learner:
     """A learner with seeded parameters."""
     model = MLP(hidden=(16,), batch_norm=False)
-    network = build_seeded(model, PREPROCESSING.feature_shape, algorithm.outputs(SPEC.ways), seed=0)
-    return Learner(algorithm, model, algorithm.init(network), PREPROCESSING, SPEC)
+    _, meta = start(algorithm, model, Problem(PREPROCESSING.feature_shape, SPEC.ways), seed=0)
+    return Learner(algorithm, model, meta, PREPROCESSING, SPEC)
 
 
 @pytest.fixture(scope="session")

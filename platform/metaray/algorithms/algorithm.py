@@ -8,9 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from metaray.algorithms.context import Context, Tensors
+from metaray.algorithms.problem import Problem
 from metaray.config import Config
 from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.models.batch_norm import Protocol
+from metaray.models.model import Model, seeded
 
 
 class Outcome(NamedTuple):
@@ -18,7 +20,8 @@ class Outcome(NamedTuple):
 
     Attributes:
         loss: [] mean over the query; [B] for a chunk.
-        score: [] share of the query predicted right, without gradient; [B] for a chunk.
+        score: [] share of the query predicted right, in regression the mean squared error; without gradient; [B] for a
+            chunk.
     """
 
     loss: Tensor
@@ -51,15 +54,26 @@ class Algorithm(Config):
     kind: ClassVar[str]
     gradient_steps: ClassVar[bool] = False
     """Whether `adapt` takes inner steps, so that zero of them is "before adaptation"."""
+    regression: ClassVar[bool] = False
+    """Whether it learns tasks with real-valued targets too, not only classes."""
 
     batch_norm: Protocol = "transductive"
 
-    def outputs(self, ways: int) -> int | None:
-        """Size of the network's output layer; None asks for an embedding network."""
-        return ways
+    @property
+    def differentiates_twice(self) -> bool:
+        """Whether the meta-gradient holds second derivatives of the network."""
+        return False
 
-    def init(self, network: nn.Module) -> Tensors:
-        """The initial meta-parameters, from a freshly built network."""
+    def outputs(self, problem: Problem) -> int | None:
+        """Size of the network's output layer; None asks for an embedding network."""
+        return problem.outputs
+
+    def init(self, network: nn.Module, problem: Problem) -> Tensors:
+        """The initial meta-parameters, from a freshly built network; what is random comes from torch's generator.
+
+        Raises:
+            InputError: if the network lacks what the algorithm needs.
+        """
         return {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
 
     @abstractmethod
@@ -68,7 +82,7 @@ class Algorithm(Config):
 
         Args:
             meta: the meta-parameters; not modified.
-            support: x [N*K, *feature], y [N*K].
+            support: x [N*K, *feature], y [N*K]; in regression y [K, target_size].
             context: the network, and whether this is training.
 
         Returns:
@@ -77,15 +91,13 @@ class Algorithm(Config):
 
     @abstractmethod
     def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
-        """Logits [n, N] of inputs x [n, *feature] under what `adapt` returned."""
+        """Logits [n, N] (or values [n, target_size]) for inputs x [n, *feature] under what `adapt` returned."""
 
     def loss(self, meta: Tensors, episode: TensorEpisode, context: Context) -> Outcome:
-        """Adapt to the support, then cross-entropy and accuracy on the query."""
+        """Adapt to the support, then cross-entropy and accuracy  on the query; in regression squared error, twice."""
         adapted = self.adapt(meta, episode.support, context)
-        logits = self.predict(meta, adapted, episode.query.x, context).to(context.loss_dtype)
-        loss = nn.functional.cross_entropy(logits, episode.query.y)
-        score = (logits.detach().argmax(dim=-1) == episode.query.y).to(logits.dtype).mean()
-        return Outcome(loss, score)
+        output = self.predict(meta, adapted, episode.query.x, context)
+        return Outcome(context.loss(output, episode.query.y), context.score(output, episode.query.y))
 
     def meta_gradient(self, meta: Tensors, chunk: TensorEpisode, context: Context) -> MetaGradient:
         """Differentiate `loss` with respect to the meta-parameters.
@@ -106,3 +118,21 @@ class Algorithm(Config):
             return Outcome(*torch.vmap(each, randomness="different")(chunk))
         loss, score = self.loss(meta, chunk, context)
         return Outcome(loss[None], score[None])
+
+
+def by_episode(
+    gradient_of: Callable[[TensorEpisode], tuple[Tensors, Outcome]], chunk: TensorEpisode, context: Context
+) -> MetaGradient:
+    """The meta-gradient of a chunk where an algorithm brings that of one episode, without a graph."""
+    if context.batched:
+        gradient, outcome = torch.vmap(gradient_of, randomness="different")(chunk)
+        return MetaGradient({name: g.sum(0) for name, g in gradient.items()}, Outcome(*outcome))
+    gradient, outcome = gradient_of(chunk)
+    return MetaGradient(gradient, Outcome(outcome.loss[None], outcome.score[None]))
+
+
+def start(algorithm: Algorithm, model: Model, problem: Problem, *, seed: int) -> tuple[nn.Module, Tensors]:
+    """The network and the initial meta-parameters, on the CPU: functions of the arguments alone."""
+    with seeded(seed):
+        network = model.build(problem.feature_shape, algorithm.outputs(problem))
+        return network, algorithm.init(network, problem)

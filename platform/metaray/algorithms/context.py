@@ -20,13 +20,14 @@ class Context:
 
     Attributes:
         network: the architecture; its own weights are never used, callers pass theirs.
-        ways: N.
+        ways: N; 1 in regression.
         step: of the outer loop (0 .. num_steps-1), for schedules.
         training: whether gradients flow back to the meta-parameters.
         inner_steps: overrides the algorithm's number, where evaluation differs from training.
         precision: of the arithmetic in the network: "bfloat16" runs it under autocast.
         channels_last: memory format of image batches; without effect where `batched`.
         batched: the call is mapped over a chunk by `torch.vmap`.
+        regression: targets are values, not classes.
     """
 
     network: nn.Module
@@ -37,6 +38,7 @@ class Context:
     precision: Literal["float32", "bfloat16"] = "float32"
     channels_last: bool = False
     batched: bool = False
+    regression: bool = False
 
     def with_batched(self, batched: bool) -> Self:
         """The same circumstances, mapped over a chunk or not."""
@@ -56,19 +58,42 @@ class Context:
             x: [n, *feature].
             statistics: what batch norm normalises with; by default those of `x` itself.
         """
-        if self.channels_last and x.ndim == 4 and not self.batched:  # vmap knows no memory formats
-            x = x.contiguous(memory_format=torch.channels_last)
-        self.network.train(self.training)  # dropout and the like; our batch norm knows no such modes
-        kernels = written_out(self.network) if self.batched else nullcontext()
-        with self._autocast(x.device), kernels, given(self.network, statistics or {}):
-            output: Tensor = functional_call(self.network, parameters, (x,))
-        return output
+        return self.call(self.network, parameters, x, statistics)
 
     def forward_recording(self, parameters: Tensors, x: Tensor) -> tuple[Tensor, Tensors]:
         """The network's output, and the batch norm statistics of `x` at every layer."""
         with recording(self.network) as statistics:
             output = self.forward(parameters, x)
         return output, statistics
+
+    def call(self, module: nn.Module, parameters: Tensors, x: Tensor, statistics: Tensors | None = None) -> Tensor:
+        """As `forward`, of another module than the network: one that an algorithm brings."""
+        if self.channels_last and x.ndim == 4 and not self.batched:  # vmap knows no memory formats
+            x = x.contiguous(memory_format=torch.channels_last)
+        module.train(self.training)  # dropout and the like; our batch norm knows no such modes
+        kernels = written_out(module) if self.batched else nullcontext()
+        with self._autocast(x.device), kernels, given(module, statistics or {}):
+            output: Tensor = functional_call(module, parameters, (x,))
+        return output
+
+    def loss(self, output: Tensor, y: Tensor) -> Tensor:
+        """Mean cross-entropy of logits, or mean squared error of values, in `loss_dtype`.
+
+        Args:
+            output: [n, N], or [n, target_size].
+            y: [n] labels, or [n, target_size].
+        """
+        output = output.to(self.loss_dtype)
+        if self.regression:
+            return nn.functional.mse_loss(output, y.to(self.loss_dtype))
+        return nn.functional.cross_entropy(output, y)
+
+    def score(self, output: Tensor, y: Tensor) -> Tensor:
+        """Accuracy, or mean squared error, without gradient; arguments as for `loss`."""
+        output = output.detach().to(self.loss_dtype)
+        if self.regression:
+            return nn.functional.mse_loss(output, y.to(self.loss_dtype))
+        return (output.argmax(dim=-1) == y).to(self.loss_dtype).mean()
 
     def gradient(self, loss: Callable[[Tensors], Tensor], at: Tensors, *, differentiable: bool) -> Tensors:
         """The gradient of `loss` with respect to the tensors `at`.
@@ -88,6 +113,35 @@ class Context:
                 loss(at), list(at.values()), create_graph=differentiable, materialize_grads=True
             )
         return dict(zip(at, found, strict=True))
+
+    def curvature(self, loss: Callable[[Tensors], Tensor], at: Tensors) -> tuple[Tensors, Callable[[Tensors], Tensors]]:
+        """The gradient of `loss` at `at`, and a function that multiplies the Hessian there with a vector.
+
+        Args:
+            loss: a scalar function of `at`.
+            at: where; what comes back is not connected to it.
+        """
+        at = {name: tensor.detach() for name, tensor in at.items()}
+        if self.batched:
+            gradient, pull_back, *_ = torch.func.vjp(torch.func.grad(loss), at)
+            return gradient, lambda vector: pull_back(vector)[0]
+        at = {name: tensor.requires_grad_() for name, tensor in at.items()}
+        slope = self.gradient(loss, at, differentiable=True)
+        bent = [name for name, tensor in slope.items() if tensor.requires_grad]
+
+        def product(vector: Tensors) -> Tensors:
+            if not bent:  # the loss is linear
+                return {name: torch.zeros_like(tensor) for name, tensor in at.items()}
+            found = torch.autograd.grad(
+                [slope[name] for name in bent],
+                list(at.values()),
+                [vector[name] for name in bent],
+                retain_graph=True,
+                materialize_grads=True,
+            )
+            return dict(zip(at, found, strict=True))
+
+        return {name: tensor.detach() for name, tensor in slope.items()}, product
 
     def _autocast(self, device: torch.device) -> AbstractContextManager[object]:
         if self.precision == "float32":

@@ -15,9 +15,10 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from metaray.algorithms import ALGORITHMS
-from metaray.algorithms.algorithm import Algorithm
+from metaray.algorithms.algorithm import Algorithm, start
 from metaray.algorithms.context import Context, Tensors
-from metaray.data.preprocessing import ImagePreprocessing
+from metaray.algorithms.problem import Problem
+from metaray.data.preprocessing import PREPROCESSINGS, ImagePreprocessing, Preprocessing
 from metaray.episodes.episode import EpisodeSpec
 from metaray.episodes.tensors import Examples
 from metaray.errors import InputError
@@ -48,33 +49,51 @@ class Learner:
         inner_steps: at adaptation, where that differs from the algorithm's own.
         step: outer steps that made `meta`, for algorithms with schedules.
         seed: that the network was built with; decides buffers that a model draws at random.
+        target_size: values of a regression target; None for a classifier.
+        classes: that meta-train had.
         provenance: where it comes from: plain JSON.
     """
 
     algorithm: Algorithm
     model: Model
     meta: Tensors
-    preprocessing: ImagePreprocessing
+    preprocessing: Preprocessing
     spec: EpisodeSpec
     inner_steps: int | None = None
     step: int = 0
     seed: int = 0
+    target_size: int | None = None
+    classes: int = 0
     provenance: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def problem(self) -> Problem:
+        """The shape of its tasks."""
+        return Problem(self.preprocessing.feature_shape, self.spec.ways, self.target_size, self.classes)
+
+    @property
     def ways(self) -> int | None:
-        """The number of classes it is fixed to; None if it takes any."""
-        return self.algorithm.outputs(self.spec.ways)
+        """The number of classes it is fixed to; None if it takes any, or is no classifier."""
+        if self.target_size is not None:
+            return None
+        return self.spec.ways if self.algorithm.outputs(self.problem) == self.spec.ways else None
 
     @property
     def network(self) -> nn.Module:
         """A network of the right architecture (its own weights are of no consequence)."""
-        return build_seeded(self.model, self.preprocessing.feature_shape, self.ways, seed=self.seed)
+        outputs = self.algorithm.outputs(self.problem)
+        return build_seeded(self.model, self.preprocessing.feature_shape, outputs, seed=self.seed)
 
     def context(self, ways: int, *, inner_steps: int | None = None) -> Context:
         """The context in which it adapts, in float32."""
         steps = self.inner_steps if inner_steps is None else inner_steps
-        return Context(network=self.network, ways=ways, step=self.step, inner_steps=steps)
+        return Context(
+            network=self.network,
+            ways=ways,
+            step=self.step,
+            inner_steps=steps,
+            regression=self.target_size is not None,
+        )
 
     def adapt(self, x: RawImages, y: Sequence[Hashable], *, inner_steps: int | None = None) -> "AdaptedTask":
         """Learn a new task from a handful of labelled raw images.
@@ -120,6 +139,8 @@ class Learner:
         """
         if len(x) == 0:
             raise InputError("no images given")
+        if not isinstance(self.preprocessing, ImagePreprocessing):
+            raise InputError(f"this learner takes {self.preprocessing.kind} inputs, not images")
         return np.stack([self.preprocessing.image(_image(item, i)) for i, item in enumerate(x)])
 
     def save(self, folder: Path) -> None:
@@ -134,11 +155,13 @@ class Learner:
             "format": FORMAT,
             "algorithm": dump_kind(self.algorithm, ALGORITHMS),
             "model": dump_kind(self.model, MODELS),
-            "preprocessing": self.preprocessing.model_dump(mode="json"),
+            "preprocessing": dump_kind(self.preprocessing, PREPROCESSINGS),
             "spec": self.spec.model_dump(mode="json"),
             "inner_steps": self.inner_steps,
             "step": self.step,
             "seed": self.seed,
+            "target_size": self.target_size,
+            "classes": self.classes,
             "provenance": self.provenance,
         }
         meta = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in self.meta.items()}
@@ -205,11 +228,15 @@ def load_learner(folder: Path, *, trust: Sequence[str] = ()) -> Learner:
         algorithm=parse_kind(description["algorithm"], ALGORITHMS, Algorithm, what="algorithm", trust=trust),
         model=parse_kind(description["model"], MODELS, Model, what="model", trust=trust),
         meta=meta,
-        preprocessing=ImagePreprocessing.parse(description["preprocessing"], where=f"{folder}: preprocessing"),
+        preprocessing=parse_kind(
+            description["preprocessing"], PREPROCESSINGS, Preprocessing, what="preprocessing", trust=trust
+        ),
         spec=spec,
         inner_steps=description["inner_steps"],
         step=description.get("step", 0),
         seed=description.get("seed", 0),
+        target_size=description.get("target_size"),
+        classes=description.get("classes", 0),
         provenance=description["provenance"],
     )
     _check_parameters(learner, folder)
@@ -218,7 +245,8 @@ def load_learner(folder: Path, *, trust: Sequence[str] = ()) -> Learner:
 
 def _check_parameters(learner: Learner, folder: Path) -> None:
     """Refuse parameters that are not those of the learner's own model."""
-    wanted = {name: tensor.shape for name, tensor in learner.algorithm.init(learner.network).items()}
+    _, initial = start(learner.algorithm, learner.model, learner.problem, seed=learner.seed)
+    wanted = {name: tensor.shape for name, tensor in initial.items()}
     found = {name: tensor.shape for name, tensor in learner.meta.items()}
     for name in sorted(wanted | found):
         if wanted.get(name) != found.get(name):

@@ -3,14 +3,13 @@
 from typing import ClassVar
 
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
+from metaray.algorithms.inner_loop import descend, predict_at, steps_of, support_loss, with_statistics
 from metaray.algorithms.inner_lr import InnerLR, rates
 from metaray.episodes.tensors import Examples
-
-STATISTICS = "statistics:"
 
 
 class MAML(Algorithm):
@@ -36,35 +35,25 @@ class MAML(Algorithm):
 
     kind: ClassVar[str] = "maml"
     gradient_steps: ClassVar[bool] = True
+    regression: ClassVar[bool] = True
 
     inner_lr: InnerLR = 0.01
     inner_steps: int = Field(default=1, ge=0)
     second_order: bool = True
 
+    @property
+    def differentiates_twice(self) -> bool:
+        """In second order."""
+        return self.second_order
+
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
         """theta' of one task, and under inductive batch norm the support set's statistics at theta'."""
         alpha = rates(self.inner_lr, list(meta), context.step)
-        differentiable = self.second_order and context.training
-
-        def support_loss(parameters: Tensors) -> Tensor:
-            logits = context.forward(parameters, support.x).to(context.loss_dtype)
-            return nn.functional.cross_entropy(logits, support.y)
-
-        theta = meta
-        for _ in range(self.inner_steps if context.inner_steps is None else context.inner_steps):
-            gradient = context.gradient(support_loss, theta, differentiable=differentiable)
-            theta = {name: value - alpha[name] * gradient[name] for name, value in theta.items()}
-            if not context.training:
-                theta = {name: value.detach() for name, value in theta.items()}
-        if self.batch_norm == "transductive":
-            return theta
-        _, statistics = context.forward_recording(theta, support.x)
-        return {**theta, **{STATISTICS + name: value for name, value in statistics.items()}}
+        loss, theta = support_loss(support, context), meta
+        for _ in range(steps_of(self.inner_steps, context)):
+            theta = descend(loss, theta, alpha, context, second_order=self.second_order)
+        return with_statistics(theta, support, context, self.batch_norm)
 
     def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
         """The network at theta'."""
-        theta = {name: value for name, value in adapted.items() if not name.startswith(STATISTICS)}
-        statistics = {
-            name.removeprefix(STATISTICS): value for name, value in adapted.items() if name.startswith(STATISTICS)
-        }
-        return context.forward(theta, x, statistics)
+        return predict_at(adapted, x, context)

@@ -1,4 +1,4 @@
-"""Nearest neighbour on pixels: the baseline that needs no training."""
+"""Nearest neighbour on the inputs: the baseline that needs no training."""
 
 from typing import ClassVar
 
@@ -7,22 +7,24 @@ from torch import Tensor, nn
 
 from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
+from metaray.algorithms.problem import Problem
 from metaray.episodes.tensors import Examples
 
 
 class NearestNeighbor(Algorithm):
     """One nearest neighbour in Euclidean distance between inputs (the "pixels" row of Vinyals et al., NeurIPS 2016).
 
-    It has no meta-parameters: it is evaluated, never trained.
+    In regression the target of the nearest support example. It has no meta-parameters: it is evaluated, never trained.
     """
 
     kind: ClassVar[str] = "nearest_neighbor"
+    regression: ClassVar[bool] = True
 
-    def outputs(self, ways: int) -> int | None:
+    def outputs(self, problem: Problem) -> int | None:
         """No output layer."""
         return None
 
-    def init(self, network: nn.Module) -> Tensors:
+    def init(self, network: nn.Module, problem: Problem) -> Tensors:
         """None at all."""
         return {}
 
@@ -31,7 +33,9 @@ class NearestNeighbor(Algorithm):
         return {"x": support.x.flatten(1).to(context.loss_dtype), "y": support.y}
 
     def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
-        """For each class, minus the distance to its nearest support example."""
+        """For each class, minus the distance to its nearest support example; in regression that example's target."""
         distances = torch.cdist(x.flatten(1).to(context.loss_dtype), adapted["x"])
+        if context.regression:
+            return adapted["y"][distances.argmin(dim=1)]
         other = nn.functional.one_hot(adapted["y"], context.ways) == 0
         return -distances[:, :, None].masked_fill(other[None], torch.inf).amin(dim=1)

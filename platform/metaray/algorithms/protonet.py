@@ -7,6 +7,7 @@ from torch import Tensor
 
 from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
+from metaray.algorithms.problem import Problem
 from metaray.episodes.tensors import Examples
 
 
@@ -23,13 +24,13 @@ class ProtoNet(Algorithm):
     always, `inductive` those of the support set always.
 
     Example:
-        >>> ProtoNet().outputs(ways=5) is None
+        >>> ProtoNet().outputs(Problem(ways=5)) is None
         True
     """
 
     kind: ClassVar[str] = "protonet"
 
-    def outputs(self, ways: int) -> int | None:
+    def outputs(self, problem: Problem) -> int | None:
         """An embedding network, whatever the ways."""
         return None
 

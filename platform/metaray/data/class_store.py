@@ -125,6 +125,17 @@ class ClassStore(Source):
         name = self.meta.class_names[base]
         return f"{name}/rot{turn * 90:03d}" if self.rotations else name
 
+    def num_classes(self, split: Split) -> int:
+        """How many classes `split` has, rotations included."""
+        opened = self._open()
+        return len(opened.classes[split]) * opened.turns
+
+    def places(self, split: Split, class_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The place of each class among those of `split`."""
+        opened = self._open()
+        places: NDArray[np.int64] = opened.places[class_ids // opened.turns] * opened.turns + class_ids % opened.turns
+        return places
+
     def class_ids(self, split: Split) -> NDArray[np.int64]:
         """[classes] the global ids of all classes of `split`, with their rotations."""
         opened = self._open()
@@ -159,11 +170,19 @@ class ClassStore(Source):
 
 @dataclass(frozen=True)
 class _Opened:
-    """A store file seen through one split scheme: `classes` are base class ids, `turns` is 4 with rotations, else 1."""
+    """A store file seen through one split scheme.
+
+    Attributes:
+        file: the store.
+        classes: base class ids of each split.
+        turns: 4 with rotations, else 1.
+        places: of each base class among those of its split.
+    """
 
     file: StoreFile
     classes: dict[Split, NDArray[np.int64]]
     turns: int
+    places: NDArray[np.int64]
 
     def eligible(self, split: Split, examples: int) -> NDArray[np.int64]:
         """The base classes of `split` with at least `examples` examples."""
@@ -181,7 +200,10 @@ def _open(path: str, scheme: str, rotations: bool, _identity: tuple[int, int, in
         raise InputError(f"{path}: rotations need square images, but an example has the shape {shape}")
     classes: dict[Split, NDArray[np.int64]] = {"meta-train": _ids(), "meta-val": _ids(), "meta-test": _ids()}
     classes |= {split: _ids(ids) for split, ids in file.meta.schemes[scheme].items()}
-    return _Opened(file, classes, QUARTER_TURNS if rotations else 1)
+    places = np.zeros(len(file.meta.class_names), dtype=np.int64)
+    for ids in classes.values():
+        places[ids] = np.arange(len(ids))
+    return _Opened(file, classes, QUARTER_TURNS if rotations else 1, places)
 
 
 def _ids(ids: tuple[int, ...] = ()) -> NDArray[np.int64]:

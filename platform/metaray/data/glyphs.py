@@ -89,6 +89,14 @@ class Glyphs(Source):
         """As in `ClassStore`."""
         return self.store.count_tasks(split, ways=ways, shots=shots, queries=queries)
 
+    def num_classes(self, split: Split) -> int:
+        """As in `ClassStore`."""
+        return self.store.num_classes(split)
+
+    def places(self, split: Split, class_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """As in `ClassStore`."""
+        return self.store.places(split, class_ids)
+
     def class_name(self, class_id: int) -> str:
         """The script and the letter's Unicode name, as in "Greek/small letter alpha"."""
         return self.store.class_name(class_id)

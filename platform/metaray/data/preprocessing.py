@@ -1,8 +1,9 @@
-"""From a raw image to the uint8 array a store holds, and from that to the numbers a model sees."""
+"""From a raw input to the compact array a source holds, and from that to the numbers a model sees."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from abc import abstractmethod
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +24,56 @@ RESAMPLING = {
 }
 
 
-class ImagePreprocessing(Config):
-    """How raw images become examples. Stored with every class store and every learner.
+class Preprocessing(Config):
+    """How raw inputs become what a model sees. Stored with every learner."""
+
+    kind: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def feature_shape(self) -> tuple[int, ...]:
+        """The shape of one input."""
+
+    @abstractmethod
+    def normalize(self, x: Tensor) -> Tensor:
+        """Compact [..., *feature] to float32 of the same shape, on the tensor's device."""
+
+
+class VectorPreprocessing(Preprocessing):
+    """Inputs that are vectors of numbers already: float32, each feature shifted and scaled.
+
+    Attributes:
+        size: of a vector.
+        mean: subtracted; one number, or one a feature.
+        std: divided by, likewise.
+    """
+
+    kind: ClassVar[str] = "vector"
+
+    size: int = Field(gt=0)
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+
+    @model_validator(mode="after")
+    def _one_number_a_feature(self) -> VectorPreprocessing:
+        _check_normalisation(self.mean, self.std, self.size, "features")
+        return self
+
+    @property
+    def feature_shape(self) -> tuple[int, ...]:
+        """(size,)."""
+        return (self.size,)
+
+    def normalize(self, x: Tensor) -> Tensor:
+        """[..., size] to float32 of the same shape."""
+        import torch
+
+        mean, std = (torch.tensor(values, device=x.device) for values in (self.mean, self.std))
+        return (x.to(torch.float32) - mean) / std
+
+
+class ImagePreprocessing(Preprocessing):
+    """How raw images become examples. Stored with every class store too.
 
     Attributes:
         height: of the result, pixels.
@@ -36,6 +85,8 @@ class ImagePreprocessing(Config):
         std: divided by, per channel; on the device.
     """
 
+    kind: ClassVar[str] = "image"
+
     height: int = Field(gt=0)
     width: int = Field(gt=0)
     mode: Literal["L", "RGB"] = "L"
@@ -46,11 +97,7 @@ class ImagePreprocessing(Config):
 
     @model_validator(mode="after")
     def _one_number_a_channel(self) -> ImagePreprocessing:
-        for name, values in (("mean", self.mean), ("std", self.std)):
-            if len(values) not in (1, self.channels):
-                raise ValueError(f"{name} has {len(values)} numbers for {self.channels} channels")
-        if min(self.std) <= 0:
-            raise ValueError(f"std must be positive, not {min(self.std)}")
+        _check_normalisation(self.mean, self.std, self.channels, "channels")
         return self
 
     @property
@@ -100,3 +147,14 @@ class ImagePreprocessing(Config):
         mean = torch.tensor(self.mean, device=x.device).view(-1, 1, 1)
         std = torch.tensor(self.std, device=x.device).view(-1, 1, 1)
         return scaled.sub_(mean).div_(std)
+
+
+PREPROCESSINGS: dict[str, type[Preprocessing]] = {"image": ImagePreprocessing, "vector": VectorPreprocessing}
+
+
+def _check_normalisation(mean: tuple[float, ...], std: tuple[float, ...], size: int, what: str) -> None:
+    for name, values in (("mean", mean), ("std", std)):
+        if len(values) not in (1, size):
+            raise ValueError(f"{name} has {len(values)} numbers for {size} {what}")
+    if min(std) <= 0:
+        raise ValueError(f"std must be positive, not {min(std)}")

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from metaray.config import Config
 from metaray.data.draws import Draws, Split
-from metaray.data.preprocessing import ImagePreprocessing
+from metaray.data.preprocessing import Preprocessing
 
 
 class TaskExamples(NamedTuple):
@@ -16,16 +16,16 @@ class TaskExamples(NamedTuple):
 
     Attributes:
         support_x: [N*K, *feature], compact (images stay uint8).
-        support_y: [N*K] int64 labels 0 .. N-1.
+        support_y: [N*K] int64 labels 0 .. N-1; in regression (N = 1) float32 [K, target_size].
         query_x: [N*Q, *feature].
-        query_y: [N*Q].
-        class_ids: [N] int64, the source-wide id of the class behind each label.
+        query_y: [N*Q], or [Q, target_size].
+        class_ids: [N] int64, the source-wide id of the class behind each label; in regression all zero.
     """
 
     support_x: NDArray[Any]
-    support_y: NDArray[np.int64]
+    support_y: NDArray[Any]
     query_x: NDArray[Any]
-    query_y: NDArray[np.int64]
+    query_y: NDArray[Any]
     class_ids: NDArray[np.int64]
 
 
@@ -39,13 +39,18 @@ class Source(Config):
 
     @property
     @abstractmethod
-    def preprocessing(self) -> ImagePreprocessing:
+    def preprocessing(self) -> Preprocessing:
         """What turns a raw input into an example of this source."""
 
     @property
     @abstractmethod
     def feature_shape(self) -> tuple[int, ...]:
         """The shape of one example."""
+
+    @property
+    def target_size(self) -> int | None:
+        """Values of a target in regression; None where targets are classes. Known without opening files."""
+        return None
 
     @property
     @abstractmethod
@@ -63,6 +68,14 @@ class Source(Config):
     @abstractmethod
     def count_tasks(self, split: Split, *, ways: int, shots: int, queries: int) -> int:
         """How many distinct tasks there are, labels and order aside."""
+
+    @abstractmethod
+    def num_classes(self, split: Split) -> int:
+        """How many classes `split` has, 0 in regression."""
+
+    @abstractmethod
+    def places(self, split: Split, class_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The place of each class among those of its split, 0 .. num_classes-1; the shape is that of `class_ids`."""
 
     @abstractmethod
     def class_name(self, class_id: int) -> str:

@@ -24,19 +24,20 @@ class EpisodeSpec(Config):
     """How many classes an episode has, and how many examples of each.
 
     Attributes:
-        ways: classes, N.
+        ways: classes, N; 1 where tasks are regression.
         shots: support examples a class, K.
         queries: query examples a class, Q.
     """
 
-    ways: int = Field(ge=2)
+    ways: int = Field(default=1, ge=1)
     shots: int = Field(ge=1)
     queries: int = Field(ge=1)
 
     def __str__(self) -> str:
-        return (
-            f"{self.ways}-way {self.shots}-shot, {self.queries} {'query' if self.queries == 1 else 'queries'} a class"
-        )
+        queries = f"{self.queries} {'query' if self.queries == 1 else 'queries'}"
+        if self.ways == 1:
+            return f"{self.shots}-shot, {queries}"
+        return f"{self.ways}-way {self.shots}-shot, {queries} a class"
 
 
 @dataclass(frozen=True)
@@ -45,18 +46,18 @@ class Episode:
 
     Attributes:
         support_x: [N*K, *feature], compact (images stay uint8), class-major.
-        support_y: [N*K] int64.
+        support_y: [N*K] int64; in regression [K, target_size] float32.
         query_x: [N*Q, *feature].
-        query_y: [N*Q] int64.
+        query_y: [N*Q] int64, or [Q, target_size].
         index: the episode's place in its split's endless sequence.
         seed: 64 bits of the episode's own, from which everything random in its training step derives.
         class_ids: [N] int64, the source-wide class behind each label.
     """
 
     support_x: NDArray[Any]
-    support_y: NDArray[np.int64]
+    support_y: NDArray[Any]
     query_x: NDArray[Any]
-    query_y: NDArray[np.int64]
+    query_y: NDArray[Any]
     index: int
     seed: int
     class_ids: NDArray[np.int64]
@@ -68,7 +69,7 @@ class MetaBatch:
 
     Attributes:
         support_x: [B, N*K, *feature].
-        support_y: [B, N*K].
+        support_y: [B, N*K], or [B, K, target_size].
         query_x: [B, N*Q, *feature].
         query_y: [B, N*Q].
         index: [B] int64.
@@ -77,9 +78,9 @@ class MetaBatch:
     """
 
     support_x: NDArray[Any]
-    support_y: NDArray[np.int64]
+    support_y: NDArray[Any]
     query_x: NDArray[Any]
-    query_y: NDArray[np.int64]
+    query_y: NDArray[Any]
     index: NDArray[np.int64]
     seed: NDArray[np.uint64]
     class_ids: NDArray[np.int64]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from metaray.data import ClassStore, Glyphs
 from metaray.data.draws import Split
+from metaray.data.preprocessing import ImagePreprocessing
 from metaray.data.source import Source
 from metaray.episodes.episode import EpisodeSpec
 from metaray.episodes.sampler import sample_episode
@@ -25,6 +26,9 @@ def export_episode(source: Source, spec: dict[str, int], split: Split, seed: int
         InputError: if the split cannot yield such an episode, or `out` exists already or cannot be written.
     """
     wanted = EpisodeSpec.parse(spec, where="episode")
+    preprocessing = source.preprocessing
+    if not isinstance(preprocessing, ImagePreprocessing):
+        raise InputError(f"{source.kind} yields no images, which is what an export writes")
     source.check(split, ways=wanted.ways, shots=wanted.shots, queries=wanted.queries)
     episode = sample_episode(source, wanted, split, seed, index)
     names = [_folder_name(source.class_name(int(class_id))) for class_id in episode.class_ids]
@@ -39,7 +43,7 @@ def export_episode(source: Source, spec: dict[str, int], split: Split, seed: int
         for position, (pixels, label) in enumerate(zip(x, y, strict=True)):
             folder = out / side / names[label]
             folder.mkdir(parents=True, exist_ok=True)
-            source.preprocessing.picture(pixels).save(folder / f"{position:03d}.png")
+            preprocessing.picture(pixels).save(folder / f"{position:03d}.png")
 
 
 def _folder_name(class_name: str) -> str:

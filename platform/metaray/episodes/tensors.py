@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metaray.data.preprocessing import ImagePreprocessing
+from metaray.data.draws import Split
+from metaray.data.source import Source
 from metaray.episodes.episode import MetaBatch
 
 
@@ -17,7 +18,7 @@ class Examples(NamedTuple):
 
     Attributes:
         x: [n, *feature], or [B, n, *feature] in a chunk.
-        y: [n] int64 labels, or [B, n].
+        y: [n] int64 labels, in regression [n, target_size] float32; with a leading B in a chunk.
     """
 
     x: Tensor
@@ -31,11 +32,13 @@ class TensorEpisode(NamedTuple):
         support: N*K examples.
         query: N*Q examples.
         seed: [] int64 (the bits of the episode's uint64 seed), or [B].
+        classes: [N] int64, the place of each class among those of its split, or [B, N].
     """
 
     support: Examples
     query: Examples
     seed: Tensor
+    classes: Tensor
 
 
 def _copy(array: NDArray[Any], device: torch.device) -> Tensor:
@@ -46,12 +49,13 @@ def _copy(array: NDArray[Any], device: torch.device) -> Tensor:
 
 
 def chunks(
-    batch: MetaBatch, chunk_size: int, device: torch.device, preprocessing: ImagePreprocessing
+    batch: MetaBatch, chunk_size: int, device: torch.device, source: Source, split: Split
 ) -> Iterator[TensorEpisode]:
     """Cut a meta-batch into chunks of `chunk_size` episodes (the last may be smaller), each in storage of its own.
 
     Inputs cross to the device compact and are normalised there. With `chunk_size` 1 a chunk has no leading axis.
     """
+    preprocessing, places = source.preprocessing, source.places(split, batch.class_ids)
     for start in range(0, len(batch), chunk_size):
         rows: slice | int = start if chunk_size == 1 else slice(start, start + chunk_size)
         support_x, query_x = _copy(batch.support_x[rows], device), _copy(batch.query_x[rows], device)
@@ -59,4 +63,5 @@ def chunks(
             support=Examples(preprocessing.normalize(support_x), _copy(batch.support_y[rows], device)),
             query=Examples(preprocessing.normalize(query_x), _copy(batch.query_y[rows], device)),
             seed=_copy(np.asarray(batch.seed[rows]).view(np.int64), device),
+            classes=_copy(places[rows], device),
         )

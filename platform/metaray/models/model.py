@@ -1,6 +1,8 @@
 """The interface of every model: a frozen description that builds an `nn.Module`."""
 
 from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar
 
 import torch
@@ -54,8 +56,15 @@ def initialize(module: nn.Module) -> None:
                 nn.init.zeros_(layer.bias)
 
 
-def build_seeded(model: Model, feature_shape: tuple[int, ...], outputs: int | None, *, seed: int) -> nn.Module:
-    """Build on the CPU with weights that depend on `seed` alone; the global generator is left as it was."""
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Within the block, what the CPU's generator gives depends on `seed` alone; afterwards it is as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
+        yield
+
+
+def build_seeded(model: Model, feature_shape: tuple[int, ...], outputs: int | None, *, seed: int) -> nn.Module:
+    """Build on the CPU with weights that depend on `seed` alone."""
+    with seeded(seed):
         return model.build(feature_shape, outputs)

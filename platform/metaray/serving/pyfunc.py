@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from metaray.data.preprocessing import ImagePreprocessing
 from metaray.errors import InputError, unknown
 from metaray.serving.loading import load_learner
 
@@ -91,7 +92,9 @@ def example_input(learner: "Learner") -> "pd.DataFrame":
     """A small valid input: one support image a class, two queries, plain squares of different greys."""
     import pandas as pd
 
-    height, width = learner.preprocessing.height, learner.preprocessing.width
+    preprocessing = learner.preprocessing
+    assert isinstance(preprocessing, ImagePreprocessing)
+    height, width = preprocessing.height, preprocessing.width
     ways = learner.ways or 2
     greys = [round(255 * way / max(1, ways - 1)) for way in range(ways)]
     rows = [("support", f"class {way}", _png(grey, height, width)) for way, grey in enumerate(greys)]

@@ -158,7 +158,7 @@ def evaluate(
             reducer.mark("judging")
             stop = min(start + chunk_size, last)
             batch = sample_meta_batch(judge.source, judge.spec, judge.split, judge.seed, range(start, stop))
-            for chunk in chunks(batch, chunk_size, device, judge.source.preprocessing):
+            for chunk in chunks(batch, chunk_size, device, judge.source, judge.split):
                 outcome = algorithm.outcomes(frozen, chunk, context)
                 table[0, start:stop], table[1, start:stop] = outcome.loss.double(), outcome.score.double()
     loss, score = reducer.sum_(table.flatten()).view(2, judge.episodes).cpu().numpy()

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import Field, SerializeAsAny, ValidationInfo, field_serializer, field_validator, model_validator
 
 from metaray.algorithms import ALGORITHMS, Algorithm
+from metaray.algorithms.problem import Problem
 from metaray.config import Config
 from metaray.data import SOURCES
 from metaray.data.source import Source
@@ -127,12 +128,38 @@ class Experiment(Config):
     @model_validator(mode="after")
     def _ways_agree(self) -> "Experiment":
         train, judged = self.episodes.ways, self.eval_spec.ways
-        if train != judged and self.algorithm.outputs(train) is not None:
+        fixed = self.algorithm.outputs(Problem(ways=train)) == train
+        if self.source.target_size is None and train != judged and fixed:
             raise ValueError(
                 f"a {self.algorithm.kind} learner has one output a way: it cannot train at {train} ways "
                 f"(episodes.ways) and be judged at {judged} (evaluation.episodes.ways)"
             )
         return self
+
+    @model_validator(mode="after")
+    def _targets_agree(self) -> "Experiment":
+        classes = self.source.target_size is None
+        for where, ways in (("episodes", self.episodes.ways), ("evaluation.episodes", self.eval_spec.ways)):
+            if classes and ways < 2:
+                raise ValueError(f"{where}.ways: a task needs at least 2 classes (got {ways})")
+            if not classes and ways != 1:
+                raise ValueError(
+                    f"{where}.ways: {self.source.kind} yields regression tasks, whose ways are 1 (got {ways})"
+                )
+        if not classes and not self.algorithm.regression:
+            able = ", ".join(sorted(kind for kind, cls in ALGORITHMS.items() if cls.regression))
+            raise ValueError(
+                f"algorithm {self.algorithm.kind} tells classes apart, but {self.source.kind} yields regression tasks; "
+                f"these take them: {able}"
+            )
+        return self
+
+    @property
+    def problem(self) -> Problem:
+        """The shape of its tasks in training; opens the source."""
+        source = self.source
+        classes = source.num_classes("meta-train")
+        return Problem(source.feature_shape, self.episodes.ways, source.target_size, classes)
 
     @property
     def eval_spec(self) -> EpisodeSpec:

@@ -9,11 +9,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from metaray.algorithms.algorithm import start
 from metaray.algorithms.context import Context, Tensors
 from metaray.episodes.prefetch import Arrival
 from metaray.episodes.tensors import chunks
 from metaray.errors import Diverged
-from metaray.models.model import build_seeded
 from metaray.training.experiment import Experiment
 from metaray.training.optimizer import clip_, global_norm
 from metaray.training.reduction import Reducer, flatten, total, unflatten
@@ -64,11 +64,10 @@ class Step(NamedTuple):
 
 def initial_state(experiment: Experiment, device: torch.device) -> TrainState:
     """The state before step 0: a pure function of the experiment."""
-    outputs = experiment.algorithm.outputs(experiment.episodes.ways)
-    network = build_seeded(experiment.model, experiment.source.feature_shape, outputs, seed=experiment.seed).to(device)
-    meta = {name: tensor.requires_grad_() for name, tensor in experiment.algorithm.init(network).items()}
+    network, initial = start(experiment.algorithm, experiment.model, experiment.problem, seed=experiment.seed)
+    meta = {name: tensor.to(device).requires_grad_() for name, tensor in initial.items()}
     optimizer = experiment.optimizer.build(list(meta.values())) if meta else None
-    return TrainState(network, meta, optimizer)
+    return TrainState(network.to(device), meta, optimizer)
 
 
 def context_of(experiment: Experiment, network: nn.Module, *, training: bool, step: int = 0) -> Context:
@@ -81,6 +80,7 @@ def context_of(experiment: Experiment, network: nn.Module, *, training: bool, st
         inner_steps=None if training else experiment.evaluation.inner_steps,
         precision=experiment.precision.dtype,
         channels_last=experiment.precision.channels_last,
+        regression=experiment.source.target_size is not None,
     )
 
 
@@ -153,7 +153,7 @@ def _leaves(
     size = experiment.meta_batch_size
     context = context_of(experiment, state.network, training=True, step=arrival.step).with_batched(chunk_size > 1)
     slots = (arrival.batch.index - arrival.step * size).tolist()
-    given = chunks(arrival.batch, chunk_size, device, experiment.source.preprocessing)
+    given = chunks(arrival.batch, chunk_size, device, experiment.source, "meta-train")
     for at, chunk in zip(range(0, len(slots), chunk_size), given, strict=True):
         # Modules such as dropout draw from the global generator: make it a function of the episode, not of history.
         torch.manual_seed(int(arrival.batch.seed[at]))

@@ -57,7 +57,7 @@ def _check_outputs(experiment: Experiment) -> None:
             f"algorithm {experiment.algorithm.kind!r} has nothing to train; "
             "it serves as a baseline that every run reports"
         )
-    expected = experiment.algorithm.outputs(experiment.episodes.ways)
+    expected = experiment.algorithm.outputs(experiment.problem)
     context = Context(network=state.network, ways=experiment.episodes.ways)
     x = torch.zeros(2, *experiment.source.feature_shape)
     try:

@@ -215,6 +215,8 @@ class _Session:
             inner_steps=experiment.evaluation.inner_steps,
             step=self.progress.best_step or 0,
             seed=experiment.seed,
+            target_size=experiment.source.target_size,
+            classes=experiment.problem.classes,
             provenance={
                 "experiment": experiment.model_dump(mode="json"),
                 "source_fingerprint": experiment.source.fingerprint,
