@@ -39,7 +39,7 @@ def test_another_protocol(trained: Any) -> None:
     settings = ["episodes.queries=5", "evaluation.inner_steps=3"]
     judged = evaluate_model(learner, episodes=2, split="meta-test", settings=settings, tracking=None, trust=[])
     assert judged.protocol == "3-way 1-shot, 5 queries a class, transductive batch norm, 3 inner steps"
-    assert judged.accuracy.episodes == 2
+    assert (judged.quality, judged.score.episodes) == ("accuracy", 2)
 
 
 def test_other_ways_than_the_learner_has(trained: Any) -> None:

@@ -92,7 +92,7 @@ def section(run: Run) -> str:
     """Everything that belongs to the number."""
     result, tags = run.result, run.tags
     episodes = run.experiment["num_steps"] * run.experiment["meta_batch_size"]
-    again = "\n".join(f"- judged again at {j.protocol}: {j.accuracy}" for j in run.judged)
+    again = "\n".join(f"- judged again at {j.protocol}: {j.score}" for j in run.judged)
     curve = "\n".join(f"| {step} | {minutes:.1f} | {100 * value:.2f} |" for step, value, minutes in run.val)
     return f"""## {run.name}
 

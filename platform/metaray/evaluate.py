@@ -10,6 +10,7 @@ from metaray.errors import InputError, unknown
 from metaray.training.evaluation import Estimate, evaluate_learner
 from metaray.training.experiment import Experiment
 from metaray.training.overrides import override
+from metaray.training.quality import Quality
 
 
 @dataclass(frozen=True)
@@ -19,16 +20,18 @@ class Judged:
     Attributes:
         model: what was judged.
         split: on what.
-        protocol: how the accuracies are to be read.
-        accuracy: after adaptation.
+        protocol: how the scores are to be read.
+        quality: what the scores are.
+        score: after adaptation.
         before_adaptation: with zero inner steps; None where the algorithm takes none.
-        nearest_neighbor: on pixels, same episodes.
+        nearest_neighbor: on pixels (or other inputs), same episodes.
     """
 
     model: str
     split: str
     protocol: str
-    accuracy: Estimate
+    quality: Quality
+    score: Estimate
     before_adaptation: Estimate | None
     nearest_neighbor: Estimate
 
@@ -64,13 +67,14 @@ def evaluate_model(
     scores = evaluate_learner(learner, experiment, parts[split])
     unadapted = None
     if learner.algorithm.gradient_steps:
-        unadapted = evaluate_learner(learner, experiment, parts[split], inner_steps=0).accuracy
-    pixels = replace(learner, algorithm=NearestNeighbor(), meta={})
+        unadapted = evaluate_learner(learner, experiment, parts[split], inner_steps=0).estimate
+    nearest = replace(learner, algorithm=NearestNeighbor(), meta={})
     return Judged(
         model=model,
         split=split,
         protocol=experiment.protocol,
-        accuracy=scores.accuracy,
+        quality=experiment.quality,
+        score=scores.estimate,
         before_adaptation=unadapted,
-        nearest_neighbor=evaluate_learner(pixels, experiment, parts[split]).accuracy,
+        nearest_neighbor=evaluate_learner(nearest, experiment, parts[split]).estimate,
     )

@@ -110,7 +110,7 @@ def test_images_in_every_form(tmp_path: Path) -> None:
     Image.fromarray(SUPPORT[0]).save(path)
     learner = learner_of(ProtoNet())
     rgb = np.repeat(SUPPORT[0][:, :, None], 3, axis=2)
-    found = learner.pixels([path, str(path), Image.open(path), SUPPORT[0], rgb])
+    found = learner.compact([path, str(path), Image.open(path), SUPPORT[0], rgb])
     assert found.shape == (5, 1, 6, 6) and all(np.array_equal(found[0], other) for other in found)
 
 

@@ -33,7 +33,7 @@ every_protocol = pytest.mark.parametrize("protocol", PROTOCOLS)
 
 
 def has_parameters(kind: str) -> bool:
-    return bool(start(ALGORITHMS[kind](), MLP(hidden=()), Problem((1,), 2, None, 2), seed=0)[1])
+    return bool(start(ALGORITHMS[kind](), MLP(hidden=(2,)), Problem((1,), 2, None, 2), seed=0)[1])
 
 
 every_trained = pytest.mark.parametrize("kind", [kind for kind in ALGORITHMS if has_parameters(kind)])

@@ -16,6 +16,31 @@ def test_embedding_sizes_of_the_literature(downsample: str, side: int, embedding
         assert network(torch.randn(2, 1, side, side)).shape == (2, embedding)
 
 
+@pytest.mark.parametrize(
+    ("downsample", "pools", "side", "embedding"),
+    [("max_pool", 1, 9, 4 * 16), ("max_pool", 2, 28, 4 * 49), ("max_pool", 3, 28, 4 * 9), ("stride", 2, 28, 4)],
+)
+def test_fewer_blocks_may_halve(downsample: str, pools: int, side: int, embedding: int) -> None:
+    model = Conv4.parse({"channels": 4, "downsample": downsample, "pools": pools}, where="model")
+    network = model.build((1, side, side), None)
+    maps: list[tuple[int, ...]] = []
+    for block in list(network.body)[:4]:
+        block.register_forward_hook(lambda _module, _inputs, output: maps.append(tuple(output.shape[2:])))
+    assert network(torch.randn(2, 1, side, side)).shape == (2, embedding)
+    halve = (lambda size: size // 2) if downsample == "max_pool" else (lambda size: -(-size // 2))
+    for i in range(4):
+        side = halve(side) if i < pools else side
+        assert maps[i] == (side, side)
+
+
+def test_parameters_do_not_depend_on_how_many_halve() -> None:
+    shapes = [
+        [p.shape for p in Conv4(channels=4, pools=pools, downsample="stride").build((1, 16, 16), 5).parameters()]
+        for pools in (1, 2, 3, 4)
+    ]
+    assert shapes.count(shapes[0]) == 4
+
+
 def test_parameter_count_of_the_literature() -> None:
     # 112k with a 5-way head on 28x28 grey images: 640 + 3 * 36928 + 4 * 128 + 325.
     network = Conv4().build((1, 28, 28), 5)
@@ -34,5 +59,9 @@ def test_inputs_it_cannot_take() -> None:
         Conv4().build((784,), 5)
     with pytest.raises(InputError, match="15x40 is smaller than 16x16"):
         Conv4().build((1, 15, 40), 5)
+    with pytest.raises(InputError, match="halves its input 2 times: 28x3 is smaller than 4x4"):
+        Conv4(pools=2).build((1, 28, 3), 5)
+    with pytest.raises(InputError, match=r"pools: .*less than or equal to 4 \(got 5\)"):
+        Conv4.parse({"pools": 5}, where="model")
     with pytest.raises(InputError, match=r"channels: .*greater than 0 \(got 0\)"):
         Conv4.parse({"channels": 0}, where="model")

@@ -17,7 +17,8 @@ from PIL import Image
 
 from metaray.algorithms.learner import Learner
 from metaray.errors import InputError
-from metaray.serving.pyfunc import INPUTS, OUTPUTS, PyfuncLearner, _load_pyfunc, example_input
+from metaray.serving.columns import inputs_of, outputs_of
+from metaray.serving.pyfunc import PyfuncLearner, _load_pyfunc, example_input
 
 
 def png(grey: int, mode: str = "L") -> bytes:
@@ -41,7 +42,7 @@ TASK = table(
 
 def test_a_row_a_query_in_order(proto_net: Learner) -> None:
     result = PyfuncLearner(proto_net).predict(TASK)
-    assert list(result.columns) == [column.name for column in OUTPUTS]
+    assert list(result.columns) == [column.name for column in outputs_of(proto_net)]
     assert list(result["label"]) == ["light", "dark"]
     assert list(result.index) == [0, 3]
     for _, row in result.iterrows():
@@ -106,7 +107,7 @@ def test_parameters_are_refused(maml: Learner) -> None:
 def test_the_example_is_valid(proto_net: Learner, maml: Learner) -> None:
     for learner in (proto_net, maml):
         example = example_input(learner)
-        assert list(example.columns) == [column.name for column in INPUTS]
+        assert list(example.columns) == [column.name for column in inputs_of(learner)]
         assert len(PyfuncLearner(learner).predict(example)) == 2
 
 

@@ -17,8 +17,9 @@ import pytest
 
 from metaray.algorithms.learner import Learner
 from metaray.errors import InputError
+from metaray.serving.columns import inputs_of, outputs_of
 from metaray.serving.loading import load_learner
-from metaray.serving.pyfunc import INPUTS, OUTPUTS, PyfuncLearner, example_input
+from metaray.serving.pyfunc import PyfuncLearner, example_input
 from metaray.tracking.artifact import download, register
 from metaray.tracking.mlflow_tracker import MlflowTracker, create_run, finish_run, prepare, tracking_uri
 from metaray.tracking.registry import champion, list_models, set_alias
@@ -37,8 +38,8 @@ def add(uri: str, learner: Learner, folder: Path) -> str:
         run_id,
         name="served",
         learner_folder=folder,
-        inputs=INPUTS,
-        outputs=OUTPUTS,
+        inputs=inputs_of(learner),
+        outputs=outputs_of(learner),
         input_example=example,
         tags={"algorithm": learner.algorithm.kind},
     )

@@ -87,7 +87,7 @@ def test_judging_leaves_no_trace_and_repeats(make_experiment: MakeExperiment) ->
     context, judge = context_of(experiment, state.network, training=False), judge_of(experiment, "meta-val")
     one, two = (evaluate(experiment.algorithm, state.meta, context, judge, device=CPU) for _ in range(2))
     assert np.array_equal(one.loss, two.loss) and len(one.loss) == len(one.score) == 6
-    assert one.loss.dtype == np.float64 and one.accuracy.episodes == 6
+    assert one.loss.dtype == np.float64 and one.estimate.episodes == 6
     assert all(torch.equal(before[name], state.meta[name]) for name in before)
 
 

@@ -8,6 +8,7 @@ import pytest
 from metaray.algorithms import MAML, ProtoNet
 from metaray.algorithms.inner_lr import Schedule
 from metaray.config import replace
+from metaray.data import UMTRA, ClassStore, Glyphs
 from metaray.errors import InputError
 from metaray.models import MLP, Conv4
 from metaray.training.experiment import Experiment
@@ -75,6 +76,17 @@ def test_another_kind_starts_from_its_defaults(make_experiment: MakeExperiment) 
     assert back.algorithm == MAML(inner_lr=0.3)
     custom = override(make_experiment(), ["model.kind=custom", "model.path=torch.nn:Linear", "model.options.bias=true"])
     assert custom.model.model_dump() == {"path": "torch.nn:Linear", "options": {"bias": True}}
+    named = override(custom, ["model.options.kind=1", "model.options.kind=2"])
+    assert named.model.model_dump()["options"] == {"bias": True, "kind": 2}, "a user's own option, no kind of ours"
+
+
+def test_another_kind_inside_a_source_starts_from_its_defaults(make_experiment: MakeExperiment) -> None:
+    wrapped = ["source.kind=umtra", "source.flip=true", "source.source.path=a.arrow", "source.source.kind=class_store"]
+    experiment = override(make_experiment(), wrapped)
+    assert experiment.source == UMTRA(source=ClassStore(path="a.arrow"), flip=True)
+    assert override(experiment, ["source.source.kind=glyphs"]).source == UMTRA(source=Glyphs(), flip=True)
+    with pytest.raises(InputError, match=r"source of examples glyphs: unknown key 'path'"):
+        override(experiment, ["source.source.kind=glyphs", "source.source.path=a.arrow"])
 
 
 @pytest.mark.parametrize(

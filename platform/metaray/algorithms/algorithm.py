@@ -64,6 +64,11 @@ class Algorithm(Config):
         """Whether the meta-gradient holds second derivatives of the network."""
         return False
 
+    @property
+    def fixed_ways(self) -> bool:
+        """Whether a classifier takes only tasks of as many classes as it was trained for."""
+        return self.outputs(Problem(ways=2)) != self.outputs(Problem(ways=3))
+
     def outputs(self, problem: Problem) -> int | None:
         """Size of the network's output layer; None asks for an embedding network."""
         return problem.outputs

@@ -100,7 +100,7 @@ class Context:
 
         Args:
             loss: a scalar function of `at`.
-            at: where; need not be leaves.
+            at: where; need not be leaves, but none may be computed from another.
             differentiable: keep the graph, for second-order meta-gradients.
         """
         if self.batched:

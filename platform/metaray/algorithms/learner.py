@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
@@ -18,6 +17,7 @@ from metaray.algorithms import ALGORITHMS
 from metaray.algorithms.algorithm import Algorithm, start
 from metaray.algorithms.context import Context, Tensors
 from metaray.algorithms.problem import Problem
+from metaray.algorithms.raw_inputs import RawInputs, compact, numbers
 from metaray.data.preprocessing import PREPROCESSINGS, ImagePreprocessing, Preprocessing
 from metaray.episodes.episode import EpisodeSpec
 from metaray.episodes.tensors import Examples
@@ -32,9 +32,6 @@ PARAMETERS = "parameters.safetensors"
 FORMAT = 1
 _KEYS = {"algorithm", "model", "preprocessing", "spec", "inner_steps", "provenance"}
 
-RawImage = Path | str | Image.Image | NDArray[Any]
-RawImages = Sequence[RawImage] | NDArray[Any]
-
 
 @dataclass(frozen=True)
 class Learner:
@@ -44,7 +41,7 @@ class Learner:
         algorithm: how it adapts.
         model: the architecture.
         meta: the trained meta-parameters.
-        preprocessing: from raw images to inputs.
+        preprocessing: from raw inputs to those of the network.
         spec: ways, shots and queries that it was judged at.
         inner_steps: at adaptation, where that differs from the algorithm's own.
         step: outer steps that made `meta`, for algorithms with schedules.
@@ -76,7 +73,7 @@ class Learner:
         """The number of classes it is fixed to; None if it takes any, or is no classifier."""
         if self.target_size is not None:
             return None
-        return self.spec.ways if self.algorithm.outputs(self.problem) == self.spec.ways else None
+        return self.spec.ways if self.algorithm.fixed_ways else None
 
     @property
     def network(self) -> nn.Module:
@@ -95,21 +92,35 @@ class Learner:
             regression=self.target_size is not None,
         )
 
-    def adapt(self, x: RawImages, y: Sequence[Hashable], *, inner_steps: int | None = None) -> "AdaptedTask":
-        """Learn a new task from a handful of labelled raw images.
+    def adapt(
+        self, x: RawInputs, y: Sequence[Hashable] | NDArray[Any], *, inner_steps: int | None = None
+    ) -> "AdaptedTask":
+        """Learn a new task from a handful of examples.
 
         Args:
-            x: images of any size: paths, PIL images or uint8 arrays [height, width] or [height, width, 3].
-            y: their labels, of any kind; classes keep the order of their first appearance.
+            x: images of any size (paths, PIL images or uint8 arrays [height, width] or [height, width, 3]), or numbers
+                [n, *feature], for learners of one feature also [n].
+            y: their labels, of any kind; classes keep the order of their first appearance. In regression their targets
+                [n, target_size], or [n] where a target is one number.
             inner_steps: overrides what it was judged with.
 
         Raises:
-            InputError: if lengths differ, an image cannot be read, or the number of classes is not the learner's.
+            InputError: if lengths differ, an input cannot be read or has the wrong shape, or the number of classes is
+                not the learner's.
         """
-        labels = list(y)
-        if len(labels) != len(x):
-            raise InputError(f"{len(x)} support images for {len(labels)} labels; give one label an image")
-        classes = tuple(dict.fromkeys(labels))
+        if len(y) != len(x):
+            images = isinstance(self.preprocessing, ImagePreprocessing)
+            one, other = "image" if images else "input", "label" if self.target_size is None else "target"
+            raise InputError(f"{len(x)} support {one}s for {len(y)} {other}s; give one {other} an {one}")
+        classes, targets = self._labels(y) if self.target_size is None else ((), self._values(y))
+        context = self.context(len(classes) or 1, inner_steps=inner_steps)
+        with torch.no_grad():
+            adapted = self.algorithm.adapt(self.meta, Examples(self.inputs(x), targets), context)
+        return AdaptedTask(self, classes, adapted, context, flat=self.target_size is not None and _is_flat(y))
+
+    def _labels(self, y: Sequence[Hashable] | NDArray[Any]) -> tuple[tuple[Hashable, ...], Tensor]:
+        """The classes, and the place of each label among them, [n] int64."""
+        classes = tuple(dict.fromkeys(y))
         if len(classes) < 2:
             raise InputError(f"the support set has {len(classes)} class; a task needs at least 2")
         if self.ways is not None and len(classes) != self.ways:
@@ -117,31 +128,28 @@ class Learner:
                 f"the support set has {len(classes)} classes, but this learner is {self.ways}-way "
                 f"(a {self.algorithm.kind} learner has one output a class)"
             )
-        targets = torch.tensor([classes.index(label) for label in labels])
-        context = self.context(len(classes), inner_steps=inner_steps)
-        with torch.no_grad():
-            adapted = self.algorithm.adapt(self.meta, Examples(self.inputs(x), targets), context)
-        return AdaptedTask(self, classes, adapted, context)
+        return classes, torch.tensor([classes.index(label) for label in y])
 
-    def inputs(self, x: RawImages) -> Tensor:
-        """Raw images as normalised float32 [n, *feature].
+    def _values(self, y: Any) -> Tensor:
+        """Targets of regression, [n, target_size] float32."""
+        assert self.target_size is not None
+        return torch.from_numpy(numbers(y, (self.target_size,), "y"))
 
-        Raises:
-            InputError: naming the image that cannot be read or has the wrong shape.
-        """
-        return self.preprocessing.normalize(torch.from_numpy(self.pixels(x)))
-
-    def pixels(self, x: RawImages) -> NDArray[np.uint8]:
-        """Raw images as uint8 [n, *feature], as a store would hold them.
+    def inputs(self, x: RawInputs) -> Tensor:
+        """Raw inputs as normalised float32 [n, *feature].
 
         Raises:
-            InputError: naming the image that cannot be read or has the wrong shape.
+            InputError: naming the input that cannot be read or has the wrong shape.
         """
-        if len(x) == 0:
-            raise InputError("no images given")
-        if not isinstance(self.preprocessing, ImagePreprocessing):
-            raise InputError(f"this learner takes {self.preprocessing.kind} inputs, not images")
-        return np.stack([self.preprocessing.image(_image(item, i)) for i, item in enumerate(x)])
+        return self.preprocessing.normalize(torch.from_numpy(self.compact(x)))
+
+    def compact(self, x: RawInputs) -> NDArray[Any]:
+        """Raw inputs as [n, *feature], as a source would hold them: images as uint8, numbers as float32.
+
+        Raises:
+            InputError: naming the input that cannot be read or has the wrong shape.
+        """
+        return compact(self.preprocessing, x)
 
     def save(self, folder: Path) -> None:
         """Write it as JSON and safetensors, with checksums."""
@@ -175,30 +183,56 @@ class AdaptedTask:
 
     Attributes:
         learner: that adapted.
-        classes: labels, in the order of the columns of `predict_proba`.
+        classes: labels, in the order of the columns of `predict_proba`; none in regression.
         adapted: what the support set taught.
         context: ways and inner steps.
+        flat: targets were given as [n], so predictions are too.
     """
 
     learner: Learner
     classes: tuple[Hashable, ...]
     adapted: Tensors
     context: Context
+    flat: bool = False
 
-    def predict_proba(self, x: RawImages) -> NDArray[np.float32]:
-        """Class probabilities [n, classes] of raw images.
+    def predict_proba(self, x: RawInputs) -> NDArray[np.float32]:
+        """Class probabilities [n, classes] of raw inputs.
 
-        Under transductive batch norm the images of one call are normalised together, so they influence one another.
+        Under transductive batch norm the inputs of one call are normalised together, so they influence one another.
+
+        Raises:
+            InputError: if an input cannot be read or has the wrong shape, or this is regression.
         """
-        with torch.no_grad():
-            inputs = self.learner.inputs(x)
-            logits = self.learner.algorithm.predict(self.learner.meta, self.adapted, inputs, self.context)
-        probabilities: NDArray[np.float32] = logits.float().softmax(dim=-1).numpy()
+        if self.context.regression:
+            raise InputError("this learner predicts values: use predict or predict_values, not predict_proba")
+        probabilities: NDArray[np.float32] = self._outputs(x).softmax(dim=-1).numpy()
         return probabilities
 
-    def predict(self, x: RawImages) -> list[Hashable]:
-        """The most probable label of each raw image."""
+    def predict_values(self, x: RawInputs) -> NDArray[np.float32]:
+        """In regression, the values [n, target_size] of raw inputs, or [n] where targets were given so.
+
+        Raises:
+            InputError: if an input cannot be read or has the wrong shape, or this is no regression.
+        """
+        if not self.context.regression:
+            raise InputError("this learner tells classes apart: use predict or predict_proba, not predict_values")
+        values: NDArray[np.float32] = self._outputs(x).numpy()
+        return values[:, 0] if self.flat else values
+
+    def predict(self, x: RawInputs) -> list[Hashable] | NDArray[np.float32]:
+        """The most probable label of each raw input; in regression what `predict_values` gives."""
+        if self.context.regression:
+            return self.predict_values(x)
         return [self.classes[i] for i in self.predict_proba(x).argmax(axis=1)]
+
+    def _outputs(self, x: RawInputs) -> Tensor:
+        learner = self.learner
+        with torch.no_grad():
+            return learner.algorithm.predict(learner.meta, self.adapted, learner.inputs(x), self.context).float()
+
+
+def _is_flat(y: Any) -> bool:
+    return bool(np.ndim(y) == 1)
 
 
 def load_learner(folder: Path, *, trust: Sequence[str] = ()) -> Learner:
@@ -252,26 +286,3 @@ def _check_parameters(learner: Learner, folder: Path) -> None:
         if wanted.get(name) != found.get(name):
             shapes = (list(one[name]) if name in one else "absent" for one in (wanted, found))
             raise InputError("{}: parameter {}: the model wants {}, the file has {}".format(folder, name, *shapes))
-
-
-def _image(item: RawImage, position: int) -> Image.Image:
-    if isinstance(item, Image.Image):
-        return item
-    if isinstance(item, str | Path):
-        try:
-            with Image.open(item) as opened:
-                opened.load()
-                return opened
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise InputError(f"image {item} cannot be read: {error}") from None
-    array = np.asarray(item)
-    if (
-        array.dtype != np.uint8
-        or array.size == 0
-        or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4)))
-    ):
-        raise InputError(
-            f"image {position} is an array of shape {array.shape} and type {array.dtype}; "
-            "give uint8 arrays [height, width] or [height, width, 3]"
-        )
-    return Image.fromarray(array)

@@ -1,12 +1,13 @@
 """Prototypical networks."""
 
+from functools import partial
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
+from metaray.algorithms.head import adapt_head, members, queries_and_head
 from metaray.algorithms.problem import Problem
 from metaray.episodes.tensors import Examples
 
@@ -36,26 +37,16 @@ class ProtoNet(Algorithm):
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
         """The prototypes [N, embedding]; under transductive batch norm they wait for the query to be known."""
-        if self.batch_norm == "transductive":
-            return {"support_x": support.x, "support_y": support.y}
-        embedding, statistics = context.forward_recording(meta, support.x)
-        return {"prototypes": _prototypes(embedding, support.y, context), **statistics}
+        return adapt_head(partial(_fit, context), meta, support, context, self.batch_norm)
 
     def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
         """Minus the squared Euclidean distances to the prototypes."""
-        if self.batch_norm == "transductive":
-            count = len(adapted["support_x"])
-            embedding = context.forward(meta, torch.cat([adapted["support_x"], x]))
-            prototypes, queries = _prototypes(embedding[:count], adapted["support_y"], context), embedding[count:]
-        else:
-            prototypes = adapted["prototypes"]
-            statistics = {name: value for name, value in adapted.items() if name != "prototypes"}
-            queries = context.forward(meta, x, statistics)
-        difference = queries.to(context.loss_dtype)[:, None] - prototypes
+        queries, head = queries_and_head(partial(_fit, context), meta, adapted, x, context, self.batch_norm)
+        difference = queries[:, None] - head["prototypes"]
         return -difference.square().sum(dim=-1)
 
 
-def _prototypes(embedding: Tensor, y: Tensor, context: Context) -> Tensor:
+def _fit(context: Context, embedding: Tensor, y: Tensor) -> Tensors:
     """Class means [N, embedding] of an embedded support set; classes may differ in size."""
-    members = torch.nn.functional.one_hot(y, context.ways).to(context.loss_dtype)
-    return (members.T @ embedding.to(context.loss_dtype)) / members.sum(dim=0)[:, None]
+    belongs = members(y, context)
+    return {"prototypes": (belongs.T @ embedding) / belongs.sum(dim=0)[:, None]}

@@ -154,9 +154,10 @@ def evaluate(
 @app.command()
 def adapt(
     model: Model,
-    support: Annotated[Path, typer.Option(help="a folder with a folder of images per class")],
+    support: Annotated[Path, typer.Option(help="a folder with a folder of images per class; in regression a CSV file")],
     query: Annotated[
-        Path, typer.Option(help="a folder of images, or of a folder per class to be told how many are right")
+        Path,
+        typer.Option(help="a folder of images, or of a folder per class to be told how many are right; or a CSV file"),
     ],
     inner_steps: Annotated[int | None, typer.Option(min=0, help="instead of the learner's own number")] = None,
     picture: Annotated[Path | None, typer.Option(help="PNG file to draw the task and the predictions to")] = None,
@@ -164,15 +165,22 @@ def adapt(
     trust: Trust = None,
     as_json: AsJson = False,
 ) -> None:
-    """Adapt a learner to a new task, and label other images."""
+    """Adapt a learner to a new task, and label other images; in regression, predict y from x."""
     import metaray
     from metaray.cli import show
     from metaray.serving.folders import read_query, read_support
+    from metaray.serving.tables import read_points, require_classes
 
     if trust:
         import_from_here()
+    if support.suffix == ".csv" or query.suffix == ".csv":
+        learner = metaray.load(model, tracking_uri=tracking_uri, trust=trust or [])
+        known, wanted = read_points(support, learner, targets=True), read_points(query, learner, targets=False)
+        show.values(learner, known, wanted, inner_steps=inner_steps, picture=picture, as_json=as_json)
+        return
     labelled, asked = read_support(support), read_query(query)
     learner = metaray.load(model, tracking_uri=tracking_uri, trust=trust or [])
+    require_classes(learner)
     task = learner.adapt(labelled.paths, labelled.labels, inner_steps=inner_steps)
     show.predictions(task, labelled, asked, picture=picture, as_json=as_json)
 

@@ -14,7 +14,7 @@ WINDOW_S = 10.0
 
 
 class ProgressDisplay(Listener):
-    """Shows step, loss, accuracy, episodes a second, share of time spent waiting for episodes, and time left.
+    """Shows step, loss, quality, episodes a second, share of time spent waiting for episodes, and time left.
 
     Args:
         experiment: what is being trained.
@@ -76,7 +76,7 @@ class ProgressDisplay(Listener):
         steps_per_s = self._rate.steps_per_s
         left_s = (self._experiment.num_steps - event.step) / steps_per_s if steps_per_s else 0.0
         return (
-            f"loss {event.values['loss']:.4f}  accuracy {event.values['score']:.4f}  "
+            f"loss {event.values['loss']:.4f}  {self._experiment.quality} {event.values['score']:.4f}  "
             f"{steps_per_s * self._experiment.meta_batch_size:.0f} episodes/s  "
             f"waiting {100 * self._rate.wait_share:.1f}%  {_clock(left_s)} left"
         )

@@ -1,6 +1,7 @@
 """`metaray registry`: list, show, promote."""
 
 import json
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
@@ -34,9 +35,15 @@ def list_models(tracking_uri: TrackingUri = None, as_json: AsJson = False) -> No
     table: list[tuple[str, ...]] = []
     for model in models:
         aliases = ", ".join(f"@{alias} -> {version}" for alias, version in sorted(model.aliases.items()))
-        newest = model.versions[0].tags.get("meta_test.accuracy", "") if model.versions else ""
+        newest = _quality(model.versions[0].tags) if model.versions else ""
         table.append((model.name, str(len(model.versions)), aliases, newest))
-    print_table(("name", "versions", "aliases", "meta-test accuracy of the newest"), table)
+    print_table(("name", "versions", "aliases", "meta-test of the newest"), table)
+
+
+def _quality(tags: Mapping[str, str]) -> str:
+    """As in "accuracy 0.9815 +- 0.0019 (1000 episodes)"; empty where the tags do not say."""
+    found = [f"{key.removeprefix('meta_test.')} {value}" for key, value in tags.items() if key.startswith("meta_test.")]
+    return ", ".join(found)
 
 
 @app.command()

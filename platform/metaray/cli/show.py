@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Any
 from metaray.cli.table import print_table
 
 if TYPE_CHECKING:
-    from metaray.algorithms.learner import AdaptedTask
+    from metaray.algorithms.learner import AdaptedTask, Learner
     from metaray.evaluate import Judged
     from metaray.serving.folders import Labelled
+    from metaray.serving.tables import Points
     from metaray.tracking.delivery import Report
     from metaray.upload import Unfinished
+
+
+_INPUTS = {"accuracy": "pixels", "mse": "inputs"}
 
 
 def report(report: "Report", *, as_json: bool) -> None:
@@ -31,12 +35,13 @@ def report(report: "Report", *, as_json: bool) -> None:
         print(json.dumps(tree, indent=2))
         return
     print(f"protocol: {result.protocol}")
-    print(f"meta-val accuracy: {result.meta_val}, best of the run, after step {result.best_step}")
-    print(f"nearest neighbour on pixels: {result.nearest_neighbor}")
-    print(f"meta-test accuracy before training: {result.before_training}")
+    quality = result.quality
+    print(f"meta-val {quality}: {result.meta_val}, best of the run, after step {result.best_step}")
+    print(f"nearest neighbour on {_INPUTS[quality]}: {result.nearest_neighbor}")
+    print(f"meta-test {quality} before training: {result.before_training}")
     if result.before_adaptation is not None:
-        print(f"meta-test accuracy before adaptation: {result.before_adaptation}")
-    print(f"meta-test accuracy: {result.meta_test}")
+        print(f"meta-test {quality} before adaptation: {result.before_adaptation}")
+    print(f"meta-test {quality}: {result.meta_test}")
     print(
         f"speed: {result.episodes_per_s:.1f} episodes/s, {100 * result.wait_share:.1f}% of step time waiting for "
         f"episodes, {result.seconds:.0f} s in all"
@@ -67,16 +72,17 @@ def judged(judged: "Judged", *, as_json: bool) -> None:
     """An evaluation."""
     if as_json:
         tree: dict[str, Any] = {"model": judged.model, "split": judged.split, "protocol": judged.protocol}
-        for key in ("accuracy", "before_adaptation", "nearest_neighbor"):
+        tree |= {"quality": judged.quality, judged.quality: judged.score._asdict()}
+        for key in ("before_adaptation", "nearest_neighbor"):
             estimate = getattr(judged, key)
             tree[key] = None if estimate is None else estimate._asdict()
         print(json.dumps(tree, indent=2))
         return
     print(f"protocol: {judged.protocol}")
-    print(f"nearest neighbour on pixels: {judged.nearest_neighbor}")
+    print(f"nearest neighbour on {_INPUTS[judged.quality]}: {judged.nearest_neighbor}")
     if judged.before_adaptation is not None:
-        print(f"{judged.split} accuracy before adaptation: {judged.before_adaptation}")
-    print(f"{judged.split} accuracy: {judged.accuracy}")
+        print(f"{judged.split} {judged.quality} before adaptation: {judged.before_adaptation}")
+    print(f"{judged.split} {judged.quality}: {judged.score}")
 
 
 def predictions(
@@ -107,6 +113,42 @@ def predictions(
         print(f"picture: {picture}")
 
 
+def values(
+    learner: "Learner",
+    support: "Points",
+    query: "Points",
+    *,
+    inner_steps: int | None,
+    picture: Path | None,
+    as_json: bool,
+) -> None:
+    """Predictions of numbers, and the squared error where the truth is known."""
+    import numpy as np
+
+    from metaray.errors import InputError
+    from metaray.serving.columns import feature_names, target_names
+    from metaray.tracking.fit import draw_fits, fit_of, has_curve
+
+    if picture is not None and not has_curve(learner.preprocessing.feature_shape, learner.target_size):
+        raise InputError("--picture draws functions of one number, and images; this learner takes or gives several")
+    assert support.y is not None
+    found = learner.adapt(support.x, support.y, inner_steps=inner_steps).predict_values(query.x)
+    mse = None if query.y is None else float(np.mean((found - query.y) ** 2))
+    if picture is not None:
+        fit = fit_of(learner, (support.x, support.y), query.x, query.y, inner_steps=inner_steps)
+        draw_fits([fit], picture, f"{len(support.x)} support points")
+    names = [*feature_names(learner), *target_names(learner)]
+    rows = [[*x, *y] for x, y in zip(query.x.tolist(), found.tolist(), strict=True)]
+    if as_json:
+        print(json.dumps([dict(zip(names, row, strict=True)) for row in rows], indent=2))
+        return
+    print_table(names, [[f"{value:.6g}" for value in row] for row in rows])
+    if mse is not None:
+        print(f"mse: {mse:.4f}")
+    if picture is not None:
+        print(f"picture: {picture}")
+
+
 def _draw(
     task: "AdaptedTask",
     support: "Labelled",
@@ -117,6 +159,6 @@ def _draw(
 ) -> None:
     from metaray.data.gallery import draw_task
 
-    pixels = task.learner.pixels
+    pixels = task.learner.compact
     title = f"{len(task.classes)} classes, {len(support.paths)} support images"
     draw_task(pixels(support.paths), support.labels, pixels(query), labels, picture, correct=correct, title=title)

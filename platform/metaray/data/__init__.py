@@ -1,9 +1,16 @@
 """Where tasks come from."""
 
 from metaray.data.class_store import ClassStore
+from metaray.data.function_family import FunctionFamily
 from metaray.data.glyphs import Glyphs
 from metaray.data.source import Source
+from metaray.data.umtra import UMTRA
 
-SOURCES: dict[str, type[Source]] = {"class_store": ClassStore, "glyphs": Glyphs}
+SOURCES: dict[str, type[Source]] = {
+    "class_store": ClassStore,
+    "glyphs": Glyphs,
+    "umtra": UMTRA,
+    "function_family": FunctionFamily,
+}
 
-__all__ = ["SOURCES", "ClassStore", "Glyphs", "Source"]
+__all__ = ["SOURCES", "ClassStore", "FunctionFamily", "Glyphs", "Source", "UMTRA"]

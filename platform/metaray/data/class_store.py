@@ -115,7 +115,7 @@ class ClassStore(Source):
         comb(n, shots) * comb(n - shots, queries), exactly.
         """
         opened = self._open()
-        sizes = np.diff(opened.file.offsets)[opened.classes[split]].tolist()
+        sizes = opened.sizes(split).tolist()
         choices = Counter(comb(n, shots) * comb(max(n - shots, 0), queries) for n in sizes)
         return _elementary_symmetric({w: m * opened.turns for w, m in choices.items()}, ways)
 
@@ -136,6 +136,29 @@ class ClassStore(Source):
         places: NDArray[np.int64] = opened.places[class_ids // opened.turns] * opened.turns + class_ids % opened.turns
         return places
 
+    def num_examples(self, split: Split) -> int:
+        """How many examples `split` has; each turned one counts where rotations are classes."""
+        opened = self._open()
+        return int(opened.sizes(split).sum()) * opened.turns
+
+    def draw_examples(self, draws: Draws, split: Split, count: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """Draw examples, uniformly over all of `split`; see `Source.draw_examples`.
+
+        Raises:
+            InputError: `split` has too few.
+        """
+        opened = self._open()
+        population = self.num_examples(split)
+        if population < count:
+            found = _some(population, "example")
+            raise InputError(f"{_some(count, 'example')} asked for, but {split} has {found} in all ({self.path})")
+        places = draws.choose(np.array([population], dtype=np.int64), count)[0]
+        example, turns = places // opened.turns, places % opened.turns
+        ends = np.cumsum(opened.sizes(split))
+        run = np.searchsorted(ends, example, side="right")
+        rows = opened.file.offsets[opened.classes[split][run] + 1] - (ends[run] - example)
+        return _gather(opened.file.images, rows[:, None], turns), places
+
     def class_ids(self, split: Split) -> NDArray[np.int64]:
         """[classes] the global ids of all classes of `split`, with their rotations."""
         opened = self._open()
@@ -151,7 +174,7 @@ class ClassStore(Source):
     def summary(self, split: Split) -> SplitSummary:
         """Classes and examples of one meta-split; all zero if it has no classes."""
         opened = self._open()
-        sizes = np.diff(opened.file.offsets)[opened.classes[split]]
+        sizes = opened.sizes(split)
         if not len(sizes):
             return SplitSummary(0, 0, 0, 0.0, 0)
         classes, examples = len(sizes) * opened.turns, int(sizes.sum()) * opened.turns
@@ -184,10 +207,14 @@ class _Opened:
     turns: int
     places: NDArray[np.int64]
 
+    def sizes(self, split: Split) -> NDArray[np.int64]:
+        """The number of examples of each base class of `split`."""
+        classes = self.classes[split]
+        return self.file.offsets[classes + 1] - self.file.offsets[classes]
+
     def eligible(self, split: Split, examples: int) -> NDArray[np.int64]:
         """The base classes of `split` with at least `examples` examples."""
-        classes = self.classes[split]
-        return classes[self.file.offsets[classes + 1] - self.file.offsets[classes] >= examples]
+        return self.classes[split][self.sizes(split) >= examples]
 
 
 @lru_cache(maxsize=16)

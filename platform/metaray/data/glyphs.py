@@ -97,6 +97,14 @@ class Glyphs(Source):
         """As in `ClassStore`."""
         return self.store.places(split, class_ids)
 
+    def num_examples(self, split: Split) -> int:
+        """As in `ClassStore`."""
+        return self.store.num_examples(split)
+
+    def draw_examples(self, draws: Draws, split: Split, count: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """As in `ClassStore`."""
+        return self.store.draw_examples(draws, split, count)
+
     def class_name(self, class_id: int) -> str:
         """The script and the letter's Unicode name, as in "Greek/small letter alpha"."""
         return self.store.class_name(class_id)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from metaray.config import Config
 from metaray.data.draws import Draws, Split
 from metaray.data.preprocessing import Preprocessing
+from metaray.errors import InputError
 
 
 class TaskExamples(NamedTuple):
@@ -80,3 +81,22 @@ class Source(Config):
     @abstractmethod
     def class_name(self, class_id: int) -> str:
         """The name behind a global class id."""
+
+    def num_examples(self, split: Split) -> int:
+        """How many examples `split` has, whatever their classes.
+
+        Raises:
+            InputError: the source has none that could be drawn one by one.
+        """
+        raise InputError(f"{self.kind} has no examples to draw one by one, as class_store and glyphs have")
+
+    def draw_examples(self, draws: Draws, split: Split, count: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """Draw examples uniformly and without replacement, whatever their classes: a pure function of the arguments.
+
+        Returns:
+            A fresh array [count, *feature], compact, and [count] the examples' places, 0 .. num_examples-1.
+
+        Raises:
+            InputError: the source has none that could be drawn one by one, or too few.
+        """
+        raise InputError(f"{self.kind} has no examples to draw one by one, as class_store and glyphs have")

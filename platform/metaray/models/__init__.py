@@ -4,7 +4,8 @@ from metaray.models.conv4 import Conv4
 from metaray.models.custom import Custom
 from metaray.models.mlp import MLP
 from metaray.models.model import Model
+from metaray.models.resnet12 import ResNet12
 
-MODELS: dict[str, type[Model]] = {"mlp": MLP, "conv4": Conv4, "custom": Custom}
+MODELS: dict[str, type[Model]] = {"mlp": MLP, "conv4": Conv4, "resnet12": ResNet12, "custom": Custom}
 
-__all__ = ["MLP", "MODELS", "Conv4", "Custom", "Model"]
+__all__ = ["MLP", "MODELS", "Conv4", "Custom", "Model", "ResNet12"]

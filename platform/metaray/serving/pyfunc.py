@@ -10,39 +10,38 @@ Input, a row an image:
     query             <...>
 
 Output, a row a query, in order: `label`, `probability`, and `probabilities` (a JSON object: every label's).
+
+In regression a row holds numbers, and so does the output, `y`:
+
+    role    y     x
+    support 0.5   1.25
+    query         2
+
+Inputs and targets of several numbers have the columns `x0`, `x1`, ... and `y0`, `y1`, ...
 """
 
 import base64
 import io
 import json
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from metaray.data.preprocessing import ImagePreprocessing
 from metaray.errors import InputError, unknown
+from metaray.serving.columns import feature_names, inputs_of, number, outputs_of, takes_images, target_names
 from metaray.serving.loading import load_learner
 
 if TYPE_CHECKING:  # pandas comes with MLflow; a machine that only serves learners may have neither
     import pandas as pd
 
-    from metaray.algorithms.learner import Learner
+    from metaray.algorithms.learner import AdaptedTask, Learner
 
 ROLES = ("support", "query")
-
-
-class Column(NamedTuple):
-    """A column of a table: its name, its type in MLflow's words, and whether it must be there."""
-
-    name: str
-    type: str
-    required: bool = True
-
-
-INPUTS = (Column("role", "string"), Column("label", "string", required=False), Column("image", "binary"))
-OUTPUTS = (Column("label", "string"), Column("probability", "double"), Column("probabilities", "string"))
 
 
 class PyfuncLearner:
@@ -52,14 +51,14 @@ class PyfuncLearner:
         self.learner = learner
 
     def predict(self, model_input: "pd.DataFrame", params: dict[str, Any] | None = None) -> "pd.DataFrame":
-        """Adapt to the support rows and classify the query rows.
+        """Adapt to the support rows and predict for the query rows.
 
         Args:
-            model_input: the columns of `INPUTS`; images as bytes, or base64 text as MLflow's REST scoring sends them.
+            model_input: the columns of `inputs_of`; images are bytes, or base64 text as MLflow's REST scoring sends it.
             params: MLflow passes it; none are known.
 
         Returns:
-            The columns of `OUTPUTS`, one row a query, with the index of the query rows.
+            The columns of `outputs_of`, one row a query, with the index of the query rows.
 
         Raises:
             InputError: naming the column or row that is wrong.
@@ -68,18 +67,17 @@ class PyfuncLearner:
 
         if params:
             raise unknown("parameter", next(iter(params)), ())
-        _check(model_input)
+        learner = self.learner
+        _check(model_input, learner)
         support = (model_input["role"] == "support").to_numpy()
-        images = [_decode(value, row) for row, value in enumerate(model_input["image"])]
-        labels = [str(label) for label, is_support in zip(model_input["label"], support, strict=True) if is_support]
-        task = self.learner.adapt([image for image, known in zip(images, support, strict=True) if known], labels)
-        proba = task.predict_proba([image for image, known in zip(images, support, strict=True) if not known])
-        names = [str(name) for name in task.classes]
-        columns = {
-            "label": [names[best] for best in proba.argmax(axis=1)],
-            "probability": proba.max(axis=1).astype(np.float64),
-            "probabilities": [json.dumps(dict(zip(names, map(float, row), strict=True))) for row in proba],
-        }
+        known = np.flatnonzero(support)
+        x = _inputs(model_input, learner)
+        if learner.target_size is None:
+            y: list[Any] = [str(model_input["label"].iloc[row]) for row in known]
+        else:
+            y = _rows(model_input, target_names(learner), known)
+        task = learner.adapt([x[row] for row in known], y)
+        columns = _predictions(task, [x[row] for row in np.flatnonzero(~support)])
         return pd.DataFrame(columns, index=model_input.index[~support])
 
 
@@ -89,18 +87,30 @@ def _load_pyfunc(data_path: str) -> PyfuncLearner:
 
 
 def example_input(learner: "Learner") -> "pd.DataFrame":
-    """A small valid input: one support image a class, two queries, plain squares of different greys."""
+    """A small valid input: one example a class (or as many as it was judged with), and two queries.
+
+    Images are plain squares of different greys, vectors have one number throughout; targets are zero.
+    """
     import pandas as pd
 
-    preprocessing = learner.preprocessing
-    assert isinstance(preprocessing, ImagePreprocessing)
-    height, width = preprocessing.height, preprocessing.width
-    ways = learner.ways or 2
-    greys = [round(255 * way / max(1, ways - 1)) for way in range(ways)]
-    rows = [("support", f"class {way}", _png(grey, height, width)) for way, grey in enumerate(greys)]
+    regression = learner.target_size is not None
+    known = learner.spec.shots if regression else (learner.ways or 2)
+    shares = [place / max(1, known - 1) for place in range(known)]
+    targets = [[0.0] * (learner.target_size or 0) if regression else [f"class {way}"] for way in range(known)]
+    rows: list[list[Any]] = [
+        ["support", *target, *_example(share, learner)] for share, target in zip(shares, targets, strict=True)
+    ]
     # Two, because transductive batch norm takes no single query.
-    rows += [("query", "", _png(grey, height, width)) for grey in greys[:2]]
-    return pd.DataFrame(rows, columns=[c.name for c in INPUTS])
+    empty = [math.nan] * (learner.target_size or 0) if regression else [""]
+    rows += [["query", *empty, *_example(share, learner)] for share in (0.0, 1.0)]
+    return pd.DataFrame(rows, columns=[column.name for column in inputs_of(learner)])
+
+
+def _example(share: float, learner: "Learner") -> list[Any]:
+    """The cells of an input: black is 0 and white is 1."""
+    if isinstance(learner.preprocessing, ImagePreprocessing):
+        return [_png(round(255 * share), learner.preprocessing.height, learner.preprocessing.width)]
+    return [share] * len(feature_names(learner))
 
 
 def _png(grey: int, height: int, width: int) -> bytes:
@@ -109,21 +119,48 @@ def _png(grey: int, height: int, width: int) -> bytes:
     return file.getvalue()
 
 
-def _check(table: "pd.DataFrame") -> None:
-    """Everything about the table that can be wrong before an image is opened."""
+def _predictions(task: "AdaptedTask", x: list[Any]) -> dict[str, Any]:
+    """The columns of the output, by name."""
+    names = [column.name for column in outputs_of(task.learner)]
+    if task.learner.target_size is not None:
+        return dict(zip(names, task.predict_values(x).astype(np.float64).T, strict=True))
+    proba, classes = task.predict_proba(x), [str(name) for name in task.classes]
+    shares = [json.dumps(dict(zip(classes, map(float, row), strict=True))) for row in proba]
+    best = [classes[place] for place in proba.argmax(axis=1)]
+    return dict(zip(names, (best, proba.max(axis=1).astype(np.float64), shares), strict=True))
+
+
+def _inputs(table: "pd.DataFrame", learner: "Learner") -> list[Any]:
+    """The input of each row: an image, or a list of numbers."""
+    if takes_images(learner):
+        return [_decode(value, row) for row, value in enumerate(table["image"])]
+    return _rows(table, feature_names(learner), np.arange(len(table)))
+
+
+def _rows(table: "pd.DataFrame", columns: list[str], rows: NDArray[np.int64]) -> list[list[float]]:
+    """The numbers in some columns of some rows."""
+    return [[number(table[name].iloc[row], name, f"row {row}") for name in columns] for row in rows]
+
+
+def _check(table: "pd.DataFrame", learner: "Learner") -> None:
+    """Everything about the table that can be wrong before an input is looked at."""
     import pandas as pd
 
-    missing = [column.name for column in INPUTS if column.name not in table.columns]
+    wanted = [column.name for column in inputs_of(learner)]
+    targets = [column.name for column in inputs_of(learner) if not column.required]
+    missing = [name for name in wanted if name not in table.columns]
     if missing:
         raise InputError(f"the input lacks the column {missing[0]!r}; it has {list(map(str, table.columns))}")
     for name in table.columns:
-        if name not in {column.name for column in INPUTS}:
-            raise unknown("column", str(name), [column.name for column in INPUTS])
-    for row, (role, label) in enumerate(zip(table["role"], table["label"], strict=True)):
+        if name not in wanted:
+            raise unknown("column", str(name), wanted)
+    for row, role in enumerate(table["role"]):
         if role not in ROLES:
             raise InputError(f"row {row}: {unknown('role', str(role), ROLES)}")
-        if role == "support" and (pd.isna(label) or str(label) == ""):
-            raise InputError(f"row {row}: a support row needs a label")
+        for name in targets if role == "support" else ():
+            value = table[name].iloc[row]
+            if pd.isna(value) or str(value) == "":
+                raise InputError(f"row {row}: a support row needs a {name}")
     for role in ROLES:
         if not (table["role"] == role).any():
             raise InputError(f"the input has no {role} rows; give at least one (of {len(table)} rows)")

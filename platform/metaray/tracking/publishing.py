@@ -7,9 +7,11 @@ from typing import NamedTuple
 
 from metaray.algorithms.learner import load_learner
 from metaray.errors import InputError
-from metaray.serving.pyfunc import INPUTS, OUTPUTS, example_input
+from metaray.serving.columns import inputs_of, outputs_of
+from metaray.serving.pyfunc import example_input
 from metaray.tracking.artifact import download, register
 from metaray.tracking.curve import draw_learning_curve
+from metaray.tracking.fit import draw_fits, fits_of, has_curve
 from metaray.tracking.mlflow_tracker import MlflowTracker
 from metaray.tracking.promotion import Decision, decide
 from metaray.tracking.registry import ModelVersion, champion, find_version, list_models, set_alias
@@ -55,11 +57,13 @@ def publish(
     if before is not None and (before.version is not None or not register_it):
         return before
     with tempfile.TemporaryDirectory() as scratch:
+        learner = folder.storage.download(LEARNER, Path(scratch) / LEARNER)
         if before is None:
-            _log_files(experiment, folder, MlflowTracker(uri, tracked), Path(scratch))
+            tracker = MlflowTracker(uri, tracked)
+            _log_files(experiment, folder, tracker, Path(scratch))
+            _log_fit(experiment, learner, tracker, Path(scratch))
         done = Published(None, None)
         if register_it:
-            learner = folder.storage.download(LEARNER, Path(scratch) / LEARNER)
             done = _register(experiment, uri, tracked, learner, result)
     record = {
         "tracking_run": tracked,
@@ -86,15 +90,16 @@ def _register(experiment: Experiment, uri: str, tracked: str, learner: Path, res
     if present is not None and present.run_id == tracked:
         return Published(present, Decision(True, "it is the champion"))
     decision = _decide(experiment, uri, result, present)
+    loaded = load_learner(learner, trust=["*"])
     # A run that was killed after registering, before it wrote that down, has its version already.
     number = _version_of(uri, experiment.name, tracked) or register(
         uri,
         tracked,
         name=experiment.name,
         learner_folder=learner,
-        inputs=INPUTS,
-        outputs=OUTPUTS,
-        input_example=example_input(load_learner(learner, trust=["*"])),
+        inputs=inputs_of(loaded),
+        outputs=outputs_of(loaded),
+        input_example=example_input(loaded),
         tags=_tags(experiment, result),
     )
     if decision.promote:
@@ -117,7 +122,7 @@ def _decide(experiment: Experiment, uri: str, result: Result, present: ModelVers
             scores = evaluate_learner(learner, experiment, "meta-val").score
         except InputError as error:
             return decide(str(present.version), None, str(error))
-    return decide(str(present.version), paired_difference(result.meta_val_scores, scores))
+    return decide(str(present.version), paired_difference(result.meta_val_scores, scores), quality=result.quality)
 
 
 def _packages(experiment: Experiment) -> set[str]:
@@ -137,6 +142,18 @@ def _log_files(experiment: Experiment, folder: RunFolder, tracker: MlflowTracker
         tracker.log_artifact(folder.storage.download(f"{CHECKPOINTS}/{name}", scratch / name), CHECKPOINTS)
 
 
+def _log_fit(experiment: Experiment, folder: Path, tracker: MlflowTracker, scratch: Path) -> None:
+    """A picture of what adaptation does, where tasks are functions that can be drawn."""
+    source, plan = experiment.source, experiment.evaluation
+    if not has_curve(source.feature_shape, source.target_size):
+        return
+    learner = load_learner(folder, trust=["*"])
+    picture = scratch / "fit.png"
+    title = f"{experiment.name}: meta-test tasks, {experiment.protocol}"
+    draw_fits(fits_of(learner, source, experiment.eval_spec, plan.seed), picture, title)
+    tracker.log_artifact(picture)
+
+
 def _tags(experiment: Experiment, result: Result) -> dict[str, str]:
     return {
         "algorithm": experiment.algorithm.kind,
@@ -144,7 +161,7 @@ def _tags(experiment: Experiment, result: Result) -> dict[str, str]:
         "source": experiment.source.kind,
         "source.fingerprint": experiment.source.fingerprint,
         "protocol": result.protocol,
-        "meta_val.accuracy": str(result.meta_val),
-        "meta_test.accuracy": str(result.meta_test),
+        f"meta_val.{result.quality}": str(result.meta_val),
+        f"meta_test.{result.quality}": str(result.meta_test),
         "best_step": str(result.best_step),
     }

@@ -31,7 +31,8 @@ class Progress:
 
     Attributes:
         step: the next step.
-        best_step: the step with the highest meta-val score so far; None before the first meta-val.
+        best_step: the step with the best meta-val score so far, which is the highest accuracy or the lowest squared
+            error; None before the first meta-val.
         best_score: that score.
         window: sums over the steps since metrics were last recorded (see `metaray.training.meter`).
         clock: times over the whole run, likewise.

@@ -52,15 +52,15 @@ class Scores(NamedTuple):
 
     Attributes:
         loss: [E] float64.
-        score: [E] float64, accuracy in [0, 1].
+        score: [E] float64, accuracy in [0, 1], or in regression the mean squared error.
     """
 
     loss: NDArray[np.float64]
     score: NDArray[np.float64]
 
     @property
-    def accuracy(self) -> Estimate:
-        """Mean accuracy and its interval."""
+    def estimate(self) -> Estimate:
+        """The mean score and its interval."""
         return estimate(self.score)
 
 
@@ -108,9 +108,14 @@ def evaluate_learner(
     """Judge a learner in this process, on the episodes and in the precision of an experiment.
 
     Raises:
-        InputError: if the learner is fixed to other ways, or takes inputs of another shape.
+        InputError: if the learner is fixed to other ways, or takes inputs or targets of another shape.
     """
     spec, shape = experiment.eval_spec, experiment.source.feature_shape
+    if learner.target_size != experiment.source.target_size:
+        raise InputError(
+            f"the learner predicts {_targets(learner.target_size)}, the source has "
+            f"{_targets(experiment.source.target_size)} as targets"
+        )
     if learner.ways not in (None, spec.ways):
         raise InputError(f"the learner is {learner.ways}-way, the evaluation {spec.ways}-way")
     if learner.preprocessing.feature_shape != shape:
@@ -122,6 +127,10 @@ def evaluate_learner(
     )
     judge = judge_of(experiment, split)
     return evaluate(learner.algorithm, learner.meta, context, judge, device=torch.device("cpu"))
+
+
+def _targets(size: int | None) -> str:
+    return "classes" if size is None else f"vectors of {size} {'value' if size == 1 else 'values'}"
 
 
 def evaluate(

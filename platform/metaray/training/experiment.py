@@ -15,6 +15,7 @@ from metaray.errors import InputError
 from metaray.imports import dump_kind, parse_kind, trust_of
 from metaray.models import MODELS, Model
 from metaray.training.optimizer import Optimizer
+from metaray.training.quality import Quality, quality_of
 
 
 class Evaluation(Config):
@@ -128,10 +129,9 @@ class Experiment(Config):
     @model_validator(mode="after")
     def _ways_agree(self) -> "Experiment":
         train, judged = self.episodes.ways, self.eval_spec.ways
-        fixed = self.algorithm.outputs(Problem(ways=train)) == train
-        if self.source.target_size is None and train != judged and fixed:
+        if self.source.target_size is None and train != judged and self.algorithm.fixed_ways:
             raise ValueError(
-                f"a {self.algorithm.kind} learner has one output a way: it cannot train at {train} ways "
+                f"a {self.algorithm.kind} learner is fixed to its ways: it cannot train at {train} ways "
                 f"(episodes.ways) and be judged at {judged} (evaluation.episodes.ways)"
             )
         return self
@@ -167,8 +167,13 @@ class Experiment(Config):
         return self.evaluation.episodes or self.episodes
 
     @property
+    def quality(self) -> Quality:
+        """What its scores are."""
+        return quality_of(self.source.target_size)
+
+    @property
     def protocol(self) -> str:
-        """How accuracies of this experiment are to be read."""
+        """How scores of this experiment are to be read."""
         steps = self.evaluation.inner_steps
         inner = f", {steps} inner steps" if steps is not None and self.algorithm.gradient_steps else ""
         return f"{self.eval_spec}, {self.algorithm.batch_norm} batch norm{inner}"

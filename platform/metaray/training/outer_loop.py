@@ -44,7 +44,7 @@ class Step(NamedTuple):
     Attributes:
         step: its number.
         loss: mean query loss over the meta-batch.
-        score: mean query accuracy over the meta-batch.
+        score: mean query accuracy over the meta-batch, or in regression squared error.
         outer_lr: learning rate used.
         gradient_norm: of the outer gradient, before clipping.
         wait_s: time this rank stood waiting for episodes.

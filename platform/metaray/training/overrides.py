@@ -38,8 +38,9 @@ def _set(tree: dict[str, Any], key: str, value: Any, changed: set[str]) -> None:
     *parents, last = key.split(".")
     node = tree
     for depth, part in enumerate(parents):
-        if ".".join(parents[:depth]) in changed and _is_open(parents[: depth + 1]):
-            node.setdefault(part, {})
+        if ".".join(parents[:depth]) in changed and part not in node:
+            node[part] = {}
+            changed.add(".".join(parents[: depth + 1]))
         if part not in node:
             raise unknown("key", key, _keys_like(tree, ".".join(parents[:depth])))
         if node[part] is None:
@@ -50,10 +51,11 @@ def _set(tree: dict[str, Any], key: str, value: Any, changed: set[str]) -> None:
         node = node[part]
     if last not in node and not _is_open(parents) and ".".join(parents) not in changed:
         raise unknown("key", key, _keys_like(tree, ".".join(parents)))
-    if last == "kind" and len(parents) == 1 and parents[0] in KINDS and value != node.get("kind"):
+    typed = bool(parents) and parents[0] in KINDS and not _is_open(parents)
+    if last == "kind" and typed and value != node.get("kind", value):
         # Another kind has other fields: keep none of the old ones.
         node.clear()
-        changed.add(parents[0])
+        changed.add(".".join(parents))
     node[last] = value
 
 

@@ -1,14 +1,28 @@
 """Everything about an experiment that can be checked before anything expensive starts."""
 
+import dataclasses
+
 import torch
 
+from metaray.algorithms import Algorithm
 from metaray.algorithms.context import Context
 from metaray.data.draws import Split
 from metaray.episodes.episode import EpisodeSpec
-from metaray.episodes.tensors import Examples
+from metaray.episodes.sampler import sample_meta_batch
+from metaray.episodes.tensors import TensorEpisode, chunks
 from metaray.errors import InputError
+from metaray.models.model import seeded
+from metaray.training.double_backward import (
+    Fault,
+    find_fault,
+    first_order_kinds,
+    goes_through_custom_functions,
+    operation_of,
+)
 from metaray.training.experiment import Experiment
-from metaray.training.outer_loop import TrainState, chunk_size_of, initial_state
+from metaray.training.outer_loop import TrainState, chunk_size_of, context_of, initial_state
+
+CPU = torch.device("cpu")
 
 
 def preflight(experiment: Experiment) -> None:
@@ -51,7 +65,7 @@ def check_shares(experiment: Experiment, workers: int, device: torch.device) -> 
 
 
 def _check_outputs(experiment: Experiment) -> None:
-    state = initial_state(experiment, torch.device("cpu"))
+    state = initial_state(experiment, CPU)
     if not state.meta:
         raise InputError(
             f"algorithm {experiment.algorithm.kind!r} has nothing to train; "
@@ -73,11 +87,90 @@ def _check_outputs(experiment: Experiment) -> None:
             f"the model maps a batch of 2 inputs to shape {list(output.shape)}, but {experiment.algorithm.kind} "
             f"needs {wanted}"
         )
-    _check_adaptation(experiment, state, context)
+    check_meta_gradient(experiment, state)
+    _check_judging(experiment, state)
 
 
-def _check_adaptation(experiment: Experiment, state: TrainState, context: Context) -> None:
-    """Adapt once to blank examples: algorithms check there what depends on the network, such as parameter patterns."""
-    blank = torch.zeros(context.ways, *experiment.source.feature_shape)
-    with torch.no_grad():
-        experiment.algorithm.adapt(state.meta, Examples(blank, torch.arange(context.ways)), context)
+def check_meta_gradient(experiment: Experiment, state: TrainState) -> None:
+    """Compute the meta-gradient of one task, as training will, whatever its value.
+
+    Raises:
+        InputError: naming the operation and the module, if the network lacks a derivative that the algorithm needs.
+    """
+    algorithm = experiment.algorithm
+    chunk_size = chunk_size_of(experiment, CPU)
+    context = dataclasses.replace(
+        context_of(experiment, state.network, training=True), precision="float32", batched=chunk_size > 1
+    )
+    chunk, single = (_first_task(experiment, "meta-train", size) for size in (chunk_size, 1))
+    if algorithm.differentiates_twice and goes_through_custom_functions(context, single.support.x):
+        fault = find_fault(context.with_batched(False), single.support.x)
+        if fault is not None:
+            raise InputError(_told(experiment, fault))
+    try:
+        _differentiate(algorithm, state, chunk, context)
+    except RuntimeError as error:
+        raise _explained(experiment, state, single, context, error) from error
+
+
+def _first_task(experiment: Experiment, split: Split, chunk_size: int) -> TensorEpisode:
+    """Episode 0, alone in a chunk."""
+    spec = experiment.episodes if split == "meta-train" else experiment.eval_spec
+    seed = experiment.seed if split == "meta-train" else experiment.evaluation.seed
+    batch = sample_meta_batch(experiment.source, spec, split, seed, range(1))
+    return next(chunks(batch, chunk_size, CPU, experiment.source, split))
+
+
+def _differentiate(algorithm: Algorithm, state: TrainState, chunk: TensorEpisode, context: Context) -> None:
+    with seeded(0):
+        algorithm.meta_gradient(state.meta, chunk, context)
+
+
+def _explained(
+    experiment: Experiment, state: TrainState, single: TensorEpisode, context: Context, error: RuntimeError
+) -> Exception:
+    """What to raise for an error of the meta-gradient: the same again where the network's derivatives are there."""
+    if context.batched:
+        try:
+            _differentiate(experiment.algorithm, state, single, context.with_batched(False))
+        except RuntimeError as plain:
+            return _explained(experiment, state, single, context.with_batched(False), plain)
+        fault = find_fault(context, single.support.x)
+        where = "" if fault is None else f" {fault.call.where}"
+        return InputError(
+            f"episodes of this experiment cannot be mapped over in chunks of {chunk_size_of(experiment, CPU)}, because "
+            f"torch.vmap fails{where}: {_first_line(error)}; set chunk_size=1"
+        )
+    fault = find_fault(context, single.support.x)
+    if fault is not None and (fault.order == 1 or experiment.algorithm.differentiates_twice):
+        return InputError(_told(experiment, fault))
+    operation = operation_of(error)
+    return error if operation is None else InputError(_lacking(experiment, repr(operation), 2))
+
+
+def _told(experiment: Experiment, fault: Fault) -> str:
+    what = repr(fault.operation) if fault.operation else f"what is computed ({_first_line(fault.error)})"
+    return _lacking(experiment, f"{what} {fault.call.where}", fault.order)
+
+
+def _lacking(experiment: Experiment, what: str, order: int) -> str:
+    if order == 1:
+        return f"the derivative of {what} is not implemented, which every algorithm that trains the network needs"
+    kinds = ", ".join(first_order_kinds(experiment))
+    return (
+        f"the second derivative of {what} is not implemented, which {experiment.algorithm.kind} needs; "
+        f"first-order algorithms would work: algorithm.kind={kinds}"
+    )
+
+
+def _first_line(error: BaseException | None) -> str:
+    return str(error).partition("\n")[0]
+
+
+def _check_judging(experiment: Experiment, state: TrainState) -> None:
+    """Adapt to one task of meta-val by a single inner step: what depends on evaluation's own numbers shows there."""
+    context = dataclasses.replace(context_of(experiment, state.network, training=False), precision="float32")
+    if experiment.algorithm.gradient_steps and context.inner_steps != 0:
+        context = dataclasses.replace(context, inner_steps=1)
+    with torch.no_grad(), seeded(0):
+        experiment.algorithm.outcomes(state.meta, _first_task(experiment, "meta-val", 1), context)

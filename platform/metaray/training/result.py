@@ -7,6 +7,7 @@ from typing import Any
 
 from metaray.algorithms.context import Tensors
 from metaray.training.evaluation import Estimate
+from metaray.training.quality import Quality
 
 RESULT = "result.json"
 
@@ -18,17 +19,18 @@ class Result:
     Attributes:
         num_steps: outer steps done.
         best_step: outer steps done by the meta-parameters that meta-val chose.
-        meta_val: their accuracy on meta-val.
+        meta_val: their score on meta-val: accuracy, or what `quality` says.
         meta_val_scores: the same by episode, for paired comparisons.
-        meta_test: their accuracy on meta-test.
+        meta_test: their score on meta-test.
         before_adaptation: the same on meta-test with zero inner steps; None where the algorithm takes none.
         before_training: the initial meta-parameters on meta-test.
-        nearest_neighbor: on pixels, on the same meta-test episodes.
+        nearest_neighbor: on pixels (or other inputs), on the same meta-test episodes.
         parameters_sha256: of the meta-parameters after the last step.
-        protocol: how the accuracies are to be read.
+        protocol: how the scores are to be read.
         seconds: wall time in the training loop, evaluations included.
         wait_share: share of the steps' time that rank 0 waited for episodes.
         episodes_per_s: over the steps' time.
+        quality: what the scores are.
     """
 
     num_steps: int
@@ -44,6 +46,7 @@ class Result:
     seconds: float
     wait_share: float
     episodes_per_s: float
+    quality: Quality = "accuracy"  # results of before there was regression do not say
 
     def to_json(self) -> str:
         """JSON text."""

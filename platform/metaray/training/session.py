@@ -26,6 +26,7 @@ from metaray.training.experiment import Experiment
 from metaray.training.keeper import Keeper
 from metaray.training.meter import Meter
 from metaray.training.outer_loop import Step, chunk_size_of, context_of, initial_state, outer_loop
+from metaray.training.quality import surpasses
 from metaray.training.reduction import Reducer
 from metaray.training.result import RESULT, Result, parameters_sha256
 from metaray.training.storage import Storage
@@ -115,7 +116,7 @@ class _Session:
         self.record(
             {
                 "train/loss": window.mean("loss"),
-                "train/accuracy": window.mean("score"),
+                f"train/{self.experiment.quality}": window.mean("score"),
                 "train/gradient_norm": window.mean("gradient_norm"),
                 "train/outer_lr": step.outer_lr,
                 "train/wait_share": window.wait_share,
@@ -124,11 +125,11 @@ class _Session:
 
     def validate(self) -> None:
         scores = self.judge("meta-val", self.state.meta, self.state.step)
-        accuracy = scores.accuracy.mean
-        if self.progress.best_score is None or accuracy > self.progress.best_score:
-            self.progress = replace(self.progress, best_score=accuracy, best_step=self.state.step)
+        score, quality = scores.estimate.mean, self.experiment.quality
+        if surpasses(quality, score, self.progress.best_score):
+            self.progress = replace(self.progress, best_score=score, best_step=self.state.step)
             self.best = copies(self.state.meta)
-        values = {"val/loss": float(scores.loss.mean()), "val/accuracy": accuracy}
+        values = {"val/loss": float(scores.loss.mean()), f"val/{quality}": score}
         self.record(values)
         self.say("evaluation", values)
 
@@ -184,21 +185,22 @@ class _Session:
             unadapted = self.judge("meta-test", self.best, best_step, inner_steps=0)
         self.say("note", text="judging: meta-test before training, and by nearest neighbour")
         untrained = self.judge("meta-test", initial_state(experiment, self.rank.device).meta, 0)
-        pixels = self.judge("meta-test", {}, 0, algorithm=NearestNeighbor())
+        nearest = self.judge("meta-test", {}, 0, algorithm=NearestNeighbor())
         result = Result(
             num_steps=self.state.step,
             best_step=best_step,
-            meta_val=meta_val.accuracy,
+            meta_val=meta_val.estimate,
             meta_val_scores=tuple(meta_val.score.tolist()),
-            meta_test=meta_test.accuracy,
-            before_adaptation=unadapted.accuracy if unadapted else None,
-            before_training=untrained.accuracy,
-            nearest_neighbor=pixels.accuracy,
+            meta_test=meta_test.estimate,
+            before_adaptation=unadapted.estimate if unadapted else None,
+            before_training=untrained.estimate,
+            nearest_neighbor=nearest.estimate,
             parameters_sha256=parameters_sha256(self.state.meta),
             protocol=experiment.protocol,
             seconds=self.seconds,
             wait_share=self.clock.wait_share,
             episodes_per_s=self.clock.steps_per_s * experiment.meta_batch_size,
+            quality=experiment.quality,
         )
         if self.keeper is not None:
             self.keeper.finish({LEARNER: self.learner().files()}, {RESULT: result.to_json().encode()}, self.state.step)

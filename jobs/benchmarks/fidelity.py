@@ -1,0 +1,235 @@
+"""Every algorithm on Omniglot, under one protocol and one budget, next to what its paper reports.
+
+    python -m jobs.benchmarks.fidelity STORE [--algorithms maml protonet ...] [--shots 1 5] [--minutes 6] [--workers 2]
+                                       [--published CSV] [--out docs]
+
+Protocol: 5-way, Vinyals split with rotations, Conv4, as many queries a class as shots (as Finn et al. have it; it
+matters under transductive batch norm alone), transductive batch norm, the step that meta-val chose, 1000 meta-test
+episodes. The budget is `--minutes` times `--workers` of one processor: the number of outer steps that fit is measured
+before each run in processor time, so that other processes do not count; `--steps` replays a run exactly, on any number
+of workers. With --workers 0 (and twice the minutes for the budget of two) runs need no Ray, and two can go on at once.
+
+Each run is kept in docs/fidelity/, and docs/fidelity.md is built from all that is there.
+"""
+
+import argparse
+import csv
+import json
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from jobs.benchmarks.fidelity_page import page
+from jobs.family import omniglot
+from metaray.algorithms import ALGORITHMS
+from metaray.config import replace
+from metaray.episodes.prefetch import threaded_stream
+from metaray.episodes.sampler import sample_meta_batch, share_of
+from metaray.tracking.provenance import provenance
+from metaray.training.device import choose_device, set_execution
+from metaray.training.events import Event, Listener
+from metaray.training.experiment import Experiment
+from metaray.training.local import train_in_process
+from metaray.training.outer_loop import initial_state, outer_loop
+from metaray.training.placement import Placement, Workers
+from metaray.training.reduction import LocalReducer
+from metaray.training.result import Result
+from metaray.training.storage import Storage
+
+WARM_UP, TIMED_S = 3, 8.0
+CURVE_POINTS = 8
+
+PUBLISHED = {
+    "maml": "MAML",
+    "fomaml": "FOMAML",
+    "reptile": "Reptile+transduction",
+    "anil": "ANIL",
+    "meta_sgd": "Meta-SGD",
+    "mamlpp": "MAML++",
+    "imaml": "iMAML GD",
+    "protonet": "ProtoNet",
+    "r2d2": "R2-D2",
+    "metaoptnet_svm": "MetaOptNet-SVM",
+    "metaoptnet_ridge": "MetaOptNet-RR",
+}
+"""Rows (of kind "paper") of the table of published accuracies; iMAML is compared with its gradient descent variant."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a step takes, on one processor or GPU.
+
+    Attributes:
+        step_s: processor time of an outer step (wall time on a GPU).
+        peak_bytes: of the process that took them, or on the GPU.
+    """
+
+    step_s: float
+    peak_bytes: int
+
+
+class Curve(Listener):
+    """Remembers meta-val accuracy by step, and says now and then where the run is."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.points, self._told_s = name, [], time.time()
+        self.points: list[tuple[int, float]]
+
+    def on_event(self, event: Event) -> None:
+        """Keep evaluations."""
+        if event.kind == "evaluation":
+            self.points.append((event.step, event.values["val/accuracy"]))
+            print(f"{self.name}: step {event.step}: meta-val {event.values['val/accuracy']:.4f}", flush=True)
+
+    def close(self) -> None:
+        """Nothing to do."""
+
+
+def measure(experiment: Experiment, device: torch.device) -> Cost:
+    """Take a few outer steps in this process."""
+    set_execution(experiment, device)
+    state, size = initial_state(experiment, device), experiment.meta_batch_size
+    stream = threaded_stream(
+        lambda step: sample_meta_batch(
+            experiment.source, experiment.episodes, "meta-train", experiment.seed, share_of(step, size)
+        ),
+        start=0,
+        stop=experiment.num_steps,
+    )
+    clock = time.process_time if device.type == "cpu" else time.perf_counter
+    steps = outer_loop(experiment, state, stream, LocalReducer(), device)
+    for _ in islice(steps, WARM_UP):
+        pass
+    started, count = clock(), 0
+    for _ in steps:
+        count += 1
+        if clock() - started > TIMED_S:
+            break
+    step_s = (clock() - started) / count
+    steps.close()  # type: ignore[attr-defined]
+    if device.type == "cuda":
+        return Cost(step_s, torch.cuda.max_memory_allocated())
+    return Cost(step_s, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+
+
+def planned(experiment: Experiment, steps: int) -> Experiment:
+    """The experiment with so many steps, judged at even distances."""
+    evaluation = replace(experiment.evaluation, every=max(1, -(-steps // CURVE_POINTS)))
+    return replace(experiment, num_steps=steps, evaluation=evaluation)
+
+
+def train(experiment: Experiment, storage: Path, workers: int, device: str, curve: Curve) -> Result:
+    """Run it, in process or on Ray."""
+    place = Storage(str(storage))
+    if workers == 0:
+        return train_in_process(experiment, place, curve, device=device)
+    from metaray.training.cluster import connect
+    from metaray.training.trainer import train_on_ray
+
+    placement = Placement(workers=Workers(workers, workers), device=device)
+    connect(placement)
+    return train_on_ray(experiment, place, placement, display=curve)
+
+
+def published(table: Path | None, kind: str, shots: int) -> dict[str, Any] | None:
+    """The paper's number for 5 ways, in percent, with its source; None where the table has none."""
+    if table is None:
+        return None
+    with table.open(newline="") as file:
+        for row in csv.DictReader(file):
+            if row["kind"] == "paper" and row["method"] == PUBLISHED.get(kind):
+                found = re.match(r"[0-9.]+(±[0-9.]+)?", row[f"omniglot_5w{shots}s"])
+                return {"value": found[0], "source": row["source"]} if found else None
+    return None
+
+
+def run_one(options: argparse.Namespace, kind: str, shots: int) -> dict[str, Any]:
+    """Measure, train, judge: the record of one algorithm."""
+    base = omniglot(kind, shots, store=options.store, seed=options.seed)
+    if kind == "nearest_neighbor":
+        return {}
+    device = choose_device(options.device)
+    cost = measure(planned(base, 10**6), device)
+    steps = options.steps or max(CURVE_POINTS, int(options.minutes * 60 * max(1, options.workers) / cost.step_s))
+    # The multi-step loss, the order and the like are annealed over a share of the whole run.
+    experiment = planned(omniglot(kind, shots, store=options.store, seed=options.seed, num_steps=steps), steps)
+    curve = Curve(f"{kind} {shots}-shot")
+    print(f"{curve.name}: {steps} steps of {cost.step_s:.3f} s", flush=True)
+    started = time.time()
+    with tempfile.TemporaryDirectory() as scratch:
+        result = train(experiment, Path(scratch), options.workers, options.device, curve)
+    episodes = steps * experiment.meta_batch_size
+    tags = provenance(argv=[])
+    on = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU {tags['cpu.capability']}"
+    return {
+        "algorithm": kind,
+        "shots": shots,
+        "meta_test": result.meta_test._asdict(),
+        "before_adaptation": result.before_adaptation and result.before_adaptation._asdict(),
+        "before_training": result.before_training._asdict(),
+        "nearest_neighbor": result.nearest_neighbor._asdict(),
+        "protocol": result.protocol,
+        "transductive": experiment.algorithm.batch_norm == "transductive",
+        "best_step": result.best_step,
+        "curve": curve.points,
+        "paper": published(options.published, kind, shots),
+        "episodes": episodes,
+        "budget_core_minutes": options.minutes * max(1, options.workers),
+        "s_per_1000_episodes": 1000 * cost.step_s / experiment.meta_batch_size,
+        "peak_bytes": cost.peak_bytes,
+        "wall_s": time.time() - started,
+        "device": on,
+        "workers": options.workers,
+        "seed": options.seed,
+        "commit": tags.get("git.commit", "unknown"),
+        "dirty": tags.get("git.dirty", "unknown"),
+        "torch": tags["torch.version"],
+        "fingerprint": experiment.source.fingerprint,
+        "parameters_sha256": result.parameters_sha256,
+        "command": f"python -m jobs.benchmarks.fidelity {Path(options.store).name} --algorithms {kind} "
+        f"--shots {shots} --steps {steps} --seed {options.seed}",
+        "experiment": experiment.model_dump(mode="json", exclude={"source"}),
+    }
+
+
+def main() -> None:
+    """Run what is asked for, each in a process of its own, and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("store", help="what `metaray data import omniglot` wrote")
+    parser.add_argument("--algorithms", nargs="*", default=[kind for kind in ALGORITHMS if kind != "nearest_neighbor"])
+    parser.add_argument("--shots", nargs="*", type=int, default=[5, 1])
+    parser.add_argument("--minutes", type=float, default=6.0)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--steps", type=int, help="instead of --minutes")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--published", type=Path, help="CSV of published accuracies")
+    parser.add_argument("--out", type=Path, default=Path("docs"))
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    kept = options.out / "fidelity"
+    kept.mkdir(parents=True, exist_ok=True)
+    todo = [(kind, shots) for shots in options.shots for kind in options.algorithms]
+    for kind, shots in todo:
+        if options.inside:
+            record = run_one(options, kind, shots)
+            (kept / f"{kind}-{shots}shot.json").write_text(json.dumps(record, indent=1) + "\n")
+            continue
+        # Peak memory belongs to a process.
+        command = [sys.executable, "-m", "jobs.benchmarks.fidelity", "--inside", *sys.argv[1:]]
+        subprocess.run([*command, "--algorithms", kind, "--shots", str(shots)], check=True)
+    records = [json.loads(path.read_text()) for path in sorted(kept.glob("*shot.json"))]
+    page(records, options.out)
+
+
+if __name__ == "__main__":
+    main()

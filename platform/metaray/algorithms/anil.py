@@ -1,0 +1,65 @@
+"""Almost no inner loop."""
+
+from typing import ClassVar
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from metaray.algorithms.algorithm import Algorithm
+from metaray.algorithms.context import Context, Tensors
+from metaray.algorithms.inner_loop import descend, matching, predict_at, steps_of, support_loss, with_statistics
+from metaray.algorithms.inner_lr import InnerLR, rates
+from metaray.algorithms.problem import Problem
+from metaray.episodes.tensors import Examples
+
+
+class ANIL(Algorithm):
+    """ANIL: MAML that adapts the head alone and reuses the features.
+
+    Raghu, Raghu, Bengio and Vinyals ("Rapid learning or feature reuse?", ICLR 2020, arXiv:1909.09157, section 4.1): of
+    theta = (theta_1 .. theta_l) only the last layer takes inner steps,
+
+        theta_l' = theta_l - alpha * grad_{theta_l} L_s(theta),    theta_1' .. theta_{l-1}' = theta_1 .. theta_{l-1},
+
+    while the outer loop trains all of them.
+
+    Attributes:
+        inner_lr: alpha; a number, one a parameter pattern, or a schedule over outer steps.
+        inner_steps: gradient steps on the support set.
+        head: the parameters that adapt, as a pattern of `fnmatch`; `head.*` in metaray's own models.
+    """
+
+    kind: ClassVar[str] = "anil"
+    gradient_steps: ClassVar[bool] = True
+    regression: ClassVar[bool] = True
+
+    inner_lr: InnerLR = 0.01
+    inner_steps: int = Field(default=1, ge=0)
+    head: str = "head.*"
+
+    @property
+    def differentiates_twice(self) -> bool:
+        """Of the head's gradient, with respect to the body too."""
+        return True
+
+    def init(self, network: nn.Module, problem: Problem) -> Tensors:
+        """The network's parameters, head and body.
+
+        Raises:
+            InputError: if `head` fits none of them, or all.
+        """
+        meta = super().init(network, problem)
+        matching(self.head, list(meta), "head")
+        return meta
+
+    def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
+        """The body as it is, with theta_l' of one task."""
+        alpha = rates(self.inner_lr, matching(self.head, list(meta), "head"), context.step)
+        loss, theta = support_loss(support, context), meta
+        for _ in range(steps_of(self.inner_steps, context)):
+            theta = descend(loss, theta, alpha, context, second_order=True)
+        return with_statistics(theta, support, context, self.batch_norm)
+
+    def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
+        """The network with the adapted head."""
+        return predict_at(adapted, x, context)

@@ -1,0 +1,88 @@
+"""Baseline: joint training, then fine-tuning."""
+
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from metaray.algorithms.algorithm import Algorithm, Outcome
+from metaray.algorithms.context import Context, Tensors
+from metaray.algorithms.inner_loop import predict_at, support_loss, with_statistics
+from metaray.algorithms.joint import JointTraining, pooled
+from metaray.algorithms.problem import Problem
+from metaray.episodes.tensors import Examples, TensorEpisode
+
+
+class Baseline(JointTraining):
+    """Baseline: no meta-learning, a linear classifier over all classes and then one for each task.
+
+    Chen et al. (ICLR 2019, arXiv:1904.04232, section 3.2); see `JointTraining` for equations and departures. The heads
+    are linear, and a task's starts at zero, from where the cross-entropy is convex:
+
+        C(f(x); W) = softmax(W f(x) + b)
+
+    In regression it is the baseline of Finn, Abbeel and Levine ("Model-agnostic meta-learning for fast adaptation of
+    deep networks", ICML 2017, arXiv:1703.03400, section 5.1): one network with an output layer is trained with squared
+    error on support and query of all tasks together, and at adaptation all its weights are fine-tuned on the support.
+    Departure: that paper fine-tunes by plain gradient descent (`momentum=0, dampening=0, weight_decay=0`).
+
+    Example:
+        >>> Baseline().outputs(Problem(ways=5)) is None, Baseline().outputs(Problem(target_size=2))
+        (True, 2)
+
+    Attributes:
+        inner_lr: of fine-tuning.
+        inner_steps: of it.
+        momentum: of it; the first step has no past.
+        dampening: the share of a new gradient that does not enter the velocity, as in torch.optim.SGD.
+        weight_decay: of what is fine-tuned.
+    """
+
+    kind: ClassVar[str] = "baseline"
+    regression: ClassVar[bool] = True
+
+    def outputs(self, problem: Problem) -> int | None:
+        """An embedding network, whatever the ways; in regression one output a value."""
+        return None if problem.target_size is None else problem.outputs
+
+    def init(self, network: nn.Module, problem: Problem) -> Tensors:
+        """The network's parameters, and but for regression the joint classifier's."""
+        return super().init(network, problem) if problem.target_size is None else Algorithm.init(self, network, problem)
+
+    def joint_head(self, size: int, classes: int) -> Tensors:
+        """Glorot-uniform weights and zero biases, as output layers have them."""
+        layer = nn.Linear(size, classes)
+        nn.init.xavier_uniform_(layer.weight)
+        return {"weight": layer.weight.detach(), "bias": layer.bias.detach().zero_()}
+
+    def new_head(self, features: Tensor, ways: int) -> Tensors:
+        """Zero."""
+        return {"weight": features.new_zeros(ways, features.shape[1]), "bias": features.new_zeros(ways)}
+
+    def logits(self, head: Tensors, features: Tensor) -> Tensor:
+        """W f + b."""
+        return features @ head["weight"].T + head["bias"]
+
+    def head_gradient(self, head: Tensors, features: Tensor, slope: Tensor) -> Tensors:
+        """Of W and b."""
+        return {"weight": slope.T @ features, "bias": slope.sum(dim=0)}
+
+    def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
+        """The fine-tuned head, in regression network, and under inductive batch norm the support set's statistics."""
+        if not context.regression:
+            return super().adapt(meta, support, context)
+        loss = support_loss(support, context)
+        start = meta if context.training else {name: value.detach() for name, value in meta.items()}
+        theta = self.fine_tuned(lambda at: context.gradient(loss, at, differentiable=False), start, context)
+        return with_statistics(theta, support, context, self.batch_norm)
+
+    def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
+        """The task's head on the frozen features; in regression the fine-tuned network."""
+        return predict_at(adapted, x, context) if context.regression else super().predict(meta, adapted, x, context)
+
+    def loss(self, meta: Tensors, episode: TensorEpisode, context: Context) -> Outcome:
+        """In training, of support and query together, without adaptation; else as everywhere."""
+        if not (context.training and context.regression):
+            return super().loss(meta, episode, context)
+        x, y = pooled(episode)
+        output = context.forward(meta, x)
+        return Outcome(context.loss(output, y), context.score(output, y))

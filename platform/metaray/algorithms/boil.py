@@ -1,0 +1,66 @@
+"""Body only update in the inner loop."""
+
+from typing import ClassVar
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from metaray.algorithms.algorithm import Algorithm
+from metaray.algorithms.context import Context, Tensors
+from metaray.algorithms.inner_loop import descend, matching, predict_at, steps_of, support_loss, with_statistics
+from metaray.algorithms.inner_lr import InnerLR, rates
+from metaray.algorithms.problem import Problem
+from metaray.episodes.tensors import Examples
+
+
+class BOIL(Algorithm):
+    """BOIL: MAML that adapts the body alone, so that representations change and not the classifier.
+
+    Oh, Yoo, Kim and Yun ("BOIL: towards representation change for few-shot learning", ICLR 2021, arXiv:2008.08882,
+    section 3.1): the inner learning rate of the head is zero,
+
+        theta_b' = theta_b - alpha_b * grad_{theta_b} L_s(theta_b, theta_h),    theta_h' = theta_h,
+
+    while the outer loop trains both.
+
+    Attributes:
+        inner_lr: alpha_b; a number, one a parameter pattern, or a schedule over outer steps.
+        inner_steps: gradient steps on the support set.
+        head: the parameters that stay, as a pattern of `fnmatch`; `head.*` in metaray's own models.
+    """
+
+    kind: ClassVar[str] = "boil"
+    gradient_steps: ClassVar[bool] = True
+    regression: ClassVar[bool] = True
+
+    inner_lr: InnerLR = 0.01
+    inner_steps: int = Field(default=1, ge=0)
+    head: str = "head.*"
+
+    @property
+    def differentiates_twice(self) -> bool:
+        """Of the body's gradient."""
+        return True
+
+    def init(self, network: nn.Module, problem: Problem) -> Tensors:
+        """The network's parameters, head and body.
+
+        Raises:
+            InputError: if `head` fits none of them, or all.
+        """
+        meta = super().init(network, problem)
+        matching(self.head, list(meta), "head")
+        return meta
+
+    def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
+        """The head as it is, with theta_b' of one task."""
+        head = matching(self.head, list(meta), "head")
+        alpha = rates(self.inner_lr, [name for name in meta if name not in head], context.step)
+        loss, theta = support_loss(support, context), meta
+        for _ in range(steps_of(self.inner_steps, context)):
+            theta = descend(loss, theta, alpha, context, second_order=True)
+        return with_statistics(theta, support, context, self.batch_norm)
+
+    def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
+        """The network with the adapted body."""
+        return predict_at(adapted, x, context)

@@ -1,0 +1,125 @@
+"""Conditional neural processes."""
+
+import math
+from itertools import pairwise
+from typing import Annotated, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from metaray.algorithms.algorithm import Algorithm, Outcome
+from metaray.algorithms.context import Context, Tensors
+from metaray.algorithms.embedding import embed, embed_support, embedding_size, join, part, without
+from metaray.algorithms.problem import Problem
+from metaray.episodes.tensors import Examples, TensorEpisode
+
+ENCODER, DECODER = "encoder.", "decoder."
+SIGMA_MIN, SIGMA_SCALE = 0.1, 0.9
+
+Sizes = tuple[Annotated[int, Field(gt=0)], ...]
+
+
+class CNP(Algorithm):
+    """CNP: a support set becomes one vector, and predictions are a function of that vector and the input.
+
+    Garnelo et al. ("Conditional neural processes", ICML 2018, arXiv:1807.01613, equations 1 to 3). With the
+    experiment's model as an embedding e(x) and multi-layer perceptrons h and g:
+
+        r_i = h(e(x_i), y_i),    r = mean_i r_i,    phi = g(e(x*), r)
+
+    In regression phi is the mean and sigma = 0.1 + 0.9 softplus(.) of a Gaussian for each value of a target (section
+    4.1), and the loss is minus its log-density at the query, summed over the values of a target; `predict` gives the
+    mean. In classification (section 4.3) h sees no label: r_i = h(e(x_i)) is averaged over each class, r is the
+    concatenation of the N means, and phi are the logits. So a learner is fixed to its ways, and the order of the
+    classes matters to it.
+
+    Departures: (1) the paper draws the size of the support anew for each function, and its loss covers the support as
+    well as the other points (equation 4); here the experiment gives the size, and the loss is on the query alone. (2)
+    In the paper inputs reach h and g in networks of their own; here both see the same embedding. (3) There are no
+    running averages in batch norm: the support is normalised with its own statistics, the query under `transductive`
+    with those of the query batch, under `inductive` with those of the support.
+
+    Example:
+        >>> CNP().outputs(Problem(ways=5)) is None
+        True
+
+    Attributes:
+        encoder: sizes of h's hidden layers.
+        representation: size of r_i.
+        decoder: sizes of g's hidden layers.
+    """
+
+    kind: ClassVar[str] = "cnp"
+    regression: ClassVar[bool] = True
+
+    encoder: Sizes = (128, 128)
+    representation: int = Field(default=128, gt=0)
+    decoder: Sizes = (128, 128)
+
+    @property
+    def fixed_ways(self) -> bool:
+        """The decoder has a place for each class."""
+        return True
+
+    def outputs(self, problem: Problem) -> int | None:
+        """An embedding network: the decoder has the outputs."""
+        return None
+
+    def init(self, network: nn.Module, problem: Problem) -> Tensors:
+        """The parameters of e, h and g."""
+        size = embedding_size(network, problem.feature_shape)
+        values, slots, outputs = problem.target_size or 0, problem.ways, problem.ways
+        if problem.target_size is not None:
+            slots, outputs = 1, 2 * problem.target_size
+        encoder = perceptron((size + values, *self.encoder, self.representation))
+        decoder = perceptron((size + slots * self.representation, *self.decoder, outputs))
+        return join(super().init(network, problem), {ENCODER: encoder, DECODER: decoder})
+
+    def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
+        """r, and under inductive batch norm the support set's statistics."""
+        seen, statistics = embed_support(without(meta, ENCODER, DECODER), support.x, context, self.batch_norm)
+        if context.regression:
+            pairs = torch.cat([seen, support.y.to(seen.dtype)], dim=1)
+            r = perceive(part(meta, ENCODER), pairs).mean(dim=0)
+        else:
+            members = nn.functional.one_hot(support.y, context.ways).to(seen.dtype)
+            r = ((members.T @ perceive(part(meta, ENCODER), seen)) / members.sum(dim=0)[:, None]).flatten()
+        return {"r": r if context.training else r.detach(), **statistics}
+
+    def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
+        """Logits, or the means of the Gaussians."""
+        phi = self._decoded(meta, adapted, x, context)
+        return phi.chunk(2, dim=1)[0] if context.regression else phi
+
+    def loss(self, meta: Tensors, episode: TensorEpisode, context: Context) -> Outcome:
+        """Adapt to the support, then cross-entropy, or minus the log-density, of the query."""
+        if not context.regression:
+            return super().loss(meta, episode, context)
+        adapted, y = self.adapt(meta, episode.support, context), episode.query.y
+        mean, raw = self._decoded(meta, adapted, episode.query.x, context).chunk(2, dim=1)
+        sigma = SIGMA_MIN + SIGMA_SCALE * nn.functional.softplus(raw)
+        surprise = ((y.to(mean.dtype) - mean) / sigma).square() / 2 + sigma.log() + math.log(2 * math.pi) / 2
+        return Outcome(surprise.sum(dim=1).mean(), context.score(mean, y))
+
+    def _decoded(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
+        """phi of each input."""
+        asked = embed(without(meta, ENCODER, DECODER), adapted, x, context)
+        r = adapted["r"].expand(len(asked), -1)
+        return perceive(part(meta, DECODER), torch.cat([asked, r], dim=1))
+
+
+def perceptron(sizes: tuple[int, ...]) -> Tensors:
+    """Parameters of linear layers between `sizes`: Glorot-uniform weights, zero biases."""
+    found: Tensors = {}
+    for i, (inputs, outputs) in enumerate(pairwise(sizes)):
+        found[f"{i}.weight"] = nn.init.xavier_uniform_(torch.empty(outputs, inputs))
+        found[f"{i}.bias"] = torch.zeros(outputs)
+    return found
+
+
+def perceive(parameters: Tensors, x: Tensor) -> Tensor:
+    """Those layers, with ReLU between them."""
+    for i in range(len(parameters) // 2):
+        x = nn.functional.linear(x if i == 0 else x.relu(), parameters[f"{i}.weight"], parameters[f"{i}.bias"])
+    return x

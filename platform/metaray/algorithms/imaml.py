@@ -1,0 +1,131 @@
+"""MAML with implicit gradients."""
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from metaray.algorithms.algorithm import Algorithm, MetaGradient, Outcome, by_episode
+from metaray.algorithms.context import Context, Tensors
+from metaray.algorithms.inner_loop import predict_at, steps_of, support_loss, with_statistics
+from metaray.algorithms.inner_lr import InnerLR, rates
+from metaray.episodes.tensors import Examples, TensorEpisode
+
+
+class IMAML(Algorithm):
+    """iMAML: the outer gradient of a proximal inner problem, from its solution alone.
+
+    Rajeswaran, Finn, Kakade and Levine ("Meta-learning with implicit gradients", NeurIPS 2019, arXiv:1909.04630).
+    The inner problem keeps near theta (equation 4), and the gradient follows from the implicit function theorem
+    (equation 6), without the path that led to the solution:
+
+        phi* = argmin_phi L_s(phi) + lambda/2 ||phi - theta||^2
+        d L_q(phi*) / d theta = (I + H_s(phi*) / lambda)^-1 grad L_q(phi*)
+
+    phi* is approached by `inner_steps` of gradient descent from theta, the inverse by `cg_steps` of conjugate gradient
+    (algorithm 2), each one Hessian-vector product. Also known as proximal meta-learning.
+
+    Departure: where I + H_s/lambda is not positive definite, conjugate gradient stops at the first direction of
+    negative curvature; the authors rely on damping (`damping` here, 0 by default).
+
+    Attributes:
+        inner_lr: step size of the inner gradient descent.
+        inner_steps: its steps.
+        proximity: lambda; the larger, the nearer phi* stays to theta.
+        cg_steps: of conjugate gradient.
+        damping: added to the eigenvalues of I + H_s/lambda.
+    """
+
+    kind: ClassVar[str] = "imaml"
+    gradient_steps: ClassVar[bool] = True
+    regression: ClassVar[bool] = True
+
+    inner_lr: InnerLR = 0.01
+    inner_steps: int = Field(default=16, ge=0)
+    proximity: float = Field(default=2.0, gt=0)
+    cg_steps: int = Field(default=5, ge=1)
+    damping: float = Field(default=0.0, ge=0)
+
+    @property
+    def differentiates_twice(self) -> bool:
+        """In the Hessian-vector products."""
+        return True
+
+    def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
+        """phi of one task, without a graph."""
+        return with_statistics(self._solve(meta, support, context), support, context, self.batch_norm)
+
+    def _solve(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
+        alpha = rates(self.inner_lr, list(meta), context.step)
+        loss = support_loss(support, context)
+        anchor = {name: value.detach() for name, value in meta.items()}
+        phi = anchor
+        for _ in range(steps_of(self.inner_steps, context)):
+            gradient = context.gradient(loss, phi, differentiable=False)
+            phi = {
+                name: value - alpha[name] * (gradient[name] + self.proximity * (value - anchor[name]))
+                for name, value in phi.items()
+            }
+        return phi
+
+    def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
+        """The network at phi."""
+        return predict_at(adapted, x, context)
+
+    def meta_gradient(self, meta: Tensors, chunk: TensorEpisode, context: Context) -> MetaGradient:
+        """Equation 6, by conjugate gradient."""
+
+        def gradient_of(episode: TensorEpisode) -> tuple[Tensors, Outcome]:
+            phi = self._solve(meta, episode.support, context)
+
+            def output(at: Tensors) -> Tensor:
+                adapted = with_statistics(at, episode.support, context, self.batch_norm)
+                return predict_at(adapted, episode.query.x, context)
+
+            slope = context.gradient(lambda at: context.loss(output(at), episode.query.y), phi, differentiable=False)
+            _, curve = context.curvature(support_loss(episode.support, context), phi)
+
+            def matrix(vector: Tensors) -> Tensors:
+                bent = curve(vector)
+                return {n: (1 + self.damping) * v + bent[n] / self.proximity for n, v in vector.items()}
+
+            with torch.no_grad():
+                found = output(phi)
+                outcome = Outcome(context.loss(found, episode.query.y), context.score(found, episode.query.y))
+            return conjugate_gradient(matrix, slope, self.cg_steps), outcome
+
+        return by_episode(gradient_of, chunk, context)
+
+
+def conjugate_gradient(matrix: Callable[[Tensors], Tensors], b: Tensors, steps: int) -> Tensors:
+    """x with A x = b for a symmetric positive definite A, approximately (Hestenes and Stiefel, 1952).
+
+    It stops at an exact solution, and at a direction along which A is not positive: without branches, so that episodes
+    can be mapped over.
+
+    Args:
+        matrix: multiplies A with a vector.
+        b: the right side; x starts at zero.
+        steps: at most.
+    """
+    x = {name: torch.zeros_like(value) for name, value in b.items()}
+    residual = direction = b
+    square = _dot(residual, residual)
+    going = square > 0
+    for _ in range(steps):
+        image = matrix(direction)
+        curvature = _dot(direction, image)
+        going = going & (curvature > 0)
+        length = torch.where(going, square / curvature, 0.0)
+        x = {name: value + length * direction[name] for name, value in x.items()}
+        residual = {name: value - length * image[name] for name, value in residual.items()}
+        before, square = square, _dot(residual, residual)
+        ratio = torch.where(going, square / before, 0.0)
+        direction = {name: residual[name] + ratio * value for name, value in direction.items()}
+    return x
+
+
+def _dot(a: Tensors, b: Tensors) -> Tensor:
+    return torch.stack([(value * b[name]).sum() for name, value in a.items()]).sum()

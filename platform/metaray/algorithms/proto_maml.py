@@ -1,0 +1,90 @@
+"""Proto-MAML."""
+
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from metaray.algorithms.algorithm import Algorithm
+from metaray.algorithms.context import Context, Tensors
+from metaray.algorithms.inner_loop import descend, split_statistics, steps_of, with_statistics
+from metaray.algorithms.inner_lr import InnerLR, rates
+from metaray.algorithms.problem import Problem
+from metaray.episodes.tensors import Examples
+from metaray.errors import InputError
+
+WEIGHT, BIAS = "prototype.weight", "prototype.bias"
+
+
+class ProtoMAML(Algorithm):
+    """Proto-MAML: MAML whose head starts as a prototypical network's.
+
+    Triantafillou et al. ("Meta-Dataset: a dataset of datasets for learning to learn from few examples", ICLR 2020,
+    arXiv:1903.03096, section 3): a prototypical network's logits are linear in the embedding f(x), up to a constant, so
+    that with the class means c_k of the support the head starts at
+
+        w_k = 2 c_k,    b_k = -||c_k||^2
+
+    and is adapted by gradient steps together with the network. The outer gradient runs through the prototypes too. Any
+    number of ways is possible, as the head is made for each task. The paper's results are first-order
+    (`second_order=False`).
+
+    Attributes:
+        inner_lr: of network and head (`prototype.weight`, `prototype.bias`); a number, one a parameter pattern, or a
+            schedule over outer steps.
+        inner_steps: gradient steps on the support set.
+        second_order: differentiate through the inner gradients.
+    """
+
+    kind: ClassVar[str] = "proto_maml"
+    gradient_steps: ClassVar[bool] = True
+
+    inner_lr: InnerLR = 0.01
+    inner_steps: int = Field(default=1, ge=0)
+    second_order: bool = True
+
+    @property
+    def differentiates_twice(self) -> bool:
+        """In second order."""
+        return self.second_order
+
+    def outputs(self, problem: Problem) -> int | None:
+        """An embedding network, whatever the ways."""
+        return None
+
+    def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
+        """Network and head of one task, and under inductive batch norm the support set's statistics there."""
+        if WEIGHT in meta or BIAS in meta:
+            raise InputError(f"proto_maml: the network has parameters named {WEIGHT} or {BIAS} itself")
+        alpha = rates(self.inner_lr, [*meta, WEIGHT, BIAS], context.step)
+        members = _members(support.y, context)
+        embedded = context.forward(meta, support.x).to(context.loss_dtype)
+        centres = (members.T @ embedded) / members.sum(dim=0)[:, None]
+        # Views, as the head is computed from the leaves: the inner gradient must not run through that.
+        theta = {name: value.view_as(value) for name, value in meta.items()}
+        theta |= {WEIGHT: 2 * centres, BIAS: -centres.square().sum(dim=1)}
+
+        def loss(at: Tensors) -> Tensor:
+            return context.loss(_logits(at, support.x, context), support.y)
+
+        for _ in range(steps_of(self.inner_steps, context)):
+            theta = descend(loss, theta, alpha, context, second_order=self.second_order)
+        head = {name: theta.pop(name) for name in (WEIGHT, BIAS)}
+        return with_statistics(theta, support, context, self.batch_norm) | head
+
+    def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
+        """The adapted head on the adapted network's embedding."""
+        theta, statistics = split_statistics(adapted)
+        return _logits(theta, x, context, statistics)
+
+
+def _logits(theta: Tensors, x: Tensor, context: Context, statistics: Tensors | None = None) -> Tensor:
+    body = {name: value for name, value in theta.items() if name not in (WEIGHT, BIAS)}
+    embedded = context.forward(body, x, statistics).to(context.loss_dtype)
+    return embedded @ theta[WEIGHT].T + theta[BIAS]
+
+
+def _members(y: Tensor, context: Context) -> Tensor:
+    """[n, N] membership in `loss_dtype`."""
+    return torch.nn.functional.one_hot(y, context.ways).to(context.loss_dtype)

@@ -1,0 +1,79 @@
+"""Ridge regression differentiable discriminator."""
+
+import math
+from functools import partial
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from metaray.algorithms.algorithm import Algorithm
+from metaray.algorithms.context import Context, Tensors
+from metaray.algorithms.embedding import join, without
+from metaray.algorithms.head import adapt_head, members, queries_and_head, with_bias
+from metaray.algorithms.problem import Problem
+from metaray.algorithms.ridge import ridge_weights
+from metaray.episodes.tensors import Examples
+
+RIDGE = "ridge."
+LOG_REGULARIZER, SCALE = RIDGE + "log_regularizer", RIDGE + "scale"
+
+
+class R2D2(Algorithm):
+    """R2D2: ridge regression in a learned embedding, solved in closed form and differentiated through.
+
+    Bertinetto, Henriques, Torr and Vedaldi ("Meta-learning with differentiable closed-form solvers", ICLR 2019,
+    arXiv:1805.08136, section 3): with X the embedded support set, Y its one-hot labels and X' the embedded queries,
+
+        W = X^T (X X^T + lambda I)^-1 Y         (the Woodbury form)
+        logits = alpha X' W + beta
+
+    where lambda, alpha and beta are meta-learned together with the network. In regression Y holds the targets.
+
+    Departures: lambda is learned as its logarithm, so that it stays positive. beta is left out: it is one number for
+    all classes, which a softmax does not see. Regression has no alpha either: the fit is on the scale of the targets
+    already. X and X' get a column of ones, as in the authors' code, so that there is an intercept; that code also
+    multiplies lambda by the number of support examples, the paper and this do not. For batch norm see `head`.
+
+    Example:
+        >>> R2D2(initial_regularizer=10.0).outputs(Problem(ways=5)) is None
+        True
+
+    Attributes:
+        initial_regularizer: lambda before the first outer step.
+        initial_scale: alpha before the first outer step.
+    """
+
+    kind: ClassVar[str] = "r2d2"
+    regression: ClassVar[bool] = True
+
+    initial_regularizer: float = Field(default=1.0, gt=0)
+    initial_scale: float = Field(default=10.0, gt=0)
+
+    def outputs(self, problem: Problem) -> int | None:
+        """An embedding network, whatever the ways."""
+        return None
+
+    def init(self, network: nn.Module, problem: Problem) -> Tensors:
+        """The network's parameters, log lambda, and for classes alpha."""
+        own = {"log_regularizer": torch.tensor(math.log(self.initial_regularizer))}
+        if problem.target_size is None:
+            own["scale"] = torch.tensor(self.initial_scale)
+        return join(super().init(network, problem), {RIDGE: own})
+
+    def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
+        """W; under transductive batch norm it waits for the query to be known."""
+        return adapt_head(partial(_fit, meta, context), without(meta, RIDGE), support, context, self.batch_norm)
+
+    def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
+        """alpha X' W; in regression X' W."""
+        fit, theta = partial(_fit, meta, context), without(meta, RIDGE)
+        queries, head = queries_and_head(fit, theta, adapted, x, context, self.batch_norm)
+        output = with_bias(queries) @ head["weights"]
+        return output if context.regression else meta[SCALE] * output
+
+
+def _fit(meta: Tensors, context: Context, embedding: Tensor, y: Tensor) -> Tensors:
+    targets = y.to(context.loss_dtype) if context.regression else members(y, context)
+    return {"weights": ridge_weights(with_bias(embedding), targets, meta[LOG_REGULARIZER].exp())}

@@ -1,0 +1,140 @@
+"""Relation networks."""
+
+import math
+from functools import lru_cache, partial
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from metaray.algorithms.algorithm import Algorithm, Outcome
+from metaray.algorithms.context import Context, Tensors
+from metaray.algorithms.embedding import embedding_size, join, part, without
+from metaray.algorithms.head import adapt_head, members, queries_and_head
+from metaray.algorithms.problem import Problem
+from metaray.episodes.tensors import Examples, TensorEpisode
+from metaray.models.batch_norm import EpisodicBatchNorm, recording
+from metaray.models.model import initialize
+
+RELATION = "relation."
+STATISTICS = "relation_statistics:"
+FC_SIZE = 8
+
+
+class RelationNet(Algorithm):
+    """RelationNet: a learned comparison of each query with each class.
+
+    Sung, Yang, Zhang, Xiang, Torr and Hospedales ("Learning to compare: relation network for few-shot learning", CVPR
+    2018, arXiv:1711.06025): with C the concatenation of feature maps along channels and g the relation module,
+
+        r_k(x) = g( C( sum of f(x_i) over the support examples of class k, f(x) ) )         (equation 1)
+        minimise the mean over queries and classes of (r_k(x) - 1[y = k])^2                 (equation 2)
+
+    g has two blocks of 3x3 convolution, batch norm, ReLU and 2x2 max-pooling, then fully connected layers of size 8
+    with ReLU and 1 with a sigmoid (section 3.4). `predict` gives log r_k, so that their softmax is r_k over the sum of
+    all r.
+
+    The paper's embedding keeps 64 feature maps: take `Conv4(pools=2)`. An embedding of E numbers is seen as maps of
+    side s where E = channels * s * s with s >= 2. Where it is no such number, or `channels` is None, there are no maps,
+    and the blocks of g are linear layers of width E with batch norm and ReLU.
+
+    Departures: maps smaller than 2x2 are not pooled any more. Layers before a batch norm have no bias, which would have
+    no effect. Weights start as everywhere in metaray (`initialize`), not from the authors' Gaussians; biases of the
+    fully connected layers at 1, as theirs. Batch norm has no running averages: for the embedding see `head`; g
+    normalises over all pairs of a query and a class under `transductive`, and with the statistics of all pairs of a
+    support example and a class under `inductive`.
+
+    Example:
+        >>> RelationNet().outputs(Problem(ways=5)) is None
+        True
+
+    Attributes:
+        channels: feature maps of the embedding, and of g's blocks; None to compare vectors.
+    """
+
+    kind: ClassVar[str] = "relationnet"
+
+    channels: int | None = Field(default=64, gt=0)
+
+    def outputs(self, problem: Problem) -> int | None:
+        """An embedding network, whatever the ways."""
+        return None
+
+    def init(self, network: nn.Module, problem: Problem) -> Tensors:
+        """The parameters of the network and of g."""
+        g = _relation(*self._map_shape(embedding_size(network, problem.feature_shape)))
+        initialize(g)
+        for layer in g:
+            if isinstance(layer, nn.Linear) and layer.bias is not None:
+                nn.init.ones_(layer.bias)
+        own = {name: parameter.detach().clone() for name, parameter in g.named_parameters()}
+        return join(super().init(network, problem), {RELATION: own})
+
+    def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
+        """The class features [N, E], and g's statistics; under transductive batch norm they wait for the query."""
+        fit = partial(self._fit, meta, context)
+        return adapt_head(fit, without(meta, RELATION), support, context, self.batch_norm)
+
+    def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
+        """The logarithms of the relation scores."""
+        fit, theta = partial(self._fit, meta, context), without(meta, RELATION)
+        queries, head = queries_and_head(fit, theta, adapted, x, context, self.batch_norm)
+        return nn.functional.logsigmoid(self._compare(meta, head["features"], queries, context, part(head, STATISTICS)))
+
+    def loss(self, meta: Tensors, episode: TensorEpisode, context: Context) -> Outcome:
+        """Mean squared error of the relation scores, and accuracy."""
+        adapted = self.adapt(meta, episode.support, context)
+        logits = self.predict(meta, adapted, episode.query.x, context)
+        error = logits.exp() - members(episode.query.y, context)
+        return Outcome(error.square().mean(), context.score(logits, episode.query.y))
+
+    def _fit(self, meta: Tensors, context: Context, embedding: Tensor, y: Tensor) -> Tensors:
+        features = members(y, context).T @ embedding
+        if self.batch_norm == "transductive":
+            return {"features": features}
+        with recording(_architecture(*self._map_shape(embedding.shape[1]))) as statistics:
+            self._compare(meta, features, embedding, context)
+        return {"features": features, **{STATISTICS + name: value for name, value in statistics.items()}}
+
+    def _compare(
+        self, meta: Tensors, features: Tensor, others: Tensor, context: Context, statistics: Tensors | None = None
+    ) -> Tensor:
+        """g before its sigmoid [n, N], for class features [N, E] and embedded examples [n, E]."""
+        shape = self._map_shape(features.shape[1])
+        wide = (len(others), len(features), *shape)
+        pairs = torch.cat(
+            [features.view(-1, *shape).expand(wide), others.view(-1, 1, *shape).expand(wide)], dim=2
+        ).flatten(0, 1)
+        output = context.call(_architecture(*shape), part(meta, RELATION), pairs, statistics)
+        return output.view(len(others), len(features)).to(context.loss_dtype)
+
+    def _map_shape(self, size: int) -> tuple[int, ...]:
+        """Of an embedding of so many numbers: (channels, side, side), or (size,) where it is no map."""
+        if self.channels is not None and size % self.channels == 0:
+            side = math.isqrt(size // self.channels)
+            if side >= 2 and side * side * self.channels == size:
+                return self.channels, side, side
+        return (size,)
+
+
+def _relation(size: int, *sides: int) -> nn.Sequential:
+    """The relation module g for features of shape (size, *sides), without its sigmoid."""
+    layers: list[nn.Module] = []
+    side = sides[0] if sides else 1
+    for inputs in (2 * size, size):
+        layer = nn.Conv2d(inputs, size, 3, padding=1, bias=False) if sides else nn.Linear(inputs, size, bias=False)
+        layers += [layer, EpisodicBatchNorm(size), nn.ReLU()]
+        if side >= 2:
+            layers.append(nn.MaxPool2d(2))
+            side //= 2
+    return nn.Sequential(
+        *layers, nn.Flatten(), nn.Linear(size * side * side, FC_SIZE), nn.ReLU(), nn.Linear(FC_SIZE, 1)
+    )
+
+
+@lru_cache
+def _architecture(*shape: int) -> nn.Sequential:
+    """g with no weights of its own, so that it neither draws random numbers nor takes memory."""
+    with torch.device("meta"):
+        return _relation(*shape)

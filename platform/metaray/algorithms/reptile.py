@@ -1,0 +1,130 @@
+"""Reptile."""
+
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from metaray.algorithms.algorithm import Algorithm, MetaGradient, Outcome, by_episode
+from metaray.algorithms.context import Context, Tensors
+from metaray.algorithms.inner_loop import predict_at, steps_of, support_loss, with_statistics
+from metaray.algorithms.inner_lr import InnerLR, rates
+from metaray.episodes.tensors import Examples, TensorEpisode
+
+SECOND_MOMENT, EPSILON = 0.999, 1e-8
+MIXER = (0x5851F42D4C957F2D, 0x14057B7EF767814F)
+
+
+class Reptile(Algorithm):
+    """Reptile: move the initialisation towards what a few inner steps on a task make of it.
+
+    Nichol, Achiam and Schulman ("On first-order meta-learning algorithms", 2018, arXiv:1803.02999, algorithm 1 and
+    section 4): with phi = U^k(theta) after k inner steps on mini-batches of the task,
+
+        theta <- theta + epsilon * mean_i (phi_i - theta)
+
+    The outer optimiser gets theta - phi as the gradient, so plain SGD of rate epsilon is the paper's update. There is
+    no query set in training: support and query together are the task's data (for K-shot tasks the paper samples more
+    than K examples a class in training, so take `shots + queries` accordingly). Mini-batches come from permutations of
+    that data, which the episode's seed decides. The inner optimiser is Adam without momentum (beta_1 = 0), as in
+    section 6.1.
+
+    Departures: Adam's second moments start anew with each task (the authors' code carries them from task to task,
+    which would make a task depend on those before it); at adaptation a step uses the whole support set instead of a
+    mini-batch.
+
+    Attributes:
+        inner_lr: of the inner optimiser; a number, one a parameter pattern, or a schedule over outer steps.
+        inner_steps: k in training.
+        eval_steps: inner steps at adaptation; the paper takes many more than in training.
+        batch_size: examples of a mini-batch in training; None for all of the task's.
+        inner_optimizer: "adam" (beta_1 = 0, beta_2 = 0.999) or "sgd".
+    """
+
+    kind: ClassVar[str] = "reptile"
+    gradient_steps: ClassVar[bool] = True
+    regression: ClassVar[bool] = True
+
+    inner_lr: InnerLR = 1e-3
+    inner_steps: int = Field(default=5, ge=0)
+    eval_steps: int = Field(default=50, ge=0)
+    batch_size: int | None = Field(default=10, ge=1)
+    inner_optimizer: Literal["adam", "sgd"] = "adam"
+
+    def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
+        """phi of one task, from its support set alone."""
+        count = steps_of(self.eval_steps, context)
+        phi = self._descend(meta, [support] * count, context)
+        return with_statistics(phi, support, context, self.batch_norm)
+
+    def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
+        """The network at phi."""
+        return predict_at(adapted, x, context)
+
+    def loss(self, meta: Tensors, episode: TensorEpisode, context: Context) -> Outcome:
+        """In training, the network at phi on the very data that led there; otherwise as everywhere."""
+        if not context.training:
+            return super().loss(meta, episode, context)
+        data, phi = self._trained(meta, episode, context)
+        output = predict_at(with_statistics(phi, data, context, self.batch_norm), data.x, context)
+        return Outcome(context.loss(output, data.y), context.score(output, data.y))
+
+    def meta_gradient(self, meta: Tensors, chunk: TensorEpisode, context: Context) -> MetaGradient:
+        """theta - phi; no gradient of any loss, so nothing is differentiated but the inner steps."""
+
+        def gradient_of(episode: TensorEpisode) -> tuple[Tensors, Outcome]:
+            with torch.no_grad():
+                data, phi = self._trained(meta, episode, context)
+                output = predict_at(with_statistics(phi, data, context, self.batch_norm), data.x, context)
+                outcome = Outcome(context.loss(output, data.y), context.score(output, data.y))
+                return {name: value.detach() - phi[name] for name, value in meta.items()}, outcome
+
+        return by_episode(gradient_of, chunk, context)
+
+    def _trained(self, meta: Tensors, episode: TensorEpisode, context: Context) -> tuple[Examples, Tensors]:
+        """All data of a task, and phi after `inner_steps` mini-batches of it."""
+        sides = (episode.support, episode.query)
+        data = Examples(torch.cat([side.x for side in sides]), torch.cat([side.y for side in sides]))
+        count = len(data.y)
+        size = min(self.batch_size or count, count)
+        rounds = -(-self.inner_steps * size // count)
+        none = torch.zeros(0, dtype=torch.int64, device=data.y.device)
+        order = torch.cat([none, *(permutation(episode.seed, number, count) for number in range(rounds))])
+        rows = [order[start : start + size] for start in range(0, self.inner_steps * size, size)]
+        return data, self._descend(meta, [Examples(data.x[row], data.y[row]) for row in rows], context)
+
+    def _descend(self, meta: Tensors, batches: list[Examples], context: Context) -> Tensors:
+        """One step a batch, from theta; nothing is connected to anything."""
+        alpha = rates(self.inner_lr, list(meta), context.step)
+        phi = {name: value.detach() for name, value in meta.items()}
+        square = {name: torch.zeros_like(value) for name, value in phi.items()}
+        for number, batch in enumerate(batches, start=1):
+            gradient = context.gradient(support_loss(batch, context), phi, differentiable=False)
+            if self.inner_optimizer == "adam":
+                square = {
+                    name: SECOND_MOMENT * value + (1 - SECOND_MOMENT) * gradient[name].square()
+                    for name, value in square.items()
+                }
+                unbiased = 1 - SECOND_MOMENT**number
+                gradient = {name: g / ((square[name] / unbiased).sqrt() + EPSILON) for name, g in gradient.items()}
+            phi = {name: (value - alpha[name] * gradient[name]).detach() for name, value in phi.items()}
+        return phi
+
+
+def permutation(seed: Tensor, number: int, count: int) -> Tensor:
+    """A permutation of 0 .. count-1 that depends on an episode's seed and a number.
+
+    A counter-based generator in tensor arithmetic (the multiplier and increment are those of Knuth's MMIX, the mixing
+    is SplitMix64's shift and multiply): `torch.vmap` has no generators by episode.
+
+    Args:
+        seed: [] int64.
+        number: which of the seed's permutations.
+        count: its length.
+    """
+    place = torch.arange(count, device=seed.device, dtype=torch.int64) + (number * count + 1)
+    words = (seed + place * MIXER[0]) * MIXER[0] + MIXER[1]
+    for shift in (30, 27, 31):
+        words = (words ^ (words >> shift)) * MIXER[0]
+    return words.argsort(stable=True)

@@ -1,0 +1,178 @@
+"""Regression tasks: each is one function, drawn from a family, at a few random inputs."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from typing import Annotated, ClassVar, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import AfterValidator, Field
+
+from metaray.data.draws import Draws, Split
+from metaray.data.preprocessing import VectorPreprocessing
+from metaray.data.source import Source, TaskExamples
+from metaray.errors import InputError
+
+Numbers = NDArray[np.float64]
+
+# Raise it whenever the same settings would give other tasks.
+RECIPE_VERSION = 1
+
+
+def _ascending(ends: tuple[float, float]) -> tuple[float, float]:
+    if ends[0] > ends[1]:
+        raise ValueError(f"a range goes from its lower to its upper end (got {ends[0]:g} to {ends[1]:g})")
+    return ends
+
+
+Range = Annotated[tuple[float, float], AfterValidator(_ascending)]
+
+
+class Family(NamedTuple):
+    """Functions of one number that differ in a few parameters.
+
+    Attributes:
+        parameters: names of the fields of `FunctionFamily` that hold their ranges, in the order of drawing.
+        value: f(parameters, x) at x [n].
+    """
+
+    parameters: tuple[str, ...]
+    value: Callable[[Numbers, Numbers], Numbers]
+
+
+def sinusoid(parameters: Numbers, x: Numbers) -> Numbers:
+    """amplitude * sin(x - phase)."""
+    amplitude, phase = parameters
+    return np.asarray(amplitude * np.sin(x - phase))
+
+
+def line(parameters: Numbers, x: Numbers) -> Numbers:
+    """slope * x + intercept."""
+    slope, intercept = parameters
+    return np.asarray(slope * x + intercept)
+
+
+FAMILIES: dict[str, Family] = {
+    "sinusoid": Family(("amplitude", "phase"), sinusoid),
+    "line": Family(("slope", "intercept"), line),
+}
+
+
+class FunctionFamily(Source):
+    """Functions of one number, drawn anew for each task: parameters and inputs are uniform over their ranges.
+
+    The sinusoids are those of Finn, Abbeel and Levine ("Model-agnostic meta-learning for fast adaptation of deep
+    networks", ICML 2017, arXiv:1703.03400, section 5.1), the lines those of Finn, Xu and Levine ("Probabilistic
+    model-agnostic meta-learning", NeurIPS 2018, arXiv:1806.02817). Meta-splits are disjoint streams of
+    random numbers: they never share a function, since parameters are real numbers.
+
+    Example:
+        >>> FunctionFamily().feature_shape, FunctionFamily(oracle=True).feature_shape
+        ((1,), (3,))
+
+    Attributes:
+        family: a key of `FAMILIES`.
+        amplitude: of sinusoids.
+        phase: of sinusoids, radians; it moves them to the right.
+        slope: of lines.
+        intercept: of lines.
+        x: of the inputs.
+        noise: standard deviation of what is added to each target, in support and query alike; normal.
+        oracle: an input is (x, parameters of the function) instead of x alone, so that there is nothing to adapt to:
+            the paper's upper bound.
+    """
+
+    kind: ClassVar[str] = "function_family"
+
+    family: Literal["sinusoid", "line"] = "sinusoid"
+    amplitude: Range = (0.1, 5.0)
+    phase: Range = (0.0, float(np.pi))
+    slope: Range = (-3.0, 3.0)
+    intercept: Range = (-3.0, 3.0)
+    x: Range = (-5.0, 5.0)
+    noise: float = Field(default=0.0, ge=0)
+    oracle: bool = False
+
+    @property
+    def preprocessing(self) -> VectorPreprocessing:
+        """Numbers as they are."""
+        return VectorPreprocessing(size=1 + self.oracle * len(FAMILIES[self.family].parameters))
+
+    @property
+    def feature_shape(self) -> tuple[int, ...]:
+        """(1,); for the oracle one more for each parameter."""
+        return self.preprocessing.feature_shape
+
+    @property
+    def target_size(self) -> int:
+        """1."""
+        return 1
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over the settings and the version of this recipe."""
+        parts = {"recipe": [self.kind, RECIPE_VERSION], **self.model_dump(mode="json")}
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def check(self, split: Split, *, ways: int, shots: int, queries: int) -> None:
+        """Check that one function is asked for; all else is there without end.
+
+        Raises:
+            InputError: if it is not.
+        """
+        if ways != 1:
+            raise InputError(f"{ways} ways asked for, but a task of {self.kind} is one function: ways must be 1")
+
+    def sample_task(self, draws: Draws, split: Split, *, ways: int, shots: int, queries: int) -> TaskExamples:
+        """Draw a function, then its support, then its query: more queries leave the support as it is.
+
+        Values are computed in float64 at inputs that float32 holds, and rounded once: processors whose sines differ in
+        the last bit give the same targets but for one in a hundred million.
+        """
+        self.check(split, ways=ways, shots=shots, queries=queries)
+        ranges = [getattr(self, name) for name in FAMILIES[self.family].parameters]
+        parameters = np.concatenate([_between(ends, draws.uniform(1)) for ends in ranges])
+        support_x, support_y = self._examples(draws, parameters, shots)
+        query_x, query_y = self._examples(draws, parameters, queries)
+        return TaskExamples(support_x, support_y, query_x, query_y, np.zeros(1, dtype=np.int64))
+
+    def _examples(
+        self, draws: Draws, parameters: Numbers, count: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Inputs [count, features] and targets [count, 1]."""
+        x = _between(self.x, draws.uniform(count)).astype(np.float32)
+        y = FAMILIES[self.family].value(parameters, x.astype(np.float64))
+        if self.noise:
+            y = y + self.noise * _normal(draws, count)
+        known = np.broadcast_to(parameters, (count, len(parameters))) if self.oracle else np.empty((count, 0))
+        return np.column_stack([x, known]).astype(np.float32), y.astype(np.float32)[:, None]
+
+    def count_tasks(self, split: Split, *, ways: int, shots: int, queries: int) -> int:
+        """There is no end to them: as many as episodes have indices."""
+        return 2**64
+
+    def num_classes(self, split: Split) -> int:
+        """0."""
+        return 0
+
+    def places(self, split: Split, class_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """All zero."""
+        return np.zeros_like(class_ids)
+
+    def class_name(self, class_id: int) -> str:
+        """The whole family, as in "sinusoid, amplitude 0.1 to 5, phase 0 to 3.14159"."""
+        names = FAMILIES[self.family].parameters
+        ranges = [f"{name} {low:g} to {high:g}" for name in names for low, high in [getattr(self, name)]]
+        return ", ".join([self.family, *ranges])
+
+
+def _between(ends: tuple[float, float], uniform: Numbers) -> Numbers:
+    low, high = ends
+    return low + (high - low) * uniform
+
+
+def _normal(draws: Draws, count: int) -> Numbers:
+    """Standard normal numbers (Box and Muller, Annals of Mathematical Statistics 29(2), 1958)."""
+    first, second = draws.uniform(count), draws.uniform(count)
+    return np.asarray(np.sqrt(-2 * np.log1p(-first)) * np.cos(2 * np.pi * second))

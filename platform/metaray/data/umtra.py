@@ -1,0 +1,164 @@
+"""Tasks from unlabelled images: each class is one example and altered copies of it."""
+
+import hashlib
+import json
+from math import comb
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, SerializeAsAny, ValidationInfo, field_serializer, field_validator
+
+from metaray.data.augmentation import Images, brightened, erased, flipped, shifted, turned
+from metaray.data.class_store import ClassStore
+from metaray.data.draws import Draws, Split
+from metaray.data.glyphs import Glyphs
+from metaray.data.preprocessing import ImagePreprocessing, Preprocessing
+from metaray.data.source import Source, TaskExamples
+from metaray.errors import InputError
+from metaray.imports import dump_kind, parse_kind, trust_of
+
+# The sources that can be wrapped by name; any other that has `draw_examples` by its import path.
+WRAPPED: dict[str, type[Source]] = {"class_store": ClassStore, "glyphs": Glyphs}
+# Raise it whenever the same settings would give other tasks.
+RECIPE_VERSION = 1
+
+
+class UMTRA(Source):
+    """Unsupervised meta-training on the examples of another source, which judges on its labelled classes.
+
+    Khodadadeh, Boloni and Shah ("Unsupervised meta-learning for few-shot image classification", NeurIPS 2019,
+    arXiv:1811.11819, algorithm 1): N examples drawn from all unlabelled ones are taken for N classes, which among many
+    classes they mostly are; each is its class's support, and an augmentation of it the query. Labels of meta-train are
+    never looked at. Meta-val and meta-test are those of the wrapped source, labels and all.
+
+    The defaults are the paper's augmentation for Omniglot, a random shift and randomly zeroed pixels, with the numbers
+    of the authors' code. Departures: shifts are whole pixels; shots after a class's first are augmented as queries
+    are (the paper trains on one); a source whose rotations are classes gives each turned example as one more example;
+    the paper's learned policy for photographs (AutoAugment) is left out. Turns, scaling, flips and brightness are
+    options that the paper's Omniglot does without, none on by itself.
+
+    Attributes:
+        source: whose examples to use: any source of images that can draw them one by one.
+        max_shift: pixels that a copy is moved by, at most, along either axis.
+        zero_share: the share of a copy's pixels set to zero, each on its own.
+        max_turn_degrees: that a copy is turned by, at most.
+        max_scaling: how far a copy's scale lies from 1, at most.
+        flip: mirror half of the copies left to right; not for letters.
+        max_brightness: how far the factor on a copy's pixels lies from 1, at most.
+    """
+
+    kind: ClassVar[str] = "umtra"
+
+    source: SerializeAsAny[Source]
+    max_shift: int = Field(default=6, ge=0)
+    zero_share: float = Field(default=0.5, ge=0, lt=1)
+    max_turn_degrees: float = Field(default=0.0, ge=0, le=45)
+    max_scaling: float = Field(default=0.0, ge=0, lt=1)
+    flip: bool = False
+    max_brightness: float = Field(default=0.0, ge=0, le=1)
+
+    @field_validator("source", mode="before")
+    @classmethod
+    def _source(cls, value: Any, info: ValidationInfo) -> Any:
+        return parse_kind(value, WRAPPED, Source, what="source of examples", trust=trust_of(info))
+
+    @field_validator("source")
+    @classmethod
+    def _has_examples(cls, source: Source) -> Source:
+        able = " and ".join(sorted(WRAPPED))
+        if source.target_size is not None:
+            raise ValueError(f"{source.kind} yields regression tasks; umtra makes classes of images, as of {able}")
+        if type(source).draw_examples is Source.draw_examples:
+            raise ValueError(f"{source.kind} has no examples to draw one by one, as {able} have")
+        return source
+
+    @field_serializer("source")
+    def _dump_source(self, value: Source) -> dict[str, Any]:
+        return dump_kind(value, WRAPPED)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """The wrapped source's."""
+        return self.source.preprocessing
+
+    @property
+    def feature_shape(self) -> tuple[int, ...]:
+        """The wrapped source's."""
+        return self.source.feature_shape
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over the wrapped source's, the settings and the version of this recipe."""
+        settings = self.model_dump(mode="json", exclude={"source"})
+        parts = {"wrapped": self.source.fingerprint, "recipe": [self.kind, RECIPE_VERSION], **settings}
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def check(self, split: Split, *, ways: int, shots: int, queries: int) -> None:
+        """Check that meta-train has images, and a different one for each way; the rest is the wrapped source's.
+
+        Raises:
+            InputError: with the numbers.
+        """
+        if split != "meta-train":
+            self.source.check(split, ways=ways, shots=shots, queries=queries)
+            return
+        shape = self.feature_shape
+        if not isinstance(self.preprocessing, ImagePreprocessing) or len(shape) != 3:
+            raise InputError(f"umtra alters images, but {self.source.kind} has examples of shape {shape}")
+        if self.max_shift >= min(shape[1:]):
+            raise InputError(f"max_shift of {self.max_shift} pixels moves {shape[1]}x{shape[2]} images out of sight")
+        found = self.source.num_examples(split)
+        if found < ways:
+            raise InputError(f"{ways} ways asked for, but {split} has {found} examples, of which each is a class")
+
+    def sample_task(self, draws: Draws, split: Split, *, ways: int, shots: int, queries: int) -> TaskExamples:
+        """In meta-train, draw `ways` examples of any classes and alter copies of them; else the wrapped source's task.
+
+        Raises:
+            InputError: `split` has too few examples.
+        """
+        if split != "meta-train":
+            return self.source.sample_task(draws, split, ways=ways, shots=shots, queries=queries)
+        x, places = self.source.draw_examples(draws, split, ways)
+        copies = self.altered(x.repeat(shots - 1 + queries, axis=0), draws)
+        x = np.concatenate([x[:, None], copies.reshape(ways, -1, *x.shape[1:])], axis=1)
+        support, query = np.split(x, [shots], axis=1)
+        labels = np.arange(ways, dtype=np.int64)
+        return TaskExamples(
+            support_x=np.ascontiguousarray(support).reshape(-1, *x.shape[2:]),
+            support_y=labels.repeat(shots),
+            query_x=np.ascontiguousarray(query).reshape(-1, *x.shape[2:]),
+            query_y=labels.repeat(queries),
+            class_ids=-1 - places,
+        )
+
+    def altered(self, images: Images, draws: Draws) -> Images:
+        """A copy of each of [n, channels, height, width], augmented by this description's settings."""
+        if self.max_turn_degrees or self.max_scaling:
+            images = turned(images, self.max_turn_degrees, self.max_scaling, draws)
+        if self.flip:
+            images = flipped(images, draws)
+        if self.max_brightness:
+            images = brightened(images, self.max_brightness, draws)
+        if self.max_shift:
+            images = shifted(images, self.max_shift, draws)
+        return erased(images, self.zero_share, draws) if self.zero_share else images
+
+    def count_tasks(self, split: Split, *, ways: int, shots: int, queries: int) -> int:
+        """How many sets of examples there are in meta-train, whatever is made of them; else the wrapped source's."""
+        if split != "meta-train":
+            return self.source.count_tasks(split, ways=ways, shots=shots, queries=queries)
+        return comb(self.source.num_examples(split), ways)
+
+    def num_classes(self, split: Split) -> int:
+        """In meta-train the number of examples; else the wrapped source's."""
+        return self.source.num_examples(split) if split == "meta-train" else self.source.num_classes(split)
+
+    def places(self, split: Split, class_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """In meta-train the example's; else the wrapped source's."""
+        return -1 - class_ids if split == "meta-train" else self.source.places(split, class_ids)
+
+    def class_name(self, class_id: int) -> str:
+        """As in "example 17" for an example of meta-train, whose ids lie below zero; else the wrapped source's."""
+        return f"example {-1 - class_id}" if class_id < 0 else self.source.class_name(class_id)

@@ -1,0 +1,93 @@
+"""A new regression task from CSV files: a row an example, with the columns x and y (or x0, x1, ..., y0, ...)."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metaray.errors import InputError, unknown
+from metaray.serving.columns import feature_names, number, target_names
+
+if TYPE_CHECKING:
+    from metaray.algorithms.learner import Learner
+
+
+class Points(NamedTuple):
+    """Inputs and targets that go together.
+
+    Attributes:
+        x: [n, features].
+        y: [n, target_size]; None where they are not known.
+    """
+
+    x: NDArray[np.float64]
+    y: NDArray[np.float64] | None
+
+
+def read_points(path: Path, learner: "Learner", *, targets: bool) -> Points:
+    """Read a CSV file with a header.
+
+    Args:
+        path: of the file.
+        learner: whose columns it must have.
+        targets: whether it must have those of the targets; else it may.
+
+    Raises:
+        InputError: for a missing file or column, one that the learner does not know, no rows, or a cell that holds no
+            finite number; naming the line.
+    """
+    if learner.target_size is None:
+        raise InputError(
+            f"{str(path)!r} is a table of numbers, but a {learner.algorithm.kind} learner of classes takes a folder "
+            "with a folder of images per class"
+        )
+    features, wanted = feature_names(learner), target_names(learner)
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, restkey="", strict=True, skipinitialspace=True)
+            header = [name.strip() for name in reader.fieldnames or ()]
+            reader.fieldnames = header
+            rows = [(reader.line_num, row) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{str(path)!r} cannot be read as a CSV file: {error}") from None
+    has_targets = targets or any(name in header for name in wanted)
+    columns = [*features, *(wanted if has_targets else ())]
+    _check_header(path, header, columns, known=[*features, *wanted])
+    if not rows:
+        raise InputError(f"{str(path)!r} has no rows below its header {','.join(header)!r}")
+    cells = np.array([_numbers(row, columns, f"{path}, line {line}") for line, row in rows])
+    return Points(cells[:, : len(features)], cells[:, len(features) :] if has_targets else None)
+
+
+def require_classes(learner: "Learner") -> None:
+    """Refuse folders of images for a learner of numbers.
+
+    Raises:
+        InputError: saying what it takes.
+    """
+    if learner.target_size is not None:
+        columns = ",".join([*feature_names(learner), *target_names(learner)])
+        raise InputError(
+            f"a learner of numbers takes no folders: give --support and --query as CSV files with the columns {columns}, "
+            "or call learner.adapt(x, y) in Python"
+        )
+
+
+def _check_header(path: Path, header: Sequence[str], needed: Sequence[str], *, known: Sequence[str]) -> None:
+    missing = [name for name in needed if name not in header]
+    if missing:
+        raise InputError(f"{str(path)!r} lacks the column {missing[0]!r}; its first line is {','.join(header)!r}")
+    for name in header:
+        if name not in known:
+            raise unknown(f"column of {path}", name, known)
+        if header.count(name) > 1:
+            raise InputError(f"{str(path)!r} has the column {name!r} {header.count(name)} times")
+
+
+def _numbers(row: dict[str, str], columns: Sequence[str], where: str) -> list[float]:
+    if "" in row:
+        raise InputError(f"{where}: more cells than columns")
+    return [number(row[name] if row[name] is not None else "", name, where) for name in columns]

@@ -1,0 +1,96 @@
+"""CAVIA: where the context enters, and that nothing else adapts."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from metaray.algorithms import CAVIA
+from metaray.algorithms.algorithm import start
+from metaray.algorithms.cavia import CONTEXT, MODULATION
+from metaray.algorithms.context import Context, Tensors
+from metaray.algorithms.problem import Problem
+from metaray.episodes.tensors import Examples, TensorEpisode
+from metaray.errors import InputError
+from metaray.models import MLP, Conv4, Model
+
+MakeEpisode = Callable[..., TensorEpisode]
+
+
+def bench(algorithm: CAVIA, model: Model, problem: Problem) -> tuple[Tensors, Context]:
+    network, meta = start(algorithm, model, problem, seed=1)
+    regression = problem.target_size is not None
+    context = Context(network=network.double(), ways=problem.ways, training=True, regression=regression)
+    return {name: tensor.double().requires_grad_() for name, tensor in meta.items()}, context
+
+
+def test_at_the_first_linear_layer_it_is_an_input(make_episode: MakeEpisode) -> None:
+    """By hand: a network whose input is x and phi side by side (section 4.2)."""
+    algorithm = CAVIA(context_size=3, inner_lr=0.7, inner_steps=2)
+    meta, context = bench(algorithm, MLP(hidden=(6,), batch_norm=False), Problem((2,), 1, 1))
+    x, y = torch.randn(5, 2, dtype=torch.float64), torch.randn(5, 1, dtype=torch.float64)
+    first = torch.cat([meta["body.1.weight"], meta[MODULATION + "shift"]], dim=1)
+
+    def output(phi: torch.Tensor) -> torch.Tensor:
+        joined = torch.cat([x, phi.expand(5, 3)], dim=1)
+        hidden = torch.relu(joined @ first.T + meta["body.1.bias"])
+        return hidden @ meta["head.weight"].T + meta["head.bias"]
+
+    phi = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+    for _ in range(2):
+        (gradient,) = torch.autograd.grad((output(phi) - y).square().mean(), phi, create_graph=True)
+        phi = phi - 0.7 * gradient
+    adapted = algorithm.adapt(meta, Examples(x, y), context)
+    assert adapted.keys() == {CONTEXT}
+    torch.testing.assert_close(adapted[CONTEXT], phi)
+    torch.testing.assert_close(algorithm.predict(meta, adapted, x, context), output(phi))
+
+
+@pytest.mark.parametrize("downsample", ["stride", "max_pool"])
+def test_at_convolutions_it_scales_and_shifts_the_third_after_its_batch_norm(downsample: str) -> None:
+    algorithm = CAVIA(context_size=4)
+    meta, context = bench(algorithm, Conv4(channels=5, downsample=downsample), Problem((1, 16, 16), 3))
+    phi = torch.randn(4, dtype=torch.float64)
+    seen = []
+    third = next(m for name, m in context.network.named_modules() if name.endswith("2.norm"))
+    later = next(m for name, m in context.network.named_modules() if name.endswith("3.conv"))
+    third.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    handle = later.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    x = torch.randn(6, 1, 16, 16, dtype=torch.float64)
+    algorithm.predict(meta, {CONTEXT: phi}, x, context)
+    handle.remove()
+    scale, shift = (meta[MODULATION + part] @ phi for part in ("scale", "shift"))
+    modulated = torch.relu(seen[0] * (1 + scale)[:, None, None] + shift[:, None, None])
+    expected = modulated if downsample == "stride" else nn.functional.max_pool2d(modulated, 2)
+    torch.testing.assert_close(seen[1], expected)
+
+
+def test_hooks_are_gone_afterwards(make_episode: MakeEpisode) -> None:
+    algorithm = CAVIA(context_size=4)
+    meta, context = bench(algorithm, MLP(hidden=(6,)), Problem((1, 2, 2), 3))
+    algorithm.loss(meta, make_episode(), context)
+    assert not any(m._forward_hooks for m in context.network.modules())
+
+
+def test_a_zero_context_changes_nothing(make_episode: MakeEpisode) -> None:
+    algorithm = CAVIA(context_size=4)
+    meta, context = bench(algorithm, MLP(hidden=(6,)), Problem((1, 2, 2), 3))
+    episode = make_episode()
+    adapted = algorithm.adapt(meta, episode.support, replace(context, inner_steps=0))
+    theta = {name: tensor for name, tensor in meta.items() if not name.startswith(MODULATION)}
+    expected = context.forward(theta, episode.query.x)
+    assert torch.equal(algorithm.predict(meta, adapted, episode.query.x, context), expected)
+
+
+def test_a_named_layer() -> None:
+    _, meta = start(CAVIA(layer="head", context_size=4), MLP(hidden=(6,)), Problem((2,), 3), seed=0)
+    assert meta[MODULATION + "shift"].shape == (3, 4) and MODULATION + "scale" not in meta
+    with pytest.raises(InputError, match=r"cavia: layer 'neck' is no convolution .* There are: body\.1, head"):
+        start(CAVIA(layer="neck"), MLP(hidden=(6,)), Problem((2,), 3), seed=0)
+
+
+def test_a_network_without_layers() -> None:
+    with pytest.raises(InputError, match="no convolution or linear layer"):
+        CAVIA().init(nn.Identity(), Problem((2,), 3))

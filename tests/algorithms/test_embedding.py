@@ -1,0 +1,44 @@
+"""Parameters in parts, and embeddings under both protocols."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from metaray.algorithms.context import Context
+from metaray.algorithms.embedding import embed, embed_support, embedding_size, join, part, without
+from metaray.episodes.tensors import TensorEpisode
+from metaray.errors import InputError
+from metaray.models import MLP, Conv4
+from metaray.models.model import build_seeded
+
+
+def test_parts_come_apart_as_they_were_joined() -> None:
+    network, extra = {"body.weight": torch.zeros(2)}, {"weight": torch.ones(3)}
+    meta = join(network, {"joint.": extra})
+    assert meta.keys() == {"body.weight", "joint.weight"}
+    assert part(meta, "joint.") == extra and without(meta, "joint.") == network and without(network) == network
+
+
+def test_a_name_that_is_taken() -> None:
+    with pytest.raises(InputError, match=r"'joint\.weight', but names in 'joint\.' are the algorithm's"):
+        join({"joint.weight": torch.zeros(2)}, {"joint.": {}})
+
+
+def test_the_size_of_an_embedding() -> None:
+    assert embedding_size(build_seeded(MLP(hidden=(6,)), (1, 2, 2), None, seed=0), (1, 2, 2)) == 6
+    assert embedding_size(build_seeded(Conv4(channels=3), (1, 32, 32), None, seed=0), (1, 32, 32)) == 12
+
+
+def test_which_statistics_normalise_what(make_episode: Callable[..., TensorEpisode]) -> None:
+    network = build_seeded(MLP(hidden=(6,)), (1, 2, 2), None, seed=1).double()
+    context, theta = Context(network=network, ways=3), dict(network.named_parameters())
+    support, query = (side.x for side in make_episode()[:2])
+    own, none = embed_support(theta, support, context, "transductive")
+    same, statistics = embed_support(theta, support, context, "inductive")
+    assert none == {} and torch.equal(own, same) and torch.equal(own, network(support))
+    assert torch.equal(embed(theta, none, query, context), network(query))
+    torch.testing.assert_close(embed(theta, statistics, support, context), own)
+    torch.testing.assert_close(
+        embed(theta, statistics, query[:1], context), embed(theta, statistics, query, context)[:1]
+    )

@@ -1,0 +1,122 @@
+"""R2D2 against the primal form of ridge regression, and its own meta-parameters."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from metaray.algorithms import R2D2
+from metaray.algorithms.algorithm import start
+from metaray.algorithms.context import Context, Tensors
+from metaray.algorithms.problem import Problem
+from metaray.episodes.tensors import Examples, TensorEpisode
+from metaray.errors import InputError
+from metaray.models import MLP
+from metaray.models.batch_norm import Protocol
+
+MakeEpisode = Callable[..., TensorEpisode]
+
+FEATURE = (1, 2, 2)
+
+
+def bench(algorithm: R2D2, *, target_size: int | None = None) -> tuple[Tensors, Context]:
+    model = MLP(hidden=(6,), batch_norm=target_size is None)
+    network, meta = start(algorithm, model, Problem(FEATURE, 3, target_size), seed=1)
+    meta = {name: tensor.double().requires_grad_() for name, tensor in meta.items()}
+    regression = target_size is not None
+    return meta, Context(network.double(), ways=1 if regression else 3, training=True, regression=regression)
+
+
+def predict(algorithm: R2D2, meta: Tensors, episode: TensorEpisode, context: Context) -> Tensor:
+    return algorithm.predict(meta, algorithm.adapt(meta, episode.support, context), episode.query.x, context)
+
+
+def regression_episode(make_episode: MakeEpisode, **options: Any) -> TensorEpisode:
+    """Targets are affine in the first two features."""
+    episode = make_episode(shots=4, queries=3, **options)
+
+    def affine(x: Tensor) -> Examples:
+        return Examples(x, x.flatten(-3)[..., :2] * 2 + 5)
+
+    return episode._replace(support=affine(episode.support.x), query=affine(episode.query.x))
+
+
+def primal(x: Tensor, y: Tensor, queries: Tensor, regularizer: float) -> Tensor:
+    x, queries = (torch.cat([side, torch.ones(len(side), 1)], dim=1) for side in (x, queries))
+    return queries @ torch.linalg.inv(x.T @ x + regularizer * torch.eye(x.shape[1])) @ x.T @ y
+
+
+def test_against_the_primal_form(make_episode: MakeEpisode) -> None:
+    algorithm, episode = R2D2(initial_regularizer=0.3, initial_scale=4.0), make_episode(shots=3)
+    meta, context = bench(algorithm)
+    together = context.network(torch.cat([episode.support.x, episode.query.x]))
+    labels = torch.eye(3, dtype=torch.float64)[episode.support.y]
+    count = len(labels)
+    expected = 4 * primal(together[:count], labels, together[count:], 0.3)
+    torch.testing.assert_close(predict(algorithm, meta, episode, context), expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("protocol", ["transductive", "inductive"])
+def test_regression_against_the_primal_form(protocol: Protocol, make_episode: MakeEpisode) -> None:
+    algorithm, episode = R2D2(initial_regularizer=0.3, batch_norm=protocol), regression_episode(make_episode)
+    meta, context = bench(algorithm, target_size=2)
+    support, queries = (context.network(side.x) for side in (episode.support, episode.query))
+    expected = primal(support, episode.support.y, queries, 0.3)
+    torch.testing.assert_close(predict(algorithm, meta, episode, context), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_a_linear_embedding_fits_an_affine_function(make_episode: MakeEpisode) -> None:
+    algorithm, episode = R2D2(initial_regularizer=1e-6), regression_episode(make_episode, dtype=torch.float32)
+    network, meta = start(algorithm, MLP(hidden=()), Problem(FEATURE, 1, 2), seed=0)
+    context = Context(network, ways=1, regression=True)
+    torch.testing.assert_close(predict(algorithm, meta, episode, context), episode.query.y, rtol=1e-4, atol=1e-4)
+
+
+def test_own_meta_parameters() -> None:
+    algorithm = R2D2(initial_regularizer=50.0, initial_scale=2.0)
+    _, classes = start(algorithm, MLP(hidden=(6,)), Problem(FEATURE, 3), seed=0)
+    _, values = start(algorithm, MLP(hidden=(6,)), Problem(FEATURE, 1, 2), seed=0)
+    assert float(classes["ridge.log_regularizer"]) == pytest.approx(math.log(50))
+    assert float(classes["ridge.scale"]) == 2
+    assert classes.keys() - values.keys() == {"ridge.scale"}
+
+
+def test_regression_gradients_reach_every_meta_parameter_and_are_right(make_episode: MakeEpisode) -> None:
+    algorithm, episode = R2D2(), regression_episode(make_episode)
+    meta, context = bench(algorithm, target_size=2)
+    found = algorithm.meta_gradient(meta, episode, context)
+    generator = torch.Generator().manual_seed(0)
+    for name, tensor in meta.items():
+        assert float(found.gradient[name].abs().max()) > 1e-6, name
+        direction = torch.randn(tensor.shape, generator=generator, dtype=tensor.dtype)
+        ahead, behind = (
+            algorithm.loss({**meta, name: tensor + sign * 1e-6 * direction}, episode, context).loss for sign in (1, -1)
+        )
+        slope = float((ahead - behind).detach()) / 2e-6
+        assert float((found.gradient[name] * direction).sum()) == pytest.approx(slope, rel=1e-5, abs=1e-7)
+
+
+def test_a_chunk_of_regression_equals_its_episodes(make_episode: MakeEpisode) -> None:
+    algorithm, chunk = R2D2(), regression_episode(make_episode, size=3)
+    meta, context = bench(algorithm, target_size=2)
+    mapped = algorithm.meta_gradient(meta, chunk, replace(context, batched=True))
+    singles = []
+    for i in range(3):
+        support, query = (Examples(side.x[i], side.y[i]) for side in (chunk.support, chunk.query))
+        one = TensorEpisode(support, query, chunk.seed[i], chunk.classes[i])
+        singles.append(algorithm.meta_gradient(meta, one, context))
+    torch.testing.assert_close(mapped.outcome.loss, torch.cat([one.outcome.loss for one in singles]))
+    for name, gradient in mapped.gradient.items():
+        torch.testing.assert_close(gradient, torch.stack([one.gradient[name] for one in singles]).sum(0))
+
+
+def test_ways_are_free_and_wrong_fields_are_refused() -> None:
+    assert R2D2().outputs(Problem(ways=7)) is None
+    with pytest.raises(InputError, match=r"initial_regularizer: .*greater than 0 \(got 0\)"):
+        R2D2.parse({"initial_regularizer": 0}, where="algorithm")
+    with pytest.raises(InputError, match=r"initial_scale: .*greater than 0 \(got -1\)"):
+        R2D2.parse({"initial_scale": -1}, where="algorithm")
