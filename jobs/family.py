@@ -1,11 +1,13 @@
 """Every algorithm on Omniglot, 5-way, with hyperparameters that suit it: what docs/fidelity.md was made with.
 
-`metaray train jobs/family.py:reptile --set source.path=omniglot.arrow`, or `omniglot("reptile", shots=1)` in Python.
+`metaray train jobs/family.py:reptile --set num_steps=20000`, or `omniglot("reptile", shots=1)` in Python. The functions
+at the end are one a key of `ALGORITHMS`, each 5-way 5-shot.
 """
 
 from typing import Any, NamedTuple
 
 from metaray.algorithms import ALGORITHMS
+from metaray.algorithms.problem import Problem
 from metaray.data import ClassStore
 from metaray.episodes.episode import EpisodeSpec
 from metaray.models import Conv4, Model
@@ -15,7 +17,7 @@ from metaray.training.optimizer import Optimizer
 STRIDED = Conv4(downsample="stride")
 POOLED = Conv4()
 FAST_CPU = Precision(dtype="bfloat16", channels_last=True)
-COSINE = Optimizer(outer_lr=1e-3, schedule="cosine")
+COSINE = Optimizer(outer_lr=2e-3, schedule="cosine")
 
 
 class Plan(NamedTuple):
@@ -39,7 +41,7 @@ class Plan(NamedTuple):
     ways: int = 5
     shots: int | None = None
     queries: int = 5
-    meta_batch_size: int = 8
+    meta_batch_size: int = 4
     optimizer: Optimizer = COSINE
     eval_steps: int | None = None
     annealed: dict[str, float] = {}
@@ -79,7 +81,7 @@ def omniglot(
         seed: of weights and training episodes.
         num_steps: outer steps.
     """
-    plan = PLANS.get(kind, EMBEDDING)
+    plan = PLANS.get(kind) or _plan_of(kind)
     annealed = {name: round(share * num_steps) for name, share in plan.annealed.items()}
     return Experiment(
         name=f"omniglot-{kind.replace('_', '-')}-{shots}shot",
@@ -100,3 +102,110 @@ def omniglot(
         precision=plan.precision,
         seed=seed,
     )
+
+
+def _plan_of(kind: str) -> Plan:
+    """Where no plan is written down: many ways make the most of an embedding, if the algorithm takes any number."""
+    algorithm = ALGORITHMS[kind]()
+    embeds = algorithm.outputs(Problem(ways=5)) is None and not algorithm.fixed_ways
+    return EMBEDDING if embeds else Plan()
+
+
+def maml() -> Experiment:
+    """`omniglot("maml")`."""
+    return omniglot("maml")
+
+
+def fomaml() -> Experiment:
+    """`omniglot("fomaml")`."""
+    return omniglot("fomaml")
+
+
+def reptile() -> Experiment:
+    """`omniglot("reptile")`."""
+    return omniglot("reptile")
+
+
+def anil() -> Experiment:
+    """`omniglot("anil")`."""
+    return omniglot("anil")
+
+
+def boil() -> Experiment:
+    """`omniglot("boil")`."""
+    return omniglot("boil")
+
+
+def meta_sgd() -> Experiment:
+    """`omniglot("meta_sgd")`."""
+    return omniglot("meta_sgd")
+
+
+def mamlpp() -> Experiment:
+    """`omniglot("mamlpp")`."""
+    return omniglot("mamlpp")
+
+
+def imaml() -> Experiment:
+    """`omniglot("imaml")`."""
+    return omniglot("imaml")
+
+
+def cavia() -> Experiment:
+    """`omniglot("cavia")`."""
+    return omniglot("cavia")
+
+
+def proto_maml() -> Experiment:
+    """`omniglot("proto_maml")`."""
+    return omniglot("proto_maml")
+
+
+def protonet() -> Experiment:
+    """`omniglot("protonet")`."""
+    return omniglot("protonet")
+
+
+def matchingnet() -> Experiment:
+    """`omniglot("matchingnet")`."""
+    return omniglot("matchingnet")
+
+
+def relationnet() -> Experiment:
+    """`omniglot("relationnet")`."""
+    return omniglot("relationnet")
+
+
+def r2d2() -> Experiment:
+    """`omniglot("r2d2")`."""
+    return omniglot("r2d2")
+
+
+def metaoptnet_ridge() -> Experiment:
+    """`omniglot("metaoptnet_ridge")`."""
+    return omniglot("metaoptnet_ridge")
+
+
+def metaoptnet_svm() -> Experiment:
+    """`omniglot("metaoptnet_svm")`."""
+    return omniglot("metaoptnet_svm")
+
+
+def cnp() -> Experiment:
+    """`omniglot("cnp")`."""
+    return omniglot("cnp")
+
+
+def learned_optimizer() -> Experiment:
+    """`omniglot("learned_optimizer")`."""
+    return omniglot("learned_optimizer")
+
+
+def baseline() -> Experiment:
+    """`omniglot("baseline")`."""
+    return omniglot("baseline")
+
+
+def baselinepp() -> Experiment:
+    """`omniglot("baselinepp")`."""
+    return omniglot("baselinepp")

@@ -56,10 +56,11 @@ def maml_20way_5shot() -> Experiment:
 def umtra_maml_5way_1shot() -> Experiment:
     """MAML that never saw a label of meta-train: classes are single drawings and their augmentations (UMTRA).
 
-    Khodadadeh et al. (NeurIPS 2019) report 83.80 %, and 95.43 % at five shots; they train on one query a class.
+    Khodadadeh et al. (NeurIPS 2019) report 83.80 %, and 95.43 % at five shots; they train on one query a class, and
+    augment by shifts and zeroed pixels alone. Turns and scalings do more than those, by meta-val after 600 steps.
     """
-    base = maml_5way_1shot()
-    return replace(base, name="omniglot-umtra", source=UMTRA(source=STORE), num_steps=6000)
+    source = UMTRA(source=STORE, max_shift=3, zero_share=0.1, max_turn_degrees=30, max_scaling=0.3)
+    return replace(maml_5way_1shot(), name="omniglot-umtra", source=source, num_steps=6000)
 
 
 def protonet_5way_1shot() -> Experiment:

@@ -147,7 +147,7 @@ def test_the_untrained_optimiser_makes_small_steps(make_episode: MakeEpisode) ->
     algorithm = LearnedOptimizer()
     context, meta = bench(algorithm, training=False)
     adapted = algorithm.adapt(meta, make_episode().support, context)
-    moves = [float((adapted[name] - meta[name]).abs().max()) for name in adapted]
+    moves = [float((adapted[name] - meta[name]).detach().abs().max()) for name in adapted]
     assert 0 < max(moves) < 0.02 * 5
 
 

@@ -42,7 +42,7 @@ class LearnedOptimizer(Algorithm):
     layer has one bias, and the output layer starts 10 times smaller than torch would have it, so that an untrained
     optimiser makes small steps.
 
-    For each parameter of the network, a step costs about 5,000 multiplications and, in training, 1.5 kB of memory:
+    For each parameter of the network, a step costs about 5,000 multiplications and, in training, 2 kB of memory:
     choose a small network.
 
     Example:

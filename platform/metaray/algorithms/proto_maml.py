@@ -2,12 +2,12 @@
 
 from typing import ClassVar
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
 from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
+from metaray.algorithms.head import members
 from metaray.algorithms.inner_loop import descend, split_statistics, steps_of, with_statistics
 from metaray.algorithms.inner_lr import InnerLR, rates
 from metaray.algorithms.problem import Problem
@@ -58,9 +58,9 @@ class ProtoMAML(Algorithm):
         if WEIGHT in meta or BIAS in meta:
             raise InputError(f"proto_maml: the network has parameters named {WEIGHT} or {BIAS} itself")
         alpha = rates(self.inner_lr, [*meta, WEIGHT, BIAS], context.step)
-        members = _members(support.y, context)
+        belongs = members(support.y, context)
         embedded = context.forward(meta, support.x).to(context.loss_dtype)
-        centres = (members.T @ embedded) / members.sum(dim=0)[:, None]
+        centres = (belongs.T @ embedded) / belongs.sum(dim=0)[:, None]
         # Views, as the head is computed from the leaves: the inner gradient must not run through that.
         theta = {name: value.view_as(value) for name, value in meta.items()}
         theta |= {WEIGHT: 2 * centres, BIAS: -centres.square().sum(dim=1)}
@@ -83,8 +83,3 @@ def _logits(theta: Tensors, x: Tensor, context: Context, statistics: Tensors | N
     body = {name: value for name, value in theta.items() if name not in (WEIGHT, BIAS)}
     embedded = context.forward(body, x, statistics).to(context.loss_dtype)
     return embedded @ theta[WEIGHT].T + theta[BIAS]
-
-
-def _members(y: Tensor, context: Context) -> Tensor:
-    """[n, N] membership in `loss_dtype`."""
-    return torch.nn.functional.one_hot(y, context.ways).to(context.loss_dtype)

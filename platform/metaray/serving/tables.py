@@ -71,8 +71,8 @@ def require_classes(learner: "Learner") -> None:
     if learner.target_size is not None:
         columns = ",".join([*feature_names(learner), *target_names(learner)])
         raise InputError(
-            f"a learner of numbers takes no folders: give --support and --query as CSV files with the columns {columns}, "
-            "or call learner.adapt(x, y) in Python"
+            f"a learner of numbers takes no folders: give CSV files with the columns {columns} as --support and "
+            "--query, or call learner.adapt(x, y) in Python"
         )
 
 
