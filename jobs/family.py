@@ -66,6 +66,13 @@ PLANS: dict[str, Plan] = {
     "imaml": Plan({"inner_lr": 0.2, "inner_steps": 8, "proximity": 0.5, "cg_steps": 3}),
     "cavia": Plan({"inner_lr": 1.0, "inner_steps": 2}),
     "proto_maml": Plan({"inner_lr": 0.05, "inner_steps": 1}),
+    "matchingnet": Plan({"temperature": 0.1}, model=POOLED, ways=20, meta_batch_size=2),
+    "relationnet": Plan(model=Conv4(pools=2), queries=10),
+    "metaoptnet_svm": Plan(model=POOLED, queries=15),
+    "learned_optimizer": Plan({"inner_steps": 5}, model=Conv4(channels=32, downsample="stride")),
+    # A training batch of theirs is both sides of an episode, whatever it will be judged at.
+    "baseline": Plan({"inner_lr": 0.1}, model=POOLED, ways=60, shots=1, queries=1, meta_batch_size=2),
+    "baselinepp": Plan({"inner_lr": 0.1}, model=POOLED, ways=60, shots=1, queries=1, meta_batch_size=2),
 }
 
 

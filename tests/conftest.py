@@ -16,7 +16,7 @@ import torch
 from metaray.algorithms import MAML
 from metaray.cli import main
 from metaray.config import replace
-from metaray.data import ClassStore
+from metaray.data import ClassStore, FunctionFamily
 from metaray.data.draws import Split
 from metaray.data.preprocessing import ImagePreprocessing
 from metaray.data.store_file import write_store
@@ -85,6 +85,23 @@ def make_experiment(tiny_source: ClassStore) -> Callable[..., Experiment]:
             meta_batch_size=4,
             num_steps=6,
             evaluation=Evaluation(every=2, val_episodes=6, test_episodes=8),
+        )
+        return replace(experiment, **changes)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_waves(make_experiment: Callable[..., Experiment]) -> Callable[..., Experiment]:
+    """The same in regression, on sinusoids; keyword arguments replace fields."""
+
+    def make(**changes: object) -> Experiment:
+        experiment = make_experiment(
+            name="waves",
+            source=FunctionFamily(),
+            episodes=EpisodeSpec(shots=5, queries=4),
+            model=MLP(hidden=(8,), batch_norm=False),
+            algorithm=MAML(inner_lr=0.01, inner_steps=2),
         )
         return replace(experiment, **changes)
 

@@ -11,6 +11,7 @@ from metaray.algorithms import RelationNet
 from metaray.algorithms.algorithm import start
 from metaray.algorithms.context import Context, Tensors
 from metaray.algorithms.problem import Problem
+from metaray.algorithms.relationnet import _architecture
 from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.errors import InputError
 from metaray.models import MLP, Conv4, Model
@@ -97,6 +98,7 @@ def test_start_depends_on_the_seed_alone() -> None:
 @every_case
 def test_predicting_draws_no_random_numbers(model: Model, feature: tuple[int, ...], make_episode: MakeEpisode) -> None:
     algorithm, meta, context = bench(model, feature)
+    _architecture.cache_clear()
     episode, before = make_episode(feature=feature), torch.random.get_rng_state()
     logits_of(algorithm, meta, episode.support, episode.query.x, context)
     assert torch.equal(torch.random.get_rng_state(), before)
@@ -109,6 +111,7 @@ def test_gradients_and_chunks(
 ) -> None:
     algorithm, meta, context = bench(model, feature, protocol)
     chunk = make_episode(feature=feature, shots=3, queries=3, size=2)
+    _architecture.cache_clear()  # as in a fresh process, where the first call may be a mapped one
     mapped = algorithm.meta_gradient(meta, chunk, replace(context, batched=True))
     singles = []
     for i in range(2):

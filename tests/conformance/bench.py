@@ -13,7 +13,7 @@ from metaray.algorithms.context import Context
 from metaray.algorithms.problem import Problem
 from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.models import MLP, Model
-from tests.conformance.declared import DECLARED
+from tests.conformance.declared import DECLARED, RULES
 
 T = TypeVar("T", bound=Callable[..., None])
 
@@ -34,7 +34,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 """Hyperparameters that make a kind quick to test; others are tested with their defaults."""
 
 DIFFERENTIABLE: dict[str, dict[str, Any]] = {
-    "imaml": {"inner_lr": 0.2, "inner_steps": 300, "proximity": 3.0, "cg_steps": 80},
+    "imaml": {"inner_lr": 0.008, "inner_steps": 20, "proximity": 100.0, "cg_steps": 15},
     "learned_optimizer": {"second_order": True},
 }
 """Hyperparameters with which a meta-gradient is exact: that of iMAML where the inner problem is solved."""
@@ -89,10 +89,16 @@ def every(
 
 
 def declared(case: str, trial: Trial) -> list[pytest.MarkDecorator]:
-    for (name, kind, *where), reason in DECLARED.items():
-        if name == case and kind == trial.kind and set(where) <= set(trial):
-            return [pytest.mark.xfail(strict=True, raises=AssertionError, reason=reason)]
-    return []
+    """The mark of a case that is declared not to hold."""
+    reasons = [
+        reason
+        for (name, kind, *where), reason in DECLARED.items()
+        if name == case and kind == trial.kind and set(where) <= set(trial)
+    ]
+    fails, reason = RULES.get(case, (lambda _: False, ""))
+    if fails(ALGORITHMS[trial.kind]()):
+        reasons.append(reason)
+    return [pytest.mark.xfail(strict=True, raises=AssertionError, reason=reason) for reason in reasons[:1]]
 
 
 class Bench:

@@ -7,7 +7,7 @@ import pytest
 
 from metaray.algorithms import ALGORITHMS
 from tests.conformance.bench import DIFFERENTIABLE, PROTOCOLS, SETTINGS, TASKS
-from tests.conformance.declared import DECLARED, QUIET
+from tests.conformance.declared import DECLARED, QUIET, RULES
 
 FILES = sorted(file.stem for file in Path(__file__).parent.glob("test_*.py") if file.stem != "test_references")
 CASES = {
@@ -31,5 +31,12 @@ def test_tables_name_known_kinds() -> None:
     assert all(set(where) <= {*TASKS, *PROTOCOLS} for _, _, *where in QUIET)
 
 
+@pytest.mark.parametrize("case", RULES)
+def test_a_rule_names_a_case(case: str) -> None:
+    assert case in CASES
+
+
 def test_reasons_are_given() -> None:
-    assert all(reason.strip() for reason in (*DECLARED.values(), *QUIET.values()))
+    assert all(
+        reason.strip() for reason in (*DECLARED.values(), *QUIET.values(), *(reason for _, reason in RULES.values()))
+    )

@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import nn
 
-from metaray.algorithms import Algorithm
 from metaray.algorithms.context import Tensors
 from metaray.models import MLP, Conv4, Model
 from metaray.models.batch_norm import EpisodicBatchNorm
 from tests.conformance.bench import DIFFERENTIABLE, SETTINGS, Bench, Trial, every, smoothen
 from tests.conformance.declared import QUIET
 
-STEP = 1e-4
+STEP = 1e-6
+NOTHING, SOMETHING = 1e-9, 1e-7  # Reptile's Adam makes up to 1e-10 of rounding errors
 
 
 def slope(function: Callable[[Tensors], float], at: Tensors, along: Tensors) -> float:
@@ -36,9 +36,7 @@ def test_meta_gradient_against_finite_differences(trial: Trial) -> None:
     smoothen(bench.context.network)
 
     def loss(meta: Tensors) -> float:
-        if type(bench.algorithm).meta_gradient is Algorithm.meta_gradient:
-            return float(bench.algorithm.loss(meta, episode, bench.context).loss.detach())
-        return float(bench.algorithm.meta_gradient(meta, episode, bench.context).outcome.loss)
+        return float(bench.algorithm.loss(meta, episode, bench.context).loss.detach())
 
     gradient = bench.algorithm.meta_gradient(bench.meta, episode, bench.context).gradient
     generator = torch.Generator().manual_seed(7)
@@ -54,7 +52,9 @@ def test_meta_gradient_against_finite_differences(trial: Trial) -> None:
 def silent(network: nn.Module) -> list[str]:
     """Biases of layers right before a batch norm: it subtracts them again, so their gradient is zero."""
     leaves = [(name, module) for name, module in network.named_modules() if not list(module.children())]
-    return [f"{name}.bias" for (name, _), (_, after) in itertools.pairwise(leaves) if isinstance(after, EpisodicBatchNorm)]
+    return [
+        f"{name}.bias" for (name, _), (_, after) in itertools.pairwise(leaves) if isinstance(after, EpisodicBatchNorm)
+    ]
 
 
 @every(trained=True)
@@ -69,5 +69,5 @@ def test_gradients_reach_every_meta_parameter(trial: Trial, model: Model) -> Non
     expected |= {pattern for kind, pattern, *where in QUIET if kind == trial.kind and set(where) <= set(trial)}
     largest = {name: float(tensor.abs().max()) for name, tensor in gradient.items()}
     quiet = {name for name in gradient if any(fnmatchcase(name, pattern) for pattern in expected)}
-    assert {name: size for name, size in largest.items() if name in quiet and size > 1e-11} == {}
-    assert {name: size for name, size in largest.items() if name not in quiet and size < 1e-7} == {}
+    assert {name: size for name, size in largest.items() if name in quiet and size > NOTHING} == {}
+    assert {name: size for name, size in largest.items() if name not in quiet and size < SOMETHING} == {}

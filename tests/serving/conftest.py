@@ -9,7 +9,7 @@ from metaray.algorithms.learner import Learner
 from metaray.algorithms.maml import MAML
 from metaray.algorithms.problem import Problem
 from metaray.algorithms.protonet import ProtoNet
-from metaray.data.preprocessing import ImagePreprocessing
+from metaray.data.preprocessing import ImagePreprocessing, VectorPreprocessing
 from metaray.episodes.episode import EpisodeSpec
 from metaray.models.mlp import MLP
 
@@ -34,6 +34,26 @@ def proto_net() -> Learner:
 def maml() -> Learner:
     """Fixed to 3 classes."""
     return untrained(MAML(inner_lr=0.1))
+
+
+def untrained_regression(features: int, values: int) -> Learner:
+    """A learner from `features` numbers to `values` numbers."""
+    algorithm, model = MAML(inner_lr=0.1), MLP(hidden=(16,), batch_norm=False)
+    _, meta = start(algorithm, model, Problem((features,), 1, values), seed=0)
+    spec = EpisodeSpec(shots=3, queries=2)
+    return Learner(algorithm, model, meta, VectorPreprocessing(size=features), spec, target_size=values)
+
+
+@pytest.fixture(scope="session")
+def curve() -> Learner:
+    """From one number to one number."""
+    return untrained_regression(1, 1)
+
+
+@pytest.fixture(scope="session")
+def field() -> Learner:
+    """From two numbers to three numbers."""
+    return untrained_regression(2, 3)
 
 
 @pytest.fixture

@@ -116,6 +116,27 @@ def test_mlflow_loads_a_registered_learner(maml: Learner, tmp_path: Path, monkey
     assert prediction["probability"] == pytest.approx(expected["probability"].iloc[0])
 
 
+@pytest.mark.parametrize("name", ["curve", "field"])
+def test_mlflow_loads_a_registered_learner_of_values(
+    name: str, request: pytest.FixtureRequest, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learner: Learner = request.getfixturevalue(name)
+    add(database, learner, tmp_path / "saved")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", database)
+    example = example_input(learner)
+    expected = PyfuncLearner(learner).predict(example)
+
+    import mlflow.pyfunc
+
+    model = mlflow.pyfunc.load_model("models:/served@champion")
+    signature = model.metadata.signature
+    assert signature.inputs.input_names() == [column.name for column in inputs_of(learner)]
+    assert signature.outputs.input_names() == [column.name for column in outputs_of(learner)]
+    pd.testing.assert_frame_equal(model.predict(example), expected)
+    with pytest.raises(InputError, match="no support rows"):
+        model.predict(example[example["role"] == "query"])
+
+
 @pytest.mark.slow
 def test_a_tracking_server(proto_net: Learner, tmp_path: Path) -> None:
     port = free_port()

@@ -1,5 +1,8 @@
 """Results and the digest of parameters."""
 
+import dataclasses
+import json
+
 import pytest
 import torch
 
@@ -27,6 +30,12 @@ def test_round_trip(before: Estimate | None) -> None:
         episodes_per_s=100.0,
     )
     assert Result.from_json(result.to_json()) == result
+    assert result.quality == "accuracy"
+    squared = dataclasses.replace(result, quality="mse")
+    assert Result.from_json(squared.to_json()) == squared != result
+    old = json.loads(result.to_json())
+    del old["quality"]
+    assert Result.from_json(json.dumps(old)) == result, "what was written before there was regression"
 
 
 def test_the_digest_covers_names_shapes_types_and_bytes() -> None:

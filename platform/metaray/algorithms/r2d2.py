@@ -37,18 +37,18 @@ class R2D2(Algorithm):
     multiplies lambda by the number of support examples, the paper and this do not. For batch norm see `head`.
 
     Example:
-        >>> R2D2(initial_regularizer=10.0).outputs(Problem(ways=5)) is None
+        >>> R2D2(initial_regularizer=1.0).outputs(Problem(ways=5)) is None
         True
 
     Attributes:
-        initial_regularizer: lambda before the first outer step.
+        initial_regularizer: lambda before the first outer step; 50 is the authors' code's.
         initial_scale: alpha before the first outer step.
     """
 
     kind: ClassVar[str] = "r2d2"
     regression: ClassVar[bool] = True
 
-    initial_regularizer: float = Field(default=1.0, gt=0)
+    initial_regularizer: float = Field(default=50.0, gt=0)
     initial_scale: float = Field(default=10.0, gt=0)
 
     def outputs(self, problem: Problem) -> int | None:

@@ -118,23 +118,35 @@ class RelationNet(Algorithm):
         return (size,)
 
 
+class _Linear(nn.Linear):
+    """Leaves its weights as they lie in memory: they are drawn by `init`, and given by callers elsewhere."""
+
+    def reset_parameters(self) -> None:
+        pass
+
+
+class _Conv2d(nn.Conv2d):
+    """See `_Linear`."""
+
+    def reset_parameters(self) -> None:
+        pass
+
+
 def _relation(size: int, *sides: int) -> nn.Sequential:
     """The relation module g for features of shape (size, *sides), without its sigmoid."""
     layers: list[nn.Module] = []
     side = sides[0] if sides else 1
     for inputs in (2 * size, size):
-        layer = nn.Conv2d(inputs, size, 3, padding=1, bias=False) if sides else nn.Linear(inputs, size, bias=False)
+        layer = _Conv2d(inputs, size, 3, padding=1, bias=False) if sides else _Linear(inputs, size, bias=False)
         layers += [layer, EpisodicBatchNorm(size), nn.ReLU()]
         if side >= 2:
             layers.append(nn.MaxPool2d(2))
             side //= 2
-    return nn.Sequential(
-        *layers, nn.Flatten(), nn.Linear(size * side * side, FC_SIZE), nn.ReLU(), nn.Linear(FC_SIZE, 1)
-    )
+    return nn.Sequential(*layers, nn.Flatten(), _Linear(size * side * side, FC_SIZE), nn.ReLU(), _Linear(FC_SIZE, 1))
 
 
 @lru_cache
 def _architecture(*shape: int) -> nn.Sequential:
-    """g with no weights of its own, so that it neither draws random numbers nor takes memory."""
+    """g without weights. It may be built inside `torch.vmap`, which could not draw any."""
     with torch.device("meta"):
         return _relation(*shape)

@@ -107,18 +107,19 @@ def draw_fits(fits: Sequence[Fit], path: Path, title: str) -> None:
     for axes in panels[len(fits) :]:
         axes.set_axis_off()
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    figure.legend(handles, labels, loc="outside lower center", ncols=2 * across)
     figure.suptitle(title, parse_math=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, format="png", dpi=120)
 
 
 def _draw(axes: Axes, fit: Fit) -> None:
+    marker = "." if len(fit.x) < DENSE // 4 else ""
     if fit.y is not None:
-        axes.plot(fit.x, fit.y, color="black", linewidth=1, label="function")
+        axes.plot(fit.x, fit.y, color="black", linewidth=1, marker=marker, label="function")
     if fit.before is not None:
-        axes.plot(fit.x, fit.before, color="tab:gray", linestyle="--", label="before adaptation")
-    axes.plot(fit.x, fit.after, color="tab:orange", label="after adaptation")
+        axes.plot(fit.x, fit.before, color="tab:gray", linestyle="--", marker=marker, label="before adaptation")
+    axes.plot(fit.x, fit.after, color="tab:orange", marker=marker, label="after adaptation")
     axes.plot(fit.support_x, fit.support_y, color="tab:blue", marker="o", linestyle="", label="support")
     if fit.y is not None:
         axes.set_title(f"mse {np.mean((fit.after - fit.y) ** 2):.4f}", fontsize="medium")

@@ -92,7 +92,8 @@ def judge_of(experiment: Experiment, split: Split) -> Judge:
 def estimate(values: Values) -> Estimate:
     """Mean and normal 95% interval of independent values (at least two)."""
     array = np.asarray(values, dtype=np.float64)
-    deviation = float(array.std(ddof=1)) if len(array) > 1 else math.nan
+    with np.errstate(invalid="ignore", over="ignore"):  # squared errors may be infinite: then the deviation is NaN
+        deviation = float(array.std(ddof=1)) if len(array) > 1 else math.nan
     return Estimate(float(array.mean()), NORMAL_95 * deviation / math.sqrt(len(array)), len(array))
 
 

@@ -1,0 +1,73 @@
+"""Regression tasks as CSV files."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from metaray.algorithms.learner import Learner
+from metaray.errors import InputError
+from metaray.serving.tables import read_points, require_classes
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "points.csv"
+
+
+def test_one_number(file: Path, curve: Learner) -> None:
+    file.write_text("y, x\n1,2\n\n-3e1 , 4.5\n", encoding="utf-8-sig")
+    found = read_points(file, curve, targets=True)
+    assert found.x.tolist() == [[2], [4.5]] and found.y is not None and found.y.tolist() == [[1], [-30]]
+
+
+def test_several_numbers(file: Path, field: Learner) -> None:
+    file.write_text("x0,x1,y0,y1,y2\n1,2,3,4,5\n")
+    found = read_points(file, field, targets=True)
+    assert found.x.tolist() == [[1, 2]] and found.y is not None and found.y.tolist() == [[3, 4, 5]]
+
+
+def test_targets_of_queries_may_be_missing(file: Path, curve: Learner) -> None:
+    file.write_text("x\n1\n2\n")
+    found = read_points(file, curve, targets=False)
+    assert found.x.tolist() == [[1], [2]] and found.y is None
+    with pytest.raises(InputError, match=r"points.csv' lacks the column 'y'; its first line is 'x'"):
+        read_points(file, curve, targets=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "lacks the column 'x'; its first line is ''"),
+        ("1,2\n3,4\n", "lacks the column 'x'; its first line is '1,2'"),
+        ("x,y\n", "has no rows below its header 'x,y'"),
+        ("x,y,z\n1,2,3\n", "Known: x, y."),
+        ("x,x,y\n1,2,3\n", "has the column 'x' 2 times"),
+        ("x,y\n1,2\n3,four\n", "line 3: y is 'four', not a number"),
+        ("x,y\n1\n", "line 2: y is '', not a number"),
+        ("x,y\n1,2,3\n", "line 2: more cells than columns"),
+        ("x,y\n1,nan\n", "line 2: y is nan; give a finite number"),
+    ],
+)
+def test_what_is_refused(text: str, message: str, file: Path, curve: Learner) -> None:
+    file.write_text(text)
+    with pytest.raises(InputError, match=re.escape(message)):
+        read_points(file, curve, targets=True)
+
+
+def test_what_cannot_be_read(file: Path, curve: Learner, maml: Learner) -> None:
+    with pytest.raises(InputError, match="cannot be read as a CSV file"):
+        read_points(file, curve, targets=True)
+    file.write_bytes(b"\xff\xfe\x00x,y")
+    with pytest.raises(InputError, match="cannot be read as a CSV file"):
+        read_points(file, curve, targets=True)
+    with pytest.raises(InputError, match="a maml learner of classes takes a folder with a folder of images per class"):
+        read_points(file, maml, targets=True)
+
+
+def test_folders_are_for_classes(curve: Learner, field: Learner, maml: Learner) -> None:
+    require_classes(maml)
+    with pytest.raises(InputError, match=re.escape("CSV files with the columns x,y as --support and --query, or call")):
+        require_classes(curve)
+    with pytest.raises(InputError, match=re.escape("x0,x1,y0,y1,y2")):
+        require_classes(field)
