@@ -54,7 +54,7 @@ PLANS: dict[str, Plan] = {
     "maml": Plan({"inner_lr": 0.4, "inner_steps": 1}, eval_steps=3),
     "fomaml": Plan({"inner_lr": 0.4, "inner_steps": 1}, eval_steps=3),
     "reptile": Plan(
-        {"inner_lr": 1e-3, "inner_steps": 5, "batch_size": 10, "eval_steps": 50},
+        {"inner_lr": 1e-3, "inner_steps": 5, "batch_size": 10, "eval_steps": 20},
         queries=10,
         meta_batch_size=5,
         optimizer=Optimizer(kind="sgd", outer_lr=1.0, schedule="cosine"),
@@ -69,7 +69,7 @@ PLANS: dict[str, Plan] = {
     "matchingnet": Plan({"temperature": 0.1}, model=POOLED, ways=20, meta_batch_size=2),
     "relationnet": Plan(model=Conv4(pools=2), queries=10),
     "metaoptnet_svm": Plan(model=POOLED, queries=15),
-    "learned_optimizer": Plan({"inner_steps": 5}, model=Conv4(channels=32, downsample="stride")),
+    "learned_optimizer": Plan({"inner_steps": 3}, model=Conv4(channels=16, downsample="stride")),
     # A training batch of theirs is both sides of an episode, whatever it will be judged at.
     "baseline": Plan({"inner_lr": 0.1}, model=POOLED, ways=60, shots=1, queries=1, meta_batch_size=2),
     "baselinepp": Plan({"inner_lr": 0.1}, model=POOLED, ways=60, shots=1, queries=1, meta_batch_size=2),
