@@ -10,7 +10,7 @@ from torch import nn
 from metaray.algorithms import Baseline
 from metaray.algorithms.algorithm import start
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.embedding import without
+from metaray.algorithms.parts import without
 from metaray.algorithms.problem import Problem
 from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.errors import InputError

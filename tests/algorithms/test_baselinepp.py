@@ -11,7 +11,7 @@ from metaray.algorithms import BaselinePP
 from metaray.algorithms.algorithm import start
 from metaray.algorithms.baselinepp import unit
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.embedding import without
+from metaray.algorithms.parts import without
 from metaray.algorithms.problem import Problem
 from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.errors import InputError

@@ -1,28 +1,14 @@
-"""Parameters in parts, and embeddings under both protocols."""
+"""Embeddings under both protocols."""
 
 from collections.abc import Callable
 
-import pytest
 import torch
 
 from metaray.algorithms.context import Context
-from metaray.algorithms.embedding import embed, embed_support, embedding_size, join, part, without
+from metaray.algorithms.embedding import embed, embed_support, embedding_size
 from metaray.episodes.tensors import TensorEpisode
-from metaray.errors import InputError
 from metaray.models import MLP, Conv4
 from metaray.models.model import build_seeded
-
-
-def test_parts_come_apart_as_they_were_joined() -> None:
-    network, extra = {"body.weight": torch.zeros(2)}, {"weight": torch.ones(3)}
-    meta = join(network, {"joint.": extra})
-    assert meta.keys() == {"body.weight", "joint.weight"}
-    assert part(meta, "joint.") == extra and without(meta, "joint.") == network and without(network) == network
-
-
-def test_a_name_that_is_taken() -> None:
-    with pytest.raises(InputError, match=r"'joint\.weight', but names in 'joint\.' are the algorithm's"):
-        join({"joint.weight": torch.zeros(2)}, {"joint.": {}})
 
 
 def test_the_size_of_an_embedding() -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
 from metaray.algorithms.inner_loop import split_statistics, steps_of, with_statistics
+from metaray.algorithms.parts import join, without
 from metaray.algorithms.problem import Problem
 from metaray.episodes.tensors import Examples
 from metaray.errors import InputError
@@ -73,7 +74,7 @@ class CAVIA(Algorithm):
             weights["scale"] = torch.empty(channels, self.context_size)
         for weight in weights.values():
             nn.init.xavier_uniform_(weight)
-        return super().init(network, problem) | {MODULATION + name: weight for name, weight in weights.items()}
+        return join(super().init(network, problem), {MODULATION: weights})
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
         """phi of one task, and under inductive batch norm the support set's statistics there."""
@@ -89,7 +90,7 @@ class CAVIA(Algorithm):
         if self.batch_norm == "transductive":
             return {CONTEXT: phi}
         with self._modulated(meta, phi, context):
-            found = with_statistics(_theta(meta), support, context, self.batch_norm)
+            found = with_statistics(without(meta, MODULATION), support, context, self.batch_norm)
         return {CONTEXT: phi} | {name: value for name, value in found.items() if name not in meta}
 
     def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
@@ -101,7 +102,7 @@ class CAVIA(Algorithm):
         self, meta: Tensors, phi: Tensor, x: Tensor, context: Context, statistics: Tensors | None = None
     ) -> Tensor:
         with self._modulated(meta, phi, context):
-            return context.forward(_theta(meta), x, statistics)
+            return context.forward(without(meta, MODULATION), x, statistics)
 
     @contextmanager
     def _modulated(self, meta: Tensors, phi: Tensor, context: Context) -> Iterator[None]:
@@ -140,7 +141,3 @@ class CAVIA(Algorithm):
             raise InputError("cavia: the network has no convolution or linear layer at which a context could enter")
         convolutions = [name for name, layer in layers.items() if isinstance(layer, nn.Conv2d)]
         return convolutions[min(CONV_LAYER, len(convolutions)) - 1] if convolutions else next(iter(layers))
-
-
-def _theta(meta: Tensors) -> Tensors:
-    return {name: value for name, value in meta.items() if not name.startswith(MODULATION)}

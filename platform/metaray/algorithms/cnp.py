@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from metaray.algorithms.algorithm import Algorithm, Outcome
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.embedding import embed, embed_support, embedding_size, join, part, without
+from metaray.algorithms.embedding import embed, embed_support, embedding_size
+from metaray.algorithms.parts import join, part, without
 from metaray.algorithms.problem import Problem
 from metaray.episodes.tensors import Examples, TensorEpisode
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.embedding import join, part, without
 from metaray.algorithms.inner_loop import predict_at, steps_of, support_loss, with_statistics
+from metaray.algorithms.parts import join, part, without
 from metaray.algorithms.problem import Problem
 from metaray.episodes.tensors import Examples
 

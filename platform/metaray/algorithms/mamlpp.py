@@ -10,6 +10,7 @@ from metaray.algorithms.algorithm import Algorithm, Outcome
 from metaray.algorithms.context import Context, Tensors
 from metaray.algorithms.inner_loop import descend, predict_at, steps_of, support_loss, with_statistics
 from metaray.algorithms.inner_lr import InnerLR, rates
+from metaray.algorithms.parts import join, part, without
 from metaray.algorithms.problem import Problem
 from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.models.batch_norm import EpisodicBatchNorm
@@ -62,11 +63,9 @@ class MAMLPP(Algorithm):
         fixed = {f"{name}.{part}" for name in layers for part in ("weight", "bias")}
         moving = [name for name in theta if name not in fixed]
         start = rates(self.inner_lr, moving, 0)
-        return {
-            **{name: theta[name] for name in moving},
-            **{STEPS + name: torch.stack([theta[name]] * self.inner_steps) for name in theta if name in fixed},
-            **{RATE + name: torch.full((self.inner_steps,), start[name]) for name in moving},
-        }
+        by_step = {name: torch.stack([theta[name]] * self.inner_steps) for name in theta if name in fixed}
+        learned = {name: torch.full((self.inner_steps,), start[name]) for name in moving}
+        return join({name: theta[name] for name in moving}, {STEPS: by_step, RATE: learned})
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
         """theta' of one task, after the last step."""
@@ -101,7 +100,7 @@ class MAMLPP(Algorithm):
     def _path(self, meta: Tensors, support: Examples, context: Context) -> list[Tensors]:
         """theta before the first step and after each, with the batch norm weights that belong there."""
         second_order = context.step >= self.first_order_steps
-        theta = {name: value for name, value in meta.items() if not name.startswith((RATE, STEPS))}
+        theta = without(meta, RATE, STEPS)
         path = [theta | _of_step(meta, 0)]
         loss = support_loss(support, context)
         for number in range(steps_of(self.inner_steps, context)):
@@ -115,4 +114,4 @@ class MAMLPP(Algorithm):
 
 
 def _of_step(meta: Tensors, step: int) -> Tensors:
-    return {name.removeprefix(STEPS): value[step] for name, value in meta.items() if name.startswith(STEPS)}
+    return {name: value[step] for name, value in part(meta, STEPS).items()}

@@ -10,6 +10,7 @@ from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
 from metaray.algorithms.inner_loop import descend, predict_at, steps_of, support_loss, with_statistics
 from metaray.algorithms.inner_lr import InnerLR, rates
+from metaray.algorithms.parts import join, part, without
 from metaray.algorithms.problem import Problem
 from metaray.episodes.tensors import Examples
 
@@ -50,12 +51,11 @@ class MetaSGD(Algorithm):
         """theta, and alpha under the same names with a prefix."""
         theta = super().init(network, problem)
         start = rates(self.inner_lr, list(theta), 0)
-        return theta | {RATE + name: torch.full_like(value, start[name]) for name, value in theta.items()}
+        return join(theta, {RATE: {name: torch.full_like(value, start[name]) for name, value in theta.items()}})
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
         """theta' of one task."""
-        theta = {name: value for name, value in meta.items() if not name.startswith(RATE)}
-        alpha = {name: meta[RATE + name] for name in theta}
+        theta, alpha = without(meta, RATE), part(meta, RATE)
         loss = support_loss(support, context)
         for _ in range(steps_of(self.inner_steps, context)):
             theta = descend(loss, theta, alpha, context, second_order=True)

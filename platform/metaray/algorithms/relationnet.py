@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from metaray.algorithms.algorithm import Algorithm, Outcome
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.embedding import embedding_size, join, part, without
+from metaray.algorithms.embedding import embedding_size
 from metaray.algorithms.head import adapt_head, members, queries_and_head
+from metaray.algorithms.parts import join, part, without
 from metaray.algorithms.problem import Problem
 from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.models.batch_norm import EpisodicBatchNorm, recording
