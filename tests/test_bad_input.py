@@ -235,7 +235,7 @@ def test_an_experiment_file_that_is_no_text(refused_train: Train, place: Path) -
         ("algorithm.kind=mamml", "unknown algorithm 'mamml'. Did you mean 'maml'?"),
         ("model.kind=conv", "unknown model 'conv'. Did you mean 'conv4'?"),
         ("source.kind=clas_store", "unknown source 'clas_store'. Did you mean 'class_store'?"),
-        ("source=glyphs", "source must be an object with a 'kind', one of class_store, glyphs (got 'glyphs')"),
+        ("source=glyphs", "source must be an object with a 'kind', one of class_store, function_family, glyphs, umtra (got 'glyphs')"),
         ("optimizer.kind=adamm", "optimizer.kind: unknown value 'adamm'. Did you mean 'adam'? Known: adam, adamw, sgd"),
         ("optimizer.schedule=cosin", "optimizer.schedule: unknown value 'cosin'. Did you mean 'cosine'?"),
         ("precision.dtype=bf16", "precision.dtype: unknown value 'bf16'. Did you mean 'bfloat16'?"),

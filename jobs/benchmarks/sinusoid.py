@@ -86,13 +86,13 @@ def run_one(name: str, storage: Path, out: Path, *, seed: int, steps: int | None
     """Train, judge: the record of one recipe."""
     experiment = planned(name, seed=seed, steps=steps)
     place, started = Storage(str(storage / f"{name}-{experiment.num_steps}steps-seed{seed}")), time.time()
+    tags = provenance()  # of the code that runs, whatever is committed meanwhile
     result = train_in_process(experiment, place, Progress(name), device="cpu")
     with tempfile.TemporaryDirectory() as scratch:
         learner = load_learner(place.download(LEARNER, Path(scratch) / LEARNER))
     if name in PICTURED:
         tasks = fits_of(learner, experiment.source, experiment.eval_spec, experiment.evaluation.seed)
         draw_fits(tasks, out / f"{name}.png", f"{experiment.name}: meta-test tasks, {experiment.protocol}")
-    tags = provenance()
     command = f"python -m jobs.benchmarks.sinusoid --algorithms {name} --steps {experiment.num_steps} --seed {seed}"
     return {
         "recipe": name,

@@ -26,7 +26,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "baselinepp": {"inner_steps": 5},
     "cavia": {"context_size": 4},
     "cnp": {"encoder": [5], "representation": 4, "decoder": [5]},
-    "imaml": {"inner_steps": 4},
+    "imaml": {"inner_steps": 3, "cg_steps": 3},
     "learned_optimizer": {"inner_steps": 2, "hidden": 4},
     "mamlpp": {"inner_steps": 2},
     "reptile": {"inner_steps": 3, "eval_steps": 3},

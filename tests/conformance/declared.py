@@ -8,6 +8,7 @@ from collections.abc import Callable
 from metaray.algorithms import Algorithm
 
 FIRST_ORDER = "inner gradients count as constants, so the meta-gradient is not the derivative of the loss"
+BY_LABEL = "it is fixed to its ways because it has learned something for each label"
 
 DECLARED: dict[tuple[str, ...], str] = {
     ("meta_gradient_against_finite_differences", "fomaml"): FIRST_ORDER,
@@ -18,10 +19,7 @@ DECLARED: dict[tuple[str, ...], str] = {
 """(case, kind, and where that matters task or protocol) -> reason. The case is a test's name without `test_`."""
 
 RULES: dict[str, tuple[Callable[[Algorithm], bool], str]] = {
-    "labels_can_be_permuted": (
-        lambda algorithm: algorithm.fixed_ways,
-        "it learns something for each class by its label",
-    ),
+    "labels_can_be_permuted": (lambda algorithm: algorithm.fixed_ways, BY_LABEL),
 }
 """case -> (whether it fails for an algorithm, reason)."""
 

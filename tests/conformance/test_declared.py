@@ -37,6 +37,5 @@ def test_a_rule_names_a_case(case: str) -> None:
 
 
 def test_reasons_are_given() -> None:
-    assert all(
-        reason.strip() for reason in (*DECLARED.values(), *QUIET.values(), *(reason for _, reason in RULES.values()))
-    )
+    reasons = [*DECLARED.values(), *QUIET.values(), *(reason for _, reason in RULES.values())]
+    assert all(reason.strip() for reason in reasons)

@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from metaray.algorithms import ALGORITHMS, MAML, ProtoNet
+from metaray.config import replace
+from metaray.data.function_family import FunctionFamily
+from metaray.episodes.episode import EpisodeSpec
 from metaray.errors import InputError
 from metaray.models import Conv4, Custom
 from metaray.training.double_backward import first_order_kinds, operation_of
@@ -207,6 +210,17 @@ def test_the_algorithms_that_would_do(make_experiment: MakeExperiment) -> None:
     steps = [ALGORITHMS[kind].gradient_steps for kind in kinds]
     assert steps == sorted(steps, reverse=True), "those with inner steps are nearer to MAML"
     assert first_order_kinds(make_experiment(model=Conv4(channels=2), algorithm=ProtoNet()))[0] == "protonet"
+
+
+def test_in_regression_only_those_that_take_values(make_experiment: MakeExperiment) -> None:
+    episodes = EpisodeSpec(ways=1, shots=5, queries=5)
+    experiment = make_experiment(source=FunctionFamily(), episodes=episodes, model=net("hardsigmoid"))
+    kinds = first_order_kinds(experiment)
+    assert kinds and all(ALGORITHMS[kind].regression for kind in kinds)
+    with pytest.raises(InputError, match="'aten::hardsigmoid_backward' in module .* algorithm.kind="):
+        preflight(experiment)
+    for kind in kinds:
+        preflight(replace(experiment, algorithm=ALGORITHMS[kind]()))
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,10 @@ import torch
 from torch import nn
 
 from metaray.algorithms import MAML, NearestNeighbor, ProtoNet
+from metaray.data.function_family import FunctionFamily
+from metaray.episodes.episode import EpisodeSpec
 from metaray.errors import InputError
-from metaray.models import Conv4, Custom
+from metaray.models import MLP, Conv4, Custom
 from metaray.training.experiment import Evaluation, Experiment
 from metaray.training.preflight import check_shares, preflight
 
@@ -97,3 +99,12 @@ def test_nothing_to_train(make_experiment: MakeExperiment) -> None:
 def test_patterns_that_fit_no_parameter(make_experiment: MakeExperiment) -> None:
     with pytest.raises(InputError, match=r"'haed\.\*' fits no parameter"):
         preflight(make_experiment(algorithm=MAML(inner_lr={"haed.*": 0.1, "*": 0.1})))
+
+
+def test_a_query_set_that_cannot_be_normalised(make_experiment: MakeExperiment) -> None:
+    lines: dict[str, object] = {"source": FunctionFamily(), "model": MLP(hidden=(4,))}
+    judged = Evaluation(episodes=EpisodeSpec(ways=1, shots=4, queries=1))
+    with pytest.raises(InputError, match="batch norm over a single example"):
+        preflight(make_experiment(episodes=EpisodeSpec(ways=1, shots=4, queries=4), evaluation=judged, **lines))
+    inductive = MAML(batch_norm="inductive")
+    preflight(make_experiment(episodes=judged.episodes, evaluation=judged, algorithm=inductive, **lines))
