@@ -61,8 +61,8 @@ class ProtoMAML(Algorithm):
         belongs = members(support.y, context)
         embedded = context.forward(meta, support.x).to(context.loss_dtype)
         centres = (belongs.T @ embedded) / belongs.sum(dim=0)[:, None]
-        # Views, as the head is computed from the leaves: the inner gradient must not run through that.
-        theta = {name: value.view_as(value) for name, value in meta.items()}
+        # Copies, as the head is computed from the leaves: the inner gradient must not run through that.
+        theta = {name: value.clone() for name, value in meta.items()}
         theta |= {WEIGHT: 2 * centres, BIAS: -centres.square().sum(dim=1)}
 
         def loss(at: Tensors) -> Tensor:

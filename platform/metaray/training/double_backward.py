@@ -40,15 +40,14 @@ class Fault(NamedTuple):
 
     Attributes:
         call: of the module.
-        operation: whose derivative is missing; None if torch does not say.
+        operation: whose derivative is missing, by torch's name or that of an autograd function; None if torch does not
+            say.
         order: 1 if it is the first derivative that is missing.
-        error: torch's; None where torch takes a gradient for a constant without a word.
     """
 
     call: Call
     operation: str | None
     order: int
-    error: RuntimeError | None
 
 
 def operation_of(error: RuntimeError) -> str | None:
@@ -123,8 +122,8 @@ def _fault(call: Call) -> Fault | None:
         if bent:
             torch.autograd.grad(torch.stack(bent).sum(), wanted, allow_unused=True)
     except RuntimeError as error:
-        return Fault(call, lost[0] if lost else operation_of(error), order, error)
-    return Fault(call, lost[0], 2, None) if lost else None
+        return Fault(call, lost[0] if lost else operation_of(error), order)
+    return Fault(call, lost[0], 2) if lost else None
 
 
 def _mapped_fault(call: Call) -> Fault | None:
@@ -146,7 +145,7 @@ def _mapped_fault(call: Call) -> Fault | None:
         if mapped:
             torch.vmap(twice, randomness="different")(mapped)
     except RuntimeError as error:
-        return Fault(call, operation_of(error), 2, error)
+        return Fault(call, operation_of(error), 2)
     return None
 
 

@@ -4,7 +4,6 @@ import dataclasses
 
 import torch
 
-from metaray.algorithms import Algorithm
 from metaray.algorithms.context import Context
 from metaray.data.draws import Split
 from metaray.episodes.episode import EpisodeSpec
@@ -87,30 +86,28 @@ def _check_outputs(experiment: Experiment) -> None:
             f"the model maps a batch of 2 inputs to shape {list(output.shape)}, but {experiment.algorithm.kind} "
             f"needs {wanted}"
         )
-    check_meta_gradient(experiment, state)
-    _check_judging(experiment, state)
+    with seeded(0):
+        _check_meta_gradient(experiment, state)
+        _check_judging(experiment, state)
 
 
-def check_meta_gradient(experiment: Experiment, state: TrainState) -> None:
-    """Compute the meta-gradient of one task, as training will, whatever its value.
-
-    Raises:
-        InputError: naming the operation and the module, if the network lacks a derivative that the algorithm needs.
-    """
-    algorithm = experiment.algorithm
-    chunk_size = chunk_size_of(experiment, CPU)
-    context = dataclasses.replace(
-        context_of(experiment, state.network, training=True), precision="float32", batched=chunk_size > 1
-    )
+def _check_meta_gradient(experiment: Experiment, state: TrainState) -> None:
+    """Compute the meta-gradient of one task, as training will; its value is for training to judge."""
+    algorithm, chunk_size = experiment.algorithm, chunk_size_of(experiment, CPU)
+    context = context_of(experiment, state.network, training=True).with_batched(chunk_size > 1)
+    context = dataclasses.replace(context, precision="float32")
     chunk, single = (_first_task(experiment, "meta-train", size) for size in (chunk_size, 1))
     if algorithm.differentiates_twice and goes_through_custom_functions(context, single.support.x):
         fault = find_fault(context.with_batched(False), single.support.x)
-        if fault is not None:
-            raise InputError(_told(experiment, fault))
+        if fault is not None and fault.operation is not None:
+            raise InputError(_lacking(experiment, fault.operation, fault))
     try:
-        _differentiate(algorithm, state, chunk, context)
+        algorithm.meta_gradient(state.meta, chunk, context)
     except RuntimeError as error:
-        raise _explained(experiment, state, single, context, error) from error
+        told = _explained(experiment, state, single, context, error)
+        if told is None:
+            raise
+        raise InputError(told) from error
 
 
 def _first_task(experiment: Experiment, split: Split, chunk_size: int) -> TensorEpisode:
@@ -121,49 +118,41 @@ def _first_task(experiment: Experiment, split: Split, chunk_size: int) -> Tensor
     return next(chunks(batch, chunk_size, CPU, experiment.source, split))
 
 
-def _differentiate(algorithm: Algorithm, state: TrainState, chunk: TensorEpisode, context: Context) -> None:
-    with seeded(0):
-        algorithm.meta_gradient(state.meta, chunk, context)
-
-
 def _explained(
     experiment: Experiment, state: TrainState, single: TensorEpisode, context: Context, error: RuntimeError
-) -> Exception:
-    """What to raise for an error of the meta-gradient: the same again where the network's derivatives are there."""
+) -> str | None:
+    """What an error of the meta-gradient means to the user; None if it is not about derivatives or mapping."""
+    fault = find_fault(context, single.support.x)
     if context.batched:
+        plain = context.with_batched(False)
         try:
-            _differentiate(experiment.algorithm, state, single, context.with_batched(False))
-        except RuntimeError as plain:
-            return _explained(experiment, state, single, context.with_batched(False), plain)
-        fault = find_fault(context, single.support.x)
+            experiment.algorithm.meta_gradient(state.meta, single, plain)
+        except RuntimeError as also:
+            return _explained(experiment, state, single, plain, also)
         where = "" if fault is None else f" {fault.call.where}"
-        return InputError(
+        return (
             f"episodes of this experiment cannot be mapped over in chunks of {chunk_size_of(experiment, CPU)}, because "
             f"torch.vmap fails{where}: {_first_line(error)}; set chunk_size=1"
         )
-    fault = find_fault(context, single.support.x)
-    if fault is not None and (fault.order == 1 or experiment.algorithm.differentiates_twice):
-        return InputError(_told(experiment, fault))
+    twice = experiment.algorithm.differentiates_twice
+    if fault is not None and fault.operation is not None and (twice or fault.order == 1):
+        return _lacking(experiment, fault.operation, fault)
     operation = operation_of(error)
-    return error if operation is None else InputError(_lacking(experiment, repr(operation), 2))
+    return None if operation is None else _lacking(experiment, operation, None)
 
 
-def _told(experiment: Experiment, fault: Fault) -> str:
-    what = repr(fault.operation) if fault.operation else f"what is computed ({_first_line(fault.error)})"
-    return _lacking(experiment, f"{what} {fault.call.where}", fault.order)
-
-
-def _lacking(experiment: Experiment, what: str, order: int) -> str:
-    if order == 1:
-        return f"the derivative of {what} is not implemented, which every algorithm that trains the network needs"
-    kinds = ", ".join(first_order_kinds(experiment))
+def _lacking(experiment: Experiment, operation: str, fault: Fault | None) -> str:
+    """That a derivative is missing; without a fault, somewhere outside of the network's modules."""
+    where = "" if fault is None else f" {fault.call.where}"
+    if not experiment.algorithm.differentiates_twice or (fault is not None and fault.order == 1):
+        return f"the derivative of {operation!r}{where} is not implemented, which {experiment.algorithm.kind} needs"
     return (
-        f"the second derivative of {what} is not implemented, which {experiment.algorithm.kind} needs; "
-        f"first-order algorithms would work: algorithm.kind={kinds}"
+        f"the second derivative of {operation!r}{where} is not implemented, which {experiment.algorithm.kind} needs; "
+        f"first-order algorithms would work: algorithm.kind={', '.join(first_order_kinds(experiment))}"
     )
 
 
-def _first_line(error: BaseException | None) -> str:
+def _first_line(error: RuntimeError) -> str:
     return str(error).partition("\n")[0]
 
 
@@ -172,5 +161,6 @@ def _check_judging(experiment: Experiment, state: TrainState) -> None:
     context = dataclasses.replace(context_of(experiment, state.network, training=False), precision="float32")
     if experiment.algorithm.gradient_steps and context.inner_steps != 0:
         context = dataclasses.replace(context, inner_steps=1)
-    with torch.no_grad(), seeded(0):
-        experiment.algorithm.outcomes(state.meta, _first_task(experiment, "meta-val", 1), context)
+    meta = {name: tensor.detach() for name, tensor in state.meta.items()}
+    with torch.no_grad():
+        experiment.algorithm.outcomes(meta, _first_task(experiment, "meta-val", 1), context)
