@@ -48,6 +48,7 @@ from metaray.training.storage import Storage
 WARM_UP, TIMED_S = 3, 8.0
 CURVE_POINTS = 8
 
+TRAINED = [kind for kind in ALGORITHMS if kind != "nearest_neighbor"]  # every run reports that
 PUBLISHED = {
     "maml": "MAML",
     "fomaml": "FOMAML",
@@ -154,13 +155,12 @@ def published(table: Path | None, kind: str, shots: int) -> dict[str, Any] | Non
 
 def run_one(options: argparse.Namespace, kind: str, shots: int) -> dict[str, Any]:
     """Measure, train, judge: the record of one algorithm."""
-    base = omniglot(kind, shots, store=options.store, seed=options.seed)
-    if kind == "nearest_neighbor":
-        return {}
+    tags = provenance(argv=[])  # of the code that runs, whatever is committed meanwhile
+    # Of no steps, the share that is annealed (the order of a gradient, say) is none: as most of a run is.
+    base = omniglot(kind, shots, store=options.store, seed=options.seed, num_steps=0)
     device = choose_device(options.device)
     cost = measure(planned(base, 10**6), device)
     steps = options.steps or max(CURVE_POINTS, int(options.minutes * 60 * max(1, options.workers) / cost.step_s))
-    # The multi-step loss, the order and the like are annealed over a share of the whole run.
     experiment = planned(omniglot(kind, shots, store=options.store, seed=options.seed, num_steps=steps), steps)
     curve = Curve(f"{kind} {shots}-shot")
     print(f"{curve.name}: {steps} steps of {cost.step_s:.3f} s", flush=True)
@@ -168,7 +168,6 @@ def run_one(options: argparse.Namespace, kind: str, shots: int) -> dict[str, Any
     with tempfile.TemporaryDirectory() as scratch:
         result = train(experiment, Path(scratch), options.workers, options.device, curve)
     episodes = steps * experiment.meta_batch_size
-    tags = provenance(argv=[])
     on = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU {tags['cpu.capability']}"
     return {
         "algorithm": kind,
@@ -183,7 +182,7 @@ def run_one(options: argparse.Namespace, kind: str, shots: int) -> dict[str, Any
         "curve": curve.points,
         "paper": published(options.published, kind, shots),
         "episodes": episodes,
-        "budget_core_minutes": options.minutes * max(1, options.workers),
+        "core_minutes": steps * cost.step_s / 60,
         "s_per_1000_episodes": 1000 * cost.step_s / experiment.meta_batch_size,
         "peak_bytes": cost.peak_bytes,
         "wall_s": time.time() - started,
@@ -205,7 +204,7 @@ def main() -> None:
     """Run what is asked for, each in a process of its own, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("store", help="what `metaray data import omniglot` wrote")
-    parser.add_argument("--algorithms", nargs="*", default=[kind for kind in ALGORITHMS if kind != "nearest_neighbor"])
+    parser.add_argument("--algorithms", nargs="*", default=TRAINED, choices=TRAINED)
     parser.add_argument("--shots", nargs="*", type=int, default=[5, 1])
     parser.add_argument("--minutes", type=float, default=6.0)
     parser.add_argument("--workers", type=int, default=2)
@@ -222,7 +221,9 @@ def main() -> None:
     for kind, shots in todo:
         if options.inside:
             record = run_one(options, kind, shots)
-            (kept / f"{kind}-{shots}shot.json").write_text(json.dumps(record, indent=1) + "\n")
+            written = kept / f"{kind}-{shots}shot.json.part"
+            written.write_text(json.dumps(record, indent=1) + "\n")
+            written.replace(written.with_suffix(""))
             continue
         # Peak memory belongs to a process.
         command = [sys.executable, "-m", "jobs.benchmarks.fidelity", "--inside", *sys.argv[1:]]

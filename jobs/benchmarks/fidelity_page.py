@@ -80,7 +80,7 @@ def row(record: dict[str, Any]) -> list[str]:
         f"{record['episodes']:,}",
         f"{record['s_per_1000_episodes']:.1f}",
         f"{record['peak_bytes'] / 2**20:.0f} MiB",
-        f"{record['budget_core_minutes']:g}",
+        f"{record['core_minutes']:.1f}",
         str(record["seed"]),
         record["commit"][:7] + dirty,
     ]
