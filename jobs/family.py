@@ -1,7 +1,7 @@
 """Every algorithm on Omniglot, 5-way, with hyperparameters that suit it: what docs/fidelity.md was made with.
 
 `metaray train jobs/family.py:reptile --set num_steps=20000`, or `omniglot("reptile", shots=1)` in Python. The functions
-at the end are one a key of `ALGORITHMS`, each 5-way 5-shot.
+at the end are one an algorithm that trains, each 5-way 5-shot.
 """
 
 from typing import Any, NamedTuple
@@ -10,6 +10,7 @@ from metaray.algorithms import ALGORITHMS
 from metaray.algorithms.problem import Problem
 from metaray.data import ClassStore
 from metaray.episodes.episode import EpisodeSpec
+from metaray.errors import unknown
 from metaray.models import Conv4, Model
 from metaray.training.experiment import Evaluation, Experiment, Precision
 from metaray.training.optimizer import Optimizer
@@ -65,7 +66,7 @@ PLANS: dict[str, Plan] = {
     "cavia": Plan({"inner_lr": 1.0, "inner_steps": 2}),
     "proto_maml": Plan({"inner_lr": 0.05, "inner_steps": 1}),
     "matchingnet": Plan({"temperature": 0.1}, model=POOLED, ways=20, meta_batch_size=2),
-    "relationnet": Plan(model=Conv4(pools=2), queries=10),
+    "relationnet": Plan({"channels": 64}, model=Conv4(pools=2), queries=10),
     "metaoptnet_svm": Plan(model=POOLED, queries=15),
     "learned_optimizer": Plan({"inner_steps": 3}, model=Conv4(channels=16, downsample="stride")),
     # A training batch of theirs is both sides of an episode, whatever it will be judged at.
@@ -85,7 +86,12 @@ def omniglot(
         store: what `metaray data import omniglot` wrote.
         seed: of weights and training episodes.
         num_steps: outer steps.
+
+    Raises:
+        InputError: for an unknown algorithm.
     """
+    if kind not in ALGORITHMS:
+        raise unknown("algorithm", kind, ALGORITHMS)
     plan = PLANS.get(kind) or _plan_of(kind)
     annealed = {name: round(share * num_steps) for name, share in plan.annealed.items()}
     return Experiment(

@@ -43,8 +43,8 @@ def test_training_loss_is_that_of_all_classes_on_all_examples(make_episode: Make
     episode = make_episode()._replace(classes=torch.tensor([4, 0, 6]))
     outcome = Baseline().loss(meta, episode, context)
     x = torch.cat([episode.support.x, episode.query.x])
-    features = torch.func.functional_call(context.network, without(meta, "joint."), (x,))
-    logits = features @ meta["joint.weight"].T + meta["joint.bias"]
+    features = torch.func.functional_call(context.network, without(meta, "joint:"), (x,))
+    logits = features @ meta["joint:weight"].T + meta["joint:bias"]
     labels = torch.tensor([4] * 2 + [0] * 2 + [6] * 2).repeat(2)
     assert logits.shape == (12, CLASSES)
     torch.testing.assert_close(outcome.loss, nn.functional.cross_entropy(logits, labels))
@@ -64,7 +64,7 @@ def test_fine_tuning_is_that_of_torch(momentum: float, dampening: float, make_ep
     algorithm = Baseline(inner_lr=0.3, inner_steps=12, momentum=momentum, dampening=dampening, weight_decay=0.02)
     with torch.no_grad():
         adapted = algorithm.adapt(meta, episode.support, context)
-        features = torch.func.functional_call(context.network, without(meta, "joint."), (episode.support.x,))
+        features = torch.func.functional_call(context.network, without(meta, "joint:"), (episode.support.x,))
     head = nn.Linear(6, 3).double()
     for parameter in head.parameters():
         nn.init.zeros_(parameter)
@@ -82,7 +82,7 @@ def test_fine_tuning_is_that_of_torch(momentum: float, dampening: float, make_ep
 def test_each_side_is_normalised_as_its_protocol_says(protocol: Protocol, make_episode: MakeEpisode) -> None:
     context, meta = bench(training=False)
     episode = make_episode(shots=3)
-    network, body = context.network, without(meta, "joint.")
+    network, body = context.network, without(meta, "joint:")
     algorithm = Baseline(batch_norm=protocol, inner_lr=0.5)
     with torch.no_grad():
         adapted = algorithm.adapt(meta, episode.support, context)
@@ -121,7 +121,7 @@ def test_ways_are_free() -> None:
 
 def test_the_joint_head_has_a_row_a_class() -> None:
     meta = bench()[1]
-    assert meta["joint.weight"].shape == (CLASSES, 6) and not meta["joint.bias"].any()
+    assert meta["joint:weight"].shape == (CLASSES, 6) and not meta["joint:bias"].any()
     with pytest.raises(InputError, match="classifier over all meta-train classes, but their number is 0"):
         start(Baseline(), MLP(), Problem((4,), 3), seed=0)
 
@@ -132,7 +132,7 @@ def test_regression_trains_on_all_examples_at_once(make_episode: MakeEpisode) ->
     outcome = Baseline().loss(meta, episode, context)
     output = context.network(torch.cat([episode.support.x, episode.query.x]))
     expected = nn.functional.mse_loss(output, torch.cat([episode.support.y, episode.query.y]))
-    assert not any(name.startswith("joint.") for name in meta)
+    assert not any(name.startswith("joint:") for name in meta)
     torch.testing.assert_close(outcome.loss, expected)
     torch.testing.assert_close(outcome.score, expected.detach())
 

@@ -36,9 +36,9 @@ def test_training_loss_is_that_of_scaled_cosines(make_episode: MakeEpisode) -> N
     outcome = BaselinePP(scale=4).loss(meta, episode, context)
     features = context.network(torch.cat([episode.support.x, episode.query.x]))
     labels = torch.tensor([4] * 2 + [0] * 2 + [6] * 2).repeat(2)
-    expected = nn.functional.cross_entropy(4 * cosines(features, meta["joint.weight"]), labels)
+    expected = nn.functional.cross_entropy(4 * cosines(features, meta["joint:weight"]), labels)
     torch.testing.assert_close(outcome.loss, expected)
-    assert {name for name in meta if name.startswith("joint.")} == {"joint.weight"}
+    assert {name for name in meta if name.startswith("joint:")} == {"joint:weight"}
 
 
 def test_the_gradient_of_a_head_is_that_of_autograd() -> None:
@@ -59,7 +59,7 @@ def test_fine_tuning_is_that_of_torch(make_episode: MakeEpisode) -> None:
     algorithm = BaselinePP(inner_lr=0.3, inner_steps=12, scale=3, weight_decay=0.02)
     with torch.no_grad():
         adapted = algorithm.adapt(meta, episode.support, context)
-        features = torch.func.functional_call(context.network, without(meta, "joint."), (episode.support.x,))
+        features = torch.func.functional_call(context.network, without(meta, "joint:"), (episode.support.x,))
     weight = nn.Parameter(unit(unit(features).mean(0)).repeat(3, 1))
     sgd = torch.optim.SGD([weight], lr=0.3, momentum=0.9, dampening=0.9, weight_decay=0.02)
     for _ in range(12):

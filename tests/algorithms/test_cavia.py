@@ -15,6 +15,7 @@ from metaray.algorithms.problem import Problem
 from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.errors import InputError
 from metaray.models import MLP, Conv4, Model
+from metaray.models.batch_norm import EpisodicBatchNorm
 
 MakeEpisode = Callable[..., TensorEpisode]
 
@@ -31,7 +32,7 @@ def test_at_the_first_linear_layer_it_is_an_input(make_episode: MakeEpisode) -> 
     algorithm = CAVIA(context_size=3, inner_lr=0.7, inner_steps=2)
     meta, context = bench(algorithm, MLP(hidden=(6,), batch_norm=False), Problem((2,), 1, 1))
     x, y = torch.randn(5, 2, dtype=torch.float64), torch.randn(5, 1, dtype=torch.float64)
-    first = torch.cat([meta["body.1.weight"], meta[MODULATION + "shift"]], dim=1)
+    first = torch.cat([meta["body.1.weight"], meta[MODULATION + "body.1:shift"]], dim=1)
 
     def output(phi: torch.Tensor) -> torch.Tensor:
         joined = torch.cat([x, phi.expand(5, 3)], dim=1)
@@ -61,7 +62,7 @@ def test_at_convolutions_it_scales_and_shifts_the_third_after_its_batch_norm(dow
     x = torch.randn(6, 1, 16, 16, dtype=torch.float64)
     algorithm.predict(meta, {CONTEXT: phi}, x, context)
     handle.remove()
-    scale, shift = (meta[MODULATION + part] @ phi for part in ("scale", "shift"))
+    scale, shift = (meta[f"{MODULATION}body.2.norm:{part}"] @ phi for part in ("scale", "shift"))
     modulated = torch.relu(seen[0] * (1 + scale)[:, None, None] + shift[:, None, None])
     expected = modulated if downsample == "stride" else nn.functional.max_pool2d(modulated, 2)
     torch.testing.assert_close(seen[1], expected)
@@ -86,7 +87,8 @@ def test_a_zero_context_changes_nothing(make_episode: MakeEpisode) -> None:
 
 def test_a_named_layer() -> None:
     _, meta = start(CAVIA(layer="head", context_size=4), MLP(hidden=(6,)), Problem((2,), 3), seed=0)
-    assert meta[MODULATION + "shift"].shape == (3, 4) and MODULATION + "scale" not in meta
+    assert [name for name in meta if name.startswith(MODULATION)] == [MODULATION + "head:shift"]
+    assert meta[MODULATION + "head:shift"].shape == (3, 4)
     with pytest.raises(InputError, match=r"cavia: layer 'neck' is no convolution .* There are: body\.1, head"):
         start(CAVIA(layer="neck"), MLP(hidden=(6,)), Problem((2,), 3), seed=0)
 
@@ -94,3 +96,27 @@ def test_a_named_layer() -> None:
 def test_a_network_without_layers() -> None:
     with pytest.raises(InputError, match="no convolution or linear layer"):
         CAVIA().init(nn.Identity(), Problem((2,), 3))
+
+
+class LayersThenNorms(nn.Module):
+    """Registers its modules in another order than it calls them in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.conv2, self.conv3 = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 3)
+        self.bn1, self.bn2, self.bn3 = (EpisodicBatchNorm(4) for _ in range(3))
+        self.out = nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for conv, norm in ((self.conv1, self.bn1), (self.conv2, self.bn2), (self.conv3, self.bn3)):
+            x = norm(conv(x)).relu()
+        return self.out(x.mean(dim=(2, 3)))
+
+
+@pytest.mark.parametrize(("layer", "entrance"), [(None, "bn3"), ("conv1", "bn1"), ("out", "out")])
+def test_the_batch_norm_is_the_one_that_the_layer_feeds(layer: str | None, entrance: str) -> None:
+    algorithm, network = CAVIA(layer=layer, context_size=4), LayersThenNorms()
+    meta = algorithm.init(network, Problem((1, 9, 9), 3))
+    names = {name.removeprefix(MODULATION).rpartition(":")[0] for name in meta if name.startswith(MODULATION)}
+    assert names == {entrance}
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in network.modules())

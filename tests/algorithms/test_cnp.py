@@ -52,9 +52,9 @@ def test_regression_by_hand(make_episode: MakeEpisode) -> None:
     context, meta = bench(VALUES)
     support, query, *_ = episode = regression_episode(make_episode)
     pairs = torch.cat([context.network(support.x), support.y], dim=1)
-    r = perceptron(meta, "encoder.")(pairs).mean(0)
+    r = perceptron(meta, "encoder:")(pairs).mean(0)
     seen = context.network(query.x)
-    phi = perceptron(meta, "decoder.")(torch.cat([seen, r.repeat(len(seen), 1)], dim=1))
+    phi = perceptron(meta, "decoder:")(torch.cat([seen, r.repeat(len(seen), 1)], dim=1))
     mean, sigma = phi[:, :2], 0.1 + 0.9 * nn.functional.softplus(phi[:, 2:])
     outcome = SMALL.loss(meta, episode, context)
     adapted = SMALL.adapt(meta, support, context)
@@ -68,10 +68,10 @@ def test_classification_by_hand(make_episode: MakeEpisode) -> None:
     context, meta = bench(CLASSES)
     support, query, *_ = make_episode(shots=3)
     uneven = Examples(support.x[:-2], support.y[:-2])
-    representations = perceptron(meta, "encoder.")(context.network(uneven.x))
+    representations = perceptron(meta, "encoder:")(context.network(uneven.x))
     r = torch.cat([representations[uneven.y == k].mean(0) for k in range(3)])
     seen = context.network(query.x)
-    logits = perceptron(meta, "decoder.")(torch.cat([seen, r.repeat(len(seen), 1)], dim=1))
+    logits = perceptron(meta, "decoder:")(torch.cat([seen, r.repeat(len(seen), 1)], dim=1))
     adapted = SMALL.adapt(meta, uneven, context)
     torch.testing.assert_close(SMALL.predict(meta, adapted, query.x, context), logits)
 
@@ -80,7 +80,7 @@ def test_classification_by_hand(make_episode: MakeEpisode) -> None:
 def test_sizes_of_the_layers(problem: Problem) -> None:
     meta = bench(problem)[1]
     values, slots, outputs = (0, 3, 3) if problem is CLASSES else (2, 1, 4)
-    sizes = {"encoder.": (6 + values, 5, 4), "decoder.": (6 + slots * 4, 7, outputs)}
+    sizes = {"encoder:": (6 + values, 5, 4), "decoder:": (6 + slots * 4, 7, outputs)}
     for prefix, expected in sizes.items():
         for i, (before, after) in enumerate(pairwise(expected)):
             assert meta[f"{prefix}{i}.weight"].shape == (after, before)
@@ -117,7 +117,7 @@ def test_sigma_stays_above_a_tenth(make_episode: MakeEpisode) -> None:
     context, meta = bench(VALUES)
     episode = regression_episode(make_episode)
     flat: Callable[[float], Tensor] = lambda raw: torch.tensor([0, 0, raw, raw], dtype=torch.float64)  # noqa: E731
-    certain = {**meta, "decoder.1.weight": torch.zeros(4, 7).double(), "decoder.1.bias": flat(-1e3)}
+    certain = {**meta, "decoder:1.weight": torch.zeros(4, 7).double(), "decoder:1.bias": flat(-1e3)}
     silent = episode._replace(query=Examples(episode.query.x, torch.zeros_like(episode.query.y)))
     loss = SMALL.loss(certain, silent, context).loss
     torch.testing.assert_close(loss, -2 * torch.distributions.Normal(0, 0.1).log_prob(torch.tensor(0.0)).double())

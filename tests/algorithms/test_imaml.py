@@ -55,7 +55,7 @@ def test_conjugate_gradient_solves_in_as_many_steps_as_unknowns() -> None:
 
 def test_conjugate_gradient_stops_at_negative_curvature() -> None:
     matrix, b = system([-1.0, -2.0, -3.0, -4.0])
-    assert torch.equal(solve(matrix, b, 5), torch.zeros(4, dtype=torch.float64))
+    assert torch.equal(solve(matrix, b, 5), torch.cat([b["a"], b["b"]]))
     matrix, b = system([1.0, 2.0, 3.0, -0.1])
     assert solve(matrix, b, 50).isfinite().all()
 

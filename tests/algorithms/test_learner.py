@@ -14,7 +14,8 @@ from torch import nn
 
 from metaray.algorithms import MAML, Algorithm, ProtoNet
 from metaray.algorithms.algorithm import start
-from metaray.algorithms.learner import DESCRIPTION, PARAMETERS, Learner, load_learner
+from metaray.algorithms.learner import Learner, load_learner
+from metaray.algorithms.learner_file import DESCRIPTION, PARAMETERS
 from metaray.algorithms.problem import Problem
 from metaray.data.preprocessing import ImagePreprocessing
 from metaray.episodes.episode import EpisodeSpec
@@ -85,6 +86,13 @@ def test_predictions(algorithm: Algorithm) -> None:
     assert probabilities.shape == (5, 3) and probabilities.dtype == np.float32
     np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
     assert task.predict(QUERY) == [task.classes[i] for i in probabilities.argmax(1)]
+
+
+def test_labels_may_come_one_by_one() -> None:
+    learner = learner_of(ProtoNet())
+    task = learner.adapt(SUPPORT, (label for label in LABELS))
+    assert task.classes == ("b", "a", "c")
+    assert np.array_equal(task.predict_proba(QUERY), learner.adapt(SUPPORT, LABELS).predict_proba(QUERY))
 
 
 def test_one_query_alone() -> None:

@@ -67,7 +67,7 @@ def test_regression_gradients_reach_every_meta_parameter(make_episode: MakeEpiso
 
 def test_fields() -> None:
     meta, _ = bench(MetaOptNetRidge(initial_scale=7.0))
-    assert float(meta["ridge.scale"].detach()) == 7 and MetaOptNetRidge().regularizer == 50
+    assert float(meta["ridge:scale"].detach()) == 7 and MetaOptNetRidge().regularizer == 50
     assert MetaOptNetRidge().outputs(Problem(ways=7)) is None
     with pytest.raises(InputError, match=r"regularizer: .*greater than 0 \(got 0\)"):
         MetaOptNetRidge.parse({"regularizer": 0}, where="algorithm")

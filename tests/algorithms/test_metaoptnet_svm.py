@@ -16,7 +16,7 @@ from metaray.models import MLP
 
 MakeEpisode = Callable[..., TensorEpisode]
 
-SCALE = {"svm.scale": torch.tensor(1.0)}
+SCALE = {"svm:scale": torch.tensor(1.0)}
 
 
 def on_vectors(algorithm: MetaOptNetSVM, support: Examples, x: Tensor, *, ways: int) -> Tensor:
@@ -81,7 +81,7 @@ def test_scale_multiplies_the_logits(make_episode: MakeEpisode) -> None:
     episode = make_episode()
     adapted = algorithm.adapt(meta, episode.support, context)
     three, one = (
-        algorithm.predict({**meta, "svm.scale": torch.tensor(scale)}, adapted, episode.query.x, context)
+        algorithm.predict({**meta, "svm:scale": torch.tensor(scale)}, adapted, episode.query.x, context)
         for scale in (3.0, 1.0)
     )
     torch.testing.assert_close(three, 3 * one)

@@ -80,9 +80,9 @@ def test_own_meta_parameters() -> None:
     algorithm = R2D2(initial_regularizer=50.0, initial_scale=2.0)
     _, classes = start(algorithm, MLP(hidden=(6,)), Problem(FEATURE, 3), seed=0)
     _, values = start(algorithm, MLP(hidden=(6,)), Problem(FEATURE, 1, 2), seed=0)
-    assert float(classes["ridge.log_regularizer"]) == pytest.approx(math.log(50))
-    assert float(classes["ridge.scale"]) == 2
-    assert classes.keys() - values.keys() == {"ridge.scale"}
+    assert float(classes["ridge:log_regularizer"]) == pytest.approx(math.log(50))
+    assert float(classes["ridge:scale"]) == 2
+    assert classes.keys() - values.keys() == {"ridge:scale"}
 
 
 def test_regression_gradients_reach_every_meta_parameter_and_are_right(make_episode: MakeEpisode) -> None:

@@ -50,6 +50,12 @@ def test_predictions_have_the_shape_of_the_targets() -> None:
     assert isinstance(flat, np.ndarray) and flat.shape == (2,) and np.array_equal(flat, whole[:, 0])
 
 
+def test_targets_may_come_one_by_one() -> None:
+    learner = learner_of(MAML(inner_lr=0.1))
+    found = learner.adapt(X, (y for y in Y[:, 0])).predict_values(ASKED)
+    assert found.shape == (2,) and np.array_equal(found, learner.adapt(X, Y[:, 0]).predict_values(ASKED))
+
+
 def test_the_support_is_what_it_learns_from() -> None:
     learner = learner_of(MAML(inner_lr=0.05))
     errors = [

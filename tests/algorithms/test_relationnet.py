@@ -11,7 +11,6 @@ from metaray.algorithms import RelationNet
 from metaray.algorithms.algorithm import start
 from metaray.algorithms.context import Context, Tensors
 from metaray.algorithms.problem import Problem
-from metaray.algorithms.relationnet import _architecture
 from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.errors import InputError
 from metaray.models import MLP, Conv4, Model
@@ -28,7 +27,7 @@ every_protocol = pytest.mark.parametrize("protocol", ["transductive", "inductive
 def bench(
     model: Model, feature: tuple[int, ...], protocol: Protocol = "transductive"
 ) -> tuple[RelationNet, Tensors, Context]:
-    algorithm = RelationNet(channels=4, batch_norm=protocol)
+    algorithm = RelationNet(channels=4 if isinstance(model, Conv4) else None, batch_norm=protocol)
     network, meta = start(algorithm, model, Problem(feature, 3), seed=1)
     meta = {name: tensor.double().requires_grad_() for name, tensor in meta.items()}
     return algorithm, meta, Context(network=network.double(), ways=3, training=True)
@@ -46,7 +45,7 @@ def plain_block(x: Tensor, weight: Tensor, scale: Tensor, shift: Tensor) -> Tens
 
 def plain_scores(meta: Tensors, features: Tensor, queries: Tensor) -> Tensor:
     """r [n, N], pair by pair, in the paper's order: all pairs are one batch."""
-    own = [tensor for name, tensor in meta.items() if name.startswith("relation.")]
+    own = [tensor for name, tensor in meta.items() if name.startswith("relation:")]
     pairs = torch.stack([torch.cat([feature, query]) for query in queries for feature in features])
     hidden = plain_block(plain_block(pairs, *own[0:3]), *own[3:6]).flatten(1)
     hidden = nn.functional.relu(nn.functional.linear(hidden, *own[6:8]))
@@ -74,31 +73,33 @@ def test_against_a_plain_implementation(model: Model, feature: tuple[int, ...], 
 
 def test_module_of_the_paper() -> None:
     # Two convolutions of 64 filters, on 128 and 64 maps, with batch norm; 7x7 maps are pooled to 1x1 on the way to 8.
-    _, meta = start(RelationNet(), Conv4(pools=2), Problem((1, 28, 28), 5), seed=0)
-    shapes = [tuple(tensor.shape) for name, tensor in meta.items() if name.startswith("relation.")]
+    _, meta = start(RelationNet(channels=64), Conv4(pools=2), Problem((1, 28, 28), 5), seed=0)
+    shapes = [tuple(tensor.shape) for name, tensor in meta.items() if name.startswith("relation:")]
     norm = [(64,), (64,)]
     assert shapes == [(64, 128, 3, 3), *norm, (64, 64, 3, 3), *norm, (8, 64), (8,), (1, 8), (1,)]
 
 
-@pytest.mark.parametrize(
-    ("channels", "size", "convolves"),
-    [(4, 16, True), (4, 36, True), (4, 4, False), (4, 20, False), (4, 18, False), (None, 16, False), (3, 16, False)],
-)
-def test_what_counts_as_maps(channels: int | None, size: int, convolves: bool) -> None:
+@pytest.mark.parametrize(("channels", "size"), [(4, 16), (4, 36), (None, 16)])
+def test_what_counts_as_maps(channels: int | None, size: int) -> None:
     _, meta = start(RelationNet(channels=channels), MLP(hidden=(size,)), Problem((4,), 3), seed=0)
-    assert meta["relation.0.weight"].shape == ((channels, 2 * (channels or 0), 3, 3) if convolves else (size, 2 * size))
+    assert meta["relation:0.weight"].shape == ((channels, 2 * channels, 3, 3) if channels else (size, 2 * size))
+
+
+@pytest.mark.parametrize(("channels", "size"), [(4, 4), (4, 20), (4, 18), (3, 16), (64, 40)])
+def test_what_are_no_maps(channels: int, size: int) -> None:
+    with pytest.raises(InputError, match=f"an embedding of {size} numbers is not {channels} square feature maps"):
+        start(RelationNet(channels=channels), MLP(hidden=(size,)), Problem((4,), 3), seed=0)
 
 
 def test_start_depends_on_the_seed_alone() -> None:
     first, again, other = (start(RelationNet(), MAPS, Problem((1, 12, 12), 3), seed=seed)[1] for seed in (0, 0, 1))
     assert all(torch.equal(first[name], again[name]) for name in first)
-    assert not torch.equal(first["relation.0.weight"], other["relation.0.weight"])
+    assert not torch.equal(first["relation:0.weight"], other["relation:0.weight"])
 
 
 @every_case
 def test_predicting_draws_no_random_numbers(model: Model, feature: tuple[int, ...], make_episode: MakeEpisode) -> None:
     algorithm, meta, context = bench(model, feature)
-    _architecture.cache_clear()
     episode, before = make_episode(feature=feature), torch.random.get_rng_state()
     logits_of(algorithm, meta, episode.support, episode.query.x, context)
     assert torch.equal(torch.random.get_rng_state(), before)
@@ -111,7 +112,6 @@ def test_gradients_and_chunks(
 ) -> None:
     algorithm, meta, context = bench(model, feature, protocol)
     chunk = make_episode(feature=feature, shots=3, queries=3, size=2)
-    _architecture.cache_clear()  # as in a fresh process, where the first call may be a mapped one
     mapped = algorithm.meta_gradient(meta, chunk, replace(context, batched=True))
     singles = []
     for i in range(2):
@@ -122,7 +122,7 @@ def test_gradients_and_chunks(
     for name, gradient in mapped.gradient.items():
         torch.testing.assert_close(gradient, torch.stack([one.gradient[name] for one in singles]).sum(0))
         # Where the first block's maxima are all positive, the second block's norm subtracts the first one's shift.
-        if name.startswith("relation.") and name != "relation.1.bias":
+        if name.startswith("relation:") and name != "relation:1.bias":
             assert float(gradient.abs().max()) > 1e-6, name
 
 

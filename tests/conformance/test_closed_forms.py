@@ -90,7 +90,7 @@ def cavia(a: float, k: int) -> Expected:
     s = 1 - 2 * a * sum(m * m for m in M)
     return {
         "linear.weight": 2 * W * s ** (2 * k),
-        "modulation:shift": [-8 * W**2 * k * a * m * s ** (2 * k - 1) for m in M],
+        "modulation:linear:shift": [-8 * W**2 * k * a * m * s ** (2 * k - 1) for m in M],
     }
 
 
@@ -119,7 +119,7 @@ FORMS: dict[str, Form] = {
     "meta_sgd": Form(meta_sgd),
     "mamlpp": Form(mamlpp),
     "imaml": Form(imaml, {"proximity": 3.0}),
-    "cavia": Form(cavia, {"context_size": 2}, at={"linear.weight": W, "modulation:shift": [list(M)]}),
+    "cavia": Form(cavia, {"context_size": 2}, at={"linear.weight": W, "modulation:linear:shift": [list(M)]}),
     "baseline": Form(lambda a, k: {"linear.weight": 2 * W}),
 }
 """What joins with a line; those below have no such form."""

@@ -11,6 +11,7 @@ from metaray.algorithms.context import Context, Tensors
 from metaray.algorithms.problem import Problem
 from metaray.config import Config
 from metaray.episodes.tensors import Examples, TensorEpisode
+from metaray.errors import InputError
 from metaray.models.batch_norm import Protocol
 from metaray.models.model import Model, seeded
 
@@ -47,8 +48,8 @@ class Algorithm(Config):
     tensors. Methods see one episode at a time; chunks of several are mapped over by `torch.vmap`.
 
     Attributes:
-        batch_norm: "transductive" normalises query examples together with the rest of the query batch, "inductive"
-            with the statistics of the support set.
+        batch_norm: "transductive" normalises query examples together with the rest of the query batch (some algorithms:
+            and with the support), "inductive" with the statistics of the support set.
     """
 
     kind: ClassVar[str]
@@ -77,8 +78,13 @@ class Algorithm(Config):
         """The initial meta-parameters, from a freshly built network; what is random comes from torch's generator.
 
         Raises:
-            InputError: if the network lacks what the algorithm needs.
+            InputError: if the network lacks what the algorithm needs, or has parameters that are frozen.
         """
+        for name, parameter in network.named_parameters():
+            if not parameter.requires_grad:
+                raise InputError(
+                    f"parameter {name!r} of the network is frozen: make it a buffer, or let it require grad"
+                )
         return {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
 
     @abstractmethod
@@ -99,7 +105,7 @@ class Algorithm(Config):
         """Logits [n, N] (or values [n, target_size]) for inputs x [n, *feature] under what `adapt` returned."""
 
     def loss(self, meta: Tensors, episode: TensorEpisode, context: Context) -> Outcome:
-        """Adapt to the support, then cross-entropy and accuracy  on the query; in regression squared error, twice."""
+        """Adapt to the support, then cross-entropy and accuracy on the query; in regression squared error, twice."""
         adapted = self.adapt(meta, episode.support, context)
         output = self.predict(meta, adapted, episode.query.x, context)
         return Outcome(context.loss(output, episode.query.y), context.score(output, episode.query.y))

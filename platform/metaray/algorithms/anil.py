@@ -16,12 +16,12 @@ from metaray.episodes.tensors import Examples
 class ANIL(Algorithm):
     """ANIL: MAML that adapts the head alone and reuses the features.
 
-    Raghu, Raghu, Bengio and Vinyals ("Rapid learning or feature reuse?", ICLR 2020, arXiv:1909.09157, section 4.1): of
+    Raghu, Raghu, Bengio and Vinyals ("Rapid learning or feature reuse?", ICLR 2020, arXiv:1909.09157, section 4): of
     theta = (theta_1 .. theta_l) only the last layer takes inner steps,
 
         theta_l' = theta_l - alpha * grad_{theta_l} L_s(theta),    theta_1' .. theta_{l-1}' = theta_1 .. theta_{l-1},
 
-    while the outer loop trains all of them.
+    while the outer loop trains all of them. Second derivatives are those of the head alone: a body without any will do.
 
     Attributes:
         inner_lr: alpha; a number, one a parameter pattern, or a schedule over outer steps.
@@ -36,11 +36,6 @@ class ANIL(Algorithm):
     inner_lr: InnerLR = 0.01
     inner_steps: int = Field(default=1, ge=0)
     head: str = "head.*"
-
-    @property
-    def differentiates_twice(self) -> bool:
-        """Of the head's gradient, with respect to the body too."""
-        return True
 
     def init(self, network: nn.Module, problem: Problem) -> Tensors:
         """The network's parameters, head and body.

@@ -17,7 +17,7 @@ class BOIL(Algorithm):
     """BOIL: MAML that adapts the body alone, so that representations change and not the classifier.
 
     Oh, Yoo, Kim and Yun ("BOIL: towards representation change for few-shot learning", ICLR 2021, arXiv:2008.08882,
-    section 3.1): the inner learning rate of the head is zero,
+    section 3): the inner learning rate of the head is zero,
 
         theta_b' = theta_b - alpha_b * grad_{theta_b} L_s(theta_b, theta_h),    theta_h' = theta_h,
 

@@ -1,6 +1,6 @@
 """Fast context adaptation via meta-learning."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
+from metaray.algorithms.embedding import embedding_size
 from metaray.algorithms.inner_loop import split_statistics, steps_of, with_statistics
-from metaray.algorithms.parts import join, without
+from metaray.algorithms.parts import join, part, without
 from metaray.algorithms.problem import Problem
 from metaray.episodes.tensors import Examples
 from metaray.errors import InputError
@@ -19,6 +20,7 @@ from metaray.models.batch_norm import EpisodicBatchNorm
 
 CONTEXT = "context"
 MODULATION = "modulation:"
+SHIFT, SCALE = "shift", "scale"
 CONV_LAYER = 3
 
 
@@ -26,15 +28,15 @@ class CAVIA(Algorithm):
     """CAVIA: a task is learned into a small context vector; the network itself stays as it is.
 
     Zintgraf, Shiarlis, Kurin, Hofmann and Whiteson ("Fast context adaptation via meta-learning", ICML 2019,
-    arXiv:1810.03642, equations 2 and 3): from phi_0 = 0,
+    arXiv:1810.03642, section 3.1): from phi_0 = 0,
 
         phi_i = phi_0 - alpha * grad_phi L_s(phi_0, theta)
         theta <- theta - beta * grad_theta sum_i L_q(phi_i, theta)
 
-    phi reaches the network at one layer. At a convolution it modulates the feature maps (FiLM, section 4.3: scale and
+    phi reaches the network at one layer (section 3.3). At a convolution it modulates the feature maps (FiLM: scale and
     shift of each channel are linear in phi). At a linear layer W phi is added to its output: with the first layer that
-    is the same as handing phi to the network beside the input (section 4.2). Where batch norm comes right after the
-    layer, phi enters after that, or its shift would be subtracted again.
+    is the same as handing phi to the network beside the input. Where the layer's output goes into batch norm, phi
+    enters after that, or its shift would be subtracted again. The names of phi's weights say where.
 
     Departures: the layer is found by its kind, unless named: the third convolution (as in the paper) or the last if
     there are fewer, else the first linear layer. The scale is 1 + linear(phi), so that phi = 0 changes nothing whatever
@@ -67,14 +69,15 @@ class CAVIA(Algorithm):
         Raises:
             InputError: if there is no such layer.
         """
-        layer, _ = self._layer(network)
+        name, layer = self._layer(network)
+        maps = isinstance(layer, nn.Conv2d)
         channels = layer.out_channels if isinstance(layer, nn.Conv2d) else layer.out_features
-        weights = {"shift": torch.empty(channels, self.context_size)}
-        if isinstance(layer, nn.Conv2d):
-            weights["scale"] = torch.empty(channels, self.context_size)
+        weights = {part: torch.empty(channels, self.context_size) for part in (SHIFT, SCALE)[: 1 + maps]}
         for weight in weights.values():
             nn.init.xavier_uniform_(weight)
-        return join(super().init(network, problem), {MODULATION: weights})
+        entrance = entrance_of(network, name, problem.feature_shape)
+        own = {f"{entrance}:{part}": weight for part, weight in weights.items()}
+        return join(super().init(network, problem), {MODULATION: own})
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
         """phi of one task, and under inductive batch norm the support set's statistics there."""
@@ -89,7 +92,7 @@ class CAVIA(Algorithm):
             phi = phi if context.training else phi.detach()
         if self.batch_norm == "transductive":
             return {CONTEXT: phi}
-        with self._modulated(meta, phi, context):
+        with modulated(meta, phi, context.network):
             found = with_statistics(without(meta, MODULATION), support, context, self.batch_norm)
         return {CONTEXT: phi} | {name: value for name, value in found.items() if name not in meta}
 
@@ -101,43 +104,61 @@ class CAVIA(Algorithm):
     def _output(
         self, meta: Tensors, phi: Tensor, x: Tensor, context: Context, statistics: Tensors | None = None
     ) -> Tensor:
-        with self._modulated(meta, phi, context):
+        with modulated(meta, phi, context.network):
             return context.forward(without(meta, MODULATION), x, statistics)
 
-    @contextmanager
-    def _modulated(self, meta: Tensors, phi: Tensor, context: Context) -> Iterator[None]:
-        """Within the block, phi enters the network."""
-        shift = meta[MODULATION + "shift"] @ phi
-
-        def enter(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
-            if MODULATION + "scale" not in meta:
-                return output + shift.to(output.dtype)
-            scale = 1 + meta[MODULATION + "scale"] @ phi
-            return output * scale.to(output.dtype)[:, None, None] + shift.to(output.dtype)[:, None, None]
-
-        _, entrance = self._layer(context.network)
-        handle = entrance.register_forward_hook(enter)
-        try:
-            yield
-        finally:
-            handle.remove()
-
-    def _layer(self, network: nn.Module) -> tuple[nn.Conv2d | nn.Linear, nn.Module]:
-        """The layer, and the module after which phi enters: the layer, or the batch norm that follows it."""
-        leaves = [(name, module) for name, module in network.named_modules() if not list(module.children())]
-        after = dict(zip([name for name, _ in leaves], [module for _, module in leaves[1:]], strict=False))
-        layers = {name: module for name, module in leaves if isinstance(module, nn.Conv2d | nn.Linear)}
-        name = self._named(layers)
-        follower = after.get(name)
-        return layers[name], follower if isinstance(follower, EpisodicBatchNorm) else layers[name]
-
-    def _named(self, layers: dict[str, nn.Conv2d | nn.Linear]) -> str:
+    def _layer(self, network: nn.Module) -> tuple[str, nn.Conv2d | nn.Linear]:
+        layers = {name: m for name, m in network.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
         if self.layer is not None:
             if self.layer not in layers:
                 listed = ", ".join(layers) or "none"
                 raise InputError(f"cavia: layer {self.layer!r} is no convolution or linear layer. There are: {listed}")
-            return self.layer
+            return self.layer, layers[self.layer]
         if not layers:
             raise InputError("cavia: the network has no convolution or linear layer at which a context could enter")
         convolutions = [name for name, layer in layers.items() if isinstance(layer, nn.Conv2d)]
-        return convolutions[min(CONV_LAYER, len(convolutions)) - 1] if convolutions else next(iter(layers))
+        name = convolutions[min(CONV_LAYER, len(convolutions)) - 1] if convolutions else next(iter(layers))
+        return name, layers[name]
+
+
+def entrance_of(network: nn.Module, layer: str, feature_shape: tuple[int, ...]) -> str:
+    """Name of the batch norm that a layer's output goes into, or the layer's own: found by a forward pass."""
+    found: list[str] = []
+    outputs: list[Tensor] = []
+
+    def watcher(name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+        def watch(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
+            found.extend(name for output in outputs if inputs and inputs[0] is output)
+
+        return watch
+
+    modules = dict(network.named_modules())
+    handles = [modules[layer].register_forward_hook(lambda _module, _inputs, output: outputs.append(output))]
+    norms = [(name, module) for name, module in modules.items() if isinstance(module, EpisodicBatchNorm)]
+    handles += [module.register_forward_pre_hook(watcher(name)) for name, module in norms]
+    try:
+        embedding_size(network, feature_shape)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found[0] if found else layer
+
+
+@contextmanager
+def modulated(meta: Tensors, phi: Tensor, network: nn.Module) -> Iterator[None]:
+    """Within the block, phi enters the network where the names of its weights say."""
+    weights = part(meta, MODULATION)
+    (entrance,) = {name.rpartition(":")[0] for name in weights}
+    effect = {name.rpartition(":")[2]: weight @ phi for name, weight in weights.items()}
+
+    def enter(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+        shift = effect[SHIFT].to(output.dtype)
+        if SCALE not in effect:
+            return output + shift
+        return output * (1 + effect[SCALE].to(output.dtype))[:, None, None] + shift[:, None, None]
+
+    handle = network.get_submodule(entrance).register_forward_hook(enter)
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from metaray.algorithms.algorithm import Algorithm, Outcome
 from metaray.algorithms.context import Context, Tensors
 from metaray.algorithms.embedding import embed, embed_support, embedding_size
+from metaray.algorithms.head import class_means
 from metaray.algorithms.parts import join, part, without
 from metaray.algorithms.problem import Problem
 from metaray.episodes.tensors import Examples, TensorEpisode
 
-ENCODER, DECODER = "encoder.", "decoder."
+ENCODER, DECODER = "encoder:", "decoder:"
 SIGMA_MIN, SIGMA_SCALE = 0.1, 0.9
 
 Sizes = tuple[Annotated[int, Field(gt=0)], ...]
@@ -84,8 +85,7 @@ class CNP(Algorithm):
             pairs = torch.cat([seen, support.y.to(seen.dtype)], dim=1)
             r = perceive(part(meta, ENCODER), pairs).mean(dim=0)
         else:
-            members = nn.functional.one_hot(support.y, context.ways).to(seen.dtype)
-            r = ((members.T @ perceive(part(meta, ENCODER), seen)) / members.sum(dim=0)[:, None]).flatten()
+            r = class_means(perceive(part(meta, ENCODER), seen), support.y, context).flatten()
         return {"r": r if context.training else r.detach(), **statistics}
 
     def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:

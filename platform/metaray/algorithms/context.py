@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from metaray.errors import InputError
 from metaray.models.batch_norm import given, recording, written_out
 
 Tensors = dict[str, Tensor]
@@ -21,7 +22,7 @@ class Context:
     Attributes:
         network: the architecture; its own weights are never used, callers pass theirs.
         ways: N; 1 in regression.
-        step: of the outer loop (0 .. num_steps-1), for schedules.
+        step: of the outer loop, for schedules: 0 .. num_steps-1 in training, the steps done so far when judged.
         training: whether gradients flow back to the meta-parameters.
         inner_steps: overrides the algorithm's number, where evaluation differs from training.
         precision: of the arithmetic in the network: "bfloat16" runs it under autocast.
@@ -39,6 +40,10 @@ class Context:
     channels_last: bool = False
     batched: bool = False
     regression: bool = False
+
+    def __post_init__(self) -> None:
+        if self.inner_steps is not None and self.inner_steps < 0:
+            raise InputError(f"inner_steps must not be negative (got {self.inner_steps})")
 
     def with_batched(self, batched: bool) -> Self:
         """The same circumstances, mapped over a chunk or not."""
@@ -103,6 +108,8 @@ class Context:
             at: where; need not be leaves, but none may be computed from another.
             differentiable: keep the graph, for second-order meta-gradients.
         """
+        if not at:
+            return {}
         if self.batched:
             # Inside vmap, autograd.grad sees the whole chunk; func.grad sees one episode.
             gradients: Tensors = torch.func.grad(loss)(at)

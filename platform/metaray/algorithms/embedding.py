@@ -5,13 +5,25 @@ from torch import Tensor, nn
 
 from metaray.algorithms.context import Context, Tensors
 from metaray.algorithms.inner_loop import STATISTICS, split_statistics
+from metaray.errors import InputError
 from metaray.models.batch_norm import Protocol
 
 
 def embedding_size(network: nn.Module, feature_shape: tuple[int, ...]) -> int:
-    """Numbers in the embedding of one input."""
-    with torch.no_grad():
-        return int(network(torch.zeros(2, *feature_shape))[0].numel())
+    """Numbers that the network makes of one input.
+
+    Raises:
+        InputError: if the network cannot take such inputs.
+    """
+    dtype = next((parameter.dtype for parameter in network.parameters()), torch.float32)
+    x = torch.zeros(2, *feature_shape, dtype=dtype)
+    try:
+        with torch.no_grad():
+            return int(network(x)[0].numel())
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise InputError(
+            f"the model cannot take a batch of shape {tuple(x.shape)} from this source: {error}"
+        ) from error
 
 
 def embed_support(theta: Tensors, x: Tensor, context: Context, protocol: Protocol) -> tuple[Tensor, Tensors]:

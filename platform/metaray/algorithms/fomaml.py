@@ -16,7 +16,7 @@ class FOMAML(Algorithm):
     """FOMAML: MAML whose outer gradient leaves out second derivatives.
 
     Finn, Abbeel and Levine (ICML 2017, arXiv:1703.03400, section 5.2); analysed by Nichol, Achiam and Schulman ("On
-    first-order meta-learning algorithms", 2018, arXiv:1803.02999, equation 5). With U(theta) the result of the inner
+    first-order meta-learning algorithms", 2018, arXiv:1803.02999). With U(theta) the result of the inner
     steps, the outer gradient of a task is
 
         grad L_q at U(theta)          instead of          U'(theta)^T grad L_q(U(theta)).

@@ -55,6 +55,12 @@ def members(y: Tensor, context: Context) -> Tensor:
     return torch.nn.functional.one_hot(y, context.ways).to(context.loss_dtype)
 
 
+def class_means(embedding: Tensor, y: Tensor, context: Context) -> Tensor:
+    """[N, E] of an embedded set [n, E]; classes may differ in size."""
+    belongs = members(y, context)
+    return (belongs.T @ embedding) / belongs.sum(dim=0)[:, None]
+
+
 def with_bias(embedding: Tensor) -> Tensor:
     """A column of ones appended, for an intercept: [n, E] to [n, E + 1]."""
     return torch.cat([embedding, torch.ones_like(embedding[:, :1])], dim=1)

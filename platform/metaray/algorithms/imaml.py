@@ -28,7 +28,8 @@ class IMAML(Algorithm):
     (algorithm 2), each one Hessian-vector product. Also known as proximal meta-learning.
 
     Departure: where I + H_s/lambda is not positive definite, conjugate gradient stops at the first direction of
-    negative curvature; the authors rely on damping (`damping` here, 0 by default).
+    negative curvature, and if that is the very first, the outer gradient is the first-order one; the authors rely on
+    damping (`damping` here, 0 by default).
 
     Attributes:
         inner_lr: step size of the inner gradient descent.
@@ -102,8 +103,8 @@ class IMAML(Algorithm):
 def conjugate_gradient(matrix: Callable[[Tensors], Tensors], b: Tensors, steps: int) -> Tensors:
     """x with A x = b for a symmetric positive definite A, approximately (Hestenes and Stiefel, 1952).
 
-    It stops at an exact solution, and at a direction along which A is not positive: without branches, so that episodes
-    can be mapped over.
+    It stops at an exact solution, and at a direction along which A is not positive; if that is the first, x is b.
+    Without branches, so that episodes can be mapped over.
 
     Args:
         matrix: multiplies A with a vector.
@@ -113,18 +114,19 @@ def conjugate_gradient(matrix: Callable[[Tensors], Tensors], b: Tensors, steps: 
     x = {name: torch.zeros_like(value) for name, value in b.items()}
     residual = direction = b
     square = _dot(residual, residual)
-    going = square > 0
-    for _ in range(steps):
+    started = going = square > 0
+    for number in range(steps):
         image = matrix(direction)
         curvature = _dot(direction, image)
         going = going & (curvature > 0)
+        started = going if number == 0 else started
         length = torch.where(going, square / curvature, 0.0)
         x = {name: value + length * direction[name] for name, value in x.items()}
         residual = {name: value - length * image[name] for name, value in residual.items()}
         before, square = square, _dot(residual, residual)
         ratio = torch.where(going, square / before, 0.0)
         direction = {name: residual[name] + ratio * value for name, value in direction.items()}
-    return x
+    return {name: torch.where(started, value, b[name]) for name, value in x.items()}
 
 
 def _dot(a: Tensors, b: Tensors) -> Tensor:

@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from metaray.algorithms.algorithm import Algorithm, Outcome
 from metaray.algorithms.context import Context, Tensors
 from metaray.algorithms.embedding import embed, embed_support, embedding_size
+from metaray.algorithms.head import members
 from metaray.algorithms.inner_loop import steps_of
 from metaray.algorithms.parts import join, part, without
 from metaray.algorithms.problem import Problem
 from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.errors import InputError
 
-JOINT = "joint."
+JOINT = "joint:"
 
 
 class JointTraining(Algorithm):
@@ -88,7 +89,7 @@ class JointTraining(Algorithm):
         """The fine-tuned head, and under inductive batch norm the support set's statistics."""
         features, statistics = embed_support(without(meta, JOINT), support.x, context, self.batch_norm)
         features = features if context.training else features.detach()
-        target = nn.functional.one_hot(support.y, context.ways).to(features.dtype)
+        target = members(support.y, context)
 
         def gradient(head: Tensors) -> Tensors:
             slope = (self.logits(head, features).softmax(dim=-1) - target) / len(target)

@@ -14,7 +14,7 @@ from metaray.algorithms.parts import join, part, without
 from metaray.algorithms.problem import Problem
 from metaray.episodes.tensors import Examples
 
-OPTIMIZER = "optimizer."
+OPTIMIZER = "optimizer:"
 LAYERS = 2
 OUTPUT_SHRINKAGE = 0.1
 

@@ -1,7 +1,7 @@
 """The learner: what the registry holds and a user adapts to raw inputs."""
 
 import json
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from metaray.algorithms import ALGORITHMS
 from metaray.algorithms.algorithm import Algorithm, start
 from metaray.algorithms.context import Context, Tensors
+from metaray.algorithms.learner_file import DESCRIPTION, FORMAT, PARAMETERS, read_folder
 from metaray.algorithms.problem import Problem
 from metaray.algorithms.raw_inputs import RawInputs, compact, numbers
 from metaray.data.preprocessing import PREPROCESSINGS, ImagePreprocessing, Preprocessing
@@ -23,14 +23,9 @@ from metaray.episodes.episode import EpisodeSpec
 from metaray.episodes.tensors import Examples
 from metaray.errors import InputError
 from metaray.imports import dump_kind, parse_kind
-from metaray.manifest import Damaged, sealed, unsealed
+from metaray.manifest import sealed
 from metaray.models import MODELS
 from metaray.models.model import Model, build_seeded
-
-DESCRIPTION = "learner.json"
-PARAMETERS = "parameters.safetensors"
-FORMAT = 1
-_KEYS = {"algorithm", "model", "preprocessing", "spec", "inner_steps", "provenance"}
 
 
 @dataclass(frozen=True)
@@ -93,7 +88,7 @@ class Learner:
         )
 
     def adapt(
-        self, x: RawInputs, y: Sequence[Hashable] | NDArray[Any], *, inner_steps: int | None = None
+        self, x: RawInputs, y: Iterable[Hashable] | NDArray[Any], *, inner_steps: int | None = None
     ) -> "AdaptedTask":
         """Learn a new task from a handful of examples.
 
@@ -108,6 +103,8 @@ class Learner:
             InputError: if lengths differ, an input cannot be read or has the wrong shape, or the number of classes is
                 not the learner's.
         """
+        if not isinstance(y, Sized):
+            y = list(y)
         if len(y) != len(x):
             images = isinstance(self.preprocessing, ImagePreprocessing)
             one, other = "image" if images else "input", "label" if self.target_size is None else "target"
@@ -118,7 +115,7 @@ class Learner:
             adapted = self.algorithm.adapt(self.meta, Examples(self.inputs(x), targets), context)
         return AdaptedTask(self, classes, adapted, context, flat=self.target_size is not None and _is_flat(y))
 
-    def _labels(self, y: Sequence[Hashable] | NDArray[Any]) -> tuple[tuple[Hashable, ...], Tensor]:
+    def _labels(self, y: Iterable[Hashable]) -> tuple[tuple[Hashable, ...], Tensor]:
         """The classes, and the place of each label among them, [n] int64."""
         classes = tuple(dict.fromkeys(y))
         if len(classes) < 2:
@@ -245,18 +242,7 @@ def load_learner(folder: Path, *, trust: Sequence[str] = ()) -> Learner:
     Raises:
         InputError: if the folder is damaged or no learner, or asks for code that is not trusted.
     """
-    try:
-        files = unsealed(lambda name: (folder / name).read_bytes())
-        description, meta = json.loads(files[DESCRIPTION]), load(files[PARAMETERS])
-    except KeyError as missing:
-        raise InputError(f"{folder} does not hold a whole learner: no {missing}") from None
-    except (Damaged, ValueError, OSError, SafetensorError) as error:
-        raise InputError(f"{folder} does not hold a whole learner: {error}") from None
-    if description.get("format") != FORMAT:
-        raise InputError(f"{folder} has format {description.get('format')}; this metaray reads format {FORMAT}")
-    absent = _KEYS - description.keys()
-    if absent:
-        raise InputError(f"{folder / DESCRIPTION} lacks {', '.join(sorted(absent))}")
+    description, meta = read_folder(folder)
     spec = EpisodeSpec.parse(description["spec"], where=f"{folder}: spec")
     learner = Learner(
         algorithm=parse_kind(description["algorithm"], ALGORITHMS, Algorithm, what="algorithm", trust=trust),
@@ -267,10 +253,10 @@ def load_learner(folder: Path, *, trust: Sequence[str] = ()) -> Learner:
         ),
         spec=spec,
         inner_steps=description["inner_steps"],
-        step=description.get("step", 0),
-        seed=description.get("seed", 0),
-        target_size=description.get("target_size"),
-        classes=description.get("classes", 0),
+        step=description["step"],
+        seed=description["seed"],
+        target_size=description["target_size"],
+        classes=description["classes"],
         provenance=description["provenance"],
     )
     _check_parameters(learner, folder)
@@ -278,8 +264,14 @@ def load_learner(folder: Path, *, trust: Sequence[str] = ()) -> Learner:
 
 
 def _check_parameters(learner: Learner, folder: Path) -> None:
-    """Refuse parameters that are not those of the learner's own model."""
-    _, initial = start(learner.algorithm, learner.model, learner.problem, seed=learner.seed)
+    """Refuse an algorithm that does not fit the targets, and parameters that are not those of the learner's model."""
+    algorithm, size = learner.algorithm, learner.target_size
+    if size is not None and not algorithm.regression:
+        raise InputError(f"{folder}: target_size is {size}, but a {algorithm.kind} learner tells classes apart")
+    try:
+        _, initial = start(algorithm, learner.model, learner.problem, seed=learner.seed)
+    except (RuntimeError, TypeError) as error:
+        raise InputError(f"{folder}: its network cannot be built: {error}") from error
     wanted = {name: tensor.shape for name, tensor in initial.items()}
     found = {name: tensor.shape for name, tensor in learner.meta.items()}
     for name in sorted(wanted | found):

@@ -24,8 +24,8 @@ class MAMLPP(Algorithm):
     Antoniou, Edwards and Storkey ("How to train your MAML", ICLR 2019, arXiv:1810.09502, section 4):
 
     - LSLR: the outer loop learns an inner learning rate for each layer (parameter tensor) and step.
-    - MSL (equation 4): sum_i w_i L_q(theta_i) over the steps i. The weights start equal and are annealed, over the
-      first `msl_steps` outer steps, to the last step alone.
+    - MSL: sum_i w_i L_q(theta_i) over the steps i, the loss after each of them. The weights start equal and are
+      annealed, over the first `msl_steps` outer steps, to the last step alone.
     - DA: first-order gradients for the first `first_order_steps` outer steps, second-order ones after.
     - BNWB: scale and shift of batch norm are meta-learned for each step, and no inner step changes them.
     - CA: anneal the outer learning rate: `Optimizer(schedule="cosine")`.
@@ -60,11 +60,11 @@ class MAMLPP(Algorithm):
         """theta; batch norm weights by step [inner_steps, channels]; rates [inner_steps] of all others."""
         theta = super().init(network, problem)
         layers = {name: layer for name, layer in network.named_modules() if isinstance(layer, EpisodicBatchNorm)}
-        fixed = {f"{name}.{part}" for name in layers for part in ("weight", "bias")}
+        fixed = {f"{name}.{own}" for name in layers for own in ("weight", "bias")}
         moving = [name for name in theta if name not in fixed]
         start = rates(self.inner_lr, moving, 0)
         by_step = {name: torch.stack([theta[name]] * self.inner_steps) for name in theta if name in fixed}
-        learned = {name: torch.full((self.inner_steps,), start[name]) for name in moving}
+        learned = {name: theta[name].new_full((self.inner_steps,), start[name]) for name in moving}
         return join({name: theta[name] for name in moving}, {STEPS: by_step, RATE: learned})
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:

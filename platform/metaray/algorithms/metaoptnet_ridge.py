@@ -15,7 +15,7 @@ from metaray.algorithms.problem import Problem
 from metaray.algorithms.ridge import ridge_weights
 from metaray.episodes.tensors import Examples
 
-RIDGE = "ridge."
+RIDGE = "ridge:"
 SCALE = RIDGE + "scale"
 
 

@@ -15,7 +15,7 @@ from metaray.algorithms.problem import Problem
 from metaray.algorithms.quadratic_program import solve_quadratic_program
 from metaray.episodes.tensors import Examples
 
-SVM = "svm."
+SVM = "svm:"
 SCALE = SVM + "scale"
 
 

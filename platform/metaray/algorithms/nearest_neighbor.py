@@ -12,9 +12,10 @@ from metaray.episodes.tensors import Examples
 
 
 class NearestNeighbor(Algorithm):
-    """One nearest neighbour in Euclidean distance between inputs (the "pixels" row of Vinyals et al., NeurIPS 2016).
+    """One nearest neighbour in Euclidean distance between inputs.
 
-    In regression the target of the nearest support example. It has no meta-parameters: it is evaluated, never trained.
+    The "pixels" row of Vinyals et al. (NeurIPS 2016, table 1) has cosine similarity instead. In regression it gives the
+    target of the nearest support example. It has no meta-parameters: it is evaluated, never trained.
     """
 
     kind: ClassVar[str] = "nearest_neighbor"

@@ -3,25 +3,26 @@
 from typing import ClassVar
 
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.head import members
+from metaray.algorithms.head import class_means
 from metaray.algorithms.inner_loop import descend, split_statistics, steps_of, with_statistics
 from metaray.algorithms.inner_lr import InnerLR, rates
+from metaray.algorithms.parts import join
 from metaray.algorithms.problem import Problem
 from metaray.episodes.tensors import Examples
-from metaray.errors import InputError
 
-WEIGHT, BIAS = "prototype.weight", "prototype.bias"
+HEAD = "prototype:"
+WEIGHT, BIAS = HEAD + "weight", HEAD + "bias"
 
 
 class ProtoMAML(Algorithm):
     """Proto-MAML: MAML whose head starts as a prototypical network's.
 
     Triantafillou et al. ("Meta-Dataset: a dataset of datasets for learning to learn from few examples", ICLR 2020,
-    arXiv:1903.03096, section 3): a prototypical network's logits are linear in the embedding f(x), up to a constant, so
+    arXiv:1903.03096): a prototypical network's logits are linear in the embedding f(x), up to a constant, so
     that with the class means c_k of the support the head starts at
 
         w_k = 2 c_k,    b_k = -||c_k||^2
@@ -31,7 +32,7 @@ class ProtoMAML(Algorithm):
     (`second_order=False`).
 
     Attributes:
-        inner_lr: of network and head (`prototype.weight`, `prototype.bias`); a number, one a parameter pattern, or a
+        inner_lr: of network and head (`prototype:weight`, `prototype:bias`); a number, one a parameter pattern, or a
             schedule over outer steps.
         inner_steps: gradient steps on the support set.
         second_order: differentiate through the inner gradients.
@@ -53,14 +54,19 @@ class ProtoMAML(Algorithm):
         """An embedding network, whatever the ways."""
         return None
 
+    def init(self, network: nn.Module, problem: Problem) -> Tensors:
+        """The network's parameters: a task makes its own head.
+
+        Raises:
+            InputError: if a parameter has the name of the head's.
+        """
+        return join(super().init(network, problem), {HEAD: {}})
+
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
         """Network and head of one task, and under inductive batch norm the support set's statistics there."""
-        if WEIGHT in meta or BIAS in meta:
-            raise InputError(f"proto_maml: the network has parameters named {WEIGHT} or {BIAS} itself")
         alpha = rates(self.inner_lr, [*meta, WEIGHT, BIAS], context.step)
-        belongs = members(support.y, context)
         embedded = context.forward(meta, support.x).to(context.loss_dtype)
-        centres = (belongs.T @ embedded) / belongs.sum(dim=0)[:, None]
+        centres = class_means(embedded, support.y, context)
         # Copies, as the head is computed from the leaves: the inner gradient must not run through that.
         theta = {name: value.clone() for name, value in meta.items()}
         theta |= {WEIGHT: 2 * centres, BIAS: -centres.square().sum(dim=1)}

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.head import adapt_head, members, queries_and_head
+from metaray.algorithms.head import adapt_head, class_means, queries_and_head
 from metaray.algorithms.problem import Problem
 from metaray.episodes.tensors import Examples
 
@@ -47,6 +47,4 @@ class ProtoNet(Algorithm):
 
 
 def _fit(context: Context, embedding: Tensor, y: Tensor) -> Tensors:
-    """Class means [N, embedding] of an embedded support set; classes may differ in size."""
-    belongs = members(y, context)
-    return {"prototypes": (belongs.T @ embedding) / belongs.sum(dim=0)[:, None]}
+    return {"prototypes": class_means(embedding, y, context)}

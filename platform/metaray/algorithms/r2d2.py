@@ -16,7 +16,7 @@ from metaray.algorithms.problem import Problem
 from metaray.algorithms.ridge import ridge_weights
 from metaray.episodes.tensors import Examples
 
-RIDGE = "ridge."
+RIDGE = "ridge:"
 LOG_REGULARIZER, SCALE = RIDGE + "log_regularizer", RIDGE + "scale"
 
 

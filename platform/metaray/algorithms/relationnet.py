@@ -1,7 +1,7 @@
 """Relation networks."""
 
 import math
-from functools import lru_cache, partial
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -15,10 +15,11 @@ from metaray.algorithms.head import adapt_head, members, queries_and_head
 from metaray.algorithms.parts import join, part, without
 from metaray.algorithms.problem import Problem
 from metaray.episodes.tensors import Examples, TensorEpisode
+from metaray.errors import InputError
 from metaray.models.batch_norm import EpisodicBatchNorm, recording
 from metaray.models.model import initialize
 
-RELATION = "relation."
+RELATION = "relation:"
 STATISTICS = "relation_statistics:"
 FC_SIZE = 8
 
@@ -36,9 +37,9 @@ class RelationNet(Algorithm):
     with ReLU and 1 with a sigmoid (section 3.4). `predict` gives log r_k, so that their softmax is r_k over the sum of
     all r.
 
-    The paper's embedding keeps 64 feature maps: take `Conv4(pools=2)`. An embedding of E numbers is seen as maps of
-    side s where E = channels * s * s with s >= 2. Where it is no such number, or `channels` is None, there are no maps,
-    and the blocks of g are linear layers of width E with batch norm and ReLU.
+    The paper's embedding keeps 64 feature maps: take `Conv4(pools=2)` and `channels=64`. An embedding of E numbers is
+    then seen as maps of side s, E = channels * s * s. By default embeddings are vectors, of any network, and the blocks
+    of g linear layers of width E with batch norm and ReLU.
 
     Departures: maps smaller than 2x2 are not pooled any more. Layers before a batch norm have no bias, which would have
     no effect. Weights start as everywhere in metaray (`initialize`), not from the authors' Gaussians; biases of the
@@ -51,19 +52,23 @@ class RelationNet(Algorithm):
         True
 
     Attributes:
-        channels: feature maps of the embedding, and of g's blocks; None to compare vectors.
+        channels: feature maps of the embedding (the last ones of the model), and of g's blocks; None compares vectors.
     """
 
     kind: ClassVar[str] = "relationnet"
 
-    channels: int | None = Field(default=64, gt=0)
+    channels: int | None = Field(default=None, gt=0)
 
     def outputs(self, problem: Problem) -> int | None:
         """An embedding network, whatever the ways."""
         return None
 
     def init(self, network: nn.Module, problem: Problem) -> Tensors:
-        """The parameters of the network and of g."""
+        """The parameters of the network and of g.
+
+        Raises:
+            InputError: if the embedding is not `channels` square maps of at least 2x2.
+        """
         g = _relation(*self._map_shape(embedding_size(network, problem.feature_shape)))
         initialize(g)
         for layer in g:
@@ -81,7 +86,9 @@ class RelationNet(Algorithm):
         """The logarithms of the relation scores."""
         fit, theta = partial(self._fit, meta, context), without(meta, RELATION)
         queries, head = queries_and_head(fit, theta, adapted, x, context, self.batch_norm)
-        return nn.functional.logsigmoid(self._compare(meta, head["features"], queries, context, part(head, STATISTICS)))
+        statistics = part(head, STATISTICS)
+        scores = self._compare(self._module(queries), meta, head["features"], queries, context, statistics)
+        return nn.functional.logsigmoid(scores)
 
     def loss(self, meta: Tensors, episode: TensorEpisode, context: Context) -> Outcome:
         """Mean squared error of the relation scores, and accuracy."""
@@ -94,12 +101,19 @@ class RelationNet(Algorithm):
         features = members(y, context).T @ embedding
         if self.batch_norm == "transductive":
             return {"features": features}
-        with recording(_architecture(*self._map_shape(embedding.shape[1]))) as statistics:
-            self._compare(meta, features, embedding, context)
+        g = self._module(embedding)
+        with recording(g) as statistics:
+            self._compare(g, meta, features, embedding, context)
         return {"features": features, **{STATISTICS + name: value for name, value in statistics.items()}}
 
     def _compare(
-        self, meta: Tensors, features: Tensor, others: Tensor, context: Context, statistics: Tensors | None = None
+        self,
+        g: nn.Module,
+        meta: Tensors,
+        features: Tensor,
+        others: Tensor,
+        context: Context,
+        statistics: Tensors | None = None,
     ) -> Tensor:
         """g before its sigmoid [n, N], for class features [N, E] and embedded examples [n, E]."""
         shape = self._map_shape(features.shape[1])
@@ -107,16 +121,25 @@ class RelationNet(Algorithm):
         pairs = torch.cat(
             [features.view(-1, *shape).expand(wide), others.view(-1, 1, *shape).expand(wide)], dim=2
         ).flatten(0, 1)
-        output = context.call(_architecture(*shape), part(meta, RELATION), pairs, statistics)
+        output = context.call(g, part(meta, RELATION), pairs, statistics)
         return output.view(len(others), len(features)).to(context.loss_dtype)
 
     def _map_shape(self, size: int) -> tuple[int, ...]:
-        """Of an embedding of so many numbers: (channels, side, side), or (size,) where it is no map."""
-        if self.channels is not None and size % self.channels == 0:
-            side = math.isqrt(size // self.channels)
-            if side >= 2 and side * side * self.channels == size:
-                return self.channels, side, side
-        return (size,)
+        """Of an embedding of so many numbers: (channels, side, side), or (size,) where vectors are compared."""
+        if self.channels is None:
+            return (size,)
+        side = math.isqrt(size // self.channels)
+        if side < 2 or side * side * self.channels != size:
+            raise InputError(
+                f"relationnet: an embedding of {size} numbers is not {self.channels} square feature maps of at least "
+                "2x2; set channels to the model's own number of last feature maps, or to null to compare vectors"
+            )
+        return self.channels, side, side
+
+    def _module(self, embedding: Tensor) -> nn.Sequential:
+        """g for such embeddings, with no weights of its own: it neither draws random numbers nor takes memory."""
+        with torch.device("meta"):
+            return _relation(*self._map_shape(embedding.shape[1]))
 
 
 class _Linear(nn.Linear):
@@ -144,10 +167,3 @@ def _relation(size: int, *sides: int) -> nn.Sequential:
             layers.append(nn.MaxPool2d(2))
             side //= 2
     return nn.Sequential(*layers, nn.Flatten(), _Linear(size * side * side, FC_SIZE), nn.ReLU(), _Linear(FC_SIZE, 1))
-
-
-@lru_cache
-def _architecture(*shape: int) -> nn.Sequential:
-    """g without weights. It may be built inside `torch.vmap`, which could not draw any."""
-    with torch.device("meta"):
-        return _relation(*shape)

@@ -20,7 +20,7 @@ class Reptile(Algorithm):
     """Reptile: move the initialisation towards what a few inner steps on a task make of it.
 
     Nichol, Achiam and Schulman ("On first-order meta-learning algorithms", 2018, arXiv:1803.02999, algorithm 1 and
-    section 4): with phi = U^k(theta) after k inner steps on mini-batches of the task,
+    section 3): with phi = U^k(theta) after k inner steps on mini-batches of the task,
 
         theta <- theta + epsilon * mean_i (phi_i - theta)
 
@@ -66,9 +66,7 @@ class Reptile(Algorithm):
         """In training, the network at phi on the very data that led there; otherwise as everywhere."""
         if not context.training:
             return super().loss(meta, episode, context)
-        data, phi = self._trained(meta, episode, context)
-        output = predict_at(with_statistics(phi, data, context, self.batch_norm), data.x, context)
-        return Outcome(context.loss(output, data.y), context.score(output, data.y))
+        return self._judged(*self._trained(meta, episode, context), context)
 
     def meta_gradient(self, meta: Tensors, chunk: TensorEpisode, context: Context) -> MetaGradient:
         """theta - phi; no gradient of any loss, so nothing is differentiated but the inner steps."""
@@ -76,11 +74,14 @@ class Reptile(Algorithm):
         def gradient_of(episode: TensorEpisode) -> tuple[Tensors, Outcome]:
             with torch.no_grad():
                 data, phi = self._trained(meta, episode, context)
-                output = predict_at(with_statistics(phi, data, context, self.batch_norm), data.x, context)
-                outcome = Outcome(context.loss(output, data.y), context.score(output, data.y))
-                return {name: value.detach() - phi[name] for name, value in meta.items()}, outcome
+                gradient = {name: value.detach() - phi[name] for name, value in meta.items()}
+                return gradient, self._judged(data, phi, context)
 
         return by_episode(gradient_of, chunk, context)
+
+    def _judged(self, data: Examples, phi: Tensors, context: Context) -> Outcome:
+        output = predict_at(with_statistics(phi, data, context, self.batch_norm), data.x, context)
+        return Outcome(context.loss(output, data.y), context.score(output, data.y))
 
     def _trained(self, meta: Tensors, episode: TensorEpisode, context: Context) -> tuple[Examples, Tensors]:
         """All data of a task, and phi after `inner_steps` mini-batches of it."""

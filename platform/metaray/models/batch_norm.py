@@ -44,11 +44,16 @@ class EpisodicBatchNorm(nn.Module):
         """
         if self.statistics is None and x.numel() == x.shape[1]:
             raise InputError(
-                "batch norm over a single example: under the transductive protocol queries are normalised together, "
-                "so give at least two at once, or use batch_norm='inductive'"
+                "batch norm over a single example: a support set needs at least two; under the transductive protocol "
+                "queries are normalised together, so give at least two at once, or use batch_norm='inductive'"
             )
         own = _statistics(x) if self.record or not self.fused else None
         if self.record:
+            if self.recorded is not None:
+                raise InputError(
+                    "a batch norm layer is called twice in one forward pass, so that it has no one set of statistics: "
+                    "give each call a layer of its own, or use batch_norm='transductive'"
+                )
             self.recorded = own
         if self.statistics is None and self.fused:
             return nn.functional.batch_norm(x, None, None, self.weight, self.bias, training=True, eps=self.eps)
@@ -144,6 +149,9 @@ def without_running_statistics(network: nn.Module) -> nn.Module:
     """Replace every `nn.BatchNorm*` of a network by an `EpisodicBatchNorm` of the same scale and shift, in place.
 
     Every `nn.LayerNorm` becomes a `WrittenLayerNorm`, which computes the same.
+
+    Raises:
+        InputError: for an `nn.InstanceNorm*` with running statistics.
     """
     for name, child in network.named_children():
         if isinstance(child, nn.modules.batchnorm._BatchNorm):
@@ -151,6 +159,8 @@ def without_running_statistics(network: nn.Module) -> nn.Module:
             if child.affine:
                 replacement.weight, replacement.bias = child.weight, child.bias
             setattr(network, name, replacement)
+        elif isinstance(child, nn.modules.instancenorm._InstanceNorm) and child.track_running_stats:
+            raise InputError(f"{name} ({type(child).__name__}) keeps running statistics: set track_running_stats=False")
         elif type(child) is nn.LayerNorm:
             child.__class__ = WrittenLayerNorm
         else:

@@ -81,7 +81,9 @@ def _check_outputs(experiment: Experiment) -> None:
             f"the model cannot take a batch of shape {tuple(x.shape)} from this source: {error}"
         ) from error
     if output.ndim != 2 or len(output) != 2 or (expected is not None and output.shape[1] != expected):
-        wanted = f"[2, {expected}] (one output for each of {expected} ways)" if expected else "[2, embedding]"
+        classes = experiment.source.target_size is None
+        each = f"each of {expected} ways" if classes else "each value of a target"
+        wanted = f"[2, {expected}] (one output for {each})" if expected else "[2, embedding]"
         raise InputError(
             f"the model maps a batch of 2 inputs to shape {list(output.shape)}, but {experiment.algorithm.kind} "
             f"needs {wanted}"
@@ -94,8 +96,9 @@ def _check_outputs(experiment: Experiment) -> None:
 def _check_meta_gradient(experiment: Experiment, state: TrainState) -> None:
     """Compute the meta-gradient of one task, as training will; its value is for training to judge."""
     algorithm, chunk_size = experiment.algorithm, chunk_size_of(experiment, CPU)
-    context = context_of(experiment, state.network, training=True).with_batched(chunk_size > 1)
-    context = dataclasses.replace(context, precision="float32")
+    # At the last step: the order of a gradient may rise in the course of training.
+    context = context_of(experiment, state.network, training=True, step=max(0, experiment.num_steps - 1))
+    context = dataclasses.replace(context, precision="float32", batched=chunk_size > 1)
     chunk, single = (_first_task(experiment, "meta-train", size) for size in (chunk_size, 1))
     if algorithm.differentiates_twice and goes_through_custom_functions(context, single.support.x):
         fault = find_fault(context.with_batched(False), single.support.x)

@@ -1,0 +1,116 @@
+"""Folders of learners: those of older versions, and descriptions that make no sense."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from metaray.algorithms import MAML, Algorithm, Baseline, ProtoNet
+from metaray.algorithms.algorithm import start
+from metaray.algorithms.learner import Learner, load_learner
+from metaray.algorithms.learner_file import DESCRIPTION, PARAMETERS, read_folder
+from metaray.algorithms.problem import Problem
+from metaray.data.preprocessing import ImagePreprocessing
+from metaray.episodes.episode import EpisodeSpec
+from metaray.errors import InputError
+from metaray.manifest import sealed
+from metaray.models import MLP
+
+PREPROCESSING = ImagePreprocessing(height=4, width=4, mean=(0.4,))
+MODEL = MLP(hidden=(5,))
+# As version 1 of the format was first written: before there were other inputs than images, and other targets.
+OLD = {
+    "algorithm": {
+        "batch_norm": "transductive",
+        "inner_lr": 0.4,
+        "inner_steps": 1,
+        "kind": "maml",
+        "learn_inner_lr": False,
+        "second_order": True,
+    },
+    "format": 1,
+    "inner_steps": None,
+    "model": {"batch_norm": True, "hidden": [5], "kind": "mlp"},
+    "preprocessing": {
+        "height": 4,
+        "invert": False,
+        "mean": [0.4],
+        "mode": "L",
+        "resample": "lanczos",
+        "std": [1.0],
+        "width": 4,
+    },
+    "provenance": {"experiment": "omniglot"},
+    "seed": 0,
+    "spec": {"queries": 2, "shots": 1, "ways": 3},
+    "step": 7,
+}
+
+
+def learner_of(algorithm: Algorithm) -> Learner:
+    _, meta = start(algorithm, MODEL, Problem(PREPROCESSING.feature_shape, 3, None, 4), seed=0)
+    return Learner(algorithm, MODEL, meta, PREPROCESSING, EpisodeSpec(ways=3, shots=1, queries=2), classes=4)
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[Algorithm, Any], Path]:
+    """Writes a learner's folder with another description, and checksums that are right for it."""
+
+    def make(algorithm: Algorithm, description: Any) -> Path:
+        files = {DESCRIPTION: json.dumps(description).encode(), PARAMETERS: learner_of(algorithm).files()[PARAMETERS]}
+        for name, data in sealed(files).items():
+            (tmp_path / name).write_bytes(data)
+        return tmp_path
+
+    return make
+
+
+def described(algorithm: Algorithm) -> dict[str, Any]:
+    tree: dict[str, Any] = json.loads(learner_of(algorithm).files()[DESCRIPTION])
+    return tree
+
+
+def test_a_learner_of_before_there_were_other_inputs_than_images(write: Callable[..., Path]) -> None:
+    new, old = learner_of(MAML(inner_lr=0.4)), load_learner(write(MAML(inner_lr=0.4), OLD))
+    assert (old.preprocessing, old.algorithm, old.model, old.spec) == (PREPROCESSING, new.algorithm, MODEL, new.spec)
+    assert (old.target_size, old.classes, old.step) == (None, 0, 7)
+    images = np.random.default_rng(0).integers(0, 256, (3, 4, 4), dtype=np.uint8)
+    found, expected = (one.adapt(images, "abc").predict_proba(images) for one in (old, new))
+    assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("target_size", "1", r"learner.json: target_size: Input should be a valid integer \(got '1'\)"),
+        ("target_size", 1.0, r"target_size: Input should be a valid integer \(got 1.0\)"),
+        ("target_size", True, r"target_size: Input should be a valid integer \(got True\)"),
+        ("target_size", 0, r"target_size: .*greater than or equal to 1 \(got 0\)"),
+        ("target_size", -1, r"target_size: .*greater than or equal to 1 \(got -1\)"),
+        ("classes", "x", r"classes: Input should be a valid integer \(got 'x'\)"),
+        ("classes", -1, r"classes: .*greater than or equal to 0 \(got -1\)"),
+        ("inner_steps", "many", r"inner_steps: Input should be a valid integer"),
+        ("preprocessing", [4, 4], "preprocessing must be an object with a 'kind'"),
+    ],
+)
+def test_what_makes_no_sense(field: str, value: Any, message: str, write: Callable[..., Path]) -> None:
+    with pytest.raises(InputError, match=message):
+        load_learner(write(MAML(), described(MAML()) | {field: value}))
+
+
+def test_a_description_that_is_no_object(write: Callable[..., Path]) -> None:
+    with pytest.raises(InputError, match=r"learner\.json must hold a JSON object"):
+        read_folder(write(MAML(), []))
+
+
+def test_targets_that_the_algorithm_does_not_learn(write: Callable[..., Path]) -> None:
+    with pytest.raises(InputError, match="target_size is 1, but a protonet learner tells classes apart"):
+        load_learner(write(ProtoNet(), described(ProtoNet()) | {"target_size": 1}))
+
+
+def test_a_network_that_cannot_be_built(write: Callable[..., Path]) -> None:
+    with pytest.raises(InputError, match="its network cannot be built: "):
+        load_learner(write(Baseline(), described(Baseline()) | {"classes": 2**62}))
