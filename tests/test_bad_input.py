@@ -235,7 +235,10 @@ def test_an_experiment_file_that_is_no_text(refused_train: Train, place: Path) -
         ("algorithm.kind=mamml", "unknown algorithm 'mamml'. Did you mean 'maml'?"),
         ("model.kind=conv", "unknown model 'conv'. Did you mean 'conv4'?"),
         ("source.kind=clas_store", "unknown source 'clas_store'. Did you mean 'class_store'?"),
-        ("source=glyphs", "source must be an object with a 'kind', one of class_store, function_family, glyphs, umtra (got 'glyphs')"),
+        (
+            "source=glyphs",
+            "source must be an object with a 'kind', one of class_store, function_family, glyphs, umtra (got 'glyphs')",
+        ),
         ("optimizer.kind=adamm", "optimizer.kind: unknown value 'adamm'. Did you mean 'adam'? Known: adam, adamw, sgd"),
         ("optimizer.schedule=cosin", "optimizer.schedule: unknown value 'cosin'. Did you mean 'cosine'?"),
         ("precision.dtype=bf16", "precision.dtype: unknown value 'bf16'. Did you mean 'bfloat16'?"),
@@ -547,7 +550,8 @@ def test_a_picture_that_cannot_be_written(refused: Refused, trained: Any, place:
     image_folder(place / "three")
     (place / "file").write_text("")
     base = ("adapt", trained.storage / "first" / "learner", "--support", "three", "--query", "three")
-    assert "file/x.png: can't write the picture" in refused(*base, "--picture", "file/x.png")
+    assert "file/x.png: can't write to the folder" in refused(*base, "--picture", "file/x.png")
+    assert "three: can't write there, it is a folder" in refused(*base, "--picture", "three")
 
 
 def test_raw_inputs_of_the_wrong_shape(trained: Any) -> None:
@@ -579,7 +583,7 @@ def test_raw_inputs_of_the_wrong_shape(trained: Any) -> None:
 def test_an_artifact_that_names_code_outside_metaray(
     refused: Refused, trained: Any, place: Path, part: str, value: dict[str, Any]
 ) -> None:
-    from metaray.algorithms.learner import DESCRIPTION, PARAMETERS
+    from metaray.algorithms.learner_file import DESCRIPTION, PARAMETERS
     from metaray.manifest import sealed
 
     whole = trained.storage / "first" / "learner"

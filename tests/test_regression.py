@@ -142,6 +142,27 @@ def test_adapt_where_the_truth_is_known(adapt: Command, tmp_path: Path) -> None:
     assert (code, err) == (0, "") and float(out.splitlines()[-1].removeprefix("mse: ")) < before
 
 
+def test_the_truth_in_json(adapt: Command, tmp_path: Path) -> None:
+    rows = json.loads(adapt("--query", tmp_path / "support.csv", "--json").out)
+    assert [row["target"] for row in rows] == [0.5, 1, -1]
+    for row in rows:
+        assert set(row) == {"x", "y", "target", "squared_error"}
+        assert row["squared_error"] == pytest.approx((row["y"] - row["target"]) ** 2)
+
+
+@pytest.mark.parametrize("name", ["points.CSV", "points.txt", "points"])
+def test_tables_of_any_name(name: str, waves: Waves, adapt: Command, command: Command, tmp_path: Path) -> None:
+    expected = adapt("--query", tmp_path / "query.csv").out
+    (tmp_path / "support.csv").rename(tmp_path / name)
+    places = ("--support", tmp_path / name, "--query", tmp_path / "query.csv", "--tracking-uri", waves.uri)
+    assert command("adapt", "models:/waves@champion", *places) == (0, expected, "")
+
+
+def test_a_picture_is_checked_first(adapt: Command, tmp_path: Path) -> None:
+    code, _, err = adapt("--query", tmp_path / "query.csv", "--picture", tmp_path / "query.csv" / "fit.png")
+    assert code == 2 and "fit.png: can't write to the folder" in err
+
+
 def test_adapt_says_what_is_wrong(waves: Waves, adapt: Command, command: Command, trained: Any, tmp_path: Path) -> None:
     (tmp_path / "query.csv").write_text("x\nmany\n")
     code, _, err = adapt("--query", tmp_path / "query.csv")
@@ -159,7 +180,7 @@ def test_adapt_says_what_is_wrong(waves: Waves, adapt: Command, command: Command
 def test_the_lower_error_becomes_champion(make_waves: MakeExperiment, database: str, tmp_path: Path) -> None:
     """Three versions: one that knows nothing, one that is better, and one that is worse again."""
     lines = make_waves().source.model_copy(update={"family": "line", "slope": (1.0, 1.1), "intercept": (2.0, 2.1)})
-    base = make_waves(name="contest", source=lines, optimizer=Optimizer(outer_lr=0.03))
+    base = make_waves(name="waves-contest", source=lines, optimizer=Optimizer(outer_lr=0.03))
     decisions = []
     for steps in (0, 60, 1):
         options = Options(storage=str(tmp_path / "runs"), tracking_uri=database)
@@ -169,7 +190,7 @@ def test_the_lower_error_becomes_champion(make_waves: MakeExperiment, database: 
     assert [decision.promote for decision in decisions] == [True, True, False]
     assert "meta-val mse difference to version 1: -" in decisions[1].reason
     assert "meta-val mse difference to version 2: +" in decisions[2].reason
-    present = champion(database, "contest")
+    present = champion(database, "waves-contest")
     assert present is not None and present.version == 2
 
 

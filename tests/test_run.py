@@ -13,7 +13,6 @@ from metaray.data import ClassStore
 from metaray.errors import InputError, RunFailed, RunStopped
 from metaray.run import Options, Report, run
 from metaray.tracking.client import open_client
-from metaray.tracking.promotion import decide
 from metaray.tracking.provenance import git_state
 from metaray.tracking.registry import champion, show
 from metaray.training.checkpoint import checkpoint_name
@@ -155,7 +154,7 @@ def test_the_champion_changes_only_for_the_better(
         asked.append((len(challenger), len(present)))
         return Estimate(0.1, 0.05, 6)
 
-    monkeypatch.setattr("metaray.tracking.publishing.paired_difference", better)
+    monkeypatch.setattr("metaray.tracking.promotion.paired_difference", better)
     third = train(experiment)
     assert third.version is not None
     assert asked == [(6, 6)]
@@ -164,22 +163,6 @@ def test_the_champion_changes_only_for_the_better(
     now = champion(database, "contest")
     assert now is not None
     assert now.version == 3
-
-
-@pytest.mark.parametrize(
-    ("present", "difference", "promote", "reason"),
-    [
-        (None, None, True, "the first version"),
-        ("3", Estimate(0.02, 0.01, 200), True, "meta-val difference to version 3: +0.0200 +- 0.0100"),
-        ("3", Estimate(0.01, 0.01, 200), False, "interval is not above zero"),
-        ("3", Estimate(-0.2, 0.01, 200), False, "interval is not above zero"),
-        ("3", None, False, "not comparable with the champion, version 3: other ways"),
-    ],
-)
-def test_the_policy(present: str | None, difference: Estimate | None, promote: bool, reason: str) -> None:
-    decision = decide(present, difference, "other ways")
-    assert decision.promote is promote
-    assert reason in decision.reason
 
 
 def test_a_champion_that_cannot_be_compared_stays(

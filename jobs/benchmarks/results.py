@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from metaray.errors import InputError
 from metaray.evaluate import Judged, evaluate_model
 from metaray.tracking.client import open_client
 from metaray.tracking.registry import show
@@ -44,13 +45,21 @@ class Run:
 
 
 def read(uri: str, run_id: str, out: Path, queries: list[int]) -> Run:
-    """One run; its learning curve is copied to `out`, its learner judged at each number of `queries`."""
+    """One run; its learning curve is copied to `out`, its learner judged at each number of `queries`.
+
+    Raises:
+        InputError: for a run of regression, whose scores are no accuracies.
+    """
     client = open_client(uri)
     found = client.get_run(run_id)
     with tempfile.TemporaryDirectory() as scratch:
         files = Path(client.download_artifacts(run_id, "", scratch))
         experiment = json.loads((files / "experiment.json").read_text())
         result = Result.from_json((files / RESULT).read_text())
+        if result.quality != "accuracy":
+            raise InputError(
+                f"run {run_id} ({experiment['name']}) was judged by {result.quality}: this page holds accuracies alone"
+            )
         shutil.copy(files / "learning_curve.png", out / f"{experiment['name']}-curve.png")
     started_ms = found.info.start_time
     history = client.get_metric_history(run_id, "val/accuracy")

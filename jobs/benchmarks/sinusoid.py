@@ -8,12 +8,13 @@ kept in docs/sinusoid/, and docs/sinusoid.md is built from all that is there: no
 """
 
 import argparse
+import hashlib
 import inspect
 import json
 import shlex
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -82,11 +83,27 @@ def judged(learner: Learner, experiment: Experiment) -> dict[str, Estimate]:
     return {str(n): evaluate_learner(learner, experiment, "meta-test", inner_steps=n).estimate for n in asked}
 
 
-def run_one(name: str, storage: Path, out: Path, *, seed: int, steps: int | None) -> dict[str, Any]:
-    """Train, judge: the record of one recipe."""
+def folder_of(name: str, experiment: Experiment) -> str:
+    """Where a recipe's run lies in the storage: an edited recipe does not go on from what another left."""
+    digest = hashlib.sha256(experiment.to_json().encode()).hexdigest()[:12]
+    return f"{name}-{experiment.num_steps}steps-seed{experiment.seed}-{digest}"
+
+
+def run_one(
+    name: str, storage: Path, out: Path, tags: Mapping[str, str], *, seed: int, steps: int | None
+) -> dict[str, Any]:
+    """Train, judge: the record of one recipe.
+
+    Args:
+        name: of the recipe.
+        storage: of all runs.
+        out: folder of the pictures.
+        tags: where the code that runs comes from.
+        seed: of the run.
+        steps: outer steps, instead of the recipe's.
+    """
     experiment = planned(name, seed=seed, steps=steps)
-    place, started = Storage(str(storage / f"{name}-{experiment.num_steps}steps-seed{seed}")), time.time()
-    tags = provenance()  # of the code that runs, whatever is committed meanwhile
+    place, started = Storage(str(storage / folder_of(name, experiment))), time.time()
     result = train_in_process(experiment, place, Progress(name), device="cpu")
     with tempfile.TemporaryDirectory() as scratch:
         learner = load_learner(place.download(LEARNER, Path(scratch) / LEARNER))
@@ -181,6 +198,13 @@ def page(records: list[dict[str, Any]]) -> str:
     )
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Write a file beside and rename it: no reader and no kill finds half of it."""
+    beside = path.with_name(f"{path.name}.new")
+    beside.write_text(text)
+    beside.replace(path)
+
+
 def main() -> None:
     """Run what is asked for, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -190,15 +214,16 @@ def main() -> None:
     parser.add_argument("--storage", type=Path, help="folder of the runs, where they can go on; by default a new one")
     parser.add_argument("--out", type=Path, default=Path("docs"))
     options = parser.parse_args()
+    tags = provenance()  # of the code as it was imported, whatever is committed meanwhile
     kept = options.out / "sinusoid"
     kept.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         storage = options.storage or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         for name in options.algorithms:
-            record = run_one(name, storage, kept, seed=options.seed, steps=options.steps)
-            (kept / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
+            record = run_one(name, storage, kept, tags, seed=options.seed, steps=options.steps)
+            write_whole(kept / f"{name}.json", json.dumps(record, indent=1) + "\n")
             records = [json.loads(path.read_text()) for path in sorted(kept.glob("*.json"))]
-            (options.out / "sinusoid.md").write_text(page(records))
+            write_whole(options.out / "sinusoid.md", page(records))
             print(row(record), flush=True)
 
 

@@ -1,6 +1,7 @@
 """Resolving import paths: from the user's own experiment freely, from an artifact only within `metaray`."""
 
 import importlib
+import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar, cast
 
@@ -76,6 +77,8 @@ def parse_kind(
         cls = resolve(kind, trust=trust)
         if not (isinstance(cls, type) and issubclass(cls, base)):
             raise InputError(f"{kind!r} is not of type {base.__name__}")
+        if inspect.isabstract(cls):
+            raise InputError(f"{kind!r} does not define {', '.join(sorted(cls.__abstractmethods__))}")
     fields = {key: item for key, item in value.items() if key != "kind"}
     try:
         return cls.model_validate(fields, context={"trust": tuple(trust)})

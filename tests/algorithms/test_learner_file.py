@@ -28,7 +28,6 @@ OLD = {
         "inner_lr": 0.4,
         "inner_steps": 1,
         "kind": "maml",
-        "learn_inner_lr": False,
         "second_order": True,
     },
     "format": 1,

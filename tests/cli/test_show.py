@@ -60,6 +60,11 @@ def test_adapt_to_a_flat_folder(adapt: Command, task: Path) -> None:
     assert "correct" not in out
 
 
+def test_the_truth_in_json(adapt: Command, task: Path) -> None:
+    rows = json.loads(adapt("--query", task / "query", "--json").out)
+    assert [row["truth"] for row in rows] == [Path(row["image"]).parent.name for row in rows] and len(rows) == 6
+
+
 def min_class(task: Path) -> str:
     return min(folder.name for folder in (task / "query").iterdir())
 

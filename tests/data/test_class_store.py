@@ -103,6 +103,17 @@ def test_check_gives_the_numbers(path):
     ClassStore(path=path, rotations=True).check("meta-train", ways=8, shots=1, queries=2)
 
 
+def test_one_class_is_no_task(path):
+    with pytest.raises(InputError, match=r"ways: a task needs at least 2 classes \(got 1\)"):
+        ClassStore(path=path).check("meta-train", ways=1, shots=1, queries=1)
+
+
+def test_too_few_examples_to_draw(make_store):
+    store = ClassStore(path=str(make_store([4], {"meta-val": [0]})))
+    with pytest.raises(InputError, match=r"5 examples asked for, but meta-val has 4 examples in all .*\.arrow"):
+        store.draw_examples(Draws(0, "meta-val", 0), "meta-val", 5)
+
+
 def test_unknown_scheme_and_missing_file(path, tmp_path):
     with pytest.raises(InputError, match="unknown split scheme .* 'defualt'. Did you mean 'default'"):
         _ = ClassStore(path=path, split="defualt").fingerprint

@@ -126,6 +126,8 @@ def test_it_has_no_classes_and_no_end() -> None:
         ({"family": "sinusiod"}, "unknown value 'sinusiod'. Did you mean 'sinusoid'"),
         ({"amplitude": [5, 1]}, "amplitude: a range goes from its lower to its upper end (got 5 to 1)"),
         ({"amplitude": 3}, "amplitude: Input should be a valid tuple (got 3)"),
+        ({"slope": [0, 1e39]}, "slope: the ends and the width of a range must be finite in 32 bits (got 0 to 1e+39)"),
+        ({"x": [-3e38, 3e38]}, "x: the ends and the width of a range must be finite in 32 bits (got -3e+38 to 3e+38)"),
         ({"noise": -1}, "noise: Input should be greater than or equal to 0 (got -1)"),
         ({"phases": [0, 1]}, "unknown key 'phases'. Did you mean 'phase'"),
     ],

@@ -69,10 +69,6 @@ class TestDrawExamples:
         # 200 expected of each, with a standard deviation of 13.
         assert times.min() > 150 and times.max() < 250
 
-    def test_too_few(self, store):
-        with pytest.raises(InputError, match=r"5 examples asked for, but meta-val has 4 examples in all .*\.arrow"):
-            store.draw_examples(Draws(0, "meta-val", 0), "meta-val", 5)
-
     def test_glyphs_have_them_too(self):
         glyphs = Glyphs()
         ours, theirs = (s.draw_examples(Draws(0, "meta-train", 0), "meta-train", 5) for s in (glyphs, glyphs.store))
@@ -193,6 +189,10 @@ class TestChecks:
     def test_a_shift_out_of_sight(self, store):
         with pytest.raises(InputError, match="max_shift of 8 pixels moves 8x8 images out of sight"):
             UMTRA(source=store, max_shift=8).check("meta-train", **SPEC)
+
+    def test_copies_that_are_not_altered(self, store):
+        with pytest.raises(InputError, match="all augmentations are off, so queries equal the support: raise"):
+            UMTRA.parse({"source": store, "max_shift": 0, "zero_share": 0}, where="source")
 
     def test_what_is_no_image(self):
         with pytest.raises(InputError, match=r"umtra alters images, but vectors has examples of shape \(3,\)"):

@@ -12,6 +12,7 @@ from jobs.benchmarks.sinusoid import INNER_STEPS, RECIPES, page, planned, row
 from metaray.algorithms import ALGORITHMS
 from metaray.config import replace
 from metaray.errors import InputError
+from metaray.tracking.provenance import provenance
 from metaray.training.experiment import Evaluation, Experiment
 from metaray.training.preflight import preflight
 
@@ -45,10 +46,14 @@ def small(name: str, *, seed: int, steps: int | None) -> Experiment:
 
 def test_the_benchmark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(benchmark, "planned", small)
+    read: list[str] = []
+    monkeypatch.setattr(benchmark, "provenance", lambda: (read.append("once"), provenance())[1])
     for names in (["maml", "cnp"], ["oracle"]):
         arguments = ["--algorithms", *names, "--steps", "2", "--seed", "3", "--out", str(tmp_path)]
         monkeypatch.setattr(sys, "argv", ["sinusoid.py", *arguments])
         benchmark.main()
+    assert len(read) == 2, "once a call, whatever the number of recipes"
+    assert not list(tmp_path.rglob("*.new"))
     records = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "sinusoid").glob("*.json")}
     assert set(records) == {"maml", "cnp", "oracle"}
     assert set(records["maml"]["mse"]) == set(map(str, INNER_STEPS))
@@ -65,6 +70,14 @@ def test_the_benchmark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     assert row(records["cnp"]) in table and "| cnp | " in capsys.readouterr().out
     assert "(sinusoid/maml.png)" in text and (tmp_path / "sinusoid" / "maml.png").is_file()
     assert re.search(r"- maml: `python -m .*chosen by meta-val after 10 inner steps .*commit ", text)
+
+
+def test_an_edited_recipe_has_a_folder_of_its_own() -> None:
+    experiment = planned("maml", seed=3, steps=2)
+    edited = replace(experiment, meta_batch_size=7)
+    names = [benchmark.folder_of("maml", one) for one in (experiment, edited, planned("maml", seed=3, steps=2))]
+    assert names[0] == names[2] != names[1]
+    assert all(re.fullmatch(r"maml-2steps-seed3-[0-9a-f]{12}", name) for name in names)
 
 
 def test_the_best_comes_first() -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from metaray.models import MLP
-from metaray.models.model import Network, build_seeded, initialize
+from metaray.models.model import Network, SpatialMean, build_seeded, initialize
 
 
 def test_weights_depend_on_the_seed_alone() -> None:
@@ -40,3 +40,8 @@ def test_glorot_bounds_and_zero_biases() -> None:
         weight = network.get_parameter(name).detach()
         assert weight.abs().max() <= bound and weight.abs().max() > 0.9 * bound
     assert bool((network.get_parameter("0.bias") == 0).all())
+
+
+def test_the_mean_over_places() -> None:
+    x = torch.arange(24.0).view(2, 3, 2, 2)
+    assert SpatialMean()(x).tolist() == x.flatten(2).mean(2).tolist()

@@ -1,15 +1,17 @@
 """Untrained learners: they adapt and predict like trained ones, only worse."""
 
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
+from torch import Tensor
 
 from metaray.algorithms.algorithm import start
 from metaray.algorithms.learner import Learner
 from metaray.algorithms.maml import MAML
 from metaray.algorithms.problem import Problem
 from metaray.algorithms.protonet import ProtoNet
-from metaray.data.preprocessing import ImagePreprocessing, VectorPreprocessing
+from metaray.data.preprocessing import ImagePreprocessing, Preprocessing, VectorPreprocessing
 from metaray.episodes.episode import EpisodeSpec
 from metaray.models.mlp import MLP
 
@@ -54,6 +56,25 @@ def curve() -> Learner:
 def field() -> Learner:
     """From two numbers to three numbers."""
     return untrained_regression(2, 3)
+
+
+class Grid(Preprocessing):
+    """Inputs that are tables of two by three numbers."""
+
+    kind: ClassVar[str] = "grid"
+    feature_shape: ClassVar[Any] = (2, 3)
+
+    def normalize(self, x: Tensor) -> Tensor:
+        """As they are."""
+        return x
+
+
+@pytest.fixture(scope="session")
+def matrix() -> Learner:
+    """From two by three numbers to one number."""
+    algorithm, model = MAML(inner_lr=0.1), MLP(hidden=(16,), batch_norm=False)
+    _, meta = start(algorithm, model, Problem((2, 3), 1, 1), seed=0)
+    return Learner(algorithm, model, meta, Grid(), EpisodeSpec(shots=3, queries=2), target_size=1)
 
 
 @pytest.fixture

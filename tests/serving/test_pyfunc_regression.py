@@ -35,6 +35,13 @@ def test_several_numbers(field: Learner) -> None:
     assert PyfuncLearner(field).predict(shuffled).to_numpy().tolist() == expected.tolist()
 
 
+def test_inputs_of_two_axes(matrix: Learner) -> None:
+    rows = [("support", 1, *range(6)), ("query", None, *range(1, 7))]
+    given = pd.DataFrame(rows, columns=["role", "y", *(f"x{i}" for i in range(6))])
+    expected = matrix.adapt([[[0, 1, 2], [3, 4, 5]]], [1]).predict_values([[[1, 2, 3], [4, 5, 6]]])
+    assert PyfuncLearner(matrix).predict(given)["y"].tolist() == expected.tolist()
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -53,8 +60,8 @@ def test_wrong_input(given: pd.DataFrame, message: str, curve: Learner) -> None:
         PyfuncLearner(curve).predict(given)
 
 
-def test_the_example_is_valid(curve: Learner, field: Learner) -> None:
-    for learner in (curve, field):
+def test_the_example_is_valid(curve: Learner, field: Learner, matrix: Learner) -> None:
+    for learner in (curve, field, matrix):
         example = example_input(learner)
         assert list(example.columns) == [column.name for column in inputs_of(learner)]
         assert (example["role"] == "support").sum() == learner.spec.shots

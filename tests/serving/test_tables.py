@@ -7,7 +7,7 @@ import pytest
 
 from metaray.algorithms.learner import Learner
 from metaray.errors import InputError
-from metaray.serving.tables import read_points, require_classes
+from metaray.serving.tables import is_table, read_points, require_classes
 
 
 @pytest.fixture
@@ -71,3 +71,16 @@ def test_folders_are_for_classes(curve: Learner, field: Learner, maml: Learner) 
         require_classes(curve)
     with pytest.raises(InputError, match=re.escape("x0,x1,y0,y1,y2")):
         require_classes(field)
+
+
+def test_what_is_a_table(tmp_path: Path) -> None:
+    (tmp_path / "letters.csv").mkdir()
+    (tmp_path / "points.txt").touch()
+    names = ("letters.csv", "points.txt", "missing.CSV", "missing")
+    assert [is_table(tmp_path / name) for name in names] == [False, True, True, False]
+
+
+def test_inputs_of_two_axes(file: Path, matrix: Learner) -> None:
+    file.write_text("x0,x1,x2,x3,x4,x5,y\n1,2,3,4,5,6,7\n")
+    found = read_points(file, matrix, targets=True)
+    assert found.x.tolist() == [[[1, 2, 3], [4, 5, 6]]] and found.y is not None and found.y.tolist() == [[7]]

@@ -75,6 +75,13 @@ def test_the_picture(count: int, tmp_path: Path) -> None:
         assert grey.min() < 64 and 0.5 < (grey > 250).mean() < 1
 
 
+def test_a_picture_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    fits = fits_of(untrained(CNP()), Scarce(), SPEC, seed=0, count=1)
+    with pytest.raises(InputError, match=r"file/fit\.png: can't write the picture: "):
+        draw_fits(fits, tmp_path / "file" / "fit.png", "title")
+
+
 def test_the_order_of_the_queries_does_not_matter() -> None:
     learner = replace(untrained(MAML(inner_lr=0.1)), inner_steps=3)
     support = (np.array([[0.0], [1.0]]), np.array([[1.0], [0.0]]))

@@ -47,6 +47,18 @@ def test_paired_difference() -> None:
     assert paired_difference(noisy, champion).half_width < 0.1 * estimate(champion).half_width
 
 
+@pytest.mark.parametrize(
+    ("challenger", "champion", "mean"),
+    [
+        ([math.inf, 1.0], [math.inf, 1.0], math.nan),
+        ([1.0, 1.0], [math.inf, 1.0], -math.inf),
+        ([math.inf, 1.0], [1.0, math.inf], math.nan),
+    ],
+)
+def test_differences_of_infinite_errors(challenger: list[float], champion: list[float], mean: float) -> None:
+    assert paired_difference(challenger, champion).mean == pytest.approx(mean, nan_ok=True)
+
+
 class FakeRank(Reducer):
     """One of several ranks that run one after the other; `sum_` gives the partial buffer of this one."""
 

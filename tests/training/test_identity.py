@@ -1,5 +1,6 @@
 """Run identity: a name means one experiment."""
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from metaray.data import ClassStore
 from metaray.errors import InputError
+from metaray.models import Conv4
 from metaray.training.experiment import Experiment
 from metaray.training.identity import find_run, open_run, record_run
 from metaray.training.storage import Storage
@@ -41,6 +43,21 @@ def test_the_same_experiment_goes_on(root: Storage, make_experiment: MakeExperim
     experiment = make_experiment(algorithm={"kind": "maml", "inner_lr": {"head.*": 0.5, "*": 0.1}})
     record_run(open_run(root, experiment, "run"), experiment, "tracking-id")
     assert open_run(root, experiment, "run").tracking_run == "tracking-id"
+
+
+def test_a_run_of_before_a_field_was_there_goes_on(root: Storage, make_experiment: MakeExperiment) -> None:
+    experiment = make_experiment(model=Conv4(channels=4))
+    record_run(open_run(root, experiment, "run"), experiment, "tracking-id")
+    record = json.loads(root.read("run/run.json"))
+    del record["experiment"]["model"]["pools"], record["experiment"]["chunk_size"]
+    root.write("run/run.json", json.dumps(record).encode())
+    assert open_run(root, experiment, "run").tracking_run == "tracking-id"
+    with pytest.raises(InputError, match=r"another --run name:\n  model.pools: 4 -> 2$"):
+        open_run(root, make_experiment(model=Conv4(channels=4, pools=2)), "run")
+    record["experiment"]["model"]["kind"] = "gone"
+    root.write("run/run.json", json.dumps(record).encode())
+    with pytest.raises(InputError, match=r"\n  model.kind: gone -> conv4"):
+        open_run(root, experiment, "run")
 
 
 def test_a_changed_experiment_is_refused_with_the_difference(root: Storage, make_experiment: MakeExperiment) -> None:

@@ -89,6 +89,12 @@ def test_another_kind_inside_a_source_starts_from_its_defaults(make_experiment: 
         override(experiment, ["source.source.kind=glyphs", "source.source.path=a.arrow"])
 
 
+def test_kinds_come_first_whatever_the_order(make_experiment: MakeExperiment) -> None:
+    settings = ["source.flip=true", "source.source.kind=glyphs", "model.channels=8", "model.kind=conv4"]
+    experiment = override(make_experiment(), [*settings, "source.kind=umtra"])
+    assert experiment.source == UMTRA(source=Glyphs(), flip=True) and experiment.model == Conv4(channels=8)
+
+
 @pytest.mark.parametrize(
     ("setting", "near"),
     [

@@ -86,6 +86,15 @@ def test_outputs_that_do_not_match_the_ways(make_experiment: MakeExperiment) -> 
         preflight(make_experiment(model=custom("image"), algorithm=ProtoNet()))
 
 
+def test_outputs_that_do_not_match_the_target(make_experiment: MakeExperiment) -> None:
+    """A network that takes no notice of how many outputs it is asked for."""
+    spec = EpisodeSpec(ways=1, shots=4, queries=4)
+    lines = make_experiment(source=FunctionFamily(), model=custom("image"), episodes=spec)
+    told = r"shape \[2, 4\], but maml needs \[2, 1\] \(one output for each value of a target\)"
+    with pytest.raises(InputError, match=told):
+        preflight(lines)
+
+
 def test_a_model_that_cannot_take_the_inputs(make_experiment: MakeExperiment) -> None:
     with pytest.raises(InputError, match=r"cannot take a batch of shape \(2, 1, 16, 16\) from this source: mat1"):
         preflight(make_experiment(model=custom("raises")))

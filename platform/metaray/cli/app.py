@@ -168,12 +168,15 @@ def adapt(
     """Adapt a learner to a new task, and label other images; in regression, predict y from x."""
     import metaray
     from metaray.cli import show
+    from metaray.data.store_file import check_writable
     from metaray.serving.folders import read_query, read_support
-    from metaray.serving.tables import read_points, require_classes
+    from metaray.serving.tables import is_table, read_points, require_classes
 
     if trust:
         import_from_here()
-    if support.suffix == ".csv" or query.suffix == ".csv":
+    if picture is not None:
+        check_writable(picture)
+    if is_table(support):
         learner = metaray.load(model, tracking_uri=tracking_uri, trust=trust or [])
         known, wanted = read_points(support, learner, targets=True), read_points(query, learner, targets=False)
         show.values(learner, known, wanted, inner_steps=inner_steps, picture=picture, as_json=as_json)

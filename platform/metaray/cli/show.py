@@ -102,6 +102,8 @@ def predictions(
     if as_json:
         for row, found in zip(rows, probabilities, strict=True):
             row["probabilities"] = {str(c): round(float(p), 4) for c, p in zip(task.classes, found, strict=True)}
+        for row, true in zip(rows, truth or (), strict=False):
+            row["truth"] = true
         print(json.dumps(rows, indent=2, ensure_ascii=False))
         return
     names = [path.name if truth is None else f"{path.parent.name}/{path.name}" for path in paths]
@@ -133,18 +135,22 @@ def values(
         raise InputError("--picture draws functions of one number, and images; this learner takes or gives several")
     assert support.y is not None
     found = learner.adapt(support.x, support.y, inner_steps=inner_steps).predict_values(query.x)
-    mse = None if query.y is None else float(np.mean((found - query.y) ** 2))
+    errors = None if query.y is None else np.mean((found - query.y) ** 2, axis=1)
     if picture is not None:
         fit = fit_of(learner, (support.x, support.y), query.x, query.y, inner_steps=inner_steps)
         draw_fits([fit], picture, f"{len(support.x)} support points")
     names = [*feature_names(learner), *target_names(learner)]
-    rows = [[*x, *y] for x, y in zip(query.x.tolist(), found.tolist(), strict=True)]
+    rows = np.column_stack([query.x.reshape(len(query.x), -1), found]).tolist()
     if as_json:
-        print(json.dumps([dict(zip(names, row, strict=True)) for row in rows], indent=2))
+        trees: list[dict[str, Any]] = [dict(zip(names, row, strict=True)) for row in rows]
+        if query.y is not None and errors is not None:
+            for tree, target, error in zip(trees, query.y.tolist(), errors.tolist(), strict=True):
+                tree |= {"target": target[0] if len(target) == 1 else target, "squared_error": error}
+        print(json.dumps(trees, indent=2))
         return
     print_table(names, [[f"{value:.6g}" for value in row] for row in rows])
-    if mse is not None:
-        print(f"mse: {mse:.4f}")
+    if errors is not None:
+        print(f"mse: {errors.mean():.4f}")
     if picture is not None:
         print(f"picture: {picture}")
 

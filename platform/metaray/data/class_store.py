@@ -69,11 +69,13 @@ class ClassStore(Source):
         return self._open().file.meta
 
     def check(self, split: Split, *, ways: int, shots: int, queries: int) -> None:
-        """Check that `split` has enough classes with enough examples.
+        """Check that `split` has enough classes with enough examples, and that there is something to tell apart.
 
         Raises:
             InputError: with the numbers.
         """
+        if ways < 2:
+            raise InputError(f"ways: a task needs at least 2 classes (got {ways})")
         opened = self._open()
         per_class = shots + queries
         eligible = len(opened.eligible(split, per_class)) * opened.turns

@@ -21,8 +21,11 @@ RECIPE_VERSION = 1
 
 
 def _ascending(ends: tuple[float, float]) -> tuple[float, float]:
-    if ends[0] > ends[1]:
-        raise ValueError(f"a range goes from its lower to its upper end (got {ends[0]:g} to {ends[1]:g})")
+    low, high = ends
+    if low > high:
+        raise ValueError(f"a range goes from its lower to its upper end (got {low:g} to {high:g})")
+    if max(-low, high, high - low) > float(np.finfo(np.float32).max):
+        raise ValueError(f"the ends and the width of a range must be finite in 32 bits (got {low:g} to {high:g})")
     return ends
 
 

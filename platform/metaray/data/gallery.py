@@ -13,6 +13,7 @@ from metaray.errors import InputError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 TILE_INCHES = 0.62
 DOTS_PER_INCH = 120
@@ -108,9 +109,18 @@ def draw_tasks(pictures: Sequence[TaskPicture], path: Path) -> None:
         top += size[1]
     axes.set_xlim(0, width)
     axes.set_ylim(height, 0)
+    save_picture(figure, path, dpi=DOTS_PER_INCH)
+
+
+def save_picture(figure: "Figure", path: Path, *, dpi: int) -> None:
+    """Write a PNG, and the folder that it lies in.
+
+    Raises:
+        InputError: `path` can't be written.
+    """
     try:
         path.absolute().parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, format="png")
+        figure.savefig(path, format="png", dpi=dpi)
     except OSError as error:
         raise InputError(f"{path}: can't write the picture: {error.strerror}") from None
 

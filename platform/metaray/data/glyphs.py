@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -16,11 +16,12 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont, features
+from PIL import features
 
 from metaray.data.class_store import ClassStore
 from metaray.data.draws import SPLITS, Draws, Split
 from metaray.data.preprocessing import ImagePreprocessing
+from metaray.data.rendering import INK_SIZE, RENDER_SIZE, SIDE, Bitmap, render_all, script_of
 from metaray.data.source import Source, TaskExamples
 from metaray.data.store_file import FORMAT_VERSION, check_writable, write_store
 
@@ -32,18 +33,13 @@ SCRIPTS: dict[str, Split] = {
     "ARMENIAN": "meta-test",
     "LAO": "meta-test",
 }
-PREPROCESSING = ImagePreprocessing(height=28, width=28, mode="L", invert=True)
-# The longer side of the ink in pixels, as in MNIST; rendered larger, so that hinting does not bend thin strokes.
-INK_SIZE = 20
-RENDER_SIZE = 64
+PREPROCESSING = ImagePreprocessing(height=SIDE, width=SIDE, mode="L", invert=True)
 # A letter is left out if it differs by less than this share of its own squared ink from one of an earlier meta-split.
 LOOKALIKE = 0.02
 MIN_EXAMPLES = 2
 # Raise it whenever the same fonts would give other examples.
 RECIPE_VERSION = 1
 BLOCK_ROWS = 256
-
-Bitmap = NDArray[np.uint8]
 
 
 class Glyphs(Source):
@@ -134,7 +130,7 @@ def build_glyphs(path: Path) -> None:
         InputError: `path` can't be written.
     """
     check_writable(path)
-    letters = select_letters(merge_identical(_render_all()))
+    letters = select_letters(merge_identical(render_all(SCRIPTS)))
     ids: dict[Split, list[int]] = {split: [] for split in SPLITS}
     for class_id, letter in enumerate(letters):
         ids[letter.split].append(class_id)
@@ -229,67 +225,8 @@ def _flat(bitmaps: Sequence[Bitmap]) -> NDArray[np.float32]:
     return joined.reshape(len(joined), -1).astype(np.float32) / np.float32(255)
 
 
-def _render_all() -> dict[str, list[Bitmap]]:
-    """Character -> its bitmap in each face that has it."""
-    import matplotlib
-
-    renderings: dict[str, list[Bitmap]] = {}
-    for path in sorted(Path(matplotlib.get_data_path(), "fonts", "ttf").glob("*.ttf")):
-        if path.name.startswith("LastResort"):
-            continue
-        font = ImageFont.truetype(str(path), RENDER_SIZE, layout_engine=ImageFont.Layout.BASIC)
-        # Not a character: what the face shows for those that it lacks.
-        missing = _render(font, "\uffff")
-        for character in _letters_of(path):
-            bitmap = _render(font, character)
-            if bitmap is not None and (missing is None or not np.array_equal(bitmap, missing)):
-                renderings.setdefault(character, []).append(bitmap)
-    return renderings
-
-
-def _letters_of(path: Path) -> Iterator[str]:
-    """The letters of our scripts that a face really has, sorted."""
-    from matplotlib.ft2font import FT2Font
-
-    face = FT2Font(str(path))
-    for code, glyph in sorted(face.get_charmap().items()):
-        character = chr(code)
-        if _script(character) not in SCRIPTS:
-            continue
-        # The Computer Modern faces have TeX's encoding: only some ASCII letters are what their codes say.
-        if path.name.startswith("cm") and face.get_glyph_name(glyph) != character:
-            continue
-        yield character
-
-
-def _render(font: ImageFont.FreeTypeFont, character: str) -> Bitmap | None:
-    """[28, 28], ink high, proportions kept, centred on the ink; None for a blank."""
-    left, top, right, bottom = (int(edge) for edge in font.getbbox(character))
-    if right <= left or bottom <= top:
-        return None
-    canvas = Image.new("L", (right - left, bottom - top))
-    ImageDraw.Draw(canvas).text((-left, -top), character, fill=255, font=font)
-    box = canvas.getbbox()
-    if box is None:
-        return None
-    ink = canvas.crop(box)
-    scale = INK_SIZE / max(ink.size)
-    width, height = (max(1, round(side * scale)) for side in ink.size)
-    glyph = Image.new("L", (PREPROCESSING.width, PREPROCESSING.height))
-    corner = ((PREPROCESSING.width - width) // 2, (PREPROCESSING.height - height) // 2)
-    glyph.paste(ink.resize((width, height), Image.Resampling.LANCZOS), corner)
-    return np.array(glyph)
-
-
-def _script(character: str) -> str:
-    """The first word of a letter's Unicode name; empty for what is no letter."""
-    if not unicodedata.category(character).startswith("L"):
-        return ""
-    return unicodedata.name(character, "").split(" ")[0]
-
-
 def _split(character: str) -> Split:
-    return SCRIPTS[_script(character)]
+    return SCRIPTS[script_of(character)]
 
 
 @lru_cache(maxsize=1)

@@ -88,7 +88,7 @@ class Source(Config):
         Raises:
             InputError: the source has none that could be drawn one by one.
         """
-        raise InputError(f"{self.kind} has no examples to draw one by one, as class_store and glyphs have")
+        raise self._without_examples()
 
     def draw_examples(self, draws: Draws, split: Split, count: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
         """Draw examples uniformly and without replacement, whatever their classes: a pure function of the arguments.
@@ -99,4 +99,7 @@ class Source(Config):
         Raises:
             InputError: the source has none that could be drawn one by one, or too few.
         """
-        raise InputError(f"{self.kind} has no examples to draw one by one, as class_store and glyphs have")
+        raise self._without_examples()
+
+    def _without_examples(self) -> InputError:
+        return InputError(f"{self.kind} has no examples to draw one by one, as class_store and glyphs have")

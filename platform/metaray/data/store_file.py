@@ -80,7 +80,7 @@ def check_writable(path: Path) -> None:
         InputError: the path is a folder, or its (nearest existing) folder can't be written to.
     """
     if path.is_dir():
-        raise InputError(f"{path}: can't write the store there, it is a folder")
+        raise InputError(f"{path}: can't write there, it is a folder")
     folder = path.absolute().parent
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, SerializeAsAny, ValidationInfo, field_serializer, field_validator
+from pydantic import Field, SerializeAsAny, ValidationInfo, field_serializer, field_validator, model_validator
 
 from metaray.data.augmentation import Images, brightened, erased, flipped, shifted, turned
 from metaray.data.class_store import ClassStore
@@ -36,7 +36,8 @@ class UMTRA(Source):
     of the authors' code. Departures: shifts are whole pixels; shots after a class's first are augmented as queries
     are (the paper trains on one); a source whose rotations are classes gives each turned example as one more example;
     the paper's learned policy for photographs (AutoAugment) is left out. Turns, scaling, flips and brightness are
-    options that the paper's Omniglot does without, none on by itself.
+    options that the paper's Omniglot does without, none on by itself. What is zeroed or moved in from outside is black
+    where a store is not inverted, as paper is in one that is.
 
     Attributes:
         source: whose examples to use: any source of images that can draw them one by one.
@@ -72,6 +73,13 @@ class UMTRA(Source):
         if type(source).draw_examples is Source.draw_examples:
             raise ValueError(f"{source.kind} has no examples to draw one by one, as {able} have")
         return source
+
+    @model_validator(mode="after")
+    def _alters_something(self) -> "UMTRA":
+        amounts = ("max_shift", "zero_share", "max_turn_degrees", "max_scaling", "max_brightness")
+        if not self.flip and not any(getattr(self, name) for name in amounts):
+            raise ValueError(f"all augmentations are off, so queries equal the support: raise {', '.join(amounts)}")
+        return self
 
     @field_serializer("source")
     def _dump_source(self, value: Source) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from metaray.errors import InputError
 from metaray.models.batch_norm import EpisodicBatchNorm
-from metaray.models.model import Model, Network
+from metaray.models.model import Model, Network, SpatialMean
 
 
 class Conv4(Model):
@@ -44,7 +44,7 @@ class Conv4(Model):
         sizes = [channels, *[self.channels] * 4]
         blocks = [_Block(*pair, downsample) for pair, downsample in zip(pairwise(sizes), downsamples, strict=True)]
         if self.downsample == "stride":
-            return Network(nn.Sequential(*blocks, _SpatialMean()), self.channels, outputs)
+            return Network(nn.Sequential(*blocks, SpatialMean()), self.channels, outputs)
         size = self.channels * (height // factor) * (width // factor)
         return Network(nn.Sequential(*blocks, nn.Flatten()), size, outputs)
 
@@ -60,8 +60,3 @@ class _Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         result: Tensor = self.pool(nn.functional.relu(self.norm(self.conv(x))))
         return result
-
-
-class _SpatialMean(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x.mean(dim=(2, 3))

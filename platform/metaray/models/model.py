@@ -47,6 +47,14 @@ class Network(nn.Module):
         return result
 
 
+class SpatialMean(nn.Module):
+    """The mean over the places of a feature map."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[n, channels, height, width] to [n, channels]."""
+        return x.mean(dim=(2, 3))
+
+
 def initialize(module: nn.Module) -> None:
     """Glorot-uniform weights and zero biases (Glorot and Bengio, AISTATS 2010), as the MAML authors' code has them."""
     for layer in module.modules():

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from metaray.errors import InputError
 from metaray.models.batch_norm import EpisodicBatchNorm
-from metaray.models.model import Model, Network
+from metaray.models.model import Model, Network, SpatialMean
 
 HALVINGS = 4
 SLOPE = 0.1
@@ -58,7 +58,7 @@ class ResNet12(Model):
         sizes = list(pairwise((channels, *self.channels)))
         blocks = [_Block(inputs, size, self._drop(i)) for i, (inputs, size) in enumerate(sizes)]
         places = 1 if self.pool == "mean" else (height // least) * (width // least)
-        last = _SpatialMean() if self.pool == "mean" else nn.Flatten()
+        last = SpatialMean() if self.pool == "mean" else nn.Flatten()
         network = Network(nn.Sequential(*blocks, last), self.channels[-1] * places, outputs)
         for layer in network.modules():
             if isinstance(layer, nn.Conv2d):
@@ -115,11 +115,6 @@ class _Block(nn.Module):
         a = self.norm3(self.conv3(a)) + self.shortcut_norm(self.shortcut(x))
         result: Tensor = self.drop(self.pool(nn.functional.leaky_relu(a, SLOPE)))
         return result
-
-
-class _SpatialMean(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x.mean(dim=(2, 3))
 
 
 def _conv(inputs: int, outputs: int, side: int) -> nn.Conv2d:

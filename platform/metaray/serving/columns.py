@@ -1,7 +1,10 @@
 """The columns of a learner's tables: what its pyfunc model takes and gives, and what CSV files hold."""
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from metaray.data.preprocessing import ImagePreprocessing
 from metaray.errors import InputError
@@ -24,8 +27,13 @@ def takes_images(learner: "Learner") -> bool:
 
 
 def feature_names(learner: "Learner") -> list[str]:
-    """The columns of an input that is a vector: x, or x0, x1, ..."""
+    """The columns of an input of numbers: x, or x0, x1, ...; of several axes the last varies fastest."""
     return _numbered("x", math.prod(learner.preprocessing.feature_shape))
+
+
+def inputs(rows: Any, learner: "Learner") -> NDArray[np.float64]:
+    """Rows of the columns of `feature_names`, as inputs [n, *feature]."""
+    return np.asarray(rows, dtype=np.float64).reshape(-1, *learner.preprocessing.feature_shape)
 
 
 def target_names(learner: "Learner") -> list[str]:

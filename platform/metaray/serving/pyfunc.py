@@ -33,7 +33,7 @@ from PIL import Image
 
 from metaray.data.preprocessing import ImagePreprocessing
 from metaray.errors import InputError, unknown
-from metaray.serving.columns import feature_names, inputs_of, number, outputs_of, takes_images, target_names
+from metaray.serving.columns import feature_names, inputs, inputs_of, number, outputs_of, takes_images, target_names
 from metaray.serving.loading import load_learner
 
 if TYPE_CHECKING:  # pandas comes with MLflow; a machine that only serves learners may have neither
@@ -131,10 +131,10 @@ def _predictions(task: "AdaptedTask", x: list[Any]) -> dict[str, Any]:
 
 
 def _inputs(table: "pd.DataFrame", learner: "Learner") -> list[Any]:
-    """The input of each row: an image, or a list of numbers."""
+    """The input of each row: an image, or an array of numbers [*feature]."""
     if takes_images(learner):
         return [_decode(value, row) for row, value in enumerate(table["image"])]
-    return _rows(table, feature_names(learner), np.arange(len(table)))
+    return list(inputs(_rows(table, feature_names(learner), np.arange(len(table))), learner))
 
 
 def _rows(table: "pd.DataFrame", columns: list[str], rows: NDArray[np.int64]) -> list[list[float]]:

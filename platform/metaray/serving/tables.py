@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaray.errors import InputError, unknown
-from metaray.serving.columns import feature_names, number, target_names
+from metaray.serving.columns import feature_names, inputs, number, target_names
 
 if TYPE_CHECKING:
     from metaray.algorithms.learner import Learner
@@ -19,12 +19,17 @@ class Points(NamedTuple):
     """Inputs and targets that go together.
 
     Attributes:
-        x: [n, features].
+        x: [n, *feature].
         y: [n, target_size]; None where they are not known.
     """
 
     x: NDArray[np.float64]
     y: NDArray[np.float64] | None
+
+
+def is_table(path: Path) -> bool:
+    """Whether a path is for `read_points`, not a folder of images; what is not there is told by its name."""
+    return path.is_file() or (not path.exists() and path.suffix.lower() == ".csv")
 
 
 def read_points(path: Path, learner: "Learner", *, targets: bool) -> Points:
@@ -41,7 +46,7 @@ def read_points(path: Path, learner: "Learner", *, targets: bool) -> Points:
     """
     if learner.target_size is None:
         raise InputError(
-            f"{str(path)!r} is a table of numbers, but a {learner.algorithm.kind} learner of classes takes a folder "
+            f"{str(path)!r} is no folder, but a {learner.algorithm.kind} learner of classes takes a folder "
             "with a folder of images per class"
         )
     features, wanted = feature_names(learner), target_names(learner)
@@ -59,7 +64,7 @@ def read_points(path: Path, learner: "Learner", *, targets: bool) -> Points:
     if not rows:
         raise InputError(f"{str(path)!r} has no rows below its header {','.join(header)!r}")
     cells = np.array([_numbers(row, columns, f"{path}, line {line}") for line, row in rows])
-    return Points(cells[:, : len(features)], cells[:, len(features) :] if has_targets else None)
+    return Points(inputs(cells[:, : len(features)], learner), cells[:, len(features) :] if has_targets else None)
 
 
 def require_classes(learner: "Learner") -> None:

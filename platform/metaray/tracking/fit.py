@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaray.algorithms.learner import Learner
+from metaray.data.gallery import save_picture
 from metaray.data.source import Source
 from metaray.episodes.episode import EpisodeSpec
 from metaray.episodes.sampler import sample_episode
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 
 Numbers = NDArray[np.float32] | NDArray[np.float64]
 
+# Query points of a task that is drawn, where its source has so many.
 DENSE = 200
-"""Query points of a task that is drawn, where its source has so many."""
 PANELS_A_ROW = 3
 
 
@@ -92,7 +93,11 @@ def fits_of(learner: Learner, source: Source, spec: EpisodeSpec, seed: int, coun
 
 
 def draw_fits(fits: Sequence[Fit], path: Path, title: str) -> None:
-    """Write a PNG, a panel a task: the function, the support set, and the predictions before and after adaptation."""
+    """Write a PNG, a panel a task: the function, the support set, and the predictions before and after adaptation.
+
+    Raises:
+        InputError: `path` can't be written.
+    """
     # Imported here, since it takes most of a second that would come before the first step.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -109,8 +114,7 @@ def draw_fits(fits: Sequence[Fit], path: Path, title: str) -> None:
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2 * across)
     figure.suptitle(title, parse_math=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, format="png", dpi=120)
+    save_picture(figure, path, dpi=120)
 
 
 def _draw(axes: Axes, fit: Fit) -> None:

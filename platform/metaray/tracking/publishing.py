@@ -2,10 +2,12 @@
 
 import json
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from metaray.algorithms.learner import load_learner
+from metaray.config import Config
 from metaray.errors import InputError
 from metaray.serving.columns import inputs_of, outputs_of
 from metaray.serving.pyfunc import example_input
@@ -13,11 +15,11 @@ from metaray.tracking.artifact import download, register
 from metaray.tracking.curve import draw_learning_curve
 from metaray.tracking.fit import draw_fits, fits_of, has_curve
 from metaray.tracking.mlflow_tracker import MlflowTracker
-from metaray.tracking.promotion import Decision, decide
+from metaray.tracking.promotion import Champion, Decision, decide
 from metaray.tracking.registry import ModelVersion, champion, find_version, list_models, set_alias
 from metaray.training.checkpoint import FOLDER as CHECKPOINTS
 from metaray.training.checkpoint import checkpoint_name, saved_steps
-from metaray.training.evaluation import evaluate_learner, paired_difference
+from metaray.training.evaluation import evaluate_learner
 from metaray.training.experiment import Experiment
 from metaray.training.identity import RunFolder
 from metaray.training.journal import read_journal
@@ -115,21 +117,31 @@ def _version_of(uri: str, name: str, tracked: str) -> int | None:
 def _decide(experiment: Experiment, uri: str, result: Result, present: ModelVersion | None) -> Decision:
     """Compare with the present champion on the same meta-val episodes."""
     if present is None:
-        return decide(None, None)
+        return decide(result.meta_val_scores, None, quality=result.quality)
+    version = str(present.version)
     with tempfile.TemporaryDirectory() as scratch:
         try:
             learner = load_learner(download(uri, present.uri, Path(scratch)), trust=sorted(_packages(experiment)))
-            scores = evaluate_learner(learner, experiment, "meta-val").score
+            against = Champion(version, evaluate_learner(learner, experiment, "meta-val").score)
         except InputError as error:
-            return decide(str(present.version), None, str(error))
-    return decide(str(present.version), paired_difference(result.meta_val_scores, scores), quality=result.quality)
+            against = Champion(version, None, str(error))
+    return decide(result.meta_val_scores, against, quality=result.quality)
 
 
 def _packages(experiment: Experiment) -> set[str]:
     """The packages whose code the user's own experiment names; the present champion may name no others."""
     paths = [value for key, value in flatten(experiment.model_dump(mode="json")).items() if key == "model.path"]
-    paths += [type(part).__module__ for part in (experiment.source, experiment.model, experiment.algorithm)]
+    paths += [type(part).__module__ for part in (*_parts(experiment), experiment.source.preprocessing)]
     return {path.partition(":")[0].partition(".")[0] for path in paths}
+
+
+def _parts(config: Config) -> Iterator[Config]:
+    """A description and all those inside it, such as the source that another source wraps."""
+    yield config
+    for name in type(config).model_fields:
+        value = getattr(config, name)
+        if isinstance(value, Config):
+            yield from _parts(value)
 
 
 def _log_files(experiment: Experiment, folder: RunFolder, tracker: MlflowTracker, scratch: Path) -> None:
@@ -145,7 +157,8 @@ def _log_files(experiment: Experiment, folder: RunFolder, tracker: MlflowTracker
 def _log_fit(experiment: Experiment, folder: Path, tracker: MlflowTracker, scratch: Path) -> None:
     """A picture of what adaptation does, where tasks are functions that can be drawn."""
     source, plan = experiment.source, experiment.evaluation
-    if not has_curve(source.feature_shape, source.target_size):
+    # Asked first, since it needs no files: a run is uploaded where its data are not.
+    if source.target_size is None or not has_curve(source.feature_shape, source.target_size):
         return
     learner = load_learner(folder, trust=["*"])
     picture = scratch / "fit.png"

@@ -94,13 +94,15 @@ def estimate(values: Values) -> Estimate:
     array = np.asarray(values, dtype=np.float64)
     with np.errstate(invalid="ignore", over="ignore"):  # squared errors may be infinite: then the deviation is NaN
         deviation = float(array.std(ddof=1)) if len(array) > 1 else math.nan
-    return Estimate(float(array.mean()), NORMAL_95 * deviation / math.sqrt(len(array)), len(array))
+        mean = float(array.mean())
+    return Estimate(mean, NORMAL_95 * deviation / math.sqrt(len(array)), len(array))
 
 
 def paired_difference(challenger: Values, champion: Values) -> Estimate:
     """Mean of challenger - champion, by episode: both judged on the same ones, in the same order."""
     assert len(challenger) == len(champion)
-    return estimate(np.asarray(challenger) - np.asarray(champion))
+    with np.errstate(invalid="ignore", over="ignore"):
+        return estimate(np.asarray(challenger, dtype=np.float64) - np.asarray(champion, dtype=np.float64))
 
 
 def evaluate_learner(

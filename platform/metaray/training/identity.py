@@ -79,7 +79,7 @@ def open_run(root: Storage, experiment: Experiment, name: str | None) -> RunFold
     if not storage.exists(RECORD):
         return RunFolder(name, storage)
     record = json.loads(storage.read(RECORD))
-    changed = differences(record["experiment"], experiment.model_dump(mode="json"))
+    changed = differences(_with_defaults(record["experiment"]), experiment.model_dump(mode="json"))
     if changed:
         listed = "\n  ".join(changed)
         raise InputError(f"run {name!r} exists with another experiment; use another --run name:\n  {listed}")
@@ -89,6 +89,14 @@ def open_run(root: Storage, experiment: Experiment, name: str | None) -> RunFold
             f"{record['source_fingerprint'][:12]}..., now it is {experiment.source.fingerprint[:12]}..."
         )
     return _folder(name, storage, record)
+
+
+def _with_defaults(recorded: dict[str, Any]) -> dict[str, Any]:
+    """A recorded experiment with the fields that descriptions have got since; as it is where it is not valid now."""
+    try:
+        return Experiment.parse(recorded, where="recorded experiment").model_dump(mode="json")
+    except InputError:
+        return recorded
 
 
 def find_run(root: Storage, name: str) -> tuple[Experiment, RunFolder]:

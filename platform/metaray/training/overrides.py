@@ -13,17 +13,30 @@ KINDS = ("source", "model", "algorithm")
 def override(experiment: Experiment, settings: Iterable[str]) -> Experiment:
     """Apply `dotted.key=value` settings. Values are read as JSON where they are JSON, as text otherwise.
 
+    Kinds come first, an outer one before those inside it, since another kind drops the fields of the old one; the rest
+    follow in the order given, so that the later of two wins.
+
     Raises:
         InputError: for a malformed setting, an unknown key (with the nearest right one) or a wrong value.
     """
     tree = experiment.model_dump(mode="json")
     changed: set[str] = set()
-    for setting in settings:
-        key, equals, text = setting.partition("=")
-        if not equals or not key:
-            raise InputError(f"--set {setting!r}: write it as dotted.key=value, for instance algorithm.inner_lr=0.1")
-        _set(tree, key, _value(text), changed)
+    for key, value in sorted(map(_parsed, settings), key=_turn):
+        _set(tree, key, value, changed)
     return Experiment.parse(tree, where=f"experiment {experiment.name}")
+
+
+def _parsed(setting: str) -> tuple[str, Any]:
+    key, equals, text = setting.partition("=")
+    if not equals or not key:
+        raise InputError(f"--set {setting!r}: write it as dotted.key=value, for instance algorithm.inner_lr=0.1")
+    return key, _value(text)
+
+
+def _turn(setting: tuple[str, Any]) -> tuple[bool, int]:
+    """What settings are sorted by: kinds by their depth, before all others."""
+    path = setting[0].split(".")
+    return (False, len(path)) if path[-1] == "kind" else (True, 0)
 
 
 def _value(text: str) -> Any:
