@@ -70,8 +70,8 @@ def reptile() -> Experiment:
 
 
 def anil() -> Experiment:
-    """MAML that adapts the output layer alone."""
-    return _with(ANIL(inner_lr=0.01, inner_steps=1))
+    """MAML that adapts the output layer alone, which takes larger and more steps."""
+    return _with(ANIL(inner_lr=0.05, inner_steps=5), judged_after=5)
 
 
 def boil() -> Experiment:
@@ -106,7 +106,7 @@ def cnp() -> Experiment:
 
 def r2d2() -> Experiment:
     """Ridge regression of learned strength on learned features."""
-    return _with(R2D2())
+    return _with(R2D2(initial_regularizer=1.0))
 
 
 def metaoptnet_ridge() -> Experiment:

@@ -11,6 +11,7 @@ import argparse
 import hashlib
 import inspect
 import json
+import math
 import shlex
 import tempfile
 import time
@@ -138,12 +139,16 @@ def run_one(
 
 def cell(estimate: dict[str, float] | None) -> str:
     """An error with its interval."""
-    return "" if estimate is None else f"{estimate['mean']:.4f} +- {estimate['half_width']:.4f}"
+    if estimate is None:
+        return ""
+    if not math.isfinite(estimate["mean"]):
+        return "diverges"
+    return f"{estimate['mean']:.4f} +- {estimate['half_width']:.4f}"
 
 
 def best(record: dict[str, Any]) -> float:
     """The lowest error over the inner steps, to sort by."""
-    return float(min(estimate["mean"] for estimate in record["mse"].values()))
+    return float(min(e["mean"] for e in record["mse"].values() if math.isfinite(e["mean"])))
 
 
 def row(record: dict[str, Any]) -> str:
