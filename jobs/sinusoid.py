@@ -85,8 +85,13 @@ def meta_sgd() -> Experiment:
 
 
 def mamlpp() -> Experiment:
-    """MAML++ with five inner steps, a multi-step loss in the first third of training."""
-    return _with(MAMLPP(inner_lr=0.01, inner_steps=5, msl_steps=2000), num_steps=6000, judged_after=5)
+    """MAML++ with five inner steps, a multi-step loss in the first third of training.
+
+    The outer gradient is clipped: without, learned rates grow until five steps on some steep task diverge.
+    """
+    algorithm = MAMLPP(inner_lr=0.01, inner_steps=5, msl_steps=2000)
+    optimizer = Optimizer(outer_lr=1e-3, schedule="cosine", clip_norm=1.0)
+    return _with(algorithm, num_steps=6000, judged_after=5, optimizer=optimizer)
 
 
 def imaml() -> Experiment:

@@ -8,10 +8,11 @@ from metaray.training.evaluation import Estimate
 
 INTRO = """# Fidelity
 
-Every algorithm on Omniglot, 5-way, under one protocol and one budget. Made by `jobs/benchmarks/fidelity.py` from the
-records in docs/fidelity/; the module's docstring has the protocol, `jobs/family.py` the hyperparameters. Accuracies are
-percentages over 1000 meta-test episodes with 95% intervals, of the step that meta-val chose. Papers trained for longer,
-some of them larger networks: the difference is what the budget leaves.
+Algorithms on Omniglot, 5-way, under one protocol; the budget of a run (12 core minutes by default) stands in its row.
+Made by `jobs/benchmarks/fidelity.py` from the records in docs/fidelity/; the module's docstring has the protocol,
+`jobs/family.py` the hyperparameters. Accuracies are percentages over 1000 meta-test episodes with 95% intervals, of the
+step that meta-val chose. Papers trained for longer, some of them larger networks: the difference is what the budget
+leaves.
 
 """
 COLUMNS = (
@@ -48,6 +49,8 @@ def section(records: list[dict[str, Any]], shots: int) -> str:
     """The table of one number of shots, with the commands."""
     lines = [f"## 5-way {shots}-shot", "", "| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
     lines += ["| " + " | ".join(row(record)) + " |" for record in records]
+    missing = [kind for kind in ALGORITHMS if kind not in {record["algorithm"] for record in records}]
+    lines += ["", f"Not run: {', '.join(kind for kind in missing if kind != 'nearest_neighbor') or 'none'}."]
     pixels = Estimate(**records[0]["nearest_neighbor"])
     lines += ["", f"Nearest neighbour on pixels, same episodes: {percent(pixels)}."]
     lines += ["", f"![meta-val accuracy by share of the budget](fidelity/curves-{shots}shot.png)", ""]
