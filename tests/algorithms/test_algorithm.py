@@ -1,0 +1,50 @@
+"""What the interface gives for free, and what it refuses."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from metaray.algorithms import CNP, MAML, ProtoNet
+from metaray.algorithms.algorithm import Outcome, by_episode, start
+from metaray.algorithms.context import Context, Tensors
+from metaray.algorithms.problem import Problem
+from metaray.episodes.tensors import TensorEpisode
+from metaray.errors import InputError
+from metaray.models import MLP
+
+
+def test_starting_depends_on_the_seed_alone() -> None:
+    problem, before = Problem((4,), 3), torch.random.get_rng_state()
+    one, again, other = (start(CNP(), MLP(hidden=(5,)), problem, seed=seed)[1] for seed in (1, 1, 2))
+    assert all(torch.equal(one[name], again[name]) for name in one)
+    assert any(not torch.equal(one[name], other[name]) for name in one)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_which_algorithms_are_fixed_to_their_ways() -> None:
+    assert (MAML().fixed_ways, ProtoNet().fixed_ways, CNP().fixed_ways) == (True, False, True)
+    assert Problem(ways=5).outputs == 5 and Problem(target_size=2).outputs == 2
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int64])
+def test_frozen_parameters_are_refused(dtype: torch.dtype) -> None:
+    network = nn.Linear(2, 2)
+    network.table = nn.Parameter(torch.zeros(3, dtype=dtype), requires_grad=False)
+    with pytest.raises(InputError, match="parameter 'table' of the network is frozen: make it a buffer"):
+        MAML().init(network, Problem((2,), 2))
+
+
+@pytest.mark.parametrize("size", [None, 3])
+def test_gradients_by_episode_add_up(size: int | None, make_episode: Callable[..., TensorEpisode]) -> None:
+    def gradient_of(episode: TensorEpisode) -> tuple[Tensors, Outcome]:
+        total = episode.query.x.sum()
+        return {"w": total * torch.ones(2, dtype=total.dtype)}, Outcome(total, 2 * total)
+
+    chunk = make_episode(size=size)
+    found = by_episode(gradient_of, chunk, Context(network=nn.Identity(), ways=3, batched=size is not None))
+    totals = chunk.query.x.flatten(1).sum(1) if size else chunk.query.x.sum()[None]
+    torch.testing.assert_close(found.outcome.loss, totals)
+    torch.testing.assert_close(found.outcome.score, 2 * totals)
+    torch.testing.assert_close(found.gradient["w"], totals.sum().expand(2))
