@@ -12,7 +12,8 @@ Algorithms on Omniglot, 5-way, under one protocol; the budget of a run (12 core 
 Made by `jobs/benchmarks/fidelity.py` from the records in docs/fidelity/; the module's docstring has the protocol,
 `jobs/family.py` the hyperparameters. Accuracies are percentages over 1000 meta-test episodes with 95% intervals, of the
 step that meta-val chose. Papers trained for longer, some of them larger networks: the difference is what the budget
-leaves.
+leaves. The outer learning rate falls to zero with the budget, so a curve that is flat at its end does not say that a
+larger budget would not help.
 
 """
 COLUMNS = (
