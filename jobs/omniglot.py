@@ -11,6 +11,8 @@ from metaray.episodes.episode import EpisodeSpec
 from metaray.models import Conv4
 from metaray.training.experiment import Evaluation, Experiment, Precision
 from metaray.training.optimizer import Optimizer
+from metaray.tuning.search import Search
+from metaray.tuning.space import loguniform
 
 STORE = ClassStore(path="omniglot.arrow", split="vinyals", rotations=True)
 FAST_CPU = Precision(dtype="bfloat16", channels_last=True)
@@ -36,6 +38,11 @@ def maml_5way_1shot() -> Experiment:
         ),
         precision=FAST_CPU,
     )
+
+
+def maml_inner_lr_search() -> Search:
+    """Which inner learning rate suits 5-way 1-shot MAML: `metaray tune jobs/omniglot.py:maml_inner_lr_search`."""
+    return Search(experiment=maml_5way_1shot(), space={"algorithm.inner_lr": loguniform(1e-3, 1)}, trials=16)
 
 
 def maml_5way_5shot() -> Experiment:

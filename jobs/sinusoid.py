@@ -31,6 +31,8 @@ from metaray.episodes.episode import EpisodeSpec
 from metaray.models import MLP
 from metaray.training.experiment import Evaluation, Experiment
 from metaray.training.optimizer import Optimizer
+from metaray.tuning.search import Search
+from metaray.tuning.space import loguniform
 
 PLAIN: dict[str, Any] = {"momentum": 0, "dampening": 0, "weight_decay": 0}
 """Fine-tuning by gradient descent without any extras, as the paper has it."""
@@ -55,6 +57,17 @@ def maml() -> Experiment:
             test_episodes=1000,
         ),
         chunk_size=13,  # two chunks: each of up to two workers maps over its half at once
+    )
+
+
+def maml_inner_lr_population() -> Search:
+    """Population-based training: which inner learning rate at which time. The winner's is a schedule over steps."""
+    return Search(
+        experiment=maml(),
+        space={"algorithm.inner_lr": loguniform(1e-3, 1e-1)},
+        searcher="pbt",
+        scheduler="none",
+        trials=8,
     )
 
 

@@ -1,5 +1,6 @@
-"""The inner learning rate in its forms: one number, one a parameter pattern, or a schedule over outer steps."""
+"""The inner learning rate in its forms: a number, one a parameter pattern, a schedule over outer steps, one a step."""
 
+import re
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Annotated, Any
@@ -10,6 +11,8 @@ from metaray.config import Config
 from metaray.errors import InputError
 
 Rate = Annotated[float, Field(ge=0)]
+
+BY_STEP = "(by step)"
 
 
 class Schedule(Config):
@@ -34,18 +37,34 @@ class Schedule(Config):
 
 def _form(value: Any) -> str:
     """Which form is meant, so that a wrong value is told what is wrong with that form alone."""
-    if isinstance(value, Schedule) or (isinstance(value, Mapping) and {"steps", "values"} & value.keys()):
+    if isinstance(value, list | tuple):
+        return BY_STEP
+    if isinstance(value, Schedule) or (isinstance(value, Mapping) and Schedule.model_fields.keys() & value.keys()):
         return "(schedule)"
     return "(patterns)" if isinstance(value, Mapping) else "(number)"
+
+
+def _form_or_by_step(value: Any) -> str:
+    return BY_STEP if _form(value) == BY_STEP else "(shared)"
 
 
 InnerLR = Annotated[
     Annotated[Rate, Tag("(number)")]
     | Annotated[dict[str, Rate], Tag("(patterns)")]
     | Annotated[Schedule, Tag("(schedule)")],
-    Discriminator(_form),
+    Discriminator(
+        _form,
+        custom_error_type="by_step",
+        custom_error_message="one rate per inner step is MAML++'s (mamlpp); give a number, an object from parameter "
+        "pattern to number, or a schedule over outer steps",
+    ),
 ]
 """A number, a dict from parameter pattern (`head.*`) to number, or a schedule over outer steps."""
+
+InnerLRByStep = Annotated[
+    Annotated[InnerLR, Tag("(shared)")] | Annotated[tuple[Rate, ...], Tag(BY_STEP)], Discriminator(_form_or_by_step)
+]
+"""Any `InnerLR`, or one number per inner step: for algorithms with rates of their own for each."""
 
 
 def rates(inner_lr: InnerLR, names: list[str], step: int) -> dict[str, float]:
@@ -71,3 +90,44 @@ def rates(inner_lr: InnerLR, names: list[str], step: int) -> dict[str, float]:
             raise InputError(f"no inner_lr pattern fits parameter {name!r}; add one, for instance '*'")
         found[name] = inner_lr[max(fitting, key=lambda pattern: (len(pattern), pattern))]
     return found
+
+
+def rates_by_step(inner_lr: InnerLRByStep, names: list[str], inner_steps: int) -> dict[str, list[float]]:
+    """The rates of each parameter, one per inner step; of a schedule those of outer step 0.
+
+    Raises:
+        InputError: if no pattern fits a parameter, or a pattern fits none.
+    """
+    if isinstance(inner_lr, tuple):
+        return {name: list(inner_lr) for name in names}
+    return {name: [rate] * inner_steps for name, rate in rates(inner_lr, names, 0).items()}
+
+
+def with_part(inner_lr: Any, part: str, value: Any) -> Any:
+    """An inner learning rate, in JSON types, with one part changed. Validation is left to whom it is for.
+
+    Example:
+        >>> with_part(0.1, "head.*", 0.01)
+        {'*': 0.1, 'head.*': 0.01}
+
+    Args:
+        inner_lr: not modified; a number holds for all parameters to which no other pattern fits; None for none yet.
+        part: of rates by step the number of a step, of a schedule "steps" or "values", otherwise a parameter pattern.
+            "steps" or "values" begin a schedule where there is none.
+        value: the new one.
+
+    Raises:
+        InputError: if it is in another form.
+    """
+    form = _form(inner_lr)
+    if form == BY_STEP:
+        if not re.fullmatch("[0-9]{1,9}", part) or int(part) >= len(inner_lr):
+            raise InputError(f"inner_lr is one rate per inner step, 0 to {len(inner_lr) - 1}: {part!r} is none of them")
+        return [value if number == int(part) else rate for number, rate in enumerate(inner_lr)]
+    if part in Schedule.model_fields:
+        return {**(inner_lr if form == "(schedule)" else {}), part: value}
+    if form == "(schedule)":
+        raise InputError(f"inner_lr is a schedule, of steps and values: it takes no parameter pattern {part!r}")
+    if form == "(patterns)":
+        return {**inner_lr, part: value}
+    return {part: value} if inner_lr is None else {"*": inner_lr, part: value}

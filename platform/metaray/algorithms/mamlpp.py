@@ -3,13 +3,13 @@
 from typing import ClassVar
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from metaray.algorithms.algorithm import Algorithm, Outcome
 from metaray.algorithms.context import Context, Tensors
 from metaray.algorithms.inner_loop import descend, predict_at, steps_of, support_loss, with_statistics
-from metaray.algorithms.inner_lr import InnerLR, rates
+from metaray.algorithms.inner_lr import InnerLRByStep, rates_by_step
 from metaray.algorithms.parts import join, part, without
 from metaray.algorithms.problem import Problem
 from metaray.episodes.tensors import Examples, TensorEpisode
@@ -36,7 +36,8 @@ class MAMLPP(Algorithm):
     trained, the last step's rates and batch norm weights serve for the rest.
 
     Attributes:
-        inner_lr: where the learned rates start; a number, or one a parameter pattern (of a schedule, that of step 0).
+        inner_lr: where the learned rates start; a number, one a parameter pattern, or one an inner step (of a schedule
+            over outer steps, that of step 0).
         inner_steps: gradient steps on the support set.
         msl_steps: outer steps with a multi-step loss; 0 for none.
         first_order_steps: outer steps before the second order begins.
@@ -46,10 +47,16 @@ class MAMLPP(Algorithm):
     gradient_steps: ClassVar[bool] = True
     regression: ClassVar[bool] = True
 
-    inner_lr: InnerLR = 0.1
+    inner_lr: InnerLRByStep = 0.1
     inner_steps: int = Field(default=5, ge=1)
     msl_steps: int = Field(default=5000, ge=0)
     first_order_steps: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _a_rate_per_step(self) -> "MAMLPP":
+        if isinstance(self.inner_lr, tuple) and len(self.inner_lr) != self.inner_steps:
+            raise ValueError(f"inner_lr: {len(self.inner_lr)} rates for {self.inner_steps} inner_steps")
+        return self
 
     @property
     def differentiates_twice(self) -> bool:
@@ -62,9 +69,9 @@ class MAMLPP(Algorithm):
         layers = {name: layer for name, layer in network.named_modules() if isinstance(layer, EpisodicBatchNorm)}
         fixed = {f"{name}.{own}" for name in layers for own in ("weight", "bias")}
         moving = [name for name in theta if name not in fixed]
-        start = rates(self.inner_lr, moving, 0)
+        start = rates_by_step(self.inner_lr, moving, self.inner_steps)
         by_step = {name: torch.stack([theta[name]] * self.inner_steps) for name in theta if name in fixed}
-        learned = {name: theta[name].new_full((self.inner_steps,), start[name]) for name in moving}
+        learned = {name: theta[name].new_tensor(start[name]) for name in moving}
         return join({name: theta[name] for name in moving}, {STEPS: by_step, RATE: learned})
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:

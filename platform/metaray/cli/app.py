@@ -1,25 +1,26 @@
 """The commands, and how errors become exit codes."""
 
 import shlex
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
 from metaray.cli import data, registry
+from metaray.cli.imports import import_from_here
 from metaray.cli.options import AsJson, RunStorage, TrackingUri
+from metaray.cli.signals import stop_signals
+from metaray.cli.tune import tune
 from metaray.errors import InputError, RunFailed, RunStopped, redacted
 
 STARTED_S = time.time()
 
 app = typer.Typer(
     name="metaray",
-    help="Meta-train few-shot learners on a Ray cluster, register them, adapt them to new tasks.",
+    help="Meta-train few-shot learners on a Ray cluster, search their hyperparameters, register them, adapt them.",
     add_completion=False,
     pretty_exceptions_enable=False,
     # Plain help and messages: the same on a terminal and in a log, and nothing of a message is cut or wrapped.
@@ -27,6 +28,7 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.add_typer(registry.app, name="registry")
+app.command()(tune)
 
 Recipe = Annotated[str, typer.Argument(help="path/to/file.py:function, or an experiment's JSON file")]
 Model = Annotated[str, typer.Argument(help="models:/NAME@ALIAS, models:/NAME/VERSION, runs:/ID/PATH or a folder")]
@@ -186,32 +188,6 @@ def adapt(
     require_classes(learner)
     task = learner.adapt(labelled.paths, labelled.labels, inner_steps=inner_steps)
     show.predictions(task, labelled, asked, picture=picture, as_json=as_json)
-
-
-def import_from_here() -> None:
-    """Let the user's own packages be found in the working directory, as those of a recipe are."""
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.append(here)
-
-
-@contextmanager
-def stop_signals() -> Iterator[Callable[[], bool]]:
-    """Within the block, SIGTERM asks for a checkpoint and a stop; so does the first Ctrl-C, a second one insists."""
-    asked: list[int] = []
-
-    def ask(number: int, frame: Any) -> None:
-        if number == signal.SIGINT and asked:
-            raise KeyboardInterrupt
-        asked.append(number)
-        print("stopping after this step, with a checkpoint ...", file=sys.stderr, flush=True)
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield lambda: bool(asked)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 # typer brings its own copy of click, where these live under no public name.

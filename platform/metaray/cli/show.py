@@ -1,6 +1,7 @@
 """Printing results, as lines that a person and a script can read, or as JSON."""
 
 import json
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from metaray.serving.folders import Labelled
     from metaray.serving.tables import Points
     from metaray.tracking.delivery import Report
+    from metaray.tuning.conduct import SearchReport
     from metaray.upload import Unfinished
 
 
@@ -21,19 +23,36 @@ _INPUTS = {"accuracy": "pixels", "mse": "inputs"}
 
 def report(report: "Report", *, as_json: bool) -> None:
     """How a run ended."""
+    if as_json:
+        print(json.dumps(run_tree(report), indent=2))
+    else:
+        report_lines(report)
+
+
+def run_tree(report: "Report") -> dict[str, Any]:
+    """How a run ended, for JSON."""
     from metaray.errors import redacted
 
-    result, version = report.result, report.version
-    champion = version is not None and "champion" in version.aliases
-    registered = f"{version.uri}{' (@champion)' if champion else ''}" if version else None
-    if as_json:
-        tree = json.loads(result.to_json())
-        del tree["meta_val_scores"]  # hundreds of numbers, kept in the run's result.json
-        tree |= {"run": report.run, "tracking_uri": redacted(report.tracking_uri), "tracking_run": report.tracking_run}
-        tree |= {"registered": registered, "champion": champion}
-        tree["decision"] = report.decision.reason if report.decision else None
-        print(json.dumps(tree, indent=2))
-        return
+    version = report.version
+    tree: dict[str, Any] = json.loads(report.result.to_json())
+    del tree["meta_val_scores"]  # hundreds of numbers, kept in the run's result.json
+    tree |= {"run": report.run, "tracking_uri": redacted(report.tracking_uri), "tracking_run": report.tracking_run}
+    tree |= {"registered": _registered(report), "champion": version is not None and "champion" in version.aliases}
+    tree["decision"] = report.decision.reason if report.decision else None
+    return tree
+
+
+def _registered(report: "Report") -> str | None:
+    if report.version is None:
+        return None
+    return f"{report.version.uri}{' (@champion)' if 'champion' in report.version.aliases else ''}"
+
+
+def report_lines(report: "Report") -> None:
+    """How a run ended, as lines that a script can read, too."""
+    from metaray.errors import redacted
+
+    result, registered = report.result, _registered(report)
     print(f"protocol: {result.protocol}")
     quality = result.quality
     print(f"meta-val {quality}: {result.meta_val}, best of the run, after step {result.best_step}")
@@ -52,6 +71,52 @@ def report(report: "Report", *, as_json: bool) -> None:
         print(f"champion: {'yes' if report.decision.promote else 'no'}, {report.decision.reason}")
     print(f"run: {report.run} (MLflow {report.tracking_run} at {redacted(report.tracking_uri)})")
     print(f"parameters sha256: {result.parameters_sha256}")
+
+
+def search(report: "SearchReport", *, apply: Path | None, as_json: bool) -> None:
+    """How a search ended: its trials, and its winner as `train` shows a run."""
+    from metaray.cli.trials import settings_text, value_text
+    from metaray.errors import redacted
+    from metaray.tuning.table import as_rows
+
+    rows, objective = as_rows(report.trials, report.search.optimises), report.search.optimises
+    counts = Counter(trial.status for trial in report.trials)
+    seen, whole = sum(t.episodes for t in report.trials), sum(t.num_episodes for t in report.trials)
+    best = report.winner.best(objective)
+    assert best is not None
+    if as_json:
+        tree: dict[str, Any] = {
+            "search": report.name,
+            "storage": redacted(report.storage),
+            "tracking_run": report.tracking_run,
+        }
+        tree |= {"winner": report.winner.name, "settings": dict(report.winner.settings), "objective": objective.name}
+        tree |= {"value": best.value, "half_width": best.half_width, "episodes": seen, "episodes_of_all_whole": whole}
+        tree |= {"trials": rows, "run": run_tree(report.report)}
+        print(json.dumps(tree, indent=2))
+        return
+    fields = list(report.search.space)
+    table = [
+        (
+            row["name"],
+            row["status"],
+            *(value_text(row["settings"].get(key)) for key in fields),
+            str(row["episodes"]),
+            "" if row["value"] is None else f"{row['value']:.4f}",
+            row["why"],
+        )
+        for row in rows
+    ]
+    print_table(("trial", "status", *fields, "episodes", f"best meta-val {objective.name}", "why"), table)
+    listed = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+    print(f"trials: {len(report.trials)} ({listed}), {seen} episodes of {whole} that all would see")
+    print(f"winner: {report.winner.name}, {settings_text(report.winner.settings)}")
+    print(f"winner meta-val {objective.name}: {best.value:.4f} +- {best.half_width:.4f} after step {best.step}")
+    report_lines(report.report)
+    print(f"search: {report.name} (MLflow {report.tracking_run} at {redacted(report.tracking_uri)})")
+    print(f"files: {redacted(report.storage)}: trials.json, trials.parquet, winner.json, figures/")
+    if apply is not None:
+        print(f"applied: {apply}; `metaray train {apply}` trains it")
 
 
 def unfinished(run: "Unfinished", *, as_json: bool) -> None:

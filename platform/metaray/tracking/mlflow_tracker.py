@@ -20,12 +20,14 @@ __all__ = [
     "asking",
     "create_run",
     "find_experiment",
+    "find_tagged",
     "finish_run",
     "is_there",
     "log_metrics",
     "log_params",
     "prepare",
     "reopen_run",
+    "set_tags",
     "status_of",
     "tracking_uri",
 ]
@@ -119,6 +121,24 @@ def is_there(uri: str, run_id: str) -> bool:
 def status_of(uri: str, run_id: str) -> str:
     """What MLflow says of a run: RUNNING, FINISHED, FAILED or KILLED."""
     return str(open_client(uri).get_run(run_id).info.status)
+
+
+def set_tags(uri: str, run_id: str, tags: Mapping[str, str]) -> None:
+    """Set tags of a run; what is there under their names is replaced."""
+    client = open_client(uri)
+    from mlflow.entities import RunTag
+
+    client.log_batch(run_id, tags=[RunTag(key, _cut(value, TAG_LENGTH)) for key, value in tags.items()])
+
+
+def find_tagged(uri: str, experiment_name: str, tags: Mapping[str, str]) -> str | None:
+    """The id of the first run of an experiment that has all these tags; None if there is none."""
+    experiment_id = find_experiment(uri, experiment_name)
+    if experiment_id is None:
+        return None
+    wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
+    found = open_client(uri).search_runs([experiment_id], wanted, max_results=1, order_by=["attributes.start_time ASC"])
+    return str(found[0].info.run_id) if found else None
 
 
 def reopen_run(uri: str, run_id: str) -> None:

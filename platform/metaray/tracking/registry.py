@@ -141,6 +141,12 @@ def set_alias(uri: str, name: str, version: int, alias: str = CHAMPION) -> Model
     return find_version(uri, name, version)
 
 
+def tag_version(uri: str, name: str, version: int, tags: Mapping[str, str]) -> None:
+    """Add tags to a version."""
+    for key, value in tags.items():
+        open_client(uri).set_model_version_tag(name, str(version), key, value)
+
+
 def _model(uri: str, model: "MlflowModel") -> RegisteredModel:
     aliases = {str(alias): int(version) for alias, version in model.aliases.items()}
     quote = '"' if "'" in str(model.name) else "'"

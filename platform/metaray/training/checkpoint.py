@@ -154,6 +154,27 @@ def load_checkpoint(storage: Storage, state: TrainState, *, at_most: int | None 
     return Loaded(Progress(), copies(state.meta), damaged)
 
 
+def newest_progress(storage: Storage) -> Progress:
+    """What the newest checkpoint says of its run, without its tensors; of step 0 where there is none.
+
+    For onlookers: whoever goes on from it checks it, too.
+    """
+    steps = saved_steps(storage)
+    if not steps:
+        return Progress()
+    return Progress(**json.loads(storage.read(f"{FOLDER}/{checkpoint_name(steps[-1])}/progress.json")))
+
+
+def copy_checkpoint(source: Storage, target: Storage, step: int) -> None:
+    """Copy a checkpoint, checked, from one run to another.
+
+    Raises:
+        Damaged: if it is not whole.
+        OSError: if it cannot be read or written.
+    """
+    target.write_folder(f"{FOLDER}/{checkpoint_name(step)}", sealed(_read(source, step)))
+
+
 def _read(storage: Storage, step: int) -> dict[str, bytes]:
     folder = f"{FOLDER}/{checkpoint_name(step)}"
     return unsealed(lambda name: storage.read(f"{folder}/{name}"))

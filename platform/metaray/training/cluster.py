@@ -31,11 +31,21 @@ def connect(placement: Placement) -> None:
     Raises:
         InputError: with the arithmetic, if it has not, or if the address cannot be reached.
     """
+    join_cluster(placement.address)
+    _check_room(placement)
+
+
+def join_cluster(address: str | None) -> None:
+    """Start a Ray cluster on this machine, or join the one at `address`, or the one that RAY_ADDRESS names.
+
+    Raises:
+        InputError: if the address cannot be reached.
+    """
     for name, value in QUICK_TRAIN.items():
         os.environ.setdefault(name, value)
     if not ray.is_initialized():
         # Without an address Ray would join whatever cluster this machine started last.
-        address = placement.address or os.environ.get("RAY_ADDRESS") or "local"
+        address = address or os.environ.get("RAY_ADDRESS") or "local"
         _check_address(address)
         on_sigterm = signal.getsignal(signal.SIGTERM)
         try:
@@ -56,7 +66,6 @@ def connect(placement: Placement) -> None:
         if threading.current_thread() is threading.main_thread():
             # Ray puts a handler of its own there, which would end the run without a checkpoint.
             signal.signal(signal.SIGTERM, on_sigterm)
-    _check_room(placement)
 
 
 def _check_room(placement: Placement) -> None:

@@ -1,6 +1,7 @@
 """Training in this process, without Ray."""
 
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from metaray.episodes.prefetch import Arrival, threaded_stream
 from metaray.episodes.sampler import sample_meta_batch, share_of
@@ -9,8 +10,10 @@ from metaray.training.events import Listener
 from metaray.training.experiment import Experiment
 from metaray.training.reduction import LocalReducer
 from metaray.training.result import Result
-from metaray.training.session import Rank, run_session
+from metaray.training.session import Rank, run_session, train_session
 from metaray.training.storage import Storage
+
+T = TypeVar("T")
 
 
 def train_in_process(
@@ -27,6 +30,31 @@ def train_in_process(
         RunFailed: if the loss or gradient is not finite.
         RunStopped: if `should_stop` said so.
     """
+    return _run(run_session, experiment, storage, listener, device=device, should_stop=should_stop)
+
+
+def train_part_in_process(
+    experiment: Experiment, storage: Storage, listener: Listener, *, device: str = "auto", until: int | None = None
+) -> None:
+    """Only train, up to `until` outer steps; `train_in_process` goes on from there, and concludes.
+
+    Raises:
+        RunFailed: if the loss or gradient is not finite.
+        RunStopped: at `until`.
+    """
+    _run(train_session, experiment, storage, listener, device=device, until=until)
+
+
+def _run(
+    session: Callable[[Experiment, Rank], T],
+    experiment: Experiment,
+    storage: Storage,
+    listener: Listener,
+    *,
+    device: str,
+    should_stop: Callable[[], bool] = lambda: False,
+    until: int | None = None,
+) -> T:
     place = choose_device(device)
     set_execution(experiment, place)
     size = experiment.meta_batch_size
@@ -40,8 +68,8 @@ def train_in_process(
             stop=experiment.num_steps,
         )
 
-    rank = Rank(storage, LocalReducer(), place, listener, stream, should_stop)
+    rank = Rank(storage, LocalReducer(), place, listener, stream, should_stop, until)
     try:
-        return run_session(experiment, rank)
+        return session(experiment, rank)
     finally:
         listener.close()

@@ -2,27 +2,45 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from typing import Any
 
+from metaray.algorithms import ALGORITHMS, Algorithm
+from metaray.algorithms.inner_lr import with_part
 from metaray.errors import InputError, unknown
+from metaray.imports import dump_kind, parse_kind
 from metaray.training.experiment import Experiment
 
 KINDS = ("source", "model", "algorithm")
+OPEN = ["model", "options"]
+"""A group whose keys are a user's own."""
 
 
 def override(experiment: Experiment, settings: Iterable[str]) -> Experiment:
-    """Apply `dotted.key=value` settings. Values are read as JSON where they are JSON, as text otherwise.
-
-    Kinds come first, an outer one before those inside it, since another kind drops the fields of the old one; the rest
-    follow in the order given, so that the later of two wins.
+    """Apply `dotted.key=value` settings as `changed` does. Values are read as JSON where they are JSON, else as text.
 
     Raises:
         InputError: for a malformed setting, an unknown key (with the nearest right one) or a wrong value.
     """
+    return changed(experiment, map(_parsed, settings))
+
+
+def changed(experiment: Experiment, values: Iterable[tuple[str, Any]]) -> Experiment:
+    """The experiment with other values, of JSON types, at some dotted keys.
+
+    Kinds come first, an outer one before those inside it, since another kind drops the fields of the old one; the rest
+    follow in the order given, so that the later of two wins.
+
+    Keys lead into an inner learning rate, too: `algorithm.inner_lr.` is followed by a parameter pattern, dots and all,
+    by a schedule's `steps` or `values`, or, of rates by inner step, by the number of a step.
+
+    Raises:
+        InputError: for an unknown key (with the nearest right one) or a wrong value.
+    """
     tree = experiment.model_dump(mode="json")
-    changed: set[str] = set()
-    for key, value in sorted(map(_parsed, settings), key=_turn):
-        _set(tree, key, value, changed)
+    fresh: set[str] = set()
+    for key, value in sorted(values, key=_turn):
+        _set(tree, key, deepcopy(value), fresh)
     return Experiment.parse(tree, where=f"experiment {experiment.name}")
 
 
@@ -35,8 +53,17 @@ def _parsed(setting: str) -> tuple[str, Any]:
 
 def _turn(setting: tuple[str, Any]) -> tuple[bool, int]:
     """What settings are sorted by: kinds by their depth, before all others."""
-    path = setting[0].split(".")
-    return (False, len(path)) if path[-1] == "kind" else (True, 0)
+    path, part = _split(setting[0])
+    return (False, len(path)) if path[-1] == "kind" and part is None else (True, 0)
+
+
+def _split(key: str) -> tuple[list[str], str | None]:
+    """The path to a field and, where that is an inner learning rate, which part of it is meant; patterns have dots."""
+    path = key.split(".")
+    if path[0] == "algorithm" and "inner_lr" in path[:-1]:
+        at = path.index("inner_lr") + 1
+        return path[:at], ".".join(path[at:])
+    return path, None
 
 
 def _value(text: str) -> Any:
@@ -46,14 +73,28 @@ def _value(text: str) -> Any:
         return {"none": None, "None": None, "True": True, "False": False}.get(text, text)
 
 
-def _set(tree: dict[str, Any], key: str, value: Any, changed: set[str]) -> None:
-    """Set one key; `changed` collects the groups of another kind, whose fields only validation knows."""
-    *parents, last = key.split(".")
+def _set(tree: dict[str, Any], key: str, value: Any, fresh: set[str]) -> None:
+    """Set one key; `fresh` collects the groups of another kind, whose fields only validation knows."""
+    (*parents, last), part = _split(key)
+    node = _group(tree, key, parents, fresh)
+    if last not in node and parents != OPEN and ".".join(parents) not in fresh:
+        raise unknown("key", key, _keys_like(tree, ".".join(parents)))
+    if part is not None:
+        value = _with_part(node, key, part, value)
+    elif last == "kind" and parents and parents[0] in KINDS and parents != OPEN and value != node.get("kind", value):
+        # Another kind has other fields: keep none of the old ones.
+        node.clear()
+        fresh.add(".".join(parents))
+    node[last] = value
+
+
+def _group(tree: dict[str, Any], key: str, parents: list[str], fresh: set[str]) -> dict[str, Any]:
+    """The group at the path `parents`, on the way to `key`."""
     node = tree
     for depth, part in enumerate(parents):
-        if ".".join(parents[:depth]) in changed and part not in node:
+        if ".".join(parents[:depth]) in fresh and part not in node:
             node[part] = {}
-            changed.add(".".join(parents[: depth + 1]))
+            fresh.add(".".join(parents[: depth + 1]))
         if part not in node:
             raise unknown("key", key, _keys_like(tree, ".".join(parents[:depth])))
         if node[part] is None:
@@ -62,14 +103,7 @@ def _set(tree: dict[str, Any], key: str, value: Any, changed: set[str]) -> None:
         if not isinstance(node[part], dict):
             raise InputError(f"key {key!r}: {'.'.join(parents[: depth + 1])} is a value, not a group")
         node = node[part]
-    if last not in node and not _is_open(parents) and ".".join(parents) not in changed:
-        raise unknown("key", key, _keys_like(tree, ".".join(parents)))
-    typed = bool(parents) and parents[0] in KINDS and not _is_open(parents)
-    if last == "kind" and typed and value != node.get("kind", value):
-        # Another kind has other fields: keep none of the old ones.
-        node.clear()
-        changed.add(".".join(parents))
-    node[last] = value
+    return node
 
 
 def _defaults(tree: dict[str, Any], path: str) -> dict[str, Any]:
@@ -78,8 +112,26 @@ def _defaults(tree: dict[str, Any], path: str) -> dict[str, Any]:
     return {}
 
 
-def _is_open(parents: list[str]) -> bool:
-    return parents == ["model", "options"] or parents[-1:] == ["inner_lr"]
+def _with_part(algorithm: dict[str, Any], key: str, part: str, value: Any) -> Any:
+    """The inner learning rate of an algorithm with one part changed."""
+    valid = _completed(algorithm) or algorithm
+    now = valid.get("inner_lr")
+    if part.isdecimal() and isinstance(now, int | float) and isinstance(valid.get("inner_steps"), int):
+        by_step = [now] * valid["inner_steps"]
+        if _completed({**algorithm, "inner_lr": by_step}):  # it takes one rate per inner step
+            now = by_step
+    try:
+        return with_part(now, part, value)
+    except InputError as error:
+        raise InputError(f"key {key!r}: {error}") from None
+
+
+def _completed(algorithm: dict[str, Any]) -> dict[str, Any] | None:
+    """An algorithm as JSON with its defaults; None if it is not valid, or not yet."""
+    try:
+        return dump_kind(parse_kind(algorithm, ALGORITHMS, Algorithm, what="algorithm"), ALGORITHMS)
+    except InputError:
+        return None
 
 
 def _keys_like(tree: Mapping[str, Any], prefix: str) -> list[str]:

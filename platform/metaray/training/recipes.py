@@ -27,6 +27,20 @@ def load_recipe(recipe: str) -> Experiment:
         InputError: if the file or the function does not exist (lists those that do), returns no experiment, or
             describes one with wrong values.
     """
+    found = call_recipe(recipe)
+    if not isinstance(found, Experiment):
+        hint = "; `metaray tune` takes it" if type(found).__name__ == "Search" else ""
+        raise InputError(f"recipe {recipe!r} returned {type(found).__name__}, not an Experiment{hint}")
+    return found
+
+
+def call_recipe(recipe: str) -> object:
+    """What the function that `recipe` names returns, or the experiment of a JSON file.
+
+    Raises:
+        InputError: if the file or the function does not exist (lists those that do), or it describes something with
+            wrong values.
+    """
     if recipe.endswith(".json"):
         return Experiment.from_json(_read(_existing(recipe, recipe)), where=recipe)
     text, colon, name = recipe.rpartition(":")
@@ -34,13 +48,10 @@ def load_recipe(recipe: str) -> Experiment:
         raise InputError(f"recipe {recipe!r}: write it as path/to/file.py:function, for instance jobs/glyphs.py:demo")
     path = _existing(text, recipe)
     try:
-        experiment = _function(_load(path), text, name)()
+        return _function(_load(path), text, name)()
     except ValidationError as error:
         # Descriptions that a recipe constructs are the user's input, as those read from JSON are.
         raise InputError(explain(error, where=f"recipe {recipe!r}: {error.title}")) from None
-    if not isinstance(experiment, Experiment):
-        raise InputError(f"recipe {recipe!r} returned {type(experiment).__name__}, not an Experiment")
-    return experiment
 
 
 def _function(module: ModuleType, text: str, name: str) -> Callable[[], object]:

@@ -20,7 +20,7 @@ from metaray.training.checkpoint import (
     environment,
     load_checkpoint,
 )
-from metaray.training.evaluation import Scores, evaluate, judge_of
+from metaray.training.evaluation import Scores, estimate, evaluate, judge_of
 from metaray.training.events import Event, Kind, Listener
 from metaray.training.experiment import Experiment
 from metaray.training.keeper import Keeper
@@ -32,6 +32,8 @@ from metaray.training.result import RESULT, Result, parameters_sha256
 from metaray.training.storage import Storage
 
 LEARNER = "learner"
+HALF_WIDTH = "_half_width"
+"""Ends the key of the metric that holds another one's 95% interval."""
 POINTS_A_CURVE = 500
 
 
@@ -46,6 +48,7 @@ class Rank:
         listener: hears the events; only rank 0's is called.
         stream: gives this rank's meta-batch shares from a step on.
         should_stop: asked at each step; True on any rank ends the run after a checkpoint.
+        until: outer steps after which the run stops, with a checkpoint; None goes on to the end.
     """
 
     storage: Storage
@@ -54,6 +57,7 @@ class Rank:
     listener: Listener
     stream: Callable[[int], Iterator[Arrival]]
     should_stop: Callable[[], bool] = lambda: False
+    until: int | None = None
 
     @property
     def is_chief(self) -> bool:
@@ -66,11 +70,21 @@ def run_session(experiment: Experiment, rank: Rank) -> Result:
 
     Raises:
         RunFailed: if the loss or gradient is not finite.
-        RunStopped: if `should_stop` said so; a checkpoint holds the state.
+        RunStopped: if `should_stop` or `until` said so; a checkpoint holds the state.
     """
     session = _Session(experiment, rank)
     session.train()
     return session.conclude()
+
+
+def train_session(experiment: Experiment, rank: Rank) -> None:
+    """The training alone: meta-test, learner and result are for a later `run_session`, which has nothing left to train.
+
+    Raises:
+        RunFailed: if the loss or gradient is not finite.
+        RunStopped: if `should_stop` or `until` said so; a checkpoint holds the state.
+    """
+    _Session(experiment, rank).train()
 
 
 class _Session:
@@ -96,7 +110,7 @@ class _Session:
             self.window.count(step)
             self.clock.count(step)
             last = state.step == experiment.num_steps
-            stop = step.stop and not last
+            stop = (step.stop or state.step == rank.until) and not last
             judged = last or _due(state.step, experiment.evaluation.every)
             if judged or _due(state.step, max(1, experiment.num_steps // POINTS_A_CURVE)):
                 self.record_window(step)
@@ -106,7 +120,8 @@ class _Session:
             if judged or stop or _due(state.step, experiment.checkpoint.every):
                 self.checkpoint(needed=stop or last)
             if stop:
-                raise RunStopped(f"stopped by a signal after step {step.step}; a checkpoint holds it")
+                why = "by a signal" if step.stop else "as planned"
+                raise RunStopped(f"stopped {why} after step {step.step}; a checkpoint holds it")
         if self.progress.best_step is None:
             self.validate()
             self.checkpoint(needed=True)
@@ -130,7 +145,8 @@ class _Session:
             self.progress = replace(self.progress, best_score=score, best_step=self.state.step)
             self.best = copies(self.state.meta)
         values = {"val/loss": float(scores.loss.mean()), f"val/{quality}": score}
-        self.record(values)
+        widths = {"val/loss": estimate(scores.loss).half_width, f"val/{quality}": scores.estimate.half_width}
+        self.record(values | {f"{key}{HALF_WIDTH}": width for key, width in widths.items()})
         self.say("evaluation", values)
 
     def judge(

@@ -50,6 +50,34 @@ def train_on_ray(
         RunFailed: if the run stopped itself, or failures came faster than checkpoints.
         RunStopped: if `should_stop` said so.
     """
+    _run(experiment, storage, placement, display, listeners, should_stop, {"conclude": True, "until": None})
+    if not storage.exists(RESULT):
+        raise RunFailed("Ray Train ended without a result, and no worker said why; see Ray's own logs")
+    return Result.from_json(storage.read(RESULT).decode())
+
+
+def train_part_on_ray(
+    experiment: Experiment, storage: Storage, placement: Placement, *, display: Listener, until: int | None = None
+) -> None:
+    """Only train, up to `until` outer steps; `train_on_ray` goes on from there, and concludes.
+
+    Raises:
+        RunFailed: as `train_on_ray`.
+        RunStopped: at `until`.
+    """
+    _run(experiment, storage, placement, display, (), lambda: False, {"conclude": False, "until": until})
+
+
+def _run(
+    experiment: Experiment,
+    storage: Storage,
+    placement: Placement,
+    display: Listener,
+    listeners: Sequence[Listener],
+    should_stop: Callable[[], bool],
+    extent: dict[str, Any],
+) -> None:
+    """Run an experiment; `extent` is how far."""
     samplers = start_samplers(experiment.source, experiment.episodes, experiment.seed, count=placement.samplers)
     # On the driver's own node, so that it is there as long as the driver is.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
@@ -63,6 +91,7 @@ def train_on_ray(
         "samplers": samplers,
         "board": board,
         "listeners": list(listeners),
+        **extent,
     }
     try:
         watch = Watch(board, display, placement, samplers)
@@ -71,9 +100,6 @@ def train_on_ray(
         display.close()
         for actor in (*samplers, board):
             ray.kill(actor)
-    if not storage.exists(RESULT):
-        raise RunFailed("Ray Train ended without a result, and no worker said why; see Ray's own logs")
-    return Result.from_json(storage.read(RESULT).decode())
 
 
 class _FitThread(threading.Thread):

@@ -22,7 +22,7 @@ from metaray.training.experiment import Experiment
 from metaray.training.outer_loop import chunk_size_of
 from metaray.training.recovery import WAITING, Failure
 from metaray.training.reduction import GroupReducer, LostRank
-from metaray.training.session import Rank, run_session
+from metaray.training.session import Rank, run_session, train_session
 from metaray.training.storage import Storage
 
 BEAT_EVERY_S = 1.0
@@ -90,9 +90,11 @@ def _train(config: dict[str, Any], reducer: Pulse) -> None:
         listener=Fanout([board, *config["listeners"]]),
         stream=lambda start: _stream(experiment, config["samplers"], reducer, device, start),
         should_stop=board.should_stop,
+        until=config["until"],
     )
+    run = run_session if config["conclude"] else train_session
     try:
-        run_session(experiment, rank)
+        run(experiment, rank)
     except (RunFailed, RunStopped) as error:
         if rank.is_chief:
             kind = next(kind for kind, raised in ENDINGS.items() if raised is type(error))

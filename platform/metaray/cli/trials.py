@@ -1,0 +1,122 @@
+"""The trials of a search: a live table on a terminal, plain lines where there is none."""
+
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, final
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from metaray.tuning.listener import SearchListener
+from metaray.tuning.search import Search
+from metaray.tuning.trial import Status, Trial, winner_of
+
+ROWS = 24
+"""Of the live table, which should fit on a screen: what runs, and the best of the rest."""
+STYLES: Mapping[Status, str] = {"running": "bold", "finished": "green", "stopped early": "dim", "failed": "red"}
+
+
+@final
+class TrialsDisplay(SearchListener):
+    """Shows how the trials of a search go.
+
+    Args:
+        search: that goes on.
+        console: where to print.
+    """
+
+    def __init__(self, search: Search, console: Console) -> None:
+        self._search, self._console = search, console
+        self._started_s = time.monotonic()
+        self._said: dict[int, tuple[Status, int]] = {}
+        self._live: Live | None = None
+
+    def on_trials(self, trials: Sequence[Trial], changed: Trial) -> None:
+        """Show a trial's news."""
+        if self._console.is_terminal:
+            if self._live is None:
+                self._live = Live(console=self._console, refresh_per_second=4, transient=False)
+                self._live.start()
+            self._live.update(self._table(trials))
+            return
+        news = changed.status, len(changed.curve)
+        if self._said.get(changed.number) != news:
+            self._said[changed.number] = news
+            self._print(self._line(changed))
+
+    def on_note(self, text: str) -> None:
+        """Print it."""
+        self._print(text)
+
+    def close(self) -> None:
+        """Leave the table as it is."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def _print(self, text: str) -> None:
+        self._console.print(text, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+    def _line(self, trial: Trial) -> str:
+        parts = [trial.name, trial.status if trial.status != "waiting" else "paused", settings_text(trial.settings)]
+        if trial.curve:
+            value = f"{self._search.optimises.name} {trial.curve[-1].value:.4f}"
+            parts.append(f"{value} after {trial.episodes} of {trial.num_episodes} episodes")
+        if trial.why:
+            parts.append(trial.why)
+        return "  ".join(parts)
+
+    def _table(self, trials: Sequence[Trial]) -> Table:
+        objective = self._search.optimises
+        best = winner_of(trials, objective)
+        counts = {status: sum(trial.status == status for trial in trials) for status in STYLES}
+        listed = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+        seconds = time.monotonic() - self._started_s
+        title = f"{len(trials)} of {self._search.population} trials: {listed}; {seconds / 60:.1f} min"
+        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+        for column in ("trial", "", *self._search.space, "episodes", objective.name, "best"):
+            table.add_column(column, justify="left" if column in ("trial", "") else "right")
+        for trial in self._shown(trials):
+            table.add_row(*map(Text, self._row(trial, trial is best)), style=STYLES.get(trial.status, ""))
+        return table
+
+    def _shown(self, trials: Sequence[Trial]) -> list[Trial]:
+        """Those that run, and of the others the best."""
+
+        def rank(trial: Trial) -> tuple[bool, float]:
+            best = trial.best(self._search.optimises)
+            value = math.inf if best is None else best.value * (-1 if self._search.optimises.highest else 1)
+            return trial.status != "running", value
+
+        return sorted(sorted(trials, key=rank)[:ROWS], key=lambda trial: trial.number)
+
+    def _row(self, trial: Trial, is_best: bool) -> tuple[str, ...]:
+        best = trial.best(self._search.optimises)
+        share = trial.episodes / trial.num_episodes if trial.num_episodes else 1.0
+        return (
+            f"{trial.number}{'*' if is_best else ''}",
+            trial.status,
+            *(value_text(trial.settings.get(key)) for key in self._search.space),
+            f"{trial.episodes} ({share:.0%})",
+            f"{trial.curve[-1].value:.4f}" if trial.curve else "",
+            f"{best.value:.4f}" if best else trial.why[:40],
+        )
+
+
+def settings_text(settings: Mapping[str, Any]) -> str:
+    """Searched fields and their values, as in `algorithm.inner_lr=0.0417`."""
+    return " ".join(f"{key}={value_text(value)}" for key, value in settings.items())
+
+
+def value_text(value: Any) -> str:
+    """A searched field's value, short: of a schedule its last."""
+    if isinstance(value, Mapping) and "values" in value:
+        return f"{value_text(value['values'][-1])} (since step {value['steps'][-1]})"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return value if isinstance(value, str) else json.dumps(value)

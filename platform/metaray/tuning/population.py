@@ -1,0 +1,59 @@
+"""Population-based training (Jaderberg et al., 2017, arXiv:1711.09846, algorithm 1), one generation at a time.
+
+Departure: members wait for one another at the end of each generation, where the paper's exploit whenever they are
+ready. So each decision is a function of the scores and the seed alone, and a search that was interrupted goes on as it
+would have. It costs the time in which the slowest member is waited for.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from metaray.tuning.trial import Objective
+
+SHARE = 0.25
+"""Of the members: so many of the worst are replaced by copies of so many of the best (the paper takes 20 %)."""
+FACTORS = (0.8, 1.25)
+"""A copy's hyperparameter is multiplied by one of these (the paper has 1.2: this one makes up for 0.8)."""
+
+
+class Copy(NamedTuple):
+    """A new member: the parameters of another, and its hyperparameter times a factor.
+
+    Attributes:
+        replaces: number of the trial that ends here.
+        of: number of the trial that is copied.
+        factor: of its hyperparameter.
+    """
+
+    replaces: int
+    of: int
+    factor: float
+
+
+def next_generation(scores: Mapping[int, float], objective: Objective, seed: int, generation: int) -> list[Copy]:
+    """Who is replaced after a generation, and by whom ("truncation selection" and "perturb" of the paper).
+
+    Args:
+        scores: of each member by its trial's number; one that is not finite (it failed, or diverged) is always
+            replaced, unless all are so.
+        objective: what is better.
+        seed: of the search.
+        generation: 0, 1, ...
+    """
+    sign = -1 if objective.highest else 1
+    ranked = sorted(scores, key=lambda n: (sign * scores[n] if math.isfinite(scores[n]) else math.inf, n))
+    broken = [number for number in ranked if not math.isfinite(scores[number])]
+    whole = len(ranked) - len(broken)
+    count = max(1, int(SHARE * len(ranked)))
+    if whole < 1 or len(ranked) < 2:
+        return []
+    replaced = ranked[-max(len(broken), min(count, len(ranked) // 2)) :]
+    best = ranked[: min(count, len(ranked) - len(replaced))]
+    rng = np.random.default_rng([seed, generation])
+    return [
+        Copy(number, best[int(rng.integers(len(best)))], FACTORS[int(rng.integers(len(FACTORS)))])
+        for number in sorted(replaced)
+    ]

@@ -1,0 +1,198 @@
+"""The search: the frozen, validated, complete description of a hyperparameter search."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field, field_serializer, field_validator, model_validator
+
+from metaray.algorithms.inner_lr import Schedule
+from metaray.config import Config, replace
+from metaray.errors import InputError
+from metaray.training.experiment import Experiment
+from metaray.training.overrides import changed
+from metaray.tuning.points import combinations, draw
+from metaray.tuning.space import Domain, parse_domain
+from metaray.tuning.trial import Objective
+
+Searcher = Literal["random", "grid", "tpe", "pbt"]
+Scheduler = Literal["asha", "median", "none"]
+
+INNER_LR = "algorithm.inner_lr"
+FIXED = {
+    "name": "it names the MLflow experiment and the registered model",
+    "evaluation.seed": "all trials are judged on the same episodes",
+    "evaluation.val_episodes": "all trials are judged on the same episodes",
+    "evaluation.test_episodes": "nothing is chosen on meta-test",
+    "evaluation.episodes": "all trials are judged on the same episodes",
+}
+"""Fields that a search must not touch, and why."""
+
+
+class Search(Config):
+    """The complete description of a search. Round-trips through JSON.
+
+    Attributes:
+        experiment: what each trial trains, but for the searched fields.
+        space: the domain of each searched field, by its dotted key.
+        searcher: how values are chosen: "random", each a function of (seed, number) alone; "grid"; "tpe", Optuna's
+            tree-structured Parzen estimator (Bergstra et al., NIPS 2011); "pbt", population-based training
+            (Jaderberg et al., 2017, arXiv:1711.09846), which changes the inner learning rate during training.
+        scheduler: who is stopped early: "asha" (Li et al., MLSys 2020), "median" (Golovin et al., KDD 2017) or "none".
+        trials: how many; with "pbt" the size of the population; None with "grid" takes all of its points.
+        objective: "quality" (accuracy, in regression squared error) or "loss", on meta-val.
+        episodes: meta-train episodes that a whole trial sees; None takes those of `experiment`. It is the axis of early
+            stopping, so that trials with other meta-batch sizes are compared fairly.
+        grace: episodes before a trial may be stopped; None takes a ninth of all.
+        reduction_factor: eta of ASHA: one trial in so many goes on at each rung.
+        generations: of "pbt".
+        seed: of the searcher.
+    """
+
+    experiment: Experiment
+    space: dict[str, Any]
+    searcher: Searcher = "random"
+    scheduler: Scheduler = "asha"
+    trials: int | None = Field(default=None, ge=1, le=100_000)
+    objective: Literal["quality", "loss"] = "quality"
+    episodes: int | None = Field(default=None, ge=1)
+    grace: int | None = Field(default=None, ge=1)
+    reduction_factor: float = Field(default=3.0, gt=1)
+    generations: int = Field(default=10, ge=2)
+    seed: int = Field(default=0, ge=0, lt=2**63)
+
+    @field_validator("space", mode="before")
+    @classmethod
+    def _parse_space(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping) or not value:
+            raise ValueError(f"name at least one field to search, as in {INNER_LR}=loguniform(1e-3,1) (got {value!r})")
+        return {key: one if isinstance(one, Domain) else parse_domain(str(one)) for key, one in value.items()}
+
+    @field_serializer("space")
+    def _dump_space(self, value: dict[str, Domain]) -> dict[str, str]:
+        return {key: domain.expression() for key, domain in value.items()}
+
+    @model_validator(mode="after")
+    def _fields_may_be_searched(self) -> "Search":
+        for key in self.space:
+            for fixed, why in FIXED.items():
+                if key == fixed or key.startswith(f"{fixed}."):
+                    raise ValueError(f"space: {key} cannot be searched: {why}")
+        return self
+
+    @model_validator(mode="after")
+    def _searcher_has_what_it_needs(self) -> "Search":
+        if self.searcher == "grid":
+            combinations(self.space, self.trials)
+        elif self.trials is None:
+            raise ValueError(f"trials: say how many trials a {self.searcher} search has")
+        if self.searcher == "pbt":
+            if list(self.space) != [INNER_LR]:
+                raise ValueError(
+                    f"space: pbt changes {INNER_LR} during training, and nothing else (got {', '.join(self.space)})"
+                )
+            if self.scheduler != "none":
+                raise ValueError(f"scheduler: pbt replaces its worst trials itself: use none (got {self.scheduler!r})")
+            if self.population < 2:
+                raise ValueError(f"trials: a population needs at least 2 members (got {self.trials})")
+        elif self.scheduler != "none" and self.grace_episodes > self.budget:
+            raise ValueError(f"grace: {self.grace} episodes are more than a whole trial sees ({self.budget})")
+        return self
+
+    @property
+    def population(self) -> int:
+        """Trials that are proposed before any result is known, at most."""
+        if self.searcher == "grid":
+            return len(combinations(self.space, self.trials))
+        assert self.trials is not None
+        return self.trials
+
+    @property
+    def budget(self) -> int:
+        """Meta-train episodes of a whole trial."""
+        return self.episodes or max(1, self.experiment.num_steps * self.experiment.meta_batch_size)
+
+    @property
+    def grace_episodes(self) -> int:
+        """Episodes before a trial may be stopped."""
+        return self.grace or max(1, self.budget // 9)
+
+    @property
+    def optimises(self) -> Objective:
+        """What is optimised."""
+        name = "loss" if self.objective == "loss" else self.experiment.quality
+        return Objective(name, highest=name == "accuracy")
+
+    @property
+    def logs(self) -> dict[str, bool]:
+        """Whether a field is searched on a logarithmic scale."""
+        return {key: domain.is_log for key, domain in self.space.items()}
+
+    def experiment_of(self, settings: Mapping[str, Any]) -> Experiment:
+        """The experiment of the trial with these values.
+
+        It sees `budget` episodes, whatever its meta-batch size, and is judged often enough for the scheduler, and on
+        the episodes of the base experiment, whatever it trains on.
+
+        Raises:
+            InputError: if they do not make a valid experiment.
+        """
+        base = self.experiment
+        # Parts of an inner learning rate last: how many there may be depends on other fields.
+        found = changed(base, sorted(settings.items(), key=lambda item: ".inner_lr." in item[0]))
+        size = found.meta_batch_size
+        if "num_steps" not in settings and (self.episodes is not None or size != base.meta_batch_size):
+            found = replace(found, num_steps=max(1, round(self.budget / size)))
+        plan = found.evaluation
+        if "evaluation.every" not in settings:
+            plan = replace(plan, every=self._judged_each(size))
+        if any(key.startswith("episodes.") for key in settings):
+            plan = replace(plan, episodes=base.eval_spec)
+        return found if plan == found.evaluation else replace(found, evaluation=plan)
+
+    @property
+    def generation_steps(self) -> int:
+        """Outer steps of a generation of "pbt"."""
+        return math.ceil(self.budget / self.experiment.meta_batch_size / self.generations)
+
+    def _judged_each(self, size: int) -> int:
+        """Outer steps between evaluations: the base's, or fewer, so that they fall on what is decided by them.
+
+        Args:
+            size: episodes of a step.
+        """
+        every = self.experiment.evaluation.every * self.experiment.meta_batch_size or self.budget
+        if self.searcher == "pbt":
+            # Each generation ends with one.
+            parts = math.ceil(self.generation_steps * size / every)
+            return self.generation_steps // parts if self.generation_steps % parts == 0 else self.generation_steps
+        if self.scheduler != "none":
+            every = math.ceil(self.grace_episodes / math.ceil(self.grace_episodes / every))
+        return math.ceil(every / size)
+
+    def initial(self, number: int) -> dict[str, Any]:
+        """The settings of trial `number` of a random or grid search, or of the first generation of a population."""
+        if self.searcher == "grid":
+            return combinations(self.space, self.trials)[number]
+        settings = draw(self.space, self.seed, number)
+        if self.searcher == "pbt":
+            settings[INNER_LR] = Schedule(steps=(0,), values=(settings[INNER_LR],)).model_dump(mode="json")
+        return settings
+
+    def check(self) -> None:
+        """Find out whether the ends of each domain make valid experiments, one field at a time.
+
+        Raises:
+            InputError: naming the field and the value.
+        """
+        first = {key: domain.ends()[0] for key, domain in self.space.items()}
+        for key, domain in self.space.items():
+            for value in domain.ends():
+                settings = first | {key: value}
+                if self.searcher == "pbt":
+                    settings = {key: {"steps": [0], "values": [value]}}
+                try:
+                    self.experiment_of(settings)
+                except InputError as error:
+                    listed = ", ".join(f"{name}={found!r}" for name, found in settings.items())
+                    raise InputError(f"--search {key}={domain.expression()}: with {listed}: {error}") from None

@@ -1,0 +1,108 @@
+"""A trial of a search: one experiment with its own values of the searched fields, and how it went."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+Status = Literal["waiting", "running", "finished", "stopped early", "failed"]
+ENDED: tuple[Status, ...] = ("finished", "stopped early", "failed")
+
+
+class Objective(NamedTuple):
+    """What a search optimises, on meta-val.
+
+    Attributes:
+        name: "accuracy", "mse" or "loss".
+        highest: whether more is better.
+    """
+
+    name: str
+    highest: bool
+
+    def better(self, a: float, b: float) -> bool:
+        """Whether `a` is better than `b`. What is not finite is worse than anything."""
+        if not (math.isfinite(a) and math.isfinite(b)):
+            return math.isfinite(a)
+        return a > b if self.highest else a < b
+
+
+class Judged(NamedTuple):
+    """One evaluation on meta-val.
+
+    Attributes:
+        step: outer steps done.
+        episodes: meta-train episodes seen, steps * meta-batch size.
+        value: the objective: a mean over meta-val episodes.
+        half_width: of its 95% interval; NaN where it is not known.
+    """
+
+    step: int
+    episodes: int
+    value: float
+    half_width: float = math.nan
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial.
+
+    Attributes:
+        number: 0, 1, ... in the order in which they were proposed.
+        settings: the value of each searched field, by its dotted key. JSON values; an inner learning rate may be a
+            schedule, `{"steps": [...], "values": [...]}`.
+        num_episodes: meta-train episodes of the whole training.
+        status: how it is.
+        why: it failed, or was stopped; one line.
+        curve: its evaluations so far, by step.
+        tracking_run: id of its MLflow run; None before it has one.
+        seconds: that it has trained.
+    """
+
+    number: int
+    settings: Mapping[str, Any]
+    num_episodes: int
+    status: Status = "waiting"
+    why: str = ""
+    curve: tuple[Judged, ...] = ()
+    tracking_run: str | None = None
+    seconds: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """Of its run: `trial-0003`."""
+        return trial_name(self.number)
+
+    @property
+    def episodes(self) -> int:
+        """Meta-train episodes seen, as of its last evaluation."""
+        return self.curve[-1].episodes if self.curve else 0
+
+    def best(self, objective: Objective) -> Judged | None:
+        """Its best evaluation, of equal ones the first; None without a finite one."""
+        found: Judged | None = None
+        for judged in self.curve:
+            if math.isfinite(judged.value) and (found is None or objective.better(judged.value, found.value)):
+                found = judged
+        return found
+
+
+def trial_name(number: int) -> str:
+    """The name of a trial's run, which is also its folder."""
+    return f"trial-{number:04d}"
+
+
+def winner_of(trials: Iterable[Trial], objective: Objective) -> Trial | None:
+    """The best of those that trained to the end; of those that did not where none did; None without any evaluation.
+
+    Of equal ones that with the lowest number.
+    """
+    judged = [trial for trial in trials if trial.best(objective) is not None]
+    ended = [trial for trial in judged if trial.status == "finished"]
+    found: Trial | None = None
+    for trial in sorted(ended or judged, key=lambda trial: trial.number):
+        mine, best = trial.best(objective), found.best(objective) if found is not None else None
+        assert mine is not None
+        if best is None or objective.better(mine.value, best.value):
+            found = trial
+    return found
