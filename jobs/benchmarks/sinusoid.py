@@ -39,7 +39,7 @@ PICTURED = ("maml",)
 RECIPES: dict[str, Callable[[], Experiment]] = {
     name: function
     for name, function in inspect.getmembers(sinusoid, inspect.isfunction)
-    if function.__module__ == sinusoid.__name__ and not name.startswith("_")
+    if inspect.signature(function).return_annotation is Experiment and not name.startswith("_")
 }
 
 

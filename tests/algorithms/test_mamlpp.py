@@ -113,3 +113,61 @@ def test_each_step_takes_its_own_rate() -> None:
 def test_as_many_rates_as_steps(count: int) -> None:
     with pytest.raises(ValueError, match=f"inner_lr: {count} rates for 3 inner_steps"):
         MAMLPP(inner_lr=(0.1,) * count, inner_steps=3)
+
+
+def test_rates_start_at_one_number_per_step() -> None:
+    algorithm = MAMLPP(inner_lr=(0.1, 0.05, 0.02), inner_steps=3)
+    _, meta = start(algorithm, MLP(hidden=(6,), batch_norm=True), Problem((1, 2, 2), 3), seed=1)
+    learned = {name: value for name, value in meta.items() if name.startswith(RATE)}
+    assert len(learned) > 1 and all(value.tolist() == pytest.approx([0.1, 0.05, 0.02]) for value in learned.values())
+    assert all(value.dtype == torch.float32 for value in learned.values())
+
+
+def test_equal_numbers_per_step_are_one_number() -> None:
+    for inner_lr in (0.1, 1 / 3, 1e-45):
+        of = [MAMLPP(inner_lr=given, inner_steps=3) for given in (inner_lr, (inner_lr,) * 3, {"*": inner_lr})]
+        one, *others = (start(algorithm, MLP(hidden=(6,)), Problem((1, 2, 2), 3), seed=1)[1] for algorithm in of)
+        assert all(torch.equal(one[name], other[name]) for other in others for name in one)
+        assert torch.equal(one[RATE + "head.weight"], torch.full((3,), inner_lr))
+
+
+def test_each_step_takes_its_own_rate() -> None:
+    # L = w^2 (1-2a)^2 (1-2b)^2
+    a, b, w = 0.1, 0.3, 1.7
+    found = of_square(MAMLPP(inner_lr=(a, b), inner_steps=2, msl_steps=0), w)
+    assert float(found.outcome.loss) == pytest.approx(w**2 * (1 - 2 * a) ** 2 * (1 - 2 * b) ** 2, rel=1e-6)
+
+
+@pytest.mark.parametrize("count", [0, 2, 4])
+def test_as_many_rates_as_steps(count: int) -> None:
+    with pytest.raises(ValueError, match=f"inner_lr: {count} rates for 3 inner_steps"):
+        MAMLPP(inner_lr=(0.1,) * count, inner_steps=3)
+
+
+def test_rates_start_at_one_number_per_step() -> None:
+    algorithm = MAMLPP(inner_lr=(0.1, 0.05, 0.02), inner_steps=3)
+    _, meta = start(algorithm, MLP(hidden=(6,), batch_norm=True), Problem((1, 2, 2), 3), seed=1)
+    learned = {name: value for name, value in meta.items() if name.startswith(RATE)}
+    assert len(learned) > 1 and all(value.tolist() == pytest.approx([0.1, 0.05, 0.02]) for value in learned.values())
+    assert all(value.dtype == torch.float32 for value in learned.values())
+
+
+def test_equal_numbers_per_step_are_one_number() -> None:
+    for inner_lr in (0.1, 1 / 3, 1e-45):
+        of = [MAMLPP(inner_lr=given, inner_steps=3) for given in (inner_lr, (inner_lr,) * 3, {"*": inner_lr})]
+        one, *others = (start(algorithm, MLP(hidden=(6,)), Problem((1, 2, 2), 3), seed=1)[1] for algorithm in of)
+        assert all(torch.equal(one[name], other[name]) for other in others for name in one)
+        assert torch.equal(one[RATE + "head.weight"], torch.full((3,), inner_lr))
+
+
+def test_each_step_takes_its_own_rate() -> None:
+    # L = w^2 (1-2a)^2 (1-2b)^2
+    a, b, w = 0.1, 0.3, 1.7
+    found = of_square(MAMLPP(inner_lr=(a, b), inner_steps=2, msl_steps=0), w)
+    assert float(found.outcome.loss) == pytest.approx(w**2 * (1 - 2 * a) ** 2 * (1 - 2 * b) ** 2, rel=1e-6)
+
+
+@pytest.mark.parametrize("count", [0, 2, 4])
+def test_as_many_rates_as_steps(count: int) -> None:
+    with pytest.raises(ValueError, match=f"inner_lr: {count} rates for 3 inner_steps"):
+        MAMLPP(inner_lr=(0.1,) * count, inner_steps=3)

@@ -279,6 +279,266 @@ def test_structured_values(make_experiment: MakeExperiment) -> None:
     custom = [("model.options", options), ("model.options.bias", True), ("model.path", "torch.nn:Linear")]
     model = changed(before, [*custom, ("model.kind", "custom")]).model
     assert model.model_dump()["options"] == {"in_features": 3, "bias": True} and options == {"in_features": 3}
+    assert lines(before, []) == before
+    assert lines(before, {"name": "3"}.items()).name == "3", "text stays text"
+
+
+def test_structured_values_are_validated(make_experiment: MakeExperiment) -> None:
+    with pytest.raises(InputError, match="unknown key 'num_step'.*Did you mean 'num_steps'"):
+        changed(make_experiment(), [("num_step", 3)])
+    with pytest.raises(InputError, match=r"num_steps: .*\(got -1\)"):
+        changed(make_experiment(), [("num_steps", -1)])
+
+
+class Fast(MAML):
+    """An algorithm from elsewhere, whose rate starts elsewhere."""
+
+    inner_lr: float | dict[str, float] = 0.7
+
+
+FAST = f"{__name__}:Fast"
+SCHEDULE = {"steps": [0, 5], "values": [0.4, 0.1]}
+
+
+def inner_lr_after(algorithm: Algorithm, settings: list[str], make_experiment: MakeExperiment) -> object:
+    tree = override(make_experiment(algorithm=algorithm), settings).model_dump(mode="json")
+    return tree["algorithm"]["inner_lr"]
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "settings", "expected"),
+    [
+        (MAML(inner_lr=0.1), ["head.*=0.01"], {"*": 0.1, "head.*": 0.01}),
+        (MAML(inner_lr=0.1), ["layers.0.conv.weight=0"], {"*": 0.1, "layers.0.conv.weight": 0.0}),
+        (MAML(inner_lr=0.1), ["*=0.2"], {"*": 0.2}),
+        (MAML(inner_lr=0.1), ["head.kind=0.2", "body.*=0.3"], {"*": 0.1, "head.kind": 0.2, "body.*": 0.3}),
+        (MAML(inner_lr=0.1), ["0=0.2"], {"*": 0.1, "0": 0.2}),
+        (MAML(inner_lr={"*": 0.1, "a.b": 0.2}), ["a.b=0.3", "c=0.4"], {"*": 0.1, "a.b": 0.3, "c": 0.4}),
+        (MAML(inner_lr={"a*": 0.1}), ["b*=0.3"], {"a*": 0.1, "b*": 0.3}),
+        (MAML.parse({"inner_lr": SCHEDULE}, where=""), ["values=[1,2]"], {"steps": [0, 5], "values": [1.0, 2.0]}),
+        (MAML(inner_lr=0.1), ["steps=[0,5]", "values=[0.4,0.1]"], SCHEDULE),
+        (MAMLPP(inner_lr=(0.1, 0.2, 0.3), inner_steps=3), ["0=0.5", "2=0"], [0.5, 0.2, 0.0]),
+        (MAMLPP(inner_lr=0.1, inner_steps=3), ["1=0.5"], [0.1, 0.5, 0.1]),
+        (MAMLPP(inner_lr=0.1), ["head.*=0.5"], {"*": 0.1, "head.*": 0.5}),
+        (MAMLPP(inner_lr={"*": 0.1}), ["0.weight=0.5"], {"*": 0.1, "0.weight": 0.5}),
+    ],
+)
+def test_parts_of_an_inner_lr(
+    algorithm: Algorithm, settings: list[str], expected: object, make_experiment: MakeExperiment
+) -> None:
+    whole = [f"algorithm.inner_lr.{setting}" for setting in settings]
+    assert inner_lr_after(algorithm, whole, make_experiment) == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "part", "expected"),
+    [
+        ("maml", "head.*", {"*": 0.01, "head.*": 0.5}),
+        ("mamlpp", "4", [0.1, 0.1, 0.1, 0.1, 0.5]),
+        (FAST, "head.*", {"*": 0.7, "head.*": 0.5}),
+        (FAST, "4", {"*": 0.7, "4": 0.5}),
+    ],
+)
+def test_of_another_kind_they_start_from_its_default(
+    kind: str, part: str, expected: object, make_experiment: MakeExperiment
+) -> None:
+    settings = [f"algorithm.inner_lr.{part}=0.5", f"algorithm.kind={kind}"]
+    assert inner_lr_after(ProtoNet(), settings, make_experiment) == expected
+
+
+def test_parts_and_the_whole_follow_the_order_given(make_experiment: MakeExperiment) -> None:
+    part, whole = "algorithm.inner_lr.head.*=0.5", "algorithm.inner_lr=0.3"
+    assert inner_lr_after(MAML(), [part, whole], make_experiment) == 0.3
+    assert inner_lr_after(MAML(), [whole, part], make_experiment) == {"*": 0.3, "head.*": 0.5}
+    steps = ["algorithm.inner_steps=2", "algorithm.inner_lr.0=0.5"]
+    assert inner_lr_after(MAMLPP(), steps, make_experiment) == [0.5, 0.1]
+    kinds = ["algorithm.inner_lr=0.3", "algorithm.inner_lr.kind=0.5"]
+    assert inner_lr_after(MAML(), kinds, make_experiment) == {"*": 0.3, "kind": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "settings", "message"),
+    [
+        (CAVIA(), ["head.*=1"], r"algorithm cavia: inner_lr: .*valid number \(got {'\*': 1.0, 'head.\*': 1}\)"),
+        (CAVIA(), ["0=1"], "algorithm cavia: inner_lr: .*valid number"),
+        (ProtoNet(), ["*=1"], r"unknown key 'algorithm.inner_lr.\*'.*Known: algorithm.batch_norm, algorithm.kind"),
+        (MAML(), ["head.*=-1"], r"algorithm maml: inner_lr.head.\*: .*greater than or equal to 0 \(got -1\)"),
+        (MAML(), ["head.*=fast"], r"inner_lr.head.\*: .*valid number.*'fast'"),
+        (MAML(), ["steps=[0]"], "inner_lr.values is missing"),
+        (
+            MAML.parse({"inner_lr": SCHEDULE}, where=""),
+            ["head.*=1"],
+            r"^key 'algorithm.inner_lr.head.\*': inner_lr is a schedule, of steps and values: .* pattern 'head.\*'",
+        ),
+        (
+            MAMLPP(inner_lr=(0.1, 0.2), inner_steps=2),
+            ["2=1"],
+            "^key 'algorithm.inner_lr.2': inner_lr is one rate per inner step, 0 to 1: '2' is none of them",
+        ),
+        (MAMLPP(inner_lr=(0.1, 0.2), inner_steps=2), ["-1=1"], "0 to 1: '-1' is none of them"),
+        (MAMLPP(inner_lr=(0.1, 0.2), inner_steps=2), ["head.*=1"], "0 to 1: 'head.*' is none of them"),
+        (MAMLPP(inner_lr=(0.1, 0.2), inner_steps=2), ["0=-1"], r"inner_lr.0: .*greater than.*\(got -1\)"),
+        (MAMLPP(), ["5=1"], "0 to 4: '5' is none of them"),
+    ],
+)
+def test_wrong_parts_of_an_inner_lr(
+    algorithm: Algorithm, settings: list[str], message: str, make_experiment: MakeExperiment
+) -> None:
+    with pytest.raises(InputError, match=message):
+        inner_lr_after(algorithm, [f"algorithm.inner_lr.{setting}" for setting in settings], make_experiment)
+
+
+def test_parts_are_of_a_valid_kind(make_experiment: MakeExperiment) -> None:
+    for kind, message in [
+        ("mamml", "unknown algorithm 'mamml'. Did you mean 'maml'"),
+        ("protonet", "algorithm protonet: unknown key 'inner_lr'"),
+        ("torch:Tensor", "'torch:Tensor' is not of type Algorithm"),
+        ("3", "must be an object with a 'kind'"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            override(make_experiment(), [f"algorithm.kind={kind}", "algorithm.inner_lr.0=1"])
+
+
+def test_structured_values(make_experiment: MakeExperiment) -> None:
+    before = make_experiment()
+    given = {"*": 0.1}
+    after = changed(before, [("algorithm.inner_lr", given), ("algorithm.inner_lr.head.*", 0.01), ("seed", 4)])
+    assert after.algorithm == MAML(inner_lr={"*": 0.1, "head.*": 0.01}) and after.seed == 4
+    assert given == {"*": 0.1}, "the caller's own"
+    options: dict[str, Any] = {"in_features": 3}
+    custom = [("model.options", options), ("model.options.bias", True), ("model.path", "torch.nn:Linear")]
+    model = changed(before, [*custom, ("model.kind", "custom")]).model
+    assert model.model_dump()["options"] == {"in_features": 3, "bias": True} and options == {"in_features": 3}
+    assert lines(before, []) == before
+    assert lines(before, {"name": "3"}.items()).name == "3", "text stays text"
+
+
+def test_structured_values_are_validated(make_experiment: MakeExperiment) -> None:
+    with pytest.raises(InputError, match="unknown key 'num_step'.*Did you mean 'num_steps'"):
+        changed(make_experiment(), [("num_step", 3)])
+    with pytest.raises(InputError, match=r"num_steps: .*\(got -1\)"):
+        changed(make_experiment(), [("num_steps", -1)])
+
+
+class Fast(MAML):
+    """An algorithm from elsewhere, whose rate starts elsewhere."""
+
+    inner_lr: float | dict[str, float] = 0.7
+
+
+FAST = f"{__name__}:Fast"
+SCHEDULE = {"steps": [0, 5], "values": [0.4, 0.1]}
+
+
+def inner_lr_after(algorithm: Algorithm, settings: list[str], make_experiment: MakeExperiment) -> object:
+    tree = override(make_experiment(algorithm=algorithm), settings).model_dump(mode="json")
+    return tree["algorithm"]["inner_lr"]
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "settings", "expected"),
+    [
+        (MAML(inner_lr=0.1), ["head.*=0.01"], {"*": 0.1, "head.*": 0.01}),
+        (MAML(inner_lr=0.1), ["layers.0.conv.weight=0"], {"*": 0.1, "layers.0.conv.weight": 0.0}),
+        (MAML(inner_lr=0.1), ["*=0.2"], {"*": 0.2}),
+        (MAML(inner_lr=0.1), ["head.kind=0.2", "body.*=0.3"], {"*": 0.1, "head.kind": 0.2, "body.*": 0.3}),
+        (MAML(inner_lr=0.1), ["0=0.2"], {"*": 0.1, "0": 0.2}),
+        (MAML(inner_lr={"*": 0.1, "a.b": 0.2}), ["a.b=0.3", "c=0.4"], {"*": 0.1, "a.b": 0.3, "c": 0.4}),
+        (MAML(inner_lr={"a*": 0.1}), ["b*=0.3"], {"a*": 0.1, "b*": 0.3}),
+        (MAML.parse({"inner_lr": SCHEDULE}, where=""), ["values=[1,2]"], {"steps": [0, 5], "values": [1.0, 2.0]}),
+        (MAML(inner_lr=0.1), ["steps=[0,5]", "values=[0.4,0.1]"], SCHEDULE),
+        (MAMLPP(inner_lr=(0.1, 0.2, 0.3), inner_steps=3), ["0=0.5", "2=0"], [0.5, 0.2, 0.0]),
+        (MAMLPP(inner_lr=0.1, inner_steps=3), ["1=0.5"], [0.1, 0.5, 0.1]),
+        (MAMLPP(inner_lr=0.1), ["head.*=0.5"], {"*": 0.1, "head.*": 0.5}),
+        (MAMLPP(inner_lr={"*": 0.1}), ["0.weight=0.5"], {"*": 0.1, "0.weight": 0.5}),
+    ],
+)
+def test_parts_of_an_inner_lr(
+    algorithm: Algorithm, settings: list[str], expected: object, make_experiment: MakeExperiment
+) -> None:
+    whole = [f"algorithm.inner_lr.{setting}" for setting in settings]
+    assert inner_lr_after(algorithm, whole, make_experiment) == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "part", "expected"),
+    [
+        ("maml", "head.*", {"*": 0.01, "head.*": 0.5}),
+        ("mamlpp", "4", [0.1, 0.1, 0.1, 0.1, 0.5]),
+        (FAST, "head.*", {"*": 0.7, "head.*": 0.5}),
+        (FAST, "4", {"*": 0.7, "4": 0.5}),
+    ],
+)
+def test_of_another_kind_they_start_from_its_default(
+    kind: str, part: str, expected: object, make_experiment: MakeExperiment
+) -> None:
+    settings = [f"algorithm.inner_lr.{part}=0.5", f"algorithm.kind={kind}"]
+    assert inner_lr_after(ProtoNet(), settings, make_experiment) == expected
+
+
+def test_parts_and_the_whole_follow_the_order_given(make_experiment: MakeExperiment) -> None:
+    part, whole = "algorithm.inner_lr.head.*=0.5", "algorithm.inner_lr=0.3"
+    assert inner_lr_after(MAML(), [part, whole], make_experiment) == 0.3
+    assert inner_lr_after(MAML(), [whole, part], make_experiment) == {"*": 0.3, "head.*": 0.5}
+    steps = ["algorithm.inner_steps=2", "algorithm.inner_lr.0=0.5"]
+    assert inner_lr_after(MAMLPP(), steps, make_experiment) == [0.5, 0.1]
+    kinds = ["algorithm.inner_lr=0.3", "algorithm.inner_lr.kind=0.5"]
+    assert inner_lr_after(MAML(), kinds, make_experiment) == {"*": 0.3, "kind": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "settings", "message"),
+    [
+        (CAVIA(), ["head.*=1"], r"algorithm cavia: inner_lr: .*valid number \(got {'\*': 1.0, 'head.\*': 1}\)"),
+        (CAVIA(), ["0=1"], "algorithm cavia: inner_lr: .*valid number"),
+        (ProtoNet(), ["*=1"], r"unknown key 'algorithm.inner_lr.\*'.*Known: algorithm.batch_norm, algorithm.kind"),
+        (MAML(), ["head.*=-1"], r"algorithm maml: inner_lr.head.\*: .*greater than or equal to 0 \(got -1\)"),
+        (MAML(), ["head.*=fast"], r"inner_lr.head.\*: .*valid number.*'fast'"),
+        (MAML(), ["steps=[0]"], "inner_lr.values is missing"),
+        (
+            MAML.parse({"inner_lr": SCHEDULE}, where=""),
+            ["head.*=1"],
+            r"^key 'algorithm.inner_lr.head.\*': inner_lr is a schedule, of steps and values: .* pattern 'head.\*'",
+        ),
+        (
+            MAMLPP(inner_lr=(0.1, 0.2), inner_steps=2),
+            ["2=1"],
+            "^key 'algorithm.inner_lr.2': inner_lr is one rate per inner step, 0 to 1: '2' is none of them",
+        ),
+        (MAMLPP(inner_lr=(0.1, 0.2), inner_steps=2), ["-1=1"], "0 to 1: '-1' is none of them"),
+        (MAMLPP(inner_lr=(0.1, 0.2), inner_steps=2), ["head.*=1"], "0 to 1: 'head.*' is none of them"),
+        (MAMLPP(inner_lr=(0.1, 0.2), inner_steps=2), ["0=-1"], r"inner_lr.0: .*greater than.*\(got -1\)"),
+        (MAMLPP(), ["5=1"], "0 to 4: '5' is none of them"),
+    ],
+)
+def test_wrong_parts_of_an_inner_lr(
+    algorithm: Algorithm, settings: list[str], message: str, make_experiment: MakeExperiment
+) -> None:
+    with pytest.raises(InputError, match=message):
+        inner_lr_after(algorithm, [f"algorithm.inner_lr.{setting}" for setting in settings], make_experiment)
+
+
+def test_parts_are_of_a_valid_kind(make_experiment: MakeExperiment) -> None:
+    for kind, message in [
+        ("mamml", "unknown algorithm 'mamml'. Did you mean 'maml'"),
+        ("protonet", "algorithm protonet: unknown key 'inner_lr'"),
+        ("torch:Tensor", "'torch:Tensor' is not of type Algorithm"),
+        ("3", "must be an object with a 'kind'"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            override(make_experiment(), [f"algorithm.kind={kind}", "algorithm.inner_lr.0=1"])
+
+
+def test_structured_values(make_experiment: MakeExperiment) -> None:
+    before = make_experiment()
+    given = {"*": 0.1}
+    after = changed(before, [("algorithm.inner_lr", given), ("algorithm.inner_lr.head.*", 0.01), ("seed", 4)])
+    assert after.algorithm == MAML(inner_lr={"*": 0.1, "head.*": 0.01}) and after.seed == 4
+    assert given == {"*": 0.1}, "the caller's own"
+    options: dict[str, Any] = {"in_features": 3}
+    custom = [("model.options", options), ("model.options.bias", True), ("model.path", "torch.nn:Linear")]
+    model = changed(before, [*custom, ("model.kind", "custom")]).model
+    assert model.model_dump()["options"] == {"in_features": 3, "bias": True} and options == {"in_features": 3}
     assert changed(before, []) == before
     assert changed(before, {"name": "3"}.items()).name == "3", "text stays text"
 

@@ -81,7 +81,7 @@ def search(report: "SearchReport", *, apply: Path | None, as_json: bool) -> None
 
     rows, objective = as_rows(report.trials, report.search.optimises), report.search.optimises
     counts = Counter(trial.status for trial in report.trials)
-    seen, whole = sum(t.episodes for t in report.trials), sum(t.num_episodes for t in report.trials)
+    seen, whole = sum(t.own_episodes for t in report.trials), report.search.population * report.winner.num_episodes
     best = report.winner.best(objective)
     assert best is not None
     if as_json:

@@ -116,7 +116,8 @@ def settings_text(settings: Mapping[str, Any]) -> str:
 def value_text(value: Any) -> str:
     """A searched field's value, short: of a schedule its last."""
     if isinstance(value, Mapping) and "values" in value:
-        return f"{value_text(value['values'][-1])} (since step {value['steps'][-1]})"
+        since = f" (since step {value['steps'][-1]})" if len(value["steps"]) > 1 else ""
+        return f"{value_text(value['values'][-1])}{since}"
     if isinstance(value, float):
         return f"{value:.4g}"
     return value if isinstance(value, str) else json.dumps(value)

@@ -150,8 +150,14 @@ def _is_dead(worker: Any) -> bool:
 
 
 def _worker_processes() -> list[dict[str, Any]]:
-    """Processes of Train workers of this job, those that are still starting among them."""
-    job = ray.get_runtime_context().get_job_id()
+    """Processes of Train workers of this run, those that are still starting among them.
+
+    None where other runs have the same job: the trials of a search, which Ray's list does not tell apart.
+    """
+    here = ray.get_runtime_context()
+    if here.get_actor_id() is not None:
+        return []
+    job = here.get_job_id()
     found = list_actors(
         filters=[("class_name", "=", WORKER_CLASS), ("job_id", "=", job)], raise_on_missing_output=False
     )

@@ -199,6 +199,7 @@ def _search(
         fingerprint=ledger.header.fingerprint,
         objective=ledger.search.optimises,
         placement=options.trial_placement,
+        again=ledger.search.scheduler != "none",
     )
     try:
         search_on_ray(ledger, setup, shares, room.at_once, _Both(listener, logbook), should_stop)

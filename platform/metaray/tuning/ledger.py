@@ -132,6 +132,7 @@ class Ledger:
             status=status,
             why=why,
             curve=curve_of(run, experiment, self.search.optimises),
+            inherited=entry.origin.step * experiment.meta_batch_size if entry.origin else 0,
             tracking_run=json.loads(run.read(RUN_RECORD))["tracking_run"] if run.exists(RUN_RECORD) else None,
             seconds=newest_progress(run).clock.get("seconds", 0.0),
         )

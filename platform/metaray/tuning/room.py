@@ -81,7 +81,8 @@ def plan(shares: Shares, nodes: Sequence[Node], trials: int) -> Plan:
     at_once = min(trials, fit, wanted or fit)
     samplers = f", {shares.samplers} samplers each" if shares.workers else ""
     rounds = math.ceil(trials / at_once)
-    return Plan(at_once, f"{trials} trials of {one}{samplers}; {have}: {at_once} at once, {rounds} rounds at most")
+    turns = "1 round" if rounds == 1 else f"{rounds} rounds"
+    return Plan(at_once, f"{trials} trials of {one}{samplers}; {have}: {at_once} at once, in at most {turns}")
 
 
 def _slots(shares: Shares, node: Node) -> int:

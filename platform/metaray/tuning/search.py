@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import numpy as np
 from pydantic import Field, field_serializer, field_validator, model_validator
 
 from metaray.algorithms.inner_lr import Schedule
@@ -173,7 +174,11 @@ class Search(Config):
     def initial(self, number: int) -> dict[str, Any]:
         """The settings of trial `number` of a random or grid search, or of the first generation of a population."""
         if self.searcher == "grid":
-            return combinations(self.space, self.trials)[number]
+            points = combinations(self.space, self.trials)
+            if self.scheduler == "none":
+                return points[number]
+            # In a random order: in ascending order each might be better than all before, and none be stopped.
+            return points[int(np.random.default_rng(self.seed).permutation(len(points))[number])]
         settings = draw(self.space, self.seed, number)
         if self.searcher == "pbt":
             settings[INNER_LR] = Schedule(steps=(0,), values=(settings[INNER_LR],)).model_dump(mode="json")

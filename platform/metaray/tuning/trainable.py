@@ -1,6 +1,10 @@
 """What Tune runs for a trial: its experiment, from the newest checkpoint, over the same loop as `metaray train`."""
 
+import os
+import socket
 import traceback
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,9 +12,11 @@ from ray import tune
 
 from metaray.episodes.stream import enter, require_same_data
 from metaray.errors import InputError, RunFailed, RunStopped
+from metaray.tracking.retry import patience, retry
 from metaray.training.checkpoint import newest_progress
 from metaray.training.events import Event, Listener
 from metaray.training.experiment import Experiment
+from metaray.training.identity import LOCK
 from metaray.training.local import train_part_in_process
 from metaray.training.placement import Placement
 from metaray.training.storage import Storage
@@ -22,6 +28,7 @@ NUMBER, UNTIL = "number", "until"
 """Keys of a Tune trial's configuration: the trial's number, and where it pauses."""
 
 TRACEBACK = "traceback.txt"
+DIES_WITHIN_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,7 @@ class Setup:
         fingerprint: of the source.
         objective: of the search.
         placement: of each trial.
+        again: whether Tune's scheduler is to hear again of evaluations before a kill.
     """
 
     folder: str
@@ -41,6 +49,7 @@ class Setup:
     fingerprint: str
     objective: Objective
     placement: Placement
+    again: bool
 
 
 def train_trial(config: dict[str, Any], setup: Setup) -> None:
@@ -56,14 +65,25 @@ def train_trial(config: dict[str, Any], setup: Setup) -> None:
         experiment = read_entry(run, number).experiment
         require_same_data(experiment.source, setup.fingerprint)
         reporter = Reporter(experiment, setup.objective)
-        _report_again(reporter, run, experiment)
-        _train(experiment, run, reporter, setup.placement, until)
+        with held(run):
+            if setup.again:
+                _report_again(reporter, run, experiment)
+            _train(experiment, run, reporter, setup.placement, until)
     except RunStopped:
         pass  # as planned
     except Exception as error:  # noqa: BLE001 - whatever it is, it is this trial's fault alone
         run.write(TRACEBACK, traceback.format_exc().encode())
         known = isinstance(error, RunFailed | InputError)
         end_trial(run, "failed", str(error) if known else f"{type(error).__name__}: {error}")
+
+
+@contextmanager
+def held(run: Storage) -> Iterator[None]:
+    """Keep a trial's folder to this process; the one of a killed search that had it may take a moment to die."""
+    with ExitStack() as stack:
+        mine = f"process {os.getpid()} on host {socket.gethostname()}"
+        retry(lambda: stack.enter_context(run.locked(LOCK, mine)), on=InputError, waits=patience(DIES_WITHIN_S))
+        yield
 
 
 def _train(experiment: Experiment, run: Storage, reporter: "Reporter", placement: Placement, until: int | None) -> None:

@@ -55,6 +55,7 @@ class Trial:
         status: how it is.
         why: it failed, or was stopped; one line.
         curve: its evaluations so far, by step.
+        inherited: episodes of them that another trial has seen, of which it is a copy.
         tracking_run: id of its MLflow run; None before it has one.
         seconds: that it has trained.
     """
@@ -65,6 +66,7 @@ class Trial:
     status: Status = "waiting"
     why: str = ""
     curve: tuple[Judged, ...] = ()
+    inherited: int = 0
     tracking_run: str | None = None
     seconds: float = 0.0
 
@@ -77,6 +79,11 @@ class Trial:
     def episodes(self) -> int:
         """Meta-train episodes seen, as of its last evaluation."""
         return self.curve[-1].episodes if self.curve else 0
+
+    @property
+    def own_episodes(self) -> int:
+        """Meta-train episodes that it has seen itself."""
+        return max(0, self.episodes - self.inherited)
 
     def best(self, objective: Objective) -> Judged | None:
         """Its best evaluation, of equal ones the first; None without a finite one."""
