@@ -32,8 +32,10 @@ from metaray.training.events import Event, Listener
 from metaray.training.experiment import Experiment
 from metaray.training.local import train_in_process
 from metaray.training.storage import Storage
-from metaray.tuning.conduct import SearchOptions, SearchReport, conduct
+from metaray.tuning.conclude import SearchReport
+from metaray.tuning.conduct import conduct
 from metaray.tuning.listener import SearchListener
+from metaray.tuning.options import SearchOptions
 from metaray.tuning.room import Shares
 from metaray.tuning.search import INNER_LR, Search
 from metaray.tuning.space import loguniform

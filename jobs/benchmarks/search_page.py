@@ -75,7 +75,7 @@ def _packing(grid: Mapping[str, Any], bare: Mapping[str, Any]) -> str:
     return (
         f"- Packing: the grid's {count} trials took {grid['wall_s']:.0f} s, {at_once} at once. The same trainings "
         f"without Ray ({len(bare['alone_s'])} of them measured), their sum divided by {at_once}: "
-        f"{together:.2f} times that where {at_once} run at once, {alone:.2f} times where each has the machine for itself."
+        f"{together:.2f} times that where {at_once} run at once, {alone:.2f} times where each has the machine alone."
     )
 
 

@@ -88,7 +88,7 @@ def _checked(experiment: Experiment, options: Options, uri: str, display: Listen
         root.check_writable()
         folder = open_run(root, experiment, options.run)
         if folder.result is None:
-            _check_place(experiment, options.placement, display)
+            _check_place(experiment, options.placement, root, display)
         display.on_event(entering("MLflow"))
         imported.result()
     try:
@@ -102,7 +102,7 @@ def _checked(experiment: Experiment, options: Options, uri: str, display: Listen
     return root, folder
 
 
-def _check_place(experiment: Experiment, placement: Placement, display: Listener) -> None:
+def _check_place(experiment: Experiment, placement: Placement, root: Storage, display: Listener) -> None:
     """Find out whether there is room and the device asked for, before anything of the run is written."""
     if placement.in_process:
         choose_device(placement.device)
@@ -110,9 +110,12 @@ def _check_place(experiment: Experiment, placement: Placement, display: Listener
     check_shares(experiment, placement.workers.most, torch.device("cuda" if placement.device == "cuda" else "cpu"))
     # Only here, because a run in process needs no Ray at all.
     from metaray.training.cluster import connect, uses_gpu
+    from metaray.training.nodes import check_storage_everywhere, samplers_on
 
     display.on_event(entering("Ray"))
     connect(placement)
+    samplers_on(placement.samplers_on, use_gpu=uses_gpu(placement))
+    check_storage_everywhere(root)
     check_shares(experiment, placement.workers.most, torch.device("cuda" if uses_gpu(placement) else "cpu"))
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from metaray.errors import InputError
-from metaray.training.placement import Placement, Workers
+from metaray.training.placement import Node, Placement, SamplersOn, Workers, sampler_nodes
 
 
 def test_the_default_uses_no_ray() -> None:
@@ -45,3 +45,27 @@ def test_what_is_no_number_of_workers(text: str) -> None:
 def test_fewest_and_most(text: str) -> None:
     with pytest.raises(InputError, match=f"workers '{text}': the fewest must be at least 1 and at most the most"):
         Workers.parse(text)
+
+
+NODES = [Node("head", "10.0.0.1", 0), Node("a", "10.0.0.2", 8), Node("b", "10.0.0.3", 8, 2)]
+
+
+@pytest.mark.parametrize(
+    ("where", "use_gpu", "found"),
+    [
+        ("any", True, None),
+        ("cpu", True, ["a"]),
+        ("cpu", False, ["a"]),
+        ("workers", True, ["b"]),
+        ("workers", False, ["a", "b"]),
+    ],
+)
+def test_where_samplers_run(where: SamplersOn, use_gpu: bool, found: list[str] | None) -> None:
+    assert sampler_nodes(where, NODES, use_gpu=use_gpu) == found
+
+
+def test_nowhere_to_run_samplers() -> None:
+    with pytest.raises(InputError, match="none of 1 nodes is one without a GPU that has CPUs; use --samplers-on any"):
+        sampler_nodes("cpu", NODES[2:], use_gpu=False)
+    with pytest.raises(InputError, match="unknown place of samplers 'gpu'.* Known: any, cpu, workers"):
+        Placement(samplers_on="gpu")  # type: ignore[arg-type]

@@ -166,9 +166,6 @@ def test_choices_survive(make_experiment: MakeExperiment) -> None:
     assert {repr(trial.settings["model.options.a"]) for trial in found} == set(map(repr, lists.values))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a list that was chosen is the domain's own, no copy as sample() and grid() give"
-)
 def test_choices_are_nobody_elses(make_experiment: MakeExperiment) -> None:
     domain = choice([8])
     search = make_search(make_experiment(), {"model.hidden": domain}, searcher="tpe")

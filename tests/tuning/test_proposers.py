@@ -213,9 +213,6 @@ def test_members_that_failed_are_replaced(make: MakeLedger) -> None:
     assert sum(trial.status == "finished" for trial in ledger.trials()) == MEMBERS
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the score counts, though the member failed: after its evaluation, on a full disk"
-)
 def test_a_member_that_failed_with_a_score_is_replaced(make: MakeLedger) -> None:
     """It may have no checkpoint of that step: to copy it would fail, and fail again whenever the search goes on."""
     ledger = make(trials=MEMBERS, generations=GENERATIONS, **PBT)

@@ -5,9 +5,15 @@ import re
 import pytest
 
 from metaray.errors import InputError
-from metaray.tuning.room import Node, Shares, plan
+from metaray.training.placement import Node
+from metaray.tuning.room import Shares, plan
 
-FOUR = [Node(4)]
+
+def node(cpus: float, gpus: float = 0.0) -> Node:
+    return Node("id", "10.0.0.1", cpus, gpus)
+
+
+FOUR = [node(4)]
 
 
 @pytest.mark.parametrize(
@@ -22,22 +28,22 @@ FOUR = [Node(4)]
         (Shares(concurrent=4), FOUR, 3, 3),
         (Shares(workers=3, concurrent=1), FOUR, 10, 1),
         (Shares(workers=3), FOUR, 1, 1),
-        (Shares(workers=4), [Node(1)] * 8, 10, 2),
-        (Shares(workers=3), [Node(2)] * 3, 10, 2),  # the workers of a trial may be on several nodes
+        (Shares(workers=4), [node(1)] * 8, 10, 2),
+        (Shares(workers=3), [node(2)] * 3, 10, 2),  # the workers of a trial may be on several nodes
         # A process is on one node: two nodes of 3 CPUs hold two of 2 CPUs, not three.
-        (Shares(cpus=2), [Node(3), Node(3)], 10, 2),
-        (Shares(workers=2, cpus=2, concurrent=1), [Node(3), Node(3)], 10, 1),
+        (Shares(cpus=2), [node(3), node(3)], 10, 2),
+        (Shares(workers=2, cpus=2, concurrent=1), [node(3), node(3)], 10, 1),
         # Sums of fractions are not quite whole.
-        (Shares(cpus=0.1), [Node(1)], 20, 10),
-        (Shares(cpus=0.1), [Node(0.3)], 20, 3),
-        (Shares(cpus=0.7), [Node(2.1)], 20, 3),
-        (Shares(cpus=0.3), [Node(1)], 20, 3),
-        (Shares(gpus=0.25), [Node(16, 1)], 20, 4),
-        (Shares(gpus=0.1), [Node(16, 1)], 20, 10),
-        (Shares(gpus=0.25), [Node(3, 1)], 20, 3),
-        (Shares(gpus=1), [Node(8, 2), Node(8)], 20, 2),
-        (Shares(gpus=2), [Node(8, 3), Node(8, 3)], 20, 2),
-        (Shares(workers=2, gpus=1), [Node(8, 2), Node(8, 3)], 20, 2),
+        (Shares(cpus=0.1), [node(1)], 20, 10),
+        (Shares(cpus=0.1), [node(0.3)], 20, 3),
+        (Shares(cpus=0.7), [node(2.1)], 20, 3),
+        (Shares(cpus=0.3), [node(1)], 20, 3),
+        (Shares(gpus=0.25), [node(16, 1)], 20, 4),
+        (Shares(gpus=0.1), [node(16, 1)], 20, 10),
+        (Shares(gpus=0.25), [node(3, 1)], 20, 3),
+        (Shares(gpus=1), [node(8, 2), node(8)], 20, 2),
+        (Shares(gpus=2), [node(8, 3), node(8, 3)], 20, 2),
+        (Shares(workers=2, gpus=1), [node(8, 2), node(8, 3)], 20, 2),
     ],
 )
 def test_what_fits(shares: Shares, nodes: list[Node], trials: int, at_once: int) -> None:
@@ -47,9 +53,8 @@ def test_what_fits(shares: Shares, nodes: list[Node], trials: int, at_once: int)
     assert found.text.startswith(f"{trials} trials of ")
 
 
-@pytest.mark.xfail(strict=True, reason="fractions of a GPU are of one GPU: 0.6 fits once on each")
 def test_a_fraction_is_of_one_gpu() -> None:
-    assert plan(Shares(gpus=0.6), [Node(8, 2)], 10).at_once == 2
+    assert plan(Shares(gpus=0.6), [node(8, 2)], 10).at_once == 2
 
 
 def test_the_arithmetic_is_shown() -> None:
@@ -57,7 +62,7 @@ def test_the_arithmetic_is_shown() -> None:
     assert plan(Shares(workers=2), FOUR, 4).text == text
     assert plan(Shares(), FOUR, 4).text.endswith("4 at once, in at most 1 round")
     text = "5 trials of 0.5 CPUs and 0.25 GPUs; the cluster has 3 CPUs and 1 GPUs: 4 at once, in at most 2 rounds"
-    assert plan(Shares(cpus=0.5, gpus=0.25), [Node(2, 1), Node(1)], 5).text == text
+    assert plan(Shares(cpus=0.5, gpus=0.25), [node(2, 1), node(1)], 5).text == text
 
 
 @pytest.mark.parametrize(
@@ -85,13 +90,13 @@ def test_the_arithmetic_is_shown() -> None:
         ),
         (
             Shares(workers=2, cpus=2, concurrent=2),
-            [Node(3), Node(3)],
+            [node(3), node(3)],
             9,
             "2 trials at once x 2 workers x 2 CPUs = 8 CPUs, but the cluster has 6 CPUs: 1 fit; lower --concurrent",
         ),
         (
             Shares(gpus=0.5, concurrent=3),
-            [Node(8, 1)],
+            [node(8, 1)],
             9,
             "3 trials at once x 1 CPUs and 0.5 GPUs = 3 CPUs and 1.5 GPUs, but the cluster has 8 CPUs and 1 GPUs: "
             "2 fit; lower --concurrent to 2",
@@ -104,7 +109,7 @@ def test_the_arithmetic_is_shown() -> None:
             "lower --workers-per-trial or --cpus-per-worker",
         ),
         (Shares(cpus=4.5), FOUR, 1, "a trial takes 4.5 CPUs, but .* too little for one; lower --cpus-per-worker$"),
-        (Shares(cpus=2), [Node(1), Node(1)], 1, "a trial takes 2 CPUs, but the cluster has 2 CPUs, which is too"),
+        (Shares(cpus=2), [node(1), node(1)], 1, "a trial takes 2 CPUs, but the cluster has 2 CPUs, which is too"),
         (
             Shares(gpus=1),
             FOUR,

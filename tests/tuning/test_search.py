@@ -71,15 +71,11 @@ def test_what_must_not_be_searched(key: str, make: Make) -> None:
         make({key: "choice(3, 4)"})
 
 
-@pytest.mark.xfail(strict=True, reason="FIXED is about the fields of evaluation, not about evaluation as a whole")
 def test_the_group_of_what_must_not_be_searched(make: Make) -> None:
     with pytest.raises(InputError, match="cannot be searched"):
         make({"evaluation": choice({"seed": 1}, {"seed": 2, "val_episodes": 2})})
 
 
-@pytest.mark.xfail(
-    strict=True, reason="it is not refused; each trial then fails, because its data are not the search's"
-)
 def test_the_data_are_not_searched(make: Make, make_waves: MakeExperiment) -> None:
     space = {"source.amplitude": "choice([0.1, 5.0], [1.0, 2.0])"}
     with pytest.raises(InputError, match="source.amplitude"):
@@ -254,7 +250,6 @@ def test_trials_are_judged_on_the_same_episodes(make: Make, make_experiment: Mak
     assert make().experiment_of({INNER_LR: 0.5}).evaluation.episodes is None
 
 
-@pytest.mark.xfail(strict=True, reason="only keys below `episodes.` are looked for, not `episodes` as a whole")
 def test_trials_are_judged_on_the_same_episodes_where_all_of_them_is_searched(
     make: Make, make_experiment: MakeExperiment
 ) -> None:

@@ -82,7 +82,7 @@ class Learner:
         return Context(
             network=self.network,
             ways=ways,
-            step=self.step,
+            step=max(0, self.step - 1),  # schedules stay where the last step had them
             inner_steps=steps,
             regression=self.target_size is not None,
         )

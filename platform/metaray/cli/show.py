@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from metaray.serving.folders import Labelled
     from metaray.serving.tables import Points
     from metaray.tracking.delivery import Report
-    from metaray.tuning.conduct import SearchReport
+    from metaray.tuning.conclude import SearchReport
     from metaray.upload import Unfinished
 
 

@@ -72,7 +72,8 @@ def tune(
 
     from metaray.cli import show
     from metaray.cli.trials import TrialsDisplay
-    from metaray.tuning.conduct import SearchOptions, conduct
+    from metaray.tuning.conduct import conduct
+    from metaray.tuning.options import SearchOptions
     from metaray.tuning.room import Shares
 
     given = {

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from metaray.data import SOURCES
 from metaray.data.source import Source
@@ -56,14 +57,26 @@ def require_same_data(source: Source, fingerprint: str) -> None:
         )
 
 
-def start_samplers(source: Source, spec: EpisodeSpec, seed: int, *, count: int) -> list[Any]:
+def start_samplers(
+    source: Source, spec: EpisodeSpec, seed: int, *, count: int, nodes: Sequence[str] | None = None
+) -> list[Any]:
     """Create sampler actors. Call from the driver: an actor that a worker creates dies with it.
 
     They take no CPU from the scheduler, restart without limit, and repeat a call that was lost.
+
+    Args:
+        source: where tasks come from.
+        spec: of the episodes.
+        seed: of the sequence of episodes.
+        count: of actors.
+        nodes: ids of those that they are spread over; when one of them is gone, any will do. None leaves it to Ray.
     """
     actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Sampler)
     arguments = (dump_kind(source, SOURCES), source.fingerprint, spec.model_dump(), seed, str(Path.cwd()))
-    return [actor.remote(*arguments) for _ in range(count)]
+    if not nodes:
+        return [actor.remote(*arguments) for _ in range(count)]
+    places = [NodeAffinitySchedulingStrategy(nodes[i % len(nodes)], soft=True) for i in range(count)]
+    return [actor.options(scheduling_strategy=place).remote(*arguments) for place in places]
 
 
 def actor_stream(

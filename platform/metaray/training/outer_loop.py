@@ -71,11 +71,18 @@ def initial_state(experiment: Experiment, device: torch.device) -> TrainState:
 
 
 def context_of(experiment: Experiment, network: nn.Module, *, training: bool, step: int = 0) -> Context:
-    """The context in which `experiment` trains or is judged."""
+    """The context in which `experiment` trains or is judged.
+
+    Args:
+        experiment: of the run.
+        network: the architecture.
+        training: whether it trains.
+        step: in training its number, else outer steps done by what is judged: schedules are where the last one was.
+    """
     return Context(
         network=network,
         ways=experiment.episodes.ways if training else experiment.eval_spec.ways,
-        step=step,
+        step=step if training else max(0, step - 1),
         training=training,
         inner_steps=None if training else experiment.evaluation.inner_steps,
         precision=experiment.precision.dtype,

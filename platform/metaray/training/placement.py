@@ -1,12 +1,14 @@
 """How a run spreads over a cluster."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Literal, NamedTuple, Self, get_args
 
 from metaray.errors import InputError, unknown
 
 DEVICES = ("auto", "cpu", "cuda")
+SamplersOn = Literal["any", "cpu", "workers"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ class Placement:
         device: "auto" (a GPU each where there are GPUs), "cpu" or "cuda".
         address: of a running Ray cluster; None starts a local one, or joins the one named by RAY_ADDRESS.
         hang_timeout_s: a worker that makes no progress for so long is killed and replaced.
+        spread: workers on as many nodes as there are; otherwise on as few as have room for them.
+        samplers_on: "any" node, nodes without GPUs ("cpu"), or those where workers can run ("workers").
     """
 
     workers: Workers = Workers(0, 0)
@@ -57,11 +61,15 @@ class Placement:
     device: str = "auto"
     address: str | None = None
     hang_timeout_s: float = 300.0
+    spread: bool = False
+    samplers_on: SamplersOn = "any"
 
     def __post_init__(self) -> None:
         """Check the fields against one another."""
         if self.device not in DEVICES:
             raise unknown("device", self.device, DEVICES)
+        if self.samplers_on not in get_args(SamplersOn):
+            raise unknown("place of samplers", self.samplers_on, get_args(SamplersOn))
         if self.in_process and self.address is not None:
             raise InputError(f"a cluster address ({self.address!r}) needs at least 1 worker: 0 workers use no Ray")
 
@@ -69,3 +77,42 @@ class Placement:
     def in_process(self) -> bool:
         """Whether the run needs no Ray."""
         return self.workers.most == 0
+
+
+class Node(NamedTuple):
+    """A node of a Ray cluster.
+
+    Attributes:
+        id: Ray's.
+        address: of its network interface.
+        cpus: that it declares.
+        gpus: likewise.
+    """
+
+    id: str
+    address: str
+    cpus: float
+    gpus: float = 0.0
+
+
+def sampler_nodes(where: SamplersOn, nodes: Sequence[Node], *, use_gpu: bool) -> list[str] | None:
+    """Ids of the nodes that sampler actors are spread over; None leaves it to Ray.
+
+    Args:
+        where: as the placement says.
+        nodes: of the cluster.
+        use_gpu: whether workers take a GPU each.
+
+    Raises:
+        InputError: if there is no such node.
+    """
+    if where == "any":
+        return None
+    if where == "cpu":
+        found = [node.id for node in nodes if not node.gpus and node.cpus]
+    else:
+        found = [node.id for node in nodes if (node.gpus if use_gpu else node.cpus)]
+    if not found:
+        kind = "without a GPU that has CPUs" if where == "cpu" else "where workers can run"
+        raise InputError(f"--samplers-on {where}: none of {len(nodes)} nodes is one {kind}; use --samplers-on any")
+    return found

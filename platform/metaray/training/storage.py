@@ -110,6 +110,14 @@ class Storage:
         except FileNotFoundError:  # it went between two looks of pyarrow's
             return []
 
+    def delete_file(self, name: str) -> None:
+        """Delete a file.
+
+        Raises:
+            OSError: if that fails, for instance because there is none.
+        """
+        self._fs.delete_file(self._path(name))
+
     def delete_folder(self, folder: str) -> None:
         """Delete a folder and all below it."""
         self._fs.delete_dir(self._path(folder))

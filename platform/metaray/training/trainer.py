@@ -18,6 +18,7 @@ from metaray.training.board import Board
 from metaray.training.cluster import uses_gpu
 from metaray.training.events import Listener
 from metaray.training.experiment import Experiment
+from metaray.training.nodes import samplers_on
 from metaray.training.placement import Placement
 from metaray.training.result import RESULT, Result
 from metaray.training.storage import Storage
@@ -78,7 +79,10 @@ def _run(
     extent: dict[str, Any],
 ) -> None:
     """Run an experiment; `extent` is how far."""
-    samplers = start_samplers(experiment.source, experiment.episodes, experiment.seed, count=placement.samplers)
+    nodes = samplers_on(placement.samplers_on, use_gpu=uses_gpu(placement))
+    samplers = start_samplers(
+        experiment.source, experiment.episodes, experiment.seed, count=placement.samplers, nodes=nodes
+    )
     # On the driver's own node, so that it is there as long as the driver is.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     board = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)(Board).remote()
@@ -136,6 +140,7 @@ class _FitThread(threading.Thread):
             scaling_config=ScalingConfig(
                 num_workers=fewest if fewest == most else (fewest, most),
                 use_gpu=use_gpu,
+                placement_strategy="SPREAD" if placement.spread else "PACK",
                 resources_per_worker={"CPU": placement.cpus_per_worker} | ({"GPU": 1} if use_gpu else {}),
                 elastic_resize_monitor_interval_s=GROW_EVERY_S,
             ),

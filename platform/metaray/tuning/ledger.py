@@ -40,12 +40,14 @@ class Entry(NamedTuple):
         number: of the trial.
         settings: of the searched fields.
         experiment: that it trains.
+        fingerprint: of its source.
         origin: None if it begins at step 0.
     """
 
     number: int
     settings: dict[str, Any]
     experiment: Experiment
+    fingerprint: str
     origin: Origin | None = None
 
 
@@ -86,13 +88,18 @@ class Ledger:
         Raises:
             InputError: if its values do not make a valid experiment; then it is written down as failed.
         """
-        entry = Entry(number, dict(settings), self.search.experiment, origin)
+        base = self.search.experiment
+        entry = Entry(number, dict(settings), base, self.header.fingerprint, origin)
         try:
-            entry = entry._replace(experiment=self.search.experiment_of(settings))
+            experiment = self.search.experiment_of(settings)
         except InputError as error:
-            self._write_entry(entry)
+            # First, so that nobody takes it for one that is to be trained.
             self.end(number, "failed", str(error))
+            self._write_entry(entry)
             raise
+        entry = entry._replace(experiment=experiment)
+        if experiment.source != base.source:
+            entry = entry._replace(fingerprint=experiment.source.fingerprint)
         if origin is not None:
             donor, mine = self.run_of(origin.trial), self.run_of(number)
             journal = Journal(mine)
@@ -218,7 +225,8 @@ def read_entry(run: Storage, number: int) -> Entry:
     """What `trial.json` of a trial's folder says."""
     tree = json.loads(run.read(TRIAL))
     experiment = Experiment.parse(tree["experiment"], where=f"the experiment of {run.shown}")
-    return Entry(number, tree["settings"], experiment, Origin(**tree["origin"]) if tree["origin"] else None)
+    origin = Origin(**tree["origin"]) if tree["origin"] else None
+    return Entry(number, tree["settings"], experiment, tree["fingerprint"], origin)
 
 
 def read_outcome(run: Storage) -> tuple[Status, str] | None:

@@ -32,6 +32,7 @@ from metaray.tuning.trial import ENDED, Trial, trial_name
 from metaray.tuning.trial import Status as TrialStatus
 
 PARENT = "mlflow.parentRunId"
+RESTS_WITHIN_S = 60.0
 SEARCH_ID, NUMBER, STATUS, WHY = "search.id", "search.trial", "search.status", "search.why"
 STATUSES: Mapping[TrialStatus, Status] = {"finished": "FINISHED", "stopped early": "KILLED", "failed": "FAILED"}
 
@@ -60,9 +61,9 @@ class Logbook:
         self._queue.put(number)
 
     def rest(self) -> None:
-        """Wait until the thread has done what it was told, and end it."""
+        """Wait until the thread has done what it was told, and end it; a server that hangs is not waited for."""
         self._queue.put(None)
-        self._thread.join()
+        self._thread.join(RESTS_WITHIN_S)
 
     def bring_all(self) -> None:
         """Bring all trials up to date, now.
@@ -141,19 +142,19 @@ class Logbook:
 
     def _tracked(self, folder: RunFolder, mine: Mapping[str, str], number: int) -> RunFolder:
         """The trial's folder with its MLflow run: one that a kill has kept from being written down, or a new one."""
-        experiment, header = self._ledger.entry(number).experiment, self._ledger.header
-        origin = self._ledger.entry(number).origin
+        header, entry = self._ledger.header, self._ledger.entry(number)
+        experiment, origin = entry.experiment, entry.origin
         tags: dict[str, Any] = {
             **header.tags,
             **mine,
             PARENT: self.parent,
-            "source.fingerprint": header.fingerprint,
+            "source.fingerprint": entry.fingerprint,
             "protocol": experiment.protocol,
         }
         if origin is not None:
             tags["search.origin"] = f"{trial_name(origin.trial)} after step {origin.step}"
         found = find_tagged(self._uri, experiment.name, mine)
-        folder = replace(folder, tags=tags, tracking_run=found, fingerprint=header.fingerprint)
+        folder = replace(folder, tags=tags, tracking_run=found, fingerprint=entry.fingerprint)
         if found is not None:
             record_run(folder, experiment, found, tags)
         return open_tracking(folder, experiment, self._uri)

@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -55,7 +56,7 @@ def _distribution(domain: Domain) -> "BaseDistribution":
 
 
 def _value(domain: Domain, drawn: Any) -> Any:
-    return domain.values[drawn] if isinstance(domain, Choice) else drawn
+    return deepcopy(domain.values[drawn]) if isinstance(domain, Choice) else drawn
 
 
 def _drawn(domain: Domain, value: Any) -> Any:

@@ -133,8 +133,10 @@ class Population(Proposer):
     def _decide(self, generation: int, members: list[int], boundary: int) -> None:
         scores = {}
         for number in members:
-            curve = {judged.step: judged.value for judged in self.ledger.trial(number).curve}
-            scores[number] = curve.get(boundary, float("nan"))
+            trial = self.ledger.trial(number)
+            curve = {judged.step: judged.value for judged in trial.curve}
+            # One that failed after it was judged has no checkpoint to be copied.
+            scores[number] = float("nan") if trial.status == "failed" else curve.get(boundary, float("nan"))
         copies = next_generation(scores, self.search.optimises, self.search.seed, generation)
         free = len(self.ledger.numbers())
         self.ledger.decide(generation, [(free + i, copy) for i, copy in enumerate(copies)])

@@ -6,13 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from metaray.errors import InputError
-
-
-class Node(NamedTuple):
-    """What a node of the cluster has."""
-
-    cpus: float
-    gpus: float = 0.0
+from metaray.training.placement import Node
 
 
 @dataclass(frozen=True)
@@ -88,8 +82,10 @@ def plan(shares: Shares, nodes: Sequence[Node], trials: int) -> Plan:
 def _slots(shares: Shares, node: Node) -> int:
     """Processes that fit on a node. A hair more than it has is no more: 10 x 0.1 is not 1."""
     fit = [math.floor(node.cpus / shares.cpus + 1e-9)]
-    if shares.gpus:
+    if shares.gpus >= 1:
         fit.append(math.floor(node.gpus / shares.gpus + 1e-9))
+    elif shares.gpus:
+        fit.append(math.floor(node.gpus) * math.floor(1 / shares.gpus + 1e-9))  # a fraction is of one GPU
     return min(fit)
 
 

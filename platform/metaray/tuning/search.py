@@ -9,6 +9,7 @@ from pydantic import Field, field_serializer, field_validator, model_validator
 
 from metaray.algorithms.inner_lr import Schedule
 from metaray.config import Config, replace
+from metaray.episodes.sampler import sample_meta_batch
 from metaray.errors import InputError
 from metaray.training.experiment import Experiment
 from metaray.training.overrides import changed
@@ -77,8 +78,9 @@ class Search(Config):
     def _fields_may_be_searched(self) -> "Search":
         for key in self.space:
             for fixed, why in FIXED.items():
-                if key == fixed or key.startswith(f"{fixed}."):
-                    raise ValueError(f"space: {key} cannot be searched: {why}")
+                if f"{key}.".startswith(f"{fixed}.") or fixed.startswith(f"{key}."):
+                    what = f" ({fixed})" if fixed.startswith(f"{key}.") else ""
+                    raise ValueError(f"space: {key}{what} cannot be searched: {why}")
         return self
 
     @model_validator(mode="after")
@@ -147,14 +149,16 @@ class Search(Config):
         plan = found.evaluation
         if "evaluation.every" not in settings:
             plan = replace(plan, every=self._judged_each(size))
-        if any(key.startswith("episodes.") for key in settings):
+        if any(f"{key}.".startswith("episodes.") for key in settings):
             plan = replace(plan, episodes=base.eval_spec)
         return found if plan == found.evaluation else replace(found, evaluation=plan)
 
     @property
     def generation_steps(self) -> int:
         """Outer steps of a generation of "pbt"."""
-        return math.ceil(self.budget / self.experiment.meta_batch_size / self.generations)
+        base = self.experiment
+        steps = base.num_steps if self.episodes is None else max(1, round(self.budget / base.meta_batch_size))
+        return max(1, math.ceil(steps / self.generations))
 
     def _judged_each(self, size: int) -> int:
         """Outer steps between evaluations: the base's, or fewer, so that they fall on what is decided by them.
@@ -197,7 +201,20 @@ class Search(Config):
                 if self.searcher == "pbt":
                     settings = {key: {"steps": [0], "values": [value]}}
                 try:
-                    self.experiment_of(settings)
+                    self._check_judge(self.experiment_of(settings))
                 except InputError as error:
                     listed = ", ".join(f"{name}={found!r}" for name, found in settings.items())
                     raise InputError(f"--search {key}={domain.expression()}: with {listed}: {error}") from None
+
+    def _check_judge(self, experiment: Experiment) -> None:
+        """Check that another source has the same episodes in meta-val."""
+        base = self.experiment
+        if experiment.source == base.source:
+            return
+        one, other = (
+            sample_meta_batch(source, base.eval_spec, "meta-val", base.evaluation.seed, range(2))
+            for source in (base.source, experiment.source)
+        )
+        arrays = ("support_x", "support_y", "query_x", "query_y")
+        if not all(np.array_equal(getattr(one, name), getattr(other, name)) for name in arrays):
+            raise InputError("it changes the episodes of meta-val, on which all trials are judged")

@@ -38,7 +38,6 @@ class Setup:
     Attributes:
         folder: the driver's working directory.
         storage: of the search.
-        fingerprint: of the source.
         objective: of the search.
         placement: of each trial.
         again: whether Tune's scheduler is to hear again of evaluations before a kill.
@@ -46,7 +45,6 @@ class Setup:
 
     folder: str
     storage: str
-    fingerprint: str
     objective: Objective
     placement: Placement
     again: bool
@@ -62,8 +60,9 @@ def train_trial(config: dict[str, Any], setup: Setup) -> None:
     number, until = config[NUMBER], config[UNTIL]
     run = Storage(setup.storage).child(trial_name(number))
     try:
-        experiment = read_entry(run, number).experiment
-        require_same_data(experiment.source, setup.fingerprint)
+        entry = read_entry(run, number)
+        experiment = entry.experiment
+        require_same_data(experiment.source, entry.fingerprint)
         reporter = Reporter(experiment, setup.objective)
         with held(run):
             if setup.again:

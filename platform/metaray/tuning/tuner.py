@@ -1,6 +1,7 @@
 """A search carried out by Ray Tune, which starts, places, stops and restarts its trials."""
 
 import functools
+import logging
 import os
 import tempfile
 import uuid
@@ -10,6 +11,7 @@ from typing import Any
 import ray
 from ray import tune
 from ray.tune.error import TuneError
+from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
@@ -17,7 +19,7 @@ from metaray.errors import RunFailed
 from metaray.tuning.ledger import Ledger, read_outcome
 from metaray.tuning.listener import SearchListener
 from metaray.tuning.proposers import Next, Proposer, Work, proposer_of
-from metaray.tuning.room import Node, Shares
+from metaray.tuning.room import Shares
 from metaray.tuning.schedulers import scheduler_of
 from metaray.tuning.trainable import NUMBER, UNTIL, Setup, train_trial
 from metaray.tuning.trial import ENDED
@@ -35,12 +37,6 @@ QUICK_TUNE = {
     "TUNE_WARN_THRESHOLD_S": "60",
     "RAY_AIR_NEW_OUTPUT": "0",
 }
-
-
-def nodes() -> list[Node]:
-    """What the nodes of the cluster have."""
-    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return [Node(have.get("CPU", 0.0), have.get("GPU", 0.0)) for have in alive]
 
 
 def search_on_ray(
@@ -65,6 +61,7 @@ def search_on_ray(
         RunFailed: if Tune itself fails.
     """
     os.environ.update(QUICK_TUNE)
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)  # it misses files that nobody needs
     reserve = NEXT_TO_NOTHING if shares.workers else {"CPU": shares.cpus, "GPU": shares.gpus}
     trials = ledger.trials()
     with tempfile.TemporaryDirectory(prefix="metaray-tune-", ignore_cleanup_errors=True) as folder:
@@ -84,6 +81,7 @@ def search_on_ray(
                 storage_path=folder,
                 failure_config=tune.FailureConfig(max_failures=RETRIES),
                 stop=_Stop(should_stop),
+                callbacks=[_Silence()],
                 verbose=0,
             ),
         )
@@ -98,6 +96,13 @@ class _Unsaved:
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
+
+
+class _Silence(TrialProgressCallback):  # type: ignore[misc]
+    """In place of one that prints, to standard output, whatever `verbose` says."""
+
+    def _print(self, msg: str) -> None:
+        pass
 
 
 class _Stop(_Unsaved, Stopper):  # type: ignore[misc]

@@ -1,0 +1,41 @@
+"""Where and how a search runs."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from metaray.training.placement import Placement, Workers
+from metaray.tuning.room import Shares
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """Where and how a search runs; nothing here changes what a trial computes.
+
+    Attributes:
+        shares: what each trial takes of the cluster; its `gpus` only where there are any.
+        device: "auto" (a GPU where there is one), "cpu" or "cuda".
+        address: of a running Ray cluster; None starts a local one, or joins the one named by RAY_ADDRESS.
+        hang_timeout_s: a worker of a multi-worker trial that makes no progress for so long is replaced.
+        name: of the search; None makes a new one.
+        storage: folder or URI of all runs.
+        tracking_uri: of MLflow; None takes MLFLOW_TRACKING_URI, else `mlflow.db` in the working directory.
+        register: put the winner into the registry.
+        apply: file to write the winner's experiment to.
+    """
+
+    shares: Shares = Shares()  # noqa: RUF009 - frozen
+    device: str = "auto"
+    address: str | None = None
+    hang_timeout_s: float = 300.0
+    name: str | None = None
+    storage: str = "runs"
+    tracking_uri: str | None = None
+    register: bool = True
+    apply: Path | None = None
+
+    @property
+    def trial_placement(self) -> Placement:
+        """Of each trial."""
+        shares = self.shares
+        workers = Workers(shares.workers, shares.workers)
+        return Placement(workers, shares.samplers, shares.cpus, self.device, None, self.hang_timeout_s)

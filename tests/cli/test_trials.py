@@ -1,0 +1,75 @@
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from metaray.cli.trials import TrialsDisplay, settings_text, value_text
+from metaray.tuning.trial import Judged, Trial
+from tests.tuning.small import make_search
+
+
+def trial(number: int, status: Any, *values: float, **fields: Any) -> Trial:
+    curve = tuple(Judged(step, 8 * step, value) for step, value in enumerate(values, start=1))
+    return Trial(number, {"algorithm.inner_lr": 0.04166}, 24, status, curve=curve, **fields)
+
+
+def shown(make_experiment: Any, *news: Trial, terminal: bool) -> str:
+    out = io.StringIO()
+    display = TrialsDisplay(make_search(make_experiment()), Console(file=out, force_terminal=terminal, width=140))
+    trials: dict[int, Trial] = {}
+    for changed in news:
+        trials[changed.number] = changed
+        display.on_trials(list(trials.values()), changed)
+    display.on_note("[a] note")
+    display.close()
+    return out.getvalue()
+
+
+def test_a_log_has_a_line_for_each_news(make_experiment: Any) -> None:
+    begun, judged = trial(0, "running"), trial(0, "running", 0.5)
+    stopped = trial(0, "stopped early", 0.5, why="by asha after 8 episodes")
+    assert shown(make_experiment, begun, judged, judged, stopped, terminal=False).splitlines() == [
+        "trial-0000  running  algorithm.inner_lr=0.04166",
+        "trial-0000  running  algorithm.inner_lr=0.04166  accuracy 0.5000 after 8 of 24 episodes",
+        "trial-0000  stopped early  algorithm.inner_lr=0.04166  accuracy 0.5000 after 8 of 24 episodes  "
+        "by asha after 8 episodes",
+        "[a] note",
+    ]
+
+
+def test_a_terminal_has_a_live_table(make_experiment: Any) -> None:
+    text = shown(
+        make_experiment,
+        trial(0, "finished", 0.5, 0.9),
+        trial(1, "failed", why="NaN"),
+        trial(2, "running"),
+        terminal=True,
+    )
+    assert "3 of 4 trials: 1 running, 1 finished, 1 failed" in text
+    assert "0*" in text and "16 (67%)" in text and "0.9000" in text and "NaN" in text
+
+
+def test_a_long_table_keeps_what_runs_and_the_best(make_experiment: Any) -> None:
+    trials = [trial(n, "running" if n == 0 else "finished", n / 100) for n in range(60)]
+    text = shown(make_experiment, *trials, terminal=True).rpartition("60 of 4 trials")[2]
+    assert "59*" in text and "\n" in text
+    rows = [line for line in text.splitlines() if "finished" in line or "running" in line]
+    assert len(rows) <= 25 and any("running" in row for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0416666, "0.04167"),
+        (5, "5"),
+        ("maml", "maml"),
+        (None, "null"),
+        ([1, 2], "[1, 2]"),
+        ({"steps": [0], "values": [0.1]}, "0.1"),
+        ({"steps": [0, 50], "values": [0.1, 0.08]}, "0.08 (since step 50)"),
+    ],
+)
+def test_values_are_short(value: Any, text: str) -> None:
+    assert value_text(value) == text
+    assert settings_text({"a.b": value, "c": 1}) == f"a.b={text} c=1"
