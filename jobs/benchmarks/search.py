@@ -125,8 +125,10 @@ def bare_seconds(experiment: Experiment) -> float:
     """Of the same training, meta-val included, in a process of its own without Ray; its imports not counted."""
     code = (
         "import sys, time\n"
-        "from jobs.benchmarks.search import Silent, Storage, train_part_in_process\n"
+        "from jobs.benchmarks.search import Silent\n"
         "from metaray.training.experiment import Experiment\n"
+        "from metaray.training.local import train_part_in_process\n"
+        "from metaray.training.storage import Storage\n"
         "experiment = Experiment.from_json(sys.stdin.read())\n"
         "started = time.perf_counter()\n"
         "train_part_in_process(experiment, Storage(sys.argv[1]), Silent(), device='cpu')\n"
@@ -149,9 +151,12 @@ def compare(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     print(f"untuned: {untuned.meta_test}", flush=True)
     found = {"untuned": {"inner_lr": POOR, "meta_test": untuned.meta_test._asdict(), "episodes": arguments.episodes}}
     for name, search in (("grid", grid), ("asha", asha)):
-        report, seconds = searched(search, f"{name}-{arguments.episodes}-{arguments.seed}", folder, arguments.at_once)
-        found[name] = record_of(report, seconds)
-        print(f"{name}: {report.winner.settings} {report.report.result.meta_test} in {seconds:.0f} s", flush=True)
+        kept = folder / f"{name}-{arguments.episodes}-{arguments.seed}.json"
+        if not kept.exists():
+            report, seconds = searched(search, kept.stem, folder, arguments.at_once)
+            kept.write_text(json.dumps(record_of(report, seconds)))
+            print(f"{name}: {report.winner.settings} {report.report.result.meta_test} in {seconds:.0f} s", flush=True)
+        found[name] = json.loads(kept.read_text())
     step = max(1, arguments.trials // max(1, arguments.bare))
     sample = [grid.experiment_of(grid.initial(number)) for number in range(0, arguments.trials, step)]
     with ThreadPoolExecutor(arguments.at_once) as pool:
