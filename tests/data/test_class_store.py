@@ -2,6 +2,7 @@ import copy
 import pickle
 from itertools import combinations
 from math import comb, prod
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from metaray.data.class_store import ClassStore, _elementary_symmetric
 from metaray.data.draws import Draws
 from metaray.errors import InputError
+from tests.data.small_server import small_server, without_proxies
 
 COUNTS = [2, 5, 3, 4, 6, 4]
 SPLITS = {"meta-train": [0, 1, 2], "meta-val": [3], "meta-test": [4, 5]}
@@ -174,6 +176,55 @@ def test_a_store_that_was_written_again_is_seen(make_store):
     before = store.fingerprint
     make_store(COUNTS[::-1], SPLITS)
     assert store.fingerprint != before
+
+
+@pytest.fixture
+def server(path, tmp_path, monkeypatch):
+    monkeypatch.setenv("METARAY_CACHE", str(tmp_path / "cache"))
+    with small_server() as served:
+        without_proxies(monkeypatch, served)
+        served.objects["/store"] = Path(path).read_bytes()
+        yield served
+
+
+def test_a_remote_store_is_fetched_when_it_is_opened(path, server):
+    store = ClassStore(path=f"{server.address}/store")
+    again = ClassStore.parse(pickle.loads(pickle.dumps(store)).model_dump(mode="json"), where="source")
+    assert again == store and server.asked == []
+    assert store.fingerprint == ClassStore(path=path).fingerprint
+    assert server.asked == [("HEAD", "/store"), ("GET", "/store")]
+
+
+def test_a_remote_store_stays_open(path, server, tmp_path):
+    store, local = ClassStore(path=f"{server.address}/store"), ClassStore(path=path)
+    before = store.fingerprint
+    server.asked.clear()
+    server.objects.clear()
+    for entry in (tmp_path / "cache" / "stores").glob("*.arrow"):  # swept
+        entry.unlink()
+    for index in range(5):
+        tasks = [s.sample_task(Draws(1, "meta-train", index), "meta-train", **SPEC) for s in (store, local)]
+        assert all(np.array_equal(a, b) for a, b in zip(*tasks, strict=True))
+    assert store.fingerprint == before and server.asked == []
+
+
+def test_a_file_uri_is_a_path(path):
+    assert ClassStore(path=f"file://{path}").fingerprint == ClassStore(path=path).fingerprint
+
+
+def test_a_scheme_is_checked_at_construction():
+    with pytest.raises(
+        InputError, match="source: path: unknown scheme of 'htp://host/store' 'htp'. Did you mean 'http'"
+    ):
+        ClassStore.parse({"path": "htp://host/store"}, where="source")
+
+
+def test_a_uri_holds_no_password(server):
+    """It would be stored with every checkpoint and MLflow run."""
+    address = f"{server.address}/store".replace("//", "//me:secret@")
+    with pytest.raises(InputError, match=r"path: http://me:\*\*\*@.* holds a credential: leave it out") as caught:
+        ClassStore.parse({"path": address}, where="source")
+    assert "secret" not in str(caught.value)
 
 
 def test_fingerprint_covers_scheme_and_rotations(path):

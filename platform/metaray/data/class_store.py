@@ -5,18 +5,19 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 from math import comb
-from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from metaray.data.draws import Draws, Split
 from metaray.data.preprocessing import ImagePreprocessing
+from metaray.data.remote import held, is_remote, local_path
+from metaray.data.servers import shown
 from metaray.data.source import Source, TaskExamples
 from metaray.data.store_file import StoreFile, StoreMeta, read_store
-from metaray.errors import InputError, unknown
+from metaray.errors import InputError, redacted, unknown
 
 QUARTER_TURNS = 4
 
@@ -35,7 +36,7 @@ class ClassStore(Source):
     """Tasks over the classes of a store file.
 
     Attributes:
-        path: of the store file.
+        path: of the store file; or a URI (file://, http://, https://, s3://), fetched once by each node that opens it.
         split: name of the split scheme, one of those in the file.
         rotations: each class also turned by 90, 180 and 270 degrees, as three more classes of the same meta-split;
             turned when sampled, never stored. Global class ids are then base class * 4 + quarter turns.
@@ -46,6 +47,17 @@ class ClassStore(Source):
     path: str = Field(min_length=1)
     split: str = "default"
     rotations: bool = False
+
+    @field_validator("path")
+    @classmethod
+    def _known_scheme(cls, path: str) -> str:
+        if is_remote(path) and redacted(path) != path:
+            # Experiments are stored with checkpoints, in MLflow and in learners, for others to read.
+            raise ValueError(
+                f"{shown(path)} holds a credential: leave it out; for s3 set AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY in the environment of every node"
+            )
+        return path
 
     @property
     def preprocessing(self) -> ImagePreprocessing:
@@ -83,7 +95,7 @@ class ClassStore(Source):
             raise InputError(
                 f"{ways} ways asked for, but {split} has {_some(eligible, 'class', 'classes')} with at least "
                 f"{_some(per_class, 'example')} ({_some(shots, 'shot')} + {_some(queries, 'query', 'queries')}); "
-                f"{_some(len(opened.classes[split]) * opened.turns, 'class', 'classes')} in all ({self.path})"
+                f"{_some(len(opened.classes[split]) * opened.turns, 'class', 'classes')} in all ({shown(self.path)})"
             )
 
     def sample_task(self, draws: Draws, split: Split, *, ways: int, shots: int, queries: int) -> TaskExamples:
@@ -153,7 +165,9 @@ class ClassStore(Source):
         population = self.num_examples(split)
         if population < count:
             found = _some(population, "example")
-            raise InputError(f"{_some(count, 'example')} asked for, but {split} has {found} in all ({self.path})")
+            raise InputError(
+                f"{_some(count, 'example')} asked for, but {split} has {found} in all ({shown(self.path)})"
+            )
         places = draws.choose(np.array([population], dtype=np.int64), count)[0]
         example, turns = places // opened.turns, places % opened.turns
         ends = np.cumsum(opened.sizes(split))
@@ -184,11 +198,15 @@ class ClassStore(Source):
 
     def _open(self) -> "_Opened":
         # Kept by the file's identity and not on the instance: the description stays a value that compares, copies and
-        # pickles by its fields, and a store that was imported again is seen.
+        # pickles by its fields, and a store that was imported again is seen. A fetched one stays what it was when this
+        # process opened it: no server is asked again.
+        if is_remote(self.path):
+            return _open(self.path, self.split, self.rotations, None)
+        path = local_path(self.path)
         try:
-            found = Path(self.path).stat()
+            found = path.stat()
         except OSError:
-            read_store(Path(self.path))  # says what is wrong
+            read_store(path)  # says what is wrong
             raise
         return _open(self.path, self.split, self.rotations, (found.st_ino, found.st_mtime_ns, found.st_size))
 
@@ -220,13 +238,14 @@ class _Opened:
 
 
 @lru_cache(maxsize=16)
-def _open(path: str, scheme: str, rotations: bool, _identity: tuple[int, int, int]) -> _Opened:
-    file = read_store(Path(path))
+def _open(path: str, scheme: str, rotations: bool, _identity: tuple[int, int, int] | None) -> _Opened:
+    with held(path) as local:
+        file = read_store(local)
     if scheme not in file.meta.schemes:
-        raise unknown(f"split scheme of {path}", scheme, file.meta.schemes)
+        raise unknown(f"split scheme of {shown(path)}", scheme, file.meta.schemes)
     shape = file.meta.feature_shape
     if rotations and (len(shape) < 2 or shape[-1] != shape[-2]):
-        raise InputError(f"{path}: rotations need square images, but an example has the shape {shape}")
+        raise InputError(f"{shown(path)}: rotations need square images, but an example has the shape {shape}")
     classes: dict[Split, NDArray[np.int64]] = {"meta-train": _ids(), "meta-val": _ids(), "meta-test": _ids()}
     classes |= {split: _ids(ids) for split, ids in file.meta.schemes[scheme].items()}
     places = np.zeros(len(file.meta.class_names), dtype=np.int64)

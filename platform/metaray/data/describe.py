@@ -8,6 +8,7 @@ from metaray.data.class_store import ClassStore
 from metaray.data.draws import SPLITS, Split
 from metaray.data.gallery import draw_episodes
 from metaray.data.glyphs import glyph_store
+from metaray.data.remote import held
 from metaray.data.store_file import read_store
 from metaray.errors import unknown
 
@@ -90,7 +91,8 @@ def describe_store(
         InputError: if the file is missing, foreign or damaged, or has no such scheme.
     """
     path = str(glyph_store()) if store == "glyphs" else store
-    meta = read_store(Path(path), verify=True).meta
+    with held(path) as local:
+        meta = read_store(local, verify=True).meta
     if scheme is not None and scheme not in meta.schemes:
         raise unknown(f"split scheme of {store}", scheme, meta.schemes)
     spec = {"ways": ways, "shots": shots, "queries": queries}

@@ -9,7 +9,7 @@ from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from metaray.errors import InputError
-from metaray.training.placement import Node, SamplersOn, sampler_nodes
+from metaray.training.placement import Node, sampler_nodes
 from metaray.training.storage import Storage
 
 ANSWER_WITHIN_S = 60.0
@@ -66,7 +66,7 @@ def check_storage_everywhere(root: Storage) -> None:
         )
 
 
-def samplers_on(where: SamplersOn, *, use_gpu: bool) -> list[str] | None:
+def samplers_on(where: str, *, use_gpu: bool) -> list[str] | None:
     """Ids of the nodes that sampler actors are spread over; None leaves it to Ray."""
     return sampler_nodes(where, alive_nodes(), use_gpu=use_gpu)
 

@@ -3,12 +3,12 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Self, get_args
+from typing import NamedTuple, Self
 
 from metaray.errors import InputError, unknown
 
 DEVICES = ("auto", "cpu", "cuda")
-SamplersOn = Literal["any", "cpu", "workers"]
+SAMPLERS_ON = ("any", "cpu", "workers")
 
 
 @dataclass(frozen=True)
@@ -62,14 +62,14 @@ class Placement:
     address: str | None = None
     hang_timeout_s: float = 300.0
     spread: bool = False
-    samplers_on: SamplersOn = "any"
+    samplers_on: str = "any"
 
     def __post_init__(self) -> None:
         """Check the fields against one another."""
         if self.device not in DEVICES:
             raise unknown("device", self.device, DEVICES)
-        if self.samplers_on not in get_args(SamplersOn):
-            raise unknown("place of samplers", self.samplers_on, get_args(SamplersOn))
+        if self.samplers_on not in SAMPLERS_ON:
+            raise unknown("place of samplers", self.samplers_on, SAMPLERS_ON)
         if self.in_process and self.address is not None:
             raise InputError(f"a cluster address ({self.address!r}) needs at least 1 worker: 0 workers use no Ray")
 
@@ -95,7 +95,7 @@ class Node(NamedTuple):
     gpus: float = 0.0
 
 
-def sampler_nodes(where: SamplersOn, nodes: Sequence[Node], *, use_gpu: bool) -> list[str] | None:
+def sampler_nodes(where: str, nodes: Sequence[Node], *, use_gpu: bool) -> list[str] | None:
     """Ids of the nodes that sampler actors are spread over; None leaves it to Ray.
 
     Args:

@@ -1,0 +1,108 @@
+# Sourced by start.sh, node.sh and stop.sh: where things are, and how a service is started, found alive and ended.
+# shellcheck shell=bash
+
+here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+python="${METARAY_PYTHON:-$here/../../.venv/bin/python}"
+ray=("$python" -m ray.scripts.scripts)
+
+fail() {
+  echo "$*" >&2
+  exit 1
+}
+
+# started PID: when it was, in clock ticks since boot. Ids of processes are used again, the two together are not.
+started() {
+  local stat
+  stat="$(cat "/proc/$1/stat" 2>/dev/null)" || return 1
+  read -ra stat <<<"${stat##*) }" # a name between the parentheses may hold spaces
+  [[ ${stat[0]} != Z ]] && echo "${stat[19]}"
+}
+
+# alive NAME: does the service run?
+alive() {
+  local file="$folder/pids/$1"
+  [[ -s $file && -s $file.started ]] && [[ "$(started "$(<"$file")")" == "$(<"$file.started")" ]]
+}
+
+# services: the names of all that were started, one a line.
+services() {
+  local file
+  for file in "$folder"/pids/*.started; do
+    if [[ -f $file ]]; then basename "$file" .started; fi
+  done
+}
+
+# launch NAME COMMAND...: in a session, and so a process group, of its own, which outlives this shell.
+launch() {
+  local name="$1" pid
+  shift
+  (cd "$folder" && exec setsid "$@") >"$folder/logs/$name.log" 2>&1 </dev/null &
+  pid=$!
+  echo "$pid" >"$folder/pids/$name"
+  started "$pid" >"$folder/pids/$name.started" || true
+}
+
+# await NAME COMMAND...: until the command succeeds; fails when the service ends, or after two minutes.
+await() {
+  local name="$1" deadline=$((SECONDS + 120))
+  shift
+  until "$@" 2>/dev/null; do
+    if ! alive "$name" || ((SECONDS > deadline)); then
+      tail -n 20 "$folder/logs/$name.log" >&2
+      fail "$name did not start: $folder/logs/$name.log"
+    fi
+    sleep 0.2
+  done
+}
+
+# answers PORT: does anything listen there?
+answers() {
+  (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null
+}
+
+# says NAME TEXT: is it in the service's log?
+says() {
+  grep -q "$2" "$folder/logs/$1.log"
+}
+
+# family PID...: these processes and all below them, each as PID:STARTED.
+family() {
+  { cat /proc/[0-9]*/stat 2>/dev/null || true; } | awk -v roots="$*" '
+    { pid = $1; sub(/^.*\) /, ""); split($0, field, " "); parent[pid] = field[2]; since[pid] = field[20] }
+    END {
+      count = split(roots, queue, " ")
+      for (i = 1; i <= count; i++) {
+        if (queue[i] in parent) print queue[i] ":" since[queue[i]]
+        for (pid in parent) if (parent[pid] == queue[i]) queue[++count] = pid
+      }
+    }'
+}
+
+# remaining PID:STARTED...: the ids of those that still run.
+remaining() {
+  local one
+  for one in "$@"; do
+    if [[ "$(started "${one%:*}")" == "${one#*:}" ]]; then echo "${one%:*}"; fi
+  done
+}
+
+# end NAME...: asks the services to end, and after 20 s makes them.
+end() {
+  local name processes roots=() left deadline=$((SECONDS + 20))
+  for name in "$@"; do
+    if alive "$name"; then roots+=("$(<"$folder/pids/$name")"); fi
+  done
+  if ((${#roots[@]})); then
+    # Ray starts some of its processes in groups of their own, hence the list.
+    mapfile -t processes < <(family "${roots[@]}")
+    for name in "${roots[@]}"; do kill -TERM -- "-$name" 2>/dev/null || true; done
+    left=some
+    while [[ -n $left ]] && ((SECONDS < deadline)); do
+      sleep 0.2
+      left="$(remaining "${processes[@]}")"
+    done
+    # shellcheck disable=SC2086  # a list of numbers
+    if [[ -n $left ]]; then kill -KILL $left 2>/dev/null || true; fi
+  fi
+  for name in "$@"; do rm -f "$folder/pids/$name" "$folder/pids/$name.started"; done
+}

@@ -1,0 +1,204 @@
+"""Class stores that lie elsewhere: a node fetches each once into its cache, however many processes ask at a time.
+
+The cache is `stores` in $METARAY_CACHE (by default `metaray` in $XDG_CACHE_HOME, or in ~/.cache). An entry is named by
+its URI and by what the server says of the object, so that a replaced object is another entry:
+
+    KEY.arrow   the store, whole and verified; its modification time is its last use
+    KEY.part    a download under way, or what a killed one left
+    KEY.lock    locked by the process that fetches, opens or sweeps the entry; stays
+    KEY.json    where it came from, and how often it was fetched; stays
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from metaray.data.servers import HttpObject, RemoteObject, S3Object, Seen, shown
+from metaray.data.store_file import read_store
+from metaray.errors import InputError, redacted, unknown
+
+LOCAL = "file"
+SCHEMES = (LOCAL, "http", "https", "s3")
+CACHE, LIMIT = "METARAY_CACHE", "METARAY_CACHE_GB"
+DEFAULT_LIMIT_GB = 50.0
+
+
+def is_remote(uri: str) -> bool:
+    """Whether the store must be fetched; a plain path and a file:// URI are local.
+
+    Raises:
+        InputError: for a scheme that is none of `SCHEMES`.
+    """
+    return _scheme(uri) != LOCAL
+
+
+def local_path(uri: str) -> Path:
+    """The file behind a path or URI, fetched if this node has none; see `held` about how long it stays there.
+
+    Raises:
+        InputError: what went wrong with the object, the network or the cache.
+    """
+    with held(uri) as path:
+        return path
+
+
+@contextmanager
+def held(uri: str) -> Iterator[Path]:
+    """The file behind a path or URI, which no process sweeps from the cache within the block.
+
+    What is opened or memory-mapped by its end stays readable for as long as that is open.
+
+    Raises:
+        InputError: what went wrong with the object, the network or the cache.
+    """
+    if not is_remote(uri):
+        yield _local(uri)
+        return
+    remote = S3Object(uri) if _scheme(uri) == "s3" else HttpObject(uri)
+    seen = remote.look()
+    folder = _cache_folder()
+    with ExitStack() as stack:
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path = folder / f"{_key(uri, seen)}.arrow"
+            # Whoever comes second waits here for the first, and then finds the store.
+            stack.enter_context(_locked(path))
+            if not path.is_file() or path.stat().st_size != seen.size_bytes:
+                _fetch(remote, seen.size_bytes, path)
+            os.utime(path)
+        except OSError as error:
+            raise InputError(f"{remote.shown}: can't be kept in the cache {folder} ({CACHE}): {error}") from None
+        yield path
+
+
+def _scheme(uri: str) -> str:
+    found = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", uri)
+    scheme = found[1].lower() if found else LOCAL
+    if scheme not in SCHEMES:
+        raise unknown(f"scheme of {shown(uri)!r}", scheme, SCHEMES)
+    return scheme
+
+
+def _local(uri: str) -> Path:
+    if "://" not in uri:
+        return Path(uri)
+    parts = urlsplit(uri)
+    if parts.netloc not in ("", "localhost"):
+        raise InputError(f"{uri}: a file:// URI names no host: file:///{parts.netloc}{parts.path} is a path from /")
+    return Path(unquote(parts.path))
+
+
+def _cache_folder() -> Path:
+    general = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "metaray"
+    return Path(os.environ.get(CACHE) or general).expanduser().absolute() / "stores"
+
+
+def _key(uri: str, seen: Seen) -> str:
+    anonymous = re.sub(r"://[^/@]*@", "://", redacted(uri))
+    return hashlib.sha256(f"{anonymous}\n{seen.size_bytes}\n{seen.version}".encode()).hexdigest()
+
+
+def _limit_bytes() -> int:
+    given = os.environ.get(LIMIT) or str(DEFAULT_LIMIT_GB)
+    try:
+        limit = float(given) * 1e9
+    except ValueError:
+        limit = -1.0
+    if not 0 < limit < float("inf"):
+        raise InputError(f"{LIMIT} is the cache's size in GB, such as {DEFAULT_LIMIT_GB:g} (got {given!r})")
+    return int(limit)
+
+
+@contextmanager
+def _locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
+    """Hold the entry's lock, which goes with the process; False if another has it and it isn't waited for."""
+    with path.with_suffix(".lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            free = True
+        except BlockingIOError:
+            free = False
+        yield free
+
+
+def _fetch(remote: RemoteObject, size_bytes: int, path: Path) -> None:
+    """Bring the store to `path`, whole and verified or not at all. The caller holds the entry's lock."""
+    limit_bytes = _limit_bytes()
+    if size_bytes > limit_bytes:
+        raise InputError(
+            f"{remote.shown}: {size_bytes} bytes, but the cache may hold {limit_bytes} bytes: raise {LIMIT}"
+        )
+    _make_room(remote, size_bytes, path.parent)
+    partial = path.with_suffix(".part")
+    try:
+        with partial.open("wb") as target:
+            remote.download(target, size_bytes)
+            target.flush()
+            os.fsync(target.fileno())
+        try:
+            read_store(partial, verify=True)
+        except InputError as error:
+            what = str(error).removeprefix(f"{partial}: ")
+            raise InputError(f"{remote.shown}: fetched whole ({size_bytes} bytes), but {what}") from None
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    _note(path, {"uri": remote.shown, "size_bytes": size_bytes, "fetched": datetime.now(UTC).isoformat()})
+    _sweep(path.parent, limit_bytes)
+
+
+def _note(path: Path, facts: dict[str, Any]) -> None:
+    notes = path.with_suffix(".json")
+    fetches = 0
+    with suppress(FileNotFoundError, ValueError, KeyError):  # a power cut may leave it empty
+        fetches = json.loads(notes.read_text())["fetches"]
+    beside = path.with_suffix(".json.new")
+    beside.write_text(json.dumps({**facts, "fetches": fetches + 1}))
+    beside.replace(notes)
+
+
+def _make_room(remote: RemoteObject, size_bytes: int, folder: Path) -> None:
+    """See that the disk has room, if need be by sweeping."""
+    lacking = size_bytes - shutil.disk_usage(folder).free
+    if lacking > 0:
+        _sweep(folder, sum(size for _, size, _ in _stores(folder)) - lacking)
+        lacking = size_bytes - shutil.disk_usage(folder).free
+    if lacking > 0:
+        free_bytes = size_bytes - lacking
+        raise InputError(
+            f"{remote.shown}: {size_bytes} bytes, but the disk of the cache {folder} has {free_bytes} bytes free: "
+            f"set {CACHE} to a folder on a larger one"
+        )
+
+
+def _sweep(folder: Path, limit_bytes: int) -> None:
+    """Delete what killed fetches left, then the least recently used stores until the rest fits; none that is locked."""
+    with _locked(folder / "sweep"):  # one at a time: nobody else deletes what is listed here
+        for partial in folder.glob("*.part"):
+            with _locked(partial, wait=False) as free:
+                if free:
+                    partial.unlink(missing_ok=True)
+        stores = _stores(folder)
+        excess = sum(size for _, size, _ in stores) - limit_bytes
+        for _, size, path in stores:
+            if excess <= 0:
+                return
+            with _locked(path, wait=False) as free:
+                if free:
+                    path.unlink()
+                    excess -= size
+
+
+def _stores(folder: Path) -> list[tuple[int, int, Path]]:
+    """Last use, size and path of each store of the cache, the least recently used first."""
+    found = [(path.stat(), path) for path in folder.glob("*.arrow") if re.fullmatch("[0-9a-f]{64}", path.stem)]
+    return sorted((stat.st_mtime_ns, stat.st_size, path) for stat, path in found)

@@ -1,0 +1,190 @@
+"""Objects that stores are fetched from: on HTTP servers and in S3."""
+
+import base64
+import http.client
+import re
+import socket
+import string
+import urllib.request
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import cached_property
+from typing import IO, Any, NamedTuple, TypeVar
+from urllib.error import HTTPError, URLError
+from urllib.parse import quote, unquote, urlsplit
+
+from pyarrow import ArrowException, fs
+
+from metaray.errors import InputError, redacted
+
+# Large, because each read of an S3 object is a request of its own.
+BLOCK_BYTES = 16 << 20
+TIMEOUT_S = 60.0
+# InputError is a ValueError, too, but the libraries raise none.
+NETWORK_ERRORS = (OSError, http.client.HTTPException, ArrowException, ValueError)
+S3_REFUSES = re.compile(r"ACCESS_DENIED|HTTP status 40[13]\b|INVALID_ACCESS_KEY_ID|SIGNATURE_DOES_NOT_MATCH")
+
+T = TypeVar("T")
+
+
+def shown(uri: str) -> str:
+    """A path or URI as messages may show it: without passwords and without what signs an http address."""
+    safe = redacted(uri)
+    return re.sub(r"\?.*", "?...", safe) if re.match("https?:", safe, re.IGNORECASE) else safe
+
+
+class Seen(NamedTuple):
+    """What a server says of an object.
+
+    Attributes:
+        size_bytes: of the object.
+        version: changes with the content; empty if the server has no such thing.
+    """
+
+    size_bytes: int
+    version: str
+
+
+class RemoteObject(ABC):
+    """One object on some server.
+
+    Attributes:
+        uri: of the object.
+        shown: the same for messages.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self.uri, self.shown = uri, shown(uri)
+
+    def look(self) -> Seen:
+        """Ask about the object without fetching it.
+
+        Raises:
+            InputError: naming the object and what would be right.
+        """
+        return self._asked(self._look)
+
+    def download(self, target: IO[bytes], size_bytes: int) -> None:
+        """Write the object, which has so many bytes, to `target`.
+
+        Raises:
+            InputError: it can't be read, or has fewer or more bytes.
+            OSError: `target` can't be written.
+        """
+        got, why = 0, ""
+        with self._asked(self._stream) as stream:
+            while got <= size_bytes:
+                try:
+                    block = stream.read(BLOCK_BYTES)
+                except NETWORK_ERRORS as error:
+                    block, why = b"", f" ({redacted(str(error))})"
+                if not block:
+                    break
+                target.write(block)
+                got += len(block)
+        if got != size_bytes:
+            what = "cut off" if got < size_bytes else "replaced meanwhile"
+            raise InputError(f"{self.shown}: {what}: expected {size_bytes} bytes, got {got}{why}; try again")
+
+    def _asked(self, ask: Callable[[], T]) -> T:
+        try:
+            return ask()
+        except NETWORK_ERRORS as error:
+            raise InputError(f"{self.shown}: {self._why(error)}") from None
+
+    @abstractmethod
+    def _look(self) -> Seen:
+        """`look`, with the library's own errors."""
+
+    @abstractmethod
+    def _stream(self) -> AbstractContextManager[Any]:
+        """The object's content, to `read(size)` from."""
+
+    @abstractmethod
+    def _why(self, error: Exception) -> str:
+        """What an error of the library means, and what would be right."""
+
+
+class HttpObject(RemoteObject):
+    """What an http:// or https:// address names."""
+
+    def _look(self) -> Seen:
+        try:
+            return self._seen("HEAD")
+        except HTTPError as error:
+            if error.code not in (403, 405, 501):
+                raise
+            error.close()
+        # An address that is signed for GET refuses HEAD. The answer's headers do; its body is left unread.
+        return self._seen("GET")
+
+    def _seen(self, method: str) -> Seen:
+        with self._request(method) as response:
+            length, said = response.headers["Content-Length"], response.headers
+        if length is None:
+            raise http.client.HTTPException("the server doesn't say how large it is (no Content-Length)")
+        return Seen(int(length), "\n".join(said[name] or "" for name in ("ETag", "Last-Modified")).strip())
+
+    def _stream(self) -> AbstractContextManager[Any]:
+        stream: AbstractContextManager[Any] = self._request("GET")
+        return stream
+
+    def _request(self, method: str) -> Any:
+        parts = urlsplit(self.uri)
+        account, _, host = parts.netloc.rpartition("@")
+        plain = quote(parts._replace(netloc=host, fragment="").geturl(), safe=string.punctuation)
+        request = urllib.request.Request(plain, headers={"User-Agent": "metaray"}, method=method)
+        if account:
+            token = base64.b64encode(unquote(account if ":" in account else f"{account}:").encode()).decode()
+            # Unredirected: not for wherever the server may send us.
+            request.add_unredirected_header("Authorization", f"Basic {token}")
+        return urllib.request.urlopen(request, timeout=TIMEOUT_S)
+
+    def _why(self, error: Exception) -> str:
+        if isinstance(error, HTTPError):
+            error.close()
+            if error.code in (401, 403):
+                return (
+                    f"access refused (HTTP status {error.code}): give credentials before the host, as in "
+                    "https://USER:PASSWORD@HOST/..., or a signed address"
+                )
+            if error.code in (404, 410):
+                return f"no such object (HTTP status {error.code})"
+        reason = error.reason if isinstance(error, URLError) and not isinstance(error, HTTPError) else error
+        if isinstance(reason, socket.gaierror):
+            return f"no such host {urlsplit(self.uri).hostname!r} ({reason})"
+        return f"can't be fetched: {redacted(str(reason))}"
+
+
+class S3Object(RemoteObject):
+    """An object of Amazon's S3, or of any store that speaks its protocol. Credentials come from the environment."""
+
+    @cached_property
+    def _place(self) -> tuple[Any, str]:
+        """The file system and the path in it."""
+        found: tuple[Any, str] = fs.FileSystem.from_uri(self.uri)
+        return found
+
+    def _look(self) -> Seen:
+        system, path = self._place
+        with system.open_input_file(path) as file:
+            said = {name: value.decode() for name, value in file.metadata().items()}
+            return Seen(file.size(), "\n".join(said.get(name, "") for name in ("ETag", "Last-Modified")).strip())
+
+    def _stream(self) -> AbstractContextManager[Any]:
+        system, path = self._place
+        stream: AbstractContextManager[Any] = system.open_input_stream(path)
+        return stream
+
+    def _why(self, error: Exception) -> str:
+        text = redacted(str(error).splitlines()[0]) if str(error) else type(error).__name__
+        if isinstance(error, FileNotFoundError) or "NO_SUCH_BUCKET" in text or "not found" in text:
+            return f"no such object ({text})"
+        if isinstance(error, PermissionError) or S3_REFUSES.search(text):
+            return (
+                f"access refused ({text}): set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY on every node, and "
+                "AWS_ENDPOINT_URL where the store is not Amazon's"
+            )
+        hint = "; is it in a store that AWS_ENDPOINT_URL has to name?" if "NETWORK_CONNECTION" in text else ""
+        return f"can't be fetched: {text}{hint}"
