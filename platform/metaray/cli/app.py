@@ -13,6 +13,7 @@ from metaray.cli import data, registry
 from metaray.cli.imports import import_from_here
 from metaray.cli.options import AsJson, RunStorage, TrackingUri
 from metaray.cli.signals import stop_signals
+from metaray.cli.submit import PASS_ON, jobs, submit
 from metaray.cli.tune import tune
 from metaray.errors import InputError, RunFailed, RunStopped, redacted
 
@@ -29,6 +30,8 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.add_typer(registry.app, name="registry")
 app.command()(tune)
+app.add_typer(jobs, name="jobs")
+app.command(context_settings=PASS_ON)(submit)
 
 Recipe = Annotated[str, typer.Argument(help="path/to/file.py:function, or an experiment's JSON file")]
 Model = Annotated[str, typer.Argument(help="models:/NAME@ALIAS, models:/NAME/VERSION, runs:/ID/PATH or a folder")]
@@ -68,6 +71,10 @@ def train(
     hang_timeout: Annotated[
         float, typer.Option(min=10, help="seconds without progress after which a worker is killed and replaced")
     ] = 300.0,
+    spread: Annotated[bool, typer.Option("--spread", help="workers on as many nodes as there are, not on few")] = False,
+    samplers_on: Annotated[
+        str, typer.Option(help="nodes of the sampler actors: any, cpu (without GPUs), or workers (where those can run)")
+    ] = "any",
     run: Annotated[
         str | None,
         typer.Option(help="name of the run; an unfinished one goes on, a finished one is shown"),
@@ -90,7 +97,8 @@ def train(
     from metaray.training.recipes import load_recipe
 
     experiment = override(load_recipe(recipe), settings or [])
-    placement = Placement(Workers.parse(workers), samplers, cpus_per_worker, device, address, hang_timeout)
+    number = Workers.parse(workers)
+    placement = Placement(number, samplers, cpus_per_worker, device, address, hang_timeout, spread, samplers_on)
     options = Options(placement, run, storage, tracking_uri, register)
     display = ProgressDisplay(experiment, Console(stderr=True), STARTED_S)
     with closing(display), stop_signals() as should_stop:

@@ -1,0 +1,256 @@
+"""`metaray submit`, and `metaray jobs`."""
+
+import json
+import os
+import secrets
+import sys
+from dataclasses import fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from metaray.cli.options import AsJson
+from metaray.cli.table import print_table
+from metaray.errors import InputError, RunStopped, unknown
+
+if TYPE_CHECKING:
+    from metaray.submit.client import Job, JobsClient
+    from metaray.submit.packing import Pack
+    from metaray.submit.request import Order
+
+COMMANDS = ("train", "tune")
+HEAD = "http://HOST:8265 of Ray's dashboard; by default $RAY_API_SERVER_ADDRESS, or $RAY_ADDRESS where that is a URL"
+PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True}
+"""What `submit` does not know is for the command that it submits."""
+
+Address = Annotated[str | None, typer.Option(help=HEAD)]
+Insecure = Annotated[
+    bool, typer.Option("--insecure", help="accept plain HTTP to another machine, and a cluster without authentication")
+]
+JobName = Annotated[str, typer.Argument(metavar="JOB", help="id of a job, or the name of its run")]
+Follow = Annotated[bool, typer.Option("--follow", help="show the log until the job ends, and exit as it does")]
+
+jobs = typer.Typer(help="Jobs of a Ray cluster: list them, look at them, stop them.")
+
+
+def submit(
+    context: typer.Context,
+    command: Annotated[str, typer.Argument(help="train or tune; its RECIPE and its own options follow")],
+    address: Address = None,
+    follow: Follow = False,
+    local_to_head: Annotated[
+        bool, typer.Option("--local-to-head", help="accept that the result is kept on the head node alone")
+    ] = False,
+    insecure: Insecure = False,
+    python: Annotated[
+        str | None, typer.Option(help="that has the packages, on the head node; by default the one that runs Ray there")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run `metaray train` or `metaray tune` as a job of a Ray cluster."""
+    from metaray.submit.access import cluster_address
+    from metaray.submit.client import connect
+    from metaray.submit.job import versions
+    from metaray.submit.request import check_secrets, check_versions, send
+
+    if command not in COMMANDS:
+        raise unknown("command to submit", command, COMMANDS)
+    given = _parsed(context, command)
+    check_secrets(context.args)
+    where = cluster_address(address)
+    order, files = _order(command, context.args, given, where, python, local=local_to_head)
+    expected = versions()
+    client = connect(where, insecure=insecure, runs_code=True)
+    check_versions(client, expected)
+    job = send(client, order, files, expected, _note)
+    print(f"job: {job}", file=sys.stderr if as_json else sys.stdout, flush=True)
+    _note(f"run: {order.run}")
+    if follow:
+        _follow(client, job, as_json=as_json)
+    elif as_json:
+        _print_jobs([client.job(job)])
+    else:
+        _note(f"`metaray jobs logs {job} --follow` shows it, `metaray jobs stop {job}` stops it")
+
+
+@jobs.command("list")
+def list_jobs(address: Address = None, insecure: Insecure = False, as_json: AsJson = False) -> None:
+    """All jobs, the newest first."""
+    found = _client(address, insecure=insecure).jobs()
+    if as_json:
+        print(json.dumps([_tree(job) for job in found], indent=2))
+        return
+    rows = [(job.id, job.run, job.status, _code(job), _time(job.started), _lasted(job)) for job in found]
+    print_table(("job", "run", "status", "exit code", "started (UTC)", "lasted"), rows)
+
+
+@jobs.command()
+def status(name: JobName, address: Address = None, insecure: Insecure = False, as_json: AsJson = False) -> None:
+    """One job: its run, how it stands, what it runs."""
+    job = _found(_client(address, insecure=insecure), name)
+    if as_json:
+        _print_jobs([job])
+        return
+    print(f"{job.id}: {job.status}" + (f" (exit code {job.exit_code})" if job.exit_code is not None else ""))
+    for key, value in (("run", job.run), ("started", _time(job.started)), ("lasted", _lasted(job))):
+        print(f"{key}: {value}")
+    print(f"command: {job.entrypoint}")
+    if job.message:
+        print(f"Ray says: {job.message.splitlines()[0]}")
+
+
+@jobs.command()
+def logs(name: JobName, follow: Follow = False, address: Address = None, insecure: Insecure = False) -> None:
+    """What a job has printed; with --follow until it ends."""
+    client = _client(address, insecure=insecure)
+    job = _found(client, name)
+    if follow:
+        _follow(client, job.id, as_json=False)
+    else:
+        sys.stdout.write(client.logs(job.id))
+
+
+@jobs.command()
+def stop(name: JobName, address: Address = None, insecure: Insecure = False, as_json: AsJson = False) -> None:
+    """Stop a job once its run has written a checkpoint; submitting the run again goes on from there."""
+    from metaray.submit import follow
+    from metaray.submit.request import STOP_WITHIN_S
+
+    client = _client(address, insecure=insecure)
+    job = _found(client, name)
+    _note(f"stopping {job.id}; it has up to {STOP_WITHIN_S} s to write a checkpoint")
+    ended = follow.stop(client, job)
+    if as_json:
+        _print_jobs([ended])
+        return
+    words = follow.last_words(client.logs(job.id))
+    print(f"{ended.id}: {ended.status}" + (f", {words}" if words else ", without a word of its own; see its log"))
+
+
+def _parsed(context: typer.Context, command: str) -> dict[str, Any]:
+    """The submitted command's own options, as it would read them itself; a misspelt one ends here."""
+    group: Any = context.find_root().command
+    parsed: dict[str, Any] = group.commands[command].make_context(f"metaray {command}", list(context.args)).params
+    return parsed
+
+
+def _order(
+    command: str, words: list[str], given: dict[str, Any], address: str, python: str | None, *, local: bool
+) -> "tuple[Order, Pack]":
+    """What is to run there, and the files for it; all that can be known to be wrong is found here."""
+    import metaray
+    from metaray.submit import request
+    from metaray.submit.job import versions
+    from metaray.submit.packing import pack
+
+    changes = {
+        "--storage": request.lasting_storage(given["storage"], local=local),
+        "--tracking-uri": request.lasting_tracking(
+            given["tracking_uri"], os.environ.get("MLFLOW_TRACKING_URI"), address, local=local
+        ),
+    }
+    if given.get("apply") is not None:
+        raise InputError("--apply would write on the cluster; the winner is in the storage, as RUN/winner.json")
+    name = _described(command, given)
+    if given["run"] is None:
+        name = f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+        changes["--run"] = name
+    project = Path.cwd()
+    files = pack(project, Path(metaray.__file__).parent, versions()["metaray"])
+    recipe = given["recipe"]
+    named = request.shipped_recipe(recipe, project, files) if recipe is not None else None
+    there = [named if named is not None and word == recipe else word for word in words]
+    order = request.Order(given["run"] or name, (command, *there), python)
+    return request.with_options(order, changes), files
+
+
+def _described(command: str, given: dict[str, Any]) -> str:
+    """Load the recipe and check the flags that change it; returns how a run of it would be named."""
+    from metaray.training.identity import NAME
+
+    if given["run"] is not None and not NAME.fullmatch(given["run"]):
+        raise InputError(f"run name {given['run']!r}: use letters, digits, '.', '_' and '-'")
+    recipe, settings = given["recipe"], given["settings"] or []
+    if command == "train":
+        from metaray.training.overrides import override
+        from metaray.training.placement import Placement, Workers
+        from metaray.training.recipes import load_recipe
+
+        places = {field.name for field in fields(Placement)} - {"workers", "address"}
+        Placement(Workers.parse(given["workers"]), **{key: given[key] for key in places & given.keys()})
+        return override(load_recipe(recipe), settings).name
+    from metaray.tuning.recipes import describe
+    from metaray.tuning.search import Search
+
+    if recipe is None:
+        if given["run"] is None:
+            raise InputError("give a RECIPE to search, or the --run NAME of a search that is to go on")
+        return ""
+    changes = {key: given[key] for key in Search.model_fields if given.get(key) is not None}
+    return f"{describe(recipe, given['search'] or [], settings, changes).experiment.name}-search"
+
+
+def _client(address: str | None, *, insecure: bool) -> "JobsClient":
+    from metaray.submit.access import cluster_address
+    from metaray.submit.client import connect
+
+    return connect(cluster_address(address), insecure=insecure, runs_code=False)
+
+
+def _found(client: "JobsClient", name: str) -> "Job":
+    from metaray.submit.follow import find
+
+    return find(client.jobs(), name)
+
+
+def _follow(client: "JobsClient", job: str, *, as_json: bool) -> None:
+    """Show the log, and exit as the job does."""
+    from metaray.submit.follow import exit_code, follow, reason
+
+    def write(text: str) -> None:
+        print(text, end="", file=sys.stderr if as_json else sys.stdout, flush=True)
+
+    try:
+        ended = follow(client, job, write)
+    except KeyboardInterrupt:
+        raise RunStopped(
+            f"no longer following; job {job} goes on: `metaray jobs logs {job} --follow` shows it, "
+            f"`metaray jobs stop {job}` stops it"
+        ) from None
+    if as_json:
+        _print_jobs([ended])
+    _note(reason(ended) or f"{ended.id}: {ended.status}")
+    if code := exit_code(ended):
+        raise typer.Exit(code)
+
+
+def _note(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _print_jobs(found: "list[Job]") -> None:
+    for job in found:
+        print(json.dumps(_tree(job), indent=2))
+
+
+def _tree(job: "Job") -> dict[str, Any]:
+    times = {"started": job.started, "ended": job.ended}
+    tree: dict[str, Any] = {"job": job.id, "run": job.run, "status": job.status, "exit_code": job.exit_code}
+    return tree | {key: None if at is None else at.isoformat() for key, at in times.items()}
+
+
+def _code(job: "Job") -> str:
+    return "" if job.exit_code is None else str(job.exit_code)
+
+
+def _time(at: datetime | None) -> str:
+    return "" if at is None else f"{at:%Y-%m-%d %H:%M:%S}"
+
+
+def _lasted(job: "Job") -> str:
+    if job.started is None:
+        return ""
+    seconds = int(((job.ended or datetime.now(UTC)) - job.started).total_seconds())
+    return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"

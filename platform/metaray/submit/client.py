@@ -1,0 +1,232 @@
+"""Ray's Jobs API over HTTP.
+
+Not through `ray.job_submission`: its client waits for ever on a server that does not answer, lets RAY_ADDRESS override
+the address it is given, and needs Ray imported, which takes longer than most of these commands.
+"""
+
+import http.client
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, final
+from urllib.error import HTTPError, URLError
+from urllib.parse import quote
+from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
+
+from metaray.errors import InputError, RunFailed
+from metaray.submit.access import TOKEN, WHERE_TOKENS_ARE, check_transport, is_loopback, read_token
+
+TIMEOUT_S = 30.0
+UPLOAD_TIMEOUT_S = 300.0
+RUN = "metaray.run"
+"""Key of a job's metadata that holds the run's name."""
+_WORKERS = "--python_worker_command="
+ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
+
+
+class Away(InputError):
+    """No Ray cluster answers at an address that may well be right."""
+
+
+class Refused(InputError):
+    """The cluster wants a token, or another one."""
+
+
+class AlreadyThere(RuntimeError):
+    """The cluster has a job of that id."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A submitted job.
+
+    Attributes:
+        id: that it was submitted under.
+        run: of metaray; empty for jobs that are not ours.
+        status: PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED.
+        message: Ray's words on that.
+        started: in UTC.
+        ended: in UTC; None before.
+        exit_code: of the command; None before, and where it was stopped or never came to run.
+        entrypoint: its command line.
+    """
+
+    id: str
+    run: str
+    status: str
+    message: str
+    started: datetime | None
+    ended: datetime | None
+    exit_code: int | None
+    entrypoint: str
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing will change any more."""
+        return self.status in ENDED
+
+    @classmethod
+    def from_json(cls, tree: Mapping[str, Any]) -> "Job":
+        """As the API describes it."""
+        return cls(
+            id=tree["submission_id"],
+            run=(tree.get("metadata") or {}).get(RUN, ""),
+            status=tree["status"],
+            message=tree.get("message") or "",
+            started=_time(tree.get("start_time")),
+            ended=_time(tree.get("end_time")),
+            exit_code=tree.get("driver_exit_code"),
+            entrypoint=tree.get("entrypoint") or "",
+        )
+
+
+@final
+class JobsClient:
+    """The jobs of one cluster.
+
+    Args:
+        address: URL of the dashboard.
+        token: None for a cluster without authentication.
+    """
+
+    def __init__(self, address: str, token: str | None) -> None:
+        self.address = address
+        self._token = token
+        # A proxy for the wide world has no business between this machine and itself.
+        proxies = [ProxyHandler({})] if is_loopback(address) else []
+        self._opener = build_opener(_NoRedirect, *proxies)
+
+    def ray_version(self) -> str:
+        """Of the head."""
+        return str(json.loads(self._ask("GET", "/api/version"))["ray_version"])
+
+    def python_version(self) -> str | None:
+        """Of the head, where it tells."""
+        try:
+            found = json.loads(self._ask("GET", "/api/v0/cluster_metadata"))["data"]["pythonVersion"]
+        except (RunFailed, LookupError, TypeError, ValueError):
+            return None
+        return str(found)
+
+    def head_python(self) -> str | None:
+        """The Python that the head runs its workers with, where it tells; `python` there may be another."""
+        try:
+            nodes = json.loads(self._ask("GET", "/nodes?view=summary"))["data"]["summary"]
+            (head,) = [node for node in nodes if node["raylet"]["isHeadNode"] and node["raylet"]["state"] == "ALIVE"]
+            (command,) = [word for word in head["cmdline"] if word.startswith(_WORKERS)]
+        except (RunFailed, LookupError, TypeError, ValueError):
+            return None
+        return str(command.removeprefix(_WORKERS).split()[0])
+
+    def upload(self, uri: str, archive: bytes) -> None:
+        """Make a package known to the cluster, unless it is there."""
+        path = f"/api/packages/{uri.replace('://', '/')}"
+        if self._ask("GET", path, missing=b"missing") == b"missing":
+            self._ask("PUT", path, archive, timeout_s=UPLOAD_TIMEOUT_S)
+
+    def submit(self, job_id: str, entrypoint: str, runtime_env: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
+        """Start a job.
+
+        Raises:
+            AlreadyThere: if there is one of that id.
+        """
+        tree = {"entrypoint": entrypoint, "submission_id": job_id, "runtime_env": runtime_env, "metadata": metadata}
+        self._ask("POST", "/api/jobs/", json.dumps(tree).encode(), timeout_s=120.0)
+
+    def jobs(self) -> list[Job]:
+        """All that were submitted, the newest first."""
+        trees = json.loads(self._ask("GET", "/api/jobs/"))
+        found = [Job.from_json(tree) for tree in trees if tree.get("submission_id")]
+        return sorted(found, key=lambda job: job.started or datetime.min.replace(tzinfo=UTC), reverse=True)
+
+    def job(self, job_id: str) -> Job:
+        """One job."""
+        return Job.from_json(json.loads(self._ask("GET", f"/api/jobs/{quote(job_id)}")))
+
+    def logs(self, job_id: str) -> str:
+        """All that it printed so far; empty once its node is gone."""
+        return str(json.loads(self._ask("GET", f"/api/jobs/{quote(job_id)}/logs"))["logs"])
+
+    def stop(self, job_id: str) -> None:
+        """Ask it to stop."""
+        self._ask("POST", f"/api/jobs/{quote(job_id)}/stop", b"")
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        data: bytes | None = None,
+        *,
+        timeout_s: float = TIMEOUT_S,
+        missing: bytes | None = None,
+    ) -> bytes:
+        headers = {"Content-Type": "application/json", "User-Agent": "metaray"}
+        if self._token is not None:
+            headers["Authorization"] = f"Bearer {self._token}"
+        request = Request(self.address + path, data, headers, method=method)
+        try:
+            with self._opener.open(request, timeout=timeout_s) as answer:
+                return bytes(answer.read())
+        except HTTPError as error:
+            with error:
+                text = error.read().decode(errors="replace")
+            if error.code == 404 and missing is not None:
+                return missing
+            raise self._problem(error.code, text, path) from None
+        except (URLError, OSError, http.client.HTTPException) as error:
+            reason = getattr(error, "reason", error)
+            raise Away(f"no Ray cluster answers at {self.address}: {reason}. Is its dashboard running?") from None
+
+    def _problem(self, code: int, text: str, path: str) -> Exception:
+        if code in (401, 403):
+            have = "no token is sent" if self._token is None else "the token is not the cluster's"
+            return Refused(f"the cluster at {self.address} refuses access (HTTP {code}): {have}; {WHERE_TOKENS_ARE}")
+        if "already exists" in text:
+            return AlreadyThere(path)
+        lines = text.strip().splitlines() or [""]
+        if code == 404 and path == "/api/version":
+            return InputError(f"what answers at {self.address} is no Ray dashboard (HTTP 404); its port is often 8265")
+        return RunFailed(f"the cluster at {self.address} answers HTTP {code} to {path}: {lines[-1][:300]}")
+
+
+def connect(address: str, *, insecure: bool, runs_code: bool) -> JobsClient:
+    """A client that may be used, as far as can be told from outside.
+
+    Args:
+        address: URL of the dashboard.
+        insecure: accept plain HTTP to another machine, and a cluster without authentication.
+        runs_code: whether code is to be sent, for which the cluster must ask who sends it.
+
+    Raises:
+        InputError: if nothing answers there, or it is not safe; says why and what would be.
+    """
+    check_transport(address, insecure=insecure)
+    anonymous = JobsClient(address, None)
+    try:
+        anonymous.ray_version()
+    except Refused:
+        token = read_token()
+        if token is None:
+            raise
+        client = JobsClient(address, token)
+        client.ray_version()
+        return client
+    if runs_code and not insecure:
+        raise InputError(
+            f"the cluster at {address} asks nobody for a token: whoever reaches it runs code there, and changes yours. "
+            f"Start it with RAY_AUTH_MODE=token and {TOKEN} or a token file (mode 0600), or accept it with --insecure"
+        )
+    return anonymous
+
+
+@final
+class _NoRedirect(HTTPRedirectHandler):
+    """Never carry the token to wherever an answer points."""
+
+    def redirect_request(self, *_: Any) -> None:
+        """Refuse; the redirection itself is then the answer."""
+
+
+def _time(milliseconds: int | None) -> datetime | None:
+    return None if not milliseconds else datetime.fromtimestamp(milliseconds / 1000, UTC)

@@ -1,0 +1,203 @@
+"""From a command line here to a job there: what may be asked for, and how it is said."""
+
+import json
+import re
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from metaray.errors import InputError, redacted, unknown
+from metaray.submit.access import is_loopback
+from metaray.submit.client import RUN, AlreadyThere, Job, JobsClient
+from metaray.submit.job import EXPECTS, HOME, advice, differing
+from metaray.submit.packing import Pack, uri_of
+
+STOP_WITHIN_S = 120
+"""How long a run that is to stop may take to write its checkpoint; Ray's own 3 s are over before a step is."""
+STORAGES = ("abfs", "abfss", "file", "gcs", "gs", "hdfs", "s3", "viewfs")
+DATABASES = ("mssql", "mysql", "postgresql")
+SECRET_OPTION = re.compile(r"[?&][\w-]*(password|secret|token|access_?key)[\w-]*=", re.IGNORECASE)
+ACCEPT = "or accept with --local-to-head that the result is lost with the head node"
+CREDENTIALS = {
+    "storage": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or what your store reads)",
+    "tracking": "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN; for PostgreSQL "
+    "PGPASSWORD",
+}
+
+
+@dataclass(frozen=True)
+class Order:
+    """A command as it is to run on the cluster.
+
+    Attributes:
+        run: name of the run or search.
+        words: `train` or `tune`, and its arguments.
+        python: that runs it, on the head node; None for the one that runs Ray there.
+    """
+
+    run: str
+    words: tuple[str, ...]
+    python: str | None = None
+
+    @property
+    def entrypoint(self) -> str:
+        """For a shell. With `exec` the signal to stop, and the exit code, meet no shell in between."""
+        return "exec " + shlex.join([self.python or "python", "-m", "metaray.submit.job", *self.words])
+
+
+def with_options(order: Order, changes: Mapping[str, str | None]) -> Order:
+    """The order with options said last, where they win; those that are None stay as they are."""
+    added = [word for option, value in changes.items() if value is not None for word in (option, value)]
+    return replace(order, words=(*order.words, *added))
+
+
+def check_secrets(words: Iterable[str]) -> None:
+    """A job's command line is shown to everybody who can list jobs.
+
+    Raises:
+        InputError: if there is a credential in it.
+    """
+    for word in words:
+        if redacted(word) == word and not SECRET_OPTION.search(word):
+            continue
+        shown = SECRET_OPTION.split(redacted(word))[0]
+        raise InputError(
+            f"{shown!r} holds a credential, which jobs would show to everybody on the cluster. Leave it out and set it "
+            f"in the nodes' environment: {CREDENTIALS['storage']}; {CREDENTIALS['tracking']}"
+        )
+
+
+def lasting_storage(storage: str, *, local: bool) -> str | None:
+    """What `--storage` must be instead; None if it may stay.
+
+    Args:
+        storage: as given, or by default.
+        local: whether the head node's own disk will do.
+
+    Raises:
+        InputError: if the head node would take it along.
+    """
+    if "://" in storage:
+        scheme = storage.partition("://")[0]
+        if scheme not in STORAGES:
+            raise unknown("kind of --storage", scheme, STORAGES)
+        return None
+    if not local:
+        raise InputError(
+            f"--storage {storage!r} is a folder of the head node: name a URI such as s3://BUCKET/runs, or "
+            f"file:///MOUNT/runs for a file system that all nodes mount, {ACCEPT}"
+        )
+    # A job's own folder is deleted some time after the job.
+    return None if storage.startswith(("/", "~")) else f"{HOME}/{storage}"
+
+
+def lasting_tracking(flag: str | None, environment: str | None, address: str, *, local: bool) -> str | None:
+    """What `--tracking-uri` must be said to be; None if the flag says it all.
+
+    Args:
+        flag: `--tracking-uri` as given.
+        environment: MLFLOW_TRACKING_URI of this machine; the head node's may be another.
+        address: of the cluster. To one that is elsewhere "localhost" means itself.
+        local: whether the head node's own disk will do.
+
+    Raises:
+        InputError: if the head node would take it along.
+    """
+    uri = flag or environment or "sqlite:///mlflow.db"
+    scheme = uri.partition("://")[0].partition("+")[0] if "://" in uri else ""
+    is_server = scheme in ("http", "https", *DATABASES)
+    if is_server and (local or is_loopback(address) or not is_loopback(uri)):
+        return None if flag else uri
+    if not local:
+        what = "is, seen from the cluster, the head node itself" if is_server else "is no server"
+        raise InputError(
+            f"--tracking-uri {redacted(uri)!r} {what}: name one that outlives the head node, such as https://HOST:PORT "
+            f"or postgresql://, here or in MLFLOW_TRACKING_URI, {ACCEPT}"
+        )
+    relative = re.fullmatch(r"sqlite:///(?![/~])(.+)", uri)
+    return f"sqlite:///{HOME}/{Path(relative[1]).name}" if relative else (None if flag else uri)
+
+
+def shipped_recipe(recipe: str, project: Path, pack: Pack) -> str:
+    """The recipe as it is named inside the pack.
+
+    Raises:
+        InputError: if it is not in there.
+    """
+    file, colon, function = recipe.rpartition(":") if not recipe.endswith(".json") else (recipe, "", "")
+    path = (project / file).resolve()
+    if not path.is_relative_to(project.resolve()):
+        raise InputError(f"recipe {recipe!r} is not below {project}; start from the folder of its project")
+    name = path.relative_to(project.resolve()).as_posix()
+    if name not in pack.files:
+        raise InputError(f"recipe {recipe!r} is in a folder, or has a name, that jobs don't take along; move it")
+    return f"{name}{colon}{function}"
+
+
+def check_versions(client: JobsClient, expected: Mapping[str, str]) -> None:
+    """Compare with the cluster's head, before anything is sent; the job compares the rest.
+
+    Raises:
+        InputError: naming those that differ.
+    """
+    found = {"ray": client.ray_version()}
+    if python := client.python_version():
+        found["python"] = python
+    if problems := differing(expected, found):
+        raise InputError(advice(problems))
+
+
+def job_id(run: str, jobs: Sequence[Job]) -> str:
+    """For a run's next job; `jobs` are all there are.
+
+    Raises:
+        InputError: if the run is busy.
+    """
+    for job in jobs:
+        if job.run == run and not job.has_ended:
+            raise InputError(busy(run, job.id))
+    taken, number, found = {job.id for job in jobs}, 1, f"metaray-{run}"
+    while found in taken:
+        number += 1
+        found = f"metaray-{run}-{number}"
+    return found
+
+
+def busy(run: str, job: str) -> str:
+    """What to tell who submits a run twice."""
+    return (
+        f"run {run!r} is job {job} and has not ended: `metaray jobs logs {job} --follow` shows it, "
+        f"`metaray jobs stop {job}` stops it, and then the same command goes on with it"
+    )
+
+
+def send(client: JobsClient, order: Order, pack: Pack, expected: Mapping[str, str], note: Callable[[str], None]) -> str:
+    """Ship the files and start the job; returns its id.
+
+    Raises:
+        InputError: if the run is busy.
+    """
+    check_secrets(order.words)
+    found = job_id(order.run, client.jobs())
+    order = replace(order, python=order.python or client.head_python())
+    archive = pack.zipped()
+    kept = f"; left out, as they look like credentials: {', '.join(pack.withheld)}" if pack.withheld else ""
+    files = len(pack.files) + len(pack.made)
+    note(f"packed {files} files, {pack.size_bytes / 1e6:.2f} MB ({len(archive) / 1e6:.2f} MB compressed){kept}")
+    client.upload(uri_of(archive), archive)
+    try:
+        client.submit(found, order.entrypoint, runtime_env(uri_of(archive), expected), {RUN: order.run})
+    except AlreadyThere:
+        raise InputError(busy(order.run, found)) from None  # somebody else submitted it since we looked
+    return found
+
+
+def runtime_env(package: str, expected: Mapping[str, str]) -> dict[str, Any]:
+    """Of the job. Anybody who can list jobs can read it, so nothing of this machine's environment is in it.
+
+    What a run's own `ray.init` sets must not be here: Ray refuses to be told twice.
+    """
+    variables = {EXPECTS: json.dumps(dict(expected)), "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WITHIN_S)}
+    return {"working_dir": package, "env_vars": variables}

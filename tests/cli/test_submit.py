@@ -1,0 +1,205 @@
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from metaray.training.experiment import Experiment
+from tests.submit.fake_cluster import TOKEN, FakeCluster, fake_cluster
+
+LASTING = ("--storage", "s3://bucket/runs", "--tracking-uri", "http://mlflow:5000")
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCluster]:
+    with fake_cluster() as cluster:
+        monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
+        monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+        monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)
+        monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        yield cluster
+
+
+@pytest.fixture
+def project(make_experiment: Callable[..., Experiment], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p/tiny.json").write_text(make_experiment().to_json())
+    monkeypatch.chdir(tmp_path / "p")
+    return tmp_path / "p"
+
+
+def words(cluster: FakeCluster) -> list[str]:
+    return shlex.split(cluster.jobs[-1]["entrypoint"])
+
+
+def test_submit(cluster: FakeCluster, project: Path, command: Any) -> None:
+    flags = ("--workers", "2", "--set", "num_steps=8", "--no-register")
+    ended = command("submit", "train", project / "tiny.json", *flags, *LASTING, "--run", "mine")
+    assert ended.code == 0, ended.err
+    assert ended.out == "job: metaray-mine\n"
+    assert words(cluster) == [
+        *("exec", "python", "-m", "metaray.submit.job", "train", "tiny.json", *flags, *LASTING, "--run", "mine")
+    ]
+    assert cluster.jobs[0]["metadata"] == {"metaray.run": "mine"}
+    assert "packed " in ended.err and "run: mine" in ended.err and "jobs stop metaray-mine" in ended.err
+    again = command("submit", "train", "tiny.json", *LASTING, "--run", "mine")
+    assert (again.code, again.out) == (2, "")
+    assert again.err.splitlines()[-1].startswith("error: run 'mine' is job metaray-mine and has not ended")
+    cluster.jobs[0]["status"] = "STOPPED"
+    assert command("submit", "train", "tiny.json", *LASTING, "--run", "mine").out == "job: metaray-mine-2\n"
+
+
+def test_what_is_not_said(cluster: FakeCluster, project: Path, command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example.com")
+    monkeypatch.delenv("RAY_ADDRESS")
+    place = ("--address", cluster.address, "--python", "/opt/bin/python", "--json")
+    ended = command("submit", *place, "train", "tiny.json", "--storage", "file:///mnt/runs")
+    assert ended.code == 0, ended.err
+    said = words(cluster)
+    run = said[said.index("--run") + 1]
+    assert json.loads(ended.out)["run"] == run and run.startswith("tiny-2")
+    assert said[said.index("--tracking-uri") + 1] == "https://mlflow.example.com"
+    assert said[1] == "/opt/bin/python" and "--address" not in said and "--json" not in said
+
+
+def test_local_to_head(cluster: FakeCluster, project: Path, command: Any) -> None:
+    assert command("submit", "train", "tiny.json", "--local-to-head").code == 0
+    said = words(cluster)
+    assert said[said.index("--storage") + 1] == "~/metaray/runs"
+    assert said[said.index("--tracking-uri") + 1] == "sqlite:///~/metaray/mlflow.db"
+
+
+def test_a_search(cluster: FakeCluster, project: Path, command: Any) -> None:
+    flags = ("--search", "algorithm.inner_lr=loguniform(1e-3,1)", "--trials", "4")
+    ended = command("submit", "tune", "tiny.json", *flags, *LASTING)
+    assert ended.code == 0, ended.err
+    said = words(cluster)
+    assert said[4:6] == ["tune", "tiny.json"] and said[6:10] == list(flags)
+    assert said[said.index("--run") + 1].startswith("tiny-search-2")
+    assert command("submit", "tune", "--run", "s", *LASTING).out == "job: metaray-s\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        (["train", "tiny.json"], "--storage 'runs' is a folder of the head node"),
+        (["train", "tiny.json", "--storage", "s3://b/r"], "--tracking-uri 'sqlite:///mlflow.db' is no server"),
+        (["train", "tiny.json", *LASTING, "--wrokers", "2"], "No such option: --wrokers"),
+        (["train", "tiny.json", *LASTING, "--samplers", "0"], "'--samplers'"),
+        (["train", "tiny.json", *LASTING, "--workers", "x"], "workers 'x'"),
+        (["train", "tiny.json", *LASTING, "--device", "gpu"], "unknown device 'gpu'"),
+        (["train", "tiny.json", *LASTING, "--set", "num_stesp=3"], "num_steps"),
+        (["train", "tiny.json", *LASTING, "--run", "a/b"], "run name 'a/b'"),
+        (["train", "tinny.json", *LASTING], "Did you mean 'tiny.json'"),
+        (["train", *LASTING], "Missing argument 'recipe'"),
+        (["tune", "tiny.json", *LASTING], "name at least one field to search"),
+        (["tune", *LASTING], "give a RECIPE"),
+        (["tune", "tiny.json", *LASTING, "--apply", "best.json"], "RUN/winner.json"),
+        (["tarin", "tiny.json", *LASTING], "Did you mean 'train'"),
+        (
+            ["train", "tiny.json", "--storage", "s3://b/r", "--tracking-uri", "http://me:hushhush@mlflow"],
+            "a credential",
+        ),
+        (["train", "tiny.json", *LASTING, "--address", "http://head.invalid:8265"], "plain HTTP to another machine"),
+        (["train", "tiny.json", *LASTING, "--address", "head:8265"], "for instance http://head:8265"),
+    ],
+)
+def test_what_is_wrong_is_found_here(
+    arguments: list[str], wanted: str, cluster: FakeCluster, project: Path, command: Any
+) -> None:
+    ended = command("submit", *arguments)
+    assert (ended.code, ended.out) == (2, ""), ended.err
+    assert ended.err.startswith("error: ") and wanted in ended.err
+    assert cluster.asked == [] and "hushhush" not in ended.err
+
+
+def test_a_recipe_outside_the_project(cluster: FakeCluster, project: Path, command: Any) -> None:
+    (project.parent / "other.json").write_text((project / "tiny.json").read_text())
+    ended = command("submit", "train", "../other.json", *LASTING)
+    assert ended.code == 2 and "start from the folder of its project" in ended.err
+
+
+def test_a_cluster_of_other_versions(cluster: FakeCluster, project: Path, command: Any) -> None:
+    cluster.ray = "2.9.0"
+    ended = command("submit", "train", "tiny.json", *LASTING)
+    assert ended.code == 2 and "2.9.0 on the cluster" in ended.err
+    assert cluster.jobs == [] and cluster.packages == {}
+
+
+def test_a_cluster_without_authentication(cluster: FakeCluster, project: Path, command: Any) -> None:
+    cluster.token = None
+    ended = command("submit", "train", "tiny.json", *LASTING)
+    assert ended.code == 2 and "asks nobody for a token" in ended.err and cluster.jobs == []
+    assert command("submit", "train", "tiny.json", *LASTING, "--insecure").code == 0
+
+
+@pytest.mark.parametrize(
+    ("status", "exit_code", "wanted"), [("SUCCEEDED", 0, 0), ("FAILED", 75, 75), ("STOPPED", None, 75)]
+)
+def test_following_ends_as_the_job_does(
+    status: str, exit_code: int | None, wanted: int, cluster: FakeCluster, command: Any
+) -> None:
+    cluster.add("metaray-r", status, run="r", driver_exit_code=exit_code)
+    cluster.logs["metaray-r"] = "step 1\n"
+    ended = command("jobs", "logs", "r", "--follow")
+    assert (ended.code, ended.out) == (wanted, "step 1\n")
+    assert f"metaray-r: {status}" in ended.err
+
+
+def test_ctrl_c_ends_the_following_and_not_the_job(cluster: FakeCluster) -> None:
+    cluster.add("metaray-r", "RUNNING", run="r")
+    cluster.logs["metaray-r"] = "step 1\n"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "metaray", "jobs", "logs", "r", "--follow"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    assert process.stdout is not None and process.stdout.readline() == "step 1\n"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 75 and "job metaray-r goes on" in err and "Traceback" not in err
+    assert not [path for _, path in cluster.asked if path.endswith("/stop")]
+
+
+def test_jobs(cluster: FakeCluster, command: Any) -> None:
+    cluster.add("metaray-a", "SUCCEEDED", run="a", start_time=1000, end_time=3_662_000, driver_exit_code=0)
+    cluster.add("metaray-b", "RUNNING", run="b", start_time=2000, entrypoint="exec python -m x", message="running\n")
+    cluster.logs["metaray-b"] = "step 1\n"
+    header, first, second = command("jobs", "list").out.splitlines()
+    assert header.split()[:3] == ["job", "run", "status"]
+    assert first.split()[:3] == ["metaray-b", "b", "RUNNING"]
+    assert second.split() == ["metaray-a", "a", "SUCCEEDED", "0", "1970-01-01", "00:00:01", "1:01:01"]
+    assert [job["job"] for job in json.loads(command("jobs", "list", "--json").out)] == ["metaray-b", "metaray-a"]
+    shown = command("jobs", "status", "b").out
+    assert "metaray-b: RUNNING\n" in shown and "command: exec python -m x\n" in shown and "Ray says: running\n" in shown
+    assert json.loads(command("jobs", "status", "metaray-a", "--json").out)["exit_code"] == 0
+    assert command("jobs", "logs", "b").out == "step 1\n"
+    ended = command("jobs", "status", "c")
+    assert ended.code == 2 and "unknown job 'c'" in ended.err
+
+
+def test_stop(cluster: FakeCluster, command: Any) -> None:
+    cluster.add("metaray-r", "RUNNING", run="r")
+    cluster.logs["metaray-r"] = "stopped: after step 3; a checkpoint holds it; --run r goes on from there\n"
+    ended = command("jobs", "stop", "r")
+    assert ended.code == 0 and "up to 120 s to write a checkpoint" in ended.err
+    assert ended.out == "metaray-r: STOPPED, after step 3; a checkpoint holds it; --run r goes on from there\n"
+    ended = command("jobs", "stop", "r")
+    assert ended.code == 2 and "has ended already: STOPPED" in ended.err
+
+
+def test_these_commands_need_no_ray(cluster: FakeCluster) -> None:
+    script = (
+        "import sys; from metaray.cli import main; main(['jobs', 'list', '--json'])\n"
+        "assert not {'ray', 'torch', 'mlflow'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
