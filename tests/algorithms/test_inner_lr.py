@@ -128,11 +128,3 @@ def test_a_part_is_changed_in_a_copy(inner_lr: object) -> None:
 def test_rates_by_step_have_no_other_parts(part: str) -> None:
     with pytest.raises(InputError, match="inner_lr is one rate per inner step, 0 to 1: .* is none of them"):
         with_part([0.1, 0.2], part, 0.3)
-
-
-OTHERS = sorted(kind for kind, cls in ALGORITHMS.items() if "inner_lr" in cls.model_fields and kind != "mamlpp")
-NUMBERS = ("baseline", "baselinepp", "cavia")
-
-
-OTHERS = sorted(kind for kind, cls in ALGORITHMS.items() if "inner_lr" in cls.model_fields and kind != "mamlpp")
-NUMBERS = ("baseline", "baselinepp", "cavia")

@@ -7,7 +7,8 @@ import pytest
 
 from metaray.training.experiment import Experiment
 from metaray.training.preflight import preflight
-from metaray.training.recipes import load_recipe
+from metaray.training.recipes import call_recipe, load_recipe
+from metaray.tuning.search import Search
 
 JOBS = Path(__file__).parents[2] / "jobs"
 
@@ -27,7 +28,18 @@ def test_the_recipes_that_the_documentation_names() -> None:
     assert {"glyphs.py:demo", "omniglot.py:maml_5way_1shot", "omniglot.py:protonet_5way_1shot"} <= set(RECIPES)
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+SEARCHES = [recipe for recipe in RECIPES if isinstance(call_recipe(f"{JOBS}/{recipe}"), Search)]
+
+
+@pytest.mark.parametrize("recipe", SEARCHES)
+def test_a_search_is_valid(recipe: str) -> None:
+    search = call_recipe(f"{JOBS}/{recipe}")
+    assert isinstance(search, Search)
+    assert Search.parse(search.model_dump(mode="json"), where="test") == search
+    search.check()
+
+
+@pytest.mark.parametrize("recipe", sorted(set(RECIPES) - set(SEARCHES)))
 def test_a_recipe_is_a_valid_experiment(recipe: str) -> None:
     experiment = load_recipe(f"{JOBS}/{recipe}")
     assert Experiment.from_json(experiment.to_json()) == experiment

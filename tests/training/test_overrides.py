@@ -279,8 +279,8 @@ def test_structured_values(make_experiment: MakeExperiment) -> None:
     custom = [("model.options", options), ("model.options.bias", True), ("model.path", "torch.nn:Linear")]
     model = changed(before, [*custom, ("model.kind", "custom")]).model
     assert model.model_dump()["options"] == {"in_features": 3, "bias": True} and options == {"in_features": 3}
-    assert lines(before, []) == before
-    assert lines(before, {"name": "3"}.items()).name == "3", "text stays text"
+    assert changed(before, []) == before
+    assert changed(before, {"name": "3"}.items()).name == "3", "text stays text"
 
 
 def test_structured_values_are_validated(make_experiment: MakeExperiment) -> None:
@@ -288,11 +288,3 @@ def test_structured_values_are_validated(make_experiment: MakeExperiment) -> Non
         changed(make_experiment(), [("num_step", 3)])
     with pytest.raises(InputError, match=r"num_steps: .*\(got -1\)"):
         changed(make_experiment(), [("num_steps", -1)])
-
-
-FAST = f"{__name__}:Fast"
-SCHEDULE = {"steps": [0, 5], "values": [0.4, 0.1]}
-
-
-FAST = f"{__name__}:Fast"
-SCHEDULE = {"steps": [0, 5], "values": [0.4, 0.1]}
