@@ -24,7 +24,7 @@ from metaray.training.storage import Storage
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
-NUM_STEPS = 6000
+NUM_STEPS = 2000
 
 
 @dataclass(frozen=True)

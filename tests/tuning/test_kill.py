@@ -18,35 +18,33 @@ from tests.tuning.test_conduct import children
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 TRIALS = 6
+LOG = "tune.log"
 
 
-def tune(folder: Path, recipe: Path, name: str, *options: str) -> "subprocess.Popen[str]":
+def tune(folder: Path, recipe: Path, name: str, *options: str) -> "subprocess.Popen[bytes]":
     """`metaray tune` as a user starts it; without options it goes on with the search of that name."""
     begun = (recipe, "--search", "algorithm.inner_lr=loguniform(1e-3,1)", "--trials", TRIALS, *options)
     line = [sys.executable, "-m", "metaray", "tune", *(begun if options else ()), "--run", name]
     places = ["--storage", folder / "runs", "--tracking-uri", f"sqlite:///{folder}/mlflow.db", "--no-register"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
-    return subprocess.Popen(
-        list(map(str, [*line, *places])),
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    with (folder / LOG).open("w") as log:  # no pipe: Ray's processes would keep it open after a kill
+        command = list(map(str, [*line, *places]))
+        return subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
 
 
-def finished(process: "subprocess.Popen[str]") -> str:
-    out, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, out
+def finished(folder: Path, process: "subprocess.Popen[bytes]") -> str:
+    code = process.wait(timeout=400)
+    out = (folder / LOG).read_text()
+    assert code == 0, out
     return out
 
 
-def kill_when(process: "subprocess.Popen[str]", done: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + 240
+def kill_when(process: "subprocess.Popen[bytes]", done: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + 300
     while not done():
-        assert process.poll() is None, process.communicate()[0]
+        assert process.poll() is None
         assert time.monotonic() < deadline_s
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGKILL)
@@ -80,13 +78,13 @@ def saved(folder: Path, name: str) -> int:
 def test_random_and_grid_searches_end_as_undisturbed(place: tuple[Path, Path], searcher: str) -> None:
     folder, recipe = place
     options = ("--searcher", searcher, "--scheduler", "none")
-    finished(tune(folder, recipe, f"{searcher}-alone", *options))
+    finished(folder, tune(folder, recipe, f"{searcher}-alone", *options))
     name = f"{searcher}-killed"
     for least in (1, 3):
         process = tune(folder, recipe, name, *options)
         kill_when(process, lambda least=least: ended(folder, name) >= least and saved(folder, name) > 2 * least)
         before = {path: path.stat().st_mtime_ns for path in (folder / "runs" / name).glob("trial-*/outcome.json")}
-    out = finished(tune(folder, recipe, name))
+    out = finished(folder, tune(folder, recipe, name))
     assert {path: path.stat().st_mtime_ns for path in before} == before  # what had ended was left alone
     alone, killed = rows(folder, f"{searcher}-alone"), rows(folder, name)
     for one, other in zip(alone, killed, strict=True):
@@ -104,7 +102,7 @@ def test_with_asha_nothing_is_lost_or_done_twice(place: tuple[Path, Path], searc
     process = tune(folder, recipe, name, "--searcher", searcher, "--scheduler", "asha")
     kill_when(process, lambda: ended(folder, name) >= 2 and saved(folder, name) >= 4)
     proposed = {path: path.read_text() for path in (folder / "runs" / name).glob("trial-*/trial.json")}
-    finished(tune(folder, recipe, name))
+    finished(folder, tune(folder, recipe, name))
     assert {path: path.read_text() for path in proposed} == proposed
     found = rows(folder, name)
     assert [row["number"] for row in found] == list(range(TRIALS))
