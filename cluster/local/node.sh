@@ -18,6 +18,7 @@ alive head || fail "the head of $folder does not run: start.sh"
 # Tasks get the credentials from their node's environment; they are in no job's description.
 # shellcheck disable=SC1091
 source "$folder/env.sh"
+export METARAY_CACHE="$folder/cache/$name" # a disk of its own, as on a machine of its own
 unset RAY_ADDRESS RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER # with the latter, Ray refuses to start a second node
 
 # In small letters Ray would replace it, as 127.0.0.1, by an address that others reach.

@@ -89,6 +89,7 @@ launch s3 "$python" -m moto.server -H 127.0.0.1 -p "$s3_port"
 (
   # shellcheck disable=SC1091
   source "$folder/env.sh" # credentials for what a job runs on the head: its driver
+  export METARAY_CACHE="$folder/cache/head"
   unset RAY_ADDRESS
   # No CPUs: the work goes to the worker nodes, of which each can be killed. A job's driver needs none.
   launch head "${ray[@]}" start --head --block --node-name=head --port="$gcs_port" \

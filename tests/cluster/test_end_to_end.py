@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import psutil
 import pytest
@@ -67,7 +67,7 @@ class Ended:
     @property
     def sha256(self) -> str:
         """Of the parameters."""
-        return re.findall(r"parameters sha256: ([0-9a-f]{64})", self.text)[-1]
+        return str(re.findall(r"parameters sha256: ([0-9a-f]{64})", self.text)[-1])
 
 
 class Submission:
@@ -81,6 +81,14 @@ class Submission:
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(command, cwd=folder, env=cluster.inside, stdout=log, stderr=log)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """See that it ends with its test."""
+        self.process.kill()
+        self.process.wait()
+
     @property
     def text(self) -> str:
         return self._log.read_text(errors="replace")
@@ -89,8 +97,6 @@ class Submission:
         try:
             code = self.process.wait(RUN_WITHIN_S)
         except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
             raise AssertionError(f"not done within {RUN_WITHIN_S:g} s: {self.text[-3000:]}") from None
         ended = Ended(code, self.text, time.monotonic() - self._began_s)
         assert code == 0, ended.text[-3000:]
@@ -164,7 +170,8 @@ def project(cluster: Cluster, folder: Path, store: tuple[Path, str]) -> Path:
 
 @pytest.fixture(scope="module")
 def undisturbed(cluster: Cluster, project: Path) -> Ended:
-    return Submission(cluster, project, FIRST).ended()
+    with Submission(cluster, project, FIRST) as submission:
+        return submission.ended()
 
 
 def dashboard(cluster: Cluster, path: str) -> Any:
@@ -266,18 +273,18 @@ def test_the_champion_adapts_where_there_is_nothing_but_the_registry(
 def test_a_run_that_loses_a_node_ends_in_the_same_parameters(
     cluster: Cluster, undisturbed: Ended, project: Path
 ) -> None:
-    submission = Submission(cluster, project, AGAIN)
-    deadline = time.monotonic() + RUN_WITHIN_S
-    while len(saved := steps_saved(cluster, AGAIN)) < 2:
-        assert submission.process.poll() is None, submission.text[-3000:]
-        assert time.monotonic() < deadline, submission.text[-3000:]
-        time.sleep(0.1)
-    os.killpg(cluster.pid("worker-2"), signal.SIGKILL)
-    say("worker-2 killed", f"with checkpoints of steps {saved}")
-    done = cluster.script("node.sh", cluster.folder, "worker-3")
-    assert done.returncode == 0, done.stdout + done.stderr
-    say("replaced by", done.stdout.strip())
-    ended = submission.ended()
+    with Submission(cluster, project, AGAIN) as submission:
+        deadline = time.monotonic() + RUN_WITHIN_S
+        while len(saved := steps_saved(cluster, AGAIN)) < 2:
+            assert submission.process.poll() is None, submission.text[-3000:]
+            assert time.monotonic() < deadline, submission.text[-3000:]
+            time.sleep(0.1)
+        os.killpg(cluster.pid("worker-2"), signal.SIGKILL)
+        say("worker-2 killed", f"with checkpoints of steps {saved}")
+        done = cluster.script("node.sh", cluster.folder, "worker-3")
+        assert done.returncode == 0, done.stdout + done.stderr
+        say("replaced by", done.stdout.strip())
+        ended = submission.ended()
     for line in re.findall(r"(?m)^(?:a worker or its node is gone|going on from).*$", ended.text):
         say("its log", line)
     workers = workers_of(cluster, AGAIN)
@@ -355,6 +362,7 @@ def test_no_secret_is_in_what_is_shown(cluster: Cluster) -> None:
     }
     assert all(len(secret) == 64 for secret in secrets.values())
     shown = everything_shown(cluster)
+    assert min(map(len, shown.values())) > 1000, "it has not looked where it should"
     found = {(name, where) for name, secret in secrets.items() for where, text in shown.items() if secret in text}
     sizes = ", ".join(f"{where} ({len(text)} characters)" for where, text in shown.items())
     say(f"{len(secrets)} secrets looked for in", sizes)
