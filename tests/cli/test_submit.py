@@ -161,6 +161,8 @@ def test_ctrl_c_ends_the_following_and_not_the_job(cluster: FakeCluster) -> None
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        # Whoever runs the tests in the background of a shell has it ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdout is not None and process.stdout.readline() == "step 1\n"
     process.send_signal(signal.SIGINT)
