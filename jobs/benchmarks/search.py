@@ -12,6 +12,7 @@ What is found is kept in docs/search/, and docs/search.md is built from all that
 
 import argparse
 import json
+import shlex
 import statistics
 import subprocess
 import sys
@@ -180,10 +181,31 @@ def population(arguments: argparse.Namespace, folder: Path, out: Path) -> dict[s
     return record_of(report, seconds) | {"replayed_sha256": again.parameters_sha256}
 
 
+def command_of(arguments: argparse.Namespace) -> str:
+    """What to type for the same figures, wherever the store lies."""
+    options = ["--episodes", arguments.episodes, "--trials", arguments.trials, "--seed", arguments.seed]
+    what = ["--pbt"] if arguments.pbt else [Path(arguments.store).name, "--bare", arguments.bare]
+    return shlex.join(map(str, ["python", "-m", "jobs.benchmarks.search", *what, *options]))
+
+
+def without_folders(tree: Any) -> Any:
+    """A record in which stores have names, and no folders of this machine."""
+    if isinstance(tree, Mapping):
+        return {
+            key: Path(value).name if key == "path" and isinstance(value, str) else without_folders(value)
+            for key, value in tree.items()
+        }
+    return [without_folders(value) for value in tree] if isinstance(tree, list) else tree
+
+
 def write(found: Mapping[str, Any], name: str, arguments: argparse.Namespace, out: Path) -> None:
     """Keep a record with where it comes from, and build the page anew."""
-    tags = provenance(argv=["python", "-m", "jobs.benchmarks.search", *sys.argv[1:]])
-    kept = {"found": found, "command": tags["command"], "commit": tags.get("git.commit", ""), "seed": arguments.seed}
+    kept = {
+        "found": without_folders(found),
+        "command": command_of(arguments),
+        "commit": provenance().get("git.commit", ""),
+        "seed": arguments.seed,
+    }
     (out / "search").mkdir(parents=True, exist_ok=True)
     (out / "search" / f"{name}.json").write_text(json.dumps(kept, indent=2) + "\n")
     (out / "search.md").write_text(page({p.stem: json.loads(p.read_text()) for p in (out / "search").glob("*.json")}))
