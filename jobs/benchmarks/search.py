@@ -29,7 +29,7 @@ from metaray.algorithms import MAML
 from metaray.config import replace
 from metaray.run import Options, run
 from metaray.tracking.provenance import provenance
-from metaray.training.events import Event, Listener
+from metaray.training.events import Fanout
 from metaray.training.experiment import Experiment
 from metaray.training.local import train_in_process
 from metaray.training.storage import Storage
@@ -63,16 +63,6 @@ class Clock(SearchListener):
     def on_note(self, text: str) -> None:
         """Print it."""
         print(text, flush=True)
-
-
-class Silent(Listener):
-    """Hears nothing."""
-
-    def on_event(self, event: Event) -> None:
-        """Nothing to do."""
-
-    def close(self) -> None:
-        """Nothing to do."""
 
 
 def base(store: str, episodes: int, seed: int) -> Experiment:
@@ -126,13 +116,13 @@ def bare_seconds(experiment: Experiment) -> float:
     """Of the same training, meta-val included, in a process of its own without Ray; its imports not counted."""
     code = (
         "import sys, time\n"
-        "from jobs.benchmarks.search import Silent\n"
+        "from metaray.training.events import Fanout\n"
         "from metaray.training.experiment import Experiment\n"
         "from metaray.training.local import train_part_in_process\n"
         "from metaray.training.storage import Storage\n"
         "experiment = Experiment.from_json(sys.stdin.read())\n"
         "started = time.perf_counter()\n"
-        "train_part_in_process(experiment, Storage(sys.argv[1]), Silent(), device='cpu')\n"
+        "train_part_in_process(experiment, Storage(sys.argv[1]), Fanout([]), device='cpu')\n"
         "print(time.perf_counter() - started)\n"
     )
     with tempfile.TemporaryDirectory() as folder:
@@ -148,7 +138,7 @@ def compare(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     grid = Search(experiment=start, space=space, searcher="grid", scheduler="none", trials=arguments.trials)
     asha = Search(experiment=start, space=space, trials=arguments.trials, seed=arguments.seed)
     uri = f"sqlite:///{folder}/mlflow.db"
-    untuned = run(start, Options(run="untuned", storage=str(folder / "runs"), tracking_uri=uri), Silent()).result
+    untuned = run(start, Options(run="untuned", storage=str(folder / "runs"), tracking_uri=uri), Fanout([])).result
     print(f"untuned: {untuned.meta_test}", flush=True)
     found = {"untuned": {"inner_lr": POOR, "meta_test": untuned.meta_test._asdict(), "episodes": arguments.episodes}}
     for name, search in (("grid", grid), ("asha", asha)):
@@ -177,7 +167,7 @@ def population(arguments: argparse.Namespace, folder: Path, out: Path) -> dict[s
     (out / "search").mkdir(parents=True, exist_ok=True)
     (out / "search" / "pbt-schedule.png").write_bytes(picture)
     with tempfile.TemporaryDirectory() as place:
-        again = train_in_process(report.experiment, Storage(place), Silent(), device="cpu")
+        again = train_in_process(report.experiment, Storage(place), Fanout([]), device="cpu")
     return record_of(report, seconds) | {"replayed_sha256": again.parameters_sha256}
 
 

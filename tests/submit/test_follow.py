@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -6,18 +5,7 @@ import pytest
 from metaray.errors import InputError, RunFailed
 from metaray.submit import follow
 from metaray.submit.client import Away, Job, JobsClient
-from tests.submit.fake_cluster import TOKEN, FakeCluster, fake_cluster
-
-
-@pytest.fixture
-def cluster() -> Iterator[FakeCluster]:
-    with fake_cluster() as cluster:
-        yield cluster
-
-
-@pytest.fixture
-def client(cluster: FakeCluster) -> JobsClient:
-    return JobsClient(cluster.address, TOKEN)
+from tests.submit.fake_cluster import FakeCluster
 
 
 def a_job(status: str, exit_code: int | None = None, message: str = "", name: str = "j", run: str = "") -> Job:

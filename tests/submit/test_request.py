@@ -1,5 +1,4 @@
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,20 +8,9 @@ from metaray.submit import request
 from metaray.submit.client import JobsClient
 from metaray.submit.packing import Pack
 from metaray.submit.request import Order
-from tests.submit.fake_cluster import TOKEN, FakeCluster, fake_cluster
+from tests.submit.fake_cluster import TOKEN, FakeCluster
 
 VERSIONS = {"ray": "2.60.0", "python": "3.11.9", "torch": "2.13.0+cpu", "metaray": "0.1.0"}
-
-
-@pytest.fixture
-def cluster() -> Iterator[FakeCluster]:
-    with fake_cluster() as cluster:
-        yield cluster
-
-
-@pytest.fixture
-def client(cluster: FakeCluster) -> JobsClient:
-    return JobsClient(cluster.address, TOKEN)
 
 
 @pytest.mark.parametrize(

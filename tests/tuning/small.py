@@ -87,3 +87,13 @@ def entries(ledger: Ledger) -> list[Entry]:
     """All trials, as they are on disk."""
     fresh = Ledger(ledger.storage, ledger.header)
     return [fresh.entry(number) for number in fresh.numbers()]
+
+
+def children(uri: str, parent: str) -> list[Any]:
+    """The MLflow runs below a search's, by trial."""
+    from metaray.tracking.client import open_client
+
+    client = open_client(uri)
+    experiment = client.get_run(parent).info.experiment_id
+    found = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent}'")
+    return sorted(found, key=lambda run: int(run.data.tags["search.trial"]))

@@ -19,7 +19,7 @@ from metaray.tuning.options import SearchOptions
 from metaray.tuning.room import Shares
 from metaray.tuning.trial import Trial
 from tests.training.whole_runs import Memory
-from tests.tuning.small import make_search
+from tests.tuning.small import children, make_search
 
 pytestmark = pytest.mark.ray
 
@@ -45,15 +45,6 @@ def options(tmp_path: Path, database: str, ray_cluster: None) -> Callable[..., S
         return SearchOptions(**{"name": "search", "register": False, **places, **changes})
 
     return make
-
-
-def children(uri: str, parent: str) -> list[Any]:
-    from metaray.tracking.client import open_client
-
-    client = open_client(uri)
-    experiment = client.get_run(parent).info.experiment_id
-    found = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent}'")
-    return sorted(found, key=lambda run: int(run.data.tags["search.trial"]))
 
 
 def test_a_search_from_the_command_line(

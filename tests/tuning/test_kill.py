@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from metaray.training.experiment import Evaluation, Experiment
-from tests.tuning.test_conduct import children
+from tests.tuning.small import children
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

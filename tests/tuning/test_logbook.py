@@ -3,7 +3,6 @@
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,7 +15,7 @@ from metaray.training.storage import Storage
 from metaray.tuning.ledger import Ledger, open_ledger
 from metaray.tuning.logbook import Logbook
 from metaray.tuning.proposers import Work, proposer_of
-from tests.tuning.small import carry_out, make_search, pretend
+from tests.tuning.small import carry_out, children, make_search, pretend
 
 
 @pytest.fixture
@@ -32,13 +31,6 @@ def ledger(make_experiment: Callable[..., Experiment], tmp_path: Path) -> Ledger
     return found
 
 
-def trials_of(uri: str, parent: str) -> list[Any]:
-    client = open_client(uri)
-    experiment = client.get_run(parent).info.experiment_id
-    found = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent}'")
-    return sorted(found, key=lambda run: int(run.data.tags["search.trial"]))
-
-
 def refuse_notes(text: str) -> None:
     raise AssertionError(text)
 
@@ -48,7 +40,7 @@ def test_a_run_for_the_search_and_one_below_for_each_trial(ledger: Ledger, datab
     for number in (0, 1, 0):
         book.touch(number)
     book.rest()
-    good, bad = trials_of(database, book.parent)
+    good, bad = children(database, book.parent)
     assert (good.info.run_name, good.info.status, good.data.tags["search.status"]) == (
         "trial-0000",
         "FINISHED",
@@ -76,7 +68,7 @@ def test_another_process_goes_on_with_the_same_runs(ledger: Ledger, database: st
     second.bring_all()
     second.rest()
     assert second.parent == first.parent
-    runs = trials_of(database, first.parent)
+    runs = children(database, first.parent)
     assert [run.data.tags["search.trial"] for run in runs] == ["0", "1"]
     history = open_client(database).get_metric_history(runs[0].info.run_id, "val/accuracy")
     assert len(history) == len(ledger.trial(0).curve)
@@ -88,8 +80,8 @@ def test_a_run_that_a_kill_kept_from_being_written_down_is_found(ledger: Ledger,
     orphan = create_run(database, ledger.search.experiment.name, "trial-0000", {}, tags)
     book.bring_all()
     book.rest()
-    assert trials_of(database, book.parent)[0].info.run_id == orphan
-    assert len(trials_of(database, book.parent)) == 2
+    assert children(database, book.parent)[0].info.run_id == orphan
+    assert len(children(database, book.parent)) == 2
 
 
 def test_a_population_has_a_run_for_each_copy(
@@ -102,7 +94,7 @@ def test_a_population_has_a_run_for_each_copy(
     book = Logbook(ledger, "mine", database, refuse_notes)
     book.bring_all()
     book.rest()
-    runs = trials_of(database, book.parent)
+    runs = children(database, book.parent)
     assert len(runs) == len(ledger.numbers()) == 6
     for run, trial in zip(runs, ledger.trials(), strict=True):
         assert ("search.origin" in run.data.tags) == bool(trial.inherited)
@@ -126,4 +118,4 @@ def test_a_server_that_goes_away_is_told_of_once(
         book.bring_all()
     monkeypatch.setattr(book, "_uri", database)
     book.bring_all()
-    assert len(trials_of(database, book.parent)) == 2
+    assert len(children(database, book.parent)) == 2

@@ -2,7 +2,6 @@
 
 import json
 import os
-import secrets
 import sys
 from dataclasses import fields
 from datetime import UTC, datetime
@@ -144,6 +143,7 @@ def _order(
     from metaray.submit import request
     from metaray.submit.job import versions
     from metaray.submit.packing import pack
+    from metaray.training.identity import fresh_name
 
     changes = {
         "--storage": request.lasting_storage(given["storage"], local=local),
@@ -155,7 +155,7 @@ def _order(
         raise InputError("--apply would write on the cluster; the winner is in the storage, as RUN/winner.json")
     name = _described(command, given)
     if given["run"] is None:
-        name = f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+        name = fresh_name(name)
         changes["--run"] = name
     project = Path.cwd()
     files = pack(project, Path(metaray.__file__).parent, versions()["metaray"])

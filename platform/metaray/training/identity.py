@@ -54,10 +54,22 @@ class RunFolder:
         Raises:
             InputError: naming the process that has it.
         """
-        now = datetime.now(UTC)
-        return self.storage.locked(
-            LOCK, f"process {os.getpid()} on host {socket.gethostname()} since {now:%Y-%m-%d %H:%M} UTC"
-        )
+        return held(self.storage)
+
+
+def held(storage: Storage) -> AbstractContextManager[None]:
+    """Keep a folder to this process within the block.
+
+    Raises:
+        InputError: naming the process that has it.
+    """
+    now = datetime.now(UTC)
+    return storage.locked(LOCK, f"process {os.getpid()} on host {socket.gethostname()} since {now:%Y-%m-%d %H:%M} UTC")
+
+
+def fresh_name(base: str) -> str:
+    """`base`, the time and four random digits."""
+    return f"{base}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
 def open_run(root: Storage, experiment: Experiment, name: str | None) -> RunFolder:
@@ -72,7 +84,7 @@ def open_run(root: Storage, experiment: Experiment, name: str | None) -> RunFold
         InputError: if the name is malformed, or belongs to a different experiment; shows the difference.
     """
     if name is None:
-        name = f"{experiment.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+        name = fresh_name(experiment.name)
     if not NAME.fullmatch(name):
         raise InputError(f"run name {name!r}: use letters, digits, '.', '_' and '-'")
     storage = root.child(name)

@@ -11,7 +11,7 @@ from typing import final
 from metaray.errors import InputError, RunFailed, RunStopped, redacted
 from metaray.run import Options, run
 from metaray.tracking.delivery import Report
-from metaray.tracking.mlflow_tracker import Away, asking
+from metaray.tracking.mlflow_tracker import Away, asking, finish_run
 from metaray.tracking.registry import tag_version
 from metaray.tracking.retry import patience, retry
 from metaray.tracking.server import Unreachable
@@ -92,7 +92,7 @@ def conclude(
         if report.version is not None:
             tag_version(uri, report.version.name, report.version.version, tags)
     logbook.attach(files)
-    logbook.finish("FINISHED")
+    finish_run(uri, logbook.parent)
     return SearchReport(
         name, ledger.search, ledger.trials(), winner, experiment, report, ledger.storage.root, logbook.parent, uri
     )

@@ -1,23 +1,20 @@
 """One search, composed: checks -> Tune -> MLflow -> the winner, judged on meta-test and registered."""
 
-import os
-import secrets
-import socket
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import final
 
 import torch
 
 from metaray.data.store_file import check_writable
-from metaray.errors import InputError, RunFailed, RunStopped, unknown
-from metaray.tracking.mlflow_tracker import Status, asking, find_experiment
+from metaray.errors import InputError, RunStopped, unknown
+from metaray.tracking.delivery import mark_ended
+from metaray.tracking.mlflow_tracker import asking, find_experiment
 from metaray.tracking.provenance import provenance
 from metaray.tracking.server import prepare, tracking_uri
 from metaray.training.cluster import join_cluster, uses_gpu
-from metaray.training.identity import LOCK, NAME
+from metaray.training.identity import NAME, fresh_name, held
 from metaray.training.nodes import alive_nodes, check_storage_everywhere
 from metaray.training.placement import Workers
 from metaray.training.preflight import check_shares, preflight
@@ -61,8 +58,7 @@ def conduct(
     uri = tracking_uri(options.tracking_uri)
     storage = _checked(search, options, uri)
     busy, shares = _room(search, storage, options, listener)
-    holder = f"process {os.getpid()} on host {socket.gethostname()} since {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
-    with storage.locked(LOCK, holder):
+    with held(storage):
         ledger = open_ledger(storage, search, provenance())
         name = storage.root.rstrip("/").rpartition("/")[2].partition("?")[0]
         listener.on_note(f"search: {name}")
@@ -75,7 +71,7 @@ def conduct(
         except BaseException as error:
             logbook.rest()
             stopped = isinstance(error, RunStopped | KeyboardInterrupt)
-            _mark(logbook, "KILLED" if stopped else "FAILED", error)
+            mark_ended(uri, logbook.parent, "KILLED" if stopped else "FAILED", error)
             raise
 
 
@@ -84,7 +80,7 @@ def _checked(search: Search, options: SearchOptions, uri: str) -> Storage:
     search.check()
     if options.apply is not None:
         check_writable(options.apply)
-    name = options.name or f"{search.experiment.name}-search-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    name = options.name or fresh_name(f"{search.experiment.name}-search")
     if not NAME.fullmatch(name):
         raise InputError(f"search name {name!r}: use letters, digits, '.', '_' and '-'")
     root = Storage(options.storage)
@@ -101,8 +97,10 @@ def _room(
     search: Search, storage: Storage, options: SearchOptions, listener: SearchListener
 ) -> tuple[Plan | None, Shares]:
     """What fits into the cluster, unless nothing is left to train; and what each trial takes."""
-    if storage.exists(SEARCH) and proposer_of(open_ledger(storage, search, {})).next(()) == "done":
-        return None, options.shares
+    if storage.exists(SEARCH):
+        with held(storage):  # to ask for the next trial writes it down
+            if proposer_of(open_ledger(storage, search, {})).next(()) == "done":
+                return None, options.shares
     join_cluster(options.address)
     gpu = uses_gpu(replace(options.trial_placement, workers=Workers(1, 1)))
     shares = replace(options.shares, gpus=(1.0 if options.shares.workers else options.shares.gpus) if gpu else 0.0)
@@ -131,14 +129,6 @@ def _search(
         again=ledger.search.scheduler != "none",
     )
     search_on_ray(ledger, setup, shares, room.at_once, _Both(listener, logbook), should_stop)
-
-
-def _mark(logbook: Logbook, status: Status, error: BaseException) -> None:
-    """Mark the search's run; a server that is gone by now must not hide what ended it."""
-    try:
-        logbook.finish(status)
-    except RunFailed as unmarked:
-        error.add_note(str(unmarked))
 
 
 @final

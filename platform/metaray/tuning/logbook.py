@@ -92,10 +92,6 @@ class Logbook:
                 path.write_bytes(data)
                 tracker.log_artifact(path)
 
-    def finish(self, status: Status) -> None:
-        """Mark the search's run as ended."""
-        finish_run(self._uri, self.parent, status)
-
     def _opened(self) -> str:
         """The search's run: the one that it has, marked as running, or a new one."""
         header = self._ledger.header

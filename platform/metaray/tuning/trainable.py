@@ -1,7 +1,5 @@
 """What Tune runs for a trial: its experiment, from the newest checkpoint, over the same loop as `metaray train`."""
 
-import os
-import socket
 import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,7 +14,7 @@ from metaray.tracking.retry import patience, retry
 from metaray.training.checkpoint import newest_progress
 from metaray.training.events import Event, Listener
 from metaray.training.experiment import Experiment
-from metaray.training.identity import LOCK
+from metaray.training.identity import held
 from metaray.training.local import train_part_in_process
 from metaray.training.placement import Placement
 from metaray.training.storage import Storage
@@ -64,7 +62,7 @@ def train_trial(config: dict[str, Any], setup: Setup) -> None:
         experiment = entry.experiment
         require_same_data(experiment.source, entry.fingerprint)
         reporter = Reporter(experiment, setup.objective)
-        with held(run):
+        with soon_held(run):
             if setup.again:
                 _report_again(reporter, run, experiment)
             _train(experiment, run, reporter, setup.placement, until)
@@ -77,11 +75,10 @@ def train_trial(config: dict[str, Any], setup: Setup) -> None:
 
 
 @contextmanager
-def held(run: Storage) -> Iterator[None]:
+def soon_held(run: Storage) -> Iterator[None]:
     """Keep a trial's folder to this process; the one of a killed search that had it may take a moment to die."""
     with ExitStack() as stack:
-        mine = f"process {os.getpid()} on host {socket.gethostname()}"
-        retry(lambda: stack.enter_context(run.locked(LOCK, mine)), on=InputError, waits=patience(DIES_WITHIN_S))
+        retry(lambda: stack.enter_context(held(run)), on=InputError, waits=patience(DIES_WITHIN_S))
         yield
 
 
