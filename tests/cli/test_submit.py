@@ -68,6 +68,14 @@ def test_what_is_not_said(cluster: FakeCluster, project: Path, command: Any, mon
     assert said[1] == "/opt/bin/python" and "--address" not in said and "--json" not in said
 
 
+def test_the_commit_goes_along(cluster: FakeCluster, project: Path, command: Any) -> None:
+    for words in (("init",), ("add", "."), ("-c", "user.name=A", "-c", "user.email=a@b.c", "commit", "-m", "one")):
+        subprocess.run(("git", *words), cwd=project, check=True, capture_output=True)
+    assert command("submit", "train", "tiny.json", *LASTING).code == 0
+    checkout = json.loads(cluster.jobs[0]["runtime_env"]["env_vars"]["METARAY_CHECKOUT"])
+    assert len(checkout["git.commit"]) == 40 and checkout["git.dirty"] == "false"
+
+
 def test_local_to_head(cluster: FakeCluster, project: Path, command: Any) -> None:
     assert command("submit", "train", "tiny.json", "--local-to-head").code == 0
     said = words(cluster)

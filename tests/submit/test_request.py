@@ -149,7 +149,8 @@ def test_versions_of_the_head(cluster: FakeCluster, client: JobsClient) -> None:
 def send(client: JobsClient, run: str = "r", notes: list[str] | None = None, withheld: tuple[str, ...] = ()) -> str:
     pack = Pack({}, {"a.txt": b"a" * 10_000}, withheld)
     note = [].append if notes is None else notes.append
-    return request.send(client, Order(run, ("train", "r.py:f")), pack, VERSIONS, note)
+    order = Order(run, ("train", "r.py:f"), checkout={"git.commit": "0a1b"})
+    return request.send(client, order, pack, VERSIONS, note)
 
 
 def test_sending(cluster: FakeCluster, client: JobsClient, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,7 +161,8 @@ def test_sending(cluster: FakeCluster, client: JobsClient, monkeypatch: pytest.M
     (path,) = cluster.packages
     assert job["runtime_env"]["working_dir"] == path.replace("/api/packages/gcs/", "gcs://")
     variables = job["runtime_env"]["env_vars"]
-    assert set(variables) == {"METARAY_EXPECTS", "RAY_JOB_STOP_WAIT_TIME_S"}
+    assert set(variables) == {"METARAY_EXPECTS", "METARAY_CHECKOUT", "RAY_JOB_STOP_WAIT_TIME_S"}
+    assert json.loads(variables["METARAY_CHECKOUT"]) == {"git.commit": "0a1b"}
     assert json.loads(variables["METARAY_EXPECTS"]) == VERSIONS and int(variables["RAY_JOB_STOP_WAIT_TIME_S"]) > 60
     assert not {"hushhush", TOKEN} & set(json.dumps(job).split('"')) and "hushhush" not in json.dumps(job)
     (note,) = notes

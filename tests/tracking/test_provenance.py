@@ -1,8 +1,10 @@
 """Where a result comes from."""
 
+import json
 import subprocess
 from pathlib import Path
 
+import pytest
 import torch
 
 from metaray.tracking.provenance import git_state, provenance
@@ -40,3 +42,12 @@ def test_tags(tmp_path: Path) -> None:
     assert tags["torch.version"] == torch.__version__
     assert {"metaray.version", "numpy.version", "ray.version", "python.version", "cpu.capability"} <= tags.keys()
     assert "git.commit" not in tags
+
+
+def test_a_job_has_the_commit_that_it_was_submitted_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = {"git.commit": "0a1b", "git.dirty": "true"}
+    monkeypatch.setenv("METARAY_CHECKOUT", json.dumps(there))
+    assert provenance(tmp_path).items() >= there.items()
+    git(tmp_path, "init")
+    git(tmp_path, "commit", "--allow-empty", "-m", "one")
+    assert provenance(tmp_path)["git.commit"] == git_state(tmp_path)["git.commit"]  # a checkout knows better

@@ -127,22 +127,14 @@ def test_how_trials_ended_is_told(tmp_path: Path, drawn: list[Figure]) -> None:
     ]
     draw_curves(trials, ACCURACY, tmp_path / "curves.png", "")
     assert set(legend(drawn[0])) >= {"stopped early (1)", "failed (1)", "failed at once (1)"}
-    draw_response(trials, "inner.lr", ACCURACY, tmp_path / "r.png", log=True, title="", untuned=(0.05, curve(0.5)[0]))
+    draw_response(trials, "inner.lr", ACCURACY, tmp_path / "r.png", log=True, title="")
     assert set(legend(drawn[1])) == {
         "finished (1)",
         "stopped early (1)",
         "failed (2)",
-        "untuned: 0.5 \u00b1 0.01",
         "best: trial-0000, 0.6 \u00b1 0.01",  # it failed that had the highest
     }
     assert drawn[1].axes[0].get_xscale() == "log"
-
-
-def test_an_untuned_value_that_is_no_number_leaves_the_numbers_theirs(tmp_path: Path, drawn: list[Figure]) -> None:
-    trials = [trial(0, 0.1, 0.4), trial(1, 0.2, 0.5)]
-    draw_response(trials, "inner.lr", ACCURACY, tmp_path / "a.png", log=True, title="", untuned=(None, curve(0.3)[0]))
-    assert drawn[0].axes[0].get_xscale() == "log"
-    assert any(label.startswith("untuned") for label in legend(drawn[0]))
 
 
 def test_values_that_are_not_numbers_are_categories(tmp_path: Path, drawn: list[Figure]) -> None:
@@ -192,7 +184,7 @@ def test_draws_all_that_applies(tmp_path: Path) -> None:
         Trial(0, {"inner.lr": {"steps": [0], "values": [0.1]}, "a/b": 1, "c": "x"}, 10, "finished", curve=curve(0.4)),
         Trial(1, {"inner.lr": 0.2, "a/b": 2, "c": "y"}, 10, "finished", curve=curve(0.5)),
     ]
-    paths = draw_all(trials, {"inner.lr": True}, ACCURACY, tmp_path, ODD, untuned=({"a/b": 3}, curve(0.3)[0]))
+    paths = draw_all(trials, {"inner.lr": True}, ACCURACY, tmp_path, ODD)
     assert [path.name for path in paths] == [
         "curves.png",
         "accuracy-by-a-b.png",

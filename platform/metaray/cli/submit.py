@@ -143,6 +143,7 @@ def _order(
     from metaray.submit import request
     from metaray.submit.job import versions
     from metaray.submit.packing import pack
+    from metaray.tracking.provenance import git_state
     from metaray.training.identity import fresh_name
 
     changes = {
@@ -162,7 +163,7 @@ def _order(
     recipe = given["recipe"]
     named = request.shipped_recipe(recipe, project, files) if recipe is not None else None
     there = [named if named is not None and word == recipe else word for word in words]
-    order = request.Order(given["run"] or name, (command, *there), python)
+    order = request.Order(given["run"] or name, (command, *there), python, git_state(project))
     return request.with_options(order, changes), files
 
 

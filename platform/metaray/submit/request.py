@@ -4,7 +4,7 @@ import json
 import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from metaray.submit.access import is_loopback
 from metaray.submit.client import RUN, AlreadyThere, Job, JobsClient
 from metaray.submit.job import EXPECTS, HOME, advice, differing
 from metaray.submit.packing import Pack, uri_of
+from metaray.tracking.provenance import CHECKOUT
 
 STOP_WITHIN_S = 120
 """How long a run that is to stop may take to write its checkpoint; Ray's own 3 s are over before a step is."""
@@ -35,11 +36,13 @@ class Order:
         run: name of the run or search.
         words: `train` or `tune`, and its arguments.
         python: that runs it, on the head node; None for the one that runs Ray there.
+        checkout: tags of the checkout that it is submitted from, for the run to have.
     """
 
     run: str
     words: tuple[str, ...]
     python: str | None = None
+    checkout: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def entrypoint(self) -> str:
@@ -188,16 +191,20 @@ def send(client: JobsClient, order: Order, pack: Pack, expected: Mapping[str, st
     note(f"packed {files} files, {pack.size_bytes / 1e6:.2f} MB ({len(archive) / 1e6:.2f} MB compressed){kept}")
     client.upload(uri_of(archive), archive)
     try:
-        client.submit(found, order.entrypoint, runtime_env(uri_of(archive), expected), {RUN: order.run})
+        client.submit(found, order.entrypoint, runtime_env(uri_of(archive), expected, order.checkout), {RUN: order.run})
     except AlreadyThere:
         raise InputError(busy(order.run, found)) from None  # somebody else submitted it since we looked
     return found
 
 
-def runtime_env(package: str, expected: Mapping[str, str]) -> dict[str, Any]:
+def runtime_env(package: str, expected: Mapping[str, str], checkout: Mapping[str, str]) -> dict[str, Any]:
     """Of the job. Anybody who can list jobs can read it, so nothing of this machine's environment is in it.
 
     What a run's own `ray.init` sets must not be here: Ray refuses to be told twice.
     """
-    variables = {EXPECTS: json.dumps(dict(expected)), "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WITHIN_S)}
+    variables = {
+        EXPECTS: json.dumps(dict(expected)),
+        CHECKOUT: json.dumps(dict(checkout)),
+        "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WITHIN_S),
+    }
     return {"working_dir": package, "env_vars": variables}

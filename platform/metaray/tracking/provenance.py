@@ -1,5 +1,7 @@
 """Where a result comes from: code, versions, machine and command, as tags."""
 
+import json
+import os
 import platform
 import shlex
 import subprocess
@@ -12,6 +14,8 @@ from metaray.errors import redacted
 
 PACKAGES = ("metaray", "torch", "numpy", "ray")
 GIT_TIMEOUT_S = 10.0
+CHECKOUT = "METARAY_CHECKOUT"
+"""Environment variable of a job: `git_state` where it was submitted, as JSON, since no checkout goes along."""
 
 
 def provenance(folder: Path | None = None, argv: Sequence[str] | None = None) -> dict[str, str]:
@@ -23,7 +27,7 @@ def provenance(folder: Path | None = None, argv: Sequence[str] | None = None) ->
 
     Returns:
         `metaray.version`, `torch.version`, `numpy.version`, `ray.version` (where installed), `python.version`,
-        `cpu.capability`, `command`, and in a git checkout `git.commit` and `git.dirty`.
+        `cpu.capability`, `command`, and `git.commit` and `git.dirty` in a git checkout or a job submitted from one.
     """
     import torch
 
@@ -32,7 +36,7 @@ def provenance(folder: Path | None = None, argv: Sequence[str] | None = None) ->
     tags["python.version"] = platform.python_version()
     tags["cpu.capability"] = torch.backends.cpu.get_cpu_capability()
     tags["command"] = shlex.join(map(redacted, sys.argv if argv is None else argv))
-    return tags | git_state(folder or Path.cwd())
+    return tags | (git_state(folder or Path.cwd()) or json.loads(os.environ.get(CHECKOUT, "{}")))
 
 
 def git_state(folder: Path) -> dict[str, str]:

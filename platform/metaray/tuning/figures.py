@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MISSING = -0.12  # below an axis from 0 to 1
-FAILED, UNTUNED = "tab:red", "tab:green"
+FAILED = "tab:red"
 POINTS = {
     "waiting": ("d", "silver"),
     "running": ("d", "tab:cyan"),
@@ -42,12 +42,10 @@ def draw_all(
     objective: Objective,
     folder: Path,
     title: str,
-    *,
-    untuned: tuple[Mapping[str, Any], Judged] | None = None,
 ) -> list[Path]:
     """Write every picture that applies into `folder`, which must exist; returns their paths.
 
-    A searched field has a log axis where `logs` says so. `untuned` is the values before the search, and how they did.
+    A searched field has a log axis where `logs` says so.
     """
     searched = searched_keys(trials)
     scheduled = [key for key in searched if any(is_schedule(trial.settings.get(key)) for trial in trials)]
@@ -56,8 +54,7 @@ def draw_all(
     draw_curves(trials, objective, written[0], title)
     for key, log in plain.items():
         written.append(folder / _file_name(f"{objective.name}-by-{key}"))
-        before = (untuned[0][key], untuned[1]) if untuned is not None and key in untuned[0] else None
-        draw_response(trials, key, objective, written[-1], log=log, title=title, untuned=before)
+        draw_response(trials, key, objective, written[-1], log=log, title=title)
     if len(plain) > 1:
         written.append(folder / "parallel.png")
         draw_parallel(trials, plain, objective, written[-1], title)
@@ -115,18 +112,13 @@ def draw_response(
     *,
     log: bool,
     title: str,
-    untuned: tuple[Any, Judged] | None = None,
 ) -> None:
     """Write a PNG: each trial's best evaluation, with its 95% interval, against its value of `key`.
 
     Trials that failed are ticks on the bottom edge. Unless all values are numbers, each is a category.
     """
     winner = winner_of(trials, objective)
-    before = [untuned] if untuned is not None and fits(untuned[1].value) else []
-    values = [trial.settings[key] for trial in trials if key in trial.settings]
-    # A lone value before the search must not turn numbers into categories.
-    values += [value for value, _ in before if is_number(value) or not all(map(is_number, values))]
-    scale = Scale(values, log=log)
+    scale = Scale([trial.settings[key] for trial in trials if key in trial.settings], log=log)
     placed = [(trial, scale.at(trial.settings[key])) for trial in trials if key in trial.settings]
     judged = [(trial, x, best) for trial, x in placed if (best := _best(trial, objective)) is not None]
     figure, axes = _figure(title, key, f"meta-val {objective.name}, best evaluation")
@@ -135,13 +127,10 @@ def draw_response(
         points = [(x, best) for trial, x, best in judged if trial.status == status]
         _draw_points(axes, points, f"{status} ({len(points)})", marker, colour)
     _draw_failed(axes, [x for trial, x in placed if trial.status == "failed"])
-    for value, best in before:
-        axes.axhline(best.value, color=UNTUNED, linewidth=1, linestyle="--")
-        _draw_points(axes, [(scale.at(value), best)], f"untuned: {_told(best)}", "D", UNTUNED)
     for trial, x, best in judged:
         if trial is winner:
             _star(axes, x, best.value, f"best: {trial.name}, {_told(best)}")
-    shown = [*(best.value for *_, best in judged), *(best.value for _, best in before)]
+    shown = [best.value for *_, best in judged]
     _finish(figure, axes, path, empty=not shown, log=_wide(shown, objective))
 
 
