@@ -1,6 +1,7 @@
 """What Ray and a job cost on top of training in process: to the first step, by step, and after the last.
 
-    python -m jobs.benchmarks.platform_overhead STORE [--steps 200] [--repeats 3] [--submit http://127.0.0.1:8265]
+    python -m jobs.benchmarks.platform_overhead STORE [--steps 200] [--race-steps 600] [--repeats 3]
+                                                [--submit http://127.0.0.1:8265 --about "a head alone"]
                                                 [--out docs]
 
 The same steps of Omniglot's 5-way 1-shot MAML, a thread a worker, by `metaray train --workers 0`, and by `--workers 1`
@@ -57,7 +58,7 @@ class Setting(NamedTuple):
 
     Attributes:
         store: Omniglot's class store.
-        steps: of a run.
+        steps: of each run.
         submit: the dashboard's URL, if any.
         folder: where runs are kept and commands are given.
     """
@@ -209,8 +210,8 @@ def page(records: Sequence[Mapping[str, Any]]) -> str:
             first, last = record["medians"][name]["first_step_s"], record["medians"][name]["after_last_step_s"]
             rows.append(f"| {name} | {first:.1f} | {1e3 * step[name]:.0f} | {compared} | {last:.1f} |")
         sources.append(
-            f"- {kind}: `{record['command']}`, {record['repeats']} repeats; {record['cores']} cores, torch "
-            f"{record['torch']}, commit {record['commit'][:12]}"
+            f"- {kind} ({record['about']}): `{record['command']}`; {record['cores']} cores, torch {record['torch']}, "
+            f"commit {record['commit'][:12]}"
         )
     return "\n".join([HEAD, *rows, "", *sources, ""])
 
@@ -227,19 +228,22 @@ def measured(arguments: argparse.Namespace) -> dict[str, Any]:
             for name, runs in found.items():
                 runs.append(alone(name, f"{setting.folder.name}-{number}-{name.replace(' ', '-')}", setting))
                 print(name, runs[-1], file=sys.stderr, flush=True)
-            pairs += race(kind, number, setting)
+            pairs += race(kind, number, setting._replace(steps=arguments.race_steps))
             print(f"{len(pairs)} pairs, the last {pairs[-1]}", file=sys.stderr, flush=True)
     ratios = [theirs / ours for ours, theirs in pairs]
     low, middle, high = statistics.quantiles(ratios, n=4)
-    tags, options = provenance(), f"--steps {arguments.steps} --repeats {arguments.repeats}"
+    options = f"--steps {arguments.steps} --race-steps {arguments.race_steps} --repeats {arguments.repeats}"
+    tags = provenance()
     return {
         "kind": kind,
+        "about": arguments.about,
         "repeats": arguments.repeats,
         "medians": {
             name: {key: statistics.median(run[key] for run in runs) for key in runs[0]} for name, runs in found.items()
         },
         "step_s": {"in process": statistics.median(a for a, _ in pairs), kind: statistics.median(b for _, b in pairs)},
         "step_ratio": {"median": middle, "quartiles": [low, high], "pairs": len(pairs)},
+        "pairs_s": pairs,
         "command": f"python -m jobs.benchmarks.platform_overhead omniglot.arrow {options}"
         + (" --submit URL" if arguments.submit else ""),
         "cores": psutil.cpu_count(),
@@ -253,8 +257,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("store", type=Path, help="Omniglot's class store")
     parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--race-steps", type=int, default=600)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--submit", help="URL of the dashboard of a cluster on this machine")
+    parser.add_argument("--about", default="a cluster of its own", help="in words, what the cluster is")
     parser.add_argument("--out", type=Path, default=Path("docs"))
     arguments = parser.parse_args()
     record = measured(arguments)

@@ -1,6 +1,7 @@
 """As much of a Ray dashboard as submitting needs, on this machine; it can also misbehave."""
 
 import json
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -130,11 +131,14 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def fake_cluster() -> Iterator[FakeCluster]:
-    """One on a free port."""
+def fake_cluster(tls: ssl.SSLContext | None = None) -> Iterator[FakeCluster]:
+    """One on a free port; with `tls`, over HTTPS."""
     cluster = FakeCluster()
     with ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"cluster": cluster})) as server:
         cluster.address = f"http://127.0.0.1:{server.server_port}"
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
+            cluster.address = f"https://localhost:{server.server_port}"
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:

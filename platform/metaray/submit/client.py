@@ -6,6 +6,7 @@ the address it is given, and needs Ray imported, which takes longer than most of
 
 import http.client
 import json
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -175,8 +176,16 @@ class JobsClient:
                 return missing
             raise self._problem(error.code, text, path) from None
         except (URLError, OSError, http.client.HTTPException) as error:
-            reason = getattr(error, "reason", error)
-            raise Away(f"no Ray cluster answers at {self.address}: {reason}. Is its dashboard running?") from None
+            raise self._away(getattr(error, "reason", error)) from None
+
+    def _away(self, reason: object) -> InputError:
+        if isinstance(reason, ssl.SSLCertVerificationError):
+            return InputError(
+                f"the certificate of {self.address} is not trusted here ({reason.verify_message}): if it should be, "
+                "name the file of whoever signed it in SSL_CERT_FILE"
+            )
+        hint = "Is it http://?" if isinstance(reason, ssl.SSLError) else "Is its dashboard running?"
+        return Away(f"no Ray cluster answers at {self.address}: {reason}. {hint}")
 
     def _problem(self, code: int, text: str, path: str) -> Exception:
         if code in (401, 403):
