@@ -32,11 +32,66 @@ services() {
   done
 }
 
+# Where FOLDER/hosts is, each service has a host of its own: a network namespace with an address on a common bridge. The
+# file's first line is the beginning of all addresses, and each other line names a service: line 2 has address .2.
+
+# has_hosts: has it?
+has_hosts() {
+  [[ -s $folder/hosts ]]
+}
+
+# address NAME: of the service's host.
+address() {
+  if has_hosts; then
+    echo "$(head -n 1 "$folder/hosts").$(grep -nx -- "$1" "$folder/hosts" | cut -d: -f1)"
+  else
+    echo 127.0.0.1
+  fi
+}
+
+# node_address NAME: an option of `ray start` that says it; on this machine Ray finds it out itself.
+node_address() {
+  if has_hosts; then echo "--node-ip-address=$(address "$1")"; fi
+}
+
+# make_hosts PREFIX: none as yet, and the bridge, by which this machine reaches them.
+make_hosts() {
+  [[ $1 =~ ^10\.[0-9]{1,3}\.[0-9]{1,3}$ ]] || fail "METARAY_HOSTS begins the hosts' addresses, such as 10.77.0, not '$1'"
+  ip link add "mr-$1" type bridge || fail "METARAY_HOSTS needs iproute2 and root, and no other cluster at $1"
+  ip address add "$1.1/24" dev "mr-$1"
+  ip link set "mr-$1" up
+  echo "$1" >"$folder/hosts"
+}
+
+# add_host NAME: with its name in the file, unless it is there or no service has one.
+add_host() {
+  local at
+  if ! has_hosts || grep -qx -- "$1" "$folder/hosts"; then return; fi
+  echo "$1" >>"$folder/hosts"
+  at="$(address "$1")"
+  ip netns add "metaray-$at"
+  ip link add "mr$at" type veth peer name eth0 netns "metaray-$at"
+  ip link set "mr$at" master "mr-${at%.*}" up
+  ip -n "metaray-$at" address add "$at/24" dev eth0
+  ip -n "metaray-$at" link set eth0 up
+  ip -n "metaray-$at" link set lo up
+}
+
+# remove_hosts: all of them, and the bridge.
+remove_hosts() {
+  local name
+  has_hosts || return 0
+  while read -r name; do ip netns delete "metaray-$(address "$name")"; done < <(tail -n +2 "$folder/hosts")
+  ip link delete "mr-$(head -n 1 "$folder/hosts")"
+  rm "$folder/hosts"
+}
+
 # launch NAME COMMAND...: in a session, and so a process group, of its own, which outlives this shell.
 launch() {
-  local name="$1" pid
+  local name="$1" pid where=()
   shift
-  (cd "$folder" && exec setsid "$@") >"$folder/logs/$name.log" 2>&1 </dev/null &
+  if has_hosts; then where=(ip netns exec "metaray-$(address "$name")"); fi
+  (cd "$folder" && exec setsid "${where[@]}" "$@") >"$folder/logs/$name.log" 2>&1 </dev/null &
   pid=$!
   echo "$pid" >"$folder/pids/$name"
   started "$pid" >"$folder/pids/$name.started" || true
@@ -55,9 +110,9 @@ await() {
   done
 }
 
-# answers PORT: does anything listen there?
+# answers ADDRESS PORT: does anything listen there?
 answers() {
-  (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null
+  (exec 3<>"/dev/tcp/$1/$2") 2>/dev/null
 }
 
 # says NAME TEXT: is it in the service's log?

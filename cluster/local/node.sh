@@ -21,10 +21,15 @@ source "$folder/env.sh"
 export METARAY_CACHE="$folder/cache/$name" # a disk of its own, as on a machine of its own
 unset RAY_ADDRESS RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER # with the latter, Ray refuses to start a second node
 
+add_host "$name"
+head="$(address head)"
+if ! has_hosts; then head=LOCALHOST; fi
 # In small letters Ray would replace it, as 127.0.0.1, by an address that others reach.
 # A folder of its own: nodes would delete each other's unpacked working directories in a common one.
 trap 'end "$name"' EXIT
-launch "$name" "${ray[@]}" start --block --address="LOCALHOST:${METARAY_CLUSTER##*:}" --node-name="$name" \
+# shellcheck disable=SC2046  # one word or none
+launch "$name" "${ray[@]}" start --block --address="$head:${METARAY_CLUSTER##*:}" --node-name="$name" \
+  $(node_address "$name") \
   --num-cpus=1 --num-gpus=0 --object-store-memory=200000000 --temp-dir="$(realpath "$folder/ray")/$name" \
   --min-worker-port=0 --max-worker-port=0 --dashboard-agent-listen-port=0 --disable-usage-stats "$@"
 await "$name" says "$name" "Ray runtime started"

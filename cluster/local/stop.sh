@@ -15,6 +15,7 @@ folder="$(realpath "${1:-local-cluster}")"
 
 mapfile -t names < <(services)
 end "${names[@]}"
+remove_hosts
 echo "stopped: ${names[*]:-nothing was running}"
 if [[ -n $delete ]]; then
   temporary="$(readlink "$folder/ray" || true)"

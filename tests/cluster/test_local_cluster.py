@@ -30,10 +30,15 @@ pytestmark = [
 
 
 class Cluster:
-    """What cluster/local/start.sh starts, on free ports."""
+    """What cluster/local/start.sh starts, on free ports.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    Args:
+        folder: of the cluster.
+        hosts: beginning of the addresses of hosts of their own, such as 10.77.0; None has all on loopback.
+    """
+
+    def __init__(self, folder: Path, hosts: str | None = None) -> None:
+        self.folder, self.hosts = folder, hosts
         with ExitStack() as stack:
             sockets = [stack.enter_context(socket.socket()) for _ in PORTS]
             for free in sockets:
@@ -41,6 +46,7 @@ class Cluster:
             self.ports = {name: int(free.getsockname()[1]) for name, free in zip(PORTS, sockets, strict=True)}
         self.outside = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "AWS_"))}
         self.outside["METARAY_PYTHON"] = sys.executable
+        self.outside["METARAY_HOSTS"] = hosts or ""
         self.outside |= {f"METARAY_{name}_PORT": str(port) for name, port in self.ports.items()}
         self.inside: dict[str, str] = {}  # the environment of someone who sourced env.sh
 
@@ -59,7 +65,8 @@ class Cluster:
 
     def url(self, service: str, path: str) -> str:
         """Of a path at a service."""
-        return f"http://127.0.0.1:{self.ports[service]}{path}"
+        variables = {"DASHBOARD": "RAY_API_SERVER_ADDRESS", "MLFLOW": "MLFLOW_TRACKING_URI", "S3": "AWS_ENDPOINT_URL"}
+        return self.inside[variables[service]] + path
 
     def python(self, code: str, **changes: str | None) -> subprocess.CompletedProcess[str]:
         """Run a program as someone who sourced env.sh, with other values of some variables; None takes one away."""

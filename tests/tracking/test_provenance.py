@@ -44,6 +44,12 @@ def test_tags(tmp_path: Path) -> None:
     assert "git.commit" not in tags
 
 
+@pytest.mark.parametrize("program", ["metaray", "/venv/bin/metaray", "/ray/_ray_pkg_1/metaray/__main__.py"])
+def test_metaray_is_called_by_its_name(program: str, tmp_path: Path) -> None:
+    assert provenance(tmp_path, [program, "train"])["command"] == "metaray train"
+    assert provenance(tmp_path, ["/home/me/mine.py", "train"])["command"] == "/home/me/mine.py train"
+
+
 def test_a_job_has_the_commit_that_it_was_submitted_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     there = {"git.commit": "0a1b", "git.dirty": "true"}
     monkeypatch.setenv("METARAY_CHECKOUT", json.dumps(there))

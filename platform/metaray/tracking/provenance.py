@@ -35,8 +35,17 @@ def provenance(folder: Path | None = None, argv: Sequence[str] | None = None) ->
     tags["torch.version"] = str(torch.__version__)  # with the build, such as +cu130
     tags["python.version"] = platform.python_version()
     tags["cpu.capability"] = torch.backends.cpu.get_cpu_capability()
-    tags["command"] = shlex.join(map(redacted, sys.argv if argv is None else argv))
+    tags["command"] = _command(sys.argv if argv is None else argv)
     return tags | (git_state(folder or Path.cwd()) or json.loads(os.environ.get(CHECKOUT, "{}")))
+
+
+def _command(argv: Sequence[str]) -> str:
+    """What to type for it: of metaray's own path only the name is left, as a job's lies in a folder of Ray's."""
+    words = [redacted(word) for word in argv]
+    *_, folder, name = "", *Path(*words[:1]).parts[-2:]
+    if name == "metaray" or (folder, name) == ("metaray", "__main__.py"):
+        words[0] = "metaray"
+    return shlex.join(words)
 
 
 def git_state(folder: Path) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import ray
 from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch import TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from metaray.episodes.stream import start_samplers
@@ -18,6 +18,7 @@ from metaray.training.board import Board
 from metaray.training.cluster import uses_gpu
 from metaray.training.events import Listener
 from metaray.training.experiment import Experiment
+from metaray.training.network import MeetingTorchConfig
 from metaray.training.nodes import samplers_on
 from metaray.training.placement import Placement
 from metaray.training.result import RESULT, Result
@@ -136,7 +137,7 @@ class _FitThread(threading.Thread):
             train_worker,
             train_loop_config=self._config,
             # The watch below finds out who hangs; the collectives of the others have to wait for that.
-            torch_config=TorchConfig(timeout_s=int(2 * placement.hang_timeout_s + 60)),
+            torch_config=MeetingTorchConfig(timeout_s=int(2 * placement.hang_timeout_s + 60)),
             scaling_config=ScalingConfig(
                 num_workers=fewest if fewest == most else (fewest, most),
                 use_gpu=use_gpu,
