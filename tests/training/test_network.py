@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -57,3 +58,17 @@ def test_workers_meet_where_nodes_do(
     monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "")
     config.backend_cls().on_start(Group(addresses, monkeypatch), config)
     assert started == [chosen]
+
+
+def test_why_workers_could_not_meet_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("Gloo connectFullMesh failed\nand a trace")
+
+    told: list[str] = []
+    board = SimpleNamespace(note=SimpleNamespace(remote=told.append))
+    config = network.MeetingTorchConfig(board=board)
+    monkeypatch.setattr(network.TorchConfig().backend_cls, "on_start", fail)
+    monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "")
+    with pytest.raises(RuntimeError, match="connectFullMesh"):
+        config.backend_cls().on_start(Group(["127.0.0.1"], monkeypatch), config)
+    assert told == ["the workers could not meet, and try again: Gloo connectFullMesh failed"]

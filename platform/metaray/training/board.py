@@ -98,6 +98,10 @@ class Board:
         """Why the present attempt is about to end; the first report stands."""
         self._reported = self._reported or failure
 
+    def note(self, text: str) -> None:
+        """Something that the user is to know."""
+        self._say("note", text)
+
     def beat(self, rank: int, token: int, doing: str, marks: int) -> None:
         """What a rank does, and how many signs of life it has given."""
         if token != self._tokens.get(rank, token):

@@ -1,6 +1,7 @@
 """How workers on several hosts find one another."""
 
 import os
+from dataclasses import dataclass
 from typing import Any
 
 import psutil
@@ -10,12 +11,18 @@ from ray.train.torch import TorchConfig
 GLOO = "GLOO_SOCKET_IFNAME"
 
 
+@dataclass
 class MeetingTorchConfig(TorchConfig):  # type: ignore[misc]  # Ray has no types
     """Ray Train's own, but that gloo's workers meet at the addresses that their nodes have in the cluster.
 
     By itself gloo listens at the address of the host's name. On many machines that is 127.0.0.1 or 127.0.1.1, where no
     other host gets to.
+
+    Attributes:
+        board: actor that is told why workers could not meet; Ray Train itself tries again without a word.
     """
+
+    board: Any = None
 
     @property
     def backend_cls(self) -> type[Any]:
@@ -27,10 +34,16 @@ _RayBackend: type[Any] = TorchConfig().backend_cls
 
 
 class _MeetingBackend(_RayBackend):  # type: ignore[misc]
-    def on_start(self, worker_group: Any, backend_config: TorchConfig) -> None:
+    def on_start(self, worker_group: Any, backend_config: MeetingTorchConfig) -> None:
         if len(set(worker_group.execute(ray.util.get_node_ip_address))) > 1:
             worker_group.execute(choose_interface)
-        super().on_start(worker_group, backend_config)
+        try:
+            super().on_start(worker_group, backend_config)
+        except Exception as error:
+            why = str(getattr(error, "cause", error)).strip().splitlines() or [type(error).__name__]
+            if backend_config.board is not None:
+                backend_config.board.note.remote(f"the workers could not meet, and try again: {why[0]}")
+            raise
 
 
 def choose_interface() -> None:

@@ -137,7 +137,9 @@ class _FitThread(threading.Thread):
             train_worker,
             train_loop_config=self._config,
             # The watch below finds out who hangs; the collectives of the others have to wait for that.
-            torch_config=MeetingTorchConfig(timeout_s=int(2 * placement.hang_timeout_s + 60)),
+            torch_config=MeetingTorchConfig(
+                timeout_s=int(2 * placement.hang_timeout_s + 60), board=self._config["board"]
+            ),
             scaling_config=ScalingConfig(
                 num_workers=fewest if fewest == most else (fewest, most),
                 use_gpu=use_gpu,
