@@ -56,19 +56,24 @@ node_address() {
 
 # make_hosts PREFIX: none as yet, and the bridge, by which this machine reaches them.
 make_hosts() {
-  [[ $1 =~ ^10\.[0-9]{1,3}\.[0-9]{1,3}$ ]] || fail "METARAY_HOSTS begins the hosts' addresses, such as 10.77.0, not '$1'"
+  local octet='(25[0-5]|2[0-4][0-9]|1?[0-9]{1,2})'
+  [[ $1 =~ ^10\.$octet\.$octet$ ]] || fail "METARAY_HOSTS begins the hosts' addresses, such as 10.77.0, not '$1'"
+  [[ -z $(ip route show root "$1.0/24") ]] || fail "this machine reaches other hosts at $1.0/24: choose another METARAY_HOSTS"
   ip link add "mr-$1" type bridge || fail "METARAY_HOSTS needs iproute2 and root, and no other cluster at $1"
+  echo "$1" >"$folder/hosts"
   ip address add "$1.1/24" dev "mr-$1"
   ip link set "mr-$1" up
-  echo "$1" >"$folder/hosts"
 }
 
 # add_host NAME: with its name in the file, unless it is there or no service has one.
 add_host() {
   local at
-  if ! has_hosts || grep -qx -- "$1" "$folder/hosts"; then return; fi
-  echo "$1" >>"$folder/hosts"
+  has_hosts || return 0
+  grep -qx -- "$1" "$folder/hosts" || echo "$1" >>"$folder/hosts"
   at="$(address "$1")"
+  if ip -n "metaray-$at" route show dev eth0 2>/dev/null | grep -q .; then return; fi # it is there, and connected
+  ip link delete "mr$at" 2>/dev/null || true
+  ip netns delete "metaray-$at" 2>/dev/null || true
   ip netns add "metaray-$at"
   ip link add "mr$at" type veth peer name eth0 netns "metaray-$at"
   ip link set "mr$at" master "mr-${at%.*}" up
@@ -77,13 +82,17 @@ add_host() {
   ip -n "metaray-$at" link set lo up
 }
 
-# remove_hosts: all of them, and the bridge.
+# remove_hosts: all of them, and the bridge; also where a restart of the machine has removed them.
 remove_hosts() {
-  local name
+  local name at
   has_hosts || return 0
-  while read -r name; do ip netns delete "metaray-$(address "$name")"; done < <(tail -n +2 "$folder/hosts")
-  ip link delete "mr-$(head -n 1 "$folder/hosts")"
-  rm "$folder/hosts"
+  while read -r name; do
+    at="$(address "$name")"
+    ip link delete "mr$at" 2>/dev/null || true # at once: a namespace goes when the last process has left it
+    ip netns delete "metaray-$at" 2>/dev/null || true
+  done < <(tail -n +2 "$folder/hosts")
+  ip link delete "mr-$(head -n 1 "$folder/hosts")" 2>/dev/null || true
+  rm -f "$folder/hosts"
 }
 
 # launch NAME COMMAND...: in a session, and so a process group, of its own, which outlives this shell.

@@ -23,10 +23,10 @@ unset RAY_ADDRESS RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER # with the latter, Ray refus
 
 add_host "$name"
 head="$(address head)"
-if ! has_hosts; then head=LOCALHOST; fi
 # In small letters Ray would replace it, as 127.0.0.1, by an address that others reach.
-# A folder of its own: nodes would delete each other's unpacked working directories in a common one.
+if ! has_hosts; then head=LOCALHOST; fi
 trap 'end "$name"' EXIT
+# A folder of its own: nodes would delete each other's unpacked working directories in a common one.
 # shellcheck disable=SC2046  # one word or none
 launch "$name" "${ray[@]}" start --block --address="$head:${METARAY_CLUSTER##*:}" --node-name="$name" \
   $(node_address "$name") \

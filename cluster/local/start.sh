@@ -38,6 +38,8 @@ for port in "$gcs_port" "$dashboard_port" "$client_port" "$mlflow_port" "$s3_por
   [[ -n ${METARAY_HOSTS-} ]] || ! answers 127.0.0.1 "$port" || fail "something listens on port $port: choose others, METARAY_MLFLOW_PORT=5001 for instance (README.md)"
 done
 
+# Started all or none.
+trap 'mapfile -t names < <(services); end "${names[@]}"; remove_hosts' EXIT
 remove_hosts # of a start that was killed
 if [[ -n ${METARAY_HOSTS-} ]]; then make_hosts "$METARAY_HOSTS"; fi
 for name in head mlflow s3; do add_host "$name"; done
@@ -76,13 +78,13 @@ export AWS_DEFAULT_REGION=us-east-1
 export AWS_ENDPOINT_URL=http://$s3:$s3_port
 export AWS_EC2_METADATA_DISABLED=true
 ENV
+if has_hosts; then # a proxy for the wide world does not know them
+  echo "export no_proxy='${no_proxy:+$no_proxy,}$head,$mlflow,$s3' NO_PROXY='${no_proxy:+$no_proxy,}$head,$mlflow,$s3'" >>"$folder/env.sh"
+fi
 chmod 600 "$folder/mlflow_auth.ini" "$folder/env.sh"
 
 # Sockets need short paths, so that Ray's files are elsewhere.
 [[ -d $folder/ray ]] || ln -sfn "$(mktemp -d /tmp/metaray-local-XXXXXX)" "$folder/ray"
-
-# Started all or none.
-trap 'mapfile -t names < <(services); end "${names[@]}"; remove_hosts' EXIT
 
 launch s3 "$python" -m moto.server -H "$s3" -p "$s3_port"
 (

@@ -25,9 +25,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import psutil
 
@@ -137,11 +137,18 @@ class Racer:
     def stopped(self) -> Iterator[None]:
         """Nothing of it runs within the block."""
         held = _with_children([self._process, *(_ray_processes() if self.on_ray else ())])
-        _send(held, signal.SIGSTOP)
         try:
+            _send(held, signal.SIGSTOP)
             yield
         finally:
             _send(held, signal.SIGCONT)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """See that it does not outlive the race."""
+        _send(_with_children([self._process]), signal.SIGKILL)
 
     def finish(self) -> str:
         """Let it end; returns the SHA-256 of its parameters."""
@@ -152,7 +159,9 @@ class Racer:
 def _ray_processes() -> list[psutil.Process]:
     """Those of Ray on this machine, by their command lines."""
     found = psutil.process_iter(["cmdline"])
-    return [p for p in found if p.info["cmdline"] and re.search(r"^ray::|/ray/", " ".join(p.info["cmdline"]))]
+    return [
+        p for p in found if p.info["cmdline"] and re.search(r"^ray::|/site-packages/ray/", " ".join(p.info["cmdline"]))
+    ]
 
 
 def _with_children(roots: list[psutil.Process]) -> dict[int, psutil.Process]:
@@ -160,7 +169,7 @@ def _with_children(roots: list[psutil.Process]) -> dict[int, psutil.Process]:
     for root in roots:
         try:
             held |= {p.pid: p for p in (root, *root.children(recursive=True))}
-        except psutil.NoSuchProcess:
+        except psutil.Error:
             continue
     return held
 
@@ -169,28 +178,31 @@ def _send(processes: dict[int, psutil.Process], what: signal.Signals) -> None:
     for process in processes.values():
         try:
             process.send_signal(what)
-        except psutil.NoSuchProcess:
+        except psutil.Error:
             continue
 
 
 def race(kind: str, number: int, setting: Setting) -> list[tuple[float, float]]:
     """Seconds a step in pairs of windows: in process, and by `kind`."""
-    other = Racer(kind, f"{setting.folder.name}-race-{number}-{kind}", setting)
-    other.await_steps()
-    with other.stopped():
-        plain = Racer("in process", f"{setting.folder.name}-race-{number}-{kind}-plain", setting)
-        plain.await_steps()
-    windows: list[tuple[Racer, float, float]] = []
-    while plain.goes_on and other.goes_on and max(len(plain.times()), len(other.times())) < setting.steps:
-        for runs, rests in ((plain, other), (other, plain)):
-            with rests.stopped():
-                start = time.time()
-                time.sleep(WINDOW_S)
-                windows.append((runs, start + SETTLE_S, time.time()))
-    assert plain.finish() == other.finish(), "the same steps, but other parameters"
-    times = {id(racer): racer.times() for racer in (plain, other)}
-    speeds = [_step_s(times[id(racer)], start, end) for racer, start, end in windows]
-    return [(a, b) for a, b in zip(speeds[::2], speeds[1::2], strict=True) if a and b]
+    name = f"{setting.folder.name}-race-{number}"
+    with ExitStack() as stack:
+        other = stack.enter_context(Racer(kind, f"{name}-{kind}", setting))
+        other.await_steps()
+        with other.stopped():
+            plain = stack.enter_context(Racer("in process", f"{name}-plain", setting))
+            plain.await_steps()
+        windows: list[tuple[Racer, float, float]] = []
+        while plain.goes_on and other.goes_on and max(len(plain.times()), len(other.times())) < setting.steps:
+            for runs, rests in ((plain, other), (other, plain)):
+                with rests.stopped():
+                    start = time.time()
+                    time.sleep(WINDOW_S)
+                    windows.append((runs, start + SETTLE_S, time.time()))
+        assert plain.finish() == other.finish(), "the same steps, but other parameters"
+    speeds = [_step_s(racer.times(), start, end) for racer, start, end in windows]
+    pairs = [(a, b) for a, b in zip(speeds[::2], speeds[1::2], strict=True) if a and b]
+    assert len(pairs) > 1, "too short a race for two pairs of windows: raise --race-steps"
+    return pairs
 
 
 def _step_s(times: list[float], start: float, end: float) -> float | None:

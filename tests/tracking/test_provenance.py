@@ -48,12 +48,16 @@ def test_tags(tmp_path: Path) -> None:
 def test_metaray_is_called_by_its_name(program: str, tmp_path: Path) -> None:
     assert provenance(tmp_path, [program, "train"])["command"] == "metaray train"
     assert provenance(tmp_path, ["/home/me/mine.py", "train"])["command"] == "/home/me/mine.py train"
+    assert provenance(tmp_path, [""])["command"] == "''"  # Python's own prompt
+    assert provenance(tmp_path, [])["command"] == ""
 
 
 def test_a_job_has_the_commit_that_it_was_submitted_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     there = {"git.commit": "0a1b", "git.dirty": "true"}
     monkeypatch.setenv("METARAY_CHECKOUT", json.dumps(there))
     assert provenance(tmp_path).items() >= there.items()
-    git(tmp_path, "init")
+    git(tmp_path, "init")  # what is around the folder of a job is nothing of its own
     git(tmp_path, "commit", "--allow-empty", "-m", "one")
-    assert provenance(tmp_path)["git.commit"] == git_state(tmp_path)["git.commit"]  # a checkout knows better
+    assert provenance(tmp_path)["git.commit"] == "0a1b"
+    monkeypatch.setenv("METARAY_CHECKOUT", "{}")
+    assert provenance(tmp_path)["git.commit"] == git_state(tmp_path)["git.commit"]

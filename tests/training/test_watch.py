@@ -12,7 +12,7 @@ from metaray.training.board import Board
 from metaray.training.events import ENDINGS, Event, Listener
 from metaray.training.placement import Placement, Workers
 from metaray.training.recovery import REDUCING, RESTARTS, WAITING
-from metaray.training.watch import FRESH_S, POLL_S, START_WITHIN_S, TELL_AFTER_S, Watch
+from metaray.training.watch import FRESH_S, LEAVE_S, POLL_S, START_WITHIN_S, TELL_AFTER_S, Watch
 
 HANG_S = 20.0
 PLACEMENT = Placement(Workers.parse("2"), 2, 0.5, "cpu", None, HANG_S)
@@ -191,6 +191,14 @@ def test_ray_train_is_not_started_again_for_ever(comes_up: bool, stage: Stage, r
     ) as caught:
         stage.run(*fits)
     assert stage.started == RESTARTS + 1 and caught.value.__cause__ is DIED
+
+
+def test_workers_that_never_meet_end_the_run(stage: Stage, ray: Ray) -> None:
+    fit = Fit(ray, [*[lambda: stage.board.apart("cannot meet")] * (RESTARTS + 1), *stage.quiet(10 * LEAVE_S)])
+    with pytest.raises(RunFailed, match=rf"^gave up after {RESTARTS + 1} failures .* cannot meet$"):
+        stage.run(fit)
+    assert fit.is_alive()  # Ray Train would go on trying
+    assert stage.memory.notes() == ["cannot meet: trying again"] * RESTARTS
 
 
 def test_ray_train_that_gets_ahead_each_time_is_started_again(stage: Stage, ray: Ray) -> None:

@@ -176,7 +176,7 @@ class JobsClient:
                 return missing
             raise self._problem(error.code, text, path) from None
         except (URLError, OSError, http.client.HTTPException) as error:
-            raise self._away(getattr(error, "reason", error)) from None
+            raise self._away(error.reason if isinstance(error, URLError) else error) from None
 
     def _away(self, reason: object) -> InputError:
         if isinstance(reason, ssl.SSLCertVerificationError):
@@ -184,7 +184,8 @@ class JobsClient:
                 f"the certificate of {self.address} is not trusted here ({reason.verify_message}): if it should be, "
                 "name the file of whoever signed it in SSL_CERT_FILE"
             )
-        hint = "Is it http://?" if isinstance(reason, ssl.SSLError) else "Is its dashboard running?"
+        plain = isinstance(reason, ssl.SSLError) and reason.reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE")
+        hint = "Is it http://?" if plain else "Is its dashboard running?"
         return Away(f"no Ray cluster answers at {self.address}: {reason}. {hint}")
 
     def _problem(self, code: int, text: str, path: str) -> Exception:

@@ -36,13 +36,14 @@ def provenance(folder: Path | None = None, argv: Sequence[str] | None = None) ->
     tags["python.version"] = platform.python_version()
     tags["cpu.capability"] = torch.backends.cpu.get_cpu_capability()
     tags["command"] = _command(sys.argv if argv is None else argv)
-    return tags | (git_state(folder or Path.cwd()) or json.loads(os.environ.get(CHECKOUT, "{}")))
+    submitted: dict[str, str] = json.loads(os.environ.get(CHECKOUT) or "{}")
+    return tags | (submitted or git_state(folder or Path.cwd()))
 
 
 def _command(argv: Sequence[str]) -> str:
     """What to type for it: of metaray's own path only the name is left, as a job's lies in a folder of Ray's."""
     words = [redacted(word) for word in argv]
-    *_, folder, name = "", *Path(*words[:1]).parts[-2:]
+    *_, folder, name = "", "", *Path(*words[:1]).parts
     if name == "metaray" or (folder, name) == ("metaray", "__main__.py"):
         words[0] = "metaray"
     return shlex.join(words)

@@ -98,9 +98,10 @@ class Board:
         """Why the present attempt is about to end; the first report stands."""
         self._reported = self._reported or failure
 
-    def note(self, text: str) -> None:
-        """Something that the user is to know."""
-        self._say("note", text)
+    def apart(self, why: str) -> None:
+        """The workers of an attempt did not come together; Ray Train, which says nothing of it, tries again."""
+        given_up = self._count(Failure("worker lost", 0, why))
+        self._say("failed" if given_up else "note", given_up or f"{why}: trying again")
 
     def beat(self, rank: int, token: int, doing: str, marks: int) -> None:
         """What a rank does, and how many signs of life it has given."""

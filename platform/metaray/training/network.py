@@ -42,7 +42,7 @@ class _MeetingBackend(_RayBackend):  # type: ignore[misc]
         except Exception as error:
             why = str(getattr(error, "cause", error)).strip().splitlines() or [type(error).__name__]
             if backend_config.board is not None:
-                backend_config.board.note.remote(f"the workers could not meet, and try again: {why[0]}")
+                backend_config.board.apart.remote(f"the workers could not meet: {why[0]}")
             raise
 
 

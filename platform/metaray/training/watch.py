@@ -19,6 +19,7 @@ from metaray.training.recovery import WAITING, Failure, hung
 
 POLL_S = 0.2
 FRESH_S = 10.0
+LEAVE_S = 30.0
 TELL_AFTER_S = 45.0
 START_WITHIN_S = 120.0
 WORKER_CLASS = "RayTrainWorker"
@@ -72,7 +73,7 @@ class Watch:
             asked = should_stop()
             seen: Seen = ray.get(self._board.look.remote(stop=asked))
             self._show(seen.events)
-            if not alive:
+            if not alive or (self._ending is not None and self._lifeless_s > LEAVE_S):
                 return fit.error
             self._note_life(seen)
             self._replace_hung(seen)
