@@ -113,8 +113,8 @@ def imaml() -> Experiment:
     One damped step of conjugate gradients: ten inner steps do not end in a minimum, and where the inner loss curves
     downwards more steps of CG go astray.
     """
-    algorithm = IMAML(inner_lr=0.02, inner_steps=10, proximity=0.5, cg_steps=1, damping=1)
-    return _with(algorithm, optimizer=Optimizer(outer_lr=3e-3, schedule="cosine", clip_norm=10))
+    algorithm = IMAML(inner_lr=0.01, inner_steps=10, proximity=0.5, cg_steps=1, damping=1)
+    return _with(algorithm, optimizer=Optimizer(outer_lr=1e-3, schedule="cosine", clip_norm=10))
 
 
 def cavia() -> Experiment:
