@@ -17,7 +17,6 @@ class Group:
 
     def __init__(self, addresses: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         self._addresses, self._monkeypatch = addresses, monkeypatch
-        self.chosen: list[str | None] = []
 
     def execute(self, call: Callable[[], Any]) -> list[Any]:
         found = []
@@ -25,7 +24,6 @@ class Group:
             self._monkeypatch.setattr(ray.util, "get_node_ip_address", lambda address=address: address)
             asks = call is not network.choose_interface  # for the address, with what was patched in before
             found.append(address if asks else call())
-            self.chosen.append(os.environ.get(network.GLOO))
         return found
 
 
