@@ -15,8 +15,8 @@ demo: .venv/ready
 test: .venv/ready
 	$(BIN)/python -m pytest
 
-test-slow: .venv/ready
-	$(BIN)/python -m pytest -m "slow and not chaos"
+test-slow: .venv/ready-slow
+	METARAY_NO_SKIPS=1 $(BIN)/python -m pytest -m "slow and not chaos"
 
 # Random kills against one run for ten minutes: it must end in the parameters of a run that was left alone.
 chaos: .venv/ready
@@ -38,6 +38,12 @@ format: .venv/ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch .venv/ready
+
+# What only the slow tests need, beside the locked packages: an S3 server, MLflow's login, other libraries to compare with.
+.venv/ready-slow: .venv/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock \
+	    --editable '.[cluster,references]'
+	touch .venv/ready-slow
 
 # The lock is what pip chooses from pyproject.toml's ranges; local version labels (+cpu) are cut off, so that the same
 # file gives a machine with a GPU the GPU build.

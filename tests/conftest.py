@@ -3,7 +3,7 @@
 import dataclasses
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from metaray.algorithms import MAML
 from metaray.cli import main
@@ -29,9 +30,29 @@ from metaray.training.optimizer import Optimizer
 # --doctest-modules would import each of them under the same name.
 collect_ignore_glob = ["conftest.py", "*/conftest.py"]
 
+# How fast an example runs is the machine's affair, not the test's.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
+
+MAY_SKIP = ("no GPU", "no Omniglot", "this machine lets nobody")
+"""How the reasons begin for which tests may be skipped wherever they run: no package mends them."""
+
 CLASSES: dict[Split, int] = {"meta-train": 12, "meta-val": 8, "meta-test": 8}
 PER_CLASS = 12
 SIDE = 16
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Under METARAY_NO_SKIPS, as `make test-slow` sets it, a test that is skipped for want of a package has failed."""
+    report = yield
+    if os.environ.get("METARAY_NO_SKIPS") and report.skipped and not hasattr(report, "wasxfail"):
+        assert isinstance(report.longrepr, tuple)
+        reason = report.longrepr[2].removeprefix("Skipped: ")
+        if not reason.startswith(MAY_SKIP):
+            report.outcome = "failed"
+            report.longrepr = f"{item.nodeid} was skipped, but must run here: {reason}"
+    return report
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -142,7 +163,8 @@ def ray_cluster() -> Iterator[None]:
 
     Connect with `metaray.training.cluster.connect`, which finds it running.
     """
-    ray = pytest.importorskip("ray")
+    import ray
+
     from metaray.training.cluster import QUICK_TRAIN
 
     os.environ.update(QUICK_TRAIN)

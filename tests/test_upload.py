@@ -32,6 +32,7 @@ from metaray.training.identity import RunFolder
 from metaray.training.journal import read_journal
 from metaray.training.storage import Storage
 from metaray.upload import upload
+from tests.patience import PATIENT_S
 
 Command = Callable[..., Any]
 MakeExperiment = Callable[..., Experiment]
@@ -446,10 +447,10 @@ class Server:
         command += ["--artifacts-destination", str(self._folder / "artifacts")]
         with (self._folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + PATIENT_S
         while time.monotonic() < deadline:
             try:
-                urllib.request.urlopen(self.uri + "/health", timeout=5).close()
+                urllib.request.urlopen(self.uri + "/health", timeout=PATIENT_S).close()
                 return
             except OSError:
                 time.sleep(0.2)

@@ -15,6 +15,7 @@ from metaray.training.events import Fanout
 from metaray.training.experiment import Evaluation, Experiment
 from metaray.training.local import train_in_process
 from metaray.training.storage import Storage
+from tests.patience import PATIENT_S
 
 Command = Callable[..., Any]
 ESTIMATE = r"[01]\.\d{4} \+- \d\.\d{4} \(8 episodes\)"
@@ -23,7 +24,12 @@ HEAVY = {"torch", "mlflow", "ray", "numpy", "pyarrow", "pandas", "matplotlib", "
 
 def python(*arguments: object, **options: Any) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [sys.executable, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=120, **options
+        [sys.executable, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENT_S,
+        **options,
     )
 
 
@@ -122,7 +128,7 @@ def test_a_signal_stops_with_a_checkpoint_and_the_same_command_goes_on(
     while "first step after" not in (line := process.stderr.readline()):
         assert line, "the run ended before its first step"
     process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENT_S)
     assert (process.returncode, out) == (75, ""), err
     assert re.search(r"^stopped: .*after step (\d+); a checkpoint holds it; --run s goes on from there$", err, re.M)
     (saved,) = (tmp_path / "runs/s/checkpoints").iterdir()

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from metaray.training.experiment import Experiment
+from tests.patience import PATIENT_S
 from tests.submit.fake_cluster import TOKEN, FakeCluster, fake_cluster
 
 LASTING = ("--storage", "s3://bucket/runs", "--tracking-uri", "http://mlflow:5000")
@@ -174,7 +175,7 @@ def test_ctrl_c_ends_the_following_and_not_the_job(cluster: FakeCluster) -> None
     )
     assert process.stdout is not None and process.stdout.readline() == "step 1\n"
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=PATIENT_S)
     assert process.returncode == 75 and "job metaray-r goes on" in err and "Traceback" not in err
     assert not [path for _, path in cluster.asked if path.endswith("/stop")]
 
@@ -211,5 +212,5 @@ def test_these_commands_need_no_ray(cluster: FakeCluster) -> None:
         "import sys; from metaray.cli import main; main(['jobs', 'list', '--json'])\n"
         "assert not {'ray', 'torch', 'mlflow'} & set(sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=PATIENT_S)
     assert done.returncode == 0, done.stderr

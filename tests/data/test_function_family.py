@@ -33,7 +33,7 @@ def task_of(
     oracle=st.booleans(),
     noise=st.sampled_from([0.0, 0.3]),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_task(index: int, split: Split, shots: int, queries: int, family: Any, oracle: bool, noise: float) -> None:
     source = FunctionFamily(family=family, oracle=oracle, noise=noise)
     task = task_of(source, index, split, shots=shots, queries=queries)

@@ -14,8 +14,8 @@ from metaray.data import remote
 from metaray.data.remote import held, local_path
 from metaray.errors import InputError
 from tests.data.small_server import small_server, without_proxies
+from tests.patience import PATIENT_S, wait_until
 
-PATIENCE_S = 60.0
 FETCH = "import sys; from metaray.data.remote import local_path; print(local_path(sys.argv[1]))"
 
 
@@ -66,13 +66,6 @@ def notes(path):
 def age(path, seconds):
     then = time.time() - seconds
     os.utime(path, (then, then))
-
-
-def until(condition):
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def limit(monkeypatch, size_bytes):
@@ -128,12 +121,12 @@ def test_from_s3(server, content, stores):
 def test_of_four_processes_one_fetches(server, start):
     def wait_for_all():
         # All have asked about the object, so all want the lock; a moment for one that wouldn't.
-        until(lambda: server.count("HEAD") == 4)
+        wait_until(lambda: server.count("HEAD") == 4)
         time.sleep(0.5)
 
     server.before_body = wait_for_all
     processes = [start(f"{server.address}/a") for _ in range(4)]
-    printed = {process.communicate(timeout=PATIENCE_S)[0] for process in processes}
+    printed = {process.communicate(timeout=PATIENT_S)[0] for process in processes}
     assert [process.returncode for process in processes] == [0] * 4 and len(printed) == 1
     assert server.count("GET") == 1
     assert notes(Path(printed.pop().strip()))["fetches"] == 1
@@ -141,16 +134,16 @@ def test_of_four_processes_one_fetches(server, start):
 
 def test_a_waiting_process_takes_over_from_a_killed_one(server, start, stores, content):
     release = threading.Event()
-    server.within_body = lambda: release.wait(PATIENCE_S)
+    server.within_body = lambda: release.wait(PATIENT_S)
     killed = start(f"{server.address}/a")
-    until(lambda: server.count("GET") == 1 and list(stores.glob("*.part")))
+    wait_until(lambda: server.count("GET") == 1 and list(stores.glob("*.part")))
     waiting = start(f"{server.address}/a")
-    until(lambda: server.count("HEAD") == 2)
+    wait_until(lambda: server.count("HEAD") == 2)
     server.within_body = lambda: None
     assert waiting.poll() is None
     killed.kill()
     release.set()
-    path = Path(waiting.communicate(timeout=PATIENCE_S)[0].strip())
+    path = Path(waiting.communicate(timeout=PATIENT_S)[0].strip())
     assert path.read_bytes() == content and notes(path)["fetches"] == 1
     assert server.count("GET") == 2 and kept(stores) == {".arrow", ".json"}
 

@@ -15,7 +15,7 @@ SPLITS = {"meta-train": [0, 1], "meta-val": [2], "meta-test": [3]}
 PREPROCESSING = ImagePreprocessing(height=3, width=3)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.integers(1, 4), min_size=1, max_size=5),
     st.sampled_from(["uint8", "float32", "int64"]),

@@ -95,7 +95,7 @@ class TestTasks:
                 assert x.dtype == np.uint8 and x.flags.c_contiguous and x.flags.writeable
 
     @given(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1), st.integers(1, 14), st.integers(1, 4))
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     def test_pure_and_without_replacement(self, tiny_store, seed, index, ways, shots):
         source = UMTRA(source=ClassStore(path=str(tiny_store)), max_turn_degrees=15, max_scaling=0.2, flip=True)
         other = UMTRA.parse(source.model_dump(mode="json"), where="source")

@@ -67,13 +67,16 @@ def test_nothing_is_asked_from_the_stop_on() -> None:
     assert list(credit_window(request, batch_of, start=4, stop=4, depth=2)) == []
 
 
-def test_the_wait_is_measured() -> None:
+def test_the_wait_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+
     def slow(step: int) -> MetaBatch:
-        time.sleep(0.05 if step == 1 else 0.0)
+        now[0] += 3.0 if step == 1 else 0.0
         return batch_of(step)
 
     waits = [a.wait_s for a in credit_window(lambda step: step, slow, start=0, stop=3, depth=2)]
-    assert waits[1] >= 0.045 > max(waits[0], waits[2])
+    assert waits == [0.0, 3.0, 0.0]
 
 
 def test_an_error_of_the_sampler_arrives_at_its_step() -> None:

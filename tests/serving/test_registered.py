@@ -24,8 +24,7 @@ from metaray.tracking.artifact import download, register
 from metaray.tracking.mlflow_tracker import MlflowTracker, create_run, finish_run, prepare, tracking_uri
 from metaray.tracking.registry import champion, list_models, set_alias
 from metaray.tracking.tracker import Metric
-
-START_WITHIN_S = 60
+from tests.patience import PATIENT_S
 
 
 def add(uri: str, learner: Learner, folder: Path) -> str:
@@ -64,10 +63,10 @@ def running(command: list[str], folder: Path, port: int, health: str) -> Iterato
         )
     address = f"http://127.0.0.1:{port}"
     try:
-        deadline = time.monotonic() + START_WITHIN_S
+        deadline = time.monotonic() + PATIENT_S
         while True:
             try:
-                urllib.request.urlopen(address + health, timeout=2).close()
+                urllib.request.urlopen(address + health, timeout=PATIENT_S).close()
                 break
             except OSError as error:
                 if process.poll() is not None or time.monotonic() > deadline:
@@ -76,7 +75,7 @@ def running(command: list[str], folder: Path, port: int, health: str) -> Iterato
         yield address
     finally:
         os.killpg(process.pid, 15)
-        process.wait(30)
+        process.wait(PATIENT_S)
 
 
 def free_port() -> int:
@@ -110,7 +109,7 @@ def test_mlflow_loads_a_registered_learner(maml: Learner, tmp_path: Path, monkey
         rows = [[role, label, base64.b64encode(image).decode()] for role, label, image in example.to_numpy()]
         body = json.dumps({"dataframe_split": {"columns": list(example.columns), "data": rows}}).encode()
         request = urllib.request.Request(address + "/invocations", body, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENT_S) as answer:
             prediction, _ = json.load(answer)["predictions"]
     assert prediction["label"] == expected["label"].iloc[0]
     assert prediction["probability"] == pytest.approx(expected["probability"].iloc[0])

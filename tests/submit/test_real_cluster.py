@@ -21,6 +21,7 @@ from metaray.training.events import Fanout
 from metaray.training.experiment import Evaluation, Experiment
 from metaray.training.local import train_in_process
 from metaray.training.storage import Storage
+from tests.patience import PATIENT_S
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
@@ -72,7 +73,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
         finally:
             process.send_signal(signal.SIGTERM)
             try:
-                process.wait(60)
+                process.wait(PATIENT_S)
             finally:
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
@@ -81,7 +82,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
 def wait_for(head: Head) -> None:
     os.environ["RAY_AUTH_TOKEN_PATH"] = str(head.token)
     try:
-        for _ in range(60):
+        for _ in range(int(PATIENT_S)):
             try:
                 connect(head.address, insecure=False, runs_code=True).jobs()
                 return
@@ -126,7 +127,7 @@ def test_a_job_is_stopped_and_goes_on(
     stopped = command("jobs", "stop", "r")
     assert stopped.code == 0, stopped.err
     assert "metaray-r: STOPPED, " in stopped.out and "a checkpoint holds it; --run r goes on from there" in stopped.out
-    out, err = following.communicate(timeout=60)
+    out, err = following.communicate(timeout=PATIENT_S)
     assert following.returncode == 75, out + err
     (saved,) = (head.home / "metaray/runs/r/checkpoints").iterdir()
     assert 0 < int(saved.name.rpartition("-")[2]) < NUM_STEPS

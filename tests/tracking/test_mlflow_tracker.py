@@ -2,7 +2,6 @@
 
 import math
 import threading
-import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from metaray.tracking.mlflow_tracker import (
 )
 from metaray.tracking.retry import retry
 from metaray.tracking.tracker import Metric
+from tests.patience import PATIENT_S, wait_until
 
 
 def history(uri: str, run_id: str, key: str) -> list[tuple[int, float]]:
@@ -96,9 +96,7 @@ def test_metrics_arrive_in_batches(uri: str, run_id: str) -> None:
 def test_metrics_arrive_before_the_end(uri: str, run_id: str) -> None:
     tracker = MlflowTracker(uri, run_id, flush_every_s=0.02)
     tracker.log([Metric("a", 1.0, 0, 1)])
-    deadline = time.monotonic() + 10
-    while not history(uri, run_id, "a") and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_until(lambda: history(uri, run_id, "a"))
     assert history(uri, run_id, "a") == [(0, 1.0)]
     tracker.close()
 
@@ -125,9 +123,7 @@ def test_a_run_is_reopened_with_its_first_metrics(uri: str, run_id: str) -> None
     for step, (reopen, expected) in enumerate([(False, "KILLED"), (True, "RUNNING")]):
         tracker = MlflowTracker(uri, run_id, reopen=reopen, flush_every_s=0.01)
         tracker.log([Metric("a", 1.0, step, 0)])
-        until_s = time.monotonic() + 30
-        while len(history(uri, run_id, "a")) <= step and time.monotonic() < until_s:
-            time.sleep(0.01)
+        wait_until(lambda step=step: len(history(uri, run_id, "a")) > step)
         assert status_of(uri, run_id) == expected
         tracker.close()
 
@@ -163,16 +159,14 @@ class Absent:
 
 
 def test_metrics_wait_for_a_server_that_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    client = Absent(failures=3)
+    client = Absent(failures=math.inf)
     monkeypatch.setattr(mlflow_tracker, "open_client", lambda uri: client)
     tracker = MlflowTracker("http://me:secret@away", "run", flush_every_s=0.05)
     tracker.log([Metric("a", 1.0, 0, 0)])
-    deadline = time.monotonic() + 10
-    while tracker.problem is None and time.monotonic() < deadline:
-        time.sleep(0.005)
+    wait_until(lambda: tracker.problem)
     assert tracker.problem == "MLflow at 'http://me:***@away' takes no metrics: server away"
-    while client.stored == 0 and time.monotonic() < deadline:
-        time.sleep(0.01)
+    client.failures = 0
+    wait_until(lambda: client.stored)
     tracker.log([Metric("a", 1.0, 1, 0)])
     tracker.close()
     assert client.stored == 2
@@ -209,7 +203,7 @@ def test_close_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
 
     class Hangs:
         def log_batch(self, run_id: str, metrics: list[Any]) -> None:
-            release.wait(10)
+            release.wait(PATIENT_S)
 
     monkeypatch.setattr(mlflow_tracker, "open_client", lambda uri: Hangs())
     tracker = MlflowTracker("http://hangs", "run")

@@ -18,6 +18,7 @@ import pytest
 from metaray.errors import InputError, redacted
 from metaray.tracking import server
 from metaray.tracking.server import prepare, sqlite_path, tracking_uri
+from tests.patience import PATIENT_S
 
 
 @pytest.fixture
@@ -175,7 +176,7 @@ def test_two_processes_create_one_database(tmp_path: Path) -> None:
     code = f"from metaray.tracking.server import prepare; prepare('sqlite:///{tmp_path}/mlflow.db')"
     both = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) for _ in range(2)]
     for process in both:
-        _, chatter = process.communicate(timeout=60)
+        _, chatter = process.communicate(timeout=PATIENT_S)
         assert process.returncode == 0, chatter
         assert chatter == ""
 

@@ -36,6 +36,7 @@ from metaray.training.reduction import (
     unflatten,
 )
 from metaray.training.result import parameters_sha256
+from tests.patience import PATIENT_S
 
 MakeExperiment = Callable[..., Experiment]
 CPU = torch.device("cpu")
@@ -196,7 +197,7 @@ class Threads:
     def __init__(self, world_size: int) -> None:
         self.world_size, self._own = world_size, threading.local()
         self._table: list[Any] = [None] * world_size
-        self._barrier = threading.Barrier(world_size, timeout=20)
+        self._barrier = threading.Barrier(world_size, timeout=PATIENT_S)
 
     def get_rank(self) -> int:
         return int(self._own.rank)
@@ -261,7 +262,7 @@ def joined(count: int, world_size: int, size: int, seeds: Sequence[int]) -> None
         assert all(same_bits(a, leaves.root()) for a, leaves in zip(sums, batches, strict=True))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data(), st.integers(1, 9), st.integers(1, 23), st.integers(0, 2**32))
 def test_ranks_join_the_tree_of_one_process(data: st.DataObject, world_size: int, size: int, seed: int) -> None:
     count = data.draw(st.integers(world_size, 33), label="count")

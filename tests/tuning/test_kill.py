@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 
 from metaray.training.experiment import Evaluation, Experiment
+from tests.patience import PATIENT_S, wait_until
 from tests.tuning.small import children
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -35,18 +35,15 @@ def tune(folder: Path, recipe: Path, name: str, *options: str) -> "subprocess.Po
 
 
 def finished(folder: Path, process: "subprocess.Popen[bytes]") -> str:
-    code = process.wait(timeout=400)
+    code = process.wait(timeout=PATIENT_S)
     out = (folder / LOG).read_text()
     assert code == 0, out
     return out
 
 
 def kill_when(process: "subprocess.Popen[bytes]", done: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + 300
-    while not done():
-        assert process.poll() is None
-        assert time.monotonic() < deadline_s
-        time.sleep(0.05)
+    wait_until(lambda: process.poll() is not None or done(), every_s=0.05)
+    assert process.poll() is None
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
 

@@ -12,10 +12,18 @@ from metaray.tracking.mlflow_tracker import create_run
 from metaray.tracking.server import Unreachable
 from metaray.training.experiment import Experiment
 from metaray.training.storage import Storage
+from metaray.tuning import logbook
 from metaray.tuning.ledger import Ledger, open_ledger
 from metaray.tuning.logbook import Logbook
 from metaray.tuning.proposers import Work, proposer_of
+from tests.patience import PATIENT_S
 from tests.tuning.small import carry_out, children, make_search, pretend
+
+
+@pytest.fixture(autouse=True)
+def rests_as_long_as_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These tests look at what `rest` waited for."""
+    monkeypatch.setattr(logbook, "RESTS_WITHIN_S", PATIENT_S)
 
 
 @pytest.fixture
@@ -104,6 +112,7 @@ def test_a_population_has_a_run_for_each_copy(
 def test_a_server_that_goes_away_is_told_of_once(
     ledger: Ledger, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     notes: list[str] = []
     book = Logbook(ledger, "mine", database, notes.append)
     with socket.socket() as free:

@@ -2,7 +2,7 @@
 
 import math
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from metaray.tuning.population import FACTORS, SHARE, next_generation
@@ -45,7 +45,6 @@ def test_the_seed_and_the_generation_decide() -> None:
     assert len(drawn) == 25
 
 
-@settings(deadline=None)
 @given(populations, objectives, seeds, generations)
 def test_it_is_a_function_of_its_arguments(
     scores: dict[int, float], objective: Objective, seed: int, generation: int
@@ -58,7 +57,6 @@ def test_it_is_a_function_of_its_arguments(
         assert found == next_generation(mirrored, MSE, seed, generation)
 
 
-@settings(deadline=None)
 @given(populations, objectives, seeds, generations)
 def test_nobody_is_both_copied_and_replaced(
     scores: dict[int, float], objective: Objective, seed: int, generation: int

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from metaray.algorithms import MAMLPP, MetaSGD
@@ -166,7 +166,6 @@ def test_values_arrive(make: Make, make_experiment: MakeExperiment) -> None:
         search.experiment_of({INNER_LR: -1.0})
 
 
-@settings(deadline=None)
 @given(st.integers(1, 40), st.integers(1, 300), st.integers(0, 60), st.integers(1, 60))
 def test_the_budget_is_kept_whatever_the_meta_batch(
     make_experiment: MakeExperiment, base: int, steps: int, every: int, size: int
@@ -201,7 +200,6 @@ def test_a_budget_of_its_own(make: Make) -> None:
     assert make(grace=3).grace_episodes == 3 and make().grace_episodes == 2
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_trials_are_judged_when_their_grace_is_over(make_experiment: MakeExperiment, data: st.DataObject) -> None:
     base, steps, every, size = (data.draw(st.integers(1, most)) for most in (40, 300, 60, 60))
@@ -258,7 +256,6 @@ def test_trials_are_judged_on_the_same_episodes_where_all_of_them_is_searched(
     assert found.episodes.shots == 3 and found.eval_spec == make_experiment().episodes
 
 
-@settings(deadline=None)
 @given(
     st.integers(1, 20), st.integers(1, 400), st.integers(0, 500), st.integers(2, 60), st.none() | st.integers(1, 999)
 )
