@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 import metaray
+from metaray.algorithms import MAML
+from metaray.algorithms.context import Context
 from metaray.data import ClassStore
 from metaray.errors import InputError, RunFailed, RunStopped
 from metaray.run import Options, Report, run
@@ -47,6 +49,36 @@ def test_the_mlflow_run_says_what_was_done(trained: Any, make_experiment: MakeEx
     assert {key: tags[key] for key in git_state(Path.cwd())} == git_state(Path.cwd())
     assert {"metaray.version", "torch.version", "cpu.capability", "command"} <= set(tags)
     assert artifact(trained, "experiment.json").decode() == experiment.to_json()
+
+
+def test_what_an_algorithm_of_the_users_own_raises(
+    make_experiment: MakeExperiment, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its line comes first; the run's folder and MLflow have the whole of it."""
+
+    def meta_gradient(self: MAML, meta: Any, chunk: Any, context: Context) -> Any:
+        if context.step == 3:
+            return meta["b"]
+        return original(self, meta, chunk, context)
+
+    original = MAML.meta_gradient
+    monkeypatch.setattr(MAML, "meta_gradient", meta_gradient)
+    options = Options(run="x", storage=str(tmp_path), tracking_uri=database)
+    with pytest.raises(RunFailed, match=r"KeyError: 'b' \(.*test_run.py:\d+, in meta_gradient\)") as caught:
+        run(make_experiment(name="raises"), options, QUIET)
+    assert caught.value.told.splitlines()[-3].endswith(": in meta_gradient")
+    assert caught.value.told.splitlines()[-2:] == ['    return meta["b"]', "E   KeyError: 'b'"]
+    text = (tmp_path / "x" / "failure.txt").read_text()
+    assert text in (tmp_path / "x" / "log.txt").read_text() and "Traceback (most recent call last)" in text
+    record = json.loads((tmp_path / "x" / "run.json").read_text())
+    found = open_client(database).get_run(record["tracking_run"])
+    uri = f"{found.info.artifact_uri}/failure.txt"
+    logged = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, tracking_uri=database)).read_text()
+    assert found.info.status == "FAILED" and "KeyError: 'b'" in logged and "Traceback" in logged
+
+    monkeypatch.setattr(MAML, "meta_gradient", original)
+    assert run(make_experiment(name="raises"), options, QUIET).version is not None
+    assert not (tmp_path / "x" / "failure.txt").exists()
 
 
 def test_metrics_by_step(trained: Any) -> None:

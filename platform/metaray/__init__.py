@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,9 @@ if TYPE_CHECKING:
     from metaray.algorithms.learner import Learner
 
 __all__ = ["load"]
+
+# What the package logs is for whoever asks for it, as the standard library advises libraries.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 
 def load(model: str | Path, *, tracking_uri: str | None = None, trust: Sequence[str] = ()) -> Learner:

@@ -20,7 +20,16 @@ class InputError(ValueError):
 
 
 class RunFailed(RuntimeError):
-    """A run that started and could not finish."""
+    """A run that started and could not finish.
+
+    Attributes:
+        told: Where that came up, in few lines, those of the user's own code first; empty where the message says all.
+        tracebacks: The whole tracebacks of all processes that raised one; empty if none did.
+    """
+
+    def __init__(self, message: str, *, told: str = "", tracebacks: str = "") -> None:
+        super().__init__(message)
+        self.told, self.tracebacks = told, tracebacks
 
 
 class Diverged(RunFailed):

@@ -1,9 +1,10 @@
 """Judging a learner from the registry: on its own source and protocol, or on others."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import metaray
+from metaray.algorithms.learner import Learner
 from metaray.algorithms.nearest_neighbor import NearestNeighbor
 from metaray.data.draws import Split
 from metaray.errors import InputError, unknown
@@ -11,6 +12,8 @@ from metaray.training.evaluation import Estimate, evaluate_learner
 from metaray.training.experiment import Experiment
 from metaray.training.overrides import override
 from metaray.training.quality import Quality
+
+Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,14 @@ class Judged:
 
 
 def evaluate_model(
-    model: str, *, episodes: int, split: str, settings: Sequence[str], tracking: str | None, trust: Sequence[str]
+    model: str,
+    *,
+    episodes: int,
+    split: str,
+    settings: Sequence[str],
+    tracking: str | None,
+    trust: Sequence[str],
+    progress: Progress = lambda what, done, episodes: None,
 ) -> Judged:
     """Judge a learner on the first `episodes` episodes of a split.
 
@@ -48,6 +58,7 @@ def evaluate_model(
         settings: changes to the experiment stored with the learner, for instance another `source.path`.
         tracking: URI of MLflow.
         trust: packages besides metaray whose code the learner may name.
+        progress: Told what is being judged, and how many episodes of how many are done.
 
     Raises:
         InputError: for an unknown model or split, or a source that cannot yield such episodes.
@@ -64,17 +75,20 @@ def evaluate_model(
     experiment = override(experiment, [*settings, count])
     spec = experiment.eval_spec
     experiment.source.check(parts[split], ways=spec.ways, shots=spec.shots, queries=spec.queries)
-    scores = evaluate_learner(learner, experiment, parts[split])
-    unadapted = None
-    if learner.algorithm.gradient_steps:
-        unadapted = evaluate_learner(learner, experiment, parts[split], inner_steps=0).estimate
+
+    def judged(one: Learner, what: str, inner_steps: int | None = None) -> Estimate:
+        tell = lambda done: progress(f"{split}{what}", done, episodes)  # noqa: E731
+        return evaluate_learner(one, experiment, parts[split], inner_steps=inner_steps, progress=tell).estimate
+
+    score = judged(learner, "")
+    unadapted = judged(learner, " before adaptation", 0) if learner.algorithm.gradient_steps else None
     nearest = replace(learner, algorithm=NearestNeighbor(), meta={})
     return Judged(
         model=model,
         split=split,
         protocol=experiment.protocol,
         quality=experiment.quality,
-        score=scores.estimate,
+        score=score,
         before_adaptation=unadapted,
-        nearest_neighbor=evaluate_learner(nearest, experiment, parts[split]).estimate,
+        nearest_neighbor=judged(nearest, " by nearest neighbour"),
     )

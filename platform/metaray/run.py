@@ -18,11 +18,13 @@ from metaray.training.checkpoint import saved_steps
 from metaray.training.device import choose_device
 from metaray.training.events import Event, Fanout, Listener, entering
 from metaray.training.experiment import Experiment
+from metaray.training.failure import as_failure, forget_failure, write_failure
 from metaray.training.identity import RunFolder, open_run
 from metaray.training.local import train_in_process
 from metaray.training.placement import Placement
 from metaray.training.preflight import check_shares, preflight
 from metaray.training.result import Result
+from metaray.training.run_log import run_log
 from metaray.training.storage import Storage
 
 __all__ = ["NotUploaded", "Options", "Report", "run"]
@@ -64,7 +66,8 @@ def run(
     uri = tracking_uri(options.tracking_uri)
     root, folder = _checked(experiment, options, uri, display)
     to = Destination(root.root, uri, options.register)
-    with folder.held():
+    with folder.held(), run_log(folder.storage) as log:
+        display = Fanout([display, log])
         # Again, now that nobody else can write to it: another process may have finished it meanwhile.
         folder = open_run(root, experiment, folder.name)
         _note(display, f"run: {folder.name}")
@@ -131,12 +134,16 @@ def _trained(
     folder, tracker = _tracked(experiment, folder, to.uri, display)
     listener = Fanout([TrackingListener(tracker, display), display])
     try:
-        return replace(folder, result=_train(experiment, options.placement, folder.storage, listener, should_stop))
+        result = _train(experiment, options.placement, folder.storage, listener, should_stop)
+        forget_failure(folder.storage)
+        return replace(folder, result=result)
     except BaseException as error:  # noqa: BLE001 - raised below
-        ended = _ended(error, folder)
+        ended = _ended(as_failure(error), folder)
+        if isinstance(ended, RunFailed):
+            write_failure(folder.storage, ended)
         stopped = isinstance(error, RunStopped | KeyboardInterrupt)
         mark_ended(to.uri, tracker.run_id, "KILLED" if stopped else "FAILED", ended)
-        raise ended from error.__cause__
+        raise ended from ended.__cause__ or error.__cause__
 
 
 def _tracked(experiment: Experiment, folder: RunFolder, uri: str, display: Listener) -> tuple[RunFolder, MlflowTracker]:
@@ -187,7 +194,8 @@ def _ended(error: BaseException, folder: RunFolder) -> BaseException:
         saved = []  # it must not hide what ended the run
     if saved:
         text = str(error).rstrip(".")
-        return RunFailed(f"{text}; --run {folder.name} goes on from the newest checkpoint, that of step {saved[-1]}")
+        text = f"{text}; --run {folder.name} goes on from the newest checkpoint, that of step {saved[-1]}"
+        return RunFailed(text, told=error.told, tracebacks=error.tracebacks)
     return error
 
 

@@ -1,5 +1,6 @@
 """What a sampler actor computes, without a cluster; tests/training/test_trainer.py has the actors."""
 
+import pickle
 from dataclasses import astuple
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from metaray.data import SOURCES, ClassStore
 from metaray.episodes.episode import EpisodeSpec, MetaBatch
 from metaray.episodes.sampler import sample_meta_batch, share_of
-from metaray.episodes.stream import Sampler, actor_stream, enter, require_same_data
+from metaray.episodes.stream import Sampler, SamplingFailed, actor_stream, enter, require_same_data
 from metaray.errors import InputError
 from metaray.imports import dump_kind
 
@@ -65,6 +66,18 @@ def test_relative_paths_mean_what_they_meant_to_the_driver(tmp_path: Path, monke
     assert Path.cwd() == tmp_path
     enter(str(tmp_path / "folder"))
     assert Path.cwd() == tmp_path / "folder"
+
+
+def test_what_a_source_raises_keeps_its_lines_on_the_way(sampler: Sampler, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*arguments: Any) -> MetaBatch:
+        raise KeyError("no such class")
+
+    monkeypatch.setattr("metaray.episodes.stream.sample_meta_batch", broken)
+    with pytest.raises(SamplingFailed) as caught:
+        sampler.sample(4, 8)
+    arrived = pickle.loads(pickle.dumps(caught.value))
+    assert str(arrived).startswith("sampling episodes 4 to 7: KeyError: 'no such class' (")
+    assert "in broken" in arrived.told and arrived.traceback.startswith("Traceback")
 
 
 class FakeActor:

@@ -11,7 +11,7 @@ from metaray.training import watch as module
 from metaray.training.board import Board
 from metaray.training.events import ENDINGS, Event, Listener
 from metaray.training.placement import Placement, Workers
-from metaray.training.recovery import REDUCING, RESTARTS, WAITING
+from metaray.training.recovery import REDUCING, RESTARTS, WAITING, Failure
 from metaray.training.watch import FRESH_S, LEAVE_S, POLL_S, START_WITHIN_S, TELL_AFTER_S, Watch
 
 HANG_S = 20.0
@@ -55,7 +55,7 @@ class Ray:
         self.now_s = 1000.0
         self.killed: list[tuple[str, bool]] = []
         patch.setattr(module.time, "monotonic", lambda: self.now_s)
-        for name in ("get", "wait", "kill", "cluster_resources"):
+        for name in ("get", "wait", "kill", "cluster_resources", "available_resources"):
             patch.setattr(module.ray, name, getattr(self, name))
 
     def get(self, ref: Any, *, timeout: float | None = None) -> Any:
@@ -72,6 +72,9 @@ class Ray:
 
     def kill(self, actor: Actor, *, no_restart: bool = True) -> None:
         self.killed.append((actor.name, no_restart))
+
+    def available_resources(self) -> dict[str, float]:
+        return {"CPU": 0.25}
 
     def cluster_resources(self) -> dict[str, float]:
         return {"CPU": 0.5}
@@ -114,6 +117,7 @@ class Fit:
 
 @pytest.fixture
 def ray(monkeypatch: pytest.MonkeyPatch) -> Ray:
+    monkeypatch.setattr(module, "_worker_processes", list)
     return Ray(monkeypatch)
 
 
@@ -327,9 +331,45 @@ def test_a_busy_worker_is_blamed_before_the_samplers(ray: Ray) -> None:
 def test_no_room_is_told_once(stage: Stage, ray: Ray) -> None:
     stage.run(Fit(ray, stage.quiet(2 * TELL_AFTER_S)))
     assert stage.memory.notes() == [
-        "no worker answers: Ray looks for room for 2 workers x 0.5 CPUs (the cluster has 0.5), "
-        "or they fail as they start"
+        "no worker process is there yet: Ray looks for room for 2 workers x 0.5 CPUs (the cluster has 0.5, 0.25 of "
+        "them free)"
     ]
+
+
+def test_workers_that_take_long_to_start_are_told_of_without_alarm(
+    stage: Stage, ray: Ray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_worker_processes", lambda: [{"pid": 1, "node_id": "a"}, {"pid": 2, "node_id": "a"}])
+    stage.run(Fit(ray, stage.quiet(2 * TELL_AFTER_S)))
+    assert stage.memory.notes() == [
+        "2 worker processes are starting: each imports torch and joins the others, which takes longer on a busy machine"
+    ]
+
+
+def test_the_end_says_what_the_workers_raised(stage: Stage, ray: Ray) -> None:
+    where = {"told": "own.py:3: in f", "traceback": "worker 1:\nTraceback ..."}
+    stage.arrive(Actor("a"), Actor("b"))
+    stage.board.report(Failure("exception", 0, "worker 1: KeyError", **where))
+    stage.board.report(Failure("exception", 0, "worker 0: KeyError", "elsewhere", "worker 0:\nTraceback ..."))
+    stage.arrive(Actor("a"), Actor("b"))
+    stage.board.report(Failure("exception", 0, "worker 1: KeyError", **where))
+    assert not stage.board.begin(2)
+    with pytest.raises(RunFailed, match="gave up after 2 failures") as caught:
+        stage.run(Fit(ray, [lambda: None]))
+    assert caught.value.told == "own.py:3: in f"
+    tracebacks = caught.value.tracebacks
+    assert [line for line in tracebacks.splitlines() if "Attempt" in line] == [
+        "Attempt 1, worker 0:",
+        "Attempt 1, worker 1:",
+        "Attempt 2, worker 1:",
+    ]
+    assert "Ray's own logs: " in tracebacks
+
+
+def test_of_workers_that_were_killed_rays_logs_know_more(stage: Stage, ray: Ray) -> None:
+    with pytest.raises(RunFailed) as caught:
+        stage.run(*(Fit(ray, [lambda: None], error=DIED) for _ in range(RESTARTS + 1)))
+    assert caught.value.told.startswith("Ray's own logs: ")
 
 
 def test_no_room_is_told_again_after_workers_were_there(stage: Stage, ray: Ray) -> None:
@@ -342,7 +382,7 @@ def test_no_room_is_told_again_after_workers_were_there(stage: Stage, ray: Ray) 
 
     acts = [*stage.quiet(seconds), *stage.beats(1, "computing", "computing"), gone, *stage.quiet(seconds)]
     stage.run(Fit(ray, acts))
-    assert [note.partition(":")[0] for note in stage.memory.notes()] == ["no worker answers"] * 2
+    assert [note.partition(":")[0] for note in stage.memory.notes()] == ["no worker process is there yet"] * 2
 
 
 def test_processes_that_do_not_start_are_killed(stage: Stage, ray: Ray, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 import torch
+from ray.exceptions import RayTaskError
 
 from metaray.data import SOURCES
 from metaray.episodes.episode import MetaBatch
-from metaray.episodes.stream import Sampler
+from metaray.episodes.stream import Sampler, SamplingFailed
 from metaray.imports import dump_kind
 from metaray.training import worker
 from metaray.training.experiment import Experiment
@@ -83,6 +84,21 @@ class FakeBoard:
     def _arrive(self, rank: int, actor: Any) -> int:
         self.arrived.append((rank, actor))
         return 70 + len(self.arrived)
+
+
+def test_an_exception_is_reported_with_the_users_lines() -> None:
+    try:
+        {}["b"]
+    except KeyError as error:
+        failure = worker._failure(1, error)
+    assert failure.text.startswith("worker 1: KeyError: 'b' (") and '{}["b"]' in failure.told
+    assert failure.traceback.startswith("worker 1:\nTraceback")
+
+
+def test_of_a_sampler_that_fails_its_own_lines_are_reported() -> None:
+    raised = RayTaskError("sample", "remote traceback", SamplingFailed("sampling: KeyError", "own.py:3: in f", "whole"))
+    failure = worker._failure(0, raised.as_instanceof_cause())
+    assert failure[2:] == ("worker 0: sampling: KeyError", "own.py:3: in f", "sampler:\nwhole")
 
 
 class Context:

@@ -11,7 +11,7 @@ import typer
 
 from metaray.cli import data, registry
 from metaray.cli.imports import import_from_here
-from metaray.cli.options import AsJson, RunStorage, TrackingUri
+from metaray.cli.options import AsJson, RunStorage, TrackingUri, Verbose, is_verbose
 from metaray.cli.signals import stop_signals
 from metaray.cli.submit import PASS_ON, jobs, submit
 from metaray.cli.tune import tune
@@ -84,6 +84,7 @@ def train(
     settings: Settings = None,
     register: Annotated[bool, typer.Option(help="put the best learner into the registry")] = True,
     as_json: AsJson = False,
+    verbose: Verbose = False,
 ) -> None:
     """Meta-train a recipe, track it, and register the best learner."""
     from rich.console import Console
@@ -117,6 +118,7 @@ def upload(
     tracking_uri: TrackingUri = None,
     register: Annotated[bool, typer.Option(help="put the best learner into the registry")] = True,
     as_json: AsJson = False,
+    verbose: Verbose = False,
 ) -> None:
     """Bring a run that is on disk to MLflow, as far as it is not there yet: after MLflow was away, or to another."""
     from metaray.cli import show
@@ -148,16 +150,27 @@ def evaluate(
     ] = None,
     trust: Trust = None,
     as_json: AsJson = False,
+    verbose: Verbose = False,
 ) -> None:
     """Judge a learner on episodes of its own source, or of another."""
+    from rich.console import Console
+
     from metaray.cli import show
+    from metaray.cli.display import JudgingDisplay
     from metaray.evaluate import evaluate_model
 
     if trust:
         import_from_here()
-    judged = evaluate_model(
-        model, episodes=episodes, split=part, settings=settings or [], tracking=tracking_uri, trust=trust or []
-    )
+    with JudgingDisplay(Console(stderr=True)) as progress:
+        judged = evaluate_model(
+            model,
+            episodes=episodes,
+            split=part,
+            settings=settings or [],
+            tracking=tracking_uri,
+            trust=trust or [],
+            progress=progress,
+        )
     show.judged(judged, as_json=as_json)
 
 
@@ -174,6 +187,7 @@ def adapt(
     tracking_uri: TrackingUri = None,
     trust: Trust = None,
     as_json: AsJson = False,
+    verbose: Verbose = False,
 ) -> None:
     """Adapt a learner to a new task, and label other images; in regression, predict y from x."""
     import metaray
@@ -231,6 +245,7 @@ def _usage(error: Any, arguments: list[str]) -> str:
 
 
 def _leave(code: int, word: str, problem: object) -> NoReturn:
-    notes = getattr(problem, "__notes__", [])
+    told = getattr(problem, "tracebacks" if is_verbose() else "told", "")
+    notes = [redacted(part) for part in (told, *getattr(problem, "__notes__", [])) if part]
     print("\n".join([f"{word}: {problem}", *notes]), file=sys.stderr, flush=True)
     sys.exit(code)

@@ -1,16 +1,29 @@
 """Progress of a run on a terminal, or as plain lines where there is none."""
 
+import math
 import time
 from collections import deque
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from metaray.training.events import Event, Listener
 from metaray.training.experiment import Experiment
 
-PLAIN_EVERY_S, BAR_EVERY_S = 5.0, 0.1
+PLAIN_EVERY_S, MOST_EVERY_S, BAR_EVERY_S = 5.0, 300.0, 0.1
+SHARE = 0.04
+"""Of the time gone by may pass between two plain lines: a run of hours need not say much more than one of minutes."""
 WINDOW_S = 10.0
+BAR_WIDTH = 16
+
+PHASES = {
+    "checks": "checking the experiment and its data",
+    "MLflow": "opening MLflow",
+    "Ray": "starting or joining Ray",
+    "workers": "starting workers: each is a process of its own that imports torch",
+    "meta-test": "judging: meta-test",
+}
+"""What is said of phases that take seconds; of others nothing."""
 
 
 class ProgressDisplay(Listener):
@@ -27,7 +40,7 @@ class ProgressDisplay(Listener):
         self._rate = _Rate()
         self._phases = [("imports", started_s)]
         self._stepped = False
-        self._printed_s = 0.0
+        self._made_s, self._printed_s = time.monotonic(), -math.inf
         self._bar = _bar(console) if console.is_terminal else None
         self._task = self._bar.add_task("", total=experiment.num_steps, figures="") if self._bar else None
         if self._bar:
@@ -39,8 +52,9 @@ class ProgressDisplay(Listener):
             self._print(event.text)
         elif event.kind == "phase":
             self._phases.append((event.text, event.time_s))
-            if event.text == "meta-test":
-                self._print(f"judging: {event.text}")
+            self._phase(event.text)
+        elif event.kind == "judging":
+            self._judging(event)
         elif event.kind == "step":
             self._step(event)
         elif event.kind == "evaluation":
@@ -57,29 +71,57 @@ class ProgressDisplay(Listener):
             self._stepped = True
             self._print(f"first step after {event.time_s - self._started_s:.1f} s: {self._start_up(event.time_s)}")
         self._rate.add(event)
-        every_s = PLAIN_EVERY_S if self._bar is None else BAR_EVERY_S
-        if time.monotonic() - self._printed_s < every_s and event.step < self._experiment.num_steps:
+        if not self._is_time() and event.step < self._experiment.num_steps:
             return
-        self._printed_s = time.monotonic()
-        figures = self._figures(event)
+        place = f"step {event.step}/{self._experiment.num_steps}"
         if self._bar and self._task is not None:
-            self._bar.update(self._task, completed=event.step, figures=figures)
+            room = self._console.width - BAR_WIDTH - 1
+            self._bar.update(self._task, completed=event.step, figures=_fitting(place, self._figures(event), room))
         else:
-            self._print(f"step {event.step}/{self._experiment.num_steps}  {figures}")
+            self._print("  ".join([place, *self._figures(event)]))
+
+    def _phase(self, name: str) -> None:
+        text = PHASES.get(name)
+        if self._bar and self._task is not None and name != "meta-test":
+            self._bar.update(self._task, figures=(text or name)[: self._console.width - BAR_WIDTH - 9])
+        elif text is not None:
+            self._print(text)
+
+    def _judging(self, event: Event) -> None:
+        """How far an evaluation is; short ones end before anything is said of them."""
+        done, episodes = int(event.values["done"]), int(event.values["episodes"])
+        if self._bar and self._task is not None:
+            self._bar.update(self._task, figures=f"judging {event.text}: {done} of {episodes} episodes")
+        elif self._is_time():
+            self._print(f"judging {event.text}: {done} of {episodes} episodes")
+
+    def _is_time(self) -> bool:
+        """Whether to show something again; takes note that it is."""
+        now_s = time.monotonic()
+        every_s = BAR_EVERY_S
+        if self._bar is None:
+            every_s = min(max(PLAIN_EVERY_S, SHARE * (now_s - self._made_s)), MOST_EVERY_S)
+        if now_s - self._printed_s < every_s:
+            return False
+        self._printed_s = now_s
+        return True
 
     def _start_up(self, end_s: float) -> str:
         ends = [*(time_s for _, time_s in self._phases[1:]), end_s]
         spans = [f"{name} {end - start:.1f}" for (name, start), end in zip(self._phases, ends, strict=True)]
         return ", ".join(spans)
 
-    def _figures(self, event: Event) -> str:
+    def _figures(self, event: Event) -> list[str]:
+        """From the most to the least important, but for the time left, which comes last."""
         steps_per_s = self._rate.steps_per_s
         left_s = (self._experiment.num_steps - event.step) / steps_per_s if steps_per_s else 0.0
-        return (
-            f"loss {event.values['loss']:.4f}  {self._experiment.quality} {event.values['score']:.4f}  "
-            f"{steps_per_s * self._experiment.meta_batch_size:.0f} episodes/s  "
-            f"waiting {100 * self._rate.wait_share:.1f}%  {_clock(left_s)} left"
-        )
+        return [
+            f"loss {event.values['loss']:.4f}",
+            f"{self._experiment.quality} {event.values['score']:.4f}",
+            f"{_rate_text(steps_per_s * self._experiment.meta_batch_size)} episodes/s",
+            f"waiting {100 * self._rate.wait_share:.1f}%",
+            f"{_clock(left_s)} left",
+        ]
 
     def _print(self, text: str) -> None:
         (self._bar.console if self._bar else self._console).print(
@@ -112,13 +154,52 @@ class _Rate:
         return self._wait_s / self._duration_s if self._duration_s > 0 else 0.0
 
 
+class JudgingDisplay:
+    """Shows how far evaluations outside of runs are: a bar on a terminal, a line each few seconds elsewhere.
+
+    Args:
+        console: Where to print.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        columns = TextColumn("{task.description}"), BarColumn(BAR_WIDTH), TextColumn("{task.completed}/{task.total}")
+        self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._tasks: dict[str, TaskID] = {}
+        self._said_s = time.monotonic()
+
+    def __enter__(self) -> "JudgingDisplay":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
+
+    def __call__(self, what: str, done: int, episodes: int) -> None:
+        """`done` of `episodes` are judged."""
+        if what not in self._tasks:
+            self._tasks[what] = self._bar.add_task(f"judging {what}", total=episodes)
+        self._bar.update(self._tasks[what], completed=done)
+        if not self._console.is_terminal and time.monotonic() - self._said_s >= PLAIN_EVERY_S:
+            self._said_s = time.monotonic()
+            self._console.print(f"judging {what}: {done} of {episodes} episodes", highlight=False, soft_wrap=True)
+
+
 def _bar(console: Console) -> Progress:
-    return Progress(
-        BarColumn(bar_width=30),
-        TextColumn("step {task.completed}/{task.total}"),
-        TextColumn("{task.fields[figures]}"),
-        console=console,
-    )
+    return Progress(BarColumn(bar_width=BAR_WIDTH), TextColumn("{task.fields[figures]}"), console=console)
+
+
+def _fitting(place: str, figures: list[str], room: int) -> str:
+    """As many figures as there is room for, and always the last, so that nothing is cut in the middle."""
+    *rest, last = figures
+    while rest and len("  ".join([place, *rest, last])) > room:
+        rest.pop()
+    return "  ".join([place, *rest, last])
+
+
+def _rate_text(rate: float) -> str:
+    """Never 0 for something that goes on."""
+    return f"{rate:.0f}" if rate >= 10 else f"{rate:.1f}" if rate >= 0.1 else f"{rate:.1g}"
 
 
 def _clock(seconds: float) -> str:

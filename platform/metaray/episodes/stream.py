@@ -8,6 +8,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from metaray import tracebacks
 from metaray.data import SOURCES
 from metaray.data.source import Source
 from metaray.episodes.episode import EpisodeSpec, MetaBatch
@@ -25,6 +26,22 @@ def enter(folder: str) -> None:
         os.chdir(folder)
 
 
+class SamplingFailed(RuntimeError):
+    """A source raised something in a sampler's process.
+
+    Attributes:
+        told: Where that came up, in few lines.
+        traceback: The whole of it, which exceptions lose on their way to another process.
+    """
+
+    def __init__(self, summary: str, told: str, traceback: str) -> None:
+        super().__init__(summary)
+        self.told, self.traceback = told, traceback
+
+    def __reduce__(self) -> tuple[type, tuple[str, str, str]]:
+        return type(self), (str(self), self.told, self.traceback)
+
+
 class Sampler:
     """What a sampler actor does; a plain class, so that it is tested without Ray.
 
@@ -40,8 +57,16 @@ class Sampler:
         self._spec, self._seed = EpisodeSpec(**spec), seed
 
     def sample(self, start: int, stop: int) -> MetaBatch:
-        """The meta-training episodes `start .. stop-1`."""
-        return sample_meta_batch(self._source, self._spec, "meta-train", self._seed, range(start, stop))
+        """The meta-training episodes `start .. stop-1`.
+
+        Raises:
+            SamplingFailed: If the source raises anything.
+        """
+        try:
+            return sample_meta_batch(self._source, self._spec, "meta-train", self._seed, range(start, stop))
+        except Exception as error:
+            summary = f"sampling episodes {start} to {stop - 1}: {tracebacks.summary(error)}"
+            raise SamplingFailed(summary, tracebacks.told(error), tracebacks.whole(error)) from error
 
 
 def require_same_data(source: Source, fingerprint: str) -> None:

@@ -23,6 +23,7 @@ from metaray.tracking.registry import ModelVersion
 from metaray.tracking.retry import SHORTLY, retry
 from metaray.tracking.server import Unreachable, prepare
 from metaray.training.experiment import Experiment
+from metaray.training.failure import FAILURE, failure_text
 from metaray.training.identity import RunFolder, record_run
 from metaray.training.journal import read_journal
 from metaray.training.overrides import flatten
@@ -176,8 +177,10 @@ def _deliver(experiment: Experiment, folder: RunFolder, to: Destination) -> Repo
 
 
 def mark_ended(uri: str, tracked: str, status: Status, error: BaseException) -> None:
-    """Mark the MLflow run; a server that is gone by now must not hide what ended the run."""
+    """Mark the MLflow run, and say there why it failed; a server that is gone must not hide what ended the run."""
     try:
+        if isinstance(error, RunFailed):
+            MlflowTracker(uri, tracked).log_text(failure_text(error), FAILURE)
         finish_run(uri, tracked, status)
     except RunFailed as unmarked:
         error.add_note(str(unmarked))

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 import ray
 
 from metaray.training.events import Event, Listener
-from metaray.training.recovery import Beat, Failure, given_up, next_action
+from metaray.training.recovery import Beat, Explanation, Failure, given_up, next_action
 
 POST_EVERY_S = 0.25
+MOST_TRACEBACKS = 64
 
 
 class Seen(NamedTuple):
@@ -47,6 +48,7 @@ class Board:
         self._saved_step = 0
         self._attempts = self._world_size = 0
         self._failures: list[Failure] = []
+        self._tracebacks: dict[tuple[int, str], str] = {}
         self._reported: Failure | None = None
         self._counted = False
         self._workers: dict[int, Any] = {}
@@ -95,8 +97,16 @@ class Board:
         return given_up(self._failures) if next_action(self._failures) == "raise" else ""
 
     def report(self, failure: Failure) -> None:
-        """Why the present attempt is about to end; the first report stands."""
+        """Why the present attempt is about to end; the first report stands, the tracebacks of all are kept."""
         self._reported = self._reported or failure
+        if failure.traceback and len(self._tracebacks) < MOST_TRACEBACKS:
+            self._tracebacks[self._attempts, failure.text] = failure.traceback
+
+    def explain(self) -> Explanation:
+        """What is known of the failures besides their messages."""
+        last = self._failures[-1] if self._failures else self._reported
+        tracebacks = "\n".join(f"Attempt {n}, {text}" for (n, _), text in sorted(self._tracebacks.items()))
+        return Explanation(tracebacks=tracebacks) if last is None else Explanation(last.kind, last.told, tracebacks)
 
     def apart(self, why: str) -> None:
         """The workers of an attempt did not come together; Ray Train, which says nothing of it, tries again."""

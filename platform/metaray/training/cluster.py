@@ -1,5 +1,6 @@
 """Joining a Ray cluster, or starting one on this machine."""
 
+import logging
 import os
 import signal
 import socket
@@ -47,6 +48,7 @@ def join_cluster(address: str | None) -> None:
         # Without an address Ray would join whatever cluster this machine started last.
         address = address or os.environ.get("RAY_ADDRESS") or "local"
         _check_address(address)
+        verbose = logging.getLogger("metaray").isEnabledFor(logging.DEBUG)
         on_sigterm = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(
@@ -57,15 +59,21 @@ def join_cluster(address: str | None) -> None:
                         **{k: os.environ[k] for k in QUICK_TRAIN},
                     }
                 },
-                logging_level="error",
                 # The display is for progress; what workers print is in Ray's own log folder.
-                log_to_driver=False,
+                logging_level="info" if verbose else "error",
+                log_to_driver=verbose,
             )
         except (ConnectionError, ValueError) as error:
             raise InputError(f"no Ray cluster answers at {address!r}: {error}") from error
         if threading.current_thread() is threading.main_thread():
             # Ray puts a handler of its own there, which would end the run without a checkpoint.
             signal.signal(signal.SIGTERM, on_sigterm)
+
+
+def ray_logs() -> str:
+    """The folder of Ray's own logs on this node."""
+    node = ray._private.worker.global_worker.node  # there is no public way to ask for it
+    return node.get_logs_dir_path() if node is not None else "/tmp/ray/session_latest/logs"
 
 
 def _check_room(placement: Placement) -> None:

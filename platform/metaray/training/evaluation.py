@@ -1,7 +1,7 @@
 """Judging meta-parameters on episodes: per-episode scores, intervals, paired differences."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -106,9 +106,21 @@ def paired_difference(challenger: Values, champion: Values) -> Estimate:
 
 
 def evaluate_learner(
-    learner: Learner, experiment: Experiment, split: Split, *, inner_steps: int | None = None
+    learner: Learner,
+    experiment: Experiment,
+    split: Split,
+    *,
+    inner_steps: int | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> Scores:
     """Judge a learner in this process, on the episodes and in the precision of an experiment.
+
+    Args:
+        learner: To judge.
+        experiment: Says on what, and how.
+        split: "meta-val" or "meta-test".
+        inner_steps: Instead of the learner's own number.
+        progress: Told the number of episodes judged so far.
 
     Raises:
         InputError: if the learner is fixed to other ways, or takes inputs or targets of another shape.
@@ -129,7 +141,7 @@ def evaluate_learner(
         channels_last=experiment.precision.channels_last,
     )
     judge = judge_of(experiment, split)
-    return evaluate(learner.algorithm, learner.meta, context, judge, device=torch.device("cpu"))
+    return evaluate(learner.algorithm, learner.meta, context, judge, device=torch.device("cpu"), progress=progress)
 
 
 def _targets(size: int | None) -> str:
@@ -145,6 +157,7 @@ def evaluate(
     device: torch.device,
     chunk_size: int = 1,
     reducer: Reducer | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> Scores:
     """Adapt to each episode's support and score its query.
 
@@ -158,6 +171,7 @@ def evaluate(
         device: where to compute.
         chunk_size: episodes at once.
         reducer: of this run's ranks; None for one process.
+        progress: Told the number of episodes judged so far, those of the other ranks by estimate.
     """
     reducer = reducer or LocalReducer()
     mine = share_of(0, judge.episodes, reducer.rank, reducer.world_size, chunk_size=chunk_size)
@@ -173,5 +187,7 @@ def evaluate(
             for chunk in chunks(batch, chunk_size, device, judge.source, judge.split):
                 outcome = algorithm.outcomes(frozen, chunk, context)
                 table[0, start:stop], table[1, start:stop] = outcome.loss.double(), outcome.score.double()
+            if progress is not None:
+                progress(judge.episodes * (stop - first) // len(mine))
     loss, score = reducer.sum_(table.flatten()).view(2, judge.episodes).cpu().numpy()
     return Scores(loss, score)

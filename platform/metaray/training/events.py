@@ -2,12 +2,14 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Literal, NamedTuple
 
 from metaray.errors import Diverged, RunFailed, RunStopped
 
-Kind = Literal["note", "phase", "step", "metrics", "evaluation", "checkpoint", "failed", "diverged", "stopped"]
+Kind = Literal[
+    "note", "phase", "step", "judging", "metrics", "evaluation", "checkpoint", "failed", "diverged", "stopped"
+]
 
 
 ENDINGS: dict[Kind, type[RunFailed | RunStopped]] = {"failed": RunFailed, "diverged": Diverged, "stopped": RunStopped}
@@ -19,8 +21,9 @@ class Event(NamedTuple):
 
     Attributes:
         kind: for displays "note" (something worth knowing, in `text`), "phase" (the run enters `text`), "step" (one
-            outer step) and "evaluation" (meta-val was judged); for trackers "metrics" (one, which is in the journal);
-            "checkpoint" (a new one is whole); "failed", "diverged" or "stopped" say how it ended, in `text`.
+            outer step), "judging" (`done` of `episodes` on `text` are judged) and "evaluation" (meta-val was judged);
+            for trackers "metrics" (one, which is in the journal); "checkpoint" (a new one is whole); "failed",
+            "diverged" or "stopped" say how it ended, in `text`.
         step: outer steps done so far.
         values: metrics by key.
         time_s: seconds since the epoch.
@@ -49,6 +52,19 @@ class Listener(ABC):
 def entering(text: str) -> Event:
     """The run enters a phase before its first step: "checks", "MLflow", "Ray", "workers", ..."""
     return Event("phase", 0, {}, time.time(), text)
+
+
+def sparingly(tell: Callable[[int], None], every_s: float = 0.5) -> Callable[[int], None]:
+    """`tell`, but not more often than each `every_s` seconds, and not before so many have passed."""
+    told_s = time.monotonic()
+
+    def now_and_then(value: int) -> None:
+        nonlocal told_s
+        if time.monotonic() - told_s >= every_s:
+            told_s = time.monotonic()
+            tell(value)
+
+    return now_and_then
 
 
 class Fanout(Listener):

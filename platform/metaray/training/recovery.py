@@ -19,11 +19,29 @@ class Failure(NamedTuple):
             "checkpoint" (one could not be written, and there will be another), "last checkpoint" (there will be none).
         step: of the newest checkpoint at that time.
         text: what is known of it.
+        told: Where an exception came up, in few lines.
+        traceback: The whole of it.
     """
 
     kind: Kind
     step: int
     text: str = ""
+    told: str = ""
+    traceback: str = ""
+
+
+class Explanation(NamedTuple):
+    """What is known of the failures of a run besides their messages.
+
+    Attributes:
+        kind: Of the last failure; None if there was none.
+        told: Where its exception came up, in few lines; empty if it was no exception.
+        tracebacks: Those of all ranks and attempts, whole.
+    """
+
+    kind: Kind | None = None
+    told: str = ""
+    tracebacks: str = ""
 
 
 def next_action(failures: Sequence[Failure]) -> Action:

@@ -21,7 +21,7 @@ from metaray.training.checkpoint import (
     load_checkpoint,
 )
 from metaray.training.evaluation import Scores, estimate, evaluate, judge_of
-from metaray.training.events import Event, Kind, Listener
+from metaray.training.events import Event, Kind, Listener, sparingly
 from metaray.training.experiment import Experiment
 from metaray.training.keeper import Keeper
 from metaray.training.meter import Meter
@@ -159,14 +159,17 @@ class _Session:
         inner_steps: int | None = None,
     ) -> Scores:
         context = context_of(self.experiment, self.state.network, training=False, step=step)
+        plan = judge_of(self.experiment, split)
+        tell = lambda done: self.say("judging", {"done": done, "episodes": plan.episodes}, text=split)  # noqa: E731
         return evaluate(
             algorithm or self.experiment.algorithm,
             meta,
             context if inner_steps is None else replace(context, inner_steps=inner_steps),
-            judge_of(self.experiment, split),
+            plan,
             device=self.rank.device,
             chunk_size=chunk_size_of(self.experiment, self.rank.device),
             reducer=self.rank.reducer,
+            progress=sparingly(tell),
         )
 
     def checkpoint(self, *, needed: bool) -> None:

@@ -37,6 +37,12 @@ class Storage:
         """The root as messages may show it: without passwords."""
         return redacted(self.root)
 
+    @property
+    def local_folder(self) -> Path:
+        """The root, where it is a local folder."""
+        assert self.is_local
+        return Path(self._base)
+
     def child(self, name: str) -> "Storage":
         """The storage one folder down."""
         # Options of a URI, as in s3://bucket/runs?region=eu-west-1, stay at its end.

@@ -13,9 +13,10 @@ from ray.util.state import list_actors
 
 from metaray.errors import RunFailed, RunStopped
 from metaray.training.board import Seen
+from metaray.training.cluster import ray_logs
 from metaray.training.events import ENDINGS, Event, Listener
 from metaray.training.placement import Placement
-from metaray.training.recovery import WAITING, Failure, hung
+from metaray.training.recovery import LOSSES, WAITING, Explanation, Failure, hung
 
 POLL_S = 0.2
 FRESH_S = 10.0
@@ -58,13 +59,24 @@ class Watch:
         while True:
             error = self._attend(start(), should_stop)
             if self._ending is not None:
-                raise ENDINGS[self._ending.kind](self._ending.text)
+                raise self._ended(ENDINGS[self._ending.kind], self._ending.text)
             if error is None:
                 return
             text = f"Ray Train ended with {type(error).__name__}: {error}"
             given_up = ray.get(self._board.fail.remote(Failure("worker lost", 0, text)))
             if given_up:
-                raise RunFailed(given_up) from error
+                raise self._ended(RunFailed, given_up) from error
+
+    def _ended(self, kind: type[RunFailed | RunStopped], text: str) -> RunFailed | RunStopped:
+        """What ended the run, with all that the board knows of it."""
+        if not issubclass(kind, RunFailed):
+            return kind(text)
+        known: Explanation = ray.get(self._board.explain.remote())
+        logs = f"Ray's own logs: {ray_logs()}"
+        # Of a process that was killed, or of a machine without memory, Ray knows more than we.
+        told = [known.told] if known.told else [logs] if known.kind in LOSSES else []
+        tracebacks = [known.tracebacks, logs] if known.kind in LOSSES else []
+        return kind(text, told="\n".join(told), tracebacks="\n".join(tracebacks))
 
     def _attend(self, fit: Fit, should_stop: Callable[[], bool]) -> BaseException | None:
         self._alive_s = time.monotonic()
@@ -100,14 +112,23 @@ class Watch:
             self._alive_s, self._told = time.monotonic(), False
         if self._lifeless_s > TELL_AFTER_S and not self._told:
             self._told = True
-            want = f"{self._placement.workers} workers x {self._placement.cpus_per_worker:g} CPUs"
-            have = f"the cluster has {ray.cluster_resources().get('CPU', 0):g}"
-            self._note(f"no worker answers: Ray looks for room for {want} ({have}), or they fail as they start")
+            self._note(self._waits_for())
         if self._lifeless_s > max(START_WITHIN_S, self._placement.hang_timeout_s):
             self._alive_s = time.monotonic()
             for process in _worker_processes():
                 self._note(f"worker process {process['pid']} does not get ahead with starting; killing it")
                 _kill(process)
+
+    def _waits_for(self) -> str:
+        """What has to happen before the workers train."""
+        placement, starting = self._placement, len(_worker_processes())
+        if starting:
+            count = "1 worker process is" if starting == 1 else f"{starting} worker processes are"
+            return f"{count} starting: each imports torch and joins the others, which takes longer on a busy machine"
+        want = f"{placement.workers} workers x {placement.cpus_per_worker:g} CPUs"
+        have = f"the cluster has {ray.cluster_resources().get('CPU', 0):g}"
+        free = f"{ray.available_resources().get('CPU', 0):g} of them free"
+        return f"no worker process is there yet: Ray looks for room for {want} ({have}, {free})"
 
     def _replace_hung(self, seen: Seen) -> None:
         blamed = hung(seen.beats, self._placement.hang_timeout_s)

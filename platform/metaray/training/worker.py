@@ -11,9 +11,10 @@ import ray.train.torch
 import torch
 from torch import distributed
 
+from metaray import tracebacks
 from metaray.episodes.prefetch import Arrival
 from metaray.episodes.sampler import share_of
-from metaray.episodes.stream import actor_stream, enter, require_same_data
+from metaray.episodes.stream import SamplingFailed, actor_stream, enter, require_same_data
 from metaray.errors import RunFailed, RunStopped
 from metaray.training.board import BoardListener
 from metaray.training.device import choose_device, set_execution
@@ -64,9 +65,17 @@ def train_worker(config: dict[str, Any]) -> None:
     except LostRank:
         raise  # the other rank knows why
     except BaseException as error:
-        text = f"worker {reducer.rank}: {type(error).__name__}: {error}"
-        ray.get(board.report.remote(Failure("exception", 0, text)))
+        ray.get(board.report.remote(_failure(reducer.rank, error)))
         raise
+
+
+def _failure(rank: int, error: BaseException) -> Failure:
+    """What an exception says to whoever reads of it elsewhere."""
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, SamplingFailed):  # it came up in a sampler's process, where its traceback was written down
+        return Failure("exception", 0, f"worker {rank}: {cause}", cause.told, f"sampler:\n{cause.traceback}")
+    traceback = f"worker {rank}:\n{tracebacks.whole(error)}"
+    return Failure("exception", 0, f"worker {rank}: {tracebacks.summary(error)}", tracebacks.told(error), traceback)
 
 
 def _may_begin(board: Any, reducer: Pulse) -> bool:

@@ -24,6 +24,7 @@ from metaray.tracking.mlflow_tracker import (
 )
 from metaray.tracking.retry import retry
 from metaray.tracking.server import prepare
+from metaray.training.failure import FAILURE
 from metaray.training.identity import RunFolder, record_run
 from metaray.training.journal import read_journal
 from metaray.training.overrides import flatten
@@ -133,6 +134,8 @@ class Logbook:
             log_metrics(self._uri, tracked, fresh)
             self._uploaded[number] = max((metric.step for metric in fresh), default=done)
             set_tags(self._uri, tracked, _tags(trial))
+            if trial.status == "failed" and run.exists(FAILURE):
+                MlflowTracker(self._uri, tracked).log_text(run.read(FAILURE).decode(), FAILURE)
         if trial.status in ENDED:
             finish_run(self._uri, tracked, STATUSES[trial.status])
 

@@ -1,6 +1,5 @@
 """What Tune runs for a trial: its experiment, from the newest checkpoint, over the same loop as `metaray train`."""
 
-import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -10,10 +9,12 @@ from ray import tune
 
 from metaray.episodes.stream import enter, require_same_data
 from metaray.errors import InputError, RunFailed, RunStopped
+from metaray.tracebacks import whole
 from metaray.tracking.retry import patience, retry
 from metaray.training.checkpoint import newest_progress
 from metaray.training.events import Event, Listener
 from metaray.training.experiment import Experiment
+from metaray.training.failure import as_failure, write_failure
 from metaray.training.identity import held
 from metaray.training.local import train_part_in_process
 from metaray.training.placement import Placement
@@ -25,7 +26,6 @@ from metaray.tuning.trial import Objective, trial_name
 NUMBER, UNTIL = "number", "until"
 """Keys of a Tune trial's configuration: the trial's number, and where it pauses."""
 
-TRACEBACK = "traceback.txt"
 DIES_WITHIN_S = 60.0
 
 
@@ -69,9 +69,10 @@ def train_trial(config: dict[str, Any], setup: Setup) -> None:
     except RunStopped:
         pass  # as planned
     except Exception as error:  # noqa: BLE001 - whatever it is, it is this trial's fault alone
-        run.write(TRACEBACK, traceback.format_exc().encode())
-        known = isinstance(error, RunFailed | InputError)
-        end_trial(run, "failed", str(error) if known else f"{type(error).__name__}: {error}")
+        failure = as_failure(error)
+        known = failure if isinstance(failure, RunFailed) else RunFailed(str(failure), tracebacks=whole(error))
+        write_failure(run, known)
+        end_trial(run, "failed", str(known))
 
 
 @contextmanager
