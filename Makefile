@@ -1,5 +1,7 @@
 # Set-up is part of every target: each works alone, on a fresh clone, with Python 3.11, pip, venv and make.
 PYTHON ?= python3.11
+SHELL := bash
+.SHELLFLAGS := -o pipefail -ec
 BIN := .venv/bin
 export RAY_USAGE_STATS_ENABLED := 0
 export OMP_NUM_THREADS ?= 1
@@ -34,8 +36,11 @@ format: .venv/ready
 
 # Rewritten only on success, so that an interrupted install starts again.
 .venv/ready: requirements.lock pyproject.toml
+	@echo "installing $$(grep -c == requirements.lock) packages into .venv: about 2 GB, some minutes, the first time only"
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@$(BIN)/python -m pip install --disable-pip-version-check -r requirements.lock \
+	    | awk '/^Collecting/ { printf "\r%d packages found", ++n } \
+	           /^Installing/ { printf "\r%d packages found; unpacking them", n } { fflush() } END { print "" }'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch .venv/ready
 

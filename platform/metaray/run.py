@@ -13,7 +13,7 @@ from metaray.tracking.delivery import Destination, NotUploaded, Report, deliver,
 from metaray.tracking.listener import TrackingListener
 from metaray.tracking.mlflow_tracker import Away, MlflowTracker, asking, find_experiment, reopen_run
 from metaray.tracking.retry import patience
-from metaray.tracking.server import Unreachable, prepare, tracking_uri
+from metaray.tracking.server import Unreachable, glance, prepare, tracking_uri
 from metaray.training.checkpoint import saved_steps
 from metaray.training.device import choose_device
 from metaray.training.events import Event, Fanout, Listener, entering
@@ -81,17 +81,20 @@ def run(
 
 
 def _checked(experiment: Experiment, options: Options, uri: str, display: Listener) -> tuple[Storage, RunFolder]:
-    """Find out all that may be wrong, before anything of the run is written."""
+    """Find out all that may be wrong, the cheapest first, before anything of the run is written."""
     display.on_event(entering("checks"))
     # MLflow takes seconds to import: let that overlap with the checks.
     with ThreadPoolExecutor(max_workers=1) as pool:
         imported = pool.submit(quiet_mlflow)
-        preflight(experiment)
+        glance(uri)
         root = Storage(options.storage)
         root.check_writable()
         folder = open_run(root, experiment, options.run)
         if folder.result is None:
-            _check_place(experiment, options.placement, root, display)
+            _check_request(experiment, options.placement)
+        preflight(experiment)
+        if folder.result is None and not options.placement.in_process:
+            _check_cluster(experiment, options.placement, root, display)
         display.on_event(entering("MLflow"))
         imported.result()
     try:
@@ -105,12 +108,16 @@ def _checked(experiment: Experiment, options: Options, uri: str, display: Listen
     return root, folder
 
 
-def _check_place(experiment: Experiment, placement: Placement, root: Storage, display: Listener) -> None:
-    """Find out whether there is room and the device asked for, before anything of the run is written."""
+def _check_request(experiment: Experiment, placement: Placement) -> None:
+    """Find out what is wrong with the device and the number of workers by themselves."""
     if placement.in_process:
         choose_device(placement.device)
         return
     check_shares(experiment, placement.workers.most, torch.device("cuda" if placement.device == "cuda" else "cpu"))
+
+
+def _check_cluster(experiment: Experiment, placement: Placement, root: Storage, display: Listener) -> None:
+    """Find out whether the cluster has room and the device asked for, and all its nodes the storage."""
     # Only here, because a run in process needs no Ray at all.
     from metaray.training.cluster import connect, uses_gpu
     from metaray.training.nodes import check_storage_everywhere, samplers_on

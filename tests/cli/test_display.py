@@ -1,5 +1,6 @@
 import io
 import re
+import threading
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -34,13 +35,34 @@ def test_plain_lines_where_there_is_no_terminal(make_experiment: MakeExperiment)
     events += [Event("evaluation", 3, {"val/loss": 0.5, "val/accuracy": 0.75}, 106.0), step(6, 107.0)]
     events += [Event("metrics", 6, {"train/loss": 1.0}, 107.0), Event("phase", 6, {}, 108.0, "meta-test")]
     lines = shown(make_experiment, events, terminal=False).splitlines()
-    assert lines[0] == "checking the experiment and its data"
-    assert lines[1].startswith("first step after 3.0 s")
-    assert lines[2] == "step 1/6  loss 1.5000  accuracy 0.2500  8.0 episodes/s  waiting 20.0%  0:02 left"
-    assert lines[3] == "step 3: meta-val loss 0.5000  accuracy 0.7500"
-    assert lines[4] == "step 6/6  loss 1.5000  accuracy 0.2500  8.0 episodes/s  waiting 20.0%  0:00 left"
-    assert lines[5] == "judging: meta-test"
-    assert len(lines) == 6
+    assert lines[0].startswith("first step after 3.0 s")
+    assert lines[1] == "step 1/6  loss 1.5000  accuracy 0.2500  8.0 episodes/s  waiting 20.0%  0:02 left"
+    assert lines[2] == "step 3: meta-val loss 0.5000  accuracy 0.7500"
+    assert lines[3] == "step 6/6  loss 1.5000  accuracy 0.2500  8.0 episodes/s  waiting 20.0%  0:00 left"
+    assert lines[4] == "judging: meta-test"
+    assert len(lines) == 5
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_what_is_being_waited_for_is_said(
+    terminal: bool, make_experiment: MakeExperiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Lapsed(threading.Timer):
+        """The time is up as soon as it begins."""
+
+        def start(self) -> None:
+            assert self.interval == display.SILENT_S
+            self.function(*self.args)
+
+    monkeypatch.setattr(threading, "Timer", Lapsed)
+    events = [Event("phase", 0, {}, 101.0 + i, name) for i, name in enumerate(display.PHASES)]
+    out = shown(make_experiment, events, terminal=terminal, width=80)
+    assert out.splitlines() == list(display.PHASES.values()) if not terminal else "starting workers: each" in out
+
+
+def test_short_phases_pass_without_a_word(make_experiment: MakeExperiment) -> None:
+    events = [Event("phase", 0, {}, 101.0, name) for name in (*display.PHASES, "training")]
+    assert shown(make_experiment, events, terminal=False) == ""
 
 
 def test_a_bar_on_a_terminal(make_experiment: MakeExperiment) -> None:

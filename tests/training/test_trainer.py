@@ -11,7 +11,7 @@ from ray import cloudpickle
 from safetensors.torch import load_file
 
 from metaray.algorithms import MAML
-from metaray.errors import Diverged, RunStopped
+from metaray.errors import Diverged, RunFailed, RunStopped
 from metaray.training import trainer
 from metaray.training.cluster import connect
 from metaray.training.events import Event, Listener
@@ -23,6 +23,7 @@ from metaray.training.placement import Placement, Workers
 from metaray.training.result import Result
 from metaray.training.session import LEARNER
 from metaray.training.storage import Storage
+from tests.training.broken import Broken
 
 pytestmark = [
     pytest.mark.ray,
@@ -138,3 +139,15 @@ def test_a_loss_that_is_not_finite_ends_it_with_the_message(make_experiment: Mak
     with pytest.raises(Diverged, match=r"^stopped at step 1: the loss is not finite in episode 4 \(loss (nan|inf)\)"):
         train(experiment, Storage(str(tmp_path)), display)
     assert display.closed
+
+
+@pytest.mark.slow
+def test_what_an_algorithm_of_the_users_own_raises_in_a_worker(make_experiment: MakeExperiment, tmp_path: Path) -> None:
+    experiment = make_experiment(algorithm=Broken(inner_lr=0.1))
+    with pytest.raises(
+        RunFailed, match=r"gave up after 2 failures .*; worker [01]: KeyError: 'b' \(.*broken.py:\d+"
+    ) as caught:
+        train(experiment, Storage(str(tmp_path)), Memory())
+    assert caught.value.told.splitlines()[-1] == "E   KeyError: 'b'" and "broken.py" in caught.value.told
+    assert {f"Attempt {n}, worker" in caught.value.tracebacks for n in (1, 2)} == {True}
+    assert "Ray's own logs: " in caught.value.tracebacks

@@ -1,6 +1,7 @@
 """Progress of a run on a terminal, or as plain lines where there is none."""
 
 import math
+import threading
 import time
 from collections import deque
 
@@ -21,9 +22,9 @@ PHASES = {
     "MLflow": "opening MLflow",
     "Ray": "starting or joining Ray",
     "workers": "starting workers: each is a process of its own that imports torch",
-    "meta-test": "judging: meta-test",
 }
-"""What is said of phases that take seconds; of others nothing."""
+"""What is said of phases before the first step that last longer than `SILENT_S`."""
+SILENT_S = 3.0
 
 
 class ProgressDisplay(Listener):
@@ -38,6 +39,7 @@ class ProgressDisplay(Listener):
     def __init__(self, experiment: Experiment, console: Console, started_s: float) -> None:
         self._experiment, self._console, self._started_s = experiment, console, started_s
         self._rate = _Rate()
+        self._waiting = threading.Timer(0.0, lambda: None)
         self._phases = [("imports", started_s)]
         self._stepped = False
         self._made_s, self._printed_s = time.monotonic(), -math.inf
@@ -63,12 +65,14 @@ class ProgressDisplay(Listener):
 
     def close(self) -> None:
         """Take the bar away."""
+        self._waiting.cancel()
         if self._bar:
             self._bar.stop()
 
     def _step(self, event: Event) -> None:
         if not self._stepped:
             self._stepped = True
+            self._waiting.cancel()
             self._print(f"first step after {event.time_s - self._started_s:.1f} s: {self._start_up(event.time_s)}")
         self._rate.add(event)
         if not self._is_time() and event.step < self._experiment.num_steps:
@@ -81,11 +85,16 @@ class ProgressDisplay(Listener):
             self._print("  ".join([place, *self._figures(event)]))
 
     def _phase(self, name: str) -> None:
-        text = PHASES.get(name)
-        if self._bar and self._task is not None and name != "meta-test":
-            self._bar.update(self._task, figures=(text or name)[: self._console.width - BAR_WIDTH - 9])
-        elif text is not None:
-            self._print(text)
+        self._waiting.cancel()
+        text = PHASES.get(name, name)
+        if name == "meta-test":
+            self._print(f"judging: {name}")
+        elif self._bar and self._task is not None:
+            self._bar.update(self._task, figures=text[: self._console.width - BAR_WIDTH - 1])
+        elif name in PHASES:
+            self._waiting = threading.Timer(SILENT_S, self._print, [text])
+            self._waiting.daemon = True
+            self._waiting.start()
 
     def _judging(self, event: Event) -> None:
         """How far an evaluation is; short ones end before anything is said of them."""

@@ -58,19 +58,11 @@ def prepare(uri: str) -> None:
         Unreachable: if nothing answers there.
         InputError: naming the URI and what would be right.
     """
-    scheme = uri.partition("://")[0].partition("+")[0] if "://" in uri else uri.partition(":")[0]
-    if scheme == "file" or "://" not in uri:
-        raise InputError(
-            f"tracking URI {redacted(uri)!r} names a folder; MLflow no longer writes runs to folders. {WHAT_IS_RIGHT}"
-        )
-    if scheme not in SCHEMES:
-        raise InputError(f"tracking URI {redacted(uri)!r}: {unknown('scheme', scheme, SCHEMES)} {WHAT_IS_RIGHT}")
+    scheme = glance(uri)
     if scheme in ("http", "https"):
         _probe_http(uri)
         return
-    if scheme == "sqlite":
-        _check_sqlite_file(uri)
-    else:
+    if scheme != "sqlite":
         _probe_database(uri, scheme)
     try:
         if scheme == "sqlite":
@@ -78,6 +70,24 @@ def prepare(uri: str) -> None:
         open_client(uri)
     except Exception as error:  # MLflow, SQLAlchemy and each driver raise their own; none of them is ours to miss
         raise InputError(f"tracking database {redacted(uri)!r} can't be used: {redacted(summary(error))}") from error
+
+
+def glance(uri: str) -> str:
+    """Check what can be found out about a tracking URI without importing MLflow or asking a server; returns its scheme.
+
+    Raises:
+        InputError: If it is malformed, or its database file cannot be used.
+    """
+    scheme = uri.partition("://")[0].partition("+")[0] if "://" in uri else uri.partition(":")[0]
+    if scheme == "file" or "://" not in uri:
+        raise InputError(
+            f"tracking URI {redacted(uri)!r} names a folder; MLflow no longer writes runs to folders. {WHAT_IS_RIGHT}"
+        )
+    if scheme not in SCHEMES:
+        raise InputError(f"tracking URI {redacted(uri)!r}: {unknown('scheme', scheme, SCHEMES)} {WHAT_IS_RIGHT}")
+    if scheme == "sqlite":
+        _check_sqlite_file(uri)
+    return scheme
 
 
 def _check_sqlite_file(uri: str) -> None:
