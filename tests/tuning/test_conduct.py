@@ -118,7 +118,7 @@ def test_a_trial_that_diverges_does_not_end_the_search(
     assert (bad.info.status, bad.data.tags["search.status"]) == ("FAILED", "failed")
     assert bad.data.tags["search.why"] == report.trials[1].why
     assert good.data.tags["search.winner"] == "true"
-    assert (Path(report.storage) / "trial-0001" / "failure.txt").read_text().count("Traceback") == 1
+    assert report.trials[1].why in (Path(report.storage) / "trial-0001" / "failure.txt").read_text()
 
 
 def test_a_trial_whose_process_dies_does_not_end_the_search(
