@@ -1,15 +1,18 @@
+import io
 import json
 import os
 import shlex
 import signal
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from metaray.submit import bucket
 from metaray.training.experiment import Experiment
 from tests.patience import PATIENT_S
 from tests.submit.fake_cluster import TOKEN, FakeCluster, fake_cluster
@@ -24,6 +27,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCluster]:
         monkeypatch.setenv("RAY_ADDRESS", cluster.address)
         monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)
         monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        monkeypatch.setattr(bucket, "_look", lambda *_: True)
         yield cluster
 
 
@@ -132,6 +136,80 @@ def test_a_recipe_outside_the_project(cluster: FakeCluster, project: Path, comma
     (project.parent / "other.json").write_text((project / "tiny.json").read_text())
     ended = command("submit", "train", "../other.json", *LASTING)
     assert ended.code == 2 and "start from the folder of its project" in ended.err
+
+
+NETS = """
+from torch import nn
+from parts.layers import WIDTH
+
+class Net(nn.Module):
+    pass
+"""
+RECIPE = """
+import nets
+from pathlib import Path
+from metaray.training.experiment import Experiment
+
+def demo():
+    return Experiment.from_json(Path("tiny.json").read_text())
+"""
+
+
+def sent(cluster: FakeCluster) -> set[str]:
+    (archive,) = cluster.packages.values()
+    names = zipfile.ZipFile(io.BytesIO(archive)).namelist()
+    return {name for name in names if not name.startswith(("metaray/", "metaray-"))}
+
+
+@pytest.fixture
+def unversioned(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A project of a recipe and what it imports, of secrets, and of other things."""
+    (project / "work").mkdir()
+    (project / "work/r.py").write_text(RECIPE)
+    (project / "nets.py").write_text(NETS)
+    for name in ("parts/__init__.py", "parts/unused.py", "secrets/db.yaml", "notes.txt"):
+        (project / name).parent.mkdir(exist_ok=True)
+        (project / name).write_text("")
+    (project / "parts/layers.py").write_text("WIDTH = 8")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield project
+    for name in ("nets", "parts", "parts.layers"):
+        sys.modules.pop(name, None)
+
+
+def test_the_recipe_and_what_it_imports_are_sent(cluster: FakeCluster, unversioned: Path, command: Any) -> None:
+    ended = command("submit", "train", "work/r.py:demo", *LASTING, "--include", "tiny.json")
+    assert ended.code == 0, ended.err
+    assert sent(cluster) == {"work/r.py", "nets.py", "parts/__init__.py", "parts/layers.py", "tiny.json"}
+    assert "looks like a credential: secrets/db.yaml" in ended.err
+    assert "in no git repository, and not imported by the recipe: notes.txt, parts/unused.py" in ended.err
+
+
+def test_a_dry_run_lists_and_sends_nothing(cluster: FakeCluster, unversioned: Path, command: Any) -> None:
+    subprocess.run(("git", "init"), cwd=unversioned, check=True, capture_output=True)
+    subprocess.run(("git", "add", "notes.txt", "secrets"), cwd=unversioned, check=True, capture_output=True)
+    ended = command("submit", "train", "work/r.py:demo", "--dry-run", "--exclude", "notes.txt")
+    assert ended.code == 0, ended.err
+    first, *files, own, count, one, two, three, four = ended.out.splitlines()
+    assert first.startswith("would send ") and first.endswith("; nothing is sent")
+    assert [line.split()[1] for line in files] == ["nets.py", "parts/__init__.py", "parts/layers.py", "work/r.py"]
+    assert own.split()[1:3] == ["metaray", "itself"] and count.startswith("left out: 4 files")
+    assert one == "  notes.txt: excluded" and two == "  parts/unused.py: not tracked by git"
+    assert three == "  secrets/db.yaml: looks like a credential" and four == "  tiny.json: not tracked by git"
+    tree = json.loads(command("submit", "train", "work/r.py:demo", "--dry-run", "--json").out)
+    assert (
+        tree["files"]["nets.py"] == len(NETS) and {"file": "tiny.json", "why": "not tracked by git"} in tree["left_out"]
+    )
+    assert cluster.asked == []
+
+
+def test_a_bucket_that_is_not_there(
+    cluster: FakeCluster, project: Path, command: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bucket, "_look", lambda *_: False)
+    ended = command("submit", "train", "tiny.json", *LASTING)
+    assert ended.code == 2 and "--storage 's3://bucket/runs': there is no bucket 'bucket'" in ended.err
+    assert cluster.jobs == [] and cluster.packages == {}
 
 
 def test_a_cluster_of_other_versions(cluster: FakeCluster, project: Path, command: Any) -> None:

@@ -5,6 +5,7 @@ import pytest
 
 from metaray.errors import InputError
 from metaray.submit import request
+from metaray.submit.choice import Left
 from metaray.submit.client import JobsClient
 from metaray.submit.packing import Pack
 from metaray.submit.request import Order
@@ -122,15 +123,13 @@ def test_the_command_line_of_a_job() -> None:
     ],
 )
 def test_recipes_are_named_as_in_the_pack(recipe: str, wanted: str, tmp_path: Path) -> None:
-    pack = Pack({name: tmp_path / name for name in ("r.py", "jobs/j.py", "best.json")}, {})
-    assert request.shipped_recipe(recipe.format(project=tmp_path), tmp_path, pack) == wanted
+    found = request.shipped_recipe(recipe.format(project=tmp_path), tmp_path)
+    assert found == (wanted, tmp_path / wanted.partition(":")[0])
 
 
-def test_recipes_that_are_not_in_the_pack(tmp_path: Path) -> None:
+def test_recipes_outside_the_project(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="start from the folder of its project"):
-        request.shipped_recipe("../r.py:f", tmp_path, Pack({}, {}))
-    with pytest.raises(InputError, match="don't take along"):
-        request.shipped_recipe("build/r.py:f", tmp_path, Pack({}, {}))
+        request.shipped_recipe("../r.py:f", tmp_path)
 
 
 def test_versions_of_the_head(cluster: FakeCluster, client: JobsClient) -> None:
@@ -146,8 +145,8 @@ def test_versions_of_the_head(cluster: FakeCluster, client: JobsClient) -> None:
         request.check_versions(client, VERSIONS)
 
 
-def send(client: JobsClient, run: str = "r", notes: list[str] | None = None, withheld: tuple[str, ...] = ()) -> str:
-    pack = Pack({}, {"a.txt": b"a" * 10_000}, withheld)
+def send(client: JobsClient, run: str = "r", notes: list[str] | None = None, left: tuple[Left, ...] = ()) -> str:
+    pack = Pack({}, {"a.txt": b"a" * 10_000}, left)
     note = [].append if notes is None else notes.append
     order = Order(run, ("train", "r.py:f"), checkout={"git.commit": "0a1b"})
     return request.send(client, order, pack, VERSIONS, note)
@@ -156,7 +155,7 @@ def send(client: JobsClient, run: str = "r", notes: list[str] | None = None, wit
 def test_sending(cluster: FakeCluster, client: JobsClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hushhush")
     notes: list[str] = []
-    assert send(client, notes=notes, withheld=("token.txt",)) == "metaray-r"
+    assert send(client, notes=notes, left=(Left("token.txt", "looks like a credential"),)) == "metaray-r"
     (job,) = cluster.jobs
     (path,) = cluster.packages
     assert job["runtime_env"]["working_dir"] == path.replace("/api/packages/gcs/", "gcs://")
@@ -165,8 +164,8 @@ def test_sending(cluster: FakeCluster, client: JobsClient, monkeypatch: pytest.M
     assert json.loads(variables["METARAY_CHECKOUT"]) == {"git.commit": "0a1b"}
     assert json.loads(variables["METARAY_EXPECTS"]) == VERSIONS and int(variables["RAY_JOB_STOP_WAIT_TIME_S"]) > 60
     assert not {"hushhush", TOKEN} & set(json.dumps(job).split('"')) and "hushhush" not in json.dumps(job)
-    (note,) = notes
-    assert note.startswith("packed 1 files, 0.01 MB (0.00 MB compressed); left out") and note.endswith("token.txt")
+    assert notes[0] == "packed 1 files, 0.01 MB (0.00 MB compressed)"
+    assert notes[1].startswith("left out: looks like a credential: token.txt. --include PATTERN")
 
 
 def test_jobs_run_under_the_python_that_runs_ray(cluster: FakeCluster, client: JobsClient) -> None:

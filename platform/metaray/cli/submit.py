@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from metaray.cli.options import AsJson
+from metaray.cli.parcel import print_pack
 from metaray.cli.table import print_table
 from metaray.errors import InputError, RunStopped, unknown
 
@@ -23,6 +24,8 @@ COMMANDS = ("train", "tune")
 HEAD = "http://HOST:8265 of Ray's dashboard; by default $RAY_API_SERVER_ADDRESS, or $RAY_ADDRESS where that is a URL"
 PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True}
 """What `submit` does not know is for the command that it submits."""
+Patterns = tuple[tuple[str, ...], tuple[str, ...]]
+"""Of files to include, and of files to exclude."""
 
 Address = Annotated[str | None, typer.Option(help=HEAD)]
 Insecure = Annotated[
@@ -46,10 +49,19 @@ def submit(
     python: Annotated[
         str | None, typer.Option(help="that has the packages, on the head node; by default the one that runs Ray there")
     ] = None,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(help="files for the job besides those that git tracks and those that the recipe imports"),
+    ] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="files that the job can do without")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="list the files that would be sent, and send none")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run `metaray train` or `metaray tune` as a job of a Ray cluster."""
     from metaray.submit.access import cluster_address
+    from metaray.submit.bucket import check_bucket
     from metaray.submit.client import connect
     from metaray.submit.job import versions
     from metaray.submit.request import check_secrets, check_versions, send
@@ -58,11 +70,17 @@ def submit(
         raise unknown("command to submit", command, COMMANDS)
     given = _parsed(context, command)
     check_secrets(context.args)
+    patterns = tuple(include or ()), tuple(exclude or ())
+    if dry_run:
+        _described(command, given)
+        print_pack(_packed(given["recipe"], patterns)[1], as_json=as_json)
+        return
     where = cluster_address(address)
-    order, files = _order(command, context.args, given, where, python, local=local_to_head)
+    order, files = _order(command, context.args, given, where, python, patterns, local=local_to_head)
     expected = versions()
     client = connect(where, insecure=insecure, runs_code=True)
     check_versions(client, expected)
+    check_bucket(given["storage"], _note)
     job = send(client, order, files, expected, _note)
     print(f"job: {job}", file=sys.stderr if as_json else sys.stdout, flush=True)
     _note(f"run: {order.run}")
@@ -136,13 +154,17 @@ def _parsed(context: typer.Context, command: str) -> dict[str, Any]:
 
 
 def _order(
-    command: str, words: list[str], given: dict[str, Any], address: str, python: str | None, *, local: bool
+    command: str,
+    words: list[str],
+    given: dict[str, Any],
+    address: str,
+    python: str | None,
+    patterns: Patterns,
+    *,
+    local: bool,
 ) -> "tuple[Order, Pack]":
     """What is to run there, and the files for it; all that can be known to be wrong is found here."""
-    import metaray
     from metaray.submit import request
-    from metaray.submit.job import versions
-    from metaray.submit.packing import pack
     from metaray.tracking.provenance import git_state
     from metaray.training.identity import fresh_name
 
@@ -158,13 +180,25 @@ def _order(
     if given["run"] is None:
         name = fresh_name(name)
         changes["--run"] = name
-    project = Path.cwd()
-    files = pack(project, Path(metaray.__file__).parent, versions()["metaray"])
     recipe = given["recipe"]
-    named = request.shipped_recipe(recipe, project, files) if recipe is not None else None
+    named, files = _packed(recipe, patterns)
     there = [named if named is not None and word == recipe else word for word in words]
-    order = request.Order(given["run"] or name, (command, *there), python, git_state(project))
+    order = request.Order(given["run"] or name, (command, *there), python, git_state(Path.cwd()))
     return request.with_options(order, changes), files
+
+
+def _packed(recipe: str | None, patterns: Patterns) -> "tuple[str | None, Pack]":
+    """A recipe that was loaded as it is named in the pack, and the pack."""
+    import metaray
+    from metaray.submit.choice import Project, imported
+    from metaray.submit.job import versions
+    from metaray.submit.packing import pack
+    from metaray.submit.request import shipped_recipe
+
+    folder = Path.cwd()
+    named, file = shipped_recipe(recipe, folder) if recipe is not None else (None, None)
+    needed = imported(folder) if file is None else (file, *imported(folder))
+    return named, pack(Project(folder, needed, *patterns), Path(metaray.__file__).parent, versions()["metaray"])
 
 
 def _described(command: str, given: dict[str, Any]) -> str:

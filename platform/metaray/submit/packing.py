@@ -1,26 +1,18 @@
-"""What travels with a job: metaray itself and the files of the user's project that a recipe may need."""
+"""What travels with a job: metaray itself and the files of the user's project that it may need."""
 
 import hashlib
 import io
-import os
-import re
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 from metaray.errors import InputError
+from metaray.submit import credentials
+from metaray.submit.choice import SMALLER, Left, Project
 
 LIMIT_BYTES = 20_000_000
-MOST_FILES = 5_000
-SUFFIXES = frozenset({".py", ".json", ".toml", ".yaml", ".yml", ".txt"})
-SMALL_SUFFIX, SMALL_BYTES = ".csv", 100_000
-SKIPPED = frozenset(
-    {"__pycache__", "build", "demo-task", "dist", "mlartifacts", "mlruns", "node_modules", "runs", "site-packages"}
-)
-SECRET = re.compile(r"(^|[-_. ])(secrets?|credentials?|tokens?|passwords?|service[-_]account)([-_. ]|$)", re.IGNORECASE)
-SMALLER = "move data elsewhere, or start from your recipe's own folder"
+MOST_NAMED = 5
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -31,17 +23,34 @@ class Pack:
     Attributes:
         files: by their path inside the pack, sorted.
         made: further files that are on no disk.
-        withheld: the user's files that look like credentials, and stay here.
+        left: the user's files that stay here.
     """
 
     files: Mapping[str, Path]
     made: Mapping[str, bytes]
-    withheld: tuple[str, ...] = ()
+    left: tuple[Left, ...] = ()
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each file, before compression."""
+        sizes = {name: path.stat().st_size for name, path in self.files.items()}
+        return dict(sorted((sizes | {name: len(data) for name, data in self.made.items()}).items()))
 
     @property
     def size_bytes(self) -> int:
         """Before compression."""
-        return sum(path.stat().st_size for path in self.files.values()) + sum(map(len, self.made.values()))
+        return sum(self.sizes.values())
+
+    def summary(self) -> str:
+        """How many files, and how large."""
+        return f"{len(self.files) + len(self.made)} files, {self.size_bytes / 1e6:.2f} MB"
+
+    def left_out(self) -> str:
+        """What stays here, by reason, with some of the names; empty if nothing does."""
+        by_reason: dict[str, list[str]] = {}
+        for name, why in self.left:
+            by_reason.setdefault(why, []).append(name)
+        return "; ".join(f"{why}: {_some(names)}" for why, names in sorted(by_reason.items()))
 
     def zipped(self) -> bytes:
         """As a zip archive; the same files give the same bytes."""
@@ -61,73 +70,58 @@ def uri_of(archive: bytes) -> str:
     return f"gcs://_ray_pkg_{hashlib.sha256(archive).hexdigest()[:32]}.zip"
 
 
-def pack(project: Path, package: Path, version: str, *, limit_bytes: int = LIMIT_BYTES) -> Pack:
+def pack(project: Project, package: Path, version: str, *, limit_bytes: int = LIMIT_BYTES) -> Pack:
     """Collect metaray and the project's files.
 
-    Of the project go Python files, JSON, TOML, YAML and text, and small CSV files. Hidden folders, virtual
-    environments, builds, caches, runs and whatever looks like credentials stay here.
-
     Args:
-        project: folder from which recipes are named and import.
-        package: folder of metaray itself.
+        project: of the user.
+        package: folder of metaray itself, which goes along whole.
         version: of metaray; goes along as metadata, as the nodes may have another metaray installed, or none.
         limit_bytes: of all files together.
 
     Raises:
-        InputError: if it is too much; names the largest files.
+        InputError: if it is too much (names the largest files), or a file of the user's holds what looks like a key.
     """
-    own = {f"metaray/{name}": path for name, path in _below(package, package.parent)}
-    users = dict(islice(_project_files(project, package), MOST_FILES + 1))
-    if len(users) > MOST_FILES:
-        raise InputError(f"a job would take along more than {MOST_FILES} files below {project}; {SMALLER}")
-    withheld = tuple(name for name, path in users.items() if path.suffix != ".py" and SECRET.search(path.stem))
-    files = {name: path for name, path in users.items() if name not in withheld} | own
+    users, left = project.choose(package)
     about = f"Metadata-Version: 2.1\nName: metaray\nVersion: {version}\n"
-    found = Pack(dict(sorted(files.items())), {f"metaray-{version}.dist-info/METADATA": about.encode()}, withheld)
-    _check(found, project, limit_bytes)
+    made = {f"metaray-{version}.dist-info/METADATA": about.encode()}
+    found = Pack(dict(sorted((users | _own(package)).items())), made, tuple(left))
+    _check_size(found, project.folder, limit_bytes)
+    _check_content({name: path for name, path in users.items() if not project.names(name)})
     return found
 
 
-def _project_files(project: Path, package: Path) -> Iterator[tuple[str, Path]]:
-    return ((name, path) for name, path in _below(project, package) if _is_wanted(path) and not _is_own(name))
+def _own(package: Path) -> dict[str, Path]:
+    """All of metaray but what Python compiles."""
+    paths = (path for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return {f"metaray/{path.relative_to(package).as_posix()}": path for path in paths}
 
 
-def _below(folder: Path, not_in: Path) -> Iterator[tuple[str, Path]]:
-    """Files below a folder, by their path in it; without caches, environments, builds and the folder `not_in`."""
-    for root, folders, names in os.walk(folder):
-        here = Path(root)
-        folders[:] = sorted(name for name in folders if _is_entered(here / name, not_in))
-        paths = (here / name for name in sorted(names) if not name.startswith("."))
-        yield from ((path.relative_to(folder).as_posix(), path) for path in paths if path.is_file())
-
-
-def _is_entered(folder: Path, not_in: Path) -> bool:
-    name = folder.name
-    if name.startswith(".") or name in SKIPPED or name.endswith((".egg-info", ".dist-info")):
-        return False
-    return not (folder / "pyvenv.cfg").exists() and folder.resolve() != not_in.resolve()
-
-
-def _is_wanted(path: Path) -> bool:
-    suffix = path.suffix.lower()
-    return suffix in SUFFIXES or (suffix == SMALL_SUFFIX and path.stat().st_size < SMALL_BYTES)
-
-
-def _is_own(name: str) -> bool:
-    """Whether it would stand in metaray's place."""
-    return name.partition("/")[0] in ("metaray", "metaray.py")
-
-
-def _check(found: Pack, project: Path, limit_bytes: int) -> None:
-    size_bytes = found.size_bytes
-    if size_bytes <= limit_bytes:
+def _check_size(found: Pack, project: Path, limit_bytes: int) -> None:
+    if found.size_bytes <= limit_bytes:
         return
-    largest = sorted(((path.stat().st_size, name) for name, path in found.files.items()), reverse=True)[:5]
+    largest = sorted(((size, name) for name, size in found.sizes.items()), reverse=True)[:MOST_NAMED]
     listed = "".join(f"\n  {size / 1e6:.1f} MB  {name}" for size, name in largest)
     raise InputError(
-        f"the files below {project} that a job would take along are {size_bytes / 1e6:.1f} MB, more than "
+        f"the files below {project} that a job would take along are {found.size_bytes / 1e6:.1f} MB, more than "
         f"{limit_bytes / 1e6:g} MB; {SMALLER}. The largest:{listed}"
     )
+
+
+def _check_content(files: Mapping[str, Path]) -> None:
+    found = [f"{name}, {what}" for name, path in files.items() if (what := credentials.by_content(_read(path)))]
+    if found:
+        listed = "".join(f"\n  {each}" for each in found[:MOST_NAMED])
+        more = f"\n  and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
+        raise InputError(
+            f"{len(found)} of the files that a job would take along hold what looks like a key:{listed}{more}\n"
+            "Leave them out with --exclude FILE, or send them all the same with --include FILE"
+        )
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(names[:MOST_NAMED]) + more
 
 
 def _read(path: Path) -> bytes:

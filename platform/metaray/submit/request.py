@@ -1,6 +1,7 @@
 """From a command line here to a job there: what may be asked for, and how it is said."""
 
 import json
+import os
 import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -123,20 +124,19 @@ def lasting_tracking(flag: str | None, environment: str | None, address: str, *,
     return f"sqlite:///{HOME}/{Path(relative[1]).name}" if relative else (None if flag else uri)
 
 
-def shipped_recipe(recipe: str, project: Path, pack: Pack) -> str:
-    """The recipe as it is named inside the pack.
+def shipped_recipe(recipe: str, project: Path) -> tuple[str, Path]:
+    """The recipe as it is named inside the pack, and its file.
 
     Raises:
-        InputError: if it is not in there.
+        InputError: if it is not below the project's folder.
     """
     file, colon, function = recipe.rpartition(":") if not recipe.endswith(".json") else (recipe, "", "")
-    path = (project / file).resolve()
-    if not path.is_relative_to(project.resolve()):
+    path = Path(os.path.normpath(project / file))
+    if not path.is_relative_to(project):
+        path = path.resolve()
+    if not path.is_relative_to(project):
         raise InputError(f"recipe {recipe!r} is not below {project}; start from the folder of its project")
-    name = path.relative_to(project.resolve()).as_posix()
-    if name not in pack.files:
-        raise InputError(f"recipe {recipe!r} is in a folder, or has a name, that jobs don't take along; move it")
-    return f"{name}{colon}{function}"
+    return f"{path.relative_to(project).as_posix()}{colon}{function}", path
 
 
 def check_versions(client: JobsClient, expected: Mapping[str, str]) -> None:
@@ -186,9 +186,9 @@ def send(client: JobsClient, order: Order, pack: Pack, expected: Mapping[str, st
     found = job_id(order.run, client.jobs())
     order = replace(order, python=order.python or client.head_python())
     archive = pack.zipped()
-    kept = f"; left out, as they look like credentials: {', '.join(pack.withheld)}" if pack.withheld else ""
-    files = len(pack.files) + len(pack.made)
-    note(f"packed {files} files, {pack.size_bytes / 1e6:.2f} MB ({len(archive) / 1e6:.2f} MB compressed){kept}")
+    note(f"packed {pack.summary()} ({len(archive) / 1e6:.2f} MB compressed)")
+    if pack.left:
+        note(f"left out: {pack.left_out()}. --include PATTERN takes files along; --dry-run lists them all")
     client.upload(uri_of(archive), archive)
     try:
         client.submit(found, order.entrypoint, runtime_env(uri_of(archive), expected, order.checkout), {RUN: order.run})
