@@ -6,7 +6,7 @@ from typing import Any, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from metaray.errors import InputError, unknown
+from metaray.errors import InputError, redacted, unknown
 
 SHOWN = 100
 
@@ -56,9 +56,8 @@ def explain(error: ValidationError, *, where: str, model: type[BaseModel] | None
     """
     if model is None:
         model = next((cls for cls in _descendants(Config) if cls.__name__ == error.title), None)
-    return f"{where}: " + "; ".join(
-        _explain_one(item, model).removesuffix(".") for item in error.errors(include_url=False)
-    )
+    problems = "; ".join(_explain_one(item, model).removesuffix(".") for item in error.errors(include_url=False))
+    return redacted(f"{where}: {problems}")
 
 
 def _explain_one(item: Mapping[str, Any], model: type[BaseModel] | None) -> str:

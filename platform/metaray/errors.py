@@ -10,9 +10,11 @@
 Everything else that escapes is a defect of metaray or of the machine.
 """
 
-import re
+import traceback
 from collections.abc import Iterable
 from difflib import get_close_matches
+
+from metaray.uris import redacted as redacted
 
 
 class InputError(ValueError):
@@ -49,8 +51,7 @@ def unknown(what: str, got: str, known: Iterable[str]) -> InputError:
     return InputError(f"unknown {what} {got!r}.{hint} Known: {listed}.")
 
 
-def redacted(text: str) -> str:
-    """`text` with the passwords of the URIs in it replaced, and tokens that stand in a password's place."""
-    text = re.sub(r"(s3://[^/:@\s]*):[^@\s]+@", r"\1:***@", text)  # such secrets hold slashes
-    text = re.sub(r"(://[^/:@\s]*):[^/\s]+@", r"\1:***@", text)
-    return re.sub(r"(https?://)[^/:@\s]+@", r"\1***@", text)
+def shareable(error: BaseException) -> BaseException | None:
+    """The error, to be the cause of another; None if it, or what it came from, tells a secret."""
+    told = "".join(traceback.format_exception(error))
+    return error if redacted(told) == told else None

@@ -8,7 +8,7 @@ from typing import Any, TypeVar, cast
 from pydantic import BaseModel, ValidationError, ValidationInfo
 
 from metaray.config import explain
-from metaray.errors import InputError, unknown
+from metaray.errors import InputError, redacted, unknown
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -68,7 +68,8 @@ def parse_kind(
     if isinstance(value, base):
         return cast(T, value)
     if not isinstance(value, Mapping) or not isinstance(value.get("kind"), str):
-        raise InputError(f"{what} must be an object with a 'kind', one of {', '.join(sorted(known))} (got {value!r})")
+        kinds, got = ", ".join(sorted(known)), redacted(repr(value))
+        raise InputError(f"{what} must be an object with a 'kind', one of {kinds} (got {got})")
     kind = value["kind"]
     cls = known.get(kind)
     if cls is None:

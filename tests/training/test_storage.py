@@ -169,14 +169,24 @@ def test_a_folder_that_goes_while_it_is_listed_is_empty(storage: Storage, monkey
     assert storage.names("metrics") == []
 
 
-def test_passwords_are_not_shown(tmp_path: Path) -> None:
-    storage = Storage("s3://KEY:SECRET@bucket/runs?region=eu-west-1")
-    assert storage.shown == "s3://KEY:***@bucket/runs?region=eu-west-1" and "SECRET" in storage.root
-    assert storage.child("x").shown == "s3://KEY:***@bucket/runs/x?region=eu-west-1"
+@pytest.mark.parametrize(
+    "root", ["s3://KEY:SE/CRET@bucket/runs", "S3://KEY:SECRET@bucket", "s3://bucket/runs?secret_key=SECRET"]
+)
+def test_passwords_are_refused_and_not_shown(root: str) -> None:
+    """Ray shows what workers are given."""
+    with pytest.raises(
+        InputError, match=r"\*\*\*.* holds a credential: .*AWS_SECRET_ACCESS_KEY.* of every node"
+    ) as caught:
+        Storage(root)
+    assert "CRET" not in str(caught.value).replace("AWS_SECRET_ACCESS_KEY", "")
+
+
+def test_options_stay_at_the_end_of_a_uri(tmp_path: Path) -> None:
+    storage = Storage("s3://bucket/runs?region=eu-west-1")
+    assert storage.child("x").shown == "s3://bucket/runs/x?region=eu-west-1"
     assert Storage(str(tmp_path)).shown == str(tmp_path)
-    with pytest.raises(InputError, match=r"'nosuch://KEY:\*\*\*@bucket' cannot be opened") as caught:
-        Storage("nosuch://KEY:SECRET@bucket")
-    assert "SECRET" not in str(caught.value)
+    with pytest.raises(InputError, match=r"'nosuch://bucket' cannot be opened"):
+        Storage("nosuch://bucket")
 
 
 def test_object_stores_have_no_locks() -> None:

@@ -3,6 +3,7 @@
 import shlex
 import sys
 import time
+import traceback
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -15,7 +16,7 @@ from metaray.cli.options import AsJson, RunStorage, TrackingUri, Verbose, is_ver
 from metaray.cli.signals import stop_signals
 from metaray.cli.submit import PASS_ON, jobs, submit
 from metaray.cli.tune import tune
-from metaray.errors import InputError, RunFailed, RunStopped, redacted
+from metaray.errors import InputError, RunFailed, RunStopped, redacted, shareable
 
 STARTED_S = time.time()
 
@@ -231,6 +232,10 @@ def main(argv: list[str] | None = None) -> None:
         _leave(75, "stopped", error)
     except typer.Abort:
         _leave(1, "failed", "interrupted")
+    except Exception as error:  # only one that tells a secret ends here, without it
+        if shareable(error) is None:
+            _leave(1, "failed", "".join(traceback.format_exception(error)))
+        raise
     if code:
         sys.exit(code)
 
@@ -246,6 +251,6 @@ def _usage(error: Any, arguments: list[str]) -> str:
 
 def _leave(code: int, word: str, problem: object) -> NoReturn:
     told = getattr(problem, "tracebacks" if is_verbose() else "told", "")
-    notes = [redacted(part) for part in (told, *getattr(problem, "__notes__", [])) if part]
-    print("\n".join([f"{word}: {problem}", *notes]), file=sys.stderr, flush=True)
+    notes = [part for part in (told, *getattr(problem, "__notes__", [])) if part]
+    print(redacted("\n".join([f"{word}: {problem}", *notes])), file=sys.stderr, flush=True)
     sys.exit(code)

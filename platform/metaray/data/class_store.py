@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
+from metaray.data.access import without_access
 from metaray.data.draws import Draws, Split
 from metaray.data.preprocessing import ImagePreprocessing
 from metaray.data.remote import held, is_remote, local_path
 from metaray.data.servers import shown
 from metaray.data.source import Source, TaskExamples
 from metaray.data.store_file import StoreFile, StoreMeta, read_store
-from metaray.errors import InputError, redacted, unknown
+from metaray.errors import InputError, unknown
 
 QUARTER_TURNS = 4
 
@@ -37,6 +38,7 @@ class ClassStore(Source):
 
     Attributes:
         path: of the store file; or a URI (file://, http://, https://, s3://), fetched once by each node that opens it.
+            What signs an http address is no part of it: see `metaray.data.access`.
         split: name of the split scheme, one of those in the file.
         rotations: each class also turned by 90, 180 and 270 degrees, as three more classes of the same meta-split;
             turned when sampled, never stored. Global class ids are then base class * 4 + quarter turns.
@@ -51,13 +53,8 @@ class ClassStore(Source):
     @field_validator("path")
     @classmethod
     def _known_scheme(cls, path: str) -> str:
-        if is_remote(path) and redacted(path) != path:
-            # Experiments are stored with checkpoints, in MLflow and in learners, for others to read.
-            raise ValueError(
-                f"{shown(path)} holds a credential: leave it out; for s3 set AWS_ACCESS_KEY_ID and "
-                "AWS_SECRET_ACCESS_KEY in the environment of every node"
-            )
-        return path
+        # Experiments are stored with checkpoints, in MLflow and in learners, for others to read.
+        return without_access(path) if is_remote(path) else path
 
     @property
     def preprocessing(self) -> ImagePreprocessing:

@@ -22,9 +22,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from metaray.data.access import with_access
 from metaray.data.servers import HttpObject, RemoteObject, S3Object, Seen, shown
 from metaray.data.store_file import read_store
-from metaray.errors import InputError, redacted, unknown
+from metaray.errors import InputError, unknown
+from metaray.uris import Uri
 
 LOCAL = "file"
 SCHEMES = (LOCAL, "http", "https", "s3")
@@ -63,7 +65,7 @@ def held(uri: str) -> Iterator[Path]:
     if not is_remote(uri):
         yield _local(uri)
         return
-    remote = S3Object(uri) if _scheme(uri) == "s3" else HttpObject(uri)
+    remote = S3Object(uri) if _scheme(uri) == "s3" else HttpObject(with_access(uri))
     seen = remote.look()
     folder = _cache_folder()
     with ExitStack() as stack:
@@ -103,8 +105,7 @@ def _cache_folder() -> Path:
 
 
 def _key(uri: str, seen: Seen) -> str:
-    anonymous = re.sub(r"://[^/@]*@", "://", redacted(uri))
-    return hashlib.sha256(f"{anonymous}\n{seen.size_bytes}\n{seen.version}".encode()).hexdigest()
+    return hashlib.sha256(f"{Uri.parse(uri).identity}\n{seen.size_bytes}\n{seen.version}".encode()).hexdigest()
 
 
 def _limit_bytes() -> int:

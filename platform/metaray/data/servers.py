@@ -9,6 +9,7 @@ import urllib.request
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import cached_property
 from typing import IO, Any, NamedTuple, TypeVar
 from urllib.error import HTTPError, URLError
@@ -16,7 +17,9 @@ from urllib.parse import quote, unquote, urlsplit
 
 from pyarrow import ArrowException, fs
 
+from metaray.data.access import ACCESS
 from metaray.errors import InputError, redacted
+from metaray.uris import Uri
 
 # Large, because each read of an S3 object is a request of its own.
 BLOCK_BYTES = 16 << 20
@@ -30,8 +33,10 @@ T = TypeVar("T")
 
 def shown(uri: str) -> str:
     """A path or URI as messages may show it: without passwords and without what signs an http address."""
-    safe = redacted(uri)
-    return re.sub(r"\?.*", "?...", safe) if re.match("https?:", safe, re.IGNORECASE) else safe
+    found = Uri.parse(uri)
+    if found.scheme in ("http", "https") and found.query is not None:
+        found = replace(found, query="...", fragment=None)
+    return found.shown
 
 
 class Seen(NamedTuple):
@@ -131,9 +136,9 @@ class HttpObject(RemoteObject):
         return stream
 
     def _request(self, method: str) -> Any:
-        parts = urlsplit(self.uri)
-        account, _, host = parts.netloc.rpartition("@")
-        plain = quote(parts._replace(netloc=host, fragment="").geturl(), safe=string.punctuation)
+        parts = Uri.parse(self.uri)
+        account = parts.account
+        plain = quote(replace(parts, account=None, fragment=None).text, safe=string.punctuation)
         request = urllib.request.Request(plain, headers={"User-Agent": "metaray"}, method=method)
         if account:
             token = base64.b64encode(unquote(account if ":" in account else f"{account}:").encode()).decode()
@@ -146,14 +151,14 @@ class HttpObject(RemoteObject):
             error.close()
             if error.code in (401, 403):
                 return (
-                    f"access refused (HTTP status {error.code}): give credentials before the host, as in "
-                    "https://USER:PASSWORD@HOST/..., or a signed address"
+                    f"access refused (HTTP status {error.code}): put the address with its signature, or as "
+                    f"https://USER:PASSWORD@HOST/..., into {ACCESS} in the environment of every node"
                 )
             if error.code in (404, 410):
                 return f"no such object (HTTP status {error.code})"
         reason = error.reason if isinstance(error, URLError) and not isinstance(error, HTTPError) else error
         if isinstance(reason, socket.gaierror):
-            return f"no such host {urlsplit(self.uri).hostname!r} ({reason})"
+            return f"no such host {urlsplit(replace(Uri.parse(self.uri), account=None).text).hostname!r} ({reason})"
         return f"can't be fetched: {redacted(str(reason))}"
 
 

@@ -33,6 +33,7 @@ KEYS: dict[str, re.Pattern[bytes]] = {
     ),
     "a key of Azure": re.compile(rb"\b(Account|SharedAccess)Key=[A-Za-z0-9+/]{40}"),
     "a signed token (JWT)": re.compile(rb"\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10}"),
+    "a signed address": re.compile(rb"[?&](X-(Amz|Goog)-Signature|Signature|sig)=[\w%+/=.-]{6}"),
     "a key or token that is given a value": re.compile(
         rb"(?i)\b\w*(secret_?(access_?)?key|(api|access|auth|private|account)_?(key|token)|client_?secret)"
         rb"[\"']?\s*[:=]\s*[\"']?" + _VALUE + rb"([\"'\s,;]|$)"

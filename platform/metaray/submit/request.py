@@ -20,7 +20,6 @@ STOP_WITHIN_S = 120
 """How long a run that is to stop may take to write its checkpoint; Ray's own 3 s are over before a step is."""
 STORAGES = ("abfs", "abfss", "file", "gcs", "gs", "hdfs", "s3", "viewfs")
 DATABASES = ("mssql", "mysql", "postgresql")
-SECRET_OPTION = re.compile(r"[?&][\w-]*(password|secret|token|access_?key)[\w-]*=", re.IGNORECASE)
 ACCEPT = "or accept with --local-to-head that the result is lost with the head node"
 CREDENTIALS = {
     "storage": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or what your store reads)",
@@ -64,12 +63,11 @@ def check_secrets(words: Iterable[str]) -> None:
         InputError: if there is a credential in it.
     """
     for word in words:
-        if redacted(word) == word and not SECRET_OPTION.search(word):
+        if redacted(word) == word:
             continue
-        shown = SECRET_OPTION.split(redacted(word))[0]
         raise InputError(
-            f"{shown!r} holds a credential, which jobs would show to everybody on the cluster. Leave it out and set it "
-            f"in the nodes' environment: {CREDENTIALS['storage']}; {CREDENTIALS['tracking']}"
+            f"{redacted(word)!r} holds a credential, which jobs show to everybody on the cluster. Leave it out, and "
+            f"set it in the nodes' environment: {CREDENTIALS['storage']}; {CREDENTIALS['tracking']}"
         )
 
 
@@ -84,7 +82,7 @@ def lasting_storage(storage: str, *, local: bool) -> str | None:
         InputError: if the head node would take it along.
     """
     if "://" in storage:
-        scheme = storage.partition("://")[0]
+        scheme = storage.partition("://")[0].lower()
         if scheme not in STORAGES:
             raise unknown("kind of --storage", scheme, STORAGES)
         return None

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, final
 
-from metaray.errors import InputError, RunFailed, redacted
+from metaray.errors import InputError, RunFailed, redacted, shareable
 from metaray.tracking.client import error_code, is_transient, open_client
 from metaray.tracking.retry import SHORTLY, retry
 from metaray.tracking.server import cause, prepare, sqlite_path, tracking_uri
@@ -63,7 +63,7 @@ def asking(uri: str, what: str = "MLflow could not be brought up to date") -> It
     except (MlflowException, OSError) as error:
         network = isinstance(error, MlflowException | RequestException | ConnectionError | TimeoutError)
         kind = Away if network and is_transient(error) else RunFailed
-        raise kind(f"{what} at {redacted(uri)!r}: {cause(error)}") from error
+        raise kind(f"{what} at {redacted(uri)!r}: {cause(error)}") from shareable(error)
 
 
 def create_run(

@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from metaray.errors import InputError, redacted, unknown
+from metaray.errors import InputError, redacted, shareable, unknown
 from metaray.tracking.client import open_client, quiet_mlflow, summary
 
 PROBE_TIMEOUT_S = 10.0
@@ -68,8 +68,9 @@ def prepare(uri: str) -> None:
         if scheme == "sqlite":
             _create_sqlite(uri)
         open_client(uri)
-    except Exception as error:  # MLflow, SQLAlchemy and each driver raise their own; none of them is ours to miss
-        raise InputError(f"tracking database {redacted(uri)!r} can't be used: {redacted(summary(error))}") from error
+    except Exception as error:  # noqa: BLE001 - MLflow, SQLAlchemy and each driver raise their own
+        problem = f"tracking database {redacted(uri)!r} can't be used: {redacted(summary(error))}"
+        raise InputError(problem) from shareable(error)
 
 
 def glance(uri: str) -> str:
@@ -153,7 +154,7 @@ def _probe_database(uri: str, scheme: str) -> None:
     except OSError as error:
         raise Unreachable(f"{where} can't be reached at {host}:{port}: {error}. Is it running?") from error
     except (SQLAlchemyError, ValueError) as error:
-        raise InputError(f"{where} can't be used: {redacted(summary(error))}") from error
+        raise InputError(f"{where} can't be used: {redacted(summary(error))}") from shareable(error)
 
 
 def _probe_http(uri: str) -> None:
@@ -195,5 +196,5 @@ def _get(uri: str, endpoint: str, where: str) -> tuple[int, str]:
         )
     except MlflowException as error:
         problem = f"{where} can't be reached within {PROBE_TIMEOUT_S:g} s. Is it running? ({cause(error)})"
-        raise Unreachable(problem) from error
+        raise Unreachable(problem) from shareable(error)
     return int(answer.status_code), str(answer.text)

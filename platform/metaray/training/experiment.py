@@ -16,6 +16,7 @@ from metaray.imports import dump_kind, parse_kind, trust_of
 from metaray.models import MODELS, Model
 from metaray.training.optimizer import Optimizer
 from metaray.training.quality import Quality, quality_of
+from metaray.uris import place_of_secret
 
 
 class Evaluation(Config):
@@ -125,6 +126,16 @@ class Experiment(Config):
     @field_serializer("algorithm")
     def _dump_algorithm(self, value: Algorithm) -> dict[str, Any]:
         return dump_kind(value, ALGORITHMS)
+
+    @model_validator(mode="after")
+    def _tells_no_secret(self) -> "Experiment":
+        place = place_of_secret(self.model_dump(mode="json"))
+        if place is not None:
+            raise ValueError(
+                f"{place} holds a credential, which everybody could read who reads the record of a run: leave it out, "
+                "and read it from the environment of every node"
+            )
+        return self
 
     @model_validator(mode="after")
     def _ways_agree(self) -> "Experiment":

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from pyarrow import ArrowException, ArrowInvalid, fs
 
-from metaray.errors import InputError, redacted
+from metaray.errors import InputError, redacted, shareable
+from metaray.uris import Uri
 
 UNFINISHED = ".tmp"
 
@@ -21,15 +22,23 @@ class Storage:
         root: a local folder (made absolute, because Ray workers change directory) or a URI such as `s3://bucket/runs`.
 
     Raises:
-        InputError: if the root cannot be reached.
+        InputError: if the root cannot be reached, or holds a password.
     """
 
     def __init__(self, root: str) -> None:
+        if Uri.parse(root).has_secret:
+            # Ray shows what workers are given, and the storage is part of that.
+            raise InputError(
+                f"storage {redacted(root)!r} holds a credential: leave it out, and set AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY (or what your store reads) in the environment of every node"
+            )
         self.root = root if "://" in root else str(Path(root).expanduser().absolute())
         try:
             self._fs, self._base = fs.FileSystem.from_uri(self.root)
         except (ArrowException, OSError, ValueError) as error:
-            raise InputError(f"storage {redacted(root)!r} cannot be opened: {redacted(str(error))}") from error
+            raise InputError(f"storage {redacted(root)!r} cannot be opened: {redacted(str(error))}") from shareable(
+                error
+            )
         self.is_local = isinstance(self._fs, fs.LocalFileSystem)
 
     @property

@@ -16,6 +16,7 @@ from metaray.training.overrides import changed
 from metaray.tuning.points import combinations, draw
 from metaray.tuning.space import Domain, parse_domain
 from metaray.tuning.trial import Objective
+from metaray.uris import has_secret
 
 Searcher = Literal["random", "grid", "tpe", "pbt"]
 Scheduler = Literal["asha", "median", "none"]
@@ -68,6 +69,9 @@ class Search(Config):
     def _parse_space(cls, value: Any) -> Any:
         if not isinstance(value, Mapping) or not value:
             raise ValueError(f"name at least one field to search, as in {INNER_LR}=loguniform(1e-3,1) (got {value!r})")
+        for key, one in value.items():
+            if has_secret(one.expression() if isinstance(one, Domain) else str(one)):
+                raise ValueError(f"space: {key} holds a credential, which the record of the search would tell")
         return {key: one if isinstance(one, Domain) else parse_domain(str(one)) for key, one in value.items()}
 
     @field_serializer("space")
