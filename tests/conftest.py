@@ -165,16 +165,17 @@ def ray_cluster() -> Iterator[None]:
     """
     import ray
 
-    from metaray.training.cluster import QUICK_TRAIN
+    from metaray.training.cluster import QUICK_TRAIN, closed_cluster
 
     os.environ.update(QUICK_TRAIN)
-    ray.init(
-        address="local",  # not whatever cluster this machine started last
-        num_cpus=4,
-        num_gpus=0,
-        logging_level="warning",
-        runtime_env={"env_vars": {**QUICK_TRAIN, "OMP_NUM_THREADS": "1"}},
-    )
+    with closed_cluster() as options:
+        ray.init(
+            **options,
+            num_cpus=4,
+            num_gpus=0,
+            logging_level="warning",
+            runtime_env={"env_vars": {**QUICK_TRAIN, "OMP_NUM_THREADS": "1"}},
+        )
     yield
     ray.shutdown()
 

@@ -3,12 +3,18 @@
 import os
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
+from urllib.error import HTTPError
+from urllib.request import ProxyHandler, build_opener
 
+import psutil
 import pytest
+import ray
+from ray._private import utils as ray_utils
 
 from metaray.errors import InputError
 from metaray.training import cluster
-from metaray.training.cluster import connect, uses_gpu
+from metaray.training.cluster import closed_cluster, connect, entrypoint_without_secrets, uses_gpu
 from metaray.training.placement import Placement, Workers
 
 
@@ -49,6 +55,64 @@ def test_the_address_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("RAY_ADDRESS", "nowhere")
     with pytest.raises(InputError, match="cluster address 'nowhere' is not of the form"):
         connect(Placement(workers=Workers(1, 1)))
+
+
+def options_of(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, object], dict[str, str]]:
+    """Of `ray.init` for a local cluster, and the environment that its processes get."""
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", cluster.KEEP_LOOPBACK):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with closed_cluster() as options:
+        return options, {name: value for name, value in os.environ.items() if name.startswith("RAY_")}
+
+
+def test_a_local_cluster_is_on_loopback_and_asks_for_a_token_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    options, first = options_of({}, monkeypatch)
+    assert options == {"address": "local", "_node_ip_address": "127.0.0.1", "dashboard_host": "127.0.0.1"}
+    assert first["RAY_AUTH_MODE"] == "token" and len(first["RAY_AUTH_TOKEN"]) == 64
+    assert first[cluster.KEEP_LOOPBACK] == "0" and cluster.KEEP_LOOPBACK not in os.environ
+    assert options_of({}, monkeypatch)[1]["RAY_AUTH_TOKEN"] != first["RAY_AUTH_TOKEN"]
+
+
+@pytest.mark.parametrize(
+    ("given", "token"),
+    [
+        ({"RAY_AUTH_MODE": "disabled"}, None),
+        ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "mine"}, "mine"),
+        ({"RAY_AUTH_TOKEN": "mine"}, "mine"),
+        ({"RAY_AUTH_TOKEN_PATH": "/mine"}, None),
+    ],
+)
+def test_a_token_of_the_users_own_stays(
+    given: dict[str, str], token: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = options_of(given, monkeypatch)[1]
+    assert environment.get("RAY_AUTH_TOKEN") == token
+    assert environment["RAY_AUTH_MODE"] == given.get("RAY_AUTH_MODE", "token")
+
+
+def test_ray_is_not_told_the_secrets_of_our_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_utils, "get_entrypoint_name", lambda: "metaray train --tracking-uri https://me:hush@host")
+    for within in (closed_cluster(), entrypoint_without_secrets()):
+        with within:
+            assert ray_utils.get_entrypoint_name() == "metaray train --tracking-uri https://me:***@host"
+    assert "hush" in ray_utils.get_entrypoint_name()
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_every_port_of_a_local_cluster_is_on_loopback_and_its_dashboard_asks_who_is_there() -> None:
+    processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
+    named = [process for process in processes if process.name() in ("gcs_server", "raylet")]
+    places = set()
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            places |= {each.laddr.ip for each in process.net_connections("inet") if each.status == "LISTEN"}
+    assert len(named) == 2 and {place.removeprefix("::ffff:") for place in places} == {"127.0.0.1"}
+    with pytest.raises(HTTPError, match="401"):
+        build_opener(ProxyHandler({})).open(f"http://{ray.get_runtime_context().dashboard_url}/api/jobs/", timeout=60)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from typing import Any
 import psutil
 import pytest
 import ray
+from torch.distributed.rendezvous import rendezvous
 
 from metaray.training import network
 
@@ -43,7 +44,8 @@ def test_each_address_of_this_machine_has_its_interface() -> None:
         (["127.0.0.1", "203.0.113.9"], None, network.interface_of("127.0.0.1")),
         (["203.0.113.8", "203.0.113.9"], None, None),  # behind translated addresses: as torch would have it
         (["127.0.0.1", "203.0.113.9"], "eth7", "eth7"),
-        (["127.0.0.1", "127.0.0.1"], None, None),  # one host: nothing to choose
+        (["127.0.0.1", "127.0.0.1"], None, network.interface_of("127.0.0.1")),  # of a cluster that nobody else gets to
+        (["203.0.113.8", "203.0.113.8"], None, None),  # one host: nothing to choose
     ],
 )
 def test_workers_meet_where_nodes_do(
@@ -59,6 +61,50 @@ def test_workers_meet_where_nodes_do(
     monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "")
     config.backend_cls().on_start(Group(addresses, monkeypatch), config)
     assert started == [chosen]
+
+
+class Remote(Group):
+    """Of two workers; everything runs in this process."""
+
+    def execute(self, call: Callable[[], Any]) -> list[Any]:
+        return [call() for _ in self._addresses]
+
+    def execute_single(self, rank: int, call: Callable[[], Any]) -> Any:
+        return call()
+
+    def __len__(self) -> int:
+        return len(self._addresses)
+
+
+@pytest.fixture
+def no_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "")
+    monkeypatch.delenv("TORCHELASTIC_USE_AGENT_STORE")
+    monkeypatch.setattr(network, "_kept", [])
+
+
+@pytest.mark.usefixtures("no_store")
+def test_workers_meet_at_one_address_and_not_at_all_of_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "127.0.0.1")
+    group = network._Hosted(Remote(["127.0.0.1"] * 2, monkeypatch))
+    assert len(group) == 2
+    address, port = group.execute_single(0, network.get_address_and_port)
+    listening = [each.laddr for each in psutil.Process().net_connections("inet") if each.status == "LISTEN"]
+    assert [each.ip for each in listening if each.port == port] == [address] == ["127.0.0.1"]
+    assert os.environ["TORCHELASTIC_USE_AGENT_STORE"] == "True"
+    ranks = [rendezvous(f"tcp://{address}:{port}", rank, 2) for rank in range(2)]
+    stores = [next(rank)[0] for rank in ranks]
+    stores[0].set("key", "value")
+    assert stores[1].get("key") == b"value"
+
+
+@pytest.mark.usefixtures("no_store")
+def test_behind_a_translated_address_workers_meet_as_ray_would_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "203.0.113.9")
+    monkeypatch.setattr(network, "get_address_and_port", lambda: ("203.0.113.9", 1))
+    group = network._Hosted(Remote(["203.0.113.9"], monkeypatch))
+    assert group.execute_single(0, network.get_address_and_port) == ("203.0.113.9", 1)
+    assert group.execute_single(0, lambda: 7) == 7 and "TORCHELASTIC_USE_AGENT_STORE" not in os.environ
 
 
 def test_why_workers_could_not_meet_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

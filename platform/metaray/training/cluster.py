@@ -2,18 +2,25 @@
 
 import logging
 import os
+import secrets
 import signal
 import socket
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import ray
+from ray._private import utils as ray_utils
 
-from metaray.errors import InputError
+from metaray.errors import InputError, redacted
 from metaray.training.placement import Placement
 
 CONNECT_WITHIN_S = 5.0
+LOOPBACK = "127.0.0.1"
+MODE, TOKEN, KEEP_LOOPBACK = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 
 QUICK_TRAIN = {
     # Ray Train polls its workers each 2 s by default and watches for preemption; both delay start and end by seconds.
@@ -51,18 +58,19 @@ def join_cluster(address: str | None) -> None:
         verbose = logging.getLogger("metaray").isEnabledFor(logging.DEBUG)
         on_sigterm = signal.getsignal(signal.SIGTERM)
         try:
-            ray.init(
-                address=address,
-                runtime_env={
-                    "env_vars": {
-                        "PYTHONPATH": os.pathsep.join(_import_folders()),
-                        **{k: os.environ[k] for k in QUICK_TRAIN},
-                    }
-                },
-                # The display is for progress; what workers print is in Ray's own log folder.
-                logging_level="info" if verbose else "error",
-                log_to_driver=verbose,
-            )
+            with closed_cluster() if address == "local" else _joined(address) as options:
+                ray.init(
+                    **options,
+                    runtime_env={
+                        "env_vars": {
+                            "PYTHONPATH": os.pathsep.join(_import_folders()),
+                            **{k: os.environ[k] for k in QUICK_TRAIN},
+                        }
+                    },
+                    # The display is for progress; what workers print is in Ray's own log folder.
+                    logging_level="info" if verbose else "error",
+                    log_to_driver=verbose,
+                )
         except (ConnectionError, ValueError) as error:
             raise InputError(f"no Ray cluster answers at {address!r}: {error}") from error
         if threading.current_thread() is threading.main_thread():
@@ -74,6 +82,48 @@ def ray_logs() -> str:
     """The folder of Ray's own logs on this node."""
     node = ray._private.worker.global_worker.node  # there is no public way to ask for it
     return node.get_logs_dir_path() if node is not None else "/tmp/ray/session_latest/logs"
+
+
+@contextmanager
+def closed_cluster() -> Iterator[dict[str, Any]]:
+    """Options of `ray.init` for a cluster on this machine that nobody else gets to.
+
+    It listens on loopback alone, and asks for a token that only this process and those that it starts know, from their
+    environment. A token, or a mode of authentication, that the user has set stays.
+    """
+    if MODE not in os.environ:
+        os.environ[MODE] = "token"
+        if not {TOKEN, f"{TOKEN}_PATH"}.intersection(os.environ):
+            os.environ[TOKEN] = secrets.token_hex(32)
+    # By itself Ray replaces 127.0.0.1 by an address that others reach. Clusters of several nodes need that again.
+    before = os.environ.get(KEEP_LOOPBACK)
+    os.environ[KEEP_LOOPBACK] = "0"
+    try:
+        with entrypoint_without_secrets():
+            yield {"address": "local", "_node_ip_address": LOOPBACK, "dashboard_host": LOOPBACK}
+    finally:
+        if before is None:
+            del os.environ[KEEP_LOOPBACK]
+        else:
+            os.environ[KEEP_LOOPBACK] = before
+
+
+@contextmanager
+def _joined(address: str) -> Iterator[dict[str, Any]]:
+    """Options of `ray.init` for a cluster that runs."""
+    with entrypoint_without_secrets():
+        yield {"address": address}
+
+
+@contextmanager
+def entrypoint_without_secrets() -> Iterator[None]:
+    """Within the block, `ray.init` leaves out secrets from our command line, which Ray shows to everybody."""
+    told = ray_utils.get_entrypoint_name
+    ray_utils.get_entrypoint_name = lambda: redacted(told())
+    try:
+        yield
+    finally:
+        ray_utils.get_entrypoint_name = told
 
 
 def _check_room(placement: Placement) -> None:
