@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private import ray_constants
 from ray._private import utils as ray_utils
 
 from metaray.errors import InputError, redacted
@@ -20,7 +21,7 @@ from metaray.training.placement import Placement
 
 CONNECT_WITHIN_S = 5.0
 LOOPBACK = "127.0.0.1"
-MODE, TOKEN, KEEP_LOOPBACK = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+TOKEN, KEEP_LOOPBACK = "RAY_AUTH_TOKEN", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 
 QUICK_TRAIN = {
     # Ray Train polls its workers each 2 s by default and watches for preemption; both delay start and end by seconds.
@@ -89,19 +90,19 @@ def closed_cluster() -> Iterator[dict[str, Any]]:
     """Options of `ray.init` for a cluster on this machine that nobody else gets to.
 
     It listens on loopback alone, and asks for a token that only this process and those that it starts know, from their
-    environment. A token, or a mode of authentication, that the user has set stays.
+    environment. A token that the user has put there stays, and so does a mode of authentication.
     """
-    if MODE not in os.environ:
-        os.environ[MODE] = "token"
-        if not {TOKEN, f"{TOKEN}_PATH"}.intersection(os.environ):
-            os.environ[TOKEN] = secrets.token_hex(32)
-    # By itself Ray replaces 127.0.0.1 by an address that others reach. Clusters of several nodes need that again.
-    before = os.environ.get(KEEP_LOOPBACK)
-    os.environ[KEEP_LOOPBACK] = "0"
+    if not {TOKEN, f"{TOKEN}_PATH"}.intersection(os.environ):
+        os.environ[TOKEN] = secrets.token_hex(32)  # Ray itself would share one file among all clusters
+    # By itself Ray replaces 127.0.0.1 by an address that others reach. It has read the variable when it was imported,
+    # and the processes that it starts read it; clusters of several nodes need it unset again.
+    before, constant = os.environ.get(KEEP_LOOPBACK), ray_constants.ENABLE_RAY_CLUSTER
+    os.environ[KEEP_LOOPBACK], ray_constants.ENABLE_RAY_CLUSTER = "0", False
     try:
         with entrypoint_without_secrets():
             yield {"address": "local", "_node_ip_address": LOOPBACK, "dashboard_host": LOOPBACK}
     finally:
+        ray_constants.ENABLE_RAY_CLUSTER = constant
         if before is None:
             del os.environ[KEEP_LOOPBACK]
         else:
