@@ -32,7 +32,8 @@ def resolve(path: str, *, trust: Iterable[str]) -> Any:
     allowed = set(trust)
     if package != "metaray" and not {package, TRUST_ALL} & allowed:
         raise InputError(
-            f"refusing to import {path!r}: it lies outside metaray. If you trust that code, say so: trust=[{package!r}]"
+            f"refusing to import {path!r}: it lies outside metaray. If you trust that code, "
+            f"say so: trust=[{package!r}], or --trust {package}"
         )
     try:
         module = importlib.import_module(module_name)

@@ -1,5 +1,6 @@
 """A run that is on disk, brought to MLflow: what `metaray train` does at its end, for when it could not."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from metaray.tracking.delivery import Destination, Report, deliver, upload_metrics
@@ -32,7 +33,9 @@ class Unfinished:
     num_steps: int
 
 
-def upload(name: str, *, storage: str, tracking: str | None, register: bool) -> Report | Unfinished:
+def upload(
+    name: str, *, storage: str, tracking: str | None, register: bool, trust: Sequence[str] = ()
+) -> Report | Unfinished:
     """Bring a run to MLflow. To do it twice is harmless.
 
     Args:
@@ -40,6 +43,7 @@ def upload(name: str, *, storage: str, tracking: str | None, register: bool) -> 
         storage: folder or URI of all runs.
         tracking: URI of MLflow; None takes MLFLOW_TRACKING_URI, else `mlflow.db` in the working directory.
         register: put the best learner of a finished run into the registry.
+        trust: packages besides metaray whose code the run may name.
 
     Raises:
         InputError: if there is no such run, another process has it, nothing answers at the URI, or the learner cannot
@@ -48,12 +52,12 @@ def upload(name: str, *, storage: str, tracking: str | None, register: bool) -> 
         RunFailed: if it does not take an unfinished one's metrics.
     """
     root, to = Storage(storage), Destination(Storage(storage).root, tracking_uri(tracking), register)
-    experiment, folder = find_run(root, name)
+    experiment, folder = find_run(root, name, trust)
     if folder.result is not None and register:
         open_run(root, experiment, name)  # checks the data, on which the learner is compared with the champion
     prepare(to.uri)
     with folder.held():
-        _, folder = find_run(root, name)  # again, because somebody may have finished it meanwhile
+        _, folder = find_run(root, name, trust)  # again, because somebody may have finished it meanwhile
         if folder.result is not None:
             return deliver(experiment, folder, to)
         return _unfinished(experiment, folder, to)

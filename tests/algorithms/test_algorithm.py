@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from metaray.algorithms import CNP, MAML, ProtoNet
-from metaray.algorithms.algorithm import Outcome, by_episode, start
+from metaray.algorithms import ALGORITHMS, CNP, MAML, ProtoNet
+from metaray.algorithms.algorithm import MOST_INNER_STEPS, Outcome, by_episode, start
 from metaray.algorithms.context import Context, Tensors
 from metaray.algorithms.problem import Problem
 from metaray.episodes.tensors import TensorEpisode
@@ -48,3 +48,11 @@ def test_gradients_by_episode_add_up(size: int | None, make_episode: Callable[..
     torch.testing.assert_close(found.outcome.loss, totals)
     torch.testing.assert_close(found.outcome.score, 2 * totals)
     torch.testing.assert_close(found.gradient["w"], totals.sum().expand(2))
+
+
+@pytest.mark.parametrize("kind", sorted(kind for kind, cls in ALGORITHMS.items() if cls.gradient_steps))
+def test_no_algorithm_takes_an_eternity(kind: str) -> None:
+    """Learners come from others, too."""
+    with pytest.raises(InputError, match=f"inner_steps: at most {MOST_INNER_STEPS} .got {2**63}."):
+        ALGORITHMS[kind].parse({"inner_steps": 2**63}, where="algorithm")
+    assert ALGORITHMS[kind].parse({"inner_steps": 100}, where="algorithm")

@@ -92,6 +92,7 @@ def test_a_learner_of_before_there_were_other_inputs_than_images(write: Callable
         ("classes", "x", r"classes: Input should be a valid integer \(got 'x'\)"),
         ("classes", -1, r"classes: .*greater than or equal to 0 \(got -1\)"),
         ("inner_steps", "many", r"inner_steps: Input should be a valid integer"),
+        ("inner_steps", 2**63, r"inner_steps: Input should be less than or equal to 10000"),
         ("preprocessing", [4, 4], "preprocessing must be an object with a 'kind'"),
     ],
 )

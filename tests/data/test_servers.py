@@ -1,8 +1,12 @@
+import http.client
 import io
 import socket
+import threading
+import urllib.request
 
 import pytest
 
+from metaray.data import servers
 from metaray.data.servers import HttpObject, S3Object, shown
 from metaray.errors import InputError
 from tests.data.small_server import small_server, without_proxies
@@ -168,3 +172,41 @@ def test_a_bad_uri_names_no_secret():
 )
 def test_what_messages_show(uri, safe):
     assert shown(uri) == safe
+
+
+def test_redirections_are_said_and_few_and_stay_within_http(server, caplog):
+    server.moved |= {"/first": f"{server.address}/second?X-Amz-{'Signature'}=hushhush", "/second": "/bucket/store"}
+    assert fetched(HttpObject(f"{server.address}/first")) == CONTENT
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{server.address}/first redirects to {server.address}/second?...",
+        f"{server.address}/first redirects to {server.address}/bucket/store",
+    ]
+    for number in range(9):
+        server.moved[f"/{number}"] = f"{server.address}/{number + 1}"
+    with pytest.raises(InputError, match="infinite loop"):
+        HttpObject(f"{server.address}/0").look()
+    for elsewhere in ("file:///etc/passwd", "ftp://host/x", "gopher://host"):
+        server.moved["/0"] = elsewhere
+        with pytest.raises(InputError, match=f"[Rr]edirect.* {elsewhere}|[Rr]edirect.*'{elsewhere}'.* is not allowed"):
+            HttpObject(f"{server.address}/0").look()
+
+
+def test_from_https_nothing_less_is_redirected_to():
+    request = urllib.request.Request("https://host/a")
+    with pytest.raises(http.client.HTTPException, match="it redirects to http://host/a, which is not https"):
+        servers._Redirections("a", set()).redirect_request(request, io.BytesIO(), 302, "", {}, "http://host/a")
+
+
+def test_a_server_that_sends_a_byte_now_and_then_is_given_up(server, monkeypatch):
+    held = threading.Event()
+    server.before_body = server.within_body = held.wait
+    monkeypatch.setattr(servers, "BLOCK_WITHIN_S", 0.05)
+    try:
+        with pytest.raises(InputError, match=r"cut off: .* got 0 \(no whole answer within 0.05 s\); try again"):
+            fetched(HttpObject(f"{server.address}/bucket/store"))
+        monkeypatch.setattr(servers, "ANSWER_WITHIN_S", 0.05)
+        monkeypatch.setattr(HttpObject, "_look", lambda _: held.wait())
+        with pytest.raises(InputError, match="can't be fetched: no whole answer within 0.05 s"):
+            HttpObject(f"{server.address}/bucket/store").look()
+    finally:
+        held.set()

@@ -1,8 +1,10 @@
+import threading
 from collections.abc import Iterator
 
 import pytest
 
 from metaray.errors import InputError, RunFailed
+from metaray.submit import client as jobs_client
 from metaray.submit.client import AlreadyThere, Away, JobsClient, Refused, connect
 from tests.submit.fake_cluster import TOKEN, FakeCluster, fake_cluster
 
@@ -118,3 +120,18 @@ def test_plain_http_elsewhere_is_not_even_tried(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
     with pytest.raises(InputError, match="plain HTTP to another machine"):
         connect("http://head.invalid:8265", insecure=False, runs_code=False)
+
+
+def test_an_answer_without_end_is_given_up(
+    cluster: FakeCluster, client: JobsClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.statuses["GET", "/api/jobs/"] = 200, "[" + " " * (2 << 20)
+    monkeypatch.setattr(jobs_client, "LONGEST_ANSWER", 1 << 20)
+    with pytest.raises(RunFailed, match="answers with more than 1 MB"):
+        client.jobs()
+    held = threading.Event()
+    monkeypatch.setattr(JobsClient, "_answer", lambda *_: held.wait())
+    monkeypatch.setattr(jobs_client, "PATIENCE", 0.0)
+    with pytest.raises(Away, match=r"no Ray cluster answers at .*: no whole answer within 0 s"):
+        client.jobs()
+    held.set()

@@ -2,9 +2,10 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, Self
 
 import torch
+from pydantic import model_validator
 from torch import Tensor, nn
 
 from metaray.algorithms.context import Context, Tensors
@@ -14,6 +15,9 @@ from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.errors import InputError
 from metaray.models.batch_norm import Protocol
 from metaray.models.model import Model, seeded
+
+MOST_INNER_STEPS, MOST = 10_000, 1 << 20
+"""Inner steps, and whatever else an algorithm counts."""
 
 
 class Outcome(NamedTuple):
@@ -57,6 +61,16 @@ class Algorithm(Config):
     """Whether `adapt` takes inner steps, so that zero of them is "before adaptation"."""
     regression: ClassVar[bool] = False
     """Whether it learns tasks with real-valued targets too, not only classes."""
+
+    @model_validator(mode="after")
+    def _takes_no_eternity(self) -> Self:
+        """Learners come from others, too: none may ask for more steps than somebody would wait for."""
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, int) and value > (MOST_INNER_STEPS if name == "inner_steps" else MOST):
+                limit = MOST_INNER_STEPS if name == "inner_steps" else MOST
+                raise ValueError(f"{name}: at most {limit} (got {value})")
+        return self
 
     batch_norm: Protocol = "transductive"
 

@@ -8,6 +8,7 @@ from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load
 
+from metaray.algorithms.algorithm import MOST_INNER_STEPS
 from metaray.algorithms.context import Tensors
 from metaray.config import Config
 from metaray.errors import InputError
@@ -22,7 +23,7 @@ _KEYS = {"algorithm", "model", "preprocessing", "spec", "inner_steps", "provenan
 class _Numbers(Config):
     """The plain numbers of a description, as `Learner` has them; older files lack those with a default."""
 
-    inner_steps: Annotated[int, Field(ge=0, strict=True)] | None
+    inner_steps: Annotated[int, Field(ge=0, le=MOST_INNER_STEPS, strict=True)] | None
     step: int = Field(default=0, ge=0, strict=True)
     seed: int = Field(default=0, ge=0, lt=2**64, strict=True)
     target_size: Annotated[int, Field(ge=1, strict=True)] | None = None

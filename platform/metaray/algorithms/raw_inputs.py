@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from metaray.data.image_files import open_image
 from metaray.data.preprocessing import ImagePreprocessing, Preprocessing
 from metaray.errors import InputError
 
@@ -62,7 +63,7 @@ def _image(item: Any, position: int) -> Image.Image:
         return item
     if isinstance(item, str | Path):
         try:
-            with Image.open(item) as opened:
+            with open_image(item) as opened:
                 opened.load()
                 return opened
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

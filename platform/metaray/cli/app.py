@@ -12,7 +12,7 @@ import typer
 
 from metaray.cli import data, registry
 from metaray.cli.imports import import_from_here
-from metaray.cli.options import AsJson, RunStorage, TrackingUri, Verbose, is_verbose
+from metaray.cli.options import AsJson, RunStorage, TrackingUri, Trust, Verbose, is_verbose
 from metaray.cli.signals import stop_signals
 from metaray.cli.submit import PASS_ON, jobs, submit
 from metaray.cli.tune import tune
@@ -37,9 +37,6 @@ app.command(context_settings=PASS_ON)(submit)
 Recipe = Annotated[str, typer.Argument(help="path/to/file.py:function, or an experiment's JSON file")]
 Model = Annotated[str, typer.Argument(help="models:/NAME@ALIAS, models:/NAME/VERSION, runs:/ID/PATH or a folder")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="dotted.key=value; may be repeated")]
-Trust = Annotated[
-    list[str] | None, typer.Option(help="a package besides metaray whose code the model may name; may be repeated")
-]
 
 
 @app.callback(invoke_without_command=True)
@@ -118,6 +115,7 @@ def upload(
     storage: RunStorage = "runs",
     tracking_uri: TrackingUri = None,
     register: Annotated[bool, typer.Option(help="put the best learner into the registry")] = True,
+    trust: Trust = None,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
@@ -127,9 +125,10 @@ def upload(
     from metaray.upload import Unfinished
     from metaray.upload import upload as upload_run
 
-    import_from_here()
+    if trust:
+        import_from_here()
     try:
-        done = upload_run(run, storage=storage, tracking=tracking_uri, register=register)
+        done = upload_run(run, storage=storage, tracking=tracking_uri, register=register, trust=trust or [])
     except NotUploaded as problem:
         show.report(problem.report, as_json=as_json)
         raise

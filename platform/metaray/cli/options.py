@@ -10,6 +10,10 @@ TrackingUri = Annotated[
     str | None, typer.Option(help="URI of MLflow; by default $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db")
 ]
 RunStorage = Annotated[str, typer.Option("--storage", help="folder or URI that holds all runs")]
+Trust = Annotated[
+    list[str] | None,
+    typer.Option(help="a package besides metaray whose code a model, run or search may name; may be repeated"),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="print the result as JSON on standard output")]
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from metaray.cli.options import AsJson, RunStorage, TrackingUri
+from metaray.cli.options import AsJson, RunStorage, TrackingUri, Trust
 from metaray.cli.signals import stop_signals
 from metaray.errors import InputError
 
@@ -65,6 +65,7 @@ def tune(
     storage: RunStorage = "runs",
     tracking_uri: TrackingUri = None,
     register: Annotated[bool, typer.Option(help="put the winner into the registry")] = True,
+    trust: Trust = None,
     as_json: AsJson = False,
 ) -> None:
     """Search hyperparameters of a recipe, inner learning rates first of all; judge and register the winner."""
@@ -87,7 +88,7 @@ def tune(
         "generations": generations,
         "seed": seed,
     }
-    wanted = _wanted(recipe, search or [], settings or [], given, run, storage)
+    wanted = _wanted(recipe, search or [], settings or [], given, run, storage, trust or [])
     shares = Shares(workers_per_trial, samplers, cpus_per_worker, gpus_per_trial, concurrent)
     options = SearchOptions(shares, device, address, hang_timeout, run, storage, tracking_uri, register, apply)
     display = TrialsDisplay(wanted, Console(stderr=True))
@@ -103,6 +104,7 @@ def _wanted(
     given: dict[str, Any],
     run: str | None,
     storage: str,
+    trust: list[str],
 ) -> "Search":
     """The search that the command line describes."""
     from metaray.cli.imports import import_from_here
@@ -116,5 +118,6 @@ def _wanted(
         raise InputError("give a RECIPE to search, or the --run NAME of a search that is to go on")
     if space or settings or changes:
         raise InputError(f"--run {run} without a RECIPE goes on with a search as it was begun; leave other options out")
-    import_from_here()
-    return stored_search(storage, run)
+    if trust:
+        import_from_here()
+    return stored_search(storage, run, trust)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from metaray.data.archives import FileTree
+from metaray.data.image_files import open_image
 from metaray.data.preprocessing import ImagePreprocessing
 from metaray.data.store_file import Schemes, write_store
 from metaray.errors import InputError
@@ -69,7 +70,7 @@ def decode_image(raw: bytes, where: str) -> Image.Image:
         InputError: naming the file `where`: not an image, or a damaged one.
     """
     try:
-        with Image.open(io.BytesIO(raw)) as image:
+        with open_image(io.BytesIO(raw)) as image:
             return image.copy()
     except UnidentifiedImageError:
         raise InputError(f"{where}: not an image that Pillow can read") from None

@@ -2,6 +2,7 @@
 
 import base64
 import http.client
+import logging
 import re
 import socket
 import string
@@ -18,12 +19,18 @@ from urllib.parse import quote, unquote, urlsplit
 from pyarrow import ArrowException, fs
 
 from metaray.data.access import ACCESS
+from metaray.deadline import within
 from metaray.errors import InputError, redacted
 from metaray.uris import Uri
 
 # Large, because each read of an S3 object is a request of its own.
 BLOCK_BYTES = 16 << 20
 TIMEOUT_S = 60.0
+"""Of silence."""
+ANSWER_WITHIN_S = 120.0
+BLOCK_WITHIN_S = 300.0
+"""56 kB/s: slower than that, a server is stuck, or means to keep us."""
+MOST_REDIRECTIONS = 5
 # InputError is a ValueError, too, but the libraries raise none.
 NETWORK_ERRORS = (OSError, http.client.HTTPException, ArrowException, ValueError)
 S3_REFUSES = re.compile(r"ACCESS_DENIED|HTTP status 40[13]\b|INVALID_ACCESS_KEY_ID|SIGNATURE_DOES_NOT_MATCH")
@@ -81,7 +88,7 @@ class RemoteObject(ABC):
         with self._asked(self._stream) as stream:
             while got <= size_bytes:
                 try:
-                    block = stream.read(BLOCK_BYTES)
+                    block = within(BLOCK_WITHIN_S, lambda: stream.read(BLOCK_BYTES))
                 except NETWORK_ERRORS as error:
                     block, why = b"", f" ({redacted(str(error))})"
                 if not block:
@@ -94,7 +101,7 @@ class RemoteObject(ABC):
 
     def _asked(self, ask: Callable[[], T]) -> T:
         try:
-            return ask()
+            return within(ANSWER_WITHIN_S, ask)
         except NETWORK_ERRORS as error:
             raise InputError(f"{self.shown}: {self._why(error)}") from None
 
@@ -113,6 +120,10 @@ class RemoteObject(ABC):
 
 class HttpObject(RemoteObject):
     """What an http:// or https:// address names."""
+
+    def __init__(self, uri: str) -> None:
+        super().__init__(uri)
+        self._said: set[str] = set()
 
     def _look(self) -> Seen:
         try:
@@ -144,7 +155,8 @@ class HttpObject(RemoteObject):
             token = base64.b64encode(unquote(account if ":" in account else f"{account}:").encode()).decode()
             # Unredirected: not for wherever the server may send us.
             request.add_unredirected_header("Authorization", f"Basic {token}")
-        return urllib.request.urlopen(request, timeout=TIMEOUT_S)
+        opener = urllib.request.build_opener(_Redirections(self.shown, self._said))
+        return opener.open(request, timeout=TIMEOUT_S)
 
     def _why(self, error: Exception) -> str:
         if isinstance(error, HTTPError):
@@ -160,6 +172,27 @@ class HttpObject(RemoteObject):
         if isinstance(reason, socket.gaierror):
             return f"no such host {urlsplit(replace(Uri.parse(self.uri), account=None).text).hostname!r} ({reason})"
         return f"can't be fetched: {redacted(str(reason))}"
+
+
+class _Redirections(urllib.request.HTTPRedirectHandler):
+    """Follows few, only to http(s), and from https to nothing less; says so."""
+
+    max_redirections = MOST_REDIRECTIONS
+
+    def __init__(self, shown_from: str, said: set[str]) -> None:
+        self._shown, self._said = shown_from, said
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
+        allowed = ("https",) if req.type == "https" else ("http", "https")
+        if urlsplit(newurl).scheme.lower() not in allowed:
+            fp.close()
+            raise http.client.HTTPException(f"it redirects to {shown(newurl)}, which is not {' or '.join(allowed)}")
+        if newurl not in self._said:
+            self._said.add(newurl)
+            logging.getLogger(__name__).warning("%s redirects to %s", self._shown, shown(newurl))
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 class S3Object(RemoteObject):

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from metaray.data.image_files import open_image
 from metaray.errors import InputError
 
 
@@ -85,7 +86,7 @@ def _natural(path: Path) -> tuple[list[tuple[int, str]], str]:
 def _check_image(path: Path) -> None:
     """Decode it whole: a truncated file opens without complaint."""
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             image.load()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"{str(path)!r} is not an image that can be read: {error}") from error

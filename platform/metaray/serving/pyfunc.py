@@ -31,6 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from metaray.data.image_files import open_image
 from metaray.data.preprocessing import ImagePreprocessing
 from metaray.errors import InputError, unknown
 from metaray.serving.columns import feature_names, inputs, inputs_of, number, outputs_of, takes_images, target_names
@@ -176,7 +177,7 @@ def _decode(value: object, row: int) -> Image.Image:
     if not isinstance(value, bytes | bytearray | memoryview):
         raise InputError(f"row {row}: the image is a {type(value).__name__}, not the bytes of an image file")
     try:
-        image = Image.open(io.BytesIO(value))
+        image = open_image(io.BytesIO(value))
         image.load()
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(f"row {row}: the image can't be read: {error}") from error

@@ -10,16 +10,21 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, final
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote
 from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
 
+from metaray.deadline import within
 from metaray.errors import InputError, RunFailed
 from metaray.submit.access import TOKEN, WHERE_TOKENS_ARE, check_transport, is_loopback, read_token
 
 TIMEOUT_S = 30.0
 UPLOAD_TIMEOUT_S = 300.0
+PATIENCE = 4
+"""A whole answer may take so many times as long as silence may."""
+LONGEST_ANSWER, LONGEST_PROBLEM = 256 << 20, 1 << 20
 RUN = "metaray.run"
 """Key of a job's metadata that holds the run's name."""
 _WORKERS = "--python_worker_command="
@@ -167,16 +172,22 @@ class JobsClient:
             headers["Authorization"] = f"Bearer {self._token}"
         request = Request(self.address + path, data, headers, method=method)
         try:
-            with self._opener.open(request, timeout=timeout_s) as answer:
-                return bytes(answer.read())
+            return within(timeout_s * PATIENCE, lambda: self._answer(request, timeout_s))
         except HTTPError as error:
             with error:
-                text = error.read().decode(errors="replace")
+                text = within(timeout_s, partial(error.read, LONGEST_PROBLEM)).decode(errors="replace")
             if error.code == 404 and missing is not None:
                 return missing
             raise self._problem(error.code, text, path) from None
         except (URLError, OSError, http.client.HTTPException) as error:
             raise self._away(error.reason if isinstance(error, URLError) else error) from None
+
+    def _answer(self, request: Request, timeout_s: float) -> bytes:
+        with self._opener.open(request, timeout=timeout_s) as answer:
+            data = bytes(answer.read(LONGEST_ANSWER + 1))
+        if len(data) > LONGEST_ANSWER:
+            raise RunFailed(f"the cluster at {self.address} answers with more than {LONGEST_ANSWER >> 20} MB")
+        return data
 
     def _away(self, reason: object) -> InputError:
         if isinstance(reason, ssl.SSLCertVerificationError):

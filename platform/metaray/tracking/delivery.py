@@ -28,6 +28,7 @@ from metaray.training.identity import RunFolder, record_run
 from metaray.training.journal import read_journal
 from metaray.training.overrides import flatten
 from metaray.training.result import Result
+from metaray.training.trust import packages_of
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,11 @@ class Destination:
     uri: str
     register: bool = True
 
-    def command(self, run: str) -> str:
-        """What to type to bring the run there."""
+    def command(self, run: str, trust: Iterable[str] = ()) -> str:
+        """What to type to bring the run there; `trust` holds the packages that its record names."""
         places = ["--storage", redacted(self.storage), "--tracking-uri", redacted(self.uri)]
-        return shlex.join(["metaray", "upload", run, *places, *([] if self.register else ["--no-register"])])
+        named = [word for package in trust for word in ("--trust", package)]
+        return shlex.join(["metaray", "upload", run, *places, *named, *([] if self.register else ["--no-register"])])
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ def deliver(experiment: Experiment, folder: RunFolder, to: Destination, *, waits
         known = isinstance(error, InputError | RunFailed)
         folder = folder.reread()
         assert folder.result is not None
-        ended = _not_uploaded(folder, folder.result, to, error) if known else error
+        ended = _not_uploaded(experiment, folder, to, error) if known else error
         if folder.tracking_run is not None and not isinstance(error, Away | Unreachable):
             mark_ended(
                 to.uri, folder.tracking_run, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED", ended
@@ -155,11 +157,13 @@ def deliver(experiment: Experiment, folder: RunFolder, to: Destination, *, waits
         raise ended from error.__cause__
 
 
-def _not_uploaded(folder: RunFolder, result: Result, to: Destination, error: BaseException) -> NotUploaded:
+def _not_uploaded(experiment: Experiment, folder: RunFolder, to: Destination, error: BaseException) -> NotUploaded:
+    assert folder.result is not None
+    again = to.command(folder.name, packages_of(experiment))
     return NotUploaded(
         f"run {folder.name!r} is trained and complete in {folder.storage.shown}, but could not be uploaded: "
-        f"{str(error).rstrip('.')}. This uploads it, once that is mended: {to.command(folder.name)}",
-        Report(folder.name, folder.tracking_run, to.uri, result),
+        f"{str(error).rstrip('.')}. This uploads it, once that is mended: {again}",
+        Report(folder.name, folder.tracking_run, to.uri, folder.result),
     )
 
 

@@ -2,12 +2,10 @@
 
 import json
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from metaray.algorithms.learner import load_learner
-from metaray.config import Config
 from metaray.errors import InputError
 from metaray.serving.columns import inputs_of, outputs_of
 from metaray.serving.pyfunc import example_input
@@ -23,9 +21,9 @@ from metaray.training.evaluation import evaluate_learner
 from metaray.training.experiment import Experiment
 from metaray.training.identity import RunFolder
 from metaray.training.journal import read_journal
-from metaray.training.overrides import flatten
 from metaray.training.result import RESULT, Result
 from metaray.training.session import LEARNER
+from metaray.training.trust import packages_in, packages_of
 
 RECORD = "published.json"
 
@@ -130,18 +128,8 @@ def _decide(experiment: Experiment, uri: str, result: Result, present: ModelVers
 
 def _packages(experiment: Experiment) -> set[str]:
     """The packages whose code the user's own experiment names; the present champion may name no others."""
-    paths = [value for key, value in flatten(experiment.model_dump(mode="json")).items() if key == "model.path"]
-    paths += [type(part).__module__ for part in (*_parts(experiment), experiment.source.preprocessing)]
-    return {path.partition(":")[0].partition(".")[0] for path in paths}
-
-
-def _parts(config: Config) -> Iterator[Config]:
-    """A description and all those inside it, such as the source that another source wraps."""
-    yield config
-    for name in type(config).model_fields:
-        value = getattr(config, name)
-        if isinstance(value, Config):
-            yield from _parts(value)
+    preprocessing = type(experiment.source.preprocessing).__module__
+    return {"metaray", *packages_of(experiment), *packages_in([preprocessing])}
 
 
 def _log_files(experiment: Experiment, folder: RunFolder, tracker: MlflowTracker, scratch: Path) -> None:

@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from metaray.deadline import within
 from metaray.errors import InputError, redacted, shareable, unknown
 from metaray.tracking.client import open_client, quiet_mlflow, summary
 
@@ -191,10 +192,13 @@ def _get(uri: str, endpoint: str, where: str) -> tuple[int, str]:
 
     try:
         credentials = get_default_host_creds(uri)
-        answer = http_request(
-            credentials, endpoint, "GET", max_retries=0, timeout=PROBE_TIMEOUT_S, raise_on_status=False
+        answer = within(
+            3 * PROBE_TIMEOUT_S,
+            lambda: http_request(
+                credentials, endpoint, "GET", max_retries=0, timeout=PROBE_TIMEOUT_S, raise_on_status=False
+            ),
         )
-    except MlflowException as error:
+    except (MlflowException, TimeoutError) as error:
         problem = f"{where} can't be reached within {PROBE_TIMEOUT_S:g} s. Is it running? ({cause(error)})"
         raise Unreachable(problem) from shareable(error)
     return int(answer.status_code), str(answer.text)

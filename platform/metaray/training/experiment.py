@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import Field, SerializeAsAny, ValidationInfo, field_serializer, field_validator, model_validator
 
 from metaray.algorithms import ALGORITHMS, Algorithm
+from metaray.algorithms.algorithm import MOST_INNER_STEPS
 from metaray.algorithms.problem import Problem
 from metaray.config import Config
 from metaray.data import SOURCES
@@ -32,7 +33,7 @@ class Evaluation(Config):
     """
 
     episodes: EpisodeSpec | None = None
-    inner_steps: int | None = Field(default=None, ge=0)
+    inner_steps: int | None = Field(default=None, ge=0, le=MOST_INNER_STEPS)
     every: int = Field(default=500, ge=0)
     val_episodes: int = Field(default=200, ge=2)
     test_episodes: int = Field(default=1000, ge=2)

@@ -5,7 +5,7 @@ import os
 import re
 import secrets
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,6 +16,7 @@ from metaray.training.experiment import Experiment
 from metaray.training.overrides import differences
 from metaray.training.result import RESULT, Result
 from metaray.training.storage import Storage
+from metaray.training.trust import packages_of
 
 RECORD = "run.json"
 LOCK = "lock"
@@ -91,7 +92,9 @@ def open_run(root: Storage, experiment: Experiment, name: str | None) -> RunFold
     if not storage.exists(RECORD):
         return RunFolder(name, storage)
     record = json.loads(storage.read(RECORD))
-    changed = differences(_with_defaults(record["experiment"]), experiment.model_dump(mode="json"))
+    changed = differences(
+        _with_defaults(record["experiment"], packages_of(experiment)), experiment.model_dump(mode="json")
+    )
     if changed:
         listed = "\n  ".join(changed)
         raise InputError(f"run {name!r} exists with another experiment; use another --run name:\n  {listed}")
@@ -103,26 +106,36 @@ def open_run(root: Storage, experiment: Experiment, name: str | None) -> RunFold
     return _folder(name, storage, record)
 
 
-def _with_defaults(recorded: dict[str, Any]) -> dict[str, Any]:
+def _with_defaults(recorded: dict[str, Any], trust: Sequence[str]) -> dict[str, Any]:
     """A recorded experiment with the fields that descriptions have got since; as it is where it is not valid now."""
     try:
-        return Experiment.parse(recorded, where="recorded experiment").model_dump(mode="json")
+        return Experiment.parse(recorded, where="recorded experiment", context={"trust": tuple(trust)}).model_dump(
+            mode="json"
+        )
     except InputError:
         return recorded
 
 
-def find_run(root: Storage, name: str) -> tuple[Experiment, RunFolder]:
+def find_run(root: Storage, name: str, trust: Sequence[str] = ()) -> tuple[Experiment, RunFolder]:
     """The run called `name`, and what it trains. Whether its data are there is not asked.
 
+    Args:
+        root: storage of all runs.
+        name: of the run.
+        trust: packages besides metaray whose code the record may name, as somebody else may have written it.
+
     Raises:
-        InputError: if there is none; it lists those there are.
+        InputError: if there is none (it lists those there are), or it asks for code that is not trusted.
     """
     if not NAME.fullmatch(name) or not root.child(name).exists(RECORD):
         known = [found for found in root.names() if root.exists(f"{found}/{RECORD}")]
         raise unknown(f"run in {root.shown}:", name, known)
     storage = root.child(name)
     record = json.loads(storage.read(RECORD))
-    return Experiment.parse(record["experiment"], where=f"experiment of run {name!r}"), _folder(name, storage, record)
+    experiment = Experiment.parse(
+        record["experiment"], where=f"experiment of run {name!r}", context={"trust": tuple(trust)}
+    )
+    return experiment, _folder(name, storage, record)
 
 
 def _folder(name: str, storage: Storage, record: Mapping[str, Any]) -> RunFolder:

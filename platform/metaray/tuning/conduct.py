@@ -32,17 +32,22 @@ from metaray.tuning.trial import Trial
 from metaray.tuning.tuner import search_on_ray
 
 
-def stored_search(storage: str, name: str) -> Search:
+def stored_search(storage: str, name: str, trust: Sequence[str] = ()) -> Search:
     """The search called `name`.
 
+    Args:
+        storage: of all runs.
+        name: of the search.
+        trust: packages besides metaray whose code it may name, as somebody else may have written it.
+
     Raises:
-        InputError: if there is none; it lists those there are.
+        InputError: if there is none (it lists those there are), or it asks for code that is not trusted.
     """
     root = Storage(storage)
     if not NAME.fullmatch(name) or not root.exists(f"{name}/{SEARCH}"):
         known = [found for found in root.names() if root.exists(f"{found}/{SEARCH}")]
         raise unknown(f"search in {root.shown}:", name, known)
-    return read_header(root.child(name)).search
+    return read_header(root.child(name), trust).search
 
 
 def conduct(
@@ -123,6 +128,7 @@ def _search(
 ) -> None:
     setup = Setup(
         folder=str(Path.cwd()),
+        trust=ledger.search.packages,
         storage=ledger.storage.root,
         objective=ledger.search.optimises,
         placement=options.trial_placement,

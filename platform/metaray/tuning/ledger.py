@@ -122,7 +122,7 @@ class Ledger:
     def entry(self, number: int) -> Entry:
         """What was proposed."""
         if number not in self._entries:
-            self._entries[number] = read_entry(self.run_of(number), number)
+            self._entries[number] = read_entry(self.run_of(number), number, self.search.packages)
         return self._entries[number]
 
     def trial(self, number: int) -> Trial:
@@ -201,7 +201,7 @@ def open_ledger(storage: Storage, search: Search, tags: Mapping[str, str]) -> Le
         tree = {"search": search.model_dump(mode="json"), "id": header.id, "fingerprint": fingerprint}
         storage.write(SEARCH, (json.dumps(tree | {"tags": header.tags}, indent=2) + "\n").encode())
         return Ledger(storage, header)
-    header = read_header(storage)
+    header = read_header(storage, search.packages)
     changed = differences(header.search.model_dump(mode="json"), search.model_dump(mode="json"))
     if changed:
         listed = "\n  ".join(changed)
@@ -214,17 +214,19 @@ def open_ledger(storage: Storage, search: Search, tags: Mapping[str, str]) -> Le
     return Ledger(storage, header)
 
 
-def read_header(storage: Storage) -> Header:
-    """What `search.json` says."""
+def read_header(storage: Storage, trust: Sequence[str] = ()) -> Header:
+    """What `search.json` says; `trust` holds the packages besides metaray whose code it may name."""
     tree = json.loads(storage.read(SEARCH))
-    search = Search.parse(tree["search"], where=f"the search in {storage.shown}")
+    context = {"trust": tuple(trust)}
+    search = Search.parse(tree["search"], where=f"the search in {storage.shown}", context=context)
     return Header(search, tree["id"], tree["fingerprint"], tree["tags"])
 
 
-def read_entry(run: Storage, number: int) -> Entry:
-    """What `trial.json` of a trial's folder says."""
+def read_entry(run: Storage, number: int, trust: Sequence[str] = ()) -> Entry:
+    """What `trial.json` of a trial's folder says; `trust` holds the packages whose code it may name."""
     tree = json.loads(run.read(TRIAL))
-    experiment = Experiment.parse(tree["experiment"], where=f"the experiment of {run.shown}")
+    context = {"trust": tuple(trust)}
+    experiment = Experiment.parse(tree["experiment"], where=f"the experiment of {run.shown}", context=context)
     origin = Origin(**tree["origin"]) if tree["origin"] else None
     return Entry(number, tree["settings"], experiment, tree["fingerprint"], origin)
 

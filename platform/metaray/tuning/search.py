@@ -13,6 +13,7 @@ from metaray.episodes.sampler import sample_meta_batch
 from metaray.errors import InputError
 from metaray.training.experiment import Experiment
 from metaray.training.overrides import changed
+from metaray.training.trust import IMPORT_PATH, packages_in, packages_of
 from metaray.tuning.points import combinations, draw
 from metaray.tuning.space import Domain, parse_domain
 from metaray.tuning.trial import Objective
@@ -105,6 +106,13 @@ class Search(Config):
         elif self.scheduler != "none" and self.grace_episodes > self.budget:
             raise ValueError(f"grace: {self.grace} episodes are more than a whole trial sees ({self.budget})")
         return self
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Those besides metaray whose code its trials name."""
+        ends = [end for domain in self.space.values() for end in domain.ends()]
+        named = [end for end in ends if isinstance(end, str) and IMPORT_PATH.fullmatch(end)]
+        return packages_in([*packages_of(self.experiment), *named])
 
     @property
     def population(self) -> int:

@@ -35,6 +35,7 @@ class Setup:
 
     Attributes:
         folder: the driver's working directory.
+        trust: packages besides metaray whose code trials may name.
         storage: of the search.
         objective: of the search.
         placement: of each trial.
@@ -42,6 +43,7 @@ class Setup:
     """
 
     folder: str
+    trust: tuple[str, ...]
     storage: str
     objective: Objective
     placement: Placement
@@ -58,7 +60,7 @@ def train_trial(config: dict[str, Any], setup: Setup) -> None:
     number, until = config[NUMBER], config[UNTIL]
     run = Storage(setup.storage).child(trial_name(number))
     try:
-        entry = read_entry(run, number)
+        entry = read_entry(run, number, setup.trust)
         experiment = entry.experiment
         require_same_data(experiment.source, entry.fingerprint)
         reporter = Reporter(experiment, setup.objective)

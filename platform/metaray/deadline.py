@@ -1,0 +1,32 @@
+"""How long somebody else may take: a server that sends a byte a second never runs into a socket's own timeout."""
+
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def within(limit_s: float, action: Callable[[], T]) -> T:
+    """What `action` returns or raises; it goes on by itself, in a thread that ends with the process, if it is late.
+
+    Raises:
+        TimeoutError: if it takes longer.
+    """
+    returned: list[T] = []
+    raised: list[BaseException] = []
+
+    def act() -> None:
+        try:
+            returned.append(action())
+        except BaseException as error:  # noqa: BLE001 - raised below
+            raised.append(error)
+
+    thread = threading.Thread(target=act, name="within", daemon=True)
+    thread.start()
+    thread.join(limit_s)
+    if raised:
+        raise raised[0]
+    if not returned:
+        raise TimeoutError(f"no whole answer within {limit_s:g} s")
+    return returned[0]
