@@ -1,7 +1,7 @@
 """Every algorithm on Omniglot, 5-way, with hyperparameters that suit it: what docs/fidelity.md was made with.
 
 `metaray train jobs/family.py:reptile --set num_steps=20000`, or `omniglot("reptile", shots=1)` in Python. The functions
-at the end are one an algorithm that trains, each 5-way 5-shot.
+at the end are one an algorithm that trains, each 5-way 5-shot. All have transductive batch norm, as most papers do.
 """
 
 from typing import Any, NamedTuple
@@ -99,7 +99,7 @@ def omniglot(
         source=ClassStore(path=store, split="vinyals", rotations=True),
         episodes=EpisodeSpec(ways=plan.ways, shots=plan.shots or shots, queries=plan.queries),
         model=plan.model,
-        algorithm=ALGORITHMS[kind].parse({**plan.fields, **annealed}, where=kind),
+        algorithm=ALGORITHMS[kind].parse({"batch_norm": "transductive", **plan.fields, **annealed}, where=kind),
         optimizer=plan.optimizer,
         meta_batch_size=plan.meta_batch_size,
         num_steps=num_steps,

@@ -1,5 +1,8 @@
 """Omniglot recipes (Lake et al., Science 2015). Each is a plain function that returns an `Experiment`.
 
+They reproduce papers, so their batch norm is transductive: a query is normalised together with the others of its batch.
+For a learner that is to answer single queries add `--set algorithm.batch_norm=inductive`.
+
 Build the store once: `metaray data import omniglot FOLDER_OR_ZIPS --out omniglot.arrow`.
 Budgets suit two CPU cores; on a GPU raise `num_steps` and `meta_batch_size`.
 """
@@ -29,7 +32,7 @@ def maml_5way_1shot() -> Experiment:
         source=STORE,
         episodes=EpisodeSpec(ways=5, shots=1, queries=5),
         model=Conv4(downsample="stride"),
-        algorithm=MAML(inner_lr=0.4, inner_steps=1),
+        algorithm=MAML(inner_lr=0.4, inner_steps=1, batch_norm="transductive"),
         optimizer=Optimizer(outer_lr=1e-3, schedule="cosine"),
         meta_batch_size=8,
         num_steps=24000,
@@ -77,7 +80,7 @@ def protonet_5way_1shot() -> Experiment:
         source=STORE,
         episodes=EpisodeSpec(ways=30, shots=1, queries=5),
         model=Conv4(),
-        algorithm=ProtoNet(),
+        algorithm=ProtoNet(batch_norm="transductive"),
         optimizer=Optimizer(outer_lr=1e-3, schedule="cosine"),
         meta_batch_size=2,
         num_steps=6000,
@@ -108,7 +111,7 @@ def _maml(name: str, *, ways: int, shots: int, inner_lr: float) -> Experiment:
         base,
         name=name,
         episodes=EpisodeSpec(ways=ways, shots=shots, queries=5),
-        algorithm=MAML(inner_lr=inner_lr, inner_steps=1),
+        algorithm=replace(base.algorithm, inner_lr=inner_lr),
         evaluation=replace(base.evaluation, episodes=judged),
     )
 

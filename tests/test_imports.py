@@ -72,7 +72,7 @@ def test_paths_that_lead_nowhere() -> None:
 
 def test_kinds_from_elsewhere_round_trip() -> None:
     tree = dump_kind(Own(temperature=2.0), ALGORITHMS)
-    assert tree == {"kind": PATH, "batch_norm": "transductive", "temperature": 2.0}
+    assert tree == {"kind": PATH, "batch_norm": "inductive", "temperature": 2.0}
     assert parse_kind(tree, ALGORITHMS, Algorithm, what="algorithm") == Own(temperature=2.0)
     with pytest.raises(InputError, match="refusing to import"):
         parse_kind(tree, ALGORITHMS, Algorithm, what="algorithm", trust=())

@@ -44,7 +44,7 @@ def waves(
     folder = tmp_path_factory.mktemp("waves")
     (folder / "waves.json").write_text(make_waves().to_json())
     places = ("--storage", str(folder / "runs"), "--tracking-uri", database)
-    arguments = ("train", str(folder / "waves.json"), "--run", "first-waves", *places)
+    arguments = ("train", str(folder / "waves.json"), "--run", "first-waves", "--promote", *places)
     return Waves(command(*arguments), arguments, folder / "runs", database)
 
 
@@ -178,12 +178,12 @@ def test_adapt_says_what_is_wrong(waves: Waves, adapt: Command, command: Command
 
 
 def test_the_lower_error_becomes_champion(make_waves: MakeExperiment, database: str, tmp_path: Path) -> None:
-    """Three versions: one that knows nothing, one that is better, and one that is worse again."""
+    """Three versions: one that knows nothing, by order; one that is better; and one that is worse again."""
     lines = make_waves().source.model_copy(update={"family": "line", "slope": (1.0, 1.1), "intercept": (2.0, 2.1)})
     base = make_waves(name="waves-contest", source=lines, optimizer=Optimizer(outer_lr=0.03))
     decisions = []
     for steps in (0, 60, 1):
-        options = Options(storage=str(tmp_path / "runs"), tracking_uri=database)
+        options = Options(storage=str(tmp_path / "runs"), tracking_uri=database, promote=steps == 0)
         report = run(base.model_copy(update={"num_steps": steps}), options, Fanout([]))
         assert report.decision is not None
         decisions.append(report.decision)

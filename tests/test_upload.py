@@ -2,15 +2,10 @@
 
 import dataclasses
 import json
-import os
 import shlex
-import signal
-import socket
-import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -32,7 +27,7 @@ from metaray.training.identity import RunFolder
 from metaray.training.journal import read_journal
 from metaray.training.storage import Storage
 from metaray.upload import upload
-from tests.patience import PATIENT_S
+from tests.tracking.mlflow_server import Server
 
 Command = Callable[..., Any]
 MakeExperiment = Callable[..., Experiment]
@@ -80,8 +75,8 @@ def options(database: str, tmp_path: Path) -> Options:
 def again(database: str, tmp_path: Path) -> Callable[..., Any]:
     """Uploads run x."""
 
-    def start(*, register: bool = True, tracking: str = database) -> Any:
-        return upload("x", storage=str(tmp_path / "runs"), tracking=tracking, register=register)
+    def start(*, register: bool = True, tracking: str = database, promote: bool = False) -> Any:
+        return upload("x", storage=str(tmp_path / "runs"), tracking=tracking, register=register, promote=promote)
 
     return start
 
@@ -169,7 +164,7 @@ def test_a_server_that_stays_away_and_an_upload_later(
     monkeypatch.setattr("metaray.run.train_in_process", lose)
     (tmp_path / "x.json").write_text(make_experiment(name="stays").to_json())
     places = ("--storage", tmp_path / "runs", "--tracking-uri", database)
-    code, out, err = command("train", tmp_path / "x.json", "--run", "x", *places)
+    code, out, err = command("train", tmp_path / "x.json", "--run", "x", "--promote", *places)
     assert code == 1, err
     assert {"meta-test accuracy", "parameters sha256", "run"} <= {line.partition(":")[0] for line in out.splitlines()}
     assert "registered" not in out
@@ -182,7 +177,7 @@ def test_a_server_that_stays_away_and_an_upload_later(
     assert {"result.json", "learner", "checkpoints", "metrics"} <= {p.name for p in (tmp_path / "runs/x").iterdir()}
 
     typed = shlex.split(failed[0].partition("once that is mended: ")[2])
-    assert typed == ["metaray", "upload", "x", *map(str, places)]
+    assert typed == ["metaray", "upload", "x", *map(str, places), "--promote"]
     code, out, err = command(*typed[1:])
     assert (code, out) == (2, ""), "still away"
     assert "can't be reached" in err
@@ -292,10 +287,10 @@ def test_a_malformed_uri_is_wrong_also_for_a_run_that_goes_on(
 def test_to_another_server_and_back(
     make_experiment: MakeExperiment, options: Options, again: Callable[..., Any], database: str, tmp_path: Path
 ) -> None:
-    first = run(make_experiment(name="moves"), options, QUIET)
+    first = run(make_experiment(name="moves"), dataclasses.replace(options, promote=True), QUIET)
     command_before = open_client(database).get_run(first.tracking_run or "").data.tags["command"]
     other = f"sqlite:///{tmp_path}/other.db"
-    moved = again(tracking=other)
+    moved = again(tracking=other, promote=True)
     assert moved.tracking_run != first.tracking_run
     assert (moved.version.version, moved.version.aliases) == (1, ("champion",))
     assert_whole(other, moved.tracking_run, tmp_path / "runs/x")
@@ -428,39 +423,6 @@ def test_a_refusal_after_training(
     assert_whole(database, run_id, tmp_path / "runs/x", "FAILED")
     assert again().version is not None
     assert_whole(database, run_id, tmp_path / "runs/x")
-
-
-class Server:
-    """A real `mlflow server`, which can be killed and started again."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._port = int(free.getsockname()[1])
-        self.uri = f"http://127.0.0.1:{self._port}"
-        self._folder = folder
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", "127.0.0.1"]
-        command += ["--port", str(self._port), "--backend-store-uri", f"sqlite:///{self._folder}/server.db"]
-        command += ["--artifacts-destination", str(self._folder / "artifacts")]
-        with (self._folder / "server.log").open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-        deadline = time.monotonic() + PATIENT_S
-        while time.monotonic() < deadline:
-            try:
-                urllib.request.urlopen(self.uri + "/health", timeout=PATIENT_S).close()
-                return
-            except OSError:
-                time.sleep(0.2)
-        raise AssertionError((self._folder / "server.log").read_text())
-
-    def kill(self) -> None:
-        if self.process is not None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-            self.process = None
 
 
 @pytest.fixture

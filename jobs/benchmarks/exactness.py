@@ -94,7 +94,7 @@ def experiment_of(algorithm: str, seed: int) -> Experiment:
         source=Glyphs(),
         episodes=EpisodeSpec(ways=5, shots=1, queries=3),
         model=Conv4(downsample="stride"),
-        algorithm=ALGORITHMS[algorithm](),
+        algorithm=ALGORITHMS[algorithm](batch_norm="transductive"),
         optimizer=Optimizer(outer_lr=1e-3, schedule="cosine", clip_norm=1.0),
         meta_batch_size=5,
         num_steps=120,

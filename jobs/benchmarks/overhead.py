@@ -100,7 +100,10 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--chunk-size", type=int, default=1)
     options = parser.parse_args()
-    experiment = replace(load_recipe(options.recipe), chunk_size=options.chunk_size)
+    recipe = load_recipe(options.recipe)
+    # As the plain loop: queries normalised together.
+    algorithm = replace(recipe.algorithm, batch_norm="transductive")
+    experiment = replace(recipe, algorithm=algorithm, chunk_size=options.chunk_size)
     device = choose_device(options.device)
     set_execution(experiment, device)
     given = arrivals(experiment, options.steps)

@@ -25,7 +25,6 @@ from typing import Any
 
 from jobs import omniglot, sinusoid
 from jobs.benchmarks.search_page import page
-from metaray.algorithms import MAML
 from metaray.config import replace
 from metaray.run import Options, run
 from metaray.tracking.provenance import provenance
@@ -72,7 +71,7 @@ def base(store: str, episodes: int, seed: int) -> Experiment:
     return replace(
         recipe,
         source=replace(recipe.source, path=store),
-        algorithm=MAML(inner_lr=POOR, inner_steps=1),
+        algorithm=replace(recipe.algorithm, inner_lr=POOR),
         num_steps=steps,
         evaluation=replace(recipe.evaluation, every=max(1, steps // 9), val_episodes=200),
         seed=seed,

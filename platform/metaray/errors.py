@@ -7,6 +7,9 @@
         Diverged          its loss or gradient became infinite or NaN, which would only happen again (exit 1)
       RunStopped          a signal stopped the run after a checkpoint (exit 75)
 
+    UserWarning
+      BatchMatters        an answer is given that depends on the other queries of its call, where that is likely to hurt
+
 Everything else that escapes is a defect of metaray or of the machine.
 """
 
@@ -40,6 +43,10 @@ class Diverged(RunFailed):
 
 class RunStopped(RuntimeError):
     """A run that a signal stopped; its last step is in a checkpoint."""
+
+
+class BatchMatters(UserWarning):
+    """A transductive learner is asked otherwise than it was judged: its answer may be far off."""
 
 
 def unknown(what: str, got: str, known: Iterable[str]) -> InputError:

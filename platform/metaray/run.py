@@ -12,6 +12,7 @@ from metaray.tracking.client import quiet_mlflow
 from metaray.tracking.delivery import Destination, NotUploaded, Report, deliver, mark_ended, open_tracking
 from metaray.tracking.listener import TrackingListener
 from metaray.tracking.mlflow_tracker import Away, MlflowTracker, asking, find_experiment, reopen_run
+from metaray.tracking.promotion import Wish
 from metaray.tracking.retry import patience
 from metaray.tracking.server import Unreachable, glance, prepare, tracking_uri
 from metaray.training.checkpoint import saved_steps
@@ -43,6 +44,7 @@ class Options:
         storage: folder or URI of all runs.
         tracking_uri: of MLflow; None takes MLFLOW_TRACKING_URI, else `mlflow.db` in the working directory.
         register: put the best learner into the registry.
+        promote: make it champion whatever the comparison on meta-val says.
     """
 
     placement: Placement = Placement()  # noqa: RUF009 - frozen
@@ -50,6 +52,12 @@ class Options:
     storage: str = "runs"
     tracking_uri: str | None = None
     register: bool = True
+    promote: bool = False
+
+    @property
+    def wish(self) -> Wish:
+        """What is to become of the learner."""
+        return Wish(self.register, self.promote)
 
 
 def run(
@@ -63,9 +71,9 @@ def run(
         NotUploaded: if it is trained, but MLflow does not take it.
         RunStopped: if `should_stop` said so; the same call with the same `options.run` goes on.
     """
-    uri = tracking_uri(options.tracking_uri)
+    uri, wish = tracking_uri(options.tracking_uri), options.wish
     root, folder = _checked(experiment, options, uri, display)
-    to = Destination(root.root, uri, options.register)
+    to = Destination(root.root, uri, wish)
     with folder.held(), run_log(folder.storage) as log:
         display = Fanout([display, log])
         # Again, now that nobody else can write to it: another process may have finished it meanwhile.
@@ -77,7 +85,8 @@ def run(
         def tell() -> None:
             _note(display, f"MLflow at {redacted(uri)!r} does not answer; waiting up to {AWAY_WITHIN_S:g} s for it")
 
-        return deliver(experiment, folder, to, waits=patience(AWAY_WITHIN_S, enough=should_stop, once=tell))
+        waits = patience(AWAY_WITHIN_S, enough=should_stop, once=tell)
+        return deliver(experiment, folder, to, waits=waits, say=lambda text: _note(display, text))
 
 
 def _checked(experiment: Experiment, options: Options, uri: str, display: Listener) -> tuple[Storage, RunFolder]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from metaray.tracking.delivery import Destination, Report, deliver, upload_metrics
 from metaray.tracking.mlflow_tracker import asking, finish_run, status_of
+from metaray.tracking.promotion import Wish
 from metaray.tracking.server import prepare, tracking_uri
 from metaray.training.checkpoint import saved_steps
 from metaray.training.experiment import Experiment
@@ -34,7 +35,13 @@ class Unfinished:
 
 
 def upload(
-    name: str, *, storage: str, tracking: str | None, register: bool, trust: Sequence[str] = ()
+    name: str,
+    *,
+    storage: str,
+    tracking: str | None,
+    register: bool,
+    promote: bool = False,
+    trust: Sequence[str] = (),
 ) -> Report | Unfinished:
     """Bring a run to MLflow. To do it twice is harmless.
 
@@ -43,6 +50,7 @@ def upload(
         storage: folder or URI of all runs.
         tracking: URI of MLflow; None takes MLFLOW_TRACKING_URI, else `mlflow.db` in the working directory.
         register: put the best learner of a finished run into the registry.
+        promote: make it champion whatever the comparison on meta-val says.
         trust: packages besides metaray whose code the run may name.
 
     Raises:
@@ -51,7 +59,8 @@ def upload(
         NotUploaded: if MLflow does not take a finished run.
         RunFailed: if it does not take an unfinished one's metrics.
     """
-    root, to = Storage(storage), Destination(Storage(storage).root, tracking_uri(tracking), register)
+    root = Storage(storage)
+    to = Destination(root.root, tracking_uri(tracking), Wish(register, promote))
     experiment, folder = find_run(root, name, trust)
     if folder.result is not None and register:
         open_run(root, experiment, name)  # checks the data, on which the learner is compared with the champion

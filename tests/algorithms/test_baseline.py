@@ -98,9 +98,9 @@ def test_each_side_is_normalised_as_its_protocol_says(protocol: Protocol, make_e
 def test_before_adaptation_every_class_is_as_likely(make_episode: MakeEpisode) -> None:
     context, meta = bench(training=False)
     episode = make_episode()
-    adapted = Baseline().adapt(meta, episode.support, replace(context, inner_steps=0))
+    adapted = Baseline(batch_norm="transductive").adapt(meta, episode.support, replace(context, inner_steps=0))
     assert all(not value.any() for value in adapted.values())
-    assert not Baseline().predict(meta, adapted, episode.query.x, context).any()
+    assert not Baseline(batch_norm="transductive").predict(meta, adapted, episode.query.x, context).any()
 
 
 def test_permuted_labels_permute_the_logits(make_episode: MakeEpisode) -> None:
@@ -141,7 +141,7 @@ def test_regression_trains_on_all_examples_at_once(make_episode: MakeEpisode) ->
 def test_regression_fine_tunes_every_weight_as_torch_does(batched: bool, make_episode: MakeEpisode) -> None:
     context, meta = bench(REGRESSION, training=False)
     episode = regression_episode(make_episode)
-    algorithm = Baseline(inner_lr=0.1, inner_steps=4)
+    algorithm = Baseline(inner_lr=0.1, inner_steps=4, batch_norm="transductive")
     with torch.no_grad():
         outcome = algorithm.outcomes(meta, lead(episode) if batched else episode, replace(context, batched=batched))
     network = context.network
@@ -163,10 +163,10 @@ def lead(episode: TensorEpisode) -> TensorEpisode:
 def test_regression_without_steps_is_the_trained_network(make_episode: MakeEpisode) -> None:
     context, meta = bench(REGRESSION, training=False)
     episode = regression_episode(make_episode)
-    adapted = Baseline().adapt(meta, episode.support, replace(context, inner_steps=0))
+    adapted = Baseline(batch_norm="transductive").adapt(meta, episode.support, replace(context, inner_steps=0))
     assert adapted.keys() == meta.keys() and all(torch.equal(adapted[name], meta[name]) for name in meta)
     assert not any(value.requires_grad for value in adapted.values())
-    output = Baseline().predict(meta, adapted, episode.query.x, context)
+    output = Baseline(batch_norm="transductive").predict(meta, adapted, episode.query.x, context)
     assert torch.equal(output, context.forward(meta, episode.query.x))
 
 

@@ -76,7 +76,7 @@ def test_hooks_are_gone_afterwards(make_episode: MakeEpisode) -> None:
 
 
 def test_a_zero_context_changes_nothing(make_episode: MakeEpisode) -> None:
-    algorithm = CAVIA(context_size=4)
+    algorithm = CAVIA(context_size=4, batch_norm="transductive")
     meta, context = bench(algorithm, MLP(hidden=(6,)), Problem((1, 2, 2), 3))
     episode = make_episode()
     adapted = algorithm.adapt(meta, episode.support, replace(context, inner_steps=0))

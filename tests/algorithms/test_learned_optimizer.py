@@ -19,7 +19,7 @@ from metaray.models import MLP
 
 MakeEpisode = Callable[..., TensorEpisode]
 
-SMALL = LearnedOptimizer(hidden=3, inner_steps=3, scale=1)
+SMALL = LearnedOptimizer(hidden=3, inner_steps=3, scale=1, batch_norm="transductive")
 PROBLEM = Problem((1, 2, 2), 3, None, 3)
 
 
@@ -69,7 +69,9 @@ def test_its_derivative_is_finite_everywhere() -> None:
 def test_two_steps_with_torch_cells(make_episode: MakeEpisode) -> None:
     context, meta = bench()
     episode = make_episode()
-    adapted = LearnedOptimizer(hidden=3, inner_steps=2, scale=0.7).adapt(meta, episode.support, context)
+    adapted = LearnedOptimizer(hidden=3, inner_steps=2, scale=0.7, batch_norm="transductive").adapt(
+        meta, episode.support, context
+    )
     phi = {name.removeprefix("optimizer:"): value for name, value in meta.items() if name.startswith("optimizer:")}
     cells = [cell_of(phi["0.weight"], phi["0.bias"], 2), cell_of(phi["1.weight"], phi["1.bias"], 3)]
     for name, value in without(meta, "optimizer:").items():
@@ -93,7 +95,9 @@ def test_two_steps_with_torch_cells(make_episode: MakeEpisode) -> None:
 
 
 def one_step(meta: Tensors, episode: TensorEpisode, context: Context) -> Tensors:
-    return LearnedOptimizer(hidden=3, inner_steps=1, scale=0.7).adapt(meta, episode.support, context)
+    return LearnedOptimizer(hidden=3, inner_steps=1, scale=0.7, batch_norm="transductive").adapt(
+        meta, episode.support, context
+    )
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -142,7 +146,7 @@ def test_in_first_order_gradients_are_constants(make_episode: MakeEpisode) -> No
 
 
 def test_the_untrained_optimiser_makes_small_steps(make_episode: MakeEpisode) -> None:
-    algorithm = LearnedOptimizer()
+    algorithm = LearnedOptimizer(batch_norm="transductive")
     context, meta = bench(algorithm, training=False)
     adapted = algorithm.adapt(meta, make_episode().support, context)
     moves = [float((adapted[name] - meta[name]).detach().abs().max()) for name in adapted]

@@ -19,16 +19,16 @@ from metaray.algorithms.learner_file import DESCRIPTION, PARAMETERS
 from metaray.algorithms.problem import Problem
 from metaray.data.preprocessing import ImagePreprocessing
 from metaray.episodes.episode import EpisodeSpec
-from metaray.errors import InputError
+from metaray.errors import BatchMatters, InputError
 from metaray.manifest import MANIFEST, sealed
 from metaray.models import MLP
 
 PREPROCESSING = ImagePreprocessing(height=6, width=6, mean=(0.4,), std=(0.3,))
-SPEC = EpisodeSpec(ways=3, shots=2, queries=2)
+SPEC = EpisodeSpec(ways=3, shots=2, queries=1)
 ALGORITHMS_HERE = [
-    MAML(inner_lr={"head.*": 0.5, "*": 0.1}, inner_steps=2),
+    MAML(inner_lr={"head.*": 0.5, "*": 0.1}, inner_steps=2, batch_norm="transductive"),
     MAML(inner_lr=0.2, batch_norm="inductive"),
-    ProtoNet(),
+    ProtoNet(batch_norm="transductive"),
     ProtoNet(batch_norm="inductive"),
 ]
 every_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS_HERE, ids=str)
@@ -101,13 +101,15 @@ def test_one_query_alone() -> None:
         inductive.predict_proba(QUERY[:1]), inductive.predict_proba(QUERY)[:1], rtol=1e-4, atol=1e-6
     )
     with pytest.raises(InputError, match="at least two at once, or use batch_norm='inductive'"):
-        learner_of(MAML()).adapt(SUPPORT, LABELS).predict(QUERY[:1])
+        learner_of(MAML(batch_norm="transductive")).adapt(SUPPORT, LABELS).predict(QUERY[:1])
     # ProtoNet normalises the query together with the support.
-    assert learner_of(ProtoNet()).adapt(SUPPORT, LABELS).predict_proba(QUERY[:1]).shape == (1, 3)
+    with pytest.warns(BatchMatters, match="judged on 3 queries at once"):
+        task = learner_of(ProtoNet(batch_norm="transductive")).adapt(SUPPORT, LABELS)
+        assert task.predict_proba(QUERY[:1]).shape == (1, 3)
 
 
 def test_inner_steps_at_adaptation() -> None:
-    learner = learner_of(MAML(inner_lr=0.5))
+    learner = learner_of(MAML(inner_lr=0.5, batch_norm="transductive"))
     theta = dict(learner.adapt(SUPPORT, LABELS, inner_steps=0).adapted.items())
     assert all(torch.equal(theta[name], learner.meta[name]) for name in theta)
     assert not torch.equal(learner.adapt(SUPPORT, LABELS).adapted["head.weight"], learner.meta["head.weight"])

@@ -73,12 +73,19 @@ def described(algorithm: Algorithm) -> dict[str, Any]:
 
 
 def test_a_learner_of_before_there_were_other_inputs_than_images(write: Callable[..., Path]) -> None:
-    new, old = learner_of(MAML(inner_lr=0.4)), load_learner(write(MAML(inner_lr=0.4), OLD))
+    maml = MAML(inner_lr=0.4, batch_norm="transductive")
+    new, old = learner_of(maml), load_learner(write(maml, OLD))
     assert (old.preprocessing, old.algorithm, old.model, old.spec) == (PREPROCESSING, new.algorithm, MODEL, new.spec)
     assert (old.target_size, old.classes, old.step) == (None, 0, 7)
     images = np.random.default_rng(0).integers(0, 256, (3, 4, 4), dtype=np.uint8)
-    found, expected = (one.adapt(images, "abc").predict_proba(images) for one in (old, new))
+    asked = images.repeat(2, axis=0)
+    found, expected = (one.adapt(images, "abc").predict_proba(asked) for one in (old, new))
     assert np.array_equal(found, expected)
+
+
+def test_a_learner_that_names_no_protocol_keeps_the_one_it_was_trained_with(write: Callable[..., Path]) -> None:
+    silent = {**OLD, "algorithm": {key: value for key, value in OLD["algorithm"].items() if key != "batch_norm"}}
+    assert load_learner(write(MAML(inner_lr=0.4), silent)).algorithm.batch_norm == "transductive"
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,10 @@ def test_one_inner_step_by_hand(make_episode: MakeEpisode) -> None:
 @pytest.mark.parametrize("training", [True, False])
 def test_no_inner_steps_change_nothing(training: bool, make_episode: MakeEpisode) -> None:
     context, meta, episode = bench(make_episode, batch_norm=True)
-    for algorithm, override in ((MAML(inner_steps=0), None), (MAML(inner_steps=3), 0)):
+    for algorithm, override in (
+        (MAML(inner_steps=0, batch_norm="transductive"), None),
+        (MAML(inner_steps=3, batch_norm="transductive"), 0),
+    ):
         given = replace(context, training=training, inner_steps=override)
         adapted = algorithm.adapt(meta, episode.support, given)
         assert adapted.keys() == meta.keys()
@@ -136,7 +139,7 @@ def test_second_order_differs_from_first(make_episode: MakeEpisode) -> None:
 
 def test_first_order_is_the_query_gradient_at_the_adapted_weights(make_episode: MakeEpisode) -> None:
     context, meta, episode = bench(make_episode, batch_norm=True)
-    algorithm = MAML(inner_lr=0.4, inner_steps=2, second_order=False)
+    algorithm = MAML(inner_lr=0.4, inner_steps=2, second_order=False, batch_norm="transductive")
     gradient = algorithm.meta_gradient(meta, episode, context).gradient
     theta = {n: t.detach().requires_grad_() for n, t in algorithm.adapt(meta, episode.support, context).items()}
     loss = nn.functional.cross_entropy(context.forward(theta, episode.query.x), episode.query.y)

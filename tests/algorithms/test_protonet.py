@@ -60,7 +60,7 @@ def test_permuted_labels_permute_the_logits(
 
 def test_transductive_statistics_cover_support_and_query(make_episode: MakeEpisode) -> None:
     context, episode = context_of(), make_episode()
-    logits = logits_of(ProtoNet(), episode, context)
+    logits = logits_of(ProtoNet(batch_norm="transductive"), episode, context)
     together = context.network(torch.cat([episode.support.x, episode.query.x]))
     support, query = together[:6], together[6:]
     prototypes = torch.stack([support[episode.support.y == k].mean(0) for k in range(3)])

@@ -51,7 +51,10 @@ def primal(x: Tensor, y: Tensor, queries: Tensor, regularizer: float) -> Tensor:
 
 
 def test_against_the_primal_form(make_episode: MakeEpisode) -> None:
-    algorithm, episode = R2D2(initial_regularizer=0.3, initial_scale=4.0), make_episode(shots=3)
+    algorithm, episode = (
+        R2D2(initial_regularizer=0.3, initial_scale=4.0, batch_norm="transductive"),
+        make_episode(shots=3),
+    )
     meta, context = bench(algorithm)
     together = context.network(torch.cat([episode.support.x, episode.query.x]))
     labels = torch.eye(3, dtype=torch.float64)[episode.support.y]

@@ -46,7 +46,8 @@ def test_train_ends_with_lines_that_a_script_can_read(trained: Any) -> None:
         rf"meta-test accuracy: {ESTIMATE}",
         r"speed: [\d.]+ episodes/s, [\d.]+% of step time waiting for episodes, \d+ s in all",
         r"registered: models:/tiny/1 \(@champion\)",
-        r"champion: yes, the first version",
+        r"one query at a time: refused; meta-val accuracy [01]\.\d{4} together",
+        r"champion: yes, --promote said so, although a first champion must surpass the nearest neighbour: .*zero",
         r"run: first \(MLflow [0-9a-f]{32} at sqlite:///.*mlflow\.db\)",
         r"parameters sha256: [0-9a-f]{64}",
     ):
@@ -66,7 +67,8 @@ def test_the_same_run_again_shows_its_result_and_does_nothing(trained: Any, comm
     assert shown["run"] == "first"
     assert f"parameters sha256: {shown['parameters_sha256']}" in trained.ended.out
     assert shown["registered"].startswith("models:/tiny/1")
-    assert shown["decision"] == "the first version"
+    assert shown["decision"].startswith("--promote said so, although a first champion must surpass the nearest")
+    assert shown["single_queries"].startswith("refused; ")
     assert shown["meta_test"]["episodes"] == 8
     assert "first step" not in err
     assert [version.version for version in show(trained.uri, "tiny").versions if version.run_id] == [1]

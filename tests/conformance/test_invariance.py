@@ -60,6 +60,7 @@ def test_inductive_predictions_ignore_the_other_queries(trial: Trial) -> None:
     together = bench.output(episode.support, episode.query.x)
     for i in range(len(together)):
         close(bench.output(episode.support, episode.query.x[i : i + 1]), together[i : i + 1])
+    assert not bench.algorithm.heeds_batch(bench.context.network)
 
 
 @every(trained=True, protocols=["transductive"])
@@ -69,6 +70,7 @@ def test_transductive_predictions_heed_the_other_queries(trial: Trial) -> None:
     together = bench.output(episode.support, episode.query.x)
     alone = bench.output(episode.support, episode.query.x[:3])
     assert (together[:3] - alone).abs().max() > 1e-3
+    assert bench.algorithm.heeds_batch(bench.context.network), "users are told"
 
 
 @every(trained=True, protocols=["transductive"])

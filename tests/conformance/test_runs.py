@@ -116,6 +116,7 @@ def learner_of(trial: Trial, make_experiment: MakeExperiment) -> Learner:
     )
 
 
+@pytest.mark.filterwarnings("ignore::metaray.errors.BatchMatters")
 @every()
 def test_a_saved_learner_adapts_to_the_same_bits(trial: Trial, make_experiment: MakeExperiment, tmp_path: Path) -> None:
     learner = learner_of(trial, make_experiment)

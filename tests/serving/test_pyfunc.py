@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from metaray.algorithms.algorithm import start
 from metaray.algorithms.learner import Learner
+from metaray.algorithms.maml import MAML
 from metaray.errors import InputError
+from metaray.models import Conv4
 from metaray.serving.columns import inputs_of, outputs_of
 from metaray.serving.pyfunc import PyfuncLearner, _load_pyfunc, example_input
 
@@ -58,6 +62,20 @@ def test_agrees_with_the_learner(maml: Learner) -> None:
     images = [np.full((12, 20), grey, dtype=np.uint8) for grey in (0, 128, 255, 99)]
     expected = maml.adapt(images[:3], ["a", "b", "c"]).predict_proba(images[3:])[0]
     assert list(json.loads(result["probabilities"].iloc[0]).values()) == pytest.approx(expected.tolist())
+
+
+def test_a_transductive_learner_that_is_asked_too_little_says_so_in_the_log(
+    caplog: pytest.LogCaptureFixture, maml: Learner
+) -> None:
+    model = Conv4(channels=4, pools=2)
+    algorithm = MAML(inner_lr=0.1, batch_norm="transductive")
+    _, meta = start(algorithm, model, maml.problem, seed=0)
+    learner = replace(maml, algorithm=algorithm, model=model, meta=meta)
+    rows = [("support", name, png(grey)) for name, grey in (("a", 0), ("b", 128), ("c", 255))]
+    PyfuncLearner(learner).predict(table(*rows, ("query", None, png(99))))
+    (record,) = caplog.records
+    assert (record.name, record.levelname) == ("metaray.serving.pyfunc", "WARNING")
+    assert "judged on 6 queries at once, 2 of each class, and now gets 1." in record.getMessage()
 
 
 @pytest.mark.parametrize("encode", [base64.b64encode, base64.encodebytes])

@@ -1,13 +1,16 @@
-"""Which code the present champion may name."""
+"""Which code the present champion may name; what is granted already."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import ClassVar
 
 import pytest
 
 from metaray.data import UMTRA, ClassStore
 from metaray.data.preprocessing import ImagePreprocessing
-from metaray.tracking.publishing import _packages
+from metaray.tracking.promotion import Decision, Wish
+from metaray.tracking.publishing import Published, _granted, _packages
+from metaray.tracking.registry import ModelVersion
 from metaray.training.experiment import Experiment
 
 MakeExperiment = Callable[..., Experiment]
@@ -37,3 +40,23 @@ def test_packages_of_nested_parts(
     store = Store(path=str(tiny_store))
     experiment = make_experiment(source=UMTRA(source=store) if wrapped else store)
     assert _packages(experiment) == {"metaray", "my_inks", "my_stores"}
+
+
+VERSION = ModelVersion("m", 1, None, datetime.now(UTC), {}, (), "")
+NO, YES = Decision(False, "behind"), Decision(True, "ahead")
+
+
+@pytest.mark.parametrize(
+    ("before", "wish", "granted"),
+    [
+        (Published(None, None), Wish(register=False), True),
+        (Published(None, None), Wish(), False),
+        (Published(VERSION, NO), Wish(), True),
+        (Published(VERSION, NO), Wish(register=False), True),
+        (Published(VERSION, NO), Wish(promote=True), False),
+        (Published(VERSION, YES), Wish(promote=True), True),
+        (Published(VERSION, None), Wish(promote=True), False),
+    ],
+)
+def test_what_was_done_already_is_not_done_again(before: Published, wish: Wish, granted: bool) -> None:
+    assert _granted(before, wish) == granted

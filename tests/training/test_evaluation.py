@@ -124,7 +124,7 @@ def learner_of(experiment: Experiment) -> Learner:
     return Learner(experiment.algorithm, experiment.model, meta, source.preprocessing, experiment.eval_spec)
 
 
-@pytest.mark.parametrize("algorithm", [MAML(inner_lr=0.1), ProtoNet(batch_norm="inductive")])
+@pytest.mark.parametrize("algorithm", [MAML(inner_lr=0.1, batch_norm="transductive"), ProtoNet(batch_norm="inductive")])
 def test_a_learner_is_judged_as_its_run_judged_it(algorithm: MAML | ProtoNet, make_experiment: MakeExperiment) -> None:
     experiment = make_experiment(algorithm=algorithm)
     state = initial_state(experiment, CPU)

@@ -89,7 +89,13 @@ def test_a_run_is_a_function_of_its_experiment(make_experiment: MakeExperiment) 
     assert [s.step for s in steps] == list(range(6)) and one.step == 6
 
 
-@pytest.mark.parametrize("algorithm", [MAML(inner_lr=0.1, inner_steps=2), MAML(batch_norm="inductive"), ProtoNet()])
+TRANSDUCTIVE = {"batch_norm": "transductive"}
+
+
+@pytest.mark.parametrize(
+    "algorithm",
+    [MAML(inner_lr=0.1, inner_steps=2, **TRANSDUCTIVE), MAML(batch_norm="inductive"), ProtoNet(**TRANSDUCTIVE)],
+)
 @pytest.mark.parametrize("chunk_size", [2, 3, 8])
 def test_chunks_change_rounding_alone(
     algorithm: MAML | ProtoNet, chunk_size: int, make_experiment: MakeExperiment
@@ -125,7 +131,8 @@ def test_the_gradient_is_clipped_and_its_norm_reported_before(make_experiment: M
 
 
 def test_schedules_see_the_outer_step(make_experiment: MakeExperiment) -> None:
-    still = make_experiment(algorithm=MAML(inner_lr=Schedule(steps=(0, 2), values=(0.1, 0.5))), num_steps=3)
+    schedule = Schedule(steps=(0, 2), values=(0.1, 0.5))
+    still = make_experiment(algorithm=MAML(inner_lr=schedule, batch_norm="transductive"), num_steps=3)
     plain, changed = train(make_experiment(num_steps=3))[1], train(still)[1]
     assert [a.loss == b.loss for a, b in zip(plain, changed, strict=True)] == [True, True, False]
 

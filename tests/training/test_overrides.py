@@ -69,7 +69,7 @@ def test_a_part_that_was_left_out_starts_from_the_training_episodes(make_experim
 
 def test_another_kind_starts_from_its_defaults(make_experiment: MakeExperiment) -> None:
     assert override(make_experiment(), ["algorithm.kind=protonet"]).algorithm == ProtoNet()
-    assert override(make_experiment(), ["algorithm.kind=maml"]).algorithm == MAML(inner_lr=0.1)
+    assert override(make_experiment(), ["algorithm.kind=maml"]).algorithm == make_experiment().algorithm
     after = override(make_experiment(), ["model.kind=conv4", "model.channels=8"])
     assert after.model == Conv4(channels=8)
     back = override(make_experiment(algorithm=ProtoNet()), ["algorithm.kind=maml", "algorithm.inner_lr=0.3"])
@@ -273,7 +273,8 @@ def test_structured_values(make_experiment: MakeExperiment) -> None:
     before = make_experiment()
     given = {"*": 0.1}
     after = changed(before, [("algorithm.inner_lr", given), ("algorithm.inner_lr.head.*", 0.01), ("seed", 4)])
-    assert after.algorithm == MAML(inner_lr={"*": 0.1, "head.*": 0.01}) and after.seed == 4
+    rates = {"*": 0.1, "head.*": 0.01}
+    assert after.algorithm == MAML(inner_lr=rates, batch_norm="transductive") and after.seed == 4
     assert given == {"*": 0.1}, "the caller's own"
     options: dict[str, Any] = {"in_features": 3}
     custom = [("model.options", options), ("model.options.bias", True), ("model.path", "torch.nn:Linear")]

@@ -37,7 +37,12 @@ def custom(shape: str) -> Custom:
     return Custom(path=f"{__name__}:Outputs", options={"shape": shape})
 
 
-@pytest.mark.parametrize("algorithm", [MAML(), MAML(inner_steps=0), MAML(batch_norm="inductive"), ProtoNet()])
+TRANSDUCTIVE = {"batch_norm": "transductive"}
+
+
+@pytest.mark.parametrize(
+    "algorithm", [MAML(**TRANSDUCTIVE), MAML(inner_steps=0, **TRANSDUCTIVE), MAML(), ProtoNet(**TRANSDUCTIVE)]
+)
 def test_what_is_right_passes(algorithm: MAML | ProtoNet, make_experiment: MakeExperiment) -> None:
     preflight(make_experiment(algorithm=algorithm, model=Conv4(channels=4)))
 

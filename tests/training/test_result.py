@@ -33,9 +33,11 @@ def test_round_trip(before: Estimate | None) -> None:
     assert result.quality == "accuracy"
     squared = dataclasses.replace(result, quality="mse")
     assert Result.from_json(squared.to_json()) == squared != result
+    judged = dataclasses.replace(result, baseline_val_scores=(0.5, 0.25))
+    assert Result.from_json(judged.to_json()) == judged != result
     old = json.loads(result.to_json())
-    del old["quality"]
-    assert Result.from_json(json.dumps(old)) == result, "what was written before there was regression"
+    del old["quality"], old["baseline_val_scores"]
+    assert Result.from_json(json.dumps(old)) == result, "what was written before there were regression and baselines"
 
 
 def test_the_digest_covers_names_shapes_types_and_bytes() -> None:

@@ -84,7 +84,7 @@ def test_events_and_journal(storage: Storage, make_experiment: MakeExperiment) -
 
 
 @pytest.mark.parametrize(
-    "algorithm", [MAML(inner_lr=0.1, inner_steps=2), ProtoNet(batch_norm="inductive")], ids=["maml", "protonet"]
+    "algorithm", [MAML(inner_lr=0.1, inner_steps=2, batch_norm="transductive"), ProtoNet()], ids=["maml", "protonet"]
 )
 @pytest.mark.parametrize("asked", [1, 3, 4])
 def test_a_stopped_run_goes_on_to_the_same_bits(

@@ -58,7 +58,8 @@ def test_a_search_from_the_command_line(
     recipe.write_text(make_experiment(name="searched").to_json())
     places = ("--storage", tmp_path / "runs", "--tracking-uri", database, "--run", "mine")
     space = "algorithm.inner_lr=loguniform(1e-3,1)"
-    line = ("tune", recipe, "--search", space, "--trials", 3, "--scheduler", "none", "--apply", applied, *places)
+    options = ("--trials", 3, "--scheduler", "none", "--apply", applied, "--promote")
+    line = ("tune", recipe, "--search", space, *options, *places)
     code, out, err = command(*line)
     assert code == 0, err
     assert "3 trials of 1 CPUs; the cluster has 4 CPUs: 3 at once, in at most 1 round" in err

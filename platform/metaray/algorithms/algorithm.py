@@ -13,7 +13,7 @@ from metaray.algorithms.problem import Problem
 from metaray.config import Config
 from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.errors import InputError
-from metaray.models.batch_norm import Protocol
+from metaray.models.batch_norm import Protocol, normalises_batches
 from metaray.models.model import Model, seeded
 
 MOST_INNER_STEPS, MOST = 10_000, 1 << 20
@@ -52,8 +52,9 @@ class Algorithm(Config):
     tensors. Methods see one episode at a time; chunks of several are mapped over by `torch.vmap`.
 
     Attributes:
-        batch_norm: "transductive" normalises query examples together with the rest of the query batch (some algorithms:
-            and with the support), "inductive" with the statistics of the support set.
+        batch_norm: "inductive" normalises query examples with the statistics of the support set, so that each is
+            answered as it would be alone; "transductive", as most papers do, together with the rest of the query batch
+            (some algorithms: and with the support).
     """
 
     kind: ClassVar[str]
@@ -72,7 +73,7 @@ class Algorithm(Config):
                 raise ValueError(f"{name}: at most {limit} (got {value})")
         return self
 
-    batch_norm: Protocol = "transductive"
+    batch_norm: Protocol = "inductive"
 
     @property
     def differentiates_twice(self) -> bool:
@@ -87,6 +88,10 @@ class Algorithm(Config):
     def outputs(self, problem: Problem) -> int | None:
         """Size of the network's output layer; None asks for an embedding network."""
         return problem.outputs
+
+    def heeds_batch(self, network: nn.Module) -> bool:
+        """Whether what is predicted for one input depends on the others of the same call."""
+        return self.batch_norm == "transductive" and normalises_batches(network)
 
     def init(self, network: nn.Module, problem: Problem) -> Tensors:
         """The initial meta-parameters, from a freshly built network; what is random comes from torch's generator.

@@ -1,7 +1,7 @@
 """The learner: what the registry holds and a user adapts to raw inputs."""
 
 import json
-from collections.abc import Hashable, Iterable, Sequence, Sized
+from collections.abc import Callable, Hashable, Iterable, Sequence, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from metaray.algorithms import ALGORITHMS
 from metaray.algorithms.algorithm import Algorithm, start
+from metaray.algorithms.batches import doubt, warn_of
 from metaray.algorithms.context import Context, Tensors
 from metaray.algorithms.learner_file import DESCRIPTION, FORMAT, PARAMETERS, read_folder
 from metaray.algorithms.problem import Problem
@@ -75,6 +76,11 @@ class Learner:
         """A network of the right architecture (its own weights are of no consequence)."""
         outputs = self.algorithm.outputs(self.problem)
         return build_seeded(self.model, self.preprocessing.feature_shape, outputs, seed=self.seed)
+
+    @property
+    def heeds_batch(self) -> bool:
+        """Whether an answer depends on the other queries of the same call."""
+        return self.algorithm.heeds_batch(self.network)
 
     def context(self, ways: int, *, inner_steps: int | None = None) -> Context:
         """The context in which it adapts, in float32."""
@@ -184,6 +190,8 @@ class AdaptedTask:
         adapted: what the support set taught.
         context: ways and inner steps.
         flat: targets were given as [n], so predictions are too.
+        on_doubt: told, once, if answers depend on the other queries of a call and these are fewer or less mixed than
+            the learner was judged on. By default it warns with `BatchMatters`.
     """
 
     learner: Learner
@@ -191,11 +199,14 @@ class AdaptedTask:
     adapted: Tensors
     context: Context
     flat: bool = False
+    on_doubt: Callable[[str], None] = warn_of
+    _doubts: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def predict_proba(self, x: RawInputs) -> NDArray[np.float32]:
         """Class probabilities [n, classes] of raw inputs.
 
-        Under transductive batch norm the inputs of one call are normalised together, so they influence one another.
+        Under transductive batch norm the inputs of one call are normalised together, so they influence one another, and
+        `on_doubt` is told where that is likely to hurt.
 
         Raises:
             InputError: if an input cannot be read or has the wrong shape, or this is regression.
@@ -225,7 +236,14 @@ class AdaptedTask:
     def _outputs(self, x: RawInputs) -> Tensor:
         learner = self.learner
         with torch.no_grad():
-            return learner.algorithm.predict(learner.meta, self.adapted, learner.inputs(x), self.context).float()
+            output = learner.algorithm.predict(learner.meta, self.adapted, learner.inputs(x), self.context).float()
+        if not self._doubts and learner.algorithm.heeds_batch(self.context.network):
+            found = None if self.context.regression else output.argmax(dim=-1).tolist()
+            text = doubt(learner.spec, self.context.ways, found, len(output))
+            if text is not None:
+                self._doubts.append(text)
+                self.on_doubt(text)
+        return output
 
 
 def _is_flat(y: Any) -> bool:

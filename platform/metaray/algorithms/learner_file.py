@@ -52,6 +52,9 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], Tensors]:
         raise InputError(f"{folder / DESCRIPTION} lacks {', '.join(sorted(absent))}")
     given = {name: description[name] for name in _Numbers.model_fields if name in description}
     description |= _Numbers.parse(given, where=str(folder / DESCRIPTION)).model_dump()
+    if isinstance(description["algorithm"], dict):
+        # A file that does not say was written when this was the default.
+        description["algorithm"] = {"batch_norm": "transductive", **description["algorithm"]}
     if isinstance(description["preprocessing"], dict):
         # Files of before there were others do not say that theirs is of images.
         description["preprocessing"] = {"kind": "image", **description["preprocessing"]}

@@ -25,6 +25,10 @@ class NearestNeighbor(Algorithm):
         """No output layer."""
         return None
 
+    def heeds_batch(self, network: nn.Module) -> bool:
+        """No: the network is not asked."""
+        return False
+
     def init(self, network: nn.Module, problem: Problem) -> Tensors:
         """None at all."""
         return {}

@@ -63,6 +63,10 @@ class RelationNet(Algorithm):
         """An embedding network, whatever the ways."""
         return None
 
+    def heeds_batch(self, network: nn.Module) -> bool:
+        """Whether the protocol is transductive: g has batch norm, whatever the network."""
+        return self.batch_norm == "transductive"
+
     def init(self, network: nn.Module, problem: Problem) -> Tensors:
         """The parameters of the network and of g.
 

@@ -12,7 +12,7 @@ import typer
 
 from metaray.cli import data, registry
 from metaray.cli.imports import import_from_here
-from metaray.cli.options import AsJson, RunStorage, TrackingUri, Trust, Verbose, is_verbose
+from metaray.cli.options import AsJson, Promote, RunStorage, TrackingUri, Trust, Verbose, is_verbose
 from metaray.cli.signals import stop_signals
 from metaray.cli.submit import PASS_ON, jobs, submit
 from metaray.cli.tune import tune
@@ -81,6 +81,7 @@ def train(
     tracking_uri: TrackingUri = None,
     settings: Settings = None,
     register: Annotated[bool, typer.Option(help="put the best learner into the registry")] = True,
+    promote: Promote = False,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
@@ -98,7 +99,7 @@ def train(
     experiment = override(load_recipe(recipe), settings or [])
     number = Workers.parse(workers)
     placement = Placement(number, samplers, cpus_per_worker, device, address, hang_timeout, spread, samplers_on)
-    options = Options(placement, run, storage, tracking_uri, register)
+    options = Options(placement, run, storage, tracking_uri, register, promote)
     display = ProgressDisplay(experiment, Console(stderr=True), STARTED_S)
     with closing(display), stop_signals() as should_stop:
         try:
@@ -115,6 +116,7 @@ def upload(
     storage: RunStorage = "runs",
     tracking_uri: TrackingUri = None,
     register: Annotated[bool, typer.Option(help="put the best learner into the registry")] = True,
+    promote: Promote = False,
     trust: Trust = None,
     as_json: AsJson = False,
     verbose: Verbose = False,
@@ -128,7 +130,9 @@ def upload(
     if trust:
         import_from_here()
     try:
-        done = upload_run(run, storage=storage, tracking=tracking_uri, register=register, trust=trust or [])
+        done = upload_run(
+            run, storage=storage, tracking=tracking_uri, register=register, promote=promote, trust=trust or []
+        )
     except NotUploaded as problem:
         show.report(problem.report, as_json=as_json)
         raise
@@ -208,7 +212,7 @@ def adapt(
     labelled, asked = read_support(support), read_query(query)
     learner = metaray.load(model, tracking_uri=tracking_uri, trust=trust or [])
     require_classes(learner)
-    task = learner.adapt(labelled.paths, labelled.labels, inner_steps=inner_steps)
+    task = show.doubting(learner.adapt(labelled.paths, labelled.labels, inner_steps=inner_steps))
     show.predictions(task, labelled, asked, picture=picture, as_json=as_json)
 
 

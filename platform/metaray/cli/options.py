@@ -14,6 +14,9 @@ Trust = Annotated[
     list[str] | None,
     typer.Option(help="a package besides metaray whose code a model, run or search may name; may be repeated"),
 ]
+Promote = Annotated[
+    bool, typer.Option("--promote", help="Make the learner @champion, whatever the comparison on meta-val says.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="print the result as JSON on standard output")]
 
 

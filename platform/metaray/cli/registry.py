@@ -81,9 +81,13 @@ def promote(
     as_json: AsJson = False,
 ) -> None:
     """Point an alias at a version."""
-    from metaray.tracking import registry
+    from metaray.tracking import registry, succession
 
-    moved = registry.set_alias(_ready(tracking_uri), name, version, alias)
+    uri = _ready(tracking_uri)
+    if alias == registry.CHAMPION:
+        moved = succession.crown_by_hand(uri, name, version)
+    else:
+        moved = registry.set_alias(uri, name, version, alias)
     if as_json:
         print(json.dumps({"name": name, "version": moved.version, "aliases": moved.aliases}, indent=2))
         return

@@ -1,8 +1,9 @@
 """Printing results, as lines that a person and a script can read, or as JSON."""
 
 import json
+import sys
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,10 +36,11 @@ def run_tree(report: "Report") -> dict[str, Any]:
 
     version = report.version
     tree: dict[str, Any] = json.loads(report.result.to_json())
-    del tree["meta_val_scores"]  # hundreds of numbers, kept in the run's result.json
+    del tree["meta_val_scores"], tree["baseline_val_scores"]  # hundreds of numbers, kept in the run's result.json
     tree |= {"run": report.run, "tracking_uri": redacted(report.tracking_uri), "tracking_run": report.tracking_run}
     tree |= {"registered": _registered(report), "champion": version is not None and "champion" in version.aliases}
     tree["decision"] = report.decision.reason if report.decision else None
+    tree["single_queries"] = _single(report)
     return tree
 
 
@@ -46,6 +48,12 @@ def _registered(report: "Report") -> str | None:
     if report.version is None:
         return None
     return f"{report.version.uri}{' (@champion)' if 'champion' in report.version.aliases else ''}"
+
+
+def _single(report: "Report") -> str | None:
+    from metaray.tracking.publishing import SINGLE
+
+    return None if report.version is None else report.version.tags.get(SINGLE)
 
 
 def report_lines(report: "Report") -> None:
@@ -67,8 +75,13 @@ def report_lines(report: "Report") -> None:
     )
     if registered:
         print(f"registered: {registered}")
+    if single := _single(report):
+        print(f"one query at a time: {single}")
     if report.decision is not None:
         print(f"champion: {'yes' if report.decision.promote else 'no'}, {report.decision.reason}")
+        if report.version is not None and not report.decision.promote:
+            by_hand = f"metaray registry promote {report.version.name} {report.version.version}"
+            print(f"    --promote, or `{by_hand}`, gives it the alias all the same")
     print(f"run: {report.run} (MLflow {report.tracking_run} at {redacted(report.tracking_uri)})")
     print(f"parameters sha256: {result.parameters_sha256}")
 
@@ -150,6 +163,11 @@ def judged(judged: "Judged", *, as_json: bool) -> None:
     print(f"{judged.split} {judged.quality}: {judged.score}")
 
 
+def doubting(task: "AdaptedTask") -> "AdaptedTask":
+    """The same task, which says its doubt in a line."""
+    return replace(task, on_doubt=lambda text: print(f"warning: {text}", file=sys.stderr))
+
+
 def predictions(
     task: "AdaptedTask", support: "Labelled", query: "Labelled | list[Path]", *, picture: Path | None, as_json: bool
 ) -> None:
@@ -199,7 +217,7 @@ def values(
     if picture is not None and not has_curve(learner.preprocessing.feature_shape, learner.target_size):
         raise InputError("--picture draws functions of one number, and images; this learner takes or gives several")
     assert support.y is not None
-    found = learner.adapt(support.x, support.y, inner_steps=inner_steps).predict_values(query.x)
+    found = doubting(learner.adapt(support.x, support.y, inner_steps=inner_steps)).predict_values(query.x)
     errors = None if query.y is None else np.mean((found - query.y) ** 2, axis=1)
     if picture is not None:
         fit = fit_of(learner, (support.x, support.y), query.x, query.y, inner_steps=inner_steps)

@@ -97,6 +97,11 @@ def _layers(network: nn.Module) -> dict[str, EpisodicBatchNorm]:
     return {name: layer for name, layer in network.named_modules() if isinstance(layer, EpisodicBatchNorm)}
 
 
+def normalises_batches(network: nn.Module) -> bool:
+    """Whether some layer has the statistics of the batch that it sees, unless others are `given`."""
+    return bool(_layers(network))
+
+
 @contextmanager
 def recording(network: nn.Module) -> Iterator[dict[str, Tensor]]:
     """Within the block, forward passes fill the yielded dict with `<layer>.mean` and `<layer>.variance`."""

@@ -23,7 +23,9 @@ Inputs and targets of several numbers have the columns `x0`, `x1`, ... and `y0`,
 import base64
 import io
 import json
+import logging
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +46,8 @@ if TYPE_CHECKING:  # pandas comes with MLflow; a machine that only serves learne
 
 ROLES = ("support", "query")
 
+_log = logging.getLogger(__name__)
+
 
 class PyfuncLearner:
     """A learner behind MLflow's interface. It keeps nothing between calls: each brings its own task."""
@@ -59,7 +63,8 @@ class PyfuncLearner:
             params: MLflow passes it; none are known.
 
         Returns:
-            The columns of `outputs_of`, one row a query, with the index of the query rows.
+            The columns of `outputs_of`, one row a query, with the index of the query rows. Where the learner is
+            transductive and the queries are fewer or less mixed than it was judged on, that is logged.
 
         Raises:
             InputError: naming the column or row that is wrong.
@@ -77,7 +82,7 @@ class PyfuncLearner:
             y: list[Any] = [str(model_input["label"].iloc[row]) for row in known]
         else:
             y = _rows(model_input, target_names(learner), known)
-        task = learner.adapt([x[row] for row in known], y)
+        task = replace(learner.adapt([x[row] for row in known], y), on_doubt=_log.warning)
         columns = _predictions(task, [x[row] for row in np.flatnonzero(~support)])
         return pd.DataFrame(columns, index=model_input.index[~support])
 

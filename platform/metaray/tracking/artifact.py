@@ -37,6 +37,8 @@ def register(
     outputs: Sequence[ColumnType],
     input_example: "pd.DataFrame",
     tags: Mapping[str, str],
+    metadata: Mapping[str, str | bool] | None = None,
+    description: str = "",
 ) -> int:
     """Store a learner as a pyfunc model of the run, and as the next version of the registered model `name`.
 
@@ -49,6 +51,8 @@ def register(
         outputs: the columns that it gives.
         input_example: stored beside the model.
         tags: of the version.
+        metadata: of the model, beside its signature.
+        description: of the version.
 
     Returns:
         The number of the new version.
@@ -69,14 +73,17 @@ def register(
     made = _logged_model(uri, run_id)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "model"
-        _write_model(folder, made, learner_folder, inputs, outputs, input_example)
+        _write_model(folder, made, learner_folder, inputs, outputs, input_example, metadata or {})
         retry(
             lambda: client.log_model_artifacts(made.model_id, str(folder)), on=MlflowException, transient=is_transient
         )
     client.finalize_logged_model(made.model_id, "READY")
     # A source of models:/ID would be looked up at MLflow's global tracking URI, not at this client's.
     source, model_id = made.artifact_location, made.model_id
-    return int(client.create_model_version(name, source, run_id, tags=dict(tags), model_id=model_id).version)
+    new = client.create_model_version(
+        name, source, run_id, tags=dict(tags), description=description or None, model_id=model_id
+    )
+    return int(new.version)
 
 
 def _logged_model(uri: str, run_id: str) -> "LoggedModel":
@@ -165,6 +172,7 @@ def _write_model(
     inputs: Sequence[ColumnType],
     outputs: Sequence[ColumnType],
     input_example: "pd.DataFrame",
+    metadata: Mapping[str, str | bool],
 ) -> None:
     """The artifact as MLflow lays it out. Requirements are given, so MLflow does not run the model to infer them."""
     from mlflow.models import Model, ModelSignature
@@ -192,6 +200,7 @@ def _write_model(
         mlflow_model=model,
         signature=ModelSignature(inputs=schema(inputs), outputs=schema(outputs)),
         input_example=input_example,
+        metadata=dict(metadata),
         pip_requirements=[f"{package}=={version(package).partition('+')[0]}" for package in NEEDED],
     )
 

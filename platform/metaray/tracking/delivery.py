@@ -1,7 +1,7 @@
 """A run's way to MLflow: opened before training, brought there whole after it. Each step may be done again."""
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from metaray.errors import InputError, RunFailed, redacted
@@ -16,7 +16,7 @@ from metaray.tracking.mlflow_tracker import (
     log_metrics,
     log_params,
 )
-from metaray.tracking.promotion import Decision
+from metaray.tracking.promotion import Decision, Wish
 from metaray.tracking.provenance import provenance
 from metaray.tracking.publishing import publish
 from metaray.tracking.registry import ModelVersion
@@ -38,18 +38,20 @@ class Destination:
     Attributes:
         storage: folder or URI of all runs.
         uri: of MLflow.
-        register: put the best learner into the registry.
+        wish: what is to become of the best learner.
     """
 
     storage: str
     uri: str
-    register: bool = True
+    wish: Wish = Wish()  # noqa: RUF009 - frozen
 
     def command(self, run: str, trust: Iterable[str] = ()) -> str:
         """What to type to bring the run there; `trust` holds the packages that its record names."""
         places = ["--storage", redacted(self.storage), "--tracking-uri", redacted(self.uri)]
         named = [word for package in trust for word in ("--trust", package)]
-        return shlex.join(["metaray", "upload", run, *places, *named, *([] if self.register else ["--no-register"])])
+        flags = {"--no-register": not self.wish.register, "--promote": self.wish.promote}
+        words = [*places, *named, *(flag for flag, given in flags.items() if given)]
+        return shlex.join(["metaray", "upload", run, *words])
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,14 @@ def upload_metrics(folder: RunFolder, experiment: Experiment, uri: str) -> RunFo
     return folder
 
 
-def deliver(experiment: Experiment, folder: RunFolder, to: Destination, *, waits: Iterable[float] = SHORTLY) -> Report:
+def deliver(
+    experiment: Experiment,
+    folder: RunFolder,
+    to: Destination,
+    *,
+    waits: Iterable[float] = SHORTLY,
+    say: Callable[[str], None] = lambda text: None,
+) -> Report:
     """Bring all of a trained run to MLflow.
 
     Args:
@@ -132,6 +141,7 @@ def deliver(experiment: Experiment, folder: RunFolder, to: Destination, *, waits
         folder: of the run, which has a result.
         to: where.
         waits: between attempts while MLflow does not answer.
+        say: told what takes a while.
 
     Raises:
         NotUploaded: if that can't be done, with the command that does it later.
@@ -141,7 +151,7 @@ def deliver(experiment: Experiment, folder: RunFolder, to: Destination, *, waits
     def attempt() -> Report:
         nonlocal folder
         folder = folder.reread()  # an attempt that broke off may have written down a new MLflow run
-        return _deliver(experiment, folder, to)
+        return _deliver(experiment, folder, to, say)
 
     try:
         return retry(attempt, on=(Away, Unreachable), waits=waits)
@@ -167,15 +177,13 @@ def _not_uploaded(experiment: Experiment, folder: RunFolder, to: Destination, er
     )
 
 
-def _deliver(experiment: Experiment, folder: RunFolder, to: Destination) -> Report:
+def _deliver(experiment: Experiment, folder: RunFolder, to: Destination, say: Callable[[str], None]) -> Report:
     # Faster than MLflow's own attempts in finding out that nobody answers.
     prepare(to.uri)
     folder = upload_metrics(folder, experiment, to.uri)
     assert folder.tracking_run is not None and folder.result is not None
     with asking(to.uri):
-        version, decision = publish(
-            experiment, folder, to.uri, folder.tracking_run, folder.result, register_it=to.register
-        )
+        version, decision = publish(experiment, folder, to.uri, folder.tracking_run, folder.result, to.wish, say=say)
     finish_run(to.uri, folder.tracking_run)
     return Report(folder.name, folder.tracking_run, to.uri, folder.result, version, decision)
 

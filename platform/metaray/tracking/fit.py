@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -62,14 +63,19 @@ def fit_of(
     """Adapt a learner of one number to (x, y) pairs, and ask it elsewhere; all arrays are [n, 1]."""
     order = np.argsort(x[:, 0], kind="stable")
     x = x[order]
-    before = learner.adapt(*support, inner_steps=0).predict_values(x) if learner.algorithm.gradient_steps else None
+
+    def predicted(steps: int | None) -> NDArray[np.float32]:
+        task = learner.adapt(*support, inner_steps=steps)
+        return replace(task, on_doubt=lambda _: None).predict_values(x)  # a picture says nothing
+
+    before = predicted(0) if learner.algorithm.gradient_steps else None
     return Fit(
         support_x=support[0][:, 0],
         support_y=support[1][:, 0],
         x=x[:, 0],
         y=None if y is None else y[order, 0],
         before=None if before is None else before[:, 0],
-        after=learner.adapt(*support, inner_steps=inner_steps).predict_values(x)[:, 0],
+        after=predicted(inner_steps)[:, 0],
     )
 
 

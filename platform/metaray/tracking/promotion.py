@@ -1,10 +1,33 @@
 """Whether a new version takes the `@champion` alias: on meta-val alone, never on meta-test."""
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
+from metaray.errors import InputError
 from metaray.training.evaluation import Values, estimate, paired_difference
 from metaray.training.quality import Quality
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is to become of a learner.
+
+    Attributes:
+        register: put it into the registry.
+        promote: make it champion whatever the comparison says.
+
+    Raises:
+        InputError: if it is to be champion without being registered.
+    """
+
+    register: bool = True
+    promote: bool = False
+
+    def __post_init__(self) -> None:
+        if self.promote and not self.register:
+            raise InputError("--promote gives a registered learner the alias @champion: leave out --no-register")
 
 
 class Decision(NamedTuple):
@@ -28,27 +51,51 @@ class Champion(NamedTuple):
     problem: str = ""
 
 
-def decide(challenger: Values, champion: Champion | None, *, quality: Quality = "accuracy") -> Decision:
-    """The policy.
+def decide(
+    challenger: Values, champion: Champion | None, *, baselines: Mapping[str, Values], quality: Quality = "accuracy"
+) -> Decision:
+    """The policy: a first champion surpasses every baseline, a later one the champion; paired, beyond the interval.
 
     Args:
         challenger: its meta-val scores, by episode.
         champion: None if there is none.
+        baselines: of what needs no training, by name, on the same episodes.
         quality: what the scores are; of squared error less is better.
     """
-    what, side = ("meta-val", "above") if quality == "accuracy" else ("meta-val mse", "below")
+    what = "meta-val" if quality == "accuracy" else "meta-val mse"
     mean = estimate(challenger).mean
     if not math.isfinite(mean):
         return Decision(False, f"its {what} is {mean}, which is not finite")
     if champion is None:
-        return Decision(True, "the first version")
+        return _first(challenger, baselines, quality, "the first champion")
     if champion.scores is None:
         return Decision(False, f"not comparable with the champion, version {champion.version}: {champion.problem}")
     present = estimate(champion.scores).mean
     if not math.isfinite(present):
-        return Decision(True, f"{what} of version {champion.version} is {present}, which is not finite: now {mean:.4f}")
-    difference = paired_difference(challenger, champion.scores)
-    against = f"{what} difference to version {champion.version}: {difference.mean:+.4f} +- {difference.half_width:.4f}"
+        broken = f"{what} of version {champion.version} is {present}, which is not finite: now {mean:.4f}"
+        return _first(challenger, baselines, quality, broken)
+    return _against(challenger, champion.scores, f"version {champion.version}", quality)
+
+
+def insisted(decision: Decision) -> Decision:
+    """The same where the user insists on promoting."""
+    return decision if decision.promote else Decision(True, f"--promote said so, although {decision.reason}")
+
+
+def _first(challenger: Values, baselines: Mapping[str, Values], quality: Quality, reason: str) -> Decision:
+    """Where there is no champion to compare with."""
+    for name, scores in baselines.items():
+        found = _against(challenger, scores, name, quality)
+        if not found.promote:
+            return Decision(False, f"a first champion must surpass {name}: {found.reason}")
+        reason += f", {found.reason}"
+    return Decision(True, reason)
+
+
+def _against(challenger: Values, other: Values, name: str, quality: Quality) -> Decision:
+    what, side = ("meta-val", "above") if quality == "accuracy" else ("meta-val mse", "below")
+    difference = paired_difference(challenger, other)
+    reason = f"{what} difference to {name}: {difference.mean:+.4f} +- {difference.half_width:.4f}"
     if difference.low > 0 if quality == "accuracy" else difference.high < 0:
-        return Decision(True, against)
-    return Decision(False, f"{against}, whose interval is not {side} zero")
+        return Decision(True, reason)
+    return Decision(False, f"{reason}, whose interval is not {side} zero")

@@ -2,10 +2,13 @@
 
 import json
 import tempfile
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from metaray.algorithms.learner import load_learner
+from metaray.algorithms.learner import Learner, load_learner
+from metaray.algorithms.nearest_neighbor import NearestNeighbor
 from metaray.errors import InputError
 from metaray.serving.columns import inputs_of, outputs_of
 from metaray.serving.pyfunc import example_input
@@ -13,19 +16,28 @@ from metaray.tracking.artifact import download, register
 from metaray.tracking.curve import draw_learning_curve
 from metaray.tracking.fit import draw_fits, fits_of, has_curve
 from metaray.tracking.mlflow_tracker import MlflowTracker
-from metaray.tracking.promotion import Champion, Decision, decide
-from metaray.tracking.registry import ModelVersion, champion, find_version, list_models, set_alias
+from metaray.tracking.promotion import Champion, Decision, Wish, decide, insisted
+from metaray.tracking.registry import ModelVersion, find_version, list_models
+from metaray.tracking.succession import settle
 from metaray.training.checkpoint import FOLDER as CHECKPOINTS
 from metaray.training.checkpoint import checkpoint_name, saved_steps
-from metaray.training.evaluation import evaluate_learner
+from metaray.training.evaluation import Values, evaluate_learner
 from metaray.training.experiment import Experiment
 from metaray.training.identity import RunFolder
 from metaray.training.journal import read_journal
 from metaray.training.result import RESULT, Result
 from metaray.training.session import LEARNER
+from metaray.training.single_queries import single_queries
 from metaray.training.trust import packages_in, packages_of
 
 RECORD = "published.json"
+SINGLE = "single_queries"
+"""The tag that holds what a version loses when its queries come one at a time."""
+
+DEPENDS = (
+    "Answers depend on the other queries of the same call (transductive batch norm): give it queries of all classes at "
+    "once, as it was judged. One query at a time: {}."
+)
 
 
 class Published(NamedTuple):
@@ -41,7 +53,14 @@ class Published(NamedTuple):
 
 
 def publish(
-    experiment: Experiment, folder: RunFolder, uri: str, tracked: str, result: Result, *, register_it: bool
+    experiment: Experiment,
+    folder: RunFolder,
+    uri: str,
+    tracked: str,
+    result: Result,
+    wish: Wish,
+    *,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Published:
     """Log the run's files and register its learner, once: what was done before is looked up, not done again.
 
@@ -51,10 +70,11 @@ def publish(
         uri: of MLflow.
         tracked: id of the MLflow run.
         result: of the run.
-        register_it: False only logs the files.
+        wish: what is to become of the learner.
+        say: told what takes a while.
     """
     before = _published(experiment, folder, uri, tracked)
-    if before is not None and (before.version is not None or not register_it):
+    if before is not None and _granted(before, wish):
         return before
     with tempfile.TemporaryDirectory() as scratch:
         learner = folder.storage.download(LEARNER, Path(scratch) / LEARNER)
@@ -63,8 +83,8 @@ def publish(
             _log_files(experiment, folder, tracker, Path(scratch))
             _log_fit(experiment, learner, tracker, Path(scratch))
         done = Published(None, None)
-        if register_it:
-            done = _register(experiment, uri, tracked, learner, result)
+        if wish.register:
+            done = _register(experiment, uri, tracked, learner, result, promote=wish.promote, say=say)
     record = {
         "tracking_run": tracked,
         "version": None if done.version is None else done.version.version,
@@ -72,6 +92,12 @@ def publish(
     }
     folder.storage.write(RECORD, json.dumps(record).encode())
     return done
+
+
+def _granted(before: Published, wish: Wish) -> bool:
+    if before.version is None:
+        return not wish.register
+    return not wish.promote or (before.decision is not None and before.decision.promote)
 
 
 def _published(experiment: Experiment, folder: RunFolder, uri: str, tracked: str) -> Published | None:
@@ -85,26 +111,58 @@ def _published(experiment: Experiment, folder: RunFolder, uri: str, tracked: str
     return Published(version, None if record["decision"] is None else Decision(**record["decision"]))
 
 
-def _register(experiment: Experiment, uri: str, tracked: str, learner: Path, result: Result) -> Published:
-    present = champion(uri, experiment.name)
-    if present is not None and present.run_id == tracked:
-        return Published(present, Decision(True, "it is the champion"))
-    decision = _decide(experiment, uri, result, present)
+def _register(
+    experiment: Experiment,
+    uri: str,
+    tracked: str,
+    learner: Path,
+    result: Result,
+    *,
+    promote: bool,
+    say: Callable[[str], None],
+) -> Published:
     loaded = load_learner(learner, trust=["*"])
     # A run that was killed after registering, before it wrote that down, has its version already.
-    number = _version_of(uri, experiment.name, tracked) or register(
+    number = _version_of(uri, experiment.name, tracked)
+    if number is None:
+        number = _new_version(experiment, uri, tracked, learner, loaded, result, say)
+    baselines = _baselines(experiment, loaded, result)
+
+    def judge(present: ModelVersion | None) -> Decision:
+        decision = _decide(experiment, uri, result, present, baselines)
+        return insisted(decision) if promote else decision
+
+    decision = settle(uri, experiment.name, number, judge, say=say)
+    return Published(find_version(uri, experiment.name, number), decision)
+
+
+def _new_version(
+    experiment: Experiment,
+    uri: str,
+    tracked: str,
+    folder: Path,
+    learner: Learner,
+    result: Result,
+    say: Callable[[str], None],
+) -> int:
+    tags, description = _tags(experiment, result), ""
+    depends = learner.heeds_batch
+    if depends:
+        say("judging: meta-val one query at a time")
+        tags[SINGLE] = str(single_queries(learner, experiment))
+        description = DEPENDS.format(tags[SINGLE])
+    return register(
         uri,
         tracked,
         name=experiment.name,
-        learner_folder=learner,
-        inputs=inputs_of(loaded),
-        outputs=outputs_of(loaded),
-        input_example=example_input(loaded),
-        tags=_tags(experiment, result),
+        learner_folder=folder,
+        inputs=inputs_of(learner),
+        outputs=outputs_of(learner),
+        input_example=example_input(learner),
+        tags=tags | {"depends_on_batch": str(depends).lower()},
+        metadata={"depends_on_batch": depends, "protocol": result.protocol},
+        description=description,
     )
-    if decision.promote:
-        set_alias(uri, experiment.name, number)
-    return Published(find_version(uri, experiment.name, number), decision)
 
 
 def _version_of(uri: str, name: str, tracked: str) -> int | None:
@@ -112,18 +170,35 @@ def _version_of(uri: str, name: str, tracked: str) -> int | None:
     return next((version.version for version in versions if version.run_id == tracked), None)
 
 
-def _decide(experiment: Experiment, uri: str, result: Result, present: ModelVersion | None) -> Decision:
+def _baselines(experiment: Experiment, learner: Learner, result: Result) -> dict[str, Values]:
+    """What a first champion must surpass, on the meta-val episodes."""
+    nearest: Values = result.baseline_val_scores
+    if not nearest:  # a run of before they were kept
+        nearest = evaluate_learner(replace(learner, algorithm=NearestNeighbor(), meta={}), experiment, "meta-val").score
+    found = {"the nearest neighbour": nearest}
+    if result.quality == "accuracy":
+        found["chance"] = [1 / experiment.eval_spec.ways] * len(nearest)
+    return found
+
+
+def _decide(
+    experiment: Experiment,
+    uri: str,
+    result: Result,
+    present: ModelVersion | None,
+    baselines: dict[str, Values],
+) -> Decision:
     """Compare with the present champion on the same meta-val episodes."""
-    if present is None:
-        return decide(result.meta_val_scores, None, quality=result.quality)
-    version = str(present.version)
-    with tempfile.TemporaryDirectory() as scratch:
-        try:
-            learner = load_learner(download(uri, present.uri, Path(scratch)), trust=sorted(_packages(experiment)))
-            against = Champion(version, evaluate_learner(learner, experiment, "meta-val").score)
-        except InputError as error:
-            against = Champion(version, None, str(error))
-    return decide(result.meta_val_scores, against, quality=result.quality)
+    against = None
+    if present is not None:
+        version = str(present.version)
+        with tempfile.TemporaryDirectory() as scratch:
+            try:
+                learner = load_learner(download(uri, present.uri, Path(scratch)), trust=sorted(_packages(experiment)))
+                against = Champion(version, evaluate_learner(learner, experiment, "meta-val").score)
+            except InputError as error:
+                against = Champion(version, None, str(error))
+    return decide(result.meta_val_scores, against, baselines=baselines, quality=result.quality)
 
 
 def _packages(experiment: Experiment) -> set[str]:

@@ -125,6 +125,17 @@ def evaluate_learner(
     Raises:
         InputError: if the learner is fixed to other ways, or takes inputs or targets of another shape.
     """
+    context = judging_context(learner, experiment, inner_steps=inner_steps)
+    judge = judge_of(experiment, split)
+    return evaluate(learner.algorithm, learner.meta, context, judge, device=torch.device("cpu"), progress=progress)
+
+
+def judging_context(learner: Learner, experiment: Experiment, *, inner_steps: int | None = None) -> Context:
+    """The context in which a learner is judged as an experiment says.
+
+    Raises:
+        InputError: if the learner is fixed to other ways, or takes inputs or targets of another shape.
+    """
     spec, shape = experiment.eval_spec, experiment.source.feature_shape
     if learner.target_size != experiment.source.target_size:
         raise InputError(
@@ -135,13 +146,11 @@ def evaluate_learner(
         raise InputError(f"the learner is {learner.ways}-way, the evaluation {spec.ways}-way")
     if learner.preprocessing.feature_shape != shape:
         raise InputError(f"the learner takes inputs {learner.preprocessing.feature_shape}, the source yields {shape}")
-    context = replace(
+    return replace(
         learner.context(spec.ways, inner_steps=inner_steps),
         precision=experiment.precision.dtype,
         channels_last=experiment.precision.channels_last,
     )
-    judge = judge_of(experiment, split)
-    return evaluate(learner.algorithm, learner.meta, context, judge, device=torch.device("cpu"), progress=progress)
 
 
 def _targets(size: int | None) -> str:

@@ -31,6 +31,7 @@ class Result:
         wait_share: share of the steps' time that rank 0 waited for episodes.
         episodes_per_s: over the steps' time.
         quality: what the scores are.
+        baseline_val_scores: of the nearest neighbour on meta-val, by episode: what a first champion must surpass.
     """
 
     num_steps: int
@@ -47,6 +48,7 @@ class Result:
     wait_share: float
     episodes_per_s: float
     quality: Quality = "accuracy"  # results of before there was regression do not say
+    baseline_val_scores: tuple[float, ...] = ()  # nor do those of before it was judged there
 
     def to_json(self) -> str:
         """JSON text."""

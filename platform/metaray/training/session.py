@@ -15,11 +15,7 @@ from metaray.algorithms.nearest_neighbor import NearestNeighbor
 from metaray.data.draws import Split
 from metaray.episodes.prefetch import Arrival
 from metaray.errors import RunFailed, RunStopped
-from metaray.training.checkpoint import (
-    copies,
-    environment,
-    load_checkpoint,
-)
+from metaray.training.checkpoint import copies, environment, load_checkpoint
 from metaray.training.evaluation import Scores, estimate, evaluate, judge_of
 from metaray.training.events import Event, Kind, Listener, sparingly
 from metaray.training.experiment import Experiment
@@ -203,8 +199,10 @@ class _Session:
             self.say("note", text="judging: meta-test before adaptation")
             unadapted = self.judge("meta-test", self.best, best_step, inner_steps=0)
         self.say("note", text="judging: meta-test before training, and by nearest neighbour")
+        neighbor = NearestNeighbor()
         untrained = self.judge("meta-test", initial_state(experiment, self.rank.device).meta, 0)
-        nearest = self.judge("meta-test", {}, 0, algorithm=NearestNeighbor())
+        nearest = self.judge("meta-test", {}, 0, algorithm=neighbor)
+        baseline = self.judge("meta-val", {}, 0, algorithm=neighbor)
         result = Result(
             num_steps=self.state.step,
             best_step=best_step,
@@ -220,6 +218,7 @@ class _Session:
             wait_share=self.clock.wait_share,
             episodes_per_s=self.clock.steps_per_s * experiment.meta_batch_size,
             quality=experiment.quality,
+            baseline_val_scores=tuple(baseline.score.tolist()),
         )
         if self.keeper is not None:
             self.keeper.finish({LEARNER: self.learner().files()}, {RESULT: result.to_json().encode()}, self.state.step)
@@ -243,6 +242,7 @@ class _Session:
                 "source_fingerprint": experiment.source.fingerprint,
                 "protocol": experiment.protocol,
                 "best_step": self.progress.best_step,
+                "depends_on_batch": experiment.algorithm.heeds_batch(self.state.network),
             },
         )
 

@@ -80,7 +80,8 @@ def conclude(
         raise RunFailed(f"none of {len(trials)} trials came to an evaluation: {whys}")
     _bring(logbook, uri, again, listener, should_stop)
     experiment = ledger.entry(winner.number).experiment
-    to = Options(Placement(device=options.device), winner.name, ledger.storage.root, uri, options.register)
+    device = Placement(device=options.device)
+    to = Options(device, winner.name, ledger.storage.root, uri, options.register, options.promote)
     report = run(experiment, to, _Notes(listener), should_stop=should_stop)
     files = _files(ledger, trials, winner, experiment)
     if options.apply is not None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from metaray.tracking.promotion import Wish
 from metaray.training.placement import Placement, Workers
 from metaray.tuning.room import Shares
 
@@ -20,6 +21,7 @@ class SearchOptions:
         storage: folder or URI of all runs.
         tracking_uri: of MLflow; None takes MLFLOW_TRACKING_URI, else `mlflow.db` in the working directory.
         register: put the winner into the registry.
+        promote: make it champion whatever the comparison on meta-val says.
         apply: file to write the winner's experiment to.
     """
 
@@ -31,7 +33,11 @@ class SearchOptions:
     storage: str = "runs"
     tracking_uri: str | None = None
     register: bool = True
+    promote: bool = False
     apply: Path | None = None
+
+    def __post_init__(self) -> None:
+        Wish(self.register, self.promote)  # refused now, not when all trials are done
 
     @property
     def trial_placement(self) -> Placement:

@@ -1,0 +1,43 @@
+"""Learners whose answers depend on the other queries of a call: when that matters, and how it is said."""
+
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from metaray.episodes.episode import EpisodeSpec
+from metaray.errors import BatchMatters
+
+PACKAGE = str(Path(__file__).parents[1])
+
+
+def doubt(spec: EpisodeSpec, ways: int, found: Sequence[int] | None, count: int) -> str | None:
+    """Why the answers to a batch of queries may be worse than the learner was judged to be; None if nothing says so.
+
+    Args:
+        spec: that it was judged at: as many queries of each class.
+        ways: classes of the task; 1 in regression.
+        found: the predicted classes, by query; None in regression.
+        count: of queries.
+    """
+    judged = ways * spec.queries
+    each = f"{spec.queries} of each class" if found is not None else "as a task had"
+    if count < judged:
+        why = f"it was judged on {judged} queries at once, {each}, and now gets {count}"
+    elif found is not None and 2 * len(set(found)) <= ways:
+        seen = f"{len(set(found))} of {ways} classes"
+        why = f"it was judged on as many queries of each class, but in these it finds {seen}"
+    else:
+        return None
+    return (
+        "the answers of this learner depend on the other queries of the same call (transductive batch norm): "
+        f"{why}. Give it queries of all classes at once, or train with --set algorithm.batch_norm=inductive"
+    )
+
+
+def warn_of(text: str) -> None:
+    """Warn of a doubt, as of the line outside this package that asked."""
+    frame, level = sys._getframe(), 1
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, BatchMatters, stacklevel=level)

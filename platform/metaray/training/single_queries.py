@@ -1,0 +1,82 @@
+"""What a learner loses when its queries come one at a time."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from metaray.algorithms.learner import Learner
+from metaray.episodes.sampler import sample_meta_batch
+from metaray.episodes.tensors import chunks
+from metaray.errors import InputError
+from metaray.training.evaluation import Estimate, estimate, judge_of, judging_context, paired_difference
+from metaray.training.experiment import Experiment
+from metaray.training.quality import Quality
+
+MOST_EPISODES = 100
+MOST_QUERIES = 500
+"""Asked one by one, in all: each may cost as much as a whole batch of them."""
+
+
+class SingleQueries(NamedTuple):
+    """The same queries of meta-val answered in whole batches, and each alone.
+
+    Attributes:
+        quality: what the scores are.
+        together: score of the answers in whole batches.
+        alone: score of the single answers; None if the learner refuses single queries.
+        difference: alone - together, by episode; None likewise.
+        queries: of each episode.
+    """
+
+    quality: Quality
+    together: Estimate
+    alone: Estimate | None
+    difference: Estimate | None
+    queries: int
+
+    def __str__(self) -> str:
+        if self.alone is None or self.difference is None:
+            return f"refused; meta-val {self.quality} {self.together.mean:.4f} together"
+        return (
+            f"meta-val {self.quality} {self.alone.mean:.4f} one by one, {self.together.mean:.4f} together: difference "
+            f"{self.difference.mean:+.4f} +- {self.difference.half_width:.4f} "
+            f"({self.together.episodes} episodes, {self.queries} queries of each)"
+        )
+
+
+def single_queries(learner: Learner, experiment: Experiment) -> SingleQueries:
+    """Judge a learner on some queries of meta-val, together and one by one.
+
+    Raises:
+        InputError: if the learner does not fit the experiment.
+    """
+    context, judge = judging_context(learner, experiment), judge_of(experiment, "meta-val")
+    algorithm, meta = learner.algorithm, learner.meta
+    episodes = min(judge.episodes, MOST_EPISODES)
+    together: list[float] = []
+    alone: list[float] = []
+    for index in range(episodes):
+        batch = sample_meta_batch(judge.source, judge.spec, judge.split, judge.seed, range(index, index + 1))
+        (episode,) = chunks(batch, 1, torch.device("cpu"), judge.source, judge.split)
+        x, y = episode.query
+        picked = _spread(len(y), max(1, MOST_QUERIES // episodes))
+        with torch.no_grad():
+            adapted = algorithm.adapt(meta, episode.support, context)
+            whole = algorithm.predict(meta, adapted, x, context)
+            together.append(float(context.score(whole[picked], y[picked])))
+            try:
+                answers = [algorithm.predict(meta, adapted, x[i : i + 1], context) for i in picked.tolist()]
+            except InputError:  # batch norm over one value a channel
+                continue
+            alone.append(float(context.score(torch.cat(answers), y[picked])))
+    if not alone:
+        return SingleQueries(experiment.quality, estimate(together), None, None, len(picked))
+    difference = paired_difference(alone, together)
+    return SingleQueries(experiment.quality, estimate(together), estimate(alone), difference, len(picked))
+
+
+def _spread(count: int, most: int) -> Tensor:
+    """At most so many of the places 0 .. count-1, evenly: queries lie class by class."""
+    some = min(count, most)
+    return torch.arange(some) * count // some
