@@ -150,7 +150,7 @@ def _end_of_uri(text: str, prefix: re.Match[str]) -> int:
         found = re.compile(pattern).search(text, prefix.end())
         return found.start() if found else len(text)
 
-    end, furthest = before(rf"\s|[\"'`<>]+([\s,;:.)\]}}]|$)|{PREFIX.pattern}"), before(r"\s")
+    end, furthest = before(rf"\s|[\"'`<>]+([\s,;:.)\]}}]|$)|(?<=[^:/][/?&=#,;(]){PREFIX.pattern}"), before(r"\s")
     rest, web = text[prefix.end() : end], prefix[0][:-3].lower() in WEB
     is_open = re.fullmatch(r"[^/?#@:]*:(?!\d+$)[^@]*", rest)  # a user, and a password that goes on
     if is_open and _end_of_account(web, text[prefix.end() : furthest]) is not None:
@@ -167,9 +167,9 @@ def _end_of_account(web: bool, rest: str) -> int | None:
         return authority[0].rindex("@")  # a user alone
     if not colon:
         return None
-    path = re.match("[^?#]*", rest)
+    path = re.match("[^?#]*" if web else "[^?]*", rest)
     assert path is not None
-    is_port = re.fullmatch(r"\d{0,5}" if web else r"\d{1,5}", after) and "@" not in authority[0]
+    is_port = re.fullmatch(r"\d{1,5}", after) and "@" not in authority[0]
     if "@" in path[0]:
         return None if is_port and web else path[0].rindex("@")
     return None if is_port or "@" not in rest else rest.rindex("@")
