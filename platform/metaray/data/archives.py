@@ -48,6 +48,6 @@ def check_encoding(encoding: str | None) -> None:
         InputError: naming it.
     """
     try:
-        b"".decode(encoding or "utf-8")
+        bytes(4).decode(encoding or "utf-8")
     except (LookupError, ValueError):
         raise InputError(f"--encoding {encoding!r}: no encoding of text, such as cp437, cp1252 or cp932") from None

@@ -51,7 +51,7 @@ class FileTree:
             self._readers[name] = reader
         self.names = sorted(self._readers)
         used = {str(parent) for name in self.names for parent in PurePosixPath(name).parents}
-        cleaned = {clean_path(folder) for folder in folders}
+        cleaned = {clean_path(folder) for folder in folders} - {""}
         clutter |= {clutter_in(folder) for folder in cleaned} - {""}
         self.clutter = sorted(clutter)
         unused = {folder for folder in cleaned if folder not in used and not clutter_in(folder)}

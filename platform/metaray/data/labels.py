@@ -9,7 +9,7 @@ from typing import NamedTuple
 from metaray.data.draws import Split
 from metaray.data.file_tree import FileTree
 from metaray.data.layout import Found, lookalikes, passed_over
-from metaray.data.names import check_characters, clean_path, is_image_name, one_spelling, some
+from metaray.data.names import check_characters, clean_path, counted, is_image_name, one_spelling, some
 from metaray.data.splits import split_named
 from metaray.errors import InputError
 
@@ -77,7 +77,7 @@ def read_labels(
         rows += _rows(path, _content(tree, path, encoding), columns, split if by_table else None)
     if by_table:
         return _found(tree, rows, f"the tables {', '.join(path.name for path in paths)}")
-    return _found(tree, rows, "the column of splits" if len({row.split for row in rows}) > 1 else "")
+    return _found(tree, rows, "the splits in the table" if len({row.split for row in rows}) > 1 else "")
 
 
 def _tables(path: Path) -> list[Path]:
@@ -201,7 +201,7 @@ def _found(tree: FileTree, rows: Sequence[_Row], by: str) -> Found:
         if by and row.split is not None:
             given.setdefault(row.split, set()).add(row.label)
     left = [name for name in tree.names if name not in owner and is_image_name(name)]
-    notes = (f"{len(left)} images without a row are left out: {some(left)}",) if left else ()
+    notes = (f"passed over: {counted(len(left), 'image')} without a row ({some(left)})",) if left else ()
     return Found(
         dict(sorted(classes.items())),
         {split: sorted(names) for split, names in given.items()},

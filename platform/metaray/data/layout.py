@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 from metaray.data.draws import Split
 from metaray.data.file_tree import FileTree
-from metaray.data.names import is_image_name, some
+from metaray.data.names import counted, is_image_name, some
 from metaray.data.splits import is_plain_split, split_named
 from metaray.errors import InputError
 
@@ -101,13 +101,13 @@ def passed_over(tree: FileTree, beside: Sequence[str], skipped: int = 0) -> tupl
     """Notes on what of the tree is not in any class."""
     notes = list(tree.notes)
     if beside:
-        notes.append(f"{len(beside)} files beside the class folders are passed over: {some(list(beside))}")
+        notes.append(f"passed over: {counted(len(beside), 'file')} beside the class folders ({some(list(beside))})")
     if skipped:
-        notes.append(f"{skipped} files in folders inside class folders are passed over, as --nested skip says")
+        notes.append(f"passed over: {counted(skipped, 'file')} in folders inside class folders, as --nested skip says")
     if tree.clutter:
-        notes.append(f"{len(tree.clutter)} hidden or system files are passed over: {some(tree.clutter)}")
+        notes.append(f"passed over: {counted(len(tree.clutter), 'hidden or system file')} ({some(tree.clutter)})")
     if tree.empty:
-        notes.append(f"{len(tree.empty)} folders without a file are passed over: {some(tree.empty)}")
+        notes.append(f"passed over: {counted(len(tree.empty), 'folder')} without a file ({some(tree.empty)})")
     return tuple(notes)
 
 
@@ -194,13 +194,15 @@ def _sort(names: Sequence[str], prefix: str, depth: int, *, join: bool) -> _Sort
 def _check_levels(tree: FileTree, parts: Sequence[_Sorted], beside: Sequence[str], depth: int, nested: Nested) -> None:
     stray = [name for name in beside if is_image_name(name)]
     inner: Counter[str] = sum((part.nested for part in parts), Counter())
-    files = sum(len(files) for part in parts for files in part.classes.values())
+    direct = [name for part in parts for files in part.classes.values() for name in files]
+    # A README beside the folders of a superclass makes it no class.
+    files = len([name for name in direct if is_image_name(name)] if any(map(is_image_name, tree.names)) else direct)
     if stray and not files and not inner:
         _refuse_flat(tree, stray, depth)
     if stray:
         raise InputError(
-            f"{tree.path}: {len(stray)} images lie beside the class folders, for instance {stray[0]!r}; put each into "
-            f"the folder of its class, {_levels(depth)} deep (--depth {depth})"
+            f"{tree.path}: {counted(len(stray), 'image')} beside the class folders, for instance {stray[0]!r}; "
+            f"put each into the folder of its class, {_levels(depth)} deep (--depth {depth})"
         )
     if inner and nested == "refuse":
         _refuse_nested(tree, inner, files, depth)
@@ -213,10 +215,10 @@ def _check_levels(tree: FileTree, parts: Sequence[_Sorted], beside: Sequence[str
 def _refuse_flat(tree: FileTree, stray: Sequence[str], depth: int) -> None:
     tables = [name for name in tree.names if name.lower().endswith((".csv", ".tsv"))]
     hint = f" (such as {tables[0]}, which lies there)" if tables else ""
-    place = "directly in it" if depth == 1 else f"in it, but none {_levels(depth)} deep or deeper (--depth {depth})"
+    lie = "directly in it" if depth == 1 else f"in it, but none {_levels(depth)} deep or deeper (--depth {depth})"
     raise InputError(
-        f"{tree.path}: {len(stray)} images lie {place}, for instance {stray[0]!r}, and no class folders; expected a "
-        f"folder per class, or the classes in a CSV file: --labels FILE{hint}"
+        f"{tree.path}: {counted(len(stray), 'image')} {lie}, for instance {stray[0]!r}, and no class folders; expected "
+        f"a folder per class, or the classes in a CSV file: --labels FILE{hint}"
     )
 
 
@@ -232,8 +234,8 @@ def _refuse_nested(tree: FileTree, inner: Counter[str], files: int, depth: int) 
     if all(map(split_named, names)):
         raise InputError(f"{tree.path}: each class folder holds folders named like splits: {listed}; {join}")
     raise InputError(
-        f"{tree.path}: no images where class folders of level {depth} hold theirs, but in folders inside: {listed}; "
-        f"--depth {depth + 1} takes these as the classes, with names such as {min(inner)!r}; {join}"
+        f"{tree.path}: the images lie deeper than {_levels(depth)}, where those of class folders are: {listed}; "
+        f"--depth {depth + 1} takes these folders as the classes, with names such as {min(inner)!r}; {join}"
     )
 
 

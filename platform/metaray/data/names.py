@@ -82,6 +82,11 @@ def check_utf8(name: str, where: str) -> None:
         raise InputError(f"{where}: the name {name!r} is not in UTF-8; rename it, or (in archives) give --encoding")
 
 
+def counted(count: int, one: str, many: str = "") -> str:
+    """ "1 file", "2 files"."""
+    return f"{count} {one if count == 1 else many or one + 's'}"
+
+
 def some(names: list[str], most: int = 3) -> str:
     """The first names, as messages list them."""
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

@@ -68,8 +68,8 @@ def given_splits(
             owners.setdefault(name, []).append(split)
     if shared := sorted(name for name, splits in owners.items() if len(splits) > 1):
         raise InputError(
-            f"{where}: by {by}, {len(shared)} of {len(owners)} classes are in more than one split ({some(shared)}), "
-            f"but few-shot learning is judged on classes that training never saw; {ANEW}"
+            f"{where}: {by} hold the same classes ({len(shared)} of {len(owners)}: {some(shared)}), but few-shot "
+            f"learning is judged on classes that training never saw; {ANEW}"
         )
     whole = {split: sorted(given.get(split, ())) for split in SPLITS}
     missing = [split for split in SPLITS if not whole[split]]

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from metaray.data.file_tree import FileTree, Reader, check_size
-from metaray.data.names import clean_path, clutter_in, leads_out
+from metaray.data.names import clean_path, clutter_in, counted, leads_out
 from metaray.errors import InputError
 
 UTF8_FLAG, ENCRYPTED_FLAG = 0x800, 0x1
@@ -94,7 +94,7 @@ def _names(members: Sequence[zipfile.ZipInfo], path: Path, encoding: str | None)
     if not guesses:
         return names, ()
     note = (
-        f"{len(guesses)} names in the archive are not in UTF-8 and were read as {FORMER}, for instance "
+        f"{counted(len(guesses), 'name')} in the archive not in UTF-8, read as {FORMER}, for instance "
         f"{guesses[0]!r}; if that is wrong, give --encoding, for instance --encoding cp1252"
     )
     return names, (note,)
