@@ -62,7 +62,7 @@ def check_name(name: str, what: str) -> str:
     near = re.sub(r"[^A-Za-z0-9._-]+", "-", letters).lstrip("._-")[:LONGEST_NAME].rstrip("-")
     hint = f"; for instance {near!r}" if near else ""
     raise InputError(
-        f"{what} {_short(name)}: use letters without accents, digits, '.', '_' and '-', first a letter or digit, "
+        f"{what} {_short(name)}: use letters, digits, '.', '_' and '-', without accents, first a letter or digit, "
         f"at most {LONGEST_NAME} of them{hint}"
     )
 

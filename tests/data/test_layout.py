@@ -143,7 +143,7 @@ def test_images_at_other_levels_are_refused(names: tuple[str, ...], depth: int, 
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ((), "here: no images in it, not a single file; expected a folder per class"),
+        ((), "here: no class in it, not a single file; expected a folder per class"),
         (
             ("a/1.txt", "a/2.txt", "b/x"),
             "here: no images in it; the files found are 2 with .txt, 1 with no suffix, for",

@@ -70,8 +70,8 @@ def import_images(
             found = read_labels(tree, labels, columns=columns, encoding=encoding)
         else:
             found = find_classes(tree, lambda name: _is_image(tree, name), depth=depth, nested=nested)
-        tell(f"found {found.summary}")
         by_name, by = _splits(found, splits, seed, str(folder))
+        tell(f"found {found.summary}")
         tell(
             f"splits: {' / '.join(str(len(by_name[split])) for split in SPLITS)} classes for {', '.join(SPLITS)}: {by}"
         )

@@ -130,9 +130,7 @@ def _images(tree: FileTree, is_image: Callable[[str], bool]) -> list[str]:
     if any(map(is_image, sample)):
         return tree.names
     if not tree.names:
-        raise InputError(
-            f"{tree.path}: no images in it, not a single file; expected a folder per class that holds its images"
-        )
+        raise InputError(f"{tree.path}: no class in it, not a single file; expected a folder per class with its images")
     kinds = Counter(PurePosixPath(name).suffix.lower() or "no suffix" for name in tree.names)
     listed = ", ".join(f"{count} with {kind}" for kind, count in kinds.most_common(3))
     packed = " Unpack the archives in it first." if any(name.lower().endswith(ARCHIVES) for name in tree.names) else ""

@@ -103,7 +103,10 @@ def random_splits(names: Sequence[str], fractions: Fractions, seed: int) -> dict
     splits = {split: shuffled[bounds[i] : bounds[i + 1]] for i, split in enumerate(SPLITS)}
     for split, fraction in zip(SPLITS, fractions, strict=True):
         if fraction > 0 and not splits[split]:
-            raise InputError(f"a fraction of {fraction:g} of {len(names)} classes leaves {split} without a class")
+            listed = some(sorted(names))
+            raise InputError(
+                f"a fraction of {fraction:g} of {len(names)} classes leaves {split} without a class: {listed}"
+            )
     return splits
 
 
