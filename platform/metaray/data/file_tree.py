@@ -50,7 +50,8 @@ class FileTree:
                 )
             self._readers[name] = reader
         self.names = sorted(self._readers)
-        used = {str(parent) for name in self.names for parent in PurePosixPath(name).parents}
+        holding = {name.rpartition("/")[0] for name in self.names}
+        used = holding | {str(parent) for folder in holding for parent in PurePosixPath(folder).parents}
         cleaned = {clean_path(folder) for folder in folders} - {""}
         clutter |= {clutter_in(folder) for folder in cleaned} - {""}
         self.clutter = sorted(clutter)
@@ -82,14 +83,15 @@ def folder_tree(path: Path) -> FileTree:
         folder = Path(here)
         if folder.is_symlink() and folder.resolve() in folder.absolute().parents:
             raise InputError(f"{folder}: a symbolic link to a folder that contains it")
-        relative = folder.relative_to(path)
-        folders += [(relative / name).as_posix() for name in inner]
-        files += [((relative / name).as_posix(), partial(_read_file, folder / name)) for name in names]
+        relative = folder.relative_to(path).as_posix()
+        folders += [f"{relative}/{name}" for name in inner]
+        files += [(f"{relative}/{name}", partial(_read_file, f"{here}/{name}")) for name in names]
         inner[:] = [name for name in inner if not is_clutter(name)]
     return FileTree(path, files, folders)
 
 
-def _read_file(path: Path) -> bytes:
+def _read_file(name: str) -> bytes:
+    path = Path(name)
     try:
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from metaray.data.draws import Split
+from metaray.data.draws import SPLITS, Split
 from metaray.data.file_tree import FileTree
 from metaray.data.layout import Found, lookalikes, passed_over
 from metaray.data.names import check_characters, clean_path, counted, is_image_name, one_spelling, some
@@ -84,9 +84,10 @@ def _tables(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     try:
-        named = sorted(one for one in path.iterdir() if one.suffix.lower() == ".csv" and split_named(one.stem))
+        tables = [one for one in path.iterdir() if one.suffix.lower() == ".csv"]
     except OSError as error:
         raise InputError(f"{path}: can't read the labels: {error.strerror}") from None
+    named = [table for split in SPLITS for table in sorted(tables) if split_named(table.stem) == split]
     if not named:
         raise InputError(f"--labels {path}: a folder without train.csv, val.csv and test.csv; name the CSV file itself")
     return named

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from statistics import median
 from typing import Literal, NamedTuple
 
-from metaray.data.draws import Split
+from metaray.data.draws import SPLITS, Split
 from metaray.data.file_tree import FileTree
 from metaray.data.names import counted, is_image_name, some
 from metaray.data.splits import is_plain_split, split_named
@@ -169,7 +169,7 @@ def _split_folders(tree: FileTree, images: Sequence[str]) -> dict[str, Split]:
             f"{tree.path}: the folders {listed} are named like splits, but hold images ({'/'.join(flat[0])}) where "
             "class folders are expected; give one of the folders alone, or the classes in a CSV file: --labels FILE"
         )
-    return dict(sorted(splits.items(), key=lambda item: ("meta-train", "meta-val", "meta-test").index(item[1])))
+    return dict(sorted(splits.items(), key=lambda item: SPLITS.index(item[1])))
 
 
 def _sort(names: Sequence[str], prefix: str, depth: int, *, join: bool) -> _Sorted:

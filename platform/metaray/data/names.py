@@ -2,6 +2,7 @@
 
 import unicodedata
 from pathlib import PurePosixPath, PureWindowsPath
+from posixpath import splitext
 
 from metaray.errors import InputError
 
@@ -43,7 +44,7 @@ def clean_path(path: str) -> str:
 
 def is_image_name(name: str) -> bool:
     """Whether a file's name ends as those of images do."""
-    return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
+    return splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
 def one_spelling(name: str) -> str:
@@ -66,6 +67,8 @@ def check_characters(name: str, where: str) -> None:
     Raises:
         InputError: naming `where`, for control characters (a line break, for instance) and for bytes that are no UTF-8.
     """
+    if name.isprintable():  # almost every name, and fast
+        return
     check_utf8(name, where)
     for character in name:
         if unicodedata.category(character) in ("Cc", "Zl", "Zp"):
