@@ -181,13 +181,14 @@ def _progress() -> Iterator[tuple[Callable[[int, int], None], Callable[[str], No
     """A bar on standard error while images are read, and what writes a line above it."""
     from rich.console import Console
     from rich.progress import Progress
+    from rich.text import Text
 
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("reading", total=None)
         yield (
             lambda done, total: progress.update(task, completed=done, total=total),
-            lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True),
+            lambda line: console.print(Text(line), soft_wrap=True),  # as Text: a class called "[red]" is no markup
         )
 
 
