@@ -133,6 +133,7 @@ def test_the_same_classes_in_each_split_are_refused_or_joined(png, tmp_path):
         import_images(root, out, size=8)
     assert not out.exists()
     import_images(root, out, size=8, splits=(0.6, 0.2, 0.2))
+    assert meta_of(out).origin["splits"].endswith("seed 0 (--splits; not the folders train, val, test)")
     assert meta_of(out).class_names == tuple("abcdefghij") and set(meta_of(out).counts) == {3}
 
 

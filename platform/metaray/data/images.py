@@ -106,10 +106,11 @@ def _preprocessing(size: int | tuple[int, int], mode: Literal["L", "RGB"], inver
 def _splits(found: Found, splits: Path | Fractions | None, seed: int, where: str) -> tuple[dict[Split, list[str]], str]:
     """The classes of every split, and how they came about."""
     names = list(found.classes)
-    if isinstance(splits, Path):
-        return read_splits(splits, names), f"the files in {splits.name}"
     if splits is None and found.given:
         return given_splits(found.given, seed, where=where, by=found.by)
+    instead = f" (--splits; not {found.by})" if found.given else ""
+    if isinstance(splits, Path):
+        return read_splits(splits, names), f"the files in {splits.name}{instead}"
     fractions = splits or USUAL
-    by = f"fractions {' '.join(f'{fraction:g}' for fraction in fractions)}, seed {seed}"
+    by = f"fractions {' '.join(f'{fraction:g}' for fraction in fractions)}, seed {seed}{instead}"
     return random_splits(names, fractions, seed), by
