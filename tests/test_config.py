@@ -6,7 +6,7 @@ from typing import Literal
 import pytest
 from pydantic import Field
 
-from metaray.config import Config
+from metaray.config import LONGEST_NAME, Config, check_name
 from metaray.errors import InputError
 
 
@@ -64,3 +64,31 @@ def test_constructing_refuses_as_well() -> None:
         Outer(count=-1)
     with pytest.raises(ValueError, match="conut"):
         Outer(conut=1)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("a/b", "a-b"),
+        ("models:/x", "models-x"),
+        ("my run", "my-run"),
+        ("caf\u00e9", "cafe"),
+        (".hidden", "hidden"),
+        ("a\n", "a"),
+        ("x" * 231, "x" * 230),
+        ("\u732b", None),
+        ("..", None),
+        ("", None),
+    ],
+)
+def test_names_that_folders_and_registries_cannot_have(name: str, near: str | None) -> None:
+    with pytest.raises(InputError, match="run name .*: use letters, digits, '.', '_' and '-', without") as caught:
+        check_name(name, "run name")
+    assert str(caught.value).partition("; for instance ")[2] == (repr(near) if near else "")
+    if near:
+        assert check_name(near, "run name") == near
+
+
+def test_names_that_they_can_have() -> None:
+    for name in ("a", "0", "a.b_c-D9", "x" * LONGEST_NAME):
+        assert check_name(name, "run name") == name

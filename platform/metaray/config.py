@@ -1,6 +1,7 @@
 """The base of every frozen description (experiment, algorithm, model, source): validated, closed to unknown keys."""
 
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self, TypeVar, get_args
 
@@ -9,6 +10,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from metaray.errors import InputError, redacted, unknown
 
 SHOWN = 100
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+# Of a folder's 255 bytes the rest is for the time and random digits of a run.
+LONGEST_NAME = 230
 
 C = TypeVar("C", bound="Config")
 
@@ -44,6 +48,23 @@ def replace(config: C, **changes: Any) -> C:
     cls = type(config)
     kept = {name: getattr(config, name) for name in cls.model_fields}
     return cls.parse({**kept, **changes}, where=cls.__name__)
+
+
+def check_name(name: str, what: str) -> str:
+    """`name`, if it can be the name of a folder, an MLflow experiment and a registered model.
+
+    Raises:
+        InputError: saying of `what` which characters are allowed, with the nearest allowed name.
+    """
+    if NAME.fullmatch(name) and len(name) <= LONGEST_NAME:
+        return name
+    letters = "".join(c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c))
+    near = re.sub(r"[^A-Za-z0-9._-]+", "-", letters).lstrip("._-")[:LONGEST_NAME].rstrip("-")
+    hint = f"; for instance {near!r}" if near else ""
+    raise InputError(
+        f"{what} {_short(name)}: use letters, digits, '.', '_' and '-', without accents, first a letter or digit, "
+        f"at most {LONGEST_NAME} of them{hint}"
+    )
 
 
 def explain(error: ValidationError, *, where: str, model: type[BaseModel] | None = None) -> str:

@@ -26,7 +26,13 @@ def test_import_images(command: Command, images: Path, tmp_path: Path) -> None:
     out = tmp_path / "new" / "store.arrow"
     options = ("--size", "8x6", "--mode", "L", "--invert", "--splits", "0.5,0.2,0.3", "--seed", "3")
     code, printed, err = command("data", "import", "images", images, "--out", out, *options)
-    assert (code, err) == (0, "")
+    assert (code, err.splitlines()) == (
+        0,
+        [
+            "found 10 classes, 2 images a class: class 0, class 1, class 2, class 3, class 4, ...",
+            "splits: 5 / 2 / 3 classes for meta-train, meta-val, meta-test: fractions 0.5 0.2 0.3, seed 3",
+        ],
+    )
     assert printed == f"wrote {out}: 10 classes, 20 examples, splits default\n"
     meta = read_store(out, verify=True).meta
     assert meta.feature_shape == (1, 8, 6)

@@ -82,3 +82,40 @@ def test_class_names_are_shown_as_they_are(adapt: Command, task: Path) -> None:
     code, out, err = adapt("--query", task / "query")
     assert (code, err) == (0, "")
     assert "[bold]x/" in out
+
+
+def test_queries_of_a_class_that_the_support_lacks_are_said_and_not_counted(
+    adapt: Command, task: Path, tmp_path: Path
+) -> None:
+    names = sorted(folder.name for folder in (task / "query").iterdir())
+    before = adapt("--query", task / "query").out.splitlines()
+    right = sum(row.split()[1] == row.split("/")[0] for row in before[1:7] if not row.startswith(names[0] + "/"))
+    (task / "query" / names[0]).rename(task / "query" / "$x_")
+    code, out, err = adapt("--query", task / "query", "--picture", tmp_path / "task.png")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[7:9] == [
+        f"correct: {right} of 4",
+        "not counted: 2 queries of a class that the support lacks: '$x_'",
+    ]
+    (task / "query" / names[1]).rename(task / "query" / names[1].upper())
+    lines = adapt("--query", task / "query").out.splitlines()
+    assert lines[-1].startswith("not counted: 4 queries of 2 classes that the support lacks: ")
+    assert f"{names[1].upper()!r} (it has {names[1]!r})" in lines[-1]
+    rows = json.loads(adapt("--query", task / "query", "--json").out)
+    assert [row["counted"] for row in rows] == [row["truth"] == names[2] for row in rows]
+
+
+def test_names_with_line_breaks_stay_on_their_line(adapt: Command, task: Path) -> None:
+    name = min_class(task)
+    for side in ("support", "query"):
+        (task / side / name).rename(task / side / "a\nb")
+    (task / "query" / "a\nb" / "\x1b[2Jx.png").write_bytes(next((task / "query" / "a\nb").iterdir()).read_bytes())
+    code, out, err = adapt("--query", task / "query")
+    assert (code, err) == (0, "")
+    assert "\x1b" not in out and len(out.splitlines()) == 9
+    assert "a\\nb/\\x1b[2Jx.png" in out
+
+
+def test_dollars_in_class_names_are_no_formulas(adapt: Command, task: Path, tmp_path: Path) -> None:
+    (task / "support" / min_class(task)).rename(task / "support" / "$a_$")
+    assert adapt("--query", task / "query", "--picture", tmp_path / "task.png").code == 0

@@ -1,6 +1,6 @@
 import pytest
 
-from metaray.cli.table import print_table
+from metaray.cli.table import one_line, print_table
 
 
 def test_nothing_is_cut_where_nobody_watches(capsys: pytest.CaptureFixture[str]) -> None:
@@ -15,3 +15,13 @@ def test_nothing_is_cut_where_nobody_watches(capsys: pytest.CaptureFixture[str])
 def test_no_rows(capsys: pytest.CaptureFixture[str]) -> None:
     print_table(("name",), [])
     assert capsys.readouterr().out.split() == ["name"]
+
+
+def test_control_characters_are_shown_as_their_escapes(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(("name",), [("a\nb\x1b[2J\udce9",), ("caf\u00e9 \u732b",)])
+    assert [line.strip() for line in capsys.readouterr().out.splitlines()] == [
+        "name",
+        "a\\nb\\x1b[2J\\udce9",
+        "caf\u00e9 \u732b",
+    ]
+    assert one_line("\u2028") == "\\u2028"

@@ -1,12 +1,12 @@
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from metaray.data.class_store import ClassStore
-from metaray.data.draws import SPLITS
-from metaray.data.images import import_images, random_splits
+from metaray.data.images import import_images
 from metaray.data.store_file import read_store
 from metaray.errors import InputError
 
@@ -91,17 +91,72 @@ def test_folder_without_classes_and_wrong_size(tmp_path, folder):
         import_images(folder, tmp_path / "out.arrow", size=0)
 
 
-def test_wrong_fractions():
-    with pytest.raises(InputError, match="sum to 1"):
-        random_splits(CLASSES, (0.5, 0.2, 0.2), 0)
-    with pytest.raises(InputError, match="a fraction of 0.1 of 5 classes leaves meta-val without a class"):
-        random_splits(CLASSES, (0.8, 0.1, 0.1), 0)
+def place(root, png, *names):
+    for i, name in enumerate(names):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(png(i))
+    return root
 
 
-@given(st.integers(10, 200), st.integers(0, 99))
-def test_random_splits_deal_each_class_once(count, seed):
-    names = [f"c{i}" for i in range(count)]
-    splits = random_splits(names, (0.64, 0.16, 0.2), seed)
-    assert list(splits) == list(SPLITS)
-    assert sorted(name for members in splits.values() for name in members) == sorted(names)
-    assert splits == random_splits(names[::-1], (0.64, 0.16, 0.2), seed)
+def meta_of(path):
+    return read_store(path, verify=True).meta
+
+
+GIVEN = [*(f"train/{c}/1.png" for c in "abcdef"), "val/g/1.png", "val/h/1.png", "test/i/1.png"]
+
+
+def test_given_splits_and_superclasses_reach_the_store(png, tmp_path):
+    root, out, lines = place(tmp_path / "data", png, *GIVEN), tmp_path / "out.arrow", []
+    import_images(root, out, size=8, tell=lines.append)
+    assert meta_of(out).class_names == tuple("abcdefghi")
+    assert meta_of(out).schemes["default"] == {
+        "meta-train": (0, 1, 2, 3, 4, 5),
+        "meta-val": (6, 7),
+        "meta-test": (8,),
+    }
+    assert lines == [
+        "found 9 classes, 1 images a class: a, b, c, d, e, ...",
+        "splits: 6 / 2 / 1 classes for meta-train, meta-val, meta-test: the folders train, val, test",
+    ]
+    assert meta_of(out).origin["splits"] == "the folders train, val, test"
+    deep = place(tmp_path / "deep", png, *(f"{s}/{c}/1.png" for s in ("x", "y") for c in "abcde"))
+    import_images(deep, out, size=8, depth=2)
+    assert meta_of(out).class_names[4:6] == ("x/e", "y/a")
+
+
+def test_the_same_classes_in_each_split_are_refused_or_joined(png, tmp_path):
+    names = [f"{split}/{c}/1.png" for split in ("train", "val", "test") for c in "abcdefghij"]
+    root, out = place(tmp_path / "data", png, *names), tmp_path / "out.arrow"
+    with pytest.raises(
+        InputError, match=r"data: the folders train, val, test hold the same classes \(10 of 10: a, b, c"
+    ):
+        import_images(root, out, size=8)
+    assert not out.exists()
+    import_images(root, out, size=8, splits=(0.6, 0.2, 0.2))
+    assert meta_of(out).origin["splits"].endswith("seed 0 (--splits; not the folders train, val, test)")
+    assert meta_of(out).class_names == tuple("abcdefghij") and set(meta_of(out).counts) == {3}
+
+
+def test_labels_of_a_flat_folder(png, tmp_path):
+    root, out = place(tmp_path / "data", png, *(f"{i}.png" for i in range(20))), tmp_path / "out.arrow"
+    table = tmp_path / "labels.csv"
+    table.write_text("file,label\n" + "".join(f"{i}.png,{'abcdefghij'[i // 2]}\n" for i in range(20)))
+    with pytest.raises(InputError, match="20 images directly in it"):
+        import_images(root, out, size=8)
+    import_images(root, out, size=8, mode="L", labels=[table])
+    assert meta_of(out).class_names == tuple("abcdefghij")
+    assert read_store(out).images[:, 0, 0, 0].tolist() == list(range(20))
+    with pytest.raises(InputError, match="--depth and --nested do not go with it"):
+        import_images(root, out, size=8, labels=[table], depth=2)
+    with pytest.raises(InputError, match="--columns 'a,b': names columns of --labels"):
+        import_images(root, out, size=8, columns=["a", "b"])
+
+
+def test_folder_zip_and_tar_give_one_fingerprint(png, tmp_path):
+    root, out = place(tmp_path / "data", png, *GIVEN), tmp_path / "out.arrow"
+    fingerprints = set()
+    for kind in (None, "zip", "tar", "gztar", "bztar", "xztar"):
+        source = root if kind is None else shutil.make_archive(str(tmp_path / "packed"), kind, tmp_path, "data")
+        import_images(Path(source), out, size=8)
+        fingerprints.add(meta_of(out).fingerprint)
+    assert len(fingerprints) == 1

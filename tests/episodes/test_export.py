@@ -4,14 +4,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from metaray.data import ClassStore
+from metaray.data.names import is_clutter
+from metaray.data.preprocessing import ImagePreprocessing
+from metaray.data.source import Source
 from metaray.data.store_file import write_store
 from metaray.episodes.episode import EpisodeSpec
-from metaray.episodes.export import export_episode, source_named
+from metaray.episodes.export import export_episode, folder_names, source_named
 from metaray.episodes.sampler import sample_episode
 from metaray.errors import InputError
+from metaray.serving.folders import read_support
 
 SPEC = {"ways": 3, "shots": 1, "queries": 2}
 
@@ -29,19 +35,76 @@ def test_the_files_hold_the_episode(tiny_source: ClassStore, tmp_path: Path) -> 
                 assert np.array_equal(tiny_source.preprocessing.image(image), pixels)
 
 
-def test_names_that_folders_cannot_tell_apart(tmp_path: Path, tiny_source: ClassStore) -> None:
-    path = tmp_path / "store.arrow"
+def store_of(tmp_path: Path, names: list[str]) -> Source:
     write_store(
-        path,
-        images=np.zeros((6, *tiny_source.feature_shape), dtype=np.uint8),
-        counts=[2, 2, 2],
-        class_names=["a b", "a:b", "a/b"],
-        schemes={"default": {"meta-train": [0, 1, 2], "meta-val": [], "meta-test": []}},
-        preprocessing=tiny_source.preprocessing,
+        tmp_path / "store.arrow",
+        images=np.arange(2 * len(names) * 64, dtype=np.uint32).astype(np.uint8).reshape(-1, 1, 8, 8),
+        counts=[2] * len(names),
+        class_names=names,
+        schemes={"default": {"meta-train": list(range(len(names))), "meta-val": [], "meta-test": []}},
+        preprocessing=ImagePreprocessing(height=8, width=8),
         origin={},
     )
-    export_episode(source_named(str(path), "default"), {**SPEC, "queries": 1}, "meta-train", 0, 0, tmp_path / "task")
-    assert len(list((tmp_path / "task/support").iterdir())) == 3
+    return source_named(str(tmp_path / "store.arrow"), "default")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["..", ".", ".hidden", "x" * 300, "x" * 299],
+        ["../../up", "/etc/passwd", "a/../../b", "..\\up", "C:\\x"],
+        ["con", "NUL.txt", "com1", "aux.", "lpt9"],
+        ["Thumbs.db", "__MACOSX", "desktop.ini", "@eaDir", ".DS_Store"],
+        ["a b", "a:b", "a/b", "A_B", "a\nb"],
+        [" ", "", "\t", "   ", "\n"],
+        ["a.", "a ", "a", "a..", "a. ."],
+        ["\u732b" * 200, "caf\u00e9", "cafe\u0301", "-rf", "$HOME"],
+        ["a_1", "a", "A", "a_2", "a_1_1"],
+    ],
+)
+def test_every_class_gets_a_folder_inside_the_new_one(tmp_path: Path, names: list[str]) -> None:
+    assert_round_trip(tmp_path, names)
+
+
+@given(st.lists(st.text(max_size=12) | st.sampled_from(["..", ".", "con", "a/b"]), min_size=2, max_size=6, unique=True))
+def test_folder_names_of_any_class_names(names: list[str]) -> None:
+    found = folder_names(names, range(len(names)))
+    assert len({name.casefold() for name in found}) == len(names)
+    for name in found:
+        assert name not in ("", ".", "..") and not is_clutter(name) and not set(name) & set("/\\:\0\n ")
+        assert not name.endswith(".") and len(name.encode()) <= 255 and Path(name).name == name
+
+
+def assert_round_trip(tmp_path: Path, names: list[str]) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    source = store_of(tmp_path, names)
+    export_episode(source, {"ways": 5, "shots": 1, "queries": 1}, "meta-train", 0, 0, place / "deep" / "task")
+    assert [path.name for path in place.iterdir()] == ["deep"]
+    assert [path.name for path in (place / "deep").iterdir()] == ["task"]
+    episode = sample_episode(source, EpisodeSpec(ways=5, shots=1, queries=1), "meta-train", 0, 0)
+    for side, x in (("support", episode.support_x), ("query", episode.query_x)):
+        labelled = read_support(place / "deep" / "task" / side)
+        assert len(set(labelled.labels)) == 5
+        for path in labelled.paths:
+            with Image.open(path) as image:
+                assert np.array_equal(ImagePreprocessing(height=8, width=8).image(image), x[int(path.stem)])
+
+
+def test_nothing_is_left_of_an_export_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = store_of(tmp_path, ["a", "b", "c"])
+    saved = Image.Image.save
+
+    def full(image: Image.Image, path: Path) -> None:
+        if path.name == "002.png":
+            raise OSError(28, "No space left on device")
+        saved(image, path)
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    (tmp_path / "place").mkdir()
+    with pytest.raises(InputError, match="cannot make the folder .*task.*No space left"):
+        export_episode(source, {**SPEC, "queries": 1}, "meta-train", 0, 0, tmp_path / "place" / "task")
+    assert list((tmp_path / "place").iterdir()) == []
 
 
 def test_an_existing_folder_is_left_alone(tiny_source: ClassStore, tmp_path: Path) -> None:

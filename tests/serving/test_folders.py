@@ -1,5 +1,7 @@
 """Support and query folders."""
 
+import os
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -73,3 +75,46 @@ def test_query_in_class_folders_brings_its_labels(tmp_path: Path) -> None:
     found = read_query(tmp_path)
     assert isinstance(found, Labelled)
     assert found.labels == ["a", "b"]
+
+
+def test_clutter_is_passed_over_as_in_an_import(tmp_path: Path) -> None:
+    for name in (
+        "Thumbs.db",
+        "desktop.ini",
+        "cat/Thumbs.db",
+        "cat/._1.png",
+        "cat/@eaDir/1.png",
+        "__MACOSX/cat/._1.png",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"clutter")
+    picture(tmp_path / "cat" / "1.png")
+    picture(tmp_path / "dog" / "1.png")
+    assert read_support(tmp_path) == ([tmp_path / "cat/1.png", tmp_path / "dog/1.png"], ["cat", "dog"])
+    assert read_query(tmp_path / "cat") == [tmp_path / "cat/1.png"]
+
+
+def test_a_class_is_the_same_in_the_spelling_of_macos(tmp_path: Path) -> None:
+    mac = unicodedata.normalize("NFD", "caf\u00e9")
+    picture(tmp_path / "support" / "caf\u00e9" / "1.png")
+    picture(tmp_path / "support" / "dog" / "1.png")
+    picture(tmp_path / "query" / mac / "1.png")
+    found = read_query(tmp_path / "query")
+    assert isinstance(found, Labelled)
+    assert found.labels == ["caf\u00e9"] == read_support(tmp_path / "support").labels[:1]
+    assert found.paths == [tmp_path / "query" / mac / "1.png"]
+
+
+def test_names_that_are_not_utf_8_and_folders_that_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture(tmp_path / os.fsdecode(b"caf\xe9") / "1.png")
+    with pytest.raises(InputError, match=r"the name 'caf\\udce9' is not in UTF-8"):
+        read_support(tmp_path)
+
+    def refuse(self: Path) -> object:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(InputError, match="support folder .* cannot be read: Permission denied"):
+        read_support(tmp_path)

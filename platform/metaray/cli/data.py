@@ -35,35 +35,73 @@ def omniglot(
     """Omniglot at 28x28, with the splits vinyals, maml and lake."""
     from metaray.data.omniglot import import_omniglot
 
-    with _progress() as progress:
+    with _progress() as (progress, _):
         report = import_omniglot(source, out, progress=progress)
     _imported(report)
 
 
 @imports.command()
 def images(
-    folder: Annotated[Path, typer.Argument(help="a folder (or zip) with a folder of images per class")],
+    folder: Annotated[
+        Path, typer.Argument(help="a folder with a folder of images per class; or a zip or tar archive of it")
+    ],
     out: Out,
-    size: Annotated[str, typer.Option(help="pixels: SIDE or HEIGHTxWIDTH")] = "84",
-    mode: Annotated[Literal["RGB", "L"], typer.Option(help="colour or grey")] = "RGB",
-    invert: Annotated[bool, typer.Option(help="for dark ink on light paper")] = False,
+    size: Annotated[str, typer.Option(help="size of the examples in pixels: SIDE or HEIGHTxWIDTH")] = "84",
+    mode: Annotated[Literal["RGB", "L"], typer.Option(help="store the images in colour (RGB) or grey (L)")] = "RGB",
+    invert: Annotated[bool, typer.Option(help="store dark ink on light paper as high numbers")] = False,
     splits: Annotated[
-        str, typer.Option(help="a folder with train.txt, val.txt, test.txt, or three fractions")
-    ] = "0.64,0.16,0.2",
-    seed: Annotated[int, typer.Option(min=0, help="of the fractions")] = 0,
+        str | None,
+        typer.Option(
+            help="three fractions of the classes, such as 0.64,0.16,0.2; or a folder with train.txt, val.txt and "
+            "test.txt, a class name a line. Without it, folders named train, val and test (or a CSV file) give the "
+            "splits; where there are none, these fractions do"
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="seed of classes that are dealt at random")] = 0,
+    depth: Annotated[
+        int, typer.Option(min=1, help="how many folders deep the class folders lie; 2 takes superclass/class/image")
+    ] = 1,
+    nested: Annotated[
+        Literal["refuse", "join", "skip"],
+        typer.Option(
+            help="what to do with files in folders inside a class folder: refuse them, count them to the class (join), "
+            "or leave them out (skip)"
+        ),
+    ] = "refuse",
+    labels: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="CSV file with a row an image: its file, its class and perhaps its split. May be repeated, as in "
+            "--labels train.csv --labels val.csv --labels test.csv; or the folder that holds these three"
+        ),
+    ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(help="the columns FILE,LABEL or FILE,LABEL,SPLIT of --labels, where they have unusual names"),
+    ] = None,
+    encoding: Annotated[
+        str | None,
+        typer.Option(help="encoding of names in an archive and of CSV files that are not in UTF-8, such as cp932"),
+    ] = None,
 ) -> None:
-    """Any images, a folder per class."""
+    """Any images: a folder per class, or a CSV file that names their classes."""
     from metaray.data.images import import_images
 
-    with _progress() as progress:
+    with _progress() as (progress, tell):
         report = import_images(
             folder,
             out,
             size=_size(size),
             mode=mode,
             invert=invert,
-            splits=_splits(splits),
+            splits=None if splits is None else _splits(splits),
             seed=seed,
+            depth=depth,
+            nested=nested,
+            labels=labels or (),
+            columns=columns.split(",") if columns else (),
+            encoding=encoding,
+            tell=tell,
             progress=progress,
         )
     _imported(report)
@@ -139,15 +177,19 @@ def _count(episodes: int) -> str:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
-    """A bar on standard error while images are read."""
+def _progress() -> Iterator[tuple[Callable[[int, int], None], Callable[[str], None]]]:
+    """A bar on standard error while images are read, and what writes a line above it."""
     from rich.console import Console
     from rich.progress import Progress
+    from rich.text import Text
 
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("reading", total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+        yield (
+            lambda done, total: progress.update(task, completed=done, total=total),
+            lambda line: console.print(Text(line), soft_wrap=True),  # as Text: a class called "[red]" is no markup
+        )
 
 
 def _size(text: str) -> tuple[int, int]:

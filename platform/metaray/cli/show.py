@@ -175,7 +175,11 @@ def predictions(
     paths, truth = (query, None) if isinstance(query, list) else query
     probabilities = task.predict_proba(paths)
     labels = [str(task.classes[row.argmax()]) for row in probabilities]
-    correct = None if truth is None else [label == true for label, true in zip(labels, truth, strict=True)]
+    # A class that the support lacks cannot be found: such a query is neither right nor wrong.
+    known = set(task.classes)
+    correct = (
+        None if truth is None else [label == t if t in known else None for label, t in zip(labels, truth, strict=True)]
+    )
     if picture is not None:
         _draw(task, support, paths, labels, correct, picture)
     rows = [
@@ -186,16 +190,30 @@ def predictions(
         for row, found in zip(rows, probabilities, strict=True):
             row["probabilities"] = {str(c): round(float(p), 4) for c, p in zip(task.classes, found, strict=True)}
         for row, true in zip(rows, truth or (), strict=False):
-            row["truth"] = true
+            row |= {"truth": true, "counted": true in known}
         print(json.dumps(rows, indent=2, ensure_ascii=False))
         return
     names = [path.name if truth is None else f"{path.parent.name}/{path.name}" for path in paths]
     table = [(name, str(row["label"]), f"{row['probability']:.3f}") for name, row in zip(names, rows, strict=True)]
     print_table(("image", "label", "probability"), table)
-    if correct is not None:
-        print(f"correct: {sum(correct)} of {len(correct)}")
+    if truth is not None and correct is not None:
+        counted = [one for one in correct if one is not None]
+        print(f"correct: {sum(counted)} of {len(counted)}")
+        if foreign := [true for true in truth if true not in known]:
+            print(_not_counted(foreign, [str(one) for one in task.classes]))
     if picture is not None:
         print(f"picture: {picture}")
+
+
+def _not_counted(truth: list[str], known: list[str]) -> str:
+    """What is said of queries of classes that the support lacks."""
+    classes = sorted(set(truth))
+    folded = {name.casefold().strip(): name for name in known}
+    alike = {name: folded[name.casefold().strip()] for name in classes if name.casefold().strip() in folded}
+    listed = ", ".join(repr(name) + (f" (it has {alike[name]!r})" if name in alike else "") for name in classes)
+    queries = f"{len(truth)} {'query' if len(truth) == 1 else 'queries'}"
+    of = "a class" if len(classes) == 1 else f"{len(classes)} classes"
+    return f"not counted: {queries} of {of} that the support lacks: {listed}"
 
 
 def values(
@@ -243,7 +261,7 @@ def _draw(
     support: "Labelled",
     query: list[Path],
     labels: list[str],
-    correct: list[bool] | None,
+    correct: list[bool | None] | None,
     picture: Path,
 ) -> None:
     from metaray.data.gallery import draw_task

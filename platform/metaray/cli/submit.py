@@ -203,10 +203,10 @@ def _packed(recipe: str | None, patterns: Patterns) -> "tuple[str | None, Pack]"
 
 def _described(command: str, given: dict[str, Any]) -> str:
     """Load the recipe and check the flags that change it; returns how a run of it would be named."""
-    from metaray.training.identity import NAME
+    from metaray.config import check_name
 
-    if given["run"] is not None and not NAME.fullmatch(given["run"]):
-        raise InputError(f"run name {given['run']!r}: use letters, digits, '.', '_' and '-'")
+    if given["run"] is not None:
+        check_name(given["run"], "run name")
     recipe, settings = given["recipe"], given["settings"] or []
     if command == "train":
         from metaray.training.overrides import override

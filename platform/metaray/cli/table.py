@@ -1,5 +1,6 @@
 """Tables on standard output."""
 
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 # Where nobody watches, no row is cut or wrapped, however long a path or a class name is.
@@ -19,5 +20,11 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     table = Table(*columns, box=HEAVY_HEAD if console.is_terminal else None, pad_edge=False)
     for row in rows:
         # As Text: a class called "[red]" is no markup.
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(one_line(cell)) for cell in row))
     console.print(table)
+
+
+def one_line(text: str) -> str:
+    """With control characters (a line break in a file's name, say) as their escapes."""
+    unseen = ("Cc", "Cs", "Zl", "Zp")
+    return "".join(c.encode("unicode_escape").decode() if unicodedata.category(c) in unseen else c for c in text)

@@ -30,7 +30,8 @@ class TaskPicture(NamedTuple):
         support_labels: [n] class names; a row each, in order of their first appearance.
         query_x: [m, channels, height, width]; spread over the rows in the order given.
         query_captions: [m] texts under the queries, for instance predictions; empty for none.
-        correct: [m] whether the caption is right, shown by its colour; None where there is nothing to judge.
+        correct: [m] whether the caption is right, shown by its colour; None, or items that are None, where there is
+            nothing to judge.
         title: over the picture.
     """
 
@@ -38,7 +39,7 @@ class TaskPicture(NamedTuple):
     support_labels: Sequence[str]
     query_x: NDArray[Any]
     query_captions: Sequence[str] = ()
-    correct: Sequence[bool] | None = None
+    correct: Sequence[bool | None] | None = None
     title: str = ""
 
 
@@ -49,7 +50,7 @@ def draw_task(
     query_captions: Sequence[str],
     path: Path,
     *,
-    correct: Sequence[bool] | None = None,
+    correct: Sequence[bool | None] | None = None,
     title: str = "",
 ) -> None:
     """Draw one task to a PNG; the arguments are those of `TaskPicture`.
@@ -152,16 +153,19 @@ def _draw(axes: "Axes", picture: TaskPicture, top: float) -> None:
     query_left = NAME_WIDTH + 1.08 * shots + GAP
     for row, (label, examples) in enumerate(_rows(picture).items()):
         y = top + row * row_height
-        axes.text(NAME_WIDTH - 0.15, y + 0.5, _shorten(label, 34), fontsize=6, ha="right", va="center")
+        # Names are no formulas, whatever dollars they hold.
+        name = _shorten(label, 34)
+        axes.text(NAME_WIDTH - 0.15, y + 0.5, name, fontsize=6, ha="right", va="center", parse_math=False)
         for column, i in enumerate(examples):
             _tile(axes, picture.support_x[i], NAME_WIDTH + 1.08 * column, y)
     for i, image in enumerate(picture.query_x):
         x, y = query_left + 1.08 * (i % queries), top + (i // queries) * row_height
         _tile(axes, image, x, y)
         if len(picture.query_captions):
-            colour = NEUTRAL if picture.correct is None else RIGHT if picture.correct[i] else WRONG
-            text = _shorten(picture.query_captions[i], 14)
-            axes.text(x + 0.5, y + 1.0 + CAPTION_HEIGHT / 2, text, fontsize=4.5, ha="center", va="center", color=colour)
+            right = None if picture.correct is None else picture.correct[i]
+            text, place = _shorten(picture.query_captions[i], 14), (x + 0.5, y + 1.0 + CAPTION_HEIGHT / 2)
+            colour = NEUTRAL if right is None else RIGHT if right else WRONG
+            axes.text(*place, text, fontsize=4.5, ha="center", va="center", color=colour, parse_math=False)
 
 
 def _tile(axes: "Axes", image: NDArray[Any], x: float, y: float) -> None:

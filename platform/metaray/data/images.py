@@ -1,21 +1,19 @@
-"""The importer of one's own images: a folder per class, in a folder or a zip archive."""
+"""The importer of one's own images: a folder per class or a CSV file of labels, in a folder or an archive."""
 
-import random
-from collections.abc import Sequence
-from math import isclose
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from metaray.data.archives import FileTree, open_tree
+from metaray.data.archives import open_tree
 from metaray.data.draws import SPLITS, Split
-from metaray.data.importing import ImageFile, ImportReport, Progress, import_classes
+from metaray.data.file_tree import FileTree
+from metaray.data.importing import ImageFile, ImportReport, Progress, decode_image, import_classes
+from metaray.data.labels import read_labels
+from metaray.data.layout import Found, Nested, find_classes
 from metaray.data.preprocessing import ImagePreprocessing
-from metaray.data.store_file import check_disjoint, check_writable
-from metaray.errors import InputError, unknown
-
-SPLIT_FILES: dict[Split, str] = {"meta-train": "train.txt", "meta-val": "val.txt", "meta-test": "test.txt"}
-
-Fractions = tuple[float, float, float]
+from metaray.data.splits import USUAL, Fractions, given_splits, random_splits, read_splits
+from metaray.data.store_file import check_writable
+from metaray.errors import InputError
 
 
 def import_images(
@@ -25,44 +23,77 @@ def import_images(
     size: int | tuple[int, int],
     mode: Literal["L", "RGB"] = "RGB",
     invert: bool = False,
-    splits: Path | Fractions = (0.64, 0.16, 0.2),
+    splits: Path | Fractions | None = None,
     seed: int = 0,
+    depth: int = 1,
+    nested: Nested = "refuse",
+    labels: Sequence[Path] = (),
+    columns: Sequence[str] = (),
+    encoding: str | None = None,
+    tell: Callable[[str], None] = lambda line: None,
     progress: Progress | None = None,
 ) -> ImportReport:
     """Build a store with the split scheme "default" from images of any format that Pillow reads.
 
     Args:
-        folder: holds a folder per class, named like the class; or a zip archive of it. Files beside the class folders,
-            hidden files and system clutter are passed over.
+        folder: holds a folder per class, named like the class; or an archive (zip, tar) of it. Files beside the class
+            folders, hidden files and system clutter are passed over.
         out: the store to write.
         size: of the examples in pixels: the side of a square, or (height, width).
         mode: grey or colour.
         invert: store 255 - pixel.
         splits: a folder with train.txt, val.txt and test.txt, which name one class a line; or the fractions of the
-            classes, drawn at random by `seed`.
+            classes, drawn at random by `seed`; None takes the splits that the data come with (see `find_classes` and
+            `read_labels`), else fractions of 0.64, 0.16 and 0.2.
         seed: of the random splits.
+        depth: how many folders deep the class folders lie.
+        nested: what to do with files in folders inside a class folder.
+        labels: CSV files that give the classes, in place of the folders.
+        columns: the columns of file, class and (optional) split in these.
+        encoding: of names in an archive, and of CSV files, that are not in UTF-8.
+        tell: called with a line on what was found, before any image is converted.
         progress: called with (images done, images in all).
 
     Raises:
-        InputError: no classes; a file in a class folder that is no image or a damaged one; split files that are
-            missing, overlap, or don't fit the class folders; fractions that give a meta-split no class; an unwritable
-            `out`.
+        InputError: no classes, or other levels of folders than expected; a file in a class folder that is no image or
+            a damaged one; splits that overlap, leave a meta-split without a class or don't fit the classes; an
+            unwritable `out`.
     """
     check_writable(out)
     preprocessing = _preprocessing(size, mode, invert)
-    with open_tree(folder) as tree:
-        classes = _classes(tree)
-        names = list(classes)
-        by_name = read_splits(splits, names) if isinstance(splits, Path) else random_splits(names, splits, seed)
+    if labels and (depth, nested) != (1, "refuse"):
+        raise InputError("--labels takes the classes from a table: --depth and --nested do not go with it")
+    if columns and not labels:
+        raise InputError(f"--columns {','.join(columns)!r}: names columns of --labels, which is not given")
+    with open_tree(folder, encoding) as tree:
+        if labels:
+            found = read_labels(tree, labels, columns=columns, encoding=encoding)
+        else:
+            found = find_classes(tree, lambda name: _is_image(tree, name), depth=depth, nested=nested)
+        by_name, by = _splits(found, splits, seed, str(folder))
+        tell(f"found {found.summary}")
+        tell(
+            f"splits: {' / '.join(str(len(by_name[split])) for split in SPLITS)} classes for {', '.join(SPLITS)}: {by}"
+        )
+        names = list(found.classes)
+        ids = {name: i for i, name in enumerate(names)}
         import_classes(
             out,
-            classes,
-            schemes={"default": {split: sorted(map(names.index, members)) for split, members in by_name.items()}},
+            {name: [ImageFile(tree, file) for file in files] for name, files in found.classes.items()},
+            schemes={"default": {split: sorted(ids[name] for name in members) for split, members in by_name.items()}},
             preprocessing=preprocessing,
-            origin={"importer": "images", "source": folder.name, "splits": _origin_of(splits, seed)},
+            origin={"importer": "images", "source": folder.name, "splits": by},
             progress=progress,
         )
-    return ImportReport(out, len(classes), sum(map(len, classes.values())), ("default",))
+    return ImportReport(out, len(names), sum(map(len, found.classes.values())), ("default",), found.notes)
+
+
+def _is_image(tree: FileTree, name: str) -> bool:
+    try:
+        decode_image(tree.read(name), tree.where(name))
+    except InputError:
+        return False
+    return True
 
 
 def _preprocessing(size: int | tuple[int, int], mode: Literal["L", "RGB"], invert: bool) -> ImagePreprocessing:
@@ -72,76 +103,14 @@ def _preprocessing(size: int | tuple[int, int], mode: Literal["L", "RGB"], inver
     return ImagePreprocessing(height=height, width=width, mode=mode, invert=invert)
 
 
-def random_splits(names: Sequence[str], fractions: Fractions, seed: int) -> dict[Split, list[str]]:
-    """Deal the classes to the meta-splits at random.
-
-    Raises:
-        InputError: fractions that don't sum to 1, or one above 0 that gets no class.
-    """
-    if len(fractions) != len(SPLITS) or min(fractions) < 0 or not isclose(sum(fractions), 1, abs_tol=1e-6):
-        raise InputError(f"split fractions {fractions} must be three numbers, at least 0, that sum to 1")
-    shuffled = sorted(names)
-    random.Random(seed).shuffle(shuffled)
-    bounds = [round(sum(fractions[:i]) * len(names)) for i in range(len(SPLITS) + 1)]
-    splits = {split: shuffled[bounds[i] : bounds[i + 1]] for i, split in enumerate(SPLITS)}
-    for split, fraction in zip(SPLITS, fractions, strict=True):
-        if fraction > 0 and not splits[split]:
-            raise InputError(f"a fraction of {fraction:g} of {len(names)} classes leaves {split} without a class")
-    return splits
-
-
-def read_splits(folder: Path, names: Sequence[str]) -> dict[Split, list[str]]:
-    """Read train.txt, val.txt and test.txt.
-
-    Raises:
-        InputError: a missing file, a name that is no class, a class that no file or more than one names.
-    """
-    ids = {name: i for i, name in enumerate(names)}
-    splits: dict[Split, list[str]] = {}
-    for split, file in SPLIT_FILES.items():
-        splits[split] = _lines(folder / file)
-        for line in splits[split]:
-            if line not in ids:
-                raise InputError(f"{folder / file}: {unknown('class', line, names)}")
-    scheme = {split: [ids[name] for name in members] for split, members in splits.items()}
-    check_disjoint(scheme, names, where=str(folder))
-    listed = {name for members in splits.values() for name in members}
-    if missing := [name for name in names if name not in listed]:
-        raise InputError(f"{folder}: none of {', '.join(SPLIT_FILES.values())} names the class {missing[0]!r}")
-    return splits
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError(f"{path}: can't read the split: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not a text file in UTF-8") from None
-    return [line.strip() for line in text.splitlines() if line.strip()]
-
-
-def _classes(tree: FileTree) -> dict[str, list[ImageFile]]:
-    """Class name -> its images, both sorted."""
-    depth = _depth_of_classes(tree)
-    classes: dict[str, list[ImageFile]] = {}
-    for name in tree.names:
-        parts = name.split("/")
-        if len(parts) > depth + 1:
-            classes.setdefault(parts[depth], []).append(ImageFile(tree, name))
-    if not classes:
-        raise InputError(f"{tree.path}: no class in it; expected a folder per class that holds its images")
-    return dict(sorted(classes.items()))
-
-
-def _depth_of_classes(tree: FileTree) -> int:
-    """1 for an archive of the folder itself, where all files lie two folders deep or more; else 0."""
-    paths = [name.split("/") for name in tree.names]
-    one_root = len({parts[0] for parts in paths}) == 1 and min(map(len, paths), default=0) >= 2
-    return 1 if one_root and not tree.path.is_dir() and any(len(parts) > 2 for parts in paths) else 0
-
-
-def _origin_of(splits: Path | Fractions, seed: int) -> str:
+def _splits(found: Found, splits: Path | Fractions | None, seed: int, where: str) -> tuple[dict[Split, list[str]], str]:
+    """The classes of every split, and how they came about."""
+    names = list(found.classes)
+    if splits is None and found.given:
+        return given_splits(found.given, seed, where=where, by=found.by)
+    instead = f" (--splits; not {found.by})" if found.given else ""
     if isinstance(splits, Path):
-        return f"the files in {splits.name}"
-    return f"fractions {' '.join(f'{fraction:g}' for fraction in splits)}, seed {seed}"
+        return read_splits(splits, names), f"the files in {splits.name}{instead}"
+    fractions = splits or USUAL
+    by = f"fractions {' '.join(f'{fraction:g}' for fraction in fractions)}, seed {seed}{instead}"
+    return random_splits(names, fractions, seed), by

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from metaray.data.archives import FileTree
+from metaray.data.file_tree import FileTree
 from metaray.data.image_files import open_image
 from metaray.data.preprocessing import ImagePreprocessing
 from metaray.data.store_file import Schemes, write_store

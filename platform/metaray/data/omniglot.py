@@ -6,8 +6,9 @@ from contextlib import ExitStack
 from importlib.resources import files
 from pathlib import Path
 
-from metaray.data.archives import FileTree, open_tree
+from metaray.data.archives import open_tree
 from metaray.data.draws import SPLITS, Split
+from metaray.data.file_tree import FileTree
 from metaray.data.importing import ImageFile, ImportReport, Progress, import_classes
 from metaray.data.preprocessing import ImagePreprocessing
 from metaray.data.store_file import check_writable

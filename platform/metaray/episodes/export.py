@@ -1,15 +1,23 @@
 """An episode as folders of image files: what a user's own task looks like."""
 
 import re
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from metaray.data import ClassStore, Glyphs
 from metaray.data.draws import Split
+from metaray.data.names import is_clutter, one_spelling
 from metaray.data.preprocessing import ImagePreprocessing
 from metaray.data.source import Source
 from metaray.episodes.episode import EpisodeSpec
 from metaray.episodes.sampler import sample_episode
 from metaray.errors import InputError
+
+# Of a folder's name; systems take 255, and class ids may be appended.
+LONGEST_BYTES = 200
+# Devices of Windows, whatever follows a dot.
+RESERVED = re.compile(r"con|prn|aux|nul|com[0-9]|lpt[0-9]", re.IGNORECASE)
 
 
 def source_named(store: str, split: str) -> Source:
@@ -31,20 +39,40 @@ def export_episode(source: Source, spec: dict[str, int], split: Split, seed: int
         raise InputError(f"{source.kind} yields no images, which is what an export writes")
     source.check(split, ways=wanted.ways, shots=wanted.shots, queries=wanted.queries)
     episode = sample_episode(source, wanted, split, seed, index)
-    names = [_folder_name(source.class_name(int(class_id))) for class_id in episode.class_ids]
-    if len(set(names)) < len(names):  # names that differ only in characters that folders cannot have
-        names = [f"{name}_{class_id}" for name, class_id in zip(names, episode.class_ids, strict=True)]
+    class_ids = episode.class_ids.tolist()
+    names = folder_names([source.class_name(class_id) for class_id in class_ids], class_ids)
+    if out.exists() or out.is_symlink():
+        raise InputError(f"cannot make the folder {str(out)!r}: it exists already")
+    sides = {"support": (episode.support_x, episode.support_y), "query": (episode.query_x, episode.query_y)}
     try:
-        out.mkdir(parents=True)
+        out.absolute().parent.mkdir(parents=True, exist_ok=True)
+        # Beside it first: whole or not at all.
+        with tempfile.TemporaryDirectory(dir=out.absolute().parent, prefix=".metaray-export-") as scratch:
+            task = Path(scratch) / "task"
+            for side, (x, y) in sides.items():
+                for position, (pixels, label) in enumerate(zip(x, y, strict=True)):
+                    folder = task / side / names[label]
+                    folder.mkdir(parents=True, exist_ok=True)
+                    preprocessing.picture(pixels).save(folder / f"{position:03d}.png")
+            task.rename(out)
     except OSError as error:
         raise InputError(f"cannot make the folder {str(out)!r}: {error}") from error
-    sides = {"support": (episode.support_x, episode.support_y), "query": (episode.query_x, episode.query_y)}
-    for side, (x, y) in sides.items():
-        for position, (pixels, label) in enumerate(zip(x, y, strict=True)):
-            folder = out / side / names[label]
-            folder.mkdir(parents=True, exist_ok=True)
-            preprocessing.picture(pixels).save(folder / f"{position:03d}.png")
+
+
+def folder_names(class_names: Sequence[str], class_ids: Sequence[int]) -> list[str]:
+    """A folder name for each class: unlike one another on every system, inside the folder they are put into.
+
+    Names that only differ in what folders cannot have get their class ids appended.
+    """
+    names = [_folder_name(name) for name in class_names]
+    if len({name.casefold() for name in names}) < len(names):
+        return [f"{name}_{class_id}" for name, class_id in zip(names, class_ids, strict=True)]
+    return names
 
 
 def _folder_name(class_name: str) -> str:
-    return re.sub(r"[^\w.-]+", "_", class_name)
+    """What folders can be called on every system, and no name that is passed over as hidden or as clutter."""
+    name = re.sub(r"[^\w.-]+", "_", one_spelling(class_name))
+    name = name.encode()[:LONGEST_BYTES].decode(errors="ignore")
+    name = re.sub(r"^\.+|\.+$", "_", name) or "_"
+    return f"{name}_" if is_clutter(name) or RESERVED.fullmatch(name.partition(".")[0]) else name

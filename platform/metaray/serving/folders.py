@@ -7,6 +7,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from metaray.data.image_files import open_image
+from metaray.data.names import check_utf8, is_clutter, one_spelling
 from metaray.errors import InputError
 
 
@@ -15,7 +16,7 @@ class Labelled(NamedTuple):
 
     Attributes:
         paths: class by class, in natural order ("2.png" before "10.png").
-        labels: the name of the folder each image lies in.
+        labels: the name of the folder each image lies in; in NFC, since macOS writes it in other code points.
     """
 
     paths: list[Path]
@@ -23,7 +24,7 @@ class Labelled(NamedTuple):
 
 
 def read_support(folder: Path) -> Labelled:
-    """List a folder that holds a folder per class. Hidden files are skipped.
+    """List a folder that holds a folder per class. Hidden files and system clutter are skipped, as in an import.
 
     Raises:
         InputError: for a missing folder, no classes, a class without images, files beside the class folders, or a
@@ -55,7 +56,7 @@ def _labelled(folder: Path, what: str) -> Labelled:
     for one in classes:
         paths = _images(one, "class")
         found.paths.extend(paths)
-        found.labels.extend([one.name] * len(paths))
+        found.labels.extend([one_spelling(one.name)] * len(paths))
     return found
 
 
@@ -74,12 +75,18 @@ def _entries(folder: Path, what: str) -> list[Path]:
     if not folder.is_dir():
         problem = "is not a folder" if folder.exists() else "does not exist"
         raise InputError(f"{what} folder {str(folder)!r} {problem}")
-    return sorted((path for path in folder.iterdir() if not path.name.startswith(".")), key=_natural)
+    try:
+        entries = [path for path in folder.iterdir() if not is_clutter(path.name)]
+    except OSError as error:
+        raise InputError(f"{what} folder {str(folder)!r} cannot be read: {error.strerror}") from None
+    for entry in entries:
+        check_utf8(entry.name, f"{what} folder {str(folder)!r}")
+    return sorted(entries, key=_natural)
 
 
 def _natural(path: Path) -> tuple[list[tuple[int, str]], str]:
     """Numbers in names compare as numbers."""
-    parts = re.split(r"([0-9]+)", path.name.casefold())
+    parts = re.split(r"([0-9]+)", one_spelling(path.name).casefold())
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts], path.name
 
 

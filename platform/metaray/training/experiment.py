@@ -8,7 +8,7 @@ from pydantic import Field, SerializeAsAny, ValidationInfo, field_serializer, fi
 from metaray.algorithms import ALGORITHMS, Algorithm
 from metaray.algorithms.algorithm import MOST_INNER_STEPS
 from metaray.algorithms.problem import Problem
-from metaray.config import Config
+from metaray.config import Config, check_name
 from metaray.data import SOURCES
 from metaray.data.source import Source
 from metaray.episodes.episode import EpisodeSpec
@@ -85,7 +85,7 @@ class Experiment(Config):
         seed: of the initial weights and of the training episodes.
     """
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str
     source: SerializeAsAny[Source]
     episodes: EpisodeSpec
     model: SerializeAsAny[Model]
@@ -100,6 +100,11 @@ class Experiment(Config):
     precision: Precision = Precision()
     threads_per_worker: int = Field(default=1, gt=0, le=1024)
     seed: int = Field(default=0, ge=0, lt=2**64)
+
+    @field_validator("name")
+    @classmethod
+    def _name(cls, name: str) -> str:
+        return check_name(name, "experiment name")
 
     @field_validator("source", mode="before")
     @classmethod

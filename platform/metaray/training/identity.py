@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import secrets
 import socket
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from metaray.config import NAME, check_name
 from metaray.errors import InputError, unknown
 from metaray.training.experiment import Experiment
 from metaray.training.overrides import differences
@@ -20,7 +20,6 @@ from metaray.training.trust import packages_of
 
 RECORD = "run.json"
 LOCK = "lock"
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
@@ -86,8 +85,7 @@ def open_run(root: Storage, experiment: Experiment, name: str | None) -> RunFold
     """
     if name is None:
         name = fresh_name(experiment.name)
-    if not NAME.fullmatch(name):
-        raise InputError(f"run name {name!r}: use letters, digits, '.', '_' and '-'")
+    check_name(name, "run name")
     storage = root.child(name)
     if not storage.exists(RECORD):
         return RunFolder(name, storage)

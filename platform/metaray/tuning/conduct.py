@@ -7,14 +7,15 @@ from typing import final
 
 import torch
 
+from metaray.config import NAME, check_name
 from metaray.data.store_file import check_writable
-from metaray.errors import InputError, RunStopped, unknown
+from metaray.errors import RunStopped, unknown
 from metaray.tracking.delivery import mark_ended
 from metaray.tracking.mlflow_tracker import asking, find_experiment
 from metaray.tracking.provenance import provenance
 from metaray.tracking.server import prepare, tracking_uri
 from metaray.training.cluster import join_cluster, uses_gpu
-from metaray.training.identity import NAME, fresh_name, held
+from metaray.training.identity import fresh_name, held
 from metaray.training.nodes import alive_nodes, check_storage_everywhere
 from metaray.training.placement import Workers
 from metaray.training.preflight import check_shares, preflight
@@ -86,8 +87,7 @@ def _checked(search: Search, options: SearchOptions, uri: str) -> Storage:
     if options.apply is not None:
         check_writable(options.apply)
     name = options.name or fresh_name(f"{search.experiment.name}-search")
-    if not NAME.fullmatch(name):
-        raise InputError(f"search name {name!r}: use letters, digits, '.', '_' and '-'")
+    check_name(name, "search name")
     root = Storage(options.storage)
     root.check_writable()
     experiment = search.experiment_of(search.initial(0))

@@ -1,0 +1,141 @@
+"""Which classes are for meta-training, meta-validation and meta-testing: given with the data, listed, or drawn."""
+
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from math import isclose
+from pathlib import Path
+
+from metaray.data.draws import SPLITS, Split
+from metaray.data.names import one_spelling, some
+from metaray.data.store_file import check_disjoint
+from metaray.errors import InputError, unknown
+
+SPLIT_FILES: dict[Split, str] = {"meta-train": "train.txt", "meta-val": "val.txt", "meta-test": "test.txt"}
+
+Fractions = tuple[float, float, float]
+USUAL: Fractions = (0.64, 0.16, 0.2)
+ANEW = "--splits 0.64,0.16,0.2 puts the images of each class together and deals the classes anew"
+
+# Names that mean a split wherever two of them stand side by side ...
+PLAIN: dict[str, Split] = {
+    **dict.fromkeys(("train", "training", "trainset", "train-set", "meta-train", "metatrain"), "meta-train"),
+    **dict.fromkeys(("val", "valid", "validation", "valset", "val-set", "meta-val", "metaval"), "meta-val"),
+    **dict.fromkeys(("test", "testing", "testset", "test-set", "meta-test", "metatest"), "meta-test"),
+}
+# ... and names that a class may well have, which mean one only where nothing else stands beside them.
+ALSO: dict[str, Split] = {
+    **dict.fromkeys(("base", "background", "images-background"), "meta-train"),
+    "dev": "meta-val",
+    **dict.fromkeys(("novel", "evaluation", "images-evaluation"), "meta-test"),
+}
+
+
+def split_named(name: str) -> Split | None:
+    """The split that people call so: "train", "Validation", "meta_test", "novel"; None if it is no such name."""
+    key = _key(name)
+    return PLAIN.get(key) or ALSO.get(key)
+
+
+def is_plain_split(name: str) -> bool:
+    """Whether the name means a split even where other names stand beside it."""
+    return _key(name) in PLAIN
+
+
+def _key(name: str) -> str:
+    return name.strip().casefold().replace("_", "-").replace(" ", "-")
+
+
+def given_splits(
+    given: Mapping[Split, Sequence[str]], seed: int, *, where: str, by: str
+) -> tuple[dict[Split, list[str]], str]:
+    """The splits that the data came with; where one of the three is missing, its share of meta-train is drawn.
+
+    Args:
+        given: the classes of each split, at least two of them.
+        seed: of the draw.
+        where: named in errors.
+        by: what gives the splits, for instance "the folders train, test".
+
+    Returns:
+        The classes of every split, and how they came about.
+
+    Raises:
+        InputError: a class in more than one split, no meta-train, or too few classes to share.
+    """
+    owners: dict[str, list[Split]] = {}
+    for split, names in given.items():
+        for name in names:
+            owners.setdefault(name, []).append(split)
+    if shared := sorted(name for name, splits in owners.items() if len(splits) > 1):
+        raise InputError(
+            f"{where}: {by} hold the same classes ({len(shared)} of {len(owners)}: {some(shared)}), but few-shot "
+            f"learning is judged on classes that training never saw; {ANEW}"
+        )
+    whole = {split: sorted(given.get(split, ())) for split in SPLITS}
+    missing = [split for split in SPLITS if not whole[split]]
+    if not missing:
+        return whole, by
+    if "meta-train" in missing:
+        raise InputError(f"{where}: {by} leave no class to meta-train on; {ANEW}")
+    (split,) = missing
+    train, share = whole["meta-train"], USUAL[SPLITS.index(split)]
+    count = round(len(train) * share / (share + USUAL[0]))
+    if not count:
+        raise InputError(
+            f"{where}: {by} give no class for {split}, and meta-train has too few to share ({len(train)}); {ANEW}"
+        )
+    drawn = random.Random(seed).sample(train, count)
+    whole |= {split: sorted(drawn), "meta-train": [name for name in train if name not in set(drawn)]}
+    return whole, f"{by}; none is for {split}, so {count} of the {len(train)} of meta-train were drawn, seed {seed}"
+
+
+def random_splits(names: Sequence[str], fractions: Fractions, seed: int) -> dict[Split, list[str]]:
+    """Deal the classes to the meta-splits at random.
+
+    Raises:
+        InputError: fractions that don't sum to 1, or one above 0 that gets no class.
+    """
+    if len(fractions) != len(SPLITS) or min(fractions) < 0 or not isclose(sum(fractions), 1, abs_tol=1e-6):
+        raise InputError(f"split fractions {fractions} must be three numbers, at least 0, that sum to 1")
+    shuffled = sorted(names)
+    random.Random(seed).shuffle(shuffled)
+    bounds = [round(sum(fractions[:i]) * len(names)) for i in range(len(SPLITS) + 1)]
+    splits = {split: shuffled[bounds[i] : bounds[i + 1]] for i, split in enumerate(SPLITS)}
+    for split, fraction in zip(SPLITS, fractions, strict=True):
+        if fraction > 0 and not splits[split]:
+            listed = some(sorted(names))
+            raise InputError(
+                f"a fraction of {fraction:g} of {len(names)} classes leaves {split} without a class: {listed}"
+            )
+    return splits
+
+
+def read_splits(folder: Path, names: Sequence[str]) -> dict[Split, list[str]]:
+    """Read train.txt, val.txt and test.txt.
+
+    Raises:
+        InputError: a missing file, a name that is no class, a class that no file or more than one names.
+    """
+    ids = {name: i for i, name in enumerate(names)}
+    splits: dict[Split, list[str]] = {}
+    for split, file in SPLIT_FILES.items():
+        splits[split] = list(_lines(folder / file))
+        for line in splits[split]:
+            if line not in ids:
+                raise InputError(f"{folder / file}: {unknown('class', line, names)}")
+    scheme = {split: [ids[name] for name in members] for split, members in splits.items()}
+    check_disjoint(scheme, names, where=str(folder))
+    listed = {name for members in splits.values() for name in members}
+    if missing := [name for name in names if name not in listed]:
+        raise InputError(f"{folder}: none of {', '.join(SPLIT_FILES.values())} names the class {missing[0]!r}")
+    return splits
+
+
+def _lines(path: Path) -> Iterable[str]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InputError(f"{path}: can't read the split: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not a text file in UTF-8") from None
+    return [one_spelling(line.strip()) for line in text.splitlines() if line.strip()]
