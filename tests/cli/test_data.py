@@ -18,7 +18,9 @@ def images(tmp_path: Path) -> Path:
         (tmp_path / "images" / f"class {name}").mkdir(parents=True)
         for shot in range(2):
             path = tmp_path / "images" / f"class {name}" / f"{shot}.png"
-            Image.new("L", (12, 10), 20 * name + shot).save(path)
+            drawing = Image.new("L", (12, 10), 20 * name + shot)
+            drawing.paste(255, (0, 0, 2 + shot, 9))
+            drawing.save(path)
     return tmp_path / "images"
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from metaray.algorithms.raw_inputs import _image
 from metaray.data.image_files import open_image
-from metaray.data.importing import decode_image
+from metaray.data.pictures import decode_image
 from metaray.errors import InputError
 from metaray.serving.folders import _check_image
 from metaray.serving.pyfunc import _decode

@@ -9,6 +9,7 @@ from typing import Literal
 from metaray.data.archives import FileTree, open_tree
 from metaray.data.draws import SPLITS, Split
 from metaray.data.importing import ImageFile, ImportReport, Progress, import_classes
+from metaray.data.pictures import ValueRange
 from metaray.data.preprocessing import ImagePreprocessing
 from metaray.data.store_file import check_disjoint, check_writable
 from metaray.errors import InputError, unknown
@@ -25,6 +26,7 @@ def import_images(
     size: int | tuple[int, int],
     mode: Literal["L", "RGB"] = "RGB",
     invert: bool = False,
+    value_range: ValueRange | None = None,
     splits: Path | Fractions = (0.64, 0.16, 0.2),
     seed: int = 0,
     progress: Progress | None = None,
@@ -38,23 +40,26 @@ def import_images(
         size: of the examples in pixels: the side of a square, or (height, width).
         mode: grey or colour.
         invert: store 255 - pixel.
+        value_range: the numbers that mean black and white in images of more than 8 bits a channel, or of floats. The
+            store keeps it, so that learners convert new images alike.
         splits: a folder with train.txt, val.txt and test.txt, which name one class a line; or the fractions of the
             classes, drawn at random by `seed`.
         seed: of the random splits.
         progress: called with (images done, images in all).
 
     Raises:
-        InputError: no classes; a file in a class folder that is no image or a damaged one; split files that are
+        InputError: no classes; a file in a class folder that is no image or a damaged one; images that
+            need a `value_range`, or don't; split files that are
             missing, overlap, or don't fit the class folders; fractions that give a meta-split no class; an unwritable
             `out`.
     """
     check_writable(out)
-    preprocessing = _preprocessing(size, mode, invert)
+    preprocessing = _preprocessing(size, mode, invert, value_range)
     with open_tree(folder) as tree:
         classes = _classes(tree)
         names = list(classes)
         by_name = read_splits(splits, names) if isinstance(splits, Path) else random_splits(names, splits, seed)
-        import_classes(
+        notes = import_classes(
             out,
             classes,
             schemes={"default": {split: sorted(map(names.index, members)) for split, members in by_name.items()}},
@@ -62,14 +67,17 @@ def import_images(
             origin={"importer": "images", "source": folder.name, "splits": _origin_of(splits, seed)},
             progress=progress,
         )
-    return ImportReport(out, len(classes), sum(map(len, classes.values())), ("default",))
+    return ImportReport(out, len(classes), sum(map(len, classes.values())), ("default",), notes)
 
 
-def _preprocessing(size: int | tuple[int, int], mode: Literal["L", "RGB"], invert: bool) -> ImagePreprocessing:
+def _preprocessing(
+    size: int | tuple[int, int], mode: Literal["L", "RGB"], invert: bool, value_range: ValueRange | None
+) -> ImagePreprocessing:
     height, width = (size, size) if isinstance(size, int) else size
     if min(height, width) < 1:
         raise InputError(f"an image size of {height}x{width} pixels; both sides must be at least 1")
-    return ImagePreprocessing(height=height, width=width, mode=mode, invert=invert)
+    values = {"height": height, "width": width, "mode": mode, "invert": invert, "value_range": value_range}
+    return ImagePreprocessing.parse(values, where="import")
 
 
 def random_splits(names: Sequence[str], fractions: Fractions, seed: int) -> dict[Split, list[str]]:
