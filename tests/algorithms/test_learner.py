@@ -139,7 +139,7 @@ def test_support_that_does_not_fit() -> None:
     [
         ([], "no images given"),
         (QUERY.astype(np.float32), r"image 0 is an array of shape \(9, 7\) and type float32"),
-        (QUERY[0], r"image 0 is an array of shape \(7,\) and type uint8"),
+        (QUERY[0, 0], r"x is an array of shape \[7\] and type uint8"),
         ([QUERY[0], QUERY[:, :, :5]], r"image 1 is an array of shape \(5, 9, 5\)"),
         ([QUERY[0], np.zeros((0, 4), np.uint8)], r"image 1 is an array of shape \(0, 4\)"),
     ],

@@ -193,7 +193,6 @@ def values(
     import numpy as np
 
     from metaray.errors import InputError
-    from metaray.serving.columns import feature_names, target_names
     from metaray.tracking.fit import draw_fits, fit_of, has_curve
 
     if picture is not None and not has_curve(learner.preprocessing.feature_shape, learner.target_size):
@@ -204,7 +203,7 @@ def values(
     if picture is not None:
         fit = fit_of(learner, (support.x, support.y), query.x, query.y, inner_steps=inner_steps)
         draw_fits([fit], picture, f"{len(support.x)} support points")
-    names = [*feature_names(learner), *target_names(learner)]
+    names = support.names
     rows = np.column_stack([query.x.reshape(len(query.x), -1), found]).tolist()
     if as_json:
         trees: list[dict[str, Any]] = [dict(zip(names, row, strict=True)) for row in rows]
