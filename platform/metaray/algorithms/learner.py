@@ -18,9 +18,10 @@ from metaray.algorithms.containers import opened_whole
 from metaray.algorithms.context import Context, Tensors
 from metaray.algorithms.labels import plain_labels
 from metaray.algorithms.learner_file import DESCRIPTION, FORMAT, PARAMETERS, read_folder
+from metaray.algorithms.one_line import learner_line, task_line
 from metaray.algorithms.problem import Problem
 from metaray.algorithms.raw_inputs import RawInputs, compact, is_flat, numbers
-from metaray.data.preprocessing import PREPROCESSINGS, ImagePreprocessing, Preprocessing
+from metaray.data.preprocessing import PREPROCESSINGS, Preprocessing
 from metaray.episodes.episode import EpisodeSpec
 from metaray.episodes.tensors import Examples
 from metaray.errors import InputError
@@ -30,7 +31,7 @@ from metaray.models import MODELS
 from metaray.models.model import Model, build_seeded
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Learner:
     """Algorithm, model, trained meta-parameters and the source's preprocessing.
 
@@ -59,6 +60,9 @@ class Learner:
     target_size: int | None = None
     classes: int = 0
     provenance: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return learner_line(self)
 
     @property
     def problem(self) -> Problem:
@@ -110,8 +114,7 @@ class Learner:
         values = self._values(given) if regression else None
         compact = self.compact(x, count=len(given))
         if len(given) != len(compact):
-            images = isinstance(self.preprocessing, ImagePreprocessing)
-            one, other = "image" if images else "input", "target" if regression else "label"
+            one, other = self.preprocessing.input_word, "target" if regression else "label"
             counted = f"{len(compact)} support {one}{'' if len(compact) == 1 else 's'}"
             raise InputError(f"{counted} for {len(given)} {other}s; give one {other} an {one}")
         classes, targets = self._labels(given) if values is None else ((), values)
@@ -185,7 +188,7 @@ class Learner:
         return sealed({DESCRIPTION: text.encode(), PARAMETERS: save(meta)})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AdaptedTask:
     """A learner adapted to one task.
 
@@ -202,6 +205,9 @@ class AdaptedTask:
     adapted: Tensors
     context: Context
     flat: bool = False
+
+    def __repr__(self) -> str:
+        return task_line(self)
 
     def predict_proba(self, x: RawInputs) -> NDArray[np.float32]:
         """Class probabilities [n, classes] of raw inputs.

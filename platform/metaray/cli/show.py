@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from metaray.upload import Unfinished
 
 
-_INPUTS = {"accuracy": "pixels", "mse": "inputs"}
-
-
 def report(report: "Report", *, as_json: bool) -> None:
     """How a run ended."""
     if as_json:
@@ -56,7 +53,7 @@ def report_lines(report: "Report") -> None:
     print(f"protocol: {result.protocol}")
     quality = result.quality
     print(f"meta-val {quality}: {result.meta_val}, best of the run, after step {result.best_step}")
-    print(f"nearest neighbour on {_INPUTS[quality]}: {result.nearest_neighbor}")
+    print(f"nearest neighbour on {result.compared}: {result.nearest_neighbor}")
     print(f"meta-test {quality} before training: {result.before_training}")
     if result.before_adaptation is not None:
         print(f"meta-test {quality} before adaptation: {result.before_adaptation}")
@@ -144,7 +141,7 @@ def judged(judged: "Judged", *, as_json: bool) -> None:
         print(json.dumps(tree, indent=2))
         return
     print(f"protocol: {judged.protocol}")
-    print(f"nearest neighbour on {_INPUTS[judged.quality]}: {judged.nearest_neighbor}")
+    print(f"nearest neighbour on {judged.compared}: {judged.nearest_neighbor}")
     if judged.before_adaptation is not None:
         print(f"{judged.split} {judged.quality} before adaptation: {judged.before_adaptation}")
     print(f"{judged.split} {judged.quality}: {judged.score}")

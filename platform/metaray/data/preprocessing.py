@@ -26,9 +26,17 @@ RESAMPLING = {
 
 
 class Preprocessing(Config):
-    """How raw inputs become what a model sees. Stored with every learner."""
+    """How raw inputs become what a model sees. Stored with every learner.
+
+    Attributes:
+        kind: its name in files.
+        input_word: what one raw input is called.
+        compared: what the nearest neighbour compares, in words.
+    """
 
     kind: ClassVar[str]
+    input_word: ClassVar[str] = "input"
+    compared: ClassVar[str] = "inputs"
 
     @property
     @abstractmethod
@@ -89,6 +97,8 @@ class ImagePreprocessing(Preprocessing):
     """
 
     kind: ClassVar[str] = "image"
+    input_word: ClassVar[str] = "image"
+    compared: ClassVar[str] = "pixels"
 
     height: int = Field(gt=0)
     width: int = Field(gt=0)

@@ -47,8 +47,8 @@ def read_points(
         y: the columns of the targets, likewise. Where either is given, the file may have more columns.
 
     Raises:
-        InputError: for names that are not as many as the learner's numbers, a missing file or column, one that the learner does not know, no rows, or a cell that holds no
-            finite number; naming the line.
+        InputError: for names that are not as many as the learner's numbers, a missing file or column, one that the
+            learner does not know, no rows, or a cell that holds no finite number; naming the line.
     """
     if learner.target_size is None:
         raise InputError(
@@ -107,8 +107,8 @@ def _check_header(path: Path, header: Sequence[str], needed: Sequence[str], *, k
     missing = [name for name in needed if name not in header]
     if missing:
         raise InputError(
-            f"{str(path)!r} lacks the column {missing[0]!r}; its first line is {','.join(header)!r}; --x and --y say which "
-            "of its columns are inputs and targets"
+            f"{str(path)!r} lacks the column {missing[0]!r}; its first line is {','.join(header)!r}; --x and --y say "
+            "which of its columns are inputs and targets"
         )
     for name in header:
         if name not in known:

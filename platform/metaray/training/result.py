@@ -31,6 +31,7 @@ class Result:
         wait_share: share of the steps' time that rank 0 waited for episodes.
         episodes_per_s: over the steps' time.
         quality: what the scores are.
+        compared: what the nearest neighbour compares, in words.
     """
 
     num_steps: int
@@ -47,6 +48,7 @@ class Result:
     wait_share: float
     episodes_per_s: float
     quality: Quality = "accuracy"  # results of before there was regression do not say
+    compared: str = "pixels"
 
     def to_json(self) -> str:
         """JSON text."""
@@ -57,6 +59,7 @@ class Result:
     def from_json(cls, text: str) -> "Result":
         """The inverse of `to_json`."""
         tree = json.loads(text)
+        tree.setdefault("compared", "inputs" if tree.get("quality") == "mse" else "pixels")
         return cls(**{key: _value(value) for key, value in tree.items()})
 
 

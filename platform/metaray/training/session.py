@@ -220,6 +220,7 @@ class _Session:
             wait_share=self.clock.wait_share,
             episodes_per_s=self.clock.steps_per_s * experiment.meta_batch_size,
             quality=experiment.quality,
+            compared=experiment.source.preprocessing.compared,
         )
         if self.keeper is not None:
             self.keeper.finish({LEARNER: self.learner().files()}, {RESULT: result.to_json().encode()}, self.state.step)
