@@ -1,4 +1,4 @@
-"""Classes from which nothing can be learned: their images are blank, or all the same."""
+"""Classes from which little can be learned: their images are blank or nearly so, or all the same."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,10 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 NAMED = 3
+# Of 255 levels. Scans of 12 bits that are taken for 16 span no more.
+FAINT = 16
 
 
 def uniform_classes(images: NDArray[Any], counts: Sequence[int], names: Sequence[str]) -> tuple[str, ...]:
-    """A sentence about the classes whose every image is one plain colour, and one about those of equal images.
+    """A sentence each about the classes of which every image is one plain colour, is nearly one, or is the same.
 
     Args:
         images: [examples, channels, ...], sorted by class; classes are read one by one.
@@ -18,18 +20,27 @@ def uniform_classes(images: NDArray[Any], counts: Sequence[int], names: Sequence
         names: of the classes.
     """
     blank: list[str] = []
+    faint: list[str] = []
     equal: list[str] = []
     start = 0
     for count, name in zip(counts, names, strict=True):
         members = images[start : start + count]
         start += count
         planes = members.reshape(*members.shape[:2], -1) if members.ndim > 2 else members[:, None]
-        if planes.shape[-1] > 1 and (planes == planes[..., :1]).all():
+        span = (planes.max(axis=-1) - planes.min(axis=-1)).max()
+        if planes.shape[-1] > 1 and span == 0:
             blank.append(name)
+        elif planes.shape[-1] > 1 and images.dtype == np.uint8 and span <= FAINT:
+            faint.append(name)
         elif count > 1 and all(np.array_equal(members[0], other) for other in members[1:]):
             equal.append(name)
     return (
         *_sentence(blank, "holds only blank images (one value throughout)", "hold only blank images (one value each)"),
+        *_sentence(
+            faint,
+            f"holds only faint images (of 255 levels they span {FAINT} at most)",
+            f"hold only faint images (of 255 levels they span {FAINT} at most)",
+        ),
         *_sentence(equal, "holds only equal images", "hold only equal images"),
     )
 
