@@ -18,7 +18,7 @@ from metaray.algorithms.containers import opened_whole
 from metaray.algorithms.context import Context, Tensors
 from metaray.algorithms.labels import plain_labels
 from metaray.algorithms.learner_file import DESCRIPTION, FORMAT, PARAMETERS, read_folder
-from metaray.algorithms.one_line import learner_line, task_line
+from metaray.algorithms.one_line import classes_line, parts_line, spec_line
 from metaray.algorithms.problem import Problem
 from metaray.algorithms.raw_inputs import RawInputs, compact, is_flat, numbers
 from metaray.data.preprocessing import PREPROCESSINGS, Preprocessing
@@ -62,7 +62,10 @@ class Learner:
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        return learner_line(self)
+        parts = parts_line(self.algorithm, self.model, self.preprocessing)
+        spec = spec_line(self.spec, self.ways is not None, self.target_size)
+        numbers = sum(tensor.numel() for tensor in self.meta.values())
+        return f"Learner({parts}, {spec}, {numbers:,} parameters, after step {self.step})"
 
     @property
     def problem(self) -> Problem:
@@ -207,7 +210,8 @@ class AdaptedTask:
     flat: bool = False
 
     def __repr__(self) -> str:
-        return task_line(self)
+        classes = f"{classes_line(self.classes)}; " if self.classes else ""
+        return f"AdaptedTask({classes}of {self.learner})"
 
     def predict_proba(self, x: RawInputs) -> NDArray[np.float32]:
         """Class probabilities [n, classes] of raw inputs.

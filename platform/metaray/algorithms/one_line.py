@@ -1,38 +1,34 @@
 """Learners and adapted tasks in one readable line, as `repr` shows them."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Hashable, Sequence
 
+from metaray.algorithms.algorithm import Algorithm
+from metaray.data.preprocessing import Preprocessing
+from metaray.episodes.episode import EpisodeSpec
 from metaray.models.custom import Custom
-
-if TYPE_CHECKING:
-    from metaray.algorithms.learner import AdaptedTask, Learner
+from metaray.models.model import Model
 
 SHOWN_CLASSES = 5
 SHOWN_LETTERS = 100
 
 
-def learner_line(learner: "Learner") -> str:
-    """What it is, what it takes, what it was judged at and how large it is; no weights."""
-    shots, shape = learner.spec.shots, "x".join(map(str, learner.preprocessing.feature_shape))
-    if learner.target_size is None:
-        task = f"{learner.ways}-way (fixed), {shots}-shot" if learner.ways else f"{learner.spec.ways}-way {shots}-shot"
-    else:
-        task = f"{shots}-shot regression of {learner.target_size} value{'' if learner.target_size == 1 else 's'}"
-    numbers = sum(tensor.numel() for tensor in learner.meta.values())
-    model = learner.model.path if isinstance(learner.model, Custom) else type(learner.model).__name__
-    takes = f"{learner.preprocessing.input_word}s {shape}"
-    return (
-        f"Learner({type(learner.algorithm).__name__}, {model}, {task}, {takes}, {numbers:,} parameters, "
-        f"after step {learner.step})"
-    )
+def parts_line(algorithm: Algorithm, model: Model, preprocessing: Preprocessing) -> str:
+    """How a learner adapts, its network, and what it takes."""
+    network = model.path if isinstance(model, Custom) else type(model).__name__
+    shape = "x".join(map(str, preprocessing.feature_shape))
+    return f"{type(algorithm).__name__}, {network}, {preprocessing.input_word}s {shape}"
 
 
-def task_line(task: "AdaptedTask") -> str:
-    """Its classes, and the learner that adapted."""
-    if task.context.regression:
-        return f"AdaptedTask(of {learner_line(task.learner)})"
-    shown = ", ".join(map(repr, task.classes[:SHOWN_CLASSES]))
+def spec_line(spec: EpisodeSpec, fixed_ways: bool, target_size: int | None) -> str:
+    """What a learner was judged at."""
+    if target_size is not None:
+        return f"{spec.shots}-shot regression of {target_size} value{'' if target_size == 1 else 's'}"
+    return f"{spec.ways}-way {'(fixed) ' if fixed_ways else ''}{spec.shots}-shot"
+
+
+def classes_line(classes: Sequence[Hashable]) -> str:
+    """How many there are, and the first of them."""
+    shown = ", ".join(map(repr, classes[:SHOWN_CLASSES]))
     if len(shown) > SHOWN_LETTERS:
         shown = f"{shown[:SHOWN_LETTERS]}..."
-    more = ", ..." if len(task.classes) > SHOWN_CLASSES else ""
-    return f"AdaptedTask({len(task.classes)} classes: {shown}{more}; of {learner_line(task.learner)})"
+    return f"{len(classes)} classes: {shown}{', ...' if len(classes) > SHOWN_CLASSES else ''}"
