@@ -109,7 +109,7 @@ class _Depths:
         value_range: that the user gives.
         deep: how many images have more than 8 bits a channel.
         highest: number in those of 16 bits.
-        example: one of them.
+        example: the first of them by name.
     """
 
     value_range: ValueRange | None
@@ -122,7 +122,7 @@ class _Depths:
         if is_deep(image):
             self.deep += 1
             self.highest = max(self.highest, depth_of(image) or 0)
-            self.example = where
+            self.example = min(self.example or where, where)
 
     def check(self) -> None:
         """After the last image.
