@@ -39,6 +39,13 @@ def test_classes_that_teach_nothing(groups: list[np.ndarray], sentences: tuple[s
     assert uniform_classes(np.concatenate(groups), [2] * len(groups), names) == sentences
 
 
+@pytest.mark.parametrize("dtype", ["bool", "float32", "int64"])
+def test_examples_of_any_type_and_shape(dtype: str) -> None:
+    numbers = np.array([[0, 1], [1, 0], [1, 1], [1, 1]], dtype)
+    assert uniform_classes(numbers, [2, 2], ["a", "b"]) == ("class 'b' holds only blank images (one value throughout)",)
+    assert uniform_classes(numbers[:, 0], [2, 2], ["a", "b"]) == ("class 'b' holds only equal images",)
+
+
 def test_colour_is_blank_where_every_channel_is() -> None:
     red = np.zeros((2, 3, 4, 4), np.uint8)
     red[:, 0] = 255

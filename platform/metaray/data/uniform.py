@@ -27,10 +27,10 @@ def uniform_classes(images: NDArray[Any], counts: Sequence[int], names: Sequence
         members = images[start : start + count]
         start += count
         planes = members.reshape(*members.shape[:2], -1) if members.ndim > 2 else members[:, None]
-        span = (planes.max(axis=-1) - planes.min(axis=-1)).max()
-        if planes.shape[-1] > 1 and span == 0:
+        low, high = planes.min(axis=-1), planes.max(axis=-1)
+        if planes.shape[-1] > 1 and np.array_equal(low, high):
             blank.append(name)
-        elif planes.shape[-1] > 1 and images.dtype == np.uint8 and span <= FAINT:
+        elif planes.shape[-1] > 1 and images.dtype == np.uint8 and (high - low).max() <= FAINT:
             faint.append(name)
         elif count > 1 and all(np.array_equal(members[0], other) for other in members[1:]):
             equal.append(name)
