@@ -135,6 +135,21 @@ def test_adapt_to_tables(waves: Waves, adapt: Command, tmp_path: Path) -> None:
     assert json.loads(out) == [{"x": 3, "y": float(expected[0])}, {"x": 1, "y": float(expected[1])}]
 
 
+def test_adapt_to_tables_with_columns_of_real_names(adapt: Command, tmp_path: Path) -> None:
+    _, plain, _ = adapt("--query", tmp_path / "query.csv")
+    for name in ("support", "query"):
+        path = tmp_path / f"{name}.csv"
+        head, *rows = path.read_text().splitlines()
+        renamed = head.replace("x", "age").replace("y", "dose")
+        path.write_text("\n".join([f"{renamed},note", *(f"{row},kept" for row in rows)]))
+    code, out, err = adapt("--query", tmp_path / "query.csv", "--x", "age", "--y", "dose")
+    assert (code, err) == (0, "")
+    assert [line.split() for line in out.splitlines()[1:]] == [line.split() for line in plain.splitlines()[1:]]
+    assert out.split()[:2] == ["age", "dose"]
+    code, _, err = adapt("--query", tmp_path / "query.csv")
+    assert code == 2 and "lacks the column 'x'; its first line is" in err
+
+
 def test_adapt_where_the_truth_is_known(adapt: Command, tmp_path: Path) -> None:
     code, out, err = adapt("--query", tmp_path / "support.csv", "--inner-steps", "0")
     before = float(out.splitlines()[-1].removeprefix("mse: "))

@@ -28,6 +28,7 @@ class Judged:
         score: after adaptation.
         before_adaptation: with zero inner steps; None where the algorithm takes none.
         nearest_neighbor: on pixels (or other inputs), same episodes.
+        compared: what the nearest neighbour compares, in words.
     """
 
     model: str
@@ -37,6 +38,7 @@ class Judged:
     score: Estimate
     before_adaptation: Estimate | None
     nearest_neighbor: Estimate
+    compared: str
 
 
 def evaluate_model(
@@ -91,4 +93,5 @@ def evaluate_model(
         score=score,
         before_adaptation=unadapted,
         nearest_neighbor=judged(nearest, " by nearest neighbour"),
+        compared=learner.preprocessing.compared,
     )

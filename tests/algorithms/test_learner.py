@@ -95,6 +95,34 @@ def test_labels_may_come_one_by_one() -> None:
     assert np.array_equal(task.predict_proba(QUERY), learner.adapt(SUPPORT, LABELS).predict_proba(QUERY))
 
 
+def test_tensor_labels_are_those_of_lists() -> None:
+    learner = learner_of(ProtoNet())
+    places = [1, 1, 0, 0, 2, 2]
+    plain = learner.adapt(SUPPORT, places)
+    for labels in (torch.tensor(places), list(torch.tensor(places)), np.array(places, np.uint8)):
+        task = learner.adapt(torch.from_numpy(SUPPORT), labels)
+        assert task.classes == (1, 0, 2) and all(type(label) is int for label in task.classes)
+        assert np.array_equal(task.predict_proba(QUERY), plain.predict_proba(QUERY))
+        assert task.predict(QUERY) == plain.predict(QUERY)
+
+
+def test_a_picture_is_answered_once() -> None:
+    task = learner_of(ProtoNet()).adapt(SUPPORT, LABELS)
+    colour = np.random.default_rng(2).integers(0, 256, (9, 7, 3), dtype=np.uint8)
+    wanted = task.predict_proba([Image.fromarray(colour)])
+    for alone in (colour, torch.from_numpy(colour), Image.fromarray(colour)):
+        assert np.array_equal(task.predict_proba(alone), wanted)
+    with pytest.raises(InputError, match="1 support image for 9 labels"):
+        learner_of(ProtoNet()).adapt(Image.fromarray(colour), list("abcabcabc"))
+
+
+def test_examples_may_come_one_by_one() -> None:
+    learner = learner_of(ProtoNet())
+    task = learner.adapt((image for image in SUPPORT), iter(LABELS))
+    wanted = learner.adapt(SUPPORT, LABELS).predict_proba(QUERY)
+    assert np.array_equal(task.predict_proba(image for image in QUERY), wanted)
+
+
 def test_one_query_alone() -> None:
     inductive = learner_of(ProtoNet(batch_norm="inductive")).adapt(SUPPORT, LABELS)
     np.testing.assert_allclose(
@@ -141,7 +169,7 @@ def test_support_that_does_not_fit() -> None:
     [
         ([], "no images given"),
         (QUERY.astype(np.float32), r"image 0 is an array of shape \(9, 7\) and type float32"),
-        (QUERY[0], r"image 0 is an array of shape \(7,\) and type uint8"),
+        (QUERY[0, 0], r"x is an array of shape \[7\] and type uint8"),
         ([QUERY[0], QUERY[:, :, :5]], r"image 1 is an array of shape \(5, 9, 5\)"),
         ([QUERY[0], np.zeros((0, 4), np.uint8)], r"image 1 is an array of shape \(0, 4\)"),
     ],

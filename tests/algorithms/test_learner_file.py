@@ -79,7 +79,7 @@ def test_a_learner_of_before_there_were_other_inputs_than_images(write: Callable
     assert (old.target_size, old.classes, old.step) == (None, 0, 7)
     images = np.random.default_rng(0).integers(0, 256, (3, 4, 4), dtype=np.uint8)
     asked = images.repeat(2, axis=0)
-    found, expected = (one.adapt(images, "abc").predict_proba(asked) for one in (old, new))
+    found, expected = (one.adapt(images, list("abc")).predict_proba(asked) for one in (old, new))
     assert np.array_equal(found, expected)
 
 

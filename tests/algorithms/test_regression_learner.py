@@ -92,8 +92,13 @@ def test_what_is_refused(x: Any, y: Any, message: str) -> None:
 
 def test_queries_that_do_not_fit() -> None:
     task = learner_of(MAML(), features=2).adapt(np.zeros((2, 2)), [1.0, 2.0])
-    with pytest.raises(InputError, match=re.escape("x has the shape [2], but this learner takes [n, 2]")):
-        task.predict([1.0, 2.0])
+    with pytest.raises(InputError, match=re.escape("x has the shape [3], but this learner takes [n, 2]")):
+        task.predict([1.0, 2.0, 3.0])
+
+
+def test_one_vector_alone_is_one_input() -> None:
+    task = learner_of(MAML(), features=2).adapt(np.zeros((2, 2)), [1.0, 2.0])
+    assert task.predict_values([1.0, 2.0]).tolist() == task.predict_values([[1.0, 2.0]]).tolist()
 
 
 def test_values_are_no_probabilities() -> None:

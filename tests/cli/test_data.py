@@ -3,6 +3,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -18,7 +19,9 @@ def images(tmp_path: Path) -> Path:
         (tmp_path / "images" / f"class {name}").mkdir(parents=True)
         for shot in range(2):
             path = tmp_path / "images" / f"class {name}" / f"{shot}.png"
-            Image.new("L", (12, 10), 20 * name + shot).save(path)
+            drawing = Image.new("L", (12, 10), 20 * name + shot)
+            drawing.paste(255, (0, 0, 2 + shot, 9))
+            drawing.save(path)
     return tmp_path / "images"
 
 
@@ -42,6 +45,33 @@ def test_import_images(command: Command, images: Path, tmp_path: Path) -> None:
         "meta-test": 3,
     }
     assert ClassStore(path=str(out)).examples(0)[0].max() == 255
+
+
+def test_scans_are_imported_by_their_range_and_described(command: Command, tmp_path: Path) -> None:
+    steps = np.linspace(0, 4095, 100).astype(np.uint16).reshape(10, 10)
+    for name in range(10):
+        (tmp_path / "scans" / str(name)).mkdir(parents=True)
+        for shot in range(2):
+            scan = Image.fromarray(np.roll(steps, 7 * name + shot * (name > 0)))
+            scan.save(tmp_path / "scans" / str(name) / f"{shot}.png")
+    arguments = ("data", "import", "images", tmp_path / "scans", "--out", tmp_path / "s.arrow", "--size", "10")
+    code, out, err = command(*arguments, "--mode", "L")
+    assert (code, out) == (2, "") and "16 bits a channel, but nothing" in err and "--range 0,4095" in err
+    for wrong in ("4095", "9,2", "0,x", "nan,1", "1,2,3"):
+        code, out, err = command(*arguments, "--range", wrong)
+        assert (code, out) == (2, "") and f"--range {wrong!r}: write LOW,HIGH" in err
+    code, out, err = command(*arguments, "--mode", "L", "--range", "0,4095")
+    equal = "note: class '0' holds only equal images"
+    assert (code, err) == (0, "")
+    assert out.splitlines()[1:] == [
+        "note: 20 images of more than 8 bits a channel are scaled by the range 0 to 4095, which the store keeps for "
+        "new images",
+        equal,
+    ]
+    _, out, _ = command("data", "describe", tmp_path / "s.arrow")
+    assert out.splitlines()[2] == "value range: 0 to 4095" and out.splitlines()[-1] == equal
+    _, out, _ = command("data", "describe", tmp_path / "s.arrow", "--json")
+    assert json.loads(out)["notes"] == [equal.removeprefix("note: ")] and json.loads(out)["value_range"] == [0, 4095]
 
 
 def test_describe(command: Command, tiny_store: Path, tmp_path: Path) -> None:

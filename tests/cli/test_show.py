@@ -7,6 +7,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from metaray.algorithms import NearestNeighbor
+from metaray.algorithms.learner import Learner
+from metaray.data.preprocessing import ImagePreprocessing
+from metaray.episodes.episode import EpisodeSpec
+from metaray.models import MLP
+
 Command = Callable[..., Any]
 
 
@@ -64,6 +70,19 @@ def test_adapt_to_a_flat_folder(adapt: Command, task: Path) -> None:
     code, out, _ = adapt("--query", name)
     assert [line.split()[0] for line in out.splitlines()[1:]] == [path.name for path in sorted(name.iterdir())]
     assert "correct" not in out
+
+
+def test_adapt_to_one_image(command: Command, task: Path, tmp_path: Path) -> None:
+    preprocessing, spec = ImagePreprocessing(height=16, width=16), EpisodeSpec(ways=3, shots=1, queries=2)
+    Learner(NearestNeighbor(), MLP(), {}, preprocessing, spec).save(tmp_path / "learner")
+    path = next((task / "support" / min_class(task)).iterdir())
+    arguments = ("adapt", tmp_path / "learner", "--support", task / "support", "--query", path)
+    code, out, err = command(*arguments)
+    assert (code, err) == (0, "")
+    _, row = out.splitlines()
+    assert row.split()[:2] == [path.name, min_class(task)]
+    code, out, err = command(*arguments, "--x", "age")
+    assert (code, out) == (2, "") and "--x and --y name columns of CSV files" in err
 
 
 def test_the_truth_in_json(adapt: Command, task: Path) -> None:

@@ -83,6 +83,80 @@ def test_bad_file_in_a_class_folder_is_named(folder, tmp_path, name):
     assert [p.name for p in tmp_path.iterdir() if p.is_file()] == []
 
 
+SCANS = np.linspace(0, 4095, 25 * 5).astype(np.uint16).reshape(5, 5, 5)
+
+
+def scans(root: Path, pixels: np.ndarray, suffix: str = "png") -> Path:
+    """A folder of one image a class, and a second that is its mirror image."""
+    for name, image in zip(CLASSES, pixels, strict=True):
+        (root / name).mkdir(parents=True)
+        Image.fromarray(image).save(root / name / f"0.{suffix}")
+        Image.fromarray(np.ascontiguousarray(image[:, ::-1])).save(root / name / f"1.{suffix}")
+    return root
+
+
+def imported(folder: Path, out: Path, **options):
+    report = import_images(folder, out, size=5, mode="L", splits=(0.6, 0.2, 0.2), **options)
+    return report, read_store(out, verify=True)
+
+
+def test_scans_of_12_bits_are_refused_until_their_range_is_said(tmp_path):
+    folder, out = scans(tmp_path / "scans", SCANS), tmp_path / "out.arrow"
+    with pytest.raises(InputError, match=r"scans.*: 16 bits a channel, .*\(10 in all\), is above 4095.*--range 0,4095"):
+        imported(folder, out)
+    assert not out.exists()
+    report, store = imported(folder, out, value_range=(0, 4095))
+    assert store.meta.preprocessing.value_range == (0, 4095)
+    assert np.array_equal(store.images[::2, 0], np.rint(SCANS * (255 / 4095)).astype(np.uint8))
+    (note,) = report.notes
+    assert note.startswith("10 images of more than 8 bits a channel are scaled by the range 0 to 4095")
+
+
+def test_floats_and_wide_integers_need_a_range(tmp_path):
+    for kind, pixels in {"floats": SCANS / np.float32(4095), "integers": SCANS.astype(np.int32)}.items():
+        folder = scans(tmp_path / kind, pixels.astype(np.int32 if kind == "integers" else np.float32), "tif")
+        with pytest.raises(InputError, match=rf"{kind}/ant/0.tif: .* has no range of its own"):
+            imported(folder, tmp_path / "out.arrow")
+        _, store = imported(folder, tmp_path / "out.arrow", value_range=(0, 1 if kind == "floats" else 4095))
+        assert np.array_equal(store.images[::2, 0], np.rint(SCANS * (255 / 4095)).astype(np.uint8))
+
+
+def test_16_bits_keep_their_range_for_new_images_that_are_dark(tmp_path):
+    bright = np.where(np.arange(5)[:, None, None] == 4, SCANS * 16, SCANS)
+    report, store = imported(scans(tmp_path / "scans", bright), tmp_path / "out.arrow")
+    assert report.notes[1] == (
+        "4 classes hold only faint images (of 255 levels they span 16 at most): 'ant', 'bee', 'cat', ..."
+    )
+    assert store.meta.preprocessing.value_range == (0, 65535)
+    assert store.images[-1].max() == 255 and store.images[0].max() == 3
+    dark = store.meta.preprocessing.image(Image.fromarray(SCANS[0]))
+    assert np.array_equal(dark, store.images[0])
+
+
+def test_a_range_for_images_of_8_bits_is_refused(folder, tmp_path):
+    with pytest.raises(InputError, match="the range 0,4095 is for images of more than 8 bits a channel"):
+        imported(folder, tmp_path / "out.arrow", value_range=(0, 4095))
+    with pytest.raises(InputError, match="value_range goes from 9 to 2"):
+        imported(folder, tmp_path / "out.arrow", value_range=(9, 2))
+    assert not (tmp_path / "out.arrow").exists()
+
+
+def test_blank_and_equal_classes_are_reported(folder, tmp_path):
+    report, _ = imported(folder, tmp_path / "out.arrow")
+    assert report.notes == ("5 classes hold only blank images (one value each): 'ant', 'bee', 'cat', ...",)
+
+
+@pytest.mark.parametrize("mode", ["I", "LAB"])
+def test_conversion_errors_name_the_file(folder, tmp_path, mode):
+    Image.new(mode, (9, 9)).save(folder / "bee" / "odd.tif")
+    if mode == "LAB":  # which is converted, so that it takes damage to fail
+        imported(folder, tmp_path / "out.arrow")
+        raw = (folder / "bee" / "odd.tif").read_bytes()
+        (folder / "bee" / "odd.tif").write_bytes(raw[:-40])
+    with pytest.raises(InputError, match=r"bee/odd\.tif: "):
+        imported(folder, tmp_path / "out.arrow")
+
+
 def test_folder_without_classes_and_wrong_size(tmp_path, folder):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="empty: no class in it"):

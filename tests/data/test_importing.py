@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from metaray.data.archives import open_tree
-from metaray.data.importing import ImageFile, decode_image, import_classes
+from metaray.data.importing import ImageFile, import_classes
+from metaray.data.pictures import decode_image
 from metaray.data.preprocessing import ImagePreprocessing
 from metaray.data.store_file import read_store
 from metaray.errors import InputError

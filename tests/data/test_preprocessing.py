@@ -32,6 +32,15 @@ def test_one_number_a_channel():
         ImagePreprocessing(height=1, width=1, mode="RGB", mean=(0.0, 1.0))
 
 
+def test_a_range_is_kept_only_where_there_is_one() -> None:
+    plain = ImagePreprocessing(height=2, width=2)
+    assert "value_range" not in plain.model_dump() and "value_range" not in plain.model_dump_json()
+    ranged = ImagePreprocessing(height=2, width=2, value_range=(0, 4095))
+    assert ImagePreprocessing.model_validate_json(ranged.model_dump_json()) == ranged != plain
+    with pytest.raises(ValueError, match="value_range goes from 3 to 3; the first must be lower"):
+        ImagePreprocessing(height=2, width=2, value_range=(3, 3))
+
+
 def test_sixteen_bit_grey_is_scaled_not_clipped() -> None:
     deep = Image.fromarray(np.array([[0, 32768], [65535, 256]], dtype=np.uint16))
     assert ImagePreprocessing(height=2, width=2).image(deep)[0].tolist() == [[0, 128], [255, 1]]

@@ -151,3 +151,17 @@ def test_unwritable_output(tmp_path):
         check_writable(tmp_path)
     check_writable(tmp_path / "new" / "folder" / "store.arrow")
     assert not (tmp_path / "new").exists()
+
+
+def test_the_fingerprint_of_a_store_without_a_range_is_that_of_before_there_were_ranges(tmp_path):
+    images = np.arange(16, dtype=np.uint8).reshape(4, 1, 2, 2)
+    scheme = {"default": {"meta-train": [0], "meta-test": [1]}}
+    given = {"images": images, "counts": [2, 2], "class_names": ["a", "b"], "schemes": scheme, "origin": {}}
+    preprocessing = ImagePreprocessing(height=2, width=2, invert=True)
+    write_store(tmp_path / "plain.arrow", preprocessing=preprocessing, **given)
+    known = "0167920d61fcd7f16b76657cea4e8d25502bfbab04e4121368140e83795345bd"
+    assert read_store(tmp_path / "plain.arrow", verify=True).meta.fingerprint == known
+    ranged = ImagePreprocessing(height=2, width=2, invert=True, value_range=(0, 4095))
+    write_store(tmp_path / "ranged.arrow", preprocessing=ranged, **given)
+    meta = read_store(tmp_path / "ranged.arrow", verify=True).meta
+    assert meta.preprocessing == ranged and meta.fingerprint != known

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from metaray.config import replace
 from metaray.data import ClassStore
 from metaray.data.names import is_clutter
 from metaray.data.preprocessing import ImagePreprocessing
@@ -33,6 +34,29 @@ def test_the_files_hold_the_episode(tiny_source: ClassStore, tmp_path: Path) -> 
         for path, pixels in zip(paths, x, strict=True):
             with Image.open(path) as image:
                 assert np.array_equal(tiny_source.preprocessing.image(image), pixels)
+
+
+def test_the_files_hold_the_episode_of_a_store_with_a_range(tmp_path: Path, tiny_source: ClassStore) -> None:
+    ranged = replace(tiny_source.preprocessing, value_range=(0, 4095))
+    images = np.random.default_rng(0).integers(0, 256, (6, *tiny_source.feature_shape), dtype=np.uint8)
+    splits = {"meta-train": [0, 1, 2], "meta-val": [], "meta-test": []}
+    names, path = ["a", "b", "c"], tmp_path / "store.arrow"
+    write_store(
+        path,
+        images=images,
+        counts=[2, 2, 2],
+        class_names=names,
+        schemes={"default": splits},  # type: ignore[dict-item]
+        preprocessing=ranged,
+        origin={},
+    )
+    export_episode(
+        ClassStore(path=str(path)), {"ways": 3, "shots": 1, "queries": 1}, "meta-train", 0, 0, tmp_path / "task"
+    )
+    for name in names:
+        written = [ranged.image(Image.open(file)) for file in sorted((tmp_path / "task").rglob(f"{name}/*.png"))]
+        held = images[2 * names.index(name) : 2 * names.index(name) + 2]
+        assert {one.tobytes() for one in written} == {one.tobytes() for one in held}
 
 
 def store_of(tmp_path: Path, names: list[str]) -> Source:

@@ -32,6 +32,11 @@ def test_a_flat_folder(tmp_path: Path) -> None:
     assert read_query(tmp_path) == paths
 
 
+def test_one_image_is_a_query_by_itself(tmp_path: Path) -> None:
+    path = picture(tmp_path / "a.png")
+    assert read_query(path) == [path]
+
+
 def test_what_is_wrong_with_a_support_folder(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="missing' does not exist"):
         read_support(tmp_path / "missing")
@@ -52,10 +57,11 @@ def test_what_is_wrong_with_a_support_folder(tmp_path: Path) -> None:
 def test_what_is_wrong_with_a_query_folder(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is empty"):
         read_query(tmp_path)
-    path = picture(tmp_path / "a.png")
-    with pytest.raises(InputError, match="is not a folder"):
-        read_query(path)
     (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(InputError, match="notes.txt' is not an image"):
+        read_query(tmp_path / "notes.txt")
+    with pytest.raises(InputError, match="notes.txt' is not a folder"):
+        read_support(tmp_path / "notes.txt")
     with pytest.raises(InputError, match="notes.txt' is not an image"):
         read_query(tmp_path)
 

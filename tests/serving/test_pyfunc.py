@@ -25,6 +25,12 @@ from metaray.serving.columns import inputs_of, outputs_of
 from metaray.serving.pyfunc import PyfuncLearner, _load_pyfunc, example_input
 
 
+def tiff(values: Any) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.asarray(values)).save(file, format="TIFF")
+    return file.getvalue()
+
+
 def png(grey: int, mode: str = "L") -> bytes:
     file = io.BytesIO()
     Image.new("L", (20, 12), grey).convert(mode).save(file, format="PNG")
@@ -101,6 +107,20 @@ SUPPORT = [("support", "a", png(0)), ("support", "b", png(255))]
         (table(*SUPPORT, ("query", None, png(7)[:50])), "row 2: the image can't be read"),
         (table(*SUPPORT, ("query", None, "*!")), "row 2: the image is text, but not base64"),
         (table(*SUPPORT, ("query", None, "\u00e9")), "row 2: the image is text, but not base64"),
+        (
+            table(*SUPPORT, ("query", None, tiff(np.zeros((2, 2), np.float32)))),
+            "row 2: the image: float32 has no range",
+        ),
+        (
+            table(*SUPPORT, ("query", None, tiff(np.full((2, 2), 9, np.uint16)))),
+            "row 2: the image: 16 bits, but nothing",
+        ),
+        (
+            table(*SUPPORT, ("support", np.zeros(2), png(0)), ("query", None, png(0))),
+            "row 2: the label is of type ndarray",
+        ),  # type: ignore[arg-type]
+        (table(*SUPPORT, ("support", ["a"], png(0)), ("query", None, png(0))), "row 2: the label is of type list"),  # type: ignore[arg-type]
+        (table(("support", 1, png(0)), ("support", "1", png(9)), ("query", None, png(0))), "y holds both 1 and '1'"),  # type: ignore[arg-type]
         (table(*SUPPORT, ("query", None, 3.5)), "row 2: the image is a float"),
         (TASK.drop(columns="image"), "lacks the column 'image'"),
         (TASK.rename(columns={"label": "lable"}), "lacks the column 'label'; it has ['role', 'lable', 'image']"),

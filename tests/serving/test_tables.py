@@ -7,7 +7,7 @@ import pytest
 
 from metaray.algorithms.learner import Learner
 from metaray.errors import InputError
-from metaray.serving.tables import is_table, read_points, require_classes
+from metaray.serving.tables import is_table, read_points, require_classes, split_names
 
 
 @pytest.fixture
@@ -53,6 +53,24 @@ def test_what_is_refused(text: str, message: str, file: Path, curve: Learner) ->
     file.write_text(text)
     with pytest.raises(InputError, match=re.escape(message)):
         read_points(file, curve, targets=True)
+
+
+def test_columns_may_have_names_of_their_own(file: Path, field: Learner) -> None:
+    file.write_text("patient,dose,age,low,mid,high\nA,1,2,3,4,5\n")
+    names = {"x": ["age", "dose"], "y": split_names("low, mid,high")}
+    found = read_points(file, field, targets=True, **names)
+    assert found.x.tolist() == [[2, 1]] and found.y is not None and found.y.tolist() == [[3, 4, 5]]
+    assert found.names == ("age", "dose", "low", "mid", "high")
+    with pytest.raises(
+        InputError,
+        match=re.escape("lacks the column 'x0'; its first line is 'patient,dose,age,low,mid,high'; --x and --y say"),
+    ):
+        read_points(file, field, targets=True)
+    with pytest.raises(InputError, match=re.escape("--x 'age' names 1 column, but this learner has 2: x0,x1")):
+        read_points(file, field, targets=True, x=["age"], y=names["y"])
+    with pytest.raises(InputError, match="lacks the column 'weight'"):
+        read_points(file, field, targets=False, x=["age", "weight"], y=names["y"])
+    assert split_names(None) == [] and split_names('"a,b",c') == ["a,b", "c"]
 
 
 def test_what_cannot_be_read(file: Path, curve: Learner, maml: Learner) -> None:

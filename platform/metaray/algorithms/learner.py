@@ -1,7 +1,7 @@
 """The learner: what the registry holds and a user adapts to raw inputs."""
 
 import json
-from collections.abc import Callable, Hashable, Iterable, Sequence, Sized
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,14 @@ from torch import Tensor, nn
 from metaray.algorithms import ALGORITHMS
 from metaray.algorithms.algorithm import Algorithm, start
 from metaray.algorithms.batches import doubt, warn_of
+from metaray.algorithms.containers import opened_whole
 from metaray.algorithms.context import Context, Tensors
+from metaray.algorithms.labels import plain_labels
 from metaray.algorithms.learner_file import DESCRIPTION, FORMAT, PARAMETERS, read_folder
+from metaray.algorithms.one_line import classes_line, parts_line, spec_line
 from metaray.algorithms.problem import Problem
-from metaray.algorithms.raw_inputs import RawInputs, compact, numbers
-from metaray.data.preprocessing import PREPROCESSINGS, ImagePreprocessing, Preprocessing
+from metaray.algorithms.raw_inputs import RawInputs, compact, is_flat, numbers
+from metaray.data.preprocessing import PREPROCESSINGS, Preprocessing
 from metaray.episodes.episode import EpisodeSpec
 from metaray.episodes.tensors import Examples
 from metaray.errors import InputError
@@ -29,7 +32,7 @@ from metaray.models import MODELS
 from metaray.models.model import Model, build_seeded
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Learner:
     """Algorithm, model, trained meta-parameters and the source's preprocessing.
 
@@ -58,6 +61,12 @@ class Learner:
     target_size: int | None = None
     classes: int = 0
     provenance: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        parts = parts_line(self.algorithm, self.model, self.preprocessing)
+        spec = spec_line(self.spec, self.ways is not None, self.target_size)
+        numbers = sum(tensor.numel() for tensor in self.meta.values())
+        return f"Learner({parts}, {spec}, {numbers:,} parameters, after step {self.step})"
 
     @property
     def problem(self) -> Problem:
@@ -94,34 +103,37 @@ class Learner:
         )
 
     def adapt(
-        self, x: RawInputs, y: Iterable[Hashable] | NDArray[Any], *, inner_steps: int | None = None
+        self, x: RawInputs, y: Iterable[Any] | NDArray[Any] | Tensor, *, inner_steps: int | None = None
     ) -> "AdaptedTask":
         """Learn a new task from a handful of examples.
 
         Args:
-            x: images of any size (paths, PIL images or uint8 arrays [height, width] or [height, width, 3]), or numbers
-                [n, *feature], for learners of one feature also [n].
-            y: their labels, of any kind; classes keep the order of their first appearance. In regression their targets
-                [n, target_size], or [n] where a target is one number.
+            x: images of any size (paths, files, bytes of files, PIL images, or arrays and tensors of uint8), or numbers
+                [n, *feature], for learners of one feature also [n]; in lists, arrays, tensors, columns or iterators.
+            y: their labels: strings, numbers or elements of arrays and tensors; classes keep the order of their first
+                appearance. In regression their targets [n, target_size], or [n] where a target is one number.
             inner_steps: overrides what it was judged with.
 
         Raises:
             InputError: if lengths differ, an input cannot be read or has the wrong shape, or the number of classes is
                 not the learner's.
         """
-        if not isinstance(y, Sized):
-            y = list(y)
-        if len(y) != len(x):
-            images = isinstance(self.preprocessing, ImagePreprocessing)
-            one, other = "image" if images else "input", "label" if self.target_size is None else "target"
-            raise InputError(f"{len(x)} support {one}s for {len(y)} {other}s; give one {other} an {one}")
-        classes, targets = self._labels(y) if self.target_size is None else ((), self._values(y))
+        regression = self.target_size is not None
+        given: Any = opened_whole(y, "y") if regression else plain_labels(y)
+        values = self._values(given) if regression else None
+        compact = self.compact(x, count=len(given))
+        if len(given) != len(compact):
+            one, other = self.preprocessing.input_word, "target" if regression else "label"
+            counted = f"{len(compact)} support {one}{'' if len(compact) == 1 else 's'}"
+            raise InputError(f"{counted} for {len(given)} {other}s; give one {other} an {one}")
+        classes, targets = self._labels(given) if values is None else ((), values)
         context = self.context(len(classes) or 1, inner_steps=inner_steps)
+        inputs = self.preprocessing.normalize(torch.from_numpy(compact))
         with torch.no_grad():
-            adapted = self.algorithm.adapt(self.meta, Examples(self.inputs(x), targets), context)
-        return AdaptedTask(self, classes, adapted, context, flat=self.target_size is not None and _is_flat(y))
+            adapted = self.algorithm.adapt(self.meta, Examples(inputs, targets), context)
+        return AdaptedTask(self, classes, adapted, context, flat=regression and is_flat(given))
 
-    def _labels(self, y: Iterable[Hashable]) -> tuple[tuple[Hashable, ...], Tensor]:
+    def _labels(self, y: Sequence[Hashable]) -> tuple[tuple[Hashable, ...], Tensor]:
         """The classes, and the place of each label among them, [n] int64."""
         classes = tuple(dict.fromkeys(y))
         if len(classes) < 2:
@@ -131,7 +143,8 @@ class Learner:
                 f"the support set has {len(classes)} classes, but this learner is {self.ways}-way "
                 f"(a {self.algorithm.kind} learner has one output a class)"
             )
-        return classes, torch.tensor([classes.index(label) for label in y])
+        places = {label: place for place, label in enumerate(classes)}
+        return classes, torch.tensor([places[label] for label in y])
 
     def _values(self, y: Any) -> Tensor:
         """Targets of regression, [n, target_size] float32."""
@@ -146,13 +159,17 @@ class Learner:
         """
         return self.preprocessing.normalize(torch.from_numpy(self.compact(x)))
 
-    def compact(self, x: RawInputs) -> NDArray[Any]:
+    def compact(self, x: RawInputs, *, count: int | None = None) -> NDArray[Any]:
         """Raw inputs as [n, *feature], as a source would hold them: images as uint8, numbers as float32.
+
+        Args:
+            x: the inputs, or one of them.
+            count: how many there must be, where that is known; decides between readings of an array.
 
         Raises:
             InputError: naming the input that cannot be read or has the wrong shape.
         """
-        return compact(self.preprocessing, x)
+        return compact(self.preprocessing, x, count=count)
 
     def save(self, folder: Path) -> None:
         """Write it as JSON and safetensors, with checksums."""
@@ -180,7 +197,7 @@ class Learner:
         return sealed({DESCRIPTION: text.encode(), PARAMETERS: save(meta)})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AdaptedTask:
     """A learner adapted to one task.
 
@@ -201,6 +218,10 @@ class AdaptedTask:
     flat: bool = False
     on_doubt: Callable[[str], None] = warn_of
     _doubts: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        classes = f"{classes_line(self.classes)}; " if self.classes else ""
+        return f"AdaptedTask({classes}of {self.learner})"
 
     def predict_proba(self, x: RawInputs) -> NDArray[np.float32]:
         """Class probabilities [n, classes] of raw inputs.
@@ -244,10 +265,6 @@ class AdaptedTask:
                 self._doubts.append(text)
                 self.on_doubt(text)
         return output
-
-
-def _is_flat(y: Any) -> bool:
-    return bool(np.ndim(y) == 1)
 
 
 def load_learner(folder: Path, *, trust: Sequence[str] = ()) -> Learner:

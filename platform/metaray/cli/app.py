@@ -184,8 +184,14 @@ def adapt(
     support: Annotated[Path, typer.Option(help="a folder with a folder of images per class; in regression a CSV file")],
     query: Annotated[
         Path,
-        typer.Option(help="a folder of images, or of a folder per class to be told how many are right; or a CSV file"),
+        typer.Option(
+            help="an image, a folder of images, or a folder per class to be told how many are right; or a CSV file"
+        ),
     ],
+    x: Annotated[
+        str | None, typer.Option(help="the columns of a CSV file that are inputs, with commas between")
+    ] = None,
+    y: Annotated[str | None, typer.Option(help="the columns of a CSV file that are targets, likewise")] = None,
     inner_steps: Annotated[int | None, typer.Option(min=0, help="instead of the learner's own number")] = None,
     picture: Annotated[Path | None, typer.Option(help="PNG file to draw the task and the predictions to")] = None,
     tracking_uri: TrackingUri = None,
@@ -198,7 +204,7 @@ def adapt(
     from metaray.cli import show
     from metaray.data.store_file import check_writable
     from metaray.serving.folders import read_query, read_support
-    from metaray.serving.tables import is_table, read_points, require_classes
+    from metaray.serving.tables import is_table, read_points, require_classes, split_names
 
     if trust:
         import_from_here()
@@ -206,9 +212,13 @@ def adapt(
         check_writable(picture)
     if is_table(support):
         learner = metaray.load(model, tracking_uri=tracking_uri, trust=trust or [])
-        known, wanted = read_points(support, learner, targets=True), read_points(query, learner, targets=False)
+        names = {"x": split_names(x), "y": split_names(y)}
+        known = read_points(support, learner, targets=True, **names)
+        wanted = read_points(query, learner, targets=False, **names)
         show.values(learner, known, wanted, inner_steps=inner_steps, picture=picture, as_json=as_json)
         return
+    if x or y:
+        raise InputError("--x and --y name columns of CSV files; --support is none")
     labelled, asked = read_support(support), read_query(query)
     learner = metaray.load(model, tracking_uri=tracking_uri, trust=trust or [])
     require_classes(learner)

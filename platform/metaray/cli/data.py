@@ -1,6 +1,7 @@
 """`metaray data`: import and describe class stores."""
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
@@ -49,6 +50,12 @@ def images(
     size: Annotated[str, typer.Option(help="size of the examples in pixels: SIDE or HEIGHTxWIDTH")] = "84",
     mode: Annotated[Literal["RGB", "L"], typer.Option(help="store the images in colour (RGB) or grey (L)")] = "RGB",
     invert: Annotated[bool, typer.Option(help="store dark ink on light paper as high numbers")] = False,
+    value_range: Annotated[
+        str | None,
+        typer.Option(
+            "--range", help="LOW,HIGH: the numbers of black and white, for images of more than 8 bits or of floats"
+        ),
+    ] = None,
     splits: Annotated[
         str | None,
         typer.Option(
@@ -94,6 +101,7 @@ def images(
             size=_size(size),
             mode=mode,
             invert=invert,
+            value_range=None if value_range is None else _range(value_range),
             splits=None if splits is None else _splits(splits),
             seed=seed,
             depth=depth,
@@ -138,9 +146,13 @@ def describe(
         return
     print(f"{store}: {description.classes} classes, {description.examples} examples of shape {description.shape}")
     print(f"fingerprint: {description.fingerprint}")
+    if description.value_range is not None:
+        print("value range: {:g} to {:g}".format(*description.value_range))
     counted = f"distinct {ways}-way {shots}-shot episodes"
     rows = [(row.scheme, row.part, str(row.classes), row.sizes, _count(row.episodes)) for row in description.rows]
     print_table(("split", "part", "classes", "examples a class", counted), rows)
+    for note in description.notes:
+        print(f"note: {note}")
     if gallery is not None:
         print(f"gallery: {gallery}")
 
@@ -197,6 +209,16 @@ def _size(text: str) -> tuple[int, int]:
     if len(parts) > 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
         raise InputError(f"--size {text!r}: write SIDE or HEIGHTxWIDTH in pixels, for instance 84 or 32x64")
     return int(parts[0]), int(parts[-1])
+
+
+def _range(text: str) -> tuple[float, float]:
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        low, high = math.nan, math.nan
+    if not -math.inf < low < high < math.inf:
+        raise InputError(f"--range {text!r}: write LOW,HIGH, the numbers of black and white, for instance 0,4095")
+    return low, high
 
 
 def _splits(text: str) -> Path | tuple[float, float, float]:

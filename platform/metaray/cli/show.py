@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from metaray.upload import Unfinished
 
 
-_INPUTS = {"accuracy": "pixels", "mse": "inputs"}
-
-
 def report(report: "Report", *, as_json: bool) -> None:
     """How a run ended."""
     if as_json:
@@ -64,7 +61,7 @@ def report_lines(report: "Report") -> None:
     print(f"protocol: {result.protocol}")
     quality = result.quality
     print(f"meta-val {quality}: {result.meta_val}, best of the run, after step {result.best_step}")
-    print(f"nearest neighbour on {_INPUTS[quality]}: {result.nearest_neighbor}")
+    print(f"nearest neighbour on {result.compared}: {result.nearest_neighbor}")
     print(f"meta-test {quality} before training: {result.before_training}")
     if result.before_adaptation is not None:
         print(f"meta-test {quality} before adaptation: {result.before_adaptation}")
@@ -157,7 +154,7 @@ def judged(judged: "Judged", *, as_json: bool) -> None:
         print(json.dumps(tree, indent=2))
         return
     print(f"protocol: {judged.protocol}")
-    print(f"nearest neighbour on {_INPUTS[judged.quality]}: {judged.nearest_neighbor}")
+    print(f"nearest neighbour on {judged.compared}: {judged.nearest_neighbor}")
     if judged.before_adaptation is not None:
         print(f"{judged.split} {judged.quality} before adaptation: {judged.before_adaptation}")
     print(f"{judged.split} {judged.quality}: {judged.score}")
@@ -229,7 +226,6 @@ def values(
     import numpy as np
 
     from metaray.errors import InputError
-    from metaray.serving.columns import feature_names, target_names
     from metaray.tracking.fit import draw_fits, fit_of, has_curve
 
     if picture is not None and not has_curve(learner.preprocessing.feature_shape, learner.target_size):
@@ -240,7 +236,7 @@ def values(
     if picture is not None:
         fit = fit_of(learner, (support.x, support.y), query.x, query.y, inner_steps=inner_steps)
         draw_fits([fit], picture, f"{len(support.x)} support points")
-    names = [*feature_names(learner), *target_names(learner)]
+    names = support.names
     rows = np.column_stack([query.x.reshape(len(query.x), -1), found]).tolist()
     if as_json:
         trees: list[dict[str, Any]] = [dict(zip(names, row, strict=True)) for row in rows]

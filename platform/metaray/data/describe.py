@@ -8,8 +8,10 @@ from metaray.data.class_store import ClassStore
 from metaray.data.draws import SPLITS, Split
 from metaray.data.gallery import draw_episodes
 from metaray.data.glyphs import glyph_store
+from metaray.data.pictures import ValueRange
 from metaray.data.remote import held
 from metaray.data.store_file import read_store
+from metaray.data.uniform import uniform_classes
 from metaray.errors import unknown
 
 
@@ -44,6 +46,8 @@ class Description:
         fingerprint: of the file.
         rows: a scheme's parts.
         spec: ways, shots and queries that the episode counts are for.
+        value_range: by which images of more than 8 bits were scaled; None where there were none.
+        notes: what looks wrong with the examples, a sentence each.
     """
 
     source: ClassStore
@@ -53,6 +57,8 @@ class Description:
     fingerprint: str
     rows: tuple[Row, ...]
     spec: dict[str, int]
+    value_range: ValueRange | None
+    notes: tuple[str, ...]
 
     def draw(self, path: Path) -> None:
         """A PNG of two episodes of meta-train.
@@ -69,6 +75,8 @@ class Description:
             "examples": self.examples,
             "shape": list(self.shape),
             "fingerprint": self.fingerprint,
+            "value_range": self.value_range,
+            "notes": list(self.notes),
             "spec": self.spec,
             "splits": [asdict(row) for row in self.rows],
         }
@@ -92,7 +100,8 @@ def describe_store(
     """
     path = str(glyph_store()) if store == "glyphs" else store
     with held(path) as local:
-        meta = read_store(local, verify=True).meta
+        file = read_store(local, verify=True)
+        meta, notes = file.meta, uniform_classes(file.images, file.meta.counts, file.meta.class_names)
     if scheme is not None and scheme not in meta.schemes:
         raise unknown(f"split scheme of {store}", scheme, meta.schemes)
     spec = {"ways": ways, "shots": shots, "queries": queries}
@@ -114,4 +123,6 @@ def describe_store(
         fingerprint=meta.fingerprint,
         rows=tuple(rows),
         spec=spec,
+        value_range=meta.preprocessing.value_range,
+        notes=notes,
     )

@@ -7,9 +7,10 @@ from typing import Literal
 from metaray.data.archives import open_tree
 from metaray.data.draws import SPLITS, Split
 from metaray.data.file_tree import FileTree
-from metaray.data.importing import ImageFile, ImportReport, Progress, decode_image, import_classes
+from metaray.data.importing import ImageFile, ImportReport, Progress, import_classes
 from metaray.data.labels import read_labels
 from metaray.data.layout import Found, Nested, find_classes
+from metaray.data.pictures import ValueRange, decode_image
 from metaray.data.preprocessing import ImagePreprocessing
 from metaray.data.splits import USUAL, Fractions, given_splits, random_splits, read_splits
 from metaray.data.store_file import check_writable
@@ -23,6 +24,7 @@ def import_images(
     size: int | tuple[int, int],
     mode: Literal["L", "RGB"] = "RGB",
     invert: bool = False,
+    value_range: ValueRange | None = None,
     splits: Path | Fractions | None = None,
     seed: int = 0,
     depth: int = 1,
@@ -42,6 +44,8 @@ def import_images(
         size: of the examples in pixels: the side of a square, or (height, width).
         mode: grey or colour.
         invert: store 255 - pixel.
+        value_range: the numbers that mean black and white in images of more than 8 bits a channel, or of floats. The
+            store keeps it, so that learners convert new images alike.
         splits: a folder with train.txt, val.txt and test.txt, which name one class a line; or the fractions of the
             classes, drawn at random by `seed`; None takes the splits that the data come with (see `find_classes` and
             `read_labels`), else fractions of 0.64, 0.16 and 0.2.
@@ -56,11 +60,12 @@ def import_images(
 
     Raises:
         InputError: no classes, or other levels of folders than expected; a file in a class folder that is no image or
-            a damaged one; splits that overlap, leave a meta-split without a class or don't fit the classes; an
+            a damaged one; images that need a `value_range`, or
+            don't; splits that overlap, leave a meta-split without a class or don't fit the classes; an
             unwritable `out`.
     """
     check_writable(out)
-    preprocessing = _preprocessing(size, mode, invert)
+    preprocessing = _preprocessing(size, mode, invert, value_range)
     if labels and (depth, nested) != (1, "refuse"):
         raise InputError("--labels takes the classes from a table: --depth and --nested do not go with it")
     if columns and not labels:
@@ -77,7 +82,7 @@ def import_images(
         )
         names = list(found.classes)
         ids = {name: i for i, name in enumerate(names)}
-        import_classes(
+        notes = import_classes(
             out,
             {name: [ImageFile(tree, file) for file in files] for name, files in found.classes.items()},
             schemes={"default": {split: sorted(ids[name] for name in members) for split, members in by_name.items()}},
@@ -85,7 +90,7 @@ def import_images(
             origin={"importer": "images", "source": folder.name, "splits": by},
             progress=progress,
         )
-    return ImportReport(out, len(names), sum(map(len, found.classes.values())), ("default",), found.notes)
+    return ImportReport(out, len(names), sum(map(len, found.classes.values())), ("default",), (*found.notes, *notes))
 
 
 def _is_image(tree: FileTree, name: str) -> bool:
@@ -96,11 +101,14 @@ def _is_image(tree: FileTree, name: str) -> bool:
     return True
 
 
-def _preprocessing(size: int | tuple[int, int], mode: Literal["L", "RGB"], invert: bool) -> ImagePreprocessing:
+def _preprocessing(
+    size: int | tuple[int, int], mode: Literal["L", "RGB"], invert: bool, value_range: ValueRange | None
+) -> ImagePreprocessing:
     height, width = (size, size) if isinstance(size, int) else size
     if min(height, width) < 1:
         raise InputError(f"an image size of {height}x{width} pixels; both sides must be at least 1")
-    return ImagePreprocessing(height=height, width=width, mode=mode, invert=invert)
+    values = {"height": height, "width": width, "mode": mode, "invert": invert, "value_range": value_range}
+    return ImagePreprocessing.parse(values, where="import")
 
 
 def _splits(found: Found, splits: Path | Fractions | None, seed: int, where: str) -> tuple[dict[Split, list[str]], str]:

@@ -1,40 +1,28 @@
 """What the importers of image data share: decoding in parallel, and writing the result as a store."""
 
-import io
 import os
 import tempfile
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from struct import error as struct_error
+from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from metaray.config import replace
 from metaray.data.file_tree import FileTree
-from metaray.data.image_files import open_image
+from metaray.data.pictures import FULL_16_BITS, HIGHEST_OF_12_BITS, ValueRange, decode_image, depth_of, is_deep
 from metaray.data.preprocessing import ImagePreprocessing
 from metaray.data.store_file import Schemes, write_store
+from metaray.data.uniform import uniform_classes
 from metaray.errors import InputError
 
 Progress = Callable[[int, int], None]
 
-# What Pillow's readers raise on files that are damaged or no images.
-DECODING_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    IndexError,
-    KeyError,
-    TypeError,
-    zlib.error,
-    struct_error,
-    Image.DecompressionBombError,
-)
 FILES_PER_BATCH = 64
 
 
@@ -63,21 +51,6 @@ class ImportReport(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def decode_image(raw: bytes, where: str) -> Image.Image:
-    """Decode the first frame of an image file.
-
-    Raises:
-        InputError: naming the file `where`: not an image, or a damaged one.
-    """
-    try:
-        with open_image(io.BytesIO(raw)) as image:
-            return image.copy()
-    except UnidentifiedImageError:
-        raise InputError(f"{where}: not an image that Pillow can read") from None
-    except DECODING_ERRORS as error:
-        raise InputError(f"{where}: a damaged image: {error}") from None
-
-
 def import_classes(
     out: Path,
     classes: Mapping[str, Sequence[ImageFile]],
@@ -86,19 +59,24 @@ def import_classes(
     preprocessing: ImagePreprocessing,
     origin: Mapping[str, str],
     progress: Progress | None = None,
-) -> None:
+) -> tuple[str, ...]:
     """Decode the images of every class, in order, and write them as a store.
 
     Args:
         out: the file to write.
         classes: class name -> its images; the order gives the class ids.
         schemes: as in `write_store`.
-        preprocessing: applied to every image.
+        preprocessing: applied to every image. Where some have 16 bits and it has no value range, the store's has that
+            of 16 bits.
         origin: free notes.
         progress: called with (images done, images in all).
 
+    Returns:
+        What the user should know about the images, a sentence each.
+
     Raises:
-        InputError: the first file that is damaged or no image; what `write_store` refuses.
+        InputError: the first file that is damaged or no image, or holds numbers without a known range; images that
+            don't fit the value range; what `write_store` refuses.
     """
     files = [file for images in classes.values() for file in images]
     folder = out.absolute().parent
@@ -107,15 +85,72 @@ def import_classes(
     with tempfile.TemporaryFile(dir=folder) as scratch:
         shape = (len(files), *preprocessing.feature_shape)
         images: NDArray[np.uint8] = np.memmap(scratch, dtype=np.uint8, mode="w+", shape=shape)
-        _decode_all(files, images, preprocessing, progress)
+        depths = _decode_all(files, images, preprocessing, progress)
+        if preprocessing.value_range is None and depths.deep:
+            preprocessing = replace(preprocessing, value_range=FULL_16_BITS)
+        counts, names = [len(members) for members in classes.values()], list(classes)
         write_store(
             out,
             images=images,
-            counts=[len(images) for images in classes.values()],
-            class_names=list(classes),
+            counts=counts,
+            class_names=names,
             schemes=schemes,
             preprocessing=preprocessing,
             origin=origin,
+        )
+        return (*depths.notes(len(files)), *uniform_classes(images, counts, names))
+
+
+@dataclass
+class _Depths:
+    """How deep the images of an import are.
+
+    Attributes:
+        value_range: that the user gives.
+        deep: how many images have more than 8 bits a channel.
+        highest: number in those of 16 bits.
+        example: the first of them by name.
+    """
+
+    value_range: ValueRange | None
+    deep: int = 0
+    highest: int = 0
+    example: str = ""
+
+    def see(self, image: Image.Image, where: str) -> None:
+        """Count an image."""
+        if is_deep(image):
+            self.deep += 1
+            self.highest = max(self.highest, depth_of(image) or 0)
+            self.example = min(self.example or where, where)
+
+    def check(self) -> None:
+        """After the last image.
+
+        Raises:
+            InputError: a range that no image needs, or one that is needed.
+        """
+        if self.value_range is not None and not self.deep:
+            raise InputError(
+                "the range {:g},{:g} is for images of more than 8 bits a channel, or of floats; all of these have 8 "
+                "bits, which need none: leave it out".format(*self.value_range)
+            )
+        if self.value_range is None and self.deep and self.highest <= HIGHEST_OF_12_BITS:
+            raise InputError(
+                f"{self.example}: 16 bits a channel, but nothing in it, or in the other images of 16 bits "
+                f"({self.deep} in all), is above {self.highest}; are these scans of 12 bits? Say which numbers are "
+                f"black and white: --range 0,{HIGHEST_OF_12_BITS} (or 0,65535 if they are meant to be dark)"
+            )
+
+    def notes(self, files: int) -> tuple[str, ...]:
+        """The rule by which images of more than 8 bits were scaled."""
+        if not self.deep:
+            return ()
+        low, high = self.value_range or FULL_16_BITS
+        rest = f"; the other {files - self.deep} have 8 bits" if self.deep < files else ""
+        return (
+            f"{self.deep} images of more than 8 bits a channel are scaled by the range {low:g} to {high:g}, which the "
+            f"store keeps for new images{rest}",
         )
 
 
@@ -124,11 +159,21 @@ def _decode_all(
     images: NDArray[np.uint8],
     preprocessing: ImagePreprocessing,
     progress: Progress | None,
-) -> None:
+) -> _Depths:
+    depths = _Depths(preprocessing.value_range)
+    # Whether 16 bits are only 12 is a question about all images, not about one that may be dark.
+    of_16_bits = preprocessing if preprocessing.value_range else replace(preprocessing, value_range=FULL_16_BITS)
+    lock = Lock()
+
     def decode(start: int) -> int:
         batch = files[start : start + FILES_PER_BATCH]
         for row, (tree, name) in enumerate(batch, start):
-            images[row] = preprocessing.image(decode_image(tree.read(name), tree.where(name)))
+            where = tree.where(name)
+            image = decode_image(tree.read(name), where)
+            with lock:
+                depths.see(image, where)
+            rule = preprocessing if depth_of(image) is None else of_16_bits
+            images[row] = rule.image(image, where)
         return len(batch)
 
     done = 0
@@ -142,3 +187,5 @@ def _decode_all(
         except InputError:
             pool.shutdown(cancel_futures=True)
             raise
+    depths.check()
+    return depths

@@ -55,7 +55,9 @@ def import_omniglot(
         if not schemes:
             listed = ", ".join(str(path) for path in paths)
             raise InputError(f"{listed}: an incomplete Omniglot without any complete split: " + "; ".join(notes))
-        import_classes(out, classes, schemes=schemes, preprocessing=PREPROCESSING, origin=ORIGIN, progress=progress)
+        notes += import_classes(
+            out, classes, schemes=schemes, preprocessing=PREPROCESSING, origin=ORIGIN, progress=progress
+        )
     return ImportReport(out, len(classes), sum(map(len, classes.values())), tuple(schemes), notes)
 
 

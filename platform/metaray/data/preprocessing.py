@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
-from pydantic import Field, model_validator
+from PIL import Image
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from metaray.config import Config
+from metaray.data.pictures import ValueRange, to_mode
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,9 +26,17 @@ RESAMPLING = {
 
 
 class Preprocessing(Config):
-    """How raw inputs become what a model sees. Stored with every learner."""
+    """How raw inputs become what a model sees. Stored with every learner.
+
+    Attributes:
+        kind: its name in files.
+        input_word: what one raw input is called.
+        compared: what the nearest neighbour compares, in words.
+    """
 
     kind: ClassVar[str]
+    input_word: ClassVar[str] = "input"
+    compared: ClassVar[str] = "inputs"
 
     @property
     @abstractmethod
@@ -83,9 +92,13 @@ class ImagePreprocessing(Preprocessing):
         resample: the filter of the resize.
         mean: subtracted, per channel, from pixels scaled to [0, 1]; on the device.
         std: divided by, per channel; on the device.
+        value_range: the numbers that mean black and white in images of more than 8 bits a channel, or of floats; what
+            lies outside counts as black or white. None takes 16 bits by 65535, and refuses what has no range.
     """
 
     kind: ClassVar[str] = "image"
+    input_word: ClassVar[str] = "image"
+    compared: ClassVar[str] = "pixels"
 
     height: int = Field(gt=0)
     width: int = Field(gt=0)
@@ -94,11 +107,19 @@ class ImagePreprocessing(Preprocessing):
     resample: Literal["lanczos", "bilinear", "bicubic", "box", "nearest"] = "lanczos"
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
+    value_range: ValueRange | None = None
 
     @model_validator(mode="after")
     def _one_number_a_channel(self) -> ImagePreprocessing:
         _check_normalisation(self.mean, self.std, self.channels, "channels")
+        if self.value_range is not None and self.value_range[0] >= self.value_range[1]:
+            raise ValueError("value_range goes from {:g} to {:g}; the first must be lower".format(*self.value_range))
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_an_unused_range(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Stores and learners of before there were ranges keep their text, and so their fingerprints.
+        return {name: value for name, value in dump(self).items() if name != "value_range" or value is not None}
 
     @property
     def channels(self) -> int:
@@ -110,19 +131,15 @@ class ImagePreprocessing(Preprocessing):
         """(channels, height, width)."""
         return (self.channels, self.height, self.width)
 
-    def image(self, image: Image.Image) -> NDArray[np.uint8]:
+    def image(self, image: Image.Image, where: str = "the image") -> NDArray[np.uint8]:
         """One raw image, of any size and mode, as uint8 [channels, height, width].
 
         Transparent pixels count as white paper, and the orientation that a camera noted is applied, as viewers do.
+
+        Raises:
+            InputError: naming the image `where`, if it is damaged or holds numbers without a known range.
         """
-        image = ImageOps.exif_transpose(image)
-        if image.has_transparency_data:
-            rgba = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-        if image.mode.startswith("I"):
-            # Pillow's own conversion clips 16-bit grey at 255.
-            image = Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
-        image = image.convert(self.mode)
+        image = to_mode(image, self.mode, self.value_range, where)
         if image.size != (self.width, self.height):
             image = image.resize((self.width, self.height), RESAMPLING[self.resample])
         pixels = np.asarray(image, dtype=np.uint8)

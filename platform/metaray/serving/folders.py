@@ -4,10 +4,8 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image
-
-from metaray.data.image_files import open_image
 from metaray.data.names import check_utf8, is_clutter, one_spelling
+from metaray.data.pictures import decode_image
 from metaray.errors import InputError
 
 
@@ -36,9 +34,14 @@ def read_support(folder: Path) -> Labelled:
 def read_query(folder: Path) -> Labelled | list[Path]:
     """List query images: of a flat folder, or with their true labels where the folder holds a folder per class.
 
+    An image file is a query by itself.
+
     Raises:
         InputError: for a missing or empty folder, files beside class folders, or a file that is not an image.
     """
+    if folder.is_file():
+        _check_image(folder)
+        return [folder]
     if any(entry.is_dir() for entry in _entries(folder, "query")):
         return _labelled(folder, "query")
     return _images(folder, "query")
@@ -92,8 +95,8 @@ def _natural(path: Path) -> tuple[list[tuple[int, str]], str]:
 
 def _check_image(path: Path) -> None:
     """Decode it whole: a truncated file opens without complaint."""
+    where = f"{str(path)!r} is not an image that can be read"
     try:
-        with open_image(path) as image:
-            image.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{str(path)!r} is not an image that can be read: {error}") from error
+        decode_image(path.read_bytes(), where)
+    except OSError as error:
+        raise InputError(f"{where}: {error}") from None

@@ -33,10 +33,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from metaray.data.image_files import open_image
+from metaray.data.pictures import decode_image, to_mode
 from metaray.data.preprocessing import ImagePreprocessing
 from metaray.errors import InputError, unknown
-from metaray.serving.columns import feature_names, inputs, inputs_of, number, outputs_of, takes_images, target_names
+from metaray.serving.columns import feature_names, inputs, inputs_of, number, outputs_of, target_names
 from metaray.serving.loading import load_learner
 
 if TYPE_CHECKING:  # pandas comes with MLflow; a machine that only serves learners may have neither
@@ -79,7 +79,7 @@ class PyfuncLearner:
         known = np.flatnonzero(support)
         x = _inputs(model_input, learner)
         if learner.target_size is None:
-            y: list[Any] = [str(model_input["label"].iloc[row]) for row in known]
+            y: list[Any] = _labels(model_input["label"], known)
         else:
             y = _rows(model_input, target_names(learner), known)
         task = replace(learner.adapt([x[row] for row in known], y), on_doubt=_log.warning)
@@ -138,9 +138,17 @@ def _predictions(task: "AdaptedTask", x: list[Any]) -> dict[str, Any]:
 
 def _inputs(table: "pd.DataFrame", learner: "Learner") -> list[Any]:
     """The input of each row: an image, or an array of numbers [*feature]."""
-    if takes_images(learner):
-        return [_decode(value, row) for row, value in enumerate(table["image"])]
+    if isinstance(learner.preprocessing, ImagePreprocessing):
+        return [_decode(value, row, learner.preprocessing) for row, value in enumerate(table["image"])]
     return list(inputs(_rows(table, feature_names(learner), np.arange(len(table))), learner))
+
+
+def _labels(column: "pd.Series[Any]", rows: NDArray[np.int64]) -> list[str]:
+    """The labels in some rows, as text."""
+    from metaray.algorithms.labels import plain_label, plain_labels
+
+    found = [plain_label(column.iloc[row], f"row {row}: the label") for row in rows]
+    return [str(label) for label in plain_labels(found)]
 
 
 def _rows(table: "pd.DataFrame", columns: list[str], rows: NDArray[np.int64]) -> list[list[float]]:
@@ -165,15 +173,15 @@ def _check(table: "pd.DataFrame", learner: "Learner") -> None:
             raise InputError(f"row {row}: {unknown('role', str(role), ROLES)}")
         for name in targets if role == "support" else ():
             value = table[name].iloc[row]
-            if pd.isna(value) or str(value) == "":
+            if (pd.api.types.is_scalar(value) and pd.isna(value)) or str(value) == "":
                 raise InputError(f"row {row}: a support row needs a {name}")
     for role in ROLES:
         if not (table["role"] == role).any():
             raise InputError(f"the input has no {role} rows; give at least one (of {len(table)} rows)")
 
 
-def _decode(value: object, row: int) -> Image.Image:
-    """The image in one cell, decoded whole."""
+def _decode(value: object, row: int, preprocessing: ImagePreprocessing) -> Image.Image:
+    """The image in one cell, of 8 bits a channel."""
     if isinstance(value, str):
         try:
             value = base64.b64decode("".join(value.split()), validate=True)
@@ -181,9 +189,5 @@ def _decode(value: object, row: int) -> Image.Image:
             raise InputError(f"row {row}: the image is text, but not base64: {error}") from error
     if not isinstance(value, bytes | bytearray | memoryview):
         raise InputError(f"row {row}: the image is a {type(value).__name__}, not the bytes of an image file")
-    try:
-        image = open_image(io.BytesIO(value))
-        image.load()
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"row {row}: the image can't be read: {error}") from error
-    return image
+    image = decode_image(bytes(value), f"row {row}: the image can't be read")
+    return to_mode(image, preprocessing.mode, preprocessing.value_range, f"row {row}: the image")

@@ -32,6 +32,7 @@ class Result:
         episodes_per_s: over the steps' time.
         quality: what the scores are.
         baseline_val_scores: of the nearest neighbour on meta-val, by episode: what a first champion must surpass.
+        compared: what the nearest neighbour compares, in words.
     """
 
     num_steps: int
@@ -49,6 +50,7 @@ class Result:
     episodes_per_s: float
     quality: Quality = "accuracy"  # results of before there was regression do not say
     baseline_val_scores: tuple[float, ...] = ()  # nor do those of before it was judged there
+    compared: str = "pixels"
 
     def to_json(self) -> str:
         """JSON text."""
@@ -59,6 +61,7 @@ class Result:
     def from_json(cls, text: str) -> "Result":
         """The inverse of `to_json`."""
         tree = json.loads(text)
+        tree.setdefault("compared", "inputs" if tree.get("quality") == "mse" else "pixels")
         return cls(**{key: _value(value) for key, value in tree.items()})
 
 

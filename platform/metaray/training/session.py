@@ -219,6 +219,7 @@ class _Session:
             episodes_per_s=self.clock.steps_per_s * experiment.meta_batch_size,
             quality=experiment.quality,
             baseline_val_scores=tuple(baseline.score.tolist()),
+            compared=experiment.source.preprocessing.compared,
         )
         if self.keeper is not None:
             self.keeper.finish({LEARNER: self.learner().files()}, {RESULT: result.to_json().encode()}, self.state.step)

@@ -1,0 +1,89 @@
+"""What users of torch, numpy, pandas, arrow and Python hold values in, taken apart into arrays and lists."""
+
+import io
+from collections.abc import Iterable, Mapping
+from os import PathLike
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from metaray.errors import InputError
+
+# One value each, even where they can be iterated over.
+WHOLE = (str, bytes, bytearray, memoryview, PathLike, Image.Image, io.IOBase)
+
+
+def opened(value: Any, what: str) -> Any:
+    """Tensors and what else numpy understands as arrays, other iterables as lists; the rest as it is.
+
+    Args:
+        value: a container, or one value.
+        what: it is, for messages.
+
+    Raises:
+        InputError: for what has no order (sets, dicts), hides values (masks), or can't be copied to this process.
+    """
+    if isinstance(value, torch.Tensor):
+        return _of_tensor(value, what)
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise InputError(f"{what} is a masked array, and the masked values are missing; leave their examples out")
+    if isinstance(value, memoryview) and (value.ndim != 1 or value.itemsize != 1):
+        return np.asarray(value)
+    if isinstance(value, WHOLE):
+        return value
+    if isinstance(value, Mapping | set | frozenset):
+        raise InputError(f"{what} is of type {type(value).__name__}, which has no order of examples; give a list")
+    if hasattr(type(value), "as_py"):  # a scalar of arrow
+        return value.as_py()
+    if hasattr(type(value), "__array__"):
+        try:
+            return np.asarray(value)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InputError(
+                f"{what} is of type {type(value).__name__} and can't become a numpy array: {error}"
+            ) from None
+    if hasattr(value, "read") or not (isinstance(value, Iterable) or hasattr(type(value), "__getitem__")):
+        return value
+    return list(value)
+
+
+def opened_whole(value: Any, what: str) -> NDArray[Any] | list[Any]:
+    """A container as an array or a list.
+
+    Raises:
+        InputError: as `opened`, and for what is no container.
+    """
+    found = opened(value, what)
+    if isinstance(found, np.ndarray) and found.ndim > 0:
+        return found
+    if not isinstance(found, list):
+        raise InputError(f"{what} is {described(value)}; give a list or an array with one for each example")
+    return found
+
+
+def described(value: Any) -> str:
+    """A value for a message: its type, and its shape or its text where that is short."""
+    if value is None:
+        return "None"
+    kind = type(value).__name__
+    shape = getattr(value, "shape", None)
+    if isinstance(shape, tuple):
+        of = f" of {value.dtype}" if hasattr(value, "dtype") else ""
+        return f"of type {kind} and shape {list(shape)}{of}"
+    text = repr(value)
+    return f"of type {kind} ({text})" if len(text) <= 40 and text.isprintable() else f"of type {kind}"
+
+
+def _of_tensor(tensor: torch.Tensor, what: str) -> NDArray[Any]:
+    try:
+        here = tensor.detach().cpu().resolve_conj().resolve_neg()
+        # numpy has no such floats; as float32 they are the same numbers.
+        wide = here.float() if here.dtype == torch.bfloat16 else here
+        array: NDArray[Any] = wide.numpy()
+        return array
+    except (TypeError, RuntimeError, NotImplementedError) as error:
+        shown = f"a tensor of shape {list(tensor.shape)}, type {tensor.dtype} and layout {tensor.layout}"
+        raise InputError(f"{what} is {shown}; give a dense tensor of a type that numpy has ({error})") from None
