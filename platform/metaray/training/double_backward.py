@@ -13,7 +13,7 @@ from torch.func import functional_call
 from metaray.algorithms import ALGORITHMS
 from metaray.algorithms.context import Context, Tensors
 from metaray.config import replace
-from metaray.models.batch_norm import written_out
+from metaray.models.written_out import written_out
 from metaray.training.experiment import Experiment
 from metaray.training.outer_loop import initial_state
 
@@ -84,7 +84,7 @@ def find_fault(context: Context, x: Tensor) -> Fault | None:
             hook.remove()
     # Hooks run as modules return, so children come before their parents.
     differentiate = _mapped_fault if context.batched else _fault
-    with written_out(network) if context.batched else nullcontext():
+    with written_out() if context.batched else nullcontext():
         return next((fault for fault in map(differentiate, calls) if fault is not None), None)
 
 
