@@ -12,7 +12,6 @@ from metaray.algorithms.context import Context, Tensors
 from metaray.algorithms.problem import Problem
 from metaray.config import Config
 from metaray.episodes.tensors import Examples, TensorEpisode
-from metaray.errors import InputError
 from metaray.models.batch_norm import Protocol
 from metaray.models.model import Model, seeded, trainable
 

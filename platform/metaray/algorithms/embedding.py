@@ -7,6 +7,7 @@ from metaray.algorithms.context import Context, Tensors
 from metaray.algorithms.inner_loop import STATISTICS, split_statistics
 from metaray.errors import InputError
 from metaray.models.batch_norm import Protocol
+from metaray.models.state import undone
 
 
 def embedding_size(network: nn.Module, feature_shape: tuple[int, ...]) -> int:
@@ -18,7 +19,7 @@ def embedding_size(network: nn.Module, feature_shape: tuple[int, ...]) -> int:
     dtype = next((parameter.dtype for parameter in network.parameters()), torch.float32)
     x = torch.zeros(2, *feature_shape, dtype=dtype)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), undone(network):
             return int(network(x)[0].numel())
     except (RuntimeError, TypeError, ValueError) as error:
         raise InputError(

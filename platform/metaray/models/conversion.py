@@ -1,8 +1,8 @@
 """A user's network made fit for inner loops: its batch norm layers become ours, what could not work is refused.
 
 A batch norm with running statistics is frozen when none of its own parameters requires grad; if it has none
-(`affine=False`), when none does in the innermost module around it that has some. Frozen, it keeps the statistics that it
-was stored with. Any other has none any more: it normalises as the protocol of the experiment says.
+(`affine=False`), when none does in the innermost module around it that has some. Frozen, it keeps the statistics that
+it was stored with. Any other has none any more: it normalises as the protocol of the experiment says.
 """
 
 from collections.abc import Iterator
@@ -61,9 +61,9 @@ def _check(name: str, module: nn.Module, known: set[nn.Module]) -> None:
             )
     if isinstance(module, _BatchNorm) and (own := _own_behaviour(module)):
         raise InputError(
-            f"{what} is a batch norm with {', '.join(own)} of its own, which would be lost, as metaray puts one without "
-            "running statistics in its place: put what it adds into a module around a plain torch.nn.BatchNorm*, or "
-            "derive it from metaray.models.batch_norm.EpisodicBatchNorm"
+            f"{what} is a batch norm with {', '.join(own)} of its own, which would be lost, as metaray puts one "
+            "without running statistics in its place: put what it adds into a module around a plain "
+            "torch.nn.BatchNorm*, or derive it from metaray.models.batch_norm.EpisodicBatchNorm"
         )
     if isinstance(module, _InstanceNorm) and module.track_running_stats:
         raise InputError(f"{what} keeps running statistics: set track_running_stats=False")

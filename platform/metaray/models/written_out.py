@@ -1,8 +1,8 @@
 """Norms in plain arithmetic, for where the fused kernels are wrong.
 
 Under `torch.vmap` the second derivatives of `batch_norm`, `instance_norm` and `layer_norm` take the statistics for
-constants (torch 2.13), and in low precision with float32 weights they fail. `written_out` cures the operations, whatever
-module calls them. `group_norm` and `rms_norm` are right as they are.
+constants (torch 2.13), and in low precision with float32 weights they fail. `written_out` cures the operations,
+whatever module calls them. `group_norm` and `rms_norm` are right as they are.
 """
 
 from collections.abc import Callable, Iterator, Sequence
