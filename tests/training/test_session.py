@@ -348,7 +348,7 @@ def test_ranks_that_see_different_storages_are_found_out(storage: Storage, make_
 def test_ranks_that_differ_in_software_are_told_of(same: bool, storage: Storage, frequent: Experiment) -> None:
     memory, reducer = Memory(), TwoRanks(0, same=same)
     session._Session(frequent, Rank(storage, reducer, torch.device("cpu"), memory, lambda start: iter(())))
-    assert len(reducer.said) == 2 and 0 < reducer.said[1] < 2**53 - 1
+    assert len(reducer.said) == 4 and 0 < reducer.said[1] < 2**53 - 1
     told = "the workers differ in software or kind of processor: bits may differ from other runs'"
     assert (told in memory.notes()) is not same
 

@@ -40,8 +40,8 @@ def require_same_network(marks: Marks, before: Marks, gather: Callable[[int], li
     if any(gather(len(changed))):
         which = f"another {changed[0]!r}" if changed else "on another node other tensors"
         raise RunFailed(
-            f"building the network gives {which} than when the run began: a file that is read there has changed, or its "
-            "code. Bring that back, or start another run"
+            f"building the network gives {which} than when the run began: a file that is read there has changed, or "
+            "its code. Bring that back, or start another run"
         )
     if len(set(gather(number_of(marks)))) > 1 and alike:
         raise RunFailed(
