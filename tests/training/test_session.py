@@ -243,7 +243,7 @@ class TwoRanks(LocalReducer):
 
     Args:
         steps: the other's, one for each time that the ranks compare theirs.
-        same: whether its environment is.
+        same: whether its environment is, of which they speak second.
     """
 
     rank, world_size = 0, 2
@@ -256,7 +256,7 @@ class TwoRanks(LocalReducer):
         mine, theirs = buffer.tolist()
         assert theirs == 0.0 and buffer.dtype == torch.float64, "each rank fills in its own"
         self.said.append(int(mine))
-        buffer[1] = self.steps.pop(0) if self.steps else mine + (not self.same)
+        buffer[1] = self.steps.pop(0) if self.steps else mine + (not self.same and len(self.said) == 2)
         return buffer
 
 
