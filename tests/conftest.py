@@ -60,6 +60,14 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 @pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What a user's cache holds is no business of the tests, nor theirs of the user."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("METARAY_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
     """Kernels on one thread, as experiments have it: small tensors gain nothing from more."""
     torch.set_num_threads(1)

@@ -23,7 +23,7 @@ from metaray.training.failure import as_failure, forget_failure, write_failure
 from metaray.training.identity import RunFolder, open_run
 from metaray.training.local import train_in_process
 from metaray.training.placement import Placement
-from metaray.training.preflight import check_shares, preflight
+from metaray.training.preflight import check_chunks, check_shares, preflight
 from metaray.training.result import Result
 from metaray.training.run_log import run_log
 from metaray.training.storage import Storage
@@ -99,9 +99,10 @@ def _checked(experiment: Experiment, options: Options, uri: str, display: Listen
         root = Storage(options.storage)
         root.check_writable()
         folder = open_run(root, experiment, options.run)
+        device = torch.device("cpu")
         if folder.result is None:
-            _check_request(experiment, options.placement)
-        preflight(experiment)
+            device = _check_request(experiment, options.placement)
+        preflight(experiment, device)
         if folder.result is None and not options.placement.in_process:
             _check_cluster(experiment, options.placement, root, display)
         display.on_event(entering("MLflow"))
@@ -117,12 +118,19 @@ def _checked(experiment: Experiment, options: Options, uri: str, display: Listen
     return root, folder
 
 
-def _check_request(experiment: Experiment, placement: Placement) -> None:
-    """Find out what is wrong with the device and the number of workers by themselves."""
+def _likely_device(placement: Placement) -> torch.device:
+    """Where a run will compute, as far as that is known before it has joined a cluster."""
     if placement.in_process:
-        choose_device(placement.device)
-        return
-    check_shares(experiment, placement.workers.most, torch.device("cuda" if placement.device == "cuda" else "cpu"))
+        return choose_device(placement.device)
+    return torch.device("cuda" if placement.device == "cuda" else "cpu")
+
+
+def _check_request(experiment: Experiment, placement: Placement) -> torch.device:
+    """Find out what is wrong with the device and the number of workers by themselves; returns the likely device."""
+    device = _likely_device(placement)
+    if not placement.in_process:
+        check_shares(experiment, placement.workers.most, device)
+    return device
 
 
 def _check_cluster(experiment: Experiment, placement: Placement, root: Storage, display: Listener) -> None:
@@ -135,7 +143,10 @@ def _check_cluster(experiment: Experiment, placement: Placement, root: Storage, 
     connect(placement)
     samplers_on(placement.samplers_on, use_gpu=uses_gpu(placement))
     check_storage_everywhere(root)
-    check_shares(experiment, placement.workers.most, torch.device("cuda" if uses_gpu(placement) else "cpu"))
+    device = torch.device("cuda" if uses_gpu(placement) else "cpu")
+    check_shares(experiment, placement.workers.most, device)
+    if device != _likely_device(placement):
+        check_chunks(experiment, device)
 
 
 def _trained(

@@ -89,7 +89,7 @@ def test_inputs_meta_and_network_are_left_alone(trial: Trial, training: bool) ->
     for module in network.modules():
         assert not module._forward_hooks and not module._forward_pre_hooks
         if isinstance(module, EpisodicBatchNorm):
-            assert module.statistics is None and module.recorded is None and not module.record and module.fused
+            assert module.statistics is None and module.recorded is None and not module.record
 
 
 @every()

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from metaray.algorithms import ALGORITHMS
 from metaray.models import Custom
-from tests.conformance.bench import Bench, Trial, every
+from metaray.models.state import kept
+from tests.conformance.bench import Bench, Trial, close, episode_of, every
 
 
 class Mixed(nn.Module):
@@ -25,7 +26,23 @@ class Mixed(nn.Module):
         return self.head(self.dropout(torch.tanh(hidden)))
 
 
-MIXED = Custom(path="tests.conformance.test_networks:Mixed")
+class Partly(nn.Module):
+    """A frozen layer and a frozen batch norm before layers that learn."""
+
+    def __init__(self, feature_shape: tuple[int, ...], outputs: int | None) -> None:
+        super().__init__()
+        self.stem, self.norm, self.hidden = nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Linear(6, 5)
+        self.norm.running_mean.normal_()
+        self.norm.running_var.uniform_(0.5, 2)
+        self.stem.requires_grad_(False)
+        self.norm.requires_grad_(False)
+        self.head = nn.Identity() if outputs is None else nn.Linear(5, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.tanh(self.hidden(self.norm(self.stem(x.flatten(1))))))
+
+
+MIXED, PARTLY = (Custom(path=f"tests.conformance.test_networks:{name}") for name in ("Mixed", "Partly"))
 
 
 @every(trained=True)
@@ -45,6 +62,31 @@ def test_a_users_network(trial: Trial) -> None:
     assert torch.equal(once.loss, again.loss)
     after = bench.context.network.state_dict()
     assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+
+
+@every(trained=True)
+def test_a_users_network_with_frozen_parts(trial: Trial) -> None:
+    """They are neither trained nor adapted, but have their part in what comes out, in chunks as one by one."""
+    bench = Bench(trial, model=PARTLY)
+    network, chunk = bench.context.network, bench.episode(shots=3, size=2)
+    held = kept(network)
+    assert sorted(held) == [f"norm.{n}" for n in ("bias", "running_mean", "running_var", "weight")] + [
+        "stem.bias",
+        "stem.weight",
+    ]
+    assert not any(name.endswith(tuple(held)) for name in bench.meta)
+    before = {name: tensor.clone() for name, tensor in held.items()}
+    together = bench.algorithm.meta_gradient(bench.meta, chunk, bench.context.with_batched(True))
+    one, other = (bench.algorithm.meta_gradient(bench.meta, episode_of(chunk, i), bench.context) for i in range(2))
+    for name in bench.meta:
+        close(together.gradient[name], one.gradient[name] + other.gradient[name])
+    assert all(torch.equal(before[name], tensor) for name, tensor in kept(network).items())
+    with torch.no_grad():
+        for name in ("stem.weight", "norm.running_mean"):
+            held[name] += 0.5
+            moved = bench.algorithm.outcomes(bench.meta, episode_of(chunk, 0), bench.context).loss
+            assert not torch.equal(moved, one.outcome.loss), name
+            held[name].copy_(before[name])
 
 
 @every(trained=True, tasks=["classes"])

@@ -1,19 +1,15 @@
 """Batch norm without running statistics."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from metaray.errors import InputError
-from metaray.models.batch_norm import (
-    EpisodicBatchNorm,
-    WrittenLayerNorm,
-    given,
-    recording,
-    without_running_statistics,
-    written_out,
-)
+from metaray.models.batch_norm import EpisodicBatchNorm, FrozenBatchNorm, given, recording
+from metaray.models.written_out import written_out
 
 SHAPES = [(5, 3), (4, 3, 6), (4, 3, 5, 2)]
 every_shape = pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -38,7 +34,7 @@ def test_equals_torch(shape: tuple[int, ...], affine: bool) -> None:
     x, layer = batch(shape), layer_of(affine=affine)
     expected = nn.functional.batch_norm(x, None, None, layer.weight, layer.bias, training=True)
     torch.testing.assert_close(layer(x), expected, rtol=0, atol=0)
-    with written_out(layer):
+    with written_out():
         torch.testing.assert_close(layer(x), expected, rtol=1e-12, atol=1e-12)
 
 
@@ -88,8 +84,7 @@ def test_gradients_flow_into_given_statistics() -> None:
 @pytest.mark.parametrize("fused", [True, False])
 def test_gradients_reach_the_recorded_batch(fused: bool) -> None:
     layer, x = layer_of(), batch((5, 3)).requires_grad_()
-    layer.fused = fused
-    with recording(nn.Sequential(layer)) as statistics:
+    with recording(nn.Sequential(layer)) as statistics, nullcontext() if fused else written_out():
         layer(x)
     (gradient,) = torch.autograd.grad(statistics["0.variance"].sum(), x)
     torch.testing.assert_close(gradient, 2 * (x - x.mean(0)) / 5)
@@ -124,7 +119,7 @@ def test_second_derivatives_under_vmap_need_the_written_out_form() -> None:
     )
     expected = torch.as_tensor((ahead - behind) / (2 * step))
     torch.testing.assert_close(mixed(batched=False), expected, rtol=1e-6, atol=0)
-    with written_out(layer):
+    with written_out():
         torch.testing.assert_close(mixed(batched=True), expected, rtol=1e-6, atol=0)
     assert not torch.allclose(mixed(batched=True), expected, rtol=1e-3)
 
@@ -152,20 +147,20 @@ def test_a_single_value_a_channel_is_refused_with_a_way_out() -> None:
         assert layer(batch((1, 3))).isfinite().all()
 
 
-def state(layer: EpisodicBatchNorm) -> tuple[object, object, bool, bool]:
-    return layer.statistics, layer.recorded, layer.record, layer.fused
+def state(layer: EpisodicBatchNorm) -> tuple[object, object, bool]:
+    return layer.statistics, layer.recorded, layer.record
 
 
 def test_exceptions_inside_restore_the_layers() -> None:
     layer = layer_of()
     network = nn.Sequential(layer)
     blank = {"0.mean": torch.zeros(3), "0.variance": torch.ones(3)}
-    for block in (recording(network), given(network, blank), written_out(network)):
+    for block in (recording(network), given(network, blank)):
         with pytest.raises(KeyError), block:
             network(batch((4, 3)))
-            assert state(layer) != (None, None, False, True)
+            assert state(layer) != (None, None, False)
             raise KeyError
-        assert state(layer) == (None, None, False, True)
+        assert state(layer) == (None, None, False)
 
 
 def test_statistics_of_absent_layers_leave_the_rest_alone() -> None:
@@ -182,33 +177,13 @@ def test_a_layer_that_did_not_run_records_nothing() -> None:
     assert statistics == {}
 
 
-def test_running_statistics_are_replaced_deep_inside() -> None:
-    inner = nn.Sequential(nn.Conv2d(2, 3, 1), nn.BatchNorm2d(3, eps=0.1))
-    network = nn.Sequential(inner, nn.Flatten(), nn.BatchNorm1d(12, affine=False), nn.LayerNorm(12))
-    weight = inner[1].weight
-    names = [name for name, _ in network.named_parameters()]
-    assert without_running_statistics(network) is network
-    replaced = inner[1]
-    assert isinstance(replaced, EpisodicBatchNorm) and replaced.eps == 0.1 and replaced.weight is weight
-    assert isinstance(network[2], EpisodicBatchNorm) and network[2].weight is None
-    assert isinstance(network[3], nn.LayerNorm)
-    assert not list(network.buffers()) and [name for name, _ in network.named_parameters()] == names
-    x = torch.randn(4, 2, 2, 2)
-    assert torch.equal(network(x), network.eval()(x))
-
-
-def test_layer_norm_written_out_computes_the_same_and_so_do_its_second_derivatives() -> None:
+@pytest.mark.parametrize("training", [True, False])
+def test_a_frozen_layer_has_the_statistics_it_was_stored_with(training: bool) -> None:
     torch.manual_seed(0)
-    network = without_running_statistics(nn.Sequential(nn.Linear(4, 6), nn.LayerNorm(6), nn.Tanh()).double())
-    assert isinstance(network[1], WrittenLayerNorm)
-    x = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
-
-    def second(y: Tensor) -> Tensor:
-        (gradient,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
-        return torch.autograd.grad(gradient.square().sum(), x)[0]
-
-    fused = network(x)
-    with written_out(network):
-        written = network(x)
-    torch.testing.assert_close(written, fused)
-    torch.testing.assert_close(second(written), second(fused))
+    plain = nn.BatchNorm2d(3).double()
+    plain(batch((8, 3, 2, 2)))
+    expected = plain.eval()(batch((4, 3, 2, 2), seed=1))
+    plain.__class__ = FrozenBatchNorm
+    assert torch.equal(plain.train(training)(batch((4, 3, 2, 2), seed=1)), expected)
+    with written_out():
+        torch.testing.assert_close(plain(batch((4, 3, 2, 2), seed=1)), expected)

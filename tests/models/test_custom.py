@@ -26,6 +26,12 @@ def no_module(*, feature_shape: tuple[int, ...], outputs: int | None) -> str:
     return f"{feature_shape} {outputs}"
 
 
+def from_file(*, feature_shape: tuple[int, ...], outputs: int | None) -> nn.Module:
+    network = Own(feature_shape=feature_shape, outputs=outputs)
+    network.load_state_dict(torch.load("no/weights"))
+    return network
+
+
 PATH = f"{__name__}:Own"
 
 
@@ -33,6 +39,11 @@ def test_it_is_built_and_loses_its_running_statistics() -> None:
     network = Custom(path=PATH, options={"width": 6}).build((1, 2, 2), 3)
     assert isinstance(network.get_submodule("body.2"), EpisodicBatchNorm)
     assert network.get_parameter("head.weight").shape == (3, 6)
+
+
+def test_what_it_reads_may_be_gone() -> None:
+    with pytest.raises(InputError, match=r"test_custom:from_file cannot be built: FileNotFoundError: .*no/weights"):
+        Custom(path=f"{__name__}:from_file").build((4,), 2)
 
 
 def test_it_round_trips() -> None:

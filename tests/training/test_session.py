@@ -243,7 +243,7 @@ class TwoRanks(LocalReducer):
 
     Args:
         steps: the other's, one for each time that the ranks compare theirs.
-        same: whether its environment is.
+        same: whether its environment is, of which they speak second.
     """
 
     rank, world_size = 0, 2
@@ -256,7 +256,7 @@ class TwoRanks(LocalReducer):
         mine, theirs = buffer.tolist()
         assert theirs == 0.0 and buffer.dtype == torch.float64, "each rank fills in its own"
         self.said.append(int(mine))
-        buffer[1] = self.steps.pop(0) if self.steps else mine + (not self.same)
+        buffer[1] = self.steps.pop(0) if self.steps else mine + (not self.same and len(self.said) == 2)
         return buffer
 
 
@@ -348,7 +348,7 @@ def test_ranks_that_see_different_storages_are_found_out(storage: Storage, make_
 def test_ranks_that_differ_in_software_are_told_of(same: bool, storage: Storage, frequent: Experiment) -> None:
     memory, reducer = Memory(), TwoRanks(0, same=same)
     session._Session(frequent, Rank(storage, reducer, torch.device("cpu"), memory, lambda start: iter(())))
-    assert len(reducer.said) == 2 and 0 < reducer.said[1] < 2**53 - 1
+    assert len(reducer.said) == 4 and 0 < reducer.said[1] < 2**53 - 1
     told = "the workers differ in software or kind of processor: bits may differ from other runs'"
     assert (told in memory.notes()) is not same
 

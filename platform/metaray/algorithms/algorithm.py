@@ -12,9 +12,8 @@ from metaray.algorithms.context import Context, Tensors
 from metaray.algorithms.problem import Problem
 from metaray.config import Config
 from metaray.episodes.tensors import Examples, TensorEpisode
-from metaray.errors import InputError
 from metaray.models.batch_norm import Protocol, normalises_batches
-from metaray.models.model import Model, seeded
+from metaray.models.model import Model, seeded, trainable
 
 MOST_INNER_STEPS, MOST = 10_000, 1 << 20
 """Inner steps, and whatever else an algorithm counts."""
@@ -96,15 +95,12 @@ class Algorithm(Config):
     def init(self, network: nn.Module, problem: Problem) -> Tensors:
         """The initial meta-parameters, from a freshly built network; what is random comes from torch's generator.
 
+        Frozen parameters of the network (those with `requires_grad=False`) are none of them.
+
         Raises:
-            InputError: if the network lacks what the algorithm needs, or has parameters that are frozen.
+            InputError: if the network lacks what the algorithm needs.
         """
-        for name, parameter in network.named_parameters():
-            if not parameter.requires_grad:
-                raise InputError(
-                    f"parameter {name!r} of the network is frozen: make it a buffer, or let it require grad"
-                )
-        return {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
+        return {name: parameter.detach().clone() for name, parameter in trainable(network).items()}
 
     @abstractmethod
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
@@ -145,7 +141,7 @@ class Algorithm(Config):
         """`loss` of each episode of a chunk, [B]."""
         if context.batched:
             each: Callable[[TensorEpisode], Outcome] = lambda episode: self.loss(meta, episode, context)  # noqa: E731
-            return Outcome(*torch.vmap(each, randomness="different")(chunk))
+            return Outcome(*torch.vmap(each, randomness=context.randomness)(chunk))
         loss, score = self.loss(meta, chunk, context)
         return Outcome(loss[None], score[None])
 
@@ -155,7 +151,7 @@ def by_episode(
 ) -> MetaGradient:
     """The meta-gradient of a chunk where an algorithm brings that of one episode, without a graph."""
     if context.batched:
-        gradient, outcome = torch.vmap(gradient_of, randomness="different")(chunk)
+        gradient, outcome = torch.vmap(gradient_of, randomness=context.randomness)(chunk)
         return MetaGradient({name: g.sum(0) for name, g in gradient.items()}, Outcome(*outcome))
     gradient, outcome = gradient_of(chunk)
     return MetaGradient(gradient, Outcome(outcome.loss[None], outcome.score[None]))

@@ -44,12 +44,12 @@ class ANIL(Algorithm):
             InputError: if `head` fits none of them, or all.
         """
         meta = super().init(network, problem)
-        matching(self.head, list(meta), "head")
+        matching(self.head, list(meta), "head", network)
         return meta
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
         """The body as it is, with theta_l' of one task."""
-        alpha = rates(self.inner_lr, matching(self.head, list(meta), "head"), context.step)
+        alpha = rates(self.inner_lr, matching(self.head, list(meta), "head", context.network), context.step)
         loss, theta = support_loss(support, context), meta
         for _ in range(steps_of(self.inner_steps, context)):
             theta = descend(loss, theta, alpha, context, second_order=True)

@@ -11,6 +11,7 @@ from metaray.algorithms.inner_loop import descend, matching, predict_at, steps_o
 from metaray.algorithms.inner_lr import InnerLR, rates
 from metaray.algorithms.problem import Problem
 from metaray.episodes.tensors import Examples
+from metaray.errors import InputError
 
 
 class BOIL(Algorithm):
@@ -46,15 +47,16 @@ class BOIL(Algorithm):
         """The network's parameters, head and body.
 
         Raises:
-            InputError: if `head` fits none of them, or all.
+            InputError: if `head` fits none of them, or all, or all others are frozen.
         """
         meta = super().init(network, problem)
-        matching(self.head, list(meta), "head")
+        if len(matching(self.head, list(meta), "head", network)) == len(meta):
+            raise InputError(f"every parameter but the head {self.head!r} is frozen, so that boil could adapt nothing")
         return meta
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
         """The head as it is, with theta_b' of one task."""
-        head = matching(self.head, list(meta), "head")
+        head = matching(self.head, list(meta), "head", context.network)
         alpha = rates(self.inner_lr, [name for name in meta if name not in head], context.step)
         loss, theta = support_loss(support, context), meta
         for _ in range(steps_of(self.inner_steps, context)):

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from metaray.errors import InputError
-from metaray.models.batch_norm import given, recording, written_out
+from metaray.models.batch_norm import given, recording
+from metaray.models.written_out import written_out
 
 Tensors = dict[str, Tensor]
 
@@ -20,7 +21,7 @@ class Context:
     """The circumstances of one call.
 
     Attributes:
-        network: the architecture; its own weights are never used, callers pass theirs.
+        network: the architecture; of its own weights only frozen ones are used, for the others callers pass theirs.
         ways: N; 1 in regression.
         step: of the outer loop, for schedules: 0 .. num_steps-1 in training, the steps done so far when judged.
         training: whether gradients flow back to the meta-parameters.
@@ -28,6 +29,8 @@ class Context:
         precision: of the arithmetic in the network: "bfloat16" runs it under autocast.
         channels_last: memory format of image batches; without effect where `batched`.
         batched: the call is mapped over a chunk by `torch.vmap`.
+        randomness: of episodes that are mapped over: "same" lets all draw the same numbers, to be compared with single
+            ones.
         regression: targets are values, not classes.
     """
 
@@ -39,6 +42,7 @@ class Context:
     precision: Literal["float32", "bfloat16"] = "float32"
     channels_last: bool = False
     batched: bool = False
+    randomness: Literal["different", "same"] = "different"
     regression: bool = False
 
     def __post_init__(self) -> None:
@@ -59,7 +63,7 @@ class Context:
         """The network's output under `parameters`.
 
         Args:
-            parameters: by name, a full set.
+            parameters: by name, all that are not frozen.
             x: [n, *feature].
             statistics: what batch norm normalises with; by default those of `x` itself.
         """
@@ -76,7 +80,7 @@ class Context:
         if self.channels_last and x.ndim == 4 and not self.batched:  # vmap knows no memory formats
             x = x.contiguous(memory_format=torch.channels_last)
         module.train(self.training)  # dropout and the like; our batch norm knows no such modes
-        kernels = written_out(module) if self.batched else nullcontext()
+        kernels = written_out() if self.batched else nullcontext()
         with self._autocast(x.device), kernels, given(module, statistics or {}):
             output: Tensor = functional_call(module, parameters, (x,))
         return output

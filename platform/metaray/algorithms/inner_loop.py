@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from metaray.algorithms.context import Context, Tensors
 from metaray.episodes.tensors import Examples
@@ -68,14 +68,27 @@ def predict_at(adapted: Tensors, x: Tensor, context: Context) -> Tensor:
     return context.forward(theta, x, statistics)
 
 
-def matching(pattern: str, names: list[str], what: str) -> list[str]:
+def matching(pattern: str, names: list[str], what: str, network: nn.Module) -> list[str]:
     """The names that fit a pattern of `fnmatch`.
+
+    Args:
+        pattern: for instance "head.*".
+        names: of the parameters that are trained.
+        what: the pattern is for.
+        network: whose frozen parameters are of the other kind, whether they fit or not.
 
     Raises:
         InputError: if none does, or if all do, so that nothing is left of the other kind.
     """
     found = [name for name in names if fnmatchcase(name, pattern)]
-    if not found or len(found) == len(names):
+    frozen = [name for name, parameter in network.named_parameters() if not parameter.requires_grad]
+    stiff = [name for name in frozen if fnmatchcase(name, pattern)]
+    if not found and stiff:
+        raise InputError(
+            f"{what} {pattern!r} fits frozen parameters of the network alone: {', '.join(stiff)}. Let them require "
+            f"grad, or name others of: {', '.join(names)}"
+        )
+    if not found or len(found) == len(names) + len(frozen):
         extent = "every" if found else "no"
         raise InputError(f"{what} {pattern!r} fits {extent} parameter of the network. Parameters: {', '.join(names)}")
     return found

@@ -13,6 +13,7 @@ from metaray.algorithms.inner_loop import predict_at, steps_of, support_loss, wi
 from metaray.algorithms.parts import join, part, without
 from metaray.algorithms.problem import Problem
 from metaray.episodes.tensors import Examples
+from metaray.errors import InputError
 
 OPTIMIZER = "optimizer:"
 LAYERS = 2
@@ -73,7 +74,11 @@ class LearnedOptimizer(Algorithm):
         return self.second_order
 
     def init(self, network: nn.Module, problem: Problem) -> Tensors:
-        """theta_0 and phi."""
+        """theta_0 and phi.
+
+        Raises:
+            InputError: if there is no theta.
+        """
         bound = 1 / math.sqrt(self.hidden)
         sizes = {"0.": (4 * self.hidden, 2 + self.hidden), "1.": (4 * self.hidden, 2 * self.hidden)}
         phi: Tensors = {}
@@ -81,7 +86,10 @@ class LearnedOptimizer(Algorithm):
             shrinkage = OUTPUT_SHRINKAGE if name == "output." else 1
             phi[name + "weight"] = torch.empty(shape).uniform_(-bound, bound) * shrinkage
             phi[name + "bias"] = torch.empty(shape[0]).uniform_(-bound, bound) * shrinkage
-        return join(super().init(network, problem), {OPTIMIZER: phi})
+        theta = super().init(network, problem)
+        if not theta:
+            raise InputError("learned_optimizer: the network has no parameter that is not frozen, so nothing can adapt")
+        return join(theta, {OPTIMIZER: phi})
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
         """theta after the last step, and under inductive batch norm the support set's statistics there."""

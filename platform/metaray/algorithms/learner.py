@@ -18,7 +18,8 @@ from metaray.algorithms.batches import doubt, warn_of
 from metaray.algorithms.containers import opened_whole
 from metaray.algorithms.context import Context, Tensors
 from metaray.algorithms.labels import plain_labels
-from metaray.algorithms.learner_file import DESCRIPTION, FORMAT, PARAMETERS, read_folder
+from metaray.algorithms.learner_file import DESCRIPTION, FORMAT, FORMAT_WITH_STATE, PARAMETERS, STATE, read_folder
+from metaray.algorithms.learner_network import built, check_state, check_tensors, restored
 from metaray.algorithms.one_line import classes_line, parts_line, spec_line
 from metaray.algorithms.problem import Problem
 from metaray.algorithms.raw_inputs import RawInputs, compact, is_flat, numbers
@@ -30,6 +31,7 @@ from metaray.imports import dump_kind, parse_kind
 from metaray.manifest import sealed
 from metaray.models import MODELS
 from metaray.models.model import Model, build_seeded
+from metaray.models.state import Marks
 
 
 @dataclass(frozen=True, repr=False)
@@ -48,6 +50,8 @@ class Learner:
         target_size: values of a regression target; None for a classifier.
         classes: that meta-train had.
         provenance: where it comes from: plain JSON.
+        state: frozen parameters and persistent buffers of the network.
+        rebuilt: by what the tensors that come from building the network anew are known again.
     """
 
     algorithm: Algorithm
@@ -61,6 +65,8 @@ class Learner:
     target_size: int | None = None
     classes: int = 0
     provenance: dict[str, Any] = field(default_factory=dict)
+    state: Tensors = field(default_factory=dict)
+    rebuilt: Marks = field(default_factory=dict)
 
     def __repr__(self) -> str:
         parts = parts_line(self.algorithm, self.model, self.preprocessing)
@@ -82,9 +88,14 @@ class Learner:
 
     @property
     def network(self) -> nn.Module:
-        """A network of the right architecture (its own weights are of no consequence)."""
+        """A network of the right architecture, with frozen parameters and buffers as when it was trained.
+
+        Raises:
+            InputError: if it cannot be built, or becomes another one than it was.
+        """
         outputs = self.algorithm.outputs(self.problem)
-        return build_seeded(self.model, self.preprocessing.feature_shape, outputs, seed=self.seed)
+        build = lambda: build_seeded(self.model, self.preprocessing.feature_shape, outputs, seed=self.seed)  # noqa: E731
+        return restored(build, self.state, self.rebuilt)
 
     @property
     def heeds_batch(self) -> bool:
@@ -179,8 +190,9 @@ class Learner:
 
     def files(self) -> dict[str, bytes]:
         """What `save` writes, by file name; the manifest is last."""
+        stateful = bool(self.state or self.rebuilt)
         description = {
-            "format": FORMAT,
+            "format": FORMAT_WITH_STATE if stateful else FORMAT,
             "algorithm": dump_kind(self.algorithm, ALGORITHMS),
             "model": dump_kind(self.model, MODELS),
             "preprocessing": dump_kind(self.preprocessing, PREPROCESSINGS),
@@ -192,9 +204,11 @@ class Learner:
             "classes": self.classes,
             "provenance": self.provenance,
         }
-        meta = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in self.meta.items()}
+        if stateful:
+            description["rebuilt"] = self.rebuilt
         text = json.dumps(description, indent=2, sort_keys=True) + "\n"
-        return sealed({DESCRIPTION: text.encode(), PARAMETERS: save(meta)})
+        files = {DESCRIPTION: text.encode(), PARAMETERS: save(_plain(self.meta))}
+        return sealed(files | ({STATE: save(_plain(self.state))} if stateful else {}))
 
 
 @dataclass(frozen=True, repr=False)
@@ -267,6 +281,10 @@ class AdaptedTask:
         return output
 
 
+def _plain(tensors: Tensors) -> Tensors:
+    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+
+
 def load_learner(folder: Path, *, trust: Sequence[str] = ()) -> Learner:
     """Load what `Learner.save` wrote. Nothing is unpickled, and checksums are verified.
 
@@ -277,7 +295,7 @@ def load_learner(folder: Path, *, trust: Sequence[str] = ()) -> Learner:
     Raises:
         InputError: if the folder is damaged or no learner, or asks for code that is not trusted.
     """
-    description, meta = read_folder(folder)
+    description, meta, state = read_folder(folder)
     spec = EpisodeSpec.parse(description["spec"], where=f"{folder}: spec")
     learner = Learner(
         algorithm=parse_kind(description["algorithm"], ALGORITHMS, Algorithm, what="algorithm", trust=trust),
@@ -293,6 +311,8 @@ def load_learner(folder: Path, *, trust: Sequence[str] = ()) -> Learner:
         target_size=description["target_size"],
         classes=description["classes"],
         provenance=description["provenance"],
+        state=state,
+        rebuilt=description["rebuilt"],
     )
     _check_parameters(learner, folder)
     return learner
@@ -304,12 +324,8 @@ def _check_parameters(learner: Learner, folder: Path) -> None:
     if size is not None and not algorithm.regression:
         raise InputError(f"{folder}: target_size is {size}, but a {algorithm.kind} learner tells classes apart")
     try:
-        _, initial = start(algorithm, learner.model, learner.problem, seed=learner.seed)
-    except (RuntimeError, TypeError) as error:
-        raise InputError(f"{folder}: its network cannot be built: {error}") from error
-    wanted = {name: tensor.shape for name, tensor in initial.items()}
-    found = {name: tensor.shape for name, tensor in learner.meta.items()}
-    for name in sorted(wanted | found):
-        if wanted.get(name) != found.get(name):
-            shapes = (list(one[name]) if name in one else "absent" for one in (wanted, found))
-            raise InputError("{}: parameter {}: the model wants {}, the file has {}".format(folder, name, *shapes))
+        network, initial = built(lambda: start(algorithm, learner.model, learner.problem, seed=learner.seed))
+        check_tensors(initial, learner.meta, "parameter")
+        check_state(network, learner.state, learner.rebuilt)
+    except InputError as error:
+        raise InputError(f"{folder}: {error}") from error

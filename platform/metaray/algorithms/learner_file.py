@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field
 from safetensors import SafetensorError
@@ -13,10 +13,13 @@ from metaray.algorithms.context import Tensors
 from metaray.config import Config
 from metaray.errors import InputError
 from metaray.manifest import Damaged, unsealed
+from metaray.models.state import is_marks
 
 DESCRIPTION = "learner.json"
 PARAMETERS = "parameters.safetensors"
-FORMAT = 1
+STATE = "state.safetensors"
+FORMAT, FORMAT_WITH_STATE = 1, 2
+"""The second is that of a learner whose network holds more than what is trained, which older versions would ignore."""
 _KEYS = {"algorithm", "model", "preprocessing", "spec", "inner_steps", "provenance"}
 
 
@@ -30,8 +33,22 @@ class _Numbers(Config):
     classes: int = Field(default=0, ge=0, strict=True)
 
 
-def read_folder(folder: Path) -> tuple[dict[str, Any], Tensors]:
-    """The description, with what older files leave out filled in, and the parameters. Nothing is unpickled or built.
+class Contents(NamedTuple):
+    """What the folder of a learner holds.
+
+    Attributes:
+        description: with what older files leave out filled in.
+        meta: the meta-parameters.
+        state: frozen parameters and persistent buffers of the network.
+    """
+
+    description: dict[str, Any]
+    meta: Tensors
+    state: Tensors
+
+
+def read_folder(folder: Path) -> Contents:
+    """Read a learner. Nothing is unpickled or built.
 
     Raises:
         InputError: if the folder is damaged or no learner, or its description lacks or garbles something.
@@ -39,18 +56,27 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], Tensors]:
     try:
         files = unsealed(lambda name: (folder / name).read_bytes())
         description, meta = json.loads(files[DESCRIPTION]), load(files[PARAMETERS])
+        state = load(files[STATE]) if STATE in files else {}
     except KeyError as missing:
         raise InputError(f"{folder} does not hold a whole learner: no {missing}") from None
     except (Damaged, ValueError, OSError, SafetensorError) as error:
         raise InputError(f"{folder} does not hold a whole learner: {error}") from None
     if not isinstance(description, dict):
         raise InputError(f"{folder / DESCRIPTION} must hold a JSON object")
-    if description.get("format") != FORMAT:
-        raise InputError(f"{folder} has format {description.get('format')}; this metaray reads format {FORMAT}")
-    absent = _KEYS - description.keys()
+    known = (FORMAT, FORMAT_WITH_STATE)
+    if description.get("format") not in known:
+        formats = " and ".join(map(str, known))
+        raise InputError(f"{folder} has format {description.get('format')}; this metaray reads formats {formats}")
+    stateful = description["format"] == FORMAT_WITH_STATE
+    if stateful != (STATE in files):
+        raise InputError(f"{folder} has format {description['format']}, but {'no' if stateful else 'also'} {STATE}")
+    absent = (_KEYS | ({"rebuilt"} if stateful else set())) - description.keys()
     if absent:
         raise InputError(f"{folder / DESCRIPTION} lacks {', '.join(sorted(absent))}")
     given = {name: description[name] for name in _Numbers.model_fields if name in description}
+    description.setdefault("rebuilt", {})
+    if not is_marks(description["rebuilt"]):
+        raise InputError(f"{folder / DESCRIPTION}: rebuilt does not describe tensors")
     description |= _Numbers.parse(given, where=str(folder / DESCRIPTION)).model_dump()
     if isinstance(description["algorithm"], dict):
         # A file that does not say was written when this was the default.
@@ -58,4 +84,5 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], Tensors]:
     if isinstance(description["preprocessing"], dict):
         # Files of before there were others do not say that theirs is of images.
         description["preprocessing"] = {"kind": "image", **description["preprocessing"]}
-    return description, meta
+    # Copies: what safetensors hands out lies at any offset of the file, and kernels may round differently there.
+    return Contents(description, meta, {name: tensor.clone() for name, tensor in state.items()})

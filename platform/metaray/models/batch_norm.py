@@ -2,6 +2,9 @@
 
 By default a layer uses the statistics of the batch that it sees. `recording` keeps those of one forward pass, and
 `given` makes later passes use them: that is how the inductive protocol normalises queries with the support set.
+
+The one exception is a frozen layer of a user's network, which keeps the statistics that it was stored with; see
+`metaray.models.conversion`.
 """
 
 from collections.abc import Iterator
@@ -12,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from metaray.errors import InputError
+from metaray.models.written_out import is_written_out, normalized, statistics_of
 
 Protocol = Literal["transductive", "inductive"]
 
@@ -34,7 +38,6 @@ class EpisodicBatchNorm(nn.Module):
         self.statistics: tuple[Tensor, Tensor] | None = None
         self.recorded: tuple[Tensor, Tensor] | None = None
         self.record = False
-        self.fused = True
 
     def forward(self, x: Tensor) -> Tensor:
         """[n, channels, ...] to the same shape.
@@ -47,7 +50,8 @@ class EpisodicBatchNorm(nn.Module):
                 "batch norm over a single example: a support set needs at least two; under the transductive protocol "
                 "queries are normalised together, so give at least two at once, or use batch_norm='inductive'"
             )
-        own = _statistics(x) if self.record or not self.fused else None
+        writes = is_written_out()
+        own = statistics_of(x) if self.record or writes else None
         if self.record:
             if self.recorded is not None:
                 raise InputError(
@@ -55,42 +59,31 @@ class EpisodicBatchNorm(nn.Module):
                     "give each call a layer of its own, or use batch_norm='transductive'"
                 )
             self.recorded = own
-        if self.statistics is None and self.fused:
+        if self.statistics is None and not writes:
             return nn.functional.batch_norm(x, None, None, self.weight, self.bias, training=True, eps=self.eps)
-        # Written out because the fused kernel passes no gradient on to statistics that it is given.
+        # Written out also because the fused kernel passes no gradient on to statistics that it is given.
         given_or_own = self.statistics or own
         assert given_or_own is not None
-        mean, variance = given_or_own
-        scale = torch.rsqrt(variance + self.eps)
-        shift = -mean * scale
-        if self.weight is not None and self.bias is not None:
-            scale, shift = scale * self.weight, shift * self.weight + self.bias
-        shape = (1, -1) + (1,) * (x.ndim - 2)
-        return x * scale.to(x.dtype).view(shape) + shift.to(x.dtype).view(shape)
+        return normalized(x, given_or_own, self.weight, self.bias, self.eps)
 
 
-class WrittenLayerNorm(nn.LayerNorm):
-    """`nn.LayerNorm` that can do without the fused kernel, for the reason that `written_out` gives."""
+class FrozenBatchNorm(nn.Module):
+    """Batch normalisation with the statistics that it was stored with, in training too.
 
-    fused = True
+    `metaray.models.conversion` makes it of a layer of torch, all of whose attributes it keeps.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+    weight: nn.Parameter | None
+    bias: nn.Parameter | None
+    eps: float
 
     def forward(self, x: Tensor) -> Tensor:
-        """[..., *normalized_shape] to the same shape."""
-        if self.fused:
-            return super().forward(x)
-        dims = list(range(x.ndim - len(self.normalized_shape), x.ndim))
-        wide = x.to(torch.float32) if x.dtype in (torch.bfloat16, torch.float16) else x
-        variance, mean = torch.var_mean(wide, dim=dims, correction=0, keepdim=True)
-        normal = (wide - mean) * torch.rsqrt(variance + self.eps)
-        normal = normal if self.weight is None else normal * self.weight
-        return (normal if self.bias is None else normal + self.bias).to(x.dtype)
-
-
-def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance of each channel, at least in float32."""
-    wide = x.to(torch.float32) if x.dtype in (torch.bfloat16, torch.float16) else x
-    variance, mean = torch.var_mean(wide, dim=[0, *range(2, x.ndim)], correction=0)
-    return mean, variance
+        """[n, channels, ...] to the same shape."""
+        return nn.functional.batch_norm(
+            x, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps
+        )
 
 
 def _layers(network: nn.Module) -> dict[str, EpisodicBatchNorm]:
@@ -120,23 +113,6 @@ def recording(network: nn.Module) -> Iterator[dict[str, Tensor]]:
 
 
 @contextmanager
-def written_out(network: nn.Module) -> Iterator[None]:
-    """Within the block, layers do without the fused kernel.
-
-    Under `torch.vmap` the derivatives of `batch_norm` and `layer_norm` take the statistics for constants, so second
-    derivatives are wrong (torch 2.13); `batch_norm` also refuses bfloat16 with float32 weights there.
-    """
-    layers = [m for m in network.modules() if isinstance(m, EpisodicBatchNorm | WrittenLayerNorm)]
-    for layer in layers:
-        layer.fused = False
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.fused = True
-
-
-@contextmanager
 def given(network: nn.Module, statistics: dict[str, Tensor]) -> Iterator[None]:
     """Within the block, layers normalise with `statistics`, as `recording` found them."""
     layers = _layers(network)
@@ -148,26 +124,3 @@ def given(network: nn.Module, statistics: dict[str, Tensor]) -> Iterator[None]:
     finally:
         for layer in layers.values():
             layer.statistics = None
-
-
-def without_running_statistics(network: nn.Module) -> nn.Module:
-    """Replace every `nn.BatchNorm*` of a network by an `EpisodicBatchNorm` of the same scale and shift, in place.
-
-    Every `nn.LayerNorm` becomes a `WrittenLayerNorm`, which computes the same.
-
-    Raises:
-        InputError: for an `nn.InstanceNorm*` with running statistics.
-    """
-    for name, child in network.named_children():
-        if isinstance(child, nn.modules.batchnorm._BatchNorm):
-            replacement = EpisodicBatchNorm(child.num_features, eps=child.eps, affine=child.affine)
-            if child.affine:
-                replacement.weight, replacement.bias = child.weight, child.bias
-            setattr(network, name, replacement)
-        elif isinstance(child, nn.modules.instancenorm._InstanceNorm) and child.track_running_stats:
-            raise InputError(f"{name} ({type(child).__name__}) keeps running statistics: set track_running_stats=False")
-        elif type(child) is nn.LayerNorm:
-            child.__class__ = WrittenLayerNorm
-        else:
-            without_running_statistics(child)
-    return network

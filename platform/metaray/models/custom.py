@@ -1,22 +1,24 @@
 """Any `nn.Module` of the user's own, by import path."""
 
 import inspect
+from pickle import UnpicklingError
 from typing import Any, ClassVar
 
 from pydantic import Field, JsonValue, ValidationInfo, field_validator
+from safetensors import SafetensorError
 from torch import nn
 
 from metaray.errors import InputError
 from metaray.imports import resolve, trust_of
-from metaray.models.batch_norm import without_running_statistics
+from metaray.models.conversion import convert
 from metaray.models.model import Model
 
 
 class Custom(Model):
     """A network class (or function that returns one) from the user's own package.
 
-    It is called with `feature_shape=(...)`, `outputs=int or None` and the `options`. Batch norm layers with running
-    statistics are replaced by `EpisodicBatchNorm`.
+    It is called with `feature_shape=(...)`, `outputs=int or None` and the `options`. Batch norm layers are converted,
+    see `metaray.models.conversion`. Parameters with `requires_grad=False` are neither trained nor adapted.
 
     Attributes:
         path: `package.module:Name`.
@@ -41,7 +43,10 @@ class Custom(Model):
             inspect.signature(factory).bind(**arguments)
         except (TypeError, ValueError) as error:
             raise InputError(f"{self.path} can't be called with {', '.join(arguments)}: {error}") from None
-        network = factory(**arguments)
+        try:
+            network = factory(**arguments)
+        except (OSError, EOFError, SafetensorError, UnpicklingError) as error:
+            raise InputError(f"{self.path} cannot be built: {type(error).__name__}: {error}") from error
         if not isinstance(network, nn.Module):
             raise InputError(f"{self.path} returned {type(network).__name__}, not a torch.nn.Module")
-        return without_running_statistics(network)
+        return convert(network)

@@ -64,6 +64,11 @@ def initialize(module: nn.Module) -> None:
                 nn.init.zeros_(layer.bias)
 
 
+def trainable(network: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters of a network that are not frozen, by name."""
+    return {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
+
+
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Within the block, what the CPU's generator gives depends on `seed` alone; afterwards it is as it was."""

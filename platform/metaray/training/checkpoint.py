@@ -17,6 +17,7 @@ from torch import Tensor
 
 from metaray.algorithms.context import Tensors
 from metaray.manifest import MANIFEST, Damaged, sealed, unsealed
+from metaray.models.state import Marks
 from metaray.training.outer_loop import TrainState
 from metaray.training.storage import Storage
 
@@ -37,6 +38,7 @@ class Progress:
         window: sums over the steps since metrics were last recorded (see `metaray.training.meter`).
         clock: times over the whole run, likewise.
         environment: versions and CPU capability that the bits may depend on.
+        network: by what the network's frozen parameters, buffers and other tensors are known again.
     """
 
     step: int = 0
@@ -45,6 +47,7 @@ class Progress:
     window: dict[str, float] = field(default_factory=dict)
     clock: dict[str, float] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
+    network: Marks = field(default_factory=dict)
 
 
 class Loaded(NamedTuple):

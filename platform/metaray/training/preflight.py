@@ -10,7 +10,8 @@ from metaray.episodes.episode import EpisodeSpec
 from metaray.episodes.sampler import sample_meta_batch
 from metaray.episodes.tensors import TensorEpisode, chunks
 from metaray.errors import InputError
-from metaray.models.model import seeded
+from metaray.models.model import seeded, trainable
+from metaray.models.state import undone
 from metaray.training.double_backward import (
     Fault,
     find_fault,
@@ -19,13 +20,18 @@ from metaray.training.double_backward import (
     operation_of,
 )
 from metaray.training.experiment import Experiment
+from metaray.training.mapping import check_mapping
 from metaray.training.outer_loop import TrainState, chunk_size_of, context_of, initial_state
+from metaray.training.remembered import Memory
+from metaray.training.stateless import check_stateless, left_by, require_unchanged
 
 CPU = torch.device("cpu")
+EXAMPLES = 4
+"""Of two tasks each, that go through the network to see whether it keeps something."""
 
 
-def preflight(experiment: Experiment) -> None:
-    """Check the source against all specs, the model's output against the ways, and that the algorithm adapts.
+def preflight(experiment: Experiment, device: torch.device = CPU) -> None:
+    """Check the source against all specs, the network by itself, and that the algorithm adapts as it will on `device`.
 
     Raises:
         InputError: with the numbers, for the first thing that is wrong.
@@ -38,7 +44,28 @@ def preflight(experiment: Experiment) -> None:
     }
     for split, spec in specs.items():
         experiment.source.check(split, ways=spec.ways, shots=spec.shots, queries=spec.queries)
-    _check_outputs(experiment)
+    state = initial_state(experiment, CPU)
+    _check_outputs(experiment, state)
+    with seeded(0):
+        memory = Memory(experiment, state.network)
+        memory.once("stateless", lambda: _check_stateless(experiment, state))
+        before = left_by(state.network)
+        _check_meta_gradient(experiment, state)
+        _check_judging(experiment, state)
+        require_unchanged(state.network, before, "an episode")
+        _check_chunks(experiment, state, device, memory)
+
+
+def check_chunks(experiment: Experiment, device: torch.device) -> None:
+    """The part of `preflight` that depends on the device, for where that is known only later.
+
+    Raises:
+        InputError: if the network cannot be mapped over, or gives something else then.
+    """
+    if chunk_size_of(experiment, device) > 1:
+        state = initial_state(experiment, CPU)
+        with seeded(0):
+            _check_chunks(experiment, state, device, Memory(experiment, state.network))
 
 
 def check_shares(experiment: Experiment, workers: int, device: torch.device) -> None:
@@ -63,19 +90,17 @@ def check_shares(experiment: Experiment, workers: int, device: torch.device) -> 
         )
 
 
-def _check_outputs(experiment: Experiment) -> None:
-    state = initial_state(experiment, CPU)
+def _check_outputs(experiment: Experiment, state: TrainState) -> None:
     if not state.meta:
-        raise InputError(
-            f"algorithm {experiment.algorithm.kind!r} has nothing to train; "
-            "it serves as a baseline that every run reports"
-        )
+        frozen = list(state.network.parameters()) and not trainable(state.network)
+        why = "every parameter of the network is frozen" if frozen else "it serves as a baseline that every run reports"
+        raise InputError(f"algorithm {experiment.algorithm.kind!r} has nothing to train; {why}")
     expected = experiment.algorithm.outputs(experiment.problem)
     context = Context(network=state.network, ways=experiment.episodes.ways)
     x = torch.zeros(2, *experiment.source.feature_shape)
     try:
-        with torch.no_grad():
-            output = context.forward(dict(state.network.named_parameters()), x)
+        with torch.no_grad(), undone(state.network):
+            output = context.forward(dict(trainable(state.network)), x)
     except (RuntimeError, TypeError, ValueError) as error:
         raise InputError(
             f"the model cannot take a batch of shape {tuple(x.shape)} from this source: {error}"
@@ -88,29 +113,64 @@ def _check_outputs(experiment: Experiment) -> None:
             f"the model maps a batch of 2 inputs to shape {list(output.shape)}, but {experiment.algorithm.kind} "
             f"needs {wanted}"
         )
-    with seeded(0):
-        _check_meta_gradient(experiment, state)
-        _check_judging(experiment, state)
+
+
+def _check_stateless(experiment: Experiment, state: TrainState) -> None:
+    """Send a few examples of two tasks through the network, in training and when judged."""
+    context = context_of(experiment, state.network, training=True)
+    batch = sample_meta_batch(experiment.source, experiment.episodes, "meta-train", experiment.seed, range(2))
+    one, other = (
+        torch.cat([task.support.x, task.query.x])[:EXAMPLES]
+        for task in chunks(batch, 1, CPU, experiment.source, "meta-train")
+    )
+    check_stateless(dataclasses.replace(context, precision="float32"), one, other)
 
 
 def _check_meta_gradient(experiment: Experiment, state: TrainState) -> None:
     """Compute the meta-gradient of one task, as training will; its value is for training to judge."""
-    algorithm, chunk_size = experiment.algorithm, chunk_size_of(experiment, CPU)
-    # At the last step: the order of a gradient may rise in the course of training.
-    context = context_of(experiment, state.network, training=True, step=max(0, experiment.num_steps - 1))
-    context = dataclasses.replace(context, precision="float32", batched=chunk_size > 1)
-    chunk, single = (_first_task(experiment, "meta-train", size) for size in (chunk_size, 1))
-    if algorithm.differentiates_twice and goes_through_custom_functions(context, single.support.x):
-        fault = find_fault(context.with_batched(False), single.support.x)
+    algorithm, context, task = experiment.algorithm, _last(experiment, state), _first_task(experiment, "meta-train", 1)
+    if algorithm.differentiates_twice and goes_through_custom_functions(context, task.support.x):
+        fault = find_fault(context, task.support.x)
         if fault is not None and fault.operation is not None:
             raise InputError(_lacking(experiment, fault.operation, fault))
     try:
-        algorithm.meta_gradient(state.meta, chunk, context)
+        algorithm.meta_gradient(state.meta, task, context)
     except RuntimeError as error:
-        told = _explained(experiment, state, single, context, error)
+        told = _explained(experiment, context, task, error)
         if told is None:
             raise
         raise InputError(told) from error
+
+
+def _check_chunks(experiment: Experiment, state: TrainState, device: torch.device, memory: Memory) -> None:
+    """Where episodes are mapped over in chunks, they must give what they give one by one."""
+    chunk_size = chunk_size_of(experiment, device)
+    if chunk_size == 1:
+        return
+
+    def check() -> None:
+        # The processor here may lack what a GPU has for low precision.
+        precision = experiment.precision.dtype if device.type == "cpu" else "float32"
+        context = dataclasses.replace(_last(experiment, state), batched=True, precision=precision)
+        chunk = _first_task(experiment, "meta-train", chunk_size)
+        try:
+            experiment.algorithm.meta_gradient(state.meta, chunk, context)
+        except RuntimeError as error:
+            fault = find_fault(context, _first_task(experiment, "meta-train", 1).support.x)
+            where = "" if fault is None else f" {fault.call.where}"
+            raise InputError(
+                f"episodes of this experiment cannot be mapped over in chunks of {chunk_size}, because torch.vmap fails"
+                f"{where}: {_first_line(error)}; set chunk_size=1"
+            ) from error
+        check_mapping(experiment, state)
+
+    memory.once("chunks", check)
+
+
+def _last(experiment: Experiment, state: TrainState) -> Context:
+    """The context of the last step: the order of a gradient may rise in the course of training."""
+    context = context_of(experiment, state.network, training=True, step=max(0, experiment.num_steps - 1))
+    return dataclasses.replace(context, precision="float32")
 
 
 def _first_task(experiment: Experiment, split: Split, chunk_size: int) -> TensorEpisode:
@@ -121,22 +181,9 @@ def _first_task(experiment: Experiment, split: Split, chunk_size: int) -> Tensor
     return next(chunks(batch, chunk_size, CPU, experiment.source, split))
 
 
-def _explained(
-    experiment: Experiment, state: TrainState, single: TensorEpisode, context: Context, error: RuntimeError
-) -> str | None:
-    """What an error of the meta-gradient means to the user; None if it is not about derivatives or mapping."""
-    fault = find_fault(context, single.support.x)
-    if context.batched:
-        plain = context.with_batched(False)
-        try:
-            experiment.algorithm.meta_gradient(state.meta, single, plain)
-        except RuntimeError as also:
-            return _explained(experiment, state, single, plain, also)
-        where = "" if fault is None else f" {fault.call.where}"
-        return (
-            f"episodes of this experiment cannot be mapped over in chunks of {chunk_size_of(experiment, CPU)}, because "
-            f"torch.vmap fails{where}: {_first_line(error)}; set chunk_size=1"
-        )
+def _explained(experiment: Experiment, context: Context, task: TensorEpisode, error: RuntimeError) -> str | None:
+    """What an error of the meta-gradient means to the user; None if it is not about derivatives."""
+    fault = find_fault(context, task.support.x)
     twice = experiment.algorithm.differentiates_twice
     if fault is not None and fault.operation is not None and (twice or fault.order == 1):
         return _lacking(experiment, fault.operation, fault)

@@ -1,11 +1,11 @@
 """What a finished run found out, and the digest of its parameters."""
 
-import hashlib
 import json
 from dataclasses import dataclass
 from typing import Any
 
 from metaray.algorithms.context import Tensors
+from metaray.models.state import tensors_sha256
 from metaray.training.evaluation import Estimate
 from metaray.training.quality import Quality
 
@@ -77,9 +77,4 @@ def _fields(result: Result) -> list[tuple[str, object]]:
 
 def parameters_sha256(meta: Tensors) -> str:
     """SHA-256 (hex) over names, shapes, dtypes and bytes, in the order of the names."""
-    digest = hashlib.sha256()
-    for name in sorted(meta):
-        tensor = meta[name].detach().cpu().contiguous()
-        digest.update(json.dumps([name, list(tensor.shape), str(tensor.dtype)]).encode())
-        digest.update(tensor.numpy().tobytes())
-    return digest.hexdigest()
+    return tensors_sha256(meta)

@@ -1,7 +1,5 @@
 """One rank's run, from the initial or saved state to the result: iterates the outer loop, judges, saves, reports."""
 
-import hashlib
-import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -15,6 +13,8 @@ from metaray.algorithms.nearest_neighbor import NearestNeighbor
 from metaray.data.draws import Split
 from metaray.episodes.prefetch import Arrival
 from metaray.errors import RunFailed, RunStopped
+from metaray.models.state import kept, marks_of, rebuilt
+from metaray.training.agreement import gathered, number_of, require_same_network
 from metaray.training.checkpoint import copies, environment, load_checkpoint
 from metaray.training.evaluation import Scores, estimate, evaluate, judge_of
 from metaray.training.events import Event, Kind, Listener, sparingly
@@ -88,6 +88,8 @@ class _Session:
         self.experiment, self.rank = experiment, rank
         self.started = time.perf_counter()
         self.state = initial_state(experiment, rank.device)
+        self.initial = copies(self.state.meta)
+        self.marks = marks_of(kept(self.state.network) | rebuilt(self.state.network))
         self.progress, self.best, self.damaged = load_checkpoint(rank.storage, self.state)
         self._agree_on_start()
         self._tell_start()
@@ -173,7 +175,7 @@ class _Session:
         problem = None
         if self.keeper is not None:
             clock = {**self.clock.sums, "seconds": self.seconds}
-            progress = replace(self.progress, window=self.window.sums, clock=clock)
+            progress = replace(self.progress, window=self.window.sums, clock=clock, network=self.marks)
             try:
                 self.keeper.save(self.state, progress, self.best, needed=needed)
             except RunFailed as error:
@@ -200,7 +202,7 @@ class _Session:
             unadapted = self.judge("meta-test", self.best, best_step, inner_steps=0)
         self.say("note", text="judging: meta-test before training, and by nearest neighbour")
         neighbor = NearestNeighbor()
-        untrained = self.judge("meta-test", initial_state(experiment, self.rank.device).meta, 0)
+        untrained = self.judge("meta-test", self.initial, 0)
         nearest = self.judge("meta-test", {}, 0, algorithm=neighbor)
         baseline = self.judge("meta-val", {}, 0, algorithm=neighbor)
         result = Result(
@@ -212,7 +214,7 @@ class _Session:
             before_adaptation=unadapted.estimate if unadapted else None,
             before_training=untrained.estimate,
             nearest_neighbor=nearest.estimate,
-            parameters_sha256=parameters_sha256(self.state.meta),
+            parameters_sha256=parameters_sha256(self.state.meta | kept(self.state.network)),
             protocol=experiment.protocol,
             seconds=self.seconds,
             wait_share=self.clock.wait_share,
@@ -245,6 +247,8 @@ class _Session:
                 "best_step": self.progress.best_step,
                 "depends_on_batch": experiment.algorithm.heeds_batch(self.state.network),
             },
+            state=kept(self.state.network),
+            rebuilt={name: self.marks[name] for name in sorted(rebuilt(self.state.network).keys() & self.marks)},
         )
 
     def record(self, values: dict[str, float]) -> None:
@@ -288,19 +292,15 @@ class _Session:
                     f"the workers start from different checkpoints (steps {steps} by rank): they do not see the same "
                     f"storage {self.rank.storage.shown!r}; give --storage a folder or URI that all nodes share"
                 )
-        described = json.dumps(environment(self.rank.device), sort_keys=True)
-        digests = self._gathered(int(hashlib.sha256(described.encode()).hexdigest()[:12], 16))
-        if len(set(digests)) > 1:
+        alike = len(set(self._gathered(number_of(environment(self.rank.device))))) == 1
+        require_same_network(self.marks, self.progress.network, self._gathered, alike=alike)
+        if not alike:
             self.say(
                 "note", text="the workers differ in software or kind of processor: bits may differ from other runs'"
             )
 
     def _gathered(self, value: int) -> list[int]:
-        """An integer below 2**53 of each rank, on all."""
-        reducer = self.rank.reducer
-        table = torch.zeros(reducer.world_size, dtype=torch.float64, device=self.rank.device)
-        table[reducer.rank] = value
-        return [int(found) for found in reducer.sum_(table).tolist()]
+        return gathered(value, self.rank.reducer, self.rank.device)
 
 
 def _due(step: int, every: int) -> bool:

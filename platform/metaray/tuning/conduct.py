@@ -18,7 +18,7 @@ from metaray.training.cluster import join_cluster, uses_gpu
 from metaray.training.identity import fresh_name, held
 from metaray.training.nodes import alive_nodes, check_storage_everywhere
 from metaray.training.placement import Workers
-from metaray.training.preflight import check_shares, preflight
+from metaray.training.preflight import check_chunks, check_shares, preflight
 from metaray.training.storage import Storage
 from metaray.tuning.conclude import SearchReport, conclude
 from metaray.tuning.ledger import SEARCH, Ledger, open_ledger, read_header
@@ -109,8 +109,11 @@ def _room(
     join_cluster(options.address)
     gpu = uses_gpu(replace(options.trial_placement, workers=Workers(1, 1)))
     shares = replace(options.shares, gpus=(1.0 if options.shares.workers else options.shares.gpus) if gpu else 0.0)
+    first, device = search.experiment_of(search.initial(0)), torch.device("cuda" if gpu else "cpu")
     if shares.workers:
-        check_shares(search.experiment_of(search.initial(0)), shares.workers, torch.device("cuda" if gpu else "cpu"))
+        check_shares(first, shares.workers, device)
+    if gpu:
+        check_chunks(first, device)
     room = plan(shares, alive_nodes(), search.population)
     listener.on_note(room.text)
     check_storage_everywhere(Storage(options.storage))

@@ -1,0 +1,74 @@
+"""The network of a learner: built anew, and again what it was when the learner was made."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from torch import nn
+
+from metaray.algorithms.context import Tensors
+from metaray.errors import InputError
+from metaray.models.state import Marks, kept, marks_of, rebuilt, restore, unlike
+from metaray.tracebacks import summary
+
+T = TypeVar("T")
+
+
+def built(build: Callable[[], T]) -> T:
+    """What `build` returns.
+
+    Raises:
+        InputError: whatever the code of a model or algorithm raises.
+    """
+    try:
+        return build()
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"its network cannot be built: {summary(error)}") from error
+
+
+def restored(build: Callable[[], nn.Module], state: Tensors, marks: Marks) -> nn.Module:
+    """A network with the frozen parameters and persistent buffers of `state`.
+
+    Raises:
+        InputError: if it cannot be built, or what is not in `state` becomes another than `marks` say it was.
+    """
+    network = built(build)
+    if state:
+        restore(network, state)
+    if marks and (changed := unlike(marks, marks_of(rebuilt(network)))):
+        raise InputError(
+            f"building its network gives another {changed[0]!r} than it was trained with: a file that is read there "
+            "has changed, or its code. Bring that back (a persistent buffer would have been saved with the learner)"
+        )
+    return network
+
+
+def check_state(network: nn.Module, state: Tensors, marks: Marks) -> None:
+    """Refuse frozen parameters and buffers that are not those of a learner's model, or not as they were.
+
+    Args:
+        network: freshly built.
+        state: of the learner.
+        marks: of the learner, of what is not in `state`.
+    """
+    wanted = kept(network)
+    if not state and not marks:
+        # Learners of before they were saved: buffers are rebuilt, and nothing was frozen.
+        wanted = {name: tensor for name, tensor in wanted.items() if isinstance(tensor, nn.Parameter)}
+    check_tensors(wanted, state, "frozen parameter or buffer")
+    for name, tensor in state.items():
+        if isinstance(wanted[name], nn.Parameter) and not tensor.isfinite().all():
+            raise InputError(f"frozen parameter {name} is not finite")
+    restored(lambda: network, state, marks)
+
+
+def check_tensors(wanted: Tensors, found: Tensors, what: str) -> None:
+    """Refuse tensors that have other names, shapes or types than those of a learner's model."""
+    for name in sorted({*wanted, *found}):
+        sides = [one.get(name) for one in (wanted, found)]
+        shapes = ["absent" if side is None else str(list(side.shape)) for side in sides]
+        types = ["absent" if side is None else str(side.dtype) for side in sides]
+        for want, have in (shapes, types):
+            if want != have:
+                raise InputError(f"{what} {name}: the model wants {want}, the file has {have}")

@@ -1,0 +1,50 @@
+"""What the ranks of a run must agree on before the first step."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from metaray.errors import RunFailed
+from metaray.models.state import Marks, unlike
+from metaray.training.reduction import Reducer
+
+
+def gathered(value: int, reducer: Reducer, device: torch.device) -> list[int]:
+    """An integer below 2**53 of each rank, on all."""
+    table = torch.zeros(reducer.world_size, dtype=torch.float64, device=device)
+    table[reducer.rank] = value
+    return [int(found) for found in reducer.sum_(table).tolist()]
+
+
+def number_of(described: Mapping[str, Any]) -> int:
+    """What stands for something in JSON types, below 2**48."""
+    return int(hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:12], 16)
+
+
+def require_same_network(marks: Marks, before: Marks, gather: Callable[[int], list[int]], *, alike: bool) -> None:
+    """Refuse a network that is built otherwise than when the run began, or than on another rank.
+
+    Args:
+        marks: of the network's frozen parameters, buffers and other tensors on this rank.
+        before: in the checkpoint that the run goes on from; empty where there is none.
+        gather: an integer of each rank, on all.
+        alike: the ranks have the same software and kind of processor, so that the same arithmetic gives the same bits.
+
+    Raises:
+        RunFailed: on all ranks.
+    """
+    changed = unlike(before, marks) if before else []
+    if any(gather(len(changed))):
+        which = f"another {changed[0]!r}" if changed else "on another node other tensors"
+        raise RunFailed(
+            f"building the network gives {which} than when the run began: a file that is read there has changed, or "
+            "its code. Bring that back, or start another run"
+        )
+    if len(set(gather(number_of(marks)))) > 1 and alike:
+        raise RunFailed(
+            "the workers build networks with different frozen parameters or buffers: what is read there must be the "
+            "same on all nodes, and what is random must come from torch's generator"
+        )
