@@ -1,11 +1,17 @@
-"""Folders of files with checksums: the manifest is written last and names the rest."""
+"""Checksums of what metaray writes: of folders, whose manifest comes last and names the rest, and of JSON objects."""
 
 import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import PurePath
+from typing import Any
+
+from metaray.errors import InputError
+from metaray.json_text import parse_json, parse_object
 
 MANIFEST = "manifest.json"
+CHECKSUM = "sha256"
+"""The key of a JSON object that holds the SHA-256 of the rest."""
 
 
 class Damaged(ValueError):
@@ -31,7 +37,7 @@ def unsealed(read: Callable[[str], bytes]) -> dict[str, bytes]:
         Damaged: if the manifest or a file is missing, truncated or altered; says which.
     """
     try:
-        listed = json.loads(read(MANIFEST))["files"].items()
+        listed = parse_json(read(MANIFEST), where=MANIFEST)["files"].items()
         entries = [(name, entry["size_bytes"], entry["sha256"]) for name, entry in listed]
     except FileNotFoundError:
         raise Damaged(f"{MANIFEST} is missing") from None
@@ -51,3 +57,32 @@ def unsealed(read: Callable[[str], bytes]) -> dict[str, bytes]:
             raise Damaged(f"{name} does not match its checksum")
         files[name] = data
     return files
+
+
+def checksum(tree: Mapping[str, Any]) -> str:
+    """SHA-256 (hex) of a JSON object, whatever the order of its keys and the space between them."""
+    # By way of JSON: reading it back makes keys strings, which sort otherwise than numbers.
+    text = json.dumps(json.loads(json.dumps(tree)), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def sealed_json(tree: Mapping[str, Any]) -> bytes:
+    """A JSON object as text, its checksum among its keys."""
+    return (json.dumps({**tree, CHECKSUM: checksum(tree)}, indent=2, sort_keys=True) + "\n").encode()
+
+
+def unsealed_json(text: str | bytes, *, where: str) -> dict[str, Any]:
+    """The inverse of `sealed_json`; files of before there were checksums are read as they are.
+
+    Args:
+        text: of the file.
+        where: it comes from.
+
+    Raises:
+        InputError: it is no JSON object, or not the one that was written.
+    """
+    tree = parse_object(text, where=where)
+    found = tree.pop(CHECKSUM, None)
+    if found is not None and found != checksum(tree):
+        raise InputError(f"{where}: damaged: it does not match its checksum")
+    return tree

@@ -65,7 +65,7 @@ def notes(path):
 
 def age(path, seconds):
     then = time.time() - seconds
-    os.utime(path, (then, then))
+    os.utime(path.with_suffix(".lock") if path.with_suffix(".lock").exists() else path, (then, then))
 
 
 def limit(monkeypatch, size_bytes):

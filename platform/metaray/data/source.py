@@ -58,6 +58,21 @@ class Source(Config):
     def fingerprint(self) -> str:
         """SHA-256 (hex) over everything that decides which examples a sampled task holds."""
 
+    @property
+    def stamp(self) -> tuple[int, ...]:
+        """Changes where what the fingerprint covers may have changed, and costs next to nothing to ask for.
+
+        A source whose description alone decides what it yields has nothing to say here.
+        """
+        return ()
+
+    def verify(self) -> None:
+        """Compare everything that the source reads with its fingerprint, also where that was done before.
+
+        Raises:
+            InputError: naming what is damaged. A source that reads nothing has nothing to compare.
+        """
+
     @abstractmethod
     def check(self, split: Split, *, ways: int, shots: int, queries: int) -> None:
         """Raise InputError, with the numbers, if `split` cannot yield such tasks."""
