@@ -1,7 +1,7 @@
 """JSON that lay in a file or came over a network: bounded, so that what is damaged or hostile is refused and no more.
 
-What no file of ours holds is refused: keys that come twice, integers beyond 64 bits, nesting without end, NUL characters
-and halves of surrogate pairs. Each would pass `json.loads`, or break it, and break something later.
+What no file of ours holds is refused: keys that come twice, integers beyond 64 bits, nesting without end, NUL
+characters and halves of surrogate pairs. Each would break `json.loads`, or pass it and break something later.
 """
 
 import json

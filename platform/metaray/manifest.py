@@ -27,11 +27,12 @@ def sealed(files: Mapping[str, bytes]) -> dict[str, bytes]:
     return {**files, MANIFEST: text.encode()}
 
 
-def unsealed(read: Callable[[str], bytes]) -> dict[str, bytes]:
+def unsealed(read: Callable[[str], bytes], *, only: str | None = None) -> dict[str, bytes]:
     """Read a sealed folder, checking every file.
 
     Args:
         read: gives the bytes of a file by its name.
+        only: the file that is wanted; None reads all.
 
     Raises:
         Damaged: if the manifest or a file is missing, truncated or altered; says which.
@@ -45,6 +46,8 @@ def unsealed(read: Callable[[str], bytes]) -> dict[str, bytes]:
         raise Damaged(f"{MANIFEST} is unreadable: {error}") from None
     files = {}
     for name, size_bytes, sha256 in entries:
+        if only not in (None, name):
+            continue
         if PurePath(name).name != name:
             raise Damaged(f"{MANIFEST} names {name!r}, which is no plain file name")
         try:

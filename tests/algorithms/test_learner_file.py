@@ -102,7 +102,7 @@ def test_what_makes_no_sense(field: str, value: Any, message: str, write: Callab
 
 
 def test_a_description_that_is_no_object(write: Callable[..., Path]) -> None:
-    with pytest.raises(InputError, match=r"learner\.json must hold a JSON object"):
+    with pytest.raises(InputError, match=r"learner\.json is not a JSON object"):
         read_folder(write(MAML(), []))
 
 

@@ -18,13 +18,13 @@ from metaray.training.checkpoint import (
     Progress,
     checkpoint_name,
     copies,
-    environment,
     keep_checkpoints,
     load_checkpoint,
     save_checkpoint,
     saved_steps,
     sweep,
 )
+from metaray.training.environment import environment
 from metaray.training.experiment import Experiment
 from metaray.training.optimizer import Optimizer
 from metaray.training.outer_loop import TrainState, initial_state, outer_loop

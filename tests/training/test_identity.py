@@ -9,6 +9,7 @@ import pytest
 
 from metaray.data import ClassStore
 from metaray.errors import InputError
+from metaray.manifest import sealed_json, unsealed_json
 from metaray.models import Conv4
 from metaray.training.experiment import Experiment
 from metaray.training.identity import find_run, open_run, record_run
@@ -48,14 +49,14 @@ def test_the_same_experiment_goes_on(root: Storage, make_experiment: MakeExperim
 def test_a_run_of_before_a_field_was_there_goes_on(root: Storage, make_experiment: MakeExperiment) -> None:
     experiment = make_experiment(model=Conv4(channels=4))
     record_run(open_run(root, experiment, "run"), experiment, "tracking-id")
-    record = json.loads(root.read("run/run.json"))
+    record = unsealed_json(root.read("run/run.json"), where="run.json")
     del record["experiment"]["model"]["pools"], record["experiment"]["chunk_size"]
     root.write("run/run.json", json.dumps(record).encode())
     assert open_run(root, experiment, "run").tracking_run == "tracking-id"
     with pytest.raises(InputError, match=r"another --run name:\n  model.pools: 4 -> 2$"):
         open_run(root, make_experiment(model=Conv4(channels=4, pools=2)), "run")
     record["experiment"]["model"]["kind"] = "gone"
-    root.write("run/run.json", json.dumps(record).encode())
+    root.write("run/run.json", sealed_json(record))
     with pytest.raises(InputError, match=r"\n  model.kind: gone -> conv4"):
         open_run(root, experiment, "run")
 
@@ -77,8 +78,8 @@ def test_changed_data_is_refused(
     copy.write_bytes(tiny_store.read_bytes())
     experiment = make_experiment(source=ClassStore(path=str(copy)))
     record_run(open_run(root, experiment, "run"), experiment, "id")
-    text = (tmp_path / "run" / "run.json").read_text()
-    (tmp_path / "run" / "run.json").write_text(text.replace(experiment.source.fingerprint, "0" * 64))
+    record = unsealed_json(root.read("run/run.json"), where="run.json")
+    root.write("run/run.json", sealed_json(record | {"source_fingerprint": "0" * 64}))
     with pytest.raises(
         InputError, match=r"started on other data: the source's fingerprint was 000000000000\.\.\., now"
     ):

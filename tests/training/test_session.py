@@ -17,7 +17,8 @@ from metaray.episodes.prefetch import Arrival
 from metaray.errors import RunFailed, RunStopped
 from metaray.manifest import sealed
 from metaray.training import session
-from metaray.training.checkpoint import FOLDER, checkpoint_name, environment, load_checkpoint, saved_steps
+from metaray.training.checkpoint import FOLDER, checkpoint_name, load_checkpoint, saved_steps
+from metaray.training.environment import environment
 from metaray.training.experiment import Checkpoint, Evaluation, Experiment
 from metaray.training.journal import Metric, read_journal
 from metaray.training.local import train_in_process
@@ -224,7 +225,7 @@ def test_another_environment_is_told(storage: Storage, make_experiment: MakeExpe
     _, memory = train(make_experiment(), storage)
     own = environment()
     changes = f"torch 1.0 -> {own['torch']}, cpu_capability AVX9 -> {own['cpu_capability']}"
-    assert f"other software or another kind of CPU than before ({changes}): bits may differ" in memory.notes()
+    assert f"other software, settings or kind of processor than before ({changes}): bits may differ" in memory.notes()
 
 
 def test_the_same_environment_is_not_worth_a_word(storage: Storage, make_experiment: MakeExperiment) -> None:
@@ -349,7 +350,7 @@ def test_ranks_that_differ_in_software_are_told_of(same: bool, storage: Storage,
     memory, reducer = Memory(), TwoRanks(0, same=same)
     session._Session(frequent, Rank(storage, reducer, torch.device("cpu"), memory, lambda start: iter(())))
     assert len(reducer.said) == 2 and 0 < reducer.said[1] < 2**53 - 1
-    told = "the workers differ in software or kind of processor: bits may differ from other runs'"
+    told = "the workers differ in software, settings or kind of processor: bits may differ from other runs'"
     assert (told in memory.notes()) is not same
 
 

@@ -12,6 +12,7 @@ import torch
 from metaray.config import replace
 from metaray.data import FunctionFamily
 from metaray.errors import InputError, RunStopped
+from metaray.manifest import sealed_json, unsealed_json
 from metaray.training.checkpoint import load_checkpoint, saved_steps
 from metaray.training.experiment import Experiment
 from metaray.training.identity import RECORD, RunFolder, record_run
@@ -102,8 +103,8 @@ def test_another_search_does_not(ledger: Ledger, make_experiment: MakeExperiment
 
 
 def test_a_search_on_other_data_does_not(ledger: Ledger, search: Search) -> None:
-    tree = json.loads(ledger.storage.read(SEARCH))
-    ledger.storage.write(SEARCH, json.dumps(tree | {"fingerprint": "0123456789abcdef"}).encode())
+    tree = unsealed_json(ledger.storage.read(SEARCH), where=SEARCH)
+    ledger.storage.write(SEARCH, sealed_json(tree | {"fingerprint": "0123456789abcdef"}))
     with pytest.raises(InputError, match=r"started on other data: .* was 0123456789ab\.\.\., now it is "):
         open_ledger(ledger.storage, search, {})
 
@@ -156,7 +157,8 @@ def test_how_a_trial_ended_is_written_once(ledger: Ledger) -> None:
     for one in (ledger, again(ledger)):
         assert (one.trial(0).status, one.trial(0).why) == ("failed", "out of memory")
         assert one.trials([0])[0].status == "failed"
-    assert json.loads(ledger.run_of(0).read(OUTCOME)) == {"status": "failed", "why": "out of memory"}
+    outcome = unsealed_json(ledger.run_of(0).read(OUTCOME), where=OUTCOME)
+    assert outcome == {"status": "failed", "why": "out of memory"}
 
 
 def test_the_curve_is_the_journals(ledger: Ledger) -> None:

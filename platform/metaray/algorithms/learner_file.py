@@ -1,6 +1,5 @@
 """The folder of a learner, as it is read back: whole, of a known format, and with numbers that make sense."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,9 +8,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 
 from metaray.algorithms.algorithm import MOST_INNER_STEPS
-from metaray.algorithms.context import Tensors
+from metaray.algorithms.context import Tensors, not_finite
 from metaray.config import Config
 from metaray.errors import InputError
+from metaray.json_text import parse_object
 from metaray.manifest import Damaged, unsealed
 
 DESCRIPTION = "learner.json"
@@ -38,18 +38,22 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], Tensors]:
     """
     try:
         files = unsealed(lambda name: (folder / name).read_bytes())
-        description, meta = json.loads(files[DESCRIPTION]), load(files[PARAMETERS])
+        description, meta = parse_object(files[DESCRIPTION], where=DESCRIPTION), load(files[PARAMETERS])
     except KeyError as missing:
         raise InputError(f"{folder} does not hold a whole learner: no {missing}") from None
     except (Damaged, ValueError, OSError, SafetensorError) as error:
         raise InputError(f"{folder} does not hold a whole learner: {error}") from None
-    if not isinstance(description, dict):
-        raise InputError(f"{folder / DESCRIPTION} must hold a JSON object")
+    if (name := not_finite(meta)) is not None:
+        raise InputError(f"{folder / PARAMETERS}: parameter {name} holds values that are not finite (NaN or infinite)")
     if description.get("format") != FORMAT:
         raise InputError(f"{folder} has format {description.get('format')}; this metaray reads format {FORMAT}")
     absent = _KEYS - description.keys()
     if absent:
         raise InputError(f"{folder / DESCRIPTION} lacks {', '.join(sorted(absent))}")
+    if not isinstance(description["provenance"], dict):
+        raise InputError(
+            f"{folder / DESCRIPTION}: provenance must be a JSON object (got {description['provenance']!r})"
+        )
     given = {name: description[name] for name in _Numbers.model_fields if name in description}
     description |= _Numbers.parse(given, where=str(folder / DESCRIPTION)).model_dump()
     if isinstance(description["preprocessing"], dict):

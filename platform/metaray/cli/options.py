@@ -14,6 +14,9 @@ Trust = Annotated[
     list[str] | None,
     typer.Option(help="a package besides metaray whose code a model, run or search may name; may be repeated"),
 ]
+Verify = Annotated[
+    bool, typer.Option("--verify", help="read the data whole and check them, also where this machine did so before")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="print the result as JSON on standard output")]
 
 

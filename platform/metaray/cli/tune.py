@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from metaray.cli.options import AsJson, RunStorage, TrackingUri, Trust
+from metaray.cli.options import AsJson, RunStorage, TrackingUri, Trust, Verify
 from metaray.cli.signals import stop_signals
 from metaray.errors import InputError
 
@@ -66,6 +66,7 @@ def tune(
     tracking_uri: TrackingUri = None,
     register: Annotated[bool, typer.Option(help="put the winner into the registry")] = True,
     trust: Trust = None,
+    verify: Verify = False,
     as_json: AsJson = False,
 ) -> None:
     """Search hyperparameters of a recipe, inner learning rates first of all; judge and register the winner."""
@@ -90,7 +91,7 @@ def tune(
     }
     wanted = _wanted(recipe, search or [], settings or [], given, run, storage, trust or [])
     shares = Shares(workers_per_trial, samplers, cpus_per_worker, gpus_per_trial, concurrent)
-    options = SearchOptions(shares, device, address, hang_timeout, run, storage, tracking_uri, register, apply)
+    options = SearchOptions(shares, device, address, hang_timeout, run, storage, tracking_uri, register, apply, verify)
     display = TrialsDisplay(wanted, Console(stderr=True))
     with closing(display), stop_signals("with the trials' newest checkpoints") as should_stop:
         report = conduct(wanted, options, display, should_stop=should_stop)

@@ -118,3 +118,31 @@ class Source(Config):
 
     def _without_examples(self) -> InputError:
         return InputError(f"{self.kind} has no examples to draw one by one, as class_store and glyphs have")
+
+
+class SameData:
+    """Notices when a source comes to yield other data while it is in use.
+
+    Args:
+        source: in use.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source, self._stamp, self._fingerprint = source, source.stamp, source.fingerprint
+
+    def check(self) -> None:
+        """Call this after something was drawn.
+
+        Raises:
+            InputError: if that may have been of other data.
+        """
+        stamp = self._source.stamp
+        if stamp == self._stamp:
+            return
+        found = self._source.fingerprint
+        if found != self._fingerprint:
+            raise InputError(
+                "the data changed while they were in use: the source's fingerprint was "
+                f"{self._fingerprint[:12]}..., now it is {found[:12]}...; bring the former back, and the same --run goes on"
+            )
+        self._stamp = stamp

@@ -154,7 +154,8 @@ def read_store(path: Path, *, verify: bool = False) -> StoreFile:
     images = _images(batch, meta, offsets, path)
     if verify and _fingerprint(meta, images) != meta.fingerprint:
         raise InputError(
-            f"{path}: damaged: its examples or their description don't match its fingerprint {meta.fingerprint}; {REMEDY}"
+            f"{path}: damaged: its examples or their description don't match its fingerprint {meta.fingerprint}; "
+            f"{REMEDY}"
         )
     return StoreFile(path, meta, images, offsets)
 
@@ -186,7 +187,9 @@ def _images(batch: Any, meta: StoreMeta, offsets: NDArray[np.int64], path: Path)
         expected = None
     types = [field.type for field in batch.schema]
     if types != [expected, pa.int32()] or batch.column(0).null_count or batch.column(1).null_count:
-        raise InputError(f"{path}: damaged: column types {types} are not those of {meta.feature_shape} {meta.dtype}; {REMEDY}")
+        raise InputError(
+            f"{path}: damaged: column types {types} are not those of {meta.feature_shape} {meta.dtype}; {REMEDY}"
+        )
     if not np.array_equal(batch.column(1).to_numpy(), np.repeat(np.arange(len(meta.counts)), np.diff(offsets))):
         raise InputError(f"{path}: damaged: the examples are not sorted by class as its counts say; {REMEDY}")
     flat: NDArray[Any] = batch.column(0).flatten().to_numpy(zero_copy_only=True)

@@ -1,11 +1,11 @@
 """After training: the run's files go to MLflow, its learner to the registry, and `@champion` perhaps to it."""
 
-import json
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from metaray.algorithms.learner import load_learner
+from metaray.config import Config
 from metaray.errors import InputError
 from metaray.serving.columns import inputs_of, outputs_of
 from metaray.serving.pyfunc import example_input
@@ -21,11 +21,20 @@ from metaray.training.evaluation import evaluate_learner
 from metaray.training.experiment import Experiment
 from metaray.training.identity import RunFolder
 from metaray.training.journal import read_journal
+from metaray.training.record import read_record, write_record
 from metaray.training.result import RESULT, Result
 from metaray.training.session import LEARNER
 from metaray.training.trust import packages_in, packages_of
 
 RECORD = "published.json"
+
+
+class _Record(Config):
+    """What `published.json` says: `Published`, and the MLflow run that holds it."""
+
+    tracking_run: str = ""
+    version: int | None
+    decision: Decision | None
 
 
 class Published(NamedTuple):
@@ -64,13 +73,14 @@ def publish(
             _log_fit(experiment, learner, tracker, Path(scratch))
         done = Published(None, None)
         if register_it:
-            done = _register(experiment, uri, tracked, learner, result)
-    record = {
+            fingerprint = folder.fingerprint or experiment.source.fingerprint
+            done = _register(experiment, uri, tracked, learner, result, fingerprint)
+    record: dict[str, Any] = {
         "tracking_run": tracked,
         "version": None if done.version is None else done.version.version,
         "decision": None if done.decision is None else done.decision._asdict(),
     }
-    folder.storage.write(RECORD, json.dumps(record).encode())
+    write_record(folder.storage, RECORD, record)
     return done
 
 
@@ -78,14 +88,18 @@ def _published(experiment: Experiment, folder: RunFolder, uri: str, tracked: str
     """What an earlier call did; None if there was none, or only one for another MLflow run, perhaps elsewhere."""
     if not folder.storage.exists(RECORD):
         return None
-    record = json.loads(folder.storage.read(RECORD))
-    if record.get("tracking_run") != tracked:
+    record = read_record(
+        folder.storage, RECORD, _Record, remedy="delete it, and `metaray upload` looks up what was registered"
+    )
+    if record.tracking_run != tracked:
         return None
-    version = None if record["version"] is None else find_version(uri, experiment.name, record["version"])
-    return Published(version, None if record["decision"] is None else Decision(**record["decision"]))
+    version = None if record.version is None else find_version(uri, experiment.name, record.version)
+    return Published(version, record.decision)
 
 
-def _register(experiment: Experiment, uri: str, tracked: str, learner: Path, result: Result) -> Published:
+def _register(
+    experiment: Experiment, uri: str, tracked: str, learner: Path, result: Result, fingerprint: str
+) -> Published:
     present = champion(uri, experiment.name)
     if present is not None and present.run_id == tracked:
         return Published(present, Decision(True, "it is the champion"))
@@ -100,7 +114,7 @@ def _register(experiment: Experiment, uri: str, tracked: str, learner: Path, res
         inputs=inputs_of(loaded),
         outputs=outputs_of(loaded),
         input_example=example_input(loaded),
-        tags=_tags(experiment, result),
+        tags=_tags(experiment, result, fingerprint),
     )
     if decision.promote:
         set_alias(uri, experiment.name, number)
@@ -155,12 +169,12 @@ def _log_fit(experiment: Experiment, folder: Path, tracker: MlflowTracker, scrat
     tracker.log_artifact(picture)
 
 
-def _tags(experiment: Experiment, result: Result) -> dict[str, str]:
+def _tags(experiment: Experiment, result: Result, fingerprint: str) -> dict[str, str]:
     return {
         "algorithm": experiment.algorithm.kind,
         "model": experiment.model.kind,
         "source": experiment.source.kind,
-        "source.fingerprint": experiment.source.fingerprint,
+        "source.fingerprint": fingerprint,
         "protocol": result.protocol,
         f"meta_val.{result.quality}": str(result.meta_val),
         f"meta_test.{result.quality}": str(result.meta_test),

@@ -13,13 +13,11 @@ from metaray.algorithms.context import Tensors
 from metaray.algorithms.learner import Learner
 from metaray.algorithms.nearest_neighbor import NearestNeighbor
 from metaray.data.draws import Split
+from metaray.data.source import SameData
 from metaray.episodes.prefetch import Arrival
 from metaray.errors import RunFailed, RunStopped
-from metaray.training.checkpoint import (
-    copies,
-    environment,
-    load_checkpoint,
-)
+from metaray.training.checkpoint import copies, load_checkpoint
+from metaray.training.environment import changes, environment
 from metaray.training.evaluation import Scores, estimate, evaluate, judge_of
 from metaray.training.events import Event, Kind, Listener, sparingly
 from metaray.training.experiment import Experiment
@@ -90,6 +88,7 @@ def train_session(experiment: Experiment, rank: Rank) -> None:
 class _Session:
     def __init__(self, experiment: Experiment, rank: Rank) -> None:
         self.experiment, self.rank = experiment, rank
+        self.data = SameData(experiment.source)
         self.started = time.perf_counter()
         self.state = initial_state(experiment, rank.device)
         self.progress, self.best, self.damaged = load_checkpoint(rank.storage, self.state)
@@ -161,7 +160,7 @@ class _Session:
         context = context_of(self.experiment, self.state.network, training=False, step=step)
         plan = judge_of(self.experiment, split)
         tell = lambda done: self.say("judging", {"done": done, "episodes": plan.episodes}, text=split)  # noqa: E731
-        return evaluate(
+        scores = evaluate(
             algorithm or self.experiment.algorithm,
             meta,
             context if inner_steps is None else replace(context, inner_steps=inner_steps),
@@ -171,6 +170,8 @@ class _Session:
             reducer=self.rank.reducer,
             progress=sparingly(tell),
         )
+        self.data.check()
+        return scores
 
     def checkpoint(self, *, needed: bool) -> None:
         """Rank 0 saves. Where the run cannot go on without, all ranks learn whether that worked."""
@@ -222,7 +223,7 @@ class _Session:
             quality=experiment.quality,
         )
         if self.keeper is not None:
-            self.keeper.finish({LEARNER: self.learner().files()}, {RESULT: result.to_json().encode()}, self.state.step)
+            self.keeper.finish({LEARNER: self.learner().files()}, {RESULT: result.file()}, self.state.step)
         return result
 
     def learner(self) -> Learner:
@@ -263,11 +264,12 @@ class _Session:
             self.say("note", text=f"going on from the checkpoint of step {step}")
         elif self.damaged:
             self.say("note", text="no checkpoint is whole: starting from step 0, which leads to the same parameters")
-        changed = [f"{key} {then[key]} -> {now.get(key)}" for key in then if then[key] != now.get(key)]
+        changed = changes(then, now)
         if changed:
             self.say(
                 "note",
-                text=f"other software or another kind of CPU than before ({', '.join(changed)}): bits may differ",
+                text=f"other software, settings or kind of processor than before ({', '.join(changed)}): "
+                "bits may differ",
             )
 
     def _agree_on_start(self) -> None:
@@ -291,7 +293,8 @@ class _Session:
         digests = self._gathered(int(hashlib.sha256(described.encode()).hexdigest()[:12], 16))
         if len(set(digests)) > 1:
             self.say(
-                "note", text="the workers differ in software or kind of processor: bits may differ from other runs'"
+                "note",
+                text="the workers differ in software, settings or kind of processor: bits may differ from other runs'",
             )
 
     def _gathered(self, value: int) -> list[int]:

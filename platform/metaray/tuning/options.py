@@ -21,6 +21,7 @@ class SearchOptions:
         tracking_uri: of MLflow; None takes MLFLOW_TRACKING_URI, else `mlflow.db` in the working directory.
         register: put the winner into the registry.
         apply: file to write the winner's experiment to.
+        verify: compare the data with their fingerprint wherever they are opened, also where that was done before.
     """
 
     shares: Shares = Shares()  # noqa: RUF009 - frozen
@@ -32,10 +33,13 @@ class SearchOptions:
     tracking_uri: str | None = None
     register: bool = True
     apply: Path | None = None
+    verify: bool = False
 
     @property
     def trial_placement(self) -> Placement:
         """Of each trial."""
         shares = self.shares
         workers = Workers(shares.workers, shares.workers)
-        return Placement(workers, shares.samplers, shares.cpus, self.device, None, self.hang_timeout_s)
+        return Placement(
+            workers, shares.samplers, shares.cpus, self.device, None, self.hang_timeout_s, verify=self.verify
+        )
