@@ -61,6 +61,12 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What the tests find out about their stores is nothing for the user's cache."""
+    os.environ["METARAY_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """28 classes (12 + 8 + 8) of 12 grey 16x16 images; each class is a coarse pattern under noise."""

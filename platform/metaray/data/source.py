@@ -143,6 +143,7 @@ class SameData:
         if found != self._fingerprint:
             raise InputError(
                 "the data changed while they were in use: the source's fingerprint was "
-                f"{self._fingerprint[:12]}..., now it is {found[:12]}...; bring the former back, and the same --run goes on"
+                f"{self._fingerprint[:12]}..., now it is {found[:12]}...; bring the former back, and the same --run "
+                "goes on"
             )
         self._stamp = stamp

@@ -59,7 +59,7 @@ def environment(device: torch.device = CPU) -> dict[str, str]:
         "cpu_instructions": _cpu()[1],
         "numpy_kernels": _numpy_kernels(),
         "kernels": _kernels(torch.get_num_threads()),
-        "mkldnn": "on" if torch._C._get_mkldnn_enabled() else "off",
+        "mkldnn": _mkldnn(),
         "float32": torch.get_float32_matmul_precision(),
         "deterministic": str(torch.are_deterministic_algorithms_enabled()).lower(),
     }
@@ -95,6 +95,12 @@ def _cpu() -> tuple[str, str]:
     flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, re.MULTILINE)
     known = sorted(flag for flag in set(flags[1].split()) if INSTRUCTIONS.fullmatch(flag)) if flags else []
     return model[1] if model else platform.processor(), " ".join(known)
+
+
+def _mkldnn() -> str:
+    mkldnn = torch.backends.mkldnn
+    said = {"matmul": mkldnn.matmul.fp32_precision, "conv": mkldnn.conv.fp32_precision}  # type: ignore[attr-defined]
+    return ", ".join(["on" if torch._C._get_mkldnn_enabled() else "off", *(f"{k} {v}" for k, v in said.items())])
 
 
 @lru_cache
