@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metaray.errors import InputError
-from metaray.json_text import DEEPEST, parse_json, parse_object
+from metaray.json_text import DEEPEST, LONGEST, parse_json, parse_object
 
-NUMBERS = st.integers(-(2**64) + 1, 2**64 - 1) | st.floats(allow_nan=False)
+NUMBERS = st.integers(-(10**38), 10**38) | st.floats(allow_nan=False)
 TEXTS = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"))
 
 
@@ -28,7 +28,7 @@ def test_what_we_write_is_read(value: Any) -> None:
         ('{"a":' * 100_000, f"nested more than {DEEPEST} deep"),
         ("[" * (DEEPEST + 1) + "]" * (DEEPEST + 1), f"nested more than {DEEPEST} deep"),
         ("9" * 5000, "an integer of 5000 digits"),
-        (str(2**64), "an integer of 20 digits"),
+        ("1" + "0" * LONGEST, "an integer of 41 digits"),
         ("-" + "9" * 5_000_000, "an integer of 5000001 digits"),
         (r'["a\u0000b"]', "a string with a NUL character"),
         (r'{"a\u0000b": 1}', "a string with a NUL character"),

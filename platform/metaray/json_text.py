@@ -1,6 +1,6 @@
 """JSON that lay in a file or came over a network: bounded, so that what is damaged or hostile is refused and no more.
 
-What no file of ours holds is refused: keys that come twice, integers beyond 64 bits, nesting without end, NUL
+What no file of ours holds is refused: keys that come twice, integers of many digits, nesting without end, NUL
 characters and halves of surrogate pairs. Each would break `json.loads`, or pass it and break something later.
 """
 
@@ -12,7 +12,7 @@ from metaray.errors import InputError
 
 MOST_BYTES = 256 << 20
 DEEPEST = 64
-BIT_LENGTH = 64
+LONGEST = 40
 
 
 def parse_json(text: str | bytes, *, where: str) -> Any:
@@ -60,9 +60,9 @@ def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 def _integer(digits: str) -> int:
     # Before it is converted, which takes long for many digits, and of which Python refuses more than 4300.
-    if len(digits) > BIT_LENGTH or (value := int(digits)).bit_length() > BIT_LENGTH:
-        raise ValueError(f"an integer of {len(digits)} digits")
-    return value
+    if len(digits) > LONGEST:
+        raise ValueError(f"an integer of {len(digits)} digits, of which at most {LONGEST} are read")
+    return int(digits)
 
 
 def _check(found: Any) -> None:

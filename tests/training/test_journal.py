@@ -232,7 +232,8 @@ def test_a_journal_of_before_there_were_checksums(storage: Storage) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"key": 3}, {"key": ""}, {"value": "x"}, {"value": True}, {"step": -1}, {"step": 1.5}, {"time_ms": None}]
+    "changes",
+    [{"key": 3}, {"key": ""}, {"value": "x"}, {"value": True}, {"step": -1}, {"step": 1.5}, {"time_ms": None}],
 )
 def test_no_metric(changes: dict[str, object], storage: Storage) -> None:
     line = json.dumps(metrics(2)[0]._asdict() | changes)

@@ -14,6 +14,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from metaray.algorithms.context import Tensors, not_finite
+from metaray.config import explain
 from metaray.errors import InputError
 from metaray.json_text import parse_object
 from metaray.manifest import MANIFEST, Damaged, sealed, unsealed
@@ -187,8 +188,10 @@ def _parsed(files: Mapping[str, bytes], state: TrainState) -> tuple[Tensors, Pro
 def _progress(text: bytes) -> Progress:
     try:
         return _PROGRESS.validate_python(parse_object(text, where=PROGRESS))
-    except (InputError, ValidationError) as error:
-        raise Damaged(f"{PROGRESS} cannot be read: {str(error).partition(chr(10))[0]}") from None
+    except InputError as error:
+        raise Damaged(str(error)) from None
+    except ValidationError as error:
+        raise Damaged(explain(error, where=PROGRESS)) from None
 
 
 def copies(meta: Tensors) -> Tensors:

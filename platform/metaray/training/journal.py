@@ -150,7 +150,7 @@ def _metric(tree: dict[str, Any]) -> Metric:
         TypeError: if it is none.
     """
     metric = Metric(**tree)
-    whole = type(metric.step) is int and type(metric.time_ms) is int and metric.step >= 0 and bool(metric.key)
-    if not whole or not isinstance(metric.key, str) or type(metric.value) not in (int, float):
+    whole = all(type(number) is int and 0 <= number < 2**63 for number in (metric.step, metric.time_ms))
+    if not whole or not metric.key or not isinstance(metric.key, str) or type(metric.value) not in (int, float):
         raise TypeError("not a metric")
     return metric
