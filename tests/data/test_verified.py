@@ -44,7 +44,8 @@ def reads(monkeypatch):
 @pytest.fixture
 def later(monkeypatch):
     """So much later that the files are at rest."""
-    monkeypatch.setattr(verified.time, "time", lambda at=time.time() + 60: at)
+    at = time.time() + 60
+    monkeypatch.setattr(verified.time, "time", lambda: at)
 
 
 def flip(path, at=None):
