@@ -87,5 +87,7 @@ def unsealed_json(text: str | bytes, *, where: str) -> dict[str, Any]:
     tree = parse_object(text, where=where)
     found = tree.pop(CHECKSUM, None)
     if found is not None and found != checksum(tree):
-        raise InputError(f"{where}: damaged: it does not match its checksum")
+        raise InputError(
+            f"{where}: damaged: it does not match its checksum (if it was you who changed it, remove its {CHECKSUM!r})"
+        )
     return tree
