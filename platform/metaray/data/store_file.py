@@ -146,8 +146,8 @@ def read_store(path: Path, *, verify: bool = False) -> StoreFile:
         InputError: naming the file: missing, truncated, foreign, of another format version, inconsistent, or (with
             `verify`) changed.
     """
-    if not path.is_file():
-        raise InputError(f"{path}: no such class store" + (" (it is a folder)" if path.is_dir() else ""))
+    if not os.path.isfile(path):  # noqa: PTH113 - pathlib's raises for names that are too long
+        raise InputError(f"{path}: no such class store" + (" (it is a folder)" if os.path.isdir(path) else ""))  # noqa: PTH112
     meta, batch = _read_arrow(path)
     _check_meta(meta, rows=batch.num_rows, where=str(path))
     offsets = np.concatenate([[0], np.cumsum(meta.counts)]).astype(np.int64)
