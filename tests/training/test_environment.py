@@ -37,3 +37,14 @@ def test_what_an_older_checkpoint_does_not_say_is_no_alarm() -> None:
     old = {key: environment()[key] for key in ("torch", "numpy", "python", "device", "cpu_capability", "cpu")}
     assert changes(old, environment()) == [] == changes({}, environment())
     assert changes({**old, "cpu": "abacus"}, environment()) == [f"cpu abacus -> {environment()['cpu']}"]
+
+
+def test_backends_that_were_told_to_differ_are_no_failure() -> None:
+    matmul = torch.backends.cuda.matmul
+    before = matmul.fp32_precision
+    try:
+        matmul.fp32_precision = "tf32"
+        assert environment()["float32"] == "by backend"
+    finally:
+        matmul.fp32_precision = before
+    assert environment()["float32"] == "highest"

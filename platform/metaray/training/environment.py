@@ -60,7 +60,7 @@ def environment(device: torch.device = CPU) -> dict[str, str]:
         "numpy_kernels": _numpy_kernels(),
         "kernels": _kernels(torch.get_num_threads()),
         "mkldnn": _mkldnn(),
-        "float32": torch.get_float32_matmul_precision(),
+        "float32": _float32(),
         "deterministic": str(torch.are_deterministic_algorithms_enabled()).lower(),
     }
     found |= {name: os.environ.get(name, UNSET) for name in CPU_VARIABLES}
@@ -78,8 +78,9 @@ def _gpu(device: torch.device) -> dict[str, str]:
         "gpu": torch.cuda.get_device_name(device),
         "cuda": str(torch.version.cuda),
         "cudnn": str(cudnn.version()),  # type: ignore[no-untyped-call]
-        "cudnn_kernels": f"deterministic {cudnn.deterministic}, benchmark {cudnn.benchmark}, tf32 {cudnn.allow_tf32}",
-        "cublas_kernels": f"tf32 {matmul.allow_tf32}, {torch.backends.cuda.preferred_blas_library()}",
+        "cudnn_kernels": f"{cudnn.conv.fp32_precision}, deterministic {cudnn.deterministic}, "  # type: ignore[attr-defined]
+        f"benchmark {cudnn.benchmark}",
+        "cublas_kernels": f"{matmul.fp32_precision}, {torch.backends.cuda.preferred_blas_library()}",
     }
     return found | {name: os.environ.get(name, UNSET) for name in GPU_VARIABLES}
 
@@ -95,6 +96,13 @@ def _cpu() -> tuple[str, str]:
     flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, re.MULTILINE)
     known = sorted(flag for flag in set(flags[1].split()) if INSTRUCTIONS.fullmatch(flag)) if flags else []
     return model[1] if model else platform.processor(), " ".join(known)
+
+
+def _float32() -> str:
+    try:
+        return torch.get_float32_matmul_precision()
+    except RuntimeError:  # torch has no word for it where backends were told to differ
+        return "by backend"
 
 
 def _mkldnn() -> str:

@@ -1,7 +1,5 @@
 """One rank's run, from the initial or saved state to the result: iterates the outer loop, judges, saves, reports."""
 
-import hashlib
-import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -16,6 +14,7 @@ from metaray.data.draws import Split
 from metaray.data.source import SameData
 from metaray.episodes.prefetch import Arrival
 from metaray.errors import RunFailed, RunStopped
+from metaray.manifest import checksum
 from metaray.training.checkpoint import copies, load_checkpoint
 from metaray.training.environment import changes, environment
 from metaray.training.evaluation import Scores, estimate, evaluate, judge_of
@@ -264,13 +263,9 @@ class _Session:
             self.say("note", text=f"going on from the checkpoint of step {step}")
         elif self.damaged:
             self.say("note", text="no checkpoint is whole: starting from step 0, which leads to the same parameters")
-        changed = changes(then, now)
-        if changed:
-            self.say(
-                "note",
-                text=f"other software, settings or kind of processor than before ({', '.join(changed)}): "
-                "bits may differ",
-            )
+        if changed := ", ".join(changes(then, now)):
+            what = "other software, settings or kind of processor than before"
+            self.say("note", text=f"{what} ({changed}): bits may differ")
 
     def _agree_on_start(self) -> None:
         """All ranks go on from the same checkpoint: the newest that all could read.
@@ -289,8 +284,7 @@ class _Session:
                     f"the workers start from different checkpoints (steps {steps} by rank): they do not see the same "
                     f"storage {self.rank.storage.shown!r}; give --storage a folder or URI that all nodes share"
                 )
-        described = json.dumps(environment(self.rank.device), sort_keys=True)
-        digests = self._gathered(int(hashlib.sha256(described.encode()).hexdigest()[:12], 16))
+        digests = self._gathered(int(checksum(environment(self.rank.device))[:12], 16))
         if len(set(digests)) > 1:
             self.say(
                 "note",
