@@ -322,6 +322,27 @@ def test_missing_and_foreign_and_truncated_stores(refused_train: Train, refused:
     )
 
 
+def test_a_store_with_one_wrong_bit_is_refused_by_every_command(
+    refused_train: Train, refused: Refused, place: Path, trained: Any
+) -> None:
+    path = store(place / "good.arrow", {"meta-train": [0, 1], "meta-val": [2, 3], "meta-test": [4, 5]}, [9] * 6)
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    path.write_bytes(raw)
+    told = "good.arrow: damaged: its examples or their description don't match its fingerprint"
+    assert told in refused_train("source.path=good.arrow")
+    assert told in refused("data", "describe", "good.arrow", "--verify")
+    learner = trained.storage / "first/learner"
+    assert told in refused("evaluate", learner, "--set", "source.path=good.arrow", "--verify")
+    assert "; import the data again (metaray data import), or copy the file again" in refused("data", "describe", path)
+
+
+@pytest.mark.parametrize("value", ["9" * 5000, "[" * 5000, '"\\u0000"', '{"a": 1, "a": 2}'])
+@pytest.mark.parametrize("key", ["seed", "algorithm.inner_lr", "source.path", "model.hidden"])
+def test_hostile_settings(refused_train: Train, key: str, value: str) -> None:
+    refused_train(f"{key}={value}")
+
+
 def test_overlapping_splits_in_a_store(refused_train: Train, place: Path) -> None:
     path = store(place / "good.arrow", {"meta-train": [0, 1], "meta-val": [2], "meta-test": [3]}, [3] * 4)
     with pa.OSFile(str(path)) as file:

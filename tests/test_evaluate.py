@@ -1,10 +1,13 @@
+import dataclasses
 import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from metaray.algorithms.learner import load_learner
 from metaray.errors import InputError
 from metaray.evaluate import evaluate_model
 
@@ -40,6 +43,21 @@ def test_another_protocol(trained: Any) -> None:
     judged = evaluate_model(learner, episodes=2, split="meta-test", settings=settings, tracking=None, trust=[])
     assert judged.protocol == "3-way 1-shot, 5 queries a class, transductive batch norm, 3 inner steps"
     assert (judged.quality, judged.score.episodes) == ("accuracy", 2)
+
+
+def test_other_data_than_it_comes_from_are_refused_unless_they_are_named(
+    trained: Any, tiny_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learner = load_learner(trained.storage / "first" / "learner")
+    provenance = learner.provenance | {"source_fingerprint": "0123456789abcdef"}
+    dataclasses.replace(learner, provenance=provenance).save(tmp_path / "learner")
+    judge = {"episodes": 2, "split": "meta-test", "tracking": None, "trust": []}
+    with pytest.raises(
+        InputError, match=r"comes from other data: .* was 0123456789ab\.\.\., now .*--set source\.path="
+    ):
+        evaluate_model(str(tmp_path / "learner"), settings=["episodes.queries=3"], **judge)
+    named = evaluate_model(str(tmp_path / "learner"), settings=[f"source.path={tiny_store}"], **judge)
+    assert named.score.episodes == 2
 
 
 def test_other_ways_than_the_learner_has(trained: Any) -> None:

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metaray.manifest import MANIFEST, Damaged, sealed, unsealed
+from metaray.errors import InputError
+from metaray.manifest import MANIFEST, Damaged, sealed, sealed_json, unsealed, unsealed_json
 
 FILES = {"a.json": b"{}", "b.bin": bytes(range(256))}
 
@@ -68,3 +69,18 @@ def test_a_manifest_cannot_lead_out_of_its_folder(name: str) -> None:
     manifest = json.dumps({"format": 1, "files": {name: entry}}).encode()
     with pytest.raises(Damaged, match="no plain file name"):
         unsealed(reader({MANIFEST: manifest}))
+
+
+def test_an_object_is_sealed_whatever_its_order() -> None:
+    tree = {"b": [1, 0.1, None], "a": {"2": "x", "10": "y"}}
+    text = sealed_json(tree)
+    assert unsealed_json(text, where="x") == tree
+    assert unsealed_json(json.dumps(dict(reversed(json.loads(text).items()))), where="x") == tree
+    with pytest.raises(InputError, match=r"x: damaged: it does not match its checksum \(if it was you who changed it"):
+        unsealed_json(text.replace(b"0.1", b"0.2"), where="x")
+    assert unsealed_json(json.dumps(tree), where="x") == tree, "of before there were checksums"
+
+
+def test_one_file_of_a_folder_alone() -> None:
+    files = {**sealed(FILES), "b.bin": b"damaged"}
+    assert unsealed(reader(files), only="a.json") == {"a.json": FILES["a.json"]}

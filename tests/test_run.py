@@ -1,4 +1,6 @@
 import json
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from metaray.algorithms import MAML
 from metaray.algorithms.context import Context
 from metaray.data import ClassStore
 from metaray.errors import InputError, RunFailed, RunStopped
+from metaray.manifest import sealed_json, unsealed_json
 from metaray.run import Options, Report, run
 from metaray.tracking.client import open_client
 from metaray.tracking.provenance import git_state
@@ -214,3 +217,39 @@ def test_phases_are_told(make_experiment: MakeExperiment, database: str, tmp_pat
     kinds = [event.kind for event in heard]
     assert [event.text for event in heard if event.kind == "phase"][-2:] == ["training", "meta-test"]
     assert {"step", "metrics", "evaluation"} <= set(kinds)
+
+
+@pytest.fixture
+def copied(trained: Any, tmp_path: Path) -> tuple[Path, tuple[object, ...]]:
+    """A copy of the session's first run, and the command that goes on with it."""
+    shutil.copytree(trained.storage, tmp_path / "runs")
+    words = [tmp_path / "runs" if word == str(trained.storage) else word for word in trained.arguments]
+    return tmp_path / "runs/first", (*words, "--no-register")
+
+
+def test_metrics_that_are_damaged_on_disk_are_named(copied: Any, command: Any) -> None:
+    folder, words = copied
+    segment = sorted((folder / "metrics").iterdir())[0]
+    segment.write_text(segment.read_text().replace("train/loss", "urain/loss", 1))
+    (folder / "published.json").unlink()
+    ended = command(*words)
+    assert ended.code == 0 and f"note: {segment} is damaged: 1 of its " in ended.out
+    assert "is damaged: 1 of its " in command(*words, "--json").out
+
+
+def test_a_run_that_does_not_say_its_data_goes_on_with_a_note(copied: Any, command: Any) -> None:
+    folder, words = copied
+    record = unsealed_json((folder / "run.json").read_bytes(), where="run.json")
+    (folder / "run.json").write_bytes(sealed_json(record | {"source_fingerprint": ""}))
+    ended = command(*words)
+    assert ended.code == 0 and "it does not say on what data it was begun" in ended.err
+
+
+@pytest.mark.parametrize("name", ["run.json", "result.json", "published.json"])
+def test_a_damaged_record_is_refused_with_what_to_do(name: str, copied: Any, command: Any) -> None:
+    folder, words = copied
+    text = (folder / name).read_text()
+    (folder / name).write_text(text.replace('"sha256": "', '"sha256": "0'))
+    ended = command(*words)
+    assert ended.code != 0 and f"{folder / name}: damaged: it does not match its checksum" in ended.err
+    assert re.search("restore it from a copy|delete it", ended.err)

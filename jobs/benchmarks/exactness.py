@@ -40,7 +40,8 @@ from metaray.data import Glyphs
 from metaray.episodes.episode import EpisodeSpec
 from metaray.models import Conv4
 from metaray.tracking.provenance import provenance
-from metaray.training.checkpoint import environment, saved_steps
+from metaray.training.checkpoint import saved_steps
+from metaray.training.environment import environment
 from metaray.training.experiment import Checkpoint, Evaluation, Experiment
 from metaray.training.local import train_in_process
 from metaray.training.optimizer import Optimizer

@@ -1,5 +1,6 @@
 """Judging a learner from the registry: on its own source and protocol, or on others."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -50,6 +51,7 @@ def evaluate_model(
     tracking: str | None,
     trust: Sequence[str],
     progress: Progress = lambda what, done, episodes: None,
+    verify: bool = False,
 ) -> Judged:
     """Judge a learner on the first `episodes` episodes of a split.
 
@@ -61,9 +63,11 @@ def evaluate_model(
         tracking: URI of MLflow.
         trust: packages besides metaray whose code the learner may name.
         progress: Told what is being judged, and how many episodes of how many are done.
+        verify: compare the data with their fingerprint, also where that was done before.
 
     Raises:
-        InputError: for an unknown model or split, or a source that cannot yield such episodes.
+        InputError: for an unknown model or split, a source that cannot yield such episodes, or, unless settings say
+            what data to use, one that holds other data than the learner comes from.
     """
     parts: dict[str, Split] = {"meta-val": "meta-val", "meta-test": "meta-test"}
     if split not in parts:
@@ -75,6 +79,10 @@ def evaluate_model(
     experiment = Experiment.parse(stored, where=f"experiment of {model}", context={"trust": tuple(trust)})
     count = f"evaluation.{'val' if split == 'meta-val' else 'test'}_episodes={episodes}"
     experiment = override(experiment, [*settings, count])
+    if verify:
+        experiment.source.verify()
+    if not any(re.match(r"source[.=]", setting) for setting in settings):
+        _require_own_data(model, learner, experiment)
     spec = experiment.eval_spec
     experiment.source.check(parts[split], ways=spec.ways, shots=spec.shots, queries=spec.queries)
 
@@ -95,3 +103,19 @@ def evaluate_model(
         nearest_neighbor=judged(nearest, " by nearest neighbour"),
         compared=learner.preprocessing.compared,
     )
+
+
+def _require_own_data(model: str, learner: Learner, experiment: Experiment) -> None:
+    own, found = learner.provenance.get("source_fingerprint"), experiment.source.fingerprint
+    if own is not None and own != found:
+        raise InputError(
+            f"{model} comes from other data: the source's fingerprint was {str(own)[:12]}..., now it is "
+            f"{found[:12]}...; bring those data back, or name these to judge it on them all the same, as in "
+            f"--set source.{_first_field(experiment)}"
+        )
+
+
+def _first_field(experiment: Experiment) -> str:
+    """A setting of the source that changes nothing."""
+    kind = experiment.model_dump(mode="json")["source"]
+    return f"path={kind['path']}" if "path" in kind else f"kind={kind['kind']}"

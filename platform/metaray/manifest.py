@@ -1,11 +1,17 @@
-"""Folders of files with checksums: the manifest is written last and names the rest."""
+"""Checksums of what metaray writes: of folders, whose manifest comes last and names the rest, and of JSON objects."""
 
 import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import PurePath
+from typing import Any
+
+from metaray.errors import InputError
+from metaray.json_text import parse_json, parse_object
 
 MANIFEST = "manifest.json"
+CHECKSUM = "sha256"
+"""The key of a JSON object that holds the SHA-256 of the rest."""
 
 
 class Damaged(ValueError):
@@ -21,17 +27,18 @@ def sealed(files: Mapping[str, bytes]) -> dict[str, bytes]:
     return {**files, MANIFEST: text.encode()}
 
 
-def unsealed(read: Callable[[str], bytes]) -> dict[str, bytes]:
+def unsealed(read: Callable[[str], bytes], *, only: str | None = None) -> dict[str, bytes]:
     """Read a sealed folder, checking every file.
 
     Args:
         read: gives the bytes of a file by its name.
+        only: the file that is wanted; None reads all.
 
     Raises:
         Damaged: if the manifest or a file is missing, truncated or altered; says which.
     """
     try:
-        listed = json.loads(read(MANIFEST))["files"].items()
+        listed = parse_json(read(MANIFEST), where=MANIFEST)["files"].items()
         entries = [(name, entry["size_bytes"], entry["sha256"]) for name, entry in listed]
     except FileNotFoundError:
         raise Damaged(f"{MANIFEST} is missing") from None
@@ -39,6 +46,8 @@ def unsealed(read: Callable[[str], bytes]) -> dict[str, bytes]:
         raise Damaged(f"{MANIFEST} is unreadable: {error}") from None
     files = {}
     for name, size_bytes, sha256 in entries:
+        if only not in (None, name):
+            continue
         if PurePath(name).name != name:
             raise Damaged(f"{MANIFEST} names {name!r}, which is no plain file name")
         try:
@@ -51,3 +60,34 @@ def unsealed(read: Callable[[str], bytes]) -> dict[str, bytes]:
             raise Damaged(f"{name} does not match its checksum")
         files[name] = data
     return files
+
+
+def checksum(tree: Mapping[str, Any]) -> str:
+    """SHA-256 (hex) of a JSON object, whatever the order of its keys and the space between them."""
+    # By way of JSON: reading it back makes keys strings, which sort otherwise than numbers.
+    text = json.dumps(json.loads(json.dumps(tree)), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def sealed_json(tree: Mapping[str, Any]) -> bytes:
+    """A JSON object as text, its checksum among its keys."""
+    return (json.dumps({**tree, CHECKSUM: checksum(tree)}, indent=2, sort_keys=True) + "\n").encode()
+
+
+def unsealed_json(text: str | bytes, *, where: str) -> dict[str, Any]:
+    """The inverse of `sealed_json`; files of before there were checksums are read as they are.
+
+    Args:
+        text: of the file.
+        where: it comes from.
+
+    Raises:
+        InputError: it is no JSON object, or not the one that was written.
+    """
+    tree = parse_object(text, where=where)
+    found = tree.pop(CHECKSUM, None)
+    if found is not None and found != checksum(tree):
+        raise InputError(
+            f"{where}: damaged: it does not match its checksum (if it was you who changed it, remove its {CHECKSUM!r})"
+        )
+    return tree

@@ -79,6 +79,8 @@ def run(
         # Again, now that nobody else can write to it: another process may have finished it meanwhile.
         folder = open_run(root, experiment, folder.name)
         _note(display, f"run: {folder.name}")
+        if folder.tracking_run is not None and not folder.fingerprint:
+            _note(display, "it does not say on what data it was begun, so whether these are the same is not known")
         if folder.result is None:
             folder = _trained(experiment, options, folder, to, display, should_stop)
 
@@ -102,6 +104,8 @@ def _checked(experiment: Experiment, options: Options, uri: str, display: Listen
         device = torch.device("cpu")
         if folder.result is None:
             device = _check_request(experiment, options.placement)
+        if options.placement.verify:
+            experiment.source.verify()
         preflight(experiment, device)
         if folder.result is None and not options.placement.in_process:
             _check_cluster(experiment, options.placement, root, display)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from metaray.tracking.delivery import Destination, Report, deliver, upload_metrics
+from metaray.tracking.delivery import Destination, Report, deliver, journal_notes, upload_metrics
 from metaray.tracking.mlflow_tracker import asking, finish_run, status_of
 from metaray.tracking.promotion import Wish
 from metaray.tracking.server import prepare, tracking_uri
@@ -24,6 +24,7 @@ class Unfinished:
         storage: folder or URI of all runs.
         step: of its newest checkpoint; 0 where there is none.
         num_steps: that it is to do.
+        notes: what else the user should know, a sentence each.
     """
 
     run: str
@@ -32,6 +33,7 @@ class Unfinished:
     storage: str
     step: int
     num_steps: int
+    notes: tuple[str, ...] = ()
 
 
 def upload(
@@ -79,4 +81,4 @@ def _unfinished(experiment: Experiment, folder: RunFolder, to: Destination) -> U
         if status_of(to.uri, tracked) == "RUNNING":
             finish_run(to.uri, tracked, "KILLED")  # this process holds the run, so nobody trains it
     step = max(saved_steps(folder.storage), default=0)
-    return Unfinished(folder.name, tracked, to.uri, to.storage, step, experiment.num_steps)
+    return Unfinished(folder.name, tracked, to.uri, to.storage, step, experiment.num_steps, journal_notes(folder))

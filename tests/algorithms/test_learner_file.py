@@ -1,12 +1,14 @@
 """Folders of learners: those of older versions, and descriptions that make no sense."""
 
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from metaray.algorithms import MAML, Algorithm, Baseline, ProtoNet
 from metaray.algorithms.algorithm import start
@@ -18,6 +20,7 @@ from metaray.episodes.episode import EpisodeSpec
 from metaray.errors import InputError
 from metaray.manifest import sealed
 from metaray.models import MLP
+from tests.damage import KINDS, damaged
 
 PREPROCESSING = ImagePreprocessing(height=4, width=4, mean=(0.4,))
 MODEL = MLP(hidden=(5,))
@@ -101,6 +104,7 @@ def test_a_learner_that_names_no_protocol_keeps_the_one_it_was_trained_with(writ
         ("inner_steps", "many", r"inner_steps: Input should be a valid integer"),
         ("inner_steps", 2**63, r"inner_steps: Input should be less than or equal to 10000"),
         ("preprocessing", [4, 4], "preprocessing must be an object with a 'kind'"),
+        ("provenance", [], "provenance must be a JSON object"),
     ],
 )
 def test_what_makes_no_sense(field: str, value: Any, message: str, write: Callable[..., Path]) -> None:
@@ -109,7 +113,7 @@ def test_what_makes_no_sense(field: str, value: Any, message: str, write: Callab
 
 
 def test_a_description_that_is_no_object(write: Callable[..., Path]) -> None:
-    with pytest.raises(InputError, match=r"learner\.json must hold a JSON object"):
+    with pytest.raises(InputError, match=r"learner\.json is not a JSON object"):
         read_folder(write(MAML(), []))
 
 
@@ -121,3 +125,48 @@ def test_targets_that_the_algorithm_does_not_learn(write: Callable[..., Path]) -
 def test_a_network_that_cannot_be_built(write: Callable[..., Path]) -> None:
     with pytest.raises(InputError, match="its network cannot be built: "):
         load_learner(write(Baseline(), described(Baseline()) | {"classes": 2**62}))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_not_finite(value: float, tmp_path: Path) -> None:
+    learner = learner_of(MAML())
+    name = sorted(learner.meta)[1]
+    with torch.no_grad():
+        learner.meta[name].view(-1)[0] = value
+    learner.save(tmp_path)
+    with pytest.raises(InputError, match=f"parameters.safetensors: parameter {name} holds values that are not finite"):
+        load_learner(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"format": ' * 5000,
+        '{"format": ' + "9" * 5000 + "}",
+        r'{"format": "\u0000"}',
+        '{"format": 1, "format": 1}',
+        "\0",
+    ],
+)
+def test_descriptions_that_are_hostile(text: str, tmp_path: Path) -> None:
+    files = {DESCRIPTION: text.encode(), PARAMETERS: learner_of(MAML()).files()[PARAMETERS]}
+    for name, data in sealed(files).items():
+        (tmp_path / name).write_bytes(data)
+    with pytest.raises(InputError, match=r"does not hold a whole learner: learner\.json: not JSON"):
+        load_learner(tmp_path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_damaged_learner_is_loaded(kind: str, tmp_path: Path) -> None:
+    learner, rng = learner_of(MAML()), random.Random(kind)
+    learner.save(tmp_path)
+    for path in sorted(tmp_path.iterdir()):
+        raw = path.read_bytes()
+        for _ in range(8):
+            path.write_bytes(damaged(raw, kind, rng))
+            try:
+                found = load_learner(tmp_path)
+            except InputError:
+                continue
+            assert found.files() == learner.files()
+        path.write_bytes(raw)

@@ -65,7 +65,7 @@ def notes(path):
 
 def age(path, seconds):
     then = time.time() - seconds
-    os.utime(path, (then, then))
+    os.utime(path.with_suffix(".lock") if path.with_suffix(".lock").exists() else path, (then, then))
 
 
 def limit(monkeypatch, size_bytes):
@@ -291,3 +291,10 @@ def test_credentials_are_not_part_of_an_entry(server, stores):
     local_path(f"{server.address}/a".replace("//", "//me:hush@"))
     assert "me:***@" in path.with_suffix(".json").read_text()
     assert not any(b"hush" in path.read_bytes() for path in stores.iterdir())
+
+
+def test_an_entry_with_a_flipped_bit_is_fetched_again(server, content):
+    uri = f"{server.address}/a"
+    path = local_path(uri)
+    path.write_bytes(flipped(content))
+    assert local_path(uri) == path and path.read_bytes() == content and notes(path)["fetches"] == 2

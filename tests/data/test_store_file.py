@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from metaray.data import store_file
 from metaray.data.preprocessing import ImagePreprocessing
 from metaray.data.store_file import METADATA_KEY, check_writable, read_store, write_store
 from metaray.errors import InputError
@@ -112,6 +113,10 @@ def edit(**values):
     return change
 
 
+def text(value):
+    return lambda metadata: metadata.update({METADATA_KEY: value.encode()})
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -126,6 +131,22 @@ def edit(**values):
         (edit(class_names=["a", "b", "a", "c"]), "two classes are named 'a'"),
         (edit(schemes={"s": {"meta-train": [0, 1], "meta-test": [1]}}), "meta-train and meta-test overlap .* 'class1'"),
         (edit(schemes={"s": {"meta-train": [4]}}), "lists class id 4"),
+        (edit(schemes={"s": {"meta-train": [10**30]}}), "lists class id 10{30}"),
+        (edit(schemes=[]), "schemes: Input should be a valid dictionary"),
+        (edit(dtype="no such"), "column types"),
+        (edit(dtype="object"), "column types"),
+        (edit(dtype="int32,int32"), "column types"),
+        (edit(feature_shape=[2**40, 2**40]), "column types"),
+        (edit(feature_shape=[-1, 3]), "is empty"),
+        (edit(counts=[10**30, 1, 1, 1]), "don't fit together"),
+        (edit(counts=["a"]), "counts.0: Input should be a valid integer"),
+        (edit(class_names=[3, 4, 5, 6]), "class_names.0: Input should be a valid string"),
+        (edit(preprocessing=None), "preprocessing: "),
+        (text('{"version": 1, "version": 1}'), "damaged: .*the key 'version' comes twice"),
+        (text('{"version":' * 5000), "damaged: .*nested more than"),
+        (text('{"version": ' + "9" * 5000 + "}"), "damaged: .*an integer of 5000 digits"),
+        (text(r'{"version": "\u0000"}'), "damaged: .*a NUL character"),
+        (text('{"version": 1'), "damaged: .*not JSON"),
     ],
 )
 def test_foreign_and_inconsistent_files(make_store, change, message):
@@ -165,3 +186,24 @@ def test_the_fingerprint_of_a_store_without_a_range_is_that_of_before_there_were
     write_store(tmp_path / "ranged.arrow", preprocessing=ranged, **given)
     meta = read_store(tmp_path / "ranged.arrow", verify=True).meta
     assert meta.preprocessing == ranged and meta.fingerprint != known
+
+
+def test_what_does_not_read_back_is_not_left(make_store, tmp_path, monkeypatch):
+    whole = store_file._write_arrow
+
+    def write(path, images, meta):
+        whole(path, images ^ 1, meta)
+
+    monkeypatch.setattr(store_file, "_write_arrow", write)
+    with pytest.raises(
+        InputError, match=r"store\.arrow: what was written does not read back, so nothing is left of it"
+    ):
+        make_store([2, 3, 1, 2], SPLITS)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_many_names_and_ids_that_come_twice_are_found_at_once():
+    """In time that grows with their number, not with its square."""
+    ids = [*range(200_000), 199_999]
+    with pytest.raises(InputError, match="lists '199999' twice"):
+        store_file.check_disjoint({"meta-train": ids}, [str(number) for number in range(200_000)], where="x")

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from safetensors.torch import load, save
 
 from metaray.episodes.prefetch import Arrival
 from metaray.episodes.sampler import sample_meta_batch
@@ -18,13 +19,14 @@ from metaray.training.checkpoint import (
     Progress,
     checkpoint_name,
     copies,
-    environment,
     keep_checkpoints,
     load_checkpoint,
+    newest_progress,
     save_checkpoint,
     saved_steps,
     sweep,
 )
+from metaray.training.environment import environment
 from metaray.training.experiment import Experiment
 from metaray.training.optimizer import Optimizer
 from metaray.training.outer_loop import TrainState, initial_state, outer_loop
@@ -342,3 +344,60 @@ def test_the_environment_is_in_it(storage: Storage, three: Saved) -> None:
 def test_nothing_is_pickled(storage: Storage, three: Saved) -> None:
     names = storage.names(f"{FOLDER}/{checkpoint_name(1)}")
     assert names == [MANIFEST, "progress.json", "state.safetensors"]
+
+
+def rewrite(storage: Storage, step: int, files: dict[str, bytes]) -> None:
+    """Put other content into a checkpoint, with checksums that are right for it."""
+    kept = {name: path(storage, step, name).read_bytes() for name in ("state.safetensors", "progress.json")}
+    storage.write_folder(f"{FOLDER}/{checkpoint_name(step)}", sealed({**kept, **files}))
+
+
+@pytest.mark.parametrize("part", ["meta", "best"])
+def test_weights_that_are_not_finite_are_passed_over(part: str, storage: Storage, three: Saved) -> None:
+    tensors = load(path(storage, 3, "state.safetensors").read_bytes())
+    name = next(name for name in sorted(tensors) if name.startswith(part))
+    tensors[name].view(-1)[0] = float("nan")
+    rewrite(storage, 3, {"state.safetensors": save(tensors)})
+    loaded = load_checkpoint(storage, three.state)
+    assert loaded.damaged == {3: f"{name} holds values that are not finite"}
+    assert parameters_sha256(three.state.meta) == three.digests[2]
+
+
+def test_moments_of_an_optimizer_may_overflow(storage: Storage, three: Saved) -> None:
+    tensors = load(path(storage, 3, "state.safetensors").read_bytes())
+    name = next(name for name in sorted(tensors) if name.startswith("optimizer/exp_avg_sq"))
+    tensors[name].view(-1)[0] = float("inf")
+    rewrite(storage, 3, {"state.safetensors": save(tensors)})
+    assert load_checkpoint(storage, three.state).damaged == {} and three.state.step == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("[]", "is not a JSON object"),
+        ('{"a":' * 5000, "nested more than"),
+        ('{"step": "many"}', "Input should be a valid integer"),
+        ('{"step": ' + "9" * 5000 + "}", "an integer of 5000 digits"),
+        ('{"clock": []}', "Input should be a valid dictionary"),
+    ],
+)
+def test_hostile_progress_is_passed_over(text: str, what: str, storage: Storage, three: Saved) -> None:
+    rewrite(storage, 3, {"progress.json": text.encode()})
+    assert what in load_checkpoint(storage, three.state).damaged[3].replace("\n", " ")
+    assert newest_progress(storage).step == 2
+
+
+@pytest.mark.parametrize("name", ["state.safetensors", "progress.json"])
+def test_tensors_of_another_network_are_passed_over(name: str, storage: Storage, three: Saved) -> None:
+    tensors = load(path(storage, 3, "state.safetensors").read_bytes())
+    first = next(key for key in sorted(tensors) if key.startswith("meta/") and tensors[key].ndim == 2)
+    tensors[first] = tensors[first][:1].clone()
+    rewrite(storage, 3, {"state.safetensors": save(tensors)} if name == "state.safetensors" else {name: b"{"})
+    assert list(load_checkpoint(storage, three.state).damaged) == [3]
+    assert parameters_sha256(three.state.meta) == three.digests[2]
+
+
+def test_onlookers_see_no_damaged_progress(storage: Storage, three: Saved) -> None:
+    file = path(storage, 3, "progress.json")
+    file.write_text(file.read_text().replace('"step": 3', '"step": 4'))
+    assert newest_progress(storage).step == 2

@@ -1,13 +1,15 @@
 """The metrics journal."""
 
 import json
+import random
 from pathlib import Path
 
 import pytest
 
 from metaray.training import journal as module
-from metaray.training.journal import FLUSH_EVERY_REMOTE_S, FLUSH_EVERY_S, Journal, Metric, read_journal
+from metaray.training.journal import FLUSH_EVERY_REMOTE_S, FLUSH_EVERY_S, Journal, JournalReader, Metric, read_journal
 from metaray.training.storage import Storage
+from tests.damage import KINDS, damaged
 
 
 @pytest.fixture
@@ -190,3 +192,69 @@ def test_two_writers_of_whom_one_believes_the_other_dead_overwrite_nothing(stora
 def test_other_files_are_no_segments(name: str, storage: Storage) -> None:
     storage.write(f"metrics/{name}", json.dumps(metrics(9)[0]._asdict()).encode())
     assert read_journal(storage) == [] and Journal(storage).entries == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_damaged_segment_is_named_and_yields_nothing_wrong(kind: str, storage: Storage) -> None:
+    rng, journal = random.Random(kind), Journal(storage)
+    journal.append(metrics(*range(1, 13)))
+    written = set(journal.flush(now=True))
+    name = segment(storage, 0)
+    raw = storage.read(name)
+    for case in range(30):
+        storage.write(name, damaged(raw, kind, rng))
+        reader = JournalReader(storage)
+        found = set(reader.read())
+        assert found <= written, f"{kind} {case}"
+        assert found == written or f"{name} is damaged: " in str(reader.damage), f"{kind} {case}"
+
+
+def test_whole_lines_that_are_gone_are_missed(storage: Storage) -> None:
+    journal = Journal(storage)
+    journal.append(metrics(2, 4, 6))
+    journal.flush(now=True)
+    name = segment(storage, 0)
+    lines = storage.read(name).splitlines(keepends=True)
+    storage.write(name, b"".join(lines[:2]))
+    again = Journal(storage)
+    assert again.entries == metrics(2, 4) and again.damage == [f"{name} is damaged: 1 of its 3 entries are left out"]
+    storage.write(name, b"")
+    assert Journal(storage).damage == [f"{name} is damaged: nothing of it can be read"]
+
+
+def test_a_journal_of_before_there_were_checksums(storage: Storage) -> None:
+    lines = [json.dumps(entry._asdict()) for entry in metrics(2, 4)]
+    storage.write("metrics/000000-ffffffff.jsonl", "\n".join(lines).encode())
+    reader = JournalReader(storage)
+    assert reader.read() == metrics(2, 4) and reader.damage == []
+    storage.write("metrics/000001-ffffffff.jsonl", "\n".join([*lines, '{"key": "a", "value": 1}']).encode())
+    assert reader.read() == metrics(2, 4) and "000001-ffffffff.jsonl is damaged: 1 of" in str(reader.damage)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"key": 3}, {"key": ""}, {"value": "x"}, {"value": True}, {"step": -1}, {"step": 1.5}, {"time_ms": None}],
+)
+def test_no_metric(changes: dict[str, object], storage: Storage) -> None:
+    line = json.dumps(metrics(2)[0]._asdict() | changes)
+    storage.write("metrics/000000-ffffffff.jsonl", line.encode())
+    assert read_journal(storage) == []
+
+
+def test_a_segment_is_read_once(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal, reader, read = Journal(storage), JournalReader(storage), []
+    whole = Storage.read
+    monkeypatch.setattr(Storage, "read", lambda self, name: read.append(name) or whole(self, name))
+    for step in (1, 2, 3):
+        journal.append(metrics(step))
+        journal.flush(now=True)
+        assert reader.read() == metrics(*range(1, step + 1))
+    assert len(read) == 3 == len(set(read))
+
+
+def test_values_that_are_not_finite_come_back(storage: Storage) -> None:
+    journal = Journal(storage)
+    journal.append(metrics(1, value=float("inf")) + metrics(2, value=float("nan")))
+    journal.flush(now=True)
+    first, second = read_journal(storage)
+    assert first.value == float("inf") and second.value != second.value and JournalReader(storage).damage == []

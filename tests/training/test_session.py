@@ -13,11 +13,14 @@ import torch
 
 from metaray.algorithms import MAML, ProtoNet
 from metaray.algorithms.learner import load_learner
+from metaray.data import ClassStore
+from metaray.data.store_file import read_store, write_store
 from metaray.episodes.prefetch import Arrival
-from metaray.errors import RunFailed, RunStopped
+from metaray.errors import InputError, RunFailed, RunStopped
 from metaray.manifest import sealed
 from metaray.training import session
-from metaray.training.checkpoint import FOLDER, checkpoint_name, environment, load_checkpoint, saved_steps
+from metaray.training.checkpoint import FOLDER, checkpoint_name, load_checkpoint, saved_steps
+from metaray.training.environment import environment
 from metaray.training.experiment import Checkpoint, Evaluation, Experiment
 from metaray.training.journal import Metric, read_journal
 from metaray.training.local import train_in_process
@@ -224,7 +227,57 @@ def test_another_environment_is_told(storage: Storage, make_experiment: MakeExpe
     _, memory = train(make_experiment(), storage)
     own = environment()
     changes = f"torch 1.0 -> {own['torch']}, cpu_capability AVX9 -> {own['cpu_capability']}"
-    assert f"other software or another kind of CPU than before ({changes}): bits may differ" in memory.notes()
+    assert f"other software, settings or kind of processor than before ({changes}): bits may differ" in memory.notes()
+
+
+@pytest.mark.parametrize("name", ["ONEDNN_MAX_CPU_ISA", "MKL_CBWR"])
+def test_other_kernels_than_before_are_told(
+    name: str, storage: Storage, make_experiment: MakeExperiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(name, raising=False)
+    with pytest.raises(RunStopped):
+        train(make_experiment(), storage, should_stop=StopAfter(3))
+    monkeypatch.setenv(name, "AVX2")
+    _, memory = train(make_experiment(), storage)
+    assert f"than before ({name} (unset) -> AVX2): bits may differ" in memory.notes()
+
+
+def test_a_checkpoint_of_before_kernels_were_noted_is_no_alarm(
+    storage: Storage, make_experiment: MakeExperiment
+) -> None:
+    with pytest.raises(RunStopped):
+        train(make_experiment(), storage, should_stop=StopAfter(3))
+    progress = json.loads(path(storage, 3, "progress.json").read_text())
+    old = ("torch", "numpy", "python", "device", "cpu_capability", "cpu")
+    progress["environment"] = {key: progress["environment"][key] for key in old}
+    files = {"state.safetensors": path(storage, 3, "state.safetensors").read_bytes()}
+    files = sealed({**files, "progress.json": json.dumps(progress).encode()})
+    storage.write_folder(f"{FOLDER}/{checkpoint_name(3)}", files)
+    _, memory = train(make_experiment(), storage)
+    assert "differ" not in memory.notes()
+
+
+def test_data_replaced_while_they_are_in_use_end_the_run(
+    storage: Storage, make_experiment: MakeExperiment, tiny_store: Path, tmp_path: Path
+) -> None:
+    """No checkpoint and no result holds a step on the other data."""
+    copy, other = tmp_path / "copy.arrow", tmp_path / "other.arrow"
+    copy.write_bytes(tiny_store.read_bytes())
+    found = read_store(copy)
+    images = found.images.copy()
+    images[3] ^= 1
+    about = {"counts": found.meta.counts, "class_names": found.meta.class_names, "schemes": found.meta.schemes}
+    write_store(other, images=images, preprocessing=found.meta.preprocessing, origin={}, **about)
+    experiment = make_experiment(source=ClassStore(path=str(copy)), checkpoint=Checkpoint(every=1), num_steps=40)
+
+    def replace_data() -> bool:
+        if other.exists() and saved_steps(storage):
+            other.replace(copy)
+        return False
+
+    with pytest.raises(InputError, match=r"the data changed while they were in use: .* and the same --run goes on"):
+        train(experiment, storage, should_stop=replace_data)
+    assert not storage.exists(RESULT) and saved_steps(storage)[-1] < 40
 
 
 def test_the_same_environment_is_not_worth_a_word(storage: Storage, make_experiment: MakeExperiment) -> None:
@@ -349,7 +402,7 @@ def test_ranks_that_differ_in_software_are_told_of(same: bool, storage: Storage,
     memory, reducer = Memory(), TwoRanks(0, same=same)
     session._Session(frequent, Rank(storage, reducer, torch.device("cpu"), memory, lambda start: iter(())))
     assert len(reducer.said) == 4 and 0 < reducer.said[1] < 2**53 - 1
-    told = "the workers differ in software or kind of processor: bits may differ from other runs'"
+    told = "the workers differ in software, settings or kind of processor: bits may differ from other runs'"
     assert (told in memory.notes()) is not same
 
 

@@ -1,6 +1,5 @@
 """A record that somebody else may have written runs no code of its choice."""
 
-import json
 import shutil
 import sys
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ import pytest
 
 from metaray.config import replace
 from metaray.errors import InputError
+from metaray.manifest import sealed_json, unsealed_json
 from metaray.models import MLP
 from metaray.training.experiment import Experiment
 from metaray.training.storage import Storage
@@ -46,9 +46,9 @@ def runs(trained: Trained, tmp_path: Path) -> Path:
     """A run whose record names that module."""
     shutil.copytree(trained.storage, tmp_path / "runs")
     record = tmp_path / "runs/first/run.json"
-    tree = json.loads(record.read_text())
+    tree = unsealed_json(record.read_text(), where="run.json")
     tree["experiment"]["model"]["kind"] = "hostile:Net"
-    record.write_text(json.dumps(tree))
+    record.write_bytes(sealed_json(tree))
     return tmp_path / "runs"
 
 
@@ -75,7 +75,9 @@ def test_a_search_that_goes_on_asks_for_trust(
     search = Search(experiment=make_experiment(), space=space, trials=2, scheduler="none")
     open_ledger(Storage(str(tmp_path / "runs/mine")), search, {})
     record = tmp_path / "runs/mine/search.json"
-    record.write_text(record.read_text().replace('"kind": "mlp"', '"kind": "hostile:Net"'))
+    tree = unsealed_json(record.read_text(), where="search.json")
+    tree["search"]["experiment"]["model"]["kind"] = "hostile:Net"
+    record.write_bytes(sealed_json(tree))
     ended = command("tune", "--run", "mine", "--storage", tmp_path / "runs")
     assert ended.code == 2 and "refusing to import 'hostile:Net'" in ended.err
     with pytest.raises(InputError, match="refusing to import"):

@@ -12,6 +12,7 @@ import torch
 from metaray.config import replace
 from metaray.data import FunctionFamily
 from metaray.errors import InputError, RunStopped
+from metaray.manifest import sealed_json, unsealed_json
 from metaray.training.checkpoint import load_checkpoint, saved_steps
 from metaray.training.experiment import Experiment
 from metaray.training.identity import RECORD, RunFolder, record_run
@@ -102,8 +103,8 @@ def test_another_search_does_not(ledger: Ledger, make_experiment: MakeExperiment
 
 
 def test_a_search_on_other_data_does_not(ledger: Ledger, search: Search) -> None:
-    tree = json.loads(ledger.storage.read(SEARCH))
-    ledger.storage.write(SEARCH, json.dumps(tree | {"fingerprint": "0123456789abcdef"}).encode())
+    tree = unsealed_json(ledger.storage.read(SEARCH), where=SEARCH)
+    ledger.storage.write(SEARCH, sealed_json(tree | {"fingerprint": "0123456789abcdef"}))
     with pytest.raises(InputError, match=r"started on other data: .* was 0123456789ab\.\.\., now it is "):
         open_ledger(ledger.storage, search, {})
 
@@ -156,7 +157,8 @@ def test_how_a_trial_ended_is_written_once(ledger: Ledger) -> None:
     for one in (ledger, again(ledger)):
         assert (one.trial(0).status, one.trial(0).why) == ("failed", "out of memory")
         assert one.trials([0])[0].status == "failed"
-    assert json.loads(ledger.run_of(0).read(OUTCOME)) == {"status": "failed", "why": "out of memory"}
+    outcome = unsealed_json(ledger.run_of(0).read(OUTCOME), where=OUTCOME)
+    assert outcome == {"status": "failed", "why": "out of memory"}
 
 
 def test_the_curve_is_the_journals(ledger: Ledger) -> None:
@@ -322,3 +324,58 @@ def test_a_kill_while_wrong_values_are_written_down(ledger: Ledger, monkeypatch:
             ledger.propose(0, settings(-1.0))
     found = again(ledger)
     assert [trial.status for trial in found.trials()] in ([], ["failed"])
+
+
+def test_a_report_reads_what_it_brought_and_no_more(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the trials' journals are, and however many others run."""
+    asked: list[str] = []
+    for name in ("read", "names", "exists"):
+        whole = getattr(Storage, name)
+
+        def counted(self: Storage, name: str = "", _whole: Any = whole) -> Any:
+            asked.append(f"{self.root}/{name}")
+            return _whole(self, name)
+
+        monkeypatch.setattr(Storage, name, counted)
+    journals = {}
+    for number in range(4):
+        ledger.propose(number, {INNER_LR: 0.1})
+        journals[number] = Journal(ledger.run_of(number))
+    counts = []
+    for step in range(1, 7):
+        for number, journal in journals.items():
+            journal.append([Metric("val/accuracy", step / 10, step, 0)])
+            journal.flush(now=True)
+            asked.clear()
+            found = ledger.trials(list(journals), changed=number)
+            assert [judged.value for judged in found[number].curve] == [at / 10 for at in range(1, step + 1)]
+            counts.append(len(asked))
+    assert set(counts[4:]) == {counts[-1]} and counts[-1] <= 8
+    assert [len(trial.curve) for trial in ledger.trials()] == [6] * 4
+
+
+def test_damage_to_a_journal_is_told_once(ledger: Ledger) -> None:
+    ledger.propose(0, {INNER_LR: 0.1})
+    run = ledger.run_of(0)
+    journal = Journal(run)
+    journal.append([Metric("val/accuracy", 0.5, 2, 0), Metric("val/accuracy", 0.75, 4, 0)])
+    journal.flush(now=True)
+    name = f"metrics/{run.names('metrics')[0]}"
+    run.write(name, run.read(name).replace(b"0.75", b"0.95"))
+    assert [judged.value for judged in ledger.trial(0).curve] == [0.5]
+    assert ledger.damage() == [f"trial-0000/{name} is damaged: 1 of its 2 entries are left out"]
+    assert ledger.damage() == []
+
+
+def test_a_search_of_before_there_were_checksums_goes_on(ledger: Ledger, search: Search) -> None:
+    ledger.propose(0, {INNER_LR: 0.1})
+    ledger.end(0, "failed", "out of memory")
+    ledger.decide(0, [(4, Copy(1, 0, 1.25))])
+    for place, name in ((ledger.storage, SEARCH), (ledger.run_of(0), TRIAL), (ledger.run_of(0), OUTCOME)):
+        place.write(name, json.dumps(unsealed_json(place.read(name), where=name)).encode())
+    ledger.storage.write(
+        "generation-000.json", json.dumps([{"number": 4, "copy": Copy(1, 0, 1.25)._asdict()}]).encode()
+    )
+    again = open_ledger(ledger.storage, search, {})
+    assert again.header == ledger.header and again.entry(0) == ledger.entry(0)
+    assert again.trial(0).why == "out of memory" and again.copies(0) == [(4, Copy(1, 0, 1.25))]

@@ -16,6 +16,11 @@ from metaray.models.written_out import written_out
 Tensors = dict[str, Tensor]
 
 
+def not_finite(tensors: Tensors) -> str | None:
+    """The first tensor that holds NaN or infinity; None if none does."""
+    return next((name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())), None)
+
+
 @dataclass(frozen=True)
 class Context:
     """The circumstances of one call.

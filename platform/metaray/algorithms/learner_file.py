@@ -1,6 +1,5 @@
 """The folder of a learner, as it is read back: whole, of a known format, and with numbers that make sense."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -9,9 +8,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 
 from metaray.algorithms.algorithm import MOST_INNER_STEPS
-from metaray.algorithms.context import Tensors
+from metaray.algorithms.context import Tensors, not_finite
 from metaray.config import Config
 from metaray.errors import InputError
+from metaray.json_text import parse_object
 from metaray.manifest import Damaged, unsealed
 from metaray.models.state import is_marks
 
@@ -55,14 +55,15 @@ def read_folder(folder: Path) -> Contents:
     """
     try:
         files = unsealed(lambda name: (folder / name).read_bytes())
-        description, meta = json.loads(files[DESCRIPTION]), load(files[PARAMETERS])
+        description, meta = parse_object(files[DESCRIPTION], where=DESCRIPTION), load(files[PARAMETERS])
         state = load(files[STATE]) if STATE in files else {}
     except KeyError as missing:
         raise InputError(f"{folder} does not hold a whole learner: no {missing}") from None
     except (Damaged, ValueError, OSError, SafetensorError) as error:
         raise InputError(f"{folder} does not hold a whole learner: {error}") from None
-    if not isinstance(description, dict):
-        raise InputError(f"{folder / DESCRIPTION} must hold a JSON object")
+    for name, tensors in ((PARAMETERS, meta), (STATE, state)):
+        if (bad := not_finite(tensors)) is not None:
+            raise InputError(f"{folder / name}: parameter {bad} holds values that are not finite (NaN or infinite)")
     known = (FORMAT, FORMAT_WITH_STATE)
     if description.get("format") not in known:
         formats = " and ".join(map(str, known))
@@ -73,6 +74,10 @@ def read_folder(folder: Path) -> Contents:
     absent = (_KEYS | ({"rebuilt"} if stateful else set())) - description.keys()
     if absent:
         raise InputError(f"{folder / DESCRIPTION} lacks {', '.join(sorted(absent))}")
+    if not isinstance(description["provenance"], dict):
+        raise InputError(
+            f"{folder / DESCRIPTION}: provenance must be a JSON object (got {description['provenance']!r})"
+        )
     given = {name: description[name] for name in _Numbers.model_fields if name in description}
     description.setdefault("rebuilt", {})
     if not is_marks(description["rebuilt"]):

@@ -12,7 +12,7 @@ import typer
 
 from metaray.cli import data, registry
 from metaray.cli.imports import import_from_here
-from metaray.cli.options import AsJson, Promote, RunStorage, TrackingUri, Trust, Verbose, is_verbose
+from metaray.cli.options import AsJson, Promote, RunStorage, TrackingUri, Trust, Verbose, Verify, is_verbose
 from metaray.cli.signals import stop_signals
 from metaray.cli.submit import PASS_ON, jobs, submit
 from metaray.cli.tune import tune
@@ -82,6 +82,7 @@ def train(
     settings: Settings = None,
     register: Annotated[bool, typer.Option(help="put the best learner into the registry")] = True,
     promote: Promote = False,
+    verify: Verify = False,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
@@ -98,7 +99,7 @@ def train(
 
     experiment = override(load_recipe(recipe), settings or [])
     number = Workers.parse(workers)
-    placement = Placement(number, samplers, cpus_per_worker, device, address, hang_timeout, spread, samplers_on)
+    placement = Placement(number, samplers, cpus_per_worker, device, address, hang_timeout, spread, samplers_on, verify)
     options = Options(placement, run, storage, tracking_uri, register, promote)
     display = ProgressDisplay(experiment, Console(stderr=True), STARTED_S)
     with closing(display), stop_signals() as should_stop:
@@ -153,6 +154,7 @@ def evaluate(
         typer.Option("--set", help="dotted.key=value in the learner's own experiment, e.g. source.path=FILE"),
     ] = None,
     trust: Trust = None,
+    verify: Verify = False,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
@@ -174,6 +176,7 @@ def evaluate(
             tracking=tracking_uri,
             trust=trust or [],
             progress=progress,
+            verify=verify,
         )
     show.judged(judged, as_json=as_json)
 

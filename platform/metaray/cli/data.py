@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from metaray.cli.options import AsJson
+from metaray.cli.options import AsJson, Verify
 from metaray.cli.table import print_table
 from metaray.errors import InputError
 
@@ -133,12 +133,15 @@ def describe(
     shots: Shots = 1,
     queries: Queries = 5,
     gallery: Annotated[Path | None, typer.Option(help="PNG file to draw sample episodes to")] = None,
+    verify: Verify = False,
     as_json: AsJson = False,
 ) -> None:
     """Classes, splits, fingerprint, and how many distinct episodes a spec allows."""
     from metaray.data.describe import describe_store
 
-    description = describe_store(store, split, rotations=rotations, ways=ways, shots=shots, queries=queries)
+    description = describe_store(
+        store, split, rotations=rotations, ways=ways, shots=shots, queries=queries, verify=verify
+    )
     if gallery is not None:
         description.draw(gallery)
     if as_json:

@@ -17,6 +17,9 @@ Trust = Annotated[
 Promote = Annotated[
     bool, typer.Option("--promote", help="Make the learner @champion, whatever the comparison on meta-val says.")
 ]
+Verify = Annotated[
+    bool, typer.Option("--verify", help="read the data whole and check them, also where this machine did so before")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="print the result as JSON on standard output")]
 
 

@@ -38,6 +38,7 @@ def run_tree(report: "Report") -> dict[str, Any]:
     tree |= {"registered": _registered(report), "champion": version is not None and "champion" in version.aliases}
     tree["decision"] = report.decision.reason if report.decision else None
     tree["single_queries"] = _single(report)
+    tree["notes"] = list(report.notes)
     return tree
 
 
@@ -81,6 +82,8 @@ def report_lines(report: "Report") -> None:
             print(f"    --promote, or `{by_hand}`, gives it the alias all the same")
     print(f"run: {report.run} (MLflow {report.tracking_run} at {redacted(report.tracking_uri)})")
     print(f"parameters sha256: {result.parameters_sha256}")
+    for note in report.notes:
+        print(f"note: {note}")
 
 
 def search(report: "SearchReport", *, apply: Path | None, as_json: bool) -> None:
@@ -140,6 +143,8 @@ def unfinished(run: "Unfinished", *, as_json: bool) -> None:
     print(
         f"unfinished: its newest checkpoint is that of step {run.step} of {run.num_steps}; metrics so far are uploaded"
     )
+    for note in run.notes:
+        print(f"note: {note}")
     print(f"go on: metaray train RECIPE --run {run.run} --storage {run.storage}, with its recipe and settings")
 
 

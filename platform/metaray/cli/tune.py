@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from metaray.cli.options import AsJson, Promote, RunStorage, TrackingUri, Trust
+from metaray.cli.options import AsJson, Promote, RunStorage, TrackingUri, Trust, Verify
 from metaray.cli.signals import stop_signals
 from metaray.errors import InputError
 
@@ -67,6 +67,7 @@ def tune(
     register: Annotated[bool, typer.Option(help="put the winner into the registry")] = True,
     promote: Promote = False,
     trust: Trust = None,
+    verify: Verify = False,
     as_json: AsJson = False,
 ) -> None:
     """Search hyperparameters of a recipe, inner learning rates first of all; judge and register the winner."""
@@ -91,7 +92,9 @@ def tune(
     }
     wanted = _wanted(recipe, search or [], settings or [], given, run, storage, trust or [])
     shares = Shares(workers_per_trial, samplers, cpus_per_worker, gpus_per_trial, concurrent)
-    options = SearchOptions(shares, device, address, hang_timeout, run, storage, tracking_uri, register, promote, apply)
+    options = SearchOptions(
+        shares, device, address, hang_timeout, run, storage, tracking_uri, register, promote, apply, verify
+    )
     display = TrialsDisplay(wanted, Console(stderr=True))
     with closing(display), stop_signals("with the trials' newest checkpoints") as should_stop:
         report = conduct(wanted, options, display, should_stop=should_stop)

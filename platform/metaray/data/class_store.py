@@ -18,6 +18,7 @@ from metaray.data.remote import held, is_remote, local_path
 from metaray.data.servers import shown
 from metaray.data.source import Source, TaskExamples
 from metaray.data.store_file import StoreFile, StoreMeta, read_store
+from metaray.data.verified import open_store, stamp
 from metaray.errors import InputError, unknown
 
 QUARTER_TURNS = 4
@@ -71,6 +72,27 @@ class ClassStore(Source):
         """SHA-256 (hex) over the file's own fingerprint, the split scheme and the rotations."""
         parts = f"{self.meta.fingerprint}\n{self.split}\n{self.rotations}"
         return hashlib.sha256(parts.encode()).hexdigest()
+
+    @property
+    def stamp(self) -> tuple[int, ...]:
+        """The file's size, times and inode. A fetched one stays what it was when this process opened it."""
+        if is_remote(self.path):
+            return ()
+        path = local_path(self.path)
+        try:
+            return stamp(path)
+        except (OSError, ValueError):
+            read_store(path)  # says what is wrong
+            raise
+
+    def verify(self) -> None:
+        """Read the whole file and compare it with its fingerprint, whatever this node knows of it.
+
+        Raises:
+            InputError: if it is damaged.
+        """
+        with held(self.path) as local:
+            open_store(local, verify=True)
 
     @property
     def meta(self) -> StoreMeta:
@@ -197,15 +219,7 @@ class ClassStore(Source):
         # Kept by the file's identity and not on the instance: the description stays a value that compares, copies and
         # pickles by its fields, and a store that was imported again is seen. A fetched one stays what it was when this
         # process opened it: no server is asked again.
-        if is_remote(self.path):
-            return _open(self.path, self.split, self.rotations, None)
-        path = local_path(self.path)
-        try:
-            found = path.stat()
-        except OSError:
-            read_store(path)  # says what is wrong
-            raise
-        return _open(self.path, self.split, self.rotations, (found.st_ino, found.st_mtime_ns, found.st_size))
+        return _open(self.path, self.split, self.rotations, self.stamp)
 
 
 @dataclass(frozen=True)
@@ -235,9 +249,9 @@ class _Opened:
 
 
 @lru_cache(maxsize=16)
-def _open(path: str, scheme: str, rotations: bool, _identity: tuple[int, int, int] | None) -> _Opened:
+def _open(path: str, scheme: str, rotations: bool, _stamp: tuple[int, ...]) -> _Opened:
     with held(path) as local:
-        file = read_store(local)
+        file = open_store(local)
     if scheme not in file.meta.schemes:
         raise unknown(f"split scheme of {shown(path)}", scheme, file.meta.schemes)
     shape = file.meta.feature_shape

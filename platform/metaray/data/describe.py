@@ -10,8 +10,8 @@ from metaray.data.gallery import draw_episodes
 from metaray.data.glyphs import glyph_store
 from metaray.data.pictures import ValueRange
 from metaray.data.remote import held
-from metaray.data.store_file import read_store
 from metaray.data.uniform import uniform_classes
+from metaray.data.verified import open_store
 from metaray.errors import unknown
 
 
@@ -83,9 +83,9 @@ class Description:
 
 
 def describe_store(
-    store: str, scheme: str | None, *, rotations: bool, ways: int, shots: int, queries: int
+    store: str, scheme: str | None, *, rotations: bool, ways: int, shots: int, queries: int, verify: bool = False
 ) -> Description:
-    """Open a store file, check it whole, and describe it.
+    """Open a store file, checked whole now or earlier on this machine, and describe it.
 
     Args:
         store: its path, or "glyphs" for the embedded one.
@@ -94,13 +94,14 @@ def describe_store(
         ways: of the episodes to count.
         shots: of the episodes to count.
         queries: of the episodes to count.
+        verify: check it now, whatever is known of it.
 
     Raises:
         InputError: if the file is missing, foreign or damaged, or has no such scheme.
     """
     path = str(glyph_store()) if store == "glyphs" else store
     with held(path) as local:
-        file = read_store(local, verify=True)
+        file = open_store(local, verify=verify)
         meta, notes = file.meta, uniform_classes(file.images, file.meta.counts, file.meta.class_names)
     if scheme is not None and scheme not in meta.schemes:
         raise unknown(f"split scheme of {store}", scheme, meta.schemes)

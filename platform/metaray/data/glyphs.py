@@ -24,6 +24,8 @@ from metaray.data.preprocessing import ImagePreprocessing
 from metaray.data.rendering import INK_SIZE, RENDER_SIZE, SIDE, Bitmap, render_all, script_of
 from metaray.data.source import Source, TaskExamples
 from metaray.data.store_file import FORMAT_VERSION, check_writable, write_store
+from metaray.data.verified import open_store
+from metaray.errors import InputError
 
 SCRIPTS: dict[str, Split] = {
     "LATIN": "meta-train",
@@ -73,6 +75,15 @@ class Glyphs(Source):
         """The store's: it differs where another FreeType renders differently."""
         return self.store.fingerprint
 
+    @property
+    def stamp(self) -> tuple[int, ...]:
+        """The store's."""
+        return self.store.stamp
+
+    def verify(self) -> None:
+        """Verify the store."""
+        self.store.verify()
+
     def check(self, split: Split, *, ways: int, shots: int, queries: int) -> None:
         """As in `ClassStore`."""
         self.store.check(split, ways=ways, shots=shots, queries=queries)
@@ -117,10 +128,18 @@ def glyph_store(cache: Path | None = None) -> Path:
     """
     folder = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "metaray"
     path = folder / f"glyphs-{_key()}.arrow"
-    if not path.exists():
+    if not _is_whole(path):
         # Two processes may both build: each replaces the file whole, with the same content.
         build_glyphs(path)
     return path
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        open_store(path)
+    except InputError:
+        return False  # not there, or damaged: built, and built again, from the same fonts
+    return True
 
 
 def build_glyphs(path: Path) -> None:

@@ -1,6 +1,5 @@
 """The importer of Omniglot (Lake, Salakhutdinov, Tenenbaum, Science 2015), with its usual splits."""
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from importlib.resources import files
@@ -13,6 +12,7 @@ from metaray.data.importing import ImageFile, ImportReport, Progress, import_cla
 from metaray.data.preprocessing import ImagePreprocessing
 from metaray.data.store_file import check_writable
 from metaray.errors import InputError, unknown
+from metaray.json_text import parse_object
 
 PARTS = ("images_background", "images_evaluation")
 SCHEMES = ("vinyals", "maml", "lake")
@@ -64,7 +64,7 @@ def import_omniglot(
 def published_split(name: str) -> dict[Split, list[str]]:
     """The class names of the split `name`, one of SCHEMES."""
     resource = files("metaray.data") / "omniglot_splits" / f"{name}.json"
-    values = json.loads(resource.read_text(encoding="utf-8"))
+    values = parse_object(resource.read_bytes(), where=resource.name)
     return {split: values[split] for split in SPLITS}
 
 

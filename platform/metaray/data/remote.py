@@ -3,9 +3,9 @@
 The cache is `stores` in $METARAY_CACHE (by default `metaray` in $XDG_CACHE_HOME, or in ~/.cache). An entry is named by
 its URI and by what the server says of the object, so that a replaced object is another entry:
 
-    KEY.arrow   the store, whole and verified; its modification time is its last use
+    KEY.arrow   the store, whole and verified
     KEY.part    a download under way, or what a killed one left
-    KEY.lock    locked by the process that fetches, opens or sweeps the entry; stays
+    KEY.lock    locked by the process that fetches, opens or sweeps the entry; its time is that of the last use; stays
     KEY.json    where it came from, and how often it was fetched; stays
 """
 
@@ -23,14 +23,17 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from metaray.data.access import with_access
+from metaray.data.cache import CACHE, cache_folder
 from metaray.data.servers import HttpObject, RemoteObject, S3Object, Seen, shown
 from metaray.data.store_file import read_store
+from metaray.data.verified import open_store
 from metaray.errors import InputError, unknown
+from metaray.json_text import parse_object
 from metaray.uris import Uri
 
 LOCAL = "file"
 SCHEMES = (LOCAL, "http", "https", "s3")
-CACHE, LIMIT = "METARAY_CACHE", "METARAY_CACHE_GB"
+LIMIT = "METARAY_CACHE_GB"
 DEFAULT_LIMIT_GB = 50.0
 
 
@@ -67,16 +70,16 @@ def held(uri: str) -> Iterator[Path]:
         return
     remote = S3Object(uri) if _scheme(uri) == "s3" else HttpObject(with_access(uri))
     seen = remote.look()
-    folder = _cache_folder()
+    folder = cache_folder("stores")
     with ExitStack() as stack:
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             path = folder / f"{_key(uri, seen)}.arrow"
             # Whoever comes second waits here for the first, and then finds the store.
             stack.enter_context(_locked(path))
-            if not path.is_file() or path.stat().st_size != seen.size_bytes:
+            if not path.is_file() or path.stat().st_size != seen.size_bytes or not _is_whole(path):
                 _fetch(remote, seen.size_bytes, path)
-            os.utime(path)
+            os.utime(path.with_suffix(".lock"))
         except OSError as error:
             raise InputError(f"{remote.shown}: can't be kept in the cache {folder} ({CACHE}): {error}") from None
         yield path
@@ -99,9 +102,12 @@ def _local(uri: str) -> Path:
     return Path(unquote(parts.path))
 
 
-def _cache_folder() -> Path:
-    general = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "metaray"
-    return Path(os.environ.get(CACHE) or general).expanduser().absolute() / "stores"
+def _is_whole(path: Path) -> bool:
+    try:
+        open_store(path)
+    except InputError:
+        return False  # fetched again
+    return True
 
 
 def _key(uri: str, seen: Seen) -> str:
@@ -160,8 +166,8 @@ def _fetch(remote: RemoteObject, size_bytes: int, path: Path) -> None:
 def _note(path: Path, facts: dict[str, Any]) -> None:
     notes = path.with_suffix(".json")
     fetches = 0
-    with suppress(FileNotFoundError, ValueError, KeyError):  # a power cut may leave it empty
-        fetches = json.loads(notes.read_text())["fetches"]
+    with suppress(FileNotFoundError, ValueError, KeyError, TypeError):  # a power cut may leave it empty
+        fetches = int(parse_object(notes.read_bytes(), where=notes.name)["fetches"])
     beside = path.with_suffix(".json.new")
     beside.write_text(json.dumps({**facts, "fetches": fetches + 1}))
     beside.replace(notes)
@@ -201,5 +207,11 @@ def _sweep(folder: Path, limit_bytes: int) -> None:
 
 def _stores(folder: Path) -> list[tuple[int, int, Path]]:
     """Last use, size and path of each store of the cache, the least recently used first."""
-    found = [(path.stat(), path) for path in folder.glob("*.arrow") if re.fullmatch("[0-9a-f]{64}", path.stem)]
-    return sorted((stat.st_mtime_ns, stat.st_size, path) for stat, path in found)
+    found = [path for path in folder.glob("*.arrow") if re.fullmatch("[0-9a-f]{64}", path.stem)]
+    return sorted((_last_use_ns(path), path.stat().st_size, path) for path in found)
+
+
+def _last_use_ns(path: Path) -> int:
+    # Not the store's own times, by which it is known to be unchanged.
+    lock = path.with_suffix(".lock")
+    return (lock if lock.exists() else path).stat().st_mtime_ns

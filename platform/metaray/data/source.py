@@ -58,6 +58,21 @@ class Source(Config):
     def fingerprint(self) -> str:
         """SHA-256 (hex) over everything that decides which examples a sampled task holds."""
 
+    @property
+    def stamp(self) -> tuple[int, ...]:
+        """Changes where what the fingerprint covers may have changed, and costs next to nothing to ask for.
+
+        A source whose description alone decides what it yields has nothing to say here.
+        """
+        return ()
+
+    def verify(self) -> None:
+        """Compare everything that the source reads with its fingerprint, also where that was done before.
+
+        Raises:
+            InputError: naming what is damaged. A source that reads nothing has nothing to compare.
+        """
+
     @abstractmethod
     def check(self, split: Split, *, ways: int, shots: int, queries: int) -> None:
         """Raise InputError, with the numbers, if `split` cannot yield such tasks."""
@@ -103,3 +118,32 @@ class Source(Config):
 
     def _without_examples(self) -> InputError:
         return InputError(f"{self.kind} has no examples to draw one by one, as class_store and glyphs have")
+
+
+class SameData:
+    """Notices when a source comes to yield other data while it is in use.
+
+    Args:
+        source: in use.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source, self._stamp, self._fingerprint = source, source.stamp, source.fingerprint
+
+    def check(self) -> None:
+        """Call this after something was drawn.
+
+        Raises:
+            InputError: if that may have been of other data.
+        """
+        stamp = self._source.stamp
+        if stamp == self._stamp:
+            return
+        found = self._source.fingerprint
+        if found != self._fingerprint:
+            raise InputError(
+                "the data changed while they were in use: the source's fingerprint was "
+                f"{self._fingerprint[:12]}..., now it is {found[:12]}...; bring the former back, and the same --run "
+                "goes on"
+            )
+        self._stamp = stamp

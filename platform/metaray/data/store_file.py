@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -22,10 +23,12 @@ from metaray.config import Config
 from metaray.data.draws import Split
 from metaray.data.preprocessing import ImagePreprocessing
 from metaray.errors import InputError
+from metaray.json_text import parse_object
 
 METADATA_KEY = b"metaray"
 FORMAT_VERSION = 1
 HASH_BLOCK_ROWS = 4096
+REMEDY = "import the data again (metaray data import), or copy the file again from where it is whole"
 
 Schemes = Mapping[str, Mapping[Split, Sequence[int]]]
 
@@ -137,14 +140,28 @@ def read_store(path: Path, *, verify: bool = False) -> StoreFile:
 
     Args:
         path: of the file.
-        verify: read every example and compare with the fingerprint.
+        verify: read every example and compare with the fingerprint. `metaray.data.verified` knows where that was done.
 
     Raises:
         InputError: naming the file: missing, truncated, foreign, of another format version, inconsistent, or (with
             `verify`) changed.
     """
-    if not path.is_file():
-        raise InputError(f"{path}: no such class store" + (" (it is a folder)" if path.is_dir() else ""))
+    if not os.path.isfile(path):  # noqa: PTH113 - pathlib's raises for names that are too long
+        raise InputError(f"{path}: no such class store" + (" (it is a folder)" if os.path.isdir(path) else ""))  # noqa: PTH112
+    meta, batch = _read_arrow(path)
+    _check_meta(meta, rows=batch.num_rows, where=str(path))
+    offsets = np.concatenate([[0], np.cumsum(meta.counts)]).astype(np.int64)
+    images = _images(batch, meta, offsets, path)
+    if verify and _fingerprint(meta, images) != meta.fingerprint:
+        raise InputError(
+            f"{path}: damaged: its examples or their description don't match its fingerprint {meta.fingerprint}; "
+            f"{REMEDY}"
+        )
+    return StoreFile(path, meta, images, offsets)
+
+
+def _read_arrow(path: Path) -> tuple[StoreMeta, Any]:
+    """The file's description and its record batch."""
     try:
         with pa.memory_map(str(path)) as mapped:
             reader = pa.ipc.open_file(mapped)
@@ -153,25 +170,28 @@ def read_store(path: Path, *, verify: bool = False) -> StoreFile:
                 raise InputError(f"{path}: not a class store: its columns are {reader.schema.names}")
             batch = reader.get_batch(0)
             batch.validate()
-    except (pa.ArrowException, OSError) as error:
-        first_line = str(error).splitlines()[0]
-        raise InputError(f"{path}: not a class store, or a truncated one ({first_line})") from None
-    _check_meta(meta, rows=batch.num_rows, where=str(path))
-    offsets = np.concatenate([[0], np.cumsum(meta.counts)]).astype(np.int64)
-    images = _images(batch, meta, offsets, path)
-    if verify and _fingerprint(meta, images) != meta.fingerprint:
-        raise InputError(f"{path}: damaged: its examples don't match its fingerprint {meta.fingerprint}")
-    return StoreFile(path, meta, images, offsets)
+    except InputError:
+        raise
+    # Arrow's own errors, and what Python makes of a name or number in a damaged file.
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{path}: not a class store, or a truncated one ({first_line}); {REMEDY}") from None
+    return meta, batch
 
 
 def _images(batch: Any, meta: StoreMeta, offsets: NDArray[np.int64], path: Path) -> NDArray[Any]:
     """The record batch's examples as a view, after checking that it holds what the metadata says."""
-    expected = pa.list_(pa.from_numpy_dtype(np.dtype(meta.dtype)), prod(meta.feature_shape))
+    try:
+        expected = pa.list_(pa.from_numpy_dtype(np.dtype(meta.dtype)), prod(meta.feature_shape))
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        expected = None
     types = [field.type for field in batch.schema]
     if types != [expected, pa.int32()] or batch.column(0).null_count or batch.column(1).null_count:
-        raise InputError(f"{path}: damaged: column types {types} are not those of {meta.feature_shape} {meta.dtype}")
+        raise InputError(
+            f"{path}: damaged: column types {types} are not those of {meta.feature_shape} {meta.dtype}; {REMEDY}"
+        )
     if not np.array_equal(batch.column(1).to_numpy(), np.repeat(np.arange(len(meta.counts)), np.diff(offsets))):
-        raise InputError(f"{path}: damaged: the examples are not sorted by class as its counts say")
+        raise InputError(f"{path}: damaged: the examples are not sorted by class as its counts say; {REMEDY}")
     flat: NDArray[Any] = batch.column(0).flatten().to_numpy(zero_copy_only=True)
     return flat.reshape(-1, *meta.feature_shape)
 
@@ -183,6 +203,7 @@ def _replace(path: Path, images: NDArray[Any], meta: StoreMeta) -> None:
         os.close(handle)
         try:
             _write_arrow(Path(temporary), images, meta)
+            _read_back(Path(temporary), path)
             Path(temporary).chmod(0o644)
             Path(temporary).replace(path)
         except BaseException:
@@ -190,6 +211,14 @@ def _replace(path: Path, images: NDArray[Any], meta: StoreMeta) -> None:
             raise
     except OSError as error:
         raise InputError(f"{path}: can't write the store: {error}") from None
+
+
+def _read_back(written: Path, path: Path) -> None:
+    try:
+        read_store(written, verify=True)
+    except InputError as error:
+        what = str(error).removeprefix(f"{written}: ")
+        raise InputError(f"{path}: what was written does not read back, so nothing is left of it: {what}") from None
 
 
 def _write_arrow(path: Path, images: NDArray[Any], meta: StoreMeta) -> None:
@@ -205,11 +234,9 @@ def _parse_meta(metadata: Mapping[bytes, bytes], path: Path) -> StoreMeta:
     if METADATA_KEY not in metadata:
         raise InputError(f"{path}: an Arrow file, but not a class store of metaray")
     try:
-        values = json.loads(metadata[METADATA_KEY])
-    except ValueError:
-        values = None
-    if not isinstance(values, dict):
-        raise InputError(f"{path}: damaged: its metadata is not a JSON object")
+        values = parse_object(metadata[METADATA_KEY], where="its metadata")
+    except InputError as error:
+        raise InputError(f"{path}: damaged: {error}; {REMEDY}") from None
     if values.get("version") != FORMAT_VERSION:
         raise InputError(
             f"{path}: format version {values.get('version')!r}, but this metaray reads version {FORMAT_VERSION}; "
@@ -221,7 +248,7 @@ def _parse_meta(metadata: Mapping[bytes, bytes], path: Path) -> StoreMeta:
 def _check_meta(meta: StoreMeta, *, rows: int, where: str) -> None:
     names = meta.class_names
     if len(set(names)) != len(names):
-        twice = next(name for i, name in enumerate(names) if name in names[:i])
+        twice = Counter(names).most_common(1)[0][0]
         raise InputError(f"{where}: two classes are named {twice!r}")
     if len(meta.counts) != len(names) or min(meta.counts, default=0) < 1 or sum(meta.counts) != rows:
         raise InputError(
@@ -248,7 +275,7 @@ def check_disjoint(splits: Mapping[Split, Sequence[int]], class_names: Sequence[
             listed = ", ".join(repr(class_names[c]) for c in shared[:5]) + (", ..." if len(shared) > 5 else "")
             raise InputError(f"{where}: {owner[shared[0]]} and {split} overlap in {len(shared)} classes: {listed}")
         if len(set(ids)) != len(ids):
-            twice = next(c for i, c in enumerate(ids) if c in ids[:i])
+            twice = Counter(ids).most_common(1)[0][0]
             raise InputError(f"{where}: {split} lists {class_names[twice]!r} twice")
         owner |= dict.fromkeys(ids, split)
 

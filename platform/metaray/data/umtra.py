@@ -102,6 +102,15 @@ class UMTRA(Source):
         parts = {"wrapped": self.source.fingerprint, "recipe": [self.kind, RECIPE_VERSION], **settings}
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
+    @property
+    def stamp(self) -> tuple[int, ...]:
+        """The wrapped source's."""
+        return self.source.stamp
+
+    def verify(self) -> None:
+        """Verify the wrapped source."""
+        self.source.verify()
+
     def check(self, split: Split, *, ways: int, shots: int, queries: int) -> None:
         """Check that meta-train has images, and a different one for each way; the rest is the wrapped source's.
 

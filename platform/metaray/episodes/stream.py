@@ -10,7 +10,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from metaray import tracebacks
 from metaray.data import SOURCES
-from metaray.data.source import Source
+from metaray.data.source import SameData, Source
 from metaray.episodes.episode import EpisodeSpec, MetaBatch
 from metaray.episodes.prefetch import Arrival, credit_window
 from metaray.episodes.sampler import sample_meta_batch
@@ -49,12 +49,18 @@ class Sampler:
     """
 
     def __init__(
-        self, source: dict[str, Any], fingerprint: str, spec: dict[str, int], seed: int, folder: str = "."
+        self,
+        source: dict[str, Any],
+        fingerprint: str,
+        spec: dict[str, int],
+        seed: int,
+        folder: str = ".",
+        verify: bool = False,
     ) -> None:
         enter(folder)
         self._source = parse_kind(source, SOURCES, Source, what="source")
-        require_same_data(self._source, fingerprint)
-        self._spec, self._seed = EpisodeSpec(**spec), seed
+        require_same_data(self._source, fingerprint, verify=verify)
+        self._data, self._spec, self._seed = SameData(self._source), EpisodeSpec(**spec), seed
 
     def sample(self, start: int, stop: int) -> MetaBatch:
         """The meta-training episodes `start .. stop-1`.
@@ -63,18 +69,27 @@ class Sampler:
             SamplingFailed: If the source raises anything.
         """
         try:
-            return sample_meta_batch(self._source, self._spec, "meta-train", self._seed, range(start, stop))
+            found = sample_meta_batch(self._source, self._spec, "meta-train", self._seed, range(start, stop))
+            self._data.check()
+            return found
         except Exception as error:
             summary = f"sampling episodes {start} to {stop - 1}: {tracebacks.summary(error)}"
             raise SamplingFailed(summary, tracebacks.told(error), tracebacks.whole(error)) from error
 
 
-def require_same_data(source: Source, fingerprint: str) -> None:
+def require_same_data(source: Source, fingerprint: str, *, verify: bool = False) -> None:
     """A source is opened anew on each node: it must hold there what it holds where the run was started.
+
+    Args:
+        source: as described by the driver.
+        fingerprint: that the driver found.
+        verify: compare the data with their fingerprint, also where this node did so before.
 
     Raises:
         InputError: if it does not.
     """
+    if verify:
+        source.verify()
     if source.fingerprint != fingerprint:
         raise InputError(
             f"the source on node {ray.util.get_node_ip_address()} holds other data than the driver's: its fingerprint "
@@ -83,7 +98,13 @@ def require_same_data(source: Source, fingerprint: str) -> None:
 
 
 def start_samplers(
-    source: Source, spec: EpisodeSpec, seed: int, *, count: int, nodes: Sequence[str] | None = None
+    source: Source,
+    spec: EpisodeSpec,
+    seed: int,
+    *,
+    count: int,
+    nodes: Sequence[str] | None = None,
+    verify: bool = False,
 ) -> list[Any]:
     """Create sampler actors. Call from the driver: an actor that a worker creates dies with it.
 
@@ -95,9 +116,10 @@ def start_samplers(
         seed: of the sequence of episodes.
         count: of actors.
         nodes: ids of those that they are spread over; when one of them is gone, any will do. None leaves it to Ray.
+        verify: as in `require_same_data`.
     """
     actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Sampler)
-    arguments = (dump_kind(source, SOURCES), source.fingerprint, spec.model_dump(), seed, str(Path.cwd()))
+    arguments = (dump_kind(source, SOURCES), source.fingerprint, spec.model_dump(), seed, str(Path.cwd()), verify)
     if not nodes:
         return [actor.remote(*arguments) for _ in range(count)]
     places = [NodeAffinitySchedulingStrategy(nodes[i % len(nodes)], soft=True) for i in range(count)]

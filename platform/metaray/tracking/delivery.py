@@ -24,8 +24,8 @@ from metaray.tracking.retry import SHORTLY, retry
 from metaray.tracking.server import Unreachable, prepare
 from metaray.training.experiment import Experiment
 from metaray.training.failure import FAILURE, failure_text
-from metaray.training.identity import RunFolder, record_run
-from metaray.training.journal import read_journal
+from metaray.training.identity import RunFolder, record_run, require_recorded_data
+from metaray.training.journal import JournalReader, read_journal
 from metaray.training.overrides import flatten
 from metaray.training.result import Result
 from metaray.training.trust import packages_of
@@ -65,6 +65,7 @@ class Report:
         result: its figures.
         version: what was registered, if anything.
         decision: whether it became champion, and why.
+        notes: what else the user should know, a sentence each.
     """
 
     run: str
@@ -73,6 +74,7 @@ class Report:
     result: Result
     version: ModelVersion | None = None
     decision: Decision | None = None
+    notes: tuple[str, ...] = ()
 
 
 class NotUploaded(RunFailed):
@@ -99,7 +101,7 @@ def open_tracking(folder: RunFolder, experiment: Experiment, uri: str) -> RunFol
         tracked = folder.tracking_run
         if tracked is None or not is_there(uri, tracked):
             tags = dict(folder.tags) or provenance() | {
-                "source.fingerprint": experiment.source.fingerprint,
+                "source.fingerprint": folder.fingerprint or experiment.source.fingerprint,
                 "protocol": experiment.protocol,
             }
             tracked = create_run(uri, experiment.name, folder.name, {}, tags)
@@ -124,6 +126,13 @@ def upload_metrics(folder: RunFolder, experiment: Experiment, uri: str) -> RunFo
     with asking(uri):
         log_metrics(uri, folder.tracking_run, read_journal(folder.storage))
     return folder
+
+
+def journal_notes(folder: RunFolder) -> tuple[str, ...]:
+    """What of the run's metrics could not be brought anywhere, because it is damaged on disk."""
+    reader = JournalReader(folder.storage)
+    reader.read()
+    return tuple(f"{folder.storage.shown}/{damage}" for damage in reader.damage)
 
 
 def deliver(
@@ -182,10 +191,13 @@ def _deliver(experiment: Experiment, folder: RunFolder, to: Destination, say: Ca
     prepare(to.uri)
     folder = upload_metrics(folder, experiment, to.uri)
     assert folder.tracking_run is not None and folder.result is not None
+    if to.wish.register:
+        require_recorded_data(folder, experiment)  # on which the learner is compared with the champion
     with asking(to.uri):
         version, decision = publish(experiment, folder, to.uri, folder.tracking_run, folder.result, to.wish, say=say)
     finish_run(to.uri, folder.tracking_run)
-    return Report(folder.name, folder.tracking_run, to.uri, folder.result, version, decision)
+    notes = journal_notes(folder)
+    return Report(folder.name, folder.tracking_run, to.uri, folder.result, version, decision, notes)
 
 
 def mark_ended(uri: str, tracked: str, status: Status, error: BaseException) -> None:

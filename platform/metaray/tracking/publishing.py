@@ -1,14 +1,14 @@
 """After training: the run's files go to MLflow, its learner to the registry, and `@champion` perhaps to it."""
 
-import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from metaray.algorithms.learner import Learner, load_learner
 from metaray.algorithms.nearest_neighbor import NearestNeighbor
+from metaray.config import Config
 from metaray.errors import InputError
 from metaray.serving.columns import inputs_of, outputs_of
 from metaray.serving.pyfunc import example_input
@@ -25,6 +25,7 @@ from metaray.training.evaluation import Values, evaluate_learner
 from metaray.training.experiment import Experiment
 from metaray.training.identity import RunFolder
 from metaray.training.journal import read_journal
+from metaray.training.record import read_record, write_record
 from metaray.training.result import RESULT, Result
 from metaray.training.session import LEARNER
 from metaray.training.single_queries import single_queries
@@ -38,6 +39,14 @@ DEPENDS = (
     "Answers depend on the other queries of the same call (transductive batch norm): give it queries of all classes at "
     "once, as it was judged. One query at a time: {}."
 )
+
+
+class _Record(Config):
+    """What `published.json` says: `Published`, and the MLflow run that holds it."""
+
+    tracking_run: str = ""
+    version: int | None
+    decision: Decision | None
 
 
 class Published(NamedTuple):
@@ -84,13 +93,14 @@ def publish(
             _log_fit(experiment, learner, tracker, Path(scratch))
         done = Published(None, None)
         if wish.register:
-            done = _register(experiment, uri, tracked, learner, result, promote=wish.promote, say=say)
-    record = {
+            fingerprint = folder.fingerprint or experiment.source.fingerprint
+            done = _register(experiment, uri, tracked, learner, result, fingerprint, promote=wish.promote, say=say)
+    record: dict[str, Any] = {
         "tracking_run": tracked,
         "version": None if done.version is None else done.version.version,
         "decision": None if done.decision is None else done.decision._asdict(),
     }
-    folder.storage.write(RECORD, json.dumps(record).encode())
+    write_record(folder.storage, RECORD, record)
     return done
 
 
@@ -104,11 +114,13 @@ def _published(experiment: Experiment, folder: RunFolder, uri: str, tracked: str
     """What an earlier call did; None if there was none, or only one for another MLflow run, perhaps elsewhere."""
     if not folder.storage.exists(RECORD):
         return None
-    record = json.loads(folder.storage.read(RECORD))
-    if record.get("tracking_run") != tracked:
+    record = read_record(
+        folder.storage, RECORD, _Record, remedy="delete it, and `metaray upload` looks up what was registered"
+    )
+    if record.tracking_run != tracked:
         return None
-    version = None if record["version"] is None else find_version(uri, experiment.name, record["version"])
-    return Published(version, None if record["decision"] is None else Decision(**record["decision"]))
+    version = None if record.version is None else find_version(uri, experiment.name, record.version)
+    return Published(version, record.decision)
 
 
 def _register(
@@ -117,6 +129,7 @@ def _register(
     tracked: str,
     learner: Path,
     result: Result,
+    fingerprint: str,
     *,
     promote: bool,
     say: Callable[[str], None],
@@ -125,7 +138,7 @@ def _register(
     # A run that was killed after registering, before it wrote that down, has its version already.
     number = _version_of(uri, experiment.name, tracked)
     if number is None:
-        number = _new_version(experiment, uri, tracked, learner, loaded, result, say)
+        number = _new_version(experiment, uri, tracked, learner, loaded, _tags(experiment, result, fingerprint), say)
     baselines = _baselines(experiment, loaded, result)
 
     def judge(present: ModelVersion | None) -> Decision:
@@ -142,14 +155,14 @@ def _new_version(
     tracked: str,
     folder: Path,
     learner: Learner,
-    result: Result,
+    tags: dict[str, str],
     say: Callable[[str], None],
 ) -> int:
-    tags, description = _tags(experiment, result), ""
+    description = ""
     depends = learner.heeds_batch
     if depends:
         say("judging: meta-val one query at a time")
-        tags[SINGLE] = str(single_queries(learner, experiment))
+        tags = tags | {SINGLE: str(single_queries(learner, experiment))}
         description = DEPENDS.format(tags[SINGLE])
     return register(
         uri,
@@ -160,7 +173,7 @@ def _new_version(
         outputs=outputs_of(learner),
         input_example=example_input(learner),
         tags=tags | {"depends_on_batch": str(depends).lower()},
-        metadata={"depends_on_batch": depends, "protocol": result.protocol},
+        metadata={"depends_on_batch": depends, "protocol": tags["protocol"]},
         description=description,
     )
 
@@ -230,12 +243,12 @@ def _log_fit(experiment: Experiment, folder: Path, tracker: MlflowTracker, scrat
     tracker.log_artifact(picture)
 
 
-def _tags(experiment: Experiment, result: Result) -> dict[str, str]:
+def _tags(experiment: Experiment, result: Result, fingerprint: str) -> dict[str, str]:
     return {
         "algorithm": experiment.algorithm.kind,
         "model": experiment.model.kind,
         "source": experiment.source.kind,
-        "source.fingerprint": experiment.source.fingerprint,
+        "source.fingerprint": fingerprint,
         "protocol": result.protocol,
         f"meta_val.{result.quality}": str(result.meta_val),
         f"meta_test.{result.quality}": str(result.meta_test),

@@ -1,27 +1,30 @@
 """Checkpoints: meta-parameters and optimiser state as safetensors, the rest as JSON, checksummed, manifest last."""
 
 import json
-import platform
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
-from functools import lru_cache
-from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
+from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from metaray.algorithms.context import Tensors
+from metaray.algorithms.context import Tensors, not_finite
+from metaray.config import explain
+from metaray.errors import InputError
+from metaray.json_text import parse_object
 from metaray.manifest import MANIFEST, Damaged, sealed, unsealed
 from metaray.models.state import Marks
+from metaray.training.environment import environment
 from metaray.training.outer_loop import TrainState
 from metaray.training.storage import Storage
 
 FOLDER = "checkpoints"
+STATE, PROGRESS = "state.safetensors", "progress.json"
 CPU = torch.device("cpu")
 NAME = re.compile(r"^step-\d{9,}$")
 
@@ -50,6 +53,9 @@ class Progress:
     network: Marks = field(default_factory=dict)
 
 
+_PROGRESS = TypeAdapter(Progress)
+
+
 class Loaded(NamedTuple):
     """What a run goes on from.
 
@@ -62,31 +68,6 @@ class Loaded(NamedTuple):
     progress: Progress
     best: Tensors
     damaged: dict[int, str]
-
-
-def environment(device: torch.device = CPU) -> dict[str, str]:
-    """What the last bits of a result may depend on: libraries, and the processor that computes."""
-    found = {
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-        "device": device.type,
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "cpu": _cpu_model(),
-    }
-    if device.type == "cuda":
-        cudnn = str(torch.backends.cudnn.version())  # type: ignore[no-untyped-call]
-        found |= {"gpu": torch.cuda.get_device_name(device), "cuda": str(torch.version.cuda), "cudnn": cudnn}
-    return found
-
-
-@lru_cache
-def _cpu_model() -> str:
-    try:
-        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    except OSError:
-        found = None
-    return found[1] if found else platform.processor()
 
 
 def save_checkpoint(storage: Storage, state: TrainState, progress: Progress, best: Tensors) -> str:
@@ -109,7 +90,7 @@ def save_checkpoint(storage: Storage, state: TrainState, progress: Progress, bes
     if progress.best_step not in (None, state.step):
         tensors.update({f"best/{key}": _plain(tensor) for key, tensor in best.items()})
     record = replace(progress, step=state.step, environment=environment(_device(state)))
-    files = {"state.safetensors": save(tensors), "progress.json": json.dumps(asdict(record), indent=2).encode()}
+    files = {STATE: save(tensors), PROGRESS: json.dumps(asdict(record), indent=2).encode()}
     try:
         storage.write_folder(f"{FOLDER}/{name}", sealed(files))
     except OSError:
@@ -142,13 +123,12 @@ def load_checkpoint(storage: Storage, state: TrainState, *, at_most: int | None 
     for step in reversed(steps):
         try:
             files = _read(storage, step)
+            tensors, progress = _parsed(files, state)
         except (Damaged, OSError) as error:
             damaged[step] = str(error)
             unread = error if isinstance(error, OSError) else unread
             continue
-        tensors = load(files["state.safetensors"])
         _restore(state, tensors)
-        progress = Progress(**json.loads(files["progress.json"]))
         state.step = progress.step
         best = {name: tensors.get(f"best/{name}", parameter) for name, parameter in state.meta.items()}
         return Loaded(progress, copies(best), damaged)
@@ -160,12 +140,12 @@ def load_checkpoint(storage: Storage, state: TrainState, *, at_most: int | None 
 def newest_progress(storage: Storage) -> Progress:
     """What the newest checkpoint says of its run, without its tensors; of step 0 where there is none.
 
-    For onlookers: whoever goes on from it checks it, too.
+    For onlookers: whoever goes on from it checks its tensors, too, and passes over a checkpoint where they are damaged.
     """
-    steps = saved_steps(storage)
-    if not steps:
-        return Progress()
-    return Progress(**json.loads(storage.read(f"{FOLDER}/{checkpoint_name(steps[-1])}/progress.json")))
+    for step in reversed(saved_steps(storage)):
+        with suppress(Damaged):
+            return _progress(_read(storage, step, only=PROGRESS)[PROGRESS])
+    return Progress()
 
 
 def copy_checkpoint(source: Storage, target: Storage, step: int) -> None:
@@ -178,9 +158,43 @@ def copy_checkpoint(source: Storage, target: Storage, step: int) -> None:
     target.write_folder(f"{FOLDER}/{checkpoint_name(step)}", sealed(_read(source, step)))
 
 
-def _read(storage: Storage, step: int) -> dict[str, bytes]:
+def _read(storage: Storage, step: int, *, only: str | None = None) -> dict[str, bytes]:
     folder = f"{FOLDER}/{checkpoint_name(step)}"
-    return unsealed(lambda name: storage.read(f"{folder}/{name}"))
+    files = unsealed(lambda name: storage.read(f"{folder}/{name}"), only=only)
+    if absent := ({STATE, PROGRESS} if only is None else {only}) - files.keys():
+        raise Damaged(f"{min(absent)} is missing")
+    return files
+
+
+def _parsed(files: Mapping[str, bytes], state: TrainState) -> tuple[Tensors, Progress]:
+    """The tensors and the rest of a checkpoint, after checking that `state` can go on from them.
+
+    Raises:
+        Damaged: if it cannot.
+    """
+    try:
+        tensors = load(files[STATE])
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise Damaged(f"{STATE} cannot be read: {error}") from None
+    for name, parameter in state.meta.items():
+        found = tensors.get(f"meta/{name}")
+        if found is None or found.shape != parameter.shape:
+            shape = "absent" if found is None else list(found.shape)
+            raise Damaged(f"parameter {name} is {shape} instead of {list(parameter.shape)}")
+    # Moments of an optimiser may overflow in a run that goes on all the same.
+    weights = {name: tensor for name, tensor in tensors.items() if name.startswith(("meta/", "best/"))}
+    if (strange := not_finite(weights)) is not None:
+        raise Damaged(f"{strange} holds values that are not finite")
+    return tensors, _progress(files[PROGRESS])
+
+
+def _progress(text: bytes) -> Progress:
+    try:
+        return _PROGRESS.validate_python(parse_object(text, where=PROGRESS))
+    except InputError as error:
+        raise Damaged(str(error)) from None
+    except ValidationError as error:
+        raise Damaged(explain(error, where=PROGRESS)) from None
 
 
 def copies(meta: Tensors) -> Tensors:

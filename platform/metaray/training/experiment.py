@@ -12,8 +12,8 @@ from metaray.config import Config, check_name
 from metaray.data import SOURCES
 from metaray.data.source import Source
 from metaray.episodes.episode import EpisodeSpec
-from metaray.errors import InputError
 from metaray.imports import dump_kind, parse_kind, trust_of
+from metaray.json_text import parse_json
 from metaray.models import MODELS, Model
 from metaray.training.optimizer import Optimizer
 from metaray.training.quality import Quality, quality_of
@@ -213,8 +213,5 @@ class Experiment(Config):
             InputError: naming `where`, if it is no JSON or describes no valid experiment.
         """
         context = None if trust is None else {"trust": trust}
-        try:
-            values = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{where}: not JSON: {error}") from None
+        values = parse_json(text, where=where)
         return cls.parse(values, where=where, context=context)

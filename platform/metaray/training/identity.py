@@ -1,6 +1,5 @@
 """Run identity: a name means one experiment, in one folder, once."""
 
-import json
 import os
 import secrets
 import socket
@@ -10,16 +9,43 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from metaray.config import NAME, check_name
+from metaray.config import NAME, Config, check_name
 from metaray.errors import InputError, unknown
 from metaray.training.experiment import Experiment
 from metaray.training.overrides import differences
-from metaray.training.result import RESULT, Result
+from metaray.training.record import read_record, write_record
+from metaray.training.result import RESULT, Result, read_result
 from metaray.training.storage import Storage
 from metaray.training.trust import packages_of
 
 RECORD = "run.json"
 LOCK = "lock"
+
+
+class RunRecord(Config):
+    """What `run.json` says; the attributes are those of `RunFolder`.
+
+    Attributes:
+        experiment: that the run trains.
+        source_fingerprint: of its source; empty where nobody wrote it down.
+        tracking_run: id of its MLflow run.
+        tags: where it comes from.
+    """
+
+    experiment: dict[str, Any]
+    source_fingerprint: str = ""
+    tracking_run: str
+    tags: dict[str, str] = {}
+
+
+def read_run(storage: Storage) -> RunRecord:
+    """The record of a run.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        InputError: if it is damaged.
+    """
+    return read_record(storage, RECORD, RunRecord, remedy="restore it from a copy, or train under another --run name")
 
 
 @dataclass(frozen=True)
@@ -46,7 +72,7 @@ class RunFolder:
         """As it is on disk by now."""
         if not self.storage.exists(RECORD):
             return self
-        return _folder(self.name, self.storage, json.loads(self.storage.read(RECORD)))
+        return _folder(self.name, self.storage, read_run(self.storage))
 
     def held(self) -> AbstractContextManager[None]:
         """Keep the run to this process within the block.
@@ -89,19 +115,30 @@ def open_run(root: Storage, experiment: Experiment, name: str | None) -> RunFold
     storage = root.child(name)
     if not storage.exists(RECORD):
         return RunFolder(name, storage)
-    record = json.loads(storage.read(RECORD))
+    record = read_run(storage)
     changed = differences(
-        _with_defaults(record["experiment"], packages_of(experiment)), experiment.model_dump(mode="json")
+        _with_defaults(record.experiment, packages_of(experiment)), experiment.model_dump(mode="json")
     )
     if changed:
         listed = "\n  ".join(changed)
         raise InputError(f"run {name!r} exists with another experiment; use another --run name:\n  {listed}")
-    if record["source_fingerprint"] != experiment.source.fingerprint:
+    folder = _folder(name, storage, record)
+    require_recorded_data(folder, experiment)
+    return folder
+
+
+def require_recorded_data(folder: RunFolder, experiment: Experiment) -> None:
+    """The source must yield what it yielded when the run was begun, as far as that was written down.
+
+    Raises:
+        InputError: if it does not.
+    """
+    if folder.fingerprint and folder.fingerprint != experiment.source.fingerprint:
         raise InputError(
-            f"run {name!r} was started on other data: the source's fingerprint was "
-            f"{record['source_fingerprint'][:12]}..., now it is {experiment.source.fingerprint[:12]}..."
+            f"run {folder.name!r} was started on other data: the source's fingerprint was "
+            f"{folder.fingerprint[:12]}..., now it is {experiment.source.fingerprint[:12]}...; "
+            "bring those data back, or use another --run name"
         )
-    return _folder(name, storage, record)
 
 
 def _with_defaults(recorded: dict[str, Any], trust: Sequence[str]) -> dict[str, Any]:
@@ -129,18 +166,15 @@ def find_run(root: Storage, name: str, trust: Sequence[str] = ()) -> tuple[Exper
         known = [found for found in root.names() if root.exists(f"{found}/{RECORD}")]
         raise unknown(f"run in {root.shown}:", name, known)
     storage = root.child(name)
-    record = json.loads(storage.read(RECORD))
-    experiment = Experiment.parse(
-        record["experiment"], where=f"experiment of run {name!r}", context={"trust": tuple(trust)}
-    )
+    record = read_run(storage)
+    context = {"trust": tuple(trust)}
+    experiment = Experiment.parse(record.experiment, where=f"experiment of run {name!r}", context=context)
     return experiment, _folder(name, storage, record)
 
 
-def _folder(name: str, storage: Storage, record: Mapping[str, Any]) -> RunFolder:
-    result = Result.from_json(storage.read(RESULT).decode()) if storage.exists(RESULT) else None
-    return RunFolder(
-        name, storage, record["tracking_run"], result, record["source_fingerprint"], record.get("tags", {})
-    )
+def _folder(name: str, storage: Storage, record: RunRecord) -> RunFolder:
+    result = read_result(storage) if storage.exists(RESULT) else None
+    return RunFolder(name, storage, record.tracking_run, result, record.source_fingerprint, record.tags)
 
 
 def record_run(
@@ -153,4 +187,4 @@ def record_run(
         "tracking_run": tracking_run,
         "tags": dict(tags or {}),
     }
-    folder.storage.write(RECORD, (json.dumps(record, indent=2, sort_keys=True) + "\n").encode())
+    write_record(folder.storage, RECORD, record)

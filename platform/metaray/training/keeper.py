@@ -32,6 +32,8 @@ class Keeper:
         if swept:
             self._note(f"removed what broken-off writes had left behind: {', '.join(swept)}")
         self._journal = Journal(storage)
+        for damage in self._journal.damage:
+            self._note(damage)
         self._tell(self._journal.entries)
 
     def record(self, values: Mapping[str, float], step: int) -> None:

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
+from metaray.data.source import SameData
+from metaray.episodes.episode import MetaBatch
 from metaray.episodes.prefetch import Arrival, threaded_stream
 from metaray.episodes.sampler import sample_meta_batch, share_of
 from metaray.training.device import choose_device, set_execution
@@ -59,14 +61,16 @@ def _run(
     set_execution(experiment, place)
     size = experiment.meta_batch_size
 
+    data = SameData(experiment.source)
+
+    def sample(step: int) -> MetaBatch:
+        indices = share_of(step, size)
+        found = sample_meta_batch(experiment.source, experiment.episodes, "meta-train", experiment.seed, indices)
+        data.check()
+        return found
+
     def stream(start: int) -> Iterator[Arrival]:
-        return threaded_stream(
-            lambda step: sample_meta_batch(
-                experiment.source, experiment.episodes, "meta-train", experiment.seed, share_of(step, size)
-            ),
-            start=start,
-            stop=experiment.num_steps,
-        )
+        return threaded_stream(sample, start=start, stop=experiment.num_steps)
 
     rank = Rank(storage, LocalReducer(), place, listener, stream, should_stop, until)
     try:

@@ -9,6 +9,7 @@ from metaray.algorithms import ALGORITHMS, Algorithm
 from metaray.algorithms.inner_lr import with_part
 from metaray.errors import InputError, unknown
 from metaray.imports import dump_kind, parse_kind
+from metaray.json_text import parse_json
 from metaray.training.experiment import Experiment
 
 KINDS = ("source", "model", "algorithm")
@@ -68,8 +69,8 @@ def _split(key: str) -> tuple[list[str], str | None]:
 
 def _value(text: str) -> Any:
     try:
-        return json.loads(text)
-    except json.JSONDecodeError:
+        return parse_json(text, where="value")
+    except InputError:
         return {"none": None, "None": None, "True": True, "False": False}.get(text, text)
 
 

@@ -53,6 +53,7 @@ class Placement:
         hang_timeout_s: a worker that makes no progress for so long is killed and replaced.
         spread: workers on as many nodes as there are; otherwise on as few as have room for them.
         samplers_on: "any" node, nodes without GPUs ("cpu"), or those where workers can run ("workers").
+        verify: compare the data with their fingerprint wherever they are opened, also where that was done before.
     """
 
     workers: Workers = Workers(0, 0)
@@ -63,6 +64,7 @@ class Placement:
     hang_timeout_s: float = 300.0
     spread: bool = False
     samplers_on: str = "any"
+    verify: bool = False
 
     def __post_init__(self) -> None:
         """Check the fields against one another."""

@@ -2,12 +2,17 @@
 
 import json
 from dataclasses import dataclass
-from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from metaray.algorithms.context import Tensors
+from metaray.config import explain
+from metaray.errors import InputError, unknown
+from metaray.manifest import sealed_json, unsealed_json
 from metaray.models.state import tensors_sha256
 from metaray.training.evaluation import Estimate
 from metaray.training.quality import Quality
+from metaray.training.storage import Storage
 
 RESULT = "result.json"
 
@@ -57,18 +62,43 @@ class Result:
         tree = {key: value._asdict() if isinstance(value, Estimate) else value for key, value in _fields(self)}
         return json.dumps(tree, indent=2) + "\n"
 
+    def file(self) -> bytes:
+        """What lies in the run's folder: the same with a checksum."""
+        return sealed_json(json.loads(self.to_json()))
+
     @classmethod
-    def from_json(cls, text: str) -> "Result":
-        """The inverse of `to_json`."""
-        tree = json.loads(text)
+    def from_json(cls, text: str | bytes, *, where: str = RESULT) -> "Result":
+        """The inverse of `to_json` and `file`.
+
+        Raises:
+            InputError: naming `where`, if the text is damaged or says something else.
+        """
+        tree = unsealed_json(text, where=where)
+        if strange := tree.keys() - cls.__dataclass_fields__.keys():
+            raise unknown(f"key of {where}", min(strange), cls.__dataclass_fields__)
+        # Results of before a run said what its nearest neighbour compares.
         tree.setdefault("compared", "inputs" if tree.get("quality") == "mse" else "pixels")
-        return cls(**{key: _value(value) for key, value in tree.items()})
+        try:
+            return _RESULTS.validate_python(tree)
+        except ValidationError as error:
+            raise InputError(explain(error, where=where)) from None
 
 
-def _value(value: Any) -> Any:
-    if isinstance(value, dict):
-        return Estimate(**value)
-    return tuple(value) if isinstance(value, list) else value
+_RESULTS = TypeAdapter(Result)
+
+
+def read_result(storage: Storage) -> Result:
+    """The result of a finished run.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        InputError: if it is damaged.
+    """
+    where = f"{storage.shown}/{RESULT}"
+    try:
+        return Result.from_json(storage.read(RESULT), where=where)
+    except InputError as error:
+        raise InputError(f"{error}; delete it, and `metaray train` with the same --run judges the run again") from None
 
 
 def _fields(result: Result) -> list[tuple[str, object]]:

@@ -11,11 +11,13 @@ from metaray.algorithms.context import Tensors
 from metaray.algorithms.learner import Learner
 from metaray.algorithms.nearest_neighbor import NearestNeighbor
 from metaray.data.draws import Split
+from metaray.data.source import SameData
 from metaray.episodes.prefetch import Arrival
 from metaray.errors import RunFailed, RunStopped
 from metaray.models.state import kept, marks_of, rebuilt
 from metaray.training.agreement import gathered, number_of, require_same_network
-from metaray.training.checkpoint import copies, environment, load_checkpoint
+from metaray.training.checkpoint import copies, load_checkpoint
+from metaray.training.environment import changes, environment
 from metaray.training.evaluation import Scores, estimate, evaluate, judge_of
 from metaray.training.events import Event, Kind, Listener, sparingly
 from metaray.training.experiment import Experiment
@@ -86,6 +88,7 @@ def train_session(experiment: Experiment, rank: Rank) -> None:
 class _Session:
     def __init__(self, experiment: Experiment, rank: Rank) -> None:
         self.experiment, self.rank = experiment, rank
+        self.data = SameData(experiment.source)
         self.started = time.perf_counter()
         self.state = initial_state(experiment, rank.device)
         self.initial = copies(self.state.meta)
@@ -159,7 +162,7 @@ class _Session:
         context = context_of(self.experiment, self.state.network, training=False, step=step)
         plan = judge_of(self.experiment, split)
         tell = lambda done: self.say("judging", {"done": done, "episodes": plan.episodes}, text=split)  # noqa: E731
-        return evaluate(
+        scores = evaluate(
             algorithm or self.experiment.algorithm,
             meta,
             context if inner_steps is None else replace(context, inner_steps=inner_steps),
@@ -169,6 +172,8 @@ class _Session:
             reducer=self.rank.reducer,
             progress=sparingly(tell),
         )
+        self.data.check()
+        return scores
 
     def checkpoint(self, *, needed: bool) -> None:
         """Rank 0 saves. Where the run cannot go on without, all ranks learn whether that worked."""
@@ -224,7 +229,7 @@ class _Session:
             compared=experiment.source.preprocessing.compared,
         )
         if self.keeper is not None:
-            self.keeper.finish({LEARNER: self.learner().files()}, {RESULT: result.to_json().encode()}, self.state.step)
+            self.keeper.finish({LEARNER: self.learner().files()}, {RESULT: result.file()}, self.state.step)
         return result
 
     def learner(self) -> Learner:
@@ -268,12 +273,9 @@ class _Session:
             self.say("note", text=f"going on from the checkpoint of step {step}")
         elif self.damaged:
             self.say("note", text="no checkpoint is whole: starting from step 0, which leads to the same parameters")
-        changed = [f"{key} {then[key]} -> {now.get(key)}" for key in then if then[key] != now.get(key)]
-        if changed:
-            self.say(
-                "note",
-                text=f"other software or another kind of CPU than before ({', '.join(changed)}): bits may differ",
-            )
+        if changed := ", ".join(changes(then, now)):
+            what = "other software, settings or kind of processor than before"
+            self.say("note", text=f"{what} ({changed}): bits may differ")
 
     def _agree_on_start(self) -> None:
         """All ranks go on from the same checkpoint: the newest that all could read.
@@ -296,7 +298,8 @@ class _Session:
         require_same_network(self.marks, self.progress.network, self._gathered, alike=alike)
         if not alike:
             self.say(
-                "note", text="the workers differ in software or kind of processor: bits may differ from other runs'"
+                "note",
+                text="the workers differ in software, settings or kind of processor: bits may differ from other runs'",
             )
 
     def _gathered(self, value: int) -> list[int]:

@@ -21,7 +21,7 @@ from metaray.training.experiment import Experiment
 from metaray.training.network import MeetingTorchConfig
 from metaray.training.nodes import samplers_on
 from metaray.training.placement import Placement
-from metaray.training.result import RESULT, Result
+from metaray.training.result import RESULT, Result, read_result
 from metaray.training.storage import Storage
 from metaray.training.watch import Watch
 from metaray.training.worker import train_worker
@@ -55,7 +55,7 @@ def train_on_ray(
     _run(experiment, storage, placement, display, listeners, should_stop, {"conclude": True, "until": None})
     if not storage.exists(RESULT):
         raise RunFailed("Ray Train ended without a result, and no worker said why; see Ray's own logs")
-    return Result.from_json(storage.read(RESULT).decode())
+    return read_result(storage)
 
 
 def train_part_on_ray(
@@ -82,7 +82,12 @@ def _run(
     """Run an experiment; `extent` is how far."""
     nodes = samplers_on(placement.samplers_on, use_gpu=uses_gpu(placement))
     samplers = start_samplers(
-        experiment.source, experiment.episodes, experiment.seed, count=placement.samplers, nodes=nodes
+        experiment.source,
+        experiment.episodes,
+        experiment.seed,
+        count=placement.samplers,
+        nodes=nodes,
+        verify=placement.verify,
     )
     # On the driver's own node, so that it is there as long as the driver is.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
@@ -91,6 +96,7 @@ def _run(
         "experiment": experiment.to_json(),
         "folder": str(Path.cwd()),
         "fingerprint": experiment.source.fingerprint,
+        "verify": placement.verify,
         "storage": storage.root,
         "use_gpu": uses_gpu(placement),
         "samplers": samplers,

@@ -88,7 +88,7 @@ def _may_begin(board: Any, reducer: Pulse) -> bool:
 def _train(config: dict[str, Any], reducer: Pulse) -> None:
     enter(config["folder"])
     experiment = Experiment.from_json(config["experiment"])
-    require_same_data(experiment.source, config["fingerprint"])
+    require_same_data(experiment.source, config["fingerprint"], verify=config["verify"])
     device = ray.train.torch.get_device() if config["use_gpu"] else choose_device("cpu")
     set_execution(experiment, device)
     board = BoardListener(config["board"], reducer.token)

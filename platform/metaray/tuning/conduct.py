@@ -91,6 +91,8 @@ def _checked(search: Search, options: SearchOptions, uri: str) -> Storage:
     root = Storage(options.storage)
     root.check_writable()
     experiment = search.experiment_of(search.initial(0))
+    if options.verify:
+        experiment.source.verify()
     preflight(experiment)
     prepare(uri)
     with asking(uri):

@@ -4,68 +4,55 @@ The folder of a search is a storage of runs: each trial is a run of its own (`tr
 and, of the winner, learner and result. Beside them lie `search.json`, and in each run `trial.json` and `outcome.json`.
 """
 
-import json
-import math
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Any
 
 from metaray.errors import InputError
 from metaray.training.checkpoint import copy_checkpoint, newest_progress
-from metaray.training.experiment import Experiment
 from metaray.training.identity import RECORD as RUN_RECORD
-from metaray.training.journal import Journal, read_journal
+from metaray.training.identity import read_run
+from metaray.training.journal import Journal, JournalReader, Metric
 from metaray.training.overrides import differences
-from metaray.training.session import HALF_WIDTH
 from metaray.training.storage import Storage
+from metaray.tuning.entries import (
+    OUTCOME,
+    SEARCH,
+    TRIAL,
+    Entry,
+    Header,
+    Origin,
+    curve_in,
+    curve_of,
+    end_trial,
+    read_copies,
+    read_entry,
+    read_header,
+    read_outcome,
+    write_copies,
+    write_entry,
+    write_header,
+)
 from metaray.tuning.population import Copy
 from metaray.tuning.search import Search
-from metaray.tuning.trial import ENDED, Judged, Objective, Status, Trial, trial_name
+from metaray.tuning.trial import ENDED, Status, Trial, trial_name
 
-SEARCH, TRIAL, OUTCOME = "search.json", "trial.json", "outcome.json"
-
-
-class Origin(NamedTuple):
-    """Where a trial that copies another begins: with the state of trial `trial` after `step` outer steps."""
-
-    trial: int
-    step: int
-
-
-class Entry(NamedTuple):
-    """What the ledger knows of a trial besides how it goes.
-
-    Attributes:
-        number: of the trial.
-        settings: of the searched fields.
-        experiment: that it trains.
-        fingerprint: of its source.
-        origin: None if it begins at step 0.
-    """
-
-    number: int
-    settings: dict[str, Any]
-    experiment: Experiment
-    fingerprint: str
-    origin: Origin | None = None
-
-
-@dataclass(frozen=True)
-class Header:
-    """What the ledger knows of the search.
-
-    Attributes:
-        search: its description.
-        id: unique to it, by which its MLflow runs are found.
-        fingerprint: of the source.
-        tags: where it comes from: code, versions, command.
-    """
-
-    search: Search
-    id: str
-    fingerprint: str
-    tags: Mapping[str, str]
+__all__ = [
+    "OUTCOME",
+    "SEARCH",
+    "TRIAL",
+    "Entry",
+    "Header",
+    "Ledger",
+    "Origin",
+    "curve_of",
+    "end_trial",
+    "open_ledger",
+    "read_entry",
+    "read_header",
+    "read_outcome",
+]
 
 
 class Ledger:
@@ -80,7 +67,10 @@ class Ledger:
         self.storage, self.header = storage, header
         self.search = header.search
         self._ended: dict[int, Trial] = {}
+        self._seen: dict[int, Trial] = {}
         self._entries: dict[int, Entry] = {}
+        self._readers: dict[int, JournalReader] = {}
+        self._told: set[str] = set()
 
     def propose(self, number: int, settings: Mapping[str, Any], origin: Origin | None = None) -> Entry:
         """Write down a new trial, and copy what it begins with.
@@ -103,7 +93,7 @@ class Ledger:
         if origin is not None:
             donor, mine = self.run_of(origin.trial), self.run_of(number)
             journal = Journal(mine)
-            journal.append([metric for metric in read_journal(donor) if metric.step <= origin.step])
+            journal.append([metric for metric in self.journal(origin.trial) if metric.step <= origin.step])
             journal.flush(now=True)
             copy_checkpoint(donor, mine, origin.step)
         self._write_entry(entry)
@@ -138,22 +128,45 @@ class Ledger:
             num_episodes=experiment.num_steps * experiment.meta_batch_size,
             status=status,
             why=why,
-            curve=curve_of(run, experiment, self.search.optimises),
+            curve=curve_in(self.journal(number), experiment, self.search.optimises),
             inherited=entry.origin.step * experiment.meta_batch_size if entry.origin else 0,
-            tracking_run=json.loads(run.read(RUN_RECORD))["tracking_run"] if run.exists(RUN_RECORD) else None,
+            tracking_run=read_run(run).tracking_run if run.exists(RUN_RECORD) else None,
             seconds=newest_progress(run).clock.get("seconds", 0.0),
         )
         if status in ENDED and trial.tracking_run is not None:
             self._ended[number] = trial
+        self._seen[number] = trial
         return trial
 
-    def trials(self, running: Sequence[int] = ()) -> list[Trial]:
-        """All of them, by number; those in `running` are so."""
-        found = [self.trial(number) for number in self.numbers()]
+    def trials(self, running: Sequence[int] = (), *, changed: int | None = None) -> list[Trial]:
+        """All of them, by number.
+
+        Args:
+            running: those that are so.
+            changed: the only one that has got on since all were looked at; None looks at all.
+        """
+        found = [
+            self.trial(number) if changed in (None, number) or number not in self._seen else self._seen[number]
+            for number in self.numbers()
+        ]
         return [
             replace(trial, status="running") if trial.number in running and trial.status == "waiting" else trial
             for trial in found
         ]
+
+    def journal(self, number: int) -> list[Metric]:
+        """What a trial has measured so far."""
+        if number not in self._readers:
+            self._readers[number] = JournalReader(self.run_of(number))
+        return self._readers[number].read()
+
+    def damage(self) -> list[str]:
+        """What of the trials' journals turned out to be damaged since this was last asked."""
+        readers = sorted(self._readers.items())
+        found = [f"{trial_name(number)}/{damage}" for number, reader in readers for damage in reader.damage]
+        fresh = [damage for damage in found if damage not in self._told]
+        self._told.update(fresh)
+        return fresh
 
     def step_of(self, number: int) -> int:
         """Of a trial's newest checkpoint."""
@@ -168,22 +181,17 @@ class Ledger:
         name = _generation(generation)
         if not self.storage.exists(name):
             return None
-        return [(tree["number"], Copy(**tree["copy"])) for tree in json.loads(self.storage.read(name))]
+        return read_copies(self.storage, name)
 
     def decide(self, generation: int, copies: Sequence[tuple[int, Copy]]) -> None:
         """Write down what was decided after a generation, before it is done."""
-        tree = [{"number": number, "copy": copy._asdict()} for number, copy in copies]
-        self.storage.write(_generation(generation), json.dumps(tree, indent=2).encode())
+        write_copies(self.storage, _generation(generation), copies)
 
     def _is_there(self, number: int) -> bool:
         return self.run_of(number).exists(TRIAL)
 
     def _write_entry(self, entry: Entry) -> None:
-        tree = entry._asdict() | {
-            "experiment": entry.experiment.model_dump(mode="json"),
-            "origin": entry.origin._asdict() if entry.origin else None,
-        }
-        self.run_of(entry.number).write(TRIAL, (json.dumps(tree, indent=2) + "\n").encode())
+        write_entry(self.run_of(entry.number), entry)
         self._entries[entry.number] = entry
 
 
@@ -198,8 +206,7 @@ def open_ledger(storage: Storage, search: Search, tags: Mapping[str, str]) -> Le
     fingerprint = search.experiment.source.fingerprint
     if not storage.exists(SEARCH):
         header = Header(search, secrets.token_hex(16), fingerprint, dict(tags))
-        tree = {"search": search.model_dump(mode="json"), "id": header.id, "fingerprint": fingerprint}
-        storage.write(SEARCH, (json.dumps(tree | {"tags": header.tags}, indent=2) + "\n").encode())
+        write_header(storage, header)
         return Ledger(storage, header)
     header = read_header(storage, search.packages)
     changed = differences(header.search.model_dump(mode="json"), search.model_dump(mode="json"))
@@ -212,50 +219,6 @@ def open_ledger(storage: Storage, search: Search, tags: Mapping[str, str]) -> Le
             f"{header.fingerprint[:12]}..., now it is {fingerprint[:12]}..."
         )
     return Ledger(storage, header)
-
-
-def read_header(storage: Storage, trust: Sequence[str] = ()) -> Header:
-    """What `search.json` says; `trust` holds the packages besides metaray whose code it may name."""
-    tree = json.loads(storage.read(SEARCH))
-    context = {"trust": tuple(trust)}
-    search = Search.parse(tree["search"], where=f"the search in {storage.shown}", context=context)
-    return Header(search, tree["id"], tree["fingerprint"], tree["tags"])
-
-
-def read_entry(run: Storage, number: int, trust: Sequence[str] = ()) -> Entry:
-    """What `trial.json` of a trial's folder says; `trust` holds the packages whose code it may name."""
-    tree = json.loads(run.read(TRIAL))
-    context = {"trust": tuple(trust)}
-    experiment = Experiment.parse(tree["experiment"], where=f"the experiment of {run.shown}", context=context)
-    origin = Origin(**tree["origin"]) if tree["origin"] else None
-    return Entry(number, tree["settings"], experiment, tree["fingerprint"], origin)
-
-
-def read_outcome(run: Storage) -> tuple[Status, str] | None:
-    """How a trial ended, and why; None before it has."""
-    if not run.exists(OUTCOME):
-        return None
-    tree = json.loads(run.read(OUTCOME))
-    return tree["status"], tree["why"]
-
-
-def end_trial(run: Storage, status: Status, why: str = "") -> None:
-    """Write down how a trial ended, unless that is known."""
-    if read_outcome(run) is None:
-        run.write(OUTCOME, (json.dumps({"status": status, "why": why}) + "\n").encode())
-
-
-def curve_of(run: Storage, experiment: Experiment, objective: Objective) -> tuple[Judged, ...]:
-    """The evaluations that a run's journal holds."""
-    key = f"val/{objective.name}"
-    found: dict[str, dict[int, float]] = {key: {}, key + HALF_WIDTH: {}}
-    for metric in read_journal(run):
-        if metric.key in found:
-            found[metric.key][metric.step] = metric.value
-    widths, size = found[key + HALF_WIDTH], experiment.meta_batch_size
-    return tuple(
-        Judged(step, step * size, value, widths.get(step, math.nan)) for step, value in sorted(found[key].items())
-    )
 
 
 def _generation(number: int) -> str:

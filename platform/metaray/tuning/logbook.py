@@ -26,7 +26,6 @@ from metaray.tracking.retry import retry
 from metaray.tracking.server import prepare
 from metaray.training.failure import FAILURE
 from metaray.training.identity import RunFolder, record_run
-from metaray.training.journal import read_journal
 from metaray.training.overrides import flatten
 from metaray.tuning.ledger import Ledger
 from metaray.tuning.trial import ENDED, Trial, trial_name
@@ -130,7 +129,7 @@ class Logbook:
             tracked = folder.tracking_run
             assert tracked is not None
             done = self._uploaded.get(number, -1)
-            fresh = [metric for metric in read_journal(run) if metric.step > done]
+            fresh = [metric for metric in self._ledger.journal(number) if metric.step > done]
             log_metrics(self._uri, tracked, fresh)
             self._uploaded[number] = max((metric.step for metric in fresh), default=done)
             set_tags(self._uri, tracked, _tags(trial))

@@ -23,6 +23,7 @@ class SearchOptions:
         register: put the winner into the registry.
         promote: make it champion whatever the comparison on meta-val says.
         apply: file to write the winner's experiment to.
+        verify: compare the data with their fingerprint wherever they are opened, also where that was done before.
     """
 
     shares: Shares = Shares()  # noqa: RUF009 - frozen
@@ -35,6 +36,7 @@ class SearchOptions:
     register: bool = True
     promote: bool = False
     apply: Path | None = None
+    verify: bool = False
 
     def __post_init__(self) -> None:
         Wish(self.register, self.promote)  # refused now, not when all trials are done
@@ -44,4 +46,6 @@ class SearchOptions:
         """Of each trial."""
         shares = self.shares
         workers = Workers(shares.workers, shares.workers)
-        return Placement(workers, shares.samplers, shares.cpus, self.device, None, self.hang_timeout_s)
+        return Placement(
+            workers, shares.samplers, shares.cpus, self.device, None, self.hang_timeout_s, verify=self.verify
+        )

@@ -62,7 +62,7 @@ def train_trial(config: dict[str, Any], setup: Setup) -> None:
     try:
         entry = read_entry(run, number, setup.trust)
         experiment = entry.experiment
-        require_same_data(experiment.source, entry.fingerprint)
+        require_same_data(experiment.source, entry.fingerprint, verify=setup.placement.verify)
         reporter = Reporter(experiment, setup.objective)
         with soon_held(run):
             if setup.again:

@@ -169,7 +169,9 @@ class _Proposals(_Unsaved, Searcher):  # type: ignore[misc]
             ledger.end(number, "stopped early", f"by {ledger.search.scheduler} after {episodes} episodes")
 
     def _tell(self, number: int) -> None:
-        trials = self._ledger.trials(self._numbers())
+        trials = self._ledger.trials(self._numbers(), changed=number)
+        for damage in self._ledger.damage():
+            self._listener.on_note(damage)
         self._listener.on_trials(trials, next(trial for trial in trials if trial.number == number))
 
     def _numbers(self) -> list[int]:

@@ -1,0 +1,86 @@
+"""JSON that lay in a file or came over a network: bounded, so that what is damaged or hostile is refused and no more.
+
+What no file of ours holds is refused: keys that come twice, integers of many digits, nesting without end, NUL
+characters and halves of surrogate pairs. Each would break `json.loads`, or pass it and break something later.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from metaray.errors import InputError
+
+MOST_BYTES = 256 << 20
+DEEPEST = 64
+LONGEST = 40
+
+
+def parse_json(text: str | bytes, *, where: str) -> Any:
+    """The value that a JSON text describes.
+
+    Args:
+        text: bytes are UTF-8.
+        where: it comes from, put first in the message.
+
+    Raises:
+        InputError: it is no JSON, or none that anything of metaray would write.
+    """
+    if len(text) > MOST_BYTES:
+        raise InputError(f"{where}: {len(text)} bytes of JSON, of which at most {MOST_BYTES} are read")
+    try:
+        found = _DECODER.decode(text.decode() if isinstance(text, bytes) else text)
+        _check(found)
+    except RecursionError:
+        raise InputError(f"{where}: not JSON: nested more than {DEEPEST} deep") from None
+    except ValueError as error:
+        raise InputError(f"{where}: not JSON: {error}") from None
+    return found
+
+
+def parse_object(text: str | bytes, *, where: str) -> dict[str, Any]:
+    """The JSON object that a text describes; see `parse_json`.
+
+    Raises:
+        InputError: it is no JSON, or no object.
+    """
+    found = parse_json(text, where=where)
+    if not isinstance(found, dict):
+        raise InputError(f"{where} is not a JSON object")
+    return found
+
+
+def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"the key {twice!r} comes twice")
+    return found
+
+
+def _integer(digits: str) -> int:
+    # Before it is converted, which takes long for many digits, and of which Python refuses more than 4300.
+    if len(digits) > LONGEST:
+        raise ValueError(f"an integer of {len(digits)} digits, of which at most {LONGEST} are read")
+    return int(digits)
+
+
+def _check(found: Any) -> None:
+    """Without recursion, which is what it guards against."""
+    waiting = [(found, 1)]
+    while waiting:
+        node, depth = waiting.pop()
+        if isinstance(node, str):
+            if "\0" in node:
+                raise ValueError("a string with a NUL character")
+            if not node.isascii():
+                node.encode()  # refuses half a surrogate pair
+        elif isinstance(node, dict | list):
+            if depth > DEEPEST:
+                raise RecursionError
+            waiting.extend((child, depth + 1) for child in node)
+            if isinstance(node, dict):
+                waiting.extend((child, depth + 1) for child in node.values())
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_int=_integer)
