@@ -8,7 +8,7 @@ from metaray.data.archives import open_tree
 from metaray.data.draws import SPLITS, Split
 from metaray.data.file_tree import FileTree
 from metaray.data.importing import ImageFile, ImportReport, Progress, import_classes
-from metaray.data.labels import read_labels
+from metaray.data.label_tables import read_labels
 from metaray.data.layout import Found, Nested, find_classes
 from metaray.data.pictures import ValueRange, decode_image
 from metaray.data.preprocessing import ImagePreprocessing

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from metaray.data.file_tree import FileTree
-from metaray.data.labels import read_labels
+from metaray.data.label_tables import read_labels
 from metaray.errors import InputError
 
 PLAIN = "file,label\n1.png,cat\n2.png,dog\n3.png,cat\n"
