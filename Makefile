@@ -6,7 +6,7 @@ BIN := .venv/bin
 export RAY_USAGE_STATS_ENABLED := 0
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-slow chaos check format lock clean
+.PHONY: demo test test-slow chaos fuzz check format lock clean
 
 demo: .venv/ready
 	$(BIN)/metaray train jobs/glyphs.py:demo --workers 2 --samplers 2
@@ -23,6 +23,12 @@ test-slow: .venv/ready-slow
 # Random kills against one run for ten minutes: it must end in the parameters of a run that was left alone.
 chaos: .venv/ready
 	$(BIN)/python -m pytest -m chaos -s tests/chaos
+
+# Damaged and hostile input of every kind that metaray reads, at most ten minutes: make fuzz SEED=7 CASES=500
+SEED ?= 0
+CASES ?= 500
+fuzz: .venv/ready
+	$(BIN)/python -m tests.fuzz --seed $(SEED) --cases $(CASES)
 
 check: .venv/ready
 	$(BIN)/ruff format --check .

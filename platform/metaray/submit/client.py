@@ -7,17 +7,20 @@ the address it is given, and needs Ray imported, which takes longer than most of
 import http.client
 import json
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, final
+from typing import Annotated, Any, TypeVar, final
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote
 from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
 
+from pydantic import BaseModel, ConfigDict, Field
+
 from metaray.deadline import within
 from metaray.errors import InputError, RunFailed
+from metaray.json_text import parse_json
 from metaray.submit.access import TOKEN, WHERE_TOKENS_ARE, check_transport, is_loopback, read_token
 
 TIMEOUT_S = 30.0
@@ -29,6 +32,10 @@ RUN = "metaray.run"
 """Key of a job's metadata that holds the run's name."""
 _WORKERS = "--python_worker_command="
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
+LATEST_MS = 253_402_300_799_000
+"""The last second of the year 9999, after which Python knows no dates."""
+
+T = TypeVar("T")
 
 
 class Away(InputError):
@@ -74,17 +81,37 @@ class Job:
 
     @classmethod
     def from_json(cls, tree: Mapping[str, Any]) -> "Job":
-        """As the API describes it."""
+        """As the API describes it.
+
+        Raises:
+            ValidationError: If it describes something else.
+        """
+        told = _Told.model_validate(tree)
         return cls(
-            id=tree["submission_id"],
-            run=(tree.get("metadata") or {}).get(RUN, ""),
-            status=tree["status"],
-            message=tree.get("message") or "",
-            started=_time(tree.get("start_time")),
-            ended=_time(tree.get("end_time")),
-            exit_code=tree.get("driver_exit_code"),
-            entrypoint=tree.get("entrypoint") or "",
+            id=told.submission_id,
+            run=str((told.metadata or {}).get(RUN, "")),
+            status=told.status,
+            message=told.message or "",
+            started=_time(told.start_time),
+            ended=_time(told.end_time),
+            exit_code=told.driver_exit_code,
+            entrypoint=told.entrypoint or "",
         )
+
+
+class _Told(BaseModel):
+    """What the API says of a job; other versions of Ray say more."""
+
+    model_config = ConfigDict(strict=True)
+
+    submission_id: str
+    status: str
+    metadata: dict[str, Any] | None = None
+    message: str | None = None
+    start_time: Annotated[int, Field(ge=0, le=LATEST_MS)] | None = None
+    end_time: Annotated[int, Field(ge=0, le=LATEST_MS)] | None = None
+    driver_exit_code: int | None = None
+    entrypoint: str | None = None
 
 
 @final
@@ -105,23 +132,23 @@ class JobsClient:
 
     def ray_version(self) -> str:
         """Of the head."""
-        return str(json.loads(self._ask("GET", "/api/version"))["ray_version"])
+        return self._told("/api/version", lambda tree: _text(tree["ray_version"]))
 
     def python_version(self) -> str | None:
         """Of the head, where it tells."""
         try:
-            found = json.loads(self._ask("GET", "/api/v0/cluster_metadata"))["data"]["pythonVersion"]
-        except (RunFailed, LookupError, TypeError, ValueError):
+            found = parse_json(self._ask("GET", "/api/v0/cluster_metadata"), where="")["data"]["pythonVersion"]
+        except (RunFailed, LookupError, TypeError, AttributeError, ValueError):
             return None
         return str(found)
 
     def head_python(self) -> str | None:
         """The Python that the head runs its workers with, where it tells; `python` there may be another."""
         try:
-            nodes = json.loads(self._ask("GET", "/nodes?view=summary"))["data"]["summary"]
+            nodes = parse_json(self._ask("GET", "/nodes?view=summary"), where="")["data"]["summary"]
             (head,) = [node for node in nodes if node["raylet"]["isHeadNode"] and node["raylet"]["state"] == "ALIVE"]
             (command,) = [word for word in head["cmdline"] if word.startswith(_WORKERS)]
-        except (RunFailed, LookupError, TypeError, ValueError):
+        except (RunFailed, LookupError, TypeError, AttributeError, ValueError):
             return None
         return str(command.removeprefix(_WORKERS).split()[0])
 
@@ -142,21 +169,39 @@ class JobsClient:
 
     def jobs(self) -> list[Job]:
         """All that were submitted, the newest first."""
-        trees = json.loads(self._ask("GET", "/api/jobs/"))
-        found = [Job.from_json(tree) for tree in trees if tree.get("submission_id")]
+
+        def read(trees: Any) -> list[Job]:
+            if not isinstance(trees, list):
+                raise TypeError("no list")
+            return [Job.from_json(tree) for tree in trees if tree.get("submission_id")]
+
+        found = self._told("/api/jobs/", read)
         return sorted(found, key=lambda job: job.started or datetime.min.replace(tzinfo=UTC), reverse=True)
 
     def job(self, job_id: str) -> Job:
         """One job."""
-        return Job.from_json(json.loads(self._ask("GET", f"/api/jobs/{quote(job_id)}")))
+        return self._told(f"/api/jobs/{quote(job_id)}", Job.from_json)
 
     def logs(self, job_id: str) -> str:
         """All that it printed so far; empty once its node is gone."""
-        return str(json.loads(self._ask("GET", f"/api/jobs/{quote(job_id)}/logs"))["logs"])
+        return self._told(f"/api/jobs/{quote(job_id)}/logs", lambda tree: _text(tree["logs"]))
 
     def stop(self, job_id: str) -> None:
         """Ask it to stop."""
         self._ask("POST", f"/api/jobs/{quote(job_id)}/stop", b"")
+
+    def _told(self, path: str, read: Callable[[Any], T]) -> T:
+        """What an answer says.
+
+        Raises:
+            RunFailed: If it is not what Ray's API says.
+        """
+        data = self._ask("GET", path)
+        try:
+            return read(parse_json(data, where=f"what {self.address} answers to {path}"))
+        except (LookupError, TypeError, AttributeError, ValueError) as error:
+            why = error if isinstance(error, InputError) else "it is not what Ray's Jobs API says"
+            raise RunFailed(f"the answer of {self.address} to {path} cannot be used: {why}") from None
 
     def _ask(
         self,
@@ -251,3 +296,9 @@ class _NoRedirect(HTTPRedirectHandler):
 
 def _time(milliseconds: int | None) -> datetime | None:
     return None if not milliseconds else datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("no text")
+    return value
