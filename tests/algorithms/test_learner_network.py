@@ -77,6 +77,12 @@ def test_a_network_that_holds_much_comes_back_the_same(tmp_path: Path) -> None:
     assert np.array_equal(answers(loaded), answers(learner))
 
 
+def test_buffers_may_be_infinite(tmp_path: Path) -> None:
+    learner = learner_of(own("Masked"))
+    learner.save(tmp_path)
+    assert np.array_equal(answers(load_own(tmp_path)), answers(learner))
+
+
 @pytest.mark.parametrize("model", [MLP(hidden=(4,)), own("Plain")], ids=str)
 def test_what_holds_nothing_is_saved_as_ever(model: Model, tmp_path: Path) -> None:
     learner_of(model).save(tmp_path)
