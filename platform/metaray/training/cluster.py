@@ -155,7 +155,7 @@ def _check_address(address: str) -> None:
     if address.startswith(("http://", "https://")):
         raise InputError(
             f"{address!r} is the address of a cluster's dashboard, which takes jobs: `metaray submit train ... "
-            f"--address {address}`. To train from here, give the cluster's own address as HOST:PORT, for instance head:6379"
+            f"--address {address}`. To train from here, give the cluster's own address as HOST:PORT, such as head:6379"
         )
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not colon or not port.isdigit():
