@@ -19,9 +19,9 @@ from jobs.benchmarks.gpu.machine import machine
 from jobs.benchmarks.gpu.page import keep
 from jobs.benchmarks.gpu.record import Record
 from jobs.benchmarks.gpu.section import Setting
-from jobs.benchmarks.gpu.sections import DEFAULT, SECTIONS
+from jobs.benchmarks.gpu.sections import BUDGETS_S, DEFAULT
 from jobs.benchmarks.gpu.supervise import run_here, supervised
-from jobs.benchmarks.gpu.table import tables
+from jobs.benchmarks.gpu.table import summary, tables
 from metaray.errors import InputError
 from metaray.training.device import choose_device
 
@@ -34,8 +34,10 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
         prog="python -m jobs.benchmarks.gpu", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, default=Path("gpu-record"), help="folder for the record and the tables")
-    parser.add_argument("--only", nargs="+", choices=list(SECTIONS), default=list(DEFAULT), metavar="SECTION")
-    parser.add_argument("--budget-s", type=float, default=BUDGET_S, help="for all sections together")
+    parser.add_argument("--only", nargs="+", choices=list(BUDGETS_S), default=list(DEFAULT), metavar="SECTION")
+    parser.add_argument(
+        "--budget-s", type=float, default=BUDGET_S, help="for all sections together; where all is small, the only limit"
+    )
     parser.add_argument("--train-s", type=float, default=60.0, help="seconds to train for")
     parser.add_argument("--omniglot", type=Path, help="Omniglot's class store; without one it trains on glyphs")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
@@ -54,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(tables(Record(options.table)))
         return 0
     if options.keep:
-        print(f"kept as {keep(options.keep, Path('docs'), list(SECTIONS.values()))}")
+        print(f"kept as {keep(options.keep, Path('docs'))}")
         return 0
     try:
         device = choose_device(options.device)
@@ -67,13 +69,13 @@ def main(arguments: list[str] | None = None) -> int:
     if options.here:
         with tempfile.TemporaryDirectory(prefix="metaray-gpu-") as scratch:
             setting = Setting(device, Path(scratch), options.small, options.train_s, options.omniglot)
-            run_here([SECTIONS[name] for name in options.only], setting, Record(path), options.budget_s)
+            run_here(options.only, setting, Record(path), options.budget_s)
         return 0
     record = Record(path) if options.add and path.exists() else Record.new(path, machine(device))
-    record = supervised([SECTIONS[name] for name in options.only], options, record)
+    record = supervised(options.only, options, record)
     text = tables(record)
     (options.out / "tables.md").write_text(text)
-    print(f"\n{text}")
+    print(f"\n{text}\n{summary(record)}")
     return 0 if record.is_good else 1
 
 

@@ -173,4 +173,4 @@ def _pairs(kind: str, setting: Setting) -> Iterator[tuple[str, tuple[Tensor, Ten
     return ((name, (first[name], second[name])) for name in bench.meta)
 
 
-BITS = Section("bits", ABOUT, 35.0, cases)
+SECTION = Section("bits", ABOUT, cases)

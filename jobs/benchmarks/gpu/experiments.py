@@ -9,13 +9,15 @@ import numpy as np
 from jobs.benchmarks.gpu.section import Setting
 from metaray.algorithms import Algorithm
 from metaray.data import ClassStore
+from metaray.data.draws import Split
 from metaray.data.preprocessing import ImagePreprocessing
 from metaray.data.store_file import write_store
 from metaray.episodes.episode import EpisodeSpec
 from metaray.models import Conv4, Model, ResNet12
 from metaray.training.experiment import Evaluation, Experiment, Precision
 
-CLASSES, PER_CLASS = {"meta-train": 32, "meta-val": 8, "meta-test": 8}, 20
+CLASSES: dict[Split, int] = {"meta-train": 32, "meta-val": 8, "meta-test": 8}
+PER_CLASS = 20
 
 
 class Network(NamedTuple):

@@ -13,6 +13,7 @@ from torch.autograd import DeviceType
 from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile
 
+from jobs.benchmarks.gpu.ceilings import Arithmetic
 from jobs.benchmarks.gpu.costs import ALGORITHMS, Kind, chunk_size_of, given_to
 from jobs.benchmarks.gpu.experiments import experiment_of, networks
 from jobs.benchmarks.gpu.record import Values
@@ -25,19 +26,21 @@ ABOUT = """Kernels that the meta-gradient of one chunk launches (those of a meta
 has chunks), the time that the device was busy with them, and the one that took most of it: of one gradient, under \
 torch's profiler, which itself slows launches down. On a CPU: operations, nested ones included."""
 NAME_LENGTH = 60
+CHUNKS: tuple[str, ...] = ("whole", "quarter")
+PRECISIONS: tuple[Arithmetic, ...] = ("float32", "bfloat16")
 
 
 class Launched(NamedTuple):
     """What ran on the device.
 
     Attributes:
-        count: kernels.
+        kernels: how many.
         busy_us: time that they took.
         costliest: name of the kernel that took most of it, all its launches together.
         share: of the time that it took.
     """
 
-    count: int
+    kernels: int
     busy_us: float
     costliest: str
     share: float
@@ -45,12 +48,9 @@ class Launched(NamedTuple):
 
 def cases(setting: Setting) -> Iterator[Case]:
     """The default chunk and the whole meta-batch, the most important first."""
-    every = [Kind(n, a, c, p) for n, a, c, p in product(("Conv4", "ResNet-12"), ALGORITHMS, CHUNKS, PRECISIONS)]
+    every = [Kind(*each) for each in product(("Conv4", "ResNet-12"), ALGORITHMS, CHUNKS, PRECISIONS)]
     for kind in every[:2] if setting.small else every:
         yield Case(kind.name, partial(kernels, kind, setting))
-
-
-CHUNKS, PRECISIONS = ("whole", "quarter"), ("float32", "bfloat16")
 
 
 def kernels(kind: Kind, setting: Setting) -> Values:
@@ -71,7 +71,7 @@ def kernels(kind: Kind, setting: Setting) -> Values:
         setting.synchronize()
     found = launched(profiler.events() or [], DeviceType.CUDA if setting.on_gpu else DeviceType.CPU)
     return {
-        "kernels" if setting.on_gpu else "operations": found.count,
+        "kernels" if setting.on_gpu else "operations": found.kernels,
         "busy ms": found.busy_us / 1e3,
         "costliest": found.costliest[:NAME_LENGTH].replace("|", "/"),
         "its share": found.share,
@@ -91,4 +91,4 @@ def launched(events: Iterable[FunctionEvent], where: DeviceType) -> Launched:
     return Launched(count, busy_us, name, most_us / busy_us if busy_us else 0.0)
 
 
-KERNELS = Section("kernels", ABOUT, 20.0, cases)
+SECTION = Section("kernels", ABOUT, cases)

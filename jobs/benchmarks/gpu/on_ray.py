@@ -151,4 +151,4 @@ def two_workers(way: Way, setting: Setting) -> Values:
     return values
 
 
-RAY = Section("ray", ABOUT, 200.0, cases)
+SECTION = Section("ray", ABOUT, cases)

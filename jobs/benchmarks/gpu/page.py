@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from jobs.benchmarks.gpu.record import Record, Value
-from jobs.benchmarks.gpu.section import Section
+from jobs.benchmarks.gpu.sections import BUDGETS_S, load
 from jobs.benchmarks.gpu.table import tables
 
 HEAD = """# On a GPU
@@ -32,32 +32,27 @@ No record is kept here: these checks have run on CPUs only, small, as the test s
 """
 
 
-def page(records: list[tuple[str, Record]], sections: list[Section]) -> str:
-    """The whole page.
-
-    Args:
-        records: by name, in the order of the page.
-        sections: what there would be to see without any.
-    """
+def page(records: list[tuple[str, Record]]) -> str:
+    """The whole page, from records by name; without any, what there would be to see."""
     if not records:
-        listed = "\n".join(f"- **{section.name}** ({section.budget_s:g} s): {section.about}" for section in sections)
+        listed = "\n".join(f"- **{name}** ({most:g} s): {load(name).about}" for name, most in BUDGETS_S.items())
         return f"{HEAD}\n{NOT_RUN}\n{listed}\n"
     return HEAD + "".join(f"\n## {record.machine['device']}\n\n{tables(record, level=3)}" for _, record in records)
 
 
-def write_page(docs: Path, sections: list[Section]) -> None:
+def write_page(docs: Path) -> None:
     """Write it from what is kept."""
     kept = [(path.stem, Record(path)) for path in sorted((docs / "gpu").glob("*.json"))]
-    (docs / "gpu.md").write_text(page(kept, sections))
+    (docs / "gpu.md").write_text(page(kept))
 
 
-def keep(record: Path, docs: Path, sections: list[Section]) -> Path:
+def keep(record: Path, docs: Path) -> Path:
     """Keep a record in the place of an earlier one of the same card, and write the page anew; returns where it is."""
     card = slug(Record(record).machine["device"])
     target = docs / "gpu" / f"{card}.json"
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(record, target)
-    write_page(docs, sections)
+    write_page(docs)
     return target
 
 

@@ -100,4 +100,4 @@ def off(found: NDArray[Any], reference: NDArray[Any]) -> float:
     return float(np.linalg.norm(found - reference) / np.linalg.norm(reference))
 
 
-PEERS = Section("peers", ABOUT, 45.0, cases)
+SECTION = Section("peers", ABOUT, cases)

@@ -72,13 +72,11 @@ class Section(NamedTuple):
     Attributes:
         name: of the section.
         about: what is compared or measured, and within which bounds: a paragraph for whoever reads the table.
-        budget_s: wall time that it may take, start of its process included.
         cases: makes them, the most important first; must be quick, the work is theirs.
     """
 
     name: str
     about: str
-    budget_s: float
     cases: Callable[[Setting], Iterator[Case]]
 
 

@@ -115,4 +115,4 @@ def judged(experiment: Experiment, state: TrainState, setting: Setting) -> Estim
     return evaluate(algorithm, state.meta, context, judge, device=device, chunk_size=size).estimate
 
 
-TRAINING = Section("training", ABOUT, 90.0, cases)
+SECTION = Section("training", ABOUT, cases)
