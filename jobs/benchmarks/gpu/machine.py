@@ -7,7 +7,7 @@ import torch
 
 from jobs.benchmarks.gpu.record import Values
 from metaray.tracking.provenance import provenance
-from metaray.training.checkpoint import environment
+from metaray.training.environment import environment
 
 
 def machine(device: torch.device) -> Values:
