@@ -36,7 +36,7 @@ gpu: .venv/ready
 
 # The same with Ray: NCCL, sampler actors, what is killed on the way. Goes on with the record that is there.
 gpu-ray: .venv/ready
-	$(BIN)/python -m jobs.benchmarks.gpu --only ray --add --budget-s 212 $(GPU_OPTIONS)
+	$(BIN)/python -m jobs.benchmarks.gpu --only ray --add --budget-s 200 $(GPU_OPTIONS)
 
 # What a bare GPU machine lacks, to carry there: gpu-pack/. OMNIGLOT may also be the folder with the two zips.
 gpu-pack: .venv/ready

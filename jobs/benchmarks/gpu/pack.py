@@ -3,9 +3,10 @@
     python -m jobs.benchmarks.gpu.pack [--out gpu-pack] [--omniglot omniglot.arrow] [--wheels build/gpu-wheels]
     bash gpu-pack/run.sh OUT [--ray] [options of jobs.benchmarks.gpu]        on that machine
 
-Such a machine has torch and what comes with it for Python 3.12 on x86-64, but no pyarrow, pydantic or Ray, and no
-network. The folder holds, each compressed by itself: their wheels at the locked versions, unpacked and without what
-nobody there needs; Ray's, which only --ray unpacks; this checkout's metaray and jobs; and Omniglot's class store.
+Such a machine has torch, numpy, Pillow, matplotlib, safetensors and pandas for Python 3.12 on x86-64, but no pyarrow,
+pydantic or Ray, and no network. The folder holds, each compressed by itself: their wheels at the locked versions,
+unpacked and without what nobody there needs; Ray's, which only --ray unpacks; this checkout's metaray and jobs; and
+Omniglot's class store.
 """
 
 import argparse
@@ -47,7 +48,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         *("filelock", "packaging"),
     ),
 }
-"""Folders on that machine, and the packages in each; Ray's with all that it imports and torch does not bring."""
+"""Folders on that machine, and the packages in each; Ray's with all that it imports, but for pandas."""
 
 DROPPED = (
     *("pyarrow/tests/*", "pyarrow/include/*", "pyarrow/src/*", "*flight*", "*.pyx", "*.pxd", "*.pxi"),
