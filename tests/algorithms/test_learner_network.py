@@ -200,3 +200,9 @@ def test_learners_of_before_buffers_were_saved_load(tmp_path: Path) -> None:
     )
     with pytest.raises(InputError, match=r"frozen parameter or buffer fixed.bias: the model wants \[8\], .* absent"):
         load_own(tmp_path)
+
+
+def test_its_baseline_holds_nothing() -> None:
+    """Its network has no head, so that what is drawn at random in it is something else."""
+    nearest = learner_of(own("Held")).nearest_neighbor
+    assert nearest.state == nearest.rebuilt == nearest.meta == {} and answers(nearest).shape == (3, 2)
