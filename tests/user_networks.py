@@ -285,3 +285,17 @@ class Reading(Plain):
 
     def between(self, h: Tensor) -> Tensor:
         return h + (torch.from_numpy(self.tables["first"]) if self.how == "attribute" else self.table)
+
+
+class FunctionalNorm(Plain):
+    """Normalises over whatever batch it sees."""
+
+    def between(self, h: Tensor) -> Tensor:
+        return F.batch_norm(h, None, None, training=True)
+
+
+class Attending(Plain):
+    """Each example looks at the others."""
+
+    def between(self, h: Tensor) -> Tensor:
+        return h + (h @ h.T).softmax(dim=-1) @ h

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from metaray.algorithms import ProtoNet
+from metaray.algorithms import MAML, ProtoNet
+from metaray.config import replace
 from metaray.errors import InputError
 from metaray.training.experiment import Experiment
 from metaray.training.preflight import preflight
@@ -40,6 +41,14 @@ def test_a_network_that_keeps_something_is_refused_by_name(name: str, make_exper
 def test_what_has_no_influence_passes(name: str, make_experiment: MakeExperiment) -> None:
     preflight(make_experiment(model=own(name)))
     preflight(make_experiment(model=own(name), algorithm=ProtoNet()))
+
+
+@pytest.mark.parametrize("name", ["FunctionalNorm", "Attending"])
+def test_a_network_that_mixes_a_batch_answers_no_query_alone(name: str, make_experiment: MakeExperiment) -> None:
+    experiment = make_experiment(model=own(name), algorithm=MAML(inner_lr=0.1, batch_norm="inductive"))
+    with pytest.raises(InputError, match="depends on the others of its batch, though batch_norm is 'inductive'"):
+        preflight(experiment)
+    preflight(replace(experiment, algorithm=MAML(inner_lr=0.1, batch_norm="transductive")))
 
 
 def test_nothing_to_train_in_a_frozen_network(make_experiment: MakeExperiment) -> None:

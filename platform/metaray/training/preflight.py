@@ -23,7 +23,7 @@ from metaray.training.experiment import Experiment
 from metaray.training.mapping import check_mapping
 from metaray.training.outer_loop import TrainState, chunk_size_of, context_of, initial_state
 from metaray.training.remembered import Memory
-from metaray.training.stateless import check_stateless, left_by, require_unchanged
+from metaray.training.stateless import check_single, check_stateless, left_by, require_unchanged
 
 CPU = torch.device("cpu")
 EXAMPLES = 4
@@ -123,7 +123,10 @@ def _check_stateless(experiment: Experiment, state: TrainState) -> None:
         torch.cat([task.support.x, task.query.x])[:EXAMPLES]
         for task in chunks(batch, 1, CPU, experiment.source, "meta-train")
     )
-    check_stateless(dataclasses.replace(context, precision="float32"), one, other)
+    context = dataclasses.replace(context, precision="float32")
+    check_stateless(context, one, other)
+    if experiment.algorithm.batch_norm == "inductive":
+        check_single(dataclasses.replace(context, training=False), one)
 
 
 def _check_meta_gradient(experiment: Experiment, state: TrainState) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from metaray.algorithms.context import Context
+from metaray.algorithms.context import Context, Tensors
 from metaray.errors import InputError
 from metaray.models.conversion import shown
 from metaray.models.model import trainable
@@ -25,6 +25,31 @@ REMEDY = (
     "torch.nn.BatchNorm* for statistics (metaray puts one without running statistics in its place), compute the rest "
     "anew in each forward pass"
 )
+
+
+def check_single(context: Context, x: Tensor) -> None:
+    """Refuse a network whose answer to an input depends on the others of the batch, with batch norm's statistics given.
+
+    Args:
+        context: of an evaluation.
+        x: [n, *feature] a batch that the network takes.
+
+    Raises:
+        InputError: saying what may be the reason.
+    """
+    parameters: Tensors = {**trainable(context.network)}
+    with undone(context.network), torch.no_grad():
+        _, statistics = context.forward_recording(parameters, x)
+        together = context.forward(parameters, x, statistics)
+        # Pairs, since torch's own functions refuse to normalise a single example.
+        apart = torch.cat([context.forward(parameters, x[i : i + 2], statistics) for i in range(0, len(x) - 1, 2)])
+    # Kernels round differently for other sizes of a batch; what mixes inputs differs by much more.
+    if not torch.allclose(together[: len(apart)], apart, rtol=1e-2, atol=1e-3 * float(together.abs().max())):
+        raise InputError(
+            "the network's answer to an input depends on the others of its batch, though batch_norm is 'inductive': "
+            "a query alone would get another answer. Use torch.nn.BatchNorm* instead of torch's function "
+            "batch_norm or statistics of your own, or say algorithm.batch_norm=transductive"
+        )
 
 
 class Left(NamedTuple):
