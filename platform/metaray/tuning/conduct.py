@@ -30,6 +30,7 @@ from metaray.tuning.search import Search
 from metaray.tuning.trainable import Setup
 from metaray.tuning.trial import Trial
 from metaray.tuning.tuner import search_on_ray
+from metaray.tuning.untried import why_no_more
 
 
 def stored_search(storage: str, name: str) -> Search:
@@ -67,6 +68,8 @@ def conduct(
             if busy is not None:
                 _search(ledger, logbook, options, shares, busy, listener, should_stop)
             logbook.rest()
+            if not should_stop() and (why := why_no_more(search, len(ledger.numbers()))) is not None:
+                listener.on_note(why)
             return conclude(ledger, logbook, options, name, uri, listener, should_stop)
         except BaseException as error:
             logbook.rest()
