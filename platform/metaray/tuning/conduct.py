@@ -25,6 +25,7 @@ from metaray.tuning.listener import SearchListener
 from metaray.tuning.logbook import Logbook
 from metaray.tuning.options import SearchOptions
 from metaray.tuning.proposers import proposer_of
+from metaray.tuning.recall import remember
 from metaray.tuning.room import Plan, Shares, plan
 from metaray.tuning.search import Search
 from metaray.tuning.trainable import Setup
@@ -61,6 +62,7 @@ def conduct(
     busy, shares = _room(search, storage, options, listener)
     with held(storage):
         ledger = open_ledger(storage, search, provenance())
+        remember(storage, options)
         name = storage.root.rstrip("/").rpartition("/")[2].partition("?")[0]
         listener.on_note(f"search: {name}")
         logbook = Logbook(ledger, name, uri, listener.on_note)
