@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field, field_serializer, field_validator, model_validator
 
 from metaray.algorithms.inner_lr import Schedule
-from metaray.config import Config, replace
+from metaray.config import Config, refuse_subclass, replace
 from metaray.episodes.sampler import sample_meta_batch
 from metaray.errors import InputError
 from metaray.training.experiment import Experiment
@@ -79,6 +79,11 @@ class Search(Config):
     @field_serializer("space")
     def _dump_space(self, value: dict[str, Domain]) -> dict[str, str]:
         return {key: domain.expression() for key, domain in value.items()}
+
+    @model_validator(mode="after")
+    def _is_no_subclass(self) -> "Search":
+        refuse_subclass(self, Search)
+        return self
 
     @model_validator(mode="after")
     def _fields_may_be_searched(self) -> "Search":
