@@ -6,7 +6,7 @@ BIN := .venv/bin
 export RAY_USAGE_STATS_ENABLED := 0
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-slow chaos fuzz check format lock clean
+.PHONY: demo test test-slow chaos fuzz check format lock clean gpu gpu-ray gpu-pack
 
 demo: .venv/ready
 	$(BIN)/metaray train jobs/glyphs.py:demo --workers 2 --samplers 2
@@ -29,6 +29,18 @@ SEED ?= 0
 CASES ?= 500
 fuzz: .venv/ready
 	$(BIN)/python -m tests.fuzz --seed $(SEED) --cases $(CASES)
+
+# What holds and what it costs on the GPU of this machine: into gpu-record/. OMNIGLOT names Omniglot's class store.
+gpu: .venv/ready
+	$(BIN)/python -m jobs.benchmarks.gpu $(if $(OMNIGLOT),--omniglot $(OMNIGLOT)) $(GPU_OPTIONS)
+
+# The same with Ray: NCCL, sampler actors, what is killed on the way. Goes on with the record that is there.
+gpu-ray: .venv/ready
+	$(BIN)/python -m jobs.benchmarks.gpu --only ray --add --budget-s 200 $(GPU_OPTIONS)
+
+# What a bare GPU machine lacks, to carry there: gpu-pack/. OMNIGLOT may also be the folder with the two zips.
+gpu-pack: .venv/ready
+	$(BIN)/python -m jobs.benchmarks.gpu.pack $(if $(OMNIGLOT),--omniglot $(OMNIGLOT))
 
 check: .venv/ready
 	$(BIN)/ruff format --check .
@@ -68,4 +80,4 @@ lock:
 	rm -rf .venv-lock
 
 clean:
-	rm -rf .venv .venv-lock runs mlruns mlartifacts mlflow.db demo-task demo-task.png build .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-lock runs mlruns mlartifacts mlflow.db demo-task demo-task.png build gpu-pack gpu-record .mypy_cache .ruff_cache .pytest_cache

@@ -46,6 +46,15 @@ PER_CLASS = 12
 SIDE = 16
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that need a GPU are skipped where torch sees none."""
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.skip(reason="no GPU: torch sees none here"))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Under METARAY_NO_SKIPS, as `make test-slow` sets it, a test that is skipped for want of a package has failed."""

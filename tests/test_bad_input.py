@@ -529,7 +529,7 @@ def test_train_options(refused_train: Train, options: tuple[str, ...], expected:
     [
         ("127.0.0.1:9", "no Ray cluster answers at '127.0.0.1:9'"),
         ("nonsense", "the cluster address 'nonsense' is not of the form HOST:PORT"),
-        ("http://x", "the cluster address 'http://x' is not of the form HOST:PORT"),
+        ("http://head:8265", "is the address of a cluster's dashboard, which takes jobs: `metaray submit train"),
     ],
 )
 def test_a_cluster_that_is_not_there(

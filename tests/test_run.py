@@ -224,6 +224,7 @@ def copied(trained: Any, tmp_path: Path) -> tuple[Path, tuple[object, ...]]:
     """A copy of the session's first run, and the command that goes on with it."""
     shutil.copytree(trained.storage, tmp_path / "runs")
     words = [tmp_path / "runs" if word == str(trained.storage) else word for word in trained.arguments]
+    words.remove("--promote")
     return tmp_path / "runs/first", (*words, "--no-register")
 
 

@@ -250,6 +250,18 @@ class Held(Plain):
         return self.norm(self.fixed(h)) * self.saved + self.made + self.attribute
 
 
+class Masked(Plain):
+    """A mask that is added before a softmax: zero or minus infinity."""
+
+    def add(self) -> None:
+        mask = torch.zeros(WIDTH)
+        mask[::2] = -torch.inf
+        self.register_buffer("mask", mask)
+
+    def between(self, h: Tensor) -> Tensor:
+        return (h + self.mask).softmax(dim=1)
+
+
 class AllFrozen(Plain):
     def add(self) -> None:
         self.requires_grad_(False)

@@ -1,6 +1,6 @@
 """What the platform costs: its outer loop against a plain PyTorch loop on the same episodes, in the same process.
 
-    python jobs/benchmarks/overhead.py [--recipe jobs/glyphs.py:demo] [--steps 20] [--repeats 5] [--device auto]
+    python -m jobs.benchmarks.overhead [--recipe jobs/glyphs.py:demo] [--steps 20] [--repeats 5] [--device auto]
                                        [--chunk-size 1]
 
 Needs neither Ray nor MLflow. The plain loop is what one would write by hand: the same network, `autograd.grad` with
@@ -13,17 +13,14 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call
 
-from metaray.algorithms import MAML
+from jobs.benchmarks.plain import plain_steps
 from metaray.config import replace
 from metaray.episodes.prefetch import Arrival
 from metaray.episodes.sampler import sample_meta_batch, share_of
-from metaray.episodes.tensors import TensorEpisode, chunks
 from metaray.training.device import choose_device, set_execution
 from metaray.training.experiment import Experiment
 from metaray.training.outer_loop import initial_state, outer_loop
@@ -49,46 +46,11 @@ def arrivals(experiment: Experiment, steps: int) -> list[Arrival]:
     ]
 
 
-def platform_steps(experiment: Experiment, given: list[Arrival], device: torch.device) -> Iterator[float]:
+def platform_steps(experiment: Experiment, given: Iterable[Arrival], device: torch.device) -> Iterator[float]:
     """Losses of metaray's outer loop."""
     state = initial_state(experiment, device)
     for step in outer_loop(experiment, state, given, LocalReducer(), device):
         yield step.loss
-
-
-def plain_steps(experiment: Experiment, given: list[Arrival], device: torch.device) -> Iterator[float]:
-    """Losses of the same MAML written by hand, one episode after the other."""
-    algorithm = experiment.algorithm
-    assert isinstance(algorithm, MAML) and isinstance(algorithm.inner_lr, float)
-    state = initial_state(experiment, device)
-    network, meta = state.network, state.meta
-    optimizer = torch.optim.Adam(list(meta.values()), experiment.optimizer.outer_lr)
-    low_precision = experiment.precision.dtype == "bfloat16"
-
-    def forward(parameters: dict[str, Tensor], x: Tensor) -> Tensor:
-        if experiment.precision.channels_last:
-            x = x.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=low_precision):
-            return functional_call(network, parameters, (x,)).float()
-
-    def query_loss(episode: TensorEpisode) -> Tensor:
-        fast = dict(meta)
-        for _ in range(algorithm.inner_steps):
-            loss = nn.functional.cross_entropy(forward(fast, episode.support.x), episode.support.y)
-            gradients = torch.autograd.grad(loss, list(fast.values()), create_graph=algorithm.second_order)
-            fast = {n: w - algorithm.inner_lr * g for (n, w), g in zip(fast.items(), gradients, strict=True)}
-        return nn.functional.cross_entropy(forward(fast, episode.query.x), episode.query.y)
-
-    for arrival in given:
-        optimizer.zero_grad()
-        losses = []
-        for episode in chunks(arrival.batch, 1, device, experiment.source, "meta-train"):
-            loss = query_loss(episode) / len(arrival.batch)
-            loss.backward()
-            losses.append(loss.detach())
-        optimizer.param_groups[0]["lr"] = experiment.optimizer.lr_at(arrival.step, experiment.num_steps)
-        optimizer.step()
-        yield float(torch.stack(losses).sum())
 
 
 def main() -> None:

@@ -2,11 +2,10 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import metaray
 from metaray.algorithms.learner import Learner
-from metaray.algorithms.nearest_neighbor import NearestNeighbor
 from metaray.data.draws import Split
 from metaray.errors import InputError, unknown
 from metaray.training.evaluation import Estimate, evaluate_learner
@@ -92,7 +91,6 @@ def evaluate_model(
 
     score = judged(learner, "")
     unadapted = judged(learner, " before adaptation", 0) if learner.algorithm.gradient_steps else None
-    nearest = replace(learner, algorithm=NearestNeighbor(), meta={})
     return Judged(
         model=model,
         split=split,
@@ -100,7 +98,7 @@ def evaluate_model(
         quality=experiment.quality,
         score=score,
         before_adaptation=unadapted,
-        nearest_neighbor=judged(nearest, " by nearest neighbour"),
+        nearest_neighbor=judged(learner.nearest_neighbor, " by nearest neighbour"),
         compared=learner.preprocessing.compared,
     )
 

@@ -1,5 +1,6 @@
 """BOIL: what adapts and what does not."""
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -30,7 +31,9 @@ def test_it_is_maml_whose_head_has_no_rate(make_episode: Callable[..., TensorEpi
 
 @pytest.mark.parametrize(("head", "extent"), [("haed.*", "no"), ("*", "every")])
 def test_a_head_that_is_none(head: str, extent: str) -> None:
-    with pytest.raises(
-        InputError, match=f"head '{head}' fits {extent} parameter of the network. Parameters: body".replace("*", r"\*")
-    ):
+    expected = (
+        f"head '{head}' fits {extent} parameter of the network. The last layer is --set algorithm.head='head.*'. "
+        "Parameters: body"
+    )
+    with pytest.raises(InputError, match=re.escape(expected)):
         start(BOIL(head=head), MLP(hidden=(6,)), PROBLEM, seed=1)

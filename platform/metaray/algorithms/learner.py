@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from metaray.algorithms.context import Context, Tensors
 from metaray.algorithms.labels import plain_labels
 from metaray.algorithms.learner_file import DESCRIPTION, FORMAT, FORMAT_WITH_STATE, PARAMETERS, STATE, read_folder
 from metaray.algorithms.learner_network import built, check_state, check_tensors, restored
+from metaray.algorithms.nearest_neighbor import NearestNeighbor
 from metaray.algorithms.one_line import classes_line, parts_line, spec_line
 from metaray.algorithms.problem import Problem
 from metaray.algorithms.raw_inputs import RawInputs, compact, is_flat, numbers
@@ -96,6 +97,11 @@ class Learner:
         outputs = self.algorithm.outputs(self.problem)
         build = lambda: build_seeded(self.model, self.preprocessing.feature_shape, outputs, seed=self.seed)  # noqa: E731
         return restored(build, self.state, self.rebuilt)
+
+    @property
+    def nearest_neighbor(self) -> "Learner":
+        """The baseline on the same inputs. It knows nothing of what this one holds."""
+        return replace(self, algorithm=NearestNeighbor(), meta={}, state={}, rebuilt={})
 
     @property
     def heeds_batch(self) -> bool:

@@ -61,9 +61,8 @@ def read_folder(folder: Path) -> Contents:
         raise InputError(f"{folder} does not hold a whole learner: no {missing}") from None
     except (Damaged, ValueError, OSError, SafetensorError) as error:
         raise InputError(f"{folder} does not hold a whole learner: {error}") from None
-    for name, tensors in ((PARAMETERS, meta), (STATE, state)):
-        if (bad := not_finite(tensors)) is not None:
-            raise InputError(f"{folder / name}: parameter {bad} holds values that are not finite (NaN or infinite)")
+    if (bad := not_finite(meta)) is not None:  # not of the state, whose buffers may be masks of -inf
+        raise InputError(f"{folder / PARAMETERS}: parameter {bad} holds values that are not finite (NaN or infinite)")
     known = (FORMAT, FORMAT_WITH_STATE)
     if description.get("format") not in known:
         formats = " and ".join(map(str, known))

@@ -6,6 +6,7 @@ import logging
 import re
 import socket
 import string
+import time
 import urllib.request
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -143,8 +144,7 @@ class HttpObject(RemoteObject):
         return Seen(int(length), "\n".join(said[name] or "" for name in ("ETag", "Last-Modified")).strip())
 
     def _stream(self) -> AbstractContextManager[Any]:
-        stream: AbstractContextManager[Any] = self._request("GET")
-        return stream
+        return _Patient(self._request("GET"))
 
     def _request(self, method: str) -> Any:
         parts = Uri.parse(self.uri)
@@ -172,6 +172,29 @@ class HttpObject(RemoteObject):
         if isinstance(reason, socket.gaierror):
             return f"no such host {urlsplit(replace(Uri.parse(self.uri), account=None).text).hostname!r} ({reason})"
         return f"can't be fetched: {redacted(str(reason))}"
+
+
+class _Patient(AbstractContextManager["_Patient"]):
+    """The body of an answer, read as it comes: whoever gives up on it need not wait for a read that is under way."""
+
+    def __init__(self, response: http.client.HTTPResponse) -> None:
+        self._response = response
+
+    def __exit__(self, *_: object) -> None:
+        self._response.close()
+
+    def read(self, size: int) -> bytes:
+        """The next bytes, fewer only at the end.
+
+        Raises:
+            TimeoutError: If they do not come within `BLOCK_WITHIN_S`.
+        """
+        gives_up_s, block = time.monotonic() + BLOCK_WITHIN_S, bytearray()
+        while len(block) < size and (part := self._response.read1(size - len(block))):
+            block += part
+            if time.monotonic() > gives_up_s:
+                raise TimeoutError(f"no whole answer within {BLOCK_WITHIN_S:g} s")
+        return bytes(block)
 
 
 class _Redirections(urllib.request.HTTPRedirectHandler):

@@ -2,12 +2,10 @@
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from metaray.algorithms.learner import Learner, load_learner
-from metaray.algorithms.nearest_neighbor import NearestNeighbor
 from metaray.config import Config
 from metaray.errors import InputError
 from metaray.serving.columns import inputs_of, outputs_of
@@ -187,7 +185,7 @@ def _baselines(experiment: Experiment, learner: Learner, result: Result) -> dict
     """What a first champion must surpass, on the meta-val episodes."""
     nearest: Values = result.baseline_val_scores
     if not nearest:  # a run of before they were kept
-        nearest = evaluate_learner(replace(learner, algorithm=NearestNeighbor(), meta={}), experiment, "meta-val").score
+        nearest = evaluate_learner(learner.nearest_neighbor, experiment, "meta-val").score
     found = {"the nearest neighbour": nearest}
     if result.quality == "accuracy":
         found["chance"] = [1 / experiment.eval_spec.ways] * len(nearest)

@@ -157,6 +157,11 @@ def _check_address(address: str) -> None:
     """Knock at the address: Ray itself would try for minutes, and print how it goes."""
     if address in ("auto", "local"):
         return
+    if address.startswith(("http://", "https://")):
+        raise InputError(
+            f"{address!r} is the address of a cluster's dashboard, which takes jobs: `metaray submit train ... "
+            f"--address {address}`. To train from here, give the cluster's own address as HOST:PORT, such as head:6379"
+        )
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not colon or not port.isdigit():
         raise InputError(f"the cluster address {address!r} is not of the form HOST:PORT, for instance head:6379")

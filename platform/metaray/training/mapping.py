@@ -25,7 +25,7 @@ CPU = torch.device("cpu")
 TOLERANCES = {torch.float64: 1e-6, torch.float32: 1e-3}
 """Relative. A network that insists on float32 is compared in that, whose rounding inner steps make larger."""
 NUDGE, MARGIN = 1e-9, 10.0
-LARGEST = 2**25
+LARGEST = 2**23
 """Numbers that the inner steps of one episode may keep for their derivatives."""
 SPLITS: tuple[Split, Split] = ("meta-train", "meta-val")
 
