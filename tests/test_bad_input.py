@@ -132,7 +132,7 @@ def refused(place: Path, command: Command, database: str) -> Iterator[Refused]:
         return str(err).rstrip("\n")
 
     yield refused
-    for name in ("bad_input_networks", "metaray_recipe_recipes"):
+    for name in ("bad_input_networks", "recipes"):
         sys.modules.pop(name, None)
 
 

@@ -5,12 +5,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from torch import Tensor
 
 from metaray.algorithms import ALGORITHMS, MAML, Algorithm, ProtoNet
 from metaray.algorithms.context import Context, Tensors
 from metaray.episodes.tensors import Examples
 from metaray.errors import InputError
-from metaray.imports import TRUST_ALL, dump_kind, parse_kind, resolve
+from metaray.imports import TRUST_ALL, dump_kind, import_folders, import_from, parse_kind, resolve
 
 
 class Own(ProtoNet):
@@ -111,3 +112,52 @@ def test_what_is_refused(value: object, message: str) -> None:
 def test_what_metaray_itself_imported_is_not_metarays_own() -> None:
     with pytest.raises(InputError, match="it comes from pathlib"):
         resolve("metaray.training.storage:Path", trust=["*"])
+
+
+def test_folders_to_import_from_hide_no_module_of_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "colorsys.py").write_text("raise SystemExit('imported')")
+    (tmp_path / "only_here.py").write_text("class Net:\n    pass\n")
+    import_from(tmp_path)
+    import_from(tmp_path)
+    assert sys.path.count(str(tmp_path)) == 1
+    assert str(tmp_path) in import_folders()
+    assert resolve("only_here:Net", trust=("only_here",)).__name__ == "Net"
+    assert resolve("colorsys:rgb_to_hls", trust=("colorsys",)).__module__ == "colorsys"
+    monkeypatch.delitem(sys.modules, "only_here")
+    sys.path.remove(str(tmp_path))
+    assert str(tmp_path) not in import_folders()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("import no_such_module_at_all", "No module named 'no_such_module_at_all'"),
+        ("x = {}['b']", "broken_on_import.py:1: in <module>\n    x = {}['b']\nE   KeyError: 'b'"),
+        ("raise SystemExit(3)", "broken_on_import.py:1: in <module>\n    raise SystemExit(3)\nE   SystemExit: 3"),
+        ("x = (", "broken_on_import.py:1\n    x = (\nE   SyntaxError: '(' was never closed"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_says_the_users_own_line(
+    text: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "broken_on_import.py").write_text(text)
+    with pytest.raises(InputError) as refused:
+        resolve("broken_on_import:Net", trust=(TRUST_ALL,))
+    assert str(refused.value).startswith("cannot import 'broken_on_import' (for 'broken_on_import:Net'):")
+    assert said in str(refused.value)
+
+
+def test_a_class_without_a_kind_is_refused_by_name() -> None:
+    with pytest.raises(
+        InputError, match=r"Kindless' does not say its kind.*`kind: ClassVar\[str\] = 'kindless'` in it"
+    ):
+        parse_kind({"kind": f"{__name__}:Kindless"}, ALGORITHMS, Algorithm, what="algorithm")
+
+
+class Kindless(Unfinished):
+    """An algorithm that is whole, but has no name."""
+
+    def predict(self, adapted: Tensors, query: Tensor, context: Context) -> Tensor:
+        return query

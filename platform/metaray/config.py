@@ -1,11 +1,13 @@
 """The base of every frozen description (experiment, algorithm, model, source): validated, closed to unknown keys."""
 
+import functools
+import inspect
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any, Self, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, PlainSerializer, ValidationError, WrapSerializer, model_validator
 
 from metaray.errors import InputError, redacted, unknown
 
@@ -18,9 +20,18 @@ C = TypeVar("C", bound="Config")
 
 
 class Config(BaseModel):
-    """A frozen pydantic model. Unknown keys are errors; numbers must be finite."""
+    """A frozen pydantic model. Unknown keys are errors; numbers must be finite; its JSON describes all of it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+    @model_validator(mode="after")
+    def _parts_are_as_declared(self) -> Self:
+        """JSON says of a part what its declared type has: a subclass would come back as something else."""
+        for name in type(self).model_fields:
+            for part in _parts(getattr(self, name)):
+                if type(part) not in _declared(type(self), name) and not _says_its_kind(type(self), name):
+                    raise ValueError(_not_as_declared(type(self), name, part))
+        return self
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], *, where: str, context: dict[str, Any] | None = None) -> Self:
@@ -67,6 +78,38 @@ def check_name(name: str, what: str) -> str:
     )
 
 
+def refuse_subclass(value: BaseModel, cls: type[BaseModel]) -> None:
+    """Raise ValueError if a description that others read from JSON is not of exactly this class."""
+    mine = type(value)
+    if mine is not cls:
+        raise ValueError(
+            f"{mine.__module__}:{mine.__qualname__} is a subclass of {cls.__name__}, and what it adds would be lost: "
+            f"workers, checkpoints and --set read a plain {cls.__name__} from JSON. Return {cls.__name__}(...) itself"
+        )
+
+
+def difference(one: Any, other: Any, path: str = "") -> str | None:
+    """The dotted name of the first field in which two descriptions differ; None where they are equal."""
+    if type(one) is not type(other) and any(
+        isinstance(side, BaseModel | Mapping | list | tuple) for side in (one, other)
+    ):
+        return path
+    if isinstance(one, BaseModel):
+        pairs = {name: (getattr(one, name), getattr(other, name)) for name in type(one).model_fields}
+    elif isinstance(one, Mapping):
+        pairs = {str(key): (one.get(key), other.get(key)) for key in {**one, **other}}
+        if one.keys() != other.keys():
+            return path
+    elif isinstance(one, list | tuple):
+        pairs = {str(i): pair for i, pair in enumerate(zip(one, other, strict=False))}
+        if len(one) != len(other):
+            return path
+    else:
+        return None if one == other else path
+    found = (difference(*pair, f"{path}.{name}" if path else name) for name, pair in pairs.items())
+    return next((place for place in found if place is not None), None)
+
+
 def explain(error: ValidationError, *, where: str, model: type[BaseModel] | None = None) -> str:
     """What is wrong with each wrong field: its dotted name, the offending value, what would be right.
 
@@ -107,6 +150,56 @@ def _model_at(model: type[BaseModel] | None, loc: Sequence[str]) -> type[BaseMod
         candidates = (annotation, *get_args(annotation))
         model = next((one for one in candidates if isinstance(one, type) and issubclass(one, BaseModel)), None)
     return model
+
+
+def _parts(value: Any) -> Iterator[BaseModel]:
+    """The descriptions that a field holds, alone or in a container."""
+    if isinstance(value, BaseModel):
+        yield value
+    elif isinstance(value, Mapping):
+        for one in value.values():
+            yield from _parts(one)
+    elif isinstance(value, list | tuple | Set):
+        for one in value:
+            yield from _parts(one)
+
+
+@functools.cache
+def _declared(cls: type[BaseModel], name: str) -> frozenset[type[BaseModel]]:
+    """The types of descriptions that a field's annotation names."""
+    found, left = set(), [cls.model_fields[name].annotation]
+    while left:
+        one: Any = left.pop()
+        if isinstance(one, type) and issubclass(one, BaseModel) and not inspect.isabstract(one):
+            found.add(one)
+        left += get_args(getattr(one, "__value__", one))
+    return frozenset(found)
+
+
+@functools.cache
+def _says_its_kind(cls: type[BaseModel], name: str) -> bool:
+    """Whether a class writes a field in a way of its own, as those that hold any of several kinds do."""
+    own, metadata = cls.__pydantic_decorators__, cls.model_fields[name].metadata
+    if own.model_serializers or any(isinstance(one, PlainSerializer | WrapSerializer) for one in metadata):
+        return True
+    return any({"*", name} & set(one.info.fields) for one in own.field_serializers.values())
+
+
+def _not_as_declared(cls: type[BaseModel], name: str, part: BaseModel) -> str:
+    mine, declared = type(part), _declared(cls, name)
+    said = f"{name}: {mine.__module__}:{mine.__qualname__}"
+    base = next((one for one in mine.__mro__ if one in declared), None)
+    if base is not None:
+        return (
+            f"{said} is a subclass of {base.__name__}, and what it adds would be lost: workers, checkpoints and --set "
+            f"read {cls.__name__} from JSON, where {name} is a plain {base.__name__}. Use {base.__name__} itself: it "
+            f"has {', '.join(base.model_fields)}"
+        )
+    return (
+        f"{said} would be lost in JSON, which workers, checkpoints and --set read: {cls.__name__} does not say how its "
+        f"kind is written. Give {name!r} a validator with metaray.imports.parse_kind and a serializer with dump_kind, "
+        "as metaray.data.UMTRA has for its source"
+    )
 
 
 def _descendants(cls: type[Config]) -> Iterator[type[Config]]:

@@ -2,17 +2,40 @@
 
 import importlib
 import inspect
+import re
+import sys
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError, ValidationInfo
 
 from metaray.config import explain
 from metaray.errors import InputError, redacted, unknown
+from metaray.tracebacks import user_frames
+from metaray.users_code import lines_of
 
 T = TypeVar("T", bound=BaseModel)
 
 TRUST_ALL = "*"
+FOLDERS = "METARAY_IMPORT_FOLDERS"
+"""Environment variable of workers: folders of the user's own modules, where the driver found them too."""
+_folders: list[str] = []
+NOT_IMPORTABLE: dict[str, str] = {}
+"""Modules of this process that no other one can import by their name, and why: recipe files with unlucky names."""
+
+
+def import_from(*folders: Path) -> None:
+    """Let the user's own modules be found in folders, after all others: they hide no module of Python or a package."""
+    for folder in folders:
+        if (text := str(folder.absolute())) not in sys.path:
+            sys.path.append(text)
+            _folders.append(text)
+
+
+def import_folders() -> list[str]:
+    """Those that `import_from` has added, as far as they are still there."""
+    return [folder for folder in _folders if folder in sys.path]
 
 
 def resolve(path: str, *, trust: Iterable[str]) -> Any:
@@ -35,10 +58,17 @@ def resolve(path: str, *, trust: Iterable[str]) -> Any:
             f"refusing to import {path!r}: it lies outside metaray. If you trust that code, "
             f"say so: trust=[{package!r}], or --trust {package}"
         )
+    if module_name in NOT_IMPORTABLE:
+        raise InputError(
+            f"{path!r}: of the import paths that workers and learners follow, {NOT_IMPORTABLE[module_name]}"
+        )
     try:
         module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise InputError(f"cannot import {module_name!r} (for {path!r}): {error}") from error
+    except (Exception, SystemExit) as error:
+        if not isinstance(error, ImportError) or user_frames(error):
+            raise InputError(f"cannot import {module_name!r} (for {path!r}):\n{lines_of(error)}") from error
+        here = f"; modules are looked for in the working directory {Path.cwd()}, a recipe's folder and PYTHONPATH"
+        raise InputError(f"cannot import {module_name!r} (for {path!r}): {error}{here}") from error
     if not hasattr(module, name):
         raise unknown(f"name in {module_name}", name, [n for n in vars(module) if not n.startswith("_")])
     found = getattr(module, name)
@@ -59,7 +89,7 @@ def parse_kind(
 ) -> T:
     """An instance of one of the `known` classes (all below `base`) from `{"kind": key, **fields}`.
 
-    What already is an instance of `base` is passed through.
+    What already is an instance of `base` is passed through, if its class can be found again by its import path.
 
     The kind of a class from elsewhere is its import path, `package.module:Name`.
 
@@ -67,6 +97,9 @@ def parse_kind(
         InputError: for an unknown kind (with the nearest right one), or wrong fields.
     """
     if isinstance(value, base):
+        if type(value) not in known.values():
+            require_findable(type(value), what=what)
+            _require_kind(type(value), type(value).__qualname__)
         return cast(T, value)
     if not isinstance(value, Mapping) or not isinstance(value.get("kind"), str):
         kinds, got = ", ".join(sorted(known)), redacted(repr(value))
@@ -81,11 +114,38 @@ def parse_kind(
             raise InputError(f"{kind!r} is not of type {base.__name__}")
         if inspect.isabstract(cls):
             raise InputError(f"{kind!r} does not define {', '.join(sorted(cls.__abstractmethods__))}")
+        _require_kind(cls, kind)
     fields = {key: item for key, item in value.items() if key != "kind"}
     try:
         return cls.model_validate(fields, context={"trust": tuple(trust)})
     except ValidationError as error:
         raise InputError(explain(error, where=f"{what} {kind}", model=cls)) from None
+
+
+def require_findable(cls: type[Any], *, what: str) -> None:
+    """Check that a class is found by its import path, which is all that JSON, workers and the registry know of it.
+
+    Raises:
+        InputError: with the reason, and what would be right.
+    """
+    module, name = cls.__module__, cls.__qualname__
+    said = f"{what} {name!r} is found by its import path, by workers, JSON and the registry, but"
+    if "." in name:
+        inside = "a function" if "<locals>" in name else "another class"
+        raise InputError(f"{said} it is defined inside {inside}: move it to the top level of a module")
+    if module in NOT_IMPORTABLE:
+        raise InputError(f"{said} {NOT_IMPORTABLE[module]}")
+    found = getattr(sys.modules.get(module), name, None)
+    # By its name: a module that was loaded again has another class, of the same text.
+    if not isinstance(found, type) or (found.__module__, found.__qualname__) != (module, name):
+        raise InputError(f"{said} {module}:{name} is another thing, or nothing: give it the name it is defined under")
+
+
+def _require_kind(cls: type[Any], name: str) -> None:
+    """By which results and the registry call it."""
+    if not isinstance(getattr(cls, "kind", None), str):
+        short = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
+        raise InputError(f"{name!r} does not say its kind, a short name: write `kind: ClassVar[str] = {short!r}` in it")
 
 
 def dump_kind(value: BaseModel, known: Mapping[str, type[Any]]) -> dict[str, Any]:

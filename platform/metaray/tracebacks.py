@@ -16,7 +16,7 @@ def summary(error: BaseException) -> str:
     Example: `KeyError: 'b' (nets.py:23, in forward)`.
     """
     frames = user_frames(error)
-    place = f" ({_shown(frames[-1].filename)}:{frames[-1].lineno}, in {frames[-1].name})" if frames else ""
+    place = f" ({shown(frames[-1].filename)}:{frames[-1].lineno}, in {frames[-1].name})" if frames else ""
     return f"{headline(error)}{place}"
 
 
@@ -34,7 +34,7 @@ def told(error: BaseException) -> str:
     frames = user_frames(error) or list(traceback.extract_tb(error.__traceback__))[-1:]
     lines = ["(frames further out are left out)"] if len(frames) > FRAMES else []
     for frame in frames[-FRAMES:]:
-        lines.append(f"{_shown(frame.filename)}:{frame.lineno}: in {frame.name}")
+        lines.append(f"{shown(frame.filename)}:{frame.lineno}: in {frame.name}")
         if frame.line:
             lines.append(f"    {frame.line}")
     message = str(error).strip().splitlines() or [""]
@@ -77,7 +77,7 @@ def _is_users(filename: str) -> bool:
     return not filename.startswith(("<", *_others())) and "/site-packages/" not in filename
 
 
-def _shown(filename: str) -> str:
+def shown(filename: str) -> str:
     """Relative to the working directory, where it lies below that."""
     try:
         return str(Path(filename).relative_to(Path.cwd()))

@@ -28,12 +28,12 @@ def test_the_recipes_that_the_documentation_names() -> None:
     assert {"glyphs.py:demo", "omniglot.py:maml_5way_1shot", "omniglot.py:protonet_5way_1shot"} <= set(RECIPES)
 
 
-SEARCHES = [recipe for recipe in RECIPES if isinstance(call_recipe(f"{JOBS}/{recipe}"), Search)]
+SEARCHES = [recipe for recipe in RECIPES if isinstance(call_recipe(f"{JOBS}/{recipe}")[0], Search)]
 
 
 @pytest.mark.parametrize("recipe", SEARCHES)
 def test_a_search_is_valid(recipe: str) -> None:
-    search = call_recipe(f"{JOBS}/{recipe}")
+    search = call_recipe(f"{JOBS}/{recipe}")[0]
     assert isinstance(search, Search)
     assert Search.parse(search.model_dump(mode="json"), where="test") == search
     search.check()

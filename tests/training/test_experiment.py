@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metaray.algorithms import MAML, ProtoNet
+from metaray.config import Config
 from metaray.data import ClassStore, Glyphs
 from metaray.episodes.episode import EpisodeSpec
 from metaray.errors import InputError
@@ -173,3 +174,77 @@ def test_protocol(make_experiment: MakeExperiment) -> None:
 def test_it_is_frozen(make_experiment: MakeExperiment) -> None:
     with pytest.raises(ValueError, match="frozen"):
         make_experiment().seed = 3  # type: ignore[misc]
+
+
+class Hotter(Optimizer):
+    temperature: float = 2.0
+
+
+class Longer(Evaluation):
+    pass
+
+
+class Often(Checkpoint):
+    pass
+
+
+class Half(Precision):
+    pass
+
+
+class Shape(EpisodeSpec):
+    pass
+
+
+class Mine(Experiment):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "base"),
+    [
+        ("optimizer", Hotter(), "Optimizer"),
+        ("evaluation", Longer(), "Evaluation"),
+        ("checkpoint", Often(), "Checkpoint"),
+        ("precision", Half(), "Precision"),
+        ("episodes", Shape(ways=3, shots=1, queries=2), "EpisodeSpec"),
+    ],
+)
+def test_a_subclass_of_a_part_is_refused_by_name(
+    name: str, part: Config, base: str, make_experiment: MakeExperiment
+) -> None:
+    said = f"{name}: {__name__}:{type(part).__name__} is a subclass of {base}, and what it adds would be lost"
+    with pytest.raises(InputError, match=said):
+        make_experiment(**{name: part})
+
+
+def test_a_subclass_inside_a_part_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match=f"episodes: {__name__}:Shape is a subclass of EpisodeSpec"):
+        Evaluation(episodes=Shape(ways=3, shots=1, queries=2))
+
+
+def test_a_subclass_of_experiment_is_refused_by_name(make_experiment: MakeExperiment) -> None:
+    experiment = make_experiment()
+    fields = {name: getattr(experiment, name) for name in Experiment.model_fields}
+    with pytest.raises(ValueError, match=f"{__name__}:Mine is a subclass of Experiment"):
+        Mine(**fields)
+
+
+class Unfaithful(ProtoNet):
+    """JSON has a list for what was a tuple in a field that anything fits."""
+
+    things: Any = ()
+
+
+def test_a_field_that_json_changes_is_named(make_experiment: MakeExperiment) -> None:
+    make_experiment(algorithm=Unfaithful(things=[1, 2])).require_faithful()
+    with pytest.raises(InputError, match=r"algorithm\.things does not come back as it was from JSON"):
+        make_experiment(algorithm=Unfaithful(things=(1, 2))).require_faithful()
+
+
+def test_a_class_inside_a_function_is_refused_by_name(make_experiment: MakeExperiment) -> None:
+    class Inner(ProtoNet):
+        pass
+
+    with pytest.raises(InputError, match=r"Inner' is found by its import path.* inside a function: move it to the top"):
+        make_experiment(algorithm=Inner())

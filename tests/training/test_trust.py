@@ -86,10 +86,11 @@ def test_a_search_that_goes_on_asks_for_trust(
     assert stored_search(str(tmp_path / "runs"), "mine", ["hostile"]).packages == ("hostile",) and hostile.exists()
 
 
-def test_whose_code_an_experiment_names(make_experiment: Any) -> None:
-    class Mine(MLP):
-        pass
+class Mine(MLP):
+    pass
 
+
+def test_whose_code_an_experiment_names(make_experiment: Any) -> None:
     experiment: Experiment = make_experiment()
     assert packages_of(experiment) == ()
     assert packages_of(replace(experiment, model=Mine())) == (__name__.partition(".")[0],)

@@ -58,11 +58,11 @@ def test_a_search_from_the_command_line(
     recipe.write_text(make_experiment(name="searched").to_json())
     places = ("--storage", tmp_path / "runs", "--tracking-uri", database, "--run", "mine")
     space = "algorithm.inner_lr=loguniform(1e-3,1)"
-    options = ("--trials", 3, "--scheduler", "none", "--apply", applied, "--promote")
-    line = ("tune", recipe, "--search", space, *options, *places)
+    asked = ("--trials", 3, "--scheduler", "none", "--concurrent", 2, "--promote")
+    line = ("tune", recipe, "--search", space, *asked, "--apply", applied, *places)
     code, out, err = command(*line)
     assert code == 0, err
-    assert "3 trials of 1 CPUs; the cluster has 4 CPUs: 3 at once, in at most 1 round" in err
+    assert "3 trials of 1 CPUs; the cluster has 4 CPUs: 2 at once, in at most 2 rounds" in err
     assert "winner: trial-000" in out and "meta-test accuracy: " in out
     assert "registered: models:/searched/1 (@champion)" in out
 
@@ -101,6 +101,7 @@ def test_a_search_from_the_command_line(
         assert [text for text in shown.splitlines() if "applied" not in text] == [
             text for text in out.splitlines() if "applied" not in text
         ]
+    assert "as it was begun: --concurrent 2 --promote\n" in err
     assert len(children(database, tags["search.run_id"])) == 3
 
     code, out, err = command(*line, "--seed", 1)

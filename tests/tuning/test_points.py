@@ -3,7 +3,7 @@
 import pytest
 
 from metaray.errors import InputError
-from metaray.tuning.points import combinations, draw
+from metaray.tuning.points import combinations, count, draw, shuffled
 from metaray.tuning.space import choice, lograndint, loguniform, parse_space, randint, uniform
 
 
@@ -52,6 +52,22 @@ def test_a_draw_is_a_function_of_seed_and_number() -> None:
     assert list(draws[0]) == ["b", "a", "c"]
     assert len({one["b"] for one in draws}) == 20
     assert draw(space, 4, 0) != draws[0] and draw(space, 0, 1) != draw(space, 2**32, 0)
+
+
+def test_every_point_once_in_a_random_order() -> None:
+    space = {"a": choice("x", [1], 1, True), "b": randint(3, 8), "c": lograndint(1, 4)}
+    found = list(shuffled(space, 3, 0))
+    assert count(space) == len(found) == 60 and len(set(map(repr, found))) == 60
+    assert sorted(map(repr, found)) == sorted(map(repr, combinations(space, None)))
+    assert found == list(shuffled(space, 3, 0)) != list(shuffled(space, 3, 1))
+    assert list(shuffled(space, 4, 0)) != found != combinations(space, None)
+
+
+def test_a_space_that_no_memory_holds() -> None:
+    space = {"a": randint(0, 2**63 - 1), "b": lograndint(1, 2**63 - 1), "c": choice(1, 2)}
+    first = [next(shuffled(space, 0, number)) for number in range(20)]
+    assert len(set(map(repr, first))) == 20 and {one["c"] for one in first} == {1, 2}
+    assert max(one["b"] for one in first) > 2**60 and count({**space, "d": uniform(0, 1)}) is None
 
 
 def test_draws_stay_as_they_are() -> None:

@@ -69,7 +69,10 @@ def test_nobody_is_both_copied_and_replaced(
         return
     assert len(replaced) == len(copies) and replaced | copied <= scores.keys() and not replaced & copied
     assert scores.keys() - whole.keys() <= replaced
-    assert {copy.factor for copy in copies} <= set(FACTORS)
+    pairs = {(copy.of, copy.factor) for copy in copies}
+    assert len(pairs) == len(copies), "two copies would train the same"
+    if len(copies) <= len(FACTORS):
+        assert {copy.factor for copy in copies} <= set(FACTORS)
     assert len(copies) == max(len(scores) - len(whole), 1, int(SHARE * len(scores)))
     # Nobody who stays is worse than one who goes, nobody is better than one who is copied and stands behind him.
     for gone in replaced & whole.keys():

@@ -41,21 +41,31 @@ def tune(
     generations: Annotated[int | None, typer.Option(min=2, help="of pbt")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="of the searcher")] = None,
     workers_per_trial: Annotated[
-        int, typer.Option(min=0, help="Ray Train workers of each trial; 0 trains each in one process")
-    ] = 0,
-    samplers: Annotated[int, typer.Option(min=1, help="sampler actors of each trial that has workers")] = 2,
-    cpus_per_worker: Annotated[float, typer.Option(min=0.01, help="CPUs that each worker or trial reserves")] = 1.0,
+        int | None, typer.Option(min=0, help="Ray Train workers of each trial; by default 0: each in one process")
+    ] = None,
+    samplers: Annotated[
+        int | None, typer.Option(min=1, help="sampler actors of each trial that has workers; by default 2")
+    ] = None,
+    cpus_per_worker: Annotated[
+        float | None, typer.Option(min=0.01, help="CPUs that each worker or trial reserves; by default 1")
+    ] = None,
     gpus_per_trial: Annotated[
-        float, typer.Option(min=0.01, help="GPUs that a trial of one process reserves; 0.25 lets four share one")
-    ] = 1.0,
+        float | None,
+        typer.Option(
+            min=0.01, help="GPUs that a trial of one process reserves; by default 1, 0.25 lets four share one"
+        ),
+    ] = None,
     concurrent: Annotated[int | None, typer.Option(min=1, help="trials at once; by default as many as fit")] = None,
-    device: Annotated[str, typer.Option(help="auto (a GPU where there is one), cpu or cuda")] = "auto",
+    device: Annotated[
+        str | None, typer.Option(help="auto (a GPU where there is one), cpu or cuda; by default auto")
+    ] = None,
     address: Annotated[
         str | None, typer.Option(help="of a running Ray cluster; by default $RAY_ADDRESS, else a local one is started")
     ] = None,
     hang_timeout: Annotated[
-        float, typer.Option(min=10, help="seconds without progress after which a trial's worker is replaced")
-    ] = 300.0,
+        float | None,
+        typer.Option(min=10, help="seconds without progress after which a trial's worker is replaced; by default 300"),
+    ] = None,
     run: Annotated[
         str | None, typer.Option(help="name of the search; an unfinished one goes on, a finished one is shown")
     ] = None,
@@ -64,20 +74,24 @@ def tune(
     ] = None,
     storage: RunStorage = "runs",
     tracking_uri: TrackingUri = None,
-    register: Annotated[bool, typer.Option(help="put the winner into the registry")] = True,
+    register: Annotated[
+        bool | None, typer.Option("--register/--no-register", help="put the winner into the registry; by default yes")
+    ] = None,
     promote: Promote = False,
     trust: Trust = None,
     verify: Verify = False,
     as_json: AsJson = False,
 ) -> None:
-    """Search hyperparameters of a recipe, inner learning rates first of all; judge and register the winner."""
+    """Search hyperparameters of a recipe, inner learning rates first of all; judge and register the winner.
+
+    A search that goes on runs as it was begun; an option that is said again is changed.
+    """
     from rich.console import Console
 
     from metaray.cli import show
     from metaray.cli.trials import TrialsDisplay
     from metaray.tuning.conduct import conduct
-    from metaray.tuning.options import SearchOptions
-    from metaray.tuning.room import Shares
+    from metaray.tuning.recall import options_of
 
     given = {
         "trials": trials,
@@ -91,14 +105,27 @@ def tune(
         "seed": seed,
     }
     wanted = _wanted(recipe, search or [], settings or [], given, run, storage, trust or [])
-    shares = Shares(workers_per_trial, samplers, cpus_per_worker, gpus_per_trial, concurrent)
-    options = SearchOptions(
-        shares, device, address, hang_timeout, run, storage, tracking_uri, register, promote, apply, verify
-    )
+    asked = {
+        "workers_per_trial": workers_per_trial,
+        "samplers": samplers,
+        "cpus_per_worker": cpus_per_worker,
+        "gpus_per_trial": gpus_per_trial,
+        "concurrent": concurrent,
+        "device": device,
+        "address": address,
+        "hang_timeout": hang_timeout,
+        "tracking_uri": tracking_uri,
+        "registered": register,
+        "promote": promote or None,
+        "apply": None if apply is None else str(apply),
+    }
+    options, remembered = options_of(run, storage, asked, verify=verify)
     display = TrialsDisplay(wanted, Console(stderr=True))
     with closing(display), stop_signals("with the trials' newest checkpoints") as should_stop:
+        if remembered.text:
+            display.on_note(f"as it was begun: {remembered.text}")
         report = conduct(wanted, options, display, should_stop=should_stop)
-    show.search(report, apply=apply, as_json=as_json)
+    show.search(report, apply=options.apply, as_json=as_json)
 
 
 def _wanted(

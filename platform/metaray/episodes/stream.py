@@ -15,13 +15,18 @@ from metaray.episodes.episode import EpisodeSpec, MetaBatch
 from metaray.episodes.prefetch import Arrival, credit_window
 from metaray.episodes.sampler import sample_meta_batch
 from metaray.errors import InputError
-from metaray.imports import dump_kind, parse_kind
+from metaray.imports import FOLDERS, dump_kind, import_from, parse_kind
 
 CREDITS = 3
 
 
 def enter(folder: str) -> None:
-    """Let relative paths mean what they meant to the driver, where its working directory exists on this node too."""
+    """Let relative paths and import paths mean what they meant to the driver, where its folders are on this node too.
+
+    Args:
+        folder: the driver's working directory.
+    """
+    import_from(*(Path(one) for one in os.environ.get(FOLDERS, "").split(os.pathsep) if one))
     if Path(folder).is_dir():
         os.chdir(folder)
 

@@ -17,6 +17,7 @@ from ray._private import ray_constants
 from ray._private import utils as ray_utils
 
 from metaray.errors import InputError, redacted
+from metaray.imports import FOLDERS, import_folders
 from metaray.training.placement import Placement
 
 CONNECT_WITHIN_S = 5.0
@@ -64,7 +65,8 @@ def join_cluster(address: str | None) -> None:
                     **options,
                     runtime_env={
                         "env_vars": {
-                            "PYTHONPATH": os.pathsep.join(_import_folders()),
+                            "PYTHONPATH": os.pathsep.join(_python_path()),
+                            FOLDERS: os.pathsep.join([*import_folders(), str(Path.cwd())]),
                             **{k: os.environ[k] for k in QUICK_TRAIN},
                         }
                     },
@@ -142,10 +144,13 @@ def _check_room(placement: Placement) -> None:
         )
 
 
-def _import_folders() -> list[str]:
-    """Where this process imports from besides Python's own folders: the working directory, the recipe's folder."""
-    own = (sys.base_prefix, sys.prefix)
-    return [str(Path.cwd()), *(path for path in sys.path if path and not path.startswith(own))]
+def _python_path() -> list[str]:
+    """Where this process imports from first, besides Python's own folders; recipes' folders come last, here as there.
+
+    Python puts what PYTHONPATH names before its own modules: a recipe called random.py must not hide its `random`.
+    """
+    others = (sys.base_prefix, sys.prefix)
+    return [path for path in sys.path if path and not path.startswith(others) and path not in import_folders()]
 
 
 def _check_address(address: str) -> None:

@@ -8,10 +8,11 @@ from pydantic import Field, SerializeAsAny, ValidationInfo, field_serializer, fi
 from metaray.algorithms import ALGORITHMS, Algorithm
 from metaray.algorithms.algorithm import MOST_INNER_STEPS
 from metaray.algorithms.problem import Problem
-from metaray.config import Config, check_name
+from metaray.config import Config, check_name, difference, refuse_subclass
 from metaray.data import SOURCES
 from metaray.data.source import Source
 from metaray.episodes.episode import EpisodeSpec
+from metaray.errors import InputError
 from metaray.imports import dump_kind, parse_kind, trust_of
 from metaray.json_text import parse_json
 from metaray.models import MODELS, Model
@@ -134,6 +135,11 @@ class Experiment(Config):
         return dump_kind(value, ALGORITHMS)
 
     @model_validator(mode="after")
+    def _is_no_subclass(self) -> "Experiment":
+        refuse_subclass(self, Experiment)
+        return self
+
+    @model_validator(mode="after")
     def _tells_no_secret(self) -> "Experiment":
         place = place_of_secret(self.model_dump(mode="json"))
         if place is not None:
@@ -194,6 +200,24 @@ class Experiment(Config):
         steps = self.evaluation.inner_steps
         inner = f", {steps} inner steps" if steps is not None and self.algorithm.gradient_steps else ""
         return f"{self.eval_spec}, {self.algorithm.batch_norm} batch norm{inner}"
+
+    def require_faithful(self) -> None:
+        """Check that its JSON describes all of it: that is what workers, checkpoints and the registry go by.
+
+        Raises:
+            InputError: naming the field that does not come back as it was.
+        """
+        where = f"experiment {self.name}"
+        try:
+            text = self.to_json()
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{where} cannot be written as JSON, which workers are sent: {error}") from error
+        found = difference(self, Experiment.from_json(text, where=f"{where}, read from its own JSON"))
+        if found is not None:
+            raise InputError(
+                f"{where}: {found} does not come back as it was from JSON, which workers are sent: declare its type so "
+                "that it does, and fill it with plain values (numbers, text, lists, objects)"
+            )
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, two spaces."""

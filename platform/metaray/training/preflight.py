@@ -36,6 +36,7 @@ def preflight(experiment: Experiment, device: torch.device = CPU) -> None:
     Raises:
         InputError: with the numbers, for the first thing that is wrong.
     """
+    experiment.require_faithful()
     torch.set_num_threads(experiment.threads_per_worker)
     specs: dict[Split, EpisodeSpec] = {
         "meta-train": experiment.episodes,

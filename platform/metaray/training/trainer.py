@@ -1,6 +1,5 @@
 """Training on Ray: sampler actors and Train workers, started and watched from the driver."""
 
-import tempfile
 import threading
 import uuid
 from collections.abc import Callable, Sequence
@@ -22,6 +21,7 @@ from metaray.training.network import MeetingTorchConfig
 from metaray.training.nodes import samplers_on
 from metaray.training.placement import Placement
 from metaray.training.result import RESULT, Result, read_result
+from metaray.training.scratch import scratch
 from metaray.training.storage import Storage
 from metaray.training.watch import Watch
 from metaray.training.worker import train_worker
@@ -131,7 +131,7 @@ class _FitThread(threading.Thread):
     def run(self) -> None:
         try:
             # Ray Train wants a place of its own; nothing of the run is kept there.
-            with tempfile.TemporaryDirectory(prefix="metaray-ray-train-", ignore_cleanup_errors=True) as folder:
+            with scratch("metaray-ray-train-") as folder:
                 self._trainer(folder).fit()
         except BaseException as error:  # noqa: BLE001 - handed to the main thread, which raises it
             self.error = error

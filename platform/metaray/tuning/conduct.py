@@ -26,11 +26,13 @@ from metaray.tuning.listener import SearchListener
 from metaray.tuning.logbook import Logbook
 from metaray.tuning.options import SearchOptions
 from metaray.tuning.proposers import proposer_of
+from metaray.tuning.recall import remember
 from metaray.tuning.room import Plan, Shares, plan
 from metaray.tuning.search import Search
 from metaray.tuning.trainable import Setup
 from metaray.tuning.trial import Trial
 from metaray.tuning.tuner import search_on_ray
+from metaray.tuning.untried import why_no_more
 
 
 def stored_search(storage: str, name: str, trust: Sequence[str] = ()) -> Search:
@@ -66,6 +68,7 @@ def conduct(
     busy, shares = _room(search, storage, options, listener)
     with held(storage):
         ledger = open_ledger(storage, search, provenance())
+        remember(storage, options)
         name = storage.root.rstrip("/").rpartition("/")[2].partition("?")[0]
         listener.on_note(f"search: {name}")
         logbook = Logbook(ledger, name, uri, listener.on_note)
@@ -73,6 +76,8 @@ def conduct(
             if busy is not None:
                 _search(ledger, logbook, options, shares, busy, listener, should_stop)
             logbook.rest()
+            if not should_stop() and (why := why_no_more(search, len(ledger.numbers()))) is not None:
+                listener.on_note(why)
             return conclude(ledger, logbook, options, name, uri, listener, should_stop)
         except BaseException as error:
             logbook.rest()

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 RANDOM_AT_MOST = 10
 
 
-def propose(search: Search, number: int, trials: Sequence[Trial]) -> dict[str, Any]:
+def propose(search: Search, number: int, trials: Sequence[Trial], attempt: int = 0) -> dict[str, Any]:
     """The settings of trial `number`: a function of the search and of the trials before it, as they are by now.
+
+    Another `attempt` draws anew.
 
     The first third, at most 10, are drawn at random. Failed trials count as worse than all others; those stopped early
     by how far they got; those still running as bad ones, so that no two look at the same place ("constant liar").
@@ -30,7 +32,8 @@ def propose(search: Search, number: int, trials: Sequence[Trial]) -> dict[str, A
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     objective = search.optimises
     # Seeded by the number, too: so the next one of a search that goes on is not drawn like the first.
-    seed = int(np.random.SeedSequence([search.seed, number]).generate_state(1)[0])
+    drawn_from = [search.seed, number, attempt] if attempt else [search.seed, number]
+    seed = int(np.random.SeedSequence(drawn_from).generate_state(1)[0])
     count = min(RANDOM_AT_MOST, math.ceil(search.population / 3))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)

@@ -53,7 +53,13 @@ def next_generation(scores: Mapping[int, float], objective: Objective, seed: int
     replaced = ranked[-max(len(broken), min(count, len(ranked) // 2)) :]
     best = ranked[: min(count, len(ranked) - len(replaced))]
     rng = np.random.default_rng([seed, generation])
-    return [
-        Copy(number, best[int(rng.integers(len(best)))], FACTORS[int(rng.integers(len(FACTORS)))])
-        for number in sorted(replaced)
-    ]
+    found: dict[tuple[int, float], Copy] = {}
+    for number in sorted(replaced):
+        # Two copies of one member by one factor would train the same: once all pairs are taken, factors grow.
+        power = 1 + len(found) // (len(best) * len(FACTORS))
+        while True:
+            of, factor = best[int(rng.integers(len(best)))], FACTORS[int(rng.integers(len(FACTORS)))] ** power
+            if (of, factor) not in found:
+                break
+        found[of, factor] = Copy(number, of, factor)
+    return list(found.values())

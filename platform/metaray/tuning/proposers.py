@@ -2,15 +2,15 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection
-from typing import Any, Literal, NamedTuple, final
+from typing import Literal, NamedTuple, final
 
 from metaray.algorithms.inner_lr import Schedule
 from metaray.errors import InputError
-from metaray.tuning import parzen
 from metaray.tuning.ledger import Ledger, Origin
 from metaray.tuning.population import Copy, next_generation
 from metaray.tuning.search import INNER_LR
 from metaray.tuning.trial import trial_name
+from metaray.tuning.untried import Untried
 
 
 class Work(NamedTuple):
@@ -38,6 +38,7 @@ class Proposer(ABC):
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
         self.search = ledger.search
+        self._untried = Untried(ledger)
 
     @abstractmethod
     def next(self, running: Collection[int]) -> Next:
@@ -46,15 +47,12 @@ class Proposer(ABC):
     def _first_population(self) -> Work | None:
         """The next trial that is not proposed yet, proposed. Those with wrong values have failed, and are passed by."""
         count = len(self.ledger.numbers())
-        while count < self.search.population:
+        while count < self.search.population and (settings := self._untried.settings(count)) is not None:
             try:
-                return Work(self.ledger.propose(count, self._settings(count)).number)
+                return Work(self.ledger.propose(count, settings).number)
             except InputError:
                 count += 1
         return None
-
-    def _settings(self, number: int) -> dict[str, Any]:
-        return self.search.initial(number)
 
     def _open(self, running: Collection[int]) -> list[int]:
         """Trials that have not ended and are not running."""
@@ -72,11 +70,6 @@ class OneByOne(Proposer):
         if left:
             return Work(left[0])
         return self._first_population() or "done"
-
-    def _settings(self, number: int) -> dict[str, Any]:
-        if self.search.searcher == "tpe":
-            return parzen.propose(self.search, number, self.ledger.trials())
-        return self.search.initial(number)
 
 
 @final

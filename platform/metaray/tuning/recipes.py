@@ -23,10 +23,13 @@ def describe(recipe: str, space: Sequence[str], settings: Sequence[str], changes
     Raises:
         InputError: if something of it is wrong.
     """
-    found = call_recipe(recipe)
+    found, place = call_recipe(recipe)
     if not isinstance(found, Search | Experiment):
-        raise InputError(f"recipe {recipe!r} returned {type(found).__name__}, neither an Experiment nor a Search")
+        raise InputError(
+            f"recipe {recipe!r} returned {type(found).__name__}, neither an Experiment nor a Search{place}"
+        )
     base = found if isinstance(found, Search) else None
+    (base.experiment if base else found).require_faithful()  # type: ignore[union-attr]
     experiment = override(base.experiment if base else found, settings)  # type: ignore[arg-type]
     searched = dict(base.space if base else {}) | parse_space(space)
     both = [text.partition("=")[0] for text in settings if text.partition("=")[0] in searched]

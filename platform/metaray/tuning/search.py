@@ -8,13 +8,13 @@ import numpy as np
 from pydantic import Field, field_serializer, field_validator, model_validator
 
 from metaray.algorithms.inner_lr import Schedule
-from metaray.config import Config, replace
+from metaray.config import Config, refuse_subclass, replace
 from metaray.episodes.sampler import sample_meta_batch
 from metaray.errors import InputError
 from metaray.training.experiment import Experiment
 from metaray.training.overrides import changed
 from metaray.training.trust import IMPORT_PATH, packages_in, packages_of
-from metaray.tuning.points import combinations, draw
+from metaray.tuning.points import combinations, count, draw
 from metaray.tuning.space import Domain, parse_domain
 from metaray.tuning.trial import Objective
 from metaray.uris import has_secret
@@ -39,9 +39,10 @@ class Search(Config):
     Attributes:
         experiment: what each trial trains, but for the searched fields.
         space: the domain of each searched field, by its dotted key.
-        searcher: how values are chosen: "random", each a function of (seed, number) alone; "grid"; "tpe", Optuna's
+        searcher: how values are chosen: "random", each a function of (seed, number); "grid"; "tpe", Optuna's
             tree-structured Parzen estimator (Bergstra et al., NIPS 2011); "pbt", population-based training
-            (Jaderberg et al., 2017, arXiv:1711.09846), which changes the inner learning rate during training.
+            (Jaderberg et al., 2017, arXiv:1711.09846), which changes the inner learning rate during training. None
+            trains the same experiment twice: what was tried is drawn anew.
         scheduler: who is stopped early: "asha" (Li et al., MLSys 2020), "median" (Golovin et al., KDD 2017) or "none".
         trials: how many; with "pbt" the size of the population; None with "grid" takes all of its points.
         objective: "quality" (accuracy, in regression squared error) or "loss", on meta-val.
@@ -80,6 +81,11 @@ class Search(Config):
         return {key: domain.expression() for key, domain in value.items()}
 
     @model_validator(mode="after")
+    def _is_no_subclass(self) -> "Search":
+        refuse_subclass(self, Search)
+        return self
+
+    @model_validator(mode="after")
     def _fields_may_be_searched(self) -> "Search":
         for key in self.space:
             for fixed, why in FIXED.items():
@@ -102,7 +108,8 @@ class Search(Config):
             if self.scheduler != "none":
                 raise ValueError(f"scheduler: pbt replaces its worst trials itself: use none (got {self.scheduler!r})")
             if self.population < 2:
-                raise ValueError(f"trials: a population needs at least 2 members (got {self.trials})")
+                few = "" if self.trials == 1 else f", as {self.space[INNER_LR].expression()} has no more"
+                raise ValueError(f"trials: a population needs at least 2 members (got {self.population}{few})")
         elif self.scheduler != "none" and self.grace_episodes > self.budget:
             raise ValueError(f"grace: {self.grace} episodes are more than a whole trial sees ({self.budget})")
         return self
@@ -116,11 +123,11 @@ class Search(Config):
 
     @property
     def population(self) -> int:
-        """Trials that are proposed before any result is known, at most."""
+        """Trials that are proposed before any result is known, at most: no more than the space has points."""
         if self.searcher == "grid":
             return len(combinations(self.space, self.trials))
         assert self.trials is not None
-        return self.trials
+        return min(self.trials, count(self.space) or self.trials)
 
     @property
     def budget(self) -> int:
@@ -187,18 +194,30 @@ class Search(Config):
             every = math.ceil(self.grace_episodes / math.ceil(self.grace_episodes / every))
         return math.ceil(every / size)
 
-    def initial(self, number: int) -> dict[str, Any]:
-        """The settings of trial `number` of a random or grid search, or of the first generation of a population."""
+    def initial(self, number: int, attempt: int = 0) -> dict[str, Any]:
+        """The settings of trial `number` of a random or grid search, or of the first generation of a population.
+
+        Args:
+            number: of the trial.
+            attempt: another one draws anew; a grid knows none.
+        """
         if self.searcher == "grid":
-            points = combinations(self.space, self.trials)
-            if self.scheduler == "none":
-                return points[number]
-            # In a random order: in ascending order each might be better than all before, and none be stopped.
-            return points[int(np.random.default_rng(self.seed).permutation(len(points))[number])]
-        settings = draw(self.space, self.seed, number)
-        if self.searcher == "pbt":
-            settings[INNER_LR] = Schedule(steps=(0,), values=(settings[INNER_LR],)).model_dump(mode="json")
-        return settings
+            return self.grid()[number]
+        return self.as_begun(draw(self.space, self.seed, number, attempt))
+
+    def grid(self) -> list[dict[str, Any]]:
+        """The settings of a grid search, in the order in which they are tried."""
+        points = combinations(self.space, self.trials)
+        if self.scheduler == "none":
+            return points
+        # In a random order: in ascending order each might be better than all before, and none be stopped.
+        return [points[int(place)] for place in np.random.default_rng(self.seed).permutation(len(points))]
+
+    def as_begun(self, settings: dict[str, Any]) -> dict[str, Any]:
+        """Settings as a trial begins with them: of a population the rate is a schedule, to which copies add."""
+        if self.searcher != "pbt":
+            return settings
+        return {INNER_LR: Schedule(steps=(0,), values=(settings[INNER_LR],)).model_dump(mode="json")}
 
     def check(self) -> None:
         """Find out whether the ends of each domain make valid experiments, one field at a time.

@@ -3,7 +3,6 @@
 import functools
 import logging
 import os
-import tempfile
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +15,7 @@ from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
 from metaray.errors import RunFailed
+from metaray.training.scratch import scratch
 from metaray.tuning.ledger import Ledger, read_outcome
 from metaray.tuning.listener import SearchListener
 from metaray.tuning.proposers import Next, Proposer, Work, proposer_of
@@ -64,7 +64,7 @@ def search_on_ray(
     logging.getLogger("ray.tune").setLevel(logging.ERROR)  # it misses files that nobody needs
     reserve = NEXT_TO_NOTHING if shares.workers else {"CPU": shares.cpus, "GPU": shares.gpus}
     trials = ledger.trials()
-    with tempfile.TemporaryDirectory(prefix="metaray-tune-", ignore_cleanup_errors=True) as folder:
+    with scratch("metaray-tune-") as folder:
         tuner = tune.Tuner(
             tune.with_resources(functools.partial(train_trial, setup=setup), reserve),
             tune_config=tune.TuneConfig(

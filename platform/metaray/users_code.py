@@ -1,0 +1,51 @@
+"""Errors of the user's own code are wrong input, told with the lines they came from."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from metaray.errors import InputError, RunFailed, RunStopped
+from metaray.tracebacks import shown, told, user_frames
+
+
+@contextmanager
+def users_code(what: str, *, surely: bool = True) -> Iterator[None]:
+    """Within the block code of the user's runs: what it raises becomes wrong input, with their own lines.
+
+    What metaray raises on purpose goes through as it is.
+
+    Args:
+        what: failed, as a sentence: "nets:Net raised an error as it was built".
+        surely: even where no line is the user's own, as in a package of theirs that is installed; else such an error
+            is a defect of metaray, and goes through.
+
+    Raises:
+        InputError: for any error.
+    """
+    try:
+        yield
+    except (InputError, RunFailed, RunStopped):
+        raise
+    except (Exception, SystemExit) as error:
+        if not surely and not user_frames(error):
+            raise
+        raise InputError(f"{what}:\n{lines_of(error)}") from error
+
+
+def lines_of(error: BaseException) -> str:
+    """Where an error came up, for a terminal; of a syntax error, which is nowhere in a traceback, the line itself."""
+    if not isinstance(error, SyntaxError) or error.filename is None:
+        return told(error)
+    text = f"    {error.text.strip()}\n" if error.text else ""
+    return f"{shown(error.filename)}:{error.lineno}\n{text}E   {type(error).__name__}: {error.msg}"
+
+
+def defined_at(function: Callable[..., object]) -> str:
+    """Where a function or class is defined, as in "nets.py:12: def forward(self, x):"; empty where nobody knows."""
+    try:
+        file, (lines, number) = inspect.getsourcefile(function), inspect.getsourcelines(function)
+    except (OSError, TypeError):
+        return ""
+    found = ((number + i, line.strip()) for i, line in enumerate(lines) if line.strip().startswith(("def ", "class ")))
+    number, line = next(found, (number, lines[0].strip()))
+    return f"{shown(file or '?')}:{number}: {line}"
