@@ -1,5 +1,6 @@
 """Learners whose networks hold more than what is trained: saved, and again what they were, or refused."""
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -206,3 +207,20 @@ def test_its_baseline_holds_nothing() -> None:
     """Its network has no head, so that what is drawn at random in it is something else."""
     nearest = learner_of(own("Held")).nearest_neighbor
     assert nearest.state == nearest.rebuilt == nearest.meta == {} and answers(nearest).shape == (3, 2)
+
+
+@pytest.mark.parametrize("value", [float("nan"), -float("inf")])
+def test_buffers_may_be_infinite_and_frozen_parameters_may_not(value: float, tmp_path: Path) -> None:
+    """As the mask of an attention is."""
+    learner = learner_of(own("Held"))
+    network = learner.network
+    frozen = {name for name, tensor in network.named_parameters() if not tensor.requires_grad}
+    buffer = min(name for name, tensor in learner.state.items() if name not in frozen and tensor.is_floating_point())
+    state = {name: tensor.detach().clone() for name, tensor in learner.state.items()}
+    state[buffer].view(-1)[0] = value
+    dataclasses.replace(learner, state=state).save(tmp_path)
+    assert load_own(tmp_path).state.keys() == state.keys()
+    state[min(frozen)].view(-1)[0] = value
+    dataclasses.replace(learner, state=state).save(tmp_path)
+    with pytest.raises(InputError, match=f"frozen parameter {min(frozen)} is not finite"):
+        load_own(tmp_path)

@@ -18,6 +18,8 @@ import torch
 from torch import nn
 
 from metaray.data.cache import cache_folder
+from metaray.errors import InputError
+from metaray.json_text import parse_json
 from metaray.training.experiment import Experiment
 
 FOLDER = "preflight"
@@ -42,8 +44,8 @@ class Memory:
             return
         path = cache_folder(FOLDER) / f"{self._key}-{what}.json"
         # What is damaged or out of reach is as good as none.
-        with contextlib.suppress(OSError, ValueError):
-            if json.loads(path.read_bytes()) == {"passed": self._key}:
+        with contextlib.suppress(OSError, InputError):
+            if parse_json(path.read_bytes(), where=path.name) == {"passed": self._key}:
                 return
         check()
         with contextlib.suppress(OSError):
