@@ -31,7 +31,7 @@ from metaray.models import MLP
 from metaray.serving.pyfunc import PyfuncLearner, example_input
 from metaray.serving.tables import read_points
 from metaray.submit.client import JobsClient
-from metaray.training.checkpoint import load_checkpoint
+from metaray.training.checkpoint import load_checkpoint, sweep
 from metaray.training.events import Fanout
 from metaray.training.experiment import Checkpoint, Evaluation, Experiment
 from metaray.training.identity import RunFolder, find_run, record_run
@@ -214,8 +214,12 @@ def read_a_run(files: Files) -> object:
     progress, _, damaged = load_checkpoint(found.storage, state)
     reader = JournalReader(found.storage)
     entries = [(entry.key, entry.value, entry.step) for entry in reader.read()]
-    if damaged or reader.damage:
-        raise InputError(f"said, and passed over: {damaged} {reader.damage}")
+    if damaged or (lost := reader.damage(progress.segments)):
+        raise InputError(f"said, and passed over: {damaged or lost}")
+    if unfinished := sweep(found.storage):
+        raise InputError(f"said, and removed: {unfinished}")
+    if found.result is None and progress.step == experiment.num_steps:
+        raise InputError("said: trained, and not judged yet")
     weights = [tensor.detach().numpy() for tensor in state.meta.values()]
     return digest(experiment.to_json(), found.result, entries, *weights, progress)
 

@@ -206,7 +206,7 @@ def test_a_damaged_segment_is_named_and_yields_nothing_wrong(kind: str, storage:
         reader = JournalReader(storage)
         found = set(reader.read())
         assert found <= written, f"{kind} {case}"
-        assert found == written or f"{name} is damaged: " in str(reader.damage), f"{kind} {case}"
+        assert found == written or f"{name} is damaged: " in str(reader.damage()), f"{kind} {case}"
 
 
 def test_whole_lines_that_are_gone_are_missed(storage: Storage) -> None:
@@ -222,13 +222,30 @@ def test_whole_lines_that_are_gone_are_missed(storage: Storage) -> None:
     assert Journal(storage).damage == [f"{name} is damaged: nothing of it can be read"]
 
 
+def test_segments_that_are_gone_are_missed(storage: Storage) -> None:
+    journal = Journal(storage)
+    for step in (1, 2, 3):
+        journal.append(metrics(step))
+        journal.flush(now=True)
+    names = storage.names("metrics")
+    storage.delete_file(f"metrics/{names[1]}")
+    assert Journal(storage).damage == ["metrics/000001-*.jsonl is missing, and what was measured in it"]
+    storage.delete_file(f"metrics/{names[2]}")
+    assert Journal(storage).damage == [], "nothing tells that there was more,"
+    again = Journal(storage, 3)
+    assert len(again.damage) == 2 and "000002-*.jsonl is missing" in again.damage[1], "but whoever counted knows"
+    again.append(metrics(4))
+    again.flush(now=True)
+    assert numbers(storage) == ["000000", "000003"]
+
+
 def test_a_journal_of_before_there_were_checksums(storage: Storage) -> None:
     lines = [json.dumps(entry._asdict()) for entry in metrics(2, 4)]
     storage.write("metrics/000000-ffffffff.jsonl", "\n".join(lines).encode())
     reader = JournalReader(storage)
-    assert reader.read() == metrics(2, 4) and reader.damage == []
+    assert reader.read() == metrics(2, 4) and reader.damage() == []
     storage.write("metrics/000001-ffffffff.jsonl", "\n".join([*lines, '{"key": "a", "value": 1}']).encode())
-    assert reader.read() == metrics(2, 4) and "000001-ffffffff.jsonl is damaged: 1 of" in str(reader.damage)
+    assert reader.read() == metrics(2, 4) and "000001-ffffffff.jsonl is damaged: 1 of" in str(reader.damage())
 
 
 @pytest.mark.parametrize(
@@ -257,4 +274,4 @@ def test_values_that_are_not_finite_come_back(storage: Storage) -> None:
     journal.append(metrics(1, value=float("inf")) + metrics(2, value=float("nan")))
     journal.flush(now=True)
     first, second = read_journal(storage)
-    assert first.value == float("inf") and second.value != second.value and JournalReader(storage).damage == []
+    assert first.value == float("inf") and second.value != second.value and JournalReader(storage).damage() == []

@@ -22,6 +22,7 @@ from metaray.tracking.publishing import publish
 from metaray.tracking.registry import ModelVersion
 from metaray.tracking.retry import SHORTLY, retry
 from metaray.tracking.server import Unreachable, prepare
+from metaray.training.checkpoint import newest_progress
 from metaray.training.experiment import Experiment
 from metaray.training.failure import FAILURE, failure_text
 from metaray.training.identity import RunFolder, record_run, require_recorded_data
@@ -132,7 +133,8 @@ def journal_notes(folder: RunFolder) -> tuple[str, ...]:
     """What of the run's metrics could not be brought anywhere, because it is damaged on disk."""
     reader = JournalReader(folder.storage)
     reader.read()
-    return tuple(f"{folder.storage.shown}/{damage}" for damage in reader.damage)
+    written = newest_progress(folder.storage).segments
+    return tuple(f"{folder.storage.shown}/{damage}" for damage in reader.damage(written))
 
 
 def deliver(

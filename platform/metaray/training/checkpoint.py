@@ -40,6 +40,7 @@ class Progress:
         best_score: that score.
         window: sums over the steps since metrics were last recorded (see `metaray.training.meter`).
         clock: times over the whole run, likewise.
+        segments: of the journal that were written by then; 0 in older checkpoints, which do not say.
         environment: versions and CPU capability that the bits may depend on.
         network: by what the network's frozen parameters, buffers and other tensors are known again.
     """
@@ -49,6 +50,7 @@ class Progress:
     best_score: float | None = None
     window: dict[str, float] = field(default_factory=dict)
     clock: dict[str, float] = field(default_factory=dict)
+    segments: int = 0
     environment: dict[str, str] = field(default_factory=dict)
     network: Marks = field(default_factory=dict)
 
@@ -90,7 +92,7 @@ def save_checkpoint(storage: Storage, state: TrainState, progress: Progress, bes
     if progress.best_step not in (None, state.step):
         tensors.update({f"best/{key}": _plain(tensor) for key, tensor in best.items()})
     record = replace(progress, step=state.step, environment=environment(_device(state)))
-    files = {STATE: save(tensors), PROGRESS: json.dumps(asdict(record), indent=2).encode()}
+    files = {STATE: save(tensors), PROGRESS: _written(record)}
     try:
         storage.write_folder(f"{FOLDER}/{name}", sealed(files))
     except OSError:
@@ -149,13 +151,15 @@ def newest_progress(storage: Storage) -> Progress:
 
 
 def copy_checkpoint(source: Storage, target: Storage, step: int) -> None:
-    """Copy a checkpoint, checked, from one run to another.
+    """Copy a checkpoint, checked, from one run to another, whose journal has segments of its own.
 
     Raises:
         Damaged: if it is not whole.
         OSError: if it cannot be read or written.
     """
-    target.write_folder(f"{FOLDER}/{checkpoint_name(step)}", sealed(_read(source, step)))
+    files = _read(source, step)
+    progress = replace(_progress(files[PROGRESS]), segments=0)
+    target.write_folder(f"{FOLDER}/{checkpoint_name(step)}", sealed({**files, PROGRESS: _written(progress)}))
 
 
 def _read(storage: Storage, step: int, *, only: str | None = None) -> dict[str, bytes]:
@@ -186,6 +190,10 @@ def _parsed(files: Mapping[str, bytes], state: TrainState) -> tuple[Tensors, Pro
     if (strange := not_finite(weights)) is not None:
         raise Damaged(f"{strange} holds values that are not finite")
     return tensors, _progress(files[PROGRESS])
+
+
+def _written(progress: Progress) -> bytes:
+    return json.dumps(asdict(progress), indent=2).encode()
 
 
 def _progress(text: bytes) -> Progress:

@@ -39,17 +39,19 @@ class Journal:
 
     Args:
         storage: of the run.
+        segments: that are known to have been written.
     """
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, segments: int = 0) -> None:
         self._storage = storage
         reader = JournalReader(storage)
         self.entries = reader.read()
         """All that is on disk, by step."""
-        self.damage = reader.damage
+        self.damage = reader.damage(segments)
         """What could not be read of it; such entries are measured again where the run does their steps again."""
         self._known = {(entry.key, entry.step) for entry in self.entries}
-        self._next = max((int(name.partition("-")[0]) for name in reader.segments), default=-1) + 1
+        self.segments = max(reader.count, segments)
+        """How many were written, whether they are there or not."""
         self._writer = uuid.uuid4().hex[:8]  # two writers, of whom one believes the other dead, overwrite nothing
         self._pending: list[Metric] = []
         self._every_s = FLUSH_EVERY_S if storage.is_local else FLUSH_EVERY_REMOTE_S
@@ -69,8 +71,8 @@ class Journal:
         if not self._pending or not (now or time.monotonic() - self._flushed_s >= self._every_s):
             return []
         self._flushed_s = time.monotonic()
-        self._storage.write(f"{FOLDER}/{self._next:06d}-{self._writer}.jsonl", _segment(self._pending))
-        self._next += 1
+        self._storage.write(f"{FOLDER}/{self.segments:06d}-{self._writer}.jsonl", _segment(self._pending))
+        self.segments += 1
         written, self._pending = self._pending, []
         return written
 
@@ -100,14 +102,28 @@ class JournalReader:
         return sorted(found.values(), key=lambda entry: (entry.step, entry.key))
 
     @property
-    def damage(self) -> list[str]:
-        """What was found to be damaged so far, a sentence a segment."""
-        return [f"{FOLDER}/{name} is damaged: {what}" for name, (_, what) in self.segments.items() if what]
+    def count(self) -> int:
+        """How many segments were written, judging by the number of the last that is there."""
+        return max(map(_number, self.segments), default=-1) + 1
+
+    def damage(self, segments: int = 0) -> list[str]:
+        """What was found to be damaged or missing so far, a sentence a segment.
+
+        Args:
+            segments: that are known to have been written.
+        """
+        found = [f"{FOLDER}/{name} is damaged: {what}" for name, (_, what) in self.segments.items() if what]
+        lost = sorted({*range(max(self.count, segments))} - {*map(_number, self.segments)})
+        return found + [f"{FOLDER}/{number:06d}-*.jsonl is missing, and what was measured in it" for number in lost]
 
 
 def read_journal(storage: Storage) -> list[Metric]:
     """All entries of a run, by step and key, without those that are damaged."""
     return JournalReader(storage).read()
+
+
+def _number(name: str) -> int:
+    return int(name.partition("-")[0])
 
 
 def _segment(entries: Sequence[Metric]) -> bytes:

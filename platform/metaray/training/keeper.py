@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from metaray.algorithms.context import Tensors
 from metaray.errors import RunFailed
@@ -21,17 +22,23 @@ class Keeper:
         listener: of the run.
         damaged: steps of checkpoints that are known not to be whole.
         alive: called while it works or waits, for whoever watches over this rank.
+        segments: of the journal that were written before.
     """
 
     def __init__(
-        self, storage: Storage, listener: Listener, damaged: Mapping[int, str], alive: Callable[[], None] = lambda: None
+        self,
+        storage: Storage,
+        listener: Listener,
+        damaged: Mapping[int, str],
+        alive: Callable[[], None] = lambda: None,
+        segments: int = 0,
     ) -> None:
         self._storage, self._listener, self._damaged, self._alive = storage, listener, set(damaged), alive
         self._failures: list[Failure] = []
         swept = sweep(storage)
         if swept:
             self._note(f"removed what broken-off writes had left behind: {', '.join(swept)}")
-        self._journal = Journal(storage)
+        self._journal = Journal(storage, segments)
         for damage in self._journal.damage:
             self._note(damage)
         self._tell(self._journal.entries)
@@ -54,7 +61,7 @@ class Keeper:
 
         def write() -> None:
             self._flush(now=True)
-            save_checkpoint(self._storage, state, progress, best)
+            save_checkpoint(self._storage, state, replace(progress, segments=self._journal.segments), best)
 
         if self._write(write, f"the checkpoint of step {state.step}", state.step, needed=needed):
             self._damaged.discard(state.step)

@@ -99,7 +99,7 @@ class _Session:
         self.keeper: Keeper | None = None
         if rank.is_chief:
             alive = lambda: rank.reducer.mark("saving")  # noqa: E731
-            self.keeper = Keeper(rank.storage, rank.listener, self.damaged, alive)
+            self.keeper = Keeper(rank.storage, rank.listener, self.damaged, alive, self.progress.segments)
         self.window, self.clock = Meter(self.progress.window), Meter(self.progress.clock)
         self.seconds_before = self.progress.clock.get("seconds", 0.0)
 

@@ -163,7 +163,7 @@ class Ledger:
     def damage(self) -> list[str]:
         """What of the trials' journals turned out to be damaged since this was last asked."""
         readers = sorted(self._readers.items())
-        found = [f"{trial_name(number)}/{damage}" for number, reader in readers for damage in reader.damage]
+        found = [f"{trial_name(number)}/{damage}" for number, reader in readers for damage in reader.damage()]
         fresh = [damage for damage in found if damage not in self._told]
         self._told.update(fresh)
         return fresh
