@@ -254,3 +254,5 @@ def test_a_damaged_record_is_refused_with_what_to_do(name: str, copied: Any, com
     ended = command(*words)
     assert ended.code != 0 and f"{folder / name}: damaged: it does not match its checksum" in ended.err
     assert re.search("restore it from a copy|delete it", ended.err)
+    (folder / name).write_text(text)
+    assert command(*words).code == 0
