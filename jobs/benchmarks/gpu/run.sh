@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # On a bare GPU machine, without a network: bash gpu-pack/run.sh OUT [--ray] [options of jobs.benchmarks.gpu]
-# Puts record.json, tables.md and log.txt into OUT. Python is the one that holds torch, or what PYTHON names.
+# Puts record.json, tables.md and log.txt into OUT. Python is the one that holds torch, or what PYTHON names; all
+# together takes at most TOTAL_S seconds, by default 570.
 set -euo pipefail
 [ $# -ge 1 ] || { echo "usage: bash run.sh OUT [--ray] [options of jobs.benchmarks.gpu]" >&2; exit 2; }
 pack=$(cd "$(dirname "$0")" && pwd)
@@ -31,6 +32,7 @@ cd "$work/code"
 status=0
 "$python" -m jobs.benchmarks.gpu "${options[@]}" 2>&1 | tee "$out/log.txt" || status=$?
 if [ -d "$work/ray" ]; then
-    "$python" -m jobs.benchmarks.gpu "${options[@]}" --add --only ray --budget-s 200 2>&1 | tee -a "$out/log.txt" || status=$?
+    left=$((${TOTAL_S:-570} - SECONDS))
+    "$python" -m jobs.benchmarks.gpu "${options[@]}" --add --only ray --budget-s $((left < 200 ? left : 200)) 2>&1 | tee -a "$out/log.txt" || status=$?
 fi
 exit $status
