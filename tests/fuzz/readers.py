@@ -289,7 +289,8 @@ CELLS: tuple[Any, ...] = (
 
 
 def read_a_frame(frame: Any, learner: Learner) -> object:
-    return digest(PyfuncLearner(learner).predict(frame).to_json(default_handler=str))
+    found = PyfuncLearner(learner).predict(frame)
+    return digest(found.to_numpy().tolist(), list(found.index))
 
 
 def cells() -> tuple[Any, ...]:

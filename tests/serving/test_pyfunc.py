@@ -158,3 +158,23 @@ def test_neither_ray_nor_mlflow_is_imported() -> None:
     code += "print([name for name in ('mlflow', 'ray', 'pandas') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("column", "cell", "message"),
+    [
+        ("role", pd.NA, "row 0: unknown role '<NA>'"),
+        ("role", np.zeros(2), "row 0: unknown role"),
+        ("label", "\ud800", r"row 0: the label '\\ud800' holds half of a surrogate pair"),
+    ],
+)
+def test_cells_that_no_table_should_hold(column: str, cell: Any, message: str, proto_net: Learner) -> None:
+    damaged = TASK.astype(object).copy()
+    damaged.at[damaged.index[0], column] = cell
+    with pytest.raises(InputError, match=message):
+        PyfuncLearner(proto_net).predict(damaged)
+
+
+def test_a_column_that_comes_twice(proto_net: Learner) -> None:
+    with pytest.raises(InputError, match="the input has the column 'label' 2 times"):
+        PyfuncLearner(proto_net).predict(pd.concat([TASK, TASK[["label"]]], axis=1))

@@ -68,6 +68,8 @@ def number(cell: object, column: str, where: str) -> float:
     """
     try:
         value = float(cell)  # type: ignore[arg-type]
+    except OverflowError:
+        raise InputError(f"{where}: {column} is too large a number; give one below 1.8e308") from None
     except (TypeError, ValueError):
         raise InputError(f"{where}: {column} is {cell!r}, not a number") from None
     if not math.isfinite(value):

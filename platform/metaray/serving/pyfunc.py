@@ -148,7 +148,19 @@ def _labels(column: "pd.Series[Any]", rows: NDArray[np.int64]) -> list[str]:
     from metaray.algorithms.labels import plain_label, plain_labels
 
     found = [plain_label(column.iloc[row], f"row {row}: the label") for row in rows]
-    return [str(label) for label in plain_labels(found)]
+    labels = [str(label) for label in plain_labels(found)]
+    for row, label in zip(rows, labels, strict=True):
+        if not _is_text(label):
+            raise InputError(f"row {row}: the label {label!r} holds half of a surrogate pair, which is no text")
+    return labels
+
+
+def _is_text(label: str) -> bool:
+    try:
+        label.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _rows(table: "pd.DataFrame", columns: list[str], rows: NDArray[np.int64]) -> list[list[float]]:
@@ -168,8 +180,10 @@ def _check(table: "pd.DataFrame", learner: "Learner") -> None:
     for name in table.columns:
         if name not in wanted:
             raise unknown("column", str(name), wanted)
+        if (count := list(table.columns).count(name)) > 1:
+            raise InputError(f"the input has the column {name!r} {count} times")
     for row, role in enumerate(table["role"]):
-        if role not in ROLES:
+        if not isinstance(role, str) or role not in ROLES:  # others may have an equality of their own
             raise InputError(f"row {row}: {unknown('role', str(role), ROLES)}")
         for name in targets if role == "support" else ():
             value = table[name].iloc[row]
