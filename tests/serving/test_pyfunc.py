@@ -169,8 +169,8 @@ def test_neither_ray_nor_mlflow_is_imported() -> None:
     ],
 )
 def test_cells_that_no_table_should_hold(column: str, cell: Any, message: str, proto_net: Learner) -> None:
-    damaged = TASK.astype(object).copy()
-    damaged.at[damaged.index[0], column] = cell
+    damaged = TASK.sort_values("role", ascending=False).reset_index(drop=True).astype(object)  # support first
+    damaged.at[0, column] = cell
     with pytest.raises(InputError, match=message):
         PyfuncLearner(proto_net).predict(damaged)
 
