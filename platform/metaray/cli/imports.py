@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from metaray.imports import import_from
-
 
 def import_from_here() -> None:
     """Let the user's own packages be found in the working directory, as those of a recipe are."""
+    from metaray.imports import import_from  # here, so that --help needs no pydantic
+
     import_from(Path.cwd())
