@@ -58,7 +58,7 @@ def user_frames(error: BaseException) -> list[traceback.FrameSummary]:
         seen.add(id(cause))
     found = [frame for one in reversed(chain) for frame in traceback.extract_tb(one.__traceback__)]
     linecache.checkcache()
-    return [frame for frame in found if _is_users(frame.filename)]
+    return [frame for frame in found if is_users(frame.filename)]
 
 
 def _context(error: BaseException) -> BaseException | None:
@@ -73,7 +73,8 @@ def _others() -> tuple[str, ...]:
     return tuple({f"{Path(folder)}/" for folder in folders} | {f"{Path(folder).resolve()}/" for folder in folders})
 
 
-def _is_users(filename: str) -> bool:
+def is_users(filename: str) -> bool:
+    """Whether a file is the user's own: neither metaray's, nor an installed package's, nor Python's."""
     return not filename.startswith(("<", *_others())) and "/site-packages/" not in filename
 
 

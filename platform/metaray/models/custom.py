@@ -12,6 +12,8 @@ from metaray.errors import InputError
 from metaray.imports import resolve, trust_of
 from metaray.models.conversion import convert
 from metaray.models.model import Model
+from metaray.tracebacks import headline, summary, user_frames
+from metaray.users_code import lines_of
 
 
 class Custom(Model):
@@ -45,8 +47,13 @@ class Custom(Model):
             raise InputError(f"{self.path} can't be called with {', '.join(arguments)}: {error}") from None
         try:
             network = factory(**arguments)
-        except (OSError, EOFError, SafetensorError, UnpicklingError) as error:
-            raise InputError(f"{self.path} cannot be built: {type(error).__name__}: {error}") from error
+        except InputError:
+            raise
+        except (OSError, EOFError, SafetensorError, UnpicklingError) as error:  # of files; where says the user's line
+            raise InputError(f"{self.path} cannot be built: {summary(error)}") from error
+        except (Exception, SystemExit) as error:
+            lines = f"\n{lines_of(error)}" if user_frames(error) else ""
+            raise InputError(f"{self.path} cannot be built: {headline(error)}{lines}") from error
         if not isinstance(network, nn.Module):
             raise InputError(f"{self.path} returned {type(network).__name__}, not a torch.nn.Module")
         return convert(network)

@@ -24,6 +24,8 @@ from metaray.training.mapping import check_mapping
 from metaray.training.outer_loop import TrainState, chunk_size_of, context_of, initial_state
 from metaray.training.remembered import Memory
 from metaray.training.stateless import check_single, check_stateless, left_by, require_unchanged
+from metaray.training.users_network import check_network, holds_users_code
+from metaray.users_code import users_code
 
 CPU = torch.device("cpu")
 EXAMPLES = 4
@@ -37,6 +39,12 @@ def preflight(experiment: Experiment, device: torch.device = CPU) -> None:
         InputError: with the numbers, for the first thing that is wrong.
     """
     experiment.require_faithful()
+    what = f"experiment {experiment.name!r} was tried out, and raised an error"
+    with users_code(what, surely=holds_users_code(experiment)):
+        _check(experiment, device)
+
+
+def _check(experiment: Experiment, device: torch.device) -> None:
     torch.set_num_threads(experiment.threads_per_worker)
     specs: dict[Split, EpisodeSpec] = {
         "meta-train": experiment.episodes,
@@ -45,6 +53,7 @@ def preflight(experiment: Experiment, device: torch.device = CPU) -> None:
     }
     for split, spec in specs.items():
         experiment.source.check(split, ways=spec.ways, shots=spec.shots, queries=spec.queries)
+    check_network(experiment)
     state = initial_state(experiment, CPU)
     _check_outputs(experiment, state)
     with seeded(0):
