@@ -11,7 +11,7 @@ from metaray.algorithms import ALGORITHMS, MAML, Algorithm, ProtoNet
 from metaray.algorithms.context import Context, Tensors
 from metaray.episodes.tensors import Examples
 from metaray.errors import InputError
-from metaray.imports import TRUST_ALL, dump_kind, import_folders, import_from, parse_kind, resolve
+from metaray.imports import TRUST_ALL, dump_kind, import_folders, import_from, parse_kind, resolve, where_found
 
 
 class Own(ProtoNet):
@@ -161,3 +161,28 @@ class Kindless(Unfinished):
 
     def predict(self, adapted: Tensors, query: Tensor, context: Context) -> Tensor:
         return query
+
+
+def test_json_that_names_a_recipes_neighbour_is_told_of_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What `metaray tune --apply best.json` says is a command that works."""
+    (tmp_path / "jobs" / "where_package").mkdir(parents=True)
+    (tmp_path / "jobs" / "where_package" / "__init__.py").write_text("class Net: ...")
+    (tmp_path / "jobs" / "where_nets.py").write_text("class Net: ...")
+    (tmp_path / "where_here.py").write_text("class Net: ...")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    import_from(tmp_path / "jobs", tmp_path)
+    for name in ("where_nets", "where_package", "where_here"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        assert resolve(f"{name}:Net", trust=(TRUST_ALL,)).__name__ == "Net"
+        prefix = where_found({"model": {"kind": "custom", "path": f"{name}:Net"}, "parts": [{"kind": "mlp"}]})
+        assert prefix == ("" if name == "where_here" else "PYTHONPATH=jobs ")
+        code = f"import {name}"
+        done = subprocess.run(f"{prefix}{sys.executable} -c {code!r}", shell=True, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    assert where_found({"algorithm": {"kind": "metaray.algorithms:MAML"}, "source": {"path": "s3://a:b@c"}}) == ""
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    assert where_found({"path": "where_nets:Net"}) == f"PYTHONPATH={tmp_path}/jobs "

@@ -2,9 +2,11 @@
 
 import importlib
 import inspect
+import os
 import re
+import shlex
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -36,6 +38,40 @@ def import_from(*folders: Path) -> None:
 def import_folders() -> list[str]:
     """Those that `import_from` has added, as far as they are still there."""
     return [folder for folder in _folders if folder in sys.path]
+
+
+def where_found(tree: Any) -> str:
+    """What to put before a command that reads a description again, so that it finds the modules that it names.
+
+    A recipe's neighbours are found by way of the recipe; JSON in another folder needs to be told of that of theirs.
+
+    Args:
+        tree: of the description, in JSON types.
+    """
+    folders = dict.fromkeys(folder for name in _modules_of(tree) if (folder := _folder_of(name)) is not None)
+    return f"PYTHONPATH={shlex.quote(os.pathsep.join(folders))} " if folders else ""
+
+
+def _modules_of(tree: Any) -> Iterator[str]:
+    """The top-level modules of the import paths in a description."""
+    if isinstance(tree, Mapping):
+        for key, value in tree.items():
+            if key in ("kind", "path") and isinstance(value, str) and ":" in value:
+                yield value.partition(":")[0].partition(".")[0]
+            yield from _modules_of(value)
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from _modules_of(value)
+
+
+def _folder_of(module: str) -> str | None:
+    """The folder that a module was found in, if that is neither the working directory nor one of Python's."""
+    found = sys.modules.get(module)
+    place = next(iter(getattr(found, "__path__", ())), None) or getattr(found, "__file__", None)
+    folder = None if place is None else Path(place).parent
+    if folder is None or folder == Path.cwd() or str(folder) not in import_folders():
+        return None
+    return str(folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder)
 
 
 def resolve(path: str, *, trust: Iterable[str]) -> Any:

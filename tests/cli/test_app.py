@@ -213,3 +213,12 @@ def test_what_a_recipe_raises_is_told_with_its_own_line(command: Command, tmp_pa
     ended = command("train", tmp_path / "r.py:broken")
     assert (ended.code, ended.out) == (2, "") and "ZeroDivisionError" in ended.err
     assert "r.py:2" in ended.err and "return 1 // 0" in ended.err
+
+
+def test_the_keys_that_set_takes_are_listed(make_experiment: Any, command: Any, tmp_path: Path) -> None:
+    (tmp_path / "tiny.json").write_text(make_experiment().to_json())
+    code, out, err = command("train", tmp_path / "tiny.json", "--set", "algorithm.inner_lr=0.25", "--keys")
+    assert (code, err) == (0, "")
+    assert {"algorithm.inner_lr=0.25", "optimizer.kind=adam", "evaluation.every=2", "seed=0"} <= set(out.splitlines())
+    again = [part for line in out.splitlines() for part in ("--set", line)]
+    assert command("train", tmp_path / "tiny.json", *again, "--keys").out == out

@@ -1,10 +1,11 @@
 import io
+import re
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from metaray.cli.trials import TrialsDisplay, settings_text, value_text
+from metaray.cli.trials import TrialsDisplay, settings_text, short_names, value_text
 from metaray.tuning.trial import Judged, Trial
 from tests.tuning.small import make_search
 
@@ -47,7 +48,7 @@ def test_a_terminal_has_a_live_table(make_experiment: Any) -> None:
         terminal=True,
     )
     assert "3 of 4 trials: 1 running, 1 finished, 1 failed" in text
-    assert "0*" in text and "16 (67%)" in text and "0.9000" in text and "NaN" in text
+    assert "0*" in text and "16 67%" in text and "0.9000" in text and "NaN" in text
 
 
 def test_a_long_table_keeps_what_runs_and_the_best(make_experiment: Any) -> None:
@@ -73,3 +74,26 @@ def test_a_long_table_keeps_what_runs_and_the_best(make_experiment: Any) -> None
 def test_values_are_short(value: Any, text: str) -> None:
     assert value_text(value) == text
     assert settings_text({"a.b": value, "c": 1}) == f"a.b={text} c=1"
+
+
+def test_columns_are_short_as_far_as_that_tells_them_apart() -> None:
+    keys = ["algorithm.inner_lr", "optimizer.outer_lr", "seed", "evaluation.seed", "algorithm.inner_lr.head.*"]
+    assert list(short_names(keys).values()) == ["inner_lr", "outer_lr", "seed", "evaluation.seed", "head.*"]
+    assert list(short_names(keys)) == keys
+
+
+def test_a_trial_takes_a_line_at_80_columns(make_experiment: Any) -> None:
+    space = {
+        "algorithm.inner_lr": "uniform(0, 1)",
+        "optimizer.outer_lr": "uniform(0, 1)",
+        "meta_batch_size": "randint(1, 9)",
+    }
+    settings = {"algorithm.inner_lr": 0.04166, "optimizer.outer_lr": 0.00012345, "meta_batch_size": 8}
+    trials = [Trial(n, settings, 240_000, "stopped early", "by asha", (Judged(3, 24_000, 0.5),)) for n in range(3)]
+    out = io.StringIO()
+    display = TrialsDisplay(make_search(make_experiment(), space), Console(file=out, width=80, force_terminal=True))
+    display.on_trials(trials, trials[0])
+    display.close()
+    lines = [re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", line).split() for line in out.getvalue().splitlines()]
+    assert ["trial", "inner_lr", "outer_lr", "meta_batch_size", "episodes", "accuracy", "best"] in lines
+    assert ["2", "stopped", "0.04166", "0.0001234", "8", "24000", "10%", "0.5000", "0.5000"] in lines

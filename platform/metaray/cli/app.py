@@ -36,7 +36,10 @@ app.command(context_settings=PASS_ON)(submit)
 
 Recipe = Annotated[str, typer.Argument(help="path/to/file.py:function, or an experiment's JSON file")]
 Model = Annotated[str, typer.Argument(help="models:/NAME@ALIAS, models:/NAME/VERSION, runs:/ID/PATH or a folder")]
-Settings = Annotated[list[str] | None, typer.Option("--set", help="dotted.key=value; may be repeated")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="dotted.key=value; may be repeated; train RECIPE --keys lists the keys"),
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -80,6 +83,9 @@ def train(
     storage: RunStorage = "runs",
     tracking_uri: TrackingUri = None,
     settings: Settings = None,
+    keys: Annotated[
+        bool, typer.Option("--keys", help="only list the keys that --set takes, with their values")
+    ] = False,
     register: Annotated[bool, typer.Option(help="put the best learner into the registry")] = True,
     promote: Promote = False,
     verify: Verify = False,
@@ -98,6 +104,9 @@ def train(
     from metaray.training.recipes import load_recipe
 
     experiment = override(load_recipe(recipe), settings or [])
+    if keys:
+        show.keys(experiment)
+        return
     number = Workers.parse(workers)
     placement = Placement(number, samplers, cpus_per_worker, device, address, hang_timeout, spread, samplers_on, verify)
     options = Options(placement, run, storage, tracking_uri, register, promote)

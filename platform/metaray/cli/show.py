@@ -1,13 +1,14 @@
 """Printing results, as lines that a person and a script can read, or as JSON."""
 
 import json
+import shlex
 import sys
 from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metaray.cli.table import print_table
+from metaray.cli.table import one_line, print_table
 
 if TYPE_CHECKING:
     from metaray.algorithms.learner import AdaptedTask, Learner
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from metaray.serving.folders import Labelled
     from metaray.serving.tables import Points
     from metaray.tracking.delivery import Report
+    from metaray.training.experiment import Experiment
     from metaray.tuning.conclude import SearchReport
     from metaray.upload import Unfinished
 
@@ -86,10 +88,20 @@ def report_lines(report: "Report") -> None:
         print(f"note: {note}")
 
 
+def keys(experiment: "Experiment") -> None:
+    """The keys that `--set` and `--search` take, with their values."""
+    from metaray.errors import redacted
+    from metaray.training.overrides import flatten
+
+    for key, value in flatten(experiment.model_dump(mode="json")).items():
+        print(one_line(f"{key}={redacted(value)}"))
+
+
 def search(report: "SearchReport", *, apply: Path | None, as_json: bool) -> None:
     """How a search ended: its trials, and its winner as `train` shows a run."""
-    from metaray.cli.trials import settings_text, value_text
+    from metaray.cli.trials import settings_text, short_names, value_text
     from metaray.errors import redacted
+    from metaray.imports import where_found
     from metaray.tuning.table import as_rows
 
     rows, objective = as_rows(report.trials, report.search.optimises), report.search.optimises
@@ -108,19 +120,21 @@ def search(report: "SearchReport", *, apply: Path | None, as_json: bool) -> None
         tree |= {"trials": rows, "run": run_tree(report.report)}
         print(json.dumps(tree, indent=2))
         return
-    fields = list(report.search.space)
+    fields = short_names(report.search.space)
     table = [
         (
             row["name"],
-            row["status"],
+            row["status"].removesuffix(" early"),
             *(value_text(row["settings"].get(key)) for key in fields),
             str(row["episodes"]),
             "" if row["value"] is None else f"{row['value']:.4f}",
-            row["why"],
         )
         for row in rows
     ]
-    print_table(("trial", "status", *fields, "episodes", f"best meta-val {objective.name}", "why"), table)
+    print_table(("trial", "status", *fields.values(), "episodes", f"best {objective.name}"), table)
+    for row in rows:  # not in the table, which is to fit 80 columns
+        if row["why"]:
+            print(f"{row['name']}: {row['status']}, {row['why']}")
     listed = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
     print(f"trials: {len(report.trials)} ({listed}), {seen} episodes of {whole} that all would see")
     print(f"winner: {report.winner.name}, {settings_text(report.winner.settings)}")
@@ -129,7 +143,8 @@ def search(report: "SearchReport", *, apply: Path | None, as_json: bool) -> None
     print(f"search: {report.name} (MLflow {report.tracking_run} at {redacted(report.tracking_uri)})")
     print(f"files: {redacted(report.storage)}: trials.json, trials.parquet, winner.json, figures/")
     if apply is not None:
-        print(f"applied: {apply}; `metaray train {apply}` trains it")
+        found = where_found(report.experiment.model_dump(mode="json"))
+        print(f"applied: {apply}; `{found}{shlex.join(['metaray', 'train', str(apply)])}` trains it")
 
 
 def unfinished(run: "Unfinished", *, as_json: bool) -> None:

@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, final
 
 from rich.box import SIMPLE_HEAD
@@ -78,8 +78,8 @@ class TrialsDisplay(SearchListener):
         listed = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
         seconds = time.monotonic() - self._started_s
         title = f"{len(trials)} of {self._search.population} trials: {listed}; {seconds / 60:.1f} min"
-        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-        for column in ("trial", "", *self._search.space, "episodes", objective.name, "best"):
+        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=0)
+        for column in ("trial", "", *short_names(self._search.space).values(), "episodes", objective.name, "best"):
             table.add_column(column, justify="left" if column in ("trial", "") else "right")
         for trial in self._shown(trials):
             table.add_row(*map(Text, self._row(trial, trial is best)), style=STYLES.get(trial.status, ""))
@@ -100,12 +100,23 @@ class TrialsDisplay(SearchListener):
         share = trial.episodes / trial.num_episodes if trial.num_episodes else 1.0
         return (
             f"{trial.number}{'*' if is_best else ''}",
-            trial.status,
+            trial.status.removesuffix(" early"),  # for a line a trial at 80 columns
             *(value_text(trial.settings.get(key)) for key in self._search.space),
-            f"{trial.episodes} ({share:.0%})",
+            f"{trial.episodes} {share:.0%}",
             f"{trial.curve[-1].value:.4f}" if trial.curve else "",
             f"{best.value:.4f}" if best else trial.why[:40],
         )
+
+
+def short_names(keys: Iterable[str]) -> dict[str, str]:
+    """Each dotted key, and as many of its last parts as tell it from the others: `inner_lr`."""
+    known, found = list(keys), {}
+    for key in known:
+        parts = key.split(".")
+        fewest = 1 if parts[-1].isidentifier() else min(2, len(parts))  # of a pattern, what it is of
+        ends = (".".join(parts[-count:]) for count in range(fewest, len(parts) + 1))
+        found[key] = next(end for end in ends if end == key or sum(f".{one}".endswith(f".{end}") for one in known) == 1)
+    return found
 
 
 def settings_text(settings: Mapping[str, Any]) -> str:

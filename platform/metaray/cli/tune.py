@@ -27,7 +27,10 @@ def tune(
         typer.Option(help="dotted.key=DOMAIN, as in algorithm.inner_lr='loguniform(1e-3,1)'; may be repeated"),
     ] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="dotted.key=value for all trials; may be repeated")
+        list[str] | None,
+        typer.Option(
+            "--set", help="dotted.key=value for all trials; may be repeated; train RECIPE --keys lists the keys"
+        ),
     ] = None,
     trials: Annotated[int | None, typer.Option(min=1, help="how many; with pbt the population")] = None,
     searcher: Annotated[str | None, typer.Option(help="random, grid, tpe or pbt")] = None,

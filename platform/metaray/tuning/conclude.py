@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import final
 
 from metaray.errors import InputError, RunFailed, RunStopped, redacted
+from metaray.imports import where_found
 from metaray.run import Options, run
 from metaray.tracking.delivery import Report
 from metaray.tracking.mlflow_tracker import Away, asking, finish_run
@@ -70,7 +71,7 @@ def conclude(
     should_stop: Callable[[], bool],
 ) -> SearchReport:
     """Judge the winner on meta-test, and bring everything to MLflow. May be done again."""
-    again = _command(options, name)
+    again = _command(options, name, ledger.search)
     if should_stop():
         raise RunStopped(f"stopped by a signal; `{again}` goes on")
     trials = ledger.trials()
@@ -157,10 +158,11 @@ def _tags(ledger: Ledger, name: str, parent: str, winner: Trial) -> dict[str, st
     }
 
 
-def _command(options: SearchOptions, name: str) -> str:
+def _command(options: SearchOptions, name: str, search: Search) -> str:
     """What to type to go on."""
+    found = where_found(search.experiment.model_dump(mode="json"))
     where = ["--tracking-uri", redacted(options.tracking_uri)] if options.tracking_uri else []
-    return shlex.join(["metaray", "tune", "--run", name, "--storage", redacted(options.storage), *where])
+    return found + shlex.join(["metaray", "tune", "--run", name, "--storage", redacted(options.storage), *where])
 
 
 @final
