@@ -1,8 +1,10 @@
-"""Ranks that are threads of one process: what they exchange, `torch.distributed` would carry between processes."""
+"""Ranks of small groups, in benchmarks and tests: threads of one process, and how processes of a group part."""
 
+import os
+import sys
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 from unittest.mock import patch
 
 import torch.distributed as dist
@@ -10,6 +12,19 @@ from torch import Tensor
 
 BARRIER_TIMEOUT_S = 300.0
 """Only for a rank that is lost: an exception of its own breaks the barrier at once."""
+
+
+def part() -> NoReturn:
+    """Leave the process group once all ranks have come so far, and end this process.
+
+    At once: gloo's threads may outlive the group, and in some of Python's ordinary exits that ends in an abort
+    ("terminate called without an active exception", torch 2.13), after all work is done.
+    """
+    dist.barrier()
+    dist.destroy_process_group()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 class Threads:

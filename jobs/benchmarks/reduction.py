@@ -23,6 +23,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.multiprocessing.spawn import spawn
 
+from jobs.benchmarks.ranks import part
 from metaray.config import replace
 from metaray.episodes.prefetch import Arrival
 from metaray.episodes.sampler import chunks_of, sample_meta_batch, share_of
@@ -74,7 +75,7 @@ def time_collectives(rank: int, world_size: int, folder: str, sizes: list[int], 
                     seconds.append(time.perf_counter() - started)
     if rank == 0:
         (Path(folder) / "times.json").write_text(json.dumps(found))
-    dist.destroy_process_group()
+    part()
 
 
 def bytes_sent(size: int, world_size: int, count: int = CHUNKS) -> dict[str, int]:
@@ -111,7 +112,7 @@ def time_steps(rank: int, world_size: int, folder: str, rounds: int) -> None:
                 seconds.append(statistics.median(durations))
     if rank == 0:
         (Path(folder) / "times.json").write_text(json.dumps(times))
-    dist.destroy_process_group()
+    part()
 
 
 def measured(worker: Any, world_size: int, experiment: Experiment, *arguments: Any) -> Any:

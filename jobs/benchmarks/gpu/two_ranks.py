@@ -11,6 +11,7 @@ from torch import Tensor
 
 from jobs.benchmarks.gpu.bits import after
 from jobs.benchmarks.gpu.section import Setting
+from jobs.benchmarks.ranks import part
 from metaray.training.device import set_execution
 from metaray.training.experiment import Experiment
 from metaray.training.outer_loop import initial_state
@@ -49,4 +50,4 @@ def rank_main(rank: int, folder: str, way: Way, experiment_json: str, device_typ
     setting = Setting(device, Path(folder))
     digest = after(experiment, initial_state(experiment, device), setting, reducer)
     (Path(folder) / f"{rank}.sha256").write_text(digest)
-    dist.destroy_process_group()
+    part()
