@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from metaray.cli.help import Command, Group
 from metaray.cli.options import AsJson
 from metaray.cli.parcel import print_pack
 from metaray.cli.table import print_table
@@ -21,45 +22,59 @@ if TYPE_CHECKING:
     from metaray.submit.request import Order
 
 COMMANDS = ("train", "tune")
-HEAD = "http://HOST:8265 of Ray's dashboard; by default $RAY_API_SERVER_ADDRESS, or $RAY_ADDRESS where that is a URL"
+HEAD = "URL of Ray's dashboard; by default $RAY_API_SERVER_ADDRESS, or $RAY_ADDRESS where that is a URL."
 PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True}
 """What `submit` does not know is for the command that it submits."""
 Patterns = tuple[tuple[str, ...], tuple[str, ...]]
 """Of files to include, and of files to exclude."""
 
-Address = Annotated[str | None, typer.Option(help=HEAD)]
+Address = Annotated[str | None, typer.Option(metavar="http://HOST:8265", help=HEAD)]
 Insecure = Annotated[
-    bool, typer.Option("--insecure", help="accept plain HTTP to another machine, and a cluster without authentication")
+    bool, typer.Option("--insecure", help="Accept plain HTTP to another machine, and a cluster without authentication.")
 ]
-JobName = Annotated[str, typer.Argument(metavar="JOB", help="id of a job, or the name of its run")]
-Follow = Annotated[bool, typer.Option("--follow", help="show the log until the job ends, and exit as it does")]
+JobName = Annotated[str, typer.Argument(metavar="JOB", help="Id of a job, or the name of its run.")]
+Follow = Annotated[bool, typer.Option("--follow", help="Show the log until the job ends, and exit as it does.")]
 
-jobs = typer.Typer(help="Jobs of a Ray cluster: list them, look at them, stop them.")
+jobs = typer.Typer(cls=Group, help="List the jobs of a Ray cluster, look at them, and stop them.")
 
 
 def submit(
     context: typer.Context,
-    command: Annotated[str, typer.Argument(help="train or tune; its RECIPE and its own options follow")],
+    command: Annotated[
+        str, typer.Argument(metavar="COMMAND", help="train or tune; the RECIPE and options of its own follow it.")
+    ],
     address: Address = None,
     follow: Follow = False,
     local_to_head: Annotated[
-        bool, typer.Option("--local-to-head", help="accept that the result is kept on the head node alone")
+        bool, typer.Option("--local-to-head", help="Accept that the result is kept on the head node alone.")
     ] = False,
     insecure: Insecure = False,
     python: Annotated[
-        str | None, typer.Option(help="that has the packages, on the head node; by default the one that runs Ray there")
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="Python on the head node that has the packages of the job; by default the one that runs Ray there.",
+        ),
     ] = None,
     include: Annotated[
         list[str] | None,
-        typer.Option(help="files for the job besides those that git tracks and those that the recipe imports"),
+        typer.Option(
+            metavar="PATTERN",
+            help="Files to send besides those that git tracks and those that the recipe imports.",
+        ),
     ] = None,
-    exclude: Annotated[list[str] | None, typer.Option(help="files that the job can do without")] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(metavar="PATTERN", help="Files to leave out, which the job can do without.")
+    ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="list the files that would be sent, and send none")
+        bool, typer.Option("--dry-run", help="List the files that would be sent, and send none.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run `metaray train` or `metaray tune` as a job of a Ray cluster."""
+    """Run `metaray train` or `metaray tune` as a job of a Ray cluster.
+
+    Options besides those below are those of the command; `metaray train --help` and `metaray tune --help` tell them.
+    """
     from metaray.submit.access import cluster_address
     from metaray.submit.bucket import check_bucket
     from metaray.submit.client import connect
@@ -92,9 +107,9 @@ def submit(
         _note(f"`metaray jobs logs {job} --follow` shows it, `metaray jobs stop {job}` stops it")
 
 
-@jobs.command("list")
+@jobs.command("list", cls=Command)
 def list_jobs(address: Address = None, insecure: Insecure = False, as_json: AsJson = False) -> None:
-    """All jobs, the newest first."""
+    """List all jobs, the newest first."""
     found = _client(address, insecure=insecure).jobs()
     if as_json:
         print(json.dumps([_tree(job) for job in found], indent=2))
@@ -103,9 +118,9 @@ def list_jobs(address: Address = None, insecure: Insecure = False, as_json: AsJs
     print_table(("job", "run", "status", "exit code", "started (UTC)", "lasted"), rows)
 
 
-@jobs.command()
+@jobs.command(cls=Command)
 def status(name: JobName, address: Address = None, insecure: Insecure = False, as_json: AsJson = False) -> None:
-    """One job: its run, how it stands, what it runs."""
+    """Show one job: its run, how it stands, and what it runs."""
     job = _found(_client(address, insecure=insecure), name)
     if as_json:
         _print_jobs([job])
@@ -118,9 +133,9 @@ def status(name: JobName, address: Address = None, insecure: Insecure = False, a
         print(f"Ray says: {job.message.splitlines()[0]}")
 
 
-@jobs.command()
+@jobs.command(cls=Command)
 def logs(name: JobName, follow: Follow = False, address: Address = None, insecure: Insecure = False) -> None:
-    """What a job has printed; with --follow until it ends."""
+    """Print what a job has printed so far; with --follow all of it, until it ends."""
     client = _client(address, insecure=insecure)
     job = _found(client, name)
     if follow:
@@ -129,7 +144,7 @@ def logs(name: JobName, follow: Follow = False, address: Address = None, insecur
         sys.stdout.write(client.logs(job.id))
 
 
-@jobs.command()
+@jobs.command(cls=Command)
 def stop(name: JobName, address: Address = None, insecure: Insecure = False, as_json: AsJson = False) -> None:
     """Stop a job once its run has written a checkpoint; submitting the run again goes on from there."""
     from metaray.submit import follow
