@@ -110,7 +110,7 @@ def test_a_search(cluster: FakeCluster, project: Path, command: Any) -> None:
         (["train", "tiny.json", *LASTING, "--set", "num_stesp=3"], "num_steps"),
         (["train", "tiny.json", *LASTING, "--run", "a/b"], "run name 'a/b'"),
         (["train", "tinny.json", *LASTING], "Did you mean 'tiny.json'"),
-        (["train", *LASTING], "Missing argument 'recipe'"),
+        (["train", *LASTING], "Missing argument 'RECIPE'"),
         (["tune", "tiny.json", *LASTING], "name at least one field to search"),
         (["tune", *LASTING], "give a RECIPE"),
         (["tune", "tiny.json", *LASTING, "--apply", "best.json"], "RUN/winner.json"),

@@ -130,6 +130,7 @@ def train(
 
     from metaray.cli import show
     from metaray.cli.display import ProgressDisplay
+    from metaray.cli.keys import print_keys
     from metaray.run import NotUploaded, Options
     from metaray.run import run as run_experiment
     from metaray.training.overrides import override
@@ -138,7 +139,7 @@ def train(
 
     experiment = override(load_recipe(recipe), settings or [])
     if keys:
-        show.keys(experiment)
+        print_keys(experiment)
         return
     number = Workers.parse(workers)
     placement = Placement(number, samplers, cpus_per_worker, device, address, hang_timeout, spread, samplers_on, verify)

@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metaray.cli.table import one_line, print_table
+from metaray.cli.table import print_table
 
 if TYPE_CHECKING:
     from metaray.algorithms.learner import AdaptedTask, Learner
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from metaray.serving.folders import Labelled
     from metaray.serving.tables import Points
     from metaray.tracking.delivery import Report
-    from metaray.training.experiment import Experiment
     from metaray.tuning.conclude import SearchReport
     from metaray.upload import Unfinished
 
@@ -86,15 +85,6 @@ def report_lines(report: "Report") -> None:
     print(f"parameters sha256: {result.parameters_sha256}")
     for note in report.notes:
         print(f"note: {note}")
-
-
-def keys(experiment: "Experiment") -> None:
-    """The keys that `--set` and `--search` take, with their values."""
-    from metaray.errors import redacted
-    from metaray.training.overrides import flatten
-
-    for key, value in flatten(experiment.model_dump(mode="json")).items():
-        print(one_line(f"{key}={redacted(value)}"))
 
 
 def search(report: "SearchReport", *, apply: Path | None, as_json: bool) -> None:

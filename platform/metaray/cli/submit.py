@@ -51,17 +51,11 @@ def submit(
     insecure: Insecure = False,
     python: Annotated[
         str | None,
-        typer.Option(
-            metavar="PATH",
-            help="Python on the head node that has the packages of the job; by default the one that runs Ray there.",
-        ),
+        typer.Option(metavar="PATH", help="Python on the head node with the job's packages; by default that of Ray."),
     ] = None,
     include: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="PATTERN",
-            help="Files to send besides those that git tracks and those that the recipe imports.",
-        ),
+        typer.Option(metavar="PATTERN", help="Files to send besides those that git tracks and the recipe imports."),
     ] = None,
     exclude: Annotated[
         list[str] | None, typer.Option(metavar="PATTERN", help="Files to leave out, which the job can do without.")
