@@ -16,6 +16,10 @@ HUGE = 2**31
 class Command(TyperCommand):
     """A command whose help names values by words (`--workers N`) and ends with examples."""
 
+    def get_help_option(self, ctx: Any) -> Any:
+        """The option --help."""
+        return _without_coercion(super().get_help_option(ctx))
+
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """The line that the help begins with: `[OPTIONS] RECIPE`."""
         pieces = [str(self.options_metavar)] if self.options_metavar else []
@@ -33,6 +37,10 @@ class Command(TyperCommand):
 class Group(TyperGroup):
     """A group of commands, whose help holds what each does, uncut."""
 
+    def get_help_option(self, ctx: Any) -> Any:
+        """The option --help."""
+        return _without_coercion(super().get_help_option(ctx))
+
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """The commands, then the options."""
         self.format_commands(ctx, formatter)
@@ -48,6 +56,13 @@ class Group(TyperGroup):
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         """Examples, at the end, where a terminal shows them."""
         _write_examples(ctx.command_path, formatter)
+
+
+def _without_coercion(option: Any) -> Any:
+    """An option that is False where it is not given: for None typer would import pydantic, which takes as long again."""
+    if option is not None and option.default is None:
+        option.default = False
+    return option
 
 
 def _first_paragraph(text: str) -> str:
