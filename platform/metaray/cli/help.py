@@ -59,7 +59,7 @@ class Group(TyperGroup):
 
 
 def _without_coercion(option: Any) -> Any:
-    """An option that is False where it is not given: for None typer would import pydantic, which takes as long again."""
+    """An option that is False where it is not given: for None typer would import pydantic, which takes long."""
     if option is not None and option.default is None:
         option.default = False
     return option

@@ -89,7 +89,8 @@ def report_lines(report: "Report") -> None:
 
 def search(report: "SearchReport", *, apply: Path | None, as_json: bool) -> None:
     """How a search ended: its trials, and its winner as `train` shows a run."""
-    from metaray.cli.trials import settings_text, short_names, value_text
+    from metaray.cli.trial_table import print_trials
+    from metaray.cli.trials import settings_text
     from metaray.errors import redacted
     from metaray.imports import where_found
     from metaray.tuning.table import as_rows
@@ -110,19 +111,8 @@ def search(report: "SearchReport", *, apply: Path | None, as_json: bool) -> None
         tree |= {"trials": rows, "run": run_tree(report.report)}
         print(json.dumps(tree, indent=2))
         return
-    fields = short_names(report.search.space)
-    table = [
-        (
-            row["name"],
-            row["status"].removesuffix(" early"),
-            *(value_text(row["settings"].get(key)) for key in fields),
-            str(row["episodes"]),
-            "" if row["value"] is None else f"{row['value']:.4f}",
-        )
-        for row in rows
-    ]
-    print_table(("trial", "status", *fields.values(), "episodes", f"best {objective.name}"), table)
-    for row in rows:  # not in the table, which is to fit 80 columns
+    print_trials(rows, list(report.search.space), objective.name)
+    for row in rows:  # not in the table, which is to fit the terminal
         if row["why"]:
             print(f"{row['name']}: {row['status']}, {row['why']}")
     listed = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
