@@ -149,7 +149,7 @@ def test_mlflow_loads_the_champion(trained: Any, monkeypatch: pytest.MonkeyPatch
     learner = metaray.load("models:/tiny@champion")
     table = example_input(learner)
     found = mlflow.pyfunc.load_model("models:/tiny@champion").predict(table)
-    assert list(found.columns) == ["label", "probability", "probabilities"]
+    assert list(found.columns) == ["label", "probability", "probabilities", "distribution"]
     assert found.equals(PyfuncLearner(learner).predict(table))
 
 

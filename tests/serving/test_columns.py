@@ -9,7 +9,7 @@ from metaray.serving.columns import inputs_of, number, outputs_of
 
 def test_columns_of_images(maml: Learner) -> None:
     assert inputs_of(maml) == (("role", "string", True), ("label", "string", False), ("image", "binary", True))
-    assert [column.name for column in outputs_of(maml)] == ["label", "probability", "probabilities"]
+    assert [column.name for column in outputs_of(maml)] == ["label", "probability", "probabilities", "distribution"]
 
 
 def test_columns_of_numbers(curve: Learner, field: Learner) -> None:

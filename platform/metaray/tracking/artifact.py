@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from metaray.errors import InputError, redacted, unknown
+from metaray.serving.columns import MAP
 from metaray.tracking.client import error_code, is_transient, open_client, summary
 from metaray.tracking.registry import find_alias, find_version
 from metaray.tracking.retry import retry
@@ -177,13 +178,15 @@ def _write_model(
     """The artifact as MLflow lays it out. Requirements are given, so MLflow does not run the model to infer them."""
     from mlflow.models import Model, ModelSignature
     from mlflow.types import ColSpec, Schema
+    from mlflow.types.schema import Map
 
     with warnings.catch_warnings():  # importing it warns about MLflow's own type hints
         warnings.filterwarnings("ignore", message=".*Any type hint is inferred as AnyType")
         from mlflow.pyfunc import save_model
 
     def schema(columns: Sequence[ColumnType]) -> Schema:
-        return Schema([ColSpec(kind, name, required=required) for name, kind, required in columns])
+        kinds = {MAP: Map("double")}
+        return Schema([ColSpec(kinds.get(kind, kind), name, required=required) for name, kind, required in columns])
 
     model = Model(
         artifact_path=logged.artifact_location,
