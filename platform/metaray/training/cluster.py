@@ -19,6 +19,7 @@ from ray._private import utils as ray_utils
 from metaray.errors import InputError, redacted
 from metaray.imports import FOLDERS, import_folders
 from metaray.training.placement import Placement
+from metaray.training.ray_session import keep_logs, own_session
 
 CONNECT_WITHIN_S = 5.0
 LOOPBACK = "127.0.0.1"
@@ -76,15 +77,23 @@ def join_cluster(address: str | None) -> None:
                 )
         except (ConnectionError, ValueError) as error:
             raise InputError(f"no Ray cluster answers at {address!r}: {error}") from error
+        if address == "local":
+            own_session(Path(_node().get_session_dir_path()))
         if threading.current_thread() is threading.main_thread():
             # Ray puts a handler of its own there, which would end the run without a checkpoint.
             signal.signal(signal.SIGTERM, on_sigterm)
 
 
 def ray_logs() -> str:
-    """The folder of Ray's own logs on this node."""
-    node = ray._private.worker.global_worker.node  # there is no public way to ask for it
-    return node.get_logs_dir_path() if node is not None else "/tmp/ray/session_latest/logs"
+    """The folder of Ray's own logs on this node, for a message: it stays when this process ends."""
+    logs = str(node.get_logs_dir_path()) if (node := _node()) is not None else "/tmp/ray/session_latest/logs"
+    keep_logs(Path(logs))
+    return logs
+
+
+def _node() -> Any:
+    """What Ray knows of this node; there is no public way to ask for it."""
+    return ray._private.worker.global_worker.node
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from metaray.episodes.stream import start_samplers
 from metaray.errors import RunFailed
 from metaray.training.board import Board
-from metaray.training.cluster import uses_gpu
+from metaray.training.cluster import ray_logs, uses_gpu
 from metaray.training.events import Listener
 from metaray.training.experiment import Experiment
 from metaray.training.network import MeetingTorchConfig
@@ -54,7 +54,7 @@ def train_on_ray(
     """
     _run(experiment, storage, placement, display, listeners, should_stop, {"conclude": True, "until": None})
     if not storage.exists(RESULT):
-        raise RunFailed("Ray Train ended without a result, and no worker said why; see Ray's own logs")
+        raise RunFailed(f"Ray Train ended without a result, and no worker said why; Ray's own logs: {ray_logs()}")
     return read_result(storage)
 
 

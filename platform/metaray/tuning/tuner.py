@@ -15,6 +15,7 @@ from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
 from metaray.errors import RunFailed
+from metaray.training.cluster import ray_logs
 from metaray.training.scratch import scratch
 from metaray.tuning.ledger import Ledger, read_outcome
 from metaray.tuning.listener import SearchListener
@@ -88,7 +89,8 @@ def search_on_ray(
         try:
             tuner.fit()
         except (TuneError, ray.exceptions.RayError) as error:
-            raise RunFailed(f"Ray Tune ended with {type(error).__name__}: {error}") from error
+            told = f"Ray's own logs: {ray_logs()}"
+            raise RunFailed(f"Ray Tune ended with {type(error).__name__}: {error}", told=told) from error
 
 
 class _Unsaved:
