@@ -13,7 +13,7 @@ from metaray.algorithms.problem import Problem
 from metaray.config import Config
 from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.models.batch_norm import Protocol, normalises_batches
-from metaray.models.model import Model, seeded, trainable
+from metaray.models.model import Fresh, Model, build_fresh, seeded, trainable
 
 MOST_INNER_STEPS, MOST = 10_000, 1 << 20
 """Inner steps, and whatever else an algorithm counts."""
@@ -157,8 +157,19 @@ def by_episode(
     return MetaGradient(gradient, Outcome(outcome.loss[None], outcome.score[None]))
 
 
-def start(algorithm: Algorithm, model: Model, problem: Problem, *, seed: int) -> tuple[nn.Module, Tensors]:
-    """The network and the initial meta-parameters, on the CPU: functions of the arguments alone."""
+def start(
+    algorithm: Algorithm, model: Model, problem: Problem, *, seed: int, fresh: Fresh | None = None
+) -> tuple[nn.Module, Tensors]:
+    """The network and the initial meta-parameters, on the CPU: functions of the arguments alone.
+
+    Args:
+        algorithm: whose parameters.
+        model: to build.
+        problem: its shape.
+        seed: of both.
+        fresh: what `build_fresh` built of these arguments, where somebody has done so already.
+    """
+    network, generator = fresh or build_fresh(model, problem.feature_shape, algorithm.outputs(problem), seed=seed)
     with seeded(seed):
-        network = model.build(problem.feature_shape, algorithm.outputs(problem))
+        torch.default_generator.set_state(generator)
         return network, algorithm.init(network, problem)

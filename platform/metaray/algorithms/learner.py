@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from metaray.episodes.tensors import Examples
 from metaray.errors import InputError
 from metaray.imports import dump_kind, parse_kind
 from metaray.manifest import sealed
-from metaray.models import MODELS
+from metaray.models import MLP, MODELS
 from metaray.models.model import Model, build_seeded
 from metaray.models.state import Marks
 
@@ -68,6 +69,8 @@ class Learner:
     provenance: dict[str, Any] = field(default_factory=dict)
     state: Tensors = field(default_factory=dict)
     rebuilt: Marks = field(default_factory=dict)
+    _unused: list[nn.Module] = field(default_factory=list, init=False, repr=False, compare=False)
+    """Networks of this learner that were built for a look at them; a thread that pops one has it for itself."""
 
     def __repr__(self) -> str:
         parts = parts_line(self.algorithm, self.model, self.preprocessing)
@@ -91,9 +94,13 @@ class Learner:
     def network(self) -> nn.Module:
         """A network of the right architecture, with frozen parameters and buffers as when it was trained.
 
+        Each call gives one of its own, which nobody else sends anything through.
+
         Raises:
             InputError: if it cannot be built, or becomes another one than it was.
         """
+        with suppress(IndexError):
+            return self._unused.pop()
         outputs = self.algorithm.outputs(self.problem)
         build = lambda: build_seeded(self.model, self.preprocessing.feature_shape, outputs, seed=self.seed)  # noqa: E731
         return restored(build, self.state, self.rebuilt)
@@ -101,12 +108,18 @@ class Learner:
     @property
     def nearest_neighbor(self) -> "Learner":
         """The baseline on the same inputs. It knows nothing of what this one holds."""
-        return replace(self, algorithm=NearestNeighbor(), meta={}, state={}, rebuilt={})
+        # It asks no network, so the user's is not built for it, which need not be able to do without an output layer.
+        network = MLP(hidden=(), batch_norm=False)
+        return replace(self, algorithm=NearestNeighbor(), model=network, meta={}, state={}, rebuilt={})
 
     @property
     def heeds_batch(self) -> bool:
         """Whether an answer depends on the other queries of the same call."""
-        return self.algorithm.heeds_batch(self.network)
+        network = self.network
+        try:
+            return self.algorithm.heeds_batch(network)
+        finally:
+            self._unused.append(network)  # nothing was sent through it
 
     def context(self, ways: int, *, inner_steps: int | None = None) -> Context:
         """The context in which it adapts, in float32."""
@@ -333,5 +346,6 @@ def _check_parameters(learner: Learner, folder: Path) -> None:
         network, initial = built(lambda: start(algorithm, learner.model, learner.problem, seed=learner.seed))
         check_tensors(initial, learner.meta, "parameter")
         check_state(network, learner.state, learner.rebuilt)
+        learner._unused.append(network)
     except InputError as error:
         raise InputError(f"{folder}: {error}") from error

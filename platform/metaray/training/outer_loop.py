@@ -14,6 +14,7 @@ from metaray.algorithms.context import Context, Tensors
 from metaray.episodes.prefetch import Arrival
 from metaray.episodes.tensors import chunks
 from metaray.errors import Diverged
+from metaray.models.model import Fresh
 from metaray.training.experiment import Experiment
 from metaray.training.optimizer import clip_, global_norm
 from metaray.training.reduction import Reducer, flatten, total, unflatten
@@ -62,9 +63,10 @@ class Step(NamedTuple):
     stop: bool
 
 
-def initial_state(experiment: Experiment, device: torch.device) -> TrainState:
-    """The state before step 0: a pure function of the experiment."""
-    network, initial = start(experiment.algorithm, experiment.model, experiment.problem, seed=experiment.seed)
+def initial_state(experiment: Experiment, device: torch.device, fresh: Fresh | None = None) -> TrainState:
+    """The state before step 0: a pure function of the experiment; `fresh` is its network, if it is built already."""
+    algorithm, model, problem = experiment.algorithm, experiment.model, experiment.problem
+    network, initial = start(algorithm, model, problem, seed=experiment.seed, fresh=fresh)
     meta = {name: tensor.to(device).requires_grad_() for name, tensor in initial.items()}
     optimizer = experiment.optimizer.build(list(meta.values())) if meta else None
     return TrainState(network.to(device), meta, optimizer)

@@ -53,8 +53,7 @@ def _check(experiment: Experiment, device: torch.device) -> None:
     }
     for split, spec in specs.items():
         experiment.source.check(split, ways=spec.ways, shots=spec.shots, queries=spec.queries)
-    check_network(experiment)
-    state = initial_state(experiment, CPU)
+    state = initial_state(experiment, CPU, check_network(experiment))
     _check_outputs(experiment, state)
     with seeded(0):
         memory = Memory(experiment, state.network)

@@ -13,7 +13,7 @@ from torch.nn.parameter import is_lazy
 
 from metaray.errors import InputError
 from metaray.models import MODELS, Custom
-from metaray.models.model import build_seeded
+from metaray.models.model import Fresh, build_fresh
 from metaray.models.state import undone
 from metaray.tracebacks import is_users, shown, user_frames
 from metaray.training.experiment import Experiment
@@ -28,28 +28,32 @@ def holds_users_code(experiment: Experiment) -> bool:
     return isinstance(experiment.model, Custom) or any(type(p).__module__.partition(".")[0] != "metaray" for p in parts)
 
 
-def check_network(experiment: Experiment) -> None:
+def check_network(experiment: Experiment) -> Fresh | None:
     """Build a network of the user's own twice, and send a batch through it.
+
+    Returns:
+        The second one, through which nothing was sent; None where the network is none of the user's own.
 
     Raises:
         InputError: with the user's own line, if that fails, or gives something else than a network should.
     """
     model, problem = experiment.model, experiment.problem
     if type(model) in MODELS.values() and not isinstance(model, Custom):
-        return
+        return None
     name = model.path if isinstance(model, Custom) else f"{type(model).__module__}:{type(model).__qualname__}"
     outputs = experiment.algorithm.outputs(problem)
 
-    def built() -> nn.Module:
+    def built() -> Fresh:
         with users_code(f"{name} cannot be built"):
-            return build_seeded(model, problem.feature_shape, outputs, seed=experiment.seed)
+            return build_fresh(model, problem.feature_shape, outputs, seed=experiment.seed)
 
-    network = built()
+    network = built().network
     if not isinstance(network, nn.Module):
         raise InputError(f"{name}: build returned {type(network).__name__}, not a torch.nn.Module")
     _refuse_lazy(name, network)
     with undone(network):
-        _refuse_other(name, network, built())
+        again = built()
+        _refuse_other(name, network, again.network)
     x = torch.zeros(2, *problem.feature_shape)
     found = _forward(network, x)
     if not isinstance(found, Tensor):
@@ -57,6 +61,7 @@ def check_network(experiment: Experiment) -> None:
     if not found.is_floating_point():
         told = f"a tensor of {found.dtype}, but must return one of floating-point numbers".replace("torch.", "")
         raise InputError(_wrong_output(name, network, x, told))
+    return again
 
 
 def _refuse_lazy(name: str, network: nn.Module) -> None:
