@@ -14,6 +14,7 @@ from metaray.algorithms import MAML
 from metaray.algorithms.context import Context
 from metaray.data import ClassStore
 from metaray.errors import InputError, RunFailed, RunStopped
+from metaray.evaluate import evaluate_model
 from metaray.manifest import sealed_json, unsealed_json
 from metaray.run import Options, Report, run
 from metaray.tracking.client import open_client
@@ -25,6 +26,7 @@ from metaray.training.events import Event, Fanout, Listener
 from metaray.training.experiment import Experiment
 from metaray.training.overrides import flatten
 from metaray.training.placement import Placement, Workers
+from tests.user_networks import Counted, own
 
 MakeExperiment = Callable[..., Experiment]
 QUIET = Fanout([])
@@ -151,6 +153,27 @@ def test_mlflow_loads_the_champion(trained: Any, monkeypatch: pytest.MonkeyPatch
     found = mlflow.pyfunc.load_model("models:/tiny@champion").predict(table)
     assert list(found.columns) == ["label", "probability", "probabilities", "distribution"]
     assert found.equals(PyfuncLearner(learner).predict(table))
+
+
+def test_a_users_network_is_built_as_often_as_needed(
+    make_experiment: MakeExperiment, train: Callable[..., Report], database: str
+) -> None:
+    """It may print something, and take long; the baseline, which asks no network, builds none."""
+    settings: dict[str, Any] = {"settings": [], "tracking": database, "trust": ["tests"]}
+    Counted.built = 0
+    report = train(make_experiment(name="counted", model=own("Counted"), num_steps=2))
+    assert Counted.built == 4  # two to be compared, one to be trained, one to see that the saved learner can be loaded
+    assert report.version is not None
+    Counted.built = 0
+    judged = evaluate_model(report.version.uri, episodes=8, split="meta-test", **settings)
+    assert Counted.built == 2  # after and before adaptation
+    assert judged.score == report.result.meta_test
+    assert judged.nearest_neighbor == report.result.nearest_neighbor
+    Counted.built = 0
+    learner = metaray.load(report.version.uri, tracking_uri=database, trust=["tests"])
+    learner.adapt(np.zeros((3, 8, 8), np.uint8), ["a", "b", "c"])
+    assert Counted.built == 1
+    assert learner.network is not learner.network, "each has its own"
 
 
 def test_without_registering(make_experiment: MakeExperiment, train: Callable[..., Report], database: str) -> None:

@@ -72,7 +72,7 @@ class Watch:
         if not issubclass(kind, RunFailed):
             return kind(text)
         known: Explanation = ray.get(self._board.explain.remote())
-        logs = f"Ray's own logs: {ray_logs()}"
+        logs = f"Ray's own logs: {ray_logs()}" if known.kind in LOSSES else ""  # asked for, they stay
         # Of a process that was killed, or of a machine without memory, Ray knows more than we.
         told = [known.told] if known.told else [logs] if known.kind in LOSSES else []
         tracebacks = [known.tracebacks, logs] if known.kind in LOSSES else []
