@@ -37,7 +37,7 @@ VALUES: Tree = {
     "chunk_size": 3,
 }
 
-LEARNS_VALUES: dict[str, Tree | None] = {
+LEARNS_VALUES: dict[str, Tree] = {
     "maml": {"inner_lr": 0.05, "inner_steps": 2},
     "fomaml": {"inner_steps": 2},
     "reptile": {"inner_steps": 3, "eval_steps": 3, "batch_size": 2},

@@ -17,6 +17,23 @@ WITHIN_S = 3600.0
 RANKS = ("--samplers", "2", "--cpus-per-worker", "0.3")
 
 
+Command = tuple[str, list[str]]
+"""A name, and arguments of `metaray`."""
+
+
+def run_plan(tree: Path, folder: Path, plan: Sequence[Command]) -> None:
+    """Run commands in one process, see `side`.
+
+    Raises:
+        ValueError: if the process breaks off.
+    """
+    listed = [{"name": name, "arguments": arguments} for name, arguments in plan]
+    (folder / "plan.json").write_text(json.dumps(listed, indent=1))
+    code = ended(python(tree, folder, "-m", f"{__package__}.side", "plan.json"), WITHIN_S)
+    if code:
+        raise ValueError(f"the process of {folder.name} ended with exit code {code}")
+
+
 class Share:
     """Experiments that one process of a side runs, in a folder of their own.
 
@@ -37,12 +54,7 @@ class Share:
         """
         self.folder.mkdir(parents=True)
         write_own_code(self.folder)
-        plan = [{"name": one.name, "arguments": self._written(one)} for one in self.experiments]
-        (self.folder / "plan.json").write_text(json.dumps(plan, indent=1))
-        process = python(self.tree, self.folder, "-m", f"{__package__}.side", "plan.json")
-        code = ended(process, WITHIN_S)
-        if code:
-            raise ValueError(f"the process of {self.folder.name} ended with exit code {code}")
+        run_plan(self.tree, self.folder, [(one.name, self._written(one)) for one in self.experiments])
 
     def _written(self, one: Compared) -> list[str]:
         """The experiment as a file, and the command that trains it."""

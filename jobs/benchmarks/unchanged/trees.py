@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
+from typing import IO
 
 from jobs.benchmarks.unchanged.own_code import TREE
 
@@ -61,17 +62,18 @@ def environment_of(tree: Path, cache: Path) -> dict[str, str]:
     }
 
 
-def python(tree: Path, folder: Path, *arguments: str, cache: Path | None = None) -> subprocess.Popen[bytes]:
-    """Start Python in `folder`, with metaray from `tree`; what it says on standard error comes through.
+def python(tree: Path, folder: Path, *arguments: str, stderr: IO[bytes] | None = None) -> subprocess.Popen[bytes]:
+    """Start Python in `folder`, with metaray from `tree`.
 
     Args:
         tree: a checkout.
         folder: the working directory.
         arguments: of the interpreter.
-        cache: see `environment_of`; None takes one in `folder`.
+        stderr: where it writes what it says; None lets it through.
     """
-    environment = environment_of(tree, cache or folder / "cache")
-    return subprocess.Popen([sys.executable, *arguments], cwd=folder, env=environment, stdout=subprocess.DEVNULL)
+    environment = environment_of(tree, folder / "cache")
+    command = [sys.executable, *arguments]
+    return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=stderr)
 
 
 def ended(process: subprocess.Popen[bytes], within_s: float) -> int:
@@ -83,7 +85,7 @@ def ended(process: subprocess.Popen[bytes], within_s: float) -> int:
     try:
         return process.wait(within_s)
     except subprocess.TimeoutExpired:
-        raise ValueError(f"{process.args}: not done after {within_s:g} s") from None
+        raise ValueError(f"{process.args!r}: not done after {within_s:g} s") from None
     finally:
         if process.poll() is None:
             process.kill()
