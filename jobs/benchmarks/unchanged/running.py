@@ -45,6 +45,7 @@ class Share:
 
     def __init__(self, tree: Path, folder: Path, experiments: Sequence[Compared]) -> None:
         self.tree, self.folder, self.experiments = tree, folder, experiments
+        self.on_ranks = any(one.ranks for one in experiments)
 
     def run(self) -> None:
         """Run them all, in one process.
@@ -93,7 +94,7 @@ def both(old: Path, folder: Path, experiments: Sequence[Compared], jobs: int, *,
         old: tree.
         folder: an empty one, for all that the runs leave.
         experiments: to run.
-        jobs: processes at once.
+        jobs: processes at once, but for those with a local Ray, which run alone.
         new: tree.
 
     Returns:
@@ -104,12 +105,14 @@ def both(old: Path, folder: Path, experiments: Sequence[Compared], jobs: int, *,
     """
     processes = max(1, jobs // 2)
     sides = [shares_of(side, tree, folder, experiments, processes) for side, tree in (("old", old), ("new", new))]
-    # Side by side: both in the same conditions, whatever else the machine does.
-    in_turn = [share for pair in zip(*sides, strict=True) for share in pair]
+    pairs = list(zip(*sides, strict=True))
     with ThreadPoolExecutor(jobs) as pool:
-        list(pool.map(Share.run, in_turn))
+        # Side by side: both in the same conditions, whatever else the machine does.
+        list(pool.map(Share.run, [share for pair in pairs for share in pair if not share.on_ranks]))
+    for share in (share for pair in pairs for share in pair if share.on_ranks):
+        share.run()  # alone: Ray's own listing of actors refuses to choose between two local clusters
     rows = {}
-    for one, other in zip(*sides, strict=True):
+    for one, other in pairs:
         for experiment in one.experiments:
             name = experiment.name
             rows[name] = compared(name, one.outcome(name), other.outcome(name))
