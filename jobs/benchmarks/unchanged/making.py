@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from jobs.benchmarks.unchanged.running import RANKS, WITHIN_S, Command, run_plan, write_own_code
+from jobs.benchmarks.unchanged.side import STOPPED_BY_SIGNAL
 from jobs.benchmarks.unchanged.supply import IMAGES, LEARNERS, QUERY, SEARCH, SIDE, STORE, SUPPORT, TASK, lay_out
 from jobs.benchmarks.unchanged.trees import ended, python
 
-STOPPED_BY_SIGNAL = 75
 POLL_S = 0.01
 
 

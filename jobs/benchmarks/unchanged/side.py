@@ -15,6 +15,8 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 LOGS = Path("logs")
+STOPPED_BY_SIGNAL = 75
+"""Exit code of a command that SIGTERM or Ctrl-C has stopped."""
 
 
 def command(name: str, arguments: list[str]) -> int:
@@ -52,6 +54,8 @@ def main() -> None:
         code = command(step["name"], step["arguments"])
         took_s = time.perf_counter() - started
         print(f"{label}: {step['name']}, exit code {code}, {took_s:.1f} s", file=sys.stderr, flush=True)
+        if code == STOPPED_BY_SIGNAL:
+            sys.exit(code)  # whoever stops this process means all of it
 
 
 if __name__ == "__main__":
