@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from jobs.benchmarks.unchanged.making import ASKED, GO_ON, make, predict
 from jobs.benchmarks.unchanged.outcome import SAME, TIMED, Values, cell, compared, difference, flat, outcome_of
-from jobs.benchmarks.unchanged.running import ATTEMPTS_ON_RAY, run_plan
+from jobs.benchmarks.unchanged.running import run_plan
 from jobs.benchmarks.unchanged.trees import ROOT, old_tree
 
 SHARED = ("images", "logs", "mlartifacts", "plan.json", "predictions.json")
@@ -60,7 +60,7 @@ def check(tree: Path, folder: Path) -> list[Found]:
         copy = Path(name) / "check"
         shutil.copytree(folder, copy, ignore=lambda at, names: SHARED if Path(at) == folder else ())
         predict(tree, copy)
-        run_plan(tree, copy, [*ASKED, *GO_ON.items()], attempts=ATTEMPTS_ON_RAY)
+        run_plan(tree, copy, [*ASKED, *GO_ON.items()])
         asked = [Found(f"`metaray {arguments[0]}`: {name}", answer(folder, copy, name)) for name, arguments in ASKED]
         runs = [Found(f"{name}, stopped half-way", gone_on(folder, copy, name)) for name in GO_ON]
         return [*learners(folder, copy), *asked, *runs]

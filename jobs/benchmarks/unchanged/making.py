@@ -6,15 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from jobs.benchmarks.unchanged.running import (
-    ATTEMPTS_ON_RAY,
-    FAILED,
-    RANKS,
-    WITHIN_S,
-    Command,
-    run_plan,
-    write_own_code,
-)
+from jobs.benchmarks.unchanged.running import RANKS, WITHIN_S, Command, begun_plan, run_plan, write_own_code
 from jobs.benchmarks.unchanged.side import STOPPED_BY_SIGNAL
 from jobs.benchmarks.unchanged.supply import IMAGES, LEARNERS, QUERY, SEARCH, SIDE, STORE, SUPPORT, TASK, lay_out
 from jobs.benchmarks.unchanged.trees import ended, python
@@ -113,27 +105,16 @@ def stop(tree: Path, folder: Path, name: str, sign: str, number: signal.Signals)
     Raises:
         ValueError: if it ended by itself, or not as it should.
     """
+    process = begun_plan(tree, folder, [(f"{name}-stopped", GO_ON[name])])
+    try:
+        _wait(process, lambda: any((folder / "runs" / name).glob(sign)))
+        process.send_signal(number)
+    finally:
+        code = ended(process, WITHIN_S)
     wanted = STOPPED_BY_SIGNAL if number == signal.SIGTERM else -number
-    for _ in range(ATTEMPTS_ON_RAY):
-        code, said = _stopped(tree, folder, name, sign, number)
-        if code == wanted:
-            return
-        if code != int(FAILED):
-            break
-    raise ValueError(f"{name} was to be stopped with exit code {wanted}, not {code}: {said}")
-
-
-def _stopped(tree: Path, folder: Path, name: str, sign: str, number: signal.Signals) -> tuple[int, str]:
-    """One attempt at what `stop` does; returns the exit code, and the end of what was said."""
-    log = folder / "logs" / f"{name}-stopped.err"
-    with log.open("wb") as err:
-        process = python(tree, folder, "-m", "metaray", *GO_ON[name], stderr=err)
-        try:
-            _wait(process, lambda: any((folder / "runs" / name).glob(sign)))
-            process.send_signal(number)
-        finally:
-            code = ended(process, WITHIN_S)
-    return code, log.read_text()[-500:]
+    if code != wanted:
+        said = (folder / "logs" / f"{name}-stopped.err").read_text()[-500:]
+        raise ValueError(f"{name} was to be stopped with exit code {wanted}, not {code}: {said}")
 
 
 def _wait(process: subprocess.Popen[bytes], done: Callable[[], bool]) -> None:

@@ -68,6 +68,8 @@ def journal_of(run: Path) -> Values:
     for path in sorted(run.glob("metrics/*.jsonl")):
         for number, line in enumerate(path.read_text().splitlines(), 1):
             entry = _parsed(line, f"{path}, line {number}")
+            if not {"key", "step", "value"} <= entry.keys():
+                raise ValueError(f"{path}, line {number}: no key, step and value")
             if not TIMED.search(entry["key"]):
                 found.setdefault(f"{entry['key']} at step {entry['step']}", repr(entry["value"]))
     return found

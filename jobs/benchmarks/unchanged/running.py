@@ -2,7 +2,7 @@
 
 import json
 import shutil
-import sys
+import subprocess
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,12 +15,6 @@ from jobs.benchmarks.unchanged.trees import ROOT, ended, python
 WITHIN_S = 3600.0
 """How long one process may take for its share of the experiments."""
 
-ATTEMPTS_ON_RAY = 3
-"""Some versions fail where workers are slow to start while another local Ray runs on the machine."""
-
-FAILED = "1"
-"""Exit code of a command that failed while running, not for its input."""
-
 RANKS = ("--samplers", "2", "--cpus-per-worker", "0.3")
 
 
@@ -28,29 +22,27 @@ Command = tuple[str, list[str]]
 """A name, and arguments of `metaray`."""
 
 
-def run_plan(tree: Path, folder: Path, plan: Sequence[Command], *, attempts: int = 1) -> None:
+def run_plan(tree: Path, folder: Path, plan: Sequence[Command]) -> None:
     """Run commands in one process, see `side`.
 
     Args:
         tree: that metaray comes from.
         folder: the working directory.
         plan: names, by which logs are called, and arguments.
-        attempts: so often, at most, commands that failed while running are run, again in a new process.
 
     Raises:
-        ValueError: if a process breaks off.
+        ValueError: if the process breaks off.
     """
-    for attempt in range(1, attempts + 1):
-        listed = [{"name": name, "arguments": arguments} for name, arguments in plan]
-        (folder / "plan.json").write_text(json.dumps(listed, indent=1))
-        code = ended(python(tree, folder, "-m", f"{__package__}.side", "plan.json"), WITHIN_S)
-        if code:
-            raise ValueError(f"the process of {folder.name} ended with exit code {code}")
-        plan = [step for step in plan if (folder / "logs" / f"{step[0]}.code").read_text() == FAILED]
-        if not plan:
-            return
-        failed = ", ".join(name for name, _ in plan)
-        print(f"{folder.name}: attempt {attempt} of {attempts} failed: {failed}", file=sys.stderr, flush=True)
+    code = ended(begun_plan(tree, folder, plan), WITHIN_S)
+    if code:
+        raise ValueError(f"the process of {folder.name} ended with exit code {code}")
+
+
+def begun_plan(tree: Path, folder: Path, plan: Sequence[Command]) -> subprocess.Popen[bytes]:
+    """The process of a plan; arguments as for `run_plan`."""
+    listed = [{"name": name, "arguments": arguments} for name, arguments in plan]
+    (folder / "plan.json").write_text(json.dumps(listed, indent=1))
+    return python(tree, folder, "-m", f"{__package__}.side", "plan.json")
 
 
 class Share:
@@ -74,8 +66,7 @@ class Share:
         """
         self.folder.mkdir(parents=True)
         write_own_code(self.folder)
-        plan = [(one.name, self._written(one)) for one in self.experiments]
-        run_plan(self.tree, self.folder, plan, attempts=ATTEMPTS_ON_RAY if self.on_ranks else 1)
+        run_plan(self.tree, self.folder, [(one.name, self._written(one)) for one in self.experiments])
 
     def _written(self, one: Compared) -> list[str]:
         """The experiment as a file, and the command that trains it."""
@@ -90,8 +81,9 @@ class Share:
 
     def _problem(self, name: str) -> str:
         code, err = (self.folder / "logs" / f"{name}.{kind}" for kind in ("code", "err"))
-        last = err.read_text().strip().splitlines()[-1:] if err.exists() else []
-        return f"exit code {code.read_text() if code.exists() else '-'}: {''.join(last)}"
+        said = err.read_text().strip().splitlines() if err.exists() else []
+        told = [line for line in said if line.startswith(("error: ", "failed: "))] or said
+        return f"exit code {code.read_text() if code.exists() else '-'}: {''.join(told[-1:])}"
 
 
 def write_own_code(folder: Path) -> None:
@@ -130,7 +122,7 @@ def both(old: Path, folder: Path, experiments: Sequence[Compared], jobs: int, *,
         # Side by side: both in the same conditions, whatever else the machine does.
         list(pool.map(Share.run, [share for pair in pairs for share in pair if not share.on_ranks]))
     for share in (share for pair in pairs for share in pair if share.on_ranks):
-        share.run()  # alone: two local Rays at once disturb each other, see ATTEMPTS_ON_RAY
+        share.run()  # one after the other: two local Rays would take the room of six workers
     rows = {}
     for one, other in pairs:
         for experiment in one.experiments:

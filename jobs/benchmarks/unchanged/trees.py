@@ -6,7 +6,6 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
-from typing import IO
 
 from jobs.benchmarks.unchanged.own_code import TREE
 
@@ -62,18 +61,16 @@ def environment_of(tree: Path, cache: Path) -> dict[str, str]:
     }
 
 
-def python(tree: Path, folder: Path, *arguments: str, stderr: IO[bytes] | None = None) -> subprocess.Popen[bytes]:
-    """Start Python in `folder`, with metaray from `tree`.
+def python(tree: Path, folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
+    """Start Python in `folder`, with metaray from `tree`; what it says on standard error comes through.
 
     Args:
         tree: a checkout.
         folder: the working directory.
         arguments: of the interpreter.
-        stderr: where it writes what it says; None lets it through.
     """
     environment = environment_of(tree, folder / "cache")
-    command = [sys.executable, *arguments]
-    return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=stderr)
+    return subprocess.Popen([sys.executable, *arguments], cwd=folder, env=environment, stdout=subprocess.DEVNULL)
 
 
 def ended(process: subprocess.Popen[bytes], within_s: float) -> int:
