@@ -38,7 +38,7 @@ collect_ignore_glob = ["conftest.py", "*/conftest.py"]
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
-MAY_SKIP = ("no GPU", "no Omniglot", "this machine lets nobody")
+MAY_SKIP = ("no GPU", "no Omniglot", "no git", "this machine lets nobody")
 """How the reasons begin for which tests may be skipped wherever they run: no package mends them."""
 
 CLASSES: dict[Split, int] = {"meta-train": 12, "meta-val": 8, "meta-test": 8}

@@ -12,7 +12,9 @@ from metaray.algorithms.context import Context, Tensors
 from metaray.algorithms.problem import Problem
 from metaray.episodes.tensors import TensorEpisode
 from metaray.errors import InputError
-from metaray.models import MLP
+from metaray.models import MLP, Conv4
+from metaray.models.model import build_fresh
+from metaray.models.state import tensors_sha256
 
 
 def test_starting_depends_on_the_seed_alone() -> None:
@@ -55,3 +57,17 @@ def test_no_algorithm_takes_an_eternity(kind: str) -> None:
     with pytest.raises(InputError, match=f"inner_steps: at most {MOST_INNER_STEPS} .got {2**63}."):
         ALGORITHMS[kind].parse({"inner_steps": 2**63}, where="algorithm")
     assert ALGORITHMS[kind].parse({"inner_steps": 100}, where="algorithm")
+
+
+@pytest.mark.parametrize("kind", ALGORITHMS)
+def test_a_network_that_is_built_already_gives_the_same_start(kind: str) -> None:
+    """Bit for bit, also where the algorithm draws parameters of its own after the network's."""
+    algorithm, model, problem = ALGORITHMS[kind](), Conv4(channels=4), Problem((1, 28, 28), 5, None, 20)
+    network, meta = start(algorithm, model, problem, seed=3)
+    fresh = build_fresh(model, problem.feature_shape, algorithm.outputs(problem), seed=3)
+    torch.rand(5)
+    taken, found = start(algorithm, model, problem, seed=3, fresh=fresh)
+    assert taken is fresh.network and taken is not network
+    assert list(found) == list(meta)
+    for one, other in ((found, meta), (taken.state_dict(), network.state_dict())):
+        assert tensors_sha256(one) == tensors_sha256(other)

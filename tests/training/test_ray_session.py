@@ -1,5 +1,6 @@
 """What a local Ray leaves behind."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -105,3 +106,4 @@ def test_a_local_ray_leaves_nothing_but_the_logs_of_a_failure(failed: bool) -> N
     if failed:
         assert logs == [folder / LOGS] and any(logs[0].iterdir())
         assert [path.name for path in folder.iterdir()] == [LOGS]
+        shutil.rmtree(folder)

@@ -1,6 +1,7 @@
 """The driver's eyes on a run: a real board, and Ray Train, workers and samplers that do as they are told."""
 
 from collections.abc import Callable, Iterable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -400,3 +401,18 @@ def test_a_new_start_has_its_time(stage: Stage, ray: Ray) -> None:
     """The seconds until Ray Train died are not those in which no worker came up after it."""
     stage.run(Fit(ray, stage.quiet(TELL_AFTER_S - 1), DIED), Fit(ray, stage.quiet(TELL_AFTER_S - 1)))
     assert stage.memory.notes() == []
+
+
+def test_worker_processes_are_those_of_its_own_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other clusters may run on the same machine."""
+    here = SimpleNamespace(get_actor_id=lambda: None, get_job_id=lambda: "01", gcs_address="127.0.0.1:1234")
+    asked: list[dict[str, Any]] = []
+
+    def listed(**options: Any) -> list[Any]:
+        asked.append(options)
+        return [SimpleNamespace(pid=pid, node_id="a", state=state) for pid, state in ((0, "PENDING"), (7, "ALIVE"))]
+
+    monkeypatch.setattr("ray.get_runtime_context", lambda: here)
+    monkeypatch.setattr("metaray.training.watch.list_actors", listed)
+    assert module._worker_processes() == [{"pid": 7, "node_id": "a"}]
+    assert asked[0]["address"] == "127.0.0.1:1234"

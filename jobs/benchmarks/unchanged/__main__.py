@@ -1,9 +1,11 @@
 """Proof that a change of structure changed nothing: an old commit and the working tree train the same, bit for bit.
 
     python -m jobs.benchmarks.unchanged OLD_COMMIT [--only PATTERN] [--jobs 2] [--omniglot omniglot.arrow] [--out PAGE]
+    python -m jobs.benchmarks.unchanged OLD_COMMIT --fixtures [--out PAGE]
 
 Runs short experiments by both on this machine, and compares parameters, results, and the journal's keys, steps and
-values; never what was timed. Exit code 1 if anything differs. OLD_COMMIT may also be a folder that holds an old tree.
+values; never what was timed. With --fixtures the old commit makes learners, runs, searches and a store instead, and the
+working tree takes them up. Exit code 1 if anything differs. OLD_COMMIT may also be a folder that holds an old tree.
 """
 
 import argparse
@@ -13,10 +15,12 @@ import tempfile
 import time
 from pathlib import Path
 
+from jobs.benchmarks.unchanged import fixtures
 from jobs.benchmarks.unchanged.experiments import Compared, every
+from jobs.benchmarks.unchanged.making import make
 from jobs.benchmarks.unchanged.outcome import table
 from jobs.benchmarks.unchanged.running import both
-from jobs.benchmarks.unchanged.trees import old_tree
+from jobs.benchmarks.unchanged.trees import ROOT, old_tree
 
 
 def chosen(pattern: str, omniglot: Path | None) -> list[Compared]:
@@ -44,7 +48,12 @@ def write(path: Path, text: str) -> None:
 def compare(options: argparse.Namespace, scratch: Path) -> tuple[str, bool]:
     """The table, and whether all is equal."""
     experiments = chosen(options.only, options.omniglot)
-    rows = both(old_tree(options.old, scratch / "tree"), scratch, experiments, options.jobs)
+    old = old_tree(options.old, scratch / "tree")
+    if options.fixtures:
+        make(old, scratch / "fixtures")
+        found = fixtures.check(ROOT, scratch / "fixtures")
+        return fixtures.table(found), fixtures.passed(found)
+    rows = both(old, scratch, experiments, options.jobs)
     return table(rows), all(row.equal for row in rows)
 
 
@@ -59,6 +68,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--only", metavar="PATTERN", default="*", help="names of experiments, as in 'values-*'")
     parser.add_argument("--jobs", type=int, default=2, help="processes at once; by default one a side")
     parser.add_argument("--omniglot", type=Path, help="Omniglot's class store, for two experiments more")
+    parser.add_argument("--fixtures", action="store_true", help="let the working tree take up what the old commit made")
     parser.add_argument("--out", type=Path, help="file to write the table to, in Markdown")
     parser.add_argument("--keep", type=Path, help="new folder to keep all that the runs left in")
     options = parser.parse_args(argv)

@@ -37,7 +37,7 @@ VALUES: Tree = {
     "chunk_size": 3,
 }
 
-LEARNS_VALUES: dict[str, Tree | None] = {
+LEARNS_VALUES: dict[str, Tree] = {
     "maml": {"inner_lr": 0.05, "inner_steps": 2},
     "fomaml": {"inner_steps": 2},
     "reptile": {"inner_steps": 3, "eval_steps": 3, "batch_size": 2},
@@ -59,7 +59,7 @@ ONLY_CLASSES: dict[str, Tree] = {
     "proto_maml": {"inner_lr": 0.05},
     "protonet": {},
     "matchingnet": {"temperature": 0.5},
-    "relationnet": {"channels": 4},
+    "relationnet": {},
     "metaoptnet_svm": {"iterations": 4},
     "baselinepp": {"inner_steps": 4},
 }
@@ -125,14 +125,13 @@ def _features() -> list[Compared]:
     """What an experiment can have besides its algorithm."""
     many = {"kind": "conv4", "channels": 3, "pools": 2}
     judged = {**SHORT["evaluation"], "episodes": {"ways": 2, "shots": 2, "queries": 1}, "inner_steps": 2, "seed": 3}
-    rates = {"head.*": 0.1, "*": 0.01}
     schedule = {"steps": [0, 2], "values": [0.05, 0.02]}
     residual = {"kind": "resnet12", "channels": [3, 3, 4, 4], "pool": "mean", "drop_rate": 0.2, "block_size": 2}
     return [
         _compared("chunks-of-three", CLASSES, "maml", {"batch_norm": "inductive"}, chunk_size=3, meta_batch_size=4),
         _compared("bfloat16", CLASSES, "maml", {}, precision=BFLOAT16, optimizer=FULL_OPTIMIZER),
         _compared("bfloat16-in-chunks", CLASSES, "protonet", {}, precision=BFLOAT16, chunk_size=3, model=many),
-        _compared("dropout", CLASSES, "maml", {"inner_lr": rates}, model=own("Dropping"), seed=5),
+        _compared("dropout", CLASSES, "maml", {}, model=own("Dropping"), seed=5),
         _compared("dropout-in-chunks", CLASSES, "fomaml", {"inner_lr": schedule}, model=residual, chunk_size=3),
         _compared("frozen-parts", CLASSES, "anil", {}, model=own("PartlyFrozen"), optimizer=MOMENTUM),
         _compared("own-algorithm", CLASSES, f"{OWN}:CityBlock", {"sharpness": 0.5}, evaluation=judged),

@@ -68,6 +68,8 @@ def journal_of(run: Path) -> Values:
     for path in sorted(run.glob("metrics/*.jsonl")):
         for number, line in enumerate(path.read_text().splitlines(), 1):
             entry = _parsed(line, f"{path}, line {number}")
+            if not {"key", "step", "value"} <= entry.keys():
+                raise ValueError(f"{path}, line {number}: no key, step and value")
             if not TIMED.search(entry["key"]):
                 found.setdefault(f"{entry['key']} at step {entry['step']}", repr(entry["value"]))
     return found
@@ -77,7 +79,7 @@ def tensors_of(run: Path) -> Values:
     """Of each tensor in each checkpoint its type, shape and digest: parameters, and the optimiser's state."""
     found: Values = {}
     for path in sorted(run.glob("checkpoints/*/*.safetensors")):
-        for name, tensor in sorted(deserialize(path.read_bytes())):
+        for name, tensor in sorted(deserialize(path.read_bytes())):  # type: ignore[no-untyped-call]
             digest = hashlib.sha256(tensor["data"]).hexdigest()
             found[f"{name} in {path.parent.name}"] = f"{tensor['dtype']}{tensor['shape']} {digest[:16]}"
     return found
@@ -122,8 +124,13 @@ def compared(name: str, old: Outcome, new: Outcome) -> Row:
 def table(rows: list[Row]) -> str:
     """In Markdown, with the line that sums it up."""
     lines = ["| experiment | parameters | results | journal |", "|---|---|---|---|"]
-    lines += ["| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) + " |" for row in rows]
+    lines += ["| " + " | ".join(map(cell, row)) + " |" for row in rows]
     return "\n".join([*lines, "", f"{sum(row.equal for row in rows)} of {len(rows)} equal"])
+
+
+def cell(text: str) -> str:
+    """Text as it may stand in a table."""
+    return text.replace("|", "\\|").replace("\n", " ")
 
 
 def _short(value: str) -> str:

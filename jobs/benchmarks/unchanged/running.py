@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +18,33 @@ WITHIN_S = 3600.0
 RANKS = ("--samplers", "2", "--cpus-per-worker", "0.3")
 
 
+Command = tuple[str, list[str]]
+"""A name, and arguments of `metaray`."""
+
+
+def run_plan(tree: Path, folder: Path, plan: Sequence[Command]) -> None:
+    """Run commands in one process, see `side`.
+
+    Args:
+        tree: that metaray comes from.
+        folder: the working directory.
+        plan: names, by which logs are called, and arguments.
+
+    Raises:
+        ValueError: if the process breaks off.
+    """
+    code = ended(begun_plan(tree, folder, plan), WITHIN_S)
+    if code:
+        raise ValueError(f"the process of {folder.name} ended with exit code {code}")
+
+
+def begun_plan(tree: Path, folder: Path, plan: Sequence[Command]) -> subprocess.Popen[bytes]:
+    """The process of a plan; arguments as for `run_plan`."""
+    listed = [{"name": name, "arguments": arguments} for name, arguments in plan]
+    (folder / "plan.json").write_text(json.dumps(listed, indent=1))
+    return python(tree, folder, "-m", f"{__package__}.side", "plan.json")
+
+
 class Share:
     """Experiments that one process of a side runs, in a folder of their own.
 
@@ -28,6 +56,7 @@ class Share:
 
     def __init__(self, tree: Path, folder: Path, experiments: Sequence[Compared]) -> None:
         self.tree, self.folder, self.experiments = tree, folder, experiments
+        self.on_ranks = any(one.ranks for one in experiments)
 
     def run(self) -> None:
         """Run them all, in one process.
@@ -37,12 +66,7 @@ class Share:
         """
         self.folder.mkdir(parents=True)
         write_own_code(self.folder)
-        plan = [{"name": one.name, "arguments": self._written(one)} for one in self.experiments]
-        (self.folder / "plan.json").write_text(json.dumps(plan, indent=1))
-        process = python(self.tree, self.folder, "-m", f"{__package__}.side", "plan.json")
-        code = ended(process, WITHIN_S)
-        if code:
-            raise ValueError(f"the process of {self.folder.name} ended with exit code {code}")
+        run_plan(self.tree, self.folder, [(one.name, self._written(one)) for one in self.experiments])
 
     def _written(self, one: Compared) -> list[str]:
         """The experiment as a file, and the command that trains it."""
@@ -57,8 +81,9 @@ class Share:
 
     def _problem(self, name: str) -> str:
         code, err = (self.folder / "logs" / f"{name}.{kind}" for kind in ("code", "err"))
-        last = err.read_text().strip().splitlines()[-1:] if err.exists() else []
-        return f"exit code {code.read_text() if code.exists() else '-'}: {''.join(last)}"
+        said = err.read_text().strip().splitlines() if err.exists() else []
+        told = [line for line in said if line.startswith(("error: ", "failed: "))] or said
+        return f"exit code {code.read_text() if code.exists() else '-'}: {''.join(told[-1:])}"
 
 
 def write_own_code(folder: Path) -> None:
@@ -81,7 +106,7 @@ def both(old: Path, folder: Path, experiments: Sequence[Compared], jobs: int, *,
         old: tree.
         folder: an empty one, for all that the runs leave.
         experiments: to run.
-        jobs: processes at once.
+        jobs: processes at once, but for those with a local Ray, which run alone.
         new: tree.
 
     Returns:
@@ -92,12 +117,14 @@ def both(old: Path, folder: Path, experiments: Sequence[Compared], jobs: int, *,
     """
     processes = max(1, jobs // 2)
     sides = [shares_of(side, tree, folder, experiments, processes) for side, tree in (("old", old), ("new", new))]
-    # Side by side: both in the same conditions, whatever else the machine does.
-    in_turn = [share for pair in zip(*sides, strict=True) for share in pair]
+    pairs = list(zip(*sides, strict=True))
     with ThreadPoolExecutor(jobs) as pool:
-        list(pool.map(Share.run, in_turn))
+        # Side by side: both in the same conditions, whatever else the machine does.
+        list(pool.map(Share.run, [share for pair in pairs for share in pair if not share.on_ranks]))
+    for share in (share for pair in pairs for share in pair if share.on_ranks):
+        share.run()  # one after the other: two local Rays would take the room of six workers
     rows = {}
-    for one, other in zip(*sides, strict=True):
+    for one, other in pairs:
         for experiment in one.experiments:
             name = experiment.name
             rows[name] = compared(name, one.outcome(name), other.outcome(name))

@@ -61,16 +61,15 @@ def environment_of(tree: Path, cache: Path) -> dict[str, str]:
     }
 
 
-def python(tree: Path, folder: Path, *arguments: str, cache: Path | None = None) -> subprocess.Popen[bytes]:
+def python(tree: Path, folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
     """Start Python in `folder`, with metaray from `tree`; what it says on standard error comes through.
 
     Args:
         tree: a checkout.
         folder: the working directory.
         arguments: of the interpreter.
-        cache: see `environment_of`; None takes one in `folder`.
     """
-    environment = environment_of(tree, cache or folder / "cache")
+    environment = environment_of(tree, folder / "cache")
     return subprocess.Popen([sys.executable, *arguments], cwd=folder, env=environment, stdout=subprocess.DEVNULL)
 
 
@@ -83,7 +82,7 @@ def ended(process: subprocess.Popen[bytes], within_s: float) -> int:
     try:
         return process.wait(within_s)
     except subprocess.TimeoutExpired:
-        raise ValueError(f"{process.args}: not done after {within_s:g} s") from None
+        raise ValueError(f"{process.args!r}: not done after {within_s:g} s") from None
     finally:
         if process.poll() is None:
             process.kill()

@@ -181,7 +181,9 @@ def _worker_processes() -> list[dict[str, Any]]:
         return []
     job = here.get_job_id()
     found = list_actors(
-        filters=[("class_name", "=", WORKER_CLASS), ("job_id", "=", job)], raise_on_missing_output=False
+        address=here.gcs_address,  # by itself it looks for any Ray on this machine, and fails where there are several
+        filters=[("class_name", "=", WORKER_CLASS), ("job_id", "=", job)],
+        raise_on_missing_output=False,
     )
     return [{"pid": a.pid, "node_id": a.node_id} for a in found if a.pid and a.state != "DEAD"]
 
