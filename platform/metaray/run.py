@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 import torch
 
 from metaray.errors import Diverged, RunFailed, RunStopped, redacted
+from metaray.retry import patience
 from metaray.tracking.client import quiet_mlflow
 from metaray.tracking.delivery import Destination, NotUploaded, Report, deliver, mark_ended, open_tracking
 from metaray.tracking.listener import TrackingListener
 from metaray.tracking.mlflow_tracker import Away, MlflowTracker, asking, find_experiment, reopen_run
 from metaray.tracking.promotion import Wish
-from metaray.tracking.retry import patience
 from metaray.tracking.server import Unreachable, glance, prepare, tracking_uri
 from metaray.training.checkpoint import saved_steps
 from metaray.training.device import choose_device

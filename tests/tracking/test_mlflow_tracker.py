@@ -10,6 +10,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from metaray.errors import InputError, RunFailed
+from metaray.retry import retry
 from metaray.tracking import mlflow_tracker
 from metaray.tracking.client import open_client
 from metaray.tracking.mlflow_tracker import (
@@ -23,7 +24,6 @@ from metaray.tracking.mlflow_tracker import (
     reopen_run,
     status_of,
 )
-from metaray.tracking.retry import retry
 from metaray.tracking.tracker import Metric
 from tests.patience import PATIENT_S, wait_until
 

@@ -10,10 +10,10 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from metaray.errors import InputError, redacted, unknown
+from metaray.retry import retry
 from metaray.serving.columns import MAP
 from metaray.tracking.client import error_code, is_transient, open_client, summary
 from metaray.tracking.registry import find_alias, find_version
-from metaray.tracking.retry import retry
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from metaray.errors import InputError, RunFailed, redacted
+from metaray.retry import SHORTLY, retry
 from metaray.tracking.mlflow_tracker import (
     Away,
     MlflowTracker,
@@ -20,7 +21,6 @@ from metaray.tracking.promotion import Decision, Wish
 from metaray.tracking.provenance import provenance
 from metaray.tracking.publishing import publish
 from metaray.tracking.registry import ModelVersion
-from metaray.tracking.retry import SHORTLY, retry
 from metaray.tracking.server import Unreachable, prepare
 from metaray.training.checkpoint import newest_progress
 from metaray.training.experiment import Experiment

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Literal, final
 
 from metaray.errors import InputError, RunFailed, redacted, shareable
+from metaray.retry import SHORTLY, retry
 from metaray.tracking.client import error_code, is_transient, open_client
-from metaray.tracking.retry import SHORTLY, retry
 from metaray.tracking.server import cause, prepare, sqlite_path, tracking_uri
 from metaray.tracking.tracker import Metric, Tracker
 

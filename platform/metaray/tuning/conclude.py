@@ -10,11 +10,11 @@ from typing import final
 
 from metaray.errors import InputError, RunFailed, RunStopped, redacted
 from metaray.imports import where_found
+from metaray.retry import patience, retry
 from metaray.run import Options, run
 from metaray.tracking.delivery import Report
 from metaray.tracking.mlflow_tracker import Away, asking, finish_run
 from metaray.tracking.registry import tag_version
-from metaray.tracking.retry import patience, retry
 from metaray.tracking.server import Unreachable
 from metaray.training.events import Event, Listener
 from metaray.training.experiment import Experiment

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from metaray.errors import RunFailed, redacted
+from metaray.retry import retry
 from metaray.tracking.delivery import open_tracking
 from metaray.tracking.mlflow_tracker import (
     MlflowTracker,
@@ -22,7 +23,6 @@ from metaray.tracking.mlflow_tracker import (
     reopen_run,
     set_tags,
 )
-from metaray.tracking.retry import retry
 from metaray.tracking.server import prepare
 from metaray.training.failure import FAILURE
 from metaray.training.identity import RunFolder, record_run

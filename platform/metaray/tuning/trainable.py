@@ -9,8 +9,8 @@ from ray import tune
 
 from metaray.episodes.stream import enter, require_same_data
 from metaray.errors import InputError, RunFailed, RunStopped
+from metaray.retry import patience, retry
 from metaray.tracebacks import whole
-from metaray.tracking.retry import patience, retry
 from metaray.training.checkpoint import newest_progress
 from metaray.training.events import Event, Listener
 from metaray.training.experiment import Experiment

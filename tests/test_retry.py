@@ -4,7 +4,7 @@ from itertools import islice
 
 import pytest
 
-from metaray.tracking.retry import SHORTLY, patience, retry
+from metaray.retry import SHORTLY, patience, retry
 
 
 class Flaky:
