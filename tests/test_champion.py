@@ -18,7 +18,7 @@ from metaray.models.batch_norm import Protocol
 from metaray.run import Report
 from metaray.tracking.client import open_client
 from metaray.tracking.registry import champion
-from metaray.training.evaluation import Estimate, paired_difference
+from metaray.training.estimate import Estimate, paired_difference
 from metaray.training.experiment import Evaluation, Experiment
 from metaray.training.result import RESULT
 from metaray.upload import upload

@@ -17,7 +17,7 @@ from metaray.errors import InputError
 from metaray.run import Options, run
 from metaray.tracking.client import open_client
 from metaray.tracking.registry import champion, show
-from metaray.training.evaluation import Estimate
+from metaray.training.estimate import Estimate
 from metaray.training.events import Fanout
 from metaray.training.experiment import Experiment
 from metaray.training.optimizer import Optimizer

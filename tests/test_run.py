@@ -21,7 +21,7 @@ from metaray.tracking.client import open_client
 from metaray.tracking.provenance import git_state
 from metaray.tracking.registry import champion, show
 from metaray.training.checkpoint import checkpoint_name
-from metaray.training.evaluation import Estimate
+from metaray.training.estimate import Estimate
 from metaray.training.events import Event, Fanout, Listener
 from metaray.training.experiment import Experiment
 from metaray.training.overrides import flatten

@@ -26,7 +26,8 @@ from metaray.config import replace
 from metaray.errors import unknown
 from metaray.tracking.fit import draw_fits, fits_of
 from metaray.tracking.provenance import provenance
-from metaray.training.evaluation import Estimate, evaluate_learner
+from metaray.training.estimate import Estimate
+from metaray.training.evaluation import evaluate_learner
 from metaray.training.events import Event, Listener
 from metaray.training.experiment import Experiment
 from metaray.training.local import train_in_process

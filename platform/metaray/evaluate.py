@@ -8,7 +8,8 @@ import metaray
 from metaray.algorithms.learner import Learner
 from metaray.data.draws import Split
 from metaray.errors import InputError, unknown
-from metaray.training.evaluation import Estimate, evaluate_learner
+from metaray.training.estimate import Estimate
+from metaray.training.evaluation import evaluate_learner
 from metaray.training.experiment import Experiment
 from metaray.training.overrides import override
 from metaray.training.quality import Quality

@@ -19,9 +19,10 @@ from metaray.episodes.sampler import sample_meta_batch, share_of
 from metaray.episodes.tensors import Examples
 from metaray.models import MLP
 from metaray.training.experiment import Experiment
-from metaray.training.outer_loop import TrainState, initial_state, outer_loop
+from metaray.training.outer_loop import initial_state, outer_loop
 from metaray.training.reduction import LocalReducer, Node, TreeSum
 from metaray.training.result import parameters_sha256
+from metaray.training.train_state import TrainState
 from tests.conformance.bench import PROTOCOLS, Bench, Trial, every
 
 MakeExperiment = Callable[..., Experiment]

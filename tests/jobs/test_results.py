@@ -9,7 +9,7 @@ import pytest
 
 from jobs.benchmarks import results
 from metaray.errors import InputError
-from metaray.training.evaluation import Estimate
+from metaray.training.estimate import Estimate
 from metaray.training.result import RESULT, Result
 
 SCORE = Estimate(2.5, 0.1, 600)

@@ -10,7 +10,7 @@ import pytest
 from metaray.tracking import delivery as module
 from metaray.tracking.delivery import Destination, NotUploaded, deliver
 from metaray.tracking.mlflow_tracker import Away
-from metaray.training.evaluation import Estimate
+from metaray.training.estimate import Estimate
 from metaray.training.experiment import Experiment
 from metaray.training.identity import RunFolder, record_run
 from metaray.training.result import RESULT, Result

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from metaray.tracking.promotion import Champion, decide, insisted
-from metaray.training.evaluation import paired_difference
+from metaray.training.estimate import paired_difference
 from metaray.training.quality import Quality
 
 EPISODES = 100

@@ -29,10 +29,11 @@ from metaray.training.checkpoint import (
 from metaray.training.environment import environment
 from metaray.training.experiment import Experiment
 from metaray.training.optimizer import Optimizer
-from metaray.training.outer_loop import TrainState, initial_state, outer_loop
+from metaray.training.outer_loop import initial_state, outer_loop
 from metaray.training.reduction import LocalReducer
 from metaray.training.result import parameters_sha256
 from metaray.training.storage import Storage
+from metaray.training.train_state import TrainState
 
 MakeExperiment = Callable[..., Experiment]
 CPU = torch.device("cpu")

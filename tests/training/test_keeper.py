@@ -14,9 +14,10 @@ from metaray.training.events import Event, Listener
 from metaray.training.experiment import Experiment
 from metaray.training.journal import Journal, Metric, read_journal
 from metaray.training.keeper import Keeper
-from metaray.training.outer_loop import TrainState, initial_state
+from metaray.training.outer_loop import initial_state
 from metaray.training.recovery import WAITS
 from metaray.training.storage import Storage
+from metaray.training.train_state import TrainState
 
 MakeExperiment = Callable[..., Experiment]
 

@@ -9,7 +9,7 @@ import pytest
 from metaray.config import Config
 from metaray.errors import InputError
 from metaray.manifest import CHECKSUM
-from metaray.training.evaluation import Estimate
+from metaray.training.estimate import Estimate
 from metaray.training.identity import RECORD, RunRecord, read_run
 from metaray.training.record import read_record, write_record
 from metaray.training.result import RESULT, Result, read_result

@@ -17,7 +17,8 @@ from metaray.episodes.sampler import sample_episode
 from metaray.errors import InputError, RunStopped
 from metaray.models import MLP
 from metaray.training import session
-from metaray.training.evaluation import Estimate, Scores, evaluate_learner
+from metaray.training.estimate import Estimate
+from metaray.training.evaluation import Scores, evaluate_learner
 from metaray.training.experiment import Experiment
 from metaray.training.journal import read_journal
 from metaray.training.result import RESULT, Result

@@ -6,7 +6,7 @@ import json
 import pytest
 import torch
 
-from metaray.training.evaluation import Estimate
+from metaray.training.estimate import Estimate
 from metaray.training.result import Result, parameters_sha256
 
 ESTIMATE = Estimate(0.5, 0.1, 10)

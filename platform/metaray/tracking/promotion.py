@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from metaray.errors import InputError
-from metaray.training.evaluation import Values, estimate, paired_difference
+from metaray.training.estimate import Values, estimate, paired_difference
 from metaray.training.quality import Quality
 
 

@@ -19,7 +19,8 @@ from metaray.tracking.registry import ModelVersion, find_version, list_models
 from metaray.tracking.succession import settle
 from metaray.training.checkpoint import FOLDER as CHECKPOINTS
 from metaray.training.checkpoint import checkpoint_name, saved_steps
-from metaray.training.evaluation import Values, evaluate_learner
+from metaray.training.estimate import Values
+from metaray.training.evaluation import evaluate_learner
 from metaray.training.experiment import Experiment
 from metaray.training.identity import RunFolder
 from metaray.training.journal import read_journal

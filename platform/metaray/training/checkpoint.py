@@ -20,8 +20,8 @@ from metaray.json_text import parse_object
 from metaray.manifest import MANIFEST, Damaged, sealed, unsealed
 from metaray.models.state import Marks
 from metaray.training.environment import environment
-from metaray.training.outer_loop import TrainState
 from metaray.training.storage import Storage
+from metaray.training.train_state import TrainState
 
 FOLDER = "checkpoints"
 STATE, PROGRESS = "state.safetensors", "progress.json"

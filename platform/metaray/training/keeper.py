@@ -9,9 +9,9 @@ from metaray.errors import RunFailed
 from metaray.training.checkpoint import Progress, keep_checkpoints, save_checkpoint, saved_steps, sweep
 from metaray.training.events import Event, Listener
 from metaray.training.journal import Journal, Metric
-from metaray.training.outer_loop import TrainState
 from metaray.training.recovery import WAIT_S, Failure, next_action
 from metaray.training.storage import Storage
+from metaray.training.train_state import TrainState
 
 
 class Keeper:

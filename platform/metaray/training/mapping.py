@@ -19,7 +19,8 @@ from metaray.errors import InputError
 from metaray.models.model import trainable
 from metaray.training.double_backward import find_difference, relative_difference
 from metaray.training.experiment import Experiment
-from metaray.training.outer_loop import TrainState, context_of
+from metaray.training.outer_loop import context_of
+from metaray.training.train_state import TrainState
 
 CPU = torch.device("cpu")
 TOLERANCES = {torch.float64: 1e-6, torch.float32: 1e-3}

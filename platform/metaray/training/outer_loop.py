@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -18,25 +17,9 @@ from metaray.models.model import Fresh
 from metaray.training.experiment import Experiment
 from metaray.training.optimizer import clip_, global_norm
 from metaray.training.reduction import Reducer, flatten, total, unflatten
+from metaray.training.train_state import TrainState
 
 CHUNKS_ON_GPU = 4
-
-
-@dataclass
-class TrainState:
-    """Everything that the next step depends on, besides the experiment.
-
-    Attributes:
-        network: the architecture; its own weights are never used.
-        meta: the meta-parameters, leaves that require gradient, updated in place.
-        optimizer: over `meta`'s tensors; None where there is nothing to train.
-        step: the next step.
-    """
-
-    network: nn.Module
-    meta: Tensors
-    optimizer: torch.optim.Optimizer | None
-    step: int = 0
 
 
 class Step(NamedTuple):

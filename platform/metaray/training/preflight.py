@@ -21,9 +21,10 @@ from metaray.training.double_backward import (
 )
 from metaray.training.experiment import Experiment
 from metaray.training.mapping import check_mapping
-from metaray.training.outer_loop import TrainState, chunk_size_of, context_of, initial_state
+from metaray.training.outer_loop import chunk_size_of, context_of, initial_state
 from metaray.training.remembered import Memory
 from metaray.training.stateless import check_single, check_stateless, left_by, require_unchanged
+from metaray.training.train_state import TrainState
 from metaray.training.users_network import check_network, holds_users_code
 from metaray.users_code import users_code
 

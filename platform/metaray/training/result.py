@@ -10,7 +10,7 @@ from metaray.config import explain
 from metaray.errors import InputError, unknown
 from metaray.manifest import sealed_json, unsealed_json
 from metaray.models.state import tensors_sha256
-from metaray.training.evaluation import Estimate
+from metaray.training.estimate import Estimate
 from metaray.training.quality import Quality
 from metaray.training.storage import Storage
 

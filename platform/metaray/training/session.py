@@ -18,7 +18,8 @@ from metaray.models.state import kept, marks_of, rebuilt
 from metaray.training.agreement import gathered, number_of, require_same_network
 from metaray.training.checkpoint import copies, load_checkpoint
 from metaray.training.environment import changes, environment
-from metaray.training.evaluation import Scores, estimate, evaluate, judge_of
+from metaray.training.estimate import estimate
+from metaray.training.evaluation import Scores, evaluate, judge_of
 from metaray.training.events import Event, Kind, Listener, sparingly
 from metaray.training.experiment import Experiment
 from metaray.training.keeper import Keeper
