@@ -11,9 +11,9 @@ from metaray.algorithms.problem import Problem
 from metaray.data import ClassStore
 from metaray.episodes.episode import EpisodeSpec
 from metaray.errors import unknown
+from metaray.experiment.experiment import Evaluation, Experiment, Precision
+from metaray.experiment.optimizer import Optimizer
 from metaray.models import Conv4, Model
-from metaray.training.experiment import Evaluation, Experiment, Precision
-from metaray.training.optimizer import Optimizer
 
 STRIDED = Conv4(downsample="stride")
 POOLED = Conv4()

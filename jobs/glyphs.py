@@ -3,9 +3,9 @@
 from metaray.algorithms import MAML
 from metaray.data import Glyphs
 from metaray.episodes.episode import EpisodeSpec
+from metaray.experiment.experiment import Evaluation, Experiment, Precision
+from metaray.experiment.optimizer import Optimizer
 from metaray.models import Conv4
-from metaray.training.experiment import Evaluation, Experiment, Precision
-from metaray.training.optimizer import Optimizer
 
 
 def demo() -> Experiment:

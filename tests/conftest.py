@@ -23,10 +23,10 @@ from metaray.data.preprocessing import ImagePreprocessing
 from metaray.data.store_file import write_store
 from metaray.episodes.episode import EpisodeSpec
 from metaray.episodes.tensors import Examples, TensorEpisode
+from metaray.experiment.experiment import Evaluation, Experiment
+from metaray.experiment.optimizer import Optimizer
 from metaray.models import MLP
 from metaray.training.events import Fanout
-from metaray.training.experiment import Evaluation, Experiment
-from metaray.training.optimizer import Optimizer
 
 if TYPE_CHECKING:
     from metaray.run import Report

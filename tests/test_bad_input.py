@@ -30,8 +30,8 @@ from metaray.data import ClassStore
 from metaray.episodes.episode import EpisodeSpec
 from metaray.errors import InputError
 from metaray.models import MLP
-from metaray.training.experiment import Evaluation, Experiment
-from metaray.training.optimizer import Optimizer
+from metaray.experiment.experiment import Evaluation, Experiment
+from metaray.experiment.optimizer import Optimizer
 from metaray.config import replace
 
 def good(**changes):

@@ -14,13 +14,13 @@ from PIL import Image
 
 import metaray
 from metaray.errors import InputError
+from metaray.experiment.experiment import Experiment
+from metaray.experiment.optimizer import Optimizer
 from metaray.run import Options, run
 from metaray.tracking.client import open_client
 from metaray.tracking.registry import champion, show
 from metaray.training.estimate import Estimate
 from metaray.training.events import Fanout
-from metaray.training.experiment import Experiment
-from metaray.training.optimizer import Optimizer
 from metaray.training.result import Result
 
 Command = Callable[..., Any]

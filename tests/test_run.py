@@ -15,6 +15,8 @@ from metaray.algorithms.context import Context
 from metaray.data import ClassStore
 from metaray.errors import InputError, RunFailed, RunStopped
 from metaray.evaluate import evaluate_model
+from metaray.experiment.experiment import Experiment
+from metaray.experiment.overrides import flatten
 from metaray.manifest import sealed_json, unsealed_json
 from metaray.run import Options, Report, run
 from metaray.tracking.client import open_client
@@ -23,8 +25,6 @@ from metaray.tracking.registry import champion, show
 from metaray.training.checkpoint import checkpoint_name
 from metaray.training.estimate import Estimate
 from metaray.training.events import Event, Fanout, Listener
-from metaray.training.experiment import Experiment
-from metaray.training.overrides import flatten
 from metaray.training.placement import Placement, Workers
 from tests.user_networks import Counted, own
 

@@ -9,8 +9,8 @@ import pytest
 
 from metaray.data import ClassStore
 from metaray.data.access import ACCESS
+from metaray.experiment.experiment import Experiment
 from metaray.submit import bucket
-from metaray.training.experiment import Experiment
 from tests.data.small_server import SmallServer, small_server, without_proxies
 from tests.submit.fake_cluster import TOKEN, FakeCluster, fake_cluster
 

@@ -15,6 +15,7 @@ import mlflow
 import pytest
 
 from metaray.errors import InputError, RunFailed, RunStopped
+from metaray.experiment.experiment import Evaluation, Experiment
 from metaray.run import NotUploaded, Options, run
 from metaray.tracking import server
 from metaray.tracking.client import open_client
@@ -22,7 +23,6 @@ from metaray.tracking.mlflow_tracker import MlflowTracker
 from metaray.tracking.registry import show
 from metaray.tracking.server import Unreachable
 from metaray.training.events import Event, Fanout, Listener
-from metaray.training.experiment import Evaluation, Experiment
 from metaray.training.identity import RunFolder
 from metaray.training.journal import read_journal
 from metaray.training.storage import Storage

@@ -38,13 +38,13 @@ from jobs.benchmarks.faults import (
 from metaray.algorithms import ALGORITHMS
 from metaray.data import Glyphs
 from metaray.episodes.episode import EpisodeSpec
+from metaray.experiment.experiment import Checkpoint, Evaluation, Experiment
+from metaray.experiment.optimizer import Optimizer
 from metaray.models import Conv4
 from metaray.tracking.provenance import provenance
 from metaray.training.checkpoint import saved_steps
 from metaray.training.environment import environment
-from metaray.training.experiment import Checkpoint, Evaluation, Experiment
 from metaray.training.local import train_in_process
-from metaray.training.optimizer import Optimizer
 from metaray.training.placement import Placement, Workers
 from metaray.training.storage import Storage
 

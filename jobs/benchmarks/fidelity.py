@@ -34,10 +34,10 @@ from metaray.algorithms import ALGORITHMS
 from metaray.config import replace
 from metaray.episodes.prefetch import threaded_stream
 from metaray.episodes.sampler import sample_meta_batch, share_of
+from metaray.experiment.experiment import Experiment
 from metaray.tracking.provenance import provenance
 from metaray.training.device import choose_device, set_execution
 from metaray.training.events import Event, Listener
-from metaray.training.experiment import Experiment
 from metaray.training.local import train_in_process
 from metaray.training.outer_loop import initial_state, outer_loop
 from metaray.training.placement import Placement, Workers

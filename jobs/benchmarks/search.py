@@ -26,10 +26,10 @@ from typing import Any
 from jobs import omniglot, sinusoid
 from jobs.benchmarks.search_page import page
 from metaray.config import replace
+from metaray.experiment.experiment import Experiment
 from metaray.run import Options, run
 from metaray.tracking.provenance import provenance
 from metaray.training.events import Fanout
-from metaray.training.experiment import Experiment
 from metaray.training.local import train_in_process
 from metaray.training.storage import Storage
 from metaray.tuning.conclude import SearchReport
@@ -116,7 +116,7 @@ def bare_seconds(experiment: Experiment) -> float:
     code = (
         "import sys, time\n"
         "from metaray.training.events import Fanout\n"
-        "from metaray.training.experiment import Experiment\n"
+        "from metaray.experiment.experiment import Experiment\n"
         "from metaray.training.local import train_part_in_process\n"
         "from metaray.training.storage import Storage\n"
         "experiment = Experiment.from_json(sys.stdin.read())\n"

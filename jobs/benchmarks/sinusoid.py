@@ -24,12 +24,12 @@ from jobs import sinusoid
 from metaray.algorithms.learner import Learner, load_learner
 from metaray.config import replace
 from metaray.errors import unknown
+from metaray.experiment.experiment import Experiment
 from metaray.tracking.fit import draw_fits, fits_of
 from metaray.tracking.provenance import provenance
 from metaray.training.estimate import Estimate
 from metaray.training.evaluation import evaluate_learner
 from metaray.training.events import Event, Listener
-from metaray.training.experiment import Experiment
 from metaray.training.local import train_in_process
 from metaray.training.session import LEARNER
 from metaray.training.storage import Storage

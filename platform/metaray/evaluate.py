@@ -8,11 +8,11 @@ import metaray
 from metaray.algorithms.learner import Learner
 from metaray.data.draws import Split
 from metaray.errors import InputError, unknown
+from metaray.experiment.experiment import Experiment
+from metaray.experiment.overrides import override
+from metaray.experiment.quality import Quality
 from metaray.training.estimate import Estimate
 from metaray.training.evaluation import evaluate_learner
-from metaray.training.experiment import Experiment
-from metaray.training.overrides import override
-from metaray.training.quality import Quality
 
 Progress = Callable[[str, int, int], None]
 

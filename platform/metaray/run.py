@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from metaray.errors import Diverged, RunFailed, RunStopped, redacted
+from metaray.experiment.experiment import Experiment
 from metaray.retry import patience
 from metaray.tracking.client import quiet_mlflow
 from metaray.tracking.delivery import Destination, NotUploaded, Report, deliver, mark_ended, open_tracking
@@ -18,7 +19,6 @@ from metaray.tracking.server import Unreachable, glance, prepare, tracking_uri
 from metaray.training.checkpoint import saved_steps
 from metaray.training.device import choose_device
 from metaray.training.events import Event, Fanout, Listener, entering
-from metaray.training.experiment import Experiment
 from metaray.training.failure import as_failure, forget_failure, write_failure
 from metaray.training.identity import RunFolder, open_run
 from metaray.training.local import train_in_process

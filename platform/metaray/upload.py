@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from metaray.experiment.experiment import Experiment
 from metaray.tracking.delivery import Destination, Report, deliver, journal_notes, upload_metrics
 from metaray.tracking.mlflow_tracker import asking, finish_run, status_of
 from metaray.tracking.promotion import Wish
 from metaray.tracking.server import prepare, tracking_uri
 from metaray.training.checkpoint import saved_steps
-from metaray.training.experiment import Experiment
 from metaray.training.identity import RunFolder, find_run, open_run
 from metaray.training.storage import Storage
 

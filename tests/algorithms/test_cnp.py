@@ -14,8 +14,8 @@ from metaray.algorithms.context import Context, Tensors
 from metaray.algorithms.problem import Problem
 from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.errors import InputError
+from metaray.experiment.experiment import Evaluation, Experiment
 from metaray.models import MLP
-from metaray.training.experiment import Evaluation, Experiment
 
 MakeEpisode = Callable[..., TensorEpisode]
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from metaray.experiment.experiment import Experiment
 from metaray.submit import bucket
-from metaray.training.experiment import Experiment
 from tests.patience import PATIENT_S
 from tests.submit.fake_cluster import TOKEN, FakeCluster, fake_cluster
 
@@ -148,7 +148,7 @@ class Net(nn.Module):
 RECIPE = """
 import nets
 from pathlib import Path
-from metaray.training.experiment import Experiment
+from metaray.experiment.experiment import Experiment
 
 def demo():
     return Experiment.from_json(Path("tiny.json").read_text())

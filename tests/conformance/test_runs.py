@@ -17,8 +17,8 @@ from metaray.episodes.episode import EpisodeSpec
 from metaray.episodes.prefetch import Arrival
 from metaray.episodes.sampler import sample_meta_batch, share_of
 from metaray.episodes.tensors import Examples
+from metaray.experiment.experiment import Experiment
 from metaray.models import MLP
-from metaray.training.experiment import Experiment
 from metaray.training.outer_loop import initial_state, outer_loop
 from metaray.training.reduction import LocalReducer, Node, TreeSum
 from metaray.training.result import parameters_sha256

@@ -22,9 +22,9 @@ from metaray.data.umtra import RECIPE_VERSION
 from metaray.episodes.episode import EpisodeSpec
 from metaray.episodes.stream import Sampler
 from metaray.errors import InputError
+from metaray.experiment.experiment import Experiment
+from metaray.experiment.overrides import override
 from metaray.imports import dump_kind, parse_kind
-from metaray.training.experiment import Experiment
-from metaray.training.overrides import override
 
 COUNTS = [2, 5, 3, 4, 6, 4]
 # The classes of meta-train are not the first, nor in a row.

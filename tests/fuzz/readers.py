@@ -26,6 +26,8 @@ from metaray.data.store_file import METADATA_KEY, write_store
 from metaray.episodes.episode import EpisodeSpec
 from metaray.episodes.sampler import sample_episode
 from metaray.errors import InputError
+from metaray.experiment.experiment import Checkpoint, Evaluation, Experiment
+from metaray.experiment.overrides import override
 from metaray.manifest import MANIFEST, sealed
 from metaray.models import MLP
 from metaray.serving.pyfunc import PyfuncLearner, example_input
@@ -33,12 +35,10 @@ from metaray.serving.tables import read_points
 from metaray.submit.client import JobsClient
 from metaray.training.checkpoint import load_checkpoint, sweep
 from metaray.training.events import Fanout
-from metaray.training.experiment import Checkpoint, Evaluation, Experiment
 from metaray.training.identity import RunFolder, find_run, record_run
 from metaray.training.journal import JournalReader
 from metaray.training.local import train_in_process
 from metaray.training.outer_loop import initial_state
-from metaray.training.overrides import override
 from metaray.training.storage import Storage
 from tests.fuzz.mutations import EXTREMES, damage_bytes, damage_json
 

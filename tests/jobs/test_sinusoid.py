@@ -12,8 +12,8 @@ from jobs.benchmarks.sinusoid import INNER_STEPS, RECIPES, page, planned, row
 from metaray.algorithms import ALGORITHMS
 from metaray.config import replace
 from metaray.errors import InputError
+from metaray.experiment.experiment import Evaluation, Experiment
 from metaray.tracking.provenance import provenance
-from metaray.training.experiment import Evaluation, Experiment
 from metaray.training.preflight import preflight
 
 

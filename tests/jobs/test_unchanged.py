@@ -15,7 +15,7 @@ from jobs.benchmarks.unchanged.outcome import SAME, TIMED, compared, difference,
 from jobs.benchmarks.unchanged.running import Share, write_own_code
 from jobs.benchmarks.unchanged.trees import ROOT
 from metaray.algorithms import ALGORITHMS
-from metaray.training.experiment import Experiment
+from metaray.experiment.experiment import Experiment
 from metaray.training.preflight import preflight
 
 QUICK = "values-maml"

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from metaray.experiment.experiment import Experiment
 from metaray.tracking import delivery as module
 from metaray.tracking.delivery import Destination, NotUploaded, deliver
 from metaray.tracking.mlflow_tracker import Away
 from metaray.training.estimate import Estimate
-from metaray.training.experiment import Experiment
 from metaray.training.identity import RunFolder, record_run
 from metaray.training.result import RESULT, Result
 from metaray.training.storage import Storage

@@ -13,6 +13,8 @@ from safetensors.torch import load, save
 
 from metaray.episodes.prefetch import Arrival
 from metaray.episodes.sampler import sample_meta_batch
+from metaray.experiment.experiment import Experiment
+from metaray.experiment.optimizer import Optimizer
 from metaray.manifest import MANIFEST, sealed
 from metaray.training.checkpoint import (
     FOLDER,
@@ -27,8 +29,6 @@ from metaray.training.checkpoint import (
     sweep,
 )
 from metaray.training.environment import environment
-from metaray.training.experiment import Experiment
-from metaray.training.optimizer import Optimizer
 from metaray.training.outer_loop import initial_state, outer_loop
 from metaray.training.reduction import LocalReducer
 from metaray.training.result import parameters_sha256

@@ -14,9 +14,9 @@ from metaray.config import replace
 from metaray.data.function_family import FunctionFamily
 from metaray.episodes.episode import EpisodeSpec
 from metaray.errors import InputError
+from metaray.experiment.experiment import Experiment
 from metaray.models import Conv4, Custom
 from metaray.training.double_backward import first_order_kinds, operation_of
-from metaray.training.experiment import Experiment
 from metaray.training.preflight import preflight
 
 MakeExperiment = Callable[..., Experiment]

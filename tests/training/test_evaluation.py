@@ -13,10 +13,10 @@ from metaray.algorithms import MAML, NearestNeighbor, ProtoNet
 from metaray.algorithms.learner import Learner
 from metaray.data.preprocessing import ImagePreprocessing
 from metaray.errors import InputError
+from metaray.experiment.experiment import Evaluation, Experiment
 from metaray.models import Conv4
 from metaray.training.estimate import Estimate, estimate, paired_difference
 from metaray.training.evaluation import evaluate, evaluate_learner, judge_of
-from metaray.training.experiment import Evaluation, Experiment
 from metaray.training.outer_loop import context_of, initial_state
 from metaray.training.reduction import Node, Reducer
 

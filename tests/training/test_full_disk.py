@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from metaray.errors import RunFailed, RunStopped
+from metaray.experiment.experiment import Checkpoint, Experiment
 from metaray.training import keeper
 from metaray.training.checkpoint import load_checkpoint, saved_steps
 from metaray.training.events import Event
-from metaray.training.experiment import Checkpoint, Experiment
 from metaray.training.journal import read_journal
 from metaray.training.local import train_in_process
 from metaray.training.outer_loop import initial_state
@@ -147,7 +147,7 @@ from pathlib import Path
 from metaray.errors import RunFailed
 from metaray.training import keeper
 from metaray.training.events import Listener
-from metaray.training.experiment import Experiment
+from metaray.experiment.experiment import Experiment
 from metaray.training.local import train_in_process
 from metaray.training.storage import Storage
 

@@ -10,9 +10,9 @@ import pytest
 from metaray.data import ClassStore
 from metaray.data.store_file import read_store, write_store
 from metaray.errors import InputError
+from metaray.experiment.experiment import Experiment
 from metaray.manifest import sealed_json, unsealed_json
 from metaray.models import Conv4
-from metaray.training.experiment import Experiment
 from metaray.training.identity import find_run, open_run, record_run
 from metaray.training.storage import Storage
 

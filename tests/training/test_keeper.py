@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from metaray.errors import RunFailed
+from metaray.experiment.experiment import Experiment
 from metaray.training import keeper as module
 from metaray.training.checkpoint import FOLDER, Progress, checkpoint_name, copies, load_checkpoint, saved_steps
 from metaray.training.events import Event, Listener
-from metaray.training.experiment import Experiment
 from metaray.training.journal import Journal, Metric, read_journal
 from metaray.training.keeper import Keeper
 from metaray.training.outer_loop import initial_state

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from metaray.errors import InputError
+from metaray.experiment.experiment import Experiment
 from metaray.training.events import Event, Listener
-from metaray.training.experiment import Experiment
 from metaray.training.local import train_in_process
 from metaray.training.storage import Storage
 

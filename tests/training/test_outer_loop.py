@@ -15,10 +15,10 @@ from metaray.episodes.prefetch import Arrival
 from metaray.episodes.sampler import sample_meta_batch
 from metaray.episodes.tensors import chunks
 from metaray.errors import Diverged
+from metaray.experiment.experiment import Evaluation, Experiment, Precision
+from metaray.experiment.optimizer import Optimizer
 from metaray.models import MLP, Custom
 from metaray.models.model import build_seeded
-from metaray.training.experiment import Evaluation, Experiment, Precision
-from metaray.training.optimizer import Optimizer
 from metaray.training.outer_loop import Step, chunk_size_of, context_of, initial_state, outer_loop
 from metaray.training.reduction import LocalReducer
 from metaray.training.train_state import TrainState

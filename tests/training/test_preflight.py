@@ -10,8 +10,8 @@ from metaray.algorithms import MAML, NearestNeighbor, ProtoNet
 from metaray.data.function_family import FunctionFamily
 from metaray.episodes.episode import EpisodeSpec
 from metaray.errors import InputError
+from metaray.experiment.experiment import Evaluation, Experiment
 from metaray.models import MLP, Conv4, Custom
-from metaray.training.experiment import Evaluation, Experiment
 from metaray.training.preflight import check_shares, preflight
 
 MakeExperiment = Callable[..., Experiment]

@@ -19,10 +19,10 @@ from torch.multiprocessing.spawn import spawn
 from jobs.benchmarks.ranks import Threads, part
 from metaray.episodes.prefetch import Arrival
 from metaray.episodes.sampler import chunks_of, sample_meta_batch, share_of
+from metaray.experiment.experiment import Evaluation, Experiment
+from metaray.experiment.optimizer import Optimizer
 from metaray.models import Custom
 from metaray.training.evaluation import evaluate, judge_of
-from metaray.training.experiment import Evaluation, Experiment
-from metaray.training.optimizer import Optimizer
 from metaray.training.outer_loop import chunk_size_of, context_of, initial_state, outer_loop
 from metaray.training.reduction import (
     GroupReducer,

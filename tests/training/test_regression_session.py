@@ -15,11 +15,11 @@ from metaray.algorithms.learner import Learner, load_learner
 from metaray.data import FunctionFamily
 from metaray.episodes.sampler import sample_episode
 from metaray.errors import InputError, RunStopped
+from metaray.experiment.experiment import Experiment
 from metaray.models import MLP
 from metaray.training import session
 from metaray.training.estimate import Estimate
 from metaray.training.evaluation import Scores, evaluate_learner
-from metaray.training.experiment import Experiment
 from metaray.training.journal import read_journal
 from metaray.training.result import RESULT, Result
 from metaray.training.session import LEARNER

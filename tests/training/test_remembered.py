@@ -9,8 +9,8 @@ import pytest
 
 from metaray.algorithms import MAML, ProtoNet
 from metaray.config import replace
+from metaray.experiment.experiment import Experiment
 from metaray.models import Custom
-from metaray.training.experiment import Experiment
 from metaray.training.outer_loop import initial_state
 from metaray.training.preflight import CPU, preflight
 from metaray.training.remembered import Memory

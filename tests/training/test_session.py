@@ -17,14 +17,14 @@ from metaray.data import ClassStore
 from metaray.data.store_file import read_store, write_store
 from metaray.episodes.prefetch import Arrival
 from metaray.errors import InputError, RunFailed, RunStopped
+from metaray.experiment.experiment import Checkpoint, Evaluation, Experiment
+from metaray.experiment.optimizer import Optimizer
 from metaray.manifest import sealed
 from metaray.training import session
 from metaray.training.checkpoint import FOLDER, checkpoint_name, load_checkpoint, saved_steps
 from metaray.training.environment import environment
-from metaray.training.experiment import Checkpoint, Evaluation, Experiment
 from metaray.training.journal import Metric, read_journal
 from metaray.training.local import train_in_process
-from metaray.training.optimizer import Optimizer
 from metaray.training.outer_loop import initial_state
 from metaray.training.reduction import LocalReducer
 from metaray.training.result import RESULT, Result, parameters_sha256

@@ -7,7 +7,7 @@ import pytest
 from metaray.algorithms import MAML, ProtoNet
 from metaray.config import replace
 from metaray.errors import InputError
-from metaray.training.experiment import Experiment
+from metaray.experiment.experiment import Experiment
 from metaray.training.preflight import preflight
 from tests.user_networks import own
 

@@ -12,13 +12,13 @@ from safetensors.torch import load_file
 
 from metaray.algorithms import MAML
 from metaray.errors import Diverged, RunFailed, RunStopped
+from metaray.experiment.experiment import Evaluation, Experiment
+from metaray.experiment.optimizer import Optimizer
 from metaray.training import trainer
 from metaray.training.cluster import connect
 from metaray.training.events import Event, Listener
-from metaray.training.experiment import Evaluation, Experiment
 from metaray.training.journal import read_journal
 from metaray.training.local import train_in_process
-from metaray.training.optimizer import Optimizer
 from metaray.training.placement import Placement, Workers
 from metaray.training.result import Result
 from metaray.training.session import LEARNER

@@ -13,8 +13,8 @@ from metaray.algorithms import MAML, ProtoNet
 from metaray.algorithms.context import Context, Tensors
 from metaray.episodes.tensors import Examples
 from metaray.errors import InputError
+from metaray.experiment.experiment import Experiment
 from metaray.models import Custom, Model
-from metaray.training.experiment import Experiment
 from metaray.training.preflight import preflight
 
 MakeExperiment = Callable[..., Experiment]

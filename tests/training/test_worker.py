@@ -10,9 +10,9 @@ from ray.exceptions import RayTaskError
 from metaray.data import SOURCES
 from metaray.episodes.episode import MetaBatch
 from metaray.episodes.stream import Sampler, SamplingFailed
+from metaray.experiment.experiment import Experiment
 from metaray.imports import dump_kind
 from metaray.training import worker
-from metaray.training.experiment import Experiment
 from metaray.training.reduction import LocalReducer
 from metaray.training.worker import Pulse, _stream
 

@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
+from metaray.experiment.experiment import Experiment
 from metaray.training.checkpoint import FOLDER, checkpoint_name
 from metaray.training.events import Event, Listener
-from metaray.training.experiment import Experiment
 from metaray.training.journal import read_journal
 from metaray.training.local import train_in_process
 from metaray.training.result import Result

@@ -7,9 +7,9 @@ from dataclasses import asdict
 from typing import Any
 
 from metaray.algorithms.inner_lr import Schedule
+from metaray.experiment.experiment import Experiment
 from metaray.manifest import sealed
 from metaray.training.checkpoint import FOLDER, Progress, checkpoint_name, keep_checkpoints
-from metaray.training.experiment import Experiment
 from metaray.training.journal import Journal, Metric, read_journal
 from metaray.tuning.ledger import Entry, Ledger
 from metaray.tuning.proposers import Next, Proposer, Work

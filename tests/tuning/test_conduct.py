@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from metaray.errors import InputError, RunFailed, RunStopped
-from metaray.training.experiment import Experiment
+from metaray.experiment.experiment import Experiment
 from metaray.training.local import train_in_process
 from metaray.training.storage import Storage
 from metaray.tuning.conduct import conduct, stored_search

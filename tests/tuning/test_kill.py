@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from metaray.training.experiment import Evaluation, Experiment
+from metaray.experiment.experiment import Evaluation, Experiment
 from tests.patience import PATIENT_S, wait_until
 from tests.tuning.small import children
 

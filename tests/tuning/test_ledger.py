@@ -12,9 +12,9 @@ import torch
 from metaray.config import replace
 from metaray.data import FunctionFamily
 from metaray.errors import InputError, RunStopped
+from metaray.experiment.experiment import Experiment
 from metaray.manifest import sealed_json, unsealed_json
 from metaray.training.checkpoint import load_checkpoint, saved_steps
-from metaray.training.experiment import Experiment
 from metaray.training.identity import RECORD, RunFolder, record_run
 from metaray.training.journal import Journal, Metric, read_journal
 from metaray.training.local import train_in_process, train_part_in_process

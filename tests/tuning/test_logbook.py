@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from metaray.errors import RunFailed
+from metaray.experiment.experiment import Experiment
 from metaray.tracking.client import open_client
 from metaray.tracking.mlflow_tracker import create_run
 from metaray.tracking.server import Unreachable
-from metaray.training.experiment import Experiment
 from metaray.training.storage import Storage
 from metaray.tuning import logbook
 from metaray.tuning.ledger import Ledger, open_ledger

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from metaray.training.experiment import Experiment
+from metaray.experiment.experiment import Experiment
 from metaray.tuning.parzen import RANDOM_AT_MOST, propose
 from metaray.tuning.search import INNER_LR, Search
 from metaray.tuning.space import choice

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from metaray.errors import RunStopped
-from metaray.training.experiment import Evaluation, Experiment
+from metaray.experiment.experiment import Evaluation, Experiment
 from metaray.training.local import train_part_in_process
 from metaray.training.storage import Storage
 from metaray.tuning.ledger import OUTCOME, TRIAL, Ledger, open_ledger, read_header

@@ -18,10 +18,10 @@ from metaray.config import replace
 from metaray.episodes.prefetch import Arrival
 from metaray.episodes.sampler import sample_meta_batch, share_of
 from metaray.errors import RunStopped
+from metaray.experiment.experiment import Experiment
 from metaray.models import Conv4
 from metaray.training.device import set_execution
 from metaray.training.events import Fanout
-from metaray.training.experiment import Experiment
 from metaray.training.local import train_in_process, train_part_in_process
 from metaray.training.outer_loop import chunk_size_of, initial_state, outer_loop
 from metaray.training.reduction import GroupReducer, LocalReducer, Reducer

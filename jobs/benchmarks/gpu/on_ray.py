@@ -16,8 +16,8 @@ from jobs.benchmarks.gpu.section import Case, Section, Setting, Skipped, Wrong
 from jobs.benchmarks.gpu.two_ranks import Way, rank_main
 from metaray.algorithms import MAML
 from metaray.config import replace
+from metaray.experiment.experiment import Checkpoint, Experiment
 from metaray.training.events import Event
-from metaray.training.experiment import Checkpoint, Experiment
 from metaray.training.local import train_in_process
 from metaray.training.placement import Placement, Workers
 from metaray.training.result import Result

@@ -13,10 +13,10 @@ from metaray.data.draws import Split
 from metaray.episodes.episode import MetaBatch
 from metaray.episodes.prefetch import threaded_stream
 from metaray.episodes.sampler import sample_meta_batch, share_of
+from metaray.experiment.experiment import Experiment, Precision
 from metaray.training.device import set_execution
 from metaray.training.estimate import Estimate
 from metaray.training.evaluation import evaluate, judge_of
-from metaray.training.experiment import Experiment, Precision
 from metaray.training.meter import Meter
 from metaray.training.outer_loop import context_of, initial_state, outer_loop
 from metaray.training.reduction import LocalReducer

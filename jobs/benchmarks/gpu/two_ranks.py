@@ -12,8 +12,8 @@ from torch import Tensor
 from jobs.benchmarks.gpu.bits import after
 from jobs.benchmarks.gpu.section import Setting
 from jobs.benchmarks.ranks import part
+from metaray.experiment.experiment import Experiment
 from metaray.training.device import set_execution
-from metaray.training.experiment import Experiment
 from metaray.training.outer_loop import initial_state
 from metaray.training.reduction import GroupReducer, Node
 

@@ -131,11 +131,11 @@ def train(
     from metaray.cli import show
     from metaray.cli.display import ProgressDisplay
     from metaray.cli.keys import print_keys
+    from metaray.experiment.overrides import override
+    from metaray.experiment.recipes import load_recipe
     from metaray.run import NotUploaded, Options
     from metaray.run import run as run_experiment
-    from metaray.training.overrides import override
     from metaray.training.placement import Placement, Workers
-    from metaray.training.recipes import load_recipe
 
     experiment = override(load_recipe(recipe), settings or [])
     if keys:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from metaray.cli.table import UNLIMITED, one_line
 
 if TYPE_CHECKING:
-    from metaray.training.experiment import Experiment
+    from metaray.experiment.experiment import Experiment
 
 ATTRIBUTE = re.compile(r"^    (\w+): +(.*(?:\n {8,}.*)*)", re.MULTILINE)
 """A field in the section "Attributes" of a docstring, with the lines that go on."""
@@ -20,7 +20,7 @@ ATTRIBUTE = re.compile(r"^    (\w+): +(.*(?:\n {8,}.*)*)", re.MULTILINE)
 def print_keys(experiment: "Experiment") -> None:
     """Print a line `key=value` for each field, as `--set` reads it, after a line `# ...` that says what it means."""
     from metaray.errors import redacted
-    from metaray.training.overrides import flatten
+    from metaray.experiment.overrides import flatten
 
     told = dict(_meanings(experiment))
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else UNLIMITED

@@ -218,9 +218,9 @@ def _described(command: str, given: dict[str, Any]) -> str:
         check_name(given["run"], "run name")
     recipe, settings = given["recipe"], given["settings"] or []
     if command == "train":
-        from metaray.training.overrides import override
+        from metaray.experiment.overrides import override
+        from metaray.experiment.recipes import load_recipe
         from metaray.training.placement import Placement, Workers
-        from metaray.training.recipes import load_recipe
 
         places = {field.name for field in fields(Placement)} - {"workers", "address"}
         Placement(Workers.parse(given["workers"]), **{key: given[key] for key in places & given.keys()})

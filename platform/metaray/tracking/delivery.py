@@ -5,6 +5,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from metaray.errors import InputError, RunFailed, redacted
+from metaray.experiment.experiment import Experiment
+from metaray.experiment.overrides import flatten
+from metaray.experiment.packages import packages_of
 from metaray.retry import SHORTLY, retry
 from metaray.tracking.mlflow_tracker import (
     Away,
@@ -23,13 +26,10 @@ from metaray.tracking.publishing import publish
 from metaray.tracking.registry import ModelVersion
 from metaray.tracking.server import Unreachable, prepare
 from metaray.training.checkpoint import newest_progress
-from metaray.training.experiment import Experiment
 from metaray.training.failure import FAILURE, failure_text
 from metaray.training.identity import RunFolder, record_run, require_recorded_data
 from metaray.training.journal import JournalReader, read_journal
-from metaray.training.overrides import flatten
 from metaray.training.result import Result
-from metaray.training.trust import packages_of
 
 
 @dataclass(frozen=True)

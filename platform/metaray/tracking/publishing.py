@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 from metaray.algorithms.learner import Learner, load_learner
 from metaray.config import Config
 from metaray.errors import InputError
+from metaray.experiment.experiment import Experiment
+from metaray.experiment.packages import packages_in, packages_of
 from metaray.serving.columns import inputs_of, outputs_of
 from metaray.serving.pyfunc import example_input
 from metaray.tracking.artifact import download, register
@@ -21,14 +23,12 @@ from metaray.training.checkpoint import FOLDER as CHECKPOINTS
 from metaray.training.checkpoint import checkpoint_name, saved_steps
 from metaray.training.estimate import Values
 from metaray.training.evaluation import evaluate_learner
-from metaray.training.experiment import Experiment
 from metaray.training.identity import RunFolder
 from metaray.training.journal import read_journal
 from metaray.training.record import read_record, write_record
 from metaray.training.result import RESULT, Result
 from metaray.training.session import LEARNER
 from metaray.training.single_queries import single_queries
-from metaray.training.trust import packages_in, packages_of
 
 RECORD = "published.json"
 SINGLE = "single_queries"

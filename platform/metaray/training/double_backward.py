@@ -14,10 +14,10 @@ from torch.func import functional_call
 from metaray.algorithms import ALGORITHMS
 from metaray.algorithms.context import Context, Tensors
 from metaray.config import replace
+from metaray.experiment.experiment import Experiment
 from metaray.models.conversion import shown
 from metaray.models.model import trainable
 from metaray.models.written_out import written_out
-from metaray.training.experiment import Experiment
 from metaray.training.outer_loop import initial_state
 
 INPUT = "call."

@@ -17,8 +17,8 @@ from metaray.episodes.episode import EpisodeSpec
 from metaray.episodes.sampler import sample_meta_batch, share_of
 from metaray.episodes.tensors import chunks
 from metaray.errors import InputError
+from metaray.experiment.experiment import Experiment
 from metaray.training.estimate import Estimate, estimate
-from metaray.training.experiment import Experiment
 from metaray.training.reduction import LocalReducer, Reducer
 
 

@@ -11,12 +11,12 @@ from typing import Any
 
 from metaray.config import NAME, Config, check_name
 from metaray.errors import InputError, unknown
-from metaray.training.experiment import Experiment
-from metaray.training.overrides import differences
+from metaray.experiment.experiment import Experiment
+from metaray.experiment.overrides import differences
+from metaray.experiment.packages import packages_of
 from metaray.training.record import read_record, write_record
 from metaray.training.result import RESULT, Result, read_result
 from metaray.training.storage import Storage
-from metaray.training.trust import packages_of
 
 RECORD = "run.json"
 LOCK = "lock"

@@ -16,9 +16,9 @@ from metaray.episodes.episode import EpisodeSpec
 from metaray.episodes.sampler import sample_meta_batch
 from metaray.episodes.tensors import Examples, TensorEpisode, chunks
 from metaray.errors import InputError
+from metaray.experiment.experiment import Experiment
 from metaray.models.model import trainable
 from metaray.training.double_backward import find_difference, relative_difference
-from metaray.training.experiment import Experiment
 from metaray.training.outer_loop import context_of
 from metaray.training.train_state import TrainState
 

@@ -13,9 +13,9 @@ from metaray.algorithms.context import Context, Tensors
 from metaray.episodes.prefetch import Arrival
 from metaray.episodes.tensors import chunks
 from metaray.errors import Diverged
+from metaray.experiment.experiment import Experiment
+from metaray.experiment.optimizer import clip_, global_norm
 from metaray.models.model import Fresh
-from metaray.training.experiment import Experiment
-from metaray.training.optimizer import clip_, global_norm
 from metaray.training.reduction import Reducer, flatten, total, unflatten
 from metaray.training.train_state import TrainState
 

@@ -10,6 +10,7 @@ from metaray.episodes.episode import EpisodeSpec
 from metaray.episodes.sampler import sample_meta_batch
 from metaray.episodes.tensors import TensorEpisode, chunks
 from metaray.errors import InputError
+from metaray.experiment.experiment import Experiment
 from metaray.models.model import seeded, trainable
 from metaray.models.state import undone
 from metaray.training.double_backward import (
@@ -19,7 +20,6 @@ from metaray.training.double_backward import (
     goes_through_custom_functions,
     operation_of,
 )
-from metaray.training.experiment import Experiment
 from metaray.training.mapping import check_mapping
 from metaray.training.outer_loop import chunk_size_of, context_of, initial_state
 from metaray.training.remembered import Memory

@@ -19,8 +19,8 @@ from torch import nn
 
 from metaray.data.cache import cache_folder
 from metaray.errors import InputError
+from metaray.experiment.experiment import Experiment
 from metaray.json_text import parse_json
-from metaray.training.experiment import Experiment
 
 FOLDER = "preflight"
 INSTALLED = ("site-packages", "dist-packages")

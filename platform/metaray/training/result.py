@@ -8,10 +8,10 @@ from pydantic import TypeAdapter, ValidationError
 from metaray.algorithms.context import Tensors
 from metaray.config import explain
 from metaray.errors import InputError, unknown
+from metaray.experiment.quality import Quality
 from metaray.manifest import sealed_json, unsealed_json
 from metaray.models.state import tensors_sha256
 from metaray.training.estimate import Estimate
-from metaray.training.quality import Quality
 from metaray.training.storage import Storage
 
 RESULT = "result.json"

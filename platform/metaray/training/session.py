@@ -14,6 +14,8 @@ from metaray.data.draws import Split
 from metaray.data.source import SameData
 from metaray.episodes.prefetch import Arrival
 from metaray.errors import RunFailed, RunStopped
+from metaray.experiment.experiment import Experiment
+from metaray.experiment.quality import surpasses
 from metaray.models.state import kept, marks_of, rebuilt
 from metaray.training.agreement import gathered, number_of, require_same_network
 from metaray.training.checkpoint import copies, load_checkpoint
@@ -21,11 +23,9 @@ from metaray.training.environment import changes, environment
 from metaray.training.estimate import estimate
 from metaray.training.evaluation import Scores, evaluate, judge_of
 from metaray.training.events import Event, Kind, Listener, sparingly
-from metaray.training.experiment import Experiment
 from metaray.training.keeper import Keeper
 from metaray.training.meter import Meter
 from metaray.training.outer_loop import Step, chunk_size_of, context_of, initial_state, outer_loop
-from metaray.training.quality import surpasses
 from metaray.training.reduction import Reducer
 from metaray.training.result import RESULT, Result, parameters_sha256
 from metaray.training.storage import Storage

@@ -9,10 +9,10 @@ from metaray.algorithms.learner import Learner
 from metaray.episodes.sampler import sample_meta_batch
 from metaray.episodes.tensors import chunks
 from metaray.errors import InputError
+from metaray.experiment.experiment import Experiment
+from metaray.experiment.quality import Quality
 from metaray.training.estimate import Estimate, estimate, paired_difference
 from metaray.training.evaluation import judge_of, judging_context
-from metaray.training.experiment import Experiment
-from metaray.training.quality import Quality
 
 MOST_EPISODES = 100
 MOST_QUERIES = 500

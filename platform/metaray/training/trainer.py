@@ -13,10 +13,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from metaray.episodes.stream import start_samplers
 from metaray.errors import RunFailed
+from metaray.experiment.experiment import Experiment
 from metaray.training.board import Board
 from metaray.training.cluster import ray_logs, uses_gpu
 from metaray.training.events import Listener
-from metaray.training.experiment import Experiment
 from metaray.training.network import MeetingTorchConfig
 from metaray.training.nodes import samplers_on
 from metaray.training.placement import Placement

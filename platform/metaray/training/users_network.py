@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from metaray.errors import InputError
+from metaray.experiment.experiment import Experiment
 from metaray.models import MODELS, Custom
 from metaray.models.model import Fresh, build_fresh
 from metaray.models.state import undone
 from metaray.tracebacks import is_users, shown, user_frames
-from metaray.training.experiment import Experiment
 from metaray.users_code import defined_at, lines_of, users_code
 
 PER_BUILD = "a network is built anew for each run, worker and learner"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import final
 
 from metaray.errors import InputError, RunFailed, RunStopped, redacted
+from metaray.experiment.experiment import Experiment
 from metaray.imports import where_found
 from metaray.retry import patience, retry
 from metaray.run import Options, run
@@ -17,7 +18,6 @@ from metaray.tracking.mlflow_tracker import Away, asking, finish_run
 from metaray.tracking.registry import tag_version
 from metaray.tracking.server import Unreachable
 from metaray.training.events import Event, Listener
-from metaray.training.experiment import Experiment
 from metaray.training.placement import Placement
 from metaray.training.storage import Storage
 from metaray.tuning import table

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 from pydantic import Field
 
 from metaray.config import Config
+from metaray.experiment.experiment import Experiment
 from metaray.json_text import parse_json
 from metaray.manifest import unsealed_json
-from metaray.training.experiment import Experiment
 from metaray.training.journal import Metric, read_journal
 from metaray.training.record import read_record, write_record
 from metaray.training.session import HALF_WIDTH

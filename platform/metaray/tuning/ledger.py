@@ -10,11 +10,11 @@ from dataclasses import replace
 from typing import Any
 
 from metaray.errors import InputError
+from metaray.experiment.overrides import differences
 from metaray.training.checkpoint import copy_checkpoint, newest_progress
 from metaray.training.identity import RECORD as RUN_RECORD
 from metaray.training.identity import read_run
 from metaray.training.journal import Journal, JournalReader, Metric
-from metaray.training.overrides import differences
 from metaray.training.storage import Storage
 from metaray.tuning.entries import (
     OUTCOME,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from metaray.errors import RunFailed, redacted
+from metaray.experiment.overrides import flatten
 from metaray.retry import retry
 from metaray.tracking.delivery import open_tracking
 from metaray.tracking.mlflow_tracker import (
@@ -26,7 +27,6 @@ from metaray.tracking.mlflow_tracker import (
 from metaray.tracking.server import prepare
 from metaray.training.failure import FAILURE
 from metaray.training.identity import RunFolder, record_run
-from metaray.training.overrides import flatten
 from metaray.tuning.ledger import Ledger
 from metaray.tuning.trial import ENDED, Trial, trial_name
 from metaray.tuning.trial import Status as TrialStatus

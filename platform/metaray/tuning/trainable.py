@@ -9,11 +9,11 @@ from ray import tune
 
 from metaray.episodes.stream import enter, require_same_data
 from metaray.errors import InputError, RunFailed, RunStopped
+from metaray.experiment.experiment import Experiment
 from metaray.retry import patience, retry
 from metaray.tracebacks import whole
 from metaray.training.checkpoint import newest_progress
 from metaray.training.events import Event, Listener
-from metaray.training.experiment import Experiment
 from metaray.training.failure import as_failure, write_failure
 from metaray.training.identity import held
 from metaray.training.local import train_part_in_process

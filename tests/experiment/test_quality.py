@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from metaray.training.quality import Quality, quality_of, surpasses
+from metaray.experiment.quality import Quality, quality_of, surpasses
 
 
 def test_quality_follows_the_targets() -> None:

@@ -13,11 +13,11 @@ from metaray.data import SOURCES
 from metaray.data.source import Source
 from metaray.episodes.episode import EpisodeSpec
 from metaray.errors import InputError
+from metaray.experiment.optimizer import Optimizer
+from metaray.experiment.quality import Quality, quality_of
 from metaray.imports import dump_kind, parse_kind, trust_of
 from metaray.json_text import parse_json
 from metaray.models import MODELS, Model
-from metaray.training.optimizer import Optimizer
-from metaray.training.quality import Quality, quality_of
 from metaray.uris import place_of_secret
 
 

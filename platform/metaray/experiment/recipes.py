@@ -15,9 +15,9 @@ from pydantic import ValidationError
 
 from metaray.config import explain
 from metaray.errors import InputError, unknown
+from metaray.experiment.experiment import Experiment
 from metaray.imports import NOT_IMPORTABLE, import_from
 from metaray.tracebacks import shown, user_frames
-from metaray.training.experiment import Experiment
 from metaray.users_code import defined_at, lines_of, users_code
 
 

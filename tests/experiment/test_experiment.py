@@ -13,9 +13,9 @@ from metaray.config import Config
 from metaray.data import ClassStore, Glyphs
 from metaray.episodes.episode import EpisodeSpec
 from metaray.errors import InputError
+from metaray.experiment.experiment import Checkpoint, Evaluation, Experiment, Precision
+from metaray.experiment.optimizer import Optimizer
 from metaray.models import MLP, Conv4
-from metaray.training.experiment import Checkpoint, Evaluation, Experiment, Precision
-from metaray.training.optimizer import Optimizer
 
 MakeExperiment = Callable[..., Experiment]
 

@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterator
 
 from metaray.config import Config
-from metaray.training.experiment import Experiment
-from metaray.training.overrides import flatten
+from metaray.experiment.experiment import Experiment
+from metaray.experiment.overrides import flatten
 
 IMPORT_PATH = re.compile(r"[\w.]+:[\w.]+")
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from metaray.errors import InputError
-from metaray.training.experiment import Experiment
-from metaray.training.overrides import override
-from metaray.training.recipes import load_recipe
+from metaray.experiment.experiment import Experiment
+from metaray.experiment.overrides import override
+from metaray.experiment.recipes import load_recipe
 
 RECIPE = """
-from metaray.training.experiment import Experiment
-from metaray.training.recipes import load_recipe
+from metaray.experiment.experiment import Experiment
+from metaray.experiment.recipes import load_recipe
 import neighbour
 
 def tiny() -> Experiment:
@@ -69,8 +69,8 @@ OWN = """
 from metaray.algorithms import ProtoNet
 from metaray.config import replace
 from metaray.models import Custom
-from metaray.training.experiment import Experiment
-from metaray.training.optimizer import Optimizer
+from metaray.experiment.experiment import Experiment
+from metaray.experiment.optimizer import Optimizer
 from torch import nn
 import neighbour
 
@@ -123,7 +123,7 @@ def test_a_class_in_the_recipe_file_is_found_from_json_in_another_process(
     (file.parent / "own.json").write_text(experiment.to_json())
     monkeypatch.chdir("/")
     code = (
-        "import sys; from metaray.training.recipes import load_recipe; "
+        "import sys; from metaray.experiment.recipes import load_recipe; "
         "e = load_recipe(sys.argv[1]); print(e.to_json(), end='')"
     )
     command = [sys.executable, "-c", code, str(file.parent / "own.json")]

@@ -8,9 +8,9 @@ from typing import Any
 from metaray.algorithms import ALGORITHMS, Algorithm
 from metaray.algorithms.inner_lr import with_part
 from metaray.errors import InputError, unknown
+from metaray.experiment.experiment import Experiment
 from metaray.imports import dump_kind, parse_kind
 from metaray.json_text import parse_json
-from metaray.training.experiment import Experiment
 
 KINDS = ("source", "model", "algorithm")
 OPEN = ["model", "options"]

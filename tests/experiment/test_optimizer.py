@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from metaray.errors import InputError
-from metaray.training.optimizer import Optimizer, clip_, global_norm
+from metaray.experiment.optimizer import Optimizer, clip_, global_norm
 
 
 def lrs(num_steps: int, **fields: Any) -> list[float]:

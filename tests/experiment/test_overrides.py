@@ -10,10 +10,10 @@ from metaray.algorithms.inner_lr import Schedule
 from metaray.config import replace
 from metaray.data import UMTRA, ClassStore, Glyphs
 from metaray.errors import InputError
+from metaray.experiment.experiment import Experiment
+from metaray.experiment.optimizer import Optimizer
+from metaray.experiment.overrides import changed, differences, flatten, override
 from metaray.models import MLP, Conv4
-from metaray.training.experiment import Experiment
-from metaray.training.optimizer import Optimizer
-from metaray.training.overrides import changed, differences, flatten, override
 
 MakeExperiment = Callable[..., Experiment]
 

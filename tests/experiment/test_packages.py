@@ -10,11 +10,11 @@ import pytest
 
 from metaray.config import replace
 from metaray.errors import InputError
+from metaray.experiment.experiment import Experiment
+from metaray.experiment.packages import packages_in, packages_of
 from metaray.manifest import sealed_json, unsealed_json
 from metaray.models import MLP
-from metaray.training.experiment import Experiment
 from metaray.training.storage import Storage
-from metaray.training.trust import packages_in, packages_of
 from metaray.tuning.conduct import stored_search
 from metaray.tuning.ledger import open_ledger
 from metaray.tuning.search import Search
