@@ -26,7 +26,7 @@ from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.experiment.experiment import Evaluation, Experiment
 from metaray.experiment.optimizer import Optimizer
 from metaray.models import MLP
-from metaray.training.events import Fanout
+from metaray.records.events import Fanout
 
 if TYPE_CHECKING:
     from metaray.run import Report

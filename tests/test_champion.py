@@ -16,11 +16,11 @@ from metaray.errors import InputError
 from metaray.experiment.experiment import Evaluation, Experiment
 from metaray.models import MLP, Conv4
 from metaray.models.batch_norm import Protocol
+from metaray.records.estimate import Estimate, paired_difference
+from metaray.records.result import RESULT
 from metaray.run import Report
 from metaray.tracking.client import open_client
 from metaray.tracking.registry import champion
-from metaray.training.estimate import Estimate, paired_difference
-from metaray.training.result import RESULT
 from metaray.upload import upload
 
 MakeExperiment = Callable[..., Experiment]

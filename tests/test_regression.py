@@ -16,12 +16,12 @@ import metaray
 from metaray.errors import InputError
 from metaray.experiment.experiment import Experiment
 from metaray.experiment.optimizer import Optimizer
+from metaray.records.estimate import Estimate
+from metaray.records.events import Fanout
+from metaray.records.result import Result
 from metaray.run import Options, run
 from metaray.tracking.client import open_client
 from metaray.tracking.registry import champion, show
-from metaray.training.estimate import Estimate
-from metaray.training.events import Fanout
-from metaray.training.result import Result
 
 Command = Callable[..., Any]
 MakeExperiment = Callable[..., Experiment]

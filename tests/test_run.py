@@ -18,13 +18,13 @@ from metaray.evaluate import evaluate_model
 from metaray.experiment.experiment import Experiment
 from metaray.experiment.overrides import flatten
 from metaray.manifest import sealed_json, unsealed_json
+from metaray.records.checkpoint import checkpoint_name
+from metaray.records.estimate import Estimate
+from metaray.records.events import Event, Fanout, Listener
+from metaray.records.provenance import git_state
 from metaray.run import Options, Report, run
 from metaray.tracking.client import open_client
-from metaray.tracking.provenance import git_state
 from metaray.tracking.registry import champion, show
-from metaray.training.checkpoint import checkpoint_name
-from metaray.training.estimate import Estimate
-from metaray.training.events import Event, Fanout, Listener
 from metaray.training.placement import Placement, Workers
 from tests.user_networks import Counted, own
 

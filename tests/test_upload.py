@@ -16,16 +16,16 @@ import pytest
 
 from metaray.errors import InputError, RunFailed, RunStopped
 from metaray.experiment.experiment import Evaluation, Experiment
+from metaray.records.events import Event, Fanout, Listener
+from metaray.records.journal import read_journal
+from metaray.records.run_folder import RunFolder
+from metaray.records.storage import Storage
 from metaray.run import NotUploaded, Options, run
 from metaray.tracking import server
 from metaray.tracking.client import open_client
 from metaray.tracking.mlflow_tracker import MlflowTracker
 from metaray.tracking.registry import show
 from metaray.tracking.server import Unreachable
-from metaray.training.events import Event, Fanout, Listener
-from metaray.training.identity import RunFolder
-from metaray.training.journal import read_journal
-from metaray.training.storage import Storage
 from metaray.upload import upload
 from tests.tracking.mlflow_server import Server
 
@@ -62,7 +62,7 @@ class Link:
 def link(monkeypatch: pytest.MonkeyPatch) -> Link:
     monkeypatch.setattr("metaray.run.AWAY_WITHIN_S", 0.0)
     monkeypatch.setattr("metaray.run.MlflowTracker", partial(MlflowTracker, flush_every_s=0.02))
-    monkeypatch.setattr("metaray.training.journal.FLUSH_EVERY_S", 0.01)
+    monkeypatch.setattr("metaray.records.journal.FLUSH_EVERY_S", 0.01)
     return Link(monkeypatch)
 
 

@@ -41,12 +41,12 @@ from metaray.episodes.episode import EpisodeSpec
 from metaray.experiment.experiment import Checkpoint, Evaluation, Experiment
 from metaray.experiment.optimizer import Optimizer
 from metaray.models import Conv4
-from metaray.tracking.provenance import provenance
-from metaray.training.checkpoint import saved_steps
-from metaray.training.environment import environment
+from metaray.records.checkpoint import saved_steps
+from metaray.records.environment import environment
+from metaray.records.provenance import provenance
+from metaray.records.storage import Storage
 from metaray.training.local import train_in_process
 from metaray.training.placement import Placement, Workers
-from metaray.training.storage import Storage
 
 FAULTS = ("none", "sampler", "worker", "frozen", "driver", "node", "elastic")
 TITLES = {

@@ -19,10 +19,10 @@ from typing import Any
 
 from metaray.errors import InputError
 from metaray.evaluate import Judged, evaluate_model
+from metaray.records.result import RESULT, Result
 from metaray.tracking.client import open_client
 from metaray.tracking.registry import show
 from metaray.tracking.server import prepare, tracking_uri
-from metaray.training.result import RESULT, Result
 
 PAPER = {
     "omniglot-maml": "98.7 +- 0.4 (Finn et al. 2017)",

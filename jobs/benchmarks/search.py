@@ -27,11 +27,11 @@ from jobs import omniglot, sinusoid
 from jobs.benchmarks.search_page import page
 from metaray.config import replace
 from metaray.experiment.experiment import Experiment
+from metaray.records.events import Fanout
+from metaray.records.provenance import provenance
+from metaray.records.storage import Storage
 from metaray.run import Options, run
-from metaray.tracking.provenance import provenance
-from metaray.training.events import Fanout
 from metaray.training.local import train_in_process
-from metaray.training.storage import Storage
 from metaray.tuning.conclude import SearchReport
 from metaray.tuning.conduct import conduct
 from metaray.tuning.listener import SearchListener
@@ -115,10 +115,10 @@ def bare_seconds(experiment: Experiment) -> float:
     """Of the same training, meta-val included, in a process of its own without Ray; its imports not counted."""
     code = (
         "import sys, time\n"
-        "from metaray.training.events import Fanout\n"
+        "from metaray.records.events import Fanout\n"
         "from metaray.experiment.experiment import Experiment\n"
         "from metaray.training.local import train_part_in_process\n"
-        "from metaray.training.storage import Storage\n"
+        "from metaray.records.storage import Storage\n"
         "experiment = Experiment.from_json(sys.stdin.read())\n"
         "started = time.perf_counter()\n"
         "train_part_in_process(experiment, Storage(sys.argv[1]), Fanout([]), device='cpu')\n"

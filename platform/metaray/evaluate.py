@@ -11,7 +11,7 @@ from metaray.errors import InputError, unknown
 from metaray.experiment.experiment import Experiment
 from metaray.experiment.overrides import override
 from metaray.experiment.quality import Quality
-from metaray.training.estimate import Estimate
+from metaray.records.estimate import Estimate
 from metaray.training.evaluation import evaluate_learner
 
 Progress = Callable[[str, int, int], None]

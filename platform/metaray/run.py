@@ -9,6 +9,13 @@ import torch
 
 from metaray.errors import Diverged, RunFailed, RunStopped, redacted
 from metaray.experiment.experiment import Experiment
+from metaray.records.checkpoint import saved_steps
+from metaray.records.events import Event, Fanout, Listener, entering
+from metaray.records.failure import as_failure, forget_failure, write_failure
+from metaray.records.result import Result
+from metaray.records.run_folder import RunFolder, open_run
+from metaray.records.run_log import run_log
+from metaray.records.storage import Storage
 from metaray.retry import patience
 from metaray.tracking.client import quiet_mlflow
 from metaray.tracking.delivery import Destination, NotUploaded, Report, deliver, mark_ended, open_tracking
@@ -16,17 +23,10 @@ from metaray.tracking.listener import TrackingListener
 from metaray.tracking.mlflow_tracker import Away, MlflowTracker, asking, find_experiment, reopen_run
 from metaray.tracking.promotion import Wish
 from metaray.tracking.server import Unreachable, glance, prepare, tracking_uri
-from metaray.training.checkpoint import saved_steps
 from metaray.training.device import choose_device
-from metaray.training.events import Event, Fanout, Listener, entering
-from metaray.training.failure import as_failure, forget_failure, write_failure
-from metaray.training.identity import RunFolder, open_run
 from metaray.training.local import train_in_process
 from metaray.training.placement import Placement
 from metaray.training.preflight import check_chunks, check_shares, preflight
-from metaray.training.result import Result
-from metaray.training.run_log import run_log
-from metaray.training.storage import Storage
 
 __all__ = ["NotUploaded", "Options", "Report", "run"]
 

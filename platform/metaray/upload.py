@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from metaray.experiment.experiment import Experiment
+from metaray.records.checkpoint import saved_steps
+from metaray.records.run_folder import RunFolder, find_run, open_run
+from metaray.records.storage import Storage
 from metaray.tracking.delivery import Destination, Report, deliver, journal_notes, upload_metrics
 from metaray.tracking.mlflow_tracker import asking, finish_run, status_of
 from metaray.tracking.promotion import Wish
 from metaray.tracking.server import prepare, tracking_uri
-from metaray.training.checkpoint import saved_steps
-from metaray.training.identity import RunFolder, find_run, open_run
-from metaray.training.storage import Storage
 
 
 @dataclass(frozen=True)

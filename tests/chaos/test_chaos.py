@@ -21,8 +21,8 @@ from jobs.benchmarks.exactness import experiment_of
 from jobs.benchmarks.faults import kill
 from metaray.config import replace
 from metaray.experiment.experiment import Checkpoint, Evaluation, Experiment
-from metaray.training.checkpoint import FOLDER, checkpoint_name, saved_steps
-from metaray.training.storage import Storage
+from metaray.records.checkpoint import FOLDER, checkpoint_name, saved_steps
+from metaray.records.storage import Storage
 
 pytestmark = [pytest.mark.slow, pytest.mark.chaos, pytest.mark.ray]
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from metaray.experiment.experiment import Evaluation, Experiment
-from metaray.training.events import Fanout
+from metaray.records.events import Fanout
+from metaray.records.storage import Storage
 from metaray.training.local import train_in_process
-from metaray.training.storage import Storage
 from tests.patience import PATIENT_S
 
 Command = Callable[..., Any]

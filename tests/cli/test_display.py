@@ -10,7 +10,7 @@ from rich.console import Console
 from metaray.cli import display
 from metaray.cli.display import JudgingDisplay, ProgressDisplay
 from metaray.experiment.experiment import Experiment
-from metaray.training.events import Event
+from metaray.records.events import Event
 
 MakeExperiment = Callable[..., Experiment]
 

@@ -19,10 +19,10 @@ from metaray.episodes.sampler import sample_meta_batch, share_of
 from metaray.episodes.tensors import Examples
 from metaray.experiment.experiment import Experiment
 from metaray.models import MLP
+from metaray.records.result import parameters_sha256
+from metaray.records.train_state import TrainState
 from metaray.training.outer_loop import initial_state, outer_loop
 from metaray.training.reduction import LocalReducer, Node, TreeSum
-from metaray.training.result import parameters_sha256
-from metaray.training.train_state import TrainState
 from tests.conformance.bench import PROTOCOLS, Bench, Trial, every
 
 MakeExperiment = Callable[..., Experiment]

@@ -14,7 +14,7 @@ from metaray.experiment.experiment import Experiment
 from metaray.experiment.packages import packages_in, packages_of
 from metaray.manifest import sealed_json, unsealed_json
 from metaray.models import MLP
-from metaray.training.storage import Storage
+from metaray.records.storage import Storage
 from metaray.tuning.conduct import stored_search
 from metaray.tuning.ledger import open_ledger
 from metaray.tuning.search import Search

@@ -30,16 +30,16 @@ from metaray.experiment.experiment import Checkpoint, Evaluation, Experiment
 from metaray.experiment.overrides import override
 from metaray.manifest import MANIFEST, sealed
 from metaray.models import MLP
+from metaray.records.checkpoint import load_checkpoint, sweep
+from metaray.records.events import Fanout
+from metaray.records.journal import JournalReader
+from metaray.records.run_folder import RunFolder, find_run, record_run
+from metaray.records.storage import Storage
 from metaray.serving.pyfunc import PyfuncLearner, example_input
 from metaray.serving.tables import read_points
 from metaray.submit.client import JobsClient
-from metaray.training.checkpoint import load_checkpoint, sweep
-from metaray.training.events import Fanout
-from metaray.training.identity import RunFolder, find_run, record_run
-from metaray.training.journal import JournalReader
 from metaray.training.local import train_in_process
 from metaray.training.outer_loop import initial_state
-from metaray.training.storage import Storage
 from tests.fuzz.mutations import EXTREMES, damage_bytes, damage_json
 
 Files = dict[str, bytes]

@@ -13,7 +13,7 @@ from metaray.algorithms import ALGORITHMS
 from metaray.config import replace
 from metaray.errors import InputError
 from metaray.experiment.experiment import Evaluation, Experiment
-from metaray.tracking.provenance import provenance
+from metaray.records.provenance import provenance
 from metaray.training.preflight import preflight
 
 

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from metaray.experiment.experiment import Experiment
+from metaray.records.estimate import Estimate
+from metaray.records.result import RESULT, Result
+from metaray.records.run_folder import RunFolder, record_run
+from metaray.records.storage import Storage
 from metaray.tracking import delivery as module
 from metaray.tracking.delivery import Destination, NotUploaded, deliver
 from metaray.tracking.mlflow_tracker import Away
-from metaray.training.estimate import Estimate
-from metaray.training.identity import RunFolder, record_run
-from metaray.training.result import RESULT, Result
-from metaray.training.storage import Storage
 
 MakeExperiment = Callable[..., Experiment]
 ESTIMATE = Estimate(0.5, 0.1, 10)

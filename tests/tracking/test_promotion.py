@@ -5,8 +5,8 @@ import math
 import pytest
 
 from metaray.experiment.quality import Quality
+from metaray.records.estimate import paired_difference
 from metaray.tracking.promotion import Champion, decide, insisted
-from metaray.training.estimate import paired_difference
 
 EPISODES = 100
 

@@ -15,7 +15,7 @@ from metaray.data.preprocessing import ImagePreprocessing
 from metaray.errors import InputError
 from metaray.experiment.experiment import Evaluation, Experiment
 from metaray.models import Conv4
-from metaray.training.estimate import Estimate, estimate, paired_difference
+from metaray.records.estimate import Estimate, estimate, paired_difference
 from metaray.training.evaluation import evaluate, evaluate_learner, judge_of
 from metaray.training.outer_loop import context_of, initial_state
 from metaray.training.reduction import Node, Reducer

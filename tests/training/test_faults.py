@@ -10,9 +10,9 @@ import pytest
 
 from jobs.benchmarks.exactness import PACE_S, experiment_of, placement_of
 from jobs.benchmarks.faults import Disturbed, Pace, Until, sampler_killed, worker_frozen, worker_killed
+from metaray.records.storage import Storage
 from metaray.training.cluster import connect
 from metaray.training.local import train_in_process
-from metaray.training.storage import Storage
 from metaray.training.trainer import train_on_ray
 
 pytestmark = [

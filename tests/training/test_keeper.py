@@ -9,15 +9,15 @@ import torch
 
 from metaray.errors import RunFailed
 from metaray.experiment.experiment import Experiment
+from metaray.records.checkpoint import FOLDER, Progress, checkpoint_name, copies, load_checkpoint, saved_steps
+from metaray.records.events import Event, Listener
+from metaray.records.journal import Journal, Metric, read_journal
+from metaray.records.storage import Storage
+from metaray.records.train_state import TrainState
 from metaray.training import keeper as module
-from metaray.training.checkpoint import FOLDER, Progress, checkpoint_name, copies, load_checkpoint, saved_steps
-from metaray.training.events import Event, Listener
-from metaray.training.journal import Journal, Metric, read_journal
 from metaray.training.keeper import Keeper
 from metaray.training.outer_loop import initial_state
 from metaray.training.recovery import WAITS
-from metaray.training.storage import Storage
-from metaray.training.train_state import TrainState
 
 MakeExperiment = Callable[..., Experiment]
 

@@ -7,9 +7,9 @@ import pytest
 
 from metaray.errors import InputError
 from metaray.experiment.experiment import Experiment
-from metaray.training.events import Event, Listener
+from metaray.records.events import Event, Listener
+from metaray.records.storage import Storage
 from metaray.training.local import train_in_process
-from metaray.training.storage import Storage
 
 
 class Broken(Listener):

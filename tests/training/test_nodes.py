@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from metaray.errors import InputError
+from metaray.records.storage import Storage
 from metaray.training import nodes
 from metaray.training.nodes import alive_nodes, check_storage_everywhere, samplers_on
 from metaray.training.placement import Node
-from metaray.training.storage import Storage
 
 pytestmark = pytest.mark.ray
 

@@ -19,9 +19,9 @@ from metaray.experiment.experiment import Evaluation, Experiment, Precision
 from metaray.experiment.optimizer import Optimizer
 from metaray.models import MLP, Custom
 from metaray.models.model import build_seeded
+from metaray.records.train_state import TrainState
 from metaray.training.outer_loop import Step, chunk_size_of, context_of, initial_state, outer_loop
 from metaray.training.reduction import LocalReducer
-from metaray.training.train_state import TrainState
 
 MakeExperiment = Callable[..., Experiment]
 CPU = torch.device("cpu")

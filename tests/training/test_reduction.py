@@ -22,6 +22,7 @@ from metaray.episodes.sampler import chunks_of, sample_meta_batch, share_of
 from metaray.experiment.experiment import Evaluation, Experiment
 from metaray.experiment.optimizer import Optimizer
 from metaray.models import Custom
+from metaray.records.result import parameters_sha256
 from metaray.training.evaluation import evaluate, judge_of
 from metaray.training.outer_loop import chunk_size_of, context_of, initial_state, outer_loop
 from metaray.training.reduction import (
@@ -36,7 +37,6 @@ from metaray.training.reduction import (
     total,
     unflatten,
 )
-from metaray.training.result import parameters_sha256
 
 MakeExperiment = Callable[..., Experiment]
 CPU = torch.device("cpu")

@@ -17,13 +17,13 @@ from metaray.episodes.sampler import sample_episode
 from metaray.errors import InputError, RunStopped
 from metaray.experiment.experiment import Experiment
 from metaray.models import MLP
+from metaray.records.estimate import Estimate
+from metaray.records.journal import read_journal
+from metaray.records.result import RESULT, Result
+from metaray.records.storage import Storage
 from metaray.training import session
-from metaray.training.estimate import Estimate
 from metaray.training.evaluation import Scores, evaluate_learner
-from metaray.training.journal import read_journal
-from metaray.training.result import RESULT, Result
 from metaray.training.session import LEARNER
-from metaray.training.storage import Storage
 from tests.training.whole_runs import StopAfter, comparable, path, train, undated
 
 MakeExperiment = Callable[..., Experiment]

@@ -20,16 +20,16 @@ from metaray.errors import InputError, RunFailed, RunStopped
 from metaray.experiment.experiment import Checkpoint, Evaluation, Experiment
 from metaray.experiment.optimizer import Optimizer
 from metaray.manifest import sealed
+from metaray.records.checkpoint import FOLDER, checkpoint_name, load_checkpoint, saved_steps
+from metaray.records.environment import environment
+from metaray.records.journal import Metric, read_journal
+from metaray.records.result import RESULT, Result, parameters_sha256
+from metaray.records.storage import Storage
 from metaray.training import session
-from metaray.training.checkpoint import FOLDER, checkpoint_name, load_checkpoint, saved_steps
-from metaray.training.environment import environment
-from metaray.training.journal import Metric, read_journal
 from metaray.training.local import train_in_process
 from metaray.training.outer_loop import initial_state
 from metaray.training.reduction import LocalReducer
-from metaray.training.result import RESULT, Result, parameters_sha256
 from metaray.training.session import LEARNER, Rank, run_session
-from metaray.training.storage import Storage
 from tests.training.whole_runs import AtStep, Memory, StopAfter, comparable, damage, path, train, undated
 
 MakeExperiment = Callable[..., Experiment]

@@ -14,15 +14,15 @@ from metaray.algorithms import MAML
 from metaray.errors import Diverged, RunFailed, RunStopped
 from metaray.experiment.experiment import Evaluation, Experiment
 from metaray.experiment.optimizer import Optimizer
+from metaray.records.events import Event, Listener
+from metaray.records.journal import read_journal
+from metaray.records.result import Result
+from metaray.records.storage import Storage
 from metaray.training import trainer
 from metaray.training.cluster import connect
-from metaray.training.events import Event, Listener
-from metaray.training.journal import read_journal
 from metaray.training.local import train_in_process
 from metaray.training.placement import Placement, Workers
-from metaray.training.result import Result
 from metaray.training.session import LEARNER
-from metaray.training.storage import Storage
 from tests.training.broken import Broken
 
 pytestmark = [

@@ -8,9 +8,9 @@ import pytest
 from ray.exceptions import GetTimeoutError, RayActorError
 
 from metaray.errors import Diverged, RunFailed, RunStopped
+from metaray.records.events import ENDINGS, Event, Listener
 from metaray.training import watch as module
 from metaray.training.board import Board
-from metaray.training.events import ENDINGS, Event, Listener
 from metaray.training.placement import Placement, Workers
 from metaray.training.recovery import REDUCING, RESTARTS, WAITING, Failure
 from metaray.training.watch import FRESH_S, LEAVE_S, POLL_S, START_WITHIN_S, TELL_AFTER_S, Watch

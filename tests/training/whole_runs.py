@@ -5,12 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from metaray.experiment.experiment import Experiment
-from metaray.training.checkpoint import FOLDER, checkpoint_name
-from metaray.training.events import Event, Listener
-from metaray.training.journal import read_journal
+from metaray.records.checkpoint import FOLDER, checkpoint_name
+from metaray.records.events import Event, Listener
+from metaray.records.journal import read_journal
+from metaray.records.result import Result
+from metaray.records.storage import Storage
 from metaray.training.local import train_in_process
-from metaray.training.result import Result
-from metaray.training.storage import Storage
 
 
 class Memory(Listener):

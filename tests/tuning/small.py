@@ -9,8 +9,8 @@ from typing import Any
 from metaray.algorithms.inner_lr import Schedule
 from metaray.experiment.experiment import Experiment
 from metaray.manifest import sealed
-from metaray.training.checkpoint import FOLDER, Progress, checkpoint_name, keep_checkpoints
-from metaray.training.journal import Journal, Metric, read_journal
+from metaray.records.checkpoint import FOLDER, Progress, checkpoint_name, keep_checkpoints
+from metaray.records.journal import Journal, Metric, read_journal
 from metaray.tuning.ledger import Entry, Ledger
 from metaray.tuning.proposers import Next, Proposer, Work
 from metaray.tuning.search import INNER_LR, Search

@@ -11,8 +11,8 @@ import pytest
 
 from metaray.errors import InputError, RunFailed, RunStopped
 from metaray.experiment.experiment import Experiment
+from metaray.records.storage import Storage
 from metaray.training.local import train_in_process
-from metaray.training.storage import Storage
 from metaray.tuning.conduct import conduct, stored_search
 from metaray.tuning.listener import SearchListener
 from metaray.tuning.options import SearchOptions

@@ -106,8 +106,8 @@ def test_with_asha_nothing_is_lost_or_done_twice(place: tuple[Path, Path], searc
     assert all(row["status"] in ("finished", "stopped early") for row in found)
     _same_in_mlflow(folder, name, found)
 
+    from metaray.records.storage import Storage
     from metaray.training.local import train_part_in_process
-    from metaray.training.storage import Storage
     from metaray.tuning.ledger import curve_of
     from metaray.tuning.trial import Objective
     from tests.training.whole_runs import Memory

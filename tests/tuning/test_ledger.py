@@ -14,12 +14,12 @@ from metaray.data import FunctionFamily
 from metaray.errors import InputError, RunStopped
 from metaray.experiment.experiment import Experiment
 from metaray.manifest import sealed_json, unsealed_json
-from metaray.training.checkpoint import load_checkpoint, saved_steps
-from metaray.training.identity import RECORD, RunFolder, record_run
-from metaray.training.journal import Journal, Metric, read_journal
+from metaray.records.checkpoint import load_checkpoint, saved_steps
+from metaray.records.journal import Journal, Metric, read_journal
+from metaray.records.run_folder import RECORD, RunFolder, record_run
+from metaray.records.storage import Storage
 from metaray.training.local import train_in_process, train_part_in_process
 from metaray.training.outer_loop import initial_state
-from metaray.training.storage import Storage
 from metaray.tuning.ledger import (
     OUTCOME,
     SEARCH,

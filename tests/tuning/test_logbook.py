@@ -8,10 +8,10 @@ import pytest
 
 from metaray.errors import RunFailed
 from metaray.experiment.experiment import Experiment
+from metaray.records.storage import Storage
 from metaray.tracking.client import open_client
 from metaray.tracking.mlflow_tracker import create_run
 from metaray.tracking.server import Unreachable
-from metaray.training.storage import Storage
 from metaray.tuning import logbook
 from metaray.tuning.ledger import Ledger, open_ledger
 from metaray.tuning.logbook import Logbook

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from metaray.errors import InputError
-from metaray.training.storage import Storage
+from metaray.records.storage import Storage
 from metaray.tuning.conclude import WINNER
 from metaray.tuning.options import SearchOptions
 from metaray.tuning.recall import RECORD, Asked, options_of, remember

@@ -17,11 +17,11 @@ from jobs.benchmarks.gpu.two_ranks import Way, rank_main
 from metaray.algorithms import MAML
 from metaray.config import replace
 from metaray.experiment.experiment import Checkpoint, Experiment
-from metaray.training.events import Event
+from metaray.records.events import Event
+from metaray.records.result import Result
+from metaray.records.storage import Storage
 from metaray.training.local import train_in_process
 from metaray.training.placement import Placement, Workers
-from metaray.training.result import Result
-from metaray.training.storage import Storage
 
 STEPS, SAMPLERS, PACE_S = 120, 4, 0.1
 

@@ -14,14 +14,14 @@ from metaray.episodes.episode import MetaBatch
 from metaray.episodes.prefetch import threaded_stream
 from metaray.episodes.sampler import sample_meta_batch, share_of
 from metaray.experiment.experiment import Experiment, Precision
+from metaray.records.estimate import Estimate
+from metaray.records.result import parameters_sha256
+from metaray.records.train_state import TrainState
 from metaray.training.device import set_execution
-from metaray.training.estimate import Estimate
 from metaray.training.evaluation import evaluate, judge_of
 from metaray.training.meter import Meter
 from metaray.training.outer_loop import context_of, initial_state, outer_loop
 from metaray.training.reduction import LocalReducer
-from metaray.training.result import parameters_sha256
-from metaray.training.train_state import TrainState
 
 EPISODES, JUDGED = 32, 600
 WARM_UP_STEPS, MOST_STEPS = 10, 10**6

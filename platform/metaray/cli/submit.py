@@ -173,9 +173,9 @@ def _order(
     local: bool,
 ) -> "tuple[Order, Pack]":
     """What is to run there, and the files for it; all that can be known to be wrong is found here."""
+    from metaray.records.provenance import git_state
+    from metaray.records.run_folder import fresh_name
     from metaray.submit import request
-    from metaray.tracking.provenance import git_state
-    from metaray.training.identity import fresh_name
 
     changes = {
         "--storage": request.lasting_storage(given["storage"], local=local),

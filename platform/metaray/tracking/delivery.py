@@ -8,6 +8,12 @@ from metaray.errors import InputError, RunFailed, redacted
 from metaray.experiment.experiment import Experiment
 from metaray.experiment.overrides import flatten
 from metaray.experiment.packages import packages_of
+from metaray.records.checkpoint import newest_progress
+from metaray.records.failure import FAILURE, failure_text
+from metaray.records.journal import JournalReader, read_journal
+from metaray.records.provenance import provenance
+from metaray.records.result import Result
+from metaray.records.run_folder import RunFolder, record_run, require_recorded_data
 from metaray.retry import SHORTLY, retry
 from metaray.tracking.mlflow_tracker import (
     Away,
@@ -21,15 +27,9 @@ from metaray.tracking.mlflow_tracker import (
     log_params,
 )
 from metaray.tracking.promotion import Decision, Wish
-from metaray.tracking.provenance import provenance
 from metaray.tracking.publishing import publish
 from metaray.tracking.registry import ModelVersion
 from metaray.tracking.server import Unreachable, prepare
-from metaray.training.checkpoint import newest_progress
-from metaray.training.failure import FAILURE, failure_text
-from metaray.training.identity import RunFolder, record_run, require_recorded_data
-from metaray.training.journal import JournalReader, read_journal
-from metaray.training.result import Result
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from metaray.errors import InputError
 from metaray.experiment.quality import Quality
-from metaray.training.estimate import Values, estimate, paired_difference
+from metaray.records.estimate import Values, estimate, paired_difference
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,13 @@ from metaray.config import Config
 from metaray.errors import InputError
 from metaray.experiment.experiment import Experiment
 from metaray.experiment.packages import packages_in, packages_of
+from metaray.records.checked_json import read_record, write_record
+from metaray.records.checkpoint import FOLDER as CHECKPOINTS
+from metaray.records.checkpoint import checkpoint_name, saved_steps
+from metaray.records.estimate import Values
+from metaray.records.journal import read_journal
+from metaray.records.result import RESULT, Result
+from metaray.records.run_folder import RunFolder
 from metaray.serving.columns import inputs_of, outputs_of
 from metaray.serving.pyfunc import example_input
 from metaray.tracking.artifact import download, register
@@ -19,14 +26,7 @@ from metaray.tracking.mlflow_tracker import MlflowTracker
 from metaray.tracking.promotion import Champion, Decision, Wish, decide, insisted
 from metaray.tracking.registry import ModelVersion, find_version, list_models
 from metaray.tracking.succession import settle
-from metaray.training.checkpoint import FOLDER as CHECKPOINTS
-from metaray.training.checkpoint import checkpoint_name, saved_steps
-from metaray.training.estimate import Values
 from metaray.training.evaluation import evaluate_learner
-from metaray.training.identity import RunFolder
-from metaray.training.journal import read_journal
-from metaray.training.record import read_record, write_record
-from metaray.training.result import RESULT, Result
 from metaray.training.session import LEARNER
 from metaray.training.single_queries import single_queries
 

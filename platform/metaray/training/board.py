@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import ray
 
-from metaray.training.events import Event, Listener
+from metaray.records.events import Event, Listener
 from metaray.training.recovery import Beat, Explanation, Failure, given_up, next_action
 
 POST_EVERY_S = 0.25

@@ -18,7 +18,7 @@ from metaray.episodes.sampler import sample_meta_batch, share_of
 from metaray.episodes.tensors import chunks
 from metaray.errors import InputError
 from metaray.experiment.experiment import Experiment
-from metaray.training.estimate import Estimate, estimate
+from metaray.records.estimate import Estimate, estimate
 from metaray.training.reduction import LocalReducer, Reducer
 
 

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 from metaray.algorithms.context import Tensors
 from metaray.errors import RunFailed
-from metaray.training.checkpoint import Progress, keep_checkpoints, save_checkpoint, saved_steps, sweep
-from metaray.training.events import Event, Listener
-from metaray.training.journal import Journal, Metric
+from metaray.records.checkpoint import Progress, keep_checkpoints, save_checkpoint, saved_steps, sweep
+from metaray.records.events import Event, Listener
+from metaray.records.journal import Journal, Metric
+from metaray.records.storage import Storage
+from metaray.records.train_state import TrainState
 from metaray.training.recovery import WAIT_S, Failure, next_action
-from metaray.training.storage import Storage
-from metaray.training.train_state import TrainState
 
 
 class Keeper:

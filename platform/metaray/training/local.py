@@ -8,12 +8,12 @@ from metaray.episodes.episode import MetaBatch
 from metaray.episodes.prefetch import Arrival, threaded_stream
 from metaray.episodes.sampler import sample_meta_batch, share_of
 from metaray.experiment.experiment import Experiment
+from metaray.records.events import Listener
+from metaray.records.result import Result
+from metaray.records.storage import Storage
 from metaray.training.device import choose_device, set_execution
-from metaray.training.events import Listener
 from metaray.training.reduction import LocalReducer
-from metaray.training.result import Result
 from metaray.training.session import Rank, run_session, train_session
-from metaray.training.storage import Storage
 
 T = TypeVar("T")
 

@@ -18,9 +18,9 @@ from metaray.episodes.tensors import Examples, TensorEpisode, chunks
 from metaray.errors import InputError
 from metaray.experiment.experiment import Experiment
 from metaray.models.model import trainable
+from metaray.records.train_state import TrainState
 from metaray.training.double_backward import find_difference, relative_difference
 from metaray.training.outer_loop import context_of
-from metaray.training.train_state import TrainState
 
 CPU = torch.device("cpu")
 TOLERANCES = {torch.float64: 1e-6, torch.float32: 1e-3}

@@ -9,8 +9,8 @@ from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from metaray.errors import InputError
+from metaray.records.storage import Storage
 from metaray.training.placement import Node, sampler_nodes
-from metaray.training.storage import Storage
 
 ANSWER_WITHIN_S = 60.0
 

@@ -16,8 +16,8 @@ from metaray.errors import Diverged
 from metaray.experiment.experiment import Experiment
 from metaray.experiment.optimizer import clip_, global_norm
 from metaray.models.model import Fresh
+from metaray.records.train_state import TrainState
 from metaray.training.reduction import Reducer, flatten, total, unflatten
-from metaray.training.train_state import TrainState
 
 CHUNKS_ON_GPU = 4
 

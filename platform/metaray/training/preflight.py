@@ -13,6 +13,7 @@ from metaray.errors import InputError
 from metaray.experiment.experiment import Experiment
 from metaray.models.model import seeded, trainable
 from metaray.models.state import undone
+from metaray.records.train_state import TrainState
 from metaray.training.double_backward import (
     Fault,
     find_fault,
@@ -24,7 +25,6 @@ from metaray.training.mapping import check_mapping
 from metaray.training.outer_loop import chunk_size_of, context_of, initial_state
 from metaray.training.remembered import Memory
 from metaray.training.stateless import check_single, check_stateless, left_by, require_unchanged
-from metaray.training.train_state import TrainState
 from metaray.training.users_network import check_network, holds_users_code
 from metaray.users_code import users_code
 

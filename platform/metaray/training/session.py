@@ -17,18 +17,18 @@ from metaray.errors import RunFailed, RunStopped
 from metaray.experiment.experiment import Experiment
 from metaray.experiment.quality import surpasses
 from metaray.models.state import kept, marks_of, rebuilt
+from metaray.records.checkpoint import copies, load_checkpoint
+from metaray.records.environment import changes, environment
+from metaray.records.estimate import estimate
+from metaray.records.events import Event, Kind, Listener, sparingly
+from metaray.records.result import RESULT, Result, parameters_sha256
+from metaray.records.storage import Storage
 from metaray.training.agreement import gathered, number_of, require_same_network
-from metaray.training.checkpoint import copies, load_checkpoint
-from metaray.training.environment import changes, environment
-from metaray.training.estimate import estimate
 from metaray.training.evaluation import Scores, evaluate, judge_of
-from metaray.training.events import Event, Kind, Listener, sparingly
 from metaray.training.keeper import Keeper
 from metaray.training.meter import Meter
 from metaray.training.outer_loop import Step, chunk_size_of, context_of, initial_state, outer_loop
 from metaray.training.reduction import Reducer
-from metaray.training.result import RESULT, Result, parameters_sha256
-from metaray.training.storage import Storage
 
 LEARNER = "learner"
 HALF_WIDTH = "_half_width"

@@ -11,7 +11,7 @@ from metaray.episodes.tensors import chunks
 from metaray.errors import InputError
 from metaray.experiment.experiment import Experiment
 from metaray.experiment.quality import Quality
-from metaray.training.estimate import Estimate, estimate, paired_difference
+from metaray.records.estimate import Estimate, estimate, paired_difference
 from metaray.training.evaluation import judge_of, judging_context
 
 MOST_EPISODES = 100

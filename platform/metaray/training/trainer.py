@@ -14,15 +14,15 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from metaray.episodes.stream import start_samplers
 from metaray.errors import RunFailed
 from metaray.experiment.experiment import Experiment
+from metaray.records.events import Listener
+from metaray.records.result import RESULT, Result, read_result
+from metaray.records.storage import Storage
 from metaray.training.board import Board
 from metaray.training.cluster import ray_logs, uses_gpu
-from metaray.training.events import Listener
 from metaray.training.network import MeetingTorchConfig
 from metaray.training.nodes import samplers_on
 from metaray.training.placement import Placement
-from metaray.training.result import RESULT, Result, read_result
 from metaray.training.scratch import scratch
-from metaray.training.storage import Storage
 from metaray.training.watch import Watch
 from metaray.training.worker import train_worker
 

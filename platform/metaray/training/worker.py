@@ -17,14 +17,14 @@ from metaray.episodes.sampler import share_of
 from metaray.episodes.stream import SamplingFailed, actor_stream, enter, require_same_data
 from metaray.errors import RunFailed, RunStopped
 from metaray.experiment.experiment import Experiment
+from metaray.records.events import ENDINGS, Event, Fanout
+from metaray.records.storage import Storage
 from metaray.training.board import BoardListener
 from metaray.training.device import choose_device, set_execution
-from metaray.training.events import ENDINGS, Event, Fanout
 from metaray.training.outer_loop import chunk_size_of
 from metaray.training.recovery import WAITING, Failure
 from metaray.training.reduction import GroupReducer, LostRank
 from metaray.training.session import Rank, run_session, train_session
-from metaray.training.storage import Storage
 
 BEAT_EVERY_S = 1.0
 

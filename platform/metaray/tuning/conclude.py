@@ -11,15 +11,15 @@ from typing import final
 from metaray.errors import InputError, RunFailed, RunStopped, redacted
 from metaray.experiment.experiment import Experiment
 from metaray.imports import where_found
+from metaray.records.events import Event, Listener
+from metaray.records.storage import Storage
 from metaray.retry import patience, retry
 from metaray.run import Options, run
 from metaray.tracking.delivery import Report
 from metaray.tracking.mlflow_tracker import Away, asking, finish_run
 from metaray.tracking.registry import tag_version
 from metaray.tracking.server import Unreachable
-from metaray.training.events import Event, Listener
 from metaray.training.placement import Placement
-from metaray.training.storage import Storage
 from metaray.tuning import table
 from metaray.tuning.figures import draw_all
 from metaray.tuning.ledger import Ledger

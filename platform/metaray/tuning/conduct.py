@@ -10,16 +10,16 @@ import torch
 from metaray.config import NAME, check_name
 from metaray.data.store_file import check_writable
 from metaray.errors import RunStopped, unknown
+from metaray.records.provenance import provenance
+from metaray.records.run_folder import fresh_name, held
+from metaray.records.storage import Storage
 from metaray.tracking.delivery import mark_ended
 from metaray.tracking.mlflow_tracker import asking, find_experiment
-from metaray.tracking.provenance import provenance
 from metaray.tracking.server import prepare, tracking_uri
 from metaray.training.cluster import join_cluster, uses_gpu
-from metaray.training.identity import fresh_name, held
 from metaray.training.nodes import alive_nodes, check_storage_everywhere
 from metaray.training.placement import Workers
 from metaray.training.preflight import check_chunks, check_shares, preflight
-from metaray.training.storage import Storage
 from metaray.tuning.conclude import SearchReport, conclude
 from metaray.tuning.ledger import SEARCH, Ledger, open_ledger, read_header
 from metaray.tuning.listener import SearchListener

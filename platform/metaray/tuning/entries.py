@@ -11,10 +11,10 @@ from metaray.config import Config
 from metaray.experiment.experiment import Experiment
 from metaray.json_text import parse_json
 from metaray.manifest import unsealed_json
-from metaray.training.journal import Metric, read_journal
-from metaray.training.record import read_record, write_record
+from metaray.records.checked_json import read_record, write_record
+from metaray.records.journal import Metric, read_journal
+from metaray.records.storage import Storage
 from metaray.training.session import HALF_WIDTH
-from metaray.training.storage import Storage
 from metaray.tuning.population import Copy
 from metaray.tuning.search import Search
 from metaray.tuning.trial import Judged, Objective, Status

@@ -11,11 +11,11 @@ from typing import Any
 
 from metaray.errors import InputError
 from metaray.experiment.overrides import differences
-from metaray.training.checkpoint import copy_checkpoint, newest_progress
-from metaray.training.identity import RECORD as RUN_RECORD
-from metaray.training.identity import read_run
-from metaray.training.journal import Journal, JournalReader, Metric
-from metaray.training.storage import Storage
+from metaray.records.checkpoint import copy_checkpoint, newest_progress
+from metaray.records.journal import Journal, JournalReader, Metric
+from metaray.records.run_folder import RECORD as RUN_RECORD
+from metaray.records.run_folder import read_run
+from metaray.records.storage import Storage
 from metaray.tuning.entries import (
     OUTCOME,
     SEARCH,

@@ -10,6 +10,8 @@ from typing import Any
 
 from metaray.errors import RunFailed, redacted
 from metaray.experiment.overrides import flatten
+from metaray.records.failure import FAILURE
+from metaray.records.run_folder import RunFolder, record_run
 from metaray.retry import retry
 from metaray.tracking.delivery import open_tracking
 from metaray.tracking.mlflow_tracker import (
@@ -25,8 +27,6 @@ from metaray.tracking.mlflow_tracker import (
     set_tags,
 )
 from metaray.tracking.server import prepare
-from metaray.training.failure import FAILURE
-from metaray.training.identity import RunFolder, record_run
 from metaray.tuning.ledger import Ledger
 from metaray.tuning.trial import ENDED, Trial, trial_name
 from metaray.tuning.trial import Status as TrialStatus

@@ -9,8 +9,8 @@ from typing import Any
 from metaray.config import NAME, Config
 from metaray.errors import InputError, redacted
 from metaray.json_text import parse_object
+from metaray.records.storage import Storage
 from metaray.tracking.server import tracking_uri
-from metaray.training.storage import Storage
 from metaray.tuning.conclude import WINNER
 from metaray.tuning.options import SearchOptions
 from metaray.tuning.room import Shares

@@ -10,15 +10,15 @@ from ray import tune
 from metaray.episodes.stream import enter, require_same_data
 from metaray.errors import InputError, RunFailed, RunStopped
 from metaray.experiment.experiment import Experiment
+from metaray.records.checkpoint import newest_progress
+from metaray.records.events import Event, Listener
+from metaray.records.failure import as_failure, write_failure
+from metaray.records.run_folder import held
+from metaray.records.storage import Storage
 from metaray.retry import patience, retry
 from metaray.tracebacks import whole
-from metaray.training.checkpoint import newest_progress
-from metaray.training.events import Event, Listener
-from metaray.training.failure import as_failure, write_failure
-from metaray.training.identity import held
 from metaray.training.local import train_part_in_process
 from metaray.training.placement import Placement
-from metaray.training.storage import Storage
 from metaray.tuning.ledger import curve_of, end_trial, read_entry
 from metaray.tuning.schedulers import AGAIN, EPISODES, VALUE
 from metaray.tuning.trial import Objective, trial_name

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from metaray.errors import InputError
-from metaray.training.storage import Storage
+from metaray.records.storage import Storage
 
 FULL = """
 import resource, sys
-from metaray.training.storage import Storage
+from metaray.records.storage import Storage
 
 storage = Storage(sys.argv[1])
 with storage.locked("lock", "an earlier one"):
@@ -122,7 +122,7 @@ def test_the_lock_ends_with_its_block_however_that_ends(storage: Storage) -> Non
 
 HOLDER = """
 import sys, time
-from metaray.training.storage import Storage
+from metaray.records.storage import Storage
 
 with Storage(sys.argv[1]).locked("lock", "the one that dies"):
     print("held", flush=True)
@@ -211,7 +211,7 @@ def test_unfinished_files_are_deleted(storage: Storage, tmp_path: Path) -> None:
 
 WRITER = """
 import sys
-from metaray.training.storage import Storage
+from metaray.records.storage import Storage
 
 storage = Storage(sys.argv[1])
 while True:

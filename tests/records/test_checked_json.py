@@ -9,11 +9,11 @@ import pytest
 from metaray.config import Config
 from metaray.errors import InputError
 from metaray.manifest import CHECKSUM
-from metaray.training.estimate import Estimate
-from metaray.training.identity import RECORD, RunRecord, read_run
-from metaray.training.record import read_record, write_record
-from metaray.training.result import RESULT, Result, read_result
-from metaray.training.storage import Storage
+from metaray.records.checked_json import read_record, write_record
+from metaray.records.estimate import Estimate
+from metaray.records.result import RESULT, Result, read_result
+from metaray.records.run_folder import RECORD, RunRecord, read_run
+from metaray.records.storage import Storage
 from metaray.tuning.entries import OUTCOME, read_copies, read_outcome, write_copies
 from metaray.tuning.population import Copy
 from tests.damage import KINDS, damaged

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from metaray.training.environment import CPU_VARIABLES, UNSET, changes, environment
+from metaray.records.environment import CPU_VARIABLES, UNSET, changes, environment
 
 
 def test_nothing_changes_by_itself() -> None:

@@ -1,6 +1,6 @@
 """Events and who hears them."""
 
-from metaray.training.events import Event, Fanout, Listener, entering
+from metaray.records.events import Event, Fanout, Listener, entering
 
 
 class Memory(Listener):

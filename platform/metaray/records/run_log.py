@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from metaray.errors import redacted
-from metaray.training.events import ENDINGS, Event, Listener
-from metaray.training.storage import Storage
+from metaray.records.events import ENDINGS, Event, Listener
+from metaray.records.storage import Storage
 
 LOG = "log.txt"
 STEP_EVERY_S = 60.0

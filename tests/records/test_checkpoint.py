@@ -16,7 +16,7 @@ from metaray.episodes.sampler import sample_meta_batch
 from metaray.experiment.experiment import Experiment
 from metaray.experiment.optimizer import Optimizer
 from metaray.manifest import MANIFEST, sealed
-from metaray.training.checkpoint import (
+from metaray.records.checkpoint import (
     FOLDER,
     Progress,
     checkpoint_name,
@@ -28,12 +28,12 @@ from metaray.training.checkpoint import (
     saved_steps,
     sweep,
 )
-from metaray.training.environment import environment
+from metaray.records.environment import environment
+from metaray.records.result import parameters_sha256
+from metaray.records.storage import Storage
+from metaray.records.train_state import TrainState
 from metaray.training.outer_loop import initial_state, outer_loop
 from metaray.training.reduction import LocalReducer
-from metaray.training.result import parameters_sha256
-from metaray.training.storage import Storage
-from metaray.training.train_state import TrainState
 
 MakeExperiment = Callable[..., Experiment]
 CPU = torch.device("cpu")

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from metaray.errors import Diverged, InputError, RunFailed, RunStopped
-from metaray.training.failure import FAILURE, as_failure, failure_text, forget_failure, write_failure
-from metaray.training.storage import Storage
+from metaray.records.failure import FAILURE, as_failure, failure_text, forget_failure, write_failure
+from metaray.records.storage import Storage
 
 
 def test_what_nobody_foresaw_is_told_with_its_lines() -> None:

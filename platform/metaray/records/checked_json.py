@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from metaray.config import Config
 from metaray.errors import InputError
 from metaray.manifest import sealed_json, unsealed_json
-from metaray.training.storage import Storage
+from metaray.records.storage import Storage
 
 C = TypeVar("C", bound=Config)
 

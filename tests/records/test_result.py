@@ -6,8 +6,8 @@ import json
 import pytest
 import torch
 
-from metaray.training.estimate import Estimate
-from metaray.training.result import Result, parameters_sha256
+from metaray.records.estimate import Estimate
+from metaray.records.result import Result, parameters_sha256
 
 ESTIMATE = Estimate(0.5, 0.1, 10)
 

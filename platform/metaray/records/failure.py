@@ -5,8 +5,8 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 from metaray.errors import InputError, RunFailed, RunStopped, redacted
+from metaray.records.storage import Storage
 from metaray.tracebacks import summary, told, whole
-from metaray.training.storage import Storage
 
 FAILURE = "failure.txt"
 

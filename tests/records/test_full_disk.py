@@ -14,15 +14,15 @@ import torch
 
 from metaray.errors import RunFailed, RunStopped
 from metaray.experiment.experiment import Checkpoint, Experiment
+from metaray.records.checkpoint import load_checkpoint, saved_steps
+from metaray.records.events import Event
+from metaray.records.journal import read_journal
+from metaray.records.result import RESULT
+from metaray.records.storage import Storage
 from metaray.training import keeper
-from metaray.training.checkpoint import load_checkpoint, saved_steps
-from metaray.training.events import Event
-from metaray.training.journal import read_journal
 from metaray.training.local import train_in_process
 from metaray.training.outer_loop import initial_state
 from metaray.training.recovery import WAITS
-from metaray.training.result import RESULT
-from metaray.training.storage import Storage
 from tests.training.whole_runs import AtStep, Memory, StopAfter, comparable, damage, train, undated
 
 MakeExperiment = Callable[..., Experiment]
@@ -146,10 +146,10 @@ from pathlib import Path
 
 from metaray.errors import RunFailed
 from metaray.training import keeper
-from metaray.training.events import Listener
+from metaray.records.events import Listener
 from metaray.experiment.experiment import Experiment
 from metaray.training.local import train_in_process
-from metaray.training.storage import Storage
+from metaray.records.storage import Storage
 
 how, folder, experiment = sys.argv[1], Path(sys.argv[2]), Experiment.from_json(Path(sys.argv[3]).read_text())
 keeper.WAIT_S = 0.0

@@ -13,8 +13,8 @@ from metaray.errors import InputError
 from metaray.experiment.experiment import Experiment
 from metaray.manifest import sealed_json, unsealed_json
 from metaray.models import Conv4
-from metaray.training.identity import find_run, open_run, record_run
-from metaray.training.storage import Storage
+from metaray.records.run_folder import find_run, open_run, record_run
+from metaray.records.storage import Storage
 
 MakeExperiment = Callable[..., Experiment]
 

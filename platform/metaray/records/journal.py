@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from metaray.errors import InputError
 from metaray.json_text import parse_object
 from metaray.manifest import CHECKSUM, checksum
-from metaray.training.storage import Storage
+from metaray.records.storage import Storage
 
 FOLDER = "metrics"
 SEGMENT = re.compile(r"^\d{6,}-[0-9a-f]{8}\.jsonl$")

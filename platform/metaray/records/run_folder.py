@@ -14,9 +14,9 @@ from metaray.errors import InputError, unknown
 from metaray.experiment.experiment import Experiment
 from metaray.experiment.overrides import differences
 from metaray.experiment.packages import packages_of
-from metaray.training.record import read_record, write_record
-from metaray.training.result import RESULT, Result, read_result
-from metaray.training.storage import Storage
+from metaray.records.checked_json import read_record, write_record
+from metaray.records.result import RESULT, Result, read_result
+from metaray.records.storage import Storage
 
 RECORD = "run.json"
 LOCK = "lock"

@@ -19,9 +19,9 @@ from metaray.errors import InputError
 from metaray.json_text import parse_object
 from metaray.manifest import MANIFEST, Damaged, sealed, unsealed
 from metaray.models.state import Marks
-from metaray.training.environment import environment
-from metaray.training.storage import Storage
-from metaray.training.train_state import TrainState
+from metaray.records.environment import environment
+from metaray.records.storage import Storage
+from metaray.records.train_state import TrainState
 
 FOLDER = "checkpoints"
 STATE, PROGRESS = "state.safetensors", "progress.json"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from metaray.tracking.provenance import git_state, provenance
+from metaray.records.provenance import git_state, provenance
 
 
 def git(folder: Path, *arguments: str) -> None:

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from metaray.training import run_log
-from metaray.training.events import Event
-from metaray.training.run_log import LOG
-from metaray.training.storage import Storage
+from metaray.records import run_log
+from metaray.records.events import Event
+from metaray.records.run_log import LOG
+from metaray.records.storage import Storage
 
 
 def step(number: int) -> Event:

@@ -11,8 +11,8 @@ from metaray.errors import InputError, unknown
 from metaray.experiment.quality import Quality
 from metaray.manifest import sealed_json, unsealed_json
 from metaray.models.state import tensors_sha256
-from metaray.training.estimate import Estimate
-from metaray.training.storage import Storage
+from metaray.records.estimate import Estimate
+from metaray.records.storage import Storage
 
 RESULT = "result.json"
 

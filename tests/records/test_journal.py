@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from metaray.training import journal as module
-from metaray.training.journal import FLUSH_EVERY_REMOTE_S, FLUSH_EVERY_S, Journal, JournalReader, Metric, read_journal
-from metaray.training.storage import Storage
+from metaray.records import journal as module
+from metaray.records.journal import FLUSH_EVERY_REMOTE_S, FLUSH_EVERY_S, Journal, JournalReader, Metric, read_journal
+from metaray.records.storage import Storage
 from tests.damage import KINDS, damaged
 
 
