@@ -29,7 +29,7 @@ from metaray.models import MLP
 from metaray.records.events import Fanout
 
 if TYPE_CHECKING:
-    from metaray.run import Report
+    from metaray.api.train import Report
 
 # --doctest-modules would import each of them under the same name.
 collect_ignore_glob = ["conftest.py", "*/conftest.py"]
@@ -273,7 +273,7 @@ def trained(
 @pytest.fixture
 def train(database: str, tmp_path: Path) -> "Callable[..., Report]":
     """Runs an experiment in this process; keyword arguments are options."""
-    from metaray.run import Options, run
+    from metaray.api.train import Options, run
 
     def start(experiment: Experiment, **changes: Any) -> "Report":
         should_stop = changes.pop("should_stop", lambda: False)

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from metaray.api.evaluate import Judged, evaluate_model
 from metaray.errors import InputError
-from metaray.evaluate import Judged, evaluate_model
 from metaray.records.result import RESULT, Result
 from metaray.tracking.client import open_client
 from metaray.tracking.registry import show

@@ -25,17 +25,17 @@ from typing import Any
 
 from jobs import omniglot, sinusoid
 from jobs.benchmarks.search_page import page
+from metaray.api.search_end import SearchReport
+from metaray.api.search_options import SearchOptions
+from metaray.api.train import Options, run
+from metaray.api.tune import conduct
 from metaray.config import replace
 from metaray.experiment.experiment import Experiment
 from metaray.records.events import Fanout
 from metaray.records.provenance import provenance
 from metaray.records.storage import Storage
-from metaray.run import Options, run
 from metaray.training.local import train_in_process
-from metaray.tuning.conclude import SearchReport
-from metaray.tuning.conduct import conduct
 from metaray.tuning.listener import SearchListener
-from metaray.tuning.options import SearchOptions
 from metaray.tuning.room import Shares
 from metaray.tuning.search import INNER_LR, Search
 from metaray.tuning.space import loguniform

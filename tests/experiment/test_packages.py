@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from metaray.api.tune import stored_search
 from metaray.config import replace
 from metaray.errors import InputError
 from metaray.experiment.experiment import Experiment
@@ -15,7 +16,6 @@ from metaray.experiment.packages import packages_in, packages_of
 from metaray.manifest import sealed_json, unsealed_json
 from metaray.models import MLP
 from metaray.records.storage import Storage
-from metaray.tuning.conduct import stored_search
 from metaray.tuning.ledger import open_ledger
 from metaray.tuning.search import Search
 from tests.conftest import Trained

@@ -128,13 +128,13 @@ def train(
     """Meta-train a recipe, track it, and register the best learner."""
     from rich.console import Console
 
+    from metaray.api.train import NotUploaded, Options
+    from metaray.api.train import run as run_experiment
     from metaray.cli import show
     from metaray.cli.display import ProgressDisplay
     from metaray.cli.keys import print_keys
     from metaray.experiment.overrides import override
     from metaray.experiment.recipes import load_recipe
-    from metaray.run import NotUploaded, Options
-    from metaray.run import run as run_experiment
     from metaray.training.placement import Placement, Workers
 
     experiment = override(load_recipe(recipe), settings or [])
@@ -165,10 +165,10 @@ def upload(
     verbose: Verbose = False,
 ) -> None:
     """Bring a run from its folder to MLflow, as far as it is not there yet: after MLflow was away, or to another."""
+    from metaray.api.train import NotUploaded
+    from metaray.api.upload import Unfinished
+    from metaray.api.upload import upload as upload_run
     from metaray.cli import show
-    from metaray.run import NotUploaded
-    from metaray.upload import Unfinished
-    from metaray.upload import upload as upload_run
 
     if trust:
         import_from_here()

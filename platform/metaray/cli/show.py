@@ -12,12 +12,12 @@ from metaray.cli.table import print_table
 
 if TYPE_CHECKING:
     from metaray.algorithms.learner import AdaptedTask, Learner
-    from metaray.evaluate import Judged
+    from metaray.api.evaluate import Judged
+    from metaray.api.search_end import SearchReport
+    from metaray.api.upload import Unfinished
     from metaray.serving.folders import Labelled
     from metaray.serving.tables import Points
     from metaray.tracking.delivery import Report
-    from metaray.tuning.conclude import SearchReport
-    from metaray.upload import Unfinished
 
 
 def report(report: "Report", *, as_json: bool) -> None:

@@ -145,10 +145,10 @@ def tune(
     """
     from rich.console import Console
 
+    from metaray.api.saved_options import options_of
+    from metaray.api.tune import conduct
     from metaray.cli import show
     from metaray.cli.trials import TrialsDisplay
-    from metaray.tuning.conduct import conduct
-    from metaray.tuning.recall import options_of
 
     given = {
         "trials": trials,
@@ -195,8 +195,8 @@ def _wanted(
     trust: list[str],
 ) -> "Search":
     """The search that the command line describes."""
+    from metaray.api.tune import stored_search
     from metaray.cli.imports import import_from_here
-    from metaray.tuning.conduct import stored_search
     from metaray.tuning.recipes import describe
 
     changes = {key: value for key, value in given.items() if value is not None}

@@ -41,9 +41,9 @@ def evaluate(
     """Judge a learner on episodes of its own source, or of another."""
     from rich.console import Console
 
+    from metaray.api.evaluate import evaluate_model
     from metaray.cli import show
     from metaray.cli.display import JudgingDisplay
-    from metaray.evaluate import evaluate_model
 
     if trust:
         import_from_here()

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from metaray.api.saved_options import RECORD, Asked, options_of, remember
+from metaray.api.search_end import WINNER
+from metaray.api.search_options import SearchOptions
 from metaray.errors import InputError
 from metaray.records.storage import Storage
-from metaray.tuning.conclude import WINNER
-from metaray.tuning.options import SearchOptions
-from metaray.tuning.recall import RECORD, Asked, options_of, remember
 from metaray.tuning.room import Shares
 
 ALL: dict[str, Any] = {

@@ -9,13 +9,13 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from metaray.api.search_options import SearchOptions
+from metaray.api.tune import conduct, stored_search
 from metaray.errors import InputError, RunFailed, RunStopped
 from metaray.experiment.experiment import Experiment
 from metaray.records.storage import Storage
 from metaray.training.local import train_in_process
-from metaray.tuning.conduct import conduct, stored_search
 from metaray.tuning.listener import SearchListener
-from metaray.tuning.options import SearchOptions
 from metaray.tuning.room import Shares
 from metaray.tuning.trial import Trial
 from tests.training.whole_runs import Memory
@@ -131,7 +131,7 @@ def test_a_trial_whose_process_dies_does_not_end_the_search(
 ) -> None:
     (tmp_path / "driver").write_text(str(os.getpid()))
     monkeypatch.chdir(tmp_path)
-    algorithm = {"kind": "tests.tuning.dying:Dying", "inner_lr": 0.1}
+    algorithm = {"kind": "tests.api.dying:Dying", "inner_lr": 0.1}
     space = {"algorithm.inner_lr": "choice(0.1, 2.0)"}
     search = make_search(make_experiment(algorithm=algorithm), space, searcher="grid", trials=None, scheduler="none")
     report = conduct(search, options(shares=Shares(concurrent=1)), Heard())

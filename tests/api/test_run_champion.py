@@ -11,6 +11,8 @@ import yaml
 
 import metaray
 from metaray.algorithms import R2D2, ProtoNet
+from metaray.api.train import Report
+from metaray.api.upload import upload
 from metaray.data import FunctionFamily
 from metaray.errors import InputError
 from metaray.experiment.experiment import Evaluation, Experiment
@@ -18,10 +20,8 @@ from metaray.models import MLP, Conv4
 from metaray.models.batch_norm import Protocol
 from metaray.records.estimate import Estimate, paired_difference
 from metaray.records.result import RESULT
-from metaray.run import Report
 from metaray.tracking.client import open_client
 from metaray.tracking.registry import champion
-from metaray.upload import upload
 
 MakeExperiment = Callable[..., Experiment]
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from metaray.algorithms.learner import load_learner
+from metaray.api.evaluate import evaluate_model
 from metaray.errors import InputError
-from metaray.evaluate import evaluate_model
 
 Command = Callable[..., Any]
 

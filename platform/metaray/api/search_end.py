@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
+from metaray.api.search_options import SearchOptions
+from metaray.api.train import Options, run
 from metaray.errors import InputError, RunFailed, RunStopped, redacted
 from metaray.experiment.experiment import Experiment
 from metaray.imports import where_found
 from metaray.records.events import Event, Listener
 from metaray.records.storage import Storage
 from metaray.retry import patience, retry
-from metaray.run import Options, run
 from metaray.tracking.delivery import Report
 from metaray.tracking.mlflow_tracker import Away, asking, finish_run
 from metaray.tracking.registry import tag_version
@@ -25,7 +26,6 @@ from metaray.tuning.figures import draw_all
 from metaray.tuning.ledger import Ledger
 from metaray.tuning.listener import SearchListener
 from metaray.tuning.logbook import Logbook
-from metaray.tuning.options import SearchOptions
 from metaray.tuning.search import Search
 from metaray.tuning.trial import Trial, trial_name, winner_of
 

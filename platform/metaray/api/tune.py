@@ -7,6 +7,9 @@ from typing import final
 
 import torch
 
+from metaray.api.saved_options import remember
+from metaray.api.search_end import SearchReport, conclude
+from metaray.api.search_options import SearchOptions
 from metaray.config import NAME, check_name
 from metaray.data.store_file import check_writable
 from metaray.errors import RunStopped, unknown
@@ -20,13 +23,10 @@ from metaray.training.cluster import join_cluster, uses_gpu
 from metaray.training.nodes import alive_nodes, check_storage_everywhere
 from metaray.training.placement import Workers
 from metaray.training.preflight import check_chunks, check_shares, preflight
-from metaray.tuning.conclude import SearchReport, conclude
 from metaray.tuning.ledger import SEARCH, Ledger, open_ledger, read_header
 from metaray.tuning.listener import SearchListener
 from metaray.tuning.logbook import Logbook
-from metaray.tuning.options import SearchOptions
 from metaray.tuning.proposers import proposer_of
-from metaray.tuning.recall import remember
 from metaray.tuning.room import Plan, Shares, plan
 from metaray.tuning.search import Search
 from metaray.tuning.trainable import Setup

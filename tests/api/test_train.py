@@ -12,9 +12,10 @@ import pytest
 import metaray
 from metaray.algorithms import MAML
 from metaray.algorithms.context import Context
+from metaray.api.evaluate import evaluate_model
+from metaray.api.train import Options, Report, run
 from metaray.data import ClassStore
 from metaray.errors import InputError, RunFailed, RunStopped
-from metaray.evaluate import evaluate_model
 from metaray.experiment.experiment import Experiment
 from metaray.experiment.overrides import flatten
 from metaray.manifest import sealed_json, unsealed_json
@@ -22,7 +23,6 @@ from metaray.records.checkpoint import checkpoint_name
 from metaray.records.estimate import Estimate
 from metaray.records.events import Event, Fanout, Listener
 from metaray.records.provenance import git_state
-from metaray.run import Options, Report, run
 from metaray.tracking.client import open_client
 from metaray.tracking.registry import champion, show
 from metaray.training.placement import Placement, Workers

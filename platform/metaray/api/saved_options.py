@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from metaray.api.search_end import WINNER
+from metaray.api.search_options import SearchOptions
 from metaray.config import NAME, Config
 from metaray.errors import InputError, redacted
 from metaray.json_text import parse_object
 from metaray.records.storage import Storage
 from metaray.tracking.server import tracking_uri
-from metaray.tuning.conclude import WINNER
-from metaray.tuning.options import SearchOptions
 from metaray.tuning.room import Shares
 
 RECORD = "options.json"

@@ -14,19 +14,19 @@ from typing import Any
 import mlflow
 import pytest
 
+from metaray.api.train import NotUploaded, Options, run
+from metaray.api.upload import upload
 from metaray.errors import InputError, RunFailed, RunStopped
 from metaray.experiment.experiment import Evaluation, Experiment
 from metaray.records.events import Event, Fanout, Listener
 from metaray.records.journal import read_journal
 from metaray.records.run_folder import RunFolder
 from metaray.records.storage import Storage
-from metaray.run import NotUploaded, Options, run
 from metaray.tracking import server
 from metaray.tracking.client import open_client
 from metaray.tracking.mlflow_tracker import MlflowTracker
 from metaray.tracking.registry import show
 from metaray.tracking.server import Unreachable
-from metaray.upload import upload
 from tests.tracking.mlflow_server import Server
 
 Command = Callable[..., Any]
@@ -60,8 +60,8 @@ class Link:
 
 @pytest.fixture
 def link(monkeypatch: pytest.MonkeyPatch) -> Link:
-    monkeypatch.setattr("metaray.run.AWAY_WITHIN_S", 0.0)
-    monkeypatch.setattr("metaray.run.MlflowTracker", partial(MlflowTracker, flush_every_s=0.02))
+    monkeypatch.setattr("metaray.api.train.AWAY_WITHIN_S", 0.0)
+    monkeypatch.setattr("metaray.api.train.MlflowTracker", partial(MlflowTracker, flush_every_s=0.02))
     monkeypatch.setattr("metaray.records.journal.FLUSH_EVERY_S", 0.01)
     return Link(monkeypatch)
 
@@ -161,7 +161,7 @@ def test_a_server_that_stays_away_and_an_upload_later(
         link.down = True
         return train_in_process(*arguments, **options)
 
-    monkeypatch.setattr("metaray.run.train_in_process", lose)
+    monkeypatch.setattr("metaray.api.train.train_in_process", lose)
     (tmp_path / "x.json").write_text(make_experiment(name="stays").to_json())
     places = ("--storage", tmp_path / "runs", "--tracking-uri", database)
     code, out, err = command("train", tmp_path / "x.json", "--run", "x", "--promote", *places)
@@ -199,7 +199,7 @@ def test_a_server_that_comes_back_while_a_trained_run_waits(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("metaray.run.AWAY_WITHIN_S", 60.0)
+    monkeypatch.setattr("metaray.api.train.AWAY_WITHIN_S", 60.0)
 
     class Patient(Ear):
         def on_event(self, event: Event) -> None:
@@ -370,7 +370,7 @@ def test_one_process_a_run(
 def test_a_run_that_another_process_finished_meanwhile_is_shown(
     make_experiment: MakeExperiment, options: Options, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from metaray import run as module
+    from metaray.api import train as module
 
     experiment, original = make_experiment(name="meanwhile"), module._checked
 
@@ -396,7 +396,7 @@ def test_a_failed_run_says_how_to_go_on(
         raise RunFailed("gave up.")
 
     with monkeypatch.context() as patch:
-        patch.setattr("metaray.run.train_in_process", fail)
+        patch.setattr("metaray.api.train.train_in_process", fail)
         expected = r"^gave up; --run x goes on from the newest checkpoint, that of step 4$"
         with pytest.raises(RunFailed, match=expected):
             run(experiment, options, QUIET)
@@ -468,7 +468,7 @@ def test_a_real_server_is_killed_while_a_run_trains_and_started_again(
 def test_a_real_server_that_stays_away_and_an_upload(
     make_experiment: MakeExperiment, real: Server, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("metaray.run.AWAY_WITHIN_S", 5.0)
+    monkeypatch.setattr("metaray.api.train.AWAY_WITHIN_S", 5.0)
     experiment = make_experiment(name="gone", num_steps=60)
     options = Options(run="x", storage=str(tmp_path / "runs"), tracking_uri=real.uri)
     with pytest.raises(NotUploaded, match="Connection refused") as caught:
