@@ -206,7 +206,7 @@ def test_a_lost_server_does_not_hide_why_the_run_ended(
     def lost(*arguments: Any) -> None:
         raise RunFailed("the end of the run could not be stored")
 
-    monkeypatch.setattr("metaray.tracking.delivery.finish_run", lost)
+    monkeypatch.setattr("metaray.tracking.run_upload.finish_run", lost)
     with pytest.raises(RunFailed, match="stopped at step") as caught:
         train(make_experiment(name="lost", algorithm={"kind": "maml", "inner_lr": 1e30, "inner_steps": 2}))
     assert caught.value.__notes__ == ["the end of the run could not be stored"]

@@ -414,7 +414,7 @@ def test_a_refusal_after_training(
         raise InputError("'bad' can't name a registered model")
 
     with monkeypatch.context() as patch:
-        patch.setattr("metaray.tracking.delivery.publish", refuse)
+        patch.setattr("metaray.tracking.run_upload.publish", refuse)
         with pytest.raises(
             NotUploaded, match="but could not be uploaded: 'bad' can't name a registered model"
         ) as caught:

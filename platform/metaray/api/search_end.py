@@ -16,16 +16,16 @@ from metaray.imports import where_found
 from metaray.records.events import Event, Listener
 from metaray.records.storage import Storage
 from metaray.retry import patience, retry
-from metaray.tracking.delivery import Report
 from metaray.tracking.mlflow_tracker import Away, asking, finish_run
 from metaray.tracking.registry import tag_version
+from metaray.tracking.run_upload import Report
+from metaray.tracking.search_runs import Logbook
 from metaray.tracking.server import Unreachable
 from metaray.training.placement import Placement
 from metaray.tuning import table
 from metaray.tuning.figures import draw_all
 from metaray.tuning.ledger import Ledger
 from metaray.tuning.listener import SearchListener
-from metaray.tuning.logbook import Logbook
 from metaray.tuning.search import Search
 from metaray.tuning.trial import Trial, trial_name, winner_of
 

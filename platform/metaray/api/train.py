@@ -18,10 +18,10 @@ from metaray.records.run_log import run_log
 from metaray.records.storage import Storage
 from metaray.retry import patience
 from metaray.tracking.client import quiet_mlflow
-from metaray.tracking.delivery import Destination, NotUploaded, Report, deliver, mark_ended, open_tracking
 from metaray.tracking.listener import TrackingListener
 from metaray.tracking.mlflow_tracker import Away, MlflowTracker, asking, find_experiment, reopen_run
 from metaray.tracking.promotion import Wish
+from metaray.tracking.run_upload import Destination, NotUploaded, Report, deliver, mark_ended, open_tracking
 from metaray.tracking.server import Unreachable, glance, prepare, tracking_uri
 from metaray.training.device import choose_device
 from metaray.training.local import train_in_process

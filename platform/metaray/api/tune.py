@@ -16,8 +16,9 @@ from metaray.errors import RunStopped, unknown
 from metaray.records.provenance import provenance
 from metaray.records.run_folder import fresh_name, held
 from metaray.records.storage import Storage
-from metaray.tracking.delivery import mark_ended
 from metaray.tracking.mlflow_tracker import asking, find_experiment
+from metaray.tracking.run_upload import mark_ended
+from metaray.tracking.search_runs import Logbook
 from metaray.tracking.server import prepare, tracking_uri
 from metaray.training.cluster import join_cluster, uses_gpu
 from metaray.training.nodes import alive_nodes, check_storage_everywhere
@@ -25,7 +26,6 @@ from metaray.training.placement import Workers
 from metaray.training.preflight import check_chunks, check_shares, preflight
 from metaray.tuning.ledger import SEARCH, Ledger, open_ledger, read_header
 from metaray.tuning.listener import SearchListener
-from metaray.tuning.logbook import Logbook
 from metaray.tuning.proposers import proposer_of
 from metaray.tuning.room import Plan, Shares, plan
 from metaray.tuning.search import Search

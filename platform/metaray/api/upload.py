@@ -7,9 +7,9 @@ from metaray.experiment.experiment import Experiment
 from metaray.records.checkpoint import saved_steps
 from metaray.records.run_folder import RunFolder, find_run, open_run
 from metaray.records.storage import Storage
-from metaray.tracking.delivery import Destination, Report, deliver, journal_notes, upload_metrics
 from metaray.tracking.mlflow_tracker import asking, finish_run, status_of
 from metaray.tracking.promotion import Wish
+from metaray.tracking.run_upload import Destination, Report, deliver, journal_notes, upload_metrics
 from metaray.tracking.server import prepare, tracking_uri
 
 

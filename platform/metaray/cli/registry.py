@@ -86,7 +86,8 @@ def promote(
     as_json: AsJson = False,
 ) -> None:
     """Point an alias at a version."""
-    from metaray.tracking import registry, succession
+    from metaray.tracking import champion as succession
+    from metaray.tracking import registry
 
     uri = _ready(tracking_uri)
     if alias == registry.CHAMPION:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from metaray.api.upload import Unfinished
     from metaray.serving.folders import Labelled
     from metaray.serving.tables import Points
-    from metaray.tracking.delivery import Report
+    from metaray.tracking.run_upload import Report
 
 
 def report(report: "Report", *, as_json: bool) -> None:
@@ -50,7 +50,7 @@ def _registered(report: "Report") -> str | None:
 
 
 def _single(report: "Report") -> str | None:
-    from metaray.tracking.publishing import SINGLE
+    from metaray.tracking.registration import SINGLE
 
     return None if report.version is None else report.version.tags.get(SINGLE)
 

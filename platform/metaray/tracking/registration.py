@@ -20,12 +20,12 @@ from metaray.records.run_folder import RunFolder
 from metaray.serving.columns import inputs_of, outputs_of
 from metaray.serving.pyfunc import example_input
 from metaray.tracking.artifact import download, register
+from metaray.tracking.champion import settle
 from metaray.tracking.curve import draw_learning_curve
 from metaray.tracking.fit import draw_fits, fits_of, has_curve
 from metaray.tracking.mlflow_tracker import MlflowTracker
 from metaray.tracking.promotion import Champion, Decision, Wish, decide, insisted
 from metaray.tracking.registry import ModelVersion, find_version, list_models
-from metaray.tracking.succession import settle
 from metaray.training.evaluation import evaluate_learner
 from metaray.training.session import LEARNER
 from metaray.training.single_queries import single_queries

@@ -4,9 +4,9 @@ from functools import partial
 
 import pytest
 
-from metaray.tracking import turns
+from metaray.tracking import registry_turns as turns
 from metaray.tracking.client import open_client
-from metaray.tracking.turns import PREFIX, turn
+from metaray.tracking.registry_turns import PREFIX, turn
 from tests.tracking.registry_in_memory import Fault, Killed, Machine, in_memory
 
 

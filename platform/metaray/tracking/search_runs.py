@@ -13,7 +13,6 @@ from metaray.experiment.overrides import flatten
 from metaray.records.failure import FAILURE
 from metaray.records.run_folder import RunFolder, record_run
 from metaray.retry import retry
-from metaray.tracking.delivery import open_tracking
 from metaray.tracking.mlflow_tracker import (
     MlflowTracker,
     Status,
@@ -26,6 +25,7 @@ from metaray.tracking.mlflow_tracker import (
     reopen_run,
     set_tags,
 )
+from metaray.tracking.run_upload import open_tracking
 from metaray.tracking.server import prepare
 from metaray.tuning.ledger import Ledger
 from metaray.tuning.trial import ENDED, Trial, trial_name

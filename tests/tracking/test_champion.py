@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from metaray.tracking import succession, turns
+from metaray.tracking import champion as succession
+from metaray.tracking import registry_turns as turns
+from metaray.tracking.champion import DECISION, crown_by_hand, settle
 from metaray.tracking.client import open_client
 from metaray.tracking.promotion import Decision
 from metaray.tracking.registry import ModelVersion, show
-from metaray.tracking.succession import DECISION, crown_by_hand, settle
-from metaray.tracking.turns import turn
+from metaray.tracking.registry_turns import turn
 from tests.patience import PATIENT_S
 from tests.tracking.mlflow_server import Server
 from tests.tracking.registry_in_memory import Fault, Machine, Store, in_memory
@@ -106,7 +107,7 @@ PROCESS = """
 import sys, time
 from pathlib import Path
 from metaray.tracking.promotion import Decision
-from metaray.tracking.succession import settle
+from metaray.tracking.champion import settle
 
 uri, version, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
 times = 0

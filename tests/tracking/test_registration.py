@@ -12,7 +12,7 @@ from metaray.data import UMTRA, ClassStore
 from metaray.data.preprocessing import ImagePreprocessing
 from metaray.experiment.experiment import Experiment
 from metaray.tracking.promotion import Decision, Wish
-from metaray.tracking.publishing import Published, _granted, _packages
+from metaray.tracking.registration import Published, _granted, _packages
 from metaray.tracking.registry import ModelVersion
 
 MakeExperiment = Callable[..., Experiment]

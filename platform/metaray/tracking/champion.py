@@ -14,7 +14,7 @@ from collections.abc import Callable
 from metaray.tracking.client import open_client
 from metaray.tracking.promotion import Decision
 from metaray.tracking.registry import CHAMPION, ModelVersion, champion, find_version, set_alias, show, tag_version
-from metaray.tracking.turns import turn
+from metaray.tracking.registry_turns import turn
 
 NUMBER = "champion.number"
 DECISION = "champion.decision"

@@ -27,7 +27,7 @@ from metaray.tracking.mlflow_tracker import (
     log_params,
 )
 from metaray.tracking.promotion import Decision, Wish
-from metaray.tracking.publishing import publish
+from metaray.tracking.registration import publish
 from metaray.tracking.registry import ModelVersion
 from metaray.tracking.server import Unreachable, prepare
 

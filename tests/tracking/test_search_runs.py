@@ -9,12 +9,12 @@ import pytest
 from metaray.errors import RunFailed
 from metaray.experiment.experiment import Experiment
 from metaray.records.storage import Storage
+from metaray.tracking import search_runs as logbook
 from metaray.tracking.client import open_client
 from metaray.tracking.mlflow_tracker import create_run
+from metaray.tracking.search_runs import Logbook
 from metaray.tracking.server import Unreachable
-from metaray.tuning import logbook
 from metaray.tuning.ledger import Ledger, open_ledger
-from metaray.tuning.logbook import Logbook
 from metaray.tuning.proposers import Work, proposer_of
 from tests.patience import PATIENT_S
 from tests.tuning.small import carry_out, children, make_search, pretend

@@ -12,9 +12,9 @@ from metaray.records.estimate import Estimate
 from metaray.records.result import RESULT, Result
 from metaray.records.run_folder import RunFolder, record_run
 from metaray.records.storage import Storage
-from metaray.tracking import delivery as module
-from metaray.tracking.delivery import Destination, NotUploaded, deliver
+from metaray.tracking import run_upload as module
 from metaray.tracking.mlflow_tracker import Away
+from metaray.tracking.run_upload import Destination, NotUploaded, deliver
 
 MakeExperiment = Callable[..., Experiment]
 ESTIMATE = Estimate(0.5, 0.1, 10)
