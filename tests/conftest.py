@@ -182,11 +182,11 @@ def make_episode() -> Callable[..., TensorEpisode]:
 def ray_cluster() -> Iterator[None]:
     """One local cluster for the whole session, joined by whoever asks for it; four declared CPUs, whatever there are.
 
-    Connect with `metaray.training.cluster.connect`, which finds it running.
+    Connect with `metaray.distributed.cluster.connect`, which finds it running.
     """
     import ray
 
-    from metaray.training.cluster import QUICK_TRAIN, closed_cluster
+    from metaray.distributed.cluster import QUICK_TRAIN, closed_cluster
 
     os.environ.update(QUICK_TRAIN)
     with closed_cluster() as options:

@@ -117,8 +117,8 @@ def on_ray(
     experiment: Experiment, placement: Placement, script: Callable[[Disturbed], Iterator[Until]] | None
 ) -> tuple[str, Disturbed]:
     """A run on the cluster of this process; the digest, and what happened."""
-    from metaray.training.cluster import connect
-    from metaray.training.trainer import train_on_ray
+    from metaray.distributed.cluster import connect
+    from metaray.distributed.trainer import train_on_ray
 
     connect(placement)
     with tempfile.TemporaryDirectory() as folder:

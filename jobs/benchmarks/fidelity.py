@@ -133,8 +133,8 @@ def train(experiment: Experiment, storage: Path, workers: int, device: str, curv
     place = Storage(str(storage))
     if workers == 0:
         return train_in_process(experiment, place, curve, device=device)
-    from metaray.training.cluster import connect
-    from metaray.training.trainer import train_on_ray
+    from metaray.distributed.cluster import connect
+    from metaray.distributed.trainer import train_on_ray
 
     placement = Placement(workers=Workers(workers, workers), device=device)
     connect(placement)

@@ -219,7 +219,7 @@ def test_no_room_on_the_cluster(
     def full(placement: Placement) -> None:
         raise InputError(f"{placement.workers} workers x 1 CPUs = 4 CPUs, but the cluster has 2")
 
-    monkeypatch.setattr("metaray.training.cluster.connect", full)
+    monkeypatch.setattr("metaray.distributed.cluster.connect", full)
     with pytest.raises(InputError, match="but the cluster has 2"):
         train(make_experiment(name="crowded"), placement=Placement(Workers(4, 4)))
     assert open_client(database).get_experiment_by_name("crowded") is None

@@ -19,8 +19,8 @@ from metaray.data.draws import Draws
 from metaray.data.preprocessing import VectorPreprocessing
 from metaray.data.source import TaskExamples
 from metaray.data.umtra import RECIPE_VERSION
+from metaray.distributed.samplers import Sampler
 from metaray.episodes.episode import EpisodeSpec
-from metaray.episodes.stream import Sampler
 from metaray.errors import InputError
 from metaray.experiment.experiment import Experiment
 from metaray.experiment.overrides import override

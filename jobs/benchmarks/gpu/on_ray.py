@@ -101,8 +101,8 @@ def on_ray(script: Callable[[Disturbed], Iterator[Until]] | None, setting: Setti
     """
     if find_spec("ray") is None:
         raise Skipped("Ray is not installed here")
-    from metaray.training.cluster import connect
-    from metaray.training.trainer import train_on_ray
+    from metaray.distributed.cluster import connect
+    from metaray.distributed.trainer import train_on_ray
 
     expected = undisturbed(setting)
     placement = Placement(Workers(1, 1), SAMPLERS, device=setting.device.type)

@@ -140,8 +140,8 @@ def _check_request(experiment: Experiment, placement: Placement) -> torch.device
 def _check_cluster(experiment: Experiment, placement: Placement, root: Storage, display: Listener) -> None:
     """Find out whether the cluster has room and the device asked for, and all its nodes the storage."""
     # Only here, because a run in process needs no Ray at all.
-    from metaray.training.cluster import connect, uses_gpu
-    from metaray.training.nodes import check_storage_everywhere, samplers_on
+    from metaray.distributed.cluster import connect, uses_gpu
+    from metaray.distributed.cluster_nodes import check_storage_everywhere, samplers_on
 
     display.on_event(entering("Ray"))
     connect(placement)
@@ -207,7 +207,7 @@ def _train(
 ) -> Result:
     if placement.in_process:
         return train_in_process(experiment, storage, listener, device=placement.device, should_stop=should_stop)
-    from metaray.training.trainer import train_on_ray
+    from metaray.distributed.trainer import train_on_ray
 
     listener.on_event(entering("workers"))
     return train_on_ray(experiment, storage, placement, display=listener, should_stop=should_stop)

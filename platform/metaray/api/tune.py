@@ -12,6 +12,10 @@ from metaray.api.search_end import SearchReport, conclude
 from metaray.api.search_options import SearchOptions
 from metaray.config import NAME, check_name
 from metaray.data.store_file import check_writable
+from metaray.distributed.cluster import join_cluster, uses_gpu
+from metaray.distributed.cluster_nodes import alive_nodes, check_storage_everywhere
+from metaray.distributed.trainable import Setup
+from metaray.distributed.tuner import search_on_ray
 from metaray.errors import RunStopped, unknown
 from metaray.records.provenance import provenance
 from metaray.records.run_folder import fresh_name, held
@@ -20,8 +24,6 @@ from metaray.tracking.mlflow_tracker import asking, find_experiment
 from metaray.tracking.run_upload import mark_ended
 from metaray.tracking.search_runs import Logbook
 from metaray.tracking.server import prepare, tracking_uri
-from metaray.training.cluster import join_cluster, uses_gpu
-from metaray.training.nodes import alive_nodes, check_storage_everywhere
 from metaray.training.placement import Workers
 from metaray.training.preflight import check_chunks, check_shares, preflight
 from metaray.tuning.ledger import SEARCH, Ledger, open_ledger, read_header
@@ -29,9 +31,7 @@ from metaray.tuning.listener import SearchListener
 from metaray.tuning.proposers import proposer_of
 from metaray.tuning.room import Plan, Shares, plan
 from metaray.tuning.search import Search
-from metaray.tuning.trainable import Setup
 from metaray.tuning.trial import Trial
-from metaray.tuning.tuner import search_on_ray
 from metaray.tuning.untried import why_no_more
 
 

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from ray.exceptions import GetTimeoutError, RayActorError
 
+from metaray.distributed import supervisor as module
+from metaray.distributed.coordinator import Board
+from metaray.distributed.supervisor import FRESH_S, LEAVE_S, POLL_S, START_WITHIN_S, TELL_AFTER_S, Watch
 from metaray.errors import Diverged, RunFailed, RunStopped
 from metaray.records.events import ENDINGS, Event, Listener
-from metaray.training import watch as module
-from metaray.training.board import Board
 from metaray.training.placement import Placement, Workers
 from metaray.training.recovery import REDUCING, RESTARTS, WAITING, Failure
-from metaray.training.watch import FRESH_S, LEAVE_S, POLL_S, START_WITHIN_S, TELL_AFTER_S, Watch
 
 HANG_S = 20.0
 PLACEMENT = Placement(Workers.parse("2"), 2, 0.5, "cpu", None, HANG_S)
@@ -413,6 +413,6 @@ def test_worker_processes_are_those_of_its_own_cluster(monkeypatch: pytest.Monke
         return [SimpleNamespace(pid=pid, node_id="a", state=state) for pid, state in ((0, "PENDING"), (7, "ALIVE"))]
 
     monkeypatch.setattr("ray.get_runtime_context", lambda: here)
-    monkeypatch.setattr("metaray.training.watch.list_actors", listed)
+    monkeypatch.setattr("metaray.distributed.supervisor.list_actors", listed)
     assert module._worker_processes() == [{"pid": 7, "node_id": "a"}]
     assert asked[0]["address"] == "127.0.0.1:1234"

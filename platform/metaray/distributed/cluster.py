@@ -16,10 +16,10 @@ import ray
 from ray._private import ray_constants
 from ray._private import utils as ray_utils
 
+from metaray.distributed.ray_session import keep_logs, own_session
 from metaray.errors import InputError, redacted
 from metaray.imports import FOLDERS, import_folders
 from metaray.training.placement import Placement
-from metaray.training.ray_session import keep_logs, own_session
 
 CONNECT_WITHIN_S = 5.0
 LOOPBACK = "127.0.0.1"

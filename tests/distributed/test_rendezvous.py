@@ -10,7 +10,7 @@ import pytest
 import ray
 from torch.distributed.rendezvous import rendezvous
 
-from metaray.training import network
+from metaray.distributed import rendezvous as network
 
 
 class Group:

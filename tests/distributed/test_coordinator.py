@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from metaray.distributed import coordinator as module
+from metaray.distributed.coordinator import Board, BoardListener
 from metaray.records.events import Event
-from metaray.training import board as module
-from metaray.training.board import Board, BoardListener
 from metaray.training.recovery import RESTARTS, Beat, Failure
 
 TOKEN = 7

@@ -11,20 +11,20 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from metaray.episodes.stream import start_samplers
+from metaray.distributed.cluster import ray_logs, uses_gpu
+from metaray.distributed.cluster_nodes import samplers_on
+from metaray.distributed.coordinator import Board
+from metaray.distributed.rendezvous import MeetingTorchConfig
+from metaray.distributed.samplers import start_samplers
+from metaray.distributed.supervisor import Watch
+from metaray.distributed.temporary_folders import scratch
+from metaray.distributed.worker import train_worker
 from metaray.errors import RunFailed
 from metaray.experiment.experiment import Experiment
 from metaray.records.events import Listener
 from metaray.records.result import RESULT, Result, read_result
 from metaray.records.storage import Storage
-from metaray.training.board import Board
-from metaray.training.cluster import ray_logs, uses_gpu
-from metaray.training.network import MeetingTorchConfig
-from metaray.training.nodes import samplers_on
 from metaray.training.placement import Placement
-from metaray.training.scratch import scratch
-from metaray.training.watch import Watch
-from metaray.training.worker import train_worker
 
 GROW_EVERY_S = 30.0
 

@@ -8,13 +8,13 @@ import torch
 from ray.exceptions import RayTaskError
 
 from metaray.data import SOURCES
+from metaray.distributed import worker
+from metaray.distributed.samplers import Sampler, SamplingFailed
+from metaray.distributed.worker import Pulse, _stream
 from metaray.episodes.episode import MetaBatch
-from metaray.episodes.stream import Sampler, SamplingFailed
 from metaray.experiment.experiment import Experiment
 from metaray.imports import dump_kind
-from metaray.training import worker
 from metaray.training.reduction import LocalReducer
-from metaray.training.worker import Pulse, _stream
 
 MakeExperiment = Callable[..., Experiment]
 

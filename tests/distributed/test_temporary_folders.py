@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from metaray.training.scratch import scratch
+from metaray.distributed.temporary_folders import scratch
 
 HOLD = """
 import sys
-from metaray.training.scratch import scratch
+from metaray.distributed.temporary_folders import scratch
 with scratch("metaray-test-") as folder:
     print(folder, flush=True)
     sys.stdin.read()

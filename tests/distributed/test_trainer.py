@@ -11,6 +11,8 @@ from ray import cloudpickle
 from safetensors.torch import load_file
 
 from metaray.algorithms import MAML
+from metaray.distributed import trainer
+from metaray.distributed.cluster import connect
 from metaray.errors import Diverged, RunFailed, RunStopped
 from metaray.experiment.experiment import Evaluation, Experiment
 from metaray.experiment.optimizer import Optimizer
@@ -18,8 +20,6 @@ from metaray.records.events import Event, Listener
 from metaray.records.journal import read_journal
 from metaray.records.result import Result
 from metaray.records.storage import Storage
-from metaray.training import trainer
-from metaray.training.cluster import connect
 from metaray.training.local import train_in_process
 from metaray.training.placement import Placement, Workers
 from metaray.training.session import LEARNER

@@ -11,10 +11,10 @@ from ray.exceptions import GetTimeoutError, RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from ray.util.state import list_actors
 
+from metaray.distributed.cluster import ray_logs
+from metaray.distributed.coordinator import Seen
 from metaray.errors import RunFailed, RunStopped
 from metaray.records.events import ENDINGS, Event, Listener
-from metaray.training.board import Seen
-from metaray.training.cluster import ray_logs
 from metaray.training.placement import Placement
 from metaray.training.recovery import LOSSES, WAITING, Explanation, Failure, hung
 

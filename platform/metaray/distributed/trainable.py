@@ -7,7 +7,8 @@ from typing import Any
 
 from ray import tune
 
-from metaray.episodes.stream import enter, require_same_data
+from metaray.distributed.samplers import enter, require_same_data
+from metaray.distributed.trial_schedulers import AGAIN, EPISODES, VALUE
 from metaray.errors import InputError, RunFailed, RunStopped
 from metaray.experiment.experiment import Experiment
 from metaray.records.checkpoint import newest_progress
@@ -20,7 +21,6 @@ from metaray.tracebacks import whole
 from metaray.training.local import train_part_in_process
 from metaray.training.placement import Placement
 from metaray.tuning.ledger import curve_of, end_trial, read_entry
-from metaray.tuning.schedulers import AGAIN, EPISODES, VALUE
 from metaray.tuning.trial import Objective, trial_name
 
 NUMBER, UNTIL = "number", "until"
@@ -89,7 +89,7 @@ def _train(experiment: Experiment, run: Storage, reporter: "Reporter", placement
     if placement.in_process:
         train_part_in_process(experiment, run, reporter, device=placement.device, until=until)
         return
-    from metaray.training.trainer import train_part_on_ray
+    from metaray.distributed.trainer import train_part_on_ray
 
     train_part_on_ray(experiment, run, placement, display=reporter, until=until)
 

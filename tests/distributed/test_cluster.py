@@ -13,9 +13,9 @@ import ray
 from ray._private import ray_constants
 from ray._private import utils as ray_utils
 
+from metaray.distributed import cluster
+from metaray.distributed.cluster import closed_cluster, connect, entrypoint_without_secrets, uses_gpu
 from metaray.errors import InputError
-from metaray.training import cluster
-from metaray.training.cluster import closed_cluster, connect, entrypoint_without_secrets, uses_gpu
 from metaray.training.placement import Placement, Workers
 
 

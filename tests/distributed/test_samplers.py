@@ -1,4 +1,4 @@
-"""What a sampler actor computes, without a cluster; tests/training/test_trainer.py has the actors."""
+"""What a sampler actor computes, without a cluster; tests/distributed/test_trainer.py has the actors."""
 
 import pickle
 from dataclasses import astuple
@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from metaray.data import SOURCES, ClassStore
+from metaray.distributed.samplers import Sampler, SamplingFailed, actor_stream, enter, require_same_data
 from metaray.episodes.episode import EpisodeSpec, MetaBatch
 from metaray.episodes.sampler import sample_meta_batch, share_of
-from metaray.episodes.stream import Sampler, SamplingFailed, actor_stream, enter, require_same_data
 from metaray.errors import InputError
 from metaray.imports import dump_kind
 
@@ -72,7 +72,7 @@ def test_what_a_source_raises_keeps_its_lines_on_the_way(sampler: Sampler, monke
     def broken(*arguments: Any) -> MetaBatch:
         raise KeyError("no such class")
 
-    monkeypatch.setattr("metaray.episodes.stream.sample_meta_batch", broken)
+    monkeypatch.setattr("metaray.distributed.samplers.sample_meta_batch", broken)
     with pytest.raises(SamplingFailed) as caught:
         sampler.sample(4, 8)
     arrived = pickle.loads(pickle.dumps(caught.value))

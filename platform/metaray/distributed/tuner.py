@@ -14,15 +14,15 @@ from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
+from metaray.distributed.cluster import ray_logs
+from metaray.distributed.temporary_folders import scratch
+from metaray.distributed.trainable import NUMBER, UNTIL, Setup, train_trial
+from metaray.distributed.trial_schedulers import scheduler_of
 from metaray.errors import RunFailed
-from metaray.training.cluster import ray_logs
-from metaray.training.scratch import scratch
 from metaray.tuning.ledger import Ledger, read_outcome
 from metaray.tuning.listener import SearchListener
 from metaray.tuning.proposers import Next, Proposer, Work, proposer_of
 from metaray.tuning.room import Shares
-from metaray.tuning.schedulers import scheduler_of
-from metaray.tuning.trainable import NUMBER, UNTIL, Setup, train_trial
 from metaray.tuning.trial import ENDED
 
 RETRIES = 2

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from metaray.training.ray_session import KEEP, LATEST, LOGS, MARK, keep_logs, sweep
+from metaray.distributed.ray_session import KEEP, LATEST, LOGS, MARK, keep_logs, sweep
 from tests.patience import PATIENT_S
 
 OWN = """
 import sys
 from pathlib import Path
-from metaray.training.ray_session import keep_logs, own_session
+from metaray.distributed.ray_session import keep_logs, own_session
 folder = Path(sys.argv[1])
 (folder / "logs").mkdir(parents=True)
 (folder / "logs" / "raylet.out").write_text("why")
@@ -29,8 +29,8 @@ sys.stdin.read()
 
 LOCAL = """
 import sys
-from metaray.training.cluster import join_cluster, ray_logs
-from metaray.training.ray_session import MARK
+from metaray.distributed.cluster import join_cluster, ray_logs
+from metaray.distributed.ray_session import MARK
 import ray
 join_cluster(None)
 folder = ray._private.worker.global_worker.node.get_session_dir_path()

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 from ray.tune.schedulers import TrialScheduler
 
-from metaray.tuning.schedulers import AGAIN, EPISODES, VALUE, scheduler_of
+from metaray.distributed.trial_schedulers import AGAIN, EPISODES, VALUE, scheduler_of
 from metaray.tuning.trial import Judged, Trial
 from tests.tuning.small import make_search
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from metaray.distributed import cluster_nodes as nodes
+from metaray.distributed.cluster_nodes import alive_nodes, check_storage_everywhere, samplers_on
 from metaray.errors import InputError
 from metaray.records.storage import Storage
-from metaray.training import nodes
-from metaray.training.nodes import alive_nodes, check_storage_everywhere, samplers_on
 from metaray.training.placement import Node
 
 pytestmark = pytest.mark.ray

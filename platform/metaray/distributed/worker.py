@@ -12,14 +12,14 @@ import torch
 from torch import distributed
 
 from metaray import tracebacks
+from metaray.distributed.coordinator import BoardListener
+from metaray.distributed.samplers import SamplingFailed, actor_stream, enter, require_same_data
 from metaray.episodes.prefetch import Arrival
 from metaray.episodes.sampler import share_of
-from metaray.episodes.stream import SamplingFailed, actor_stream, enter, require_same_data
 from metaray.errors import RunFailed, RunStopped
 from metaray.experiment.experiment import Experiment
 from metaray.records.events import ENDINGS, Event, Fanout
 from metaray.records.storage import Storage
-from metaray.training.board import BoardListener
 from metaray.training.device import choose_device, set_execution
 from metaray.training.outer_loop import chunk_size_of
 from metaray.training.recovery import WAITING, Failure

@@ -10,10 +10,10 @@ import pytest
 
 from jobs.benchmarks.exactness import PACE_S, experiment_of, placement_of
 from jobs.benchmarks.faults import Disturbed, Pace, Until, sampler_killed, worker_frozen, worker_killed
+from metaray.distributed.cluster import connect
+from metaray.distributed.trainer import train_on_ray
 from metaray.records.storage import Storage
-from metaray.training.cluster import connect
 from metaray.training.local import train_in_process
-from metaray.training.trainer import train_on_ray
 
 pytestmark = [
     pytest.mark.ray,
