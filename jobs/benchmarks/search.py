@@ -35,8 +35,8 @@ from metaray.records.events import Fanout
 from metaray.records.provenance import provenance
 from metaray.records.storage import Storage
 from metaray.training.local import train_in_process
+from metaray.tuning.capacity import Shares
 from metaray.tuning.listener import SearchListener
-from metaray.tuning.room import Shares
 from metaray.tuning.search import INNER_LR, Search
 from metaray.tuning.space import loguniform
 from metaray.tuning.trial import Trial

@@ -12,7 +12,7 @@ from metaray.api.search_end import WINNER
 from metaray.api.search_options import SearchOptions
 from metaray.errors import InputError
 from metaray.records.storage import Storage
-from metaray.tuning.room import Shares
+from metaray.tuning.capacity import Shares
 
 ALL: dict[str, Any] = {
     "workers_per_trial": 3,

@@ -15,8 +15,8 @@ from metaray.errors import InputError, RunFailed, RunStopped
 from metaray.experiment.experiment import Experiment
 from metaray.records.storage import Storage
 from metaray.training.local import train_in_process
+from metaray.tuning.capacity import Shares
 from metaray.tuning.listener import SearchListener
-from metaray.tuning.room import Shares
 from metaray.tuning.trial import Trial
 from tests.training.whole_runs import Memory
 from tests.tuning.small import children, make_search

@@ -14,7 +14,7 @@ from metaray.records.estimate import Estimate
 from metaray.records.result import RESULT, Result, read_result
 from metaray.records.run_folder import RECORD, RunRecord, read_run
 from metaray.records.storage import Storage
-from metaray.tuning.entries import OUTCOME, read_copies, read_outcome, write_copies
+from metaray.tuning.ledger_files import OUTCOME, read_copies, read_outcome, write_copies
 from metaray.tuning.population import Copy
 from tests.damage import KINDS, damaged
 

@@ -13,7 +13,7 @@ from metaray.errors import InputError, redacted
 from metaray.json_text import parse_object
 from metaray.records.storage import Storage
 from metaray.tracking.server import tracking_uri
-from metaray.tuning.room import Shares
+from metaray.tuning.capacity import Shares
 
 RECORD = "options.json"
 HIDDEN = "***"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from metaray.tracking.promotion import Wish
 from metaray.training.placement import Placement, Workers
-from metaray.tuning.room import Shares
+from metaray.tuning.capacity import Shares
 
 
 @dataclass(frozen=True)

@@ -26,10 +26,10 @@ from metaray.tracking.search_runs import Logbook
 from metaray.tracking.server import prepare, tracking_uri
 from metaray.training.placement import Workers
 from metaray.training.preflight import check_chunks, check_shares, preflight
+from metaray.tuning.capacity import Plan, Shares, plan
 from metaray.tuning.ledger import SEARCH, Ledger, open_ledger, read_header
 from metaray.tuning.listener import SearchListener
 from metaray.tuning.proposers import proposer_of
-from metaray.tuning.room import Plan, Shares, plan
 from metaray.tuning.search import Search
 from metaray.tuning.trial import Trial
 from metaray.tuning.untried import why_no_more

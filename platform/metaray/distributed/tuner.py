@@ -19,10 +19,10 @@ from metaray.distributed.temporary_folders import scratch
 from metaray.distributed.trainable import NUMBER, UNTIL, Setup, train_trial
 from metaray.distributed.trial_schedulers import scheduler_of
 from metaray.errors import RunFailed
+from metaray.tuning.capacity import Shares
 from metaray.tuning.ledger import Ledger, read_outcome
 from metaray.tuning.listener import SearchListener
 from metaray.tuning.proposers import Next, Proposer, Work, proposer_of
-from metaray.tuning.room import Shares
 from metaray.tuning.trial import ENDED
 
 RETRIES = 2

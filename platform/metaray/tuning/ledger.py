@@ -16,7 +16,7 @@ from metaray.records.journal import Journal, JournalReader, Metric
 from metaray.records.run_folder import RECORD as RUN_RECORD
 from metaray.records.run_folder import read_run
 from metaray.records.storage import Storage
-from metaray.tuning.entries import (
+from metaray.tuning.ledger_files import (
     OUTCOME,
     SEARCH,
     TRIAL,

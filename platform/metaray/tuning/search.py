@@ -14,7 +14,7 @@ from metaray.errors import InputError
 from metaray.experiment.experiment import Experiment
 from metaray.experiment.overrides import changed
 from metaray.experiment.packages import IMPORT_PATH, packages_in, packages_of
-from metaray.tuning.points import combinations, count, draw
+from metaray.tuning.candidates import combinations, count, draw
 from metaray.tuning.space import Domain, parse_domain
 from metaray.tuning.trial import Objective
 from metaray.uris import has_secret

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from metaray.experiment.experiment import Experiment
-from metaray.tuning.parzen import RANDOM_AT_MOST, propose
 from metaray.tuning.search import INNER_LR, Search
 from metaray.tuning.space import choice
+from metaray.tuning.tpe import RANDOM_AT_MOST, propose
 from metaray.tuning.trial import Judged, Status, Trial
 from tests.tuning.small import LR, make_search
 

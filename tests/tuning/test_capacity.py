@@ -6,7 +6,7 @@ import pytest
 
 from metaray.errors import InputError
 from metaray.training.placement import Node
-from metaray.tuning.room import Shares, plan
+from metaray.tuning.capacity import Shares, plan
 
 
 def node(cpus: float, gpus: float = 0.0) -> Node:

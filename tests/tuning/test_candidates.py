@@ -3,7 +3,7 @@
 import pytest
 
 from metaray.errors import InputError
-from metaray.tuning.points import combinations, count, draw, shuffled
+from metaray.tuning.candidates import combinations, count, draw, shuffled
 from metaray.tuning.space import choice, lograndint, loguniform, parse_space, randint, uniform
 
 
