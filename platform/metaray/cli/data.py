@@ -175,7 +175,9 @@ def describe(
         store, split, rotations=rotations, ways=ways, shots=shots, queries=queries, verify=verify
     )
     if gallery is not None:
-        description.draw(gallery)
+        from metaray.data.gallery import draw_episodes
+
+        draw_episodes(description.source, gallery, "meta-train", **description.spec)
     if as_json:
         print(json.dumps(description.to_dict(), indent=2))
         return

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from metaray.tracking.tracker import Metric
+from metaray.records.journal import Metric
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
