@@ -25,11 +25,11 @@ from metaray.algorithms.learner import Learner, load_learner
 from metaray.config import replace
 from metaray.errors import unknown
 from metaray.experiment.experiment import Experiment
+from metaray.plots.function_fits import draw_fits, fits_of
 from metaray.records.estimate import Estimate
 from metaray.records.events import Event, Listener
 from metaray.records.provenance import provenance
 from metaray.records.storage import Storage
-from metaray.tracking.fit import draw_fits, fits_of
 from metaray.training.evaluation import evaluate_learner
 from metaray.training.local import train_in_process
 from metaray.training.session import LEARNER

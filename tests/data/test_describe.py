@@ -7,8 +7,8 @@ import pytest
 
 from metaray.data import ClassStore
 from metaray.data.describe import describe_store
-from metaray.data.gallery import draw_episodes
 from metaray.errors import InputError
+from metaray.plots.task_pictures import draw_episodes
 
 
 def test_a_store(tiny_store: Path, tiny_source: ClassStore, tmp_path: Path) -> None:

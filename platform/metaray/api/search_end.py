@@ -13,6 +13,7 @@ from metaray.api.train import Options, run
 from metaray.errors import InputError, RunFailed, RunStopped, redacted
 from metaray.experiment.experiment import Experiment
 from metaray.imports import where_found
+from metaray.plots.search import draw_all
 from metaray.records.events import Event, Listener
 from metaray.records.storage import Storage
 from metaray.retry import patience, retry
@@ -23,7 +24,6 @@ from metaray.tracking.search_runs import Logbook
 from metaray.tracking.server import Unreachable
 from metaray.training.placement import Placement
 from metaray.tuning import table
-from metaray.tuning.figures import draw_all
 from metaray.tuning.ledger import Ledger
 from metaray.tuning.listener import SearchListener
 from metaray.tuning.search import Search

@@ -175,7 +175,7 @@ def describe(
         store, split, rotations=rotations, ways=ways, shots=shots, queries=queries, verify=verify
     )
     if gallery is not None:
-        from metaray.data.gallery import draw_episodes
+        from metaray.plots.task_pictures import draw_episodes
 
         draw_episodes(description.source, gallery, "meta-train", **description.spec)
     if as_json:

@@ -226,7 +226,7 @@ def values(
     import numpy as np
 
     from metaray.errors import InputError
-    from metaray.tracking.fit import draw_fits, fit_of, has_curve
+    from metaray.plots.function_fits import draw_fits, fit_of, has_curve
 
     if picture is not None and not has_curve(learner.preprocessing.feature_shape, learner.target_size):
         raise InputError("--picture draws functions of one number, and images; this learner takes or gives several")
@@ -260,7 +260,7 @@ def _draw(
     correct: list[bool | None] | None,
     picture: Path,
 ) -> None:
-    from metaray.data.gallery import draw_task
+    from metaray.plots.task_pictures import draw_task
 
     pixels = task.learner.compact
     title = f"{len(task.classes)} classes, {len(support.paths)} support images"

@@ -10,6 +10,8 @@ from metaray.config import Config
 from metaray.errors import InputError
 from metaray.experiment.experiment import Experiment
 from metaray.experiment.packages import packages_in, packages_of
+from metaray.plots.function_fits import draw_fits, fits_of, has_curve
+from metaray.plots.learning_curve import draw_learning_curve
 from metaray.records.checked_json import read_record, write_record
 from metaray.records.checkpoint import FOLDER as CHECKPOINTS
 from metaray.records.checkpoint import checkpoint_name, saved_steps
@@ -21,8 +23,6 @@ from metaray.serving.columns import inputs_of, outputs_of
 from metaray.serving.pyfunc import example_input
 from metaray.tracking.artifact import download, register
 from metaray.tracking.champion import settle
-from metaray.tracking.curve import draw_learning_curve
-from metaray.tracking.fit import draw_fits, fits_of, has_curve
 from metaray.tracking.mlflow_tracker import MlflowTracker
 from metaray.tracking.promotion import Champion, Decision, Wish, decide, insisted
 from metaray.tracking.registry import ModelVersion, find_version, list_models

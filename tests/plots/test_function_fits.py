@@ -18,7 +18,7 @@ from metaray.episodes.episode import EpisodeSpec
 from metaray.episodes.sampler import sample_episode
 from metaray.errors import InputError
 from metaray.models import MLP
-from metaray.tracking.fit import DENSE, draw_fits, fit_of, fits_of, has_curve
+from metaray.plots.function_fits import DENSE, draw_fits, fit_of, fits_of, has_curve
 
 SPEC = EpisodeSpec(shots=4, queries=3)
 

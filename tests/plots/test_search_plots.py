@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from PIL import Image
 
-from metaray.tuning.figures import draw_all, draw_curves, draw_parallel, draw_response, draw_schedule
+from metaray.plots.search import draw_all, draw_curves, draw_parallel, draw_response, draw_schedule
 from metaray.tuning.trial import Judged, Objective, Status, Trial
 
 ACCURACY, MSE = Objective("accuracy", highest=True), Objective("mse", highest=False)

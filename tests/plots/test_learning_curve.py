@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from metaray.tracking.curve import draw_learning_curve, smoothed
+from metaray.plots.learning_curve import draw_learning_curve, smoothed
 from metaray.tracking.tracker import Metric
 
 

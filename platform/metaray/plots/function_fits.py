@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaray.algorithms.learner import Learner
-from metaray.data.gallery import save_picture
 from metaray.data.source import Source
 from metaray.episodes.episode import EpisodeSpec
 from metaray.episodes.sampler import sample_episode
 from metaray.errors import InputError
+from metaray.plots.task_pictures import save_picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from metaray.tuning.scale import MAX_LABELS, Scale, fits
+from metaray.plots.axes import MAX_LABELS, Scale, fits
 from metaray.tuning.table import is_number, is_schedule, searched_keys
 from metaray.tuning.trial import Judged, Objective, Trial, winner_of
 

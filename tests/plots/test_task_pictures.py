@@ -3,8 +3,8 @@ import pytest
 from PIL import Image
 
 from metaray.data.class_store import ClassStore
-from metaray.data.gallery import draw_episodes, draw_task
 from metaray.errors import InputError
+from metaray.plots.task_pictures import draw_episodes, draw_task
 
 
 def test_episodes_of_a_source(make_store, tmp_path):
