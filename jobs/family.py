@@ -7,7 +7,7 @@ at the end are one an algorithm that trains, each 5-way 5-shot. All have transdu
 from typing import Any, NamedTuple
 
 from metaray.algorithms import ALGORITHMS
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.task_shape import Problem
 from metaray.data import ClassStore
 from metaray.episodes.episode import EpisodeSpec
 from metaray.errors import unknown

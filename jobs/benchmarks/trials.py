@@ -11,7 +11,7 @@ from torch import Tensor
 from metaray.algorithms import ALGORITHMS, Algorithm
 from metaray.algorithms.algorithm import start
 from metaray.algorithms.context import Context
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.task_shape import Problem
 from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.models import MLP, Model
 

@@ -9,7 +9,7 @@ from torch import nn
 from metaray.algorithms import ALGORITHMS, CNP, MAML, ProtoNet
 from metaray.algorithms.algorithm import MOST_INNER_STEPS, Outcome, by_episode, start
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.task_shape import Problem
 from metaray.episodes.tensors import TensorEpisode
 from metaray.errors import InputError
 from metaray.models import MLP, Conv4

@@ -9,7 +9,7 @@ import torch
 from metaray.algorithms import ANIL, MAML
 from metaray.algorithms.algorithm import start
 from metaray.algorithms.context import Context
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.task_shape import Problem
 from metaray.episodes.tensors import TensorEpisode
 from metaray.errors import InputError
 from metaray.models import MLP

@@ -11,8 +11,8 @@ from metaray.algorithms import BaselinePP
 from metaray.algorithms.algorithm import start
 from metaray.algorithms.baselinepp import unit
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.parts import without
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.families.prefixes import without
+from metaray.algorithms.task_shape import Problem
 from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.errors import InputError
 from metaray.models import MLP

@@ -13,7 +13,7 @@ from metaray.algorithms.algorithm import start
 from metaray.algorithms.batches import doubt
 from metaray.algorithms.context import Context, Tensors
 from metaray.algorithms.learner import Learner
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.task_shape import Problem
 from metaray.data.preprocessing import ImagePreprocessing
 from metaray.episodes.episode import EpisodeSpec
 from metaray.errors import BatchMatters, InputError

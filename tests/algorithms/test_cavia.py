@@ -11,7 +11,7 @@ from metaray.algorithms import CAVIA
 from metaray.algorithms.algorithm import start
 from metaray.algorithms.cavia import CONTEXT, MODULATION
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.task_shape import Problem
 from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.errors import InputError
 from metaray.models import MLP, Conv4, Model

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from metaray.algorithms import CNP
 from metaray.algorithms.algorithm import start
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.task_shape import Problem
 from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.errors import InputError
 from metaray.experiment.experiment import Evaluation, Experiment

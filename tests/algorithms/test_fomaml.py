@@ -8,7 +8,7 @@ import torch
 from metaray.algorithms import FOMAML, MAML
 from metaray.algorithms.algorithm import start
 from metaray.algorithms.context import Context
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.task_shape import Problem
 from metaray.episodes.tensors import TensorEpisode
 from metaray.models import MLP
 from tests.algorithms.quadratic import of_square

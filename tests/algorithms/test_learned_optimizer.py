@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from metaray.algorithms import LearnedOptimizer
 from metaray.algorithms.algorithm import start
 from metaray.algorithms.context import Context, Tensors
+from metaray.algorithms.families.prefixes import without
 from metaray.algorithms.learned_optimizer import lstm_cell, preprocessed
-from metaray.algorithms.parts import without
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.task_shape import Problem
 from metaray.episodes.tensors import TensorEpisode
 from metaray.models import MLP
 

@@ -16,7 +16,7 @@ from metaray.algorithms import MAML
 from metaray.algorithms.algorithm import start
 from metaray.algorithms.learner import Learner, load_learner
 from metaray.algorithms.learner_file import DESCRIPTION, STATE
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.task_shape import Problem
 from metaray.data.preprocessing import VectorPreprocessing
 from metaray.episodes.episode import EpisodeSpec
 from metaray.errors import InputError

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from metaray.algorithms import MAML
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.inner_loop import STATISTICS
-from metaray.algorithms.inner_lr import Schedule
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.families.inner_loop import STATISTICS
+from metaray.algorithms.families.inner_lr import Schedule
+from metaray.algorithms.task_shape import Problem
 from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.errors import InputError
 from metaray.models import MLP

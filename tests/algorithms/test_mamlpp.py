@@ -10,7 +10,7 @@ from metaray.algorithms import MAML, MAMLPP
 from metaray.algorithms.algorithm import start
 from metaray.algorithms.context import Context, Tensors
 from metaray.algorithms.mamlpp import RATE, STEPS
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.task_shape import Problem
 from metaray.episodes.tensors import TensorEpisode
 from metaray.models import MLP
 from tests.algorithms.quadratic import of_square

@@ -6,7 +6,7 @@ import torch
 from metaray.algorithms import MAML, MetaSGD
 from metaray.algorithms.algorithm import start
 from metaray.algorithms.meta_sgd import RATE
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.task_shape import Problem
 from metaray.models import MLP
 from tests.algorithms.quadratic import of_square
 

@@ -5,7 +5,7 @@ from torch import nn
 
 from metaray.algorithms import NearestNeighbor
 from metaray.algorithms.context import Context
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.task_shape import Problem
 from metaray.episodes.tensors import Examples
 
 SUPPORT = Examples(torch.tensor([[[0.0, 0.0]], [[4.0, 0.0]], [[0.0, 3.0]]]), torch.tensor([1, 0, 1]))

@@ -5,7 +5,7 @@ import numpy as np
 from metaray.algorithms import MAML, ProtoNet
 from metaray.algorithms.algorithm import Algorithm, start
 from metaray.algorithms.learner import Learner
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.task_shape import Problem
 from metaray.data.preprocessing import ImagePreprocessing, Preprocessing, VectorPreprocessing
 from metaray.episodes.episode import EpisodeSpec
 from metaray.models import MLP

@@ -9,8 +9,8 @@ import torch
 from metaray.algorithms import ProtoMAML, ProtoNet
 from metaray.algorithms.algorithm import start
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.problem import Problem
 from metaray.algorithms.proto_maml import BIAS, WEIGHT
+from metaray.algorithms.task_shape import Problem
 from metaray.episodes.tensors import TensorEpisode
 from metaray.models import MLP
 

@@ -7,7 +7,7 @@ import torch
 
 from metaray.algorithms import Algorithm, NearestNeighbor, ProtoNet
 from metaray.algorithms.context import Context
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.task_shape import Problem
 from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.models import MLP
 from metaray.models.batch_norm import Protocol

@@ -12,7 +12,7 @@ from torch import Tensor
 from metaray.algorithms import R2D2
 from metaray.algorithms.algorithm import start
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.task_shape import Problem
 from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.errors import InputError
 from metaray.models import MLP

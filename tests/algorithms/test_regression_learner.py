@@ -11,7 +11,7 @@ import torch
 from metaray.algorithms import ALGORITHMS, MAML, Algorithm, NearestNeighbor, ProtoNet
 from metaray.algorithms.algorithm import start
 from metaray.algorithms.learner import Learner, load_learner
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.task_shape import Problem
 from metaray.data.preprocessing import ImagePreprocessing, VectorPreprocessing
 from metaray.episodes.episode import EpisodeSpec
 from metaray.errors import InputError

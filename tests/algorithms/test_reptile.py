@@ -10,8 +10,8 @@ from torch import nn
 from metaray.algorithms import Reptile
 from metaray.algorithms.algorithm import start
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.problem import Problem
 from metaray.algorithms.reptile import permutation
+from metaray.algorithms.task_shape import Problem
 from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.models import MLP
 from tests.algorithms.quadratic import of_square

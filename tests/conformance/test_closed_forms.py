@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from metaray.algorithms import ALGORITHMS
 from metaray.algorithms.context import Context
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.task_shape import Problem
 from metaray.episodes.tensors import Examples, TensorEpisode
 
 W, H, M = 1.7, 0.6, (0.5, -0.3)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from metaray.algorithms import CAVIA, MAML, MAMLPP, Algorithm, ProtoNet
-from metaray.algorithms.inner_lr import Schedule
+from metaray.algorithms.families.inner_lr import Schedule
 from metaray.config import replace
 from metaray.data import UMTRA, ClassStore, Glyphs
 from metaray.errors import InputError

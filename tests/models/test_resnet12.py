@@ -9,7 +9,7 @@ from torch import nn
 from metaray.algorithms import MAML, ProtoNet
 from metaray.algorithms.algorithm import Algorithm, start
 from metaray.algorithms.context import Context
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.task_shape import Problem
 from metaray.episodes.tensors import TensorEpisode
 from metaray.errors import InputError
 from metaray.models import MODELS, Model, ResNet12

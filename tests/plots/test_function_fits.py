@@ -10,7 +10,7 @@ from PIL import Image
 from metaray.algorithms import CNP, MAML, Algorithm
 from metaray.algorithms.algorithm import start
 from metaray.algorithms.learner import Learner
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.task_shape import Problem
 from metaray.data import FunctionFamily
 from metaray.data.draws import Split
 from metaray.data.preprocessing import VectorPreprocessing

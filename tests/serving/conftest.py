@@ -9,8 +9,8 @@ from torch import Tensor
 from metaray.algorithms.algorithm import start
 from metaray.algorithms.learner import Learner
 from metaray.algorithms.maml import MAML
-from metaray.algorithms.problem import Problem
 from metaray.algorithms.protonet import ProtoNet
+from metaray.algorithms.task_shape import Problem
 from metaray.data.preprocessing import ImagePreprocessing, Preprocessing, VectorPreprocessing
 from metaray.episodes.episode import EpisodeSpec
 from metaray.models.mlp import MLP

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from metaray.algorithms import MAML, ProtoNet
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.inner_lr import Schedule
+from metaray.algorithms.families.inner_lr import Schedule
 from metaray.episodes.prefetch import Arrival
 from metaray.episodes.sampler import sample_meta_batch
 from metaray.episodes.tensors import chunks

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from metaray.algorithms.inner_lr import Schedule
+from metaray.algorithms.families.inner_lr import Schedule
 from metaray.experiment.experiment import Experiment
 from metaray.manifest import sealed
 from metaray.records.checkpoint import FOLDER, Progress, checkpoint_name, keep_checkpoints

@@ -9,7 +9,7 @@ from pydantic import model_validator
 from torch import Tensor, nn
 
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.task_shape import Problem
 from metaray.config import Config
 from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.models.batch_norm import Protocol, normalises_batches

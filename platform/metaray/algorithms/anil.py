@@ -7,9 +7,16 @@ from torch import Tensor, nn
 
 from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.inner_loop import descend, matching, predict_at, steps_of, support_loss, with_statistics
-from metaray.algorithms.inner_lr import InnerLR, rates
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.families.inner_loop import (
+    descend,
+    matching,
+    predict_at,
+    steps_of,
+    support_loss,
+    with_statistics,
+)
+from metaray.algorithms.families.inner_lr import InnerLR, rates
+from metaray.algorithms.task_shape import Problem
 from metaray.episodes.tensors import Examples
 
 

@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 from metaray.algorithms.algorithm import Algorithm, Outcome
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.inner_loop import predict_at, support_loss, with_statistics
-from metaray.algorithms.joint import JointTraining, pooled
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.families.inner_loop import predict_at, support_loss, with_statistics
+from metaray.algorithms.families.joint_training import JointTraining, pooled
+from metaray.algorithms.task_shape import Problem
 from metaray.episodes.tensors import Examples, TensorEpisode
 
 

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from metaray.algorithms.algorithm import Algorithm, Outcome
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.embedding import embed, embed_support, embedding_size
-from metaray.algorithms.head import class_means
-from metaray.algorithms.parts import join, part, without
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.families.embedding import embed, embed_support, embedding_size
+from metaray.algorithms.families.head import class_means
+from metaray.algorithms.families.prefixes import join, part, without
+from metaray.algorithms.task_shape import Problem
 from metaray.episodes.tensors import Examples, TensorEpisode
 
 ENCODER, DECODER = "encoder:", "decoder:"

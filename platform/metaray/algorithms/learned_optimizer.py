@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.inner_loop import predict_at, steps_of, support_loss, with_statistics
-from metaray.algorithms.parts import join, part, without
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.families.inner_loop import predict_at, steps_of, support_loss, with_statistics
+from metaray.algorithms.families.prefixes import join, part, without
+from metaray.algorithms.task_shape import Problem
 from metaray.episodes.tensors import Examples
 from metaray.errors import InputError
 

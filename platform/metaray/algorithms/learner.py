@@ -23,8 +23,8 @@ from metaray.algorithms.learner_file import DESCRIPTION, FORMAT, FORMAT_WITH_STA
 from metaray.algorithms.learner_network import built, check_state, check_tensors, restored
 from metaray.algorithms.nearest_neighbor import NearestNeighbor
 from metaray.algorithms.one_line import classes_line, parts_line, spec_line
-from metaray.algorithms.problem import Problem
 from metaray.algorithms.raw_inputs import RawInputs, compact, is_flat, numbers
+from metaray.algorithms.task_shape import Problem
 from metaray.data.preprocessing import PREPROCESSINGS, Preprocessing
 from metaray.episodes.episode import EpisodeSpec
 from metaray.episodes.tensors import Examples

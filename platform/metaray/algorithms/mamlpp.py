@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from metaray.algorithms.algorithm import Algorithm, Outcome
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.inner_loop import descend, predict_at, steps_of, support_loss, with_statistics
-from metaray.algorithms.inner_lr import InnerLRByStep, rates_by_step
-from metaray.algorithms.parts import join, part, without
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.families.inner_loop import descend, predict_at, steps_of, support_loss, with_statistics
+from metaray.algorithms.families.inner_lr import InnerLRByStep, rates_by_step
+from metaray.algorithms.families.prefixes import join, part, without
+from metaray.algorithms.task_shape import Problem
 from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.models.batch_norm import EpisodicBatchNorm
 

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.head import adapt_head, members, queries_and_head
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.families.head import adapt_head, members, queries_and_head
+from metaray.algorithms.task_shape import Problem
 from metaray.episodes.tensors import Examples
 
 SHORTEST_SQUARED = 1e-12

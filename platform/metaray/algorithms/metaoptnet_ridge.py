@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.head import adapt_head, members, queries_and_head, with_bias
-from metaray.algorithms.parts import join, without
-from metaray.algorithms.problem import Problem
-from metaray.algorithms.ridge import ridge_weights
+from metaray.algorithms.families.head import adapt_head, members, queries_and_head, with_bias
+from metaray.algorithms.families.prefixes import join, without
+from metaray.algorithms.families.ridge import ridge_weights
+from metaray.algorithms.task_shape import Problem
 from metaray.episodes.tensors import Examples
 
 RIDGE = "ridge:"

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.task_shape import Problem
 from metaray.episodes.tensors import Examples
 
 

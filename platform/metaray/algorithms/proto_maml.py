@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.head import class_means
-from metaray.algorithms.inner_loop import descend, split_statistics, steps_of, with_statistics
-from metaray.algorithms.inner_lr import InnerLR, rates
-from metaray.algorithms.parts import join
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.families.head import class_means
+from metaray.algorithms.families.inner_loop import descend, split_statistics, steps_of, with_statistics
+from metaray.algorithms.families.inner_lr import InnerLR, rates
+from metaray.algorithms.families.prefixes import join
+from metaray.algorithms.task_shape import Problem
 from metaray.episodes.tensors import Examples
 
 HEAD = "prototype:"

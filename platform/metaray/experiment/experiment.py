@@ -7,7 +7,7 @@ from pydantic import Field, SerializeAsAny, ValidationInfo, field_serializer, fi
 
 from metaray.algorithms import ALGORITHMS, Algorithm
 from metaray.algorithms.algorithm import MOST_INNER_STEPS
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.task_shape import Problem
 from metaray.config import Config, check_name, difference, refuse_subclass
 from metaray.data import SOURCES
 from metaray.data.source import Source

@@ -6,7 +6,7 @@ from copy import deepcopy
 from typing import Any
 
 from metaray.algorithms import ALGORITHMS, Algorithm
-from metaray.algorithms.inner_lr import with_part
+from metaray.algorithms.families.inner_lr import with_part
 from metaray.errors import InputError, unknown
 from metaray.experiment.experiment import Experiment
 from metaray.imports import dump_kind, parse_kind

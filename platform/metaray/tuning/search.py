@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, field_serializer, field_validator, model_validator
 
-from metaray.algorithms.inner_lr import Schedule
+from metaray.algorithms.families.inner_lr import Schedule
 from metaray.config import Config, refuse_subclass, replace
 from metaray.episodes.sampler import sample_meta_batch
 from metaray.errors import InputError

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.embedding import embed, embed_support
-from metaray.algorithms.inner_loop import split_statistics
+from metaray.algorithms.families.embedding import embed, embed_support
+from metaray.algorithms.families.inner_loop import split_statistics
 from metaray.episodes.tensors import Examples
 from metaray.models.batch_norm import Protocol
 

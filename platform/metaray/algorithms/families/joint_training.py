@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from metaray.algorithms.algorithm import Algorithm, Outcome
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.embedding import embed, embed_support, embedding_size
-from metaray.algorithms.head import members
-from metaray.algorithms.inner_loop import steps_of
-from metaray.algorithms.parts import join, part, without
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.families.embedding import embed, embed_support, embedding_size
+from metaray.algorithms.families.head import members
+from metaray.algorithms.families.inner_loop import steps_of
+from metaray.algorithms.families.prefixes import join, part, without
+from metaray.algorithms.task_shape import Problem
 from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.errors import InputError
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from metaray.algorithms.parts import join, part, without
+from metaray.algorithms.families.prefixes import join, part, without
 from metaray.errors import InputError
 
 

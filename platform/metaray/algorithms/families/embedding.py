@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.inner_loop import STATISTICS, split_statistics
+from metaray.algorithms.families.inner_loop import STATISTICS, split_statistics
 from metaray.errors import InputError
 from metaray.models.batch_norm import Protocol
 from metaray.models.model import trainable

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from metaray.algorithms.quadratic_program import solve_quadratic_program
+from metaray.algorithms.families.quadratic_program import solve_quadratic_program
 
 
 class Program(NamedTuple):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from metaray.algorithms.ridge import ridge_weights
+from metaray.algorithms.families.ridge import ridge_weights
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from metaray.algorithms import ALGORITHMS, MAML, MAMLPP, Algorithm
-from metaray.algorithms.inner_lr import Schedule, rates, rates_by_step, with_part
+from metaray.algorithms.families.inner_lr import Schedule, rates, rates_by_step, with_part
 from metaray.errors import InputError
 from metaray.imports import dump_kind, parse_kind
 

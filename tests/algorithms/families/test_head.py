@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.head import adapt_head, members, queries_and_head, with_bias
+from metaray.algorithms.families.head import adapt_head, members, queries_and_head, with_bias
 from metaray.episodes.tensors import TensorEpisode
 from metaray.models import MLP
 from metaray.models.batch_norm import given, recording

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 
 from metaray.algorithms.context import Context
-from metaray.algorithms.embedding import embed, embed_support, embedding_size
+from metaray.algorithms.families.embedding import embed, embed_support, embedding_size
 from metaray.episodes.tensors import TensorEpisode
 from metaray.models import MLP, Conv4
 from metaray.models.model import build_seeded

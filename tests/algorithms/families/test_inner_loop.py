@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from metaray.algorithms.inner_loop import STATISTICS, matching, split_statistics
+from metaray.algorithms.families.inner_loop import STATISTICS, matching, split_statistics
 from metaray.errors import InputError
 
 
