@@ -651,7 +651,7 @@ def test_raw_inputs_of_the_wrong_shape(trained: Any) -> None:
 def test_an_artifact_that_names_code_outside_metaray(
     refused: Refused, trained: Any, place: Path, part: str, value: dict[str, Any]
 ) -> None:
-    from metaray.algorithms.learner_file import DESCRIPTION, PARAMETERS
+    from metaray.learners.learner_file import DESCRIPTION, PARAMETERS
     from metaray.manifest import sealed
 
     whole = trained.storage / "first" / "learner"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from metaray.algorithms.learner import Learner
+    from metaray.learners.learner import Learner
 
 __all__ = ["load"]
 

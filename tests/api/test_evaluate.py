@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from metaray.algorithms.learner import load_learner
 from metaray.api.evaluate import evaluate_model
 from metaray.errors import InputError
+from metaray.learners.learner import load_learner
 
 Command = Callable[..., Any]
 

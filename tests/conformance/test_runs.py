@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metaray.algorithms.learner import Learner, load_learner
 from metaray.data.function_family import FunctionFamily
 from metaray.data.preprocessing import VectorPreprocessing
 from metaray.episodes.episode import EpisodeSpec
@@ -18,6 +17,7 @@ from metaray.episodes.prefetch import Arrival
 from metaray.episodes.sampler import sample_meta_batch, share_of
 from metaray.episodes.tensors import Examples
 from metaray.experiment.experiment import Experiment
+from metaray.learners.learner import Learner, load_learner
 from metaray.models import MLP
 from metaray.records.result import parameters_sha256
 from metaray.records.train_state import TrainState

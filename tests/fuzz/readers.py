@@ -17,7 +17,6 @@ import torch
 from PIL import Image
 
 from metaray.algorithms import MAML
-from metaray.algorithms.learner import Learner, load_learner
 from metaray.data import ClassStore, FunctionFamily
 from metaray.data.draws import SPLITS
 from metaray.data.preprocessing import ImagePreprocessing
@@ -28,6 +27,7 @@ from metaray.episodes.sampler import sample_episode
 from metaray.errors import InputError
 from metaray.experiment.experiment import Checkpoint, Evaluation, Experiment
 from metaray.experiment.overrides import override
+from metaray.learners.learner import Learner, load_learner
 from metaray.manifest import MANIFEST, sealed
 from metaray.models import MLP
 from metaray.records.checkpoint import load_checkpoint, sweep

@@ -9,7 +9,6 @@ from PIL import Image
 
 from metaray.algorithms import CNP, MAML, Algorithm
 from metaray.algorithms.algorithm import start
-from metaray.algorithms.learner import Learner
 from metaray.algorithms.task_shape import Problem
 from metaray.data import FunctionFamily
 from metaray.data.draws import Split
@@ -17,6 +16,7 @@ from metaray.data.preprocessing import VectorPreprocessing
 from metaray.episodes.episode import EpisodeSpec
 from metaray.episodes.sampler import sample_episode
 from metaray.errors import InputError
+from metaray.learners.learner import Learner
 from metaray.models import MLP
 from metaray.plots.function_fits import DENSE, draw_fits, fit_of, fits_of, has_curve
 

@@ -7,12 +7,12 @@ import pytest
 from torch import Tensor
 
 from metaray.algorithms.algorithm import start
-from metaray.algorithms.learner import Learner
 from metaray.algorithms.maml import MAML
 from metaray.algorithms.protonet import ProtoNet
 from metaray.algorithms.task_shape import Problem
 from metaray.data.preprocessing import ImagePreprocessing, Preprocessing, VectorPreprocessing
 from metaray.episodes.episode import EpisodeSpec
+from metaray.learners.learner import Learner
 from metaray.models.mlp import MLP
 
 PREPROCESSING = ImagePreprocessing(height=8, width=8, invert=True)

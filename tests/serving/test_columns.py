@@ -2,8 +2,8 @@ import re
 
 import pytest
 
-from metaray.algorithms.learner import Learner
 from metaray.errors import InputError
+from metaray.learners.learner import Learner
 from metaray.serving.columns import inputs_of, number, outputs_of
 
 

@@ -17,9 +17,9 @@ import pytest
 from PIL import Image
 
 from metaray.algorithms.algorithm import start
-from metaray.algorithms.learner import Learner
 from metaray.algorithms.maml import MAML
 from metaray.errors import InputError
+from metaray.learners.learner import Learner
 from metaray.models import Conv4
 from metaray.serving.columns import inputs_of, outputs_of
 from metaray.serving.pyfunc import PyfuncLearner, _load_pyfunc, example_input

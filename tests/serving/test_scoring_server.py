@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from metaray.algorithms.learner import Learner
+from metaray.learners.learner import Learner
 from metaray.serving.pyfunc import PyfuncLearner, example_input
 from tests.serving.test_registered import add
 

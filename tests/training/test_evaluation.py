@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from metaray.algorithms import MAML, NearestNeighbor, ProtoNet
-from metaray.algorithms.learner import Learner
 from metaray.data.preprocessing import ImagePreprocessing
 from metaray.errors import InputError
 from metaray.experiment.experiment import Evaluation, Experiment
+from metaray.learners.learner import Learner
 from metaray.models import Conv4
 from metaray.records.estimate import Estimate, estimate, paired_difference
 from metaray.training.evaluation import evaluate, evaluate_learner, judge_of

@@ -12,13 +12,13 @@ import pytest
 import torch
 
 from metaray.algorithms import MAML, ProtoNet
-from metaray.algorithms.learner import load_learner
 from metaray.data import ClassStore
 from metaray.data.store_file import read_store, write_store
 from metaray.episodes.prefetch import Arrival
 from metaray.errors import InputError, RunFailed, RunStopped
 from metaray.experiment.experiment import Checkpoint, Evaluation, Experiment
 from metaray.experiment.optimizer import Optimizer
+from metaray.learners.learner import load_learner
 from metaray.manifest import sealed
 from metaray.records.checkpoint import FOLDER, checkpoint_name, load_checkpoint, saved_steps
 from metaray.records.environment import environment

@@ -7,9 +7,9 @@ import pytest
 
 from metaray.algorithms import MAML, ProtoNet
 from metaray.algorithms.algorithm import start
-from metaray.algorithms.learner import Learner
 from metaray.episodes.episode import EpisodeSpec
 from metaray.experiment.experiment import Evaluation, Experiment
+from metaray.learners.learner import Learner
 from metaray.models import MLP, Conv4
 from metaray.training import single_queries as module
 from metaray.training.evaluation import evaluate_learner

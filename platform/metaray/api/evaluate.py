@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import metaray
-from metaray.algorithms.learner import Learner
 from metaray.data.draws import Split
 from metaray.errors import InputError, unknown
 from metaray.experiment.experiment import Experiment
 from metaray.experiment.overrides import override
 from metaray.experiment.quality import Quality
+from metaray.learners.learner import Learner
 from metaray.records.estimate import Estimate
 from metaray.training.evaluation import evaluate_learner
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from metaray.cli.table import print_table
 
 if TYPE_CHECKING:
-    from metaray.algorithms.learner import AdaptedTask, Learner
     from metaray.api.evaluate import Judged
     from metaray.api.search_end import SearchReport
     from metaray.api.upload import Unfinished
+    from metaray.learners.learner import AdaptedTask, Learner
     from metaray.serving.folders import Labelled
     from metaray.serving.tables import Points
     from metaray.tracking.run_upload import Report

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from metaray.algorithms.learner import Learner
 from metaray.data.source import Source
 from metaray.episodes.episode import EpisodeSpec
 from metaray.episodes.sampler import sample_episode
 from metaray.errors import InputError
+from metaray.learners.learner import Learner
 from metaray.plots.task_pictures import save_picture
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from metaray.data.preprocessing import ImagePreprocessing
 from metaray.errors import InputError
 
 if TYPE_CHECKING:
-    from metaray.algorithms.learner import Learner
+    from metaray.learners.learner import Learner
 
 
 MAP = "map"

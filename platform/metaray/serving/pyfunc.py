@@ -47,7 +47,7 @@ from metaray.serving.loading import load_learner
 if TYPE_CHECKING:  # pandas comes with MLflow; a machine that only serves learners may have neither
     import pandas as pd
 
-    from metaray.algorithms.learner import AdaptedTask, Learner
+    from metaray.learners.learner import AdaptedTask, Learner
 
 ROLES = ("support", "query")
 
@@ -183,7 +183,7 @@ def _inputs(table: "pd.DataFrame", learner: "Learner") -> list[Any]:
 
 def _labels(column: "pd.Series[Any]", rows: NDArray[np.int64]) -> list[str]:
     """The labels in some rows, as text."""
-    from metaray.algorithms.labels import plain_label, plain_labels
+    from metaray.learners.labels import plain_label, plain_labels
 
     found = [plain_label(column.iloc[row], f"row {row}: the label") for row in rows]
     labels = [str(label) for label in plain_labels(found)]

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.learner import Learner
 from metaray.data.draws import Split
 from metaray.data.source import Source
 from metaray.episodes.episode import EpisodeSpec
@@ -18,6 +17,7 @@ from metaray.episodes.sampler import sample_meta_batch, share_of
 from metaray.episodes.tensors import chunks
 from metaray.errors import InputError
 from metaray.experiment.experiment import Experiment
+from metaray.learners.learner import Learner
 from metaray.records.estimate import Estimate, estimate
 from metaray.training.reduction import LocalReducer, Reducer
 

@@ -8,7 +8,6 @@ import torch
 
 from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Tensors
-from metaray.algorithms.learner import Learner
 from metaray.algorithms.nearest_neighbor import NearestNeighbor
 from metaray.data.draws import Split
 from metaray.data.source import SameData
@@ -16,6 +15,7 @@ from metaray.episodes.prefetch import Arrival
 from metaray.errors import RunFailed, RunStopped
 from metaray.experiment.experiment import Experiment
 from metaray.experiment.quality import surpasses
+from metaray.learners.learner import Learner
 from metaray.models.state import kept, marks_of, rebuilt
 from metaray.records.checkpoint import copies, load_checkpoint
 from metaray.records.environment import changes, environment

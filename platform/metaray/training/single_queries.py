@@ -5,12 +5,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metaray.algorithms.learner import Learner
 from metaray.episodes.sampler import sample_meta_batch
 from metaray.episodes.tensors import chunks
 from metaray.errors import InputError
 from metaray.experiment.experiment import Experiment
 from metaray.experiment.quality import Quality
+from metaray.learners.learner import Learner
 from metaray.records.estimate import Estimate, estimate, paired_difference
 from metaray.training.evaluation import judge_of, judging_context
 

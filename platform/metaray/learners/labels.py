@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from metaray.algorithms.containers import described, opened, opened_whole
 from metaray.errors import InputError
+from metaray.learners.containers import described, opened, opened_whole
 
 
 def plain_labels(y: Any) -> list[Hashable]:

@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from metaray.algorithms.raw_inputs import compact, is_flat, numbers
 from metaray.data.preprocessing import ImagePreprocessing, VectorPreprocessing
 from metaray.errors import InputError
+from metaray.learners.raw_inputs import compact, is_flat, numbers
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,12 @@ import torch
 
 from metaray.algorithms import MAML, Algorithm, Baseline, ProtoNet
 from metaray.algorithms.algorithm import start
-from metaray.algorithms.learner import Learner, load_learner
-from metaray.algorithms.learner_file import DESCRIPTION, PARAMETERS, read_folder
 from metaray.algorithms.task_shape import Problem
 from metaray.data.preprocessing import ImagePreprocessing
 from metaray.episodes.episode import EpisodeSpec
 from metaray.errors import InputError
+from metaray.learners.learner import Learner, load_learner
+from metaray.learners.learner_file import DESCRIPTION, PARAMETERS, read_folder
 from metaray.manifest import sealed
 from metaray.models import MLP
 from tests.damage import KINDS, damaged

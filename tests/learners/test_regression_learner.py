@@ -10,11 +10,11 @@ import torch
 
 from metaray.algorithms import ALGORITHMS, MAML, Algorithm, NearestNeighbor, ProtoNet
 from metaray.algorithms.algorithm import start
-from metaray.algorithms.learner import Learner, load_learner
 from metaray.algorithms.task_shape import Problem
 from metaray.data.preprocessing import ImagePreprocessing, VectorPreprocessing
 from metaray.episodes.episode import EpisodeSpec
 from metaray.errors import InputError
+from metaray.learners.learner import Learner, load_learner
 from metaray.models import MLP
 
 X, Y = np.array([[0.0], [1.0], [2.0]]), np.array([[0.0], [2.0], [4.0]])

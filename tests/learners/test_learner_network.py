@@ -14,12 +14,12 @@ from torch import Tensor
 
 from metaray.algorithms import MAML
 from metaray.algorithms.algorithm import start
-from metaray.algorithms.learner import Learner, load_learner
-from metaray.algorithms.learner_file import DESCRIPTION, STATE
 from metaray.algorithms.task_shape import Problem
 from metaray.data.preprocessing import VectorPreprocessing
 from metaray.episodes.episode import EpisodeSpec
 from metaray.errors import InputError
+from metaray.learners.learner import Learner, load_learner
+from metaray.learners.learner_file import DESCRIPTION, STATE
 from metaray.manifest import MANIFEST, sealed
 from metaray.models import MLP, Model
 from metaray.models.state import kept, marks_of, rebuilt

@@ -14,12 +14,12 @@ from torch import nn
 
 from metaray.algorithms import MAML, Algorithm, ProtoNet
 from metaray.algorithms.algorithm import start
-from metaray.algorithms.learner import Learner, load_learner
-from metaray.algorithms.learner_file import DESCRIPTION, PARAMETERS
 from metaray.algorithms.task_shape import Problem
 from metaray.data.preprocessing import ImagePreprocessing
 from metaray.episodes.episode import EpisodeSpec
 from metaray.errors import BatchMatters, InputError
+from metaray.learners.learner import Learner, load_learner
+from metaray.learners.learner_file import DESCRIPTION, PARAMETERS
 from metaray.manifest import MANIFEST, sealed
 from metaray.models import MLP
 

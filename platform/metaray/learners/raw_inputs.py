@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from metaray.algorithms.array_images import array_image, split_array
-from metaray.algorithms.containers import described, opened
 from metaray.data.pictures import decode_image
 from metaray.data.preprocessing import ImagePreprocessing, Preprocessing
 from metaray.errors import InputError
+from metaray.learners.array_images import array_image, split_array
+from metaray.learners.containers import described, opened
 
 RawImage = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image | NDArray[Any] | Tensor
 RawInputs = RawImage | Iterable[Any]

@@ -15,21 +15,21 @@ from torch import Tensor, nn
 
 from metaray.algorithms import ALGORITHMS
 from metaray.algorithms.algorithm import Algorithm, start
-from metaray.algorithms.batches import doubt, warn_of
-from metaray.algorithms.containers import opened_whole
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.labels import plain_labels
-from metaray.algorithms.learner_file import DESCRIPTION, FORMAT, FORMAT_WITH_STATE, PARAMETERS, STATE, read_folder
-from metaray.algorithms.learner_network import built, check_state, check_tensors, restored
 from metaray.algorithms.nearest_neighbor import NearestNeighbor
-from metaray.algorithms.one_line import classes_line, parts_line, spec_line
-from metaray.algorithms.raw_inputs import RawInputs, compact, is_flat, numbers
 from metaray.algorithms.task_shape import Problem
 from metaray.data.preprocessing import PREPROCESSINGS, Preprocessing
 from metaray.episodes.episode import EpisodeSpec
 from metaray.episodes.tensors import Examples
 from metaray.errors import InputError
 from metaray.imports import dump_kind, parse_kind
+from metaray.learners.containers import opened_whole
+from metaray.learners.joint_queries import doubt, warn_of
+from metaray.learners.labels import plain_labels
+from metaray.learners.learner_file import DESCRIPTION, FORMAT, FORMAT_WITH_STATE, PARAMETERS, STATE, read_folder
+from metaray.learners.learner_network import built, check_state, check_tensors, restored
+from metaray.learners.one_line import classes_line, parts_line, spec_line
+from metaray.learners.raw_inputs import RawInputs, compact, is_flat, numbers
 from metaray.manifest import sealed
 from metaray.models import MLP, MODELS
 from metaray.models.model import Model, build_seeded

@@ -4,10 +4,10 @@ import numpy as np
 
 from metaray.algorithms import MAML, ProtoNet
 from metaray.algorithms.algorithm import Algorithm, start
-from metaray.algorithms.learner import Learner
 from metaray.algorithms.task_shape import Problem
 from metaray.data.preprocessing import ImagePreprocessing, Preprocessing, VectorPreprocessing
 from metaray.episodes.episode import EpisodeSpec
+from metaray.learners.learner import Learner
 from metaray.models import MLP
 
 

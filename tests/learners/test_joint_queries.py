@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from metaray.algorithms import MAML, Algorithm, NearestNeighbor, ProtoNet, RelationNet
 from metaray.algorithms.algorithm import start
-from metaray.algorithms.batches import doubt
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.learner import Learner
 from metaray.algorithms.task_shape import Problem
 from metaray.data.preprocessing import ImagePreprocessing
 from metaray.episodes.episode import EpisodeSpec
 from metaray.errors import BatchMatters, InputError
+from metaray.learners.joint_queries import doubt
+from metaray.learners.learner import Learner
 from metaray.models import MLP, Conv4, Model
 
 SPEC = EpisodeSpec(ways=3, shots=2, queries=2)

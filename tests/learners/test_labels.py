@@ -11,8 +11,8 @@ import pyarrow as pa
 import pytest
 import torch
 
-from metaray.algorithms.labels import plain_labels
 from metaray.errors import InputError
+from metaray.learners.labels import plain_labels
 
 
 class Animal(enum.Enum):
