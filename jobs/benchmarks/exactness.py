@@ -45,7 +45,7 @@ from metaray.records.checkpoint import saved_steps
 from metaray.records.environment import environment
 from metaray.records.provenance import provenance
 from metaray.records.storage import Storage
-from metaray.training.local import train_in_process
+from metaray.training.in_process import train_in_process
 from metaray.training.placement import Placement, Workers
 
 FAULTS = ("none", "sampler", "worker", "frozen", "driver", "node", "elastic")

@@ -40,7 +40,7 @@ from metaray.records.provenance import provenance
 from metaray.records.result import Result
 from metaray.records.storage import Storage
 from metaray.training.device import choose_device, set_execution
-from metaray.training.local import train_in_process
+from metaray.training.in_process import train_in_process
 from metaray.training.outer_loop import initial_state, outer_loop
 from metaray.training.placement import Placement, Workers
 from metaray.training.reduction import LocalReducer

@@ -34,7 +34,7 @@ from metaray.experiment.experiment import Experiment
 from metaray.records.events import Fanout
 from metaray.records.provenance import provenance
 from metaray.records.storage import Storage
-from metaray.training.local import train_in_process
+from metaray.training.in_process import train_in_process
 from metaray.tuning.capacity import Shares
 from metaray.tuning.listener import SearchListener
 from metaray.tuning.search import INNER_LR, Search
@@ -117,7 +117,7 @@ def bare_seconds(experiment: Experiment) -> float:
         "import sys, time\n"
         "from metaray.records.events import Fanout\n"
         "from metaray.experiment.experiment import Experiment\n"
-        "from metaray.training.local import train_part_in_process\n"
+        "from metaray.training.in_process import train_part_in_process\n"
         "from metaray.records.storage import Storage\n"
         "experiment = Experiment.from_json(sys.stdin.read())\n"
         "started = time.perf_counter()\n"

@@ -31,7 +31,7 @@ from metaray.records.events import Event, Listener
 from metaray.records.provenance import provenance
 from metaray.records.storage import Storage
 from metaray.training.evaluation import evaluate_learner
-from metaray.training.local import train_in_process
+from metaray.training.in_process import train_in_process
 from metaray.training.session import LEARNER
 
 INNER_STEPS = (0, 1, 5, 10)

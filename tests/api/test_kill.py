@@ -107,7 +107,7 @@ def test_with_asha_nothing_is_lost_or_done_twice(place: tuple[Path, Path], searc
     _same_in_mlflow(folder, name, found)
 
     from metaray.records.storage import Storage
-    from metaray.training.local import train_part_in_process
+    from metaray.training.in_process import train_part_in_process
     from metaray.tuning.ledger import curve_of
     from metaray.tuning.trial import Objective
     from tests.training.whole_runs import Memory

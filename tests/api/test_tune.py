@@ -14,7 +14,7 @@ from metaray.api.tune import conduct, stored_search
 from metaray.errors import InputError, RunFailed, RunStopped
 from metaray.experiment.experiment import Experiment
 from metaray.records.storage import Storage
-from metaray.training.local import train_in_process
+from metaray.training.in_process import train_in_process
 from metaray.tuning.capacity import Shares
 from metaray.tuning.listener import SearchListener
 from metaray.tuning.trial import Trial

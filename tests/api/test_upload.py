@@ -155,7 +155,7 @@ def test_a_server_that_stays_away_and_an_upload_later(
     command: Command,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from metaray.training.local import train_in_process
+    from metaray.training.in_process import train_in_process
 
     def lose(*arguments: Any, **options: Any) -> Any:
         link.down = True

@@ -12,7 +12,7 @@ import pytest
 from metaray.experiment.experiment import Evaluation, Experiment
 from metaray.records.events import Fanout
 from metaray.records.storage import Storage
-from metaray.training.local import train_in_process
+from metaray.training.in_process import train_in_process
 from tests.patience import PATIENT_S
 
 Command = Callable[..., Any]

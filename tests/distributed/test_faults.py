@@ -13,7 +13,7 @@ from jobs.benchmarks.faults import Disturbed, Pace, Until, sampler_killed, worke
 from metaray.distributed.cluster import connect
 from metaray.distributed.trainer import train_on_ray
 from metaray.records.storage import Storage
-from metaray.training.local import train_in_process
+from metaray.training.in_process import train_in_process
 
 pytestmark = [
     pytest.mark.ray,

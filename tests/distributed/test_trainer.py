@@ -20,7 +20,7 @@ from metaray.records.events import Event, Listener
 from metaray.records.journal import read_journal
 from metaray.records.result import Result
 from metaray.records.storage import Storage
-from metaray.training.local import train_in_process
+from metaray.training.in_process import train_in_process
 from metaray.training.placement import Placement, Workers
 from metaray.training.session import LEARNER
 from tests.training.broken import Broken

@@ -7,7 +7,7 @@ import pytest
 
 from metaray.experiment.experiment import Experiment
 from metaray.experiment.recipes import call_recipe, load_recipe
-from metaray.training.preflight import preflight
+from metaray.training.checks.preflight import preflight
 from metaray.tuning.search import Search
 
 JOBS = Path(__file__).parents[2] / "jobs"

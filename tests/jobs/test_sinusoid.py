@@ -14,7 +14,7 @@ from metaray.config import replace
 from metaray.errors import InputError
 from metaray.experiment.experiment import Evaluation, Experiment
 from metaray.records.provenance import provenance
-from metaray.training.preflight import preflight
+from metaray.training.checks.preflight import preflight
 
 
 def test_every_algorithm_of_regression_has_a_recipe() -> None:

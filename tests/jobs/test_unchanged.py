@@ -16,7 +16,7 @@ from jobs.benchmarks.unchanged.running import Share, write_own_code
 from jobs.benchmarks.unchanged.trees import ROOT
 from metaray.algorithms import ALGORITHMS
 from metaray.experiment.experiment import Experiment
-from metaray.training.preflight import preflight
+from metaray.training.checks.preflight import preflight
 
 QUICK = "values-maml"
 

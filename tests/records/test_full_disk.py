@@ -19,8 +19,8 @@ from metaray.records.events import Event
 from metaray.records.journal import read_journal
 from metaray.records.result import RESULT
 from metaray.records.storage import Storage
-from metaray.training import keeper
-from metaray.training.local import train_in_process
+from metaray.training import run_writer as keeper
+from metaray.training.in_process import train_in_process
 from metaray.training.outer_loop import initial_state
 from metaray.training.recovery import WAITS
 from tests.training.whole_runs import AtStep, Memory, StopAfter, comparable, damage, train, undated
@@ -145,10 +145,10 @@ import json, resource, sys
 from pathlib import Path
 
 from metaray.errors import RunFailed
-from metaray.training import keeper
+from metaray.training import run_writer as keeper
 from metaray.records.events import Listener
 from metaray.experiment.experiment import Experiment
-from metaray.training.local import train_in_process
+from metaray.training.in_process import train_in_process
 from metaray.records.storage import Storage
 
 how, folder, experiment = sys.argv[1], Path(sys.argv[2]), Experiment.from_json(Path(sys.argv[3]).read_text())

@@ -20,7 +20,7 @@ from metaray.experiment.experiment import Evaluation, Experiment
 from metaray.records.events import Fanout
 from metaray.records.storage import Storage
 from metaray.submit.client import connect
-from metaray.training.local import train_in_process
+from metaray.training.in_process import train_in_process
 from tests.patience import PATIENT_S
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]

@@ -26,7 +26,7 @@ from metaray.records.journal import Metric, read_journal
 from metaray.records.result import RESULT, Result, parameters_sha256
 from metaray.records.storage import Storage
 from metaray.training import session
-from metaray.training.local import train_in_process
+from metaray.training.in_process import train_in_process
 from metaray.training.outer_loop import initial_state
 from metaray.training.reduction import LocalReducer
 from metaray.training.session import LEARNER, Rank, run_session
@@ -382,7 +382,7 @@ def test_what_is_damaged_is_known_also_where_ranks_agree_on_an_older_one(
 ) -> None:
     """Else the keeper would take it for a whole one, and keep it in the place of one that is."""
     with monkeypatch.context() as patch, pytest.raises(RunStopped):
-        patch.setattr("metaray.training.keeper.keep_checkpoints", lambda storage, keep: None)
+        patch.setattr("metaray.training.run_writer.keep_checkpoints", lambda storage, keep: None)
         train(frequent, storage, should_stop=StopAfter(4))
     damage(storage, 4)
     memory = Memory()

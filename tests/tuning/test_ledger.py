@@ -18,7 +18,7 @@ from metaray.records.checkpoint import load_checkpoint, saved_steps
 from metaray.records.journal import Journal, Metric, read_journal
 from metaray.records.run_folder import RECORD, RunFolder, record_run
 from metaray.records.storage import Storage
-from metaray.training.local import train_in_process, train_part_in_process
+from metaray.training.in_process import train_in_process, train_part_in_process
 from metaray.training.outer_loop import initial_state
 from metaray.tuning.ledger import (
     OUTCOME,

@@ -25,7 +25,7 @@ from metaray.records.result import parameters_sha256
 from metaray.records.storage import Storage
 from metaray.records.train_state import TrainState
 from metaray.training.device import set_execution
-from metaray.training.local import train_in_process, train_part_in_process
+from metaray.training.in_process import train_in_process, train_part_in_process
 from metaray.training.outer_loop import chunk_size_of, initial_state, outer_loop
 from metaray.training.reduction import GroupReducer, LocalReducer, Reducer
 

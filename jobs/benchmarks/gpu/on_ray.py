@@ -20,7 +20,7 @@ from metaray.experiment.experiment import Checkpoint, Experiment
 from metaray.records.events import Event
 from metaray.records.result import Result
 from metaray.records.storage import Storage
-from metaray.training.local import train_in_process
+from metaray.training.in_process import train_in_process
 from metaray.training.placement import Placement, Workers
 
 STEPS, SAMPLERS, PACE_S = 120, 4, 0.1

@@ -19,9 +19,9 @@ from metaray.records.result import parameters_sha256
 from metaray.records.train_state import TrainState
 from metaray.training.device import set_execution
 from metaray.training.evaluation import evaluate, judge_of
-from metaray.training.meter import Meter
 from metaray.training.outer_loop import context_of, initial_state, outer_loop
 from metaray.training.reduction import LocalReducer
+from metaray.training.step_sums import Meter
 
 EPISODES, JUDGED = 32, 600
 WARM_UP_STEPS, MOST_STEPS = 10, 10**6

@@ -23,10 +23,10 @@ from metaray.tracking.mlflow_tracker import Away, MlflowTracker, asking, find_ex
 from metaray.tracking.promotion import Wish
 from metaray.tracking.run_upload import Destination, NotUploaded, Report, deliver, mark_ended, open_tracking
 from metaray.tracking.server import Unreachable, glance, prepare, tracking_uri
+from metaray.training.checks.preflight import check_chunks, check_shares, preflight
 from metaray.training.device import choose_device
-from metaray.training.local import train_in_process
+from metaray.training.in_process import train_in_process
 from metaray.training.placement import Placement
-from metaray.training.preflight import check_chunks, check_shares, preflight
 
 __all__ = ["NotUploaded", "Options", "Report", "run"]
 

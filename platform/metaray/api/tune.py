@@ -24,8 +24,8 @@ from metaray.tracking.mlflow_tracker import asking, find_experiment
 from metaray.tracking.run_upload import mark_ended
 from metaray.tracking.search_runs import Logbook
 from metaray.tracking.server import prepare, tracking_uri
+from metaray.training.checks.preflight import check_chunks, check_shares, preflight
 from metaray.training.placement import Workers
-from metaray.training.preflight import check_chunks, check_shares, preflight
 from metaray.tuning.capacity import Plan, Shares, plan
 from metaray.tuning.ledger import SEARCH, Ledger, open_ledger, read_header
 from metaray.tuning.listener import SearchListener

@@ -18,7 +18,7 @@ from metaray.records.run_folder import held
 from metaray.records.storage import Storage
 from metaray.retry import patience, retry
 from metaray.tracebacks import whole
-from metaray.training.local import train_part_in_process
+from metaray.training.in_process import train_part_in_process
 from metaray.training.placement import Placement
 from metaray.tuning.ledger import curve_of, end_trial, read_entry
 from metaray.tuning.trial import Objective, trial_name

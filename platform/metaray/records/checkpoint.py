@@ -38,7 +38,7 @@ class Progress:
         best_step: the step with the best meta-val score so far, which is the highest accuracy or the lowest squared
             error; None before the first meta-val.
         best_score: that score.
-        window: sums over the steps since metrics were last recorded (see `metaray.training.meter`).
+        window: sums over the steps since metrics were last recorded (see `metaray.training.step_sums`).
         clock: times over the whole run, likewise.
         segments: of the journal that were written by then; 0 in older checkpoints, which do not say.
         environment: versions and CPU capability that the bits may depend on.

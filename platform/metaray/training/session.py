@@ -25,10 +25,10 @@ from metaray.records.result import RESULT, Result, parameters_sha256
 from metaray.records.storage import Storage
 from metaray.training.agreement import gathered, number_of, require_same_network
 from metaray.training.evaluation import Scores, evaluate, judge_of
-from metaray.training.keeper import Keeper
-from metaray.training.meter import Meter
 from metaray.training.outer_loop import Step, chunk_size_of, context_of, initial_state, outer_loop
 from metaray.training.reduction import Reducer
+from metaray.training.run_writer import Keeper
+from metaray.training.step_sums import Meter
 
 LEARNER = "learner"
 HALF_WIDTH = "_half_width"

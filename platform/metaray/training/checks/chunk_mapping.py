@@ -19,7 +19,7 @@ from metaray.errors import InputError
 from metaray.experiment.experiment import Experiment
 from metaray.models.model import trainable
 from metaray.records.train_state import TrainState
-from metaray.training.double_backward import find_difference, relative_difference
+from metaray.training.checks.double_backward import find_difference, relative_difference
 from metaray.training.outer_loop import context_of
 
 CPU = torch.device("cpu")

@@ -14,18 +14,18 @@ from metaray.experiment.experiment import Experiment
 from metaray.models.model import seeded, trainable
 from metaray.models.state import undone
 from metaray.records.train_state import TrainState
-from metaray.training.double_backward import (
+from metaray.training.checks.chunk_mapping import check_mapping
+from metaray.training.checks.double_backward import (
     Fault,
     find_fault,
     first_order_kinds,
     goes_through_custom_functions,
     operation_of,
 )
-from metaray.training.mapping import check_mapping
+from metaray.training.checks.memory import Memory
+from metaray.training.checks.stateless import check_single, check_stateless, left_by, require_unchanged
+from metaray.training.checks.users_network import check_network, holds_users_code
 from metaray.training.outer_loop import chunk_size_of, context_of, initial_state
-from metaray.training.remembered import Memory
-from metaray.training.stateless import check_single, check_stateless, left_by, require_unchanged
-from metaray.training.users_network import check_network, holds_users_code
 from metaray.users_code import users_code
 
 CPU = torch.device("cpu")

@@ -16,8 +16,8 @@ from metaray.episodes.episode import EpisodeSpec
 from metaray.errors import InputError
 from metaray.experiment.experiment import Experiment
 from metaray.models import Conv4, Custom
-from metaray.training.double_backward import first_order_kinds, operation_of
-from metaray.training.preflight import preflight
+from metaray.training.checks.double_backward import first_order_kinds, operation_of
+from metaray.training.checks.preflight import preflight
 
 MakeExperiment = Callable[..., Experiment]
 

@@ -9,7 +9,7 @@ from metaray.errors import InputError
 from metaray.experiment.experiment import Experiment
 from metaray.records.events import Event, Listener
 from metaray.records.storage import Storage
-from metaray.training.local import train_in_process
+from metaray.training.in_process import train_in_process
 
 
 class Broken(Listener):

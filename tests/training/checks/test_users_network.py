@@ -15,7 +15,7 @@ from metaray.episodes.tensors import Examples
 from metaray.errors import InputError
 from metaray.experiment.experiment import Experiment
 from metaray.models import Custom, Model
-from metaray.training.preflight import preflight
+from metaray.training.checks.preflight import preflight
 
 MakeExperiment = Callable[..., Experiment]
 HERE = r"tests/training/test_users_network\.py:\d+"
@@ -151,7 +151,11 @@ def test_whatever_a_network_raises_is_told_with_its_line(
         with pytest.raises(InputError) as refused:
             preflight(make_experiment(model=model))
         text = str(refused.value)
-        assert f"    {line}\n" in text and f"\nE   {error}" in text and "tests/training/test_users_network.py:" in text
+        assert (
+            f"    {line}\n" in text
+            and f"\nE   {error}" in text
+            and "tests/training/checks/test_users_network.py:" in text
+        )
 
 
 def test_an_algorithm_of_ones_own_that_raises(make_experiment: MakeExperiment) -> None:

@@ -12,7 +12,7 @@ from metaray.episodes.episode import EpisodeSpec
 from metaray.errors import InputError
 from metaray.experiment.experiment import Evaluation, Experiment
 from metaray.models import MLP, Conv4, Custom
-from metaray.training.preflight import check_shares, preflight
+from metaray.training.checks.preflight import check_shares, preflight
 
 MakeExperiment = Callable[..., Experiment]
 CPU = torch.device("cpu")

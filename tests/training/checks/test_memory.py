@@ -11,9 +11,9 @@ from metaray.algorithms import MAML, ProtoNet
 from metaray.config import replace
 from metaray.experiment.experiment import Experiment
 from metaray.models import Custom
+from metaray.training.checks.memory import Memory
+from metaray.training.checks.preflight import CPU, preflight
 from metaray.training.outer_loop import initial_state
-from metaray.training.preflight import CPU, preflight
-from metaray.training.remembered import Memory
 
 MakeExperiment = Callable[..., Experiment]
 
@@ -79,7 +79,7 @@ def test_the_checks_of_a_start_are_those_that_are_remembered(
         "stateless",
     ]
     for name in ("check_mapping", "check_stateless"):
-        monkeypatch.setattr(f"metaray.training.preflight.{name}", None)
+        monkeypatch.setattr(f"metaray.training.checks.preflight.{name}", None)
     preflight(replace(experiment, chunk_size=2))
 
 

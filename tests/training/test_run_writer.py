@@ -14,10 +14,10 @@ from metaray.records.events import Event, Listener
 from metaray.records.journal import Journal, Metric, read_journal
 from metaray.records.storage import Storage
 from metaray.records.train_state import TrainState
-from metaray.training import keeper as module
-from metaray.training.keeper import Keeper
+from metaray.training import run_writer as module
 from metaray.training.outer_loop import initial_state
 from metaray.training.recovery import WAITS
+from metaray.training.run_writer import Keeper
 
 MakeExperiment = Callable[..., Experiment]
 

@@ -8,7 +8,7 @@ from metaray.algorithms import MAML, ProtoNet
 from metaray.config import replace
 from metaray.errors import InputError
 from metaray.experiment.experiment import Experiment
-from metaray.training.preflight import preflight
+from metaray.training.checks.preflight import preflight
 from tests.user_networks import own
 
 MakeExperiment = Callable[..., Experiment]

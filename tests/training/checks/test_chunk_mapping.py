@@ -9,9 +9,9 @@ from metaray.algorithms import ALGORITHMS, MAML, MAMLPP, ProtoNet
 from metaray.errors import InputError
 from metaray.experiment.experiment import Experiment, Precision
 from metaray.models import Conv4
-from metaray.training import mapping
+from metaray.training.checks import chunk_mapping as mapping
+from metaray.training.checks.preflight import check_chunks, preflight
 from metaray.training.outer_loop import initial_state
-from metaray.training.preflight import check_chunks, preflight
 from tests.user_networks import own
 
 MakeExperiment = Callable[..., Experiment]

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from metaray.training.meter import Meter
 from metaray.training.outer_loop import Step
+from metaray.training.step_sums import Meter
 
 
 def step(number: int, *, loss: float = 0.1, wait_s: float = 0.25) -> Step:
