@@ -112,8 +112,8 @@ def test_why_workers_could_not_meet_is_told(monkeypatch: pytest.MonkeyPatch) -> 
         raise RuntimeError("Gloo connectFullMesh failed\nand a trace")
 
     told: list[str] = []
-    board = SimpleNamespace(apart=SimpleNamespace(remote=told.append))
-    config = network.MeetingTorchConfig(board=board)
+    coordinator = SimpleNamespace(report_not_joined=SimpleNamespace(remote=told.append))
+    config = network.MeetingTorchConfig(coordinator=coordinator)
     monkeypatch.setattr(network.TorchConfig().backend_cls, "on_start", fail)
     monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "")
     with pytest.raises(RuntimeError, match="connectFullMesh"):

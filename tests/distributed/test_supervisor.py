@@ -1,4 +1,4 @@
-"""The driver's eyes on a run: a real board, and Ray Train, workers and samplers that do as they are told."""
+"""The driver's eyes on a run: a real coordinator, and Ray Train, workers and samplers that do as they are told."""
 
 from collections.abc import Callable, Iterable
 from types import SimpleNamespace
@@ -8,8 +8,8 @@ import pytest
 from ray.exceptions import GetTimeoutError, RayActorError
 
 from metaray.distributed import supervisor as module
-from metaray.distributed.coordinator import Board
-from metaray.distributed.supervisor import FRESH_S, LEAVE_S, POLL_S, START_WITHIN_S, TELL_AFTER_S, Watch
+from metaray.distributed.coordinator import Coordinator
+from metaray.distributed.supervisor import FRESH_S, LEAVE_S, POLL_S, START_WITHIN_S, TELL_AFTER_S, Supervisor
 from metaray.errors import Diverged, RunFailed, RunStopped
 from metaray.records.events import ENDINGS, Event, Listener
 from metaray.training.placement import Placement, Workers
@@ -28,15 +28,15 @@ class Method:
 
 
 class Handle:
-    """Of the board; counts what is asked of it."""
+    """Of the coordinator; counts what is asked of it."""
 
-    def __init__(self, board: Board) -> None:
-        self.board, self.asked = board, list[str]()
+    def __init__(self, coordinator: Coordinator) -> None:
+        self.coordinator, self.asked = coordinator, list[str]()
 
     def __getattr__(self, name: str) -> Method:
         def act(*arguments: Any, **named: Any) -> Any:
             self.asked.append(name)
-            return getattr(self.board, name)(*arguments, **named)
+            return getattr(self.coordinator, name)(*arguments, **named)
 
         return Method(act)
 
@@ -126,26 +126,26 @@ class Stage:
     """A run of two workers, and a watch over it."""
 
     def __init__(self, ray: Ray, samplers: tuple[Actor, ...] = ()) -> None:
-        self.ray, self.board, self.memory = ray, Board(), Memory()
-        self.handle = Handle(self.board)
-        self.watch = Watch(self.handle, self.memory, PLACEMENT, samplers)
+        self.ray, self.coordinator, self.memory = ray, Coordinator(), Memory()
+        self.handle = Handle(self.coordinator)
+        self.watch = Supervisor(self.handle, self.memory, PLACEMENT, samplers)
         self.tokens: dict[int, int] = {}
 
     def arrive(self, *workers: Actor) -> None:
         for rank, worker in enumerate(workers):
-            self.tokens[rank] = self.board.arrive(rank, worker)
-        assert self.board.begin(len(workers))
+            self.tokens[rank] = self.coordinator.arrive(rank, worker)
+        assert self.coordinator.begin(len(workers))
 
     def post(self, *events: Event) -> Callable[[], object]:
-        return lambda: self.board.post(self.tokens.get(0, 0), list(events))
+        return lambda: self.coordinator.post(self.tokens.get(0, 0), list(events))
 
-    def beats(self, seconds: float, *doings: str) -> list[Callable[[], object]]:
+    def heartbeats(self, seconds: float, *doings: str) -> list[Callable[[], object]]:
         """Each rank says the same, again and again, for so long; it gets nowhere."""
 
         def say() -> None:
             for rank, doing in enumerate(doings):
                 if doing:
-                    self.board.beat(rank, self.tokens[rank], doing, 1)
+                    self.coordinator.heartbeat(rank, self.tokens[rank], doing, 1)
 
         return [say] * round(seconds / POLL_S)
 
@@ -199,7 +199,10 @@ def test_ray_train_is_not_started_again_for_ever(comes_up: bool, stage: Stage, r
 
 
 def test_workers_that_never_meet_end_the_run(stage: Stage, ray: Ray) -> None:
-    fit = Fit(ray, [*[lambda: stage.board.apart("cannot meet")] * (RESTARTS + 1), *stage.quiet(10 * LEAVE_S)])
+    fit = Fit(
+        ray,
+        [*[lambda: stage.coordinator.report_not_joined("cannot meet")] * (RESTARTS + 1), *stage.quiet(10 * LEAVE_S)],
+    )
     with pytest.raises(RunFailed, match=rf"^gave up after {RESTARTS + 1} failures .* cannot meet$"):
         stage.run(fit)
     assert fit.is_alive()  # Ray Train would go on trying
@@ -248,11 +251,11 @@ def test_the_wish_to_stop_reaches_the_workers_even_past_a_new_board(stage: Stage
     heard: list[bool] = []
 
     def work() -> None:
-        stage.board.beat(0, stage.tokens[0], "computing", len(heard))
-        heard.append(stage.board.post(stage.tokens[0], []))
+        stage.coordinator.heartbeat(0, stage.tokens[0], "computing", len(heard))
+        heard.append(stage.coordinator.post(stage.tokens[0], []))
 
     def forget() -> None:
-        stage.board._stop = False  # as a board that Ray had to restart
+        stage.coordinator._stop = False  # as a coordinator that Ray had to restart
 
     stage.arrive(Actor("a"))
     acts = [work, work, forget, work, stage.post(event("stopped", 9, "after step 9"))]
@@ -270,7 +273,7 @@ def test_a_stop_while_no_worker_lives(stage: Stage, ray: Ray) -> None:
 
 def test_a_stop_waits_for_workers_that_live(stage: Stage, ray: Ray) -> None:
     stage.arrive(Actor("a"))
-    acts = [*stage.beats(HANG_S - 1, "computing"), stage.post(event("stopped", 7, "after step 7"))]
+    acts = [*stage.heartbeats(HANG_S - 1, "computing"), stage.post(event("stopped", 7, "after step 7"))]
     assert HANG_S - 1 > FRESH_S
     with pytest.raises(RunStopped, match="after step 7"):
         stage.run(Fit(ray, acts), stop=lambda: True)
@@ -280,27 +283,29 @@ def test_a_stop_waits_for_workers_that_live(stage: Stage, ray: Ray) -> None:
 @pytest.mark.parametrize("state", ["alive", "silent"])
 def test_a_hung_worker_is_reported_and_killed(state: str, stage: Stage, ray: Ray) -> None:
     stage.arrive(Actor("a"), Actor("b", state))
-    stage.run(Fit(ray, stage.beats(HANG_S + 1, REDUCING, "computing")))
+    stage.run(Fit(ray, stage.heartbeats(HANG_S + 1, REDUCING, "computing")))
     assert ray.killed == [("b", True)]
-    assert stage.board.begin(2)
-    (note,) = [e.text for e in stage.board.look().events]
+    assert stage.coordinator.begin(2)
+    (note,) = [e.text for e in stage.coordinator.look().events]
     assert note.startswith("worker 1 hangs: no progress for 20 s (last seen computing): starting again")
 
 
 def test_a_worker_that_is_dead_already_is_no_hung_one(stage: Stage, ray: Ray) -> None:
     stage.arrive(Actor("a"), Actor("b", "dead"))
     before_s = ray.now_s
-    acts = [*stage.beats(1, REDUCING, "computing"), *stage.beats(2 * HANG_S, REDUCING, "")]
+    acts = [*stage.heartbeats(1, REDUCING, "computing"), *stage.heartbeats(2 * HANG_S, REDUCING, "")]
     stage.run(Fit(ray, acts, over=lambda: "forget" in stage.handle.asked))
     assert HANG_S < ray.now_s - before_s < HANG_S + 2
     assert ray.killed == [] and "report" not in stage.handle.asked
-    assert set(stage.board.look().beats) == {0}, "its silence is known"
+    assert set(stage.coordinator.look().heartbeats) == {0}, "its silence is known"
 
 
 def test_workers_that_get_ahead_are_left_alone(stage: Stage, ray: Ray) -> None:
     stage.arrive(Actor("a"))
     marks = iter(range(1000))
-    work = [lambda: stage.board.beat(0, stage.tokens[0], "computing", next(marks))] * round(3 * HANG_S / POLL_S)
+    work = [lambda: stage.coordinator.heartbeat(0, stage.tokens[0], "computing", next(marks))] * round(
+        3 * HANG_S / POLL_S
+    )
     stage.run(Fit(ray, work))
     assert ray.killed == [] and stage.memory.events == []
 
@@ -308,24 +313,24 @@ def test_workers_that_get_ahead_are_left_alone(stage: Stage, ray: Ray) -> None:
 def test_a_silent_sampler_is_restarted_and_no_worker(ray: Ray) -> None:
     stage = Stage(ray, (Actor("s0"), Actor("s1", "silent")))
     stage.arrive(Actor("a"), Actor("b"))
-    stage.run(Fit(ray, stage.beats(HANG_S + 1, WAITING, REDUCING)))
+    stage.run(Fit(ray, stage.heartbeats(HANG_S + 1, WAITING, REDUCING)))
     assert ray.killed == [("s1", False)] and stage.memory.notes() == ["sampler 1 hangs: restarting it"]
     assert "report" not in stage.handle.asked
     # The worker that waited has its time anew.
-    assert stage.board.look().beats[0].for_s < 2
+    assert stage.coordinator.look().heartbeats[0].for_s < 2
 
 
 def test_workers_that_wait_though_all_samplers_answer(ray: Ray) -> None:
     stage = Stage(ray, (Actor("s0"), Actor("s1")))
     stage.arrive(Actor("a"), Actor("b"))
-    stage.run(Fit(ray, stage.beats(HANG_S + 1, WAITING, REDUCING)))
+    stage.run(Fit(ray, stage.heartbeats(HANG_S + 1, WAITING, REDUCING)))
     assert ray.killed == [("a", True)]
 
 
 def test_a_busy_worker_is_blamed_before_the_samplers(ray: Ray) -> None:
     stage = Stage(ray, (Actor("s0", "silent"),))
     stage.arrive(Actor("a"), Actor("b"))
-    stage.run(Fit(ray, stage.beats(2 * HANG_S, WAITING, "computing"), over=lambda: bool(ray.killed)))
+    stage.run(Fit(ray, stage.heartbeats(2 * HANG_S, WAITING, "computing"), over=lambda: bool(ray.killed)))
     assert ray.killed == [("b", True)]
 
 
@@ -350,11 +355,11 @@ def test_workers_that_take_long_to_start_are_told_of_without_alarm(
 def test_the_end_says_what_the_workers_raised(stage: Stage, ray: Ray) -> None:
     where = {"told": "own.py:3: in f", "traceback": "worker 1:\nTraceback ..."}
     stage.arrive(Actor("a"), Actor("b"))
-    stage.board.report(Failure("exception", 0, "worker 1: KeyError", **where))
-    stage.board.report(Failure("exception", 0, "worker 0: KeyError", "elsewhere", "worker 0:\nTraceback ..."))
+    stage.coordinator.report(Failure("exception", 0, "worker 1: KeyError", **where))
+    stage.coordinator.report(Failure("exception", 0, "worker 0: KeyError", "elsewhere", "worker 0:\nTraceback ..."))
     stage.arrive(Actor("a"), Actor("b"))
-    stage.board.report(Failure("exception", 0, "worker 1: KeyError", **where))
-    assert not stage.board.begin(2)
+    stage.coordinator.report(Failure("exception", 0, "worker 1: KeyError", **where))
+    assert not stage.coordinator.begin(2)
     with pytest.raises(RunFailed, match="gave up after 2 failures") as caught:
         stage.run(Fit(ray, [lambda: None]))
     assert caught.value.told == "own.py:3: in f"
@@ -379,9 +384,9 @@ def test_no_room_is_told_again_after_workers_were_there(stage: Stage, ray: Ray) 
 
     def gone() -> None:
         for rank in (0, 1):
-            stage.board.forget(rank)
+            stage.coordinator.forget(rank)
 
-    acts = [*stage.quiet(seconds), *stage.beats(1, "computing", "computing"), gone, *stage.quiet(seconds)]
+    acts = [*stage.quiet(seconds), *stage.heartbeats(1, "computing", "computing"), gone, *stage.quiet(seconds)]
     stage.run(Fit(ray, acts))
     assert [note.partition(":")[0] for note in stage.memory.notes()] == ["no worker process is there yet"] * 2
 

@@ -1,4 +1,4 @@
-"""What a rank does around its run, without a cluster; test_trainer.py has the workers, test_board.py the board."""
+"""What a rank does around its run, without a cluster; test_trainer.py has the workers."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +10,7 @@ from ray.exceptions import RayTaskError
 from metaray.data import SOURCES
 from metaray.distributed import worker
 from metaray.distributed.samplers import Sampler, SamplingFailed
-from metaray.distributed.worker import Pulse, _stream
+from metaray.distributed.worker import HeartbeatReducer, _stream
 from metaray.episodes.episode import MetaBatch
 from metaray.experiment.experiment import Experiment
 from metaray.imports import dump_kind
@@ -72,14 +72,14 @@ def test_a_rank_asks_for_its_chunks_and_says_that_it_waits(
     assert reducer.marks == ["waiting for episodes", "computing"] * 2 + ["waiting for episodes"]
 
 
-class FakeBoard:
+class FakeCoordinator:
     """Notes who arrives and what they say."""
 
     def __init__(self) -> None:
         self.arrived: list[tuple[int, Any]] = []
-        self.beats: list[tuple[int, int, str, int]] = []
+        self.heartbeats: list[tuple[int, int, str, int]] = []
         self.arrive = Method(self._arrive)
-        self.beat = Method(lambda *said: self.beats.append(said))
+        self.heartbeat = Method(lambda *said: self.heartbeats.append(said))
 
     def _arrive(self, rank: int, actor: Any) -> int:
         self.arrived.append((rank, actor))
@@ -107,7 +107,7 @@ class Context:
     current_actor = "me"
 
 
-def test_the_pulse_tells_what_the_rank_does(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_heartbeat_tells_what_the_rank_does(monkeypatch: pytest.MonkeyPatch) -> None:
     at_once(monkeypatch)
     monkeypatch.setattr("ray.get_runtime_context", Context)
     monkeypatch.setattr("torch.distributed.get_rank", lambda: 1)
@@ -124,20 +124,20 @@ def test_the_pulse_tells_what_the_rank_does(monkeypatch: pytest.MonkeyPatch) -> 
 
     started: list[Callable[[], None]] = []
     monkeypatch.setattr(worker.threading, "Thread", Thread)
-    board = FakeBoard()
-    pulse = Pulse(board)
-    assert board.arrived == [(1, "me")] and (pulse.rank, pulse.world_size, pulse.token) == (1, 2, 71)
+    coordinator = FakeCoordinator()
+    heartbeat = HeartbeatReducer(coordinator)
+    assert coordinator.arrived == [(1, "me")] and (heartbeat.rank, heartbeat.world_size, heartbeat.token) == (1, 2, 71)
 
     doings = iter(["computing", "reducing", None])
 
     def sleep(seconds: float) -> None:
-        assert seconds == worker.BEAT_EVERY_S
+        assert seconds == worker.HEARTBEAT_EVERY_S
         doing = next(doings)
         if doing is None:
             raise Enough
-        pulse.mark(doing)
+        heartbeat.mark(doing)
 
     monkeypatch.setattr(worker.time, "sleep", sleep)
     with pytest.raises(Enough):
         started[0]()
-    assert board.beats == [(1, 71, "starting", 0), (1, 71, "computing", 1), (1, 71, "reducing", 2)]
+    assert coordinator.heartbeats == [(1, 71, "starting", 0), (1, 71, "computing", 1), (1, 71, "reducing", 2)]

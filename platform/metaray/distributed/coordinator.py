@@ -1,4 +1,4 @@
-"""The board: a small actor beside the driver, through which it and the workers know of one another."""
+"""The coordinator: a small actor beside the driver, through which it and the workers know of one another."""
 
 import secrets
 import time
@@ -7,23 +7,23 @@ from typing import Any, NamedTuple
 import ray
 
 from metaray.records.events import Event, Listener
-from metaray.training.recovery import Beat, Explanation, Failure, given_up, next_action
+from metaray.training.recovery import Explanation, Failure, Heartbeat, given_up, next_action
 
 POST_EVERY_S = 0.25
 MOST_TRACEBACKS = 64
 
 
-class Seen(NamedTuple):
-    """What the driver reads from the board.
+class CoordinatorView(NamedTuple):
+    """What the driver reads from the coordinator.
 
     Attributes:
         events: since it last looked.
-        beats: of the ranks of the present attempt.
+        heartbeats: of the ranks of the present attempt.
         workers: their actors, by rank.
     """
 
     events: list[Event]
-    beats: dict[int, Beat]
+    heartbeats: dict[int, Heartbeat]
     workers: dict[int, Any]
 
 
@@ -36,7 +36,7 @@ class _Sign(NamedTuple):
     heard_s: float
 
 
-class Board:
+class Coordinator:
     """Events on their way from rank 0 to the driver, its wish to stop on its way back, and the run's failures.
 
     It outlives the workers, so it is what counts the attempts.
@@ -61,13 +61,13 @@ class Board:
         Returns:
             A token that it shows with all that it says.
         """
-        # Random: a board that Ray had to restart must not give an old worker's token to a new one.
+        # Random: a coordinator that Ray had to restart must not give an old worker's token to a new one.
         self._workers[rank], self._tokens[rank] = worker, secrets.randbits(53)
         self._signs.pop(rank, None)
         return self._tokens[rank]
 
     def begin(self, world_size: int) -> bool:
-        """A group of workers is complete, and asks whether to train; if not, the board says why."""
+        """A group of workers is complete, and asks whether to train; if not, the coordinator says why."""
         grown = world_size > self._world_size and self._reported is None
         self._attempts, self._world_size, before = self._attempts + 1, world_size, self._world_size
         self._workers = {rank: worker for rank, worker in self._workers.items() if rank < world_size}
@@ -108,12 +108,12 @@ class Board:
         tracebacks = "\n".join(f"Attempt {n}, {text}" for (n, _), text in sorted(self._tracebacks.items()))
         return Explanation(tracebacks=tracebacks) if last is None else Explanation(last.kind, last.told, tracebacks)
 
-    def apart(self, why: str) -> None:
+    def report_not_joined(self, why: str) -> None:
         """The workers of an attempt did not come together; Ray Train, which says nothing of it, tries again."""
         given_up = self._count(Failure("worker lost", 0, why))
         self._say("failed" if given_up else "note", given_up or f"{why}: trying again")
 
-    def beat(self, rank: int, token: int, doing: str, marks: int) -> None:
+    def heartbeat(self, rank: int, token: int, doing: str, marks: int) -> None:
         """What a rank does, and how many signs of life it has given."""
         if token != self._tokens.get(rank, token):
             return
@@ -129,13 +129,15 @@ class Board:
         self._events.extend(events)
         return self._stop
 
-    def look(self, *, stop: bool = False) -> Seen:
+    def look(self, *, stop: bool = False) -> CoordinatorView:
         """What is new since the last call, and how the ranks are; `stop` asks the run to stop after a checkpoint."""
         self._stop = self._stop or stop
         events, self._events = self._events, []
         now = time.monotonic()
-        beats = {rank: Beat(s.doing, now - s.ahead_s, now - s.heard_s) for rank, s in sorted(self._signs.items())}
-        return Seen(events, beats, dict(self._workers))
+        heartbeats = {
+            rank: Heartbeat(s.doing, now - s.ahead_s, now - s.heard_s) for rank, s in sorted(self._signs.items())
+        }
+        return CoordinatorView(events, heartbeats, dict(self._workers))
 
     def forget(self, rank: int) -> None:
         """A rank was killed: its silence is known."""
@@ -145,16 +147,16 @@ class Board:
         self._events.append(Event(kind, self._saved_step, {}, time.time(), text))
 
 
-class BoardListener(Listener):
-    """Posts events to a `Board` actor a few times a second, never waiting for it.
+class CoordinatorListener(Listener):
+    """Posts events to a `Coordinator` actor a few times a second, never waiting for it.
 
     Args:
-        board: the actor's handle.
-        token: of this worker, from `Board.arrive`.
+        coordinator: the actor's handle.
+        token: of this worker, from `Coordinator.arrive`.
     """
 
-    def __init__(self, board: Any, token: int) -> None:
-        self._board, self._token = board, token
+    def __init__(self, coordinator: Any, token: int) -> None:
+        self._coordinator, self._token = coordinator, token
         self._pending: list[Event] = []
         self._posted_s = 0.0
         self._reply: Any = None
@@ -167,7 +169,7 @@ class BoardListener(Listener):
             self._post()
 
     def should_stop(self) -> bool:
-        """What the board said last."""
+        """What the coordinator said last."""
         if self._reply is not None and ray.wait([self._reply], timeout=0)[0]:
             self._stop, self._reply = ray.get(self._reply), None
         return self._stop
@@ -178,8 +180,8 @@ class BoardListener(Listener):
 
     def _post(self) -> Any:
         self.should_stop()
-        reply = self._board.post.remote(self._token, self._pending)
-        # Of several replies on their way the oldest counts: always taking the newest, a slow board would not be heard.
+        reply = self._coordinator.post.remote(self._token, self._pending)
+        # Of several replies on their way the oldest counts: taking the newest, a slow coordinator would not be heard.
         self._reply = reply if self._reply is None else self._reply
         self._pending, self._posted_s = [], time.monotonic()
         return reply

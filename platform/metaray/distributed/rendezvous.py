@@ -23,10 +23,10 @@ class MeetingTorchConfig(TorchConfig):  # type: ignore[misc]  # Ray has no types
     other host gets to.
 
     Attributes:
-        board: actor that is told why workers could not meet; Ray Train itself tries again without a word.
+        coordinator: actor that is told why workers could not meet; Ray Train itself tries again without a word.
     """
 
-    board: Any = None
+    coordinator: Any = None
 
     @property
     def backend_cls(self) -> type[Any]:
@@ -46,8 +46,8 @@ class _MeetingBackend(_RayBackend):  # type: ignore[misc]
             super().on_start(_Hosted(worker_group), backend_config)
         except Exception as error:
             why = str(getattr(error, "cause", error)).strip().splitlines() or [type(error).__name__]
-            if backend_config.board is not None:
-                backend_config.board.apart.remote(f"the workers could not meet: {why[0]}")
+            if backend_config.coordinator is not None:
+                backend_config.coordinator.report_not_joined.remote(f"the workers could not meet: {why[0]}")
             raise
 
 

@@ -12,7 +12,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from ray.util.state import list_actors
 
 from metaray.distributed.cluster import ray_logs
-from metaray.distributed.coordinator import Seen
+from metaray.distributed.coordinator import CoordinatorView
 from metaray.errors import RunFailed, RunStopped
 from metaray.records.events import ENDINGS, Event, Listener
 from metaray.training.placement import Placement
@@ -26,7 +26,7 @@ START_WITHIN_S = 120.0
 WORKER_CLASS = "RayTrainWorker"
 
 
-class Fit(Protocol):
+class TrainingThread(Protocol):
     """A Ray Train run in a thread of its own."""
 
     error: BaseException | None
@@ -38,23 +38,23 @@ class Fit(Protocol):
         """Wait for its end."""
 
 
-class Watch:
+class Supervisor:
     """Watches over a run until it ends.
 
     Args:
-        board: where the workers report.
+        coordinator: where the workers report.
         display: hears what happens.
         placement: of the run.
         samplers: its sampler actors.
     """
 
-    def __init__(self, board: Any, display: Listener, placement: Placement, samplers: Sequence[Any]) -> None:
-        self._board, self._display, self._placement, self._samplers = board, display, placement, samplers
+    def __init__(self, coordinator: Any, display: Listener, placement: Placement, samplers: Sequence[Any]) -> None:
+        self._coordinator, self._display, self._placement, self._samplers = coordinator, display, placement, samplers
         self._ending: Event | None = None
         self._alive_s = time.monotonic()
         self._told = False
 
-    def run(self, start: Callable[[], Fit], should_stop: Callable[[], bool]) -> None:
+    def run(self, start: Callable[[], TrainingThread], should_stop: Callable[[], bool]) -> None:
         """Let Ray Train run, again where it gives up and we do not; raise what ended the run."""
         while True:
             error = self._attend(start(), should_stop)
@@ -63,27 +63,27 @@ class Watch:
             if error is None:
                 return
             text = f"Ray Train ended with {type(error).__name__}: {error}"
-            given_up = ray.get(self._board.fail.remote(Failure("worker lost", 0, text)))
+            given_up = ray.get(self._coordinator.fail.remote(Failure("worker lost", 0, text)))
             if given_up:
                 raise self._ended(RunFailed, given_up) from error
 
     def _ended(self, kind: type[RunFailed | RunStopped], text: str) -> RunFailed | RunStopped:
-        """What ended the run, with all that the board knows of it."""
+        """What ended the run, with all that the coordinator knows of it."""
         if not issubclass(kind, RunFailed):
             return kind(text)
-        known: Explanation = ray.get(self._board.explain.remote())
+        known: Explanation = ray.get(self._coordinator.explain.remote())
         logs = f"Ray's own logs: {ray_logs()}" if known.kind in LOSSES else ""  # asked for, they stay
         # Of a process that was killed, or of a machine without memory, Ray knows more than we.
         told = [known.told] if known.told else [logs] if known.kind in LOSSES else []
         tracebacks = [known.tracebacks, logs] if known.kind in LOSSES else []
         return kind(text, told="\n".join(told), tracebacks="\n".join(tracebacks))
 
-    def _attend(self, fit: Fit, should_stop: Callable[[], bool]) -> BaseException | None:
+    def _attend(self, fit: TrainingThread, should_stop: Callable[[], bool]) -> BaseException | None:
         self._alive_s = time.monotonic()
         while True:
             alive = fit.is_alive()
             asked = should_stop()
-            seen: Seen = ray.get(self._board.look.remote(stop=asked))
+            seen: CoordinatorView = ray.get(self._coordinator.look.remote(stop=asked))
             self._show(seen.events)
             if not alive or (self._ending is not None and self._lifeless_s > LEAVE_S):
                 return fit.error
@@ -106,9 +106,9 @@ class Watch:
     def _lifeless_s(self) -> float:
         return time.monotonic() - self._alive_s
 
-    def _note_life(self, seen: Seen) -> None:
+    def _note_life(self, seen: CoordinatorView) -> None:
         """Without a sign of any worker, first say so, then replace those that do not come up."""
-        if any(beat.silent_s < FRESH_S for beat in seen.beats.values()):
+        if any(beat.silent_s < FRESH_S for beat in seen.heartbeats.values()):
             self._alive_s, self._told = time.monotonic(), False
         if self._lifeless_s > TELL_AFTER_S and not self._told:
             self._told = True
@@ -130,18 +130,18 @@ class Watch:
         free = f"{ray.available_resources().get('CPU', 0):g} of them free"
         return f"no worker process is there yet: Ray looks for room for {want} ({have}, {free})"
 
-    def _replace_hung(self, seen: Seen) -> None:
-        blamed = hung(seen.beats, self._placement.hang_timeout_s)
+    def _replace_hung(self, seen: CoordinatorView) -> None:
+        blamed = hung(seen.heartbeats, self._placement.hang_timeout_s)
         for rank in blamed:
-            ray.get(self._board.forget.remote(rank))
-        if blamed and all(seen.beats[rank].doing == WAITING for rank in blamed):
+            ray.get(self._coordinator.forget.remote(rank))
+        if blamed and all(seen.heartbeats[rank].doing == WAITING for rank in blamed):
             blamed = [] if self._replace_samplers() else blamed
         for rank in blamed:
-            worker, beat = seen.workers.get(rank), seen.beats[rank]
+            worker, beat = seen.workers.get(rank), seen.heartbeats[rank]
             if worker is None or _is_dead(worker):
                 continue
             text = f"worker {rank} hangs: no progress for {beat.for_s:.0f} s (last seen {beat.doing})"
-            ray.get(self._board.report.remote(Failure("worker hung", 0, text)))
+            ray.get(self._coordinator.report.remote(Failure("worker hung", 0, text)))
             ray.kill(worker)
 
     def _replace_samplers(self) -> bool:

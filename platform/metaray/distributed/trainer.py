@@ -13,10 +13,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from metaray.distributed.cluster import ray_logs, uses_gpu
 from metaray.distributed.cluster_nodes import samplers_on
-from metaray.distributed.coordinator import Board
+from metaray.distributed.coordinator import Coordinator
 from metaray.distributed.rendezvous import MeetingTorchConfig
 from metaray.distributed.samplers import start_samplers
-from metaray.distributed.supervisor import Watch
+from metaray.distributed.supervisor import Supervisor
 from metaray.distributed.temporary_folders import scratch
 from metaray.distributed.worker import train_worker
 from metaray.errors import RunFailed
@@ -91,7 +91,9 @@ def _run(
     )
     # On the driver's own node, so that it is there as long as the driver is.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    board = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)(Board).remote()
+    coordinator = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)(
+        Coordinator
+    ).remote()
     config = {
         "experiment": experiment.to_json(),
         "folder": str(Path.cwd()),
@@ -100,16 +102,16 @@ def _run(
         "storage": storage.root,
         "use_gpu": uses_gpu(placement),
         "samplers": samplers,
-        "board": board,
+        "coordinator": coordinator,
         "listeners": list(listeners),
         **extent,
     }
     try:
-        watch = Watch(board, display, placement, samplers)
-        watch.run(lambda: _FitThread.started(config, placement), should_stop)
+        supervisor = Supervisor(coordinator, display, placement, samplers)
+        supervisor.run(lambda: _FitThread.started(config, placement), should_stop)
     finally:
         display.close()
-        for actor in (*samplers, board):
+        for actor in (*samplers, coordinator):
             ray.kill(actor)
 
 
@@ -142,9 +144,9 @@ class _FitThread(threading.Thread):
         return TorchTrainer(
             train_worker,
             train_loop_config=self._config,
-            # The watch below finds out who hangs; the collectives of the others have to wait for that.
+            # The supervisor below finds out who hangs; the collectives of the others have to wait for that.
             torch_config=MeetingTorchConfig(
-                timeout_s=int(2 * placement.hang_timeout_s + 60), board=self._config["board"]
+                timeout_s=int(2 * placement.hang_timeout_s + 60), coordinator=self._config["coordinator"]
             ),
             scaling_config=ScalingConfig(
                 num_workers=fewest if fewest == most else (fewest, most),
@@ -153,7 +155,7 @@ class _FitThread(threading.Thread):
                 resources_per_worker={"CPU": placement.cpus_per_worker} | ({"GPU": 1} if use_gpu else {}),
                 elastic_resize_monitor_interval_s=GROW_EVERY_S,
             ),
-            # Ray Train restarts without limit; the board, which knows of checkpoints, says when that makes no sense.
+            # Ray Train restarts without limit; the coordinator knows when that makes no sense.
             run_config=RunConfig(
                 name=uuid.uuid4().hex, storage_path=folder, failure_config=FailureConfig(max_failures=-1)
             ),

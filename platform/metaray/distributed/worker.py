@@ -12,7 +12,7 @@ import torch
 from torch import distributed
 
 from metaray import tracebacks
-from metaray.distributed.coordinator import BoardListener
+from metaray.distributed.coordinator import CoordinatorListener
 from metaray.distributed.samplers import SamplingFailed, actor_stream, enter, require_same_data
 from metaray.episodes.prefetch import Arrival
 from metaray.episodes.sampler import share_of
@@ -26,46 +26,46 @@ from metaray.training.recovery import WAITING, Failure
 from metaray.training.reduction import GroupReducer, LostRank
 from metaray.training.session import Rank, run_session, train_session
 
-BEAT_EVERY_S = 1.0
+HEARTBEAT_EVERY_S = 1.0
 
 
-class Pulse(GroupReducer):
-    """The ranks' reducer, which tells the board once a second what its rank does and whether it gets ahead."""
+class HeartbeatReducer(GroupReducer):
+    """The ranks' reducer, which tells the coordinator once a second what its rank does and whether it gets ahead."""
 
-    def __init__(self, board: Any) -> None:
+    def __init__(self, coordinator: Any) -> None:
         super().__init__()
         self._doing, self._marks = "starting", 0
         me = ray.get_runtime_context().current_actor
-        self.token: int = ray.get(board.arrive.remote(self.rank, me))
-        threading.Thread(target=self._beat, args=(board,), name="pulse", daemon=True).start()
+        self.token: int = ray.get(coordinator.arrive.remote(self.rank, me))
+        threading.Thread(target=self._beat, args=(coordinator,), name="heartbeat", daemon=True).start()
 
     def mark(self, doing: str) -> None:
         """Note a sign of life."""
         self._doing, self._marks = doing, self._marks + 1
 
-    def _beat(self, board: Any) -> None:
+    def _beat(self, coordinator: Any) -> None:
         while True:
-            board.beat.remote(self.rank, self.token, self._doing, self._marks)
-            time.sleep(BEAT_EVERY_S)
+            coordinator.heartbeat.remote(self.rank, self.token, self._doing, self._marks)
+            time.sleep(HEARTBEAT_EVERY_S)
 
 
 def train_worker(config: dict[str, Any]) -> None:
     """One rank. `config` comes from `trainer.train_on_ray`.
 
     A run that fails or stops by its own decision does so on all ranks at the same step. That is no fault of a worker
-    to be retried, so it is posted on the board, and the worker returns. Any other exception ends this worker; Ray Train
+    to be retried, so the coordinator is told, and the worker returns. Any other exception ends this worker; Ray Train
     starts all of them again, and they go on from the newest checkpoint.
     """
-    board = config["board"]
-    reducer = Pulse(board)
-    if not _may_begin(board, reducer):
+    coordinator = config["coordinator"]
+    reducer = HeartbeatReducer(coordinator)
+    if not _may_begin(coordinator, reducer):
         return
     try:
         _train(config, reducer)
     except LostRank:
         raise  # the other rank knows why
     except BaseException as error:
-        ray.get(board.report.remote(_failure(reducer.rank, error)))
+        ray.get(coordinator.report.remote(_failure(reducer.rank, error)))
         raise
 
 
@@ -78,27 +78,27 @@ def _failure(rank: int, error: BaseException) -> Failure:
     return Failure("exception", 0, f"worker {rank}: {tracebacks.summary(error)}", tracebacks.told(error), traceback)
 
 
-def _may_begin(board: Any, reducer: Pulse) -> bool:
-    """Rank 0 asks the board, which counts the failures, whether another attempt makes sense; all ranks hear it."""
-    may = [ray.get(board.begin.remote(reducer.world_size)) if reducer.rank == 0 else None]
+def _may_begin(coordinator: Any, reducer: HeartbeatReducer) -> bool:
+    """Rank 0 asks the coordinator, which counts failures, whether another attempt makes sense; all ranks hear it."""
+    may = [ray.get(coordinator.begin.remote(reducer.world_size)) if reducer.rank == 0 else None]
     distributed.broadcast_object_list(may, src=0)
     return bool(may[0])
 
 
-def _train(config: dict[str, Any], reducer: Pulse) -> None:
+def _train(config: dict[str, Any], reducer: HeartbeatReducer) -> None:
     enter(config["folder"])
     experiment = Experiment.from_json(config["experiment"])
     require_same_data(experiment.source, config["fingerprint"], verify=config["verify"])
     device = ray.train.torch.get_device() if config["use_gpu"] else choose_device("cpu")
     set_execution(experiment, device)
-    board = BoardListener(config["board"], reducer.token)
+    coordinator = CoordinatorListener(config["coordinator"], reducer.token)
     rank = Rank(
         storage=Storage(config["storage"]),
         reducer=reducer,
         device=device,
-        listener=Fanout([board, *config["listeners"]]),
+        listener=Fanout([coordinator, *config["listeners"]]),
         stream=lambda start: _stream(experiment, config["samplers"], reducer, device, start),
-        should_stop=board.should_stop,
+        should_stop=coordinator.should_stop,
         until=config["until"],
     )
     run = run_session if config["conclude"] else train_session

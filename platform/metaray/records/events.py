@@ -7,12 +7,16 @@ from typing import Literal, NamedTuple
 
 from metaray.errors import Diverged, RunFailed, RunStopped
 
-Kind = Literal[
+EventKind = Literal[
     "note", "phase", "step", "judging", "metrics", "evaluation", "checkpoint", "failed", "diverged", "stopped"
 ]
 
 
-ENDINGS: dict[Kind, type[RunFailed | RunStopped]] = {"failed": RunFailed, "diverged": Diverged, "stopped": RunStopped}
+ENDINGS: dict[EventKind, type[RunFailed | RunStopped]] = {
+    "failed": RunFailed,
+    "diverged": Diverged,
+    "stopped": RunStopped,
+}
 """What a run that ended itself raises, by the kind of event that says so across processes."""
 
 
@@ -30,7 +34,7 @@ class Event(NamedTuple):
         text: of a phase.
     """
 
-    kind: Kind
+    kind: EventKind
     step: int
     values: dict[str, float]
     time_s: float

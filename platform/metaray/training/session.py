@@ -20,7 +20,7 @@ from metaray.models.state import kept, marks_of, rebuilt
 from metaray.records.checkpoint import copies, load_checkpoint
 from metaray.records.environment import changes, environment
 from metaray.records.estimate import estimate
-from metaray.records.events import Event, Kind, Listener, sparingly
+from metaray.records.events import Event, EventKind, Listener, sparingly
 from metaray.records.result import RESULT, Result, parameters_sha256
 from metaray.records.storage import Storage
 from metaray.training.agreement import gathered, number_of, require_same_network
@@ -261,7 +261,7 @@ class _Session:
         if self.keeper is not None:
             self.keeper.record(values, self.state.step)
 
-    def say(self, kind: Kind, values: dict[str, float] | None = None, *, text: str = "") -> None:
+    def say(self, kind: EventKind, values: dict[str, float] | None = None, *, text: str = "") -> None:
         if self.rank.is_chief:
             self.rank.listener.on_event(Event(kind, self.state.step, values or {}, time.time(), text))
 
