@@ -22,7 +22,7 @@ from metaray.models import MLP
 from metaray.records.result import parameters_sha256
 from metaray.records.train_state import TrainState
 from metaray.training.outer_loop import initial_state, outer_loop
-from metaray.training.reduction import LocalReducer, Node, TreeSum
+from metaray.training.reduction import LocalReducer, TreeNode, TreeSum
 from tests.conformance.bench import PROTOCOLS, Bench, Trial, every
 
 MakeExperiment = Callable[..., Experiment]
@@ -33,14 +33,14 @@ STEPS, EPISODES = 2, 5
 class Caught(Exception):
     """A rank's share of the sum; it never gets to the update."""
 
-    def __init__(self, nodes: Sequence[Node]) -> None:
+    def __init__(self, nodes: Sequence[TreeNode]) -> None:
         self.nodes = nodes
 
 
 class Catch(LocalReducer):
     """A rank that hands over its nodes."""
 
-    def join(self, nodes: Sequence[Node], count: int) -> Tensor:
+    def join(self, nodes: Sequence[TreeNode], count: int) -> Tensor:
         raise Caught(nodes)
 
 
@@ -50,7 +50,7 @@ class Told(LocalReducer):
     def __init__(self, root: Tensor) -> None:
         self.root = root
 
-    def join(self, nodes: Sequence[Node], count: int) -> Tensor:
+    def join(self, nodes: Sequence[TreeNode], count: int) -> Tensor:
         return self.root
 
 

@@ -8,7 +8,7 @@ from metaray.distributed import cluster_nodes as nodes
 from metaray.distributed.cluster_nodes import alive_nodes, check_storage_everywhere, samplers_on
 from metaray.errors import InputError
 from metaray.records.storage import Storage
-from metaray.training.placement import Node
+from metaray.training.placement import ClusterNode
 
 pytestmark = pytest.mark.ray
 
@@ -29,7 +29,7 @@ def test_a_storage_that_all_see_is_left_as_it_was(ray_cluster: None, tmp_path: P
 def test_a_storage_that_a_node_cannot_write_to(
     ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def elsewhere(node: Node, root: str, mark: str) -> object:
+    def elsewhere(node: ClusterNode, root: str, mark: str) -> object:
         (tmp_path / "file").write_text("")
         return ask(node, str(tmp_path / "file" / "runs"), mark)
 

@@ -19,7 +19,7 @@ from metaray.records.events import Event
 from metaray.records.journal import read_journal
 from metaray.records.result import RESULT
 from metaray.records.storage import Storage
-from metaray.training import run_writer as keeper
+from metaray.training import run_writer as writer
 from metaray.training.in_process import train_in_process
 from metaray.training.outer_loop import initial_state
 from metaray.training.recovery import WAITS
@@ -41,7 +41,7 @@ class Disk:
             write(storage, name, data)
 
         patch.setattr(Storage, "write", guarded)
-        patch.setattr(keeper, "WAIT_S", 0.0)
+        patch.setattr(writer, "WAIT_S", 0.0)
 
     def fill(self) -> None:
         self.is_full = True
@@ -145,14 +145,14 @@ import json, resource, sys
 from pathlib import Path
 
 from metaray.errors import RunFailed
-from metaray.training import run_writer as keeper
+from metaray.training import run_writer as writer
 from metaray.records.events import Listener
 from metaray.experiment.experiment import Experiment
 from metaray.training.in_process import train_in_process
 from metaray.records.storage import Storage
 
 how, folder, experiment = sys.argv[1], Path(sys.argv[2]), Experiment.from_json(Path(sys.argv[3]).read_text())
-keeper.WAIT_S = 0.0
+writer.WAIT_S = 0.0
 
 def fill():
     if how == "limit":

@@ -18,7 +18,7 @@ from metaray.models import Conv4
 from metaray.records.estimate import Estimate, estimate, paired_difference
 from metaray.training.evaluation import evaluate, evaluate_learner, judge_of
 from metaray.training.outer_loop import context_of, initial_state
-from metaray.training.reduction import Node, Reducer
+from metaray.training.reduction import Reducer, TreeNode
 
 MakeExperiment = Callable[..., Experiment]
 CPU = torch.device("cpu")
@@ -71,7 +71,7 @@ class FakeRank(Reducer):
         self.buffers.append(buffer.clone())
         return buffer
 
-    def join(self, nodes: Sequence[Node], count: int) -> Tensor:
+    def join(self, nodes: Sequence[TreeNode], count: int) -> Tensor:
         raise AssertionError("judging needs no tree: each score has one rank")
 
 

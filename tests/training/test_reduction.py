@@ -29,8 +29,8 @@ from metaray.training.reduction import (
     GroupReducer,
     LocalReducer,
     LostRank,
-    Node,
     Reducer,
+    TreeNode,
     TreeSum,
     flatten,
     spans,
@@ -106,14 +106,14 @@ class Catch(LocalReducer):
     """Keeps the nodes that it is to join."""
 
     def __init__(self) -> None:
-        self.nodes: Sequence[Node] = ()
+        self.nodes: Sequence[TreeNode] = ()
 
-    def join(self, nodes: Sequence[Node], count: int) -> Tensor:
+    def join(self, nodes: Sequence[TreeNode], count: int) -> Tensor:
         self.nodes = nodes
         return torch.empty(0)
 
 
-def nodes_of(leaves: Leaves, run: range) -> Sequence[Node]:
+def nodes_of(leaves: Leaves, run: range) -> Sequence[TreeNode]:
     catch = Catch()
     total(leaves.of(run), run, len(leaves.rows), catch, "exact")
     return catch.nodes

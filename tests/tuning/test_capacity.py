@@ -5,12 +5,12 @@ import re
 import pytest
 
 from metaray.errors import InputError
-from metaray.training.placement import Node
+from metaray.training.placement import ClusterNode
 from metaray.tuning.capacity import Shares, plan
 
 
-def node(cpus: float, gpus: float = 0.0) -> Node:
-    return Node("id", "10.0.0.1", cpus, gpus)
+def node(cpus: float, gpus: float = 0.0) -> ClusterNode:
+    return ClusterNode("id", "10.0.0.1", cpus, gpus)
 
 
 FOUR = [node(4)]
@@ -46,7 +46,7 @@ FOUR = [node(4)]
         (Shares(workers=2, gpus=1), [node(8, 2), node(8, 3)], 20, 2),
     ],
 )
-def test_what_fits(shares: Shares, nodes: list[Node], trials: int, at_once: int) -> None:
+def test_what_fits(shares: Shares, nodes: list[ClusterNode], trials: int, at_once: int) -> None:
     found = plan(shares, nodes, trials)
     assert found.at_once == at_once
     assert f": {at_once} at once, in at most {-(-trials // at_once)} round" in found.text
@@ -120,7 +120,7 @@ def test_the_arithmetic_is_shown() -> None:
         (Shares(), [], 1, "the cluster has 0 CPUs"),
     ],
 )
-def test_what_does_not_fit(shares: Shares, nodes: list[Node], trials: int, message: str) -> None:
+def test_what_does_not_fit(shares: Shares, nodes: list[ClusterNode], trials: int, message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
         plan(shares, nodes, trials)
     assert not re.search("--concurrent to 0", str(caught.value))

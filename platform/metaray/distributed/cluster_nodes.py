@@ -10,7 +10,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from metaray.errors import InputError
 from metaray.records.storage import Storage
-from metaray.training.placement import Node, sampler_nodes
+from metaray.training.placement import ClusterNode, sampler_nodes
 
 ANSWER_WITHIN_S = 60.0
 
@@ -27,10 +27,10 @@ class _Answer(NamedTuple):
     problem: str
 
 
-def alive_nodes() -> list[Node]:
+def alive_nodes() -> list[ClusterNode]:
     """The nodes of the cluster that Ray is connected to."""
     return [
-        Node(node["NodeID"], node["NodeManagerAddress"], have.get("CPU", 0.0), have.get("GPU", 0.0))
+        ClusterNode(node["NodeID"], node["NodeManagerAddress"], have.get("CPU", 0.0), have.get("GPU", 0.0))
         for node in ray.nodes()
         if node["Alive"]
         for have in (node["Resources"],)
@@ -81,7 +81,7 @@ def _probe(root: str, mark: str, mine: str) -> _Answer:
         return _Answer(False, str(error))
 
 
-def _ask(node: Node, root: str, mark: str) -> Any:
+def _ask(node: ClusterNode, root: str, mark: str) -> Any:
     there = NodeAffinitySchedulingStrategy(node.id, soft=False)
     return ray.remote(num_cpus=0, max_retries=1, scheduling_strategy=there)(_probe).remote(
         root, mark, _name(mark, node)
@@ -98,9 +98,9 @@ def _answer(ref: Any) -> _Answer:
         return _Answer(False, str(error).strip().splitlines()[-1])
 
 
-def _arrived(root: Storage, mark: str, node: Node) -> bool:
+def _arrived(root: Storage, mark: str, node: ClusterNode) -> bool:
     return root.exists(_name(mark, node))
 
 
-def _name(mark: str, node: Node) -> str:
+def _name(mark: str, node: ClusterNode) -> str:
     return f"{mark}-{node.id}"

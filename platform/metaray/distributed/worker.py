@@ -24,7 +24,7 @@ from metaray.training.device import choose_device, set_execution
 from metaray.training.outer_loop import chunk_size_of
 from metaray.training.recovery import WAITING, Failure
 from metaray.training.reduction import GroupReducer, LostRank
-from metaray.training.session import Rank, run_session, train_session
+from metaray.training.session import RankSetup, run_session, train_session
 
 HEARTBEAT_EVERY_S = 1.0
 
@@ -92,7 +92,7 @@ def _train(config: dict[str, Any], reducer: HeartbeatReducer) -> None:
     device = ray.train.torch.get_device() if config["use_gpu"] else choose_device("cpu")
     set_execution(experiment, device)
     coordinator = CoordinatorListener(config["coordinator"], reducer.token)
-    rank = Rank(
+    rank = RankSetup(
         storage=Storage(config["storage"]),
         reducer=reducer,
         device=device,

@@ -13,7 +13,7 @@ from metaray.records.result import Result
 from metaray.records.storage import Storage
 from metaray.training.device import choose_device, set_execution
 from metaray.training.reduction import LocalReducer
-from metaray.training.session import Rank, run_session, train_session
+from metaray.training.session import RankSetup, run_session, train_session
 
 T = TypeVar("T")
 
@@ -48,7 +48,7 @@ def train_part_in_process(
 
 
 def _run(
-    session: Callable[[Experiment, Rank], T],
+    session: Callable[[Experiment, RankSetup], T],
     experiment: Experiment,
     storage: Storage,
     listener: Listener,
@@ -72,7 +72,7 @@ def _run(
     def stream(start: int) -> Iterator[Arrival]:
         return threaded_stream(sample, start=start, stop=experiment.num_steps)
 
-    rank = Rank(storage, LocalReducer(), place, listener, stream, should_stop, until)
+    rank = RankSetup(storage, LocalReducer(), place, listener, stream, should_stop, until)
     try:
         return session(experiment, rank)
     finally:

@@ -14,7 +14,7 @@ from metaray.records.train_state import TrainState
 from metaray.training.recovery import WAIT_S, Failure, next_action
 
 
-class Keeper:
+class RunWriter:
     """Writes a run's files, and tells the listener of metrics once they are on disk.
 
     Args:

@@ -27,8 +27,8 @@ from metaray.training.agreement import gathered, number_of, require_same_network
 from metaray.training.evaluation import Scores, evaluate, judge_of
 from metaray.training.outer_loop import Step, chunk_size_of, context_of, initial_state, outer_loop
 from metaray.training.reduction import Reducer
-from metaray.training.run_writer import Keeper
-from metaray.training.step_sums import Meter
+from metaray.training.run_writer import RunWriter
+from metaray.training.step_sums import StepSums
 
 LEARNER = "learner"
 HALF_WIDTH = "_half_width"
@@ -37,7 +37,7 @@ POINTS_A_CURVE = 500
 
 
 @dataclass(frozen=True)
-class Rank:
+class RankSetup:
     """What a rank needs besides the experiment.
 
     Attributes:
@@ -64,7 +64,7 @@ class Rank:
         return self.reducer.rank == 0
 
 
-def run_session(experiment: Experiment, rank: Rank) -> Result:
+def run_session(experiment: Experiment, rank: RankSetup) -> Result:
     """Train from the newest checkpoint (or from scratch) to the end, judge, and save the learner and the result.
 
     Raises:
@@ -76,7 +76,7 @@ def run_session(experiment: Experiment, rank: Rank) -> Result:
     return session.conclude()
 
 
-def train_session(experiment: Experiment, rank: Rank) -> None:
+def train_session(experiment: Experiment, rank: RankSetup) -> None:
     """The training alone: meta-test, learner and result are for a later `run_session`, which has nothing left to train.
 
     Raises:
@@ -87,7 +87,7 @@ def train_session(experiment: Experiment, rank: Rank) -> None:
 
 
 class _Session:
-    def __init__(self, experiment: Experiment, rank: Rank) -> None:
+    def __init__(self, experiment: Experiment, rank: RankSetup) -> None:
         self.experiment, self.rank = experiment, rank
         self.data = SameData(experiment.source)
         self.started = time.perf_counter()
@@ -97,11 +97,11 @@ class _Session:
         self.progress, self.best, self.damaged = load_checkpoint(rank.storage, self.state)
         self._agree_on_start()
         self._tell_start()
-        self.keeper: Keeper | None = None
+        self.writer: RunWriter | None = None
         if rank.is_chief:
             alive = lambda: rank.reducer.mark("saving")  # noqa: E731
-            self.keeper = Keeper(rank.storage, rank.listener, self.damaged, alive, self.progress.segments)
-        self.window, self.clock = Meter(self.progress.window), Meter(self.progress.clock)
+            self.writer = RunWriter(rank.storage, rank.listener, self.damaged, alive, self.progress.segments)
+        self.window, self.clock = StepSums(self.progress.window), StepSums(self.progress.clock)
         self.seconds_before = self.progress.clock.get("seconds", 0.0)
 
     def train(self) -> None:
@@ -129,7 +129,7 @@ class _Session:
             self.checkpoint(needed=True)
 
     def record_window(self, step: Step) -> None:
-        window, self.window = self.window, Meter()
+        window, self.window = self.window, StepSums()
         self.record(
             {
                 "train/loss": window.mean("loss"),
@@ -179,11 +179,11 @@ class _Session:
     def checkpoint(self, *, needed: bool) -> None:
         """Rank 0 saves. Where the run cannot go on without, all ranks learn whether that worked."""
         problem = None
-        if self.keeper is not None:
+        if self.writer is not None:
             clock = {**self.clock.sums, "seconds": self.seconds}
             progress = replace(self.progress, window=self.window.sums, clock=clock, network=self.marks)
             try:
-                self.keeper.save(self.state, progress, self.best, needed=needed)
+                self.writer.save(self.state, progress, self.best, needed=needed)
             except RunFailed as error:
                 problem = error
         if needed:
@@ -229,8 +229,8 @@ class _Session:
             baseline_val_scores=tuple(baseline.score.tolist()),
             compared=experiment.source.preprocessing.compared,
         )
-        if self.keeper is not None:
-            self.keeper.finish({LEARNER: self.learner().files()}, {RESULT: result.file()}, self.state.step)
+        if self.writer is not None:
+            self.writer.finish({LEARNER: self.learner().files()}, {RESULT: result.file()}, self.state.step)
         return result
 
     def learner(self) -> Learner:
@@ -258,8 +258,8 @@ class _Session:
         )
 
     def record(self, values: dict[str, float]) -> None:
-        if self.keeper is not None:
-            self.keeper.record(values, self.state.step)
+        if self.writer is not None:
+            self.writer.record(values, self.state.step)
 
     def say(self, kind: EventKind, values: dict[str, float] | None = None, *, text: str = "") -> None:
         if self.rank.is_chief:

@@ -6,7 +6,7 @@ COUNT = "steps"
 SUMMED = ("loss", "score", "gradient_norm", "wait_s", "duration_s")
 
 
-class Meter:
+class StepSums:
     """Adds up what steps report.
 
     Args:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from metaray.errors import InputError
-from metaray.training.placement import Node
+from metaray.training.placement import ClusterNode
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Plan(NamedTuple):
     text: str
 
 
-def plan(shares: Shares, nodes: Sequence[Node], trials: int) -> Plan:
+def plan(shares: Shares, nodes: Sequence[ClusterNode], trials: int) -> Plan:
     """Do the arithmetic.
 
     Raises:
@@ -79,7 +79,7 @@ def plan(shares: Shares, nodes: Sequence[Node], trials: int) -> Plan:
     return Plan(at_once, f"{trials} trials of {one}{samplers}; {have}: {at_once} at once, in at most {turns}")
 
 
-def _slots(shares: Shares, node: Node) -> int:
+def _slots(shares: Shares, node: ClusterNode) -> int:
     """Processes that fit on a node. A hair more than it has is no more: 10 x 0.1 is not 1."""
     fit = [math.floor(node.cpus / shares.cpus + 1e-9)]
     if shares.gpus >= 1:

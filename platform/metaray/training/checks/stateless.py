@@ -52,7 +52,7 @@ def check_single(context: Context, x: Tensor) -> None:
         )
 
 
-class Left(NamedTuple):
+class NetworkState(NamedTuple):
     """What a network holds at some time.
 
     Attributes:
@@ -86,7 +86,7 @@ def check_stateless(context: Context, one: Tensor, other: Tensor) -> None:
             _check_outputs(circumstances, one, other, mode)
 
 
-def left_by(network: nn.Module) -> Left:
+def left_by(network: nn.Module) -> NetworkState:
     """What a network holds now."""
     tensors: dict[str, Tensor] = dict(network.named_parameters()) | dict(network.named_buffers())
     found = {
@@ -94,10 +94,10 @@ def left_by(network: nn.Module) -> Left:
         for name, module in network.named_modules()
         for attribute, value in attributes(module).items()
     }
-    return Left({name: tensor.detach().clone() for name, tensor in tensors.items()}, found)
+    return NetworkState({name: tensor.detach().clone() for name, tensor in tensors.items()}, found)
 
 
-def require_unchanged(network: nn.Module, before: Left, mode: str) -> None:
+def require_unchanged(network: nn.Module, before: NetworkState, mode: str) -> None:
     """Refuse parameters and buffers that are others than they were.
 
     Raises:
