@@ -13,7 +13,7 @@ from metaray.records.result import RESULT, Result
 from metaray.records.run_folder import RunFolder, record_run
 from metaray.records.storage import Storage
 from metaray.tracking import run_upload as module
-from metaray.tracking.mlflow_tracker import Away
+from metaray.tracking.mlflow_tracker import TrackingAway
 from metaray.tracking.run_upload import Destination, NotUploaded, deliver
 
 MakeExperiment = Callable[..., Experiment]
@@ -51,7 +51,7 @@ class Server:
         def call(*arguments: Any, **options: Any) -> Any:
             if self.away.get(name, 0) > 0:
                 self.away[name] -= 1
-                raise Away(f"no answer to {name}")
+                raise TrackingAway(f"no answer to {name}")
             return act(*arguments, **options)
 
         return call

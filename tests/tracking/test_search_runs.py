@@ -9,10 +9,10 @@ import pytest
 from metaray.errors import RunFailed
 from metaray.experiment.experiment import Experiment
 from metaray.records.storage import Storage
-from metaray.tracking import search_runs as logbook
+from metaray.tracking import search_runs as search_runs
 from metaray.tracking.client import open_client
 from metaray.tracking.mlflow_tracker import create_run
-from metaray.tracking.search_runs import Logbook
+from metaray.tracking.search_runs import SearchRuns
 from metaray.tracking.server import Unreachable
 from metaray.tuning.ledger import Ledger, open_ledger
 from metaray.tuning.proposers import Work, proposer_of
@@ -23,7 +23,7 @@ from tests.tuning.small import carry_out, children, make_search, pretend
 @pytest.fixture(autouse=True)
 def rests_as_long_as_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     """These tests look at what `rest` waited for."""
-    monkeypatch.setattr(logbook, "RESTS_WITHIN_S", PATIENT_S)
+    monkeypatch.setattr(search_runs, "RESTS_WITHIN_S", PATIENT_S)
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def refuse_notes(text: str) -> None:
 
 
 def test_a_run_for_the_search_and_one_below_for_each_trial(ledger: Ledger, database: str) -> None:
-    book = Logbook(ledger, "mine", database, refuse_notes)
+    book = SearchRuns(ledger, "mine", database, refuse_notes)
     for number in (0, 1, 0):
         book.touch(number)
     book.rest()
@@ -68,11 +68,11 @@ def test_a_run_for_the_search_and_one_below_for_each_trial(ledger: Ledger, datab
 
 
 def test_another_process_goes_on_with_the_same_runs(ledger: Ledger, database: str) -> None:
-    first = Logbook(ledger, "mine", database, refuse_notes)
+    first = SearchRuns(ledger, "mine", database, refuse_notes)
     first.bring_all()
     first.rest()
     again = Ledger(ledger.storage, ledger.header)
-    second = Logbook(again, "mine", database, refuse_notes)
+    second = SearchRuns(again, "mine", database, refuse_notes)
     second.bring_all()
     second.rest()
     assert second.parent == first.parent
@@ -83,7 +83,7 @@ def test_another_process_goes_on_with_the_same_runs(ledger: Ledger, database: st
 
 
 def test_a_run_that_a_kill_kept_from_being_written_down_is_found(ledger: Ledger, database: str) -> None:
-    book = Logbook(ledger, "mine", database, refuse_notes)
+    book = SearchRuns(ledger, "mine", database, refuse_notes)
     tags = {"search.id": ledger.header.id, "search.trial": "0", "mlflow.parentRunId": book.parent}
     orphan = create_run(database, ledger.search.experiment.name, "trial-0000", {}, tags)
     book.bring_all()
@@ -99,7 +99,7 @@ def test_a_population_has_a_run_for_each_copy(
     search = make_search(make_waves(name=f"bred-{tmp_path.name}", num_steps=12), **fields)
     ledger = open_ledger(Storage(str(tmp_path / "search")), search, {})
     carry_out(proposer_of(ledger))
-    book = Logbook(ledger, "mine", database, refuse_notes)
+    book = SearchRuns(ledger, "mine", database, refuse_notes)
     book.bring_all()
     book.rest()
     runs = children(database, book.parent)
@@ -114,7 +114,7 @@ def test_a_server_that_goes_away_is_told_of_once(
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     notes: list[str] = []
-    book = Logbook(ledger, "mine", database, notes.append)
+    book = SearchRuns(ledger, "mine", database, notes.append)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         away = f"http://127.0.0.1:{free.getsockname()[1]}"

@@ -17,10 +17,10 @@ from metaray.plots.search import draw_all
 from metaray.records.events import Event, Listener
 from metaray.records.storage import Storage
 from metaray.retry import patience, retry
-from metaray.tracking.mlflow_tracker import Away, asking, finish_run
+from metaray.tracking.mlflow_tracker import TrackingAway, asking, finish_run
 from metaray.tracking.registry import tag_version
 from metaray.tracking.run_upload import Report
-from metaray.tracking.search_runs import Logbook
+from metaray.tracking.search_runs import SearchRuns
 from metaray.tracking.server import Unreachable
 from metaray.training.placement import Placement
 from metaray.tuning import table
@@ -63,7 +63,7 @@ class SearchReport:
 
 def conclude(
     ledger: Ledger,
-    logbook: Logbook,
+    search_runs: SearchRuns,
     options: SearchOptions,
     name: str,
     uri: str,
@@ -79,7 +79,7 @@ def conclude(
     if winner is None:
         whys = "; ".join(f"{trial.name}: {trial.why}" for trial in trials[:3])
         raise RunFailed(f"none of {len(trials)} trials came to an evaluation: {whys}")
-    _bring(logbook, uri, again, listener, should_stop)
+    _bring(search_runs, uri, again, listener, should_stop)
     experiment = ledger.entry(winner.number).experiment
     device = Placement(device=options.device)
     to = Options(device, winner.name, ledger.storage.root, uri, options.register, options.promote)
@@ -87,20 +87,22 @@ def conclude(
     files = _files(ledger, trials, winner, experiment)
     if options.apply is not None:
         _apply(options.apply, experiment)
-    tags = _tags(ledger, name, logbook.parent, winner)
+    tags = _tags(ledger, name, search_runs.parent, winner)
     with asking(uri):
-        logbook.tag(tags)
-        logbook.tag({"search.winner": "true"}, winner.number)
+        search_runs.tag(tags)
+        search_runs.tag({"search.winner": "true"}, winner.number)
         if report.version is not None:
             tag_version(uri, report.version.name, report.version.version, tags)
-    logbook.attach(files)
-    finish_run(uri, logbook.parent)
+    search_runs.attach(files)
+    finish_run(uri, search_runs.parent)
     return SearchReport(
-        name, ledger.search, ledger.trials(), winner, experiment, report, ledger.storage.root, logbook.parent, uri
+        name, ledger.search, ledger.trials(), winner, experiment, report, ledger.storage.root, search_runs.parent, uri
     )
 
 
-def _bring(logbook: Logbook, uri: str, again: str, listener: SearchListener, should_stop: Callable[[], bool]) -> None:
+def _bring(
+    search_runs: SearchRuns, uri: str, again: str, listener: SearchListener, should_stop: Callable[[], bool]
+) -> None:
     """All trials to MLflow, however long it is away, within reason."""
 
     def tell() -> None:
@@ -108,7 +110,7 @@ def _bring(logbook: Logbook, uri: str, again: str, listener: SearchListener, sho
 
     try:
         waits = patience(AWAY_WITHIN_S, enough=should_stop, once=tell)
-        retry(logbook.bring_all, on=(Away, Unreachable), waits=waits)
+        retry(search_runs.bring_all, on=(TrackingAway, Unreachable), waits=waits)
     except (RunFailed, InputError) as error:
         text = str(error).rstrip(".")
         raise RunFailed(f"the search is complete on disk, but MLflow lacks it: {text}. `{again}` uploads it") from error

@@ -19,7 +19,7 @@ from metaray.records.storage import Storage
 from metaray.retry import patience
 from metaray.tracking.client import quiet_mlflow
 from metaray.tracking.listener import TrackingListener
-from metaray.tracking.mlflow_tracker import Away, MlflowTracker, asking, find_experiment, reopen_run
+from metaray.tracking.mlflow_tracker import MlflowTracker, TrackingAway, asking, find_experiment, reopen_run
 from metaray.tracking.promotion import Wish
 from metaray.tracking.run_upload import Destination, NotUploaded, Report, deliver, mark_ended, open_tracking
 from metaray.tracking.server import Unreachable, glance, prepare, tracking_uri
@@ -185,7 +185,7 @@ def _tracked(experiment: Experiment, folder: RunFolder, uri: str, display: Liste
         assert opened.tracking_run is not None
         with asking(uri):
             reopen_run(uri, opened.tracking_run)
-    except (Unreachable, Away) as away:
+    except (Unreachable, TrackingAway) as away:
         if folder.tracking_run is None:
             raise
         folder = folder.reread()  # before it went away it may have made a new one

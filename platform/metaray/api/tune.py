@@ -22,7 +22,7 @@ from metaray.records.run_folder import fresh_name, held
 from metaray.records.storage import Storage
 from metaray.tracking.mlflow_tracker import asking, find_experiment
 from metaray.tracking.run_upload import mark_ended
-from metaray.tracking.search_runs import Logbook
+from metaray.tracking.search_runs import SearchRuns
 from metaray.tracking.server import prepare, tracking_uri
 from metaray.training.checks.preflight import check_chunks, check_shares, preflight
 from metaray.training.placement import Workers
@@ -71,18 +71,18 @@ def conduct(
         remember(storage, options)
         name = storage.root.rstrip("/").rpartition("/")[2].partition("?")[0]
         listener.on_note(f"search: {name}")
-        logbook = Logbook(ledger, name, uri, listener.on_note)
+        search_runs = SearchRuns(ledger, name, uri, listener.on_note)
         try:
             if busy is not None:
-                _search(ledger, logbook, options, shares, busy, listener, should_stop)
-            logbook.rest()
+                _search(ledger, search_runs, options, shares, busy, listener, should_stop)
+            search_runs.rest()
             if not should_stop() and (why := why_no_more(search, len(ledger.numbers()))) is not None:
                 listener.on_note(why)
-            return conclude(ledger, logbook, options, name, uri, listener, should_stop)
+            return conclude(ledger, search_runs, options, name, uri, listener, should_stop)
         except BaseException as error:
-            logbook.rest()
+            search_runs.rest()
             stopped = isinstance(error, RunStopped | KeyboardInterrupt)
-            mark_ended(uri, logbook.parent, "KILLED" if stopped else "FAILED", error)
+            mark_ended(uri, search_runs.parent, "KILLED" if stopped else "FAILED", error)
             raise
 
 
@@ -129,7 +129,7 @@ def _room(
 
 def _search(
     ledger: Ledger,
-    logbook: Logbook,
+    search_runs: SearchRuns,
     options: SearchOptions,
     shares: Shares,
     room: Plan,
@@ -144,19 +144,19 @@ def _search(
         placement=options.trial_placement,
         again=ledger.search.scheduler != "none",
     )
-    search_on_ray(ledger, setup, shares, room.at_once, _Both(listener, logbook), should_stop)
+    search_on_ray(ledger, setup, shares, room.at_once, _Both(listener, search_runs), should_stop)
 
 
 @final
 class _Both(SearchListener):
-    """The user's listener, and the logbook."""
+    """The user's listener, and the search_runs."""
 
-    def __init__(self, listener: SearchListener, logbook: Logbook) -> None:
-        self._listener, self._logbook = listener, logbook
+    def __init__(self, listener: SearchListener, search_runs: SearchRuns) -> None:
+        self._listener, self._search_runs = listener, search_runs
 
     def on_trials(self, trials: Sequence[Trial], changed: Trial) -> None:
         self._listener.on_trials(trials, changed)
-        self._logbook.touch(changed.number)
+        self._search_runs.touch(changed.number)
 
     def on_note(self, text: str) -> None:
         self._listener.on_note(text)

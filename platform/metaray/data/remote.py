@@ -24,7 +24,7 @@ from urllib.parse import unquote, urlsplit
 
 from metaray.data.access import with_access
 from metaray.data.cache import CACHE, cache_folder
-from metaray.data.servers import HttpObject, RemoteObject, S3Object, Seen, shown
+from metaray.data.servers import HttpObject, ObjectVersion, RemoteObject, S3Object, shown
 from metaray.data.store_file import read_store
 from metaray.data.verified import open_store
 from metaray.errors import InputError, unknown
@@ -110,7 +110,7 @@ def _is_whole(path: Path) -> bool:
     return True
 
 
-def _key(uri: str, seen: Seen) -> str:
+def _key(uri: str, seen: ObjectVersion) -> str:
     return hashlib.sha256(f"{Uri.parse(uri).identity}\n{seen.size_bytes}\n{seen.version}".encode()).hexdigest()
 
 

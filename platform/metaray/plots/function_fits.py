@@ -27,7 +27,7 @@ DENSE = 200
 PANELS_A_ROW = 3
 
 
-class Fit(NamedTuple):
+class FunctionFit(NamedTuple):
     """One task and what a learner makes of it.
 
     Attributes:
@@ -59,7 +59,7 @@ def fit_of(
     y: Numbers | None,
     *,
     inner_steps: int | None = None,
-) -> Fit:
+) -> FunctionFit:
     """Adapt a learner of one number to (x, y) pairs, and ask it elsewhere; all arrays are [n, 1]."""
     order = np.argsort(x[:, 0], kind="stable")
     x = x[order]
@@ -69,7 +69,7 @@ def fit_of(
         return replace(task, on_doubt=lambda _: None).predict_values(x)  # a picture says nothing
 
     before = predicted(0) if learner.algorithm.gradient_steps else None
-    return Fit(
+    return FunctionFit(
         support_x=support[0][:, 0],
         support_y=support[1][:, 0],
         x=x[:, 0],
@@ -79,7 +79,7 @@ def fit_of(
     )
 
 
-def fits_of(learner: Learner, source: Source, spec: EpisodeSpec, seed: int, count: int = 6) -> list[Fit]:
+def fits_of(learner: Learner, source: Source, spec: EpisodeSpec, seed: int, count: int = 6) -> list[FunctionFit]:
     """The first meta-test tasks.
 
     Args:
@@ -98,7 +98,7 @@ def fits_of(learner: Learner, source: Source, spec: EpisodeSpec, seed: int, coun
     return [fit_of(learner, (e.support_x, e.support_y), e.query_x, e.query_y) for e in episodes]
 
 
-def draw_fits(fits: Sequence[Fit], path: Path, title: str) -> None:
+def draw_fits(fits: Sequence[FunctionFit], path: Path, title: str) -> None:
     """Write a PNG, a panel a task: the function, the support set, and the predictions before and after adaptation.
 
     Raises:
@@ -123,7 +123,7 @@ def draw_fits(fits: Sequence[Fit], path: Path, title: str) -> None:
     save_picture(figure, path, dpi=120)
 
 
-def _draw(axes: Axes, fit: Fit) -> None:
+def _draw(axes: Axes, fit: FunctionFit) -> None:
     marker = "." if len(fit.x) < DENSE // 4 else ""
     if fit.y is not None:
         axes.plot(fit.x, fit.y, color="black", linewidth=1, marker=marker, label="function")

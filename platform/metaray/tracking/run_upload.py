@@ -16,9 +16,9 @@ from metaray.records.result import Result
 from metaray.records.run_folder import RunFolder, record_run, require_recorded_data
 from metaray.retry import SHORTLY, retry
 from metaray.tracking.mlflow_tracker import (
-    Away,
     MlflowTracker,
-    Status,
+    RunStatus,
+    TrackingAway,
     asking,
     create_run,
     finish_run,
@@ -94,7 +94,7 @@ def open_tracking(folder: RunFolder, experiment: Experiment, uri: str) -> RunFol
     """The run with its MLflow run: the one that it has, if that is at `uri`, else a new one, which is written down.
 
     Raises:
-        Away: if MLflow does not answer.
+        TrackingAway: if MLflow does not answer.
         RunFailed: if it refuses.
         InputError: if its experiment was deleted.
     """
@@ -118,7 +118,7 @@ def upload_metrics(folder: RunFolder, experiment: Experiment, uri: str) -> RunFo
     """Bring the metrics of a run to its MLflow run, whatever is there already; returns the run with its MLflow run.
 
     Raises:
-        Away: if MLflow does not answer.
+        TrackingAway: if MLflow does not answer.
         RunFailed: if it refuses.
         InputError: if its experiment was deleted.
     """
@@ -165,13 +165,13 @@ def deliver(
         return _deliver(experiment, folder, to, say)
 
     try:
-        return retry(attempt, on=(Away, Unreachable), waits=waits)
+        return retry(attempt, on=(TrackingAway, Unreachable), waits=waits)
     except BaseException as error:  # noqa: BLE001 - raised below
         known = isinstance(error, InputError | RunFailed)
         folder = folder.reread()
         assert folder.result is not None
         ended = _not_uploaded(experiment, folder, to, error) if known else error
-        if folder.tracking_run is not None and not isinstance(error, Away | Unreachable):
+        if folder.tracking_run is not None and not isinstance(error, TrackingAway | Unreachable):
             mark_ended(
                 to.uri, folder.tracking_run, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED", ended
             )
@@ -202,7 +202,7 @@ def _deliver(experiment: Experiment, folder: RunFolder, to: Destination, say: Ca
     return Report(folder.name, folder.tracking_run, to.uri, folder.result, version, decision, notes)
 
 
-def mark_ended(uri: str, tracked: str, status: Status, error: BaseException) -> None:
+def mark_ended(uri: str, tracked: str, status: RunStatus, error: BaseException) -> None:
     """Mark the MLflow run, and say there why it failed; a server that is gone must not hide what ended the run."""
     try:
         if isinstance(error, RunFailed):

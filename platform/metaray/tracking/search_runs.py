@@ -15,7 +15,7 @@ from metaray.records.run_folder import RunFolder, record_run
 from metaray.retry import retry
 from metaray.tracking.mlflow_tracker import (
     MlflowTracker,
-    Status,
+    RunStatus,
     asking,
     create_run,
     find_tagged,
@@ -34,10 +34,10 @@ from metaray.tuning.trial import Status as TrialStatus
 PARENT = "mlflow.parentRunId"
 RESTS_WITHIN_S = 60.0
 SEARCH_ID, NUMBER, STATUS, WHY = "search.id", "search.trial", "search.status", "search.why"
-STATUSES: Mapping[TrialStatus, Status] = {"finished": "FINISHED", "stopped early": "KILLED", "failed": "FAILED"}
+STATUSES: Mapping[TrialStatus, RunStatus] = {"finished": "FINISHED", "stopped early": "KILLED", "failed": "FAILED"}
 
 
-class Logbook:
+class SearchRuns:
     """Writes to MLflow in a thread of its own; what MLflow does not take now is brought there at the end.
 
     Args:
@@ -53,7 +53,7 @@ class Logbook:
         self._uploaded: dict[int, int] = {}
         self._queue: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._told = False
-        self._thread = threading.Thread(target=self._serve, name="search-logbook", daemon=True)
+        self._thread = threading.Thread(target=self._serve, name="search-search_runs", daemon=True)
         self._thread.start()
 
     def touch(self, number: int) -> None:
