@@ -6,12 +6,12 @@ import pytest
 from rich.console import Console
 
 from metaray.cli.trials import TrialsDisplay, constant, settings_text, short_names, stacked, value_text
-from metaray.tuning.trial import Judged, Trial
+from metaray.tuning.trial import Trial, TrialScore
 from tests.tuning.small import make_search
 
 
 def trial(number: int, status: Any, *values: float, **fields: Any) -> Trial:
-    curve = tuple(Judged(step, 8 * step, value) for step, value in enumerate(values, start=1))
+    curve = tuple(TrialScore(step, 8 * step, value) for step, value in enumerate(values, start=1))
     return Trial(number, {"algorithm.inner_lr": 0.04166}, 24, status, curve=curve, **fields)
 
 
@@ -108,7 +108,7 @@ def settings_of(number: int, fields: int) -> dict[str, Any]:
 )
 def test_a_trial_takes_a_line_at_80_columns(make_experiment: Any, fields: int, names: Any, row: Any) -> None:
     space = {key: "randint(1, 9)" if key == "meta_batch_size" else "uniform(0, 1)" for key in list(SIX)[:fields]}
-    done, why = (Judged(3, 24_000, 0.5),), "an outcome of which there is more to say than fits"
+    done, why = (TrialScore(3, 24_000, 0.5),), "an outcome of which there is more to say than fits"
     trials = [Trial(n, settings_of(n, fields), 240_000, "stopped early", "by asha", done) for n in range(3)]
     trials.append(Trial(3, settings_of(3, fields), 240_000, "failed", why))
     out = io.StringIO()

@@ -4,7 +4,7 @@ import pytest
 from ray.tune.schedulers import TrialScheduler
 
 from metaray.distributed.trial_schedulers import AGAIN, EPISODES, VALUE, scheduler_of
-from metaray.tuning.trial import Judged, Trial
+from metaray.tuning.trial import Trial, TrialScore
 from tests.tuning.small import make_search
 
 CONTINUE, STOP = TrialScheduler.CONTINUE, TrialScheduler.STOP
@@ -16,7 +16,7 @@ def search(make_experiment: Any, **fields: Any) -> Any:
 
 
 def ended(number: int, *values: float) -> Trial:
-    curve = tuple(Judged(step, 4 * step, value) for step, value in enumerate(values, start=1))
+    curve = tuple(TrialScore(step, 4 * step, value) for step, value in enumerate(values, start=1))
     return Trial(number, {}, 36, "finished", curve=curve)
 
 

@@ -12,22 +12,22 @@ from matplotlib.lines import Line2D
 from PIL import Image
 
 from metaray.plots.search import draw_all, draw_curves, draw_parallel, draw_response, draw_schedule
-from metaray.tuning.trial import Judged, Objective, Status, Trial
+from metaray.tuning.trial import Objective, Trial, TrialScore, TrialStatus
 
 ACCURACY, MSE = Objective("accuracy", highest=True), Objective("mse", highest=False)
 ODD = "a $title with_ 100% odd characters"
 
 
-def curve(*values: float, half_width: float = 0.01) -> tuple[Judged, ...]:
-    return tuple(Judged(100 * at, 400 * at, value, half_width) for at, value in enumerate(values, 1))
+def curve(*values: float, half_width: float = 0.01) -> tuple[TrialScore, ...]:
+    return tuple(TrialScore(100 * at, 400 * at, value, half_width) for at, value in enumerate(values, 1))
 
 
-def trial(number: int, value: Any, *values: float, status: Status = "finished", half_width: float = 0.01) -> Trial:
+def trial(number: int, value: Any, *values: float, status: TrialStatus = "finished", half_width: float = 0.01) -> Trial:
     return Trial(number, {"inner.lr": value}, 1200, status, curve=curve(*values, half_width=half_width))
 
 
 def many(count: int) -> list[Trial]:
-    statuses: tuple[Status, ...] = ("finished", "stopped early", "failed", "running", "waiting")
+    statuses: tuple[TrialStatus, ...] = ("finished", "stopped early", "failed", "running", "waiting")
     return [
         Trial(
             number,

@@ -6,7 +6,7 @@ import pytest
 
 from metaray.errors import InputError
 from metaray.training.placement import ClusterNode
-from metaray.tuning.capacity import Shares, plan
+from metaray.tuning.capacity import Shares, capacity_of
 
 
 def node(cpus: float, gpus: float = 0.0) -> ClusterNode:
@@ -47,22 +47,22 @@ FOUR = [node(4)]
     ],
 )
 def test_what_fits(shares: Shares, nodes: list[ClusterNode], trials: int, at_once: int) -> None:
-    found = plan(shares, nodes, trials)
+    found = capacity_of(shares, nodes, trials)
     assert found.at_once == at_once
     assert f": {at_once} at once, in at most {-(-trials // at_once)} round" in found.text
     assert found.text.startswith(f"{trials} trials of ")
 
 
 def test_a_fraction_is_of_one_gpu() -> None:
-    assert plan(Shares(gpus=0.6), [node(8, 2)], 10).at_once == 2
+    assert capacity_of(Shares(gpus=0.6), [node(8, 2)], 10).at_once == 2
 
 
 def test_the_arithmetic_is_shown() -> None:
     text = "4 trials of 2 workers x 1 CPUs, 2 samplers each; the cluster has 4 CPUs: 2 at once, in at most 2 rounds"
-    assert plan(Shares(workers=2), FOUR, 4).text == text
-    assert plan(Shares(), FOUR, 4).text.endswith("4 at once, in at most 1 round")
+    assert capacity_of(Shares(workers=2), FOUR, 4).text == text
+    assert capacity_of(Shares(), FOUR, 4).text.endswith("4 at once, in at most 1 round")
     text = "5 trials of 0.5 CPUs and 0.25 GPUs; the cluster has 3 CPUs and 1 GPUs: 4 at once, in at most 2 rounds"
-    assert plan(Shares(cpus=0.5, gpus=0.25), [node(2, 1), node(1)], 5).text == text
+    assert capacity_of(Shares(cpus=0.5, gpus=0.25), [node(2, 1), node(1)], 5).text == text
 
 
 @pytest.mark.parametrize(
@@ -122,5 +122,5 @@ def test_the_arithmetic_is_shown() -> None:
 )
 def test_what_does_not_fit(shares: Shares, nodes: list[ClusterNode], trials: int, message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
-        plan(shares, nodes, trials)
+        capacity_of(shares, nodes, trials)
     assert not re.search("--concurrent to 0", str(caught.value))

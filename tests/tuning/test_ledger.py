@@ -35,7 +35,7 @@ from metaray.tuning.ledger import (
 )
 from metaray.tuning.population import Copy
 from metaray.tuning.search import INNER_LR, Search
-from metaray.tuning.trial import Judged, Objective, Trial
+from metaray.tuning.trial import Objective, Trial, TrialScore
 from tests.training.whole_runs import Memory
 from tests.tuning.small import LR, checkpoint, make_search
 
@@ -171,7 +171,7 @@ def test_the_curve_is_the_journals(ledger: Ledger) -> None:
     journal.flush(now=True)
     curve = curve_of(run, experiment, ACCURACY)
     assert curve == ledger.trial(0).curve or repr(curve) == repr(ledger.trial(0).curve)  # NaN is not NaN
-    assert (curve[0], curve[2]) == (Judged(2, 8, 0.5, 0.125), Judged(6, 24, 0.75, 0.125))
+    assert (curve[0], curve[2]) == (TrialScore(2, 8, 0.5, 0.125), TrialScore(6, 24, 0.75, 0.125))
     assert curve[1][:2] == (4, 16) and math.isnan(curve[1].value) and math.isnan(curve[1].half_width)
     loss = curve_of(run, experiment, Objective("loss", highest=False))
     assert [(judged.step, judged.value) for judged in loss] == [(2, 1.5)]

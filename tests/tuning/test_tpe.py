@@ -10,7 +10,7 @@ from metaray.experiment.experiment import Experiment
 from metaray.tuning.search import INNER_LR, Search
 from metaray.tuning.space import choice
 from metaray.tuning.tpe import RANDOM_AT_MOST, propose
-from metaray.tuning.trial import Judged, Status, Trial
+from metaray.tuning.trial import Trial, TrialScore, TrialStatus
 from tests.tuning.small import LR, make_search
 
 MakeExperiment = Callable[..., Experiment]
@@ -26,11 +26,11 @@ def with_seed(search: Search, seed: int) -> Search:
     return Search.parse({**search.model_dump(mode="json"), "seed": seed}, where="test")
 
 
-def curve(*values: float) -> tuple[Judged, ...]:
-    return tuple(Judged(step, 4 * step, value) for step, value in enumerate(values, 1))
+def curve(*values: float) -> tuple[TrialScore, ...]:
+    return tuple(TrialScore(step, 4 * step, value) for step, value in enumerate(values, 1))
 
 
-def ended(number: int, settings: dict[str, Any], *values: float, status: Status = "finished") -> Trial:
+def ended(number: int, settings: dict[str, Any], *values: float, status: TrialStatus = "finished") -> Trial:
     return Trial(number, settings, 24, status, curve=curve(*values))
 
 
@@ -111,7 +111,7 @@ def test_failed_trials_are_shunned(search: Search) -> None:
 
 
 def test_whatever_became_of_the_others(search: Search) -> None:
-    kinds: list[tuple[Status, tuple[float, ...]]] = [
+    kinds: list[tuple[TrialStatus, tuple[float, ...]]] = [
         ("finished", (0.5,)),
         ("finished", (math.nan, math.inf)),
         ("failed", ()),

@@ -18,7 +18,7 @@ Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class Judged:
+class ModelScore:
     """An evaluation.
 
     Attributes:
@@ -52,7 +52,7 @@ def evaluate_model(
     trust: Sequence[str],
     progress: Progress = lambda what, done, episodes: None,
     verify: bool = False,
-) -> Judged:
+) -> ModelScore:
     """Judge a learner on the first `episodes` episodes of a split.
 
     Args:
@@ -92,7 +92,7 @@ def evaluate_model(
 
     score = judged(learner, "")
     unadapted = judged(learner, " before adaptation", 0) if learner.algorithm.gradient_steps else None
-    return Judged(
+    return ModelScore(
         model=model,
         split=split,
         protocol=experiment.protocol,

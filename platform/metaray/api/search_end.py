@@ -61,7 +61,7 @@ class SearchReport:
     tracking_uri: str
 
 
-def conclude(
+def finish_search(
     ledger: Ledger,
     search_runs: SearchRuns,
     options: SearchOptions,

@@ -8,7 +8,7 @@ from typing import final
 import torch
 
 from metaray.api.saved_options import remember
-from metaray.api.search_end import SearchReport, conclude
+from metaray.api.search_end import SearchReport, finish_search
 from metaray.api.search_options import SearchOptions
 from metaray.config import NAME, check_name
 from metaray.data.store_file import check_writable
@@ -26,7 +26,7 @@ from metaray.tracking.search_runs import SearchRuns
 from metaray.tracking.server import prepare, tracking_uri
 from metaray.training.checks.preflight import check_chunks, check_shares, preflight
 from metaray.training.placement import Workers
-from metaray.tuning.capacity import Plan, Shares, plan
+from metaray.tuning.capacity import Capacity, Shares, capacity_of
 from metaray.tuning.ledger import SEARCH, Ledger, open_ledger, read_header
 from metaray.tuning.listener import SearchListener
 from metaray.tuning.proposers import proposer_of
@@ -53,7 +53,7 @@ def stored_search(storage: str, name: str, trust: Sequence[str] = ()) -> Search:
     return read_header(root.child(name), trust).search
 
 
-def conduct(
+def tune(
     search: Search, options: SearchOptions, listener: SearchListener, *, should_stop: Callable[[], bool] = lambda: False
 ) -> SearchReport:
     """Search, track, judge and register the winner.
@@ -78,7 +78,7 @@ def conduct(
             search_runs.rest()
             if not should_stop() and (why := why_no_more(search, len(ledger.numbers()))) is not None:
                 listener.on_note(why)
-            return conclude(ledger, search_runs, options, name, uri, listener, should_stop)
+            return finish_search(ledger, search_runs, options, name, uri, listener, should_stop)
         except BaseException as error:
             search_runs.rest()
             stopped = isinstance(error, RunStopped | KeyboardInterrupt)
@@ -107,7 +107,7 @@ def _checked(search: Search, options: SearchOptions, uri: str) -> Storage:
 
 def _room(
     search: Search, storage: Storage, options: SearchOptions, listener: SearchListener
-) -> tuple[Plan | None, Shares]:
+) -> tuple[Capacity | None, Shares]:
     """What fits into the cluster, unless nothing is left to train; and what each trial takes."""
     if storage.exists(SEARCH):
         with held(storage):  # to ask for the next trial writes it down
@@ -121,10 +121,10 @@ def _room(
         check_shares(first, shares.workers, device)
     if gpu:
         check_chunks(first, device)
-    room = plan(shares, alive_nodes(), search.population)
-    listener.on_note(room.text)
+    capacity = capacity_of(shares, alive_nodes(), search.population)
+    listener.on_note(capacity.text)
     check_storage_everywhere(Storage(options.storage))
-    return room, shares
+    return capacity, shares
 
 
 def _search(
@@ -132,7 +132,7 @@ def _search(
     search_runs: SearchRuns,
     options: SearchOptions,
     shares: Shares,
-    room: Plan,
+    capacity: Capacity,
     listener: SearchListener,
     should_stop: Callable[[], bool],
 ) -> None:
@@ -144,7 +144,7 @@ def _search(
         placement=options.trial_placement,
         again=ledger.search.scheduler != "none",
     )
-    search_on_ray(ledger, setup, shares, room.at_once, _Both(listener, search_runs), should_stop)
+    search_on_ray(ledger, setup, shares, capacity.at_once, _Both(listener, search_runs), should_stop)
 
 
 @final

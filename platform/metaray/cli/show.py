@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from metaray.cli.table import print_table
 
 if TYPE_CHECKING:
-    from metaray.api.evaluate import Judged
+    from metaray.api.evaluate import ModelScore
     from metaray.api.search_end import SearchReport
     from metaray.api.upload import Unfinished
     from metaray.learners.learner import AdaptedTask, Learner
@@ -143,7 +143,7 @@ def unfinished(run: "Unfinished", *, as_json: bool) -> None:
     print(f"go on: metaray train RECIPE --run {run.run} --storage {run.storage}, with its recipe and settings")
 
 
-def judged(judged: "Judged", *, as_json: bool) -> None:
+def judged(judged: "ModelScore", *, as_json: bool) -> None:
     """An evaluation."""
     if as_json:
         tree: dict[str, Any] = {"model": judged.model, "split": judged.split, "protocol": judged.protocol}

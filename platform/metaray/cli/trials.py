@@ -16,7 +16,7 @@ from rich.text import Text
 
 from metaray.tuning.listener import SearchListener
 from metaray.tuning.search import Search
-from metaray.tuning.trial import Status, Trial, winner_of
+from metaray.tuning.trial import Trial, TrialStatus, winner_of
 
 ROWS = 24
 """Of the live table, which should fit on a screen: what runs, and the best of the rest."""
@@ -24,7 +24,7 @@ BEST = 6
 """Columns of the terminal for the best value, or why there is none."""
 NAME = 10
 """Characters of a column's name from which on it is broken."""
-STYLES: Mapping[Status, str] = {"running": "bold", "finished": "green", "stopped early": "dim", "failed": "red"}
+STYLES: Mapping[TrialStatus, str] = {"running": "bold", "finished": "green", "stopped early": "dim", "failed": "red"}
 
 
 @final
@@ -39,7 +39,7 @@ class TrialsDisplay(SearchListener):
     def __init__(self, search: Search, console: Console) -> None:
         self._search, self._console = search, console
         self._started_s = time.monotonic()
-        self._said: dict[int, tuple[Status, int]] = {}
+        self._said: dict[int, tuple[TrialStatus, int]] = {}
         self._live: Live | None = None
 
     def on_trials(self, trials: Sequence[Trial], changed: Trial) -> None:

@@ -146,7 +146,7 @@ def tune(
     from rich.console import Console
 
     from metaray.api.saved_options import options_of
-    from metaray.api.tune import conduct
+    from metaray.api.tune import tune
     from metaray.cli import show
     from metaray.cli.trials import TrialsDisplay
 
@@ -181,7 +181,7 @@ def tune(
     with closing(display), stop_signals("with the trials' newest checkpoints") as should_stop:
         if remembered.text:
             display.on_note(f"as it was begun: {remembered.text}")
-        report = conduct(wanted, options, display, should_stop=should_stop)
+        report = tune(wanted, options, display, should_stop=should_stop)
     show.search(report, apply=options.apply, as_json=as_json)
 
 

@@ -15,7 +15,7 @@ MAX_LABELS = 12  # more are not read
 HUGE = 1e100  # matplotlib's limits overflow before a double does
 
 
-class Scale:
+class FieldAxis:
     """Where values lie on an axis: at themselves where all are numbers, else at 0, 1, ..., a category each."""
 
     def __init__(self, values: Sequence[Any], *, log: bool) -> None:

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from metaray.plots.axes import MAX_LABELS, Scale, fits
+from metaray.plots.axes import MAX_LABELS, FieldAxis, fits
 from metaray.tuning.table import is_number, is_schedule, searched_keys
-from metaray.tuning.trial import Judged, Objective, Trial, winner_of
+from metaray.tuning.trial import Objective, Trial, TrialScore, winner_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -118,7 +118,7 @@ def draw_response(
     Trials that failed are ticks on the bottom edge. Unless all values are numbers, each is a category.
     """
     winner = winner_of(trials, objective)
-    scale = Scale([trial.settings[key] for trial in trials if key in trial.settings], log=log)
+    scale = FieldAxis([trial.settings[key] for trial in trials if key in trial.settings], log=log)
     placed = [(trial, scale.at(trial.settings[key])) for trial in trials if key in trial.settings]
     judged = [(trial, x, best) for trial, x in placed if (best := _best(trial, objective)) is not None]
     figure, axes = _figure(title, key, f"meta-val {objective.name}, best evaluation")
@@ -150,7 +150,7 @@ def draw_parallel(
     places = []
     for x, (key, column) in enumerate(columns.items()):
         known = [value for value in column if value is not None]
-        scale = Scale(known, log=logs.get(key, _wide(scores, objective)))
+        scale = FieldAxis(known, log=logs.get(key, _wide(scores, objective)))
         ticks = [(scale.share(at), label) for at, label in scale.ticks()] if judged else []
         _draw_axis(axes, x, key, ticks + [(MISSING, "none")] * (len(known) < len(column)))
         places.append([MISSING if value is None else scale.share(scale.at(value)) for value in column])
@@ -168,7 +168,7 @@ class _Line(NamedTuple):
     """A trial in a picture, and where on it its best evaluation is."""
 
     trial: Trial
-    best: Judged
+    best: TrialScore
     x: list[int]
     y: list[float]
     star: tuple[int, float]
@@ -199,7 +199,7 @@ def _draw_lines(
         figure.colorbar(shade, ax=axes, label=f"meta-val {objective.name}, best evaluation")
 
 
-def _draw_points(axes: Axes, points: Sequence[tuple[float, Judged]], label: str, marker: str, colour: str) -> None:
+def _draw_points(axes: Axes, points: Sequence[tuple[float, TrialScore]], label: str, marker: str, colour: str) -> None:
     if points:
         xs, ys = [x for x, _ in points], [best.value for _, best in points]
         widths = [abs(best.half_width) if fits(best.half_width) else math.nan for _, best in points]
@@ -276,12 +276,12 @@ def _wide(values: Sequence[float], objective: Objective) -> bool:
     return not objective.highest and min(values, default=0.0) > 0 and max(values) > 100 * min(values)
 
 
-def _best(trial: Trial, objective: Objective) -> Judged | None:
+def _best(trial: Trial, objective: Objective) -> TrialScore | None:
     best = trial.best(objective)
     return best if best is not None and fits(best.value) else None
 
 
-def _told(judged: Judged) -> str:
+def _told(judged: TrialScore) -> str:
     return f"{judged.value:.4g}" + (f" \u00b1 {judged.half_width:.2g}" if math.isfinite(judged.half_width) else "")
 
 

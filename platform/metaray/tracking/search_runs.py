@@ -28,8 +28,7 @@ from metaray.tracking.mlflow_tracker import (
 from metaray.tracking.run_upload import open_tracking
 from metaray.tracking.server import prepare
 from metaray.tuning.ledger import Ledger
-from metaray.tuning.trial import ENDED, Trial, trial_name
-from metaray.tuning.trial import Status as TrialStatus
+from metaray.tuning.trial import ENDED, Trial, TrialStatus, trial_name
 
 PARENT = "mlflow.parentRunId"
 RESTS_WITHIN_S = 60.0

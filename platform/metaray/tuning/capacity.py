@@ -33,7 +33,7 @@ class Shares:
         return max(1, self.workers)
 
 
-class Plan(NamedTuple):
+class Capacity(NamedTuple):
     """What fits.
 
     Attributes:
@@ -45,7 +45,7 @@ class Plan(NamedTuple):
     text: str
 
 
-def plan(shares: Shares, nodes: Sequence[ClusterNode], trials: int) -> Plan:
+def capacity_of(shares: Shares, nodes: Sequence[ClusterNode], trials: int) -> Capacity:
     """Do the arithmetic.
 
     Raises:
@@ -76,7 +76,7 @@ def plan(shares: Shares, nodes: Sequence[ClusterNode], trials: int) -> Plan:
     samplers = f", {shares.samplers} samplers each" if shares.workers else ""
     rounds = math.ceil(trials / at_once)
     turns = "1 round" if rounds == 1 else f"{rounds} rounds"
-    return Plan(at_once, f"{trials} trials of {one}{samplers}; {have}: {at_once} at once, in at most {turns}")
+    return Capacity(at_once, f"{trials} trials of {one}{samplers}; {have}: {at_once} at once, in at most {turns}")
 
 
 def _slots(shares: Shares, node: ClusterNode) -> int:

@@ -36,7 +36,7 @@ from metaray.tuning.ledger_files import (
 )
 from metaray.tuning.population import Copy
 from metaray.tuning.search import Search
-from metaray.tuning.trial import ENDED, Status, Trial, trial_name
+from metaray.tuning.trial import ENDED, Trial, TrialStatus, trial_name
 
 __all__ = [
     "OUTCOME",
@@ -99,7 +99,7 @@ class Ledger:
         self._write_entry(entry)
         return entry
 
-    def end(self, number: int, status: Status, why: str = "") -> None:
+    def end(self, number: int, status: TrialStatus, why: str = "") -> None:
         """Write down how a trial ended, unless that is known."""
         end_trial(self.run_of(number), status, why)
 

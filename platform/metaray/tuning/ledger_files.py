@@ -17,7 +17,7 @@ from metaray.records.storage import Storage
 from metaray.training.session import HALF_WIDTH
 from metaray.tuning.population import Copy
 from metaray.tuning.search import Search
-from metaray.tuning.trial import Judged, Objective, Status
+from metaray.tuning.trial import Objective, TrialScore, TrialStatus
 
 SEARCH, TRIAL, OUTCOME = "search.json", "trial.json", "outcome.json"
 RESTORE = "restore it from a copy, or search under another --run name"
@@ -87,7 +87,7 @@ class _Trial(Config):
 class _Outcome(Config):
     """`outcome.json`: how a trial ended, and why."""
 
-    status: Status
+    status: TrialStatus
     why: str
 
 
@@ -141,7 +141,7 @@ def read_entry(run: Storage, number: int, trust: Sequence[str] = ()) -> Entry:
     return Entry(number, record.settings, experiment, record.fingerprint, record.origin)
 
 
-def read_outcome(run: Storage) -> tuple[Status, str] | None:
+def read_outcome(run: Storage) -> tuple[TrialStatus, str] | None:
     """How a trial ended, and why; None before it has.
 
     Raises:
@@ -153,7 +153,7 @@ def read_outcome(run: Storage) -> tuple[Status, str] | None:
     return record.status, record.why
 
 
-def end_trial(run: Storage, status: Status, why: str = "") -> None:
+def end_trial(run: Storage, status: TrialStatus, why: str = "") -> None:
     """Write down how a trial ended, unless that is known."""
     if read_outcome(run) is None:
         write_record(run, OUTCOME, {"status": status, "why": why})
@@ -178,12 +178,12 @@ def read_copies(storage: Storage, name: str) -> list[tuple[int, Copy]]:
     return [(made.number, made.copy_) for made in _Generation.parse(tree, where=where).copies]
 
 
-def curve_of(run: Storage, experiment: Experiment, objective: Objective) -> tuple[Judged, ...]:
+def curve_of(run: Storage, experiment: Experiment, objective: Objective) -> tuple[TrialScore, ...]:
     """The evaluations that a run's journal holds."""
     return curve_in(read_journal(run), experiment, objective)
 
 
-def curve_in(metrics: Iterable[Metric], experiment: Experiment, objective: Objective) -> tuple[Judged, ...]:
+def curve_in(metrics: Iterable[Metric], experiment: Experiment, objective: Objective) -> tuple[TrialScore, ...]:
     """The evaluations among a run's metrics."""
     key = f"val/{objective.name}"
     found: dict[str, dict[int, float]] = {key: {}, key + HALF_WIDTH: {}}
@@ -192,5 +192,5 @@ def curve_in(metrics: Iterable[Metric], experiment: Experiment, objective: Objec
             found[metric.key][metric.step] = metric.value
     widths, size = found[key + HALF_WIDTH], experiment.meta_batch_size
     return tuple(
-        Judged(step, step * size, value, widths.get(step, math.nan)) for step, value in sorted(found[key].items())
+        TrialScore(step, step * size, value, widths.get(step, math.nan)) for step, value in sorted(found[key].items())
     )
