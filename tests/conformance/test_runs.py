@@ -112,8 +112,8 @@ def learner_of(trial: Trial, make_experiment: MakeExperiment) -> Learner:
         preprocessing,
         spec,
         seed=1,
-        target_size=bench.problem.target_size,
-        classes=bench.problem.classes,
+        target_size=bench.task_shape.target_size,
+        classes=bench.task_shape.classes,
     )
 
 
@@ -123,7 +123,7 @@ def test_a_saved_learner_adapts_to_the_same_bits(trial: Trial, make_experiment: 
     learner = learner_of(trial, make_experiment)
     learner.save(tmp_path)
     loaded = load_learner(tmp_path)
-    assert loaded.algorithm == learner.algorithm and loaded.problem == learner.problem
+    assert loaded.algorithm == learner.algorithm and loaded.task_shape == learner.task_shape
     assert parameters_sha256(loaded.meta) == parameters_sha256(learner.meta)
     if trial.task == "values":
         x, y, new = (torch.linspace(low, 1, count)[:, None] for low, count in ((-1, 6), (-3, 6), (0, 4)))

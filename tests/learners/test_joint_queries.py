@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from metaray.algorithms import MAML, Algorithm, NearestNeighbor, ProtoNet, RelationNet
 from metaray.algorithms.algorithm import start
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.task_shape import Problem
+from metaray.algorithms.task_shape import TaskShape
 from metaray.data.preprocessing import ImagePreprocessing
 from metaray.episodes.episode import EpisodeSpec
 from metaray.errors import BatchMatters, InputError
@@ -50,7 +50,7 @@ def test_in_regression_only_their_number_counts() -> None:
 
 def learner_of(algorithm: Algorithm, model: Model) -> Learner:
     preprocessing = ImagePreprocessing(height=16, width=16)
-    _, meta = start(algorithm, model, Problem(preprocessing.feature_shape, SPEC.ways), seed=3)
+    _, meta = start(algorithm, model, TaskShape(preprocessing.feature_shape, SPEC.ways), seed=3)
     return Learner(algorithm, model, meta, preprocessing, SPEC)
 
 

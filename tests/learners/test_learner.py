@@ -14,7 +14,7 @@ from torch import nn
 
 from metaray.algorithms import MAML, Algorithm, ProtoNet
 from metaray.algorithms.algorithm import start
-from metaray.algorithms.task_shape import Problem
+from metaray.algorithms.task_shape import TaskShape
 from metaray.data.preprocessing import ImagePreprocessing
 from metaray.episodes.episode import EpisodeSpec
 from metaray.errors import BatchMatters, InputError
@@ -40,7 +40,7 @@ def own_network(*, feature_shape: tuple[int, ...], outputs: int | None) -> nn.Mo
 
 def learner_of(algorithm: Algorithm) -> Learner:
     model = MLP(hidden=(5,))
-    _, meta = start(algorithm, model, Problem(PREPROCESSING.feature_shape, SPEC.ways), seed=3)
+    _, meta = start(algorithm, model, TaskShape(PREPROCESSING.feature_shape, SPEC.ways), seed=3)
     return Learner(algorithm, model, meta, PREPROCESSING, SPEC, provenance={"note": "untrained"})
 
 

@@ -12,7 +12,7 @@ import torch
 
 from metaray.algorithms import MAML, Algorithm, Baseline, ProtoNet
 from metaray.algorithms.algorithm import start
-from metaray.algorithms.task_shape import Problem
+from metaray.algorithms.task_shape import TaskShape
 from metaray.data.preprocessing import ImagePreprocessing
 from metaray.episodes.episode import EpisodeSpec
 from metaray.errors import InputError
@@ -53,7 +53,7 @@ OLD = {
 
 
 def learner_of(algorithm: Algorithm) -> Learner:
-    _, meta = start(algorithm, MODEL, Problem(PREPROCESSING.feature_shape, 3, None, 4), seed=0)
+    _, meta = start(algorithm, MODEL, TaskShape(PREPROCESSING.feature_shape, 3, None, 4), seed=0)
     return Learner(algorithm, MODEL, meta, PREPROCESSING, EpisodeSpec(ways=3, shots=1, queries=2), classes=4)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from metaray.algorithms import MAML
 from metaray.algorithms.algorithm import start
-from metaray.algorithms.task_shape import Problem
+from metaray.algorithms.task_shape import TaskShape
 from metaray.data.preprocessing import VectorPreprocessing
 from metaray.episodes.episode import EpisodeSpec
 from metaray.errors import InputError
@@ -29,8 +29,8 @@ LABELS = ["a", "b", "a", "b"]
 
 
 def learner_of(model: Model) -> Learner:
-    algorithm, problem = MAML(inner_lr=0.1, batch_norm="inductive"), Problem((3,), 2)
-    network, meta = start(algorithm, model, problem, seed=3)
+    algorithm, task_shape = MAML(inner_lr=0.1, batch_norm="inductive"), TaskShape((3,), 2)
+    network, meta = start(algorithm, model, task_shape, seed=3)
     return Learner(
         algorithm,
         model,

@@ -4,7 +4,7 @@ import numpy as np
 
 from metaray.algorithms import MAML, ProtoNet
 from metaray.algorithms.algorithm import Algorithm, start
-from metaray.algorithms.task_shape import Problem
+from metaray.algorithms.task_shape import TaskShape
 from metaray.data.preprocessing import ImagePreprocessing, Preprocessing, VectorPreprocessing
 from metaray.episodes.episode import EpisodeSpec
 from metaray.learners.learner import Learner
@@ -13,7 +13,7 @@ from metaray.models import MLP
 
 def learner_of(algorithm: Algorithm, preprocessing: Preprocessing, target_size: int | None = None) -> Learner:
     model = MLP(hidden=(5,), batch_norm=False)
-    _, meta = start(algorithm, model, Problem(preprocessing.feature_shape, 2, target_size), seed=0)
+    _, meta = start(algorithm, model, TaskShape(preprocessing.feature_shape, 2, target_size), seed=0)
     spec = EpisodeSpec(ways=2, shots=3, queries=1)
     return Learner(algorithm, model, meta, preprocessing, spec, step=600, target_size=target_size)
 

@@ -10,7 +10,7 @@ import torch
 
 from metaray.algorithms import ALGORITHMS, MAML, Algorithm, NearestNeighbor, ProtoNet
 from metaray.algorithms.algorithm import start
-from metaray.algorithms.task_shape import Problem
+from metaray.algorithms.task_shape import TaskShape
 from metaray.data.preprocessing import ImagePreprocessing, VectorPreprocessing
 from metaray.episodes.episode import EpisodeSpec
 from metaray.errors import InputError
@@ -23,7 +23,7 @@ ASKED = np.array([[0.5], [1.5]])
 
 def learner_of(algorithm: Algorithm, *, features: int = 1, values: int = 1) -> Learner:
     model = MLP(hidden=(5,), batch_norm=False)
-    _, meta = start(algorithm, model, Problem((features,), 1, values), seed=3)
+    _, meta = start(algorithm, model, TaskShape((features,), 1, values), seed=3)
     return Learner(
         algorithm, model, meta, VectorPreprocessing(size=features), EpisodeSpec(shots=3, queries=2), target_size=values
     )
@@ -105,7 +105,7 @@ def test_values_are_no_probabilities() -> None:
     with pytest.raises(InputError, match="predicts values: use predict or predict_values"):
         learner_of(MAML()).adapt(X, Y).predict_proba(ASKED)
     images, algorithm = ImagePreprocessing(height=2, width=2), ProtoNet()
-    _, meta = start(algorithm, MLP(hidden=(5,)), Problem((1, 2, 2), 2), seed=0)
+    _, meta = start(algorithm, MLP(hidden=(5,)), TaskShape((1, 2, 2), 2), seed=0)
     classifier = Learner(algorithm, MLP(hidden=(5,)), meta, images, EpisodeSpec(ways=2, shots=1, queries=1))
     task = classifier.adapt(np.zeros((2, 2, 2), np.uint8), ["a", "b"])
     with pytest.raises(InputError, match="tells classes apart: use predict or predict_proba"):
@@ -114,6 +114,6 @@ def test_values_are_no_probabilities() -> None:
 
 def test_a_classifier_of_vectors() -> None:
     algorithm, model = ProtoNet(), MLP(hidden=(5,), batch_norm=False)
-    _, meta = start(algorithm, model, Problem((2,), 2), seed=0)
+    _, meta = start(algorithm, model, TaskShape((2,), 2), seed=0)
     learner = Learner(algorithm, model, meta, VectorPreprocessing(size=2), EpisodeSpec(ways=2, shots=1, queries=1))
     assert learner.adapt([[0.0, 9.0], [9.0, 0.0]], ["a", "b"]).predict([[0.0, 8.0], [8.0, 1.0]]) == ["a", "b"]

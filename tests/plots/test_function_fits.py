@@ -9,7 +9,7 @@ from PIL import Image
 
 from metaray.algorithms import CNP, MAML, Algorithm
 from metaray.algorithms.algorithm import start
-from metaray.algorithms.task_shape import Problem
+from metaray.algorithms.task_shape import TaskShape
 from metaray.data import FunctionFamily
 from metaray.data.draws import Split
 from metaray.data.preprocessing import VectorPreprocessing
@@ -25,7 +25,7 @@ SPEC = EpisodeSpec(shots=4, queries=3)
 
 def untrained(algorithm: Algorithm) -> Learner:
     model = MLP(hidden=(8,), batch_norm=False)
-    _, meta = start(algorithm, model, Problem((1,), 1, 1), seed=0)
+    _, meta = start(algorithm, model, TaskShape((1,), 1, 1), seed=0)
     return Learner(algorithm, model, meta, VectorPreprocessing(size=1), SPEC, target_size=1)
 
 

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 
-class Problem(NamedTuple):
+class TaskShape(NamedTuple):
     """The shape of all tasks of an experiment.
 
     Attributes:

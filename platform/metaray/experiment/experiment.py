@@ -7,7 +7,7 @@ from pydantic import Field, SerializeAsAny, ValidationInfo, field_serializer, fi
 
 from metaray.algorithms import ALGORITHMS, Algorithm
 from metaray.algorithms.algorithm import MOST_INNER_STEPS
-from metaray.algorithms.task_shape import Problem
+from metaray.algorithms.task_shape import TaskShape
 from metaray.config import Config, check_name, difference, refuse_subclass
 from metaray.data import SOURCES
 from metaray.data.source import Source
@@ -178,11 +178,11 @@ class Experiment(Config):
         return self
 
     @property
-    def problem(self) -> Problem:
+    def task_shape(self) -> TaskShape:
         """The shape of its tasks in training; opens the source."""
         source = self.source
         classes = source.num_classes("meta-train")
-        return Problem(source.feature_shape, self.episodes.ways, source.target_size, classes)
+        return TaskShape(source.feature_shape, self.episodes.ways, source.target_size, classes)
 
     @property
     def eval_spec(self) -> EpisodeSpec:

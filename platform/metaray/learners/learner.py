@@ -17,7 +17,7 @@ from metaray.algorithms import ALGORITHMS
 from metaray.algorithms.algorithm import Algorithm, start
 from metaray.algorithms.context import Context, Tensors
 from metaray.algorithms.nearest_neighbor import NearestNeighbor
-from metaray.algorithms.task_shape import Problem
+from metaray.algorithms.task_shape import TaskShape
 from metaray.data.preprocessing import PREPROCESSINGS, Preprocessing
 from metaray.episodes.episode import EpisodeSpec
 from metaray.episodes.tensors import Examples
@@ -79,9 +79,9 @@ class Learner:
         return f"Learner({parts}, {spec}, {numbers:,} parameters, after step {self.step})"
 
     @property
-    def problem(self) -> Problem:
+    def task_shape(self) -> TaskShape:
         """The shape of its tasks."""
-        return Problem(self.preprocessing.feature_shape, self.spec.ways, self.target_size, self.classes)
+        return TaskShape(self.preprocessing.feature_shape, self.spec.ways, self.target_size, self.classes)
 
     @property
     def ways(self) -> int | None:
@@ -101,7 +101,7 @@ class Learner:
         """
         with suppress(IndexError):
             return self._unused.pop()
-        outputs = self.algorithm.outputs(self.problem)
+        outputs = self.algorithm.outputs(self.task_shape)
         build = lambda: build_seeded(self.model, self.preprocessing.feature_shape, outputs, seed=self.seed)  # noqa: E731
         return restored(build, self.state, self.rebuilt)
 
@@ -343,7 +343,7 @@ def _check_parameters(learner: Learner, folder: Path) -> None:
     if size is not None and not algorithm.regression:
         raise InputError(f"{folder}: target_size is {size}, but a {algorithm.kind} learner tells classes apart")
     try:
-        network, initial = built(lambda: start(algorithm, learner.model, learner.problem, seed=learner.seed))
+        network, initial = built(lambda: start(algorithm, learner.model, learner.task_shape, seed=learner.seed))
         check_tensors(initial, learner.meta, "parameter")
         check_state(network, learner.state, learner.rebuilt)
         learner._unused.append(network)

@@ -48,7 +48,7 @@ class Step(NamedTuple):
 
 def initial_state(experiment: Experiment, device: torch.device, fresh: Fresh | None = None) -> TrainState:
     """The state before step 0: a pure function of the experiment; `fresh` is its network, if it is built already."""
-    algorithm, model, problem = experiment.algorithm, experiment.model, experiment.problem
+    algorithm, model, problem = experiment.algorithm, experiment.model, experiment.task_shape
     network, initial = start(algorithm, model, problem, seed=experiment.seed, fresh=fresh)
     meta = {name: tensor.to(device).requires_grad_() for name, tensor in initial.items()}
     optimizer = experiment.optimizer.build(list(meta.values())) if meta else None

@@ -245,7 +245,7 @@ class _Session:
             step=self.progress.best_step or 0,
             seed=experiment.seed,
             target_size=experiment.source.target_size,
-            classes=experiment.problem.classes,
+            classes=experiment.task_shape.classes,
             provenance={
                 "experiment": experiment.model_dump(mode="json"),
                 "source_fingerprint": experiment.source.fingerprint,

@@ -20,10 +20,10 @@ from metaray.algorithms.families.inner_loop import split_statistics
 from metaray.episodes.tensors import Examples
 from metaray.models.batch_norm import Protocol
 
-Fit = Callable[[Tensor, Tensor], Tensors]
+HeadFit = Callable[[Tensor, Tensor], Tensors]
 
 
-def adapt_head(fit: Fit, theta: Tensors, support: Examples, context: Context, protocol: Protocol) -> Tensors:
+def adapt_head(fit: HeadFit, theta: Tensors, support: Examples, context: Context, protocol: Protocol) -> Tensors:
     """What `queries_and_head` needs of the support set: the head, or the examples where it must wait.
 
     Args:
@@ -40,7 +40,7 @@ def adapt_head(fit: Fit, theta: Tensors, support: Examples, context: Context, pr
 
 
 def queries_and_head(
-    fit: Fit, theta: Tensors, adapted: Tensors, x: Tensor, context: Context, protocol: Protocol
+    fit: HeadFit, theta: Tensors, adapted: Tensors, x: Tensor, context: Context, protocol: Protocol
 ) -> tuple[Tensor, Tensors]:
     """The embedded queries [n, E] in `context.loss_dtype`, and the fitted head; arguments as for `adapt_head`."""
     if protocol == "transductive":

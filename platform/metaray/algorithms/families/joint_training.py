@@ -14,7 +14,7 @@ from metaray.algorithms.families.embedding import embed, embed_support, embeddin
 from metaray.algorithms.families.head import members
 from metaray.algorithms.families.inner_loop import steps_of
 from metaray.algorithms.families.prefixes import join, part, without
-from metaray.algorithms.task_shape import Problem
+from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.errors import InputError
 
@@ -74,16 +74,16 @@ class JointTraining(Algorithm):
     def head_gradient(self, head: Tensors, features: Tensor, slope: Tensor) -> Tensors:
         """The gradient of a loss with respect to a head, from that with respect to its logits, `slope`."""
 
-    def outputs(self, problem: Problem) -> int | None:
+    def outputs(self, task_shape: TaskShape) -> int | None:
         """An embedding network, whatever the ways."""
         return None
 
-    def init(self, network: nn.Module, problem: Problem) -> Tensors:
+    def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:
         """The network's parameters and the joint classifier's."""
-        if not problem.classes:
+        if not task_shape.classes:
             raise InputError(f"{self.kind} trains a classifier over all meta-train classes, but their number is 0")
-        head = self.joint_head(embedding_size(network, problem.feature_shape), problem.classes)
-        return join(super().init(network, problem), {JOINT: head})
+        head = self.joint_head(embedding_size(network, task_shape.feature_shape), task_shape.classes)
+        return join(super().init(network, task_shape), {JOINT: head})
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
         """The fine-tuned head, and under inductive batch norm the support set's statistics."""

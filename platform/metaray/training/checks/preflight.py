@@ -105,7 +105,7 @@ def _check_outputs(experiment: Experiment, state: TrainState) -> None:
         frozen = list(state.network.parameters()) and not trainable(state.network)
         why = "every parameter of the network is frozen" if frozen else "it serves as a baseline that every run reports"
         raise InputError(f"algorithm {experiment.algorithm.kind!r} has nothing to train; {why}")
-    expected = experiment.algorithm.outputs(experiment.problem)
+    expected = experiment.algorithm.outputs(experiment.task_shape)
     context = Context(network=state.network, ways=experiment.episodes.ways)
     x = torch.zeros(2, *experiment.source.feature_shape)
     try:

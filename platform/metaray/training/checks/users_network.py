@@ -37,7 +37,7 @@ def check_network(experiment: Experiment) -> Fresh | None:
     Raises:
         InputError: with the user's own line, if that fails, or gives something else than a network should.
     """
-    model, problem = experiment.model, experiment.problem
+    model, problem = experiment.model, experiment.task_shape
     if type(model) in MODELS.values() and not isinstance(model, Custom):
         return None
     name = model.path if isinstance(model, Custom) else f"{type(model).__module__}:{type(model).__qualname__}"
