@@ -4,6 +4,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
+AWAY_WITHIN_S = 120.0
+"""How long a server may not answer that did before."""
+
 T = TypeVar("T")
 
 SHORTLY = (0.5, 1.0, 2.0)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from metaray.api.saved_options import RECORD, Asked, options_of, remember
+from metaray.api.saved_options import OPTIONS_FILE, Asked, options_of, remember
 from metaray.api.search_end import WINNER
 from metaray.api.search_options import SearchOptions
 from metaray.errors import InputError
@@ -97,7 +97,7 @@ def test_a_new_search_has_the_defaults(tmp_path: Path) -> None:
         assert options == SearchOptions(shares=Shares(gpus=1.0), name=name, storage=str(tmp_path))
         assert remembered.text == ""
     remember(Storage(str(tmp_path)).child("mine"), options)
-    assert json.loads((tmp_path / "mine" / RECORD).read_text()) == {}
+    assert json.loads((tmp_path / "mine" / OPTIONS_FILE).read_text()) == {}
 
 
 def test_a_cluster_that_the_environment_names_goes_before(runs: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,7 +116,7 @@ def test_a_password_is_asked_for_again(tmp_path: Path) -> None:
     remember(
         Storage(str(tmp_path)).child("mine"), options_of("mine", str(tmp_path), NOTHING | {"tracking_uri": uri})[0]
     )
-    assert "hunter2" not in (tmp_path / "mine" / RECORD).read_text()
+    assert "hunter2" not in (tmp_path / "mine" / OPTIONS_FILE).read_text()
     with pytest.raises(InputError, match=r"begun with --tracking-uri http://me:\*\*\*@mlflow:5000: say it again"):
         options_of("mine", str(tmp_path), NOTHING)
     assert options_of("mine", str(tmp_path), NOTHING | {"tracking_uri": uri})[0].tracking_uri == uri
@@ -142,6 +142,6 @@ def test_relative_places_stay_where_they_were(tmp_path: Path, monkeypatch: pytes
     ],
 )
 def test_a_damaged_record_is_refused(text: str, message: str, runs: str) -> None:
-    (Path(runs) / "mine" / RECORD).write_bytes(text.encode("latin-1"))
+    (Path(runs) / "mine" / OPTIONS_FILE).write_bytes(text.encode("latin-1"))
     with pytest.raises(InputError, match=f"options of the search in .*mine.*{message}"):
         options_of("mine", runs, NOTHING)

@@ -17,7 +17,7 @@ from metaray.experiment.experiment import Experiment
 from metaray.experiment.optimizer import Optimizer
 from metaray.manifest import MANIFEST, sealed
 from metaray.records.checkpoint import (
-    FOLDER,
+    CHECKPOINTS_FOLDER,
     Progress,
     checkpoint_name,
     copies,
@@ -120,7 +120,7 @@ def three(storage: Storage, make_experiment: MakeExperiment) -> Saved:
 
 
 def path(storage: Storage, step: int, name: str = "") -> Path:
-    return Path(storage.root) / FOLDER / checkpoint_name(step) / name
+    return Path(storage.root) / CHECKPOINTS_FOLDER / checkpoint_name(step) / name
 
 
 def damage(file: Path, how: str) -> None:
@@ -286,26 +286,28 @@ def test_nothing_saved(storage: Storage, make_experiment: MakeExperiment) -> Non
 
 def test_retention(storage: Storage, three: Saved) -> None:
     keep_checkpoints(storage, [1, 3, 99])
-    assert saved_steps(storage) == [1, 3] and storage.names(FOLDER) == ["step-000000001", "step-000000003"]
+    assert saved_steps(storage) == [1, 3] and storage.names(CHECKPOINTS_FOLDER) == ["step-000000001", "step-000000003"]
     keep_checkpoints(storage, [])
-    assert storage.names(FOLDER) == []
+    assert storage.names(CHECKPOINTS_FOLDER) == []
 
 
 def test_sweeping(storage: Storage, three: Saved) -> None:
     path(storage, 3, MANIFEST).unlink()
-    storage.write(f"{FOLDER}/{checkpoint_name(4)}/state.safetensors", b"half")
+    storage.write(f"{CHECKPOINTS_FOLDER}/{checkpoint_name(4)}/state.safetensors", b"half")
     path(storage, 5).mkdir()
     half = path(storage, 2, ".state.safetensors.0123.tmp")
     half.write_bytes(b"half")
     (Path(storage.root) / ".result.json.4567.tmp").write_bytes(b"")
     before = [path(storage, step, "state.safetensors").read_bytes() for step in (1, 2)]
     assert sweep(storage) == [
-        *(f"{FOLDER}/{checkpoint_name(step)}" for step in (3, 4, 5)),
+        *(f"{CHECKPOINTS_FOLDER}/{checkpoint_name(step)}" for step in (3, 4, 5)),
         ".result.json.4567.tmp",
-        f"{FOLDER}/{checkpoint_name(2)}/.state.safetensors.0123.tmp",
+        f"{CHECKPOINTS_FOLDER}/{checkpoint_name(2)}/.state.safetensors.0123.tmp",
     ]
     assert sweep(storage) == []
-    assert storage.names(FOLDER) == [checkpoint_name(1), checkpoint_name(2)] and storage.names() == [FOLDER]
+    assert storage.names(CHECKPOINTS_FOLDER) == [checkpoint_name(1), checkpoint_name(2)] and storage.names() == [
+        CHECKPOINTS_FOLDER
+    ]
     assert [path(storage, step, "state.safetensors").read_bytes() for step in (1, 2)] == before
     assert load_checkpoint(storage, three.state).progress.step == 2
 
@@ -324,7 +326,7 @@ def test_a_file_among_the_checkpoints_is_no_obstacle(
     clean: Callable[[Storage], object], storage: Storage, three: Saved
 ) -> None:
     """Such as file managers and network file systems leave there."""
-    storage.write(f"{FOLDER}/.DS_Store", b"")
+    storage.write(f"{CHECKPOINTS_FOLDER}/.DS_Store", b"")
     clean(storage)
     assert saved_steps(storage) == [1, 2, 3]
 
@@ -336,21 +338,21 @@ def test_the_environment_is_in_it(storage: Storage, three: Saved) -> None:
     progress["environment"]["torch"] = "1.0"
     files = {"state.safetensors": path(storage, 3, "state.safetensors").read_bytes()}
     storage.write_folder(
-        f"{FOLDER}/{checkpoint_name(3)}", sealed({**files, "progress.json": json.dumps(progress).encode()})
+        f"{CHECKPOINTS_FOLDER}/{checkpoint_name(3)}", sealed({**files, "progress.json": json.dumps(progress).encode()})
     )
     loaded = load_checkpoint(storage, three.state)
     assert loaded.progress.environment == {**environment(), "torch": "1.0"} and loaded.damaged == {}
 
 
 def test_nothing_is_pickled(storage: Storage, three: Saved) -> None:
-    names = storage.names(f"{FOLDER}/{checkpoint_name(1)}")
+    names = storage.names(f"{CHECKPOINTS_FOLDER}/{checkpoint_name(1)}")
     assert names == [MANIFEST, "progress.json", "state.safetensors"]
 
 
 def rewrite(storage: Storage, step: int, files: dict[str, bytes]) -> None:
     """Put other content into a checkpoint, with checksums that are right for it."""
     kept = {name: path(storage, step, name).read_bytes() for name in ("state.safetensors", "progress.json")}
-    storage.write_folder(f"{FOLDER}/{checkpoint_name(step)}", sealed({**kept, **files}))
+    storage.write_folder(f"{CHECKPOINTS_FOLDER}/{checkpoint_name(step)}", sealed({**kept, **files}))
 
 
 @pytest.mark.parametrize("part", ["meta", "best"])

@@ -9,7 +9,14 @@ import torch
 
 from metaray.errors import RunFailed
 from metaray.experiment.experiment import Experiment
-from metaray.records.checkpoint import FOLDER, Progress, checkpoint_name, copies, load_checkpoint, saved_steps
+from metaray.records.checkpoint import (
+    CHECKPOINTS_FOLDER,
+    Progress,
+    checkpoint_name,
+    copies,
+    load_checkpoint,
+    saved_steps,
+)
 from metaray.records.events import Event, Listener
 from metaray.records.journal import Journal, Metric, read_journal
 from metaray.records.storage import Storage
@@ -138,10 +145,10 @@ def test_metrics_are_written_with_a_checkpoint(storage: Storage, memory: Memory,
 
 
 def test_what_a_kill_left_behind_is_removed_and_named(storage: Storage, memory: Memory) -> None:
-    storage.write(f"{FOLDER}/{checkpoint_name(4)}/state.safetensors", b"half")
+    storage.write(f"{CHECKPOINTS_FOLDER}/{checkpoint_name(4)}/state.safetensors", b"half")
     RunWriter(storage, memory, {})
     assert memory.texts() == ["removed what broken-off writes had left behind: checkpoints/step-000000004"]
-    assert storage.names(FOLDER) == []
+    assert storage.names(CHECKPOINTS_FOLDER) == []
 
 
 def test_a_checkpoint_that_fails_is_left_to_the_next(
@@ -173,7 +180,7 @@ def test_half_a_checkpoint_is_none(
     disk.full = False
     save(writer, state, 3)
     # What was left of the second is gone, the first is kept.
-    assert storage.names(FOLDER) == [checkpoint_name(1), checkpoint_name(3)]
+    assert storage.names(CHECKPOINTS_FOLDER) == [checkpoint_name(1), checkpoint_name(3)]
 
 
 def test_the_last_checkpoint_waits_for_room(
@@ -251,7 +258,7 @@ def test_a_damaged_one_is_not_the_one_before(storage: Storage, memory: Memory, s
     """Else the only whole one would go, to make room for one that may be damaged too."""
     for step in (3, 5):
         save(RunWriter(storage, memory, {}), state, step)
-    (Path(storage.root) / FOLDER / checkpoint_name(5) / "state.safetensors").unlink()
+    (Path(storage.root) / CHECKPOINTS_FOLDER / checkpoint_name(5) / "state.safetensors").unlink()
     loaded = load_checkpoint(storage, state)
     writer = RunWriter(storage, memory, loaded.damaged)
     save(writer, state, 6)
@@ -338,7 +345,7 @@ def test_a_checkpoint_that_fails_takes_no_room(
     else:
         save(writer, state, 2)
         assert "could not be written: [Errno 28] No space left on device" in memory.texts()[-1]
-    assert storage.names(FOLDER) == [checkpoint_name(1)]
+    assert storage.names(CHECKPOINTS_FOLDER) == [checkpoint_name(1)]
 
 
 def test_it_says_that_it_is_alive_while_it_writes_and_waits(

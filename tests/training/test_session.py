@@ -20,7 +20,7 @@ from metaray.experiment.experiment import Checkpoint, Evaluation, Experiment
 from metaray.experiment.optimizer import Optimizer
 from metaray.learners.learner import load_learner
 from metaray.manifest import sealed
-from metaray.records.checkpoint import FOLDER, checkpoint_name, load_checkpoint, saved_steps
+from metaray.records.checkpoint import CHECKPOINTS_FOLDER, checkpoint_name, load_checkpoint, saved_steps
 from metaray.records.environment import environment
 from metaray.records.journal import Metric, read_journal
 from metaray.records.result import RESULT, Result, parameters_sha256
@@ -223,7 +223,7 @@ def test_another_environment_is_told(storage: Storage, make_experiment: MakeExpe
     progress["environment"].update(torch="1.0", cpu_capability="AVX9")
     files = {"state.safetensors": path(storage, 3, "state.safetensors").read_bytes()}
     files = sealed({**files, "progress.json": json.dumps(progress).encode()})
-    storage.write_folder(f"{FOLDER}/{checkpoint_name(3)}", files)
+    storage.write_folder(f"{CHECKPOINTS_FOLDER}/{checkpoint_name(3)}", files)
     _, memory = train(make_experiment(), storage)
     own = environment()
     changes = f"torch 1.0 -> {own['torch']}, cpu_capability AVX9 -> {own['cpu_capability']}"
@@ -252,7 +252,7 @@ def test_a_checkpoint_of_before_kernels_were_noted_is_no_alarm(
     progress["environment"] = {key: progress["environment"][key] for key in old}
     files = {"state.safetensors": path(storage, 3, "state.safetensors").read_bytes()}
     files = sealed({**files, "progress.json": json.dumps(progress).encode()})
-    storage.write_folder(f"{FOLDER}/{checkpoint_name(3)}", files)
+    storage.write_folder(f"{CHECKPOINTS_FOLDER}/{checkpoint_name(3)}", files)
     _, memory = train(make_experiment(), storage)
     assert "differ" not in memory.notes()
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from metaray.experiment.experiment import Experiment
-from metaray.records.checkpoint import FOLDER, checkpoint_name
+from metaray.records.checkpoint import CHECKPOINTS_FOLDER, checkpoint_name
 from metaray.records.events import Event, Listener
 from metaray.records.journal import read_journal
 from metaray.records.result import Result
@@ -61,7 +61,7 @@ def train(experiment: Experiment, storage: Storage, **options: Callable[[], bool
 
 
 def path(storage: Storage, step: int, name: str = "") -> Path:
-    return Path(storage.root) / FOLDER / checkpoint_name(step) / name
+    return Path(storage.root) / CHECKPOINTS_FOLDER / checkpoint_name(step) / name
 
 
 def damage(storage: Storage, step: int) -> None:

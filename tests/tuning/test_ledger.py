@@ -16,7 +16,7 @@ from metaray.experiment.experiment import Experiment
 from metaray.manifest import sealed_json, unsealed_json
 from metaray.records.checkpoint import load_checkpoint, saved_steps
 from metaray.records.journal import Journal, Metric, read_journal
-from metaray.records.run_folder import RECORD, RunFolder, record_run
+from metaray.records.run_folder import RUN_FILE, RunFolder, record_run
 from metaray.records.storage import Storage
 from metaray.training.in_process import train_in_process, train_part_in_process
 from metaray.training.outer_loop import initial_state
@@ -307,7 +307,7 @@ def test_a_source_whose_data_changed(tmp_path: Path, make_waves: MakeExperiment,
     other = make_search(replace(make_waves(), source=FunctionFamily(amplitude=(1.0, 2.0))))
     with pytest.raises(InputError, match=r"holds another search.*\n  experiment.source.amplitude"):
         open_ledger(storage, other, {})
-    assert RECORD not in storage.names()
+    assert RUN_FILE not in storage.names()
 
 
 def test_a_kill_while_wrong_values_are_written_down(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from metaray.records.storage import Storage
 from metaray.tracking.server import tracking_uri
 from metaray.tuning.capacity import Shares
 
-RECORD = "options.json"
+OPTIONS_FILE = "options.json"
 HIDDEN = "***"
 
 
@@ -111,10 +111,10 @@ def _remembered(name: str | None, storage: str, said: Mapping[str, Any]) -> dict
     if name is None or not NAME.fullmatch(name):
         return {}
     folder = Storage(storage).child(name)
-    if not folder.exists(RECORD):
+    if not folder.exists(OPTIONS_FILE):
         return {}
     where = f"options of the search in {folder.shown}"
-    found = Asked.parse(parse_object(folder.read(RECORD), where=where), where=where).model_dump(exclude_none=True)
+    found = Asked.parse(parse_object(folder.read(OPTIONS_FILE), where=where), where=where).model_dump(exclude_none=True)
     left_out = set(said)
     if said.get("registered") is False:
         left_out.add("promote")
@@ -157,8 +157,8 @@ def remember(folder: Storage, options: SearchOptions) -> None:
         apply=str(options.apply.absolute()) if options.apply else None,
     )
     text = (json.dumps(asked.model_dump(exclude_none=True), indent=2) + "\n").encode()
-    if not folder.exists(RECORD) or folder.read(RECORD) != text:
-        folder.write(RECORD, text)
+    if not folder.exists(OPTIONS_FILE) or folder.read(OPTIONS_FILE) != text:
+        folder.write(OPTIONS_FILE, text)
 
 
 def _unusual(value: Any, usual: Any) -> Any:

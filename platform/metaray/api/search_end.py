@@ -16,7 +16,7 @@ from metaray.imports import where_found
 from metaray.plots.search import draw_all
 from metaray.records.events import Event, Listener
 from metaray.records.storage import Storage
-from metaray.retry import patience, retry
+from metaray.retry import AWAY_WITHIN_S, patience, retry
 from metaray.tracking.mlflow_tracker import TrackingAway, asking, finish_run
 from metaray.tracking.registry import tag_version
 from metaray.tracking.run_upload import Report
@@ -29,7 +29,6 @@ from metaray.tuning.listener import SearchListener
 from metaray.tuning.search import Search
 from metaray.tuning.trial import Trial, trial_name, winner_of
 
-AWAY_WITHIN_S = 120.0
 WINNER = "winner.json"
 FIGURES = "figures"
 

@@ -16,7 +16,7 @@ from metaray.records.result import Result
 from metaray.records.run_folder import RunFolder, open_run
 from metaray.records.run_log import run_log
 from metaray.records.storage import Storage
-from metaray.retry import patience
+from metaray.retry import AWAY_WITHIN_S, patience
 from metaray.tracking.client import quiet_mlflow
 from metaray.tracking.listener import TrackingListener
 from metaray.tracking.mlflow_tracker import MlflowTracker, TrackingAway, asking, find_experiment, reopen_run
@@ -30,7 +30,6 @@ from metaray.training.placement import Placement
 
 __all__ = ["NotUploaded", "Options", "Report", "run"]
 
-AWAY_WITHIN_S = 120.0
 """How long a trained run waits for an MLflow server that does not answer."""
 
 

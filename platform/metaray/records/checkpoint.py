@@ -23,7 +23,7 @@ from metaray.records.environment import environment
 from metaray.records.storage import Storage
 from metaray.records.train_state import TrainState
 
-FOLDER = "checkpoints"
+CHECKPOINTS_FOLDER = "checkpoints"
 STATE, PROGRESS = "state.safetensors", "progress.json"
 CPU = torch.device("cpu")
 NAME = re.compile(r"^step-\d{9,}$")
@@ -94,12 +94,12 @@ def save_checkpoint(storage: Storage, state: TrainState, progress: Progress, bes
     record = replace(progress, step=state.step, environment=environment(_device(state)))
     files = {STATE: save(tensors), PROGRESS: _written(record)}
     try:
-        storage.write_folder(f"{FOLDER}/{name}", sealed(files))
+        storage.write_folder(f"{CHECKPOINTS_FOLDER}/{name}", sealed(files))
     except OSError:
         # What there is of it takes the room that the next one needs.
         with suppress(OSError):
-            if not storage.exists(f"{FOLDER}/{name}/{MANIFEST}"):
-                storage.delete_folder(f"{FOLDER}/{name}")
+            if not storage.exists(f"{CHECKPOINTS_FOLDER}/{name}/{MANIFEST}"):
+                storage.delete_folder(f"{CHECKPOINTS_FOLDER}/{name}")
         raise
     try:
         _read(storage, state.step)
@@ -159,11 +159,13 @@ def copy_checkpoint(source: Storage, target: Storage, step: int) -> None:
     """
     files = _read(source, step)
     progress = replace(_progress(files[PROGRESS]), segments=0)
-    target.write_folder(f"{FOLDER}/{checkpoint_name(step)}", sealed({**files, PROGRESS: _written(progress)}))
+    target.write_folder(
+        f"{CHECKPOINTS_FOLDER}/{checkpoint_name(step)}", sealed({**files, PROGRESS: _written(progress)})
+    )
 
 
 def _read(storage: Storage, step: int, *, only: str | None = None) -> dict[str, bytes]:
-    folder = f"{FOLDER}/{checkpoint_name(step)}"
+    folder = f"{CHECKPOINTS_FOLDER}/{checkpoint_name(step)}"
     files = unsealed(lambda name: storage.read(f"{folder}/{name}"), only=only)
     if absent := ({STATE, PROGRESS} if only is None else {only}) - files.keys():
         raise Damaged(f"{min(absent)} is missing")
@@ -213,12 +215,12 @@ def copies(meta: Tensors) -> Tensors:
 def saved_steps(storage: Storage) -> list[int]:
     """Steps that have a finished checkpoint, ascending."""
     names = _folders(storage)
-    return sorted(int(n.removeprefix("step-")) for n in names if storage.exists(f"{FOLDER}/{n}/{MANIFEST}"))
+    return sorted(int(n.removeprefix("step-")) for n in names if storage.exists(f"{CHECKPOINTS_FOLDER}/{n}/{MANIFEST}"))
 
 
 def _folders(storage: Storage) -> list[str]:
     """What looks like a checkpoint, finished or not; other files are none of ours."""
-    return [name for name in storage.names(FOLDER) if NAME.match(name)]
+    return [name for name in storage.names(CHECKPOINTS_FOLDER) if NAME.match(name)]
 
 
 def keep_checkpoints(storage: Storage, keep: Iterable[int]) -> None:
@@ -226,7 +228,7 @@ def keep_checkpoints(storage: Storage, keep: Iterable[int]) -> None:
     kept = {checkpoint_name(step) for step in keep}
     for name in _folders(storage):
         if name not in kept:
-            storage.delete_folder(f"{FOLDER}/{name}")
+            storage.delete_folder(f"{CHECKPOINTS_FOLDER}/{name}")
 
 
 def sweep(storage: Storage) -> list[str]:
@@ -235,14 +237,14 @@ def sweep(storage: Storage) -> list[str]:
     Only for the one process that writes to this run.
     """
     whole = {checkpoint_name(step) for step in saved_steps(storage)}
-    orphans = [f"{FOLDER}/{name}" for name in _folders(storage) if name not in whole]
+    orphans = [f"{CHECKPOINTS_FOLDER}/{name}" for name in _folders(storage) if name not in whole]
     for folder in orphans:
         storage.delete_folder(folder)
     return orphans + storage.delete_unfinished()
 
 
 def checkpoint_name(step: int) -> str:
-    """The folder of a step's checkpoint, below `FOLDER`."""
+    """The folder of a step's checkpoint, below `CHECKPOINTS_FOLDER`."""
     return f"step-{step:09d}"
 
 

@@ -20,7 +20,7 @@ from metaray.json_text import parse_object
 from metaray.manifest import CHECKSUM, checksum
 from metaray.records.storage import Storage
 
-FOLDER = "metrics"
+JOURNAL_FOLDER = "metrics"
 SEGMENT = re.compile(r"^\d{6,}-[0-9a-f]{8}\.jsonl$")
 FLUSH_EVERY_S, FLUSH_EVERY_REMOTE_S = 2.0, 20.0
 
@@ -71,7 +71,7 @@ class Journal:
         if not self._pending or not (now or time.monotonic() - self._flushed_s >= self._every_s):
             return []
         self._flushed_s = time.monotonic()
-        self._storage.write(f"{FOLDER}/{self.segments:06d}-{self._writer}.jsonl", _segment(self._pending))
+        self._storage.write(f"{JOURNAL_FOLDER}/{self.segments:06d}-{self._writer}.jsonl", _segment(self._pending))
         self.segments += 1
         written, self._pending = self._pending, []
         return written
@@ -92,11 +92,11 @@ class JournalReader:
     def read(self) -> list[Metric]:
         """All entries by now, by step and key; without those that are damaged, of which `damage` tells."""
         found: dict[tuple[str, int], Metric] = {}
-        for name in self._storage.names(FOLDER):
+        for name in self._storage.names(JOURNAL_FOLDER):
             if not SEGMENT.match(name):
                 continue
             if name not in self.segments:
-                self.segments[name] = _parsed(self._storage.read(f"{FOLDER}/{name}"))
+                self.segments[name] = _parsed(self._storage.read(f"{JOURNAL_FOLDER}/{name}"))
             for entry in self.segments[name][0]:
                 found.setdefault((entry.key, entry.step), entry)
         return sorted(found.values(), key=lambda entry: (entry.step, entry.key))
@@ -112,9 +112,11 @@ class JournalReader:
         Args:
             segments: that are known to have been written.
         """
-        found = [f"{FOLDER}/{name} is damaged: {what}" for name, (_, what) in self.segments.items() if what]
+        found = [f"{JOURNAL_FOLDER}/{name} is damaged: {what}" for name, (_, what) in self.segments.items() if what]
         lost = sorted({*range(max(self.count, segments))} - {*map(_number, self.segments)})
-        return found + [f"{FOLDER}/{number:06d}-*.jsonl is missing, and what was measured in it" for number in lost]
+        return found + [
+            f"{JOURNAL_FOLDER}/{number:06d}-*.jsonl is missing, and what was measured in it" for number in lost
+        ]
 
 
 def read_journal(storage: Storage) -> list[Metric]:

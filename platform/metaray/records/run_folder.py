@@ -18,7 +18,7 @@ from metaray.records.checked_json import read_record, write_record
 from metaray.records.result import RESULT, Result, read_result
 from metaray.records.storage import Storage
 
-RECORD = "run.json"
+RUN_FILE = "run.json"
 LOCK = "lock"
 
 
@@ -45,7 +45,7 @@ def read_run(storage: Storage) -> RunRecord:
         FileNotFoundError: if there is none.
         InputError: if it is damaged.
     """
-    return read_record(storage, RECORD, RunRecord, remedy="restore it from a copy, or train under another --run name")
+    return read_record(storage, RUN_FILE, RunRecord, remedy="restore it from a copy, or train under another --run name")
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class RunFolder:
 
     def reread(self) -> "RunFolder":
         """As it is on disk by now."""
-        if not self.storage.exists(RECORD):
+        if not self.storage.exists(RUN_FILE):
             return self
         return _folder(self.name, self.storage, read_run(self.storage))
 
@@ -113,7 +113,7 @@ def open_run(root: Storage, experiment: Experiment, name: str | None) -> RunFold
         name = fresh_name(experiment.name)
     check_name(name, "run name")
     storage = root.child(name)
-    if not storage.exists(RECORD):
+    if not storage.exists(RUN_FILE):
         return RunFolder(name, storage)
     record = read_run(storage)
     changed = differences(
@@ -162,8 +162,8 @@ def find_run(root: Storage, name: str, trust: Sequence[str] = ()) -> tuple[Exper
     Raises:
         InputError: if there is none (it lists those there are), or it asks for code that is not trusted.
     """
-    if not NAME.fullmatch(name) or not root.child(name).exists(RECORD):
-        known = [found for found in root.names() if root.exists(f"{found}/{RECORD}")]
+    if not NAME.fullmatch(name) or not root.child(name).exists(RUN_FILE):
+        known = [found for found in root.names() if root.exists(f"{found}/{RUN_FILE}")]
         raise unknown(f"run in {root.shown}:", name, known)
     storage = root.child(name)
     record = read_run(storage)
@@ -187,4 +187,4 @@ def record_run(
         "tracking_run": tracking_run,
         "tags": dict(tags or {}),
     }
-    write_record(folder.storage, RECORD, record)
+    write_record(folder.storage, RUN_FILE, record)

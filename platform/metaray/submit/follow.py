@@ -4,11 +4,11 @@ import time
 from collections.abc import Callable, Sequence
 
 from metaray.errors import InputError, RunFailed, unknown
+from metaray.retry import AWAY_WITHIN_S
 from metaray.submit.client import ClusterAway, Job, JobsClient
 from metaray.submit.request import STOP_WITHIN_S
 
 POLL_S = 1.0
-AWAY_WITHIN_S = 120.0
 LOG_SHARE = 0.05
 """Each look at a log transfers all of it: so much of the time may go into that."""
 STOPPED = 75

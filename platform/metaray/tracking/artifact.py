@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
 
 LOADER = "metaray.serving.pyfunc"
-LEARNER = "learner"
+LOGGED_MODEL = "learner"
 NEEDED = ("metaray", "torch", "numpy", "pandas", "pillow", "pydantic", "safetensors")
 FORMS = "models:/NAME@ALIAS, models:/NAME/VERSION or runs:/RUN_ID/PATH"
 
@@ -94,9 +94,11 @@ def _logged_model(uri: str, run_id: str) -> "LoggedModel":
     client = open_client(uri)
     run = client.get_run(run_id)
     place = run.info.experiment_id
-    begun = client.search_logged_models([place], filter_string=f"source_run_id = '{run_id}' AND name = '{LEARNER}'")
+    begun = client.search_logged_models(
+        [place], filter_string=f"source_run_id = '{run_id}' AND name = '{LOGGED_MODEL}'"
+    )
     empty = [model for model in begun if model.status == LoggedModelStatus.PENDING]
-    model = empty[0] if empty else client.create_logged_model(place, name=LEARNER, source_run_id=run_id)
+    model = empty[0] if empty else client.create_logged_model(place, name=LOGGED_MODEL, source_run_id=run_id)
     if model.model_id not in [output.model_id for output in (run.outputs.model_outputs if run.outputs else [])]:
         client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
     return model
@@ -194,7 +196,7 @@ def _write_model(
         model_uuid=logged.model_id,
         model_id=logged.model_id,
     )
-    copy = folder.parent / LEARNER
+    copy = folder.parent / LOGGED_MODEL
     shutil.copytree(learner_folder, copy)  # MLflow keeps the folder's name
     save_model(
         folder,

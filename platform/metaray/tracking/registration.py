@@ -13,7 +13,7 @@ from metaray.learners.learner import Learner, load_learner
 from metaray.plots.function_fits import draw_fits, fits_of, has_curve
 from metaray.plots.learning_curve import draw_learning_curve
 from metaray.records.checked_json import read_record, write_record
-from metaray.records.checkpoint import FOLDER as CHECKPOINTS
+from metaray.records.checkpoint import CHECKPOINTS_FOLDER as CHECKPOINTS
 from metaray.records.checkpoint import checkpoint_name, saved_steps
 from metaray.records.estimate import Values
 from metaray.records.journal import read_journal
@@ -30,7 +30,7 @@ from metaray.training.evaluation import evaluate_learner
 from metaray.training.session import LEARNER
 from metaray.training.single_queries import single_queries
 
-RECORD = "published.json"
+REGISTRATION_FILE = "published.json"
 SINGLE = "single_queries"
 """The tag that holds what a version loses when its queries come one at a time."""
 
@@ -99,7 +99,7 @@ def publish(
         "version": None if done.version is None else done.version.version,
         "decision": None if done.decision is None else done.decision._asdict(),
     }
-    write_record(folder.storage, RECORD, record)
+    write_record(folder.storage, REGISTRATION_FILE, record)
     return done
 
 
@@ -111,10 +111,13 @@ def _granted(before: Published, wish: Wish) -> bool:
 
 def _published(experiment: Experiment, folder: RunFolder, uri: str, tracked: str) -> Published | None:
     """What an earlier call did; None if there was none, or only one for another MLflow run, perhaps elsewhere."""
-    if not folder.storage.exists(RECORD):
+    if not folder.storage.exists(REGISTRATION_FILE):
         return None
     record = read_record(
-        folder.storage, RECORD, _Record, remedy="delete it, and `metaray upload` looks up what was registered"
+        folder.storage,
+        REGISTRATION_FILE,
+        _Record,
+        remedy="delete it, and `metaray upload` looks up what was registered",
     )
     if record.tracking_run != tracked:
         return None

@@ -13,7 +13,7 @@ from metaray.errors import InputError
 from metaray.experiment.overrides import differences
 from metaray.records.checkpoint import copy_checkpoint, newest_progress
 from metaray.records.journal import Journal, JournalReader, Metric
-from metaray.records.run_folder import RECORD as RUN_RECORD
+from metaray.records.run_folder import RUN_FILE as RUN_RECORD
 from metaray.records.run_folder import read_run
 from metaray.records.storage import Storage
 from metaray.tuning.ledger_files import (

@@ -22,7 +22,7 @@ from metaray.errors import InputError
 from metaray.experiment.experiment import Experiment
 from metaray.json_text import parse_json
 
-FOLDER = "preflight"
+PREFLIGHT_FOLDER = "preflight"
 INSTALLED = ("site-packages", "dist-packages")
 
 
@@ -42,7 +42,7 @@ class Memory:
         if self._key is None:
             check()
             return
-        path = cache_folder(FOLDER) / f"{self._key}-{what}.json"
+        path = cache_folder(PREFLIGHT_FOLDER) / f"{self._key}-{what}.json"
         # What is damaged or out of reach is as good as none.
         with contextlib.suppress(OSError, InputError):
             if parse_json(path.read_bytes(), where=path.name) == {"passed": self._key}:
