@@ -11,8 +11,7 @@ from metaray.algorithms.task_shape import TaskShape
 from metaray.data import ClassStore
 from metaray.episodes.episode import EpisodeSpec
 from metaray.errors import unknown
-from metaray.experiment.experiment import Evaluation, Experiment, Precision
-from metaray.experiment.optimizer import Optimizer
+from metaray.experiment import Evaluation, Experiment, Optimizer, Precision
 from metaray.models import Conv4, Model
 
 STRIDED = Conv4(downsample="stride")

@@ -3,8 +3,7 @@
 from metaray.algorithms import MAML
 from metaray.data import Glyphs
 from metaray.episodes.episode import EpisodeSpec
-from metaray.experiment.experiment import Evaluation, Experiment, Precision
-from metaray.experiment.optimizer import Optimizer
+from metaray.experiment import Evaluation, Experiment, Optimizer, Precision
 from metaray.models import Conv4
 
 

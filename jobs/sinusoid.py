@@ -28,8 +28,7 @@ from metaray.algorithms import (
 from metaray.config import replace
 from metaray.data import FunctionFamily
 from metaray.episodes.episode import EpisodeSpec
-from metaray.experiment.experiment import Evaluation, Experiment
-from metaray.experiment.optimizer import Optimizer
+from metaray.experiment import Evaluation, Experiment, Optimizer
 from metaray.models import MLP
 from metaray.tuning.search import Search
 from metaray.tuning.space import loguniform

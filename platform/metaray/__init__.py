@@ -6,6 +6,8 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from metaray import moved
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -15,6 +17,8 @@ __all__ = ["load"]
 
 # What the package logs is for whoever asks for it, as the standard library advises libraries.
 logging.getLogger(__name__).addHandler(logging.NullHandler())
+
+moved.install()
 
 
 def load(model: str | Path, *, tracking_uri: str | None = None, trust: Sequence[str] = ()) -> Learner:
