@@ -5,7 +5,6 @@ start. Only folders with our mark are touched: those of other clusters are nobod
 """
 
 import atexit
-import fcntl
 import os
 import shutil
 from contextlib import suppress
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import IO
 
 import ray
+
+from metaray.file_lock import lock
 
 MARK, KEEP = ".metaray.lock", ".metaray.keep"
 LOGS, LATEST = "logs", "session_latest"
@@ -26,7 +27,7 @@ def own_session(folder: Path) -> None:
     # Under another name until it is locked, so that nobody takes it for one that was left.
     made = folder / f"{MARK}.new"
     mark = made.open("w")
-    fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    lock(mark)
     made.rename(folder / MARK)
     if not _own:
         # Called before Ray's own, which was registered when Ray was imported; that finds nothing left to do.
@@ -39,8 +40,8 @@ def sweep(root: Path) -> None:
     """Remove the folders of those sessions of ours in `root` whose process is gone."""
     for path in root.glob(f"session_*/{MARK}"):
         with suppress(OSError), path.open("r+") as mark:  # another user's, or gone meanwhile
-            fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _remove(path.parent)
+            if lock(mark):
+                _remove(path.parent)
 
 
 def keep_logs(logs: Path) -> None:

@@ -1,12 +1,12 @@
 """Temporary folders that do not outlive their process for long, however it ends."""
 
-import fcntl
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO
+
+from metaray.file_lock import lock
 
 LOCK = ".lock"
 
@@ -22,25 +22,17 @@ def scratch(prefix: str) -> Iterator[str]:
         made = Path(tempfile.mkdtemp(prefix=f".{prefix}", dir=root))
         folder = made.with_name(made.name.removeprefix("."))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        _locked(stack.enter_context((made / LOCK).open("w")))
+        with suppress(OSError):  # a file system without locks
+            lock(stack.enter_context((made / LOCK).open("w")))
         made.rename(folder)
         yield str(folder)
 
 
-def _sweep(lock: Path) -> None:
+def _sweep(mark: Path) -> None:
     """Delete a folder if nobody holds its lock."""
     try:
-        with lock.open("r+") as file:
-            if _locked(file):
-                shutil.rmtree(lock.parent, ignore_errors=True)
+        with mark.open("r+") as file:
+            if lock(file):
+                shutil.rmtree(mark.parent, ignore_errors=True)
     except OSError:
         pass  # another user's, or gone meanwhile
-
-
-def _locked(file: IO[str]) -> bool:
-    """Whether this process has the file's lock by now; it goes with the process."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True

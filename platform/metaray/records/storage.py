@@ -1,6 +1,5 @@
 """Where a run keeps its files: a local folder or a URI, through pyarrow's filesystems."""
 
-import fcntl
 import os
 import uuid
 from collections.abc import Iterator, Mapping
@@ -10,6 +9,7 @@ from pathlib import Path
 from pyarrow import ArrowException, ArrowInvalid, fs
 
 from metaray.errors import InputError, redacted, shareable
+from metaray.file_lock import lock
 from metaray.uris import Uri
 
 UNFINISHED = ".tmp"
@@ -166,12 +166,12 @@ class Storage:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a+") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                raise InputError(f"{self.shown} is in use by {file.read() or 'another process'}") from None
+                mine = lock(file)
             except OSError:
-                pass  # a file system without locks
+                mine = True  # a file system without locks
+            if not mine:
+                file.seek(0)
+                raise InputError(f"{self.shown} is in use by {file.read() or 'another process'}")
             with suppress(OSError):  # on a full disk the lock holds all the same
                 os.truncate(file.fileno(), 0)
                 os.write(file.fileno(), holder.encode())  # unbuffered: nothing is left to fail at the block's end
