@@ -76,7 +76,7 @@ def test_classification_by_hand(make_episode: MakeEpisode) -> None:
     torch.testing.assert_close(SMALL.predict(meta, adapted, query.x, context), logits)
 
 
-@pytest.mark.parametrize("problem", [CLASSES, VALUES], ids=["classes", "values"])
+@pytest.mark.parametrize("task_shape", [CLASSES, VALUES], ids=["classes", "values"])
 def test_sizes_of_the_layers(task_shape: TaskShape) -> None:
     meta = bench(task_shape)[1]
     values, slots, outputs = (0, 3, 3) if task_shape is CLASSES else (2, 1, 4)
@@ -86,7 +86,7 @@ def test_sizes_of_the_layers(task_shape: TaskShape) -> None:
             assert meta[f"{prefix}{i}.weight"].shape == (after, before)
 
 
-@pytest.mark.parametrize("problem", [CLASSES, VALUES], ids=["classes", "values"])
+@pytest.mark.parametrize("task_shape", [CLASSES, VALUES], ids=["classes", "values"])
 def test_meta_gradient_along_random_directions(task_shape: TaskShape, make_episode: MakeEpisode) -> None:
     context, meta = bench(task_shape, batch_norm=True)
     episode = make_episode() if task_shape is CLASSES else regression_episode(make_episode)
