@@ -41,7 +41,7 @@ class Link:
         self.down = False
         for name in ("log_batch", "get_run", "update_run", "set_terminated", "create_run", "log_artifact"):
             monkeypatch.setattr(mlflow.MlflowClient, name, self._guarded(getattr(mlflow.MlflowClient, name)))
-        for place in ("run", "tracking.delivery", "upload"):
+        for place in ("api.train", "api.checks", "tracking.run_upload", "api.upload"):
             monkeypatch.setattr(f"metaray.{place}.prepare", self._prepare)
 
     def _guarded(self, method: Callable[..., Any]) -> Callable[..., Any]:

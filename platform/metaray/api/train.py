@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from metaray.api.checks import check_experiment, check_tracking, writable_storage
 from metaray.errors import Diverged, RunFailed, RunStopped, redacted
 from metaray.experiment.experiment import Experiment
 from metaray.records.checkpoint import saved_steps
@@ -19,18 +20,16 @@ from metaray.records.storage import Storage
 from metaray.retry import AWAY_WITHIN_S, patience
 from metaray.tracking.client import quiet_mlflow
 from metaray.tracking.listener import TrackingListener
-from metaray.tracking.mlflow_tracker import MlflowTracker, TrackingAway, asking, find_experiment, reopen_run
+from metaray.tracking.mlflow_tracker import MlflowTracker, TrackingAway, asking, reopen_run
 from metaray.tracking.promotion import Wish
 from metaray.tracking.run_upload import Destination, NotUploaded, Report, deliver, mark_ended, open_tracking
 from metaray.tracking.server import Unreachable, glance, prepare, tracking_uri
-from metaray.training.checks.preflight import check_chunks, check_shares, preflight
+from metaray.training.checks.preflight import check_chunks, check_shares
 from metaray.training.device import choose_device
 from metaray.training.in_process import train_in_process
 from metaray.training.placement import Placement
 
 __all__ = ["NotUploaded", "Options", "Report", "run"]
-
-"""How long a trained run waits for an MLflow server that does not answer."""
 
 
 @dataclass(frozen=True)
@@ -97,24 +96,18 @@ def _checked(experiment: Experiment, options: Options, uri: str, display: Listen
     with ThreadPoolExecutor(max_workers=1) as pool:
         imported = pool.submit(quiet_mlflow)
         glance(uri)
-        root = Storage(options.storage)
-        root.check_writable()
+        root = writable_storage(options.storage)
         folder = open_run(root, experiment, options.run)
         device = torch.device("cpu")
         if folder.result is None:
             device = _check_request(experiment, options.placement)
-        if options.placement.verify:
-            experiment.source.verify()
-        preflight(experiment, device)
+        check_experiment(experiment, device, verify=options.placement.verify)
         if folder.result is None and not options.placement.in_process:
             _check_cluster(experiment, options.placement, root, display)
         display.on_event(entering("MLflow"))
         imported.result()
     try:
-        prepare(uri)
-        if folder.tracking_run is None:
-            with asking(uri):
-                find_experiment(uri, experiment.name)
+        check_tracking(uri, experiment.name, needed=folder.tracking_run is None)
     except Unreachable:
         if folder.tracking_run is None:
             raise

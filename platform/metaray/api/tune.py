@@ -7,6 +7,7 @@ from typing import final
 
 import torch
 
+from metaray.api.checks import check_experiment, check_tracking, writable_storage
 from metaray.api.saved_options import remember
 from metaray.api.search_end import SearchReport, finish_search
 from metaray.api.search_options import SearchOptions
@@ -20,11 +21,10 @@ from metaray.errors import RunStopped, unknown
 from metaray.records.provenance import provenance
 from metaray.records.run_folder import fresh_name, held
 from metaray.records.storage import Storage
-from metaray.tracking.mlflow_tracker import asking, find_experiment
 from metaray.tracking.run_upload import mark_ended
 from metaray.tracking.search_runs import SearchRuns
-from metaray.tracking.server import prepare, tracking_uri
-from metaray.training.checks.preflight import check_chunks, check_shares, preflight
+from metaray.tracking.server import tracking_uri
+from metaray.training.checks.preflight import check_chunks, check_shares
 from metaray.training.placement import Workers
 from metaray.tuning.capacity import Capacity, Shares, capacity_of
 from metaray.tuning.ledger import SEARCH, Ledger, open_ledger, read_header
@@ -93,15 +93,10 @@ def _checked(search: Search, options: SearchOptions, uri: str) -> Storage:
         check_writable(options.apply)
     name = options.name or fresh_name(f"{search.experiment.name}-search")
     check_name(name, "search name")
-    root = Storage(options.storage)
-    root.check_writable()
+    root = writable_storage(options.storage)
     experiment = search.experiment_of(search.initial(0))
-    if options.verify:
-        experiment.source.verify()
-    preflight(experiment)
-    prepare(uri)
-    with asking(uri):
-        find_experiment(uri, experiment.name)
+    check_experiment(experiment, torch.device("cpu"), verify=options.verify)
+    check_tracking(uri, experiment.name)
     return root.child(name)
 
 
