@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from metaray.data.class_store import ClassStore, _elementary_symmetric
 from metaray.data.draws import Draws
 from metaray.errors import InputError
+from tests.data.conftest import MakeStore
 from tests.data.small_server import small_server, without_proxies
 
 COUNTS = [2, 5, 3, 4, 6, 4]
@@ -20,16 +21,16 @@ SPEC = {"ways": 2, "shots": 1, "queries": 2}
 
 
 @pytest.fixture
-def path(make_store):
+def path(make_store: MakeStore):
     return str(make_store(COUNTS, SPLITS))
 
 
-def rows_of(store, images):
+def rows_of(store: tuple[Path, str], images: int):
     """The store rows behind unrotated images: their first pixel."""
     return images[:, 0, 0, 0].astype(int).tolist()
 
 
-def test_sample_holds_distinct_examples_of_its_classes(path):
+def test_sample_holds_distinct_examples_of_its_classes(path: str) -> None:
     store = ClassStore(path=path)
     starts = np.cumsum([0, *COUNTS])
     for index in range(50):
@@ -46,14 +47,14 @@ def test_sample_holds_distinct_examples_of_its_classes(path):
             assert x.dtype == np.uint8 and x.flags.c_contiguous and x.flags.writeable
 
 
-def test_shapes_and_labels_are_class_major(path):
+def test_shapes_and_labels_are_class_major(path: str) -> None:
     task = ClassStore(path=path).sample_task(Draws(0, "meta-test", 3), "meta-test", ways=2, shots=3, queries=1)
     assert task.support_x.shape == (6, 1, 3, 3) and task.query_x.shape == (2, 1, 3, 3)
     assert task.support_y.tolist() == [0, 0, 0, 1, 1, 1] and task.query_y.tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("rotations", [False, True])
-def test_sampling_is_pure(path, rotations):
+def test_sampling_is_pure(path: str, rotations: bool) -> None:
     store, other = (ClassStore(path=path, rotations=rotations) for _ in range(2))
     other.sample_task(Draws(9, "meta-train", 0), "meta-train", **SPEC)
     for index in (0, 2**63):
@@ -61,7 +62,7 @@ def test_sampling_is_pure(path, rotations):
         assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
 
 
-def test_rotations_are_classes_of_the_same_split(path):
+def test_rotations_are_classes_of_the_same_split(path: str) -> None:
     plain, store = ClassStore(path=path), ClassStore(path=path, rotations=True)
     assert store.class_ids("meta-test").tolist() == list(range(16, 24))
     assert store.class_name(17) == "class4/rot090" and plain.class_name(4) == "class4"
@@ -71,7 +72,7 @@ def test_rotations_are_classes_of_the_same_split(path):
         assert np.array_equal(store.examples(int(class_id)), expected)
 
 
-def test_rotated_tasks_hold_rotated_examples(path):
+def test_rotated_tasks_hold_rotated_examples(path: str) -> None:
     store = ClassStore(path=path, rotations=True)
     turns = set()
     for index in range(20):
@@ -85,13 +86,13 @@ def test_rotated_tasks_hold_rotated_examples(path):
     assert turns == {0, 1, 2, 3}
 
 
-def test_rotations_need_squares(make_store):
+def test_rotations_need_squares(make_store: MakeStore) -> None:
     store = ClassStore(path=str(make_store([2, 2], {"meta-train": [0, 1]}, size=(3, 4))), rotations=True)
     with pytest.raises(InputError, match=r"square images, but an example has the shape \(1, 3, 4\)"):
         store.check("meta-train", ways=2, shots=1, queries=1)
 
 
-def test_check_gives_the_numbers(path):
+def test_check_gives_the_numbers(path: str) -> None:
     store = ClassStore(path=path)
     message = (
         r"20 ways asked for, but meta-train has 2 classes with at least 3 examples \(1 shot \+ 2 queries\); "
@@ -105,39 +106,39 @@ def test_check_gives_the_numbers(path):
     ClassStore(path=path, rotations=True).check("meta-train", ways=8, shots=1, queries=2)
 
 
-def test_one_class_is_no_task(path):
+def test_one_class_is_no_task(path: str) -> None:
     with pytest.raises(InputError, match=r"ways: a task needs at least 2 classes \(got 1\)"):
         ClassStore(path=path).check("meta-train", ways=1, shots=1, queries=1)
 
 
-def test_too_few_examples_to_draw(make_store):
+def test_too_few_examples_to_draw(make_store: MakeStore) -> None:
     store = ClassStore(path=str(make_store([4], {"meta-val": [0]})))
     with pytest.raises(InputError, match=r"5 examples asked for, but meta-val has 4 examples in all .*\.arrow"):
         store.draw_examples(Draws(0, "meta-val", 0), "meta-val", 5)
 
 
-def test_unknown_scheme_and_missing_file(path, tmp_path):
+def test_unknown_scheme_and_missing_file(path: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="unknown split scheme .* 'defualt'. Did you mean 'default'"):
         _ = ClassStore(path=path, split="defualt").fingerprint
     with pytest.raises(InputError, match=r"none\.arrow: no such class store"):
         _ = ClassStore(path=str(tmp_path / "none.arrow")).meta
 
 
-def test_a_split_that_the_scheme_lacks_is_empty(make_store):
+def test_a_split_that_the_scheme_lacks_is_empty(make_store: MakeStore) -> None:
     store = ClassStore(path=str(make_store([2, 2], {"meta-train": [0, 1]})))
     assert store.summary("meta-test").classes == 0
     with pytest.raises(InputError, match="meta-test has 0 classes"):
         store.check("meta-test", ways=2, shots=1, queries=1)
 
 
-def brute_force(sizes, ways, shots, queries):
+def brute_force(sizes: list[int], ways: int, shots: int, queries: int):
     choices = [comb(n, shots) * comb(n - shots, queries) if n >= shots + queries else 0 for n in sizes]
     return sum(prod(group) for group in combinations(choices, ways))
 
 
 @pytest.mark.parametrize("rotations", [False, True])
 @pytest.mark.parametrize("spec", [(2, 1, 2), (1, 2, 2), (3, 1, 1), (2, 5, 5)])
-def test_count_tasks(path, rotations, spec):
+def test_count_tasks(path: str, rotations: bool, spec: dict[str, int]) -> None:
     ways, shots, queries = spec
     store = ClassStore(path=path, rotations=rotations)
     for split, ids in SPLITS.items():
@@ -147,16 +148,16 @@ def test_count_tasks(path, rotations, spec):
 
 
 @given(st.lists(st.integers(0, 5), max_size=7), st.integers(0, 4))
-def test_elementary_symmetric_polynomial(values, degree):
+def test_elementary_symmetric_polynomial(values: Values, degree) -> None:
     multiplicities = {value: values.count(value) for value in values}
     assert _elementary_symmetric(multiplicities, degree) == sum(map(prod, combinations(values, degree)))
 
 
-def test_count_of_many_equal_classes_is_exact():
+def test_count_of_many_equal_classes_is_exact() -> None:
     assert _elementary_symmetric({310080: 6492}, 20) == comb(6492, 20) * 310080**20
 
 
-def test_it_is_a_value(path):
+def test_it_is_a_value(path: str) -> None:
     store = ClassStore(path=path, rotations=True)
     closed = ClassStore(path=path, rotations=True)
     task = store.sample_task(Draws(0, "meta-train", 0), "meta-train", **SPEC)
@@ -171,7 +172,7 @@ def test_it_is_a_value(path):
         assert other == store and np.array_equal(task.query_x, again.query_x)
 
 
-def test_a_store_that_was_written_again_is_seen(make_store):
+def test_a_store_that_was_written_again_is_seen(make_store: MakeStore) -> None:
     store = ClassStore(path=str(make_store(COUNTS, SPLITS)))
     before = store.fingerprint
     make_store(COUNTS[::-1], SPLITS)
@@ -179,7 +180,7 @@ def test_a_store_that_was_written_again_is_seen(make_store):
 
 
 @pytest.fixture
-def server(path, tmp_path, monkeypatch):
+def server(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("METARAY_CACHE", str(tmp_path / "cache"))
     with small_server() as served:
         without_proxies(monkeypatch, served)
@@ -187,7 +188,7 @@ def server(path, tmp_path, monkeypatch):
         yield served
 
 
-def test_a_remote_store_is_fetched_when_it_is_opened(path, server):
+def test_a_remote_store_is_fetched_when_it_is_opened(path: str, server: SmallServer) -> None:
     store = ClassStore(path=f"{server.address}/store")
     again = ClassStore.parse(pickle.loads(pickle.dumps(store)).model_dump(mode="json"), where="source")
     assert again == store and server.asked == []
@@ -195,7 +196,7 @@ def test_a_remote_store_is_fetched_when_it_is_opened(path, server):
     assert server.asked == [("HEAD", "/store"), ("GET", "/store")]
 
 
-def test_a_remote_store_stays_open(path, server, tmp_path):
+def test_a_remote_store_stays_open(path: str, server: SmallServer, tmp_path: Path) -> None:
     store, local = ClassStore(path=f"{server.address}/store"), ClassStore(path=path)
     before = store.fingerprint
     server.asked.clear()
@@ -208,18 +209,18 @@ def test_a_remote_store_stays_open(path, server, tmp_path):
     assert store.fingerprint == before and server.asked == []
 
 
-def test_a_file_uri_is_a_path(path):
+def test_a_file_uri_is_a_path(path: str) -> None:
     assert ClassStore(path=f"file://{path}").fingerprint == ClassStore(path=path).fingerprint
 
 
-def test_a_scheme_is_checked_at_construction():
+def test_a_scheme_is_checked_at_construction() -> None:
     with pytest.raises(
         InputError, match="source: path: unknown scheme of 'htp://host/store' 'htp'. Did you mean 'http'"
     ):
         ClassStore.parse({"path": "htp://host/store"}, where="source")
 
 
-def test_a_uri_holds_no_password(server):
+def test_a_uri_holds_no_password(server: SmallServer) -> None:
     """It would be stored with every checkpoint and MLflow run."""
     address = f"{server.address}/store".replace("//", "//me:secret@")
     with pytest.raises(InputError, match=r"path: http://me:\*\*\*@.* holds a credential: leave it out") as caught:
@@ -227,10 +228,10 @@ def test_a_uri_holds_no_password(server):
     assert "secret" not in str(caught.value)
 
 
-def test_fingerprint_covers_scheme_and_rotations(path):
+def test_fingerprint_covers_scheme_and_rotations(path: str) -> None:
     assert ClassStore(path=path).fingerprint != ClassStore(path=path, rotations=True).fingerprint
 
 
-def test_summary(path):
+def test_summary(path: str) -> None:
     assert ClassStore(path=path).summary("meta-train") == (3, 10, 2, 3.0, 5)
     assert ClassStore(path=path, rotations=True).summary("meta-train") == (12, 40, 2, 3.0, 5)

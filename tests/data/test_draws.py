@@ -11,7 +11,7 @@ from metaray.data.draws import SPLITS, Draws
     st.integers(0, 2**64 - 1),
     st.integers(1, 8).flatmap(lambda k: st.tuples(st.just(k), st.lists(st.integers(k, 40), min_size=1, max_size=5))),
 )
-def test_choose_is_distinct_in_range_and_pure(seed, split, index, sample):
+def test_choose_is_distinct_in_range_and_pure(seed: int, split: Split, index: int, sample) -> None:
     k, populations = sample
     sizes = np.array(populations)
     chosen = Draws(seed, split, index).choose(sizes, k)
@@ -21,7 +21,7 @@ def test_choose_is_distinct_in_range_and_pure(seed, split, index, sample):
     assert np.array_equal(chosen, Draws(seed, split, index).choose(sizes, k))
 
 
-def test_choose_is_uniform_over_ordered_samples():
+def test_choose_is_uniform_over_ordered_samples() -> None:
     rows = 60_000
     chosen = Draws(3, "meta-train", 0).choose(np.full(rows, 4), 3)
     counts = np.bincount(chosen @ np.array([16, 4, 1]), minlength=64)
@@ -32,12 +32,12 @@ def test_choose_is_uniform_over_ordered_samples():
     assert ((seen - expected) ** 2 / expected).sum() < 60
 
 
-def test_streams_differ_by_seed_split_and_index():
+def test_streams_differ_by_seed_split_and_index() -> None:
     streams = [Draws(s, p, i).raw(4).tolist() for s in (0, 1) for p in SPLITS for i in (0, 1)]
     assert len({tuple(stream) for stream in streams}) == len(streams)
 
 
-def test_uniform_is_in_the_unit_interval():
+def test_uniform_is_in_the_unit_interval() -> None:
     numbers = Draws(0, "meta-val", 7).uniform(10_000)
     assert numbers.min() >= 0 and numbers.max() < 1
     assert abs(numbers.mean() - 0.5) < 0.01

@@ -1,5 +1,7 @@
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,20 +15,20 @@ from metaray.errors import InputError
 LATIN_A, ALPHA, CYRILLIC_A, CYRILLIC_BE, AYB = "A", "\u0391", "\u0410", "\u0411", "\u0531"
 
 
-def bitmap(value):
+def bitmap(value: Any):
     return np.full((28, 28), value, np.uint8)
 
 
-def letter(characters, split, *values):
+def letter(characters, split: Split, *values):
     return Letter(characters, split, np.stack([bitmap(value) for value in values]))
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory):
+def built(tmp_path_factory: pytest.TempPathFactory):
     return glyph_store(tmp_path_factory.mktemp("cache"))
 
 
-def test_one_shared_bitmap_merges_and_the_earliest_split_wins():
+def test_one_shared_bitmap_merges_and_the_earliest_split_wins() -> None:
     renderings = {
         CYRILLIC_A: [bitmap(1), bitmap(2)],
         LATIN_A: [bitmap(2), bitmap(3), bitmap(3)],
@@ -41,7 +43,7 @@ def test_one_shared_bitmap_merges_and_the_earliest_split_wins():
     assert merged[AYB].split == "meta-test"
 
 
-def test_lookalikes_of_an_earlier_split_are_left_out():
+def test_lookalikes_of_an_earlier_split_are_left_out() -> None:
     latin = letter(LATIN_A, "meta-train", 200, 100)
     near = letter(CYRILLIC_A, "meta-val", 203, 30)
     far = letter(CYRILLIC_BE, "meta-val", 150, 20)
@@ -49,14 +51,14 @@ def test_lookalikes_of_an_earlier_split_are_left_out():
     assert [x.characters for x in select_letters([single, far, near, latin])] == [LATIN_A, CYRILLIC_BE]
 
 
-def test_no_bitmap_is_in_two_classes(built):
+def test_no_bitmap_is_in_two_classes(built) -> None:
     store = read_store(built, verify=True)
     rows = {image.tobytes() for image in store.images}
     assert len(rows) == len(store.images)
     assert all(image.any() for image in store.images)
 
 
-def test_scripts_are_where_they_belong(built):
+def test_scripts_are_where_they_belong(built) -> None:
     store = ClassStore(path=str(built))
     scripts = {}
     for split in SPLITS:
@@ -73,7 +75,7 @@ def test_scripts_are_where_they_belong(built):
         store.check(split, ways=20, shots=1, queries=3)
 
 
-def test_ink_is_centred(built):
+def test_ink_is_centred(built) -> None:
     images = read_store(built).images[:, 0]
     columns, rows = images.any(axis=1), images.any(axis=2)
     for inked in (columns, rows):
@@ -82,19 +84,19 @@ def test_ink_is_centred(built):
         assert (last - first).max() < 20
 
 
-def test_second_call_uses_the_cache(built):
+def test_second_call_uses_the_cache(built) -> None:
     written = built.stat().st_mtime_ns
     assert glyph_store(built.parent) == built and built.stat().st_mtime_ns == written
     assert [p.name for p in built.parent.iterdir()] == [built.name]
 
 
-def test_unwritable_cache(tmp_path):
+def test_unwritable_cache(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="can't write"):
         glyph_store(tmp_path / "file")
 
 
-def test_source_wraps_the_store(built, monkeypatch):
+def test_source_wraps_the_store(built, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("metaray.data.glyphs._cached_store", lambda: str(built))
     source, store = Glyphs(rotations=True), ClassStore(path=str(built), rotations=True)
     assert source.model_dump() == {"rotations": True}
@@ -109,6 +111,6 @@ def test_source_wraps_the_store(built, monkeypatch):
     assert source.count_tasks("meta-val", **spec) == store.count_tasks("meta-val", **spec)
 
 
-def test_importing_the_stage_is_light():
+def test_importing_the_stage_is_light() -> None:
     code = "import sys, metaray.data; sys.exit(any(m in sys.modules for m in ('matplotlib', 'ray', 'mlflow')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -9,12 +9,13 @@ from metaray.data.class_store import ClassStore
 from metaray.data.images import import_images
 from metaray.data.store_file import read_store
 from metaray.errors import InputError
+from tests.data.conftest import MakeZip
 
 CLASSES = ["ant", "bee", "cat", "dog", "elk"]
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path: Path):
     root = tmp_path / "animals"
     for c, name in enumerate(CLASSES):
         (root / name).mkdir(parents=True)
@@ -26,7 +27,7 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def split_folder(tmp_path):
+def split_folder(tmp_path: Path):
     root = tmp_path / "splits"
     root.mkdir()
     for file, names in (("train", "ant\nbee\n"), ("val", "cat\n"), ("test", "dog\r\n\nelk")):
@@ -34,7 +35,7 @@ def split_folder(tmp_path):
     return root
 
 
-def test_import_with_split_files(folder, split_folder, tmp_path):
+def test_import_with_split_files(folder: Path, split_folder, tmp_path: Path) -> None:
     out = tmp_path / "out.arrow"
     report = import_images(folder, out, size=(5, 10), splits=split_folder)
     assert report[:4] == (out, 5, 15, ("default",))
@@ -44,7 +45,7 @@ def test_import_with_split_files(folder, split_folder, tmp_path):
     assert np.abs(store.images[::3, 0].mean(axis=(1, 2)) - 40 * np.arange(5)).max() < 2
 
 
-def test_import_is_deterministic_and_zip_is_the_same(folder, make_zip, tmp_path):
+def test_import_is_deterministic_and_zip_is_the_same(folder: Path, make_zip: MakeZip, tmp_path: Path) -> None:
     members = {p.relative_to(folder.parent).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     inner = {name.removeprefix("animals/"): content for name, content in members.items()}
     fingerprints = set()
@@ -64,7 +65,9 @@ def test_import_is_deterministic_and_zip_is_the_same(folder, make_zip, tmp_path)
         ("val.txt", None, r"val\.txt: can't read the split: No such file"),
     ],
 )
-def test_wrong_split_files(folder, split_folder, tmp_path, file, content, message):
+def test_wrong_split_files(
+    folder: Path, split_folder, tmp_path: Path, file: str, content: str | None, message: str
+) -> None:
     if content is None:
         (split_folder / file).unlink()
     else:
@@ -75,7 +78,7 @@ def test_wrong_split_files(folder, split_folder, tmp_path, file, content, messag
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "cut.png"])
-def test_bad_file_in_a_class_folder_is_named(folder, tmp_path, name):
+def test_bad_file_in_a_class_folder_is_named(folder: Path, tmp_path: Path, name: str) -> None:
     raw = (folder / "bee" / "0.png").read_bytes()
     (folder / "bee" / name).write_bytes(b"text" if name == "notes.txt" else raw[: len(raw) // 2])
     with pytest.raises(InputError, match=f"bee/{name}: "):
@@ -100,7 +103,7 @@ def imported(folder: Path, out: Path, **options):
     return report, read_store(out, verify=True)
 
 
-def test_scans_of_12_bits_are_refused_until_their_range_is_said(tmp_path):
+def test_scans_of_12_bits_are_refused_until_their_range_is_said(tmp_path: Path) -> None:
     folder, out = scans(tmp_path / "scans", SCANS), tmp_path / "out.arrow"
     with pytest.raises(InputError, match=r"scans.*: 16 bits a channel, .*\(10 in all\), is above 4095.*--range 0,4095"):
         imported(folder, out)
@@ -112,7 +115,7 @@ def test_scans_of_12_bits_are_refused_until_their_range_is_said(tmp_path):
     assert note.startswith("10 images of more than 8 bits a channel are scaled by the range 0 to 4095")
 
 
-def test_floats_and_wide_integers_need_a_range(tmp_path):
+def test_floats_and_wide_integers_need_a_range(tmp_path: Path) -> None:
     for kind, pixels in {"floats": SCANS / np.float32(4095), "integers": SCANS.astype(np.int32)}.items():
         folder = scans(tmp_path / kind, pixels.astype(np.int32 if kind == "integers" else np.float32), "tif")
         with pytest.raises(InputError, match=rf"{kind}/ant/0.tif: .* has no range of its own"):
@@ -121,7 +124,7 @@ def test_floats_and_wide_integers_need_a_range(tmp_path):
         assert np.array_equal(store.images[::2, 0], np.rint(SCANS * (255 / 4095)).astype(np.uint8))
 
 
-def test_16_bits_keep_their_range_for_new_images_that_are_dark(tmp_path):
+def test_16_bits_keep_their_range_for_new_images_that_are_dark(tmp_path: Path) -> None:
     bright = np.where(np.arange(5)[:, None, None] == 4, SCANS * 16, SCANS)
     report, store = imported(scans(tmp_path / "scans", bright), tmp_path / "out.arrow")
     assert report.notes[1] == (
@@ -133,7 +136,7 @@ def test_16_bits_keep_their_range_for_new_images_that_are_dark(tmp_path):
     assert np.array_equal(dark, store.images[0])
 
 
-def test_a_range_for_images_of_8_bits_is_refused(folder, tmp_path):
+def test_a_range_for_images_of_8_bits_is_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="the range 0,4095 is for images of more than 8 bits a channel"):
         imported(folder, tmp_path / "out.arrow", value_range=(0, 4095))
     with pytest.raises(InputError, match="value_range goes from 9 to 2"):
@@ -141,13 +144,13 @@ def test_a_range_for_images_of_8_bits_is_refused(folder, tmp_path):
     assert not (tmp_path / "out.arrow").exists()
 
 
-def test_blank_and_equal_classes_are_reported(folder, tmp_path):
+def test_blank_and_equal_classes_are_reported(folder: Path, tmp_path: Path) -> None:
     report, _ = imported(folder, tmp_path / "out.arrow")
     assert report.notes[-1:] == ("5 classes hold only blank images (one value each): 'ant', 'bee', 'cat', ...",)
 
 
 @pytest.mark.parametrize("mode", ["I", "LAB"])
-def test_conversion_errors_name_the_file(folder, tmp_path, mode):
+def test_conversion_errors_name_the_file(folder: Path, tmp_path: Path, mode: str) -> None:
     Image.new(mode, (9, 9)).save(folder / "bee" / "odd.tif")
     if mode == "LAB":  # which is converted, so that it takes damage to fail
         imported(folder, tmp_path / "out.arrow")
@@ -157,7 +160,7 @@ def test_conversion_errors_name_the_file(folder, tmp_path, mode):
         imported(folder, tmp_path / "out.arrow")
 
 
-def test_folder_without_classes_and_wrong_size(tmp_path, folder):
+def test_folder_without_classes_and_wrong_size(tmp_path: Path, folder: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="empty: no class in it"):
         import_images(tmp_path / "empty", tmp_path / "out.arrow", size=8)
@@ -165,21 +168,21 @@ def test_folder_without_classes_and_wrong_size(tmp_path, folder):
         import_images(folder, tmp_path / "out.arrow", size=0)
 
 
-def place(root, png, *names):
+def place(root: Storage, png, *names):
     for i, name in enumerate(names):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(png(i))
     return root
 
 
-def meta_of(path):
+def meta_of(path: str):
     return read_store(path, verify=True).meta
 
 
 GIVEN = [*(f"train/{c}/1.png" for c in "abcdef"), "val/g/1.png", "val/h/1.png", "test/i/1.png"]
 
 
-def test_given_splits_and_superclasses_reach_the_store(png, tmp_path):
+def test_given_splits_and_superclasses_reach_the_store(png, tmp_path: Path) -> None:
     root, out, lines = place(tmp_path / "data", png, *GIVEN), tmp_path / "out.arrow", []
     import_images(root, out, size=8, tell=lines.append)
     assert meta_of(out).class_names == tuple("abcdefghi")
@@ -198,7 +201,7 @@ def test_given_splits_and_superclasses_reach_the_store(png, tmp_path):
     assert meta_of(out).class_names[4:6] == ("x/e", "y/a")
 
 
-def test_the_same_classes_in_each_split_are_refused_or_joined(png, tmp_path):
+def test_the_same_classes_in_each_split_are_refused_or_joined(png, tmp_path: Path) -> None:
     names = [f"{split}/{c}/1.png" for split in ("train", "val", "test") for c in "abcdefghij"]
     root, out = place(tmp_path / "data", png, *names), tmp_path / "out.arrow"
     with pytest.raises(
@@ -211,7 +214,7 @@ def test_the_same_classes_in_each_split_are_refused_or_joined(png, tmp_path):
     assert meta_of(out).class_names == tuple("abcdefghij") and set(meta_of(out).counts) == {3}
 
 
-def test_labels_of_a_flat_folder(png, tmp_path):
+def test_labels_of_a_flat_folder(png, tmp_path: Path) -> None:
     root, out = place(tmp_path / "data", png, *(f"{i}.png" for i in range(20))), tmp_path / "out.arrow"
     table = tmp_path / "labels.csv"
     table.write_text("file,label\n" + "".join(f"{i}.png,{'abcdefghij'[i // 2]}\n" for i in range(20)))
@@ -226,7 +229,7 @@ def test_labels_of_a_flat_folder(png, tmp_path):
         import_images(root, out, size=8, columns=["a", "b"])
 
 
-def test_folder_zip_and_tar_give_one_fingerprint(png, tmp_path):
+def test_folder_zip_and_tar_give_one_fingerprint(png, tmp_path: Path) -> None:
     root, out = place(tmp_path / "data", png, *GIVEN), tmp_path / "out.arrow"
     fingerprints = set()
     for kind in (None, "zip", "tar", "gztar", "bztar", "xztar"):

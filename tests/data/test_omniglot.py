@@ -8,6 +8,7 @@ from metaray.data.class_store import ClassStore
 from metaray.data.omniglot import SCHEMES, import_omniglot, published_split
 from metaray.data.store_file import read_store
 from metaray.errors import InputError
+from tests.data.conftest import MakeZip
 
 SIZES = {"vinyals": (1028, 172, 423), "maml": (1100, 100, 423), "lake": (802, 162, 659)}
 
@@ -18,7 +19,7 @@ def lake():
 
 
 @pytest.fixture
-def fake(tmp_path, png, lake):
+def fake(tmp_path: Path, png, lake):
     """All of Omniglot's classes with one tiny drawing each, in the two official folders."""
     root = tmp_path / "omniglot"
     content = png(0)
@@ -30,7 +31,7 @@ def fake(tmp_path, png, lake):
     return root
 
 
-def test_published_splits_are_disjoint_and_complete():
+def test_published_splits_are_disjoint_and_complete() -> None:
     everything = []
     for scheme in SCHEMES:
         splits = published_split(scheme)
@@ -41,20 +42,20 @@ def test_published_splits_are_disjoint_and_complete():
     assert everything[0] == everything[1] == everything[2]
 
 
-def test_lake_validates_on_five_drawn_background_alphabets(lake):
+def test_lake_validates_on_five_drawn_background_alphabets(lake) -> None:
     train, val, test = ({name.split("/")[0] for name in members} for members in lake.values())
     assert (len(train), len(val), len(test)) == (25, 5, 20) and not train & val and not (train | val) & test
     assert val == set(random.Random(1).sample(sorted(train | val), 5))
 
 
-def test_maml_is_a_seeded_shuffle():
+def test_maml_is_a_seeded_shuffle() -> None:
     splits = published_split("maml")
     names = sorted(name for members in splits.values() for name in members)
     random.Random(1).shuffle(names)
     assert names[:1100] == splits["meta-train"] and names[1100:1200] == splits["meta-val"]
 
 
-def test_import_of_extracted_folders(fake, tmp_path):
+def test_import_of_extracted_folders(fake, tmp_path: Path) -> None:
     out = tmp_path / "out.arrow"
     report = import_omniglot(fake, out)
     assert report[:4] == (out, 1623, 1623, SCHEMES)
@@ -68,7 +69,7 @@ def test_import_of_extracted_folders(fake, tmp_path):
     assert read_store(tmp_path / "again.arrow").meta.fingerprint == store.meta.fingerprint
 
 
-def test_partial_data(fake, tmp_path):
+def test_partial_data(fake, tmp_path: Path) -> None:
     (fake / "images_background" / "N_Ko" / "character01" / "0001_01.png").unlink()
     with pytest.raises(
         InputError, match="split 'lake' left out: 1 of its 1623 classes are missing, .*N_Ko/character01"
@@ -77,7 +78,7 @@ def test_partial_data(fake, tmp_path):
     assert not (tmp_path / "out.arrow").exists()
 
 
-def test_wrong_sources(fake, tmp_path, make_zip, png):
+def test_wrong_sources(fake, tmp_path: Path, make_zip: MakeZip, png) -> None:
     out = tmp_path / "out.arrow"
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="empty: holds none of images_background/"):
@@ -94,7 +95,7 @@ def test_wrong_sources(fake, tmp_path, make_zip, png):
         import_omniglot(make_zip("d.zip", {"../N_Ko/character01/1.png": png(0)}), out)
 
 
-def test_corrupt_drawing_is_named(fake, tmp_path):
+def test_corrupt_drawing_is_named(fake, tmp_path: Path) -> None:
     drawing = fake / "images_background" / "N_Ko" / "character01" / "0001_01.png"
     drawing.write_bytes(drawing.read_bytes()[:40])
     with pytest.raises(InputError, match="N_Ko/character01/0001_01.png: "):
@@ -102,7 +103,7 @@ def test_corrupt_drawing_is_named(fake, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_real_omniglot(omniglot_folder: Path, tmp_path):
+def test_the_real_omniglot(omniglot_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "omniglot.arrow"
     assert import_omniglot(omniglot_folder, out) == (out, 1623, 32460, SCHEMES, ())
     store = ClassStore(path=str(out), split="vinyals", rotations=True)

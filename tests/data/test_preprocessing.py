@@ -6,28 +6,28 @@ from PIL import Image
 from metaray.data.preprocessing import ImagePreprocessing
 
 
-def test_grey_inverted_image():
+def test_grey_inverted_image() -> None:
     pixels = ImagePreprocessing(height=4, width=6, invert=True).image(Image.new("L", (10, 8), 255))
     assert pixels.shape == (1, 4, 6) and pixels.dtype == np.uint8 and not pixels.any()
 
 
-def test_colour_channels_come_first():
+def test_colour_channels_come_first() -> None:
     pixels = ImagePreprocessing(height=2, width=3, mode="RGB").image(Image.new("RGB", (3, 2), (1, 2, 3)))
     assert pixels.shape == (3, 2, 3) and pixels.flags.c_contiguous
     assert pixels[:, 0, 0].tolist() == [1, 2, 3]
 
 
-def test_transparent_pixels_are_white_paper():
+def test_transparent_pixels_are_white_paper() -> None:
     assert (ImagePreprocessing(height=2, width=2).image(Image.new("RGBA", (2, 2), (0, 0, 0, 0))) == 255).all()
 
 
-def test_normalize():
+def test_normalize() -> None:
     x = torch.tensor([0, 255], dtype=torch.uint8).reshape(1, 1, 1, 2)
     normalized = ImagePreprocessing(height=1, width=2, mean=(0.5,), std=(0.25,)).normalize(x)
     assert normalized.flatten().tolist() == [-2.0, 2.0]
 
 
-def test_one_number_a_channel():
+def test_one_number_a_channel() -> None:
     with pytest.raises(ValueError, match="mean has 2 numbers for 3 channels"):
         ImagePreprocessing(height=1, width=1, mode="RGB", mean=(0.0, 1.0))
 

@@ -13,6 +13,7 @@ import pytest
 from metaray.data import remote
 from metaray.data.remote import held, local_path
 from metaray.errors import InputError
+from tests.data.conftest import MakeStore
 from tests.data.small_server import small_server, without_proxies
 from tests.patience import PATIENT_S, wait_until
 
@@ -20,7 +21,7 @@ FETCH = "import sys; from metaray.data.remote import local_path; print(local_pat
 
 
 @pytest.fixture
-def stores(tmp_path, monkeypatch):
+def stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The cache's folder of stores, not made yet."""
     monkeypatch.setenv("METARAY_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("METARAY_CACHE_GB", raising=False)
@@ -28,12 +29,12 @@ def stores(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def content(tiny_store):
+def content(tiny_store: Path):
     return tiny_store.read_bytes()
 
 
 @pytest.fixture
-def server(stores, content, monkeypatch):
+def server(stores, content: bytes, monkeypatch: pytest.MonkeyPatch):
     with small_server() as served:
         without_proxies(monkeypatch, served)
         served.objects |= {f"/{name}": content for name in "abc"}
@@ -44,7 +45,7 @@ def server(stores, content, monkeypatch):
 def start():
     running = []
 
-    def make(uri):
+    def make(uri: str):
         process = subprocess.Popen([sys.executable, "-c", FETCH, uri], stdout=subprocess.PIPE, text=True)
         running.append(process)
         return process
@@ -59,16 +60,16 @@ def kept(stores):
     return {path.suffix for path in stores.iterdir()} - {".lock"}
 
 
-def notes(path):
+def notes(path: str):
     return json.loads(path.with_suffix(".json").read_text())
 
 
-def age(path, seconds):
+def age(path: str, seconds: float) -> None:
     then = time.time() - seconds
     os.utime(path.with_suffix(".lock") if path.with_suffix(".lock").exists() else path, (then, then))
 
 
-def limit(monkeypatch, size_bytes):
+def limit(monkeypatch: pytest.MonkeyPatch, size_bytes) -> None:
     monkeypatch.setenv("METARAY_CACHE_GB", str(size_bytes / 1e9))
 
 
@@ -80,22 +81,22 @@ def limit(monkeypatch, size_bytes):
         ("FILE://localhost/store.arrow", "/store.arrow"),
     ],
 )
-def test_a_local_path_is_not_cached(uri, path, stores):
+def test_a_local_path_is_not_cached(uri: str, path: str, stores) -> None:
     assert local_path(uri) == Path(path)
     assert not stores.exists()
 
 
-def test_a_file_uri_names_no_host():
+def test_a_file_uri_names_no_host() -> None:
     with pytest.raises(InputError, match="file://data/store: a file:// URI names no host: file:///data/store is"):
         local_path("file://data/store")
 
 
-def test_unknown_schemes_name_the_nearest():
+def test_unknown_schemes_name_the_nearest() -> None:
     with pytest.raises(InputError, match=r"unknown scheme of 's4://me:\*\*\*@b/k' 's4'. Did you mean 's3'"):
         local_path("s4://me:secret@b/k")
 
 
-def test_it_is_fetched_once(server, stores, content):
+def test_it_is_fetched_once(server: SmallServer, stores, content: bytes) -> None:
     first, again = (local_path(f"{server.address}/a") for _ in range(2))
     assert first == again and first.parent == stores and first.read_bytes() == content
     assert server.count("GET") == 1
@@ -106,20 +107,22 @@ def test_it_is_fetched_once(server, stores, content):
     assert kept(stores) == {".arrow", ".json"}
 
 
-def test_by_default_it_lies_in_the_users_cache(server, stores, tmp_path, monkeypatch):
+def test_by_default_it_lies_in_the_users_cache(
+    server: SmallServer, stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("METARAY_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     assert local_path(f"{server.address}/a").parent == tmp_path / "xdg" / "metaray" / "stores"
 
 
-def test_from_s3(server, content, stores):
+def test_from_s3(server: SmallServer, content: bytes, stores) -> None:
     server.objects["/bucket/store.arrow"] = content
     first, again = (local_path("s3://bucket/store.arrow") for _ in range(2))
     assert first == again and first.read_bytes() == content and notes(first)["fetches"] == 1
 
 
-def test_of_four_processes_one_fetches(server, start):
-    def wait_for_all():
+def test_of_four_processes_one_fetches(server: SmallServer, start: int) -> None:
+    def wait_for_all() -> None:
         # All have asked about the object, so all want the lock; a moment for one that wouldn't.
         wait_until(lambda: server.count("HEAD") == 4)
         time.sleep(0.5)
@@ -132,7 +135,9 @@ def test_of_four_processes_one_fetches(server, start):
     assert notes(Path(printed.pop().strip()))["fetches"] == 1
 
 
-def test_a_waiting_process_takes_over_from_a_killed_one(server, start, stores, content):
+def test_a_waiting_process_takes_over_from_a_killed_one(
+    server: SmallServer, start: int, stores, content: bytes
+) -> None:
     release = threading.Event()
     server.within_body = lambda: release.wait(PATIENT_S)
     killed = start(f"{server.address}/a")
@@ -148,7 +153,7 @@ def test_a_waiting_process_takes_over_from_a_killed_one(server, start, stores, c
     assert server.count("GET") == 2 and kept(stores) == {".arrow", ".json"}
 
 
-def test_leftovers_of_other_objects_are_swept_if_nobody_writes_them(server, stores):
+def test_leftovers_of_other_objects_are_swept_if_nobody_writes_them(server: SmallServer, stores) -> None:
     stores.mkdir(parents=True)
     left, written = stores / "left.part", stores / "written.part"
     left.write_bytes(b"half")
@@ -159,7 +164,7 @@ def test_leftovers_of_other_objects_are_swept_if_nobody_writes_them(server, stor
     assert not left.exists() and written.exists()
 
 
-def test_a_replaced_object_is_fetched_anew(server, make_store, content):
+def test_a_replaced_object_is_fetched_anew(server: SmallServer, make_store: MakeStore, content: bytes) -> None:
     uri = f"{server.address}/a"
     old = local_path(uri)
     server.objects["/a"] = make_store([3, 3], {"meta-train": [0, 1]}).read_bytes()
@@ -168,21 +173,21 @@ def test_a_replaced_object_is_fetched_anew(server, make_store, content):
     assert server.count("GET") == 2
 
 
-def test_a_damaged_entry_is_fetched_again(server, content):
+def test_a_damaged_entry_is_fetched_again(server: SmallServer, content: bytes) -> None:
     uri = f"{server.address}/a"
     path = local_path(uri)
     path.write_bytes(content[:100])
     assert local_path(uri) == path and path.read_bytes() == content and notes(path)["fetches"] == 2
 
 
-def test_notes_that_a_power_cut_emptied(server):
+def test_notes_that_a_power_cut_emptied(server: SmallServer) -> None:
     path = local_path(f"{server.address}/a")
     path.unlink()
     path.with_suffix(".json").write_text("")
     assert notes(local_path(f"{server.address}/a"))["fetches"] == 1
 
 
-def test_after_a_cut_off_download_nothing_is_left(server, stores, content):
+def test_after_a_cut_off_download_nothing_is_left(server: SmallServer, stores, content: bytes) -> None:
     server.cut = len(content) // 2
     with pytest.raises(InputError, match=f"/a: cut off: expected {len(content)} bytes, got {len(content) // 2}"):
         local_path(f"{server.address}/a")
@@ -191,7 +196,7 @@ def test_after_a_cut_off_download_nothing_is_left(server, stores, content):
     assert local_path(f"{server.address}/a").read_bytes() == content
 
 
-def flipped(content):
+def flipped(content: bytes):
     middle = len(content) // 2
     return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
 
@@ -199,7 +204,7 @@ def flipped(content):
 @pytest.mark.parametrize(
     ("spoil", "what"), [(lambda _: b"<html>", "not a class store"), (flipped, "damaged: its exam")]
 )
-def test_only_a_whole_store_is_kept(server, stores, content, spoil, what):
+def test_only_a_whole_store_is_kept(server: SmallServer, stores, content: bytes, spoil, what: str) -> None:
     server.objects["/a"] = spoil(content)
     size_bytes = len(server.objects["/a"])
     with pytest.raises(InputError, match=rf"/a: fetched whole \({size_bytes} bytes\), but {what}") as caught:
@@ -207,7 +212,9 @@ def test_only_a_whole_store_is_kept(server, stores, content, spoil, what):
     assert str(stores) not in str(caught.value) and kept(stores) == set()
 
 
-def test_what_is_larger_than_the_cache_is_not_fetched(server, monkeypatch, content):
+def test_what_is_larger_than_the_cache_is_not_fetched(
+    server: SmallServer, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
     limit(monkeypatch, 1000)
     with pytest.raises(
         InputError, match=rf"/a: {len(content)} bytes, but the cache may hold 1000 bytes: raise METARAY"
@@ -217,13 +224,13 @@ def test_what_is_larger_than_the_cache_is_not_fetched(server, monkeypatch, conte
 
 
 @pytest.mark.parametrize("given", ["much", "0", "-1", "nan", "inf"])
-def test_a_limit_that_is_no_size(server, monkeypatch, given):
+def test_a_limit_that_is_no_size(server: SmallServer, monkeypatch: pytest.MonkeyPatch, given: str) -> None:
     monkeypatch.setenv("METARAY_CACHE_GB", given)
     with pytest.raises(InputError, match=f"METARAY_CACHE_GB is the cache's size in GB, such as 50 .got '{given}'"):
         local_path(f"{server.address}/a")
 
 
-def test_the_least_recently_used_is_swept(server, monkeypatch, content):
+def test_the_least_recently_used_is_swept(server: SmallServer, monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
     limit(monkeypatch, 2.5 * len(content))
     a, b = (local_path(f"{server.address}/{name}") for name in "ab")
     age(a, 200)
@@ -233,7 +240,9 @@ def test_the_least_recently_used_is_swept(server, monkeypatch, content):
     assert a.exists() and not b.exists() and c.exists()
 
 
-def test_what_is_held_or_foreign_is_not_swept(server, monkeypatch, stores, content):
+def test_what_is_held_or_foreign_is_not_swept(
+    server: SmallServer, monkeypatch: pytest.MonkeyPatch, stores, content: bytes
+) -> None:
     limit(monkeypatch, 1.5 * len(content))
     with held(f"{server.address}/a") as a:
         mine = stores / "mine.arrow"
@@ -247,7 +256,7 @@ def test_what_is_held_or_foreign_is_not_swept(server, monkeypatch, stores, conte
     assert not a.exists() and not b.exists() and c.exists() and mine.exists()
 
 
-def disk(monkeypatch, stores, size_bytes):
+def disk(monkeypatch: pytest.MonkeyPatch, stores, size_bytes) -> None:
     usage = namedtuple("usage", "free")
     monkeypatch.setattr(
         remote.shutil,
@@ -256,7 +265,7 @@ def disk(monkeypatch, stores, size_bytes):
     )
 
 
-def test_a_full_disk(server, monkeypatch, stores, content):
+def test_a_full_disk(server: SmallServer, monkeypatch: pytest.MonkeyPatch, stores, content: bytes) -> None:
     disk(monkeypatch, stores, 1000)
     with pytest.raises(
         InputError, match=rf"{len(content)} bytes, but the disk .* has 1000 bytes free: set METARAY_CAC"
@@ -265,7 +274,9 @@ def test_a_full_disk(server, monkeypatch, stores, content):
     assert server.count("GET") == 0
 
 
-def test_old_stores_make_room_on_a_full_disk(server, monkeypatch, stores, content):
+def test_old_stores_make_room_on_a_full_disk(
+    server: SmallServer, monkeypatch: pytest.MonkeyPatch, stores, content: bytes
+) -> None:
     disk(monkeypatch, stores, int(2.5 * len(content)))
     a, b = (local_path(f"{server.address}/{name}") for name in "ab")
     age(a, 200)
@@ -273,7 +284,7 @@ def test_old_stores_make_room_on_a_full_disk(server, monkeypatch, stores, conten
     assert not a.exists() and b.exists() and c.exists()
 
 
-def test_a_cache_that_cannot_be_written(server, monkeypatch, tmp_path):
+def test_a_cache_that_cannot_be_written(server: SmallServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("METARAY_CACHE", str(tmp_path / "file"))
     with pytest.raises(
@@ -282,7 +293,7 @@ def test_a_cache_that_cannot_be_written(server, monkeypatch, tmp_path):
         local_path(f"{server.address}/a")
 
 
-def test_credentials_are_not_part_of_an_entry(server, stores):
+def test_credentials_are_not_part_of_an_entry(server: SmallServer, stores) -> None:
     path = local_path(f"{server.address}/a")
     for account in ("me:hush", "hush"):
         assert local_path(f"{server.address}/a".replace("//", f"//{account}@")) == path
@@ -293,7 +304,7 @@ def test_credentials_are_not_part_of_an_entry(server, stores):
     assert not any(b"hush" in path.read_bytes() for path in stores.iterdir())
 
 
-def test_an_entry_with_a_flipped_bit_is_fetched_again(server, content):
+def test_an_entry_with_a_flipped_bit_is_fetched_again(server: SmallServer, content: bytes) -> None:
     uri = f"{server.address}/a"
     path = local_path(uri)
     path.write_bytes(flipped(content))

@@ -3,6 +3,7 @@ import io
 import socket
 import threading
 import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -15,22 +16,22 @@ CONTENT = bytes(range(256)) * 40
 
 
 @pytest.fixture
-def server(monkeypatch):
+def server(monkeypatch: pytest.MonkeyPatch):
     with small_server() as served:
         without_proxies(monkeypatch, served)
         served.objects["/bucket/store"] = CONTENT
         yield served
 
 
-def over_http(server):
+def over_http(server: SmallServer):
     return HttpObject(f"{server.address}/bucket/store")
 
 
-def over_s3(server):
+def over_s3(server: SmallServer):
     return S3Object("s3://bucket/store")
 
 
-def by_option(server):
+def by_option(server: SmallServer):
     host = server.address.removeprefix("http://")
     return S3Object(f"s3://bucket/store?endpoint_override={host}&scheme=http")
 
@@ -42,7 +43,7 @@ def fetched(remote):
 
 
 @pytest.mark.parametrize("place", [over_http, over_s3, by_option])
-def test_it_is_fetched_and_a_change_is_seen(server, place, monkeypatch):
+def test_it_is_fetched_and_a_change_is_seen(server: SmallServer, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if place is by_option:
         monkeypatch.delenv("AWS_ENDPOINT_URL")
     before = place(server).look()
@@ -53,33 +54,33 @@ def test_it_is_fetched_and_a_change_is_seen(server, place, monkeypatch):
     assert after.size_bytes == before.size_bytes and after.version != before.version
 
 
-def test_blocks_are_put_together(server, monkeypatch):
+def test_blocks_are_put_together(server: SmallServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("metaray.data.servers.BLOCK_BYTES", 1000)
     assert fetched(over_http(server)) == CONTENT and fetched(over_s3(server)) == CONTENT
     gets = server.count("GET")
     assert gets == 1 + 11, gets  # that is why blocks are large
 
 
-def test_a_look_fetches_nothing(server):
+def test_a_look_fetches_nothing(server: SmallServer) -> None:
     over_http(server).look()
     over_s3(server).look()
     assert server.count("GET") == 0
 
 
-def test_a_download_that_is_cut_off(server):
+def test_a_download_that_is_cut_off(server: SmallServer) -> None:
     server.cut = 1234
     with pytest.raises(InputError, match=f"store: cut off: expected {len(CONTENT)} bytes, got 1234; try again"):
         fetched(over_http(server))
 
 
-def test_an_object_that_grew_meanwhile(server):
+def test_an_object_that_grew_meanwhile(server: SmallServer) -> None:
     with pytest.raises(InputError, match=f"replaced meanwhile: expected 5 bytes, got {len(CONTENT)}"):
         over_http(server).download(io.BytesIO(), 5)
 
 
-def test_a_full_disk_is_no_network_error(server):
+def test_a_full_disk_is_no_network_error(server: SmallServer) -> None:
     class Full(io.BytesIO):
-        def write(self, _):
+        def write(self, _: Setting) -> None:
             raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="No space left"):
@@ -87,7 +88,7 @@ def test_a_full_disk_is_no_network_error(server):
 
 
 @pytest.mark.parametrize("place", [over_http, over_s3])
-def test_a_missing_object(server, place):
+def test_a_missing_object(server: SmallServer, place: Path) -> None:
     server.objects.clear()
     with pytest.raises(InputError, match="bucket/store: no such object"):
         place(server).look()
@@ -101,43 +102,43 @@ def test_a_missing_object(server, place):
     ],
 )
 @pytest.mark.parametrize("status", [401, 403])
-def test_refused_credentials(server, place, advice, status):
+def test_refused_credentials(server: SmallServer, place: Path, advice: str, status: int) -> None:
     server.statuses = {(method, "/bucket/store"): status for method in ("HEAD", "GET")}
     with pytest.raises(InputError, match=f"bucket/store: access refused .*{advice}") as caught:
         place(server).look()
     assert "hushhush" not in str(caught.value)
 
 
-def test_another_status_is_told(server):
+def test_another_status_is_told(server: SmallServer) -> None:
     server.statuses = {("HEAD", "/bucket/store"): 500}
     with pytest.raises(InputError, match="can't be fetched: HTTP Error 500"):
         over_http(server).look()
 
 
-def test_an_address_that_is_signed_for_get_only(server):
+def test_an_address_that_is_signed_for_get_only(server: SmallServer) -> None:
     server.statuses = {("HEAD", "/bucket/store"): 403}
     assert fetched(over_http(server)) == CONTENT
 
 
-def test_a_server_that_does_not_tell_the_size(server):
+def test_a_server_that_does_not_tell_the_size(server: SmallServer) -> None:
     server.silent = True
     with pytest.raises(InputError, match="doesn't say how large it is"):
         over_http(server).look()
 
 
-def test_an_account_is_sent_to_its_own_host_only(server):
+def test_an_account_is_sent_to_its_own_host_only(server: SmallServer) -> None:
     server.moved["/first"] = f"{server.address}/bucket/store"
     HttpObject(f"{server.address.replace('//', '//me:se%3Acret@')}/first").look()
     assert server.accounts == ["Basic bWU6c2U6Y3JldA==", None]
 
 
-def test_a_strange_path_is_quoted(server):
+def test_a_strange_path_is_quoted(server: SmallServer) -> None:
     server.objects["/a%20b/%C3%A9%41"] = CONTENT
     assert fetched(HttpObject(f"{server.address}/a b/é%41")) == CONTENT
 
 
-def test_no_such_host(monkeypatch):
-    def resolve(*_, **__):
+def test_no_such_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    def resolve(*_, **__) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
@@ -146,14 +147,14 @@ def test_no_such_host(monkeypatch):
     assert "secret" not in str(caught.value)
 
 
-def test_nobody_listens():
+def test_nobody_listens() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))  # and does not listen
         with pytest.raises(InputError, match="can't be fetched: .*refused"):
             HttpObject(f"http://127.0.0.1:{free.getsockname()[1]}/x").look()
 
 
-def test_a_bad_uri_names_no_secret():
+def test_a_bad_uri_names_no_secret() -> None:
     with pytest.raises(InputError, match="can't be fetched: .*colour") as caught:
         S3Object("s3://me:se/cret@bucket/store?colour=red").look()
     assert "cret@" not in str(caught.value)
@@ -170,11 +171,13 @@ def test_a_bad_uri_names_no_secret():
         ("HTTPS://me:pass@host/a?X-Amz-Signature=abc&b=c", "HTTPS://me:***@host/a?..."),
     ],
 )
-def test_what_messages_show(uri, safe):
+def test_what_messages_show(uri: str, safe: str) -> None:
     assert shown(uri) == safe
 
 
-def test_redirections_are_said_and_few_and_stay_within_http(server, caplog):
+def test_redirections_are_said_and_few_and_stay_within_http(
+    server: SmallServer, caplog: pytest.LogCaptureFixture
+) -> None:
     server.moved |= {"/first": f"{server.address}/second?X-Amz-{'Signature'}=hushhush", "/second": "/bucket/store"}
     assert fetched(HttpObject(f"{server.address}/first")) == CONTENT
     assert [record.getMessage() for record in caplog.records] == [
@@ -191,18 +194,18 @@ def test_redirections_are_said_and_few_and_stay_within_http(server, caplog):
             HttpObject(f"{server.address}/0").look()
 
 
-def test_from_https_nothing_less_is_redirected_to():
+def test_from_https_nothing_less_is_redirected_to() -> None:
     request = urllib.request.Request("https://host/a")
     with pytest.raises(http.client.HTTPException, match="it redirects to http://host/a, which is not https"):
         servers._Redirections("a", set()).redirect_request(request, io.BytesIO(), 302, "", {}, "http://host/a")
 
 
-def test_a_body_that_comes_byte_by_byte_is_given_up(monkeypatch):
+def test_a_body_that_comes_byte_by_byte_is_given_up(monkeypatch: pytest.MonkeyPatch):
     now = [0.0]
     monkeypatch.setattr(servers.time, "monotonic", lambda: now[0])
 
     class Drip:
-        def read1(self, size):
+        def read1(self, size: int):
             now[0] += 1.0
             return b"x"
 
@@ -212,7 +215,9 @@ def test_a_body_that_comes_byte_by_byte_is_given_up(monkeypatch):
     assert servers._Patient(Drip()).read(5) == b"xxxxx"
 
 
-def test_a_server_that_sends_a_byte_now_and_then_is_given_up(server, monkeypatch):
+def test_a_server_that_sends_a_byte_now_and_then_is_given_up(
+    server: SmallServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     held = threading.Event()
     server.before_body = server.within_body = held.wait
     monkeypatch.setattr(servers, "BLOCK_WITHIN_S", 0.05)

@@ -44,12 +44,12 @@ def test_a_split_that_is_missing_is_drawn_from_meta_train_and_said() -> None:
         ({"meta-train": ["a", "b"], "meta-test": ["c"]}, r"no class for meta-val, and meta-train has too few .*\(2\)"),
     ],
 )
-def test_given_splits_that_no_one_can_train_on(splits, message):
+def test_given_splits_that_no_one_can_train_on(splits: dict[str, list[int]], message: str) -> None:
     with pytest.raises(InputError, match=message):
         given_splits(splits, 0, where="x", by="folders")
 
 
-def test_wrong_fractions():
+def test_wrong_fractions() -> None:
     with pytest.raises(InputError, match="sum to 1"):
         random_splits(CLASSES, (0.5, 0.2, 0.2), 0)
     with pytest.raises(InputError, match="a fraction of 0.1 of 5 classes leaves meta-val without a class"):
@@ -57,7 +57,7 @@ def test_wrong_fractions():
 
 
 @given(st.integers(10, 200), st.integers(0, 99))
-def test_random_splits_deal_each_class_once(count, seed):
+def test_random_splits_deal_each_class_once(count: int, seed: int) -> None:
     names = [f"c{i}" for i in range(count)]
     splits = random_splits(names, (0.64, 0.16, 0.2), seed)
     assert list(splits) == list(SPLITS)

@@ -1,4 +1,7 @@
 import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +14,7 @@ from metaray.data import store_file
 from metaray.data.preprocessing import ImagePreprocessing
 from metaray.data.store_file import METADATA_KEY, check_writable, read_store, write_store
 from metaray.errors import InputError
+from tests.data.conftest import MakeStore
 
 SPLITS = {"meta-train": [0, 1], "meta-val": [2], "meta-test": [3]}
 PREPROCESSING = ImagePreprocessing(height=3, width=3)
@@ -23,7 +27,7 @@ PREPROCESSING = ImagePreprocessing(height=3, width=3)
     hnp.array_shapes(max_dims=3, max_side=4),
     st.data(),
 )
-def test_round_trip(tmp_path, counts, dtype, shape, data):
+def test_round_trip(tmp_path: Path, counts: list[int], dtype: torch.dtype, shape: tuple[int, ...], data: bytes) -> None:
     images = data.draw(hnp.arrays(dtype, (sum(counts), *shape)))
     path = tmp_path / "store.arrow"
     names = [f"c{i}" for i in range(len(counts))]
@@ -44,12 +48,12 @@ def test_round_trip(tmp_path, counts, dtype, shape, data):
     assert store.meta.preprocessing == PREPROCESSING and store.meta.origin == {"a": "b"}
 
 
-def test_images_are_a_view_of_the_file(make_store):
+def test_images_are_a_view_of_the_file(make_store: MakeStore) -> None:
     store = read_store(make_store([2, 3, 1, 2], SPLITS))
     assert not store.images.flags.owndata and not store.images.flags.writeable
 
 
-def test_fingerprint_covers_contents_and_not_the_origin(make_store, tmp_path):
+def test_fingerprint_covers_contents_and_not_the_origin(make_store: MakeStore, tmp_path: Path) -> None:
     first = read_store(make_store([2, 3, 1, 2], SPLITS))
     same = {
         "counts": first.meta.counts,
@@ -66,7 +70,7 @@ def test_fingerprint_covers_contents_and_not_the_origin(make_store, tmp_path):
     assert read_store(path).meta.fingerprint != first.meta.fingerprint
 
 
-def test_flipped_bit_is_found_by_verify(make_store):
+def test_flipped_bit_is_found_by_verify(make_store: MakeStore) -> None:
     path = make_store([2, 3, 1, 2], SPLITS)
     raw = bytearray(path.read_bytes())
     row = read_store(path).images[5].tobytes()
@@ -78,7 +82,7 @@ def test_flipped_bit_is_found_by_verify(make_store):
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
-def test_truncated_file(make_store, share):
+def test_truncated_file(make_store: MakeStore, share: float) -> None:
     path = make_store([2, 3, 1, 2], SPLITS)
     raw = path.read_bytes()
     path.write_bytes(raw[: int(len(raw) * share)])
@@ -86,14 +90,14 @@ def test_truncated_file(make_store, share):
         read_store(path)
 
 
-def test_missing_file_and_folder(tmp_path):
+def test_missing_file_and_folder(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none\.arrow: no such class store"):
         read_store(tmp_path / "none.arrow")
     with pytest.raises(InputError, match="it is a folder"):
         read_store(tmp_path)
 
 
-def rewrite(path, change):
+def rewrite(path: str, change: Callable[[dict[str, Any]], None]) -> None:
     """Write the file again with changed metadata."""
     with pa.memory_map(str(path)) as mapped:
         table = pa.ipc.open_file(mapped).read_all()
@@ -107,13 +111,13 @@ def rewrite(path, change):
 
 
 def edit(**values):
-    def change(metadata):
+    def change(metadata) -> None:
         metadata[METADATA_KEY] = json.dumps(json.loads(metadata[METADATA_KEY]) | values).encode()
 
     return change
 
 
-def text(value):
+def text(value: Any):
     return lambda metadata: metadata.update({METADATA_KEY: value.encode()})
 
 
@@ -149,14 +153,16 @@ def text(value):
         (text('{"version": 1'), "damaged: .*not JSON"),
     ],
 )
-def test_foreign_and_inconsistent_files(make_store, change, message):
+def test_foreign_and_inconsistent_files(
+    make_store: MakeStore, change: Callable[[dict[str, Any]], None], message: str
+) -> None:
     path = make_store([2, 3, 1, 2], SPLITS)
     rewrite(path, change)
     with pytest.raises(InputError, match=rf"store\.arrow.*{message}"):
         read_store(path)
 
 
-def test_overlapping_splits_are_refused_and_nothing_is_left(make_store, tmp_path):
+def test_overlapping_splits_are_refused_and_nothing_is_left(make_store: MakeStore, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="'default': meta-train and meta-val overlap in 1 classes: 'class1'"):
         make_store([2, 3, 1, 2], {"meta-train": [0, 1], "meta-val": [1, 2]})
     with pytest.raises(InputError, match="lists 'class0' twice"):
@@ -164,7 +170,7 @@ def test_overlapping_splits_are_refused_and_nothing_is_left(make_store, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_unwritable_output(tmp_path):
+def test_unwritable_output(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="can't write"):
         check_writable(tmp_path / "file" / "store.arrow")
@@ -174,7 +180,7 @@ def test_unwritable_output(tmp_path):
     assert not (tmp_path / "new").exists()
 
 
-def test_the_fingerprint_of_a_store_without_a_range_is_that_of_before_there_were_ranges(tmp_path):
+def test_the_fingerprint_of_a_store_without_a_range_is_that_of_before_there_were_ranges(tmp_path: Path) -> None:
     images = np.arange(16, dtype=np.uint8).reshape(4, 1, 2, 2)
     scheme = {"default": {"meta-train": [0], "meta-test": [1]}}
     given = {"images": images, "counts": [2, 2], "class_names": ["a", "b"], "schemes": scheme, "origin": {}}
@@ -188,10 +194,12 @@ def test_the_fingerprint_of_a_store_without_a_range_is_that_of_before_there_were
     assert meta.preprocessing == ranged and meta.fingerprint != known
 
 
-def test_what_does_not_read_back_is_not_left(make_store, tmp_path, monkeypatch):
+def test_what_does_not_read_back_is_not_left(
+    make_store: MakeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = store_file._write_arrow
 
-    def write(path, images, meta):
+    def write(path: str, images: int, meta: Tensors) -> None:
         whole(path, images ^ 1, meta)
 
     monkeypatch.setattr(store_file, "_write_arrow", write)
@@ -202,7 +210,7 @@ def test_what_does_not_read_back_is_not_left(make_store, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_many_names_and_ids_that_come_twice_are_found_at_once():
+def test_many_names_and_ids_that_come_twice_are_found_at_once() -> None:
     """In time that grows with their number, not with its square."""
     ids = [*range(200_000), 199_999]
     with pytest.raises(InputError, match="lists '199999' twice"):

@@ -3,6 +3,7 @@
 import os
 import random
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,27 +14,28 @@ from metaray.data.store_file import read_store
 from metaray.data.verified import MOST_RECORDS, open_store
 from metaray.errors import InputError
 from tests.damage import KINDS, damaged
+from tests.data.conftest import MakeStore
 
 SPLITTED = {"meta-train": [0, 1, 2], "meta-val": [3, 4], "meta-test": [5, 6]}
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("METARAY_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache" / "verified"
 
 
 @pytest.fixture
-def store(make_store):
+def store(make_store: MakeStore):
     return make_store([4] * 7, SPLITTED)
 
 
 @pytest.fixture
-def reads(monkeypatch):
+def reads(monkeypatch: pytest.MonkeyPatch):
     """Whether each opening of a store read it whole."""
     found = []
 
-    def read(path, *, verify=False):
+    def read(path: str, *, verify=False):
         found.append(verify)
         return read_store(path, verify=verify)
 
@@ -42,13 +44,13 @@ def reads(monkeypatch):
 
 
 @pytest.fixture
-def later(monkeypatch):
+def later(monkeypatch: pytest.MonkeyPatch):
     """So much later that the files are at rest."""
     at = time.time() + 60
     monkeypatch.setattr(verified.time, "time", lambda: at)
 
 
-def flip(path, at=None):
+def flip(path: str, at: int = None) -> None:
     raw = bytearray(path.read_bytes())
     at = raw.index(read_store(path).images[5].tobytes()) + 3 if at is None else at
     raw[at] ^= 4
@@ -56,19 +58,19 @@ def flip(path, at=None):
         file.write(raw)
 
 
-def test_a_store_is_read_whole_once_a_node(store, reads, later, cache):
+def test_a_store_is_read_whole_once_a_node(store: tuple[Path, str], reads, later, cache: Path) -> None:
     for _ in range(3):
         open_store(store)
     assert reads == [True, False, False] and len(list(cache.iterdir())) == 1
 
 
-def test_verify_reads_it_again(store, reads, later):
+def test_verify_reads_it_again(store: tuple[Path, str], reads, later) -> None:
     open_store(store)
     open_store(store, verify=True)
     assert reads == [True, True]
 
 
-def test_a_store_that_was_just_written_is_read_again(store, reads, cache):
+def test_a_store_that_was_just_written_is_read_again(store: tuple[Path, str], reads, cache: Path) -> None:
     """Its times might not change with its content: they are only so fine."""
     open_store(store)
     open_store(store)
@@ -76,7 +78,7 @@ def test_a_store_that_was_just_written_is_read_again(store, reads, cache):
 
 
 @pytest.mark.parametrize("keep_times", [False, True])
-def test_a_store_that_changed_since_is_refused(store, later, keep_times):
+def test_a_store_that_changed_since_is_refused(store: tuple[Path, str], later, keep_times: bool) -> None:
     open_store(store)
     before = store.stat()
     flip(store)
@@ -86,7 +88,9 @@ def test_a_store_that_changed_since_is_refused(store, later, keep_times):
         open_store(store)
 
 
-def test_a_replaced_or_touched_or_linked_store_is_read_again(store, reads, later, tmp_path):
+def test_a_replaced_or_touched_or_linked_store_is_read_again(
+    store: tuple[Path, str], reads, later, tmp_path: Path
+) -> None:
     open_store(store)
     other = tmp_path / "other"
     other.write_bytes(store.read_bytes())
@@ -100,7 +104,7 @@ def test_a_replaced_or_touched_or_linked_store_is_read_again(store, reads, later
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"path": 3}', "[" * 10000])
-def test_a_damaged_record_vouches_for_nothing(store, reads, later, cache, text):
+def test_a_damaged_record_vouches_for_nothing(store: tuple[Path, str], reads, later, cache: Path, text: str) -> None:
     open_store(store)
     (record,) = cache.iterdir()
     record.write_text(text)
@@ -109,7 +113,9 @@ def test_a_damaged_record_vouches_for_nothing(store, reads, later, cache, text):
     assert reads == [True, True, False]
 
 
-def test_a_cache_that_takes_nothing_costs_another_look(store, reads, later, tmp_path, monkeypatch):
+def test_a_cache_that_takes_nothing_costs_another_look(
+    store: tuple[Path, str], reads, later, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("METARAY_CACHE", str(tmp_path / "file"))
     open_store(store)
@@ -117,7 +123,7 @@ def test_a_cache_that_takes_nothing_costs_another_look(store, reads, later, tmp_
     assert reads == [True, True]
 
 
-def test_records_do_not_pile_up(store, later, cache):
+def test_records_do_not_pile_up(store: tuple[Path, str], later, cache: Path) -> None:
     cache.mkdir(parents=True)
     for number in range(MOST_RECORDS):
         (cache / f"{number}.json").write_text("")
@@ -127,8 +133,8 @@ def test_records_do_not_pile_up(store, later, cache):
     assert len(left) <= MOST_RECORDS // 2 + 1 and "0.json" not in left and f"{MOST_RECORDS - 1}.json" in left
 
 
-def test_a_store_that_changes_while_it_is_read(store, monkeypatch):
-    def read(path, *, verify=False):
+def test_a_store_that_changes_while_it_is_read(store: tuple[Path, str], monkeypatch: pytest.MonkeyPatch):
+    def read(path: str, *, verify=False):
         os.utime(store)
         return read_store(path, verify=verify)
 
@@ -137,7 +143,7 @@ def test_a_store_that_changes_while_it_is_read(store, monkeypatch):
         open_store(store)
 
 
-def sampled(path):
+def sampled(path: str):
     """All that a run would see of a store."""
     source = ClassStore(path=str(path))
     seen = [source.fingerprint, source.preprocessing]
@@ -150,7 +156,7 @@ def sampled(path):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_damaged_store_is_sampled(store, tmp_path, kind):
+def test_no_damaged_store_is_sampled(store: tuple[Path, str], tmp_path: Path, kind: str) -> None:
     rng, raw, wanted = random.Random(kind), store.read_bytes(), sampled(store)
     count, refused = 30 if kind == "flip" else 12, 0
     for case in range(count):
@@ -163,12 +169,12 @@ def test_no_damaged_store_is_sampled(store, tmp_path, kind):
     assert refused > count / 2
 
 
-def test_glyphs_that_are_damaged_are_rendered_again(tmp_path, monkeypatch):
+def test_glyphs_that_are_damaged_are_rendered_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from metaray.data import glyphs
 
     built = []
 
-    def build(path):
+    def build(path: str) -> None:
         built.append(path)
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(source.read_bytes())

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -5,9 +7,10 @@ from PIL import Image
 from metaray.data.class_store import ClassStore
 from metaray.errors import InputError
 from metaray.plots.task_pictures import draw_episodes, draw_task
+from tests.data.conftest import MakeStore
 
 
-def test_episodes_of_a_source(make_store, tmp_path):
+def test_episodes_of_a_source(make_store: MakeStore, tmp_path: Path) -> None:
     store = ClassStore(path=str(make_store([4, 4, 4], {"meta-test": [0, 1, 2]})), rotations=True)
     draw_episodes(store, tmp_path / "new" / "a.png", "meta-test", ways=3, shots=1, queries=2, count=2)
     draw_episodes(store, tmp_path / "b.png", "meta-test", ways=3, shots=1, queries=2, count=2)
@@ -16,7 +19,7 @@ def test_episodes_of_a_source(make_store, tmp_path):
         assert np.array_equal(np.asarray(first), np.asarray(second))
 
 
-def test_predictions_are_coloured(tmp_path):
+def test_predictions_are_coloured(tmp_path: Path) -> None:
     x = np.zeros((3, 3, 4, 4), np.uint8)
     draw_task(x, ["a", "b", "c"], x, ["a", "x", "c"], tmp_path / "t.png", correct=[True, False, True], title="t")
     with Image.open(tmp_path / "t.png") as image:
@@ -25,7 +28,7 @@ def test_predictions_are_coloured(tmp_path):
         assert (np.abs(pixels.astype(int) - colour).max(axis=1) < 60).any()
 
 
-def test_what_cannot_be_drawn(tmp_path, make_store):
+def test_what_cannot_be_drawn(tmp_path: Path, make_store: MakeStore) -> None:
     flat = np.zeros((2, 5))
     with pytest.raises(InputError, match="can't be drawn"):
         draw_task(flat, ["a", "b"], flat, [], tmp_path / "t.png")
