@@ -16,6 +16,7 @@ from metaray.data.store_file import write_store
 
 MakeStore = Callable[..., Path]
 MakeZip = Callable[[str, Mapping[str, bytes]], Path]
+MakePng = Callable[[int], bytes]
 
 
 @pytest.fixture
@@ -62,7 +63,7 @@ def make_zip(tmp_path: Path) -> MakeZip:
 
 
 @pytest.fixture
-def png() -> Callable[[int], bytes]:
+def png() -> MakePng:
     """A PNG file of 10x8 grey pixels of the given value."""
 
     def make(value: int) -> bytes:

@@ -1,19 +1,22 @@
 import copy
 import pickle
+from collections.abc import Iterator
 from itertools import combinations
 from math import comb, prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from metaray.data.class_store import ClassStore, _elementary_symmetric
 from metaray.data.draws import Draws
 from metaray.errors import InputError
 from tests.data.conftest import MakeStore
-from tests.data.small_server import small_server, without_proxies
+from tests.data.small_server import SmallServer, small_server, without_proxies
 
 COUNTS = [2, 5, 3, 4, 6, 4]
 SPLITS = {"meta-train": [0, 1, 2], "meta-val": [3], "meta-test": [4, 5]}
@@ -21,11 +24,11 @@ SPEC = {"ways": 2, "shots": 1, "queries": 2}
 
 
 @pytest.fixture
-def path(make_store: MakeStore):
+def path(make_store: MakeStore) -> str:
     return str(make_store(COUNTS, SPLITS))
 
 
-def rows_of(store: tuple[Path, str], images: int):
+def rows_of(store: ClassStore, images: NDArray[Any]) -> list[int]:
     """The store rows behind unrotated images: their first pixel."""
     return images[:, 0, 0, 0].astype(int).tolist()
 
@@ -131,14 +134,14 @@ def test_a_split_that_the_scheme_lacks_is_empty(make_store: MakeStore) -> None:
         store.check("meta-test", ways=2, shots=1, queries=1)
 
 
-def brute_force(sizes: list[int], ways: int, shots: int, queries: int):
+def brute_force(sizes: list[int], ways: int, shots: int, queries: int) -> int:
     choices = [comb(n, shots) * comb(n - shots, queries) if n >= shots + queries else 0 for n in sizes]
     return sum(prod(group) for group in combinations(choices, ways))
 
 
 @pytest.mark.parametrize("rotations", [False, True])
 @pytest.mark.parametrize("spec", [(2, 1, 2), (1, 2, 2), (3, 1, 1), (2, 5, 5)])
-def test_count_tasks(path: str, rotations: bool, spec: dict[str, int]) -> None:
+def test_count_tasks(path: str, rotations: bool, spec: tuple[int, int, int]) -> None:
     ways, shots, queries = spec
     store = ClassStore(path=path, rotations=rotations)
     for split, ids in SPLITS.items():
@@ -148,7 +151,7 @@ def test_count_tasks(path: str, rotations: bool, spec: dict[str, int]) -> None:
 
 
 @given(st.lists(st.integers(0, 5), max_size=7), st.integers(0, 4))
-def test_elementary_symmetric_polynomial(values: Values, degree) -> None:
+def test_elementary_symmetric_polynomial(values: list[int], degree: int) -> None:
     multiplicities = {value: values.count(value) for value in values}
     assert _elementary_symmetric(multiplicities, degree) == sum(map(prod, combinations(values, degree)))
 
@@ -180,7 +183,7 @@ def test_a_store_that_was_written_again_is_seen(make_store: MakeStore) -> None:
 
 
 @pytest.fixture
-def server(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def server(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SmallServer]:
     monkeypatch.setenv("METARAY_CACHE", str(tmp_path / "cache"))
     with small_server() as served:
         without_proxies(monkeypatch, served)

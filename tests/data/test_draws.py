@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metaray.data.draws import SPLITS, Draws
+from metaray.data.draws import SPLITS, Draws, Split
 
 
 @given(
@@ -11,7 +11,9 @@ from metaray.data.draws import SPLITS, Draws
     st.integers(0, 2**64 - 1),
     st.integers(1, 8).flatmap(lambda k: st.tuples(st.just(k), st.lists(st.integers(k, 40), min_size=1, max_size=5))),
 )
-def test_choose_is_distinct_in_range_and_pure(seed: int, split: Split, index: int, sample) -> None:
+def test_choose_is_distinct_in_range_and_pure(
+    seed: int, split: Split, index: int, sample: tuple[int, list[int]]
+) -> None:
     k, populations = sample
     sizes = np.array(populations)
     chosen = Draws(seed, split, index).choose(sizes, k)

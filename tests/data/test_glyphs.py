@@ -1,13 +1,13 @@
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from metaray.data.class_store import ClassStore
-from metaray.data.draws import SPLITS, Draws
+from metaray.data.draws import SPLITS, Draws, Split
 from metaray.data.glyphs import Glyphs, Letter, glyph_store, merge_identical, select_letters
 from metaray.data.store_file import read_store
 from metaray.errors import InputError
@@ -15,16 +15,16 @@ from metaray.errors import InputError
 LATIN_A, ALPHA, CYRILLIC_A, CYRILLIC_BE, AYB = "A", "\u0391", "\u0410", "\u0411", "\u0531"
 
 
-def bitmap(value: Any):
+def bitmap(value: int) -> NDArray[np.uint8]:
     return np.full((28, 28), value, np.uint8)
 
 
-def letter(characters, split: Split, *values):
+def letter(characters: str, split: Split, *values: int) -> Letter:
     return Letter(characters, split, np.stack([bitmap(value) for value in values]))
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory):
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return glyph_store(tmp_path_factory.mktemp("cache"))
 
 
@@ -51,14 +51,14 @@ def test_lookalikes_of_an_earlier_split_are_left_out() -> None:
     assert [x.characters for x in select_letters([single, far, near, latin])] == [LATIN_A, CYRILLIC_BE]
 
 
-def test_no_bitmap_is_in_two_classes(built) -> None:
+def test_no_bitmap_is_in_two_classes(built: Path) -> None:
     store = read_store(built, verify=True)
     rows = {image.tobytes() for image in store.images}
     assert len(rows) == len(store.images)
     assert all(image.any() for image in store.images)
 
 
-def test_scripts_are_where_they_belong(built) -> None:
+def test_scripts_are_where_they_belong(built: Path) -> None:
     store = ClassStore(path=str(built))
     scripts = {}
     for split in SPLITS:
@@ -75,7 +75,7 @@ def test_scripts_are_where_they_belong(built) -> None:
         store.check(split, ways=20, shots=1, queries=3)
 
 
-def test_ink_is_centred(built) -> None:
+def test_ink_is_centred(built: Path) -> None:
     images = read_store(built).images[:, 0]
     columns, rows = images.any(axis=1), images.any(axis=2)
     for inked in (columns, rows):
@@ -84,7 +84,7 @@ def test_ink_is_centred(built) -> None:
         assert (last - first).max() < 20
 
 
-def test_second_call_uses_the_cache(built) -> None:
+def test_second_call_uses_the_cache(built: Path) -> None:
     written = built.stat().st_mtime_ns
     assert glyph_store(built.parent) == built and built.stat().st_mtime_ns == written
     assert [p.name for p in built.parent.iterdir()] == [built.name]
@@ -96,7 +96,7 @@ def test_unwritable_cache(tmp_path: Path) -> None:
         glyph_store(tmp_path / "file")
 
 
-def test_source_wraps_the_store(built, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_source_wraps_the_store(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("metaray.data.glyphs._cached_store", lambda: str(built))
     source, store = Glyphs(rotations=True), ClassStore(path=str(built), rotations=True)
     assert source.model_dump() == {"rotations": True}

@@ -1,5 +1,6 @@
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,13 +10,13 @@ from metaray.data.class_store import ClassStore
 from metaray.data.images import import_images
 from metaray.data.store_file import read_store
 from metaray.errors import InputError
-from tests.data.conftest import MakeZip
+from tests.data.conftest import MakePng, MakeZip
 
 CLASSES = ["ant", "bee", "cat", "dog", "elk"]
 
 
 @pytest.fixture
-def folder(tmp_path: Path):
+def folder(tmp_path: Path) -> Path:
     root = tmp_path / "animals"
     for c, name in enumerate(CLASSES):
         (root / name).mkdir(parents=True)
@@ -27,7 +28,7 @@ def folder(tmp_path: Path):
 
 
 @pytest.fixture
-def split_folder(tmp_path: Path):
+def split_folder(tmp_path: Path) -> Path:
     root = tmp_path / "splits"
     root.mkdir()
     for file, names in (("train", "ant\nbee\n"), ("val", "cat\n"), ("test", "dog\r\n\nelk")):
@@ -35,7 +36,7 @@ def split_folder(tmp_path: Path):
     return root
 
 
-def test_import_with_split_files(folder: Path, split_folder, tmp_path: Path) -> None:
+def test_import_with_split_files(folder: Path, split_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.arrow"
     report = import_images(folder, out, size=(5, 10), splits=split_folder)
     assert report[:4] == (out, 5, 15, ("default",))
@@ -66,7 +67,7 @@ def test_import_is_deterministic_and_zip_is_the_same(folder: Path, make_zip: Mak
     ],
 )
 def test_wrong_split_files(
-    folder: Path, split_folder, tmp_path: Path, file: str, content: str | None, message: str
+    folder: Path, split_folder: Path, tmp_path: Path, file: str, content: str | None, message: str
 ) -> None:
     if content is None:
         (split_folder / file).unlink()
@@ -98,7 +99,7 @@ def scans(root: Path, pixels: np.ndarray, suffix: str = "png") -> Path:
     return root
 
 
-def imported(folder: Path, out: Path, **options):
+def imported(folder: Path, out: Path, **options: Any) -> tuple[ImportReport, StoreFile]:
     report = import_images(folder, out, size=5, mode="L", splits=(0.6, 0.2, 0.2), **options)
     return report, read_store(out, verify=True)
 
@@ -168,21 +169,21 @@ def test_folder_without_classes_and_wrong_size(tmp_path: Path, folder: Path) -> 
         import_images(folder, tmp_path / "out.arrow", size=0)
 
 
-def place(root: Storage, png, *names):
+def place(root: Path, png: MakePng, *names: str) -> Path:
     for i, name in enumerate(names):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(png(i))
     return root
 
 
-def meta_of(path: str):
+def meta_of(path: Path) -> StoreMeta:
     return read_store(path, verify=True).meta
 
 
 GIVEN = [*(f"train/{c}/1.png" for c in "abcdef"), "val/g/1.png", "val/h/1.png", "test/i/1.png"]
 
 
-def test_given_splits_and_superclasses_reach_the_store(png, tmp_path: Path) -> None:
+def test_given_splits_and_superclasses_reach_the_store(png: MakePng, tmp_path: Path) -> None:
     root, out, lines = place(tmp_path / "data", png, *GIVEN), tmp_path / "out.arrow", []
     import_images(root, out, size=8, tell=lines.append)
     assert meta_of(out).class_names == tuple("abcdefghi")
@@ -201,7 +202,7 @@ def test_given_splits_and_superclasses_reach_the_store(png, tmp_path: Path) -> N
     assert meta_of(out).class_names[4:6] == ("x/e", "y/a")
 
 
-def test_the_same_classes_in_each_split_are_refused_or_joined(png, tmp_path: Path) -> None:
+def test_the_same_classes_in_each_split_are_refused_or_joined(png: MakePng, tmp_path: Path) -> None:
     names = [f"{split}/{c}/1.png" for split in ("train", "val", "test") for c in "abcdefghij"]
     root, out = place(tmp_path / "data", png, *names), tmp_path / "out.arrow"
     with pytest.raises(
@@ -214,7 +215,7 @@ def test_the_same_classes_in_each_split_are_refused_or_joined(png, tmp_path: Pat
     assert meta_of(out).class_names == tuple("abcdefghij") and set(meta_of(out).counts) == {3}
 
 
-def test_labels_of_a_flat_folder(png, tmp_path: Path) -> None:
+def test_labels_of_a_flat_folder(png: MakePng, tmp_path: Path) -> None:
     root, out = place(tmp_path / "data", png, *(f"{i}.png" for i in range(20))), tmp_path / "out.arrow"
     table = tmp_path / "labels.csv"
     table.write_text("file,label\n" + "".join(f"{i}.png,{'abcdefghij'[i // 2]}\n" for i in range(20)))
@@ -229,7 +230,7 @@ def test_labels_of_a_flat_folder(png, tmp_path: Path) -> None:
         import_images(root, out, size=8, columns=["a", "b"])
 
 
-def test_folder_zip_and_tar_give_one_fingerprint(png, tmp_path: Path) -> None:
+def test_folder_zip_and_tar_give_one_fingerprint(png: MakePng, tmp_path: Path) -> None:
     root, out = place(tmp_path / "data", png, *GIVEN), tmp_path / "out.arrow"
     fingerprints = set()
     for kind in (None, "zip", "tar", "gztar", "bztar", "xztar"):

@@ -9,10 +9,10 @@ from metaray.data.pictures import decode_image
 from metaray.data.preprocessing import ImagePreprocessing
 from metaray.data.store_file import read_store
 from metaray.errors import InputError
-from tests.data.conftest import MakeZip
+from tests.data.conftest import MakePng, MakeZip
 
 
-def test_decode_names_what_is_wrong(png) -> None:
+def test_decode_names_what_is_wrong(png: MakePng) -> None:
     assert decode_image(png(7), "fine.png").size == (10, 8)
     with pytest.raises(InputError, match=r"notes\.txt: not an image"):
         decode_image(b"text", "notes.txt")
@@ -22,7 +22,7 @@ def test_decode_names_what_is_wrong(png) -> None:
         decode_image(b"", "empty.png")
 
 
-def test_images_keep_their_order_and_progress_is_reported(make_zip: MakeZip, png, tmp_path: Path) -> None:
+def test_images_keep_their_order_and_progress_is_reported(make_zip: MakeZip, png: MakePng, tmp_path: Path) -> None:
     names = [f"{i:03d}.png" for i in range(200)]
     path = make_zip("many.zip", {name: png(i) for i, name in enumerate(names)})
     seen = []

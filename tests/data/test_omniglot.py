@@ -5,21 +5,22 @@ import numpy as np
 import pytest
 
 from metaray.data.class_store import ClassStore
+from metaray.data.draws import Split
 from metaray.data.omniglot import SCHEMES, import_omniglot, published_split
 from metaray.data.store_file import read_store
 from metaray.errors import InputError
-from tests.data.conftest import MakeZip
+from tests.data.conftest import MakePng, MakeZip
 
 SIZES = {"vinyals": (1028, 172, 423), "maml": (1100, 100, 423), "lake": (802, 162, 659)}
 
 
 @pytest.fixture
-def lake():
+def lake() -> dict[Split, list[str]]:
     return published_split("lake")
 
 
 @pytest.fixture
-def fake(tmp_path: Path, png, lake):
+def fake(tmp_path: Path, png: MakePng, lake: dict[Split, list[str]]) -> Path:
     """All of Omniglot's classes with one tiny drawing each, in the two official folders."""
     root = tmp_path / "omniglot"
     content = png(0)
@@ -42,7 +43,7 @@ def test_published_splits_are_disjoint_and_complete() -> None:
     assert everything[0] == everything[1] == everything[2]
 
 
-def test_lake_validates_on_five_drawn_background_alphabets(lake) -> None:
+def test_lake_validates_on_five_drawn_background_alphabets(lake: dict[Split, list[str]]) -> None:
     train, val, test = ({name.split("/")[0] for name in members} for members in lake.values())
     assert (len(train), len(val), len(test)) == (25, 5, 20) and not train & val and not (train | val) & test
     assert val == set(random.Random(1).sample(sorted(train | val), 5))
@@ -55,7 +56,7 @@ def test_maml_is_a_seeded_shuffle() -> None:
     assert names[:1100] == splits["meta-train"] and names[1100:1200] == splits["meta-val"]
 
 
-def test_import_of_extracted_folders(fake, tmp_path: Path) -> None:
+def test_import_of_extracted_folders(fake: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.arrow"
     report = import_omniglot(fake, out)
     assert report[:4] == (out, 1623, 1623, SCHEMES)
@@ -69,7 +70,7 @@ def test_import_of_extracted_folders(fake, tmp_path: Path) -> None:
     assert read_store(tmp_path / "again.arrow").meta.fingerprint == store.meta.fingerprint
 
 
-def test_partial_data(fake, tmp_path: Path) -> None:
+def test_partial_data(fake: Path, tmp_path: Path) -> None:
     (fake / "images_background" / "N_Ko" / "character01" / "0001_01.png").unlink()
     with pytest.raises(
         InputError, match="split 'lake' left out: 1 of its 1623 classes are missing, .*N_Ko/character01"
@@ -78,7 +79,7 @@ def test_partial_data(fake, tmp_path: Path) -> None:
     assert not (tmp_path / "out.arrow").exists()
 
 
-def test_wrong_sources(fake, tmp_path: Path, make_zip: MakeZip, png) -> None:
+def test_wrong_sources(fake: Path, tmp_path: Path, make_zip: MakeZip, png: MakePng) -> None:
     out = tmp_path / "out.arrow"
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="empty: holds none of images_background/"):
@@ -95,7 +96,7 @@ def test_wrong_sources(fake, tmp_path: Path, make_zip: MakeZip, png) -> None:
         import_omniglot(make_zip("d.zip", {"../N_Ko/character01/1.png": png(0)}), out)
 
 
-def test_corrupt_drawing_is_named(fake, tmp_path: Path) -> None:
+def test_corrupt_drawing_is_named(fake: Path, tmp_path: Path) -> None:
     drawing = fake / "images_background" / "N_Ko" / "character01" / "0001_01.png"
     drawing.write_bytes(drawing.read_bytes()[:40])
     with pytest.raises(InputError, match="N_Ko/character01/0001_01.png: "):

@@ -6,22 +6,26 @@ import sys
 import threading
 import time
 from collections import namedtuple
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from metaray.data import remote
 from metaray.data.remote import held, local_path
 from metaray.errors import InputError
 from tests.data.conftest import MakeStore
-from tests.data.small_server import small_server, without_proxies
+from tests.data.small_server import SmallServer, small_server, without_proxies
 from tests.patience import PATIENT_S, wait_until
 
 FETCH = "import sys; from metaray.data.remote import local_path; print(local_path(sys.argv[1]))"
 
 
+Start = Callable[[str], subprocess.Popen[str]]
+
+
 @pytest.fixture
-def stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The cache's folder of stores, not made yet."""
     monkeypatch.setenv("METARAY_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("METARAY_CACHE_GB", raising=False)
@@ -29,12 +33,12 @@ def stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.fixture
-def content(tiny_store: Path):
+def content(tiny_store: Path) -> bytes:
     return tiny_store.read_bytes()
 
 
 @pytest.fixture
-def server(stores, content: bytes, monkeypatch: pytest.MonkeyPatch):
+def server(stores: Path, content: bytes, monkeypatch: pytest.MonkeyPatch) -> Iterator[SmallServer]:
     with small_server() as served:
         without_proxies(monkeypatch, served)
         served.objects |= {f"/{name}": content for name in "abc"}
@@ -42,10 +46,10 @@ def server(stores, content: bytes, monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.fixture
-def start():
-    running = []
+def start() -> Iterator[Start]:
+    running: list[subprocess.Popen[str]] = []
 
-    def make(uri: str):
+    def make(uri: str) -> subprocess.Popen[str]:
         process = subprocess.Popen([sys.executable, "-c", FETCH, uri], stdout=subprocess.PIPE, text=True)
         running.append(process)
         return process
@@ -56,20 +60,20 @@ def start():
         process.communicate()
 
 
-def kept(stores):
+def kept(stores: Path) -> set[str]:
     return {path.suffix for path in stores.iterdir()} - {".lock"}
 
 
-def notes(path: str):
-    return json.loads(path.with_suffix(".json").read_text())
+def notes(path: Path) -> dict[str, Any]:
+    return dict(json.loads(path.with_suffix(".json").read_text()))
 
 
-def age(path: str, seconds: float) -> None:
+def age(path: Path, seconds: float) -> None:
     then = time.time() - seconds
     os.utime(path.with_suffix(".lock") if path.with_suffix(".lock").exists() else path, (then, then))
 
 
-def limit(monkeypatch: pytest.MonkeyPatch, size_bytes) -> None:
+def limit(monkeypatch: pytest.MonkeyPatch, size_bytes: float) -> None:
     monkeypatch.setenv("METARAY_CACHE_GB", str(size_bytes / 1e9))
 
 
@@ -81,7 +85,7 @@ def limit(monkeypatch: pytest.MonkeyPatch, size_bytes) -> None:
         ("FILE://localhost/store.arrow", "/store.arrow"),
     ],
 )
-def test_a_local_path_is_not_cached(uri: str, path: str, stores) -> None:
+def test_a_local_path_is_not_cached(uri: str, path: str, stores: Path) -> None:
     assert local_path(uri) == Path(path)
     assert not stores.exists()
 
@@ -96,7 +100,7 @@ def test_unknown_schemes_name_the_nearest() -> None:
         local_path("s4://me:secret@b/k")
 
 
-def test_it_is_fetched_once(server: SmallServer, stores, content: bytes) -> None:
+def test_it_is_fetched_once(server: SmallServer, stores: Path, content: bytes) -> None:
     first, again = (local_path(f"{server.address}/a") for _ in range(2))
     assert first == again and first.parent == stores and first.read_bytes() == content
     assert server.count("GET") == 1
@@ -108,14 +112,14 @@ def test_it_is_fetched_once(server: SmallServer, stores, content: bytes) -> None
 
 
 def test_by_default_it_lies_in_the_users_cache(
-    server: SmallServer, stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: SmallServer, stores: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("METARAY_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     assert local_path(f"{server.address}/a").parent == tmp_path / "xdg" / "metaray" / "stores"
 
 
-def test_from_s3(server: SmallServer, content: bytes, stores) -> None:
+def test_from_s3(server: SmallServer, content: bytes, stores: Path) -> None:
     server.objects["/bucket/store.arrow"] = content
     first, again = (local_path("s3://bucket/store.arrow") for _ in range(2))
     assert first == again and first.read_bytes() == content and notes(first)["fetches"] == 1
@@ -136,7 +140,7 @@ def test_of_four_processes_one_fetches(server: SmallServer, start: int) -> None:
 
 
 def test_a_waiting_process_takes_over_from_a_killed_one(
-    server: SmallServer, start: int, stores, content: bytes
+    server: SmallServer, start: int, stores: Path, content: bytes
 ) -> None:
     release = threading.Event()
     server.within_body = lambda: release.wait(PATIENT_S)
@@ -153,7 +157,7 @@ def test_a_waiting_process_takes_over_from_a_killed_one(
     assert server.count("GET") == 2 and kept(stores) == {".arrow", ".json"}
 
 
-def test_leftovers_of_other_objects_are_swept_if_nobody_writes_them(server: SmallServer, stores) -> None:
+def test_leftovers_of_other_objects_are_swept_if_nobody_writes_them(server: SmallServer, stores: Path) -> None:
     stores.mkdir(parents=True)
     left, written = stores / "left.part", stores / "written.part"
     left.write_bytes(b"half")
@@ -187,7 +191,7 @@ def test_notes_that_a_power_cut_emptied(server: SmallServer) -> None:
     assert notes(local_path(f"{server.address}/a"))["fetches"] == 1
 
 
-def test_after_a_cut_off_download_nothing_is_left(server: SmallServer, stores, content: bytes) -> None:
+def test_after_a_cut_off_download_nothing_is_left(server: SmallServer, stores: Path, content: bytes) -> None:
     server.cut = len(content) // 2
     with pytest.raises(InputError, match=f"/a: cut off: expected {len(content)} bytes, got {len(content) // 2}"):
         local_path(f"{server.address}/a")
@@ -196,7 +200,7 @@ def test_after_a_cut_off_download_nothing_is_left(server: SmallServer, stores, c
     assert local_path(f"{server.address}/a").read_bytes() == content
 
 
-def flipped(content: bytes):
+def flipped(content: bytes) -> bytes:
     middle = len(content) // 2
     return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
 
@@ -204,7 +208,9 @@ def flipped(content: bytes):
 @pytest.mark.parametrize(
     ("spoil", "what"), [(lambda _: b"<html>", "not a class store"), (flipped, "damaged: its exam")]
 )
-def test_only_a_whole_store_is_kept(server: SmallServer, stores, content: bytes, spoil, what: str) -> None:
+def test_only_a_whole_store_is_kept(
+    server: SmallServer, stores: Path, content: bytes, spoil: Callable[[bytes], bytes], what: str
+) -> None:
     server.objects["/a"] = spoil(content)
     size_bytes = len(server.objects["/a"])
     with pytest.raises(InputError, match=rf"/a: fetched whole \({size_bytes} bytes\), but {what}") as caught:
@@ -241,7 +247,7 @@ def test_the_least_recently_used_is_swept(server: SmallServer, monkeypatch: pyte
 
 
 def test_what_is_held_or_foreign_is_not_swept(
-    server: SmallServer, monkeypatch: pytest.MonkeyPatch, stores, content: bytes
+    server: SmallServer, monkeypatch: pytest.MonkeyPatch, stores: Path, content: bytes
 ) -> None:
     limit(monkeypatch, 1.5 * len(content))
     with held(f"{server.address}/a") as a:
@@ -256,16 +262,15 @@ def test_what_is_held_or_foreign_is_not_swept(
     assert not a.exists() and not b.exists() and c.exists() and mine.exists()
 
 
-def disk(monkeypatch: pytest.MonkeyPatch, stores, size_bytes) -> None:
+def disk(monkeypatch: pytest.MonkeyPatch, stores: Path, size_bytes: float) -> None:
     usage = namedtuple("usage", "free")
     monkeypatch.setattr(
-        remote.shutil,
-        "disk_usage",
+        "metaray.data.remote.shutil.disk_usage",
         lambda _: usage(size_bytes - sum(path.stat().st_size for path in stores.glob("*.arrow"))),
     )
 
 
-def test_a_full_disk(server: SmallServer, monkeypatch: pytest.MonkeyPatch, stores, content: bytes) -> None:
+def test_a_full_disk(server: SmallServer, monkeypatch: pytest.MonkeyPatch, stores: Path, content: bytes) -> None:
     disk(monkeypatch, stores, 1000)
     with pytest.raises(
         InputError, match=rf"{len(content)} bytes, but the disk .* has 1000 bytes free: set METARAY_CAC"
@@ -275,7 +280,7 @@ def test_a_full_disk(server: SmallServer, monkeypatch: pytest.MonkeyPatch, store
 
 
 def test_old_stores_make_room_on_a_full_disk(
-    server: SmallServer, monkeypatch: pytest.MonkeyPatch, stores, content: bytes
+    server: SmallServer, monkeypatch: pytest.MonkeyPatch, stores: Path, content: bytes
 ) -> None:
     disk(monkeypatch, stores, int(2.5 * len(content)))
     a, b = (local_path(f"{server.address}/{name}") for name in "ab")
@@ -293,7 +298,7 @@ def test_a_cache_that_cannot_be_written(server: SmallServer, monkeypatch: pytest
         local_path(f"{server.address}/a")
 
 
-def test_credentials_are_not_part_of_an_entry(server: SmallServer, stores) -> None:
+def test_credentials_are_not_part_of_an_entry(server: SmallServer, stores: Path) -> None:
     path = local_path(f"{server.address}/a")
     for account in ("me:hush", "hush"):
         assert local_path(f"{server.address}/a".replace("//", f"//{account}@")) == path

@@ -3,40 +3,44 @@ import io
 import socket
 import threading
 import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from metaray.data import servers
-from metaray.data.servers import HttpObject, S3Object, shown
+from metaray.data.servers import HttpObject, RemoteObject, S3Object, shown
 from metaray.errors import InputError
-from tests.data.small_server import small_server, without_proxies
+from tests.data.small_server import SmallServer, small_server, without_proxies
 
 CONTENT = bytes(range(256)) * 40
 
 
+Place = Callable[[SmallServer], RemoteObject]
+
+
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch):
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[SmallServer]:
     with small_server() as served:
         without_proxies(monkeypatch, served)
         served.objects["/bucket/store"] = CONTENT
         yield served
 
 
-def over_http(server: SmallServer):
+def over_http(server: SmallServer) -> RemoteObject:
     return HttpObject(f"{server.address}/bucket/store")
 
 
-def over_s3(server: SmallServer):
+def over_s3(server: SmallServer) -> RemoteObject:
     return S3Object("s3://bucket/store")
 
 
-def by_option(server: SmallServer):
+def by_option(server: SmallServer) -> RemoteObject:
     host = server.address.removeprefix("http://")
     return S3Object(f"s3://bucket/store?endpoint_override={host}&scheme=http")
 
 
-def fetched(remote):
+def fetched(remote: RemoteObject) -> bytes:
     target = io.BytesIO()
     remote.download(target, remote.look().size_bytes)
     return target.getvalue()
@@ -138,7 +142,7 @@ def test_a_strange_path_is_quoted(server: SmallServer) -> None:
 
 
 def test_no_such_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    def resolve(*_, **__) -> None:
+    def resolve(*_: object, **__: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
@@ -200,12 +204,12 @@ def test_from_https_nothing_less_is_redirected_to() -> None:
         servers._Redirections("a", set()).redirect_request(request, io.BytesIO(), 302, "", {}, "http://host/a")
 
 
-def test_a_body_that_comes_byte_by_byte_is_given_up(monkeypatch: pytest.MonkeyPatch):
+def test_a_body_that_comes_byte_by_byte_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr(servers.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("metaray.data.servers.time.monotonic", lambda: now[0])
 
     class Drip:
-        def read1(self, size: int):
+        def read1(self, size: int) -> bytes:
             now[0] += 1.0
             return b"x"
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
 
 from metaray.data import store_file
 from metaray.data.preprocessing import ImagePreprocessing
@@ -110,14 +111,17 @@ def rewrite(path: str, change: Callable[[dict[str, Any]], None]) -> None:
         writer.write_batch(batch)
 
 
-def edit(**values):
-    def change(metadata) -> None:
+Change = Callable[[dict[bytes, bytes]], Any]
+
+
+def edit(**values: Any) -> Change:
+    def change(metadata: dict[bytes, bytes]) -> None:
         metadata[METADATA_KEY] = json.dumps(json.loads(metadata[METADATA_KEY]) | values).encode()
 
     return change
 
 
-def text(value: Any):
+def text(value: str) -> Change:
     return lambda metadata: metadata.update({METADATA_KEY: value.encode()})
 
 
@@ -199,7 +203,7 @@ def test_what_does_not_read_back_is_not_left(
 ) -> None:
     whole = store_file._write_arrow
 
-    def write(path: str, images: int, meta: Tensors) -> None:
+    def write(path: Path, images: NDArray[np.uint8], meta: StoreMeta) -> None:
         whole(path, images ^ 1, meta)
 
     monkeypatch.setattr(store_file, "_write_arrow", write)

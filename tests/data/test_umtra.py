@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from metaray.config import replace
 from metaray.data import SOURCES, UMTRA, ClassStore, Glyphs, Source
-from metaray.data.draws import Draws
+from metaray.data.draws import Draws, Split
 from metaray.data.preprocessing import VectorPreprocessing
 from metaray.data.source import TaskExamples
 from metaray.data.umtra import RECIPE_VERSION
@@ -50,7 +51,7 @@ def same(a: TaskExamples, b: TaskExamples) -> bool:
 
 class TestDrawExamples:
     @pytest.mark.parametrize("rotations", [False, True])
-    def test_all_of_them_are_the_examples_of_the_split(self, store: tuple[Path, str], rotations: bool) -> None:
+    def test_all_of_them_are_the_examples_of_the_split(self, store: ClassStore, rotations: bool) -> None:
         store = replace(store, rotations=rotations)
         turns = 4 if rotations else 1
         assert store.num_examples("meta-train") == 14 * turns and store.num_examples("meta-val") == 4 * turns
@@ -59,12 +60,12 @@ class TestDrawExamples:
         every = [store.examples(int(c)) for c in store.class_ids("meta-train")]
         assert sorted(image.tobytes() for image in x) == sorted(i.tobytes() for images in every for i in images)
 
-    def test_places_name_the_rows(self, store: tuple[Path, str]) -> None:
+    def test_places_name_the_rows(self, store: ClassStore) -> None:
         x, places = store.draw_examples(Draws(3, "meta-train", 0), "meta-train", 9)
         assert [ROWS[place] for place in places] == x[:, 0, 0, 0].astype(int).tolist()
         assert x.flags.c_contiguous and x.flags.writeable
 
-    def test_each_is_as_likely(self, store: tuple[Path, str]) -> None:
+    def test_each_is_as_likely(self, store: ClassStore) -> None:
         times = np.zeros(14)
         for index in range(1400):
             times[store.draw_examples(Draws(0, "meta-train", index), "meta-train", 2)[1]] += 1
@@ -84,7 +85,7 @@ class TestDrawExamples:
 
 
 class TestTasks:
-    def test_support_is_the_examples_themselves_and_shapes_fit(self, store: tuple[Path, str]) -> None:
+    def test_support_is_the_examples_themselves_and_shapes_fit(self, store: ClassStore) -> None:
         source = UMTRA(source=store, max_shift=2)
         for index in range(20):
             task = sample(source, index)
@@ -124,7 +125,7 @@ class TestTasks:
         assert len(set(sample(UMTRA(source=store)).class_ids.tolist())) == 4
 
     @pytest.mark.parametrize("split", ["meta-val", "meta-test"])
-    def test_judged_on_the_wrapped_source(self, store: tuple[Path, str], split: str) -> None:
+    def test_judged_on_the_wrapped_source(self, store: ClassStore, split: str) -> None:
         source, spec = UMTRA(source=store), {"ways": 1, "shots": 1, "queries": 1}
         for index in range(5):
             ours, theirs = (sample(s, index, split, **spec) for s in (source, store))
@@ -136,7 +137,7 @@ class TestTasks:
         with pytest.raises(InputError, match=rf"9 ways asked for, but {split} has . class"):
             source.check(split, ways=9, shots=1, queries=1)
 
-    def test_counts_names_and_places(self, store: tuple[Path, str]) -> None:
+    def test_counts_names_and_places(self, store: ClassStore) -> None:
         source = UMTRA(source=replace(store, rotations=True))
         assert source.num_classes("meta-train") == 56
         assert source.count_tasks("meta-train", **SPEC) == comb(56, 4)
@@ -145,7 +146,7 @@ class TestTasks:
         assert source.class_name(-1) == "example 0" and source.class_name(-56) == "example 55"
         assert source.feature_shape == (1, 8, 8) and source.preprocessing == store.preprocessing
 
-    def test_bits_do_not_depend_on_the_process_which_needs_no_torch(self, store: tuple[Path, str]) -> None:
+    def test_bits_do_not_depend_on_the_process_which_needs_no_torch(self, store: ClassStore) -> None:
         source = UMTRA(source=store, max_shift=2, max_turn_degrees=20, max_scaling=0.2, flip=True, max_brightness=0.3)
         here = b"".join(sample(source, index).query_x.tobytes() for index in range(3)).hex()
         code = (
@@ -170,7 +171,7 @@ class TestTasks:
         digest = hashlib.sha256(source.altered(images, Draws(1, "meta-train", 2)).tobytes()).hexdigest()
         assert (RECIPE_VERSION, digest[:16]) == (1, "f325f163fcbf2628")
 
-    def test_a_sampler_rebuilds_it_from_its_description(self, store: tuple[Path, str]) -> None:
+    def test_a_sampler_rebuilds_it_from_its_description(self, store: ClassStore) -> None:
         source = UMTRA(source=store, max_shift=2)
         spec = {"ways": 4, "shots": 2, "queries": 3}
         sampler = Sampler(dump_kind(source, SOURCES), source.fingerprint, spec, seed=0)
@@ -181,18 +182,18 @@ class TestTasks:
 
 
 class TestChecks:
-    def test_more_ways_than_examples(self, store: tuple[Path, str]) -> None:
+    def test_more_ways_than_examples(self, store: ClassStore) -> None:
         UMTRA(source=store).check("meta-train", ways=14, shots=1, queries=1)
         with pytest.raises(InputError, match="15 ways asked for, but meta-train has 14 examples, of which each is a"):
             UMTRA(source=store).check("meta-train", ways=15, shots=1, queries=1)
         with pytest.raises(InputError, match="15 examples asked for, but meta-train has 14 examples"):
             sample(UMTRA(source=store), ways=15)
 
-    def test_a_shift_out_of_sight(self, store: tuple[Path, str]) -> None:
+    def test_a_shift_out_of_sight(self, store: ClassStore) -> None:
         with pytest.raises(InputError, match="max_shift of 8 pixels moves 8x8 images out of sight"):
             UMTRA(source=store, max_shift=8).check("meta-train", **SPEC)
 
-    def test_copies_that_are_not_altered(self, store: tuple[Path, str]) -> None:
+    def test_copies_that_are_not_altered(self, store: ClassStore) -> None:
         with pytest.raises(InputError, match="all augmentations are off, so queries equal the support: raise"):
             UMTRA.parse({"source": store, "max_shift": 0, "zero_share": 0}, where="source")
 
@@ -236,18 +237,18 @@ class Vectors(Source):
     target: int | None = None
 
     @property
-    def target_size(self):
+    def target_size(self) -> int | None:
         return self.target
 
-    def num_examples(self, split: Split):
+    def num_examples(self, split: Split) -> int:
         return 100
 
-    def draw_examples(self, draws, split: Split, count: int):
+    def draw_examples(self, draws: Draws, split: Split, count: int) -> tuple[NDArray[Any], NDArray[Any]]:
         return np.zeros((count, 3)), np.arange(count)
 
 
 class TestDescription:
-    def test_fingerprint_covers_source_settings_and_kind(self, store: tuple[Path, str]) -> None:
+    def test_fingerprint_covers_source_settings_and_kind(self, store: ClassStore) -> None:
         source = UMTRA(source=store)
         others = [
             replace(source, max_shift=5),
@@ -259,7 +260,7 @@ class TestDescription:
         prints = {s.fingerprint for s in [source, *others]}
         assert len(prints) == 6 and UMTRA(source=store).fingerprint in prints
 
-    def test_round_trip(self, store: tuple[Path, str]) -> None:
+    def test_round_trip(self, store: ClassStore) -> None:
         source = UMTRA(source=replace(store, rotations=True), max_shift=3)
         dumped = dump_kind(source, SOURCES)
         assert dumped["kind"] == "umtra" and dumped["source"]["kind"] == "class_store"
@@ -299,7 +300,7 @@ class TestDescription:
             Experiment.from_json(json.dumps(tree), trust=())
 
 
-def test_an_episode_spec_of_one_shot_has_only_originals(store: tuple[Path, str]) -> None:
+def test_an_episode_spec_of_one_shot_has_only_originals(store: ClassStore) -> None:
     spec = EpisodeSpec(ways=3, shots=1, queries=1)
     task = sample(UMTRA(source=store), ways=spec.ways, shots=spec.shots, queries=spec.queries)
     originals = {store.examples(int(c))[i].tobytes() for c in (1, 2, 4) for i in range(COUNTS[int(c)])}

@@ -4,13 +4,14 @@ import os
 import random
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from metaray.data import ClassStore, verified
 from metaray.data.draws import SPLITS, Draws
-from metaray.data.store_file import read_store
+from metaray.data.store_file import StoreFile, read_store
 from metaray.data.verified import MOST_RECORDS, open_store
 from metaray.errors import InputError
 from tests.damage import KINDS, damaged
@@ -20,22 +21,22 @@ SPLITTED = {"meta-train": [0, 1, 2], "meta-val": [3, 4], "meta-test": [5, 6]}
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("METARAY_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache" / "verified"
 
 
 @pytest.fixture
-def store(make_store: MakeStore):
+def store(make_store: MakeStore) -> Path:
     return make_store([4] * 7, SPLITTED)
 
 
 @pytest.fixture
-def reads(monkeypatch: pytest.MonkeyPatch):
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Whether each opening of a store read it whole."""
-    found = []
+    found: list[bool] = []
 
-    def read(path: str, *, verify=False):
+    def read(path: Path, *, verify: bool = False) -> StoreFile:
         found.append(verify)
         return read_store(path, verify=verify)
 
@@ -44,13 +45,13 @@ def reads(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.fixture
-def later(monkeypatch: pytest.MonkeyPatch):
+def later(monkeypatch: pytest.MonkeyPatch) -> None:
     """So much later that the files are at rest."""
     at = time.time() + 60
-    monkeypatch.setattr(verified.time, "time", lambda: at)
+    monkeypatch.setattr("metaray.data.verified.time.time", lambda: at)
 
 
-def flip(path: str, at: int = None) -> None:
+def flip(path: Path, at: int | None = None) -> None:
     raw = bytearray(path.read_bytes())
     at = raw.index(read_store(path).images[5].tobytes()) + 3 if at is None else at
     raw[at] ^= 4
@@ -58,19 +59,19 @@ def flip(path: str, at: int = None) -> None:
         file.write(raw)
 
 
-def test_a_store_is_read_whole_once_a_node(store: tuple[Path, str], reads, later, cache: Path) -> None:
+def test_a_store_is_read_whole_once_a_node(store: Path, reads: list[bool], later: None, cache: Path) -> None:
     for _ in range(3):
         open_store(store)
     assert reads == [True, False, False] and len(list(cache.iterdir())) == 1
 
 
-def test_verify_reads_it_again(store: tuple[Path, str], reads, later) -> None:
+def test_verify_reads_it_again(store: Path, reads: list[bool], later: None) -> None:
     open_store(store)
     open_store(store, verify=True)
     assert reads == [True, True]
 
 
-def test_a_store_that_was_just_written_is_read_again(store: tuple[Path, str], reads, cache: Path) -> None:
+def test_a_store_that_was_just_written_is_read_again(store: Path, reads: list[bool], cache: Path) -> None:
     """Its times might not change with its content: they are only so fine."""
     open_store(store)
     open_store(store)
@@ -78,7 +79,7 @@ def test_a_store_that_was_just_written_is_read_again(store: tuple[Path, str], re
 
 
 @pytest.mark.parametrize("keep_times", [False, True])
-def test_a_store_that_changed_since_is_refused(store: tuple[Path, str], later, keep_times: bool) -> None:
+def test_a_store_that_changed_since_is_refused(store: Path, later: None, keep_times: bool) -> None:
     open_store(store)
     before = store.stat()
     flip(store)
@@ -89,7 +90,7 @@ def test_a_store_that_changed_since_is_refused(store: tuple[Path, str], later, k
 
 
 def test_a_replaced_or_touched_or_linked_store_is_read_again(
-    store: tuple[Path, str], reads, later, tmp_path: Path
+    store: Path, reads: list[bool], later: None, tmp_path: Path
 ) -> None:
     open_store(store)
     other = tmp_path / "other"
@@ -104,7 +105,9 @@ def test_a_replaced_or_touched_or_linked_store_is_read_again(
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"path": 3}', "[" * 10000])
-def test_a_damaged_record_vouches_for_nothing(store: tuple[Path, str], reads, later, cache: Path, text: str) -> None:
+def test_a_damaged_record_vouches_for_nothing(
+    store: Path, reads: list[bool], later: None, cache: Path, text: str
+) -> None:
     open_store(store)
     (record,) = cache.iterdir()
     record.write_text(text)
@@ -114,7 +117,7 @@ def test_a_damaged_record_vouches_for_nothing(store: tuple[Path, str], reads, la
 
 
 def test_a_cache_that_takes_nothing_costs_another_look(
-    store: tuple[Path, str], reads, later, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: Path, reads: list[bool], later: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("METARAY_CACHE", str(tmp_path / "file"))
@@ -123,7 +126,7 @@ def test_a_cache_that_takes_nothing_costs_another_look(
     assert reads == [True, True]
 
 
-def test_records_do_not_pile_up(store: tuple[Path, str], later, cache: Path) -> None:
+def test_records_do_not_pile_up(store: Path, later: None, cache: Path) -> None:
     cache.mkdir(parents=True)
     for number in range(MOST_RECORDS):
         (cache / f"{number}.json").write_text("")
@@ -133,8 +136,8 @@ def test_records_do_not_pile_up(store: tuple[Path, str], later, cache: Path) -> 
     assert len(left) <= MOST_RECORDS // 2 + 1 and "0.json" not in left and f"{MOST_RECORDS - 1}.json" in left
 
 
-def test_a_store_that_changes_while_it_is_read(store: tuple[Path, str], monkeypatch: pytest.MonkeyPatch):
-    def read(path: str, *, verify=False):
+def test_a_store_that_changes_while_it_is_read(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(path: Path, *, verify: bool = False) -> StoreFile:
         os.utime(store)
         return read_store(path, verify=verify)
 
@@ -143,10 +146,10 @@ def test_a_store_that_changes_while_it_is_read(store: tuple[Path, str], monkeypa
         open_store(store)
 
 
-def sampled(path: str):
+def sampled(path: Path) -> list[Any]:
     """All that a run would see of a store."""
     source = ClassStore(path=str(path))
-    seen = [source.fingerprint, source.preprocessing]
+    seen: list[Any] = [source.fingerprint, source.preprocessing]
     for split in SPLITS:
         task = source.sample_task(Draws(0, split, 0), split, ways=2, shots=2, queries=2)
         seen += [(array.dtype, array.shape, array.tobytes()) for array in task]
@@ -156,7 +159,7 @@ def sampled(path: str):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_damaged_store_is_sampled(store: tuple[Path, str], tmp_path: Path, kind: str) -> None:
+def test_no_damaged_store_is_sampled(store: Path, tmp_path: Path, kind: str) -> None:
     rng, raw, wanted = random.Random(kind), store.read_bytes(), sampled(store)
     count, refused = 30 if kind == "flip" else 12, 0
     for case in range(count):
