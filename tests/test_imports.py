@@ -159,8 +159,8 @@ def test_a_class_without_a_kind_is_refused_by_name() -> None:
 class Kindless(Unfinished):
     """An algorithm that is whole, but has no name."""
 
-    def predict(self, adapted: Tensors, query: Tensor, context: Context) -> Tensor:
-        return query
+    def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
+        return x
 
 
 def test_json_that_names_a_recipes_neighbour_is_told_of_its_folder(

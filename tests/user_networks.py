@@ -59,6 +59,8 @@ class Module(Plain):
 class Averaging(nn.Module):
     """Running statistics of one's own."""
 
+    average: Tensor
+
     def __init__(self, *, when_judged: bool = False) -> None:
         super().__init__()
         self.register_buffer("average", torch.zeros(WIDTH))
@@ -81,6 +83,9 @@ class StatisticsWhenJudged(Module):
 
 
 class FunctionalStatistics(Plain):
+    mean: Tensor
+    var: Tensor
+
     def add(self) -> None:
         self.register_buffer("mean", torch.zeros(WIDTH), persistent=False)
         self.register_buffer("var", torch.ones(WIDTH), persistent=False)
@@ -114,6 +119,8 @@ class InPlace(Plain):
 
 
 class LateBuffer(Plain):
+    mask: Tensor
+
     def between(self, h: Tensor) -> Tensor:
         if not hasattr(self, "mask"):
             self.register_buffer("mask", torch.ones(WIDTH))
@@ -179,6 +186,8 @@ class Chances(Plain):
 class Remembering(Plain):
     """What users keep to look at, or because it takes long: of no influence on what comes out."""
 
+    four: Tensor
+
     def add(self) -> None:
         self.register_buffer("four", torch.full((WIDTH,), 4.0))
         self.mask: Tensor | None = None
@@ -215,7 +224,8 @@ class Lossy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> Tensor:
-        return 2 * ctx.saved_tensors[0] * slope
+        found: Tensor = 2 * ctx.saved_tensors[0] * slope
+        return found
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int], x: Tensor) -> tuple[Tensor, int]:
@@ -238,6 +248,7 @@ class Held(Plain):
 
     def add(self) -> None:
         self.fixed, self.norm = nn.Linear(WIDTH, WIDTH), nn.BatchNorm1d(WIDTH)
+        assert self.norm.running_mean is not None and self.norm.running_var is not None
         self.norm.running_mean.normal_()
         self.norm.running_var.uniform_(0.5, 2)
         for module in (self.fixed, self.norm):
@@ -247,11 +258,14 @@ class Held(Plain):
         self.attribute = torch.randn(WIDTH)
 
     def between(self, h: Tensor) -> Tensor:
-        return self.norm(self.fixed(h)) * self.saved + self.made + self.attribute
+        found: Tensor = self.norm(self.fixed(h)) * self.saved + self.made + self.attribute
+        return found
 
 
 class Masked(Plain):
     """A mask that is added before a softmax: zero or minus infinity."""
+
+    mask: Tensor
 
     def add(self) -> None:
         mask = torch.zeros(WIDTH)

@@ -36,8 +36,8 @@ def bench(
 
 def regression_episode(make_episode: MakeEpisode) -> TensorEpisode:
     episode = make_episode(shots=4)
-    sides = (Examples(side.x, side.x.flatten(1)[:, :2].sin()) for side in (episode.support, episode.query))
-    return TensorEpisode(*sides, episode.seed, episode.classes)
+    support, query = (Examples(side.x, side.x.flatten(1)[:, :2].sin()) for side in (episode.support, episode.query))
+    return TensorEpisode(support, query, episode.seed, episode.classes)
 
 
 def test_training_loss_is_that_of_all_classes_on_all_examples(make_episode: MakeEpisode) -> None:

@@ -33,8 +33,8 @@ def bench(task_shape: TaskShape, *, algorithm: CNP = SMALL, batch_norm: bool = F
 
 def regression_episode(make_episode: MakeEpisode, *, size: int | None = None) -> TensorEpisode:
     episode = make_episode(shots=2, size=size)
-    sides = (Examples(side.x, side.x.flatten(-3)[..., :2].sin()) for side in (episode.support, episode.query))
-    return TensorEpisode(*sides, episode.seed, episode.classes)
+    support, query = (Examples(side.x, side.x.flatten(-3)[..., :2].sin()) for side in (episode.support, episode.query))
+    return TensorEpisode(support, query, episode.seed, episode.classes)
 
 
 def perceptron(meta: Tensors, prefix: str) -> nn.Module:

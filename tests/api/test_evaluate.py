@@ -51,7 +51,7 @@ def test_other_data_than_it_comes_from_are_refused_unless_they_are_named(
     learner = load_learner(trained.storage / "first" / "learner")
     provenance = learner.provenance | {"source_fingerprint": "0123456789abcdef"}
     dataclasses.replace(learner, provenance=provenance).save(tmp_path / "learner")
-    judge = {"episodes": 2, "split": "meta-test", "tracking": None, "trust": []}
+    judge: dict[str, Any] = {"episodes": 2, "split": "meta-test", "tracking": None, "trust": []}
     with pytest.raises(
         InputError, match=r"comes from other data: .* was 0123456789ab\.\.\., now .*--set source\.path="
     ):

@@ -14,6 +14,8 @@ from tests.conformance.bench import Bench, Trial, close, episode_of, every
 class Mixed(nn.Module):
     """Layer norm, dropout, a buffer, a batch norm with running statistics, a head of the usual name."""
 
+    shift: Tensor
+
     def __init__(self, feature_shape: tuple[int, ...], outputs: int | None) -> None:
         super().__init__()
         self.register_buffer("shift", torch.full((4,), 0.5))
@@ -23,7 +25,8 @@ class Mixed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         hidden = self.batch_norm(self.hidden(self.norm(x.flatten(1) + self.shift)))
-        return self.head(self.dropout(torch.tanh(hidden)))
+        found: Tensor = self.head(self.dropout(torch.tanh(hidden)))
+        return found
 
 
 class Partly(nn.Module):
@@ -32,6 +35,7 @@ class Partly(nn.Module):
     def __init__(self, feature_shape: tuple[int, ...], outputs: int | None) -> None:
         super().__init__()
         self.stem, self.norm, self.hidden = nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Linear(6, 5)
+        assert self.norm.running_mean is not None and self.norm.running_var is not None
         self.norm.running_mean.normal_()
         self.norm.running_var.uniform_(0.5, 2)
         self.stem.requires_grad_(False)
@@ -39,7 +43,8 @@ class Partly(nn.Module):
         self.head = nn.Identity() if outputs is None else nn.Linear(5, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(torch.tanh(self.hidden(self.norm(self.stem(x.flatten(1))))))
+        found: Tensor = self.head(torch.tanh(self.hidden(self.norm(self.stem(x.flatten(1))))))
+        return found
 
 
 MIXED, PARTLY = (Custom(path=f"tests.conformance.test_networks:{name}") for name in ("Mixed", "Partly"))

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from metaray.data.class_store import ClassStore, _elementary_symmetric
-from metaray.data.draws import Draws
+from metaray.data.draws import Draws, Split
 from metaray.errors import InputError
 from tests.data.conftest import MakeStore
 from tests.data.small_server import SmallServer, small_server, without_proxies
 
 COUNTS = [2, 5, 3, 4, 6, 4]
-SPLITS = {"meta-train": [0, 1, 2], "meta-val": [3], "meta-test": [4, 5]}
+SPLITS: dict[Split, list[int]] = {"meta-train": [0, 1, 2], "meta-val": [3], "meta-test": [4, 5]}
 SPEC = {"ways": 2, "shots": 1, "queries": 2}
 
 
@@ -30,7 +30,8 @@ def path(make_store: MakeStore) -> str:
 
 def rows_of(store: ClassStore, images: NDArray[Any]) -> list[int]:
     """The store rows behind unrotated images: their first pixel."""
-    return images[:, 0, 0, 0].astype(int).tolist()
+    rows: list[int] = images[:, 0, 0, 0].astype(int).tolist()
+    return rows
 
 
 def test_sample_holds_distinct_examples_of_its_classes(path: str) -> None:

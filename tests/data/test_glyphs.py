@@ -78,7 +78,7 @@ def test_scripts_are_where_they_belong(built: Path) -> None:
 def test_ink_is_centred(built: Path) -> None:
     images = read_store(built).images[:, 0]
     columns, rows = images.any(axis=1), images.any(axis=2)
-    for inked in (columns, rows):
+    for inked in (np.asarray(columns), np.asarray(rows)):
         first, last = inked.argmax(axis=1), 27 - inked[:, ::-1].argmax(axis=1)
         assert np.abs(first + last - 27).max() <= 2
         assert (last - first).max() < 20

@@ -4,11 +4,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from metaray.data.class_store import ClassStore
 from metaray.data.images import import_images
-from metaray.data.store_file import read_store
+from metaray.data.importing import ImportReport
+from metaray.data.store_file import StoreFile, StoreMeta, read_store
 from metaray.errors import InputError
 from tests.data.conftest import MakePng, MakeZip
 
@@ -117,7 +119,8 @@ def test_scans_of_12_bits_are_refused_until_their_range_is_said(tmp_path: Path) 
 
 
 def test_floats_and_wide_integers_need_a_range(tmp_path: Path) -> None:
-    for kind, pixels in {"floats": SCANS / np.float32(4095), "integers": SCANS.astype(np.int32)}.items():
+    given: dict[str, NDArray[Any]] = {"floats": SCANS / np.float32(4095), "integers": SCANS.astype(np.int32)}
+    for kind, pixels in given.items():
         folder = scans(tmp_path / kind, pixels.astype(np.int32 if kind == "integers" else np.float32), "tif")
         with pytest.raises(InputError, match=rf"{kind}/ant/0.tif: .* has no range of its own"):
             imported(folder, tmp_path / "out.arrow")
@@ -184,7 +187,8 @@ GIVEN = [*(f"train/{c}/1.png" for c in "abcdef"), "val/g/1.png", "val/h/1.png", 
 
 
 def test_given_splits_and_superclasses_reach_the_store(png: MakePng, tmp_path: Path) -> None:
-    root, out, lines = place(tmp_path / "data", png, *GIVEN), tmp_path / "out.arrow", []
+    lines: list[str] = []
+    root, out = place(tmp_path / "data", png, *GIVEN), tmp_path / "out.arrow"
     import_images(root, out, size=8, tell=lines.append)
     assert meta_of(out).class_names == tuple("abcdefghi")
     assert meta_of(out).schemes["default"] == {

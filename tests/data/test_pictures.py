@@ -69,7 +69,7 @@ def test_what_lies_outside_the_range_is_black_or_white() -> None:
 def test_numbers_without_a_range_are_refused(pixels: NDArray[Any], message: str) -> None:
     for mode in ("L", "RGB"):
         with pytest.raises(InputError, match=message):
-            to_mode(Image.fromarray(pixels), mode, None, "scan.png")  # type: ignore[arg-type]
+            to_mode(Image.fromarray(pixels), mode, None, "scan.png")
     with pytest.raises(InputError, match=r"--range LOW,HIGH"):
         to_mode(Image.fromarray(pixels), "L", None, "scan.png")
 
@@ -153,7 +153,7 @@ def test_previews_are_no_frames() -> None:
     first, second = frames(7, 9)
     photo = written(first, "MPO", save_all=True, append_images=[second])
     assert decode_image(photo, "phone.jpg").getpixel((0, 0)) == 7
-    second.encoderinfo, second.encoderconfig = {"tiffinfo": {254: 1}}, ()  # type: ignore[attr-defined]
+    second.encoderinfo, second.encoderconfig = {"tiffinfo": {254: 1}}, ()
     pyramid = written(first, "TIFF", save_all=True, append_images=[second])
     assert decode_image(pyramid, "slide.tif").getpixel((0, 0)) == 7
 

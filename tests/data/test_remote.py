@@ -125,7 +125,7 @@ def test_from_s3(server: SmallServer, content: bytes, stores: Path) -> None:
     assert first == again and first.read_bytes() == content and notes(first)["fetches"] == 1
 
 
-def test_of_four_processes_one_fetches(server: SmallServer, start: int) -> None:
+def test_of_four_processes_one_fetches(server: SmallServer, start: Start) -> None:
     def wait_for_all() -> None:
         # All have asked about the object, so all want the lock; a moment for one that wouldn't.
         wait_until(lambda: server.count("HEAD") == 4)
@@ -140,7 +140,7 @@ def test_of_four_processes_one_fetches(server: SmallServer, start: int) -> None:
 
 
 def test_a_waiting_process_takes_over_from_a_killed_one(
-    server: SmallServer, start: int, stores: Path, content: bytes
+    server: SmallServer, start: Start, stores: Path, content: bytes
 ) -> None:
     release = threading.Event()
     server.within_body = lambda: release.wait(PATIENT_S)

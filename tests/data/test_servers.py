@@ -4,7 +4,7 @@ import socket
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -47,7 +47,7 @@ def fetched(remote: RemoteObject) -> bytes:
 
 
 @pytest.mark.parametrize("place", [over_http, over_s3, by_option])
-def test_it_is_fetched_and_a_change_is_seen(server: SmallServer, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_fetched_and_a_change_is_seen(server: SmallServer, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     if place is by_option:
         monkeypatch.delenv("AWS_ENDPOINT_URL")
     before = place(server).look()
@@ -84,7 +84,7 @@ def test_an_object_that_grew_meanwhile(server: SmallServer) -> None:
 
 def test_a_full_disk_is_no_network_error(server: SmallServer) -> None:
     class Full(io.BytesIO):
-        def write(self, _: Setting) -> None:
+        def write(self, _: object, /) -> int:
             raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="No space left"):
@@ -92,7 +92,7 @@ def test_a_full_disk_is_no_network_error(server: SmallServer) -> None:
 
 
 @pytest.mark.parametrize("place", [over_http, over_s3])
-def test_a_missing_object(server: SmallServer, place: Path) -> None:
+def test_a_missing_object(server: SmallServer, place: Place) -> None:
     server.objects.clear()
     with pytest.raises(InputError, match="bucket/store: no such object"):
         place(server).look()
@@ -106,7 +106,7 @@ def test_a_missing_object(server: SmallServer, place: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("status", [401, 403])
-def test_refused_credentials(server: SmallServer, place: Path, advice: str, status: int) -> None:
+def test_refused_credentials(server: SmallServer, place: Place, advice: str, status: int) -> None:
     server.statuses = {(method, "/bucket/store"): status for method in ("HEAD", "GET")}
     with pytest.raises(InputError, match=f"bucket/store: access refused .*{advice}") as caught:
         place(server).look()
@@ -214,9 +214,9 @@ def test_a_body_that_comes_byte_by_byte_is_given_up(monkeypatch: pytest.MonkeyPa
             return b"x"
 
     with pytest.raises(TimeoutError, match="no whole answer within 300 s"):
-        servers._Patient(Drip()).read(servers.BLOCK_BYTES)
+        servers._Patient(cast(http.client.HTTPResponse, Drip())).read(servers.BLOCK_BYTES)
     assert 300 < now[0] < 310
-    assert servers._Patient(Drip()).read(5) == b"xxxxx"
+    assert servers._Patient(cast(http.client.HTTPResponse, Drip())).read(5) == b"xxxxx"
 
 
 def test_a_server_that_sends_a_byte_now_and_then_is_given_up(

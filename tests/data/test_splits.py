@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metaray.data.draws import SPLITS
+from metaray.data.draws import SPLITS, Split
 from metaray.data.splits import given_splits, is_plain_split, random_splits, split_named
 from metaray.errors import InputError
 
@@ -44,7 +44,7 @@ def test_a_split_that_is_missing_is_drawn_from_meta_train_and_said() -> None:
         ({"meta-train": ["a", "b"], "meta-test": ["c"]}, r"no class for meta-val, and meta-train has too few .*\(2\)"),
     ],
 )
-def test_given_splits_that_no_one_can_train_on(splits: dict[str, list[int]], message: str) -> None:
+def test_given_splits_that_no_one_can_train_on(splits: dict[Split, list[int]], message: str) -> None:
     with pytest.raises(InputError, match=message):
         given_splits(splits, 0, where="x", by="folders")
 

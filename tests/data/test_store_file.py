@@ -12,8 +12,9 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from metaray.data import store_file
+from metaray.data.draws import Split
 from metaray.data.preprocessing import ImagePreprocessing
-from metaray.data.store_file import METADATA_KEY, check_writable, read_store, write_store
+from metaray.data.store_file import METADATA_KEY, StoreMeta, check_writable, read_store, write_store
 from metaray.errors import InputError
 from tests.data.conftest import MakeStore
 
@@ -28,11 +29,11 @@ PREPROCESSING = ImagePreprocessing(height=3, width=3)
     hnp.array_shapes(max_dims=3, max_side=4),
     st.data(),
 )
-def test_round_trip(tmp_path: Path, counts: list[int], dtype: torch.dtype, shape: tuple[int, ...], data: bytes) -> None:
+def test_round_trip(tmp_path: Path, counts: list[int], dtype: str, shape: tuple[int, ...], data: st.DataObject) -> None:
     images = data.draw(hnp.arrays(dtype, (sum(counts), *shape)))
     path = tmp_path / "store.arrow"
     names = [f"c{i}" for i in range(len(counts))]
-    schemes = {"default": {"meta-train": list(range(len(counts)))}}
+    schemes: dict[str, dict[Split, list[int]]] = {"default": {"meta-train": list(range(len(counts)))}}
     write_store(
         path,
         images=images,
@@ -56,7 +57,7 @@ def test_images_are_a_view_of_the_file(make_store: MakeStore) -> None:
 
 def test_fingerprint_covers_contents_and_not_the_origin(make_store: MakeStore, tmp_path: Path) -> None:
     first = read_store(make_store([2, 3, 1, 2], SPLITS))
-    same = {
+    same: dict[str, Any] = {
         "counts": first.meta.counts,
         "class_names": first.meta.class_names,
         "schemes": first.meta.schemes,
@@ -98,7 +99,10 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
         read_store(tmp_path)
 
 
-def rewrite(path: str, change: Callable[[dict[str, Any]], None]) -> None:
+Change = Callable[[dict[bytes, bytes]], Any]
+
+
+def rewrite(path: Path, change: Change) -> None:
     """Write the file again with changed metadata."""
     with pa.memory_map(str(path)) as mapped:
         table = pa.ipc.open_file(mapped).read_all()
@@ -109,9 +113,6 @@ def rewrite(path: str, change: Callable[[dict[str, Any]], None]) -> None:
     path.unlink()
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
         writer.write_batch(batch)
-
-
-Change = Callable[[dict[bytes, bytes]], Any]
 
 
 def edit(**values: Any) -> Change:
@@ -157,9 +158,7 @@ def text(value: str) -> Change:
         (text('{"version": 1'), "damaged: .*not JSON"),
     ],
 )
-def test_foreign_and_inconsistent_files(
-    make_store: MakeStore, change: Callable[[dict[str, Any]], None], message: str
-) -> None:
+def test_foreign_and_inconsistent_files(make_store: MakeStore, change: Change, message: str) -> None:
     path = make_store([2, 3, 1, 2], SPLITS)
     rewrite(path, change)
     with pytest.raises(InputError, match=rf"store\.arrow.*{message}"):
@@ -187,7 +186,13 @@ def test_unwritable_output(tmp_path: Path) -> None:
 def test_the_fingerprint_of_a_store_without_a_range_is_that_of_before_there_were_ranges(tmp_path: Path) -> None:
     images = np.arange(16, dtype=np.uint8).reshape(4, 1, 2, 2)
     scheme = {"default": {"meta-train": [0], "meta-test": [1]}}
-    given = {"images": images, "counts": [2, 2], "class_names": ["a", "b"], "schemes": scheme, "origin": {}}
+    given: dict[str, Any] = {
+        "images": images,
+        "counts": [2, 2],
+        "class_names": ["a", "b"],
+        "schemes": scheme,
+        "origin": {},
+    }
     preprocessing = ImagePreprocessing(height=2, width=2, invert=True)
     write_store(tmp_path / "plain.arrow", preprocessing=preprocessing, **given)
     known = "0167920d61fcd7f16b76657cea4e8d25502bfbab04e4121368140e83795345bd"

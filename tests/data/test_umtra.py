@@ -79,7 +79,11 @@ class TestDrawExamples:
         assert glyphs.num_examples("meta-train") == glyphs.store.num_examples("meta-train")
 
     def test_other_sources_say_who_has(self) -> None:
-        for ask in (lambda s: s.num_examples("meta-train"), lambda s: s.draw_examples(None, "meta-train", 1)):
+        asked: list[Callable[[UMTRA], Any]] = [
+            lambda s: s.num_examples("meta-train"),
+            lambda s: s.draw_examples(Draws(0, "meta-train", 0), "meta-train", 1),
+        ]
+        for ask in asked:
             with pytest.raises(InputError, match="umtra has no examples to draw one by one, as class_store and glyphs"):
                 ask(UMTRA(source=Glyphs()))
 
@@ -125,7 +129,7 @@ class TestTasks:
         assert len(set(sample(UMTRA(source=store)).class_ids.tolist())) == 4
 
     @pytest.mark.parametrize("split", ["meta-val", "meta-test"])
-    def test_judged_on_the_wrapped_source(self, store: ClassStore, split: str) -> None:
+    def test_judged_on_the_wrapped_source(self, store: ClassStore, split: Split) -> None:
         source, spec = UMTRA(source=store), {"ways": 1, "shots": 1, "queries": 1}
         for index in range(5):
             ours, theirs = (sample(s, index, split, **spec) for s in (source, store))

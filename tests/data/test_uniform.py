@@ -34,7 +34,7 @@ def test_nothing_to_say() -> None:
     ],
     ids=["black", "two greys", "faint", "equal", "several"],
 )
-def test_classes_that_teach_nothing(groups: list[np.ndarray], sentences: tuple[str, ...]) -> None:  # type: ignore[type-arg]
+def test_classes_that_teach_nothing(groups: list[np.ndarray], sentences: tuple[str, ...]) -> None:
     names = [f"c{i}" for i in range(len(groups))]
     assert uniform_classes(np.concatenate(groups), [2] * len(groups), names) == sentences
 

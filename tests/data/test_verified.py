@@ -177,7 +177,7 @@ def test_glyphs_that_are_damaged_are_rendered_again(tmp_path: Path, monkeypatch:
 
     built = []
 
-    def build(path: str) -> None:
+    def build(path: Path) -> None:
         built.append(path)
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(source.read_bytes())

@@ -48,7 +48,7 @@ def coordinator(monkeypatch: pytest.MonkeyPatch) -> Coordinator:
 def tick(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Move the clock on by so many seconds."""
     now = [1000.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("metaray.distributed.coordinator.time.monotonic", lambda: now[0])
 
     def tick(seconds: float) -> None:
         now[0] += seconds

@@ -55,7 +55,7 @@ class Ray:
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.now_s = 1000.0
         self.killed: list[tuple[str, bool]] = []
-        patch.setattr(module.time, "monotonic", lambda: self.now_s)
+        patch.setattr("metaray.distributed.supervisor.time.monotonic", lambda: self.now_s)
         for name in ("get", "wait", "kill", "cluster_resources", "available_resources"):
             patch.setattr(module.ray, name, getattr(self, name))
 

@@ -123,7 +123,7 @@ def test_the_heartbeat_tells_what_the_rank_does(monkeypatch: pytest.MonkeyPatch)
             assert daemon, "a process must be able to end"
 
     started: list[Callable[[], None]] = []
-    monkeypatch.setattr(worker.threading, "Thread", Thread)
+    monkeypatch.setattr("metaray.distributed.worker.threading.Thread", Thread)
     coordinator = FakeCoordinator()
     heartbeat = HeartbeatReducer(coordinator)
     assert coordinator.arrived == [(1, "me")] and (heartbeat.rank, heartbeat.world_size, heartbeat.token) == (1, 2, 71)
@@ -137,7 +137,7 @@ def test_the_heartbeat_tells_what_the_rank_does(monkeypatch: pytest.MonkeyPatch)
             raise Enough
         heartbeat.mark(doing)
 
-    monkeypatch.setattr(worker.time, "sleep", sleep)
+    monkeypatch.setattr("metaray.distributed.worker.time.sleep", sleep)
     with pytest.raises(Enough):
         started[0]()
     assert coordinator.heartbeats == [(1, 71, "starting", 0), (1, 71, "computing", 1), (1, 71, "reducing", 2)]

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from metaray.data import ClassStore
+from metaray.data.draws import Split
 from metaray.data.preprocessing import ImagePreprocessing
 from metaray.episodes.episode import EpisodeSpec, MetaBatch
 from metaray.episodes.sampler import sample_meta_batch
@@ -80,7 +81,8 @@ def test_each_chunk_has_aligned_storage_of_its_own(batch: MetaBatch, tiny_source
 
 def test_classes_are_places_among_those_of_the_split(tiny_source: ClassStore) -> None:
     turned = ClassStore(path=tiny_source.path, rotations=True)
-    for split, count in (("meta-train", 12), ("meta-test", 8)):
+    counts: dict[Split, int] = {"meta-train": 12, "meta-test": 8}
+    for split, count in counts.items():
         found = sample_meta_batch(turned, EpisodeSpec(ways=5, shots=1, queries=1), split, 0, range(40))
         places = torch.cat([c.classes for c in chunks(found, 8, CPU, turned, split)])
         assert turned.num_classes(split) == 4 * count and places.shape == (40, 5)

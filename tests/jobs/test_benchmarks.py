@@ -44,7 +44,7 @@ def killed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
         return True
 
     monkeypatch.setattr(faults, "kill", kill)
-    monkeypatch.setattr(faults.time, "time", lambda: 1000.0)
+    monkeypatch.setattr("jobs.benchmarks.faults.time.time", lambda: 1000.0)
     return found
 
 
@@ -109,7 +109,7 @@ def test_a_run_that_shrinks_and_grows_has_two_recoveries(killed: list[Any]) -> N
 
 def test_a_node_is_lost_and_replaced(killed: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     cluster, slept = Cluster(), list[float]()
-    monkeypatch.setattr(faults.time, "sleep", slept.append)
+    monkeypatch.setattr("jobs.benchmarks.faults.time.sleep", slept.append)
     run = Disturbed(faults.node_lost(cluster, "second", 2))
     for event in (step(AT_STEP, 1000.0), note(AGAIN, 1005.0), step(20, 1006.0)):
         run.on_event(event)
@@ -138,7 +138,7 @@ def test_nothing_to_kill() -> None:
 
 def test_the_pace_is_slow_while_the_flag_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
-    monkeypatch.setattr(faults.time, "sleep", slept.append)
+    monkeypatch.setattr("jobs.benchmarks.faults.time.sleep", slept.append)
     pace = Pace(str(tmp_path / "slow"), 0.25)
     pace.on_event(step(1))
     (tmp_path / "slow").touch()

@@ -1,7 +1,11 @@
 """The four-block convolutional network."""
 
+from collections.abc import Callable
+from typing import cast
+
 import pytest
 import torch
+from torch import nn
 
 from metaray.errors import InputError
 from metaray.models import Conv4
@@ -24,10 +28,10 @@ def test_fewer_blocks_may_halve(downsample: str, pools: int, side: int, embeddin
     model = Conv4.parse({"channels": 4, "downsample": downsample, "pools": pools}, where="model")
     network = model.build((1, side, side), None)
     maps: list[tuple[int, ...]] = []
-    for block in list(network.body)[:4]:
+    for block in list(cast(nn.Sequential, network.body))[:4]:
         block.register_forward_hook(lambda _module, _inputs, output: maps.append(tuple(output.shape[2:])))
     assert network(torch.randn(2, 1, side, side)).shape == (2, embedding)
-    halve = (lambda size: size // 2) if downsample == "max_pool" else (lambda size: -(-size // 2))
+    halve: Callable[[int], int] = (lambda size: size // 2) if downsample == "max_pool" else (lambda size: -(-size // 2))
     for i in range(4):
         side = halve(side) if i < pools else side
         assert maps[i] == (side, side)

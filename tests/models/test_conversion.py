@@ -1,6 +1,7 @@
 """A user's network made fit for inner loops: batch norm layers become ours, or are refused by name."""
 
 from collections.abc import Callable
+from typing import Any, Self, cast
 
 import pytest
 import torch
@@ -27,8 +28,12 @@ class Conditioned(nn.BatchNorm1d):
         self.condition = nn.Linear(channels, channels)
 
 
+NO_DIM: Any = None
+"""torch takes None for the whole weight, though its types do not say so."""
+
+
 class AlwaysJudged(nn.BatchNorm2d):
-    def train(self, mode: bool = True) -> nn.Module:
+    def train(self, mode: bool = True) -> Self:
         return super().train(False)
 
 
@@ -53,9 +58,9 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "module": (lambda: Conditioned(3), r"\(Conditioned\) is a batch norm with condition of its own"),
     "mode": (lambda: AlwaysJudged(3), r"\(AlwaysJudged\) is a batch norm with train of its own"),
     "instance": (patched, r"\(BatchNorm1d\) is a batch norm with forward of its own"),
-    "weight norm": (lambda: weight_norm(nn.BatchNorm1d(3), dim=None), "with weight_g, weight_v of its own"),
+    "weight norm": (lambda: weight_norm(nn.BatchNorm1d(3), dim=NO_DIM), "with weight_g, weight_v of its own"),
     "parametrized": (
-        lambda: parametrizations.weight_norm(nn.BatchNorm1d(3), dim=None),
+        lambda: parametrizations.weight_norm(nn.BatchNorm1d(3), dim=NO_DIM),
         r"\(ParametrizedBatchNorm1d\) is a batch norm with .*parametrizations",
     ),
     "lazy": (nn.LazyBatchNorm1d, r"\(LazyBatchNorm1d\) does not know its shape yet"),
@@ -91,9 +96,10 @@ def test_a_subclass_of_ours_keeps_what_it_adds() -> None:
 def test_torchs_own_are_replaced_deep_inside(cls: type[nn.BatchNorm2d], options: dict[str, bool]) -> None:
     shape = (4, 3, *[2] * {nn.BatchNorm1d: 0, nn.BatchNorm3d: 3}.get(cls, 2))
     network = nn.Sequential(nn.ModuleDict({"inner": nn.Sequential(cls(3, **options))}), nn.Flatten())
-    layer = network[0]["inner"][0]
+    inner = cast(nn.Sequential, cast(nn.ModuleDict, network[0])["inner"])
+    layer = inner[0]
     names = [name for name, _ in network.named_parameters()]
-    assert convert(network) is network and isinstance(layer, EpisodicBatchNorm) and layer is network[0]["inner"][0]
+    assert convert(network) is network and isinstance(layer, EpisodicBatchNorm) and layer is inner[0]
     assert layer.eps == options.get("eps", 1e-5) and not list(network.buffers())
     assert [name for name, _ in network.named_parameters()] == names
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
@@ -117,7 +123,8 @@ class Tied(nn.Module):
         self.first.register_forward_hook(lambda _module, _inputs, output: output + 7)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.order[0](self.second(x))
+        found: Tensor = self.order[0](self.second(x))
+        return found
 
 
 def test_ties_references_and_hooks_stay() -> None:
@@ -128,7 +135,7 @@ def test_ties_references_and_hooks_stay() -> None:
 
 def test_modules_that_torch_does_not_see_are_refused() -> None:
     network = nn.Sequential(nn.Linear(2, 2))
-    network.rest = {"a": [nn.Linear(2, 2)]}
+    vars(network)["rest"] = {"a": [nn.Linear(2, 2)]}
     with pytest.raises(
         InputError, match=r"network itself \(Sequential\) keeps modules in 'rest', a dict, .*ModuleDict"
     ):

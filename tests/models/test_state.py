@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -102,7 +103,7 @@ def test_what_describes_no_tensors(value: object) -> None:
 
 
 def test_attributes_and_buffers_can_be_undone() -> None:
-    network = Held(feature_shape=(4,), outputs=2)
+    network: Any = Held(feature_shape=(4,), outputs=2)
     before = network.saved.clone()
     with pytest.raises(KeyError), undone(network):
         network.saved += 1

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from metaray.records import journal as module
 from metaray.records.journal import FLUSH_EVERY_REMOTE_S, FLUSH_EVERY_S, Journal, JournalReader, Metric, read_journal
 from metaray.records.storage import Storage
 from tests.damage import KINDS, damaged
@@ -27,7 +26,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(module.time, "monotonic", clock)
+    monkeypatch.setattr("metaray.records.journal.time.monotonic", clock)
     return clock
 
 

@@ -46,7 +46,7 @@ def test_what_a_run_says_is_kept_with_the_time(tmp_path: Path) -> None:
 
 def test_of_the_steps_one_a_minute_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr(run_log.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("metaray.records.run_log.time.monotonic", lambda: now[0])
     storage = Storage(str(tmp_path))
     with run_log.run_log(storage) as listener:
         for number in range(200):

@@ -118,7 +118,7 @@ SUPPORT = [("support", "a", png(0)), ("support", "b", png(255))]
         (
             table(*SUPPORT, ("support", np.zeros(2), png(0)), ("query", None, png(0))),
             "row 2: the label is of type ndarray",
-        ),  # type: ignore[arg-type]
+        ),
         (table(*SUPPORT, ("support", ["a"], png(0)), ("query", None, png(0))), "row 2: the label is of type list"),  # type: ignore[arg-type]
         (table(("support", 1, png(0)), ("support", "1", png(9)), ("query", None, png(0))), "y holds both 1 and '1'"),  # type: ignore[arg-type]
         (table(*SUPPORT, ("query", None, 3.5)), "row 2: the image is a float"),

@@ -39,7 +39,7 @@ def test_packages_of_nested_parts(
     assert _packages(make_experiment()) == {"metaray"}
     monkeypatch.setattr(Ink, "__module__", "my_inks.dark")
     monkeypatch.setattr(Store, "__module__", "my_stores")
-    monkeypatch.setitem(sys.modules, "my_stores", SimpleNamespace(Store=Store))  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "my_stores", SimpleNamespace(Store=Store))
     store = Store(path=str(tiny_store))
     experiment = make_experiment(source=UMTRA(source=store) if wrapped else store)
     assert _packages(experiment) == {"metaray", "my_inks", "my_stores"}

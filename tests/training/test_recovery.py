@@ -1,5 +1,7 @@
 """What to do when something fails, case by case."""
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,13 +14,19 @@ from metaray.training.recovery import (
     WAITS,
     Action,
     Failure,
+    FailureKind,
     Heartbeat,
     given_up,
     hung,
     next_action,
 )
 
-LOST, HUNG, RAISED = ((lambda step, kind=kind: Failure(kind, step, f"worker 1: {kind}")) for kind in LOSSES)
+
+def failing(kind: FailureKind) -> Callable[[int], Failure]:
+    return lambda step: Failure(kind, step, f"worker 1: {kind}")
+
+
+LOST, HUNG, RAISED = map(failing, LOSSES)
 SKIPPED, NEEDED = Failure("checkpoint", 0, "disk full"), Failure("last checkpoint", 9, "disk full")
 
 CASES: dict[str, tuple[list[Failure], Action]] = {

@@ -358,8 +358,8 @@ def test_it_says_that_it_is_alive_while_it_writes_and_waits(
         assert 0 < seconds <= 1, "a beat a second"
         now_s[0] += seconds
 
-    monkeypatch.setattr(module.time, "monotonic", lambda: now_s[0])
-    monkeypatch.setattr(module.time, "sleep", sleep)
+    monkeypatch.setattr("metaray.training.run_writer.time.monotonic", lambda: now_s[0])
+    monkeypatch.setattr("metaray.training.run_writer.time.sleep", sleep)
     writer = RunWriter(storage, memory, {}, lambda: signs.append(now_s[0]))
     save(writer, state, 1)
     assert signs == [1000.0]

@@ -73,7 +73,8 @@ def test_each_is_proposed_once(searcher: str, make: MakeLedger) -> None:
 
 @pytest.mark.parametrize("searcher", ["random", "grid", "tpe"])
 def test_all_at_once(searcher: str, make: MakeLedger) -> None:
-    ledger, running = make(searcher=searcher, trials=5), []
+    running: list[int] = []
+    ledger = make(searcher=searcher, trials=5)
     assert works(proposer_of(ledger), running) == [*map(Work, range(5)), "done"]
     assert running == [0, 1, 2, 3, 4]
 
@@ -169,7 +170,8 @@ def test_populations_improve(make: MakeLedger) -> None:
 
 def test_a_generation_waits_for_its_members(make: MakeLedger) -> None:
     ledger = make(trials=MEMBERS, generations=GENERATIONS, **PBT)
-    proposer, running = Population(ledger), []
+    running: list[int] = []
+    proposer = Population(ledger)
     first = works(proposer, running)
     assert first == [*(Work(number, 4) for number in range(8)), "wait"]
     for work in first[:-1]:
@@ -186,7 +188,8 @@ def test_a_generation_waits_for_its_members(make: MakeLedger) -> None:
 
 def test_a_member_that_was_interrupted_goes_on(make: MakeLedger) -> None:
     ledger = make(trials=4, generations=GENERATIONS, **PBT)
-    proposer, running = Population(ledger), []
+    running: list[int] = []
+    proposer = Population(ledger)
     works(proposer, running)
     for number in (0, 2):
         pretend(ledger, Work(number, 4))

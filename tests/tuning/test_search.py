@@ -158,8 +158,8 @@ def test_values_arrive(make: Make, make_experiment: MakeExperiment) -> None:
     search = make({INNER_LR: LR, "optimizer.outer_lr": LR, "model.hidden": "choice([8], [4, 4])"}, scheduler="none")
     settings = {INNER_LR: 0.25, "optimizer.outer_lr": 0.5, "model.hidden": [4, 4]}
     found, base = search.experiment_of(settings), make_experiment()
-    expected = replace(base, algorithm=replace(base.algorithm, inner_lr=0.25))  # type: ignore[call-arg]
-    expected = replace(expected, model=replace(base.model, hidden=(4, 4)))  # type: ignore[call-arg]
+    expected = replace(base, algorithm=replace(base.algorithm, inner_lr=0.25))
+    expected = replace(expected, model=replace(base.model, hidden=(4, 4)))
     assert found == replace(expected, optimizer=replace(base.optimizer, outer_lr=0.5))
     assert search.experiment_of({}) == base
     with pytest.raises(InputError, match="inner_lr"):

@@ -39,7 +39,7 @@ leaves = st.none() | st.booleans() | integers | finite | st.text(max_size=8)
 values = st.recursive(
     leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3)
 )
-pair = {"min_size": 2, "max_size": 2, "unique": True}
+pair: dict[str, Any] = {"min_size": 2, "max_size": 2, "unique": True}
 domains: st.SearchStrategy[Domain] = st.one_of(
     st.lists(finite, **pair).map(lambda ends: Uniform(*sorted(ends))),
     st.lists(positive, **pair).map(lambda ends: LogUniform(*sorted(ends))),

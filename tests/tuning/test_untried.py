@@ -76,7 +76,8 @@ def test_what_runs_was_stopped_or_failed_is_not_proposed_again(searcher: str, ma
     space = {INNER_LR: "choice(0.1, 0.2, 0.3)", "algorithm.inner_steps": "randint(1, 4)"}
     ledgers = [make(name, searcher=searcher, space=space, trials=9) for name in ("whole", "killed")]
     for ledger in ledgers:
-        proposer, running = proposer_of(ledger), []
+        running: list[int] = []
+        proposer = proposer_of(ledger)
         for number, status in enumerate(("stopped early", "failed", None, None, "stopped early", None, None, None)):
             if ledger is ledgers[1]:
                 proposer = proposer_of(again(ledger))

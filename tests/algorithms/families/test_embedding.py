@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 from metaray.algorithms.context import Context
 from metaray.algorithms.families.embedding import embed, embed_support, embedding_size
@@ -18,7 +19,7 @@ def test_the_size_of_an_embedding() -> None:
 
 def test_which_statistics_normalise_what(make_episode: Callable[..., TensorEpisode]) -> None:
     network = build_seeded(MLP(hidden=(6,)), (1, 2, 2), None, seed=1).double()
-    context, theta = Context(network=network, ways=3), dict(network.named_parameters())
+    context, theta = Context(network=network, ways=3), dict[str, Tensor](network.named_parameters())
     support, query = (side.x for side in make_episode()[:2])
     own, none = embed_support(theta, support, context, "transductive")
     same, statistics = embed_support(theta, support, context, "inductive")
