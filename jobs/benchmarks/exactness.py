@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from jobs.benchmarks.faults import (
     Disturbed,
@@ -299,7 +300,10 @@ def main() -> int:
     parser.add_argument("--page", type=Path)
     options = parser.parse_args()
     cells: list[Cell] = []
-    where = {"commit": provenance().get("git.commit", "unknown"), "cpu": f"{os.cpu_count()} x {environment()['cpu']}"}
+    where: dict[str, Any] = {
+        "commit": provenance().get("git.commit", "unknown"),
+        "cpu": f"{os.cpu_count()} x {environment()['cpu']}",
+    }
     for fault in options.faults:
         for algorithm in options.only:
             for workers in options.workers:

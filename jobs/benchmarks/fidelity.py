@@ -82,8 +82,8 @@ class Curve(Listener):
     """Remembers meta-val accuracy by step, and says now and then where the run is."""
 
     def __init__(self, name: str) -> None:
-        self.name, self.points, self._told_s = name, [], time.time()
-        self.points: list[tuple[int, float]]
+        self.name, self._told_s = name, time.time()
+        self.points: list[tuple[int, float]] = []
 
     def on_event(self, event: Event) -> None:
         """Keep evaluations."""

@@ -93,7 +93,8 @@ def plain_steps(experiment: Experiment, given: Iterable[Arrival], device: torch.
         if experiment.precision.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=low_precision):
-            return functional_call(network, parameters, (x,)).float()
+            found: Tensor = functional_call(network, parameters, (x,)).float()
+            return found
 
     loss_of = query_loss(experiment.algorithm, forward)
     for arrival in given:

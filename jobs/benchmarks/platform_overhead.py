@@ -165,7 +165,7 @@ def _ray_processes() -> list[psutil.Process]:
 
 
 def _with_children(roots: list[psutil.Process]) -> dict[int, psutil.Process]:
-    held = {}
+    held: dict[int, psutil.Process] = {}
     for root in roots:
         try:
             held |= {p.pid: p for p in (root, *root.children(recursive=True))}

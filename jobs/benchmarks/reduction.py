@@ -119,7 +119,7 @@ def measured(worker: Any, world_size: int, experiment: Experiment, *arguments: A
     """Spawn the ranks, and read what rank 0 wrote."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "experiment.json").write_text(experiment.to_json())
-        spawn(worker, args=(world_size, folder, *arguments), nprocs=world_size)  # type: ignore[no-untyped-call]
+        spawn(worker, args=(world_size, folder, *arguments), nprocs=world_size)
         return json.loads((Path(folder) / "times.json").read_text())
 
 

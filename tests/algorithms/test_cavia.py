@@ -110,7 +110,8 @@ class LayersThenNorms(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         for conv, norm in ((self.conv1, self.bn1), (self.conv2, self.bn2), (self.conv3, self.bn3)):
             x = norm(conv(x)).relu()
-        return self.out(x.mean(dim=(2, 3)))
+        found: torch.Tensor = self.out(x.mean(dim=(2, 3)))
+        return found
 
 
 @pytest.mark.parametrize(("layer", "entrance"), [(None, "bn3"), ("conv1", "bn1"), ("out", "out")])

@@ -47,7 +47,8 @@ def regression_episode(make_episode: MakeEpisode, **options: Any) -> TensorEpiso
 
 def primal(x: Tensor, y: Tensor, queries: Tensor, regularizer: float) -> Tensor:
     x, queries = (torch.cat([side, torch.ones(len(side), 1)], dim=1) for side in (x, queries))
-    return queries @ torch.linalg.inv(x.T @ x + regularizer * torch.eye(x.shape[1])) @ x.T @ y
+    found: Tensor = queries @ torch.linalg.inv(x.T @ x + regularizer * torch.eye(x.shape[1])) @ x.T @ y
+    return found
 
 
 def test_against_the_primal_form(make_episode: MakeEpisode) -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from metaray.algorithms import Reptile
 from metaray.algorithms.algorithm import start
@@ -60,10 +60,12 @@ def test_mini_batches_go_through_the_data_once_a_round(
     meta, context = bench(algorithm)
     episode = make_episode(shots=2, queries=2)._replace(seed=torch.tensor(99))
     seen: list[Examples] = []
-    monkeypatch.setattr(
-        "metaray.algorithms.reptile.support_loss",
-        lambda batch, given: seen.append(batch) or (lambda theta: given.forward(theta, batch.x).square().mean()),
-    )
+
+    def loss_of(batch: Examples, given: Context) -> Callable[[Tensors], Tensor]:
+        seen.append(batch)
+        return lambda theta: given.forward(theta, batch.x).square().mean()
+
+    monkeypatch.setattr("metaray.algorithms.reptile.support_loss", loss_of)
     algorithm.meta_gradient(meta, episode, context)
     data = torch.cat([episode.support.x, episode.query.x]).flatten(1)
     rows = [int((data == x.flatten()).all(dim=1).nonzero()) for batch in seen for x in batch.x]

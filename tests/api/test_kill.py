@@ -79,7 +79,11 @@ def test_random_and_grid_searches_end_as_undisturbed(place: tuple[Path, Path], s
     name = f"{searcher}-killed"
     for least in (1, 3):
         process = tune(folder, recipe, name, *options)
-        kill_when(process, lambda least=least: ended(folder, name) >= least and saved(folder, name) > 2 * least)
+
+        def far_enough(least: int = least) -> bool:
+            return ended(folder, name) >= least and saved(folder, name) > 2 * least
+
+        kill_when(process, far_enough)
         before = {path: path.stat().st_mtime_ns for path in (folder / "runs" / name).glob("trial-*/outcome.json")}
     out = finished(folder, tune(folder, recipe, name))
     assert {path: path.stat().st_mtime_ns for path in before} == before  # what had ended was left alone

@@ -78,7 +78,7 @@ def test_a_champion_that_cannot_be_compared_stays(
             raise InputError("refusing to import 'evil:Net'")
         return original(folder, trust=trust)
 
-    from metaray.tracking.registration import load_learner as original
+    from metaray.serving.loading import load_learner as original
 
     monkeypatch.setattr("metaray.tracking.registration.load_learner", refuse)
     report = train(experiment)

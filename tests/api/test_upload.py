@@ -440,7 +440,12 @@ def test_a_real_server_is_killed_while_a_run_trains_and_started_again(
     make_experiment: MakeExperiment, real: Server, tmp_path: Path
 ) -> None:
     experiment = make_experiment(name="killed", num_steps=200)
-    starting = threading.Thread(target=lambda: (time.sleep(4), real.start()))
+
+    def start() -> None:
+        time.sleep(4)
+        real.start()
+
+    starting = threading.Thread(target=start)
 
     class Killer(Ear):
         def on_event(self, event: Event) -> None:

@@ -64,8 +64,14 @@ class Run:
         return True
 
 
+def done_by(act: Callable[[], None]) -> bool:
+    act()
+    return True
+
+
 def sha256(text: str) -> str:
-    return re.findall(r"parameters sha256: ([0-9a-f]{64})", text)[-1]
+    found: list[str] = re.findall(r"parameters sha256: ([0-9a-f]{64})", text)
+    return found[-1]
 
 
 def steps_per_s(folder: Path) -> float:
@@ -92,9 +98,9 @@ def test_ten_minutes_of_faults_leave_no_trace(tmp_path: Path) -> None:
         "sampler killed": lambda: kill("sampler", driver.pid, which=chance.randrange(8)),
         "worker killed": lambda: kill("worker", driver.pid, which=chance.randrange(8)),
         "worker frozen": lambda: kill("worker", driver.pid, which=chance.randrange(8), number=signal.SIGSTOP),
-        "driver killed": lambda: driver.kill() is None,
-        "driver asked to stop": lambda: driver.terminate() is None,
-        "driver killed, newest checkpoint damaged": lambda: driver.kill() is None and run.damage_newest(chance),
+        "driver killed": lambda: done_by(driver.kill),
+        "driver asked to stop": lambda: done_by(driver.terminate),
+        "driver killed, newest checkpoint damaged": lambda: done_by(driver.kill) and run.damage_newest(chance),
     }
     while True:
         try:

@@ -234,7 +234,7 @@ def is_open_to_others(path: Path) -> bool:
 def is_running(process: psutil.Process) -> bool:
     """Whether a process has not ended."""
     try:
-        return process.is_running() and process.status() != "zombie"
+        return bool(process.is_running() and process.status() != "zombie")
     except psutil.NoSuchProcess:
         return False
 

@@ -1,7 +1,7 @@
 """What the cases share: for which algorithms they are run, and comparisons; the trials are those of the benchmarks."""
 
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import pytest
 import torch
@@ -65,7 +65,7 @@ def every(
                 for protocol in protocols:
                     trial = Trial(kind, task, protocol)
                     found.append(pytest.param(trial, id="-".join(trial), marks=declared(case, trial)))
-        return pytest.mark.parametrize("trial", found)(function)
+        return cast(T, pytest.mark.parametrize("trial", found)(function))
 
     return mark
 

@@ -1,6 +1,7 @@
 """Meta-gradients against other libraries, where they are installed; metaray itself needs none of them."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -44,7 +45,10 @@ def torchopt_gradient(
     theta = {name: parameter.detach().requires_grad_() for name, parameter in network.named_parameters()}
     start, optimizer = theta, torchopt.sgd(lr=RATE)
     state = optimizer.init(theta)
-    call = lambda at, x: torch.func.functional_call(network, at, (x,))  # noqa: E731
+
+    def call(at: Tensors, x: Tensor) -> Any:
+        return torch.func.functional_call(network, at, (x,))
+
     for _ in range(steps):
         objective = loss(call(theta, episode.support.x), episode.support.y)
         found = torch.autograd.grad(objective, list(theta.values()), create_graph=second_order)
@@ -65,4 +69,4 @@ def test_meta_gradients_are_those_of_other_libraries(kind: str, steps: int, task
     own: Tensors = bench.algorithm.meta_gradient(bench.meta, episode, bench.context).gradient
     theirs = reference(network, bench.context.loss, episode, steps, kind == "maml")
     for (name, tensor), other in zip(own.items(), theirs, strict=True):
-        torch.testing.assert_close(tensor, other, rtol=1e-10, atol=1e-10, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(tensor, other, rtol=1e-10, atol=1e-10, msg=partial("{}: {}".format, name))

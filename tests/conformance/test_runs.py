@@ -132,7 +132,7 @@ def test_a_saved_learner_adapts_to_the_same_bits(trial: Trial, make_experiment: 
         images = np.random.default_rng(0).integers(0, 256, (11, 16, 16), dtype=np.uint8)
         labels = ["b", "a", "c", "b", "a", "c"]
         found = [each.adapt(images[:6], labels).predict_proba(images[6:]) for each in (learner, loaded)]
-    assert np.array_equal(*found) and np.isfinite(found[0]).all()
+    assert np.array_equal(found[0], found[1]) and np.isfinite(found[0]).all()
 
 
 def values(learner: Learner, support: Examples, x: Tensor) -> NDArray[np.float32]:

@@ -44,7 +44,7 @@ def test_a_split_that_is_missing_is_drawn_from_meta_train_and_said() -> None:
         ({"meta-train": ["a", "b"], "meta-test": ["c"]}, r"no class for meta-val, and meta-train has too few .*\(2\)"),
     ],
 )
-def test_given_splits_that_no_one_can_train_on(splits: dict[Split, list[int]], message: str) -> None:
+def test_given_splits_that_no_one_can_train_on(splits: dict[Split, list[str]], message: str) -> None:
     with pytest.raises(InputError, match=message):
         given_splits(splits, 0, where="x", by="folders")
 

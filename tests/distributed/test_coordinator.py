@@ -328,7 +328,7 @@ class Slow(Local):
 
     def __init__(self, coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__(coordinator)
-        self.waiting: list[object] = []
+        self.waiting: list[tuple[object, bool]] = []
         self.ready: dict[int, bool] = {}
         monkeypatch.setattr("ray.wait", lambda refs, timeout: (refs, []) if id(refs[0]) in self.ready else ([], refs))
         monkeypatch.setattr("ray.get", lambda ref: self.ready[id(ref)])

@@ -8,6 +8,8 @@ from typing import Any
 import psutil
 import pytest
 import ray
+from ray.train.torch import TorchConfig
+from ray.train.torch.config import get_address_and_port
 from torch.distributed.rendezvous import rendezvous
 
 from metaray.distributed import rendezvous as network
@@ -55,7 +57,7 @@ def test_workers_meet_where_nodes_do(
     if set_by_user is None:
         monkeypatch.delenv(network.GLOO)
     started: list[str | None] = []
-    ray_backend = network.TorchConfig().backend_cls
+    ray_backend = TorchConfig().backend_cls
     monkeypatch.setattr(ray_backend, "on_start", lambda *_: started.append(os.environ.get(network.GLOO)))
     config = network.MeetingTorchConfig()
     monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "")
@@ -88,7 +90,7 @@ def test_workers_meet_at_one_address_and_not_at_all_of_the_host(monkeypatch: pyt
     monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "127.0.0.1")
     group = network._Hosted(Remote(["127.0.0.1"] * 2, monkeypatch))
     assert len(group) == 2
-    address, port = group.execute_single(0, network.get_address_and_port)
+    address, port = group.execute_single(0, get_address_and_port)
     listening = [each.laddr for each in psutil.Process().net_connections("inet") if each.status == "LISTEN"]
     assert [each.ip for each in listening if each.port == port] == [address] == ["127.0.0.1"]
     assert os.environ["TORCHELASTIC_USE_AGENT_STORE"] == "True"
@@ -103,7 +105,7 @@ def test_behind_a_translated_address_workers_meet_as_ray_would_have_it(monkeypat
     monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "203.0.113.9")
     monkeypatch.setattr(network, "get_address_and_port", lambda: ("203.0.113.9", 1))
     group = network._Hosted(Remote(["203.0.113.9"], monkeypatch))
-    assert group.execute_single(0, network.get_address_and_port) == ("203.0.113.9", 1)
+    assert group.execute_single(0, get_address_and_port) == ("203.0.113.9", 1)
     assert group.execute_single(0, lambda: 7) == 7 and "TORCHELASTIC_USE_AGENT_STORE" not in os.environ
 
 
@@ -114,7 +116,7 @@ def test_why_workers_could_not_meet_is_told(monkeypatch: pytest.MonkeyPatch) -> 
     told: list[str] = []
     coordinator = SimpleNamespace(report_not_joined=SimpleNamespace(remote=told.append))
     config = network.MeetingTorchConfig(coordinator=coordinator)
-    monkeypatch.setattr(network.TorchConfig().backend_cls, "on_start", fail)
+    monkeypatch.setattr(TorchConfig().backend_cls, "on_start", fail)
     monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "")
     with pytest.raises(RuntimeError, match="connectFullMesh"):
         config.backend_cls().on_start(Group(["127.0.0.1"], monkeypatch), config)

@@ -57,7 +57,7 @@ class Ray:
         self.killed: list[tuple[str, bool]] = []
         patch.setattr("metaray.distributed.supervisor.time.monotonic", lambda: self.now_s)
         for name in ("get", "wait", "kill", "cluster_resources", "available_resources"):
-            patch.setattr(module.ray, name, getattr(self, name))
+            patch.setattr(f"ray.{name}", getattr(self, name))
 
     def get(self, ref: Any, *, timeout: float | None = None) -> Any:
         if not isinstance(ref, Actor) or ref.state == "alive":

@@ -31,7 +31,7 @@ class Reports:
     """Reports of new trials to a scheduler."""
 
     def __init__(self, scheduler: Any) -> None:
-        self.scheduler, self.trials = scheduler, {}
+        self.scheduler, self.trials = scheduler, dict[str, Any]()
 
     def __call__(self, name: str, step: int, value: float, *, again: bool = False) -> str:
         if name not in self.trials:

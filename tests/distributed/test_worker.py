@@ -1,7 +1,7 @@
 """What a rank does around its run, without a cluster; test_trainer.py has the workers."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ from metaray.distributed.worker import HeartbeatReducer, _stream
 from metaray.episodes.episode import MetaBatch
 from metaray.experiment.experiment import Experiment
 from metaray.imports import dump_kind
-from metaray.training.reduction import LocalReducer
+from metaray.training.reduction import GroupReducer, LocalReducer
 
 MakeExperiment = Callable[..., Experiment]
 
@@ -65,7 +65,7 @@ def test_a_rank_asks_for_its_chunks_and_says_that_it_waits(
     at_once(monkeypatch)
     experiment = make_experiment(meta_batch_size=7, chunk_size=2, num_steps=5)
     sampler, reducer = FakeSampler(experiment), Marked()
-    arrivals = list(_stream(experiment, [sampler], reducer, torch.device("cpu"), 3))
+    arrivals = list(_stream(experiment, [sampler], cast(GroupReducer, reducer), torch.device("cpu"), 3))
     # Of four chunks the last rank has two; the last chunk is a single episode.
     assert sampler.asked == [range(21 + 4, 21 + 7), range(28 + 4, 28 + 7)]
     assert [arrival.batch.index.tolist() for arrival in arrivals] == [list(share) for share in sampler.asked]
@@ -88,7 +88,7 @@ class FakeCoordinator:
 
 def test_an_exception_is_reported_with_the_users_lines() -> None:
     try:
-        {}["b"]
+        dict[str, int]()["b"]
     except KeyError as error:
         failure = worker._failure(1, error)
     assert failure.text.startswith("worker 1: KeyError: 'b' (") and '{}["b"]' in failure.told

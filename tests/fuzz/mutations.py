@@ -4,7 +4,7 @@ import copy
 import json
 import random
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 MOST_EDITS = 4
 
@@ -229,7 +229,7 @@ def damage_rows(rows: Sequence[dict[str, Any]], extremes: Sequence[Any], chance:
             for one in cells:
                 del one[column]
         elif action == 1 and columns:  # a column of the same name, or of another
-            columns.append(chance.choice((columns[column], "other", "", 7, None)))
+            columns.append(chance.choice((columns[column], "other", "", cast(str, 7), cast(str, None))))
             for one in cells:
                 one.append(one[column])
         elif action == 2:

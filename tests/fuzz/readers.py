@@ -229,6 +229,7 @@ def read_a_run(files: Files) -> object:
 
 def read_a_csv(data: bytes, learner: Learner) -> object:
     points = read_points(written({"p.csv": data}) / "p.csv", learner, targets=True)
+    assert points.y is not None
     return digest(learner.adapt(points.x, points.y).predict_values(points.x))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch._C._autograd import DeviceType
 
 from jobs.benchmarks.gpu import bits, ceilings, conformance, costs, experiments, kernels
 from jobs.benchmarks.gpu.__main__ import main
@@ -171,13 +172,13 @@ def test_flops_are_counted(setting: Setting) -> None:
 
 
 def test_kernels_are_counted_and_the_costliest_is_named() -> None:
-    def event(name: str, took_us: float, where: Any = kernels.DeviceType.CUDA) -> Any:
+    def event(name: str, took_us: float, where: Any = DeviceType.CUDA) -> Any:
         return SimpleNamespace(name=name, device_type=where, time_range=SimpleNamespace(elapsed_us=lambda: took_us))
 
     events = [event("conv", 3.0), event("add", 4.0), event("conv", 5.0), event("Memcpy HtoD", 99.0)]
-    events.append(event("cudaLaunchKernel", 99.0, kernels.DeviceType.CPU))
-    assert kernels.launched(events, kernels.DeviceType.CUDA) == (3, 12.0, "conv", 8 / 12)
-    assert kernels.launched([], kernels.DeviceType.CUDA) == (0, 0.0, "", 0.0)
+    events.append(event("cudaLaunchKernel", 99.0, DeviceType.CPU))
+    assert kernels.launched(events, DeviceType.CUDA) == (3, 12.0, "conv", 8 / 12)
+    assert kernels.launched([], DeviceType.CUDA) == (0, 0.0, "", 0.0)
 
 
 def test_on_a_gpu_memory_is_counted_and_every_step_is_waited_for(setting: Setting, monkeypatch: Any) -> None:

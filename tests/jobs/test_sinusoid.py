@@ -52,7 +52,12 @@ def small(name: str, *, seed: int, steps: int | None) -> Experiment:
 def test_the_benchmark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(benchmark, "planned", small)
     read: list[str] = []
-    monkeypatch.setattr(benchmark, "provenance", lambda: (read.append("once"), provenance())[1])
+
+    def noted() -> dict[str, str]:
+        read.append("once")
+        return provenance()
+
+    monkeypatch.setattr(benchmark, "provenance", noted)
     for names in (["maml", "cnp"], ["oracle"]):
         arguments = ["--algorithms", *names, "--steps", "2", "--seed", "3", "--out", str(tmp_path)]
         monkeypatch.setattr(sys, "argv", ["sinusoid.py", *arguments])

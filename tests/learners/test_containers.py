@@ -1,6 +1,7 @@
 """Values, whatever holds them."""
 
 import io
+from array import array
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ class Pair:
         Pair(),
         (number for number in (7, 8)),
         {"b": 7, "a": 8}.values(),
-        memoryview(np.array([7, 8])),
+        memoryview(array("l", [7, 8])),
     ],
 )
 def test_containers_are_opened(given: Any) -> None:

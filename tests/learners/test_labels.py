@@ -79,7 +79,7 @@ ONE_HOT = np.eye(3)[NUMBERS]
         ([pd.NA, "a"], "label 0 is missing (<NA>)"),
         (pd.Series([1, None, 2], dtype="Int64"), "label 1 is missing"),
         (pd.Categorical(["a", None]), "label 1 is missing"),
-        (pd.Series(pd.to_datetime(["2020-01-01", None])), "label 1 is missing"),
+        (pd.to_datetime(pd.Series(["2020-01-01", None])), "label 1 is missing"),
         (pa.array(["a", None]), "label 1 is missing (None)"),
         (np.ma.array([1, 2], mask=[True, False]), "y is a masked array"),
         ("bac", "y is of type str ('bac'); give a list or an array with one for each example"),

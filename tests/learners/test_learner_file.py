@@ -25,7 +25,7 @@ from tests.damage import KINDS, damaged
 PREPROCESSING = ImagePreprocessing(height=4, width=4, mean=(0.4,))
 MODEL = MLP(hidden=(5,))
 # As version 1 of the format was first written: before there were other inputs than images, and other targets.
-OLD = {
+OLD: dict[str, Any] = {
     "algorithm": {
         "batch_norm": "transductive",
         "inner_lr": 0.4,

@@ -65,7 +65,7 @@ def test_one_number_a_row() -> None:
         (pd.DataFrame({"a": [1, 2], "b": ["3", "cat"]}), "could not convert string to float: 'cat' (row 1)"),
         (np.array([["2020-01-01", "2020-01-02"]], "M8[D]"), "datetime64[D] is no type of real numbers"),
         ([[1j, 2.0]], "complex128 is no type of real numbers"),
-        (np.ma.array([[1.0, 2.0]], mask=[[0, 1]]), "x is a masked array"),
+        (np.ma.array([[1.0, 2.0]], mask=[[False, True]]), "x is a masked array"),
         ({"a": [1.0], "b": [2.0]}, "x is of type dict, which has no order of examples; give a list"),
         ({(1.0, 2.0)}, "x is of type set"),
         ("1,2", "x must be an array of numbers, [n, 2]"),

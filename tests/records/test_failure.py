@@ -11,7 +11,7 @@ from metaray.records.storage import Storage
 
 def test_what_nobody_foresaw_is_told_with_its_lines() -> None:
     try:
-        {}["b"]
+        dict[str, int]()["b"]
     except KeyError as error:
         failure = as_failure(error)
     assert isinstance(failure, RunFailed) and isinstance(failure.__cause__, KeyError)

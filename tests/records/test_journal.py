@@ -258,9 +258,14 @@ def test_no_metric(changes: dict[str, object], storage: Storage) -> None:
 
 
 def test_a_segment_is_read_once(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
-    journal, reader, read = Journal(storage), JournalReader(storage), []
+    journal, reader, read = Journal(storage), JournalReader(storage), list[str]()
     whole = Storage.read
-    monkeypatch.setattr(Storage, "read", lambda self, name: read.append(name) or whole(self, name))
+
+    def noted(self: Storage, name: str) -> bytes:
+        read.append(name)
+        return whole(self, name)
+
+    monkeypatch.setattr(Storage, "read", noted)
     for step in (1, 2, 3):
         journal.append(metrics(step))
         journal.flush(now=True)

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -95,7 +96,11 @@ def test_data_imported_anew_with_other_content_are_refused(
     experiment = make_experiment(source=ClassStore(path=str(path)))
     record_run(open_run(root, experiment, "run"), experiment, "id")
     found = read_store(path)
-    about = {"counts": found.meta.counts, "class_names": found.meta.class_names, "schemes": found.meta.schemes}
+    about: dict[str, Any] = {
+        "counts": found.meta.counts,
+        "class_names": found.meta.class_names,
+        "schemes": found.meta.schemes,
+    }
     other = found.images.copy()
     other[0] ^= 1
     write_store(path, images=other, preprocessing=found.meta.preprocessing, origin={}, **about)

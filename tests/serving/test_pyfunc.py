@@ -37,7 +37,7 @@ def png(grey: int, mode: str = "L") -> bytes:
     return file.getvalue()
 
 
-def table(*rows: tuple[str, str | None, Any]) -> pd.DataFrame:
+def table(*rows: tuple[Any, Any, Any]) -> pd.DataFrame:
     return pd.DataFrame(list(rows), columns=["role", "label", "image"])
 
 

@@ -1,3 +1,4 @@
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -37,7 +38,7 @@ def test_what_only_the_nodes_may_reach_is_said_and_let_pass(
     server.statuses |= {("HEAD", "/runs"): 403, ("HEAD", "/runs/"): 403}
     check_bucket("s3://runs/x", notes.append)
     monkeypatch.setattr(bucket, "WITHIN_S", 0.0)
-    monkeypatch.setattr(bucket, "_look", lambda *_: bucket.threading.Event().wait(0.2))
+    monkeypatch.setattr(bucket, "_look", lambda *_: threading.Event().wait(0.2))
     check_bucket("s3://runs/x", notes.append)
     refused, silent = notes
     assert refused.startswith("bucket 'runs' can't be looked for from here (") and "ACCESS_DENIED" in refused

@@ -147,7 +147,7 @@ def test_versions_of_the_head(cluster: FakeCluster, client: JobsClient) -> None:
 
 def send(client: JobsClient, run: str = "r", notes: list[str] | None = None, left: tuple[LeftOut, ...] = ()) -> str:
     pack = Pack({}, {"a.txt": b"a" * 10_000}, left)
-    note = [].append if notes is None else notes.append
+    note = list[str]().append if notes is None else notes.append
     order = Order(run, ("train", "r.py:f"), checkout={"git.commit": "0a1b"})
     return request.send(client, order, pack, VERSIONS, note)
 

@@ -86,7 +86,7 @@ def test_what_is_promoted_by_hand_meanwhile_is_what_is_compared_with(monkeypatch
             asked: list[int | None] = asked,
             quality: dict[int, float] = quality,
         ) -> Decision:
-            asked.append(present and present.version)
+            asked.append(None if present is None else present.version)
             return better(quality, 2, present)
 
         machine.run([partial(settle, "", "m", 2, judge), partial(crown_by_hand, "", "m", 3)])

@@ -1,9 +1,12 @@
 """Events become metrics, and problems notes."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from metaray.errors import RunFailed
 from metaray.records.events import Event, Fanout, Listener
 from metaray.tracking.listener import TrackingListener
-from metaray.tracking.tracker import MemoryTracker, Metric
+from metaray.tracking.tracker import MemoryTracker, Metric, Tracker
 
 
 class Ear(Listener):
@@ -43,7 +46,13 @@ def test_each_absence_of_the_server_is_told_once() -> None:
 
 
 def test_what_is_left_at_the_end_is_no_failure_of_the_run() -> None:
-    class Stuck(MemoryTracker):
+    class Stuck(Tracker):
+        def log(self, metrics: Sequence[Metric]) -> None:
+            pass
+
+        def log_artifact(self, path: Path, folder: str = "") -> None:
+            pass
+
         def close(self) -> None:
             raise RunFailed("3 metrics could not be delivered: away")
 

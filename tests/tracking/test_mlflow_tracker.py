@@ -118,12 +118,16 @@ def test_values_that_are_not_finite_are_gaps(uri: str, run_id: str) -> None:
     assert [math.isnan(value) for _, value in stored] == [True, True, False]
 
 
+def more_than(uri: str, run_id: str, count: int) -> bool:
+    return len(history(uri, run_id, "a")) > count
+
+
 def test_a_run_is_reopened_with_its_first_metrics(uri: str, run_id: str) -> None:
     finish_run(uri, run_id, "KILLED")
     for step, (reopen, expected) in enumerate([(False, "KILLED"), (True, "RUNNING")]):
         tracker = MlflowTracker(uri, run_id, reopen=reopen, flush_every_s=0.01)
         tracker.log([Metric("a", 1.0, step, 0)])
-        wait_until(lambda step=step: len(history(uri, run_id, "a")) > step)
+        wait_until(partial(more_than, uri, run_id, step))
         assert status_of(uri, run_id) == expected
         tracker.close()
 

@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -95,7 +96,7 @@ def test_a_run_that_a_kill_kept_from_being_written_down_is_found(ledger: Ledger,
 def test_a_population_has_a_run_for_each_copy(
     make_waves: Callable[..., Experiment], tmp_path: Path, database: str
 ) -> None:
-    fields = {"searcher": "pbt", "scheduler": "none", "trials": 4, "generations": 3}
+    fields: dict[str, Any] = {"searcher": "pbt", "scheduler": "none", "trials": 4, "generations": 3}
     search = make_search(make_waves(name=f"bred-{tmp_path.name}", num_steps=12), **fields)
     ledger = open_ledger(Storage(str(tmp_path / "search")), search, {})
     carry_out(proposer_of(ledger))

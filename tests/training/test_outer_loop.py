@@ -73,7 +73,7 @@ def test_equals_a_loop_written_by_hand(kind: str, make_experiment: MakeExperimen
             logits = torch.func.functional_call(network, theta, (episode.query.x,))
             losses.append(torch.nn.functional.cross_entropy(logits, episode.query.y))
         mean = torch.stack(losses).mean()
-        mean.backward()  # type: ignore[no-untyped-call]
+        mean.backward()
         norm = float(torch.nn.utils.clip_grad_norm_(weights, 0.8))
         by_hand.step()
         assert steps[step].loss == pytest.approx(float(mean.detach()), rel=1e-5)

@@ -305,7 +305,7 @@ def test_processes_equal_one_to_the_last_bit(world_size: int, make_experiment: M
     for name, experiment in experiments.items():
         (tmp_path / f"{name}.json").write_text(experiment.to_json())
     alone = {name: train(experiment, LocalReducer(), stop_at=1) for name, experiment in experiments.items()}
-    spawn(rank_main, args=(world_size, str(tmp_path)), nprocs=world_size)  # type: ignore[no-untyped-call]
+    spawn(rank_main, args=(world_size, str(tmp_path)), nprocs=world_size)
     assert parameters_sha256(alone["five"]) != parameters_sha256(alone["seeded"])
     for name, expected in alone.items():
         assert expected["log"][:, 3].tolist() == [0, 1, 0]
@@ -326,10 +326,11 @@ def deserter(rank: int, folder: str) -> None:
     if rank == 1:
         os._exit(0)  # without a word
     reducer = GroupReducer()
-    for name, act in {
+    acts: dict[str, Callable[[], object]] = {
         "sum": lambda: reducer.sum_(torch.ones(3)),
         "join": lambda: total([torch.ones(3)], range(1), 2, reducer, "exact"),
-    }.items():
+    }
+    for name, act in acts.items():
         try:
             act()
         except LostRank as error:
@@ -338,6 +339,6 @@ def deserter(rank: int, folder: str) -> None:
 
 
 def test_who_stays_behind_hears_of_it(tmp_path: Path) -> None:
-    spawn(deserter, args=(str(tmp_path),), nprocs=2)  # type: ignore[no-untyped-call]
+    spawn(deserter, args=(str(tmp_path),), nprocs=2)
     for name in ("sum", "join"):
         assert (tmp_path / name).read_text().startswith("the other workers do not answer any more: ")

@@ -21,7 +21,7 @@ from metaray.records.events import Event, Listener
 from metaray.records.journal import Journal, Metric, read_journal
 from metaray.records.storage import Storage
 from metaray.records.train_state import TrainState
-from metaray.training import run_writer as module
+from metaray.training import recovery
 from metaray.training.outer_loop import initial_state
 from metaray.training.recovery import WAITS
 from metaray.training.run_writer import RunWriter
@@ -90,7 +90,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
 def sleeps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """How long was slept, without doing so."""
     slept: list[float] = []
-    monkeypatch.setattr(RunWriter, "_wait", lambda self: slept.append(module.WAIT_S))
+    monkeypatch.setattr(RunWriter, "_wait", lambda self: slept.append(recovery.WAIT_S))
     return slept
 
 
@@ -189,7 +189,7 @@ def test_the_last_checkpoint_waits_for_room(
     writer = RunWriter(storage, memory, {})
     disk.full = lambda name: disk.refused < WAITS
     save(writer, state, 6, needed=True)
-    assert memory.steps("checkpoint") == saved_steps(storage) == [6] and sleeps == [module.WAIT_S] * WAITS
+    assert memory.steps("checkpoint") == saved_steps(storage) == [6] and sleeps == [recovery.WAIT_S] * WAITS
     assert (
         memory.texts()
         == ["the checkpoint of step 6 could not be written: [Errno 28] No space left on device. Trying again in 10 s"]
@@ -365,5 +365,5 @@ def test_it_says_that_it_is_alive_while_it_writes_and_waits(
     assert signs == [1000.0]
     disk.full = lambda name: disk.refused < 2
     save(writer, state, 2, needed=True)
-    assert now_s[0] == 1000.0 + 2 * module.WAIT_S and saved_steps(storage) == [1, 2]
+    assert now_s[0] == 1000.0 + 2 * recovery.WAIT_S and saved_steps(storage) == [1, 2]
     assert max(later - sooner for sooner, later in zip(signs, [*signs[1:], now_s[0]], strict=True)) <= 1.0

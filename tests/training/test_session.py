@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -266,7 +267,11 @@ def test_data_replaced_while_they_are_in_use_end_the_run(
     found = read_store(copy)
     images = found.images.copy()
     images[3] ^= 1
-    about = {"counts": found.meta.counts, "class_names": found.meta.class_names, "schemes": found.meta.schemes}
+    about: dict[str, Any] = {
+        "counts": found.meta.counts,
+        "class_names": found.meta.class_names,
+        "schemes": found.meta.schemes,
+    }
     write_store(other, images=images, preprocessing=found.meta.preprocessing, origin={}, **about)
     experiment = make_experiment(source=ClassStore(path=str(copy)), checkpoint=Checkpoint(every=1), num_steps=40)
 

@@ -24,7 +24,7 @@ MakeExperiment = Callable[..., Experiment]
 Make = Callable[..., Search]
 
 HEAD = "algorithm.inner_lr.head.*"
-PBT = {"searcher": "pbt", "scheduler": "none"}
+PBT: dict[str, Any] = {"searcher": "pbt", "scheduler": "none"}
 
 
 @pytest.fixture

@@ -105,7 +105,7 @@ def test_failed_trials_are_shunned(search: Search) -> None:
             settings = propose(with_seed(search, 2), number, found)
             fails = (settings[INNER_LR] > 0.03) == high_fails
             found.append(ended(number, settings, status="failed") if fails else ended(number, settings, 0.5))
-        return sum(trial.settings[INNER_LR] > 0.03 for trial in found[15:]) / 15
+        return sum(bool(trial.settings[INNER_LR] > 0.03) for trial in found[15:]) / 15
 
     assert many(high_fails=True) < 0.3 and many(high_fails=False) > 0.7
 

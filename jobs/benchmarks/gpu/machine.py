@@ -22,7 +22,9 @@ def machine(device: torch.device) -> Values:
             "multiprocessors": properties.multi_processor_count,
             "compute capability": f"{properties.major}.{properties.minor}",
         }
-    libraries = {name: found[name] for name in ("cpu", "python", "torch", "cuda", "cudnn", "numpy") if name in found}
+    libraries: dict[str, str] = {
+        name: found[name] for name in ("cpu", "python", "torch", "cuda", "cudnn", "numpy") if name in found
+    }
     others = {name: at for name in ("jax", "ray") if (at := _version(name)) is not None}
     return {**known, **libraries, **others, "commit": tags.get("git.commit", "unknown")[:12]}
 

@@ -138,7 +138,7 @@ def two_workers(way: Way, setting: Setting) -> Values:
         alone = train_in_process(experiment, Storage(f"{folder}/alone"), Disturbed(), device=setting.device.type)
         started = time.perf_counter()
         try:
-            spawn(rank_main, args=(folder, way, experiment.to_json(), setting.device.type), nprocs=2)  # type: ignore[no-untyped-call]
+            spawn(rank_main, args=(folder, way, experiment.to_json(), setting.device.type), nprocs=2)
         except ProcessRaisedException as error:
             if way == "gloo by way of the host":
                 raise

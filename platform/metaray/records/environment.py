@@ -77,7 +77,7 @@ def _gpu(device: torch.device) -> dict[str, str]:
     found = {
         "gpu": torch.cuda.get_device_name(device),
         "cuda": str(torch.version.cuda),
-        "cudnn": str(cudnn.version()),  # type: ignore[no-untyped-call]
+        "cudnn": str(cudnn.version()),
         "cudnn_kernels": f"{cudnn.conv.fp32_precision}, deterministic {cudnn.deterministic}, "  # type: ignore[attr-defined]
         f"benchmark {cudnn.benchmark}",
         "cublas_kernels": f"{matmul.fp32_precision}, {torch.backends.cuda.preferred_blas_library()}",

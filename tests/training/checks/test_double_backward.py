@@ -56,7 +56,8 @@ class OnceSquare(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, slope: Tensor) -> Tensor:
-        return 2 * ctx.saved_tensors[0] * slope
+        found: Tensor = 2 * ctx.saved_tensors[0] * slope
+        return found
 
 
 class ForeignSquare(torch.autograd.Function):
@@ -82,7 +83,8 @@ class ProperSquare(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> Tensor:
-        return 2 * ctx.saved_tensors[0] * slope
+        found: Tensor = 2 * ctx.saved_tensors[0] * slope
+        return found
 
 
 class Apply(nn.Module):
@@ -93,7 +95,7 @@ class Apply(nn.Module):
         self.function = function
 
     def forward(self, x: Tensor) -> Tensor:
-        found: Tensor = self.function.apply(x)  # type: ignore[no-untyped-call]
+        found: Tensor = self.function.apply(x)
         return found
 
 

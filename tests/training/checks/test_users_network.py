@@ -104,7 +104,7 @@ class Raises(MAML):
     kind: ClassVar[str] = "raises"
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
-        return {}["b"]
+        return dict[str, Tensors]()["b"]
 
 
 @pytest.mark.parametrize("algorithm", [MAML(), ProtoNet()])
