@@ -100,7 +100,7 @@ SUPPORT = [("support", "a", png(0)), ("support", "b", png(255))]
         (table(*SUPPORT), "no query rows"),
         (table(), "no support rows"),
         (table(*SUPPORT, ("qurey", None, png(0))), "row 2: unknown role 'qurey'. Did you mean 'query'?"),
-        (table(*SUPPORT, (None, None, png(0))), "row 2: unknown role"),  # type: ignore[arg-type]
+        (table(*SUPPORT, (None, None, png(0))), "row 2: unknown role"),
         (table(*SUPPORT, ("support", None, png(0))), "row 2: a support row needs a label"),
         (table(*SUPPORT, ("support", "", png(0))), "row 2: a support row needs a label"),
         (table(*SUPPORT, ("query", None, b"hello")), "row 2: the image can't be read"),
@@ -119,8 +119,8 @@ SUPPORT = [("support", "a", png(0)), ("support", "b", png(255))]
             table(*SUPPORT, ("support", np.zeros(2), png(0)), ("query", None, png(0))),
             "row 2: the label is of type ndarray",
         ),
-        (table(*SUPPORT, ("support", ["a"], png(0)), ("query", None, png(0))), "row 2: the label is of type list"),  # type: ignore[arg-type]
-        (table(("support", 1, png(0)), ("support", "1", png(9)), ("query", None, png(0))), "y holds both 1 and '1'"),  # type: ignore[arg-type]
+        (table(*SUPPORT, ("support", ["a"], png(0)), ("query", None, png(0))), "row 2: the label is of type list"),
+        (table(("support", 1, png(0)), ("support", "1", png(9)), ("query", None, png(0))), "y holds both 1 and '1'"),
         (table(*SUPPORT, ("query", None, 3.5)), "row 2: the image is a float"),
         (TASK.drop(columns="image"), "lacks the column 'image'"),
         (TASK.rename(columns={"label": "lable"}), "lacks the column 'label'; it has ['role', 'lable', 'image']"),
