@@ -7,13 +7,12 @@ at the end are one an algorithm that trains, each 5-way 5-shot. All have transdu
 from typing import Any, NamedTuple
 
 from metaray.algorithms import ALGORITHMS
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.task_shape import TaskShape
 from metaray.data import ClassStore
 from metaray.episodes.episode import EpisodeSpec
 from metaray.errors import unknown
+from metaray.experiment import Evaluation, Experiment, Optimizer, Precision
 from metaray.models import Conv4, Model
-from metaray.training.experiment import Evaluation, Experiment, Precision
-from metaray.training.optimizer import Optimizer
 
 STRIDED = Conv4(downsample="stride")
 POOLED = Conv4()
@@ -118,7 +117,7 @@ def omniglot(
 def _plan_of(kind: str) -> Plan:
     """Where no plan is written down: many ways make the most of an embedding, if the algorithm takes any number."""
     algorithm = ALGORITHMS[kind]()
-    embeds = algorithm.outputs(Problem(ways=5)) is None and not algorithm.fixed_ways
+    embeds = algorithm.outputs(TaskShape(ways=5)) is None and not algorithm.fixed_ways
     return EMBEDDING if embeds else Plan()
 
 

@@ -3,9 +3,8 @@
 from metaray.algorithms import MAML
 from metaray.data import Glyphs
 from metaray.episodes.episode import EpisodeSpec
+from metaray.experiment import Evaluation, Experiment, Optimizer, Precision
 from metaray.models import Conv4
-from metaray.training.experiment import Evaluation, Experiment, Precision
-from metaray.training.optimizer import Optimizer
 
 
 def demo() -> Experiment:

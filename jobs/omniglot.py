@@ -11,9 +11,8 @@ from metaray.algorithms import MAML, ProtoNet
 from metaray.config import replace
 from metaray.data import UMTRA, ClassStore
 from metaray.episodes.episode import EpisodeSpec
+from metaray.experiment import Evaluation, Experiment, Optimizer, Precision
 from metaray.models import Conv4
-from metaray.training.experiment import Evaluation, Experiment, Precision
-from metaray.training.optimizer import Optimizer
 from metaray.tuning.search import Search
 from metaray.tuning.space import loguniform
 

@@ -28,9 +28,8 @@ from metaray.algorithms import (
 from metaray.config import replace
 from metaray.data import FunctionFamily
 from metaray.episodes.episode import EpisodeSpec
+from metaray.experiment import Evaluation, Experiment, Optimizer
 from metaray.models import MLP
-from metaray.training.experiment import Evaluation, Experiment
-from metaray.training.optimizer import Optimizer
 from metaray.tuning.search import Search
 from metaray.tuning.space import loguniform
 

@@ -23,13 +23,13 @@ from metaray.data.preprocessing import ImagePreprocessing
 from metaray.data.store_file import write_store
 from metaray.episodes.episode import EpisodeSpec
 from metaray.episodes.tensors import Examples, TensorEpisode
+from metaray.experiment.experiment import Evaluation, Experiment
+from metaray.experiment.optimizer import Optimizer
 from metaray.models import MLP
-from metaray.training.events import Fanout
-from metaray.training.experiment import Evaluation, Experiment
-from metaray.training.optimizer import Optimizer
+from metaray.records.events import Fanout
 
 if TYPE_CHECKING:
-    from metaray.run import Report
+    from metaray.api.train import Report
 
 # --doctest-modules would import each of them under the same name.
 collect_ignore_glob = ["conftest.py", "*/conftest.py"]
@@ -182,11 +182,11 @@ def make_episode() -> Callable[..., TensorEpisode]:
 def ray_cluster() -> Iterator[None]:
     """One local cluster for the whole session, joined by whoever asks for it; four declared CPUs, whatever there are.
 
-    Connect with `metaray.training.cluster.connect`, which finds it running.
+    Connect with `metaray.distributed.cluster.connect`, which finds it running.
     """
     import ray
 
-    from metaray.training.cluster import QUICK_TRAIN, closed_cluster
+    from metaray.distributed.cluster import QUICK_TRAIN, closed_cluster
 
     os.environ.update(QUICK_TRAIN)
     with closed_cluster() as options:
@@ -273,7 +273,7 @@ def trained(
 @pytest.fixture
 def train(database: str, tmp_path: Path) -> "Callable[..., Report]":
     """Runs an experiment in this process; keyword arguments are options."""
-    from metaray.run import Options, run
+    from metaray.api.train import Options, run
 
     def start(experiment: Experiment, **changes: Any) -> "Report":
         should_stop = changes.pop("should_stop", lambda: False)

@@ -30,8 +30,8 @@ from metaray.data import ClassStore
 from metaray.episodes.episode import EpisodeSpec
 from metaray.errors import InputError
 from metaray.models import MLP
-from metaray.training.experiment import Evaluation, Experiment
-from metaray.training.optimizer import Optimizer
+from metaray.experiment.experiment import Evaluation, Experiment
+from metaray.experiment.optimizer import Optimizer
 from metaray.config import replace
 
 def good(**changes):
@@ -651,7 +651,7 @@ def test_raw_inputs_of_the_wrong_shape(trained: Any) -> None:
 def test_an_artifact_that_names_code_outside_metaray(
     refused: Refused, trained: Any, place: Path, part: str, value: dict[str, Any]
 ) -> None:
-    from metaray.algorithms.learner_file import DESCRIPTION, PARAMETERS
+    from metaray.learners.learner_file import DESCRIPTION, PARAMETERS
     from metaray.manifest import sealed
 
     whole = trained.storage / "first" / "learner"

@@ -111,7 +111,7 @@ def test_what_is_refused(value: object, message: str) -> None:
 
 def test_what_metaray_itself_imported_is_not_metarays_own() -> None:
     with pytest.raises(InputError, match="it comes from pathlib"):
-        resolve("metaray.training.storage:Path", trust=["*"])
+        resolve("metaray.records.storage:Path", trust=["*"])
 
 
 def test_folders_to_import_from_hide_no_module_of_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

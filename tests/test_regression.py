@@ -13,15 +13,15 @@ import pytest
 from PIL import Image
 
 import metaray
+from metaray.api.train import Options, run
 from metaray.errors import InputError
-from metaray.run import Options, run
+from metaray.experiment.experiment import Experiment
+from metaray.experiment.optimizer import Optimizer
+from metaray.records.estimate import Estimate
+from metaray.records.events import Fanout
+from metaray.records.result import Result
 from metaray.tracking.client import open_client
 from metaray.tracking.registry import champion, show
-from metaray.training.evaluation import Estimate
-from metaray.training.events import Fanout
-from metaray.training.experiment import Experiment
-from metaray.training.optimizer import Optimizer
-from metaray.training.result import Result
 
 Command = Callable[..., Any]
 MakeExperiment = Callable[..., Experiment]
@@ -230,7 +230,7 @@ def test_results_of_before_are_read(waves: Waves) -> None:
 
 
 def test_a_learner_of_classes_is_not_judged_on_functions(trained: Any, make_waves: MakeExperiment) -> None:
-    from metaray.evaluate import evaluate_model
+    from metaray.api.evaluate import evaluate_model
 
     learner = str(trained.storage / "first" / "learner")
     settings = ["source.kind=function_family", "episodes.ways=1"]

@@ -9,8 +9,8 @@ import pytest
 
 from metaray.data import ClassStore
 from metaray.data.access import ACCESS
+from metaray.experiment.experiment import Experiment
 from metaray.submit import bucket
-from metaray.training.experiment import Experiment
 from tests.data.small_server import SmallServer, small_server, without_proxies
 from tests.submit.fake_cluster import TOKEN, FakeCluster, fake_cluster
 
@@ -112,7 +112,7 @@ def test_a_crash_tells_no_secret_either(
         except KeyError as error:
             raise ZeroDivisionError("of metaray") from error
 
-    monkeypatch.setattr("metaray.run.run", crash)
+    monkeypatch.setattr("metaray.api.train.run", crash)
     ended = command("train", recipe)
     assert ended.code == 1 and "ZeroDivisionError: of metaray" in ended.err and "hush" not in ended.err
 

@@ -299,3 +299,13 @@ class Attending(Plain):
 
     def between(self, h: Tensor) -> Tensor:
         return h + (h @ h.T).softmax(dim=-1) @ h
+
+
+class Counted(Plain):
+    """Counts how often it is built; it can't be without an output layer."""
+
+    built = 0
+
+    def add(self) -> None:
+        assert isinstance(self.head, nn.Linear)
+        Counted.built += 1

@@ -38,15 +38,15 @@ from jobs.benchmarks.faults import (
 from metaray.algorithms import ALGORITHMS
 from metaray.data import Glyphs
 from metaray.episodes.episode import EpisodeSpec
+from metaray.experiment.experiment import Checkpoint, Evaluation, Experiment
+from metaray.experiment.optimizer import Optimizer
 from metaray.models import Conv4
-from metaray.tracking.provenance import provenance
-from metaray.training.checkpoint import saved_steps
-from metaray.training.environment import environment
-from metaray.training.experiment import Checkpoint, Evaluation, Experiment
-from metaray.training.local import train_in_process
-from metaray.training.optimizer import Optimizer
+from metaray.records.checkpoint import saved_steps
+from metaray.records.environment import environment
+from metaray.records.provenance import provenance
+from metaray.records.storage import Storage
+from metaray.training.in_process import train_in_process
 from metaray.training.placement import Placement, Workers
-from metaray.training.storage import Storage
 
 FAULTS = ("none", "sampler", "worker", "frozen", "driver", "node", "elastic")
 TITLES = {
@@ -117,8 +117,8 @@ def on_ray(
     experiment: Experiment, placement: Placement, script: Callable[[Disturbed], Iterator[Until]] | None
 ) -> tuple[str, Disturbed]:
     """A run on the cluster of this process; the digest, and what happened."""
-    from metaray.training.cluster import connect
-    from metaray.training.trainer import train_on_ray
+    from metaray.distributed.cluster import connect
+    from metaray.distributed.trainer import train_on_ray
 
     connect(placement)
     with tempfile.TemporaryDirectory() as folder:

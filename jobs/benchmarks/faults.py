@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import psutil
 
-from metaray.training.events import Event, Listener
+from metaray.records.events import Event, Listener
 
 Victim = Literal["sampler", "worker"]
 TITLES: dict[Victim, str] = {"sampler": "ray::Sampler", "worker": "ray::RayTrainWorker"}

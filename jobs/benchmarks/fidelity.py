@@ -34,16 +34,16 @@ from metaray.algorithms import ALGORITHMS
 from metaray.config import replace
 from metaray.episodes.prefetch import threaded_stream
 from metaray.episodes.sampler import sample_meta_batch, share_of
-from metaray.tracking.provenance import provenance
+from metaray.experiment.experiment import Experiment
+from metaray.records.events import Event, Listener
+from metaray.records.provenance import provenance
+from metaray.records.result import Result
+from metaray.records.storage import Storage
 from metaray.training.device import choose_device, set_execution
-from metaray.training.events import Event, Listener
-from metaray.training.experiment import Experiment
-from metaray.training.local import train_in_process
+from metaray.training.in_process import train_in_process
 from metaray.training.outer_loop import initial_state, outer_loop
 from metaray.training.placement import Placement, Workers
 from metaray.training.reduction import LocalReducer
-from metaray.training.result import Result
-from metaray.training.storage import Storage
 
 WARM_UP, TIMED_S = 3, 8.0
 CURVE_POINTS = 8
@@ -133,8 +133,8 @@ def train(experiment: Experiment, storage: Path, workers: int, device: str, curv
     place = Storage(str(storage))
     if workers == 0:
         return train_in_process(experiment, place, curve, device=device)
-    from metaray.training.cluster import connect
-    from metaray.training.trainer import train_on_ray
+    from metaray.distributed.cluster import connect
+    from metaray.distributed.trainer import train_on_ray
 
     placement = Placement(workers=Workers(workers, workers), device=device)
     connect(placement)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from metaray.algorithms import ALGORITHMS
-from metaray.training.evaluation import Estimate
+from metaray.records.estimate import Estimate
 
 INTRO = """# Fidelity
 

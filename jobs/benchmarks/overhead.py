@@ -21,10 +21,10 @@ from jobs.benchmarks.plain import plain_steps
 from metaray.config import replace
 from metaray.episodes.prefetch import Arrival
 from metaray.episodes.sampler import sample_meta_batch, share_of
+from metaray.experiment.experiment import Experiment
+from metaray.experiment.recipes import load_recipe
 from metaray.training.device import choose_device, set_execution
-from metaray.training.experiment import Experiment
 from metaray.training.outer_loop import initial_state, outer_loop
-from metaray.training.recipes import load_recipe
 from metaray.training.reduction import LocalReducer
 
 

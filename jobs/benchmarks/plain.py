@@ -13,7 +13,7 @@ from metaray.algorithms import ANIL, MAML, R2D2, Algorithm, ProtoNet
 from metaray.algorithms.r2d2 import LOG_REGULARIZER, SCALE
 from metaray.episodes.prefetch import Arrival
 from metaray.episodes.tensors import TensorEpisode, chunks
-from metaray.training.experiment import Experiment
+from metaray.experiment.experiment import Experiment
 from metaray.training.outer_loop import initial_state
 
 Forward = Callable[[dict[str, Tensor], Tensor], Tensor]

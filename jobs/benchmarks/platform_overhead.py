@@ -31,10 +31,10 @@ from typing import Any, NamedTuple, Self
 
 import psutil
 
-from metaray.tracking.provenance import provenance
-from metaray.training.journal import read_journal
-from metaray.training.result import RESULT, Result
-from metaray.training.storage import Storage
+from metaray.records.journal import read_journal
+from metaray.records.provenance import provenance
+from metaray.records.result import RESULT, Result
+from metaray.records.storage import Storage
 
 JOBS = Path(__file__).resolve().parents[1]
 FIRST = re.compile(r"first step after ")

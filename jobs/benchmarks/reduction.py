@@ -27,11 +27,11 @@ from jobs.benchmarks.ranks import part
 from metaray.config import replace
 from metaray.episodes.prefetch import Arrival
 from metaray.episodes.sampler import chunks_of, sample_meta_batch, share_of
+from metaray.experiment.experiment import Experiment
+from metaray.experiment.overrides import override
+from metaray.experiment.recipes import load_recipe
 from metaray.training.device import set_execution
-from metaray.training.experiment import Experiment
 from metaray.training.outer_loop import initial_state, outer_loop
-from metaray.training.overrides import override
-from metaray.training.recipes import load_recipe
 from metaray.training.reduction import GroupReducer, TreeSum, spans
 
 CHUNKS = 16

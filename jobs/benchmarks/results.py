@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from metaray.api.evaluate import ModelScore, evaluate_model
 from metaray.errors import InputError
-from metaray.evaluate import Judged, evaluate_model
+from metaray.records.result import RESULT, Result
 from metaray.tracking.client import open_client
 from metaray.tracking.registry import show
 from metaray.tracking.server import prepare, tracking_uri
-from metaray.training.result import RESULT, Result
 
 PAPER = {
     "omniglot-maml": "98.7 +- 0.4 (Finn et al. 2017)",
@@ -41,7 +41,7 @@ class Run:
     tags: dict[str, str]
     val: list[tuple[int, float, float]]
     minutes: float
-    judged: list[Judged]
+    judged: list[ModelScore]
 
 
 def read(uri: str, run_id: str, out: Path, queries: list[int]) -> Run:
@@ -70,7 +70,7 @@ def read(uri: str, run_id: str, out: Path, queries: list[int]) -> Run:
     return Run(experiment["name"], experiment, result, dict(found.data.tags), val, minutes, judged)
 
 
-def judge(uri: str, model: str, queries: int) -> Judged:
+def judge(uri: str, model: str, queries: int) -> ModelScore:
     """A registered learner on 1000 meta-test episodes with so many queries a class."""
     settings = [f"evaluation.episodes.queries={queries}"]
     return evaluate_model(model, episodes=1000, split="meta-test", settings=settings, tracking=uri, trust=[])

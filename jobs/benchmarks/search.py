@@ -25,18 +25,18 @@ from typing import Any
 
 from jobs import omniglot, sinusoid
 from jobs.benchmarks.search_page import page
+from metaray.api.search_end import SearchReport
+from metaray.api.search_options import SearchOptions
+from metaray.api.train import Options, run
+from metaray.api.tune import tune
 from metaray.config import replace
-from metaray.run import Options, run
-from metaray.tracking.provenance import provenance
-from metaray.training.events import Fanout
-from metaray.training.experiment import Experiment
-from metaray.training.local import train_in_process
-from metaray.training.storage import Storage
-from metaray.tuning.conclude import SearchReport
-from metaray.tuning.conduct import conduct
+from metaray.experiment.experiment import Experiment
+from metaray.records.events import Fanout
+from metaray.records.provenance import provenance
+from metaray.records.storage import Storage
+from metaray.training.in_process import train_in_process
+from metaray.tuning.capacity import Shares
 from metaray.tuning.listener import SearchListener
-from metaray.tuning.options import SearchOptions
-from metaray.tuning.room import Shares
 from metaray.tuning.search import INNER_LR, Search
 from metaray.tuning.space import loguniform
 from metaray.tuning.trial import Trial
@@ -84,7 +84,7 @@ def searched(search: Search, name: str, folder: Path, at_once: int) -> tuple[Sea
     shares = Shares(concurrent=at_once)
     uri = f"sqlite:///{folder}/mlflow.db"
     options = SearchOptions(shares, name=name, storage=str(folder / "runs"), tracking_uri=uri, device="cpu")
-    report = conduct(search, options, clock)
+    report = tune(search, options, clock)
     return report, clock.last_s - clock.first_s
 
 
@@ -115,10 +115,10 @@ def bare_seconds(experiment: Experiment) -> float:
     """Of the same training, meta-val included, in a process of its own without Ray; its imports not counted."""
     code = (
         "import sys, time\n"
-        "from metaray.training.events import Fanout\n"
-        "from metaray.training.experiment import Experiment\n"
-        "from metaray.training.local import train_part_in_process\n"
-        "from metaray.training.storage import Storage\n"
+        "from metaray.records.events import Fanout\n"
+        "from metaray.experiment.experiment import Experiment\n"
+        "from metaray.training.in_process import train_part_in_process\n"
+        "from metaray.records.storage import Storage\n"
         "experiment = Experiment.from_json(sys.stdin.read())\n"
         "started = time.perf_counter()\n"
         "train_part_in_process(experiment, Storage(sys.argv[1]), Fanout([]), device='cpu')\n"

@@ -21,17 +21,18 @@ from pathlib import Path
 from typing import Any
 
 from jobs import sinusoid
-from metaray.algorithms.learner import Learner, load_learner
 from metaray.config import replace
 from metaray.errors import unknown
-from metaray.tracking.fit import draw_fits, fits_of
-from metaray.tracking.provenance import provenance
-from metaray.training.evaluation import Estimate, evaluate_learner
-from metaray.training.events import Event, Listener
-from metaray.training.experiment import Experiment
-from metaray.training.local import train_in_process
+from metaray.experiment.experiment import Experiment
+from metaray.learners.learner import Learner, load_learner
+from metaray.plots.function_fits import draw_fits, fits_of
+from metaray.records.estimate import Estimate
+from metaray.records.events import Event, Listener
+from metaray.records.provenance import provenance
+from metaray.records.storage import Storage
+from metaray.training.evaluation import evaluate_learner
+from metaray.training.in_process import train_in_process
 from metaray.training.session import LEARNER
-from metaray.training.storage import Storage
 
 INNER_STEPS = (0, 1, 5, 10)
 PICTURED = ("maml",)

@@ -11,7 +11,7 @@ from torch import Tensor
 from metaray.algorithms import ALGORITHMS, Algorithm
 from metaray.algorithms.algorithm import start
 from metaray.algorithms.context import Context
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.models import MLP, Model
 
@@ -42,7 +42,7 @@ class Trial(NamedTuple):
 
 def has_parameters(kind: str) -> bool:
     """Whether an algorithm has meta-parameters, so that there is something to train."""
-    return bool(start(ALGORITHMS[kind](), MLP(hidden=(2,)), Problem((1,), 2, None, 2), seed=0)[1])
+    return bool(start(ALGORITHMS[kind](), MLP(hidden=(2,)), TaskShape((1,), 2, None, 2), seed=0)[1])
 
 
 TRAINED = [kind for kind in ALGORITHMS if has_parameters(kind)]
@@ -79,11 +79,11 @@ class Bench:
         values = trial.task == "values"
         chosen = {"batch_norm": trial.protocol, **SETTINGS.get(trial.kind, {}), **(settings or {})}
         self.algorithm: Algorithm = ALGORITHMS[trial.kind].parse(chosen, where=trial.kind)
-        self.problem = Problem(feature, 1, target_size, 0) if values else Problem(feature, ways, None, ways + 2)
-        network, meta = start(self.algorithm, model or MLP(hidden=(6, 5)), self.problem, seed=1)
+        self.task_shape = TaskShape(feature, 1, target_size, 0) if values else TaskShape(feature, ways, None, ways + 2)
+        network, meta = start(self.algorithm, model or MLP(hidden=(6, 5)), self.task_shape, seed=1)
         network.to(device, dtype)
         self.meta = {name: t.to(device, dtype).requires_grad_() for name, t in meta.items()}
-        self.context = Context(network=network, ways=self.problem.ways, training=training, regression=values)
+        self.context = Context(network=network, ways=self.task_shape.ways, training=training, regression=values)
 
     def output(self, support: Examples, x: Tensor) -> Tensor:
         """Logits or values of the queries x."""
@@ -96,11 +96,11 @@ class Bench:
         """A random task; with `size`, a chunk of so many. Values: as many examples as three classes would have."""
         generator = torch.Generator().manual_seed(0)
         lead = () if size is None else (size,)
-        ways, values = self.problem.ways, self.problem.target_size
+        ways, values = self.task_shape.ways, self.task_shape.target_size
 
         def side(each: int) -> Examples:
             count = 3 * each if values else ways * each
-            x = torch.randn(*lead, count, *self.problem.feature_shape, generator=generator, dtype=dtype)
+            x = torch.randn(*lead, count, *self.task_shape.feature_shape, generator=generator, dtype=dtype)
             if values:
                 return Examples(x, torch.randn(*lead, count, values, generator=generator, dtype=dtype))
             return Examples(x, torch.arange(ways).repeat_interleave(each).expand(*lead, count).clone())

@@ -6,15 +6,19 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from metaray import moved
+
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from metaray.algorithms.learner import Learner
+    from metaray.learners.learner import Learner
 
 __all__ = ["load"]
 
 # What the package logs is for whoever asks for it, as the standard library advises libraries.
 logging.getLogger(__name__).addHandler(logging.NullHandler())
+
+moved.install()
 
 
 def load(model: str | Path, *, tracking_uri: str | None = None, trust: Sequence[str] = ()) -> Learner:

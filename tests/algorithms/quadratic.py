@@ -6,10 +6,10 @@ from torch import Tensor, nn
 from metaray.algorithms import Algorithm
 from metaray.algorithms.algorithm import MetaGradient
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import Examples, TensorEpisode
 
-PROBLEM = Problem((1,), 1, 1)
+PROBLEM = TaskShape((1,), 1, 1)
 
 
 class Weight(nn.Module):

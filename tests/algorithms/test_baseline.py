@@ -10,8 +10,8 @@ from torch import nn
 from metaray.algorithms import Baseline
 from metaray.algorithms.algorithm import start
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.parts import without
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.families.prefixes import without
+from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.errors import InputError
 from metaray.models import MLP
@@ -21,14 +21,16 @@ from metaray.models.model import Model
 MakeEpisode = Callable[..., TensorEpisode]
 
 CLASSES = 7
-PROBLEM = Problem((1, 2, 2), 3, None, CLASSES)
-REGRESSION = Problem((1, 2, 2), 1, 2)
+PROBLEM = TaskShape((1, 2, 2), 3, None, CLASSES)
+REGRESSION = TaskShape((1, 2, 2), 1, 2)
 
 
-def bench(problem: Problem = PROBLEM, model: Model | None = None, *, training: bool = True) -> tuple[Context, Tensors]:
-    network, meta = start(Baseline(), model or MLP(hidden=(6,)), problem, seed=1)
-    values = problem.target_size is not None
-    context = Context(network=network.double(), ways=problem.ways, training=training, regression=values)
+def bench(
+    task_shape: TaskShape = PROBLEM, model: Model | None = None, *, training: bool = True
+) -> tuple[Context, Tensors]:
+    network, meta = start(Baseline(), model or MLP(hidden=(6,)), task_shape, seed=1)
+    values = task_shape.target_size is not None
+    context = Context(network=network.double(), ways=task_shape.ways, training=training, regression=values)
     return context, {name: value.double().requires_grad_() for name, value in meta.items()}
 
 
@@ -115,7 +117,7 @@ def test_permuted_labels_permute_the_logits(make_episode: MakeEpisode) -> None:
 
 
 def test_ways_are_free() -> None:
-    assert not Baseline().fixed_ways and Baseline().outputs(Problem(ways=7)) is None
+    assert not Baseline().fixed_ways and Baseline().outputs(TaskShape(ways=7)) is None
     assert start(Baseline(), MLP(), PROBLEM, seed=0)[1].keys() == start(Baseline(), MLP(), PROBLEM, seed=1)[1].keys()
 
 
@@ -123,7 +125,7 @@ def test_the_joint_head_has_a_row_a_class() -> None:
     meta = bench()[1]
     assert meta["joint:weight"].shape == (CLASSES, 6) and not meta["joint:bias"].any()
     with pytest.raises(InputError, match="classifier over all meta-train classes, but their number is 0"):
-        start(Baseline(), MLP(), Problem((4,), 3), seed=0)
+        start(Baseline(), MLP(), TaskShape((4,), 3), seed=0)
 
 
 def test_regression_trains_on_all_examples_at_once(make_episode: MakeEpisode) -> None:

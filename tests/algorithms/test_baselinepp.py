@@ -11,8 +11,8 @@ from metaray.algorithms import BaselinePP
 from metaray.algorithms.algorithm import start
 from metaray.algorithms.baselinepp import unit
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.parts import without
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.families.prefixes import without
+from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.errors import InputError
 from metaray.models import MLP
@@ -21,7 +21,9 @@ MakeEpisode = Callable[..., TensorEpisode]
 
 
 def bench(*, training: bool = False, batch_norm: bool = False) -> tuple[Context, Tensors]:
-    network, meta = start(BaselinePP(), MLP(hidden=(6,), batch_norm=batch_norm), Problem((1, 2, 2), 3, None, 7), seed=1)
+    network, meta = start(
+        BaselinePP(), MLP(hidden=(6,), batch_norm=batch_norm), TaskShape((1, 2, 2), 3, None, 7), seed=1
+    )
     context = Context(network=network.double(), ways=3, training=training)
     return context, {name: value.double() for name, value in meta.items()}
 

@@ -9,12 +9,12 @@ import torch
 from metaray.algorithms import BOIL, MAML
 from metaray.algorithms.algorithm import start
 from metaray.algorithms.context import Context
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import TensorEpisode
 from metaray.errors import InputError
 from metaray.models import MLP
 
-PROBLEM = Problem((1, 2, 2), 3)
+PROBLEM = TaskShape((1, 2, 2), 3)
 
 
 def test_it_is_maml_whose_head_has_no_rate(make_episode: Callable[..., TensorEpisode]) -> None:

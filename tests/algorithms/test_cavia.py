@@ -11,7 +11,7 @@ from metaray.algorithms import CAVIA
 from metaray.algorithms.algorithm import start
 from metaray.algorithms.cavia import CONTEXT, MODULATION
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.errors import InputError
 from metaray.models import MLP, Conv4, Model
@@ -20,17 +20,17 @@ from metaray.models.batch_norm import EpisodicBatchNorm
 MakeEpisode = Callable[..., TensorEpisode]
 
 
-def bench(algorithm: CAVIA, model: Model, problem: Problem) -> tuple[Tensors, Context]:
-    network, meta = start(algorithm, model, problem, seed=1)
-    regression = problem.target_size is not None
-    context = Context(network=network.double(), ways=problem.ways, training=True, regression=regression)
+def bench(algorithm: CAVIA, model: Model, task_shape: TaskShape) -> tuple[Tensors, Context]:
+    network, meta = start(algorithm, model, task_shape, seed=1)
+    regression = task_shape.target_size is not None
+    context = Context(network=network.double(), ways=task_shape.ways, training=True, regression=regression)
     return {name: tensor.double().requires_grad_() for name, tensor in meta.items()}, context
 
 
 def test_at_the_first_linear_layer_it_is_an_input(make_episode: MakeEpisode) -> None:
     """By hand: a network whose input is x and phi side by side (section 4.2)."""
     algorithm = CAVIA(context_size=3, inner_lr=0.7, inner_steps=2)
-    meta, context = bench(algorithm, MLP(hidden=(6,), batch_norm=False), Problem((2,), 1, 1))
+    meta, context = bench(algorithm, MLP(hidden=(6,), batch_norm=False), TaskShape((2,), 1, 1))
     x, y = torch.randn(5, 2, dtype=torch.float64), torch.randn(5, 1, dtype=torch.float64)
     first = torch.cat([meta["body.1.weight"], meta[MODULATION + "body.1:shift"]], dim=1)
 
@@ -52,7 +52,7 @@ def test_at_the_first_linear_layer_it_is_an_input(make_episode: MakeEpisode) -> 
 @pytest.mark.parametrize("downsample", ["stride", "max_pool"])
 def test_at_convolutions_it_scales_and_shifts_the_third_after_its_batch_norm(downsample: str) -> None:
     algorithm = CAVIA(context_size=4)
-    meta, context = bench(algorithm, Conv4(channels=5, downsample=downsample), Problem((1, 16, 16), 3))
+    meta, context = bench(algorithm, Conv4(channels=5, downsample=downsample), TaskShape((1, 16, 16), 3))
     phi = torch.randn(4, dtype=torch.float64)
     seen = []
     third = next(m for name, m in context.network.named_modules() if name.endswith("2.norm"))
@@ -70,14 +70,14 @@ def test_at_convolutions_it_scales_and_shifts_the_third_after_its_batch_norm(dow
 
 def test_hooks_are_gone_afterwards(make_episode: MakeEpisode) -> None:
     algorithm = CAVIA(context_size=4)
-    meta, context = bench(algorithm, MLP(hidden=(6,)), Problem((1, 2, 2), 3))
+    meta, context = bench(algorithm, MLP(hidden=(6,)), TaskShape((1, 2, 2), 3))
     algorithm.loss(meta, make_episode(), context)
     assert not any(m._forward_hooks for m in context.network.modules())
 
 
 def test_a_zero_context_changes_nothing(make_episode: MakeEpisode) -> None:
     algorithm = CAVIA(context_size=4, batch_norm="transductive")
-    meta, context = bench(algorithm, MLP(hidden=(6,)), Problem((1, 2, 2), 3))
+    meta, context = bench(algorithm, MLP(hidden=(6,)), TaskShape((1, 2, 2), 3))
     episode = make_episode()
     adapted = algorithm.adapt(meta, episode.support, replace(context, inner_steps=0))
     theta = {name: tensor for name, tensor in meta.items() if not name.startswith(MODULATION)}
@@ -86,16 +86,16 @@ def test_a_zero_context_changes_nothing(make_episode: MakeEpisode) -> None:
 
 
 def test_a_named_layer() -> None:
-    _, meta = start(CAVIA(layer="head", context_size=4), MLP(hidden=(6,)), Problem((2,), 3), seed=0)
+    _, meta = start(CAVIA(layer="head", context_size=4), MLP(hidden=(6,)), TaskShape((2,), 3), seed=0)
     assert [name for name in meta if name.startswith(MODULATION)] == [MODULATION + "head:shift"]
     assert meta[MODULATION + "head:shift"].shape == (3, 4)
     with pytest.raises(InputError, match=r"cavia: layer 'neck' is no convolution .* There are: body\.1, head"):
-        start(CAVIA(layer="neck"), MLP(hidden=(6,)), Problem((2,), 3), seed=0)
+        start(CAVIA(layer="neck"), MLP(hidden=(6,)), TaskShape((2,), 3), seed=0)
 
 
 def test_a_network_without_layers() -> None:
     with pytest.raises(InputError, match="no convolution or linear layer"):
-        CAVIA().init(nn.Identity(), Problem((2,), 3))
+        CAVIA().init(nn.Identity(), TaskShape((2,), 3))
 
 
 class LayersThenNorms(nn.Module):
@@ -116,7 +116,7 @@ class LayersThenNorms(nn.Module):
 @pytest.mark.parametrize(("layer", "entrance"), [(None, "bn3"), ("conv1", "bn1"), ("out", "out")])
 def test_the_batch_norm_is_the_one_that_the_layer_feeds(layer: str | None, entrance: str) -> None:
     algorithm, network = CAVIA(layer=layer, context_size=4), LayersThenNorms()
-    meta = algorithm.init(network, Problem((1, 9, 9), 3))
+    meta = algorithm.init(network, TaskShape((1, 9, 9), 3))
     names = {name.removeprefix(MODULATION).rpartition(":")[0] for name in meta if name.startswith(MODULATION)}
     assert names == {entrance}
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in network.modules())

@@ -11,23 +11,23 @@ from torch import Tensor, nn
 from metaray.algorithms import CNP
 from metaray.algorithms.algorithm import start
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.errors import InputError
+from metaray.experiment.experiment import Evaluation, Experiment
 from metaray.models import MLP
-from metaray.training.experiment import Evaluation, Experiment
 
 MakeEpisode = Callable[..., TensorEpisode]
 
 SMALL = CNP(encoder=(5,), representation=4, decoder=(7,))
-CLASSES = Problem((1, 2, 2), 3, None, 3)
-VALUES = Problem((1, 2, 2), 1, 2)
+CLASSES = TaskShape((1, 2, 2), 3, None, 3)
+VALUES = TaskShape((1, 2, 2), 1, 2)
 
 
-def bench(problem: Problem, *, algorithm: CNP = SMALL, batch_norm: bool = False) -> tuple[Context, Tensors]:
-    network, meta = start(algorithm, MLP(hidden=(6,), batch_norm=batch_norm), problem, seed=1)
-    values = problem.target_size is not None
-    context = Context(network=network.double(), ways=problem.ways, training=True, regression=values)
+def bench(task_shape: TaskShape, *, algorithm: CNP = SMALL, batch_norm: bool = False) -> tuple[Context, Tensors]:
+    network, meta = start(algorithm, MLP(hidden=(6,), batch_norm=batch_norm), task_shape, seed=1)
+    values = task_shape.target_size is not None
+    context = Context(network=network.double(), ways=task_shape.ways, training=True, regression=values)
     return context, {name: value.double().requires_grad_() for name, value in meta.items()}
 
 
@@ -76,20 +76,20 @@ def test_classification_by_hand(make_episode: MakeEpisode) -> None:
     torch.testing.assert_close(SMALL.predict(meta, adapted, query.x, context), logits)
 
 
-@pytest.mark.parametrize("problem", [CLASSES, VALUES], ids=["classes", "values"])
-def test_sizes_of_the_layers(problem: Problem) -> None:
-    meta = bench(problem)[1]
-    values, slots, outputs = (0, 3, 3) if problem is CLASSES else (2, 1, 4)
+@pytest.mark.parametrize("task_shape", [CLASSES, VALUES], ids=["classes", "values"])
+def test_sizes_of_the_layers(task_shape: TaskShape) -> None:
+    meta = bench(task_shape)[1]
+    values, slots, outputs = (0, 3, 3) if task_shape is CLASSES else (2, 1, 4)
     sizes = {"encoder:": (6 + values, 5, 4), "decoder:": (6 + slots * 4, 7, outputs)}
     for prefix, expected in sizes.items():
         for i, (before, after) in enumerate(pairwise(expected)):
             assert meta[f"{prefix}{i}.weight"].shape == (after, before)
 
 
-@pytest.mark.parametrize("problem", [CLASSES, VALUES], ids=["classes", "values"])
-def test_meta_gradient_along_random_directions(problem: Problem, make_episode: MakeEpisode) -> None:
-    context, meta = bench(problem, batch_norm=True)
-    episode = make_episode() if problem is CLASSES else regression_episode(make_episode)
+@pytest.mark.parametrize("task_shape", [CLASSES, VALUES], ids=["classes", "values"])
+def test_meta_gradient_along_random_directions(task_shape: TaskShape, make_episode: MakeEpisode) -> None:
+    context, meta = bench(task_shape, batch_norm=True)
+    episode = make_episode() if task_shape is CLASSES else regression_episode(make_episode)
     gradient = SMALL.meta_gradient(meta, episode, context).gradient
     generator = torch.Generator().manual_seed(0)
     for name, value in meta.items():
@@ -124,7 +124,7 @@ def test_sigma_stays_above_a_tenth(make_episode: MakeEpisode) -> None:
 
 
 def test_ways_are_fixed(make_experiment: Callable[..., Experiment]) -> None:
-    assert SMALL.fixed_ways and SMALL.outputs(Problem(ways=5)) is None
+    assert SMALL.fixed_ways and SMALL.outputs(TaskShape(ways=5)) is None
     judged = Evaluation(episodes=make_experiment().episodes.model_copy(update={"ways": 4}))
     with pytest.raises(InputError, match=r"cnp learner is fixed to its ways: it cannot train at 3 ways"):
         make_experiment(algorithm=SMALL, evaluation=judged)

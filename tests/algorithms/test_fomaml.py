@@ -8,7 +8,7 @@ import torch
 from metaray.algorithms import FOMAML, MAML
 from metaray.algorithms.algorithm import start
 from metaray.algorithms.context import Context
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import TensorEpisode
 from metaray.models import MLP
 from tests.algorithms.quadratic import of_square
@@ -24,7 +24,7 @@ def test_meta_gradient_of_a_square(a: float, steps: int) -> None:
 def test_it_is_maml_in_first_order(protocol: str, make_episode: Callable[..., TensorEpisode]) -> None:
     fields = {"inner_lr": 0.3, "inner_steps": 2, "batch_norm": protocol}
     fomaml, maml = FOMAML.parse(fields, where=""), MAML.parse({**fields, "second_order": False}, where="")
-    network, meta = start(fomaml, MLP(hidden=(6, 5)), Problem((1, 2, 2), 3), seed=1)
+    network, meta = start(fomaml, MLP(hidden=(6, 5)), TaskShape((1, 2, 2), 3), seed=1)
     context = Context(network=network.double(), ways=3, training=True)
     meta = {name: tensor.double().requires_grad_() for name, tensor in meta.items()}
     one, other = (a.meta_gradient(meta, make_episode(), context).gradient for a in (fomaml, maml))

@@ -11,16 +11,16 @@ from torch import Tensor, nn
 from metaray.algorithms import LearnedOptimizer
 from metaray.algorithms.algorithm import start
 from metaray.algorithms.context import Context, Tensors
+from metaray.algorithms.families.prefixes import without
 from metaray.algorithms.learned_optimizer import lstm_cell, preprocessed
-from metaray.algorithms.parts import without
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import TensorEpisode
 from metaray.models import MLP
 
 MakeEpisode = Callable[..., TensorEpisode]
 
 SMALL = LearnedOptimizer(hidden=3, inner_steps=3, scale=1, batch_norm="transductive")
-PROBLEM = Problem((1, 2, 2), 3, None, 3)
+PROBLEM = TaskShape((1, 2, 2), 3, None, 3)
 
 
 def bench(

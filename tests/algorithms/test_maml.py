@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from metaray.algorithms import MAML
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.inner_loop import STATISTICS
-from metaray.algorithms.inner_lr import Schedule
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.families.inner_loop import STATISTICS
+from metaray.algorithms.families.inner_lr import Schedule
+from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.errors import InputError
 from metaray.models import MLP
@@ -69,7 +69,7 @@ def test_meta_gradient_with_a_schedule(step: int, a: float) -> None:
 
 def bench(make_episode: MakeEpisode, *, batch_norm: bool = False) -> tuple[Context, Tensors, TensorEpisode]:
     network = build_seeded(MLP(hidden=(6,), batch_norm=batch_norm), (1, 2, 2), 3, seed=1).double()
-    meta = {name: t.requires_grad_() for name, t in MAML().init(network, Problem()).items()}
+    meta = {name: t.requires_grad_() for name, t in MAML().init(network, TaskShape()).items()}
     return Context(network=network, ways=3, training=True), meta, make_episode()
 
 

@@ -10,7 +10,7 @@ from metaray.algorithms import MAML, MAMLPP
 from metaray.algorithms.algorithm import start
 from metaray.algorithms.context import Context, Tensors
 from metaray.algorithms.mamlpp import RATE, STEPS
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import TensorEpisode
 from metaray.models import MLP
 from tests.algorithms.quadratic import of_square
@@ -19,7 +19,7 @@ MakeEpisode = Callable[..., TensorEpisode]
 
 
 def bench(algorithm: MAMLPP | MAML, *, batch_norm: bool = True) -> tuple[Tensors, Context]:
-    network, meta = start(algorithm, MLP(hidden=(6,), batch_norm=batch_norm), Problem((1, 2, 2), 3), seed=1)
+    network, meta = start(algorithm, MLP(hidden=(6,), batch_norm=batch_norm), TaskShape((1, 2, 2), 3), seed=1)
     context = Context(network=network.double(), ways=3, training=True)
     return {name: tensor.double().requires_grad_() for name, tensor in meta.items()}, context
 
@@ -88,7 +88,7 @@ def test_more_steps_than_trained_reuse_the_last(make_episode: MakeEpisode) -> No
 
 def test_rates_start_at_one_number_per_step() -> None:
     algorithm = MAMLPP(inner_lr=(0.1, 0.05, 0.02), inner_steps=3)
-    _, meta = start(algorithm, MLP(hidden=(6,), batch_norm=True), Problem((1, 2, 2), 3), seed=1)
+    _, meta = start(algorithm, MLP(hidden=(6,), batch_norm=True), TaskShape((1, 2, 2), 3), seed=1)
     learned = {name: value for name, value in meta.items() if name.startswith(RATE)}
     assert len(learned) > 1 and all(value.tolist() == pytest.approx([0.1, 0.05, 0.02]) for value in learned.values())
     assert all(value.dtype == torch.float32 for value in learned.values())
@@ -97,7 +97,7 @@ def test_rates_start_at_one_number_per_step() -> None:
 def test_equal_numbers_per_step_are_one_number() -> None:
     for inner_lr in (0.1, 1 / 3, 1e-45):
         of = [MAMLPP(inner_lr=given, inner_steps=3) for given in (inner_lr, (inner_lr,) * 3, {"*": inner_lr})]
-        one, *others = (start(algorithm, MLP(hidden=(6,)), Problem((1, 2, 2), 3), seed=1)[1] for algorithm in of)
+        one, *others = (start(algorithm, MLP(hidden=(6,)), TaskShape((1, 2, 2), 3), seed=1)[1] for algorithm in of)
         assert all(torch.equal(one[name], other[name]) for other in others for name in one)
         assert torch.equal(one[RATE + "head.weight"], torch.full((3,), inner_lr))
 

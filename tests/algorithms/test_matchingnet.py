@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from metaray.algorithms import MatchingNet
 from metaray.algorithms.context import Context
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.errors import InputError
 from metaray.models import MLP
@@ -24,7 +24,7 @@ def context_of() -> Context:
 
 
 def logits_of(algorithm: MatchingNet, support: Examples, x: Tensor, context: Context) -> Tensor:
-    meta = algorithm.init(context.network, Problem())
+    meta = algorithm.init(context.network, TaskShape())
     return algorithm.predict(meta, algorithm.adapt(meta, support, context), x, context)
 
 
@@ -47,7 +47,7 @@ def test_probabilities_are_votes(temperature: float, make_episode: MakeEpisode) 
     expected = votes(context, uneven, episode.query.x, temperature)
     found = logits_of(algorithm, uneven, episode.query.x, context)
     torch.testing.assert_close(found.softmax(dim=1), expected)
-    loss = algorithm.loss(algorithm.init(context.network, Problem()), episode._replace(support=uneven), context).loss
+    loss = algorithm.loss(algorithm.init(context.network, TaskShape()), episode._replace(support=uneven), context).loss
     own = expected.gather(1, episode.query.y[:, None])
     torch.testing.assert_close(loss, -own.log().mean())
 
@@ -70,6 +70,6 @@ def test_an_embedding_of_zero_is_like_all_others() -> None:
 
 
 def test_ways_are_free_and_wrong_fields_are_refused() -> None:
-    assert MatchingNet().outputs(Problem(ways=7)) is None
+    assert MatchingNet().outputs(TaskShape(ways=7)) is None
     with pytest.raises(InputError, match=r"temperature: .*greater than 0 \(got 0\)"):
         MatchingNet.parse({"temperature": 0}, where="algorithm")

@@ -6,7 +6,7 @@ import torch
 from metaray.algorithms import MAML, MetaSGD
 from metaray.algorithms.algorithm import start
 from metaray.algorithms.meta_sgd import RATE
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.task_shape import TaskShape
 from metaray.models import MLP
 from tests.algorithms.quadratic import of_square
 
@@ -28,7 +28,7 @@ def test_the_initialisation_has_mamls_gradient() -> None:
 
 
 def test_rates_start_by_pattern() -> None:
-    _, meta = start(MetaSGD(inner_lr={"*": 0.1, "head.*": 0.5}), MLP(hidden=(4,)), Problem((3,), 2), seed=0)
+    _, meta = start(MetaSGD(inner_lr={"*": 0.1, "head.*": 0.5}), MLP(hidden=(4,)), TaskShape((3,), 2), seed=0)
     rates = {name.removeprefix(RATE): tensor for name, tensor in meta.items() if name.startswith(RATE)}
     assert {name: tensor.shape for name, tensor in rates.items()} == {n: meta[n].shape for n in rates}
     assert all((tensor == (0.5 if name.startswith("head") else 0.1)).all() for name, tensor in rates.items())

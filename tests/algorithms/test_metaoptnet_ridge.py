@@ -9,7 +9,7 @@ from torch import Tensor
 from metaray.algorithms import MetaOptNetRidge
 from metaray.algorithms.algorithm import start
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.errors import InputError
 from metaray.models import MLP
@@ -20,7 +20,7 @@ FEATURE = (1, 2, 2)
 
 
 def bench(algorithm: MetaOptNetRidge, *, target_size: int | None = None) -> tuple[Tensors, Context]:
-    network, meta = start(algorithm, MLP(hidden=(6,), batch_norm=False), Problem(FEATURE, 3, target_size), seed=1)
+    network, meta = start(algorithm, MLP(hidden=(6,), batch_norm=False), TaskShape(FEATURE, 3, target_size), seed=1)
     meta = {name: tensor.double().requires_grad_() for name, tensor in meta.items()}
     regression = target_size is not None
     return meta, Context(network.double(), ways=1 if regression else 3, training=True, regression=regression)
@@ -51,7 +51,7 @@ def test_against_gradient_descent_on_the_dual(make_episode: MakeEpisode) -> None
 def test_regression_fits_with_an_intercept(make_episode: MakeEpisode) -> None:
     algorithm, episode = MetaOptNetRidge(regularizer=1e-6), make_episode(shots=4, dtype=torch.float32)
     support, query = (Examples(side.x, side.x.flatten(1)[:, :2] * 2 + 5) for side in (episode.support, episode.query))
-    network, meta = start(algorithm, MLP(hidden=()), Problem(FEATURE, 1, 2), seed=0)
+    network, meta = start(algorithm, MLP(hidden=()), TaskShape(FEATURE, 1, 2), seed=0)
     context = Context(network, ways=1, regression=True)
     values = algorithm.predict(meta, algorithm.adapt(meta, support, context), query.x, context)
     torch.testing.assert_close(values, query.y, rtol=1e-4, atol=1e-4)
@@ -68,6 +68,6 @@ def test_regression_gradients_reach_every_meta_parameter(make_episode: MakeEpiso
 def test_fields() -> None:
     meta, _ = bench(MetaOptNetRidge(initial_scale=7.0))
     assert float(meta["ridge:scale"].detach()) == 7 and MetaOptNetRidge().regularizer == 50
-    assert MetaOptNetRidge().outputs(Problem(ways=7)) is None
+    assert MetaOptNetRidge().outputs(TaskShape(ways=7)) is None
     with pytest.raises(InputError, match=r"regularizer: .*greater than 0 \(got 0\)"):
         MetaOptNetRidge.parse({"regularizer": 0}, where="algorithm")

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from metaray.algorithms import MetaOptNetSVM
 from metaray.algorithms.algorithm import start
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.errors import InputError
 from metaray.models import MLP
@@ -71,7 +71,7 @@ def test_degenerate_support_sets_stay_finite(
 
 
 def bench(algorithm: MetaOptNetSVM) -> tuple[MetaOptNetSVM, Context, Tensors]:
-    network, meta = start(algorithm, MLP(hidden=(6,), batch_norm=False), Problem((1, 2, 2), 3), seed=1)
+    network, meta = start(algorithm, MLP(hidden=(6,), batch_norm=False), TaskShape((1, 2, 2), 3), seed=1)
     context = Context(network=network.double(), ways=3, training=True)
     return algorithm, context, {name: tensor.double().requires_grad_() for name, tensor in meta.items()}
 
@@ -89,7 +89,7 @@ def test_scale_multiplies_the_logits(make_episode: MakeEpisode) -> None:
 
 
 def test_ways_are_free_and_wrong_fields_are_refused() -> None:
-    assert MetaOptNetSVM().outputs(Problem(ways=7)) is None and not MetaOptNetSVM.regression
+    assert MetaOptNetSVM().outputs(TaskShape(ways=7)) is None and not MetaOptNetSVM.regression
     for field in ("regularizer", "ridge", "iterations", "initial_scale"):
         with pytest.raises(InputError, match=rf"{field}: .*\(got 0\)"):
             MetaOptNetSVM.parse({field: 0}, where="algorithm")

@@ -5,7 +5,7 @@ from torch import nn
 
 from metaray.algorithms import NearestNeighbor
 from metaray.algorithms.context import Context
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import Examples
 
 SUPPORT = Examples(torch.tensor([[[0.0, 0.0]], [[4.0, 0.0]], [[0.0, 3.0]]]), torch.tensor([1, 0, 1]))
@@ -26,8 +26,8 @@ def test_a_class_without_examples_is_never_chosen() -> None:
 
 
 def test_nothing_to_train() -> None:
-    assert NearestNeighbor().init(nn.Linear(2, 2), Problem()) == {}
-    assert NearestNeighbor().outputs(Problem(ways=5)) is None
+    assert NearestNeighbor().init(nn.Linear(2, 2), TaskShape()) == {}
+    assert NearestNeighbor().outputs(TaskShape(ways=5)) is None
 
 
 def test_regression_repeats_the_nearest_target() -> None:

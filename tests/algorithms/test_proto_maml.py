@@ -9,8 +9,8 @@ import torch
 from metaray.algorithms import ProtoMAML, ProtoNet
 from metaray.algorithms.algorithm import start
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.problem import Problem
 from metaray.algorithms.proto_maml import BIAS, WEIGHT
+from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import TensorEpisode
 from metaray.models import MLP
 
@@ -18,7 +18,7 @@ MakeEpisode = Callable[..., TensorEpisode]
 
 
 def bench(algorithm: ProtoMAML, *, batch_norm: bool = False) -> tuple[Tensors, Context]:
-    network, meta = start(algorithm, MLP(hidden=(6, 5), batch_norm=batch_norm), Problem((1, 2, 2), 3), seed=1)
+    network, meta = start(algorithm, MLP(hidden=(6, 5), batch_norm=batch_norm), TaskShape((1, 2, 2), 3), seed=1)
     context = Context(network=network.double(), ways=3, training=True)
     return {name: tensor.double().requires_grad_() for name, tensor in meta.items()}, context
 

@@ -7,7 +7,7 @@ import torch
 
 from metaray.algorithms import Algorithm, NearestNeighbor, ProtoNet
 from metaray.algorithms.context import Context
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.models import MLP
 from metaray.models.batch_norm import Protocol
@@ -22,7 +22,7 @@ def context_of(*, batch_norm: bool = True) -> Context:
 
 
 def logits_of(algorithm: Algorithm, episode: TensorEpisode, context: Context) -> torch.Tensor:
-    meta = algorithm.init(context.network, Problem())
+    meta = algorithm.init(context.network, TaskShape())
     return algorithm.predict(meta, algorithm.adapt(meta, episode.support, context), episode.query.x, context)
 
 
@@ -39,7 +39,7 @@ def test_by_hand(make_episode: MakeEpisode) -> None:
 def test_classes_may_differ_in_size(make_episode: MakeEpisode) -> None:
     context, episode = context_of(batch_norm=False), make_episode(shots=3)
     uneven = Examples(episode.support.x[2:-1], episode.support.y[2:-1])
-    adapted = ProtoNet(batch_norm="inductive").adapt(ProtoNet().init(context.network, Problem()), uneven, context)
+    adapted = ProtoNet(batch_norm="inductive").adapt(ProtoNet().init(context.network, TaskShape()), uneven, context)
     embedded = context.network(uneven.x)
     for k in range(3):
         torch.testing.assert_close(adapted["prototypes"][k], embedded[uneven.y == k].mean(0))
@@ -68,4 +68,4 @@ def test_transductive_statistics_cover_support_and_query(make_episode: MakeEpiso
 
 
 def test_ways_are_free(make_episode: MakeEpisode) -> None:
-    assert ProtoNet().outputs(Problem(ways=7)) is None and ProtoNet.gradient_steps is False
+    assert ProtoNet().outputs(TaskShape(ways=7)) is None and ProtoNet.gradient_steps is False

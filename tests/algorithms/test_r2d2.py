@@ -12,7 +12,7 @@ from torch import Tensor
 from metaray.algorithms import R2D2
 from metaray.algorithms.algorithm import start
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.errors import InputError
 from metaray.models import MLP
@@ -25,7 +25,7 @@ FEATURE = (1, 2, 2)
 
 def bench(algorithm: R2D2, *, target_size: int | None = None) -> tuple[Tensors, Context]:
     model = MLP(hidden=(6,), batch_norm=target_size is None)
-    network, meta = start(algorithm, model, Problem(FEATURE, 3, target_size), seed=1)
+    network, meta = start(algorithm, model, TaskShape(FEATURE, 3, target_size), seed=1)
     meta = {name: tensor.double().requires_grad_() for name, tensor in meta.items()}
     regression = target_size is not None
     return meta, Context(network.double(), ways=1 if regression else 3, training=True, regression=regression)
@@ -74,15 +74,15 @@ def test_regression_against_the_primal_form(protocol: Protocol, make_episode: Ma
 
 def test_a_linear_embedding_fits_an_affine_function(make_episode: MakeEpisode) -> None:
     algorithm, episode = R2D2(initial_regularizer=1e-6), regression_episode(make_episode, dtype=torch.float32)
-    network, meta = start(algorithm, MLP(hidden=()), Problem(FEATURE, 1, 2), seed=0)
+    network, meta = start(algorithm, MLP(hidden=()), TaskShape(FEATURE, 1, 2), seed=0)
     context = Context(network, ways=1, regression=True)
     torch.testing.assert_close(predict(algorithm, meta, episode, context), episode.query.y, rtol=1e-4, atol=1e-4)
 
 
 def test_own_meta_parameters() -> None:
     algorithm = R2D2(initial_regularizer=50.0, initial_scale=2.0)
-    _, classes = start(algorithm, MLP(hidden=(6,)), Problem(FEATURE, 3), seed=0)
-    _, values = start(algorithm, MLP(hidden=(6,)), Problem(FEATURE, 1, 2), seed=0)
+    _, classes = start(algorithm, MLP(hidden=(6,)), TaskShape(FEATURE, 3), seed=0)
+    _, values = start(algorithm, MLP(hidden=(6,)), TaskShape(FEATURE, 1, 2), seed=0)
     assert float(classes["ridge:log_regularizer"]) == pytest.approx(math.log(50))
     assert float(classes["ridge:scale"]) == 2
     assert classes.keys() - values.keys() == {"ridge:scale"}
@@ -118,7 +118,7 @@ def test_a_chunk_of_regression_equals_its_episodes(make_episode: MakeEpisode) ->
 
 
 def test_ways_are_free_and_wrong_fields_are_refused() -> None:
-    assert R2D2().outputs(Problem(ways=7)) is None
+    assert R2D2().outputs(TaskShape(ways=7)) is None
     with pytest.raises(InputError, match=r"initial_regularizer: .*greater than 0 \(got 0\)"):
         R2D2.parse({"initial_regularizer": 0}, where="algorithm")
     with pytest.raises(InputError, match=r"initial_scale: .*greater than 0 \(got -1\)"):

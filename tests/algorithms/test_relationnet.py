@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from metaray.algorithms import RelationNet
 from metaray.algorithms.algorithm import start
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.errors import InputError
 from metaray.models import MLP, Conv4, Model
@@ -28,7 +28,7 @@ def bench(
     model: Model, feature: tuple[int, ...], protocol: Protocol = "transductive"
 ) -> tuple[RelationNet, Tensors, Context]:
     algorithm = RelationNet(channels=4 if isinstance(model, Conv4) else None, batch_norm=protocol)
-    network, meta = start(algorithm, model, Problem(feature, 3), seed=1)
+    network, meta = start(algorithm, model, TaskShape(feature, 3), seed=1)
     meta = {name: tensor.double().requires_grad_() for name, tensor in meta.items()}
     return algorithm, meta, Context(network=network.double(), ways=3, training=True)
 
@@ -73,7 +73,7 @@ def test_against_a_plain_implementation(model: Model, feature: tuple[int, ...], 
 
 def test_module_of_the_paper() -> None:
     # Two convolutions of 64 filters, on 128 and 64 maps, with batch norm; 7x7 maps are pooled to 1x1 on the way to 8.
-    _, meta = start(RelationNet(channels=64), Conv4(pools=2), Problem((1, 28, 28), 5), seed=0)
+    _, meta = start(RelationNet(channels=64), Conv4(pools=2), TaskShape((1, 28, 28), 5), seed=0)
     shapes = [tuple(tensor.shape) for name, tensor in meta.items() if name.startswith("relation:")]
     norm = [(64,), (64,)]
     assert shapes == [(64, 128, 3, 3), *norm, (64, 64, 3, 3), *norm, (8, 64), (8,), (1, 8), (1,)]
@@ -81,18 +81,18 @@ def test_module_of_the_paper() -> None:
 
 @pytest.mark.parametrize(("channels", "size"), [(4, 16), (4, 36), (None, 16)])
 def test_what_counts_as_maps(channels: int | None, size: int) -> None:
-    _, meta = start(RelationNet(channels=channels), MLP(hidden=(size,)), Problem((4,), 3), seed=0)
+    _, meta = start(RelationNet(channels=channels), MLP(hidden=(size,)), TaskShape((4,), 3), seed=0)
     assert meta["relation:0.weight"].shape == ((channels, 2 * channels, 3, 3) if channels else (size, 2 * size))
 
 
 @pytest.mark.parametrize(("channels", "size"), [(4, 4), (4, 20), (4, 18), (3, 16), (64, 40)])
 def test_what_are_no_maps(channels: int, size: int) -> None:
     with pytest.raises(InputError, match=f"an embedding of {size} numbers is not {channels} square feature maps"):
-        start(RelationNet(channels=channels), MLP(hidden=(size,)), Problem((4,), 3), seed=0)
+        start(RelationNet(channels=channels), MLP(hidden=(size,)), TaskShape((4,), 3), seed=0)
 
 
 def test_start_depends_on_the_seed_alone() -> None:
-    first, again, other = (start(RelationNet(), MAPS, Problem((1, 12, 12), 3), seed=seed)[1] for seed in (0, 0, 1))
+    first, again, other = (start(RelationNet(), MAPS, TaskShape((1, 12, 12), 3), seed=seed)[1] for seed in (0, 0, 1))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["relation:0.weight"], other["relation:0.weight"])
 
@@ -147,6 +147,6 @@ def test_inductive_statistics_are_those_of_support_pairs(make_episode: MakeEpiso
 
 
 def test_ways_are_free_and_wrong_fields_are_refused() -> None:
-    assert RelationNet().outputs(Problem(ways=7)) is None
+    assert RelationNet().outputs(TaskShape(ways=7)) is None
     with pytest.raises(InputError, match=r"channels: .*greater than 0 \(got 0\)"):
         RelationNet.parse({"channels": 0}, where="algorithm")

@@ -10,8 +10,8 @@ from torch import nn
 from metaray.algorithms import Reptile
 from metaray.algorithms.algorithm import start
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.problem import Problem
 from metaray.algorithms.reptile import permutation
+from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.models import MLP
 from tests.algorithms.quadratic import of_square
@@ -20,7 +20,7 @@ MakeEpisode = Callable[..., TensorEpisode]
 
 
 def bench(algorithm: Reptile) -> tuple[Tensors, Context]:
-    network, meta = start(algorithm, MLP(hidden=(6,), batch_norm=False), Problem((1, 2, 2), 3), seed=1)
+    network, meta = start(algorithm, MLP(hidden=(6,), batch_norm=False), TaskShape((1, 2, 2), 3), seed=1)
     context = Context(network=network.double(), ways=3, training=True)
     return {name: tensor.double().requires_grad_() for name, tensor in meta.items()}, context
 

@@ -20,9 +20,9 @@ import pytest
 from jobs.benchmarks.exactness import experiment_of
 from jobs.benchmarks.faults import kill
 from metaray.config import replace
-from metaray.training.checkpoint import FOLDER, checkpoint_name, saved_steps
-from metaray.training.experiment import Checkpoint, Evaluation, Experiment
-from metaray.training.storage import Storage
+from metaray.experiment.experiment import Checkpoint, Evaluation, Experiment
+from metaray.records.checkpoint import CHECKPOINTS_FOLDER, checkpoint_name, saved_steps
+from metaray.records.storage import Storage
 
 pytestmark = [pytest.mark.slow, pytest.mark.chaos, pytest.mark.ray]
 
@@ -57,7 +57,7 @@ class Run:
         steps = saved_steps(self.storage)
         if len(steps) < 2:
             return False
-        path = Path(self.storage.root) / FOLDER / checkpoint_name(steps[-1]) / "state.safetensors"
+        path = Path(self.storage.root) / CHECKPOINTS_FOLDER / checkpoint_name(steps[-1]) / "state.safetensors"
         data = bytearray(path.read_bytes())
         data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
         path.write_bytes(data if chance.random() < 0.5 else data[: len(data) // 2])

@@ -9,8 +9,8 @@ from rich.console import Console
 
 from metaray.cli import display
 from metaray.cli.display import JudgingDisplay, ProgressDisplay
-from metaray.training.events import Event
-from metaray.training.experiment import Experiment
+from metaray.experiment.experiment import Experiment
+from metaray.records.events import Event
 
 MakeExperiment = Callable[..., Experiment]
 

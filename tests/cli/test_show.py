@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from metaray.algorithms import NearestNeighbor
-from metaray.algorithms.learner import Learner
 from metaray.data.preprocessing import ImagePreprocessing
 from metaray.episodes.episode import EpisodeSpec
+from metaray.learners.learner import Learner
 from metaray.models import MLP
 
 Command = Callable[..., Any]

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from metaray.experiment.experiment import Experiment
 from metaray.submit import bucket
-from metaray.training.experiment import Experiment
 from tests.patience import PATIENT_S
 from tests.submit.fake_cluster import TOKEN, FakeCluster, fake_cluster
 
@@ -110,7 +110,7 @@ def test_a_search(cluster: FakeCluster, project: Path, command: Any) -> None:
         (["train", "tiny.json", *LASTING, "--set", "num_stesp=3"], "num_steps"),
         (["train", "tiny.json", *LASTING, "--run", "a/b"], "run name 'a/b'"),
         (["train", "tinny.json", *LASTING], "Did you mean 'tiny.json'"),
-        (["train", *LASTING], "Missing argument 'recipe'"),
+        (["train", *LASTING], "Missing argument 'RECIPE'"),
         (["tune", "tiny.json", *LASTING], "name at least one field to search"),
         (["tune", *LASTING], "give a RECIPE"),
         (["tune", "tiny.json", *LASTING, "--apply", "best.json"], "RUN/winner.json"),
@@ -148,7 +148,7 @@ class Net(nn.Module):
 RECIPE = """
 import nets
 from pathlib import Path
-from metaray.training.experiment import Experiment
+from metaray.experiment.experiment import Experiment
 
 def demo():
     return Experiment.from_json(Path("tiny.json").read_text())

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from metaray.training.experiment import Experiment
+from metaray.experiment.experiment import Experiment
 
 SPACE = "algorithm.inner_lr=loguniform(1e-3,1)"
 
@@ -54,7 +54,7 @@ def test_without_a_recipe_a_search_must_be_there(command: Any, tmp_path: Path) -
 
 def test_train_refuses_a_search(command: Any, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "recipe.py").write_text(
-        "from metaray.tuning.search import Search\nfrom metaray.training.recipes import load_recipe\n\n"
+        "from metaray.tuning.search import Search\nfrom metaray.experiment.recipes import load_recipe\n\n"
         "def search():\n"
         "    space = {'algorithm.inner_lr': 'loguniform(0.1, 1)'}\n"
         "    return Search(experiment=load_recipe('tiny.json'), space=space, trials=2)\n"

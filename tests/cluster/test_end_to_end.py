@@ -29,8 +29,8 @@ from metaray.data import ClassStore
 from metaray.data.glyphs import glyph_store
 from metaray.data.store_file import read_store
 from metaray.episodes.episode import EpisodeSpec
+from metaray.experiment.experiment import Checkpoint, Evaluation, Experiment
 from metaray.models import Conv4
-from metaray.training.experiment import Checkpoint, Evaluation, Experiment
 from tests.cluster.test_local_cluster import LIST_NODES, WRONG, Cluster, ask, login
 from tests.patience import PATIENT_S, wait_until
 

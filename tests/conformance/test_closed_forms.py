@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from metaray.algorithms import ALGORITHMS
 from metaray.algorithms.context import Context
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import Examples, TensorEpisode
 
 W, H, M = 1.7, 0.6, (0.5, -0.3)
@@ -143,8 +143,8 @@ def test_tables_name_known_kinds() -> None:
 def test_meta_gradient_of_a_square(kind: str, a: float, k: int, size: int | None) -> None:
     form = FORMS[kind]
     algorithm = ALGORITHMS[kind].parse({"inner_lr": a, "inner_steps": k, **form.settings}, where=kind)
-    network, problem = form.network().double(), Problem((1,), 1, 1, 0)
-    meta = {name: tensor.double() for name, tensor in algorithm.init(network, problem).items()}
+    network, task_shape = form.network().double(), TaskShape((1,), 1, 1, 0)
+    meta = {name: tensor.double() for name, tensor in algorithm.init(network, task_shape).items()}
     for name, value in form.at.items():
         meta[name] = torch.tensor(value, dtype=torch.float64).expand_as(meta[name]).clone()
     meta = {name: tensor.requires_grad_() for name, tensor in meta.items()}

@@ -46,7 +46,7 @@ def test_without_inner_steps_the_network_predicts(trial: Trial) -> None:
     bench = Bench(trial, training=False)
     context, episode = replace(bench.context, inner_steps=0), bench.episode()
     names = [name for name, _ in context.network.named_parameters()]
-    if not set(names) <= bench.meta.keys() or bench.algorithm.outputs(bench.problem) is None:
+    if not set(names) <= bench.meta.keys() or bench.algorithm.outputs(bench.task_shape) is None:
         return
     adapted = bench.algorithm.adapt(bench.meta, episode.support, context)
     output = bench.algorithm.predict(bench.meta, adapted, episode.query.x, context)

@@ -10,18 +10,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metaray.algorithms.learner import Learner, load_learner
 from metaray.data.function_family import FunctionFamily
 from metaray.data.preprocessing import VectorPreprocessing
 from metaray.episodes.episode import EpisodeSpec
 from metaray.episodes.prefetch import Arrival
 from metaray.episodes.sampler import sample_meta_batch, share_of
 from metaray.episodes.tensors import Examples
+from metaray.experiment.experiment import Experiment
+from metaray.learners.learner import Learner, load_learner
 from metaray.models import MLP
-from metaray.training.experiment import Experiment
-from metaray.training.outer_loop import TrainState, initial_state, outer_loop
-from metaray.training.reduction import LocalReducer, Node, TreeSum
-from metaray.training.result import parameters_sha256
+from metaray.records.result import parameters_sha256
+from metaray.records.train_state import TrainState
+from metaray.training.outer_loop import initial_state, outer_loop
+from metaray.training.reduction import LocalReducer, TreeNode, TreeSum
 from tests.conformance.bench import PROTOCOLS, Bench, Trial, every
 
 MakeExperiment = Callable[..., Experiment]
@@ -32,14 +33,14 @@ STEPS, EPISODES = 2, 5
 class Caught(Exception):
     """A rank's share of the sum; it never gets to the update."""
 
-    def __init__(self, nodes: Sequence[Node]) -> None:
+    def __init__(self, nodes: Sequence[TreeNode]) -> None:
         self.nodes = nodes
 
 
 class Catch(LocalReducer):
     """A rank that hands over its nodes."""
 
-    def join(self, nodes: Sequence[Node], count: int) -> Tensor:
+    def join(self, nodes: Sequence[TreeNode], count: int) -> Tensor:
         raise Caught(nodes)
 
 
@@ -49,7 +50,7 @@ class Told(LocalReducer):
     def __init__(self, root: Tensor) -> None:
         self.root = root
 
-    def join(self, nodes: Sequence[Node], count: int) -> Tensor:
+    def join(self, nodes: Sequence[TreeNode], count: int) -> Tensor:
         return self.root
 
 
@@ -111,8 +112,8 @@ def learner_of(trial: Trial, make_experiment: MakeExperiment) -> Learner:
         preprocessing,
         spec,
         seed=1,
-        target_size=bench.problem.target_size,
-        classes=bench.problem.classes,
+        target_size=bench.task_shape.target_size,
+        classes=bench.task_shape.classes,
     )
 
 
@@ -122,7 +123,7 @@ def test_a_saved_learner_adapts_to_the_same_bits(trial: Trial, make_experiment: 
     learner = learner_of(trial, make_experiment)
     learner.save(tmp_path)
     loaded = load_learner(tmp_path)
-    assert loaded.algorithm == learner.algorithm and loaded.problem == learner.problem
+    assert loaded.algorithm == learner.algorithm and loaded.task_shape == learner.task_shape
     assert parameters_sha256(loaded.meta) == parameters_sha256(learner.meta)
     if trial.task == "values":
         x, y, new = (torch.linspace(low, 1, count)[:, None] for low, count in ((-1, 6), (-3, 6), (0, 4)))

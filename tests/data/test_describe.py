@@ -8,6 +8,7 @@ import pytest
 from metaray.data import ClassStore
 from metaray.data.describe import describe_store
 from metaray.errors import InputError
+from metaray.plots.task_pictures import draw_episodes
 
 
 def test_a_store(tiny_store: Path, tiny_source: ClassStore, tmp_path: Path) -> None:
@@ -17,7 +18,7 @@ def test_a_store(tiny_store: Path, tiny_source: ClassStore, tmp_path: Path) -> N
     assert found.rows[2].episodes == tiny_source.count_tasks("meta-test", ways=3, shots=1, queries=2) > 0
     assert found.shape == tiny_source.feature_shape
     json.dumps(found.to_dict())
-    found.draw(tmp_path / "gallery.png")
+    draw_episodes(found.source, tmp_path / "gallery.png", "meta-train", **found.spec)
     assert (tmp_path / "gallery.png").read_bytes().startswith(b"\x89PNG")
 
 

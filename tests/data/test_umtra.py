@@ -19,12 +19,12 @@ from metaray.data.draws import Draws
 from metaray.data.preprocessing import VectorPreprocessing
 from metaray.data.source import TaskExamples
 from metaray.data.umtra import RECIPE_VERSION
+from metaray.distributed.samplers import Sampler
 from metaray.episodes.episode import EpisodeSpec
-from metaray.episodes.stream import Sampler
 from metaray.errors import InputError
+from metaray.experiment.experiment import Experiment
+from metaray.experiment.overrides import override
 from metaray.imports import dump_kind, parse_kind
-from metaray.training.experiment import Experiment
-from metaray.training.overrides import override
 
 COUNTS = [2, 5, 3, 4, 6, 4]
 # The classes of meta-train are not the first, nor in a row.

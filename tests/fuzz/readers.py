@@ -17,7 +17,6 @@ import torch
 from PIL import Image
 
 from metaray.algorithms import MAML
-from metaray.algorithms.learner import Learner, load_learner
 from metaray.data import ClassStore, FunctionFamily
 from metaray.data.draws import SPLITS
 from metaray.data.preprocessing import ImagePreprocessing
@@ -26,20 +25,21 @@ from metaray.data.store_file import METADATA_KEY, write_store
 from metaray.episodes.episode import EpisodeSpec
 from metaray.episodes.sampler import sample_episode
 from metaray.errors import InputError
+from metaray.experiment.experiment import Checkpoint, Evaluation, Experiment
+from metaray.experiment.overrides import override
+from metaray.learners.learner import Learner, load_learner
 from metaray.manifest import MANIFEST, sealed
 from metaray.models import MLP
+from metaray.records.checkpoint import load_checkpoint, sweep
+from metaray.records.events import Fanout
+from metaray.records.journal import JournalReader
+from metaray.records.run_folder import RunFolder, find_run, record_run
+from metaray.records.storage import Storage
 from metaray.serving.pyfunc import PyfuncLearner, example_input
 from metaray.serving.tables import read_points
 from metaray.submit.client import JobsClient
-from metaray.training.checkpoint import load_checkpoint, sweep
-from metaray.training.events import Fanout
-from metaray.training.experiment import Checkpoint, Evaluation, Experiment
-from metaray.training.identity import RunFolder, find_run, record_run
-from metaray.training.journal import JournalReader
-from metaray.training.local import train_in_process
+from metaray.training.in_process import train_in_process
 from metaray.training.outer_loop import initial_state
-from metaray.training.overrides import override
-from metaray.training.storage import Storage
 from tests.fuzz.mutations import EXTREMES, damage_bytes, damage_json
 
 Files = dict[str, bytes]

@@ -7,9 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from metaray.algorithms.learner import load_learner
 from metaray.config import replace
 from metaray.errors import InputError, RunFailed
+from metaray.learners.learner import load_learner
 from metaray.serving.pyfunc import example_input
 from metaray.training.session import LEARNER
 from tests.fuzz.mutations import damage_bytes, damage_rows

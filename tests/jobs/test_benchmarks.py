@@ -11,7 +11,7 @@ from jobs.benchmarks import exactness, faults
 from jobs.benchmarks.exactness import FAULTS, Cell, check, experiment_of, keep, placement_of, recovery, run_cell, table
 from jobs.benchmarks.faults import AT_STEP, Disturbed, Pace, Until
 from metaray.episodes.sampler import share_of
-from metaray.training.events import Event
+from metaray.records.events import Event
 
 
 def step(number: int, time_s: float = 0.0) -> Event:

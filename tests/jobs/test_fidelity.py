@@ -10,7 +10,7 @@ import pytest
 from jobs.benchmarks.fidelity import PUBLISHED, TRAINED, planned, published, run_one
 from jobs.benchmarks.fidelity_page import page
 from jobs.family import PLANS, omniglot
-from metaray.training.experiment import Experiment
+from metaray.experiment.experiment import Experiment
 
 
 @pytest.mark.parametrize("kind", TRAINED)

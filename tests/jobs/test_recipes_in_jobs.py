@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from metaray.training.experiment import Experiment
-from metaray.training.preflight import preflight
-from metaray.training.recipes import call_recipe, load_recipe
+from metaray.experiment.experiment import Experiment
+from metaray.experiment.recipes import call_recipe, load_recipe
+from metaray.training.checks.preflight import preflight
 from metaray.tuning.search import Search
 
 JOBS = Path(__file__).parents[2] / "jobs"

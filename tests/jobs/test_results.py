@@ -9,8 +9,8 @@ import pytest
 
 from jobs.benchmarks import results
 from metaray.errors import InputError
-from metaray.training.evaluation import Estimate
-from metaray.training.result import RESULT, Result
+from metaray.records.estimate import Estimate
+from metaray.records.result import RESULT, Result
 
 SCORE = Estimate(2.5, 0.1, 600)
 REGRESSION = Result(5, 5, SCORE, (2.4, 2.6), SCORE, None, SCORE, SCORE, "0" * 64, "10-shot", 1.0, 0.0, 5.0, "mse")

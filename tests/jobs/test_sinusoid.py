@@ -12,9 +12,9 @@ from jobs.benchmarks.sinusoid import INNER_STEPS, RECIPES, page, planned, row
 from metaray.algorithms import ALGORITHMS
 from metaray.config import replace
 from metaray.errors import InputError
-from metaray.tracking.provenance import provenance
-from metaray.training.experiment import Evaluation, Experiment
-from metaray.training.preflight import preflight
+from metaray.experiment.experiment import Evaluation, Experiment
+from metaray.records.provenance import provenance
+from metaray.training.checks.preflight import preflight
 
 
 def test_every_algorithm_of_regression_has_a_recipe() -> None:

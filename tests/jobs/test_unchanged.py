@@ -16,8 +16,8 @@ from jobs.benchmarks.unchanged.running import Share, write_own_code
 from jobs.benchmarks.unchanged.side import starts_ray
 from jobs.benchmarks.unchanged.trees import ROOT
 from metaray.algorithms import ALGORITHMS
-from metaray.training.experiment import Experiment
-from metaray.training.preflight import preflight
+from metaray.experiment.experiment import Experiment
+from metaray.training.checks.preflight import preflight
 
 QUICK = "values-maml"
 

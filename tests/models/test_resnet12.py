@@ -9,7 +9,7 @@ from torch import nn
 from metaray.algorithms import MAML, ProtoNet
 from metaray.algorithms.algorithm import Algorithm, start
 from metaray.algorithms.context import Context
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import TensorEpisode
 from metaray.errors import InputError
 from metaray.models import MODELS, Model, ResNet12
@@ -85,7 +85,7 @@ def test_a_block_is_what_its_docstring_says() -> None:
 
 
 def bench(algorithm: Algorithm, model: Model, dtype: torch.dtype) -> tuple[dict[str, torch.Tensor], Context]:
-    network, meta = start(algorithm, model, Problem((1, 16, 16), 3, None, 3), seed=1)
+    network, meta = start(algorithm, model, TaskShape((1, 16, 16), 3, None, 3), seed=1)
     network.to(dtype)
     return {k: t.to(dtype).requires_grad_() for k, t in meta.items()}, Context(network=network, ways=3, training=True)
 

@@ -11,7 +11,7 @@ from metaray.algorithms import MAML
 from metaray.algorithms.context import Context
 from metaray.models.conversion import convert
 from metaray.models.written_out import is_written_out, written_out
-from metaray.training.double_backward import relative_difference
+from metaray.training.checks.double_backward import relative_difference
 from tests.conformance.bench import episode_of
 
 WIDTH = 12

@@ -7,12 +7,12 @@ import pytest
 from torch import Tensor
 
 from metaray.algorithms.algorithm import start
-from metaray.algorithms.learner import Learner
 from metaray.algorithms.maml import MAML
-from metaray.algorithms.problem import Problem
 from metaray.algorithms.protonet import ProtoNet
+from metaray.algorithms.task_shape import TaskShape
 from metaray.data.preprocessing import ImagePreprocessing, Preprocessing, VectorPreprocessing
 from metaray.episodes.episode import EpisodeSpec
+from metaray.learners.learner import Learner
 from metaray.models.mlp import MLP
 
 PREPROCESSING = ImagePreprocessing(height=8, width=8, invert=True)
@@ -22,7 +22,7 @@ SPEC = EpisodeSpec(ways=3, shots=1, queries=2)
 def untrained(algorithm: MAML | ProtoNet) -> Learner:
     """A learner with seeded parameters."""
     model = MLP(hidden=(16,), batch_norm=False)
-    _, meta = start(algorithm, model, Problem(PREPROCESSING.feature_shape, SPEC.ways), seed=0)
+    _, meta = start(algorithm, model, TaskShape(PREPROCESSING.feature_shape, SPEC.ways), seed=0)
     return Learner(algorithm, model, meta, PREPROCESSING, SPEC)
 
 
@@ -41,7 +41,7 @@ def maml() -> Learner:
 def untrained_regression(features: int, values: int) -> Learner:
     """A learner from `features` numbers to `values` numbers."""
     algorithm, model = MAML(inner_lr=0.1), MLP(hidden=(16,), batch_norm=False)
-    _, meta = start(algorithm, model, Problem((features,), 1, values), seed=0)
+    _, meta = start(algorithm, model, TaskShape((features,), 1, values), seed=0)
     spec = EpisodeSpec(shots=3, queries=2)
     return Learner(algorithm, model, meta, VectorPreprocessing(size=features), spec, target_size=values)
 
@@ -73,7 +73,7 @@ class Grid(Preprocessing):
 def matrix() -> Learner:
     """From two by three numbers to one number."""
     algorithm, model = MAML(inner_lr=0.1), MLP(hidden=(16,), batch_norm=False)
-    _, meta = start(algorithm, model, Problem((2, 3), 1, 1), seed=0)
+    _, meta = start(algorithm, model, TaskShape((2, 3), 1, 1), seed=0)
     return Learner(algorithm, model, meta, Grid(), EpisodeSpec(shots=3, queries=2), target_size=1)
 
 

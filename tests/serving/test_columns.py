@@ -2,14 +2,14 @@ import re
 
 import pytest
 
-from metaray.algorithms.learner import Learner
 from metaray.errors import InputError
+from metaray.learners.learner import Learner
 from metaray.serving.columns import inputs_of, number, outputs_of
 
 
 def test_columns_of_images(maml: Learner) -> None:
     assert inputs_of(maml) == (("role", "string", True), ("label", "string", False), ("image", "binary", True))
-    assert [column.name for column in outputs_of(maml)] == ["label", "probability", "probabilities"]
+    assert [column.name for column in outputs_of(maml)] == ["label", "probability", "probabilities", "distribution"]
 
 
 def test_columns_of_numbers(curve: Learner, field: Learner) -> None:

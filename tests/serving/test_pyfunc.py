@@ -17,9 +17,9 @@ import pytest
 from PIL import Image
 
 from metaray.algorithms.algorithm import start
-from metaray.algorithms.learner import Learner
 from metaray.algorithms.maml import MAML
 from metaray.errors import InputError
+from metaray.learners.learner import Learner
 from metaray.models import Conv4
 from metaray.serving.columns import inputs_of, outputs_of
 from metaray.serving.pyfunc import PyfuncLearner, _load_pyfunc, example_input
@@ -75,7 +75,7 @@ def test_a_transductive_learner_that_is_asked_too_little_says_so_in_the_log(
 ) -> None:
     model = Conv4(channels=4, pools=2)
     algorithm = MAML(inner_lr=0.1, batch_norm="transductive")
-    _, meta = start(algorithm, model, maml.problem, seed=0)
+    _, meta = start(algorithm, model, maml.task_shape, seed=0)
     learner = replace(maml, algorithm=algorithm, model=model, meta=meta)
     rows = [("support", name, png(grey)) for name, grey in (("a", 0), ("b", 128), ("c", 255))]
     PyfuncLearner(learner).predict(table(*rows, ("query", None, png(99))))

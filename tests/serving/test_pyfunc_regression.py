@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from metaray.algorithms.learner import Learner
 from metaray.errors import InputError
+from metaray.learners.learner import Learner
 from metaray.serving.columns import inputs_of, outputs_of
 from metaray.serving.pyfunc import PyfuncLearner, example_input
 

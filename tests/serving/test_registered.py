@@ -15,8 +15,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from metaray.algorithms.learner import Learner
 from metaray.errors import InputError
+from metaray.learners.learner import Learner
 from metaray.serving.columns import inputs_of, outputs_of
 from metaray.serving.loading import load_learner
 from metaray.serving.pyfunc import PyfuncLearner, example_input

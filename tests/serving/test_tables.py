@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from metaray.algorithms.learner import Learner
 from metaray.errors import InputError
+from metaray.learners.learner import Learner
 from metaray.serving.tables import is_table, read_points, require_classes, split_names
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from metaray.errors import InputError, RunFailed
 from metaray.submit import follow
-from metaray.submit.client import Away, Job, JobsClient
+from metaray.submit.client import ClusterAway, Job, JobsClient
 from tests.submit.fake_cluster import FakeCluster
 
 
@@ -58,7 +58,7 @@ def test_a_cluster_may_be_away_for_a_while(monkeypatch: pytest.MonkeyPatch) -> N
 
     def job(self: JobsClient, _: str) -> Job:
         if 10 < now[0] < 10 + away[0]:
-            raise Away("away")
+            raise ClusterAway("away")
         return a_job("SUCCEEDED" if now[0] > 200 else "RUNNING")
 
     def sleep(seconds: float) -> None:
@@ -69,7 +69,7 @@ def test_a_cluster_may_be_away_for_a_while(monkeypatch: pytest.MonkeyPatch) -> N
     client = JobsClient("http://localhost:1", None)
     follow.follow(client, "j", lambda _: None, clock=lambda: now[0], sleep=sleep)
     now[0], away[0] = 0.0, 130.0
-    with pytest.raises(Away):
+    with pytest.raises(ClusterAway):
         follow.follow(client, "j", lambda _: None, clock=lambda: now[0], sleep=sleep)
     assert 130 < now[0] < 135
 

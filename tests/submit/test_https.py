@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from metaray.errors import InputError
-from metaray.submit.client import Away, connect
+from metaray.submit.client import ClusterAway, connect
 from tests.submit.fake_cluster import TOKEN, FakeCluster, fake_cluster
 
 
@@ -67,10 +67,10 @@ def test_another_certificate(
         InputError, match="certificate of https://localhost:.* is not trusted here .*SSL_CERT_FILE"
     ) as e:
         connect(cluster.address, insecure=True, runs_code=True)
-    assert not isinstance(e.value, Away) and cluster.authorizations == []  # never sent a token
+    assert not isinstance(e.value, ClusterAway) and cluster.authorizations == []  # never sent a token
 
 
 def test_a_cluster_that_speaks_plain_http(trusted: Path) -> None:
-    with fake_cluster() as cluster, pytest.raises(Away, match="Is it http://"):
+    with fake_cluster() as cluster, pytest.raises(ClusterAway, match="Is it http://"):
         connect(cluster.address.replace("http:", "https:"), insecure=False, runs_code=True)
     assert cluster.authorizations == []

@@ -5,7 +5,7 @@ import pytest
 
 from metaray.errors import InputError, RunFailed
 from metaray.submit import client as jobs_client
-from metaray.submit.client import AlreadyThere, Away, JobsClient, Refused, connect
+from metaray.submit.client import AlreadyThere, ClusterAway, JobsClient, Refused, connect
 from tests.submit.fake_cluster import TOKEN, FakeCluster, fake_cluster
 
 
@@ -73,7 +73,7 @@ def test_errors(cluster: FakeCluster, client: JobsClient) -> None:
     with pytest.raises(Refused, match=r"HTTP 403\): the token is not the cluster's") as caught:
         JobsClient(cluster.address, "hushhush").jobs()
     assert "hushhush" not in str(caught.value)
-    with pytest.raises(Away, match=r"no Ray cluster answers at http://127\.0\.0\.1:9: .*refused"):
+    with pytest.raises(ClusterAway, match=r"no Ray cluster answers at http://127\.0\.0\.1:9: .*refused"):
         JobsClient("http://127.0.0.1:9", TOKEN).jobs()
 
 
@@ -132,6 +132,6 @@ def test_an_answer_without_end_is_given_up(
     held = threading.Event()
     monkeypatch.setattr(JobsClient, "_answer", lambda *_: held.wait())
     monkeypatch.setattr(jobs_client, "PATIENCE", 0.0)
-    with pytest.raises(Away, match=r"no Ray cluster answers at .*: no whole answer within 0 s"):
+    with pytest.raises(ClusterAway, match=r"no Ray cluster answers at .*: no whole answer within 0 s"):
         client.jobs()
     held.set()

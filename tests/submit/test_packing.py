@@ -6,7 +6,7 @@ import pytest
 
 import metaray
 from metaray.errors import InputError
-from metaray.submit.choice import Left, Project
+from metaray.submit.choice import LeftOut, Project
 from metaray.submit.packing import Pack, pack, uri_of
 
 PACKAGE = Path(metaray.__file__).parent
@@ -88,6 +88,6 @@ def test_the_same_files_are_sent_once(package: Path, tmp_path: Path) -> None:
 
 
 def test_what_stays_is_told_by_reason_and_not_at_length() -> None:
-    left = [Left(f"{number}.txt", "hidden") for number in range(7)] + [Left("a.pem", "looks like a credential")]
+    left = [LeftOut(f"{number}.txt", "hidden") for number in range(7)] + [LeftOut("a.pem", "looks like a credential")]
     told = "hidden: 0.txt, 1.txt, 2.txt, 3.txt, 4.txt and 2 more; looks like a credential: a.pem"
     assert Pack({}, {}, tuple(left)).left_out() == told

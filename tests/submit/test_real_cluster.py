@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 
 from metaray.errors import InputError
+from metaray.experiment.experiment import Evaluation, Experiment
+from metaray.records.events import Fanout
+from metaray.records.storage import Storage
 from metaray.submit.client import connect
-from metaray.training.events import Fanout
-from metaray.training.experiment import Evaluation, Experiment
-from metaray.training.local import train_in_process
-from metaray.training.storage import Storage
+from metaray.training.in_process import train_in_process
 from tests.patience import PATIENT_S
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]

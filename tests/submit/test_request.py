@@ -5,7 +5,7 @@ import pytest
 
 from metaray.errors import InputError
 from metaray.submit import request
-from metaray.submit.choice import Left
+from metaray.submit.choice import LeftOut
 from metaray.submit.client import JobsClient
 from metaray.submit.packing import Pack
 from metaray.submit.request import Order
@@ -145,7 +145,7 @@ def test_versions_of_the_head(cluster: FakeCluster, client: JobsClient) -> None:
         request.check_versions(client, VERSIONS)
 
 
-def send(client: JobsClient, run: str = "r", notes: list[str] | None = None, left: tuple[Left, ...] = ()) -> str:
+def send(client: JobsClient, run: str = "r", notes: list[str] | None = None, left: tuple[LeftOut, ...] = ()) -> str:
     pack = Pack({}, {"a.txt": b"a" * 10_000}, left)
     note = [].append if notes is None else notes.append
     order = Order(run, ("train", "r.py:f"), checkout={"git.commit": "0a1b"})
@@ -155,7 +155,7 @@ def send(client: JobsClient, run: str = "r", notes: list[str] | None = None, lef
 def test_sending(cluster: FakeCluster, client: JobsClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hushhush")
     notes: list[str] = []
-    assert send(client, notes=notes, left=(Left("token.txt", "looks like a credential"),)) == "metaray-r"
+    assert send(client, notes=notes, left=(LeftOut("token.txt", "looks like a credential"),)) == "metaray-r"
     (job,) = cluster.jobs
     (path,) = cluster.packages
     assert job["runtime_env"]["working_dir"] == path.replace("/api/packages/gcs/", "gcs://")

@@ -9,7 +9,9 @@ from typing import Any, Literal
 
 import pytest
 
-from metaray.tracking import registry, succession, turns
+from metaray.tracking import champion as succession
+from metaray.tracking import registry
+from metaray.tracking import registry_turns as turns
 
 
 class Killed(BaseException):

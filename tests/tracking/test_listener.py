@@ -1,9 +1,9 @@
 """Events become metrics, and problems notes."""
 
 from metaray.errors import RunFailed
+from metaray.records.events import Event, Fanout, Listener
 from metaray.tracking.listener import TrackingListener
 from metaray.tracking.tracker import MemoryTracker, Metric
-from metaray.training.events import Event, Fanout, Listener
 
 
 class Ear(Listener):

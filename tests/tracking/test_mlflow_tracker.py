@@ -10,11 +10,12 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from metaray.errors import InputError, RunFailed
+from metaray.retry import retry
 from metaray.tracking import mlflow_tracker
 from metaray.tracking.client import open_client
 from metaray.tracking.mlflow_tracker import (
-    Away,
     MlflowTracker,
+    TrackingAway,
     asking,
     create_run,
     finish_run,
@@ -23,7 +24,6 @@ from metaray.tracking.mlflow_tracker import (
     reopen_run,
     status_of,
 )
-from metaray.tracking.retry import retry
 from metaray.tracking.tracker import Metric
 from tests.patience import PATIENT_S, wait_until
 
@@ -185,16 +185,16 @@ def test_close_says_what_was_not_delivered(monkeypatch: pytest.MonkeyPatch) -> N
 def test_what_can_not_be_stored_at_the_end(uri: str, run_id: str, tmp_path: Path) -> None:
     with pytest.raises(RunFailed, match="'.*missing.txt' could not be stored at 'sqlite") as caught:
         MlflowTracker(uri, run_id).log_artifact(tmp_path / "missing.txt")
-    assert not isinstance(caught.value, Away), "it will not be there later either"
+    assert not isinstance(caught.value, TrackingAway), "it will not be there later either"
     with pytest.raises(RunFailed, match="the end of run nosuch could not be stored") as caught:
         finish_run(uri, "nosuch")
-    assert not isinstance(caught.value, Away)
+    assert not isinstance(caught.value, TrackingAway)
 
 
 @pytest.mark.parametrize("error", [ConnectionError("refused"), TimeoutError("late"), MlflowException("HTTP 500")])
 def test_a_server_that_is_away(error: Exception) -> None:
     expected = r"^MLflow could not be brought up to date at 'http://me:\*\*\*@host': "
-    with pytest.raises(Away, match=expected), asking("http://me:secret@host"):
+    with pytest.raises(TrackingAway, match=expected), asking("http://me:secret@host"):
         raise error
 
 

@@ -4,9 +4,9 @@ import math
 
 import pytest
 
+from metaray.experiment.quality import Quality
+from metaray.records.estimate import paired_difference
 from metaray.tracking.promotion import Champion, decide, insisted
-from metaray.training.evaluation import paired_difference
-from metaray.training.quality import Quality
 
 EPISODES = 100
 

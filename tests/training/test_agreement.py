@@ -7,17 +7,17 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from metaray.algorithms.learner import load_learner
 from metaray.errors import RunFailed, RunStopped
+from metaray.experiment.experiment import Experiment
+from metaray.learners.learner import load_learner
 from metaray.models.state import kept, marks_of
+from metaray.records.checkpoint import load_checkpoint
+from metaray.records.result import parameters_sha256
+from metaray.records.storage import Storage
 from metaray.training.agreement import number_of, require_same_network
-from metaray.training.checkpoint import load_checkpoint
 from metaray.training.evaluation import evaluate_learner
-from metaray.training.experiment import Experiment
 from metaray.training.outer_loop import initial_state
-from metaray.training.result import parameters_sha256
 from metaray.training.session import LEARNER
-from metaray.training.storage import Storage
 from tests.training.whole_runs import StopAfter, train
 from tests.user_networks import TABLE, WIDTH, own
 

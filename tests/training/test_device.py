@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from metaray.errors import InputError
+from metaray.experiment.experiment import Experiment
 from metaray.training.device import choose_device, set_execution
-from metaray.training.experiment import Experiment
 
 
 @pytest.mark.parametrize("there", [True, False])

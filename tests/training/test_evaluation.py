@@ -10,14 +10,15 @@ import torch
 from torch import Tensor
 
 from metaray.algorithms import MAML, NearestNeighbor, ProtoNet
-from metaray.algorithms.learner import Learner
 from metaray.data.preprocessing import ImagePreprocessing
 from metaray.errors import InputError
+from metaray.experiment.experiment import Evaluation, Experiment
+from metaray.learners.learner import Learner
 from metaray.models import Conv4
-from metaray.training.evaluation import Estimate, estimate, evaluate, evaluate_learner, judge_of, paired_difference
-from metaray.training.experiment import Evaluation, Experiment
+from metaray.records.estimate import Estimate, estimate, paired_difference
+from metaray.training.evaluation import evaluate, evaluate_learner, judge_of
 from metaray.training.outer_loop import context_of, initial_state
-from metaray.training.reduction import Node, Reducer
+from metaray.training.reduction import Reducer, TreeNode
 
 MakeExperiment = Callable[..., Experiment]
 CPU = torch.device("cpu")
@@ -70,7 +71,7 @@ class FakeRank(Reducer):
         self.buffers.append(buffer.clone())
         return buffer
 
-    def join(self, nodes: Sequence[Node], count: int) -> Tensor:
+    def join(self, nodes: Sequence[TreeNode], count: int) -> Tensor:
         raise AssertionError("judging needs no tree: each score has one rank")
 
 

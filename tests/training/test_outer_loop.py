@@ -10,16 +10,17 @@ from torch import Tensor, nn
 
 from metaray.algorithms import MAML, ProtoNet
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.inner_lr import Schedule
+from metaray.algorithms.families.inner_lr import Schedule
 from metaray.episodes.prefetch import Arrival
 from metaray.episodes.sampler import sample_meta_batch
 from metaray.episodes.tensors import chunks
 from metaray.errors import Diverged
+from metaray.experiment.experiment import Evaluation, Experiment, Precision
+from metaray.experiment.optimizer import Optimizer
 from metaray.models import MLP, Custom
 from metaray.models.model import build_seeded
-from metaray.training.experiment import Evaluation, Experiment, Precision
-from metaray.training.optimizer import Optimizer
-from metaray.training.outer_loop import Step, TrainState, chunk_size_of, context_of, initial_state, outer_loop
+from metaray.records.train_state import TrainState
+from metaray.training.outer_loop import Step, chunk_size_of, context_of, initial_state, outer_loop
 from metaray.training.reduction import LocalReducer
 
 MakeExperiment = Callable[..., Experiment]

@@ -3,7 +3,7 @@
 import pytest
 
 from metaray.errors import InputError
-from metaray.training.placement import Node, Placement, Workers, sampler_nodes
+from metaray.training.placement import ClusterNode, Placement, Workers, sampler_nodes
 
 
 def test_the_default_uses_no_ray() -> None:
@@ -47,7 +47,7 @@ def test_fewest_and_most(text: str) -> None:
         Workers.parse(text)
 
 
-NODES = [Node("head", "10.0.0.1", 0), Node("a", "10.0.0.2", 8), Node("b", "10.0.0.3", 8, 2)]
+NODES = [ClusterNode("head", "10.0.0.1", 0), ClusterNode("a", "10.0.0.2", 8), ClusterNode("b", "10.0.0.3", 8, 2)]
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from metaray.training.recovery import (
     SILENT_S,
     WAITS,
     Action,
-    Beat,
     Failure,
+    Heartbeat,
     given_up,
     hung,
     next_action,
@@ -81,32 +81,32 @@ QUIET = SILENT_S + 1
 
 
 @pytest.mark.parametrize(
-    ("beats", "blamed"),
+    ("heartbeats", "blamed"),
     [
         ({}, []),
-        ({0: Beat("computing", 21, 0), 1: Beat("reducing", 99, 0)}, [0]),
-        ({0: Beat("computing", 20, 0)}, []),
+        ({0: Heartbeat("computing", 21, 0), 1: Heartbeat("reducing", 99, 0)}, [0]),
+        ({0: Heartbeat("computing", 20, 0)}, []),
         # One hangs, the others wait for it in a collective.
-        ({0: Beat("reducing", 22, 0), 1: Beat("computing", 22, 0), 2: Beat("reducing", 22, 0)}, [1]),
-        ({0: Beat("reducing", 22, 1), 1: Beat("waiting for episodes", 22, 1)}, [1]),
-        ({0: Beat("saving", 99, 0), 1: Beat("reducing", 99, 0)}, [0]),
-        ({0: Beat("computing", 22, 0), 1: Beat("judging", 22, 0)}, [0, 1]),
+        ({0: Heartbeat("reducing", 22, 0), 1: Heartbeat("computing", 22, 0), 2: Heartbeat("reducing", 22, 0)}, [1]),
+        ({0: Heartbeat("reducing", 22, 1), 1: Heartbeat("waiting for episodes", 22, 1)}, [1]),
+        ({0: Heartbeat("saving", 99, 0), 1: Heartbeat("reducing", 99, 0)}, [0]),
+        ({0: Heartbeat("computing", 22, 0), 1: Heartbeat("judging", 22, 0)}, [0, 1]),
         # A process stands still within a collective: its last word is the same as that of those who wait for it.
-        ({0: Beat("reducing", 22, 1), 1: Beat("reducing", 22, QUIET)}, [1]),
-        ({0: Beat("computing", 22, 1), 1: Beat("reducing", 22, QUIET)}, [1]),
-        ({0: Beat("reducing", 22, QUIET), 1: Beat("computing", 22, QUIET)}, [0, 1]),
+        ({0: Heartbeat("reducing", 22, 1), 1: Heartbeat("reducing", 22, QUIET)}, [1]),
+        ({0: Heartbeat("computing", 22, 1), 1: Heartbeat("reducing", 22, QUIET)}, [1]),
+        ({0: Heartbeat("reducing", 22, QUIET), 1: Heartbeat("computing", 22, QUIET)}, [0, 1]),
         # All wait in a collective: a connection broke without a word.
-        ({0: Beat("reducing", 22, 0), 1: Beat("reducing", 22, 0)}, [0, 1]),
+        ({0: Heartbeat("reducing", 22, 0), 1: Heartbeat("reducing", 22, 0)}, [0, 1]),
         # The other one is not late yet; it will be blamed if it stays so.
-        ({0: Beat("reducing", 22, 0), 1: Beat("computing", 2, 0)}, []),
-        ({0: Beat("reducing", 22, 0), 1: Beat("reducing", 2, 0)}, []),
+        ({0: Heartbeat("reducing", 22, 0), 1: Heartbeat("computing", 2, 0)}, []),
+        ({0: Heartbeat("reducing", 22, 0), 1: Heartbeat("reducing", 2, 0)}, []),
         # Silence alone is nothing: the machine may be busy.
-        ({0: Beat("computing", 19, 19), 1: Beat("reducing", 19, 0)}, []),
+        ({0: Heartbeat("computing", 19, 19), 1: Heartbeat("reducing", 19, 0)}, []),
     ],
 )
-def test_hung(beats: dict[int, Beat], blamed: list[int]) -> None:
-    assert hung(beats, timeout_s=20) == blamed
+def test_hung(heartbeats: dict[int, Heartbeat], blamed: list[int]) -> None:
+    assert hung(heartbeats, timeout_s=20) == blamed
 
 
 def test_a_short_timeout_shortens_the_silence_too() -> None:
-    assert hung({0: Beat("reducing", 6, 0.5), 1: Beat("reducing", 6, 5.5)}, timeout_s=5) == [1]
+    assert hung({0: Heartbeat("reducing", 6, 0.5), 1: Heartbeat("reducing", 6, 5.5)}, timeout_s=5) == [1]

@@ -19,24 +19,24 @@ from torch.multiprocessing.spawn import spawn
 from jobs.benchmarks.ranks import Threads, part
 from metaray.episodes.prefetch import Arrival
 from metaray.episodes.sampler import chunks_of, sample_meta_batch, share_of
+from metaray.experiment.experiment import Evaluation, Experiment
+from metaray.experiment.optimizer import Optimizer
 from metaray.models import Custom
+from metaray.records.result import parameters_sha256
 from metaray.training.evaluation import evaluate, judge_of
-from metaray.training.experiment import Evaluation, Experiment
-from metaray.training.optimizer import Optimizer
 from metaray.training.outer_loop import chunk_size_of, context_of, initial_state, outer_loop
 from metaray.training.reduction import (
     GroupReducer,
     LocalReducer,
     LostRank,
-    Node,
     Reducer,
+    TreeNode,
     TreeSum,
     flatten,
     spans,
     total,
     unflatten,
 )
-from metaray.training.result import parameters_sha256
 
 MakeExperiment = Callable[..., Experiment]
 CPU = torch.device("cpu")
@@ -106,14 +106,14 @@ class Catch(LocalReducer):
     """Keeps the nodes that it is to join."""
 
     def __init__(self) -> None:
-        self.nodes: Sequence[Node] = ()
+        self.nodes: Sequence[TreeNode] = ()
 
-    def join(self, nodes: Sequence[Node], count: int) -> Tensor:
+    def join(self, nodes: Sequence[TreeNode], count: int) -> Tensor:
         self.nodes = nodes
         return torch.empty(0)
 
 
-def nodes_of(leaves: Leaves, run: range) -> Sequence[Node]:
+def nodes_of(leaves: Leaves, run: range) -> Sequence[TreeNode]:
     catch = Catch()
     total(leaves.of(run), run, len(leaves.rows), catch, "exact")
     return catch.nodes

@@ -11,18 +11,19 @@ import numpy as np
 import pytest
 
 from metaray.algorithms import R2D2, NearestNeighbor
-from metaray.algorithms.learner import Learner, load_learner
 from metaray.data import FunctionFamily
 from metaray.episodes.sampler import sample_episode
 from metaray.errors import InputError, RunStopped
+from metaray.experiment.experiment import Experiment
+from metaray.learners.learner import Learner, load_learner
 from metaray.models import MLP
+from metaray.records.estimate import Estimate
+from metaray.records.journal import read_journal
+from metaray.records.result import RESULT, Result
+from metaray.records.storage import Storage
 from metaray.training import session
-from metaray.training.evaluation import Estimate, Scores, evaluate_learner
-from metaray.training.experiment import Experiment
-from metaray.training.journal import read_journal
-from metaray.training.result import RESULT, Result
+from metaray.training.evaluation import Scores, evaluate_learner
 from metaray.training.session import LEARNER
-from metaray.training.storage import Storage
 from tests.training.whole_runs import StopAfter, comparable, path, train, undated
 
 MakeExperiment = Callable[..., Experiment]

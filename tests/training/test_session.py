@@ -12,24 +12,24 @@ import pytest
 import torch
 
 from metaray.algorithms import MAML, ProtoNet
-from metaray.algorithms.learner import load_learner
 from metaray.data import ClassStore
 from metaray.data.store_file import read_store, write_store
 from metaray.episodes.prefetch import Arrival
 from metaray.errors import InputError, RunFailed, RunStopped
+from metaray.experiment.experiment import Checkpoint, Evaluation, Experiment
+from metaray.experiment.optimizer import Optimizer
+from metaray.learners.learner import load_learner
 from metaray.manifest import sealed
+from metaray.records.checkpoint import CHECKPOINTS_FOLDER, checkpoint_name, load_checkpoint, saved_steps
+from metaray.records.environment import environment
+from metaray.records.journal import Metric, read_journal
+from metaray.records.result import RESULT, Result, parameters_sha256
+from metaray.records.storage import Storage
 from metaray.training import session
-from metaray.training.checkpoint import FOLDER, checkpoint_name, load_checkpoint, saved_steps
-from metaray.training.environment import environment
-from metaray.training.experiment import Checkpoint, Evaluation, Experiment
-from metaray.training.journal import Metric, read_journal
-from metaray.training.local import train_in_process
-from metaray.training.optimizer import Optimizer
+from metaray.training.in_process import train_in_process
 from metaray.training.outer_loop import initial_state
 from metaray.training.reduction import LocalReducer
-from metaray.training.result import RESULT, Result, parameters_sha256
-from metaray.training.session import LEARNER, Rank, run_session
-from metaray.training.storage import Storage
+from metaray.training.session import LEARNER, RankSetup, run_session
 from tests.training.whole_runs import AtStep, Memory, StopAfter, comparable, damage, path, train, undated
 
 MakeExperiment = Callable[..., Experiment]
@@ -223,7 +223,7 @@ def test_another_environment_is_told(storage: Storage, make_experiment: MakeExpe
     progress["environment"].update(torch="1.0", cpu_capability="AVX9")
     files = {"state.safetensors": path(storage, 3, "state.safetensors").read_bytes()}
     files = sealed({**files, "progress.json": json.dumps(progress).encode()})
-    storage.write_folder(f"{FOLDER}/{checkpoint_name(3)}", files)
+    storage.write_folder(f"{CHECKPOINTS_FOLDER}/{checkpoint_name(3)}", files)
     _, memory = train(make_experiment(), storage)
     own = environment()
     changes = f"torch 1.0 -> {own['torch']}, cpu_capability AVX9 -> {own['cpu_capability']}"
@@ -252,7 +252,7 @@ def test_a_checkpoint_of_before_kernels_were_noted_is_no_alarm(
     progress["environment"] = {key: progress["environment"][key] for key in old}
     files = {"state.safetensors": path(storage, 3, "state.safetensors").read_bytes()}
     files = sealed({**files, "progress.json": json.dumps(progress).encode()})
-    storage.write_folder(f"{FOLDER}/{checkpoint_name(3)}", files)
+    storage.write_folder(f"{CHECKPOINTS_FOLDER}/{checkpoint_name(3)}", files)
     _, memory = train(make_experiment(), storage)
     assert "differ" not in memory.notes()
 
@@ -319,7 +319,7 @@ def begin(experiment: Experiment, storage: Storage, reducer: TwoRanks) -> None:
     def stream(start: int) -> Iterator[Arrival]:
         raise Started(start)
 
-    run_session(experiment, Rank(storage, reducer, torch.device("cpu"), Memory(), stream))
+    run_session(experiment, RankSetup(storage, reducer, torch.device("cpu"), Memory(), stream))
 
 
 @pytest.fixture
@@ -349,7 +349,7 @@ def test_ranks_go_on_from_the_newest_checkpoint_that_all_have(
     others: list[int], start: int, until_3: Storage, frequent: Experiment
 ) -> None:
     reducer, memory = TwoRanks(*others), Memory()
-    rank = Rank(until_3, reducer, torch.device("cpu"), memory, lambda start: iter(()))
+    rank = RankSetup(until_3, reducer, torch.device("cpu"), memory, lambda start: iter(()))
     begun = session._Session(frequent, rank)
     expected = initial_state(frequent, torch.device("cpu"))
     progress, best, _ = load_checkpoint(until_3, expected, at_most=start)
@@ -380,13 +380,13 @@ def test_ranks_that_cannot_agree_fail(others: list[int], shown: str, until_3: St
 def test_what_is_damaged_is_known_also_where_ranks_agree_on_an_older_one(
     storage: Storage, frequent: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else the keeper would take it for a whole one, and keep it in the place of one that is."""
+    """Else the writer would take it for a whole one, and keep it in the place of one that is."""
     with monkeypatch.context() as patch, pytest.raises(RunStopped):
-        patch.setattr("metaray.training.keeper.keep_checkpoints", lambda storage, keep: None)
+        patch.setattr("metaray.training.run_writer.keep_checkpoints", lambda storage, keep: None)
         train(frequent, storage, should_stop=StopAfter(4))
     damage(storage, 4)
     memory = Memory()
-    rank = Rank(storage, TwoRanks(2, 2), torch.device("cpu"), memory, lambda start: iter(()))
+    rank = RankSetup(storage, TwoRanks(2, 2), torch.device("cpu"), memory, lambda start: iter(()))
     begun = session._Session(frequent, rank)
     assert saved_steps(storage) == [1, 2, 3, 4] and begun.state.step == 2
     assert list(begun.damaged) == [4] and "the checkpoint of step 4 is damaged" in memory.notes()
@@ -400,7 +400,7 @@ def test_ranks_that_see_different_storages_are_found_out(storage: Storage, make_
 @pytest.mark.parametrize("same", [True, False])
 def test_ranks_that_differ_in_software_are_told_of(same: bool, storage: Storage, frequent: Experiment) -> None:
     memory, reducer = Memory(), TwoRanks(0, same=same)
-    session._Session(frequent, Rank(storage, reducer, torch.device("cpu"), memory, lambda start: iter(())))
+    session._Session(frequent, RankSetup(storage, reducer, torch.device("cpu"), memory, lambda start: iter(())))
     assert len(reducer.said) == 4 and 0 < reducer.said[1] < 2**53 - 1
     told = "the workers differ in software, settings or kind of processor: bits may differ from other runs'"
     assert (told in memory.notes()) is not same
@@ -444,7 +444,7 @@ def test_only_the_chief_writes_and_speaks(storage: Storage, make_experiment: Mak
         return iter(())
 
     memory = Memory()
-    rank = Rank(storage, Second(), torch.device("cpu"), memory, stream)
+    rank = RankSetup(storage, Second(), torch.device("cpu"), memory, stream)
     assert not rank.is_chief
     result = run_session(make_experiment(num_steps=0), rank)
     assert result.num_steps == 0 and memory.events == [] and storage.names() == []
@@ -457,7 +457,7 @@ def test_all_ranks_learn_that_rank_0_could_not_save(storage: Storage, make_exper
         def sum_(self, buffer: torch.Tensor) -> torch.Tensor:
             return buffer.fill_(1.0) if buffer.numel() == 1 else buffer
 
-    rank = Rank(storage, Second(), torch.device("cpu"), Memory(), lambda start: iter(()))
+    rank = RankSetup(storage, Second(), torch.device("cpu"), Memory(), lambda start: iter(()))
     with pytest.raises(RunFailed, match="rank 0 could not write a checkpoint"):
         run_session(make_experiment(num_steps=0), rank)
 

@@ -7,12 +7,12 @@ import pytest
 
 from metaray.algorithms import MAML, ProtoNet
 from metaray.algorithms.algorithm import start
-from metaray.algorithms.learner import Learner
 from metaray.episodes.episode import EpisodeSpec
+from metaray.experiment.experiment import Evaluation, Experiment
+from metaray.learners.learner import Learner
 from metaray.models import MLP, Conv4
 from metaray.training import single_queries as module
 from metaray.training.evaluation import evaluate_learner
-from metaray.training.experiment import Evaluation, Experiment
 from metaray.training.single_queries import single_queries
 
 MakeExperiment = Callable[..., Experiment]
@@ -20,7 +20,7 @@ MakeExperiment = Callable[..., Experiment]
 
 def untrained(experiment: Experiment) -> Learner:
     algorithm, model, source = experiment.algorithm, experiment.model, experiment.source
-    _, meta = start(algorithm, model, experiment.problem, seed=0)
+    _, meta = start(algorithm, model, experiment.task_shape, seed=0)
     return Learner(
         algorithm, model, meta, source.preprocessing, experiment.eval_spec, target_size=source.target_size, classes=12
     )

@@ -4,13 +4,13 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
-from metaray.training.checkpoint import FOLDER, checkpoint_name
-from metaray.training.events import Event, Listener
-from metaray.training.experiment import Experiment
-from metaray.training.journal import read_journal
-from metaray.training.local import train_in_process
-from metaray.training.result import Result
-from metaray.training.storage import Storage
+from metaray.experiment.experiment import Experiment
+from metaray.records.checkpoint import CHECKPOINTS_FOLDER, checkpoint_name
+from metaray.records.events import Event, Listener
+from metaray.records.journal import read_journal
+from metaray.records.result import Result
+from metaray.records.storage import Storage
+from metaray.training.in_process import train_in_process
 
 
 class Memory(Listener):
@@ -61,7 +61,7 @@ def train(experiment: Experiment, storage: Storage, **options: Callable[[], bool
 
 
 def path(storage: Storage, step: int, name: str = "") -> Path:
-    return Path(storage.root) / FOLDER / checkpoint_name(step) / name
+    return Path(storage.root) / CHECKPOINTS_FOLDER / checkpoint_name(step) / name
 
 
 def damage(storage: Storage, step: int) -> None:

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from metaray.algorithms.inner_lr import Schedule
+from metaray.algorithms.families.inner_lr import Schedule
+from metaray.experiment.experiment import Experiment
 from metaray.manifest import sealed
-from metaray.training.checkpoint import FOLDER, Progress, checkpoint_name, keep_checkpoints
-from metaray.training.experiment import Experiment
-from metaray.training.journal import Journal, Metric, read_journal
+from metaray.records.checkpoint import CHECKPOINTS_FOLDER, Progress, checkpoint_name, keep_checkpoints
+from metaray.records.journal import Journal, Metric, read_journal
 from metaray.tuning.ledger import Entry, Ledger
 from metaray.tuning.proposers import Next, Proposer, Work
 from metaray.tuning.search import INNER_LR, Search
@@ -58,7 +58,7 @@ def pretend(ledger: Ledger, work: Work) -> None:
 def checkpoint(ledger: Ledger, number: int, step: int) -> None:
     """Write what looks like a checkpoint."""
     files = {"state.safetensors": b"", "progress.json": json.dumps(asdict(Progress(step=step))).encode()}
-    ledger.run_of(number).write_folder(f"{FOLDER}/{checkpoint_name(step)}", sealed(files))
+    ledger.run_of(number).write_folder(f"{CHECKPOINTS_FOLDER}/{checkpoint_name(step)}", sealed(files))
 
 
 def carry_out(proposer: Proposer) -> list[Work]:

@@ -12,14 +12,14 @@ import torch
 from metaray.config import replace
 from metaray.data import FunctionFamily
 from metaray.errors import InputError, RunStopped
+from metaray.experiment.experiment import Experiment
 from metaray.manifest import sealed_json, unsealed_json
-from metaray.training.checkpoint import load_checkpoint, saved_steps
-from metaray.training.experiment import Experiment
-from metaray.training.identity import RECORD, RunFolder, record_run
-from metaray.training.journal import Journal, Metric, read_journal
-from metaray.training.local import train_in_process, train_part_in_process
+from metaray.records.checkpoint import load_checkpoint, saved_steps
+from metaray.records.journal import Journal, Metric, read_journal
+from metaray.records.run_folder import RUN_FILE, RunFolder, record_run
+from metaray.records.storage import Storage
+from metaray.training.in_process import train_in_process, train_part_in_process
 from metaray.training.outer_loop import initial_state
-from metaray.training.storage import Storage
 from metaray.tuning.ledger import (
     OUTCOME,
     SEARCH,
@@ -35,7 +35,7 @@ from metaray.tuning.ledger import (
 )
 from metaray.tuning.population import Copy
 from metaray.tuning.search import INNER_LR, Search
-from metaray.tuning.trial import Judged, Objective, Trial
+from metaray.tuning.trial import Objective, Trial, TrialScore
 from tests.training.whole_runs import Memory
 from tests.tuning.small import LR, checkpoint, make_search
 
@@ -171,7 +171,7 @@ def test_the_curve_is_the_journals(ledger: Ledger) -> None:
     journal.flush(now=True)
     curve = curve_of(run, experiment, ACCURACY)
     assert curve == ledger.trial(0).curve or repr(curve) == repr(ledger.trial(0).curve)  # NaN is not NaN
-    assert (curve[0], curve[2]) == (Judged(2, 8, 0.5, 0.125), Judged(6, 24, 0.75, 0.125))
+    assert (curve[0], curve[2]) == (TrialScore(2, 8, 0.5, 0.125), TrialScore(6, 24, 0.75, 0.125))
     assert curve[1][:2] == (4, 16) and math.isnan(curve[1].value) and math.isnan(curve[1].half_width)
     loss = curve_of(run, experiment, Objective("loss", highest=False))
     assert [(judged.step, judged.value) for judged in loss] == [(2, 1.5)]
@@ -307,7 +307,7 @@ def test_a_source_whose_data_changed(tmp_path: Path, make_waves: MakeExperiment,
     other = make_search(replace(make_waves(), source=FunctionFamily(amplitude=(1.0, 2.0))))
     with pytest.raises(InputError, match=r"holds another search.*\n  experiment.source.amplitude"):
         open_ledger(storage, other, {})
-    assert RECORD not in storage.names()
+    assert RUN_FILE not in storage.names()
 
 
 def test_a_kill_while_wrong_values_are_written_down(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:

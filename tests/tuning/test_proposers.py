@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from metaray.errors import RunStopped
-from metaray.training.experiment import Evaluation, Experiment
-from metaray.training.local import train_part_in_process
-from metaray.training.storage import Storage
+from metaray.experiment.experiment import Evaluation, Experiment
+from metaray.records.storage import Storage
+from metaray.training.in_process import train_part_in_process
 from metaray.tuning.ledger import OUTCOME, TRIAL, Ledger, open_ledger, read_header
 from metaray.tuning.proposers import OneByOne, Population, Work, proposer_of
 from metaray.tuning.search import INNER_LR

@@ -14,7 +14,7 @@ from metaray.algorithms import MAMLPP, MetaSGD
 from metaray.config import replace
 from metaray.episodes.episode import EpisodeSpec
 from metaray.errors import InputError
-from metaray.training.experiment import Evaluation, Experiment
+from metaray.experiment.experiment import Evaluation, Experiment
 from metaray.training.outer_loop import initial_state
 from metaray.tuning.search import FIXED, INNER_LR, Search
 from metaray.tuning.space import choice, loguniform, parse_space, randint, uniform

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metaray.tuning.table import as_rows, is_schedule, searched_keys, to_json, to_parquet
-from metaray.tuning.trial import ENDED, Judged, Objective, Trial
+from metaray.tuning.trial import ENDED, Objective, Trial, TrialScore
 
 ACCURACY = Objective("accuracy", highest=True)
 FIXED = [
@@ -24,11 +24,11 @@ TRIALS = [
         {"inner.lr": 0.1, "steps": 3},
         800,
         "finished",
-        curve=(Judged(100, 400, 0.7, 0.02), Judged(200, 800, 0.6)),
+        curve=(TrialScore(100, 400, 0.7, 0.02), TrialScore(200, 800, 0.6)),
         tracking_run="abc",
         seconds=1.5,
     ),
-    Trial(1, {"inner.lr": math.nan, "steps": 4}, 800, "failed", "out of memory", (Judged(100, 400, math.inf),)),
+    Trial(1, {"inner.lr": math.nan, "steps": 4}, 800, "failed", "out of memory", (TrialScore(100, 400, math.inf),)),
     Trial(2, {"steps": 5}, 800),
 ]
 
@@ -174,7 +174,7 @@ trials = st.lists(
         num_episodes=numbers,
         status=st.sampled_from(ENDED),
         why=st.text(max_size=5),
-        curve=st.lists(st.builds(Judged, numbers, numbers, st.floats(), st.floats()), max_size=3).map(tuple),
+        curve=st.lists(st.builds(TrialScore, numbers, numbers, st.floats(), st.floats()), max_size=3).map(tuple),
         tracking_run=st.none() | st.text(max_size=3),
         seconds=st.floats(),
     ),

@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import pytest
 
-from metaray.tuning.trial import ENDED, Judged, Objective, Status, Trial, trial_name, winner_of
+from metaray.tuning.trial import ENDED, Objective, Trial, TrialScore, TrialStatus, trial_name, winner_of
 
 ACCURACY, MSE = Objective("accuracy", highest=True), Objective("mse", highest=False)
 
 
-def trial(number: int, *values: float, status: Status = "finished") -> Trial:
-    return Trial(number, {}, 100, status, curve=tuple(Judged(i, 4 * i, value) for i, value in enumerate(values, 1)))
+def trial(number: int, *values: float, status: TrialStatus = "finished") -> Trial:
+    return Trial(number, {}, 100, status, curve=tuple(TrialScore(i, 4 * i, value) for i, value in enumerate(values, 1)))
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
@@ -39,7 +39,7 @@ def test_what_a_trial_says_of_itself() -> None:
 
 
 @pytest.mark.parametrize("status", [*(one for one in ENDED if one != "finished"), "waiting", "running"])
-def test_those_that_trained_to_the_end_come_first(status: Status) -> None:
+def test_those_that_trained_to_the_end_come_first(status: TrialStatus) -> None:
     early, late = trial(0, 0.9, status=status), trial(1, 0.5)
     assert winner_of([early, late], ACCURACY) is late
     assert winner_of([early, trial(1, math.nan)], ACCURACY) is early

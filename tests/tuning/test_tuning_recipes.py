@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from metaray.errors import InputError
-from metaray.training.experiment import Experiment
+from metaray.experiment.experiment import Experiment
 from metaray.tuning.recipes import describe
 from metaray.tuning.search import INNER_LR, Search
 from metaray.tuning.space import choice, loguniform
 from tests.tuning.small import LR, make_search
 
 RECIPE = """
-from metaray.training.experiment import Experiment
+from metaray.experiment.experiment import Experiment
 from metaray.tuning.search import Search
 
 def tiny() -> Experiment:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from metaray.training.experiment import Evaluation, Experiment
-from metaray.training.storage import Storage
+from metaray.experiment.experiment import Evaluation, Experiment
+from metaray.records.storage import Storage
 from metaray.tuning.ledger import Ledger, open_ledger, read_header
 from metaray.tuning.proposers import Work, proposer_of
 from metaray.tuning.search import INNER_LR

@@ -18,15 +18,16 @@ from metaray.config import replace
 from metaray.episodes.prefetch import Arrival
 from metaray.episodes.sampler import sample_meta_batch, share_of
 from metaray.errors import RunStopped
+from metaray.experiment.experiment import Experiment
 from metaray.models import Conv4
+from metaray.records.events import Fanout
+from metaray.records.result import parameters_sha256
+from metaray.records.storage import Storage
+from metaray.records.train_state import TrainState
 from metaray.training.device import set_execution
-from metaray.training.events import Fanout
-from metaray.training.experiment import Experiment
-from metaray.training.local import train_in_process, train_part_in_process
-from metaray.training.outer_loop import TrainState, chunk_size_of, initial_state, outer_loop
+from metaray.training.in_process import train_in_process, train_part_in_process
+from metaray.training.outer_loop import chunk_size_of, initial_state, outer_loop
 from metaray.training.reduction import GroupReducer, LocalReducer, Reducer
-from metaray.training.result import parameters_sha256
-from metaray.training.storage import Storage
 
 STEPS, EPISODES, CHUNK = 2, 8, 2
 MAML_BITS = MAML(inner_lr=0.05, inner_steps=2, batch_norm="transductive")

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from jobs.benchmarks.gpu.section import Setting
 from metaray.episodes.episode import MetaBatch
 from metaray.episodes.tensors import chunks
-from metaray.training.experiment import Experiment
+from metaray.experiment.experiment import Experiment
 from metaray.training.outer_loop import context_of, initial_state
 
 Arithmetic = Literal["float32", "TF32", "bfloat16"]

@@ -20,8 +20,8 @@ from jobs.benchmarks.overhead import arrivals, platform_steps
 from jobs.benchmarks.plain import plain_steps
 from metaray.algorithms import ANIL, MAML, R2D2, Algorithm, ProtoNet
 from metaray.episodes.prefetch import Arrival
+from metaray.experiment.experiment import Experiment
 from metaray.training.device import set_execution
-from metaray.training.experiment import Experiment
 
 ALGORITHMS: dict[str, Algorithm] = {
     "MAML, 1 step": MAML(inner_lr=0.05, inner_steps=1, batch_norm="transductive"),

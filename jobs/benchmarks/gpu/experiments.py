@@ -13,8 +13,8 @@ from metaray.data.draws import Split
 from metaray.data.preprocessing import ImagePreprocessing
 from metaray.data.store_file import write_store
 from metaray.episodes.episode import EpisodeSpec
+from metaray.experiment.experiment import Evaluation, Experiment, Precision
 from metaray.models import Conv4, Model, ResNet12
-from metaray.training.experiment import Evaluation, Experiment, Precision
 
 CLASSES: dict[Split, int] = {"meta-train": 32, "meta-val": 8, "meta-test": 8}
 PER_CLASS = 20

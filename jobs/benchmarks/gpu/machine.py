@@ -6,8 +6,8 @@ from importlib.metadata import PackageNotFoundError, version
 import torch
 
 from jobs.benchmarks.gpu.record import Values
-from metaray.tracking.provenance import provenance
-from metaray.training.environment import environment
+from metaray.records.environment import environment
+from metaray.records.provenance import provenance
 
 
 def machine(device: torch.device) -> Values:

@@ -16,12 +16,12 @@ from jobs.benchmarks.gpu.section import Case, Section, Setting, Skipped, Wrong
 from jobs.benchmarks.gpu.two_ranks import Way, rank_main
 from metaray.algorithms import MAML
 from metaray.config import replace
-from metaray.training.events import Event
-from metaray.training.experiment import Checkpoint, Experiment
-from metaray.training.local import train_in_process
+from metaray.experiment.experiment import Checkpoint, Experiment
+from metaray.records.events import Event
+from metaray.records.result import Result
+from metaray.records.storage import Storage
+from metaray.training.in_process import train_in_process
 from metaray.training.placement import Placement, Workers
-from metaray.training.result import Result
-from metaray.training.storage import Storage
 
 STEPS, SAMPLERS, PACE_S = 120, 4, 0.1
 
@@ -101,8 +101,8 @@ def on_ray(script: Callable[[Disturbed], Iterator[Until]] | None, setting: Setti
     """
     if find_spec("ray") is None:
         raise Skipped("Ray is not installed here")
-    from metaray.training.cluster import connect
-    from metaray.training.trainer import train_on_ray
+    from metaray.distributed.cluster import connect
+    from metaray.distributed.trainer import train_on_ray
 
     expected = undisturbed(setting)
     placement = Placement(Workers(1, 1), SAMPLERS, device=setting.device.type)

@@ -25,7 +25,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from metaray.data.omniglot import import_omniglot
-from metaray.tracking.provenance import CHECKOUT, git_state
+from metaray.records.provenance import CHECKOUT, git_state
 
 ROOT = Path(__file__).resolve().parents[3]
 LIMIT_BYTES = 60 << 20

@@ -18,7 +18,7 @@ from jobs.benchmarks.gpu.section import Case, Section, Setting, Skipped, Wrong
 from jobs.benchmarks.trials import CPU
 from metaray.algorithms import MAML
 from metaray.episodes.tensors import TensorEpisode, chunks
-from metaray.training.experiment import Experiment
+from metaray.experiment.experiment import Experiment
 from metaray.training.outer_loop import context_of, initial_state
 
 RATE = 0.05

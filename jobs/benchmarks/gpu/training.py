@@ -13,13 +13,15 @@ from metaray.data.draws import Split
 from metaray.episodes.episode import MetaBatch
 from metaray.episodes.prefetch import threaded_stream
 from metaray.episodes.sampler import sample_meta_batch, share_of
+from metaray.experiment.experiment import Experiment, Precision
+from metaray.records.estimate import Estimate
+from metaray.records.result import parameters_sha256
+from metaray.records.train_state import TrainState
 from metaray.training.device import set_execution
-from metaray.training.evaluation import Estimate, evaluate, judge_of
-from metaray.training.experiment import Experiment, Precision
-from metaray.training.meter import Meter
-from metaray.training.outer_loop import TrainState, context_of, initial_state, outer_loop
+from metaray.training.evaluation import evaluate, judge_of
+from metaray.training.outer_loop import context_of, initial_state, outer_loop
 from metaray.training.reduction import LocalReducer
-from metaray.training.result import parameters_sha256
+from metaray.training.step_sums import StepSums
 
 EPISODES, JUDGED = 32, 600
 WARM_UP_STEPS, MOST_STEPS = 10, 10**6
@@ -62,7 +64,7 @@ def trained(setting: Setting) -> Values:
     num_steps = WARM_UP_STEPS + int(setting.train_s * first.steps_per_s)
     experiment = replace(experiment, num_steps=num_steps)
     started = time.perf_counter()
-    state, meter = train(experiment, setting, until_s=started + 1.5 * setting.train_s)
+    state, sums = train(experiment, setting, until_s=started + 1.5 * setting.train_s)
     setting.synchronize()
     seconds = time.perf_counter() - started
     found = judged(experiment, state, setting)
@@ -73,20 +75,20 @@ def trained(setting: Setting) -> Values:
         "steps": state.step,
         "s": seconds,
         "episodes/s": state.step * experiment.meta_batch_size / seconds,
-        "waiting %": 100 * meter.wait_share,
+        "waiting %": 100 * sums.wait_share,
         "sha256": parameters_sha256(state.meta)[:12],
     }
 
 
 def train(
     experiment: Experiment, setting: Setting, *, steps: int | None = None, until_s: float = float("inf")
-) -> tuple[TrainState, Meter]:
+) -> tuple[TrainState, StepSums]:
     """Train from scratch.
 
     Args:
         experiment: of what.
         setting: on which device.
-        steps: how many; None goes to the experiment's end. The meter leaves out the first half of so few.
+        steps: how many; None goes to the experiment's end. The sums leaves out the first half of so few.
         until_s: of `time.perf_counter`, when it ends in any case.
     """
     size = experiment.meta_batch_size
@@ -96,13 +98,13 @@ def train(
         return sample_meta_batch(source, episodes, "meta-train", experiment.seed, share_of(step, size))
 
     stream = threaded_stream(sample, start=0, stop=steps or experiment.num_steps)
-    state, meter = initial_state(experiment, setting.device), Meter()
+    state, sums = initial_state(experiment, setting.device), StepSums()
     for step in outer_loop(experiment, state, stream, LocalReducer(), setting.device):
         if steps is None or step.step >= steps // 2:
-            meter.count(step)
+            sums.count(step)
         if time.perf_counter() > until_s:
             break
-    return state, meter
+    return state, sums
 
 
 def judged(experiment: Experiment, state: TrainState, setting: Setting) -> Estimate:

@@ -12,10 +12,10 @@ from torch import Tensor
 from jobs.benchmarks.gpu.bits import after
 from jobs.benchmarks.gpu.section import Setting
 from jobs.benchmarks.ranks import part
+from metaray.experiment.experiment import Experiment
 from metaray.training.device import set_execution
-from metaray.training.experiment import Experiment
 from metaray.training.outer_loop import initial_state
-from metaray.training.reduction import GroupReducer, Node
+from metaray.training.reduction import GroupReducer, TreeNode
 
 Way = Literal["nccl", "gloo", "gloo by way of the host"]
 TIMEOUT_S = 60.0
@@ -28,7 +28,7 @@ class ByHost(GroupReducer):
         """One all-reduce of a copy."""
         return buffer.copy_(super().sum_(buffer.cpu()))
 
-    def join(self, nodes: Sequence[Node], count: int) -> Tensor:
+    def join(self, nodes: Sequence[TreeNode], count: int) -> Tensor:
         """The tree's root, back on the device."""
         values = [node.value for node in nodes if node.value is not None]
         host = [node._replace(value=None if node.value is None else node.value.cpu()) for node in nodes]

@@ -9,11 +9,11 @@ from pydantic import model_validator
 from torch import Tensor, nn
 
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.task_shape import TaskShape
 from metaray.config import Config
 from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.models.batch_norm import Protocol, normalises_batches
-from metaray.models.model import Model, seeded, trainable
+from metaray.models.model import Fresh, Model, build_fresh, seeded, trainable
 
 MOST_INNER_STEPS, MOST = 10_000, 1 << 20
 """Inner steps, and whatever else an algorithm counts."""
@@ -82,17 +82,17 @@ class Algorithm(Config):
     @property
     def fixed_ways(self) -> bool:
         """Whether a classifier takes only tasks of as many classes as it was trained for."""
-        return self.outputs(Problem(ways=2)) != self.outputs(Problem(ways=3))
+        return self.outputs(TaskShape(ways=2)) != self.outputs(TaskShape(ways=3))
 
-    def outputs(self, problem: Problem) -> int | None:
+    def outputs(self, task_shape: TaskShape) -> int | None:
         """Size of the network's output layer; None asks for an embedding network."""
-        return problem.outputs
+        return task_shape.outputs
 
     def heeds_batch(self, network: nn.Module) -> bool:
         """Whether what is predicted for one input depends on the others of the same call."""
         return self.batch_norm == "transductive" and normalises_batches(network)
 
-    def init(self, network: nn.Module, problem: Problem) -> Tensors:
+    def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:
         """The initial meta-parameters, from a freshly built network; what is random comes from torch's generator.
 
         Frozen parameters of the network (those with `requires_grad=False`) are none of them.
@@ -157,8 +157,19 @@ def by_episode(
     return MetaGradient(gradient, Outcome(outcome.loss[None], outcome.score[None]))
 
 
-def start(algorithm: Algorithm, model: Model, problem: Problem, *, seed: int) -> tuple[nn.Module, Tensors]:
-    """The network and the initial meta-parameters, on the CPU: functions of the arguments alone."""
+def start(
+    algorithm: Algorithm, model: Model, task_shape: TaskShape, *, seed: int, fresh: Fresh | None = None
+) -> tuple[nn.Module, Tensors]:
+    """The network and the initial meta-parameters, on the CPU: functions of the arguments alone.
+
+    Args:
+        algorithm: whose parameters.
+        model: to build.
+        task_shape: its shape.
+        seed: of both.
+        fresh: what `build_fresh` built of these arguments, where somebody has done so already.
+    """
+    network, generator = fresh or build_fresh(model, task_shape.feature_shape, algorithm.outputs(task_shape), seed=seed)
     with seeded(seed):
-        network = model.build(problem.feature_shape, algorithm.outputs(problem))
-        return network, algorithm.init(network, problem)
+        torch.default_generator.set_state(generator)
+        return network, algorithm.init(network, task_shape)

@@ -7,9 +7,16 @@ from torch import Tensor, nn
 
 from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.inner_loop import descend, matching, predict_at, steps_of, support_loss, with_statistics
-from metaray.algorithms.inner_lr import InnerLR, rates
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.families.inner_loop import (
+    descend,
+    matching,
+    predict_at,
+    steps_of,
+    support_loss,
+    with_statistics,
+)
+from metaray.algorithms.families.inner_lr import InnerLR, rates
+from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import Examples
 
 
@@ -37,13 +44,13 @@ class ANIL(Algorithm):
     inner_steps: int = Field(default=1, ge=0)
     head: str = "head.*"
 
-    def init(self, network: nn.Module, problem: Problem) -> Tensors:
+    def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:
         """The network's parameters, head and body.
 
         Raises:
             InputError: if `head` fits none of them, or all.
         """
-        meta = super().init(network, problem)
+        meta = super().init(network, task_shape)
         matching(self.head, list(meta), "head", network)
         return meta
 

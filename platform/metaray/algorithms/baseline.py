@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 from metaray.algorithms.algorithm import Algorithm, Outcome
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.inner_loop import predict_at, support_loss, with_statistics
-from metaray.algorithms.joint import JointTraining, pooled
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.families.inner_loop import predict_at, support_loss, with_statistics
+from metaray.algorithms.families.joint_training import JointTraining, pooled
+from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import Examples, TensorEpisode
 
 
@@ -26,7 +26,7 @@ class Baseline(JointTraining):
     Departure: that paper fine-tunes by plain gradient descent (`momentum=0, dampening=0, weight_decay=0`).
 
     Example:
-        >>> Baseline().outputs(Problem(ways=5)) is None, Baseline().outputs(Problem(target_size=2))
+        >>> Baseline().outputs(TaskShape(ways=5)) is None, Baseline().outputs(TaskShape(target_size=2))
         (True, 2)
 
     Attributes:
@@ -40,13 +40,17 @@ class Baseline(JointTraining):
     kind: ClassVar[str] = "baseline"
     regression: ClassVar[bool] = True
 
-    def outputs(self, problem: Problem) -> int | None:
+    def outputs(self, task_shape: TaskShape) -> int | None:
         """An embedding network, whatever the ways; in regression one output a value."""
-        return None if problem.target_size is None else problem.outputs
+        return None if task_shape.target_size is None else task_shape.outputs
 
-    def init(self, network: nn.Module, problem: Problem) -> Tensors:
+    def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:
         """The network's parameters, and but for regression the joint classifier's."""
-        return super().init(network, problem) if problem.target_size is None else Algorithm.init(self, network, problem)
+        return (
+            super().init(network, task_shape)
+            if task_shape.target_size is None
+            else Algorithm.init(self, network, task_shape)
+        )
 
     def joint_head(self, size: int, classes: int) -> Tensors:
         """Glorot-uniform weights and zero biases, as output layers have them."""

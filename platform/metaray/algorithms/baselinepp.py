@@ -6,7 +6,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from metaray.algorithms.context import Tensors
-from metaray.algorithms.joint import JointTraining
+from metaray.algorithms.families.joint_training import JointTraining
 
 EPSILON = 1e-5
 

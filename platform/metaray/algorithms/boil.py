@@ -7,9 +7,16 @@ from torch import Tensor, nn
 
 from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.inner_loop import descend, matching, predict_at, steps_of, support_loss, with_statistics
-from metaray.algorithms.inner_lr import InnerLR, rates
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.families.inner_loop import (
+    descend,
+    matching,
+    predict_at,
+    steps_of,
+    support_loss,
+    with_statistics,
+)
+from metaray.algorithms.families.inner_lr import InnerLR, rates
+from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import Examples
 from metaray.errors import InputError
 
@@ -43,13 +50,13 @@ class BOIL(Algorithm):
         """Of the body's gradient."""
         return True
 
-    def init(self, network: nn.Module, problem: Problem) -> Tensors:
+    def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:
         """The network's parameters, head and body.
 
         Raises:
             InputError: if `head` fits none of them, or all, or all others are frozen.
         """
-        meta = super().init(network, problem)
+        meta = super().init(network, task_shape)
         if len(matching(self.head, list(meta), "head", network)) == len(meta):
             raise InputError(f"every parameter but the head {self.head!r} is frozen, so that boil could adapt nothing")
         return meta

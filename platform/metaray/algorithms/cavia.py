@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.embedding import embedding_size
-from metaray.algorithms.inner_loop import split_statistics, steps_of, with_statistics
-from metaray.algorithms.parts import join, part, without
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.families.embedding import embedding_size
+from metaray.algorithms.families.inner_loop import split_statistics, steps_of, with_statistics
+from metaray.algorithms.families.prefixes import join, part, without
+from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import Examples
 from metaray.errors import InputError
 from metaray.models.batch_norm import EpisodicBatchNorm
@@ -63,7 +63,7 @@ class CAVIA(Algorithm):
         """Of the gradient with respect to phi."""
         return True
 
-    def init(self, network: nn.Module, problem: Problem) -> Tensors:
+    def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:
         """The network's parameters, and the weights through which phi enters.
 
         Raises:
@@ -75,9 +75,9 @@ class CAVIA(Algorithm):
         weights = {part: torch.empty(channels, self.context_size) for part in (SHIFT, SCALE)[: 1 + maps]}
         for weight in weights.values():
             nn.init.xavier_uniform_(weight)
-        entrance = entrance_of(network, name, problem.feature_shape)
+        entrance = entrance_of(network, name, task_shape.feature_shape)
         own = {f"{entrance}:{part}": weight for part, weight in weights.items()}
-        return join(super().init(network, problem), {MODULATION: own})
+        return join(super().init(network, task_shape), {MODULATION: own})
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
         """phi of one task, and under inductive batch norm the support set's statistics there."""

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from metaray.algorithms.algorithm import Algorithm, Outcome
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.embedding import embed, embed_support, embedding_size
-from metaray.algorithms.head import class_means
-from metaray.algorithms.parts import join, part, without
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.families.embedding import embed, embed_support, embedding_size
+from metaray.algorithms.families.head import class_means
+from metaray.algorithms.families.prefixes import join, part, without
+from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import Examples, TensorEpisode
 
 ENCODER, DECODER = "encoder:", "decoder:"
@@ -43,7 +43,7 @@ class CNP(Algorithm):
     with those of the query batch, under `inductive` with those of the support.
 
     Example:
-        >>> CNP().outputs(Problem(ways=5)) is None
+        >>> CNP().outputs(TaskShape(ways=5)) is None
         True
 
     Attributes:
@@ -64,19 +64,19 @@ class CNP(Algorithm):
         """The decoder has a place for each class."""
         return True
 
-    def outputs(self, problem: Problem) -> int | None:
+    def outputs(self, task_shape: TaskShape) -> int | None:
         """An embedding network: the decoder has the outputs."""
         return None
 
-    def init(self, network: nn.Module, problem: Problem) -> Tensors:
+    def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:
         """The parameters of e, h and g."""
-        size = embedding_size(network, problem.feature_shape)
-        values, slots, outputs = problem.target_size or 0, problem.ways, problem.ways
-        if problem.target_size is not None:
-            slots, outputs = 1, 2 * problem.target_size
+        size = embedding_size(network, task_shape.feature_shape)
+        values, slots, outputs = task_shape.target_size or 0, task_shape.ways, task_shape.ways
+        if task_shape.target_size is not None:
+            slots, outputs = 1, 2 * task_shape.target_size
         encoder = perceptron((size + values, *self.encoder, self.representation))
         decoder = perceptron((size + slots * self.representation, *self.decoder, outputs))
-        return join(super().init(network, problem), {ENCODER: encoder, DECODER: decoder})
+        return join(super().init(network, task_shape), {ENCODER: encoder, DECODER: decoder})
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
         """r, and under inductive batch norm the support set's statistics."""

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.inner_loop import predict_at, steps_of, support_loss, with_statistics
-from metaray.algorithms.parts import join, part, without
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.families.inner_loop import predict_at, steps_of, support_loss, with_statistics
+from metaray.algorithms.families.prefixes import join, part, without
+from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import Examples
 from metaray.errors import InputError
 
@@ -73,7 +73,7 @@ class LearnedOptimizer(Algorithm):
         """In second order."""
         return self.second_order
 
-    def init(self, network: nn.Module, problem: Problem) -> Tensors:
+    def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:
         """theta_0 and phi.
 
         Raises:
@@ -86,7 +86,7 @@ class LearnedOptimizer(Algorithm):
             shrinkage = OUTPUT_SHRINKAGE if name == "output." else 1
             phi[name + "weight"] = torch.empty(shape).uniform_(-bound, bound) * shrinkage
             phi[name + "bias"] = torch.empty(shape[0]).uniform_(-bound, bound) * shrinkage
-        theta = super().init(network, problem)
+        theta = super().init(network, task_shape)
         if not theta:
             raise InputError("learned_optimizer: the network has no parameter that is not frozen, so nothing can adapt")
         return join(theta, {OPTIMIZER: phi})

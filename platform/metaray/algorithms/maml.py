@@ -7,8 +7,8 @@ from torch import Tensor
 
 from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.inner_loop import descend, predict_at, steps_of, support_loss, with_statistics
-from metaray.algorithms.inner_lr import InnerLR, rates
+from metaray.algorithms.families.inner_loop import descend, predict_at, steps_of, support_loss, with_statistics
+from metaray.algorithms.families.inner_lr import InnerLR, rates
 from metaray.episodes.tensors import Examples
 
 

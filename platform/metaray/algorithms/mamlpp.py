@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from metaray.algorithms.algorithm import Algorithm, Outcome
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.inner_loop import descend, predict_at, steps_of, support_loss, with_statistics
-from metaray.algorithms.inner_lr import InnerLRByStep, rates_by_step
-from metaray.algorithms.parts import join, part, without
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.families.inner_loop import descend, predict_at, steps_of, support_loss, with_statistics
+from metaray.algorithms.families.inner_lr import InnerLRByStep, rates_by_step
+from metaray.algorithms.families.prefixes import join, part, without
+from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.models.batch_norm import EpisodicBatchNorm
 
@@ -63,9 +63,9 @@ class MAMLPP(Algorithm):
         """From `first_order_steps` on."""
         return True
 
-    def init(self, network: nn.Module, problem: Problem) -> Tensors:
+    def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:
         """theta; batch norm weights by step [inner_steps, channels]; rates [inner_steps] of all others."""
-        theta = super().init(network, problem)
+        theta = super().init(network, task_shape)
         layers = {name: layer for name, layer in network.named_modules() if isinstance(layer, EpisodicBatchNorm)}
         fixed = {f"{name}.{own}" for name in layers for own in ("weight", "bias")}
         moving = [name for name in theta if name not in fixed]

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.head import adapt_head, members, queries_and_head
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.families.head import adapt_head, members, queries_and_head
+from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import Examples
 
 SHORTEST_SQUARED = 1e-12
@@ -31,7 +31,7 @@ class MatchingNet(Algorithm):
     is not in the paper; 1 is without. For batch norm see `head`.
 
     Example:
-        >>> MatchingNet(temperature=0.1).outputs(Problem(ways=5)) is None
+        >>> MatchingNet(temperature=0.1).outputs(TaskShape(ways=5)) is None
         True
 
     Attributes:
@@ -43,7 +43,7 @@ class MatchingNet(Algorithm):
 
     temperature: float = Field(default=1.0, gt=0)
 
-    def outputs(self, problem: Problem) -> int | None:
+    def outputs(self, task_shape: TaskShape) -> int | None:
         """An embedding network, whatever the ways."""
         return None
 

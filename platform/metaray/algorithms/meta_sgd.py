@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.inner_loop import descend, predict_at, steps_of, support_loss, with_statistics
-from metaray.algorithms.inner_lr import InnerLR, rates
-from metaray.algorithms.parts import join, part, without
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.families.inner_loop import descend, predict_at, steps_of, support_loss, with_statistics
+from metaray.algorithms.families.inner_lr import InnerLR, rates
+from metaray.algorithms.families.prefixes import join, part, without
+from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import Examples
 
 RATE = "inner_lr:"
@@ -47,9 +47,9 @@ class MetaSGD(Algorithm):
         """Through the inner gradients."""
         return True
 
-    def init(self, network: nn.Module, problem: Problem) -> Tensors:
+    def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:
         """theta, and alpha under the same names with a prefix."""
-        theta = super().init(network, problem)
+        theta = super().init(network, task_shape)
         start = rates(self.inner_lr, list(theta), 0)
         return join(theta, {RATE: {name: torch.full_like(value, start[name]) for name, value in theta.items()}})
 

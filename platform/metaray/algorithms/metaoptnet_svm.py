@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.head import adapt_head, members, queries_and_head
-from metaray.algorithms.parts import join, without
-from metaray.algorithms.problem import Problem
-from metaray.algorithms.quadratic_program import solve_quadratic_program
+from metaray.algorithms.families.head import adapt_head, members, queries_and_head
+from metaray.algorithms.families.prefixes import join, without
+from metaray.algorithms.families.quadratic_program import solve_quadratic_program
+from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import Examples
 
 SVM = "svm:"
@@ -36,7 +36,7 @@ class MetaOptNetSVM(Algorithm):
     `solve_quadratic_program`. Their option of label smoothing is left out. For batch norm see `head`.
 
     Example:
-        >>> MetaOptNetSVM(regularizer=1.0).outputs(Problem(ways=5)) is None
+        >>> MetaOptNetSVM(regularizer=1.0).outputs(TaskShape(ways=5)) is None
         True
 
     Attributes:
@@ -53,13 +53,13 @@ class MetaOptNetSVM(Algorithm):
     iterations: int = Field(default=15, ge=1)
     initial_scale: float = Field(default=1.0, gt=0)
 
-    def outputs(self, problem: Problem) -> int | None:
+    def outputs(self, task_shape: TaskShape) -> int | None:
         """An embedding network, whatever the ways."""
         return None
 
-    def init(self, network: nn.Module, problem: Problem) -> Tensors:
+    def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:
         """The network's parameters and gamma."""
-        return join(super().init(network, problem), {SVM: {"scale": torch.tensor(self.initial_scale)}})
+        return join(super().init(network, task_shape), {SVM: {"scale": torch.tensor(self.initial_scale)}})
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
         """The w_k as columns; under transductive batch norm they wait for the query to be known."""

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import Examples
 
 
@@ -21,7 +21,7 @@ class NearestNeighbor(Algorithm):
     kind: ClassVar[str] = "nearest_neighbor"
     regression: ClassVar[bool] = True
 
-    def outputs(self, problem: Problem) -> int | None:
+    def outputs(self, task_shape: TaskShape) -> int | None:
         """No output layer."""
         return None
 
@@ -29,7 +29,7 @@ class NearestNeighbor(Algorithm):
         """No: the network is not asked."""
         return False
 
-    def init(self, network: nn.Module, problem: Problem) -> Tensors:
+    def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:
         """None at all."""
         return {}
 

@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.head import class_means
-from metaray.algorithms.inner_loop import descend, split_statistics, steps_of, with_statistics
-from metaray.algorithms.inner_lr import InnerLR, rates
-from metaray.algorithms.parts import join
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.families.head import class_means
+from metaray.algorithms.families.inner_loop import descend, split_statistics, steps_of, with_statistics
+from metaray.algorithms.families.inner_lr import InnerLR, rates
+from metaray.algorithms.families.prefixes import join
+from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import Examples
 
 HEAD = "prototype:"
@@ -50,17 +50,17 @@ class ProtoMAML(Algorithm):
         """In second order."""
         return self.second_order
 
-    def outputs(self, problem: Problem) -> int | None:
+    def outputs(self, task_shape: TaskShape) -> int | None:
         """An embedding network, whatever the ways."""
         return None
 
-    def init(self, network: nn.Module, problem: Problem) -> Tensors:
+    def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:
         """The network's parameters: a task makes its own head.
 
         Raises:
             InputError: if a parameter has the name of the head's.
         """
-        return join(super().init(network, problem), {HEAD: {}})
+        return join(super().init(network, task_shape), {HEAD: {}})
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
         """Network and head of one task, and under inductive batch norm the support set's statistics there."""

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.head import adapt_head, class_means, queries_and_head
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.families.head import adapt_head, class_means, queries_and_head
+from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import Examples
 
 
@@ -25,13 +25,13 @@ class ProtoNet(Algorithm):
     always, `inductive` those of the support set always.
 
     Example:
-        >>> ProtoNet().outputs(Problem(ways=5)) is None
+        >>> ProtoNet().outputs(TaskShape(ways=5)) is None
         True
     """
 
     kind: ClassVar[str] = "protonet"
 
-    def outputs(self, problem: Problem) -> int | None:
+    def outputs(self, task_shape: TaskShape) -> int | None:
         """An embedding network, whatever the ways."""
         return None
 

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.head import adapt_head, members, queries_and_head, with_bias
-from metaray.algorithms.parts import join, without
-from metaray.algorithms.problem import Problem
-from metaray.algorithms.ridge import ridge_weights
+from metaray.algorithms.families.head import adapt_head, members, queries_and_head, with_bias
+from metaray.algorithms.families.prefixes import join, without
+from metaray.algorithms.families.ridge import ridge_weights
+from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import Examples
 
 RIDGE = "ridge:"
@@ -37,7 +37,7 @@ class R2D2(Algorithm):
     multiplies lambda by the number of support examples, the paper and this do not. For batch norm see `head`.
 
     Example:
-        >>> R2D2(initial_regularizer=1.0).outputs(Problem(ways=5)) is None
+        >>> R2D2(initial_regularizer=1.0).outputs(TaskShape(ways=5)) is None
         True
 
     Attributes:
@@ -51,16 +51,16 @@ class R2D2(Algorithm):
     initial_regularizer: float = Field(default=50.0, gt=0)
     initial_scale: float = Field(default=10.0, gt=0)
 
-    def outputs(self, problem: Problem) -> int | None:
+    def outputs(self, task_shape: TaskShape) -> int | None:
         """An embedding network, whatever the ways."""
         return None
 
-    def init(self, network: nn.Module, problem: Problem) -> Tensors:
+    def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:
         """The network's parameters, log lambda, and for classes alpha."""
         own = {"log_regularizer": torch.tensor(math.log(self.initial_regularizer))}
-        if problem.target_size is None:
+        if task_shape.target_size is None:
             own["scale"] = torch.tensor(self.initial_scale)
-        return join(super().init(network, problem), {RIDGE: own})
+        return join(super().init(network, task_shape), {RIDGE: own})
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
         """W; under transductive batch norm it waits for the query to be known."""

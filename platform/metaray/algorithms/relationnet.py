@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from metaray.algorithms.algorithm import Algorithm, Outcome
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.embedding import embedding_size
-from metaray.algorithms.head import adapt_head, members, queries_and_head
-from metaray.algorithms.parts import join, part, without
-from metaray.algorithms.problem import Problem
+from metaray.algorithms.families.embedding import embedding_size
+from metaray.algorithms.families.head import adapt_head, members, queries_and_head
+from metaray.algorithms.families.prefixes import join, part, without
+from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.errors import InputError
 from metaray.models.batch_norm import EpisodicBatchNorm, recording
@@ -48,7 +48,7 @@ class RelationNet(Algorithm):
     support example and a class under `inductive`.
 
     Example:
-        >>> RelationNet().outputs(Problem(ways=5)) is None
+        >>> RelationNet().outputs(TaskShape(ways=5)) is None
         True
 
     Attributes:
@@ -59,7 +59,7 @@ class RelationNet(Algorithm):
 
     channels: int | None = Field(default=None, gt=0)
 
-    def outputs(self, problem: Problem) -> int | None:
+    def outputs(self, task_shape: TaskShape) -> int | None:
         """An embedding network, whatever the ways."""
         return None
 
@@ -67,19 +67,19 @@ class RelationNet(Algorithm):
         """Whether the protocol is transductive: g has batch norm, whatever the network."""
         return self.batch_norm == "transductive"
 
-    def init(self, network: nn.Module, problem: Problem) -> Tensors:
+    def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:
         """The parameters of the network and of g.
 
         Raises:
             InputError: if the embedding is not `channels` square maps of at least 2x2.
         """
-        g = _relation(*self._map_shape(embedding_size(network, problem.feature_shape)))
+        g = _relation(*self._map_shape(embedding_size(network, task_shape.feature_shape)))
         initialize(g)
         for layer in g:
             if isinstance(layer, nn.Linear) and layer.bias is not None:
                 nn.init.ones_(layer.bias)
         own = {name: parameter.detach().clone() for name, parameter in g.named_parameters()}
-        return join(super().init(network, problem), {RELATION: own})
+        return join(super().init(network, task_shape), {RELATION: own})
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
         """The class features [N, E], and g's statistics; under transductive batch norm they wait for the query."""

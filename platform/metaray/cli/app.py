@@ -5,23 +5,37 @@ import sys
 import time
 import traceback
 from contextlib import closing
-from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
 from metaray.cli import data, registry
+from metaray.cli.help import AS_WIDE_AS_THE_TERMINAL, Command, Group
 from metaray.cli.imports import import_from_here
-from metaray.cli.options import AsJson, Promote, RunStorage, TrackingUri, Trust, Verbose, Verify, is_verbose
+from metaray.cli.options import (
+    SET_KEYS,
+    Address,
+    AsJson,
+    Promote,
+    RunStorage,
+    TrackingUri,
+    Trust,
+    Verbose,
+    Verify,
+    is_verbose,
+)
 from metaray.cli.signals import stop_signals
 from metaray.cli.submit import PASS_ON, jobs, submit
 from metaray.cli.tune import tune
+from metaray.cli.use import adapt, evaluate
 from metaray.errors import InputError, RunFailed, RunStopped, redacted, shareable
 
 STARTED_S = time.time()
 
 app = typer.Typer(
     name="metaray",
+    cls=Group,
+    context_settings=AS_WIDE_AS_THE_TERMINAL,
     help="Meta-train few-shot learners on a Ray cluster, search their hyperparameters, register them, adapt them.",
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -30,15 +44,18 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.add_typer(registry.app, name="registry")
-app.command()(tune)
 app.add_typer(jobs, name="jobs")
-app.command(context_settings=PASS_ON)(submit)
 
-Recipe = Annotated[str, typer.Argument(help="path/to/file.py:function, or an experiment's JSON file")]
-Model = Annotated[str, typer.Argument(help="models:/NAME@ALIAS, models:/NAME/VERSION, runs:/ID/PATH or a folder")]
+Recipe = Annotated[
+    str,
+    typer.Argument(
+        metavar="RECIPE",
+        help="The experiment: path/to/file.py:function that returns one, or the JSON file of one.",
+    ),
+]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", help="dotted.key=value; may be repeated; train RECIPE --keys lists the keys"),
+    typer.Option("--set", metavar="KEY=VALUE", help=f"Change a field of the recipe, by its dotted key. {SET_KEYS}"),
 ]
 
 
@@ -56,37 +73,53 @@ def _root(
         raise typer.Exit(2)
 
 
-@app.command()
+@app.command(cls=Command)
 def train(
     recipe: Recipe,
     workers: Annotated[
         str,
-        typer.Option(help="Ray Train workers: 2, or 1:4 to follow the cluster; 0 trains in this process without Ray"),
+        typer.Option(
+            metavar="N",
+            help="Number of Ray Train workers: 2, or 1:4 to follow the cluster; 0 trains in this process, without Ray.",
+        ),
     ] = "0",
-    samplers: Annotated[int, typer.Option(min=1, help="sampler actors")] = 2,
-    cpus_per_worker: Annotated[float, typer.Option(min=0.01, help="CPUs that each worker reserves")] = 1.0,
-    device: Annotated[str, typer.Option(help="auto (a GPU where there is one), cpu or cuda")] = "auto",
-    address: Annotated[
-        str | None, typer.Option(help="of a running Ray cluster; by default $RAY_ADDRESS, else a local one is started")
-    ] = None,
+    samplers: Annotated[int, typer.Option(min=1, metavar="N", help="Number of actors that sample episodes ahead.")] = 2,
+    cpus_per_worker: Annotated[
+        float, typer.Option(min=0.01, metavar="N", help="Number of CPUs that each worker reserves.")
+    ] = 1.0,
+    device: Annotated[
+        str, typer.Option(metavar="DEVICE", help="What to compute on: auto (a GPU where there is one), cpu or cuda.")
+    ] = "auto",
+    address: Address = None,
     hang_timeout: Annotated[
-        float, typer.Option(min=10, help="seconds without progress after which a worker is killed and replaced")
+        float,
+        typer.Option(
+            min=10, metavar="SECONDS", help="Time without progress after which a worker is killed and replaced."
+        ),
     ] = 300.0,
-    spread: Annotated[bool, typer.Option("--spread", help="workers on as many nodes as there are, not on few")] = False,
+    spread: Annotated[
+        bool, typer.Option("--spread", help="Put workers on as many nodes as there are, not on few.")
+    ] = False,
     samplers_on: Annotated[
-        str, typer.Option(help="nodes of the sampler actors: any, cpu (without GPUs), or workers (where those can run)")
+        str,
+        typer.Option(
+            metavar="NODES",
+            help="Where sampler actors may run: any, cpu (nodes without GPUs), or workers (where those can run).",
+        ),
     ] = "any",
     run: Annotated[
         str | None,
-        typer.Option(help="name of the run; an unfinished one goes on, a finished one is shown"),
+        typer.Option(
+            metavar="NAME", help="Name of the run; an unfinished one goes on, the result of a finished one is shown."
+        ),
     ] = None,
     storage: RunStorage = "runs",
     tracking_uri: TrackingUri = None,
     settings: Settings = None,
     keys: Annotated[
-        bool, typer.Option("--keys", help="only list the keys that --set takes, with their values")
+        bool, typer.Option("--keys", help="Only list the keys that --set takes, what they mean, and their values.")
     ] = False,
-    register: Annotated[bool, typer.Option(help="put the best learner into the registry")] = True,
+    register: Annotated[bool, typer.Option(help="Put the best learner into the registry.")] = True,
     promote: Promote = False,
     verify: Verify = False,
     as_json: AsJson = False,
@@ -95,17 +128,18 @@ def train(
     """Meta-train a recipe, track it, and register the best learner."""
     from rich.console import Console
 
+    from metaray.api.train import NotUploaded, Options
+    from metaray.api.train import run as run_experiment
     from metaray.cli import show
     from metaray.cli.display import ProgressDisplay
-    from metaray.run import NotUploaded, Options
-    from metaray.run import run as run_experiment
-    from metaray.training.overrides import override
+    from metaray.cli.keys import print_keys
+    from metaray.experiment.overrides import override
+    from metaray.experiment.recipes import load_recipe
     from metaray.training.placement import Placement, Workers
-    from metaray.training.recipes import load_recipe
 
     experiment = override(load_recipe(recipe), settings or [])
     if keys:
-        show.keys(experiment)
+        print_keys(experiment)
         return
     number = Workers.parse(workers)
     placement = Placement(number, samplers, cpus_per_worker, device, address, hang_timeout, spread, samplers_on, verify)
@@ -120,22 +154,21 @@ def train(
     show.report(report, as_json=as_json)
 
 
-@app.command()
 def upload(
-    run: Annotated[str, typer.Argument(help="name of the run, a folder of --storage")],
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Name of the run, a folder in --storage.")],
     storage: RunStorage = "runs",
     tracking_uri: TrackingUri = None,
-    register: Annotated[bool, typer.Option(help="put the best learner into the registry")] = True,
+    register: Annotated[bool, typer.Option(help="Put the best learner into the registry.")] = True,
     promote: Promote = False,
     trust: Trust = None,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
-    """Bring a run that is on disk to MLflow, as far as it is not there yet: after MLflow was away, or to another."""
+    """Bring a run from its folder to MLflow, as far as it is not there yet: after MLflow was away, or to another."""
+    from metaray.api.train import NotUploaded
+    from metaray.api.upload import Unfinished
+    from metaray.api.upload import upload as upload_run
     from metaray.cli import show
-    from metaray.run import NotUploaded
-    from metaray.upload import Unfinished
-    from metaray.upload import upload as upload_run
 
     if trust:
         import_from_here()
@@ -152,91 +185,10 @@ def upload(
         show.report(done, as_json=as_json)
 
 
-@app.command()
-def evaluate(
-    model: Model,
-    episodes: Annotated[int, typer.Option(min=2, help="how many to judge it on")] = 1000,
-    part: Annotated[str, typer.Option(help="of the classes: meta-val or meta-test")] = "meta-test",
-    tracking_uri: TrackingUri = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="dotted.key=value in the learner's own experiment, e.g. source.path=FILE"),
-    ] = None,
-    trust: Trust = None,
-    verify: Verify = False,
-    as_json: AsJson = False,
-    verbose: Verbose = False,
-) -> None:
-    """Judge a learner on episodes of its own source, or of another."""
-    from rich.console import Console
-
-    from metaray.cli import show
-    from metaray.cli.display import JudgingDisplay
-    from metaray.evaluate import evaluate_model
-
-    if trust:
-        import_from_here()
-    with JudgingDisplay(Console(stderr=True)) as progress:
-        judged = evaluate_model(
-            model,
-            episodes=episodes,
-            split=part,
-            settings=settings or [],
-            tracking=tracking_uri,
-            trust=trust or [],
-            progress=progress,
-            verify=verify,
-        )
-    show.judged(judged, as_json=as_json)
-
-
-@app.command()
-def adapt(
-    model: Model,
-    support: Annotated[Path, typer.Option(help="a folder with a folder of images per class; in regression a CSV file")],
-    query: Annotated[
-        Path,
-        typer.Option(
-            help="an image, a folder of images, or a folder per class to be told how many are right; or a CSV file"
-        ),
-    ],
-    x: Annotated[
-        str | None, typer.Option(help="the columns of a CSV file that are inputs, with commas between")
-    ] = None,
-    y: Annotated[str | None, typer.Option(help="the columns of a CSV file that are targets, likewise")] = None,
-    inner_steps: Annotated[int | None, typer.Option(min=0, help="instead of the learner's own number")] = None,
-    picture: Annotated[Path | None, typer.Option(help="PNG file to draw the task and the predictions to")] = None,
-    tracking_uri: TrackingUri = None,
-    trust: Trust = None,
-    as_json: AsJson = False,
-    verbose: Verbose = False,
-) -> None:
-    """Adapt a learner to a new task, and label other images; in regression, predict y from x."""
-    import metaray
-    from metaray.cli import show
-    from metaray.data.store_file import check_writable
-    from metaray.serving.folders import read_query, read_support
-    from metaray.serving.tables import is_table, read_points, require_classes, split_names
-
-    if trust:
-        import_from_here()
-    if picture is not None:
-        check_writable(picture)
-    if is_table(support):
-        learner = metaray.load(model, tracking_uri=tracking_uri, trust=trust or [])
-        names = {"x": split_names(x), "y": split_names(y)}
-        known = read_points(support, learner, targets=True, **names)
-        wanted = read_points(query, learner, targets=False, **names)
-        show.values(learner, known, wanted, inner_steps=inner_steps, picture=picture, as_json=as_json)
-        return
-    if x or y:
-        raise InputError("--x and --y name columns of CSV files; --support is none")
-    labelled, asked = read_support(support), read_query(query)
-    learner = metaray.load(model, tracking_uri=tracking_uri, trust=trust or [])
-    require_classes(learner)
-    task = show.doubting(learner.adapt(labelled.paths, labelled.labels, inner_steps=inner_steps))
-    show.predictions(task, labelled, asked, picture=picture, as_json=as_json)
-
+# In the order in which a user needs them, which is that of the help.
+for command in (tune, evaluate, adapt, upload):
+    app.command(cls=Command)(command)
+app.command(cls=Command, context_settings=PASS_ON)(submit)
 
 # typer brings its own copy of click, where these live under no public name.
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from metaray.cli.help import Command, Group
 from metaray.cli.options import AsJson, Verify
 from metaray.cli.table import print_table
 from metaray.errors import InputError
@@ -17,23 +18,26 @@ from metaray.errors import InputError
 if TYPE_CHECKING:
     from metaray.data.importing import ImportReport
 
-app = typer.Typer(help="Import, describe and export class stores.")
-imports = typer.Typer(help="Build a store file from raw data.")
+app = typer.Typer(cls=Group, help="Import, describe and export class stores.")
+imports = typer.Typer(cls=Group, help="Build a store file from raw data.")
 app.add_typer(imports, name="import")
 
-Out = Annotated[Path, typer.Option(help="the store file to write")]
-Store = Annotated[str, typer.Argument(help="a store file, or 'glyphs' for the embedded one")]
-Ways = Annotated[int, typer.Option(min=2, help="classes an episode")]
-Shots = Annotated[int, typer.Option(min=1, help="support examples a class")]
-Queries = Annotated[int, typer.Option(min=1, help="query examples a class")]
+Out = Annotated[Path, typer.Option(metavar="FILE", help="The store file to write.")]
+Store = Annotated[str, typer.Argument(metavar="STORE", help="A store file, or 'glyphs' for the embedded one.")]
+Ways = Annotated[int, typer.Option(min=2, metavar="N", help="Number of classes in an episode.")]
+Shots = Annotated[int, typer.Option(min=1, metavar="N", help="Number of support examples of each class.")]
+Queries = Annotated[int, typer.Option(min=1, metavar="N", help="Number of query examples of each class.")]
 
 
-@imports.command()
+@imports.command(cls=Command)
 def omniglot(
-    source: Annotated[list[Path], typer.Argument(help="the two official zips, their folder, or extracted folders")],
+    source: Annotated[
+        list[Path],
+        typer.Argument(metavar="PATH", help="The two official zips, the folder that holds them, or extracted folders."),
+    ],
     out: Out = Path("omniglot.arrow"),
 ) -> None:
-    """Omniglot at 28x28, with the splits vinyals, maml and lake."""
+    """Import Omniglot at 28x28, with the splits vinyals, maml and lake."""
     from metaray.data.omniglot import import_omniglot
 
     with _progress() as (progress, _):
@@ -41,57 +45,81 @@ def omniglot(
     _imported(report)
 
 
-@imports.command()
+@imports.command(cls=Command)
 def images(
     folder: Annotated[
-        Path, typer.Argument(help="a folder with a folder of images per class; or a zip or tar archive of it")
+        Path,
+        typer.Argument(
+            metavar="FOLDER", help="A folder with a folder of images for each class; or a zip or tar archive of it."
+        ),
     ],
     out: Out,
-    size: Annotated[str, typer.Option(help="size of the examples in pixels: SIDE or HEIGHTxWIDTH")] = "84",
-    mode: Annotated[Literal["RGB", "L"], typer.Option(help="store the images in colour (RGB) or grey (L)")] = "RGB",
-    invert: Annotated[bool, typer.Option(help="store dark ink on light paper as high numbers")] = False,
+    size: Annotated[
+        str, typer.Option(metavar="SIZE", help="Size of the stored images in pixels: SIDE or HEIGHTxWIDTH.")
+    ] = "84",
+    mode: Annotated[
+        Literal["RGB", "L"],
+        typer.Option(metavar="RGB|L", help="Whether to store the images in colour (RGB) or in grey (L)."),
+    ] = "RGB",
+    invert: Annotated[bool, typer.Option(help="Store dark ink on light paper as high numbers.")] = False,
     value_range: Annotated[
         str | None,
         typer.Option(
-            "--range", help="LOW,HIGH: the numbers of black and white, for images of more than 8 bits or of floats"
+            "--range",
+            metavar="LOW,HIGH",
+            help="The numbers of black and of white, for images of more than 8 bits or of floats.",
         ),
     ] = None,
     splits: Annotated[
         str | None,
         typer.Option(
-            help="three fractions of the classes, such as 0.64,0.16,0.2; or a folder with train.txt, val.txt and "
-            "test.txt, a class name a line. Without it, folders named train, val and test (or a CSV file) give the "
-            "splits; where there are none, these fractions do"
+            metavar="FRACTIONS",
+            help="Three fractions of the classes, such as 0.64,0.16,0.2; or a folder with train.txt, val.txt and "
+            "test.txt, with the name of a class on each line. Without it, folders named train, val and test (or a CSV "
+            "file) give the splits; where there are none, these fractions do.",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="seed of classes that are dealt at random")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Seed by which classes are dealt to the splits at random.")
+    ] = 0,
     depth: Annotated[
-        int, typer.Option(min=1, help="how many folders deep the class folders lie; 2 takes superclass/class/image")
+        int,
+        typer.Option(
+            min=1, metavar="N", help="How many folders deep the class folders lie; 2 takes superclass/class/image."
+        ),
     ] = 1,
     nested: Annotated[
         Literal["refuse", "join", "skip"],
         typer.Option(
-            help="what to do with files in folders inside a class folder: refuse them, count them to the class (join), "
-            "or leave them out (skip)"
+            metavar="refuse|join|skip",
+            help="What to do with files in folders inside a class folder: refuse them, count them to the class (join), "
+            "or leave them out (skip).",
         ),
     ] = "refuse",
     labels: Annotated[
         list[Path] | None,
         typer.Option(
-            help="CSV file with a row an image: its file, its class and perhaps its split. May be repeated, as in "
-            "--labels train.csv --labels val.csv --labels test.csv; or the folder that holds these three"
+            metavar="FILE",
+            help="CSV file with a row for each image: its file, its class and perhaps its split. Several are given as "
+            "--labels train.csv --labels val.csv --labels test.csv, or as the folder that holds these three.",
         ),
     ] = None,
     columns: Annotated[
         str | None,
-        typer.Option(help="the columns FILE,LABEL or FILE,LABEL,SPLIT of --labels, where they have unusual names"),
+        typer.Option(
+            metavar="NAMES",
+            help="The columns of --labels, as FILE,LABEL or FILE,LABEL,SPLIT, where they have unusual names.",
+        ),
     ] = None,
     encoding: Annotated[
         str | None,
-        typer.Option(help="encoding of names in an archive and of CSV files that are not in UTF-8, such as cp932"),
+        typer.Option(
+            metavar="NAME",
+            help="Encoding of names in an archive and of CSV files that are not in UTF-8, such as cp932.",
+        ),
     ] = None,
 ) -> None:
-    """Any images: a folder per class, or a CSV file that names their classes."""
+    """Import any images: a folder for each class, or a CSV file that names their classes."""
     from metaray.data.images import import_images
 
     with _progress() as (progress, tell):
@@ -115,35 +143,41 @@ def images(
     _imported(report)
 
 
-@imports.command()
+@imports.command(cls=Command)
 def glyphs(out: Out) -> None:
-    """The embedded data set: letters of matplotlib's fonts."""
+    """Write the embedded data set: letters of matplotlib's fonts."""
     from metaray.data.glyphs import build_glyphs
 
     build_glyphs(out)
     print(f"wrote {out}")
 
 
-@app.command()
+@app.command(cls=Command)
 def describe(
     store: Store,
-    split: Annotated[str | None, typer.Option(help="split scheme; all of them by default")] = None,
-    rotations: Annotated[bool, typer.Option(help="count images turned by 90, 180 and 270 degrees as classes")] = False,
+    split: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Name of the split scheme to describe; by default all of them.")
+    ] = None,
+    rotations: Annotated[
+        bool, typer.Option(help="Count images turned by 90, 180 and 270 degrees as classes of their own.")
+    ] = False,
     ways: Ways = 5,
     shots: Shots = 1,
     queries: Queries = 5,
-    gallery: Annotated[Path | None, typer.Option(help="PNG file to draw sample episodes to")] = None,
+    gallery: Annotated[Path | None, typer.Option(metavar="FILE", help="PNG file to draw sample episodes to.")] = None,
     verify: Verify = False,
     as_json: AsJson = False,
 ) -> None:
-    """Classes, splits, fingerprint, and how many distinct episodes a spec allows."""
+    """Describe a store: its classes, splits and fingerprint, and how many distinct episodes there are."""
     from metaray.data.describe import describe_store
 
     description = describe_store(
         store, split, rotations=rotations, ways=ways, shots=shots, queries=queries, verify=verify
     )
     if gallery is not None:
-        description.draw(gallery)
+        from metaray.plots.task_pictures import draw_episodes
+
+        draw_episodes(description.source, gallery, "meta-train", **description.spec)
     if as_json:
         print(json.dumps(description.to_dict(), indent=2))
         return
@@ -160,17 +194,24 @@ def describe(
         print(f"gallery: {gallery}")
 
 
-@app.command()
+@app.command(cls=Command)
 def export(
     store: Store,
-    out: Annotated[Path, typer.Option(help="new folder to write support/CLASS/ and query/CLASS/ into")],
-    part: Annotated[Literal["meta-train", "meta-val", "meta-test"], typer.Option(help="of the classes")] = "meta-test",
-    split: Annotated[str, typer.Option(help="split scheme")] = "default",
+    out: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="New folder to write support/CLASS/ and query/CLASS/ into.")
+    ],
+    part: Annotated[
+        Literal["meta-train", "meta-val", "meta-test"],
+        typer.Option(metavar="PART", help="Whose classes to draw from: meta-train, meta-val or meta-test."),
+    ] = "meta-test",
+    split: Annotated[str, typer.Option(metavar="NAME", help="Name of the split scheme.")] = "default",
     ways: Ways = 5,
     shots: Shots = 1,
     queries: Queries = 5,
-    seed: Annotated[int, typer.Option(min=0, max=2**64 - 1, help="of the sequence of episodes")] = 0,
-    index: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="which episode of the sequence")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**64 - 1, metavar="N", help="Seed of the sequence of episodes.")] = 0,
+    index: Annotated[
+        int, typer.Option(min=0, max=2**63 - 1, metavar="N", help="Which episode of the sequence to write.")
+    ] = 0,
 ) -> None:
     """Write one episode as folders of image files, for instance to try `metaray adapt` on."""
     from metaray.episodes.export import export_episode, source_named

@@ -8,8 +8,8 @@ from collections import deque
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from metaray.training.events import Event, Listener
-from metaray.training.experiment import Experiment
+from metaray.experiment.experiment import Experiment
+from metaray.records.events import Event, Listener
 
 PLAIN_EVERY_S, MOST_EVERY_S, BAR_EVERY_S = 5.0, 300.0, 0.1
 SHARE = 0.04

@@ -6,21 +6,38 @@ from typing import Annotated
 
 import typer
 
+SET_KEYS = "`metaray train RECIPE --keys` lists all keys, with what they mean and their values."
+
 TrackingUri = Annotated[
-    str | None, typer.Option(help="URI of MLflow; by default $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db")
+    str | None,
+    typer.Option(
+        metavar="URI", help="Where MLflow keeps runs; by default $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db."
+    ),
 ]
-RunStorage = Annotated[str, typer.Option("--storage", help="folder or URI that holds all runs")]
+RunStorage = Annotated[
+    str, typer.Option("--storage", metavar="FOLDER", help="Folder or URI that holds the folders of all runs.")
+]
 Trust = Annotated[
     list[str] | None,
-    typer.Option(help="a package besides metaray whose code a model, run or search may name; may be repeated"),
+    typer.Option(
+        metavar="PACKAGE", help="A package besides metaray whose code the model, run or search may import and run."
+    ),
 ]
 Promote = Annotated[
     bool, typer.Option("--promote", help="Make the learner @champion, whatever the comparison on meta-val says.")
 ]
 Verify = Annotated[
-    bool, typer.Option("--verify", help="read the data whole and check them, also where this machine did so before")
+    bool,
+    typer.Option("--verify", help="Read the data whole and check them, even where this machine has done so before."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="print the result as JSON on standard output")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT",
+        help="Address of a running Ray cluster; by default $RAY_ADDRESS, else a local one is started.",
+    ),
+]
 
 
 def _tell_all(verbose: bool) -> bool:

@@ -6,12 +6,15 @@ from typing import Annotated
 
 import typer
 
+from metaray.cli.help import Command, Group
 from metaray.cli.options import AsJson, TrackingUri
 from metaray.cli.table import print_table
 
-app = typer.Typer(help="List, show and promote registered learners.")
+app = typer.Typer(cls=Group, help="List, show and promote registered learners.")
 
-Name = Annotated[str, typer.Argument(help="of a registered model, as `metaray registry list` prints it")]
+Name = Annotated[
+    str, typer.Argument(metavar="NAME", help="Name of a registered model, as `metaray registry list` prints it.")
+]
 
 
 def _ready(flag: str | None) -> str:
@@ -22,9 +25,9 @@ def _ready(flag: str | None) -> str:
     return uri
 
 
-@app.command("list")
+@app.command("list", cls=Command)
 def list_models(tracking_uri: TrackingUri = None, as_json: AsJson = False) -> None:
-    """Every registered model, its versions and aliases."""
+    """List every registered model, its versions and aliases."""
     from metaray.tracking import registry
 
     models = registry.list_models(_ready(tracking_uri))
@@ -46,9 +49,9 @@ def _quality(tags: Mapping[str, str]) -> str:
     return ", ".join(found)
 
 
-@app.command()
+@app.command(cls=Command)
 def show(name: Name, tracking_uri: TrackingUri = None, as_json: AsJson = False) -> None:
-    """One model: its versions, with tags and aliases."""
+    """Show the versions of one model, with their tags and aliases."""
     from metaray.tracking import registry
 
     model = registry.show(_ready(tracking_uri), name)
@@ -72,16 +75,19 @@ def show(name: Name, tracking_uri: TrackingUri = None, as_json: AsJson = False) 
             print(f"    {key}: {value}")
 
 
-@app.command()
+@app.command(cls=Command)
 def promote(
     name: Name,
-    version: Annotated[int, typer.Argument(help="number of one of its versions")],
-    alias: Annotated[str, typer.Option(help="that is to point at this version")] = "champion",
+    version: Annotated[int, typer.Argument(metavar="VERSION", help="Number of one of its versions.")],
+    alias: Annotated[
+        str, typer.Option(metavar="ALIAS", help="The alias that is to point at this version.")
+    ] = "champion",
     tracking_uri: TrackingUri = None,
     as_json: AsJson = False,
 ) -> None:
     """Point an alias at a version."""
-    from metaray.tracking import registry, succession
+    from metaray.tracking import champion as succession
+    from metaray.tracking import registry
 
     uri = _ready(tracking_uri)
     if alias == registry.CHAMPION:

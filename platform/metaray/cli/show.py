@@ -8,17 +8,16 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metaray.cli.table import one_line, print_table
+from metaray.cli.table import print_table
 
 if TYPE_CHECKING:
-    from metaray.algorithms.learner import AdaptedTask, Learner
-    from metaray.evaluate import Judged
+    from metaray.api.evaluate import ModelScore
+    from metaray.api.search_end import SearchReport
+    from metaray.api.upload import Unfinished
+    from metaray.learners.learner import AdaptedTask, Learner
     from metaray.serving.folders import Labelled
     from metaray.serving.tables import Points
-    from metaray.tracking.delivery import Report
-    from metaray.training.experiment import Experiment
-    from metaray.tuning.conclude import SearchReport
-    from metaray.upload import Unfinished
+    from metaray.tracking.run_upload import Report
 
 
 def report(report: "Report", *, as_json: bool) -> None:
@@ -51,7 +50,7 @@ def _registered(report: "Report") -> str | None:
 
 
 def _single(report: "Report") -> str | None:
-    from metaray.tracking.publishing import SINGLE
+    from metaray.tracking.registration import SINGLE
 
     return None if report.version is None else report.version.tags.get(SINGLE)
 
@@ -88,18 +87,10 @@ def report_lines(report: "Report") -> None:
         print(f"note: {note}")
 
 
-def keys(experiment: "Experiment") -> None:
-    """The keys that `--set` and `--search` take, with their values."""
-    from metaray.errors import redacted
-    from metaray.training.overrides import flatten
-
-    for key, value in flatten(experiment.model_dump(mode="json")).items():
-        print(one_line(f"{key}={redacted(value)}"))
-
-
 def search(report: "SearchReport", *, apply: Path | None, as_json: bool) -> None:
     """How a search ended: its trials, and its winner as `train` shows a run."""
-    from metaray.cli.trials import settings_text, short_names, value_text
+    from metaray.cli.trial_table import print_trials
+    from metaray.cli.trials import settings_text
     from metaray.errors import redacted
     from metaray.imports import where_found
     from metaray.tuning.table import as_rows
@@ -120,19 +111,8 @@ def search(report: "SearchReport", *, apply: Path | None, as_json: bool) -> None
         tree |= {"trials": rows, "run": run_tree(report.report)}
         print(json.dumps(tree, indent=2))
         return
-    fields = short_names(report.search.space)
-    table = [
-        (
-            row["name"],
-            row["status"].removesuffix(" early"),
-            *(value_text(row["settings"].get(key)) for key in fields),
-            str(row["episodes"]),
-            "" if row["value"] is None else f"{row['value']:.4f}",
-        )
-        for row in rows
-    ]
-    print_table(("trial", "status", *fields.values(), "episodes", f"best {objective.name}"), table)
-    for row in rows:  # not in the table, which is to fit 80 columns
+    print_trials(rows, list(report.search.space), objective.name)
+    for row in rows:  # not in the table, which is to fit the terminal
         if row["why"]:
             print(f"{row['name']}: {row['status']}, {row['why']}")
     listed = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
@@ -163,7 +143,7 @@ def unfinished(run: "Unfinished", *, as_json: bool) -> None:
     print(f"go on: metaray train RECIPE --run {run.run} --storage {run.storage}, with its recipe and settings")
 
 
-def judged(judged: "Judged", *, as_json: bool) -> None:
+def judged(judged: "ModelScore", *, as_json: bool) -> None:
     """An evaluation."""
     if as_json:
         tree: dict[str, Any] = {"model": judged.model, "split": judged.split, "protocol": judged.protocol}
@@ -246,7 +226,7 @@ def values(
     import numpy as np
 
     from metaray.errors import InputError
-    from metaray.tracking.fit import draw_fits, fit_of, has_curve
+    from metaray.plots.function_fits import draw_fits, fit_of, has_curve
 
     if picture is not None and not has_curve(learner.preprocessing.feature_shape, learner.target_size):
         raise InputError("--picture draws functions of one number, and images; this learner takes or gives several")
@@ -280,7 +260,7 @@ def _draw(
     correct: list[bool | None] | None,
     picture: Path,
 ) -> None:
-    from metaray.data.gallery import draw_task
+    from metaray.plots.task_pictures import draw_task
 
     pixels = task.learner.compact
     title = f"{len(task.classes)} classes, {len(support.paths)} support images"

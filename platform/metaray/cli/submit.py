@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from metaray.cli.help import Command, Group
 from metaray.cli.options import AsJson
 from metaray.cli.parcel import print_pack
 from metaray.cli.table import print_table
@@ -21,45 +22,53 @@ if TYPE_CHECKING:
     from metaray.submit.request import Order
 
 COMMANDS = ("train", "tune")
-HEAD = "http://HOST:8265 of Ray's dashboard; by default $RAY_API_SERVER_ADDRESS, or $RAY_ADDRESS where that is a URL"
+HEAD = "URL of Ray's dashboard; by default $RAY_API_SERVER_ADDRESS, or $RAY_ADDRESS where that is a URL."
 PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True}
 """What `submit` does not know is for the command that it submits."""
 Patterns = tuple[tuple[str, ...], tuple[str, ...]]
 """Of files to include, and of files to exclude."""
 
-Address = Annotated[str | None, typer.Option(help=HEAD)]
+Address = Annotated[str | None, typer.Option(metavar="http://HOST:8265", help=HEAD)]
 Insecure = Annotated[
-    bool, typer.Option("--insecure", help="accept plain HTTP to another machine, and a cluster without authentication")
+    bool, typer.Option("--insecure", help="Accept plain HTTP to another machine, and a cluster without authentication.")
 ]
-JobName = Annotated[str, typer.Argument(metavar="JOB", help="id of a job, or the name of its run")]
-Follow = Annotated[bool, typer.Option("--follow", help="show the log until the job ends, and exit as it does")]
+JobName = Annotated[str, typer.Argument(metavar="JOB", help="Id of a job, or the name of its run.")]
+Follow = Annotated[bool, typer.Option("--follow", help="Show the log until the job ends, and exit as it does.")]
 
-jobs = typer.Typer(help="Jobs of a Ray cluster: list them, look at them, stop them.")
+jobs = typer.Typer(cls=Group, help="List the jobs of a Ray cluster, look at them, and stop them.")
 
 
 def submit(
     context: typer.Context,
-    command: Annotated[str, typer.Argument(help="train or tune; its RECIPE and its own options follow")],
+    command: Annotated[
+        str, typer.Argument(metavar="COMMAND", help="train or tune; the RECIPE and options of its own follow it.")
+    ],
     address: Address = None,
     follow: Follow = False,
     local_to_head: Annotated[
-        bool, typer.Option("--local-to-head", help="accept that the result is kept on the head node alone")
+        bool, typer.Option("--local-to-head", help="Accept that the result is kept on the head node alone.")
     ] = False,
     insecure: Insecure = False,
     python: Annotated[
-        str | None, typer.Option(help="that has the packages, on the head node; by default the one that runs Ray there")
+        str | None,
+        typer.Option(metavar="PATH", help="Python on the head node with the job's packages; by default that of Ray."),
     ] = None,
     include: Annotated[
         list[str] | None,
-        typer.Option(help="files for the job besides those that git tracks and those that the recipe imports"),
+        typer.Option(metavar="PATTERN", help="Files to send besides those that git tracks and the recipe imports."),
     ] = None,
-    exclude: Annotated[list[str] | None, typer.Option(help="files that the job can do without")] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(metavar="PATTERN", help="Files to leave out, which the job can do without.")
+    ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="list the files that would be sent, and send none")
+        bool, typer.Option("--dry-run", help="List the files that would be sent, and send none.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run `metaray train` or `metaray tune` as a job of a Ray cluster."""
+    """Run `metaray train` or `metaray tune` as a job of a Ray cluster.
+
+    Options besides those below are those of the command; `metaray train --help` and `metaray tune --help` tell them.
+    """
     from metaray.submit.access import cluster_address
     from metaray.submit.bucket import check_bucket
     from metaray.submit.client import connect
@@ -92,9 +101,9 @@ def submit(
         _note(f"`metaray jobs logs {job} --follow` shows it, `metaray jobs stop {job}` stops it")
 
 
-@jobs.command("list")
+@jobs.command("list", cls=Command)
 def list_jobs(address: Address = None, insecure: Insecure = False, as_json: AsJson = False) -> None:
-    """All jobs, the newest first."""
+    """List all jobs, the newest first."""
     found = _client(address, insecure=insecure).jobs()
     if as_json:
         print(json.dumps([_tree(job) for job in found], indent=2))
@@ -103,9 +112,9 @@ def list_jobs(address: Address = None, insecure: Insecure = False, as_json: AsJs
     print_table(("job", "run", "status", "exit code", "started (UTC)", "lasted"), rows)
 
 
-@jobs.command()
+@jobs.command(cls=Command)
 def status(name: JobName, address: Address = None, insecure: Insecure = False, as_json: AsJson = False) -> None:
-    """One job: its run, how it stands, what it runs."""
+    """Show one job: its run, how it stands, and what it runs."""
     job = _found(_client(address, insecure=insecure), name)
     if as_json:
         _print_jobs([job])
@@ -118,9 +127,9 @@ def status(name: JobName, address: Address = None, insecure: Insecure = False, a
         print(f"Ray says: {job.message.splitlines()[0]}")
 
 
-@jobs.command()
+@jobs.command(cls=Command)
 def logs(name: JobName, follow: Follow = False, address: Address = None, insecure: Insecure = False) -> None:
-    """What a job has printed; with --follow until it ends."""
+    """Print what a job has printed so far; with --follow all of it, until it ends."""
     client = _client(address, insecure=insecure)
     job = _found(client, name)
     if follow:
@@ -129,7 +138,7 @@ def logs(name: JobName, follow: Follow = False, address: Address = None, insecur
         sys.stdout.write(client.logs(job.id))
 
 
-@jobs.command()
+@jobs.command(cls=Command)
 def stop(name: JobName, address: Address = None, insecure: Insecure = False, as_json: AsJson = False) -> None:
     """Stop a job once its run has written a checkpoint; submitting the run again goes on from there."""
     from metaray.submit import follow
@@ -164,9 +173,9 @@ def _order(
     local: bool,
 ) -> "tuple[Order, Pack]":
     """What is to run there, and the files for it; all that can be known to be wrong is found here."""
+    from metaray.records.provenance import git_state
+    from metaray.records.run_folder import fresh_name
     from metaray.submit import request
-    from metaray.tracking.provenance import git_state
-    from metaray.training.identity import fresh_name
 
     changes = {
         "--storage": request.lasting_storage(given["storage"], local=local),
@@ -209,9 +218,9 @@ def _described(command: str, given: dict[str, Any]) -> str:
         check_name(given["run"], "run name")
     recipe, settings = given["recipe"], given["settings"] or []
     if command == "train":
-        from metaray.training.overrides import override
+        from metaray.experiment.overrides import override
+        from metaray.experiment.recipes import load_recipe
         from metaray.training.placement import Placement, Workers
-        from metaray.training.recipes import load_recipe
 
         places = {field.name for field in fields(Placement)} - {"workers", "address"}
         Placement(Workers.parse(given["workers"]), **{key: given[key] for key in places & given.keys()})

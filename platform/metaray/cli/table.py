@@ -2,6 +2,11 @@
 
 import unicodedata
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
 # Where nobody watches, no row is cut or wrapped, however long a path or a class name is.
 UNLIMITED = 100_000
@@ -9,7 +14,15 @@ UNLIMITED = 100_000
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print rows of plain text under their columns' names: with lines on a terminal, bare columns elsewhere."""
-    from rich.box import HEAVY_HEAD
+    console, table = make_table(columns, rows)
+    console.print(table)
+
+
+def make_table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], *, tight: bool = False
+) -> "tuple[Console, Table]":
+    """A table as `print_table` prints it (`tight`: with no lines between columns), and where to."""
+    from rich.box import HEAVY_HEAD, SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -17,11 +30,12 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=UNLIMITED)
-    table = Table(*columns, box=HEAVY_HEAD if console.is_terminal else None, pad_edge=False)
+    box = (SIMPLE_HEAD if tight else HEAVY_HEAD) if console.is_terminal else None
+    table = Table(*columns, box=box, pad_edge=False, padding=(0, 1, 0, 0 if tight else 1))
     for row in rows:
         # As Text: a class called "[red]" is no markup.
         table.add_row(*(Text(one_line(cell)) for cell in row))
-    console.print(table)
+    return console, table
 
 
 def one_line(text: str) -> str:

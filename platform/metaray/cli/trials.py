@@ -2,11 +2,13 @@
 
 import json
 import math
+import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, final
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -14,11 +16,15 @@ from rich.text import Text
 
 from metaray.tuning.listener import SearchListener
 from metaray.tuning.search import Search
-from metaray.tuning.trial import Status, Trial, winner_of
+from metaray.tuning.trial import Trial, TrialStatus, winner_of
 
 ROWS = 24
 """Of the live table, which should fit on a screen: what runs, and the best of the rest."""
-STYLES: Mapping[Status, str] = {"running": "bold", "finished": "green", "stopped early": "dim", "failed": "red"}
+BEST = 6
+"""Columns of the terminal for the best value, or why there is none."""
+NAME = 10
+"""Characters of a column's name from which on it is broken."""
+STYLES: Mapping[TrialStatus, str] = {"running": "bold", "finished": "green", "stopped early": "dim", "failed": "red"}
 
 
 @final
@@ -33,7 +39,7 @@ class TrialsDisplay(SearchListener):
     def __init__(self, search: Search, console: Console) -> None:
         self._search, self._console = search, console
         self._started_s = time.monotonic()
-        self._said: dict[int, tuple[Status, int]] = {}
+        self._said: dict[int, tuple[TrialStatus, int]] = {}
         self._live: Live | None = None
 
     def on_trials(self, trials: Sequence[Trial], changed: Trial) -> None:
@@ -78,12 +84,39 @@ class TrialsDisplay(SearchListener):
         listed = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
         seconds = time.monotonic() - self._started_s
         title = f"{len(trials)} of {self._search.population} trials: {listed}; {seconds / 60:.1f} min"
+        shown = self._shown(trials)
+        fields = self._fields(shown)
+        left = [name for key, name in short_names(self._search.space).items() if key not in fields]
+        title += f"; without {', '.join(left)}" if left else ""
         table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=0)
-        for column in ("trial", "", *short_names(self._search.space).values(), "episodes", objective.name, "best"):
+        for column in ("trial", "", *fields.values(), "episodes", objective.name):
             table.add_column(column, justify="left" if column in ("trial", "") else "right")
-        for trial in self._shown(trials):
-            table.add_row(*map(Text, self._row(trial, trial is best)), style=STYLES.get(trial.status, ""))
+        room = BEST + max(0, self._console.width - self._width(shown, fields))
+        table.add_column("best", justify="right", no_wrap=True, overflow="ellipsis", max_width=room)
+        for trial in shown:
+            row = self._row(trial, fields, is_best=trial is best)
+            table.add_row(*map(Text, row), style=STYLES.get(trial.status, ""))
         return table
+
+    def _fields(self, shown: Sequence[Trial]) -> dict[str, str]:
+        """As many searched fields as leave each trial on one line, with the names of their columns.
+
+        If not all have room, those that are equal in all trials go first. The table at the end has all of them.
+        """
+        short = short_names(self._search.space)
+        same = constant([trial.settings for trial in shown], list(short))
+        broken = {key: stacked(name) for key, name in short.items()}
+        rest = [(key, name) for key, name in broken.items() if key not in same]
+        tries = (short, broken, *(dict(rest[:count]) for count in range(len(rest), 0, -1)))
+        return next((fields for fields in tries if self._width(shown, fields) <= self._console.width), {})
+
+    def _width(self, shown: Sequence[Trial], fields: Mapping[str, str]) -> int:
+        """Of a table with these fields; the last column, which may say why a trial failed, is cut to its room."""
+        names = ("trial", "", *fields.values(), "episodes", self._search.optimises.name)
+        rows = [self._row(trial, fields, is_best=True)[:-1] for trial in shown]
+        cells = zip(names, *rows, strict=True)
+        widths = [max(cell_len(line) for cell in column for line in cell.split("\n")) for column in cells]
+        return sum(widths) + len(widths) + len("  ") + BEST  # with a blank between columns, and at both ends
 
     def _shown(self, trials: Sequence[Trial]) -> list[Trial]:
         """Those that run, and of the others the best."""
@@ -95,16 +128,16 @@ class TrialsDisplay(SearchListener):
 
         return sorted(sorted(trials, key=rank)[:ROWS], key=lambda trial: trial.number)
 
-    def _row(self, trial: Trial, is_best: bool) -> tuple[str, ...]:
+    def _row(self, trial: Trial, fields: Iterable[str], *, is_best: bool) -> tuple[str, ...]:
         best = trial.best(self._search.optimises)
         share = trial.episodes / trial.num_episodes if trial.num_episodes else 1.0
         return (
             f"{trial.number}{'*' if is_best else ''}",
             trial.status.removesuffix(" early"),  # for a line a trial at 80 columns
-            *(value_text(trial.settings.get(key)) for key in self._search.space),
+            *(value_text(trial.settings.get(key)) for key in fields),
             f"{trial.episodes} {share:.0%}",
             f"{trial.curve[-1].value:.4f}" if trial.curve else "",
-            f"{best.value:.4f}" if best else trial.why[:40],
+            f"{best.value:.4f}" if best else trial.why,
         )
 
 
@@ -132,3 +165,20 @@ def value_text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def constant(settings: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> dict[str, Any]:
+    """The fields that have one value in all of several trials, and that value."""
+    first = settings[0] if len(settings) > 1 else {}
+    return {key: first[key] for key in keys if key in first and all(one.get(key) == first[key] for one in settings)}
+
+
+def stacked(name: str) -> str:
+    """A column's name over as few lines as fit into its longest part: `meta_batch_size` as `meta_`, `batch_size`."""
+    parts = re.split(r"(?<=[._])(?=.)", name)
+    width, lines = max(NAME, *map(len, parts)), [""]
+    for part in parts:
+        if len(lines[-1] + part) > width:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)

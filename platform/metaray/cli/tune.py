@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from metaray.cli.options import AsJson, Promote, RunStorage, TrackingUri, Trust, Verify
+from metaray.cli.options import SET_KEYS, Address, AsJson, Promote, RunStorage, TrackingUri, Trust, Verify
 from metaray.cli.signals import stop_signals
 from metaray.errors import InputError
 
@@ -18,67 +18,121 @@ def tune(
     recipe: Annotated[
         str | None,
         typer.Argument(
-            help="path/to/file.py:function that returns an Experiment or a Search, or an experiment's JSON file; "
-            "may be left out where --run goes on with a search"
+            metavar="RECIPE",
+            help="The experiment or the search: path/to/file.py:function that returns one, or the JSON file of an "
+            "experiment; may be left out where --run goes on with a search.",
         ),
     ] = None,
     search: Annotated[
         list[str] | None,
-        typer.Option(help="dotted.key=DOMAIN, as in algorithm.inner_lr='loguniform(1e-3,1)'; may be repeated"),
+        typer.Option(
+            metavar="KEY=DOMAIN",
+            help="Search a field, by its dotted key, over uniform(LOW,HIGH), loguniform, randint, lograndint or "
+            "choice(A,B,...). The keys are those of --set.",
+        ),
     ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", help="dotted.key=value for all trials; may be repeated; train RECIPE --keys lists the keys"
+            "--set",
+            metavar="KEY=VALUE",
+            help=f"Change a field of the recipe for all trials, by its dotted key. {SET_KEYS}",
         ),
     ] = None,
-    trials: Annotated[int | None, typer.Option(min=1, help="how many; with pbt the population")] = None,
-    searcher: Annotated[str | None, typer.Option(help="random, grid, tpe or pbt")] = None,
-    scheduler: Annotated[str | None, typer.Option(help="who is stopped early: asha, median or none")] = None,
-    objective: Annotated[str | None, typer.Option(help="on meta-val: quality (accuracy or mse) or loss")] = None,
-    episodes: Annotated[
-        int | None, typer.Option(min=1, help="that a whole trial sees; by default the recipe's")
+    trials: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Number of trials; with pbt the size of the population.")
     ] = None,
-    grace: Annotated[int | None, typer.Option(min=1, help="episodes before a trial may be stopped")] = None,
-    reduction_factor: Annotated[float | None, typer.Option(help="of asha: one trial in so many goes on")] = None,
-    generations: Annotated[int | None, typer.Option(min=2, help="of pbt")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="of the searcher")] = None,
+    searcher: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="How values are chosen: random, grid, tpe (Optuna's Parzen estimator) or pbt (population-based).",
+        ),
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(metavar="NAME", help="How bad trials are stopped early: by asha, median or none.")
+    ] = None,
+    objective: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="What to optimise on meta-val: quality (accuracy or mse) or loss."),
+    ] = None,
+    episodes: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Number of episodes that a whole trial sees; by default the recipe's."),
+    ] = None,
+    grace: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Number of episodes that a trial sees before it may be stopped."),
+    ] = None,
+    reduction_factor: Annotated[
+        float | None, typer.Option(metavar="N", help="With asha, one trial in N goes on at each of its rungs.")
+    ] = None,
+    generations: Annotated[
+        int | None,
+        typer.Option(min=2, metavar="N", help="Number of generations of the population-based search (pbt)."),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", help="Seed of the values that the searcher draws, not of the trials."),
+    ] = None,
     workers_per_trial: Annotated[
-        int | None, typer.Option(min=0, help="Ray Train workers of each trial; by default 0: each in one process")
+        int | None,
+        typer.Option(
+            min=0, metavar="N", help="Number of Ray Train workers of each trial; by default 0: each is one process."
+        ),
     ] = None,
     samplers: Annotated[
-        int | None, typer.Option(min=1, help="sampler actors of each trial that has workers; by default 2")
+        int | None,
+        typer.Option(min=1, metavar="N", help="Number of sampler actors of each trial that has workers; by default 2."),
     ] = None,
     cpus_per_worker: Annotated[
-        float | None, typer.Option(min=0.01, help="CPUs that each worker or trial reserves; by default 1")
+        float | None,
+        typer.Option(min=0.01, metavar="N", help="Number of CPUs that each worker or trial reserves; by default 1."),
     ] = None,
     gpus_per_trial: Annotated[
         float | None,
         typer.Option(
-            min=0.01, help="GPUs that a trial of one process reserves; by default 1, 0.25 lets four share one"
+            min=0.01,
+            metavar="N",
+            help="Number of GPUs that a trial of one process reserves; by default 1, and 0.25 lets four share one.",
         ),
     ] = None,
-    concurrent: Annotated[int | None, typer.Option(min=1, help="trials at once; by default as many as fit")] = None,
+    concurrent: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Number of trials that run at once; by default as many as fit."),
+    ] = None,
     device: Annotated[
-        str | None, typer.Option(help="auto (a GPU where there is one), cpu or cuda; by default auto")
+        str | None,
+        typer.Option(
+            metavar="DEVICE",
+            help="What to compute on: auto (a GPU where there is one), cpu or cuda; by default auto.",
+        ),
     ] = None,
-    address: Annotated[
-        str | None, typer.Option(help="of a running Ray cluster; by default $RAY_ADDRESS, else a local one is started")
-    ] = None,
+    address: Address = None,
     hang_timeout: Annotated[
         float | None,
-        typer.Option(min=10, help="seconds without progress after which a trial's worker is replaced; by default 300"),
+        typer.Option(
+            min=10,
+            metavar="SECONDS",
+            help="Time without progress after which a worker of a trial is replaced; by default 300.",
+        ),
     ] = None,
     run: Annotated[
-        str | None, typer.Option(help="name of the search; an unfinished one goes on, a finished one is shown")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Name of the search; an unfinished one goes on, the result of a finished one is shown.",
+        ),
     ] = None,
     apply: Annotated[
-        Path | None, typer.Option(help="file to write the winner's experiment to, for `metaray train FILE`")
+        Path | None,
+        typer.Option(metavar="FILE", help="File to write the winner's experiment to, for `metaray train FILE`."),
     ] = None,
     storage: RunStorage = "runs",
     tracking_uri: TrackingUri = None,
     register: Annotated[
-        bool | None, typer.Option("--register/--no-register", help="put the winner into the registry; by default yes")
+        bool | None,
+        typer.Option("--register/--no-register", help="Put the winner into the registry; by default it is."),
     ] = None,
     promote: Promote = False,
     trust: Trust = None,
@@ -87,14 +141,14 @@ def tune(
 ) -> None:
     """Search hyperparameters of a recipe, inner learning rates first of all; judge and register the winner.
 
-    A search that goes on runs as it was begun; an option that is said again is changed.
+    A search that goes on runs as it was begun; an option that is given again is changed.
     """
     from rich.console import Console
 
+    from metaray.api.saved_options import options_of
+    from metaray.api.tune import tune
     from metaray.cli import show
     from metaray.cli.trials import TrialsDisplay
-    from metaray.tuning.conduct import conduct
-    from metaray.tuning.recall import options_of
 
     given = {
         "trials": trials,
@@ -127,7 +181,7 @@ def tune(
     with closing(display), stop_signals("with the trials' newest checkpoints") as should_stop:
         if remembered.text:
             display.on_note(f"as it was begun: {remembered.text}")
-        report = conduct(wanted, options, display, should_stop=should_stop)
+        report = tune(wanted, options, display, should_stop=should_stop)
     show.search(report, apply=options.apply, as_json=as_json)
 
 
@@ -141,8 +195,8 @@ def _wanted(
     trust: list[str],
 ) -> "Search":
     """The search that the command line describes."""
+    from metaray.api.tune import stored_search
     from metaray.cli.imports import import_from_here
-    from metaray.tuning.conduct import stored_search
     from metaray.tuning.recipes import describe
 
     changes = {key: value for key, value in given.items() if value is not None}

@@ -1,12 +1,10 @@
 """What a store holds, for people who decide on an experiment."""
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from metaray.data.class_store import ClassStore
 from metaray.data.draws import SPLITS, Split
-from metaray.data.gallery import draw_episodes
 from metaray.data.glyphs import glyph_store
 from metaray.data.pictures import ValueRange
 from metaray.data.remote import held
@@ -59,14 +57,6 @@ class Description:
     spec: dict[str, int]
     value_range: ValueRange | None
     notes: tuple[str, ...]
-
-    def draw(self, path: Path) -> None:
-        """A PNG of two episodes of meta-train.
-
-        Raises:
-            InputError: if the part cannot yield such episodes, or `path` cannot be written.
-        """
-        draw_episodes(self.source, path, "meta-train", **self.spec)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON types."""

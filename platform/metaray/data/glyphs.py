@@ -48,7 +48,7 @@ class Glyphs(Source):
     """The embedded glyphs as a source. Its description names no file: each machine builds its own copy.
 
     Attributes:
-        rotations: as in `ClassStore`.
+        rotations: each class also turned by 90, 180 and 270 degrees, as three more classes of the same meta-split.
     """
 
     kind: ClassVar[str] = "glyphs"

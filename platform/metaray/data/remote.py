@@ -9,7 +9,6 @@ its URI and by what the server says of the object, so that a replaced object is 
     KEY.json    where it came from, and how often it was fetched; stays
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -24,10 +23,11 @@ from urllib.parse import unquote, urlsplit
 
 from metaray.data.access import with_access
 from metaray.data.cache import CACHE, cache_folder
-from metaray.data.servers import HttpObject, RemoteObject, S3Object, Seen, shown
+from metaray.data.servers import HttpObject, ObjectVersion, RemoteObject, S3Object, shown
 from metaray.data.store_file import read_store
 from metaray.data.verified import open_store
 from metaray.errors import InputError, unknown
+from metaray.file_lock import lock
 from metaray.json_text import parse_object
 from metaray.uris import Uri
 
@@ -110,7 +110,7 @@ def _is_whole(path: Path) -> bool:
     return True
 
 
-def _key(uri: str, seen: Seen) -> str:
+def _key(uri: str, seen: ObjectVersion) -> str:
     return hashlib.sha256(f"{Uri.parse(uri).identity}\n{seen.size_bytes}\n{seen.version}".encode()).hexdigest()
 
 
@@ -129,12 +129,7 @@ def _limit_bytes() -> int:
 def _locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
     """Hold the entry's lock, which goes with the process; False if another has it and it isn't waited for."""
     with path.with_suffix(".lock").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-            free = True
-        except BlockingIOError:
-            free = False
-        yield free
+        yield lock(file, wait=wait)
 
 
 def _fetch(remote: RemoteObject, size_bytes: int, path: Path) -> None:

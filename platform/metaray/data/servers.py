@@ -47,7 +47,7 @@ def shown(uri: str) -> str:
     return found.shown
 
 
-class Seen(NamedTuple):
+class ObjectVersion(NamedTuple):
     """What a server says of an object.
 
     Attributes:
@@ -70,7 +70,7 @@ class RemoteObject(ABC):
     def __init__(self, uri: str) -> None:
         self.uri, self.shown = uri, shown(uri)
 
-    def look(self) -> Seen:
+    def look(self) -> ObjectVersion:
         """Ask about the object without fetching it.
 
         Raises:
@@ -107,7 +107,7 @@ class RemoteObject(ABC):
             raise InputError(f"{self.shown}: {self._why(error)}") from None
 
     @abstractmethod
-    def _look(self) -> Seen:
+    def _look(self) -> ObjectVersion:
         """`look`, with the library's own errors."""
 
     @abstractmethod
@@ -126,7 +126,7 @@ class HttpObject(RemoteObject):
         super().__init__(uri)
         self._said: set[str] = set()
 
-    def _look(self) -> Seen:
+    def _look(self) -> ObjectVersion:
         try:
             return self._seen("HEAD")
         except HTTPError as error:
@@ -136,12 +136,12 @@ class HttpObject(RemoteObject):
         # An address that is signed for GET refuses HEAD. The answer's headers do; its body is left unread.
         return self._seen("GET")
 
-    def _seen(self, method: str) -> Seen:
+    def _seen(self, method: str) -> ObjectVersion:
         with self._request(method) as response:
             length, said = response.headers["Content-Length"], response.headers
         if length is None:
             raise http.client.HTTPException("the server doesn't say how large it is (no Content-Length)")
-        return Seen(int(length), "\n".join(said[name] or "" for name in ("ETag", "Last-Modified")).strip())
+        return ObjectVersion(int(length), "\n".join(said[name] or "" for name in ("ETag", "Last-Modified")).strip())
 
     def _stream(self) -> AbstractContextManager[Any]:
         return _Patient(self._request("GET"))
@@ -227,11 +227,13 @@ class S3Object(RemoteObject):
         found: tuple[Any, str] = fs.FileSystem.from_uri(self.uri)
         return found
 
-    def _look(self) -> Seen:
+    def _look(self) -> ObjectVersion:
         system, path = self._place
         with system.open_input_file(path) as file:
             said = {name: value.decode() for name, value in file.metadata().items()}
-            return Seen(file.size(), "\n".join(said.get(name, "") for name in ("ETag", "Last-Modified")).strip())
+            return ObjectVersion(
+                file.size(), "\n".join(said.get(name, "") for name in ("ETag", "Last-Modified")).strip()
+            )
 
     def _stream(self) -> AbstractContextManager[Any]:
         system, path = self._place

@@ -18,7 +18,7 @@ from metaray.data.store_file import StoreFile, read_store
 from metaray.errors import InputError
 from metaray.json_text import parse_json
 
-FOLDER = "verified"
+VERIFIED_FOLDER = "verified"
 MOST_RECORDS = 512
 RESTS_S = 2.0
 """Times of files are this coarse at worst: what was written more recently may change again and keep them."""
@@ -70,12 +70,12 @@ def _facts(path: Path, seen: tuple[int, ...]) -> dict[str, Any]:
 
 
 def _file(path: Path) -> Path:
-    return cache_folder(FOLDER) / f"{hashlib.sha256(os.fsencode(os.path.realpath(path))).hexdigest()}.json"
+    return cache_folder(VERIFIED_FOLDER) / f"{hashlib.sha256(os.fsencode(os.path.realpath(path))).hexdigest()}.json"
 
 
 def _record(path: Path) -> Any:
     try:
-        return parse_json(_file(path).read_bytes(), where=FOLDER)
+        return parse_json(_file(path).read_bytes(), where=VERIFIED_FOLDER)
     except (OSError, InputError):
         return None
 

@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -77,7 +77,24 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def build_seeded(model: Model, feature_shape: tuple[int, ...], outputs: int | None, *, seed: int) -> nn.Module:
+class Fresh(NamedTuple):
+    """A network as it was built, and where the CPU's generator was then.
+
+    Attributes:
+        network: that nothing has gone through yet.
+        generator: its state, from which what is drawn next goes on.
+    """
+
+    network: nn.Module
+    generator: Tensor
+
+
+def build_fresh(model: Model, feature_shape: tuple[int, ...], outputs: int | None, *, seed: int) -> Fresh:
     """Build on the CPU with weights that depend on `seed` alone."""
     with seeded(seed):
-        return model.build(feature_shape, outputs)
+        return Fresh(model.build(feature_shape, outputs), torch.default_generator.get_state())
+
+
+def build_seeded(model: Model, feature_shape: tuple[int, ...], outputs: int | None, *, seed: int) -> nn.Module:
+    """The network alone."""
+    return build_fresh(model, feature_shape, outputs, seed=seed).network

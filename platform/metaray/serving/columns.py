@@ -10,7 +10,11 @@ from metaray.data.preprocessing import ImagePreprocessing
 from metaray.errors import InputError
 
 if TYPE_CHECKING:
-    from metaray.algorithms.learner import Learner
+    from metaray.learners.learner import Learner
+
+
+MAP = "map"
+"""The type of a column that holds a mapping of texts to numbers in each row; MLflow has no one word for it."""
 
 
 class Column(NamedTuple):
@@ -57,7 +61,8 @@ def outputs_of(learner: "Learner") -> tuple[Column, ...]:
     """The columns of the table that comes back."""
     if learner.target_size is not None:
         return tuple(Column(name, "double") for name in target_names(learner))
-    return Column("label", "string"), Column("probability", "double"), Column("probabilities", "string")
+    plain = Column("label", "string"), Column("probability", "double"), Column("probabilities", "string")
+    return *plain, Column("distribution", MAP)
 
 
 def number(cell: object, column: str, where: str) -> float:

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from metaray.algorithms.learner import Learner
-from metaray.algorithms.learner import load_learner as read_learner
 from metaray.errors import InputError
+from metaray.learners.learner import Learner
+from metaray.learners.learner import load_learner as read_learner
 
 
 def load_learner(folder: Path, trust: Sequence[str] = ()) -> Learner:

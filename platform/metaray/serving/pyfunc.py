@@ -9,7 +9,8 @@ Input, a row an image:
     support dog       <...>
     query             <...>
 
-Output, a row a query, in order: `label`, `probability`, and `probabilities` (a JSON object: every label's).
+Output, a row a query, in order: `label`, `probability`, `probabilities` (every label's, as JSON text, which CSV files
+and tables of plain cells hold, too), and `distribution` (the same as a mapping, which is an object in JSON).
 
 In regression a row holds numbers, and so does the output, `y`:
 
@@ -18,9 +19,13 @@ In regression a row holds numbers, and so does the output, `y`:
     query         2
 
 Inputs and targets of several numbers have the columns `x0`, `x1`, ... and `y0`, `y1`, ...
+
+A table that is wrong is refused with an `InputError` that is MLflow's own INVALID_PARAMETER_VALUE as well, so that a
+scoring server answers with status 400 and one message.
 """
 
 import base64
+import functools
 import io
 import json
 import logging
@@ -42,7 +47,7 @@ from metaray.serving.loading import load_learner
 if TYPE_CHECKING:  # pandas comes with MLflow; a machine that only serves learners may have neither
     import pandas as pd
 
-    from metaray.algorithms.learner import AdaptedTask, Learner
+    from metaray.learners.learner import AdaptedTask, Learner
 
 ROLES = ("support", "query")
 
@@ -67,8 +72,14 @@ class PyfuncLearner:
             transductive and the queries are fewer or less mixed than it was judged on, that is logged.
 
         Raises:
-            InputError: naming the column or row that is wrong.
+            InputError: naming the column or row that is wrong; where MLflow is installed also an `MlflowException`.
         """
+        try:
+            return self._predict(model_input, params)
+        except InputError as error:
+            raise _refusal(error).with_traceback(error.__traceback__) from None
+
+    def _predict(self, model_input: "pd.DataFrame", params: dict[str, Any] | None) -> "pd.DataFrame":
         import pandas as pd
 
         if params:
@@ -85,6 +96,33 @@ class PyfuncLearner:
         task = replace(learner.adapt([x[row] for row in known], y), on_doubt=_log.warning)
         columns = _predictions(task, [x[row] for row in np.flatnonzero(~support)])
         return pd.DataFrame(columns, index=model_input.index[~support])
+
+
+def _refusal(error: InputError) -> Exception:
+    """The same error, for MLflow's scoring server: of any other than its own it would answer with a stack trace."""
+    try:
+        return _refused()(str(error))
+    except ImportError:
+        return error
+
+
+@functools.cache
+def _refused() -> type[Exception]:
+    from mlflow.exceptions import INVALID_PARAMETER_VALUE, MlflowException
+
+    class Refused(InputError, MlflowException):  # type: ignore[misc]  # MLflow has no types
+        """A table that is wrong."""
+
+        def __init__(self, told: str) -> None:
+            MlflowException.__init__(self, told, error_code=INVALID_PARAMETER_VALUE)
+            self.told = told
+
+        def serialize_as_json(self) -> str:
+            """The answer of the scoring server, which has put a picture of the whole table before the message."""
+            self.message = self.told
+            return str(super().serialize_as_json())
+
+    return Refused
 
 
 def _load_pyfunc(data_path: str) -> PyfuncLearner:
@@ -131,9 +169,9 @@ def _predictions(task: "AdaptedTask", x: list[Any]) -> dict[str, Any]:
     if task.learner.target_size is not None:
         return dict(zip(names, task.predict_values(x).astype(np.float64).T, strict=True))
     proba, classes = task.predict_proba(x), [str(name) for name in task.classes]
-    shares = [json.dumps(dict(zip(classes, map(float, row), strict=True))) for row in proba]
-    best = [classes[place] for place in proba.argmax(axis=1)]
-    return dict(zip(names, (best, proba.max(axis=1).astype(np.float64), shares), strict=True))
+    shares = [dict(zip(classes, map(float, row), strict=True)) for row in proba]
+    best, highest = [classes[place] for place in proba.argmax(axis=1)], proba.max(axis=1).astype(np.float64)
+    return dict(zip(names, (best, highest, list(map(json.dumps, shares)), shares), strict=True))
 
 
 def _inputs(table: "pd.DataFrame", learner: "Learner") -> list[Any]:
@@ -145,7 +183,7 @@ def _inputs(table: "pd.DataFrame", learner: "Learner") -> list[Any]:
 
 def _labels(column: "pd.Series[Any]", rows: NDArray[np.int64]) -> list[str]:
     """The labels in some rows, as text."""
-    from metaray.algorithms.labels import plain_label, plain_labels
+    from metaray.learners.labels import plain_label, plain_labels
 
     found = [plain_label(column.iloc[row], f"row {row}: the label") for row in rows]
     labels = [str(label) for label in plain_labels(found)]

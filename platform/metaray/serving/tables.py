@@ -12,7 +12,7 @@ from metaray.errors import InputError, unknown
 from metaray.serving.columns import feature_names, inputs, number, target_names
 
 if TYPE_CHECKING:
-    from metaray.algorithms.learner import Learner
+    from metaray.learners.learner import Learner
 
 
 class Points(NamedTuple):

@@ -25,7 +25,7 @@ HIDDEN = "hidden"
 SMALLER = "leave some out with --exclude PATTERN, or start from your recipe's own folder"
 
 
-class Left(NamedTuple):
+class LeftOut(NamedTuple):
     """A file that stays here.
 
     Attributes:
@@ -53,7 +53,7 @@ class Project:
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
 
-    def choose(self, package: Path) -> tuple[dict[str, Path], list[Left]]:
+    def choose(self, package: Path) -> tuple[dict[str, Path], list[LeftOut]]:
         """Files to ship by their path in the pack, and those that stay.
 
         What git tracks goes along (where there is a repository), what is needed, and what is to be included. Hidden
@@ -73,7 +73,7 @@ class Project:
             raise InputError(f"a job would take along more than {MOST_FILES} files below {self.folder}; {SMALLER}")
         own = package.resolve()
         files: dict[str, Path] = {}
-        left: list[Left] = []
+        left: list[LeftOut] = []
         for name in candidates:
             path = self.folder / name
             if own in Path(os.path.realpath(path)).parents or not (path.is_file() or path.is_symlink()):
@@ -84,15 +84,17 @@ class Project:
             if stays and name in needed:
                 raise InputError(f"{name}, which the recipe needs, cannot go along: {stays}")
             if stays:
-                left.append(Left(name, stays))
+                left.append(LeftOut(name, stays))
             else:
                 files[name] = path
         for name in [name for name, path in files.items() if self._leads_to_another(path, files)]:
             if name not in needed and not self.names(name):
-                left.append(Left(name, "a link to a file that does not go along"))
+                left.append(LeftOut(name, "a link to a file that does not go along"))
                 del files[name]
         others = (name for name in _others(self.folder, own) if name not in {*files, *needed, *wanted})
-        left += [Left(name, CREDENTIAL if credentials.by_name(name) else why) for name in islice(others, MOST_LISTED)]
+        left += [
+            LeftOut(name, CREDENTIAL if credentials.by_name(name) else why) for name in islice(others, MOST_LISTED)
+        ]
         return files, sorted(left)
 
     def names(self, name: str) -> bool:

@@ -38,7 +38,7 @@ LATEST_MS = 253_402_300_799_000
 T = TypeVar("T")
 
 
-class Away(InputError):
+class ClusterAway(InputError):
     """No Ray cluster answers at an address that may well be right."""
 
 
@@ -242,7 +242,7 @@ class JobsClient:
             )
         plain = isinstance(reason, ssl.SSLError) and reason.reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE")
         hint = "Is it http://?" if plain else "Is its dashboard running?"
-        return Away(f"no Ray cluster answers at {self.address}: {reason}. {hint}")
+        return ClusterAway(f"no Ray cluster answers at {self.address}: {reason}. {hint}")
 
     def _problem(self, code: int, text: str, path: str) -> Exception:
         if code in (401, 403):

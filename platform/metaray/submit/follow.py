@@ -4,11 +4,11 @@ import time
 from collections.abc import Callable, Sequence
 
 from metaray.errors import InputError, RunFailed, unknown
-from metaray.submit.client import Away, Job, JobsClient
+from metaray.retry import AWAY_WITHIN_S
+from metaray.submit.client import ClusterAway, Job, JobsClient
 from metaray.submit.request import STOP_WITHIN_S
 
 POLL_S = 1.0
-AWAY_WITHIN_S = 120.0
 LOG_SHARE = 0.05
 """Each look at a log transfers all of it: so much of the time may go into that."""
 STOPPED = 75
@@ -36,7 +36,7 @@ def follow(
     """Hand out the log as it grows, until the job has ended; returns how.
 
     Raises:
-        Away: if the cluster does not answer for two minutes.
+        ClusterAway: if the cluster does not answer for two minutes.
     """
     seen, next_log_s, answered_s = 0, clock(), clock()
     while True:
@@ -51,7 +51,7 @@ def follow(
             answered_s = clock()
             if job.has_ended:
                 return job
-        except Away:
+        except ClusterAway:
             if clock() - answered_s > AWAY_WITHIN_S:
                 raise
         sleep(POLL_S)

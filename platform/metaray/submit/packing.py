@@ -9,7 +9,7 @@ from pathlib import Path
 
 from metaray.errors import InputError
 from metaray.submit import credentials
-from metaray.submit.choice import SMALLER, Left, Project
+from metaray.submit.choice import SMALLER, LeftOut, Project
 
 LIMIT_BYTES = 20_000_000
 MOST_NAMED = 5
@@ -28,7 +28,7 @@ class Pack:
 
     files: Mapping[str, Path]
     made: Mapping[str, bytes]
-    left: tuple[Left, ...] = ()
+    left: tuple[LeftOut, ...] = ()
 
     @property
     def sizes(self) -> dict[str, int]:

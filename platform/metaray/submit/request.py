@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from metaray.errors import InputError, redacted, unknown
+from metaray.records.provenance import CHECKOUT
 from metaray.submit.access import is_loopback
 from metaray.submit.client import RUN, AlreadyThere, Job, JobsClient
 from metaray.submit.job import EXPECTS, HOME, advice, differing
 from metaray.submit.packing import Pack, uri_of
-from metaray.tracking.provenance import CHECKOUT
 
 STOP_WITHIN_S = 120
 """How long a run that is to stop may take to write its checkpoint; Ray's own 3 s are over before a step is."""

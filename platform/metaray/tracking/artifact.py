@@ -10,16 +10,17 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from metaray.errors import InputError, redacted, unknown
+from metaray.retry import retry
+from metaray.serving.columns import MAP
 from metaray.tracking.client import error_code, is_transient, open_client, summary
 from metaray.tracking.registry import find_alias, find_version
-from metaray.tracking.retry import retry
 
 if TYPE_CHECKING:
     import pandas as pd
     from mlflow.entities import LoggedModel
 
 LOADER = "metaray.serving.pyfunc"
-LEARNER = "learner"
+LOGGED_MODEL = "learner"
 NEEDED = ("metaray", "torch", "numpy", "pandas", "pillow", "pydantic", "safetensors")
 FORMS = "models:/NAME@ALIAS, models:/NAME/VERSION or runs:/RUN_ID/PATH"
 
@@ -93,9 +94,11 @@ def _logged_model(uri: str, run_id: str) -> "LoggedModel":
     client = open_client(uri)
     run = client.get_run(run_id)
     place = run.info.experiment_id
-    begun = client.search_logged_models([place], filter_string=f"source_run_id = '{run_id}' AND name = '{LEARNER}'")
+    begun = client.search_logged_models(
+        [place], filter_string=f"source_run_id = '{run_id}' AND name = '{LOGGED_MODEL}'"
+    )
     empty = [model for model in begun if model.status == LoggedModelStatus.PENDING]
-    model = empty[0] if empty else client.create_logged_model(place, name=LEARNER, source_run_id=run_id)
+    model = empty[0] if empty else client.create_logged_model(place, name=LOGGED_MODEL, source_run_id=run_id)
     if model.model_id not in [output.model_id for output in (run.outputs.model_outputs if run.outputs else [])]:
         client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
     return model
@@ -177,13 +180,15 @@ def _write_model(
     """The artifact as MLflow lays it out. Requirements are given, so MLflow does not run the model to infer them."""
     from mlflow.models import Model, ModelSignature
     from mlflow.types import ColSpec, Schema
+    from mlflow.types.schema import Map
 
     with warnings.catch_warnings():  # importing it warns about MLflow's own type hints
         warnings.filterwarnings("ignore", message=".*Any type hint is inferred as AnyType")
         from mlflow.pyfunc import save_model
 
     def schema(columns: Sequence[ColumnType]) -> Schema:
-        return Schema([ColSpec(kind, name, required=required) for name, kind, required in columns])
+        kinds = {MAP: Map("double")}
+        return Schema([ColSpec(kinds.get(kind, kind), name, required=required) for name, kind, required in columns])
 
     model = Model(
         artifact_path=logged.artifact_location,
@@ -191,7 +196,7 @@ def _write_model(
         model_uuid=logged.model_id,
         model_id=logged.model_id,
     )
-    copy = folder.parent / LEARNER
+    copy = folder.parent / LOGGED_MODEL
     shutil.copytree(learner_folder, copy)  # MLflow keeps the folder's name
     save_model(
         folder,

@@ -3,8 +3,8 @@
 import time
 
 from metaray.errors import RunFailed
+from metaray.records.events import Event, Listener
 from metaray.tracking.tracker import Metric, Tracker
-from metaray.training.events import Event, Listener
 
 
 class TrackingListener(Listener):

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Literal, final
 
 from metaray.errors import InputError, RunFailed, redacted, shareable
+from metaray.retry import SHORTLY, retry
 from metaray.tracking.client import error_code, is_transient, open_client
-from metaray.tracking.retry import SHORTLY, retry
 from metaray.tracking.server import cause, prepare, sqlite_path, tracking_uri
 from metaray.tracking.tracker import Metric, Tracker
 
 __all__ = [
-    "Away",
+    "TrackingAway",
     "MlflowTracker",
     "asking",
     "create_run",
@@ -40,10 +40,10 @@ TAG_LENGTH = 8000
 FLUSH_EVERY_S = 2.0
 CLOSE_WITHIN_S = 10.0
 
-Status = Literal["FINISHED", "FAILED", "KILLED"]
+RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
 
 
-class Away(RunFailed):
+class TrackingAway(RunFailed):
     """MLflow does not answer, or is busy: the same may work later."""
 
 
@@ -52,7 +52,7 @@ def asking(uri: str, what: str = "MLflow could not be brought up to date") -> It
     """Within the block, tell errors of MLflow and of the network in our words.
 
     Raises:
-        Away: if the server does not answer.
+        TrackingAway: if the server does not answer.
         RunFailed: if it refuses.
     """
     from mlflow.exceptions import MlflowException
@@ -62,7 +62,7 @@ def asking(uri: str, what: str = "MLflow could not be brought up to date") -> It
         yield
     except (MlflowException, OSError) as error:
         network = isinstance(error, MlflowException | RequestException | ConnectionError | TimeoutError)
-        kind = Away if network and is_transient(error) else RunFailed
+        kind = TrackingAway if network and is_transient(error) else RunFailed
         raise kind(f"{what} at {redacted(uri)!r}: {cause(error)}") from shareable(error)
 
 
@@ -146,7 +146,7 @@ def reopen_run(uri: str, run_id: str) -> None:
     open_client(uri).update_run(run_id, status="RUNNING")
 
 
-def finish_run(uri: str, run_id: str, status: Status = "FINISHED") -> None:
+def finish_run(uri: str, run_id: str, status: RunStatus = "FINISHED") -> None:
     """Mark a run as ended.
 
     Raises:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from metaray.errors import InputError
-from metaray.training.evaluation import Values, estimate, paired_difference
-from metaray.training.quality import Quality
+from metaray.experiment.quality import Quality
+from metaray.records.estimate import Values, estimate, paired_difference
 
 
 @dataclass(frozen=True)

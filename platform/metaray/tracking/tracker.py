@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import final
 
-from metaray.training.journal import Metric
+from metaray.records.journal import Metric
 
 __all__ = ["MemoryTracker", "Metric", "NullTracker", "Tracker"]
 

@@ -6,7 +6,7 @@ import platform
 import torch
 
 from metaray.errors import InputError
-from metaray.training.experiment import Experiment
+from metaray.experiment.experiment import Experiment
 
 
 def choose_device(request: str = "auto") -> torch.device:

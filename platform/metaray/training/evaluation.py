@@ -1,7 +1,6 @@
 """Judging meta-parameters on episodes: per-episode scores, intervals, paired differences."""
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -11,40 +10,16 @@ from numpy.typing import NDArray
 
 from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.learner import Learner
 from metaray.data.draws import Split
 from metaray.data.source import Source
 from metaray.episodes.episode import EpisodeSpec
 from metaray.episodes.sampler import sample_meta_batch, share_of
 from metaray.episodes.tensors import chunks
 from metaray.errors import InputError
-from metaray.training.experiment import Experiment
+from metaray.experiment.experiment import Experiment
+from metaray.learners.learner import Learner
+from metaray.records.estimate import Estimate, estimate
 from metaray.training.reduction import LocalReducer, Reducer
-
-NORMAL_95 = 1.959964
-
-Values = Sequence[float] | NDArray[np.float64]
-
-
-class Estimate(NamedTuple):
-    """A mean over episodes with its 95% interval, mean +- half_width."""
-
-    mean: float
-    half_width: float
-    episodes: int
-
-    def __str__(self) -> str:
-        return f"{self.mean:.4f} +- {self.half_width:.4f} ({self.episodes} episodes)"
-
-    @property
-    def low(self) -> float:
-        """Lower end of the interval."""
-        return self.mean - self.half_width
-
-    @property
-    def high(self) -> float:
-        """Upper end of the interval."""
-        return self.mean + self.half_width
 
 
 class Scores(NamedTuple):
@@ -87,22 +62,6 @@ def judge_of(experiment: Experiment, split: Split) -> Judge:
     plan = experiment.evaluation
     count = plan.val_episodes if split == "meta-val" else plan.test_episodes
     return Judge(experiment.source, experiment.eval_spec, split, count, plan.seed)
-
-
-def estimate(values: Values) -> Estimate:
-    """Mean and normal 95% interval of independent values (at least two)."""
-    array = np.asarray(values, dtype=np.float64)
-    with np.errstate(invalid="ignore", over="ignore"):  # squared errors may be infinite: then the deviation is NaN
-        deviation = float(array.std(ddof=1)) if len(array) > 1 else math.nan
-        mean = float(array.mean())
-    return Estimate(mean, NORMAL_95 * deviation / math.sqrt(len(array)), len(array))
-
-
-def paired_difference(challenger: Values, champion: Values) -> Estimate:
-    """Mean of challenger - champion, by episode: both judged on the same ones, in the same order."""
-    assert len(challenger) == len(champion)
-    with np.errstate(invalid="ignore", over="ignore"):
-        return estimate(np.asarray(challenger, dtype=np.float64) - np.asarray(champion, dtype=np.float64))
 
 
 def evaluate_learner(

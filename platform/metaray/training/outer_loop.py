@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -14,28 +13,13 @@ from metaray.algorithms.context import Context, Tensors
 from metaray.episodes.prefetch import Arrival
 from metaray.episodes.tensors import chunks
 from metaray.errors import Diverged
-from metaray.training.experiment import Experiment
-from metaray.training.optimizer import clip_, global_norm
+from metaray.experiment.experiment import Experiment
+from metaray.experiment.optimizer import clip_, global_norm
+from metaray.models.model import Fresh
+from metaray.records.train_state import TrainState
 from metaray.training.reduction import Reducer, flatten, total, unflatten
 
 CHUNKS_ON_GPU = 4
-
-
-@dataclass
-class TrainState:
-    """Everything that the next step depends on, besides the experiment.
-
-    Attributes:
-        network: the architecture; its own weights are never used.
-        meta: the meta-parameters, leaves that require gradient, updated in place.
-        optimizer: over `meta`'s tensors; None where there is nothing to train.
-        step: the next step.
-    """
-
-    network: nn.Module
-    meta: Tensors
-    optimizer: torch.optim.Optimizer | None
-    step: int = 0
 
 
 class Step(NamedTuple):
@@ -62,9 +46,10 @@ class Step(NamedTuple):
     stop: bool
 
 
-def initial_state(experiment: Experiment, device: torch.device) -> TrainState:
-    """The state before step 0: a pure function of the experiment."""
-    network, initial = start(experiment.algorithm, experiment.model, experiment.problem, seed=experiment.seed)
+def initial_state(experiment: Experiment, device: torch.device, fresh: Fresh | None = None) -> TrainState:
+    """The state before step 0: a pure function of the experiment; `fresh` is its network, if it is built already."""
+    algorithm, model, problem = experiment.algorithm, experiment.model, experiment.task_shape
+    network, initial = start(algorithm, model, problem, seed=experiment.seed, fresh=fresh)
     meta = {name: tensor.to(device).requires_grad_() for name, tensor in initial.items()}
     optimizer = experiment.optimizer.build(list(meta.values())) if meta else None
     return TrainState(network.to(device), meta, optimizer)

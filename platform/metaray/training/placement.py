@@ -81,7 +81,7 @@ class Placement:
         return self.workers.most == 0
 
 
-class Node(NamedTuple):
+class ClusterNode(NamedTuple):
     """A node of a Ray cluster.
 
     Attributes:
@@ -97,7 +97,7 @@ class Node(NamedTuple):
     gpus: float = 0.0
 
 
-def sampler_nodes(where: str, nodes: Sequence[Node], *, use_gpu: bool) -> list[str] | None:
+def sampler_nodes(where: str, nodes: Sequence[ClusterNode], *, use_gpu: bool) -> list[str] | None:
     """Ids of the nodes that sampler actors are spread over; None leaves it to Ray.
 
     Args:

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
-Kind = Literal["worker lost", "worker hung", "exception", "checkpoint", "last checkpoint"]
+FailureKind = Literal["worker lost", "worker hung", "exception", "checkpoint", "last checkpoint"]
 Action = Literal["restart", "go on", "wait", "raise"]
 
-LOSSES: tuple[Kind, ...] = ("worker lost", "worker hung", "exception")
+LOSSES: tuple[FailureKind, ...] = ("worker lost", "worker hung", "exception")
 RESTARTS, RETRIES_OF_AN_EXCEPTION, WAITS = 5, 1, 6
 WAIT_S = 10.0
 
@@ -23,7 +23,7 @@ class Failure(NamedTuple):
         traceback: The whole of it.
     """
 
-    kind: Kind
+    kind: FailureKind
     step: int
     text: str = ""
     told: str = ""
@@ -39,7 +39,7 @@ class Explanation(NamedTuple):
         tracebacks: Those of all ranks and attempts, whole.
     """
 
-    kind: Kind | None = None
+    kind: FailureKind | None = None
     told: str = ""
     tracebacks: str = ""
 
@@ -71,7 +71,7 @@ def given_up(failures: Sequence[Failure]) -> str:
     return f"gave up after {times} without a checkpoint beyond step {last.step}; {last.text}"
 
 
-class Beat(NamedTuple):
+class Heartbeat(NamedTuple):
     """How a rank is.
 
     Attributes:
@@ -89,14 +89,14 @@ REDUCING, WAITING = "reducing", "waiting for episodes"
 SILENT_S = 10.0
 
 
-def hung(beats: Mapping[int, Beat], timeout_s: float) -> list[int]:
+def hung(heartbeats: Mapping[int, Heartbeat], timeout_s: float) -> list[int]:
     """The ranks to blame where a run has not got ahead for `timeout_s` seconds.
 
     First those whose process stands still; then those that do something by themselves; then those that wait for
     episodes, though the fault may be a sampler's; and if each waits for another, all.
     """
-    late = {rank: beat for rank, beat in beats.items() if beat.for_s > timeout_s}
-    silent = [rank for rank, beat in late.items() if beat.silent_s > min(SILENT_S, timeout_s)]
-    busy = [rank for rank, beat in late.items() if beat.doing not in (REDUCING, WAITING)]
-    waiting = [rank for rank, beat in late.items() if beat.doing == WAITING]
-    return silent or busy or waiting or (list(late) if len(late) == len(beats) else [])
+    late = {rank: heartbeat for rank, heartbeat in heartbeats.items() if heartbeat.for_s > timeout_s}
+    silent = [rank for rank, heartbeat in late.items() if heartbeat.silent_s > min(SILENT_S, timeout_s)]
+    busy = [rank for rank, heartbeat in late.items() if heartbeat.doing not in (REDUCING, WAITING)]
+    waiting = [rank for rank, heartbeat in late.items() if heartbeat.doing == WAITING]
+    return silent or busy or waiting or (list(late) if len(late) == len(heartbeats) else [])

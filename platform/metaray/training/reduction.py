@@ -25,7 +25,7 @@ class LostRank(RuntimeError):
     """A collective broke off, most likely because another rank is gone."""
 
 
-class Node(NamedTuple):
+class TreeNode(NamedTuple):
     """A sum over chunks `place * 2**level` and the following 2**level - 1; None where none of them exists."""
 
     level: int
@@ -41,7 +41,7 @@ class TreeSum:
     """
 
     def __init__(self) -> None:
-        self.nodes: list[Node] = []
+        self.nodes: list[TreeNode] = []
 
     def push(self, level: int, place: int, value: Tensor | None) -> None:
         """Take the next node; its value may be overwritten with a sum."""
@@ -49,7 +49,7 @@ class TreeSum:
             left = self.nodes.pop().value
             value = left if value is None or left is None else left.add_(value)
             level, place = level + 1, place // 2
-        self.nodes.append(Node(level, place, value))
+        self.nodes.append(TreeNode(level, place, value))
 
     def close(self, count: int) -> None:
         """Nothing comes after chunk `count - 1`: sum up to the edge of the tree."""
@@ -85,7 +85,7 @@ class Reducer(ABC):
         """
 
     @abstractmethod
-    def join(self, nodes: Sequence[Node], count: int) -> Tensor:
+    def join(self, nodes: Sequence[TreeNode], count: int) -> Tensor:
         """The tree's root, on every rank.
 
         Args:
@@ -110,7 +110,7 @@ class LocalReducer(Reducer):
         """Nothing to do."""
         return buffer
 
-    def join(self, nodes: Sequence[Node], count: int) -> Tensor:
+    def join(self, nodes: Sequence[TreeNode], count: int) -> Tensor:
         """The one node."""
         return _root(nodes, count)
 
@@ -137,7 +137,7 @@ class GroupReducer(Reducer):
         self.mark("computing")
         return buffer
 
-    def join(self, nodes: Sequence[Node], count: int) -> Tensor:
+    def join(self, nodes: Sequence[TreeNode], count: int) -> Tensor:
         """All-to-all of slices, the tree of one slice, all-gather."""
         if self.world_size == 1:
             return LocalReducer().join(nodes, count)
@@ -157,7 +157,7 @@ class GroupReducer(Reducer):
         try:
             dist.all_to_all_single(got, sent, [len(s) * width for s in theirs], [len(own) * width] * self.world_size)
             rows = zip(chain.from_iterable(theirs), got.view(-1, width), strict=True)
-            root = _root([Node(level, place, row) for (level, place), row in rows], count)
+            root = _root([TreeNode(level, place, row) for (level, place), row in rows], count)
             dist.all_gather_into_tensor(whole, root)
         except RuntimeError as error:
             raise _lost(error) from error
@@ -171,7 +171,7 @@ class GroupReducer(Reducer):
         return self._buffers[name]
 
 
-def _root(nodes: Iterable[Node], count: int) -> Tensor:
+def _root(nodes: Iterable[TreeNode], count: int) -> Tensor:
     """What all nodes of all ranks, from left to right, add up to."""
     tree = TreeSum()
     for node in nodes:

@@ -8,26 +8,27 @@ import torch
 
 from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Tensors
-from metaray.algorithms.learner import Learner
 from metaray.algorithms.nearest_neighbor import NearestNeighbor
 from metaray.data.draws import Split
 from metaray.data.source import SameData
 from metaray.episodes.prefetch import Arrival
 from metaray.errors import RunFailed, RunStopped
+from metaray.experiment.experiment import Experiment
+from metaray.experiment.quality import surpasses
+from metaray.learners.learner import Learner
 from metaray.models.state import kept, marks_of, rebuilt
+from metaray.records.checkpoint import copies, load_checkpoint
+from metaray.records.environment import changes, environment
+from metaray.records.estimate import estimate
+from metaray.records.events import Event, EventKind, Listener, sparingly
+from metaray.records.result import RESULT, Result, parameters_sha256
+from metaray.records.storage import Storage
 from metaray.training.agreement import gathered, number_of, require_same_network
-from metaray.training.checkpoint import copies, load_checkpoint
-from metaray.training.environment import changes, environment
-from metaray.training.evaluation import Scores, estimate, evaluate, judge_of
-from metaray.training.events import Event, Kind, Listener, sparingly
-from metaray.training.experiment import Experiment
-from metaray.training.keeper import Keeper
-from metaray.training.meter import Meter
+from metaray.training.evaluation import Scores, evaluate, judge_of
 from metaray.training.outer_loop import Step, chunk_size_of, context_of, initial_state, outer_loop
-from metaray.training.quality import surpasses
 from metaray.training.reduction import Reducer
-from metaray.training.result import RESULT, Result, parameters_sha256
-from metaray.training.storage import Storage
+from metaray.training.run_writer import RunWriter
+from metaray.training.step_sums import StepSums
 
 LEARNER = "learner"
 HALF_WIDTH = "_half_width"
@@ -36,7 +37,7 @@ POINTS_A_CURVE = 500
 
 
 @dataclass(frozen=True)
-class Rank:
+class RankSetup:
     """What a rank needs besides the experiment.
 
     Attributes:
@@ -63,7 +64,7 @@ class Rank:
         return self.reducer.rank == 0
 
 
-def run_session(experiment: Experiment, rank: Rank) -> Result:
+def run_session(experiment: Experiment, rank: RankSetup) -> Result:
     """Train from the newest checkpoint (or from scratch) to the end, judge, and save the learner and the result.
 
     Raises:
@@ -75,7 +76,7 @@ def run_session(experiment: Experiment, rank: Rank) -> Result:
     return session.conclude()
 
 
-def train_session(experiment: Experiment, rank: Rank) -> None:
+def train_session(experiment: Experiment, rank: RankSetup) -> None:
     """The training alone: meta-test, learner and result are for a later `run_session`, which has nothing left to train.
 
     Raises:
@@ -86,7 +87,7 @@ def train_session(experiment: Experiment, rank: Rank) -> None:
 
 
 class _Session:
-    def __init__(self, experiment: Experiment, rank: Rank) -> None:
+    def __init__(self, experiment: Experiment, rank: RankSetup) -> None:
         self.experiment, self.rank = experiment, rank
         self.data = SameData(experiment.source)
         self.started = time.perf_counter()
@@ -96,11 +97,11 @@ class _Session:
         self.progress, self.best, self.damaged = load_checkpoint(rank.storage, self.state)
         self._agree_on_start()
         self._tell_start()
-        self.keeper: Keeper | None = None
+        self.writer: RunWriter | None = None
         if rank.is_chief:
             alive = lambda: rank.reducer.mark("saving")  # noqa: E731
-            self.keeper = Keeper(rank.storage, rank.listener, self.damaged, alive, self.progress.segments)
-        self.window, self.clock = Meter(self.progress.window), Meter(self.progress.clock)
+            self.writer = RunWriter(rank.storage, rank.listener, self.damaged, alive, self.progress.segments)
+        self.window, self.clock = StepSums(self.progress.window), StepSums(self.progress.clock)
         self.seconds_before = self.progress.clock.get("seconds", 0.0)
 
     def train(self) -> None:
@@ -128,7 +129,7 @@ class _Session:
             self.checkpoint(needed=True)
 
     def record_window(self, step: Step) -> None:
-        window, self.window = self.window, Meter()
+        window, self.window = self.window, StepSums()
         self.record(
             {
                 "train/loss": window.mean("loss"),
@@ -178,11 +179,11 @@ class _Session:
     def checkpoint(self, *, needed: bool) -> None:
         """Rank 0 saves. Where the run cannot go on without, all ranks learn whether that worked."""
         problem = None
-        if self.keeper is not None:
+        if self.writer is not None:
             clock = {**self.clock.sums, "seconds": self.seconds}
             progress = replace(self.progress, window=self.window.sums, clock=clock, network=self.marks)
             try:
-                self.keeper.save(self.state, progress, self.best, needed=needed)
+                self.writer.save(self.state, progress, self.best, needed=needed)
             except RunFailed as error:
                 problem = error
         if needed:
@@ -228,8 +229,8 @@ class _Session:
             baseline_val_scores=tuple(baseline.score.tolist()),
             compared=experiment.source.preprocessing.compared,
         )
-        if self.keeper is not None:
-            self.keeper.finish({LEARNER: self.learner().files()}, {RESULT: result.file()}, self.state.step)
+        if self.writer is not None:
+            self.writer.finish({LEARNER: self.learner().files()}, {RESULT: result.file()}, self.state.step)
         return result
 
     def learner(self) -> Learner:
@@ -244,7 +245,7 @@ class _Session:
             step=self.progress.best_step or 0,
             seed=experiment.seed,
             target_size=experiment.source.target_size,
-            classes=experiment.problem.classes,
+            classes=experiment.task_shape.classes,
             provenance={
                 "experiment": experiment.model_dump(mode="json"),
                 "source_fingerprint": experiment.source.fingerprint,
@@ -257,10 +258,10 @@ class _Session:
         )
 
     def record(self, values: dict[str, float]) -> None:
-        if self.keeper is not None:
-            self.keeper.record(values, self.state.step)
+        if self.writer is not None:
+            self.writer.record(values, self.state.step)
 
-    def say(self, kind: Kind, values: dict[str, float] | None = None, *, text: str = "") -> None:
+    def say(self, kind: EventKind, values: dict[str, float] | None = None, *, text: str = "") -> None:
         if self.rank.is_chief:
             self.rank.listener.on_event(Event(kind, self.state.step, values or {}, time.time(), text))
 

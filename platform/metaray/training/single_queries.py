@@ -5,13 +5,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metaray.algorithms.learner import Learner
 from metaray.episodes.sampler import sample_meta_batch
 from metaray.episodes.tensors import chunks
 from metaray.errors import InputError
-from metaray.training.evaluation import Estimate, estimate, judge_of, judging_context, paired_difference
-from metaray.training.experiment import Experiment
-from metaray.training.quality import Quality
+from metaray.experiment.experiment import Experiment
+from metaray.experiment.quality import Quality
+from metaray.learners.learner import Learner
+from metaray.records.estimate import Estimate, estimate, paired_difference
+from metaray.training.evaluation import judge_of, judging_context
 
 MOST_EPISODES = 100
 MOST_QUERIES = 500

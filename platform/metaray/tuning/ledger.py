@@ -10,13 +10,13 @@ from dataclasses import replace
 from typing import Any
 
 from metaray.errors import InputError
-from metaray.training.checkpoint import copy_checkpoint, newest_progress
-from metaray.training.identity import RECORD as RUN_RECORD
-from metaray.training.identity import read_run
-from metaray.training.journal import Journal, JournalReader, Metric
-from metaray.training.overrides import differences
-from metaray.training.storage import Storage
-from metaray.tuning.entries import (
+from metaray.experiment.overrides import differences
+from metaray.records.checkpoint import copy_checkpoint, newest_progress
+from metaray.records.journal import Journal, JournalReader, Metric
+from metaray.records.run_folder import RUN_FILE as RUN_RECORD
+from metaray.records.run_folder import read_run
+from metaray.records.storage import Storage
+from metaray.tuning.ledger_files import (
     OUTCOME,
     SEARCH,
     TRIAL,
@@ -36,7 +36,7 @@ from metaray.tuning.entries import (
 )
 from metaray.tuning.population import Copy
 from metaray.tuning.search import Search
-from metaray.tuning.trial import ENDED, Status, Trial, trial_name
+from metaray.tuning.trial import ENDED, Trial, TrialStatus, trial_name
 
 __all__ = [
     "OUTCOME",
@@ -99,7 +99,7 @@ class Ledger:
         self._write_entry(entry)
         return entry
 
-    def end(self, number: int, status: Status, why: str = "") -> None:
+    def end(self, number: int, status: TrialStatus, why: str = "") -> None:
         """Write down how a trial ended, unless that is known."""
         end_trial(self.run_of(number), status, why)
 

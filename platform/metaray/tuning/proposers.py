@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection
 from typing import Literal, NamedTuple, final
 
-from metaray.algorithms.inner_lr import Schedule
+from metaray.algorithms.families.inner_lr import Schedule
 from metaray.errors import InputError
 from metaray.tuning.ledger import Ledger, Origin
 from metaray.tuning.population import Copy, next_generation

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from metaray.errors import InputError
-from metaray.training.experiment import Experiment
-from metaray.training.overrides import override
-from metaray.training.recipes import call_recipe
+from metaray.experiment.experiment import Experiment
+from metaray.experiment.overrides import override
+from metaray.experiment.recipes import call_recipe
 from metaray.tuning.search import Search
 from metaray.tuning.space import parse_space
 

@@ -7,14 +7,14 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, field_serializer, field_validator, model_validator
 
-from metaray.algorithms.inner_lr import Schedule
+from metaray.algorithms.families.inner_lr import Schedule
 from metaray.config import Config, refuse_subclass, replace
 from metaray.episodes.sampler import sample_meta_batch
 from metaray.errors import InputError
-from metaray.training.experiment import Experiment
-from metaray.training.overrides import changed
-from metaray.training.trust import IMPORT_PATH, packages_in, packages_of
-from metaray.tuning.points import combinations, count, draw
+from metaray.experiment.experiment import Experiment
+from metaray.experiment.overrides import changed
+from metaray.experiment.packages import IMPORT_PATH, packages_in, packages_of
+from metaray.tuning.candidates import combinations, count, draw
 from metaray.tuning.space import Domain, parse_domain
 from metaray.tuning.trial import Objective
 from metaray.uris import has_secret

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-Status = Literal["waiting", "running", "finished", "stopped early", "failed"]
-ENDED: tuple[Status, ...] = ("finished", "stopped early", "failed")
+TrialStatus = Literal["waiting", "running", "finished", "stopped early", "failed"]
+ENDED: tuple[TrialStatus, ...] = ("finished", "stopped early", "failed")
 
 
 class Objective(NamedTuple):
@@ -27,7 +27,7 @@ class Objective(NamedTuple):
         return a > b if self.highest else a < b
 
 
-class Judged(NamedTuple):
+class TrialScore(NamedTuple):
     """One evaluation on meta-val.
 
     Attributes:
@@ -63,9 +63,9 @@ class Trial:
     number: int
     settings: Mapping[str, Any]
     num_episodes: int
-    status: Status = "waiting"
+    status: TrialStatus = "waiting"
     why: str = ""
-    curve: tuple[Judged, ...] = ()
+    curve: tuple[TrialScore, ...] = ()
     inherited: int = 0
     tracking_run: str | None = None
     seconds: float = 0.0
@@ -85,9 +85,9 @@ class Trial:
         """Meta-train episodes that it has seen itself."""
         return max(0, self.episodes - self.inherited)
 
-    def best(self, objective: Objective) -> Judged | None:
+    def best(self, objective: Objective) -> TrialScore | None:
         """Its best evaluation, of equal ones the first; None without a finite one."""
-        found: Judged | None = None
+        found: TrialScore | None = None
         for judged in self.curve:
             if math.isfinite(judged.value) and (found is None or objective.better(judged.value, found.value)):
                 found = judged

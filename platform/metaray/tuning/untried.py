@@ -6,7 +6,8 @@ from itertools import chain, count, islice
 from typing import Any
 
 from metaray.errors import InputError
-from metaray.tuning import parzen, points
+from metaray.tuning import candidates as points
+from metaray.tuning import tpe as parzen
 from metaray.tuning.ledger import Ledger
 from metaray.tuning.search import Search
 

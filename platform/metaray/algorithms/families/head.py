@@ -1,0 +1,66 @@
+"""What algorithms share whose network only embeds: the task is then solved among the embedded examples by a head.
+
+A head is fitted to the embedded support set: `fit(embedding [n, E], y)` returns what it learned. The protocol of batch
+norm decides when. `inductive`: in `adapt`, the embedding normalised with the statistics of the support set, with which
+queries are normalised later. `transductive`: in `predict`, when the queries are known, support and query normalised
+together.
+
+Departure of all of them: their authors' batch norm has running averages at test time. Here there are none, the
+protocol is the same in training and at test time.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from metaray.algorithms.context import Context, Tensors
+from metaray.algorithms.families.embedding import embed, embed_support
+from metaray.algorithms.families.inner_loop import split_statistics
+from metaray.episodes.tensors import Examples
+from metaray.models.batch_norm import Protocol
+
+HeadFit = Callable[[Tensor, Tensor], Tensors]
+
+
+def adapt_head(fit: HeadFit, theta: Tensors, support: Examples, context: Context, protocol: Protocol) -> Tensors:
+    """What `queries_and_head` needs of the support set: the head, or the examples where it must wait.
+
+    Args:
+        fit: sees embeddings [n, E] in `context.loss_dtype`.
+        theta: parameters of the network.
+        support: of the task.
+        context: of the call.
+        protocol: of batch norm.
+    """
+    if protocol == "transductive":
+        return {"support_x": support.x, "support_y": support.y}
+    embedding, statistics = embed_support(theta, support.x, context, protocol)
+    return {**fit(embedding, support.y), **statistics}
+
+
+def queries_and_head(
+    fit: HeadFit, theta: Tensors, adapted: Tensors, x: Tensor, context: Context, protocol: Protocol
+) -> tuple[Tensor, Tensors]:
+    """The embedded queries [n, E] in `context.loss_dtype`, and the fitted head; arguments as for `adapt_head`."""
+    if protocol == "transductive":
+        count = len(adapted["support_x"])
+        embedding = embed(theta, {}, torch.cat([adapted["support_x"], x]), context)
+        return embedding[count:], fit(embedding[:count], adapted["support_y"])
+    return embed(theta, adapted, x, context), split_statistics(adapted)[0]
+
+
+def members(y: Tensor, context: Context) -> Tensor:
+    """One-hot labels [n, N] in `context.loss_dtype`."""
+    return torch.nn.functional.one_hot(y, context.ways).to(context.loss_dtype)
+
+
+def class_means(embedding: Tensor, y: Tensor, context: Context) -> Tensor:
+    """[N, E] of an embedded set [n, E]; classes may differ in size."""
+    belongs = members(y, context)
+    return (belongs.T @ embedding) / belongs.sum(dim=0)[:, None]
+
+
+def with_bias(embedding: Tensor) -> Tensor:
+    """A column of ones appended, for an intercept: [n, E] to [n, E + 1]."""
+    return torch.cat([embedding, torch.ones_like(embedding[:, :1])], dim=1)

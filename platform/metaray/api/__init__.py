@@ -1,0 +1,1 @@
+"""Whole commands, composed of the stages: train, evaluate, upload, tune."""

@@ -1,0 +1,181 @@
+"""The end of a search: the winner judged on meta-test and registered, and everything brought to MLflow."""
+
+import json
+import shlex
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+from metaray.api.search_options import SearchOptions
+from metaray.api.train import Options, run
+from metaray.errors import InputError, RunFailed, RunStopped, redacted
+from metaray.experiment.experiment import Experiment
+from metaray.imports import where_found
+from metaray.plots.search import draw_all
+from metaray.records.events import Event, Listener
+from metaray.records.storage import Storage
+from metaray.retry import AWAY_WITHIN_S, patience, retry
+from metaray.tracking.mlflow_tracker import TrackingAway, asking, finish_run
+from metaray.tracking.registry import tag_version
+from metaray.tracking.run_upload import Report
+from metaray.tracking.search_runs import SearchRuns
+from metaray.tracking.server import Unreachable
+from metaray.training.placement import Placement
+from metaray.tuning import table
+from metaray.tuning.ledger import Ledger
+from metaray.tuning.listener import SearchListener
+from metaray.tuning.search import Search
+from metaray.tuning.trial import Trial, trial_name, winner_of
+
+WINNER = "winner.json"
+FIGURES = "figures"
+
+
+@dataclass(frozen=True)
+class SearchReport:
+    """How a search ended.
+
+    Attributes:
+        name: of the search.
+        search: its description.
+        trials: all of them.
+        winner: the best.
+        experiment: that it trained.
+        report: of the winner's run: meta-test, registry.
+        storage: folder or URI of the search, with `trials.json`, `trials.parquet`, `winner.json` and `figures/`.
+        tracking_run: id of its MLflow run.
+        tracking_uri: where that is.
+    """
+
+    name: str
+    search: Search
+    trials: Sequence[Trial]
+    winner: Trial
+    experiment: Experiment
+    report: Report
+    storage: str
+    tracking_run: str
+    tracking_uri: str
+
+
+def finish_search(
+    ledger: Ledger,
+    search_runs: SearchRuns,
+    options: SearchOptions,
+    name: str,
+    uri: str,
+    listener: SearchListener,
+    should_stop: Callable[[], bool],
+) -> SearchReport:
+    """Judge the winner on meta-test, and bring everything to MLflow. May be done again."""
+    again = _command(options, name, ledger.search)
+    if should_stop():
+        raise RunStopped(f"stopped by a signal; `{again}` goes on")
+    trials = ledger.trials()
+    winner = winner_of(trials, ledger.search.optimises)
+    if winner is None:
+        whys = "; ".join(f"{trial.name}: {trial.why}" for trial in trials[:3])
+        raise RunFailed(f"none of {len(trials)} trials came to an evaluation: {whys}")
+    _bring(search_runs, uri, again, listener, should_stop)
+    experiment = ledger.entry(winner.number).experiment
+    device = Placement(device=options.device)
+    to = Options(device, winner.name, ledger.storage.root, uri, options.register, options.promote)
+    report = run(experiment, to, _Notes(listener), should_stop=should_stop)
+    files = _files(ledger, trials, winner, experiment)
+    if options.apply is not None:
+        _apply(options.apply, experiment)
+    tags = _tags(ledger, name, search_runs.parent, winner)
+    with asking(uri):
+        search_runs.tag(tags)
+        search_runs.tag({"search.winner": "true"}, winner.number)
+        if report.version is not None:
+            tag_version(uri, report.version.name, report.version.version, tags)
+    search_runs.attach(files)
+    finish_run(uri, search_runs.parent)
+    return SearchReport(
+        name, ledger.search, ledger.trials(), winner, experiment, report, ledger.storage.root, search_runs.parent, uri
+    )
+
+
+def _bring(
+    search_runs: SearchRuns, uri: str, again: str, listener: SearchListener, should_stop: Callable[[], bool]
+) -> None:
+    """All trials to MLflow, however long it is away, within reason."""
+
+    def tell() -> None:
+        listener.on_note(f"MLflow at {redacted(uri)!r} does not answer; waiting up to {AWAY_WITHIN_S:g} s for it")
+
+    try:
+        waits = patience(AWAY_WITHIN_S, enough=should_stop, once=tell)
+        retry(search_runs.bring_all, on=(TrackingAway, Unreachable), waits=waits)
+    except (RunFailed, InputError) as error:
+        text = str(error).rstrip(".")
+        raise RunFailed(f"the search is complete on disk, but MLflow lacks it: {text}. `{again}` uploads it") from error
+
+
+def _files(ledger: Ledger, trials: Sequence[Trial], winner: Trial, experiment: Experiment) -> dict[str, bytes]:
+    """What is to be known of the search, written into its folder."""
+    search = ledger.search
+    files = {
+        "trials.json": table.to_json(trials, search.optimises),
+        "trials.parquet": table.to_parquet(trials, search.optimises),
+        WINNER: experiment.to_json().encode(),
+    }
+    title = f"{search.experiment.name}: {search.searcher}, {len(trials)} trials"
+    with tempfile.TemporaryDirectory() as scratch:
+        figures = {
+            path.name: path.read_bytes()
+            for path in draw_all(trials, search.logs, search.optimises, Path(scratch), title)
+        }
+    for name, data in files.items():
+        ledger.storage.write(name, data)
+    for name, data in figures.items():
+        ledger.storage.write(f"{FIGURES}/{name}", data)
+    return files | figures
+
+
+def _apply(path: Path, experiment: Experiment) -> None:
+    """Write the winner's experiment, whole or not at all."""
+    Storage(str(path.parent)).write(path.name, experiment.to_json().encode())
+
+
+def _tags(ledger: Ledger, name: str, parent: str, winner: Trial) -> dict[str, str]:
+    search = ledger.search
+    space = ", ".join(f"{key}={domain.expression()}" for key, domain in search.space.items())
+    best = winner.best(search.optimises)
+    assert best is not None
+    return {
+        "search": name,
+        "search.run_id": parent,
+        "search.space": space,
+        "search.searcher": search.searcher,
+        "search.scheduler": search.scheduler,
+        "search.trials": str(len(ledger.numbers())),
+        "search.winning_trial": trial_name(winner.number),
+        "search.winning_settings": json.dumps(dict(winner.settings)),
+        f"search.meta_val.{search.optimises.name}": f"{best.value:.6g} +- {best.half_width:.2g}",
+    }
+
+
+def _command(options: SearchOptions, name: str, search: Search) -> str:
+    """What to type to go on."""
+    found = where_found(search.experiment.model_dump(mode="json"))
+    where = ["--tracking-uri", redacted(options.tracking_uri)] if options.tracking_uri else []
+    return found + shlex.join(["metaray", "tune", "--run", name, "--storage", redacted(options.storage), *where])
+
+
+@final
+class _Notes(Listener):
+    """What the winner's run says while it is judged, as notes of the search."""
+
+    def __init__(self, listener: SearchListener) -> None:
+        self._listener = listener
+
+    def on_event(self, event: Event) -> None:
+        if event.kind == "note":
+            self._listener.on_note(event.text)
+
+    def close(self) -> None:
+        pass

@@ -1,0 +1,51 @@
+"""Where and how a search runs."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from metaray.tracking.promotion import Wish
+from metaray.training.placement import Placement, Workers
+from metaray.tuning.capacity import Shares
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """Where and how a search runs; nothing here changes what a trial computes.
+
+    Attributes:
+        shares: what each trial takes of the cluster; its `gpus` only where there are any.
+        device: "auto" (a GPU where there is one), "cpu" or "cuda".
+        address: of a running Ray cluster; None starts a local one, or joins the one named by RAY_ADDRESS.
+        hang_timeout_s: a worker of a multi-worker trial that makes no progress for so long is replaced.
+        name: of the search; None makes a new one.
+        storage: folder or URI of all runs.
+        tracking_uri: of MLflow; None takes MLFLOW_TRACKING_URI, else `mlflow.db` in the working directory.
+        register: put the winner into the registry.
+        promote: make it champion whatever the comparison on meta-val says.
+        apply: file to write the winner's experiment to.
+        verify: compare the data with their fingerprint wherever they are opened, also where that was done before.
+    """
+
+    shares: Shares = Shares()  # noqa: RUF009 - frozen
+    device: str = "auto"
+    address: str | None = None
+    hang_timeout_s: float = 300.0
+    name: str | None = None
+    storage: str = "runs"
+    tracking_uri: str | None = None
+    register: bool = True
+    promote: bool = False
+    apply: Path | None = None
+    verify: bool = False
+
+    def __post_init__(self) -> None:
+        Wish(self.register, self.promote)  # refused now, not when all trials are done
+
+    @property
+    def trial_placement(self) -> Placement:
+        """Of each trial."""
+        shares = self.shares
+        workers = Workers(shares.workers, shares.workers)
+        return Placement(
+            workers, shares.samplers, shares.cpus, self.device, None, self.hang_timeout_s, verify=self.verify
+        )

@@ -1,0 +1,57 @@
+"""The examples of each command's `--help`: lines to be copied, none longer than a terminal of 80 columns shows."""
+
+from collections.abc import Mapping
+
+EXAMPLES: Mapping[str, tuple[str, ...]] = {
+    "metaray": (
+        "metaray train jobs/glyphs.py:demo --workers 2",
+        "metaray evaluate models:/glyphs@champion",
+        "metaray train --help",
+    ),
+    "metaray train": (
+        "metaray train jobs/glyphs.py:demo --workers 2 --run mine",
+        "metaray train jobs/glyphs.py:demo --keys",
+        "metaray train jobs/glyphs.py:demo --set algorithm.inner_lr=0.1",
+    ),
+    "metaray tune": (
+        "metaray tune jobs/glyphs.py:demo --trials 8 \\",
+        "    --search algorithm.inner_lr='loguniform(1e-3,1)' --apply best.json",
+        "metaray tune --run my-search",
+    ),
+    "metaray evaluate": (
+        "metaray evaluate models:/glyphs@champion --episodes 600",
+        "metaray evaluate models:/omniglot/1 --set source.path=other.arrow",
+    ),
+    "metaray adapt": (
+        "metaray data export glyphs --part meta-test --out my-task",
+        "metaray adapt models:/glyphs@champion \\",
+        "    --support my-task/support --query my-task/query",
+        "metaray adapt models:/sinusoid@champion \\",
+        "    --support known.csv --query asked.csv --x time --y height",
+    ),
+    "metaray upload": ("metaray upload mine --tracking-uri https://mlflow.example.org",),
+    "metaray data": ("metaray data describe glyphs",),
+    "metaray data import": ("metaray data import images my-images --out mine.arrow",),
+    "metaray data import omniglot": ("metaray data import omniglot images_background.zip images_evaluation.zip",),
+    "metaray data import images": (
+        "metaray data import images my-images --out mine.arrow --size 84",
+        "metaray data import images images.zip --labels labels.csv --out mine.arrow",
+    ),
+    "metaray data import glyphs": ("metaray data import glyphs --out glyphs.arrow",),
+    "metaray data describe": ("metaray data describe omniglot.arrow --ways 20 --gallery gallery.png",),
+    "metaray data export": ("metaray data export glyphs --part meta-test --ways 20 --out my-task",),
+    "metaray registry": ("metaray registry list",),
+    "metaray registry list": ("metaray registry list --json",),
+    "metaray registry show": ("metaray registry show glyphs",),
+    "metaray registry promote": ("metaray registry promote glyphs 1 --alias champion",),
+    "metaray submit": (
+        "metaray submit train jobs/omniglot.py:maml_5way_1shot --workers 4 --follow \\",
+        "    --address http://head:8265 --run mine --storage s3://runs \\",
+        "    --tracking-uri https://mlflow.example.org",
+    ),
+    "metaray jobs": ("metaray jobs list --address http://head:8265",),
+    "metaray jobs list": ("metaray jobs list --address http://head:8265",),
+    "metaray jobs status": ("metaray jobs status mine",),
+    "metaray jobs logs": ("metaray jobs logs mine --follow",),
+    "metaray jobs stop": ("metaray jobs stop mine",),
+}

@@ -1,0 +1,1 @@
+"""All that knows Ray: sampler actors, Train workers, the coordinator, the supervisor, Tune's trials."""

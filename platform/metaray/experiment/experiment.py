@@ -1,0 +1,241 @@
+"""The experiment: the frozen, validated, complete description of a run."""
+
+import json
+from typing import Any, Literal
+
+from pydantic import Field, SerializeAsAny, ValidationInfo, field_serializer, field_validator, model_validator
+
+from metaray.algorithms import ALGORITHMS, Algorithm
+from metaray.algorithms.algorithm import MOST_INNER_STEPS
+from metaray.algorithms.task_shape import TaskShape
+from metaray.config import Config, check_name, difference, refuse_subclass
+from metaray.data import SOURCES
+from metaray.data.source import Source
+from metaray.episodes.episode import EpisodeSpec
+from metaray.errors import InputError
+from metaray.experiment.optimizer import Optimizer
+from metaray.experiment.quality import Quality, quality_of
+from metaray.imports import dump_kind, parse_kind, trust_of
+from metaray.json_text import parse_json
+from metaray.models import MODELS, Model
+from metaray.uris import place_of_secret
+
+
+class Evaluation(Config):
+    """How the run is judged. Its episodes are the same whatever the training seed.
+
+    Attributes:
+        episodes: ways, shots and queries; None takes those of training.
+        inner_steps: of gradient-based algorithms; None takes those of training.
+        every: meta-val each so many outer steps (and at the end); 0 only at the end.
+        val_episodes: the first so many episodes of meta-val.
+        test_episodes: the first so many of meta-test, at the end.
+        seed: of the sequence of evaluation episodes.
+    """
+
+    episodes: EpisodeSpec | None = None
+    inner_steps: int | None = Field(default=None, ge=0, le=MOST_INNER_STEPS)
+    every: int = Field(default=500, ge=0)
+    val_episodes: int = Field(default=200, ge=2)
+    test_episodes: int = Field(default=1000, ge=2)
+    seed: int = Field(default=0, ge=0, lt=2**64)
+
+
+class Checkpoint(Config):
+    """When to save.
+
+    Attributes:
+        every: outer steps between checkpoints, besides the one at each meta-val and at the end; 0 for those alone.
+    """
+
+    every: int = Field(default=0, ge=0)
+
+
+class Precision(Config):
+    """Arithmetic of the network.
+
+    Attributes:
+        dtype: "float32", or "bfloat16" under autocast (weights, losses and sums stay float32).
+        channels_last: memory format of image batches.
+    """
+
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    channels_last: bool = False
+
+
+class Experiment(Config):
+    """The complete description of a run. Round-trips through JSON.
+
+    Attributes:
+        name: of the MLflow experiment and of the registered model.
+        source: where tasks come from.
+        episodes: ways, shots and queries of meta-training.
+        model: the architecture.
+        algorithm: the meta-learning algorithm.
+        optimizer: of the outer loop.
+        meta_batch_size: episodes an outer step, B. Step s trains on episodes s*B .. s*B + B-1.
+        num_steps: outer steps.
+        evaluation: how the run is judged.
+        checkpoint: when to save.
+        reduction: how the outer gradient is summed. "exact": in one fixed tree over the chunks of the meta-batch, so
+            that no bit depends on the number of workers. "fast": plain all-reduce, with other bits for each number.
+        chunk_size: episodes that are mapped over at once; None means 1 on a CPU, a quarter of the meta-batch on a GPU.
+            At most as many workers as chunks take part.
+        precision: of the network.
+        threads_per_worker: threads of each worker's kernels.
+        seed: of the initial weights and of the training episodes.
+    """
+
+    name: str
+    source: SerializeAsAny[Source]
+    episodes: EpisodeSpec
+    model: SerializeAsAny[Model]
+    algorithm: SerializeAsAny[Algorithm]
+    optimizer: Optimizer = Optimizer()
+    meta_batch_size: int = Field(default=16, gt=0, le=2**20)
+    num_steps: int = Field(default=1000, ge=0, lt=2**31)
+    evaluation: Evaluation = Evaluation()
+    checkpoint: Checkpoint = Checkpoint()
+    reduction: Literal["exact", "fast"] = "exact"
+    chunk_size: int | None = Field(default=None, gt=0)
+    precision: Precision = Precision()
+    threads_per_worker: int = Field(default=1, gt=0, le=1024)
+    seed: int = Field(default=0, ge=0, lt=2**64)
+
+    @field_validator("name")
+    @classmethod
+    def _name(cls, name: str) -> str:
+        return check_name(name, "experiment name")
+
+    @field_validator("source", mode="before")
+    @classmethod
+    def _source(cls, value: Any, info: ValidationInfo) -> Any:
+        return parse_kind(value, SOURCES, Source, what="source", trust=trust_of(info))
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _model(cls, value: Any, info: ValidationInfo) -> Any:
+        return parse_kind(value, MODELS, Model, what="model", trust=trust_of(info))
+
+    @field_validator("algorithm", mode="before")
+    @classmethod
+    def _algorithm(cls, value: Any, info: ValidationInfo) -> Any:
+        return parse_kind(value, ALGORITHMS, Algorithm, what="algorithm", trust=trust_of(info))
+
+    @field_serializer("source")
+    def _dump_source(self, value: Source) -> dict[str, Any]:
+        return dump_kind(value, SOURCES)
+
+    @field_serializer("model")
+    def _dump_model(self, value: Model) -> dict[str, Any]:
+        return dump_kind(value, MODELS)
+
+    @field_serializer("algorithm")
+    def _dump_algorithm(self, value: Algorithm) -> dict[str, Any]:
+        return dump_kind(value, ALGORITHMS)
+
+    @model_validator(mode="after")
+    def _is_no_subclass(self) -> "Experiment":
+        refuse_subclass(self, Experiment)
+        return self
+
+    @model_validator(mode="after")
+    def _tells_no_secret(self) -> "Experiment":
+        place = place_of_secret(self.model_dump(mode="json"))
+        if place is not None:
+            raise ValueError(
+                f"{place} holds a credential, which everybody could read who reads the record of a run: leave it out, "
+                "and read it from the environment of every node"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _ways_agree(self) -> "Experiment":
+        train, judged = self.episodes.ways, self.eval_spec.ways
+        if self.source.target_size is None and train != judged and self.algorithm.fixed_ways:
+            raise ValueError(
+                f"a {self.algorithm.kind} learner is fixed to its ways: it cannot train at {train} ways "
+                f"(episodes.ways) and be judged at {judged} (evaluation.episodes.ways)"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _targets_agree(self) -> "Experiment":
+        classes = self.source.target_size is None
+        for where, ways in (("episodes", self.episodes.ways), ("evaluation.episodes", self.eval_spec.ways)):
+            if classes and ways < 2:
+                raise ValueError(f"{where}.ways: a task needs at least 2 classes (got {ways})")
+            if not classes and ways != 1:
+                raise ValueError(
+                    f"{where}.ways: {self.source.kind} yields regression tasks, whose ways are 1 (got {ways})"
+                )
+        if not classes and not self.algorithm.regression:
+            able = ", ".join(sorted(kind for kind, cls in ALGORITHMS.items() if cls.regression))
+            raise ValueError(
+                f"algorithm {self.algorithm.kind} tells classes apart, but {self.source.kind} yields regression tasks; "
+                f"these take them: {able}"
+            )
+        return self
+
+    @property
+    def task_shape(self) -> TaskShape:
+        """The shape of its tasks in training; opens the source."""
+        source = self.source
+        classes = source.num_classes("meta-train")
+        return TaskShape(source.feature_shape, self.episodes.ways, source.target_size, classes)
+
+    @property
+    def eval_spec(self) -> EpisodeSpec:
+        """Ways, shots and queries of meta-val and meta-test."""
+        return self.evaluation.episodes or self.episodes
+
+    @property
+    def quality(self) -> Quality:
+        """What its scores are."""
+        return quality_of(self.source.target_size)
+
+    @property
+    def protocol(self) -> str:
+        """How scores of this experiment are to be read."""
+        steps = self.evaluation.inner_steps
+        inner = f", {steps} inner steps" if steps is not None and self.algorithm.gradient_steps else ""
+        return f"{self.eval_spec}, {self.algorithm.batch_norm} batch norm{inner}"
+
+    def require_faithful(self) -> None:
+        """Check that its JSON describes all of it: that is what workers, checkpoints and the registry go by.
+
+        Raises:
+            InputError: naming the field that does not come back as it was.
+        """
+        where = f"experiment {self.name}"
+        try:
+            text = self.to_json()
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{where} cannot be written as JSON, which workers are sent: {error}") from error
+        found = difference(self, Experiment.from_json(text, where=f"{where}, read from its own JSON"))
+        if found is not None:
+            raise InputError(
+                f"{where}: {found} does not come back as it was from JSON, which workers are sent: declare its type so "
+                "that it does, and fill it with plain values (numbers, text, lists, objects)"
+            )
+
+    def to_json(self) -> str:
+        """Canonical JSON: sorted keys, two spaces."""
+        return json.dumps(self.model_dump(mode="json"), indent=2, sort_keys=True) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, *, where: str = "experiment", trust: tuple[str, ...] | None = None) -> "Experiment":
+        """The inverse of `to_json`.
+
+        Args:
+            text: JSON.
+            where: named in errors.
+            trust: packages besides metaray that its import paths may lead to; None trusts them all, as suits an
+                experiment of one's own.
+
+        Raises:
+            InputError: naming `where`, if it is no JSON or describes no valid experiment.
+        """
+        context = None if trust is None else {"trust": trust}
+        values = parse_json(text, where=where)
+        return cls.parse(values, where=where, context=context)

@@ -1,0 +1,160 @@
+"""Changing, flattening and comparing experiments by dotted keys."""
+
+import json
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from typing import Any
+
+from metaray.algorithms import ALGORITHMS, Algorithm
+from metaray.algorithms.families.inner_lr import with_part
+from metaray.errors import InputError, unknown
+from metaray.experiment.experiment import Experiment
+from metaray.imports import dump_kind, parse_kind
+from metaray.json_text import parse_json
+
+KINDS = ("source", "model", "algorithm")
+OPEN = ["model", "options"]
+"""A group whose keys are a user's own."""
+
+
+def override(experiment: Experiment, settings: Iterable[str]) -> Experiment:
+    """Apply `dotted.key=value` settings as `changed` does. Values are read as JSON where they are JSON, else as text.
+
+    Raises:
+        InputError: for a malformed setting, an unknown key (with the nearest right one) or a wrong value.
+    """
+    return changed(experiment, map(_parsed, settings))
+
+
+def changed(experiment: Experiment, values: Iterable[tuple[str, Any]]) -> Experiment:
+    """The experiment with other values, of JSON types, at some dotted keys.
+
+    Kinds come first, an outer one before those inside it, since another kind drops the fields of the old one; the rest
+    follow in the order given, so that the later of two wins.
+
+    Keys lead into an inner learning rate, too: `algorithm.inner_lr.` is followed by a parameter pattern, dots and all,
+    by a schedule's `steps` or `values`, or, of rates by inner step, by the number of a step.
+
+    Raises:
+        InputError: for an unknown key (with the nearest right one) or a wrong value.
+    """
+    tree = experiment.model_dump(mode="json")
+    fresh: set[str] = set()
+    for key, value in sorted(values, key=_turn):
+        _set(tree, key, deepcopy(value), fresh)
+    return Experiment.parse(tree, where=f"experiment {experiment.name}")
+
+
+def _parsed(setting: str) -> tuple[str, Any]:
+    key, equals, text = setting.partition("=")
+    if not equals or not key:
+        raise InputError(f"--set {setting!r}: write it as dotted.key=value, for instance algorithm.inner_lr=0.1")
+    return key, _value(text)
+
+
+def _turn(setting: tuple[str, Any]) -> tuple[bool, int]:
+    """What settings are sorted by: kinds by their depth, before all others."""
+    path, part = _split(setting[0])
+    return (False, len(path)) if path[-1] == "kind" and part is None else (True, 0)
+
+
+def _split(key: str) -> tuple[list[str], str | None]:
+    """The path to a field and, where that is an inner learning rate, which part of it is meant; patterns have dots."""
+    path = key.split(".")
+    if path[0] == "algorithm" and "inner_lr" in path[:-1]:
+        at = path.index("inner_lr") + 1
+        return path[:at], ".".join(path[at:])
+    return path, None
+
+
+def _value(text: str) -> Any:
+    try:
+        return parse_json(text, where="value")
+    except InputError:
+        return {"none": None, "None": None, "True": True, "False": False}.get(text, text)
+
+
+def _set(tree: dict[str, Any], key: str, value: Any, fresh: set[str]) -> None:
+    """Set one key; `fresh` collects the groups of another kind, whose fields only validation knows."""
+    (*parents, last), part = _split(key)
+    node = _group(tree, key, parents, fresh)
+    if last not in node and parents != OPEN and ".".join(parents) not in fresh:
+        raise unknown("key", key, _keys_like(tree, ".".join(parents)))
+    if part is not None:
+        value = _with_part(node, key, part, value)
+    elif last == "kind" and parents and parents[0] in KINDS and parents != OPEN and value != node.get("kind", value):
+        # Another kind has other fields: keep none of the old ones.
+        node.clear()
+        fresh.add(".".join(parents))
+    node[last] = value
+
+
+def _group(tree: dict[str, Any], key: str, parents: list[str], fresh: set[str]) -> dict[str, Any]:
+    """The group at the path `parents`, on the way to `key`."""
+    node = tree
+    for depth, part in enumerate(parents):
+        if ".".join(parents[:depth]) in fresh and part not in node:
+            node[part] = {}
+            fresh.add(".".join(parents[: depth + 1]))
+        if part not in node:
+            raise unknown("key", key, _keys_like(tree, ".".join(parents[:depth])))
+        if node[part] is None:
+            # An optional part that the recipe left out: start from its defaults, validation checks the rest.
+            node[part] = _defaults(tree, ".".join(parents[: depth + 1]))
+        if not isinstance(node[part], dict):
+            raise InputError(f"key {key!r}: {'.'.join(parents[: depth + 1])} is a value, not a group")
+        node = node[part]
+    return node
+
+
+def _defaults(tree: dict[str, Any], path: str) -> dict[str, Any]:
+    if path == "evaluation.episodes":
+        return dict(tree["episodes"])
+    return {}
+
+
+def _with_part(algorithm: dict[str, Any], key: str, part: str, value: Any) -> Any:
+    """The inner learning rate of an algorithm with one part changed."""
+    valid = _completed(algorithm) or algorithm
+    now = valid.get("inner_lr")
+    if part.isdecimal() and isinstance(now, int | float) and isinstance(valid.get("inner_steps"), int):
+        by_step = [now] * valid["inner_steps"]
+        if _completed({**algorithm, "inner_lr": by_step}):  # it takes one rate per inner step
+            now = by_step
+    try:
+        return with_part(now, part, value)
+    except InputError as error:
+        raise InputError(f"key {key!r}: {error}") from None
+
+
+def _completed(algorithm: dict[str, Any]) -> dict[str, Any] | None:
+    """An algorithm as JSON with its defaults; None if it is not valid, or not yet."""
+    try:
+        return dump_kind(parse_kind(algorithm, ALGORITHMS, Algorithm, what="algorithm"), ALGORITHMS)
+    except InputError:
+        return None
+
+
+def _keys_like(tree: Mapping[str, Any], prefix: str) -> list[str]:
+    node: Any = tree
+    for part in filter(None, prefix.split(".")):
+        node = node[part]
+    return [f"{prefix}.{key}" if prefix else key for key in node]
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Dotted keys and their values as text, for MLflow parameters and comparisons."""
+    flat: dict[str, str] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value if isinstance(value, str) else json.dumps(value)
+    return flat
+
+
+def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """One line a field in which two experiments, as JSON trees, differ: `algorithm.inner_lr: 0.4 -> 0.1`."""
+    old, new = flatten(before), flatten(after)
+    keys = [key for key in old | new if old.get(key) != new.get(key)]
+    return [f"{key}: {old.get(key, '(absent)')} -> {new.get(key, '(absent)')}" for key in sorted(keys)]

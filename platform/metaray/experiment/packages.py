@@ -1,0 +1,31 @@
+"""Whose code a description names. What somebody else wrote may name no other than one's own does."""
+
+import re
+from collections.abc import Iterator
+
+from metaray.config import Config
+from metaray.experiment.experiment import Experiment
+from metaray.experiment.overrides import flatten
+
+IMPORT_PATH = re.compile(r"[\w.]+:[\w.]+")
+
+
+def packages_of(experiment: Experiment) -> tuple[str, ...]:
+    """The packages whose code an experiment of the user's own names, sorted; without metaray itself."""
+    paths = [value for key, value in flatten(experiment.model_dump(mode="json")).items() if key == "model.path"]
+    paths += [type(part).__module__ for part in _parts(experiment)]
+    return packages_in(paths)
+
+
+def packages_in(paths: list[str]) -> tuple[str, ...]:
+    """The packages that import paths begin with, sorted; without metaray itself."""
+    return tuple(sorted({path.partition(":")[0].partition(".")[0] for path in paths} - {"metaray"}))
+
+
+def _parts(config: Config) -> Iterator[Config]:
+    """A description and all those inside it, such as the source that another source wraps."""
+    yield config
+    for name in type(config).model_fields:
+        value = getattr(config, name)
+        if isinstance(value, Config):
+            yield from _parts(value)

@@ -1,0 +1,24 @@
+"""Locks on open files: they go with the process that holds them, however it ends."""
+
+import fcntl
+from typing import IO
+
+
+def lock(file: IO[str], *, wait: bool = False) -> bool:
+    """Take the lock of an open file, which is held until the file is closed.
+
+    Args:
+        file: Any open file; writing to it needs no lock and is not prevented by one.
+        wait: Whether to wait until another holder lets go.
+
+    Returns:
+        Whether it is held now; always True where it was waited for.
+
+    Raises:
+        OSError: if the file system has no locks.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

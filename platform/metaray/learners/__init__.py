@@ -1,0 +1,1 @@
+"""Learners: what the registry holds and users adapt, their folders, and inputs as users hold them."""

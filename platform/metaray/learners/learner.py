@@ -1,0 +1,351 @@
+"""The learner: what the registry holds and a user adapts to raw inputs."""
+
+import json
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from metaray.algorithms import ALGORITHMS
+from metaray.algorithms.algorithm import Algorithm, start
+from metaray.algorithms.context import Context, Tensors
+from metaray.algorithms.nearest_neighbor import NearestNeighbor
+from metaray.algorithms.task_shape import TaskShape
+from metaray.data.preprocessing import PREPROCESSINGS, Preprocessing
+from metaray.episodes.episode import EpisodeSpec
+from metaray.episodes.tensors import Examples
+from metaray.errors import InputError
+from metaray.imports import dump_kind, parse_kind
+from metaray.learners.containers import opened_whole
+from metaray.learners.joint_queries import doubt, warn_of
+from metaray.learners.labels import plain_labels
+from metaray.learners.learner_file import DESCRIPTION, FORMAT, FORMAT_WITH_STATE, PARAMETERS, STATE, read_folder
+from metaray.learners.learner_network import built, check_state, check_tensors, restored
+from metaray.learners.one_line import classes_line, parts_line, spec_line
+from metaray.learners.raw_inputs import RawInputs, compact, is_flat, numbers
+from metaray.manifest import sealed
+from metaray.models import MLP, MODELS
+from metaray.models.model import Model, build_seeded
+from metaray.models.state import Marks
+
+
+@dataclass(frozen=True, repr=False)
+class Learner:
+    """Algorithm, model, trained meta-parameters and the source's preprocessing.
+
+    Attributes:
+        algorithm: how it adapts.
+        model: the architecture.
+        meta: the trained meta-parameters.
+        preprocessing: from raw inputs to those of the network.
+        spec: ways, shots and queries that it was judged at.
+        inner_steps: at adaptation, where that differs from the algorithm's own.
+        step: outer steps that made `meta`, for algorithms with schedules.
+        seed: that the network was built with; decides buffers that a model draws at random.
+        target_size: values of a regression target; None for a classifier.
+        classes: that meta-train had.
+        provenance: where it comes from: plain JSON.
+        state: frozen parameters and persistent buffers of the network.
+        rebuilt: by what the tensors that come from building the network anew are known again.
+    """
+
+    algorithm: Algorithm
+    model: Model
+    meta: Tensors
+    preprocessing: Preprocessing
+    spec: EpisodeSpec
+    inner_steps: int | None = None
+    step: int = 0
+    seed: int = 0
+    target_size: int | None = None
+    classes: int = 0
+    provenance: dict[str, Any] = field(default_factory=dict)
+    state: Tensors = field(default_factory=dict)
+    rebuilt: Marks = field(default_factory=dict)
+    _unused: list[nn.Module] = field(default_factory=list, init=False, repr=False, compare=False)
+    """Networks of this learner that were built for a look at them; a thread that pops one has it for itself."""
+
+    def __repr__(self) -> str:
+        parts = parts_line(self.algorithm, self.model, self.preprocessing)
+        spec = spec_line(self.spec, self.ways is not None, self.target_size)
+        numbers = sum(tensor.numel() for tensor in self.meta.values())
+        return f"Learner({parts}, {spec}, {numbers:,} parameters, after step {self.step})"
+
+    @property
+    def task_shape(self) -> TaskShape:
+        """The shape of its tasks."""
+        return TaskShape(self.preprocessing.feature_shape, self.spec.ways, self.target_size, self.classes)
+
+    @property
+    def ways(self) -> int | None:
+        """The number of classes it is fixed to; None if it takes any, or is no classifier."""
+        if self.target_size is not None:
+            return None
+        return self.spec.ways if self.algorithm.fixed_ways else None
+
+    @property
+    def network(self) -> nn.Module:
+        """A network of the right architecture, with frozen parameters and buffers as when it was trained.
+
+        Each call gives one of its own, which nobody else sends anything through.
+
+        Raises:
+            InputError: if it cannot be built, or becomes another one than it was.
+        """
+        with suppress(IndexError):
+            return self._unused.pop()
+        outputs = self.algorithm.outputs(self.task_shape)
+        build = lambda: build_seeded(self.model, self.preprocessing.feature_shape, outputs, seed=self.seed)  # noqa: E731
+        return restored(build, self.state, self.rebuilt)
+
+    @property
+    def nearest_neighbor(self) -> "Learner":
+        """The baseline on the same inputs. It knows nothing of what this one holds."""
+        # It asks no network, so the user's is not built for it, which need not be able to do without an output layer.
+        network = MLP(hidden=(), batch_norm=False)
+        return replace(self, algorithm=NearestNeighbor(), model=network, meta={}, state={}, rebuilt={})
+
+    @property
+    def heeds_batch(self) -> bool:
+        """Whether an answer depends on the other queries of the same call."""
+        network = self.network
+        try:
+            return self.algorithm.heeds_batch(network)
+        finally:
+            self._unused.append(network)  # nothing was sent through it
+
+    def context(self, ways: int, *, inner_steps: int | None = None) -> Context:
+        """The context in which it adapts, in float32."""
+        steps = self.inner_steps if inner_steps is None else inner_steps
+        return Context(
+            network=self.network,
+            ways=ways,
+            step=max(0, self.step - 1),  # schedules stay where the last step had them
+            inner_steps=steps,
+            regression=self.target_size is not None,
+        )
+
+    def adapt(
+        self, x: RawInputs, y: Iterable[Any] | NDArray[Any] | Tensor, *, inner_steps: int | None = None
+    ) -> "AdaptedTask":
+        """Learn a new task from a handful of examples.
+
+        Args:
+            x: images of any size (paths, files, bytes of files, PIL images, or arrays and tensors of uint8), or numbers
+                [n, *feature], for learners of one feature also [n]; in lists, arrays, tensors, columns or iterators.
+            y: their labels: strings, numbers or elements of arrays and tensors; classes keep the order of their first
+                appearance. In regression their targets [n, target_size], or [n] where a target is one number.
+            inner_steps: overrides what it was judged with.
+
+        Raises:
+            InputError: if lengths differ, an input cannot be read or has the wrong shape, or the number of classes is
+                not the learner's.
+        """
+        regression = self.target_size is not None
+        given: Any = opened_whole(y, "y") if regression else plain_labels(y)
+        values = self._values(given) if regression else None
+        compact = self.compact(x, count=len(given))
+        if len(given) != len(compact):
+            one, other = self.preprocessing.input_word, "target" if regression else "label"
+            counted = f"{len(compact)} support {one}{'' if len(compact) == 1 else 's'}"
+            raise InputError(f"{counted} for {len(given)} {other}s; give one {other} an {one}")
+        classes, targets = self._labels(given) if values is None else ((), values)
+        context = self.context(len(classes) or 1, inner_steps=inner_steps)
+        inputs = self.preprocessing.normalize(torch.from_numpy(compact))
+        with torch.no_grad():
+            adapted = self.algorithm.adapt(self.meta, Examples(inputs, targets), context)
+        return AdaptedTask(self, classes, adapted, context, flat=regression and is_flat(given))
+
+    def _labels(self, y: Sequence[Hashable]) -> tuple[tuple[Hashable, ...], Tensor]:
+        """The classes, and the place of each label among them, [n] int64."""
+        classes = tuple(dict.fromkeys(y))
+        if len(classes) < 2:
+            raise InputError(f"the support set has {len(classes)} class; a task needs at least 2")
+        if self.ways is not None and len(classes) != self.ways:
+            raise InputError(
+                f"the support set has {len(classes)} classes, but this learner is {self.ways}-way "
+                f"(a {self.algorithm.kind} learner has one output a class)"
+            )
+        places = {label: place for place, label in enumerate(classes)}
+        return classes, torch.tensor([places[label] for label in y])
+
+    def _values(self, y: Any) -> Tensor:
+        """Targets of regression, [n, target_size] float32."""
+        assert self.target_size is not None
+        return torch.from_numpy(numbers(y, (self.target_size,), "y"))
+
+    def inputs(self, x: RawInputs) -> Tensor:
+        """Raw inputs as normalised float32 [n, *feature].
+
+        Raises:
+            InputError: naming the input that cannot be read or has the wrong shape.
+        """
+        return self.preprocessing.normalize(torch.from_numpy(self.compact(x)))
+
+    def compact(self, x: RawInputs, *, count: int | None = None) -> NDArray[Any]:
+        """Raw inputs as [n, *feature], as a source would hold them: images as uint8, numbers as float32.
+
+        Args:
+            x: the inputs, or one of them.
+            count: how many there must be, where that is known; decides between readings of an array.
+
+        Raises:
+            InputError: naming the input that cannot be read or has the wrong shape.
+        """
+        return compact(self.preprocessing, x, count=count)
+
+    def save(self, folder: Path) -> None:
+        """Write it as JSON and safetensors, with checksums."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, data in self.files().items():
+            (folder / name).write_bytes(data)
+
+    def files(self) -> dict[str, bytes]:
+        """What `save` writes, by file name; the manifest is last."""
+        stateful = bool(self.state or self.rebuilt)
+        description = {
+            "format": FORMAT_WITH_STATE if stateful else FORMAT,
+            "algorithm": dump_kind(self.algorithm, ALGORITHMS),
+            "model": dump_kind(self.model, MODELS),
+            "preprocessing": dump_kind(self.preprocessing, PREPROCESSINGS),
+            "spec": self.spec.model_dump(mode="json"),
+            "inner_steps": self.inner_steps,
+            "step": self.step,
+            "seed": self.seed,
+            "target_size": self.target_size,
+            "classes": self.classes,
+            "provenance": self.provenance,
+        }
+        if stateful:
+            description["rebuilt"] = self.rebuilt
+        text = json.dumps(description, indent=2, sort_keys=True) + "\n"
+        files = {DESCRIPTION: text.encode(), PARAMETERS: save(_plain(self.meta))}
+        return sealed(files | ({STATE: save(_plain(self.state))} if stateful else {}))
+
+
+@dataclass(frozen=True, repr=False)
+class AdaptedTask:
+    """A learner adapted to one task.
+
+    Attributes:
+        learner: that adapted.
+        classes: labels, in the order of the columns of `predict_proba`; none in regression.
+        adapted: what the support set taught.
+        context: ways and inner steps.
+        flat: targets were given as [n], so predictions are too.
+        on_doubt: told, once, if answers depend on the other queries of a call and these are fewer or less mixed than
+            the learner was judged on. By default it warns with `BatchMatters`.
+    """
+
+    learner: Learner
+    classes: tuple[Hashable, ...]
+    adapted: Tensors
+    context: Context
+    flat: bool = False
+    on_doubt: Callable[[str], None] = warn_of
+    _doubts: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        classes = f"{classes_line(self.classes)}; " if self.classes else ""
+        return f"AdaptedTask({classes}of {self.learner})"
+
+    def predict_proba(self, x: RawInputs) -> NDArray[np.float32]:
+        """Class probabilities [n, classes] of raw inputs.
+
+        Under transductive batch norm the inputs of one call are normalised together, so they influence one another, and
+        `on_doubt` is told where that is likely to hurt.
+
+        Raises:
+            InputError: if an input cannot be read or has the wrong shape, or this is regression.
+        """
+        if self.context.regression:
+            raise InputError("this learner predicts values: use predict or predict_values, not predict_proba")
+        probabilities: NDArray[np.float32] = self._outputs(x).softmax(dim=-1).numpy()
+        return probabilities
+
+    def predict_values(self, x: RawInputs) -> NDArray[np.float32]:
+        """In regression, the values [n, target_size] of raw inputs, or [n] where targets were given so.
+
+        Raises:
+            InputError: if an input cannot be read or has the wrong shape, or this is no regression.
+        """
+        if not self.context.regression:
+            raise InputError("this learner tells classes apart: use predict or predict_proba, not predict_values")
+        values: NDArray[np.float32] = self._outputs(x).numpy()
+        return values[:, 0] if self.flat else values
+
+    def predict(self, x: RawInputs) -> list[Hashable] | NDArray[np.float32]:
+        """The most probable label of each raw input; in regression what `predict_values` gives."""
+        if self.context.regression:
+            return self.predict_values(x)
+        return [self.classes[i] for i in self.predict_proba(x).argmax(axis=1)]
+
+    def _outputs(self, x: RawInputs) -> Tensor:
+        learner = self.learner
+        with torch.no_grad():
+            output = learner.algorithm.predict(learner.meta, self.adapted, learner.inputs(x), self.context).float()
+        if not self._doubts and learner.algorithm.heeds_batch(self.context.network):
+            found = None if self.context.regression else output.argmax(dim=-1).tolist()
+            text = doubt(learner.spec, self.context.ways, found, len(output))
+            if text is not None:
+                self._doubts.append(text)
+                self.on_doubt(text)
+        return output
+
+
+def _plain(tensors: Tensors) -> Tensors:
+    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+
+
+def load_learner(folder: Path, *, trust: Sequence[str] = ()) -> Learner:
+    """Load what `Learner.save` wrote. Nothing is unpickled, and checksums are verified.
+
+    Args:
+        folder: of the learner.
+        trust: packages besides metaray that its import paths may lead to.
+
+    Raises:
+        InputError: if the folder is damaged or no learner, or asks for code that is not trusted.
+    """
+    description, meta, state = read_folder(folder)
+    spec = EpisodeSpec.parse(description["spec"], where=f"{folder}: spec")
+    learner = Learner(
+        algorithm=parse_kind(description["algorithm"], ALGORITHMS, Algorithm, what="algorithm", trust=trust),
+        model=parse_kind(description["model"], MODELS, Model, what="model", trust=trust),
+        meta=meta,
+        preprocessing=parse_kind(
+            description["preprocessing"], PREPROCESSINGS, Preprocessing, what="preprocessing", trust=trust
+        ),
+        spec=spec,
+        inner_steps=description["inner_steps"],
+        step=description["step"],
+        seed=description["seed"],
+        target_size=description["target_size"],
+        classes=description["classes"],
+        provenance=description["provenance"],
+        state=state,
+        rebuilt=description["rebuilt"],
+    )
+    _check_parameters(learner, folder)
+    return learner
+
+
+def _check_parameters(learner: Learner, folder: Path) -> None:
+    """Refuse an algorithm that does not fit the targets, and parameters that are not those of the learner's model."""
+    algorithm, size = learner.algorithm, learner.target_size
+    if size is not None and not algorithm.regression:
+        raise InputError(f"{folder}: target_size is {size}, but a {algorithm.kind} learner tells classes apart")
+    try:
+        network, initial = built(lambda: start(algorithm, learner.model, learner.task_shape, seed=learner.seed))
+        check_tensors(initial, learner.meta, "parameter")
+        check_state(network, learner.state, learner.rebuilt)
+        learner._unused.append(network)
+    except InputError as error:
+        raise InputError(f"{folder}: {error}") from error

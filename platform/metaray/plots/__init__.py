@@ -1,0 +1,1 @@
+"""Pictures: learning curves, searches, fits of functions, tasks and their predictions."""

@@ -1,0 +1,84 @@
+"""The learning curve of a run as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metaray.records.journal import Metric
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+TRAIN, VAL = "tab:blue", "tab:orange"
+
+
+def draw_learning_curve(metrics: Sequence[Metric], path: Path, title: str) -> None:
+    """Write a PNG: the loss on the left, the quality on the right.
+
+    Quality is accuracy (`train/accuracy`, `val/accuracy`, highest is best), or squared error where there is none
+    (`train/mse`, `val/mse`, lowest is best). The loss is `train/loss` and `val/loss`. What is missing is left out.
+    """
+    # Imported here, since it takes most of a second that would come before the first step.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    figure.suptitle(title, parse_math=False)
+    _train(left, *_series(metrics, "train/loss"))
+    _val(left, *_series(metrics, "val/loss"))
+    regression = not any(metric.key.endswith("/accuracy") for metric in metrics)
+    quality = "mse" if regression else "accuracy"
+    _train(right, *_series(metrics, f"train/{quality}"))
+    steps, values = _series(metrics, f"val/{quality}")
+    _val(right, steps, values)
+    _best(right, steps, values, lowest=regression)
+    for axes, label in ((left, "loss"), (right, quality)):
+        axes.set_xlabel("meta-step")
+        axes.set_ylabel(label)
+        axes.grid(alpha=0.3)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend()
+    figure.savefig(path, format="png", dpi=120)
+
+
+def smoothed(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
+    """The mean over a centred window, cut at both ends so that it never averages what is not there."""
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    at = np.arange(len(values))
+    low, high = np.maximum(at - window // 2, 0), np.minimum(at + window // 2 + 1, len(values))
+    means: NDArray[np.float64] = (sums[high] - sums[low]) / (high - low)
+    return means
+
+
+def _series(metrics: Sequence[Metric], key: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Steps and finite values of `key`, by step; of a step logged twice (after a resume) the later value."""
+    latest = {m.step: m.value for m in metrics if m.key == key and np.isfinite(m.value)}
+    steps = sorted(latest)
+    return np.array(steps, dtype=np.int64), np.array([latest[step] for step in steps], dtype=np.float64)
+
+
+def _train(axes: Axes, steps: NDArray[np.int64], values: NDArray[np.float64]) -> None:
+    if len(steps) == 0:
+        return
+    axes.plot(steps, values, color=TRAIN, alpha=0.25, linewidth=0.8)
+    axes.plot(steps, smoothed(values, max(1, len(values) // 30)), color=TRAIN, label="meta-train")
+
+
+def _val(axes: Axes, steps: NDArray[np.int64], values: NDArray[np.float64]) -> None:
+    if len(steps) > 0:
+        axes.plot(steps, values, color=VAL, marker="o", markersize=4, label="meta-val")
+
+
+def _best(axes: Axes, steps: NDArray[np.int64], values: NDArray[np.float64], *, lowest: bool) -> None:
+    if len(steps) == 0:
+        return
+    best = int(np.argmin(values) if lowest else np.argmax(values))
+    label = f"best: {values[best]:.4f} at step {steps[best]}"
+    axes.plot(steps[best], values[best], color="tab:red", marker="*", markersize=14, linestyle="", label=label)

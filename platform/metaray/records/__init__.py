@@ -1,0 +1,1 @@
+"""What a run leaves: its folder, journal, checkpoints, events, results, and where they come from."""

@@ -1,0 +1,36 @@
+"""Small JSON files that a run or a search leaves, each with its checksum: read whole and right, or refused."""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from metaray.config import Config
+from metaray.errors import InputError
+from metaray.manifest import sealed_json, unsealed_json
+from metaray.records.storage import Storage
+
+C = TypeVar("C", bound=Config)
+
+
+def write_record(storage: Storage, name: str, tree: Mapping[str, Any]) -> None:
+    """Write a file that `read_record` reads."""
+    storage.write(name, sealed_json(tree))
+
+
+def read_record(storage: Storage, name: str, kind: type[C], *, remedy: str) -> C:
+    """What a file says; one of before there were checksums is taken as it is, where its fields are right.
+
+    Args:
+        storage: that holds it.
+        name: of the file.
+        kind: its fields.
+        remedy: what to do about one that is damaged.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        InputError: naming the file, if it is not what was written.
+    """
+    where = f"{storage.shown}/{name}"
+    try:
+        return kind.parse(unsealed_json(storage.read(name), where=where), where=where)
+    except InputError as error:
+        raise InputError(f"{error}; {remedy}") from None

@@ -1,0 +1,110 @@
+"""What a finished run found out, and the digest of its parameters."""
+
+import json
+from dataclasses import dataclass
+
+from pydantic import TypeAdapter, ValidationError
+
+from metaray.algorithms.context import Tensors
+from metaray.config import explain
+from metaray.errors import InputError, unknown
+from metaray.experiment.quality import Quality
+from metaray.manifest import sealed_json, unsealed_json
+from metaray.models.state import tensors_sha256
+from metaray.records.estimate import Estimate
+from metaray.records.storage import Storage
+
+RESULT = "result.json"
+
+
+@dataclass(frozen=True)
+class Result:
+    """The end of a run.
+
+    Attributes:
+        num_steps: outer steps done.
+        best_step: outer steps done by the meta-parameters that meta-val chose.
+        meta_val: their score on meta-val: accuracy, or what `quality` says.
+        meta_val_scores: the same by episode, for paired comparisons.
+        meta_test: their score on meta-test.
+        before_adaptation: the same on meta-test with zero inner steps; None where the algorithm takes none.
+        before_training: the initial meta-parameters on meta-test.
+        nearest_neighbor: on pixels (or other inputs), on the same meta-test episodes.
+        parameters_sha256: of the meta-parameters after the last step.
+        protocol: how the scores are to be read.
+        seconds: wall time in the training loop, evaluations included.
+        wait_share: share of the steps' time that rank 0 waited for episodes.
+        episodes_per_s: over the steps' time.
+        quality: what the scores are.
+        baseline_val_scores: of the nearest neighbour on meta-val, by episode: what a first champion must surpass.
+        compared: what the nearest neighbour compares, in words.
+    """
+
+    num_steps: int
+    best_step: int
+    meta_val: Estimate
+    meta_val_scores: tuple[float, ...]
+    meta_test: Estimate
+    before_adaptation: Estimate | None
+    before_training: Estimate
+    nearest_neighbor: Estimate
+    parameters_sha256: str
+    protocol: str
+    seconds: float
+    wait_share: float
+    episodes_per_s: float
+    quality: Quality = "accuracy"  # results of before there was regression do not say
+    baseline_val_scores: tuple[float, ...] = ()  # nor do those of before it was judged there
+    compared: str = "pixels"
+
+    def to_json(self) -> str:
+        """JSON text."""
+        tree = {key: value._asdict() if isinstance(value, Estimate) else value for key, value in _fields(self)}
+        return json.dumps(tree, indent=2) + "\n"
+
+    def file(self) -> bytes:
+        """What lies in the run's folder: the same with a checksum."""
+        return sealed_json(json.loads(self.to_json()))
+
+    @classmethod
+    def from_json(cls, text: str | bytes, *, where: str = RESULT) -> "Result":
+        """The inverse of `to_json` and `file`.
+
+        Raises:
+            InputError: naming `where`, if the text is damaged or says something else.
+        """
+        tree = unsealed_json(text, where=where)
+        if strange := tree.keys() - cls.__dataclass_fields__.keys():
+            raise unknown(f"key of {where}", min(strange), cls.__dataclass_fields__)
+        # Results of before a run said what its nearest neighbour compares.
+        tree.setdefault("compared", "inputs" if tree.get("quality") == "mse" else "pixels")
+        try:
+            return _RESULTS.validate_python(tree)
+        except ValidationError as error:
+            raise InputError(explain(error, where=where)) from None
+
+
+_RESULTS = TypeAdapter(Result)
+
+
+def read_result(storage: Storage) -> Result:
+    """The result of a finished run.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        InputError: if it is damaged.
+    """
+    where = f"{storage.shown}/{RESULT}"
+    try:
+        return Result.from_json(storage.read(RESULT), where=where)
+    except InputError as error:
+        raise InputError(f"{error}; delete it, and `metaray train` with the same --run judges the run again") from None
+
+
+def _fields(result: Result) -> list[tuple[str, object]]:
+    return [(key, getattr(result, key)) for key in result.__dataclass_fields__]
+
+
+def parameters_sha256(meta: Tensors) -> str:
+    """SHA-256 (hex) over names, shapes, dtypes and bytes, in the order of the names."""
+    return tensors_sha256(meta)

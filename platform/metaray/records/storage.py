@@ -1,0 +1,193 @@
+"""Where a run keeps its files: a local folder or a URI, through pyarrow's filesystems."""
+
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from pyarrow import ArrowException, ArrowInvalid, fs
+
+from metaray.errors import InputError, redacted, shareable
+from metaray.file_lock import lock
+from metaray.uris import Uri
+
+UNFINISHED = ".tmp"
+
+
+class Storage:
+    """Small whole files under one root. A file is there completely or not at all.
+
+    Args:
+        root: a local folder (made absolute, because Ray workers change directory) or a URI such as `s3://bucket/runs`.
+
+    Raises:
+        InputError: if the root cannot be reached, or holds a password.
+    """
+
+    def __init__(self, root: str) -> None:
+        if Uri.parse(root).has_secret:
+            # Ray shows what workers are given, and the storage is part of that.
+            raise InputError(
+                f"storage {redacted(root)!r} holds a credential: leave it out, and set AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY (or what your store reads) in the environment of every node"
+            )
+        self.root = root if "://" in root else str(Path(root).expanduser().absolute())
+        try:
+            self._fs, self._base = fs.FileSystem.from_uri(self.root)
+        except (ArrowException, OSError, ValueError) as error:
+            raise InputError(f"storage {redacted(root)!r} cannot be opened: {redacted(str(error))}") from shareable(
+                error
+            )
+        self.is_local = isinstance(self._fs, fs.LocalFileSystem)
+
+    @property
+    def shown(self) -> str:
+        """The root as messages may show it: without passwords."""
+        return redacted(self.root)
+
+    @property
+    def local_folder(self) -> Path:
+        """The root, where it is a local folder."""
+        assert self.is_local
+        return Path(self._base)
+
+    def child(self, name: str) -> "Storage":
+        """The storage one folder down."""
+        # Options of a URI, as in s3://bucket/runs?region=eu-west-1, stay at its end.
+        place, mark, options = self.root.partition("?") if "://" in self.root else (self.root, "", "")
+        return Storage(f"{place.rstrip('/')}/{name}{mark}{options}")
+
+    def check_writable(self) -> None:
+        """Write and remove a probe, and the folders that it needed.
+
+        Raises:
+            InputError: if that fails.
+        """
+        name = f".probe-{uuid.uuid4().hex}"
+        made = [] if not self.is_local else [p for p in (Path(self._base), *Path(self._base).parents) if not p.exists()]
+        try:
+            self.write(name, b"probe")
+            self._fs.delete_file(self._path(name))
+            for folder in made:
+                folder.rmdir()
+        except (OSError, ArrowInvalid) as error:
+            raise InputError(f"storage {self.shown!r} is not writable: {error}") from error
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file whole: beside its place, flushed to disk, then renamed. Object stores are atomic by nature.
+
+        Raises:
+            OSError: if it cannot be written, for instance because the disk is full; nothing is left of it.
+        """
+        path = self._path(name)
+        if not self.is_local:
+            with self._fs.open_output_stream(path) as stream:
+                stream.write(data)
+            return
+        final = Path(path)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        beside = final.with_name(f".{final.name}.{uuid.uuid4().hex}{UNFINISHED}")
+        try:
+            with beside.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(final)
+        finally:
+            beside.unlink(missing_ok=True)
+        folder = os.open(final.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # the renaming, too, must outlive a power cut
+        finally:
+            os.close(folder)
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a file.
+
+        Raises:
+            FileNotFoundError: if there is none.
+        """
+        with self._fs.open_input_stream(self._path(name)) as stream:
+            data: bytes = stream.readall()
+        return data
+
+    def exists(self, name: str) -> bool:
+        """Whether there is such a file."""
+        info = self._fs.get_file_info(self._path(name))
+        return bool(info.type == fs.FileType.File)
+
+    def names(self, folder: str = "") -> list[str]:
+        """Names of files and folders directly below `folder`, sorted; none if it does not exist."""
+        selector = fs.FileSelector(self._path(folder), allow_not_found=True)
+        try:
+            return sorted(info.base_name for info in self._fs.get_file_info(selector))
+        except FileNotFoundError:  # it went between two looks of pyarrow's
+            return []
+
+    def delete_file(self, name: str) -> None:
+        """Delete a file.
+
+        Raises:
+            OSError: if that fails, for instance because there is none.
+        """
+        self._fs.delete_file(self._path(name))
+
+    def delete_folder(self, folder: str) -> None:
+        """Delete a folder and all below it."""
+        self._fs.delete_dir(self._path(folder))
+
+    def delete_unfinished(self) -> list[str]:
+        """Delete the temporary files of writes that broke off; returns their names. Object stores have none."""
+        if not self.is_local:
+            return []
+        found = sorted(Path(self._base).rglob(f".*{UNFINISHED}"))
+        for path in found:
+            path.unlink(missing_ok=True)
+        return [str(path.relative_to(self._base)) for path in found]
+
+    @contextmanager
+    def locked(self, name: str, holder: str) -> Iterator[None]:
+        """Hold the file `name` locked within the block; the lock goes with the process, however it ends.
+
+        Object stores have no locks: there this does nothing.
+
+        Args:
+            name: of a file that stays afterwards.
+            holder: written into it, for others to read.
+
+        Raises:
+            InputError: with the other holder, if it is locked already.
+        """
+        if not self.is_local:
+            yield
+            return
+        path = Path(self._path(name))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a+") as file:
+            try:
+                mine = lock(file)
+            except OSError:
+                mine = True  # a file system without locks
+            if not mine:
+                file.seek(0)
+                raise InputError(f"{self.shown} is in use by {file.read() or 'another process'}")
+            with suppress(OSError):  # on a full disk the lock holds all the same
+                os.truncate(file.fileno(), 0)
+                os.write(file.fileno(), holder.encode())  # unbuffered: nothing is left to fail at the block's end
+            yield
+
+    def write_folder(self, folder: str, files: Mapping[str, bytes]) -> None:
+        """Write several files, in the mapping's order: put the one that marks completeness last."""
+        for name, data in files.items():
+            self.write(f"{folder}/{name}", data)
+
+    def download(self, folder: str, destination: Path) -> Path:
+        """Copy the files directly below `folder` to a local folder."""
+        destination.mkdir(parents=True, exist_ok=True)
+        for name in self.names(folder):
+            (destination / name).write_bytes(self.read(f"{folder}/{name}"))
+        return destination
+
+    def _path(self, name: str) -> str:
+        return f"{self._base.rstrip('/')}/{name}" if name else self._base

@@ -1,0 +1,86 @@
+"""The `@champion` alias passed on, by several processes at once on whatever machines.
+
+A decision compares a version with the champion, which may take minutes. It is acted on in a short turn, and only if the
+champion is still the one that was compared with; otherwise it is made anew. So the alias moves only to a version that
+was found better than the one it leaves.
+
+In its turn a version is numbered (`champion.number`: the first champion, the second, ...) before it gets the alias, and
+afterwards looks for another of the same or a higher number. There is one only if this process slept so long in its turn
+that it was taken for dead: then the alias goes back to that version, and the decision is made anew.
+"""
+
+from collections.abc import Callable
+
+from metaray.tracking.client import open_client
+from metaray.tracking.promotion import Decision
+from metaray.tracking.registry import CHAMPION, ModelVersion, champion, find_version, set_alias, show, tag_version
+from metaray.tracking.registry_turns import turn
+
+NUMBER = "champion.number"
+DECISION = "champion.decision"
+
+
+def settle(
+    uri: str,
+    name: str,
+    version: int,
+    judge: Callable[[ModelVersion | None], Decision],
+    *,
+    say: Callable[[str], None] = lambda text: None,
+) -> Decision:
+    """Decide on a registered version, and make it champion if that is what was decided.
+
+    Args:
+        uri: of the tracking server or database.
+        name: of the registered model.
+        version: that is new.
+        judge: decides, given the present champion; asked again if another came first.
+        say: told if others come first.
+    """
+    while True:
+        present = champion(uri, name)
+        if present is not None and present.version == version:
+            return Decision(True, "it is the champion")
+        decision = judge(present)
+        tag_version(uri, name, version, {DECISION: f"{'yes' if decision.promote else 'no'}, {decision.reason}"})
+        if not decision.promote:
+            return decision
+        if crown(uri, name, version, over=None if present is None else present.version, say=say):
+            return decision
+
+
+def crown(
+    uri: str, name: str, version: int, *, over: int | None, say: Callable[[str], None] = lambda text: None
+) -> bool:
+    """Make a version champion in the place of version `over` (None: of none); False if that is not the champion."""
+    with turn(uri, name, say=say):
+        number = 1 + max(_numbers(uri, name).values(), default=0)
+        # Read after the numbers: who is crowned between the two has one that is seen below.
+        if show(uri, name).aliases.get(CHAMPION) != over:
+            return False
+        tag_version(uri, name, version, {NUMBER: str(number)})
+        set_alias(uri, name, version)
+        rivals = {v: n for v, n in _numbers(uri, name).items() if n >= number and v != version}
+        if not rivals:
+            return True
+        open_client(uri).delete_model_version_tag(name, str(version), NUMBER)
+        set_alias(uri, name, max(rivals, key=lambda rival: (rivals[rival], rival)))
+        return False
+
+
+def crown_by_hand(uri: str, name: str, version: int) -> ModelVersion:
+    """Make a version champion whoever is, in a turn, so that no decision made at the same time overrules it.
+
+    Raises:
+        InputError: if the model or version does not exist.
+    """
+    find_version(uri, name, version)
+    while not crown(uri, name, version, over=show(uri, name).aliases.get(CHAMPION)):
+        pass
+    tag_version(uri, name, version, {DECISION: "yes, promoted by hand"})
+    return find_version(uri, name, version)
+
+
+def _numbers(uri: str, name: str) -> dict[int, int]:
+    """Of those versions that are or were champion."""
+    return {v.version: int(v.tags[NUMBER]) for v in show(uri, name).versions if v.tags.get(NUMBER, "").isdecimal()}

@@ -1,0 +1,258 @@
+"""After training: the run's files go to MLflow, its learner to the registry, and `@champion` perhaps to it."""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from metaray.config import Config
+from metaray.errors import InputError
+from metaray.experiment.experiment import Experiment
+from metaray.experiment.packages import packages_in, packages_of
+from metaray.learners.learner import Learner, load_learner
+from metaray.plots.function_fits import draw_fits, fits_of, has_curve
+from metaray.plots.learning_curve import draw_learning_curve
+from metaray.records.checked_json import read_record, write_record
+from metaray.records.checkpoint import CHECKPOINTS_FOLDER as CHECKPOINTS
+from metaray.records.checkpoint import checkpoint_name, saved_steps
+from metaray.records.estimate import Values
+from metaray.records.journal import read_journal
+from metaray.records.result import RESULT, Result
+from metaray.records.run_folder import RunFolder
+from metaray.serving.columns import inputs_of, outputs_of
+from metaray.serving.pyfunc import example_input
+from metaray.tracking.artifact import download, register
+from metaray.tracking.champion import settle
+from metaray.tracking.mlflow_tracker import MlflowTracker
+from metaray.tracking.promotion import Champion, Decision, Wish, decide, insisted
+from metaray.tracking.registry import ModelVersion, find_version, list_models
+from metaray.training.evaluation import evaluate_learner
+from metaray.training.session import LEARNER
+from metaray.training.single_queries import single_queries
+
+REGISTRATION_FILE = "published.json"
+SINGLE = "single_queries"
+"""The tag that holds what a version loses when its queries come one at a time."""
+
+DEPENDS = (
+    "Answers depend on the other queries of the same call (transductive batch norm): give it queries of all classes at "
+    "once, as it was judged. One query at a time: {}."
+)
+
+
+class _Record(Config):
+    """What `published.json` says: `Published`, and the MLflow run that holds it."""
+
+    tracking_run: str = ""
+    version: int | None
+    decision: Decision | None
+
+
+class Published(NamedTuple):
+    """What became of a run's learner.
+
+    Attributes:
+        version: of the registered model; None if it was not registered.
+        decision: whether it became champion, and why.
+    """
+
+    version: ModelVersion | None
+    decision: Decision | None
+
+
+def publish(
+    experiment: Experiment,
+    folder: RunFolder,
+    uri: str,
+    tracked: str,
+    result: Result,
+    wish: Wish,
+    *,
+    say: Callable[[str], None] = lambda text: None,
+) -> Published:
+    """Log the run's files and register its learner, once: what was done before is looked up, not done again.
+
+    Args:
+        experiment: that was trained.
+        folder: of the run.
+        uri: of MLflow.
+        tracked: id of the MLflow run.
+        result: of the run.
+        wish: what is to become of the learner.
+        say: told what takes a while.
+    """
+    before = _published(experiment, folder, uri, tracked)
+    if before is not None and _granted(before, wish):
+        return before
+    with tempfile.TemporaryDirectory() as scratch:
+        learner = folder.storage.download(LEARNER, Path(scratch) / LEARNER)
+        if before is None:
+            tracker = MlflowTracker(uri, tracked)
+            _log_files(experiment, folder, tracker, Path(scratch))
+            _log_fit(experiment, learner, tracker, Path(scratch))
+        done = Published(None, None)
+        if wish.register:
+            fingerprint = folder.fingerprint or experiment.source.fingerprint
+            done = _register(experiment, uri, tracked, learner, result, fingerprint, promote=wish.promote, say=say)
+    record: dict[str, Any] = {
+        "tracking_run": tracked,
+        "version": None if done.version is None else done.version.version,
+        "decision": None if done.decision is None else done.decision._asdict(),
+    }
+    write_record(folder.storage, REGISTRATION_FILE, record)
+    return done
+
+
+def _granted(before: Published, wish: Wish) -> bool:
+    if before.version is None:
+        return not wish.register
+    return not wish.promote or (before.decision is not None and before.decision.promote)
+
+
+def _published(experiment: Experiment, folder: RunFolder, uri: str, tracked: str) -> Published | None:
+    """What an earlier call did; None if there was none, or only one for another MLflow run, perhaps elsewhere."""
+    if not folder.storage.exists(REGISTRATION_FILE):
+        return None
+    record = read_record(
+        folder.storage,
+        REGISTRATION_FILE,
+        _Record,
+        remedy="delete it, and `metaray upload` looks up what was registered",
+    )
+    if record.tracking_run != tracked:
+        return None
+    version = None if record.version is None else find_version(uri, experiment.name, record.version)
+    return Published(version, record.decision)
+
+
+def _register(
+    experiment: Experiment,
+    uri: str,
+    tracked: str,
+    learner: Path,
+    result: Result,
+    fingerprint: str,
+    *,
+    promote: bool,
+    say: Callable[[str], None],
+) -> Published:
+    loaded = load_learner(learner, trust=["*"])
+    # A run that was killed after registering, before it wrote that down, has its version already.
+    number = _version_of(uri, experiment.name, tracked)
+    if number is None:
+        number = _new_version(experiment, uri, tracked, learner, loaded, _tags(experiment, result, fingerprint), say)
+    baselines = _baselines(experiment, loaded, result)
+
+    def judge(present: ModelVersion | None) -> Decision:
+        decision = _decide(experiment, uri, result, present, baselines)
+        return insisted(decision) if promote else decision
+
+    decision = settle(uri, experiment.name, number, judge, say=say)
+    return Published(find_version(uri, experiment.name, number), decision)
+
+
+def _new_version(
+    experiment: Experiment,
+    uri: str,
+    tracked: str,
+    folder: Path,
+    learner: Learner,
+    tags: dict[str, str],
+    say: Callable[[str], None],
+) -> int:
+    description = ""
+    depends = learner.heeds_batch
+    if depends:
+        say("judging: meta-val one query at a time")
+        tags = tags | {SINGLE: str(single_queries(learner, experiment))}
+        description = DEPENDS.format(tags[SINGLE])
+    return register(
+        uri,
+        tracked,
+        name=experiment.name,
+        learner_folder=folder,
+        inputs=inputs_of(learner),
+        outputs=outputs_of(learner),
+        input_example=example_input(learner),
+        tags=tags | {"depends_on_batch": str(depends).lower()},
+        metadata={"depends_on_batch": depends, "protocol": tags["protocol"]},
+        description=description,
+    )
+
+
+def _version_of(uri: str, name: str, tracked: str) -> int | None:
+    versions = [v for model in list_models(uri) if model.name == name for v in model.versions]
+    return next((version.version for version in versions if version.run_id == tracked), None)
+
+
+def _baselines(experiment: Experiment, learner: Learner, result: Result) -> dict[str, Values]:
+    """What a first champion must surpass, on the meta-val episodes."""
+    nearest: Values = result.baseline_val_scores
+    if not nearest:  # a run of before they were kept
+        nearest = evaluate_learner(learner.nearest_neighbor, experiment, "meta-val").score
+    found = {"the nearest neighbour": nearest}
+    if result.quality == "accuracy":
+        found["chance"] = [1 / experiment.eval_spec.ways] * len(nearest)
+    return found
+
+
+def _decide(
+    experiment: Experiment,
+    uri: str,
+    result: Result,
+    present: ModelVersion | None,
+    baselines: dict[str, Values],
+) -> Decision:
+    """Compare with the present champion on the same meta-val episodes."""
+    against = None
+    if present is not None:
+        version = str(present.version)
+        with tempfile.TemporaryDirectory() as scratch:
+            try:
+                learner = load_learner(download(uri, present.uri, Path(scratch)), trust=sorted(_packages(experiment)))
+                against = Champion(version, evaluate_learner(learner, experiment, "meta-val").score)
+            except InputError as error:
+                against = Champion(version, None, str(error))
+    return decide(result.meta_val_scores, against, baselines=baselines, quality=result.quality)
+
+
+def _packages(experiment: Experiment) -> set[str]:
+    """The packages whose code the user's own experiment names; the present champion may name no others."""
+    preprocessing = type(experiment.source.preprocessing).__module__
+    return {"metaray", *packages_of(experiment), *packages_in([preprocessing])}
+
+
+def _log_files(experiment: Experiment, folder: RunFolder, tracker: MlflowTracker, scratch: Path) -> None:
+    curve = scratch / "learning_curve.png"
+    draw_learning_curve(read_journal(folder.storage), curve, title=f"{experiment.name}: {experiment.protocol}")
+    tracker.log_artifact(curve)
+    tracker.log_text(folder.storage.read(RESULT).decode(), RESULT)
+    for step in saved_steps(folder.storage):
+        name = checkpoint_name(step)
+        tracker.log_artifact(folder.storage.download(f"{CHECKPOINTS}/{name}", scratch / name), CHECKPOINTS)
+
+
+def _log_fit(experiment: Experiment, folder: Path, tracker: MlflowTracker, scratch: Path) -> None:
+    """A picture of what adaptation does, where tasks are functions that can be drawn."""
+    source, plan = experiment.source, experiment.evaluation
+    # Asked first, since it needs no files: a run is uploaded where its data are not.
+    if source.target_size is None or not has_curve(source.feature_shape, source.target_size):
+        return
+    learner = load_learner(folder, trust=["*"])
+    picture = scratch / "fit.png"
+    title = f"{experiment.name}: meta-test tasks, {experiment.protocol}"
+    draw_fits(fits_of(learner, source, experiment.eval_spec, plan.seed), picture, title)
+    tracker.log_artifact(picture)
+
+
+def _tags(experiment: Experiment, result: Result, fingerprint: str) -> dict[str, str]:
+    return {
+        "algorithm": experiment.algorithm.kind,
+        "model": experiment.model.kind,
+        "source": experiment.source.kind,
+        "source.fingerprint": fingerprint,
+        "protocol": result.protocol,
+        f"meta_val.{result.quality}": str(result.meta_val),
+        f"meta_test.{result.quality}": str(result.meta_test),
+        "best_step": str(result.best_step),
+    }
