@@ -13,6 +13,7 @@ from jobs.benchmarks.unchanged.__main__ import main
 from jobs.benchmarks.unchanged.experiments import LEARNS_VALUES, NOT_TRAINED, ONLY_CLASSES, OWN, Compared, every
 from jobs.benchmarks.unchanged.outcome import SAME, TIMED, compared, difference, outcome_of, table
 from jobs.benchmarks.unchanged.running import Share, write_own_code
+from jobs.benchmarks.unchanged.side import starts_ray
 from jobs.benchmarks.unchanged.trees import ROOT
 from metaray.algorithms import ALGORITHMS
 from metaray.experiment.experiment import Experiment
@@ -169,6 +170,20 @@ def test_without_git_a_folder_will_do(monkeypatch: pytest.MonkeyPatch, capsys: p
     monkeypatch.setenv("PATH", "")
     assert main(["HEAD"]) == 2
     assert "there is no git" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "starts"),
+    [
+        (["train", "a.json", "--workers", "3"], True),
+        (["train", "a.json", "--workers", "0"], False),
+        (["train", "a.json"], False),
+        (["tune", "a.json"], True),
+        (["registry", "list"], False),
+    ],
+)
+def test_which_commands_start_a_ray(arguments: list[str], starts: bool) -> None:
+    assert starts_ray(arguments) == starts
 
 
 def test_own_code_sees_where_metaray_comes_from(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

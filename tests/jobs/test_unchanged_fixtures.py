@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from jobs.benchmarks.unchanged.__main__ import main
-from jobs.benchmarks.unchanged.fixtures import Found, answer, check, learners, passed, refused, table
+from jobs.benchmarks.unchanged.fixtures import Found, answer, check, gone_on, learners, passed, refused, table
 from jobs.benchmarks.unchanged.fixtures import main as fixtures_main
 from jobs.benchmarks.unchanged.supply import EXPERIMENTS, NUM_CLASSES, PER_CLASS, lay_out
 from jobs.benchmarks.unchanged.trees import ROOT
@@ -52,6 +52,20 @@ def test_refusals_are_one_message_about_the_format(tmp_path: Path, code: int, er
     found = Found("stopped", refused(tmp_path, "stopped"))
     assert found.refused == is_refusal and passed([found]) == is_refusal
     assert found.found != "" and ("1 refused for their format" in table([found])) == is_refusal
+
+
+def test_what_begins_again_has_not_gone_on(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    logged(new, "stopped", err="step 1\n")
+    assert gone_on(old, new, "stopped") == "it began again"
+    logged(new, "search", out={"trials": [{"tracking_run": "b"}]})
+    trial = old / "runs" / "search" / "trial-0000"
+    trial.mkdir(parents=True)
+    (trial / "run.json").write_text(json.dumps({"tracking_run": "a"}))
+    assert gone_on(old, new, "search") == "a trial that was done was trained again"
+    (trial / "run.json").write_text(json.dumps({"tracking_run": "b"}))
+    logged(old, "search-reference", out={"trials": [{"tracking_run": "c"}], "value": 1})
+    assert gone_on(old, new, "search") == "value: gone, it was 1"
 
 
 def test_other_predictions_are_found(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def make(tree: Path, folder: Path) -> None:
     # In process by SIGKILL, which nothing can answer; the others in order.
     stop(tree, folder, "stopped", "checkpoints/*/manifest.json", signal.SIGKILL)
     stop(tree, folder, "stopped-ranks", "checkpoints/*/manifest.json", signal.SIGTERM)
-    stop(tree, folder, "search", "trial-*/outcome.json", signal.SIGTERM)
+    stop(tree, folder, "search", "trial-0001/checkpoints/*/manifest.json", signal.SIGTERM)
 
 
 def predict(tree: Path, folder: Path) -> None:
