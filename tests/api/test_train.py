@@ -68,7 +68,7 @@ def test_what_an_algorithm_of_the_users_own_raises(
     original = MAML.meta_gradient
     monkeypatch.setattr(MAML, "meta_gradient", meta_gradient)
     options = Options(run="x", storage=str(tmp_path), tracking_uri=database)
-    with pytest.raises(RunFailed, match=r"KeyError: 'b' \(.*test_run.py:\d+, in meta_gradient\)") as caught:
+    with pytest.raises(RunFailed, match=r"KeyError: 'b' \(.*test_train.py:\d+, in meta_gradient\)") as caught:
         run(make_experiment(name="raises"), options, QUIET)
     assert caught.value.told.splitlines()[-3].endswith(": in meta_gradient")
     assert caught.value.told.splitlines()[-2:] == ['    return meta["b"]', "E   KeyError: 'b'"]

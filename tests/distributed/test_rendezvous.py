@@ -103,9 +103,13 @@ def test_workers_meet_at_one_address_and_not_at_all_of_the_host(monkeypatch: pyt
 @pytest.mark.usefixtures("no_store")
 def test_behind_a_translated_address_workers_meet_as_ray_would_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "203.0.113.9")
-    monkeypatch.setattr(network, "get_address_and_port", lambda: ("203.0.113.9", 1))
+
+    def ask() -> tuple[str, int]:
+        return "203.0.113.9", 1
+
+    monkeypatch.setattr(network, "get_address_and_port", ask)
     group = network._Hosted(Remote(["203.0.113.9"], monkeypatch))
-    assert group.execute_single(0, get_address_and_port) == ("203.0.113.9", 1)
+    assert group.execute_single(0, ask) == ("203.0.113.9", 1)
     assert group.execute_single(0, lambda: 7) == 7 and "TORCHELASTIC_USE_AGENT_STORE" not in os.environ
 
 

@@ -91,7 +91,7 @@ def test_an_exception_is_reported_with_the_users_lines() -> None:
         dict[str, int]()["b"]
     except KeyError as error:
         failure = worker._failure(1, error)
-    assert failure.text.startswith("worker 1: KeyError: 'b' (") and '{}["b"]' in failure.told
+    assert failure.text.startswith("worker 1: KeyError: 'b' (") and 'dict[str, int]()["b"]' in failure.told
     assert failure.traceback.startswith("worker 1:\nTraceback")
 
 

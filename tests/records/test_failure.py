@@ -15,7 +15,7 @@ def test_what_nobody_foresaw_is_told_with_its_lines() -> None:
     except KeyError as error:
         failure = as_failure(error)
     assert isinstance(failure, RunFailed) and isinstance(failure.__cause__, KeyError)
-    assert str(failure).startswith("KeyError: 'b' (") and '{}["b"]' in failure.told
+    assert str(failure).startswith("KeyError: 'b' (") and 'dict[str, int]()["b"]' in failure.told
     assert failure.tracebacks.startswith("Traceback (most recent call last):")
 
 

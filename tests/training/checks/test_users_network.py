@@ -18,7 +18,7 @@ from metaray.models import Custom, Model
 from metaray.training.checks.preflight import preflight
 
 MakeExperiment = Callable[..., Experiment]
-HERE = r"tests/training/test_users_network\.py:\d+"
+HERE = r"tests/training/checks/test_users_network\.py:\d+"
 
 
 class Net(nn.Module):
