@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from pydantic import BaseModel, ValidationError, ValidationInfo
+from pydantic import BaseModel, BeforeValidator, PlainSerializer, ValidationError, ValidationInfo
 
 from metaray.config import explain
 from metaray.errors import InputError, redacted, unknown
@@ -190,3 +190,24 @@ def dump_kind(value: BaseModel, known: Mapping[str, type[Any]]) -> dict[str, Any
     cls = type(value)
     kind = names.get(cls, f"{cls.__module__}:{cls.__qualname__}")
     return {"kind": kind, **value.model_dump(mode="json")}
+
+
+def reads_kind(known: Mapping[str, type[T]], base: Any, *, what: str) -> BeforeValidator:
+    """What a field that holds a part by kind is read with, beside `writes_kind`; arguments as for `parse_kind`.
+
+    Example: `model: Annotated[Model, reads_kind(MODELS, Model, what="model"), writes_kind(MODELS)]`.
+    """
+
+    def read(value: Any, info: ValidationInfo) -> T:
+        return parse_kind(value, known, base, what=what, trust=trust_of(info))
+
+    return BeforeValidator(read)
+
+
+def writes_kind(known: Mapping[str, type[Any]]) -> PlainSerializer:
+    """What a field that holds a part by kind is written with; see `reads_kind`."""
+
+    def write(value: BaseModel) -> dict[str, Any]:
+        return dump_kind(value, known)
+
+    return PlainSerializer(write)
