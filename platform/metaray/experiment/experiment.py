@@ -13,11 +13,12 @@ from metaray.data import SOURCES
 from metaray.data.source import Source
 from metaray.episodes.episode import EpisodeSpec
 from metaray.errors import InputError
-from metaray.experiment.optimizer import Optimizer
+from metaray.experiment.optimizer import OptimizerField
 from metaray.experiment.quality import Quality, quality_of
 from metaray.imports import reads_kind, writes_kind
 from metaray.json_text import parse_json
 from metaray.models import MODELS, Model
+from metaray.optimizers import Adam
 from metaray.uris import place_of_secret
 
 
@@ -91,7 +92,7 @@ class Experiment(Config):
     episodes: EpisodeSpec
     model: Annotated[Model, reads_kind(MODELS, Model, what="model"), writes_kind(MODELS)]
     algorithm: Annotated[Algorithm, reads_kind(ALGORITHMS, Algorithm, what="algorithm"), writes_kind(ALGORITHMS)]
-    optimizer: Optimizer = Optimizer()
+    optimizer: OptimizerField = Adam()
     meta_batch_size: int = Field(default=16, gt=0, le=2**20)
     num_steps: int = Field(default=1000, ge=0, lt=2**31)
     evaluation: Evaluation = Evaluation()
