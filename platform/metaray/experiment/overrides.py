@@ -12,6 +12,7 @@ from metaray.experiment.experiment import Experiment
 from metaray.imports import EVERY_FIELD, dump_kind, parse_kind
 from metaray.json_text import parse_json
 from metaray.optimizers import OPTIMIZERS, Group, OuterOptimizer
+from metaray.optimizers.classic import Classic
 
 KINDS = ("source", "model", "algorithm", "optimizer")
 OPEN = (["model", "options"], ["optimizer", "options"])
@@ -84,7 +85,7 @@ def _set(tree: dict[str, Any], key: str, value: Any, fresh: set[str]) -> None:
     """Set one key; `fresh` collects the groups of another kind, whose fields only validation knows."""
     (*parents, last), part = _split(key)
     node = _group(tree, key, parents, fresh)
-    if last not in node and parents not in (*OPEN, GROUPS) and ".".join(parents) not in fresh:
+    if last not in node and parents not in OPEN and parents[:2] != GROUPS and ".".join(parents) not in fresh:
         raise unknown("key", key, _keys_like(tree, ".".join(parents)))
     if part is not None:
         value = _with_part(node, key, part, value)
@@ -92,16 +93,21 @@ def _set(tree: dict[str, Any], key: str, value: Any, fresh: set[str]) -> None:
         last == "kind" and parents and parents[0] in KINDS and parents not in OPEN and value != node.get("kind", value)
     ):
         # Another kind has other fields: keep none of the old ones, of an optimiser those that all have.
-        kept = {name: node[name] for name in _shared(value) if name in node} if parents == ["optimizer"] else {}
+        kept = (
+            {name: node[name] for name in _shared(value, node.get("kind")) if name in node}
+            if parents == ["optimizer"]
+            else {}
+        )
         node.clear()
         node.update(kept)
         fresh.add(".".join(parents))
     node[last] = value
 
 
-def _shared(kind: Any) -> Iterable[str]:
-    """The fields of an optimiser; of one of the user's own those that it has from us."""
-    return OPTIMIZERS.get(str(kind), OuterOptimizer).model_fields
+def _shared(*kinds: Any) -> Iterable[str]:
+    """The fields that several kinds of optimisers have from us, so that they mean the same."""
+    classic = all(issubclass(OPTIMIZERS.get(str(kind), OuterOptimizer), Classic) for kind in kinds)
+    return (Classic if classic else OuterOptimizer).model_fields
 
 
 def _group(tree: dict[str, Any], key: str, parents: list[str], fresh: set[str]) -> dict[str, Any]:

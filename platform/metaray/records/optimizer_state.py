@@ -5,6 +5,7 @@ What torch's own optimisers keep, tensors by parameter, lies in the checkpoint's
 table in `optimizer.json`, whose tensors lie beside the others as `optimizer-state/NUMBER`.
 """
 
+import struct
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -85,10 +86,12 @@ def unpack_optimizer(
         reader = Reader(meta, tensors, table["nodes"])
         state = {reader.read(key): reader.read(value) for key, value in table["state"]}
         groups = [reader.read(group) for group in table["groups"]]
-    except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
+    except Damaged:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, struct.error) as error:
         raise Damaged(f"the optimiser's state cannot be read: {error}") from None
     if len(groups) != count or not all(isinstance(group, dict) for group in groups):
-        raise Damaged(f"the optimiser's state is of {len(groups)} parameter groups instead of {count}")
+        raise Damaged(f"the optimiser's state is of {len(groups)} parameter groups instead of {count}, or of none")
     return OptimizerState(state, groups)
 
 
