@@ -34,7 +34,8 @@ def bits(value: Any) -> Any:
         if any(value is parameter for parameter in META.values()):
             return "parameter", id(value)
         data = value.contiguous().flatten().view(torch.uint8).tolist() if value.numel() else []
-        return "tensor", str(value.dtype), list(value.shape), value.stride() if value.numel() else (), data
+        stride = () if value.is_contiguous() else value.stride()
+        return "tensor", str(value.dtype), list(value.shape), stride, data
     if isinstance(value, float):
         return "float", struct.pack(">d", value)
     if isinstance(value, complex):
