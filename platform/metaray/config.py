@@ -197,8 +197,8 @@ def _not_as_declared(cls: type[BaseModel], name: str, part: BaseModel) -> str:
         )
     return (
         f"{said} would be lost in JSON, which workers, checkpoints and --set read: {cls.__name__} does not say how its "
-        f"kind is written. Give {name!r} a validator with metaray.imports.parse_kind and a serializer with dump_kind, "
-        "as metaray.data.UMTRA has for its source"
+        f"kind is written. Annotate {name!r} with metaray.imports.reads_kind and writes_kind, as metaray.data.UMTRA "
+        "has it for its source"
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from pydantic import BaseModel, ValidationError, ValidationInfo
+from pydantic import BaseModel, BeforeValidator, PlainSerializer, SerializationInfo, ValidationError, ValidationInfo
 
 from metaray.config import explain
 from metaray.errors import InputError, redacted, unknown
@@ -20,6 +20,8 @@ from metaray.users_code import lines_of
 T = TypeVar("T", bound=BaseModel)
 
 TRUST_ALL = "*"
+EVERY_FIELD = {"every_field": True}
+"""Context in which a description is written with all its fields; see `writes_kind`."""
 FOLDERS = "METARAY_IMPORT_FOLDERS"
 """Environment variable of workers: folders of the user's own modules, where the driver found them too."""
 _folders: list[str] = []
@@ -184,9 +186,57 @@ def _require_kind(cls: type[Any], name: str) -> None:
         raise InputError(f"{name!r} does not say its kind, a short name: write `kind: ClassVar[str] = {short!r}` in it")
 
 
-def dump_kind(value: BaseModel, known: Mapping[str, type[Any]]) -> dict[str, Any]:
-    """The inverse of `parse_kind`, in JSON types."""
+def dump_kind(value: BaseModel, known: Mapping[str, type[Any]], *, every_field: bool = True) -> dict[str, Any]:
+    """The inverse of `parse_kind`, in JSON types.
+
+    Args:
+        value: a part.
+        known: as for `parse_kind`.
+        every_field: also those that its class names in `left_out_of_json`, where they have their defaults.
+    """
     names = {cls: key for key, cls in known.items()}
     cls = type(value)
     kind = names.get(cls, f"{cls.__module__}:{cls.__qualname__}")
-    return {"kind": kind, **value.model_dump(mode="json")}
+    tree = value.model_dump(mode="json", context=EVERY_FIELD if every_field else None)
+    later = () if every_field else getattr(cls, "left_out_of_json", ())
+    unsaid = {
+        name for name in later if getattr(value, name) == cls.model_fields[name].get_default(call_default_factory=True)
+    }
+    return {"kind": kind, **{name: item for name, item in tree.items() if name not in unsaid}}
+
+
+def reads_kind(known: Mapping[str, type[T]], base: Any, *, what: str, by_name: bool = False) -> BeforeValidator:
+    """What a field that holds a part by kind is read with, beside `writes_kind`.
+
+    Example: `model: Annotated[Model, reads_kind(MODELS, Model, what="model"), writes_kind(MODELS)]`.
+
+    Args:
+        known: as for `parse_kind`.
+        base: likewise.
+        what: likewise.
+        by_name: a kind alone stays a text, if it is known; an import path alone is a part with its defaults.
+    """
+
+    def read(value: Any, info: ValidationInfo) -> T | str:
+        if by_name and isinstance(value, str):
+            if value in known:
+                return value
+            value = {"kind": value}
+        return parse_kind(value, known, base, what=what, trust=trust_of(info))
+
+    return BeforeValidator(read)
+
+
+def writes_kind(known: Mapping[str, type[Any]]) -> PlainSerializer:
+    """What a field that holds a part by kind is written with; see `reads_kind`.
+
+    What a class names in `left_out_of_json` is left out at its default, so that JSON stays as it was before there was
+    such a field; `model_dump(context=EVERY_FIELD)` writes it, too.
+    """
+
+    def write(value: BaseModel | str, info: SerializationInfo) -> dict[str, Any] | str:
+        if isinstance(value, str):
+            return value
+        return dump_kind(value, known, every_field=info.context == EVERY_FIELD)
+
+    return PlainSerializer(write)

@@ -14,6 +14,7 @@ from metaray.experiment.experiment import Experiment
 from metaray.experiment.optimizer import Optimizer
 from metaray.experiment.overrides import changed, differences, flatten, override
 from metaray.models import MLP, Conv4
+from metaray.optimizers import AdamW
 
 MakeExperiment = Callable[..., Experiment]
 
@@ -157,7 +158,7 @@ def test_flatten() -> None:
 def test_another_optimizer_keeps_its_other_settings(make_experiment: MakeExperiment) -> None:
     before = make_experiment(optimizer=Optimizer(outer_lr=0.02, schedule="cosine"))
     after = override(before, ["optimizer.kind=adamw"]).optimizer
-    assert after == Optimizer(kind="adamw", outer_lr=0.02, schedule="cosine")
+    assert after == AdamW(outer_lr=0.02, schedule="cosine")
 
 
 class Fast(MAML):

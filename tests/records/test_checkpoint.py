@@ -14,8 +14,9 @@ from safetensors.torch import load, save
 from metaray.episodes.prefetch import Arrival
 from metaray.episodes.sampler import sample_meta_batch
 from metaray.experiment.experiment import Experiment
-from metaray.experiment.optimizer import Optimizer
 from metaray.manifest import MANIFEST, sealed
+from metaray.optimizers import SGD, Adam, AdamW, CustomOptimizer, Group, OuterOptimizer
+from metaray.optimizers.schedules import Cosine, LinearWarmUp, Step
 from metaray.records.checkpoint import (
     CHECKPOINTS_FOLDER,
     Progress,
@@ -34,14 +35,23 @@ from metaray.records.storage import Storage
 from metaray.records.train_state import TrainState
 from metaray.training.outer_loop import initial_state, outer_loop
 from metaray.training.reduction import LocalReducer
+from tests.optimizers import own
 
 MakeExperiment = Callable[..., Experiment]
 CPU = torch.device("cpu")
+RATES = {"body.*": Group(outer_lr=0.05)}
+PARTS = {"body.*": Group(outer_lr=0.05), "*.bias": Group(weight_decay=0.2)}
 KINDS = [
-    Optimizer(kind="adam", outer_lr=0.02),
-    Optimizer(kind="adamw", outer_lr=0.02, weight_decay=0.1, schedule="cosine", warmup_steps=2),
-    Optimizer(kind="sgd", outer_lr=0.1, momentum=0.9),
-    Optimizer(kind="sgd", outer_lr=0.1),
+    Adam(outer_lr=0.02),
+    AdamW(outer_lr=0.02, weight_decay=0.1, schedule="cosine", warmup_steps=2),
+    SGD(outer_lr=0.1, momentum=0.9),
+    SGD(outer_lr=0.1),
+    SGD(outer_lr=0.1, momentum=0.9, nesterov=True, schedule="linear", groups=PARTS),
+    AdamW(outer_lr=0.02, schedule=Step(decay_every=2), groups=PARTS),
+    Adam(outer_lr=0.02, schedule=LinearWarmUp(steps=3, then=Cosine(final_lr_fraction=0.5))),
+    own.Signum(outer_lr=0.01, schedule=own.Polynomial(power=2), groups=RATES),
+    CustomOptimizer(path=f"{own.__name__}:Nested", outer_lr=0.05, groups=RATES),
+    *(CustomOptimizer(path=f"torch.optim:{name}", outer_lr=0.01) for name in ("RAdam", "NAdam", "Adagrad", "ASGD")),
 ]
 
 
@@ -66,10 +76,10 @@ def advance(experiment: Experiment, state: TrainState, steps: int) -> None:
         pass
 
 
-@pytest.mark.parametrize("optimizer", KINDS, ids=str)
+@pytest.mark.parametrize("optimizer", KINDS, ids=lambda one: f"{getattr(one, 'path', one.kind)}-{one.schedule}")
 @pytest.mark.parametrize("at", [0, 1, 4])
 def test_a_resumed_run_has_the_same_bits(
-    optimizer: Optimizer, at: int, storage: Storage, make_experiment: MakeExperiment
+    optimizer: OuterOptimizer, at: int, storage: Storage, make_experiment: MakeExperiment
 ) -> None:
     experiment = make_experiment(optimizer=optimizer)
     whole = initial_state(experiment, CPU)
@@ -372,6 +382,63 @@ def test_moments_of_an_optimizer_may_overflow(storage: Storage, three: Saved) ->
     tensors[name].view(-1)[0] = float("inf")
     rewrite(storage, 3, {"state.safetensors": save(tensors)})
     assert load_checkpoint(storage, three.state).damaged == {} and three.state.step == 3
+
+
+NESTED = CustomOptimizer(path=f"{own.__name__}:Nested", outer_lr=0.05)
+
+
+def test_what_torchs_own_keep_lies_where_it_lay_before(storage: Storage, three: Saved) -> None:
+    assert sorted(file.name for file in path(storage, 3).iterdir()) == [
+        "manifest.json",
+        "progress.json",
+        "state.safetensors",
+    ]
+    names = load(path(storage, 3, "state.safetensors").read_bytes()).keys()
+    assert {"optimizer/step/head.bias", "optimizer/exp_avg/head.bias", "optimizer/exp_avg_sq/head.bias"} <= names
+    assert {name.partition("/")[0] for name in names} == {"meta", "best", "optimizer"}
+
+
+def test_an_earlier_checkpoint_leaves_nothing_of_a_later_one(storage: Storage, make_experiment: MakeExperiment) -> None:
+    experiment = make_experiment(optimizer=NESTED)
+    whole = initial_state(experiment, CPU)
+    save_checkpoint(storage, whole, Progress(), whole.meta)
+    advance(experiment, whole, 2)
+    save_checkpoint(storage, whole, Progress(), whole.meta)
+    again = initial_state(experiment, CPU)
+    load_checkpoint(storage, again)
+    load_checkpoint(storage, again, at_most=0)
+    advance(experiment, again, 2)
+    assert again.step == 2 and parameters_sha256(again.meta) == parameters_sha256(whole.meta)
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("[]", "is not a JSON object"),
+        ("{}", "'format'"),
+        ('{"format": 2}', "written in format 2, of which 1 is known"),
+        ('{"format": 1, "nodes": [], "state": [], "groups": []}', "of 0 parameter groups instead of 1"),
+        ('{"format": 1, "nodes": [], "state": [], "groups": [3]}', "of 1 parameter groups instead of 1"),
+        ('{"format": 1, "nodes": [{"tensor": "gone"}], "state": [], "groups": []}', "'gone'"),
+        ('{"format": 1, "nodes": [], "state": [[{"parameter": "gone"}, 1]], "groups": []}', "'gone'"),
+        ('{"format": 1, "nodes": 3, "state": [], "groups": []}', "not iterable"),
+        ('{"format": 1, "nodes": ["a"], "state": [], "groups": []}', "cannot be read"),
+        ('{"format": 1, "nodes": [], "state": [[1, {"float": "00"}]], "groups": []}', "requires a buffer of 8 bytes"),
+    ],
+)
+def test_a_damaged_state_of_an_optimizer_is_passed_over(
+    text: str, what: str, storage: Storage, make_experiment: MakeExperiment
+) -> None:
+    experiment = make_experiment(optimizer=NESTED)
+    state = initial_state(experiment, CPU)
+    save_checkpoint(storage, state, Progress(), state.meta)
+    before = parameters_sha256(state.meta)
+    advance(experiment, state, 1)
+    save_checkpoint(storage, state, Progress(), state.meta)
+    rewrite(storage, 1, {"optimizer.json": text.encode()})
+    loaded = load_checkpoint(storage, state)
+    assert list(loaded.damaged) == [1] and what in loaded.damaged[1]
+    assert state.step == 0 and parameters_sha256(state.meta) == before
 
 
 @pytest.mark.parametrize(

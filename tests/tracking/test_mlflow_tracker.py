@@ -74,6 +74,15 @@ def test_the_same_parameters_again(uri: str) -> None:
     assert set(open_client(uri).get_run(run_id).data.params) == {"a", "b", "long"}
 
 
+def test_patterns_in_keys(uri: str) -> None:
+    params = {"algorithm.inner_lr.head.*": "1", "algorithm.inner_lr.head.?": "2", "groups.[ab]*": "3", "a/b-c_d.e": "4"}
+    run_id = create_run(uri, "patterns", "r", params, {})
+    log_params(uri, run_id, params)
+    found = open_client(uri).get_run(run_id).data.params
+    expected = ["algorithm.inner_lr.head.:2a:", "algorithm.inner_lr.head.:3f:", "groups.:5b:ab:5d::2a:", "a/b-c_d.e"]
+    assert found == dict(zip(expected, params.values(), strict=True))
+
+
 def test_deleted_experiment(uri: str) -> None:
     create_run(uri, "gone", "name", {}, {})
     client = open_client(uri)

@@ -21,10 +21,11 @@ def print_keys(experiment: "Experiment") -> None:
     """Print a line `key=value` for each field, as `--set` reads it, after a line `# ...` that says what it means."""
     from metaray.errors import redacted
     from metaray.experiment.overrides import flatten
+    from metaray.imports import EVERY_FIELD
 
     told = dict(_meanings(experiment))
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else UNLIMITED
-    for key, value in flatten(experiment.model_dump(mode="json")).items():
+    for key, value in flatten(experiment.model_dump(mode="json", context=EVERY_FIELD)).items():
         meaning = _meaning(told, key)
         begin = f"# {key.rpartition('.')[2]}: "
         for line in textwrap.wrap(meaning, width, initial_indent=begin, subsequent_indent="#   "):

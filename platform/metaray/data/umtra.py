@@ -3,11 +3,11 @@
 import hashlib
 import json
 from math import comb
-from typing import Any, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, SerializeAsAny, ValidationInfo, field_serializer, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from metaray.data.augmentation import Images, brightened, erased, flipped, shifted, turned
 from metaray.data.class_store import ClassStore
@@ -16,7 +16,7 @@ from metaray.data.glyphs import Glyphs
 from metaray.data.preprocessing import ImagePreprocessing, Preprocessing
 from metaray.data.source import Source, TaskExamples
 from metaray.errors import InputError
-from metaray.imports import dump_kind, parse_kind, trust_of
+from metaray.imports import reads_kind, writes_kind
 
 # The sources that can be wrapped by name; any other that has `draw_examples` by its import path.
 WRAPPED: dict[str, type[Source]] = {"class_store": ClassStore, "glyphs": Glyphs}
@@ -51,18 +51,13 @@ class UMTRA(Source):
 
     kind: ClassVar[str] = "umtra"
 
-    source: SerializeAsAny[Source]
+    source: Annotated[Source, reads_kind(WRAPPED, Source, what="source of examples"), writes_kind(WRAPPED)]
     max_shift: int = Field(default=6, ge=0)
     zero_share: float = Field(default=0.5, ge=0, lt=1)
     max_turn_degrees: float = Field(default=0.0, ge=0, le=45)
     max_scaling: float = Field(default=0.0, ge=0, lt=1)
     flip: bool = False
     max_brightness: float = Field(default=0.0, ge=0, le=1)
-
-    @field_validator("source", mode="before")
-    @classmethod
-    def _source(cls, value: Any, info: ValidationInfo) -> Any:
-        return parse_kind(value, WRAPPED, Source, what="source of examples", trust=trust_of(info))
 
     @field_validator("source")
     @classmethod
@@ -80,10 +75,6 @@ class UMTRA(Source):
         if not self.flip and not any(getattr(self, name) for name in amounts):
             raise ValueError(f"all augmentations are off, so queries equal the support: raise {', '.join(amounts)}")
         return self
-
-    @field_serializer("source")
-    def _dump_source(self, value: Source) -> dict[str, Any]:
-        return dump_kind(value, WRAPPED)
 
     @property
     def preprocessing(self) -> Preprocessing:

@@ -1,9 +1,9 @@
 """The experiment: the frozen, validated, complete description of a run."""
 
 import json
-from typing import Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, SerializeAsAny, ValidationInfo, field_serializer, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from metaray.algorithms import ALGORITHMS, Algorithm
 from metaray.algorithms.algorithm import MOST_INNER_STEPS
@@ -13,11 +13,12 @@ from metaray.data import SOURCES
 from metaray.data.source import Source
 from metaray.episodes.episode import EpisodeSpec
 from metaray.errors import InputError
-from metaray.experiment.optimizer import Optimizer
+from metaray.experiment.optimizer import OptimizerField
 from metaray.experiment.quality import Quality, quality_of
-from metaray.imports import dump_kind, parse_kind, trust_of
+from metaray.imports import reads_kind, writes_kind
 from metaray.json_text import parse_json
 from metaray.models import MODELS, Model
+from metaray.optimizers import Adam
 from metaray.uris import place_of_secret
 
 
@@ -87,11 +88,11 @@ class Experiment(Config):
     """
 
     name: str
-    source: SerializeAsAny[Source]
+    source: Annotated[Source, reads_kind(SOURCES, Source, what="source"), writes_kind(SOURCES)]
     episodes: EpisodeSpec
-    model: SerializeAsAny[Model]
-    algorithm: SerializeAsAny[Algorithm]
-    optimizer: Optimizer = Optimizer()
+    model: Annotated[Model, reads_kind(MODELS, Model, what="model"), writes_kind(MODELS)]
+    algorithm: Annotated[Algorithm, reads_kind(ALGORITHMS, Algorithm, what="algorithm"), writes_kind(ALGORITHMS)]
+    optimizer: OptimizerField = Adam()
     meta_batch_size: int = Field(default=16, gt=0, le=2**20)
     num_steps: int = Field(default=1000, ge=0, lt=2**31)
     evaluation: Evaluation = Evaluation()
@@ -106,33 +107,6 @@ class Experiment(Config):
     @classmethod
     def _name(cls, name: str) -> str:
         return check_name(name, "experiment name")
-
-    @field_validator("source", mode="before")
-    @classmethod
-    def _source(cls, value: Any, info: ValidationInfo) -> Any:
-        return parse_kind(value, SOURCES, Source, what="source", trust=trust_of(info))
-
-    @field_validator("model", mode="before")
-    @classmethod
-    def _model(cls, value: Any, info: ValidationInfo) -> Any:
-        return parse_kind(value, MODELS, Model, what="model", trust=trust_of(info))
-
-    @field_validator("algorithm", mode="before")
-    @classmethod
-    def _algorithm(cls, value: Any, info: ValidationInfo) -> Any:
-        return parse_kind(value, ALGORITHMS, Algorithm, what="algorithm", trust=trust_of(info))
-
-    @field_serializer("source")
-    def _dump_source(self, value: Source) -> dict[str, Any]:
-        return dump_kind(value, SOURCES)
-
-    @field_serializer("model")
-    def _dump_model(self, value: Model) -> dict[str, Any]:
-        return dump_kind(value, MODELS)
-
-    @field_serializer("algorithm")
-    def _dump_algorithm(self, value: Algorithm) -> dict[str, Any]:
-        return dump_kind(value, ALGORITHMS)
 
     @model_validator(mode="after")
     def _is_no_subclass(self) -> "Experiment":

@@ -1,39 +1,29 @@
-"""The outer optimiser: its description, its learning rate at a step, and one update."""
+"""Adam, AdamW and SGD by name, in one class, as recipes may write them."""
 
-import math
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-import torch
-from pydantic import Field
-from torch import Tensor
+from pydantic import BeforeValidator, Field
 
-from metaray.algorithms.context import Tensors
 from metaray.config import Config
-
-Beta = Annotated[float, Field(ge=0, lt=1)]
+from metaray.errors import InputError
+from metaray.imports import reads_kind, writes_kind
+from metaray.optimizers import OPTIMIZERS, Adam, OuterOptimizer
+from metaray.optimizers.outer_optimizer import Beta
+from metaray.optimizers.stepping import clip_ as clip_
+from metaray.optimizers.stepping import global_norm as global_norm
 
 
 class Optimizer(Config):
-    """How the outer loop steps the meta-parameters.
+    """A short way to write `Adam(...)`, `AdamW(...)` or `SGD(...)`: an experiment turns it into that.
 
     Attributes:
-        kind: "adam" (Kingma and Ba 2015), "adamw" (Loshchilov and Hutter 2019) or "sgd".
-        outer_lr: learning rate at its highest.
-        schedule: "constant"; "cosine" to `final_lr_fraction * outer_lr`, which a step after the last would have; "step"
-            multiplies by `decay` every `decay_every` steps.
-        warmup_steps: of linear warm-up from zero; the step after them has the full rate.
-        final_lr_fraction: where "cosine" ends.
-        decay: factor of "step".
-        decay_every: period of "step", in outer steps.
-        weight_decay: L2 penalty for adam and sgd, decoupled for adamw.
-        momentum: of sgd.
-        betas: of adam and adamw.
-        clip_norm: the outer gradient's Euclidean norm is clipped to this; None leaves it alone.
+        kind: "adam", "adamw" or "sgd"; the others are fields of these.
     """
 
     kind: Literal["adam", "adamw", "sgd"] = "adam"
     outer_lr: float = Field(default=1e-3, gt=0)
-    schedule: Literal["constant", "cosine", "step"] = "constant"
+    schedule: Literal["constant", "linear", "cosine", "step"] = "constant"
     warmup_steps: int = Field(default=0, ge=0)
     final_lr_fraction: float = Field(default=0.0, ge=0, le=1)
     decay: float = Field(default=0.5, gt=0, le=1)
@@ -43,38 +33,31 @@ class Optimizer(Config):
     betas: tuple[Beta, Beta] = (0.9, 0.999)
     clip_norm: float | None = Field(default=None, gt=0)
 
-    def lr_at(self, step: int, num_steps: int) -> float:
-        """The outer learning rate of step `step` (0 .. num_steps-1): a pure function, so resuming is exact."""
-        if step < self.warmup_steps:
-            return self.outer_lr * (step + 1) / self.warmup_steps
-        if self.schedule == "cosine":
-            progress = (step - self.warmup_steps) / max(1, num_steps - self.warmup_steps)
-            floor = self.final_lr_fraction
-            return self.outer_lr * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
-        if self.schedule == "step":
-            return float(self.outer_lr * self.decay ** (step // self.decay_every))
-        return self.outer_lr
+    def part(self) -> OuterOptimizer:
+        """What it stands for.
 
-    def build(self, parameters: list[Tensor]) -> torch.optim.Optimizer:
-        """A torch optimiser over leaves. `foreach` is off: one kernel a tensor, in a fixed order."""
-        if self.kind == "sgd":
-            return torch.optim.SGD(
-                parameters, self.outer_lr, momentum=self.momentum, weight_decay=self.weight_decay, foreach=False
+        Raises:
+            InputError: if it is of a subclass, whose fields would be lost.
+        """
+        mine = type(self)
+        if mine is not Optimizer:
+            raise InputError(
+                f"{mine.__module__}:{mine.__qualname__} is a subclass of Optimizer, and what it adds would be lost: "
+                "derive an optimiser of your own from metaray.optimizers.OuterOptimizer"
             )
-        cls = torch.optim.Adam if self.kind == "adam" else torch.optim.AdamW
-        return cls(parameters, self.outer_lr, betas=self.betas, weight_decay=self.weight_decay, foreach=False)
+        return OPTIMIZERS[self.kind].parse(self.model_dump(exclude={"kind"}), where=f"optimizer {self.kind}")
 
 
-def global_norm(gradient: Tensors) -> float:
-    """Euclidean norm over all tensors together."""
-    if not gradient:
-        return 0.0
-    squares = torch.stack([g.detach().to(torch.float64).square().sum() for g in gradient.values()])
-    return math.sqrt(float(squares.sum()))
+def _by_name(value: Any) -> Any:
+    if isinstance(value, Optimizer):
+        return value.part()
+    return {"kind": Adam.kind, **value} if isinstance(value, Mapping) else value
 
 
-def clip_(gradient: Tensors, norm: float, max_norm: float) -> None:
-    """Scale `gradient`, whose global norm is `norm`, in place so that it is at most `max_norm`."""
-    if norm > max_norm:
-        for g in gradient.values():
-            g.mul_(max_norm / norm)
+OptimizerField = Annotated[
+    OuterOptimizer,
+    reads_kind(OPTIMIZERS, OuterOptimizer, what="optimizer"),
+    writes_kind(OPTIMIZERS),
+    BeforeValidator(_by_name),
+]
+"""An optimiser by kind; Adam where none is said."""

@@ -9,12 +9,15 @@ from metaray.algorithms import ALGORITHMS, Algorithm
 from metaray.algorithms.families.inner_lr import with_part
 from metaray.errors import InputError, unknown
 from metaray.experiment.experiment import Experiment
-from metaray.imports import dump_kind, parse_kind
+from metaray.imports import EVERY_FIELD, dump_kind, parse_kind
 from metaray.json_text import parse_json
+from metaray.optimizers import OPTIMIZERS, Group, OuterOptimizer
+from metaray.optimizers.classic import Classic
 
-KINDS = ("source", "model", "algorithm")
-OPEN = ["model", "options"]
-"""A group whose keys are a user's own."""
+KINDS = ("source", "model", "algorithm", "optimizer")
+OPEN = (["model", "options"], ["optimizer", "options"])
+"""Groups whose keys are a user's own."""
+GROUPS, SCHEDULE = ["optimizer", "groups"], ["optimizer", "schedule"]
 
 
 def override(experiment: Experiment, settings: Iterable[str]) -> Experiment:
@@ -33,12 +36,13 @@ def changed(experiment: Experiment, values: Iterable[tuple[str, Any]]) -> Experi
     follow in the order given, so that the later of two wins.
 
     Keys lead into an inner learning rate, too: `algorithm.inner_lr.` is followed by a parameter pattern, dots and all,
-    by a schedule's `steps` or `values`, or, of rates by inner step, by the number of a step.
+    by a schedule's `steps` or `values`, or, of rates by inner step, by the number of a step. So does
+    `optimizer.groups.PATTERN.outer_lr`. Another optimiser keeps the settings that it has, too.
 
     Raises:
         InputError: for an unknown key (with the nearest right one) or a wrong value.
     """
-    tree = experiment.model_dump(mode="json")
+    tree = experiment.model_dump(mode="json", context=EVERY_FIELD)
     fresh: set[str] = set()
     for key, value in sorted(values, key=_turn):
         _set(tree, key, deepcopy(value), fresh)
@@ -59,11 +63,14 @@ def _turn(setting: tuple[str, Any]) -> tuple[bool, int]:
 
 
 def _split(key: str) -> tuple[list[str], str | None]:
-    """The path to a field and, where that is an inner learning rate, which part of it is meant; patterns have dots."""
+    """The path to a field, where a pattern with its dots is one part; of an inner learning rate what part is meant."""
     path = key.split(".")
     if path[0] == "algorithm" and "inner_lr" in path[:-1]:
         at = path.index("inner_lr") + 1
         return path[:at], ".".join(path[at:])
+    if path[:2] == GROUPS and len(path) > 2:
+        end = -1 if path[-1] in Group.model_fields else len(path)
+        return [*GROUPS, ".".join(path[2:end]), *path[end:]], None
     return path, None
 
 
@@ -78,15 +85,29 @@ def _set(tree: dict[str, Any], key: str, value: Any, fresh: set[str]) -> None:
     """Set one key; `fresh` collects the groups of another kind, whose fields only validation knows."""
     (*parents, last), part = _split(key)
     node = _group(tree, key, parents, fresh)
-    if last not in node and parents != OPEN and ".".join(parents) not in fresh:
+    if last not in node and parents not in OPEN and parents[:2] != GROUPS and ".".join(parents) not in fresh:
         raise unknown("key", key, _keys_like(tree, ".".join(parents)))
     if part is not None:
         value = _with_part(node, key, part, value)
-    elif last == "kind" and parents and parents[0] in KINDS and parents != OPEN and value != node.get("kind", value):
-        # Another kind has other fields: keep none of the old ones.
+    elif (
+        last == "kind" and parents and parents[0] in KINDS and parents not in OPEN and value != node.get("kind", value)
+    ):
+        # Another kind has other fields: keep none of the old ones, of an optimiser those that all have.
+        kept = (
+            {name: node[name] for name in _shared(value, node.get("kind")) if name in node}
+            if parents == ["optimizer"]
+            else {}
+        )
         node.clear()
+        node.update(kept)
         fresh.add(".".join(parents))
     node[last] = value
+
+
+def _shared(*kinds: Any) -> Iterable[str]:
+    """The fields that several kinds of optimisers have from us, so that they mean the same."""
+    classic = all(issubclass(OPTIMIZERS.get(str(kind), OuterOptimizer), Classic) for kind in kinds)
+    return (Classic if classic else OuterOptimizer).model_fields
 
 
 def _group(tree: dict[str, Any], key: str, parents: list[str], fresh: set[str]) -> dict[str, Any]:
@@ -96,8 +117,13 @@ def _group(tree: dict[str, Any], key: str, parents: list[str], fresh: set[str]) 
         if ".".join(parents[:depth]) in fresh and part not in node:
             node[part] = {}
             fresh.add(".".join(parents[: depth + 1]))
+        if parents[:depth] == GROUPS:
+            node.setdefault(part, {})
         if part not in node:
             raise unknown("key", key, _keys_like(tree, ".".join(parents[:depth])))
+        if parents[: depth + 1] == SCHEDULE and isinstance(node[part], str):
+            node[part] = {"kind": node[part]}
+            fresh.add(".".join(SCHEDULE))
         if node[part] is None:
             # An optional part that the recipe left out: start from its defaults, validation checks the rest.
             node[part] = _defaults(tree, ".".join(parents[: depth + 1]))

@@ -20,11 +20,12 @@ from metaray.json_text import parse_object
 from metaray.manifest import MANIFEST, Damaged, sealed, unsealed
 from metaray.models.state import Marks
 from metaray.records.environment import environment
+from metaray.records.optimizer_state import OptimizerState, pack_optimizer, unpack_optimizer
 from metaray.records.storage import Storage
 from metaray.records.train_state import TrainState
 
 CHECKPOINTS_FOLDER = "checkpoints"
-STATE, PROGRESS = "state.safetensors", "progress.json"
+STATE, PROGRESS, OPTIMIZER = "state.safetensors", "progress.json", "optimizer.json"
 CPU = torch.device("cpu")
 NAME = re.compile(r"^step-\d{9,}$")
 
@@ -88,11 +89,14 @@ def save_checkpoint(storage: Storage, state: TrainState, progress: Progress, bes
     """
     name = checkpoint_name(state.step)
     tensors = {f"meta/{key}": _plain(tensor) for key, tensor in state.meta.items()}
-    tensors.update(_optimizer_tensors(state))
+    moments, table = ({}, None) if state.optimizer is None else pack_optimizer(state.optimizer, state.meta)
+    tensors.update(moments)
     if progress.best_step not in (None, state.step):
         tensors.update({f"best/{key}": _plain(tensor) for key, tensor in best.items()})
     record = replace(progress, step=state.step, environment=environment(_device(state)))
     files = {STATE: save(tensors), PROGRESS: _written(record)}
+    if table is not None:
+        files[OPTIMIZER] = json.dumps(table).encode()
     try:
         storage.write_folder(f"{CHECKPOINTS_FOLDER}/{name}", sealed(files))
     except OSError:
@@ -126,11 +130,12 @@ def load_checkpoint(storage: Storage, state: TrainState, *, at_most: int | None 
         try:
             files = _read(storage, step)
             tensors, progress = _parsed(files, state)
+            optimizer = _optimizer(files, tensors, state)
         except (Damaged, OSError) as error:
             damaged[step] = str(error)
             unread = error if isinstance(error, OSError) else unread
             continue
-        _restore(state, tensors)
+        _restore(state, tensors, optimizer)
         state.step = progress.step
         best = {name: tensors.get(f"best/{name}", parameter) for name, parameter in state.meta.items()}
         return Loaded(progress, copies(best), damaged)
@@ -192,6 +197,21 @@ def _parsed(files: Mapping[str, bytes], state: TrainState) -> tuple[Tensors, Pro
     if (strange := not_finite(weights)) is not None:
         raise Damaged(f"{strange} holds values that are not finite")
     return tensors, _progress(files[PROGRESS])
+
+
+def _optimizer(files: Mapping[str, bytes], tensors: Tensors, state: TrainState) -> OptimizerState | None:
+    """The optimiser's state in a checkpoint.
+
+    Raises:
+        Damaged: if it is none for the optimiser of `state`.
+    """
+    if state.optimizer is None:
+        return None
+    try:
+        table = parse_object(files[OPTIMIZER], where=OPTIMIZER) if OPTIMIZER in files else None
+    except InputError as error:
+        raise Damaged(str(error)) from None
+    return unpack_optimizer(tensors, table, state.optimizer, state.meta)
 
 
 def _written(progress: Progress) -> bytes:
@@ -256,27 +276,9 @@ def _plain(tensor: Tensor) -> Tensor:
     return tensor.detach().cpu().contiguous().clone()
 
 
-def _optimizer_tensors(state: TrainState) -> Tensors:
-    if state.optimizer is None:
-        return {}
-    found = {}
-    for name, parameter in state.meta.items():
-        for key, value in state.optimizer.state.get(parameter, {}).items():
-            if isinstance(value, Tensor):
-                found[f"optimizer/{key}/{name}"] = _plain(value)
-    return found
-
-
-def _restore(state: TrainState, tensors: Tensors) -> None:
+def _restore(state: TrainState, tensors: Tensors, optimizer: OptimizerState | None) -> None:
     with torch.no_grad():
         for name, parameter in state.meta.items():
             parameter.copy_(tensors[f"meta/{name}"])
-    for full, value in tensors.items():
-        part, _, rest = full.partition("/")
-        if part == "optimizer" and state.optimizer is not None:
-            key, _, name = rest.partition("/")
-            parameter = state.meta[name]
-            # Adam keeps its step counter on the CPU; moments live with their parameter.
-            place = CPU if key == "step" else parameter.device
-            # A copy: what safetensors hands out lies at any offset of the file.
-            state.optimizer.state[parameter][key] = value.to(place, copy=True)
+    if state.optimizer is not None and optimizer is not None:
+        optimizer.put(state.optimizer)

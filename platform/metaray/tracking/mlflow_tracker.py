@@ -36,6 +36,7 @@ METRICS_A_CALL = 1000
 ENTRIES_A_CALL = 100
 PARAM_LENGTH = 6000
 TAG_LENGTH = 8000
+NOT_IN_KEYS = re.compile(r"[^\w\-. :/]")
 
 FLUSH_EVERY_S = 2.0
 CLOSE_WITHIN_S = 10.0
@@ -84,13 +85,20 @@ def create_run(
 
 
 def log_params(uri: str, run_id: str, params: Mapping[str, str]) -> None:
-    """Store parameters; those that are there already must have the same values."""
+    """Store parameters; those that are there already must have the same values.
+
+    Keys hold parameter patterns, too: what MLflow takes in no key is written by its code, `head.*` as `head.:2a:`.
+    """
     client = open_client(uri)
     from mlflow.entities import Param
 
-    items = [Param(key, _cut(value, PARAM_LENGTH)) for key, value in params.items()]
+    items = [Param(NOT_IN_KEYS.sub(_code, key), _cut(value, PARAM_LENGTH)) for key, value in params.items()]
     for start in range(0, len(items), ENTRIES_A_CALL):
         client.log_batch(run_id, params=items[start : start + ENTRIES_A_CALL])
+
+
+def _code(found: re.Match[str]) -> str:
+    return f":{ord(found[0]):x}:"
 
 
 def log_metrics(uri: str, run_id: str, metrics: Sequence[Metric]) -> None:

@@ -14,8 +14,8 @@ from metaray.episodes.prefetch import Arrival
 from metaray.episodes.tensors import chunks
 from metaray.errors import Diverged
 from metaray.experiment.experiment import Experiment
-from metaray.experiment.optimizer import clip_, global_norm
 from metaray.models.model import Fresh
+from metaray.optimizers.stepping import build_optimizer, clip_, global_norm, update
 from metaray.records.train_state import TrainState
 from metaray.training.reduction import Reducer, flatten, total, unflatten
 
@@ -51,7 +51,7 @@ def initial_state(experiment: Experiment, device: torch.device, fresh: Fresh | N
     algorithm, model, problem = experiment.algorithm, experiment.model, experiment.task_shape
     network, initial = start(algorithm, model, problem, seed=experiment.seed, fresh=fresh)
     meta = {name: tensor.to(device).requires_grad_() for name, tensor in initial.items()}
-    optimizer = experiment.optimizer.build(list(meta.values())) if meta else None
+    optimizer = build_optimizer(experiment.optimizer, meta) if meta else None
     return TrainState(network.to(device), meta, optimizer)
 
 
@@ -176,13 +176,8 @@ def _update(experiment: Experiment, state: TrainState, gradient: Tensors, norm: 
     recipe = experiment.optimizer
     if recipe.clip_norm is not None:
         clip_(gradient, norm, recipe.clip_norm)
-    outer_lr = recipe.lr_at(state.step, experiment.num_steps)
     if state.optimizer is not None:
-        for group in state.optimizer.param_groups:
-            group["lr"] = outer_lr
-        for name, tensor in state.meta.items():
-            tensor.grad = gradient[name]
-        state.optimizer.step()
-        state.optimizer.zero_grad()
+        update(recipe, state.optimizer, state.meta, gradient, step=state.step, num_steps=experiment.num_steps)
+    outer_lr = recipe.lr_at(state.step, experiment.num_steps)
     state.step += 1
     return outer_lr

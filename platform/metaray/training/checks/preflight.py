@@ -25,6 +25,7 @@ from metaray.training.checks.double_backward import (
 from metaray.training.checks.memory import Memory
 from metaray.training.checks.stateless import check_single, check_stateless, left_by, require_unchanged
 from metaray.training.checks.users_network import check_network, holds_users_code
+from metaray.training.checks.users_optimizer import check_optimizer
 from metaray.training.outer_loop import chunk_size_of, context_of, initial_state
 from metaray.users_code import users_code
 
@@ -56,6 +57,7 @@ def _check(experiment: Experiment, device: torch.device) -> None:
         experiment.source.check(split, ways=spec.ways, shots=spec.shots, queries=spec.queries)
     state = initial_state(experiment, CPU, check_network(experiment))
     _check_outputs(experiment, state)
+    check_optimizer(experiment, state.meta)
     with seeded(0):
         memory = Memory(experiment, state.network)
         memory.once("stateless", lambda: _check_stateless(experiment, state))

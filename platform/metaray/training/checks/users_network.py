@@ -16,6 +16,7 @@ from metaray.experiment.experiment import Experiment
 from metaray.models import MODELS, Custom
 from metaray.models.model import Fresh, build_fresh
 from metaray.models.state import undone
+from metaray.optimizers import CustomOptimizer
 from metaray.tracebacks import is_users, shown, user_frames
 from metaray.users_code import defined_at, lines_of, users_code
 
@@ -23,9 +24,11 @@ PER_BUILD = "a network is built anew for each run, worker and learner"
 
 
 def holds_users_code(experiment: Experiment) -> bool:
-    """Whether the model, the algorithm or the source is not metaray's own."""
-    parts = (experiment.model, experiment.algorithm, experiment.source)
-    return isinstance(experiment.model, Custom) or any(type(p).__module__.partition(".")[0] != "metaray" for p in parts)
+    """Whether the model, the algorithm, the source or the optimiser is not metaray's own."""
+    parts = (experiment.model, experiment.algorithm, experiment.source, experiment.optimizer)
+    if isinstance(experiment.model, Custom) or isinstance(experiment.optimizer, CustomOptimizer):
+        return True
+    return any(type(part).__module__.partition(".")[0] != "metaray" for part in parts)
 
 
 def check_network(experiment: Experiment) -> Fresh | None:

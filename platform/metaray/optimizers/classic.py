@@ -1,0 +1,23 @@
+"""What Adam, AdamW and SGD have in common."""
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from metaray.optimizers.outer_optimizer import Beta, OuterOptimizer
+
+
+class Classic(OuterOptimizer):
+    """Adam, AdamW or SGD. Each has the other ones' fields, so that a search over kinds may go over them, too.
+
+    Attributes:
+        momentum: of sgd.
+        nesterov: of sgd: Nesterov's momentum instead of the heavy ball's (Sutskever et al. 2013).
+        betas: of adam and adamw: decay of the moments' running means.
+    """
+
+    left_out_of_json: ClassVar[tuple[str, ...]] = ("groups", "nesterov")
+
+    momentum: float = Field(default=0.0, ge=0, lt=1)
+    nesterov: bool = False
+    betas: tuple[Beta, Beta] = (0.9, 0.999)

@@ -1,0 +1,64 @@
+"""Any `torch.optim.Optimizer`, by import path."""
+
+import inspect
+from typing import Any, ClassVar
+
+import torch
+from pydantic import Field, JsonValue, ValidationInfo, field_validator
+
+from metaray.errors import InputError
+from metaray.imports import resolve, trust_of
+from metaray.optimizers.outer_optimizer import OuterOptimizer
+from metaray.users_code import users_code
+
+OURS = {"params": "meta-parameters", "lr": "optimizer.outer_lr", "weight_decay": "optimizer.weight_decay"}
+"""Arguments that an optimiser is given anyway, and what says them."""
+
+
+class CustomOptimizer(OuterOptimizer):
+    """An optimiser class of torch (`torch.optim:RAdam`), or of the user's own package.
+
+    It is called with the parameter groups, `lr` and the `options`, and with `foreach=False` if it knows that. Its
+    `step` takes no closure.
+
+    Attributes:
+        path: `package.module:Name`.
+        options: further keyword arguments, in JSON types.
+    """
+
+    kind: ClassVar[str] = "custom"
+    path: str
+    options: dict[str, JsonValue] = Field(default_factory=dict)
+
+    @field_validator("path")
+    @classmethod
+    def _importable(cls, path: str, info: ValidationInfo) -> str:
+        resolve(path, trust=trust_of(info))
+        return path
+
+    @field_validator("options")
+    @classmethod
+    def _none_of_ours(cls, options: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        if taken := sorted(OURS.keys() & options):
+            raise ValueError(f"{taken[0]!r} is given by {OURS[taken[0]]}: leave it out here")
+        return options
+
+    def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        """See `OuterOptimizer.build`.
+
+        Raises:
+            InputError: if the class cannot be called so.
+        """
+        factory: Any = resolve(self.path, trust=("*",))
+        arguments: dict[str, Any] = {"lr": self.outer_lr, **self.options}
+        try:
+            signature = inspect.signature(factory)
+            if "foreach" in signature.parameters:
+                arguments.setdefault("foreach", False)  # one kernel a tensor, in a fixed order
+            signature.bind(groups, **arguments)
+        except (TypeError, ValueError) as error:
+            named = ", ".join(["parameter groups", *arguments])
+            raise InputError(f"optimizer.path: {self.path} can't be called with {named}: {error}") from None
+        with users_code(f"optimizer.path: {self.path} cannot be built"):
+            found: torch.optim.Optimizer = factory(groups, **arguments)
+        return found

@@ -1,0 +1,45 @@
+"""Parameter groups of the outer optimiser by name pattern: a rate and a weight decay of their own."""
+
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+
+from pydantic import Field
+
+from metaray.config import Config
+from metaray.errors import InputError
+
+
+class Group(Config):
+    """What holds for the meta-parameters whose names fit a pattern.
+
+    Attributes:
+        outer_lr: learning rate at its highest, which goes over the steps as all others; None takes the optimiser's.
+        weight_decay: None takes the optimiser's.
+    """
+
+    outer_lr: float | None = Field(default=None, ge=0)
+    weight_decay: float | None = Field(default=None, ge=0)
+
+
+def divided(groups: Mapping[str, Group], names: Iterable[str]) -> list[tuple[Group, list[str]]]:
+    """The names by the group that they fall into; first those that fit no pattern, if there are any.
+
+    Of the patterns (of `fnmatch`) that fit a name, the longest decides: JSON does not keep their order.
+
+    Raises:
+        InputError: if a pattern fits no name, with the nearest ones.
+    """
+    names = list(names)
+    for pattern in groups:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            near = get_close_matches(pattern, names, n=3, cutoff=0.4)
+            hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+            raise InputError(
+                f"optimizer.groups: pattern {pattern!r} fits no parameter.{hint} Parameters: {', '.join(names)}"
+            )
+    found: dict[str | None, list[str]] = {None: []} | {pattern: [] for pattern in sorted(groups)}
+    for name in names:
+        fitting = [pattern for pattern in groups if fnmatchcase(name, pattern)]
+        found[max(fitting, key=lambda pattern: (len(pattern), pattern), default=None)].append(name)
+    return [(Group() if pattern is None else groups[pattern], fit) for pattern, fit in found.items() if fit]

@@ -1,0 +1,118 @@
+"""Schedules of the outer learning rate. `SCHEDULES` is the explicit dict of them."""
+
+import math
+from abc import abstractmethod
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from metaray.config import Config
+from metaray.imports import reads_kind, writes_kind
+
+
+class Schedule(Config):
+    """How the outer learning rate goes over the steps of a run."""
+
+    kind: ClassVar[str]
+
+    @abstractmethod
+    def rate(self, outer_lr: float, step: int, num_steps: int, first: int) -> float:
+        """The learning rate of a step: a pure function, so that resuming is exact.
+
+        Args:
+            outer_lr: the rate at its highest.
+            step: 0 .. num_steps-1.
+            num_steps: of the run.
+            first: the step after the warm-up, with the full rate; at most `step`.
+        """
+
+
+class Constant(Schedule):
+    """The same rate throughout."""
+
+    kind: ClassVar[str] = "constant"
+
+    def rate(self, outer_lr: float, step: int, num_steps: int, first: int) -> float:
+        """See `Schedule.rate`."""
+        return outer_lr
+
+
+class Linear(Schedule):
+    """Along a line to `final_lr_fraction * outer_lr`, which a step after the last would have.
+
+    Attributes:
+        final_lr_fraction: where it ends.
+    """
+
+    kind: ClassVar[str] = "linear"
+    final_lr_fraction: float = Field(default=0.0, ge=0, le=1)
+
+    def rate(self, outer_lr: float, step: int, num_steps: int, first: int) -> float:
+        """See `Schedule.rate`."""
+        floor = self.final_lr_fraction
+        return outer_lr * (floor + (1 - floor) * (1 - _progress(step, num_steps, first)))
+
+
+class Cosine(Schedule):
+    """Half a cosine (Loshchilov and Hutter 2017) to `final_lr_fraction * outer_lr`, as the rate after the last step.
+
+    Attributes:
+        final_lr_fraction: where it ends.
+    """
+
+    kind: ClassVar[str] = "cosine"
+    final_lr_fraction: float = Field(default=0.0, ge=0, le=1)
+
+    def rate(self, outer_lr: float, step: int, num_steps: int, first: int) -> float:
+        """See `Schedule.rate`."""
+        floor, progress = self.final_lr_fraction, _progress(step, num_steps, first)
+        return outer_lr * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+class Step(Schedule):
+    """Multiplied by `decay` at every `decay_every`-th step of the run, the warm-up counted.
+
+    Attributes:
+        decay: factor.
+        decay_every: period, in outer steps.
+    """
+
+    kind: ClassVar[str] = "step"
+    decay: float = Field(default=0.5, gt=0, le=1)
+    decay_every: int = Field(default=2000, gt=0)
+
+    def rate(self, outer_lr: float, step: int, num_steps: int, first: int) -> float:
+        """See `Schedule.rate`."""
+        return float(outer_lr * self.decay ** (step // self.decay_every))
+
+
+AFTER_WARM_UP: dict[str, type[Schedule]] = {"constant": Constant, "linear": Linear, "cosine": Cosine, "step": Step}
+
+
+class LinearWarmUp(Schedule):
+    """A linear warm-up from zero, and another schedule after it.
+
+    Attributes:
+        steps: of the warm-up; the step after them has the full rate.
+        then: the schedule from there on.
+    """
+
+    kind: ClassVar[str] = "linear_warm_up"
+    steps: int = Field(ge=0)
+    then: Annotated[
+        Schedule, reads_kind(AFTER_WARM_UP, Schedule, what="schedule after the warm-up"), writes_kind(AFTER_WARM_UP)
+    ] = Constant()
+
+    def rate(self, outer_lr: float, step: int, num_steps: int, first: int) -> float:
+        """See `Schedule.rate`."""
+        if step - first < self.steps:
+            return outer_lr * (step - first + 1) / self.steps
+        return self.then.rate(outer_lr, step, num_steps, first + self.steps)
+
+
+SCHEDULES: dict[str, type[Schedule]] = {**AFTER_WARM_UP, "linear_warm_up": LinearWarmUp}
+
+
+def _progress(step: int, num_steps: int, first: int) -> float:
+    """From 0 at the step `first` to 1 after the last."""
+    return min(1.0, (step - first) / max(1, num_steps - first))
