@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from metaray.learners.learner import Learner
+    from metaray.learners.learner import AdaptedTask, Learner
 
-__all__ = ["load"]
+__all__ = ["load", "load_task"]
 
 # What the package logs is for whoever asks for it, as the standard library advises libraries.
 logging.getLogger(__name__).addHandler(logging.NullHandler())
@@ -44,3 +44,22 @@ def load(model: str | Path, *, tracking_uri: str | None = None, trust: Sequence[
     server.prepare(uri)
     with tempfile.TemporaryDirectory() as scratch:
         return load_learner(artifact.download(uri, str(model), Path(scratch)), trust=trust)
+
+
+def load_task(path: str | Path, *, trust: Sequence[str] = ()) -> AdaptedTask:
+    """Load an adapted task that `task.save(path)` or `metaray adapt --save` wrote; it predicts as it did then.
+
+    Example: `metaray.load_task("my-task").predict(x_new)`.
+
+    Args:
+        path: of the task's folder.
+        trust: packages besides metaray whose code its learner may name.
+
+    Raises:
+        InputError: if there is no whole task, or it asks for code that is not trusted.
+    """
+    from pathlib import Path
+
+    from metaray.learners.loading import load_task as read_task
+
+    return read_task(Path(path), trust=trust)

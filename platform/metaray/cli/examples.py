@@ -28,6 +28,11 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "    --support my-task/support --query my-task/query",
         "metaray adapt models:/sinusoid@champion \\",
         "    --support known.csv --query asked.csv --x time --y height",
+        "metaray adapt models:/glyphs@champion --support my-task/support --save mine",
+    ),
+    "metaray predict": (
+        "metaray predict mine --query my-task/query",
+        "metaray predict mine --query a.png b.png --json",
     ),
     "metaray upload": ("metaray upload mine --tracking-uri https://mlflow.example.org",),
     "metaray data": ("metaray data describe glyphs",),

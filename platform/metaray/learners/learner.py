@@ -1,7 +1,6 @@
 """The learner: what the registry holds and a user adapts to raw inputs."""
 
-import json
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,11 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from metaray.algorithms import ALGORITHMS
-from metaray.algorithms.algorithm import Algorithm, start
+from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
 from metaray.algorithms.nearest_neighbor import NearestNeighbor
 from metaray.algorithms.task_shape import TaskShape
@@ -22,15 +20,15 @@ from metaray.data.preprocessing import PREPROCESSINGS, Preprocessing
 from metaray.episodes.episode import EpisodeSpec
 from metaray.episodes.tensors import Examples
 from metaray.errors import InputError
-from metaray.imports import dump_kind, parse_kind
+from metaray.imports import dump_kind
 from metaray.learners.containers import opened_whole
 from metaray.learners.joint_queries import doubt, warn_of
-from metaray.learners.labels import plain_labels
-from metaray.learners.learner_file import DESCRIPTION, FORMAT, FORMAT_WITH_STATE, PARAMETERS, STATE, read_folder
-from metaray.learners.learner_network import built, check_state, check_tensors, restored
+from metaray.learners.labels import classes_of, plain_labels
+from metaray.learners.learner_file import FORMAT, FORMAT_WITH_STATE, learner_files
+from metaray.learners.learner_network import restored
 from metaray.learners.one_line import classes_line, parts_line, spec_line
 from metaray.learners.raw_inputs import RawInputs, compact, is_flat, numbers
-from metaray.manifest import sealed
+from metaray.learners.task_file import TaskParts, task_files, write_task
 from metaray.models import MLP, MODELS
 from metaray.models.model import Model, build_seeded
 from metaray.models.state import Marks
@@ -156,25 +154,12 @@ class Learner:
             one, other = self.preprocessing.input_word, "target" if regression else "label"
             counted = f"{len(compact)} support {one}{'' if len(compact) == 1 else 's'}"
             raise InputError(f"{counted} for {len(given)} {other}s; give one {other} an {one}")
-        classes, targets = self._labels(given) if values is None else ((), values)
+        classes, targets = classes_of(given, self.ways, self.algorithm.kind) if values is None else ((), values)
         context = self.context(len(classes) or 1, inner_steps=inner_steps)
         inputs = self.preprocessing.normalize(torch.from_numpy(compact))
         with torch.no_grad():
             adapted = self.algorithm.adapt(self.meta, Examples(inputs, targets), context)
         return AdaptedTask(self, classes, adapted, context, flat=regression and is_flat(given))
-
-    def _labels(self, y: Sequence[Hashable]) -> tuple[tuple[Hashable, ...], Tensor]:
-        """The classes, and the place of each label among them, [n] int64."""
-        classes = tuple(dict.fromkeys(y))
-        if len(classes) < 2:
-            raise InputError(f"the support set has {len(classes)} class; a task needs at least 2")
-        if self.ways is not None and len(classes) != self.ways:
-            raise InputError(
-                f"the support set has {len(classes)} classes, but this learner is {self.ways}-way "
-                f"(a {self.algorithm.kind} learner has one output a class)"
-            )
-        places = {label: place for place, label in enumerate(classes)}
-        return classes, torch.tensor([places[label] for label in y])
 
     def _values(self, y: Any) -> Tensor:
         """Targets of regression, [n, target_size] float32."""
@@ -225,9 +210,7 @@ class Learner:
         }
         if stateful:
             description["rebuilt"] = self.rebuilt
-        text = json.dumps(description, indent=2, sort_keys=True) + "\n"
-        files = {DESCRIPTION: text.encode(), PARAMETERS: save(_plain(self.meta))}
-        return sealed(files | ({STATE: save(_plain(self.state))} if stateful else {}))
+        return learner_files(description, self.meta, self.state if stateful else None)
 
 
 @dataclass(frozen=True, repr=False)
@@ -242,6 +225,7 @@ class AdaptedTask:
         flat: targets were given as [n], so predictions are too.
         on_doubt: told, once, if answers depend on the other queries of a call and these are fewer or less mixed than
             the learner was judged on. By default it warns with `BatchMatters`.
+        columns: of its CSV files, inputs first, then targets; empty where they have the learner's own names.
     """
 
     learner: Learner
@@ -250,11 +234,23 @@ class AdaptedTask:
     context: Context
     flat: bool = False
     on_doubt: Callable[[str], None] = warn_of
+    columns: tuple[str, ...] = ()
     _doubts: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __repr__(self) -> str:
         classes = f"{classes_line(self.classes)}; " if self.classes else ""
         return f"AdaptedTask({classes}of {self.learner})"
+
+    def save(self, path: str | Path) -> None:
+        """Write a folder that predicts alone, to the last bit as this does; `metaray.load_task` reads it.
+
+        A task that lies there already is replaced.
+
+        Raises:
+            InputError: if something else lies there, it can't be written, or a label is of a type that JSON can't keep.
+        """
+        parts = TaskParts(self.classes, self.adapted, self.context.inner_steps, self.flat, self.columns)
+        write_task(Path(path), task_files(self.learner.files(), parts))
 
     def predict_proba(self, x: RawInputs) -> NDArray[np.float32]:
         """Class probabilities [n, classes] of raw inputs.
@@ -298,54 +294,3 @@ class AdaptedTask:
                 self._doubts.append(text)
                 self.on_doubt(text)
         return output
-
-
-def _plain(tensors: Tensors) -> Tensors:
-    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-
-
-def load_learner(folder: Path, *, trust: Sequence[str] = ()) -> Learner:
-    """Load what `Learner.save` wrote. Nothing is unpickled, and checksums are verified.
-
-    Args:
-        folder: of the learner.
-        trust: packages besides metaray that its import paths may lead to.
-
-    Raises:
-        InputError: if the folder is damaged or no learner, or asks for code that is not trusted.
-    """
-    description, meta, state = read_folder(folder)
-    spec = EpisodeSpec.parse(description["spec"], where=f"{folder}: spec")
-    learner = Learner(
-        algorithm=parse_kind(description["algorithm"], ALGORITHMS, Algorithm, what="algorithm", trust=trust),
-        model=parse_kind(description["model"], MODELS, Model, what="model", trust=trust),
-        meta=meta,
-        preprocessing=parse_kind(
-            description["preprocessing"], PREPROCESSINGS, Preprocessing, what="preprocessing", trust=trust
-        ),
-        spec=spec,
-        inner_steps=description["inner_steps"],
-        step=description["step"],
-        seed=description["seed"],
-        target_size=description["target_size"],
-        classes=description["classes"],
-        provenance=description["provenance"],
-        state=state,
-        rebuilt=description["rebuilt"],
-    )
-    _check_parameters(learner, folder)
-    return learner
-
-
-def _check_parameters(learner: Learner, folder: Path) -> None:
-    """Refuse an algorithm that does not fit the targets, and parameters that are not those of the learner's model."""
-    algorithm, size = learner.algorithm, learner.target_size
-    if size is not None and not algorithm.regression:
-        raise InputError(f"{folder}: target_size is {size}, but a {algorithm.kind} learner tells classes apart")
-    try:
-        network, initial = built(lambda: start(algorithm, learner.model, learner.task_shape, seed=learner.seed))
-        check_tensors(initial, learner.meta, "parameter")
-        check_state(network, learner.state, learner.rebuilt)
-        learner._unused.append(network)
-    except InputError as error:
-        raise InputError(f"{folder}: {error}") from error

@@ -9,7 +9,8 @@ from metaray.config import Config
 from metaray.errors import InputError
 from metaray.experiment.experiment import Experiment
 from metaray.experiment.packages import packages_in, packages_of
-from metaray.learners.learner import Learner, load_learner
+from metaray.learners.learner import Learner
+from metaray.learners.loading import load_learner
 from metaray.plots.function_fits import draw_fits, fits_of, has_curve
 from metaray.plots.learning_curve import draw_learning_curve
 from metaray.records.checked_json import read_record, write_record
