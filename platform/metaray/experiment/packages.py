@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from metaray.config import Config
 from metaray.experiment.experiment import Experiment
 from metaray.experiment.overrides import flatten
+from metaray.trust import packages_in as packages_in
 
 IMPORT_PATH = re.compile(r"[\w.]+:[\w.]+")
 
@@ -15,11 +16,6 @@ def packages_of(experiment: Experiment) -> tuple[str, ...]:
     paths = [value for key, value in flatten(experiment.model_dump(mode="json")).items() if key == "model.path"]
     paths += [type(part).__module__ for part in _parts(experiment)]
     return packages_in(paths)
-
-
-def packages_in(paths: list[str]) -> tuple[str, ...]:
-    """The packages that import paths begin with, sorted; without metaray itself."""
-    return tuple(sorted({path.partition(":")[0].partition(".")[0] for path in paths} - {"metaray"}))
 
 
 def _parts(config: Config) -> Iterator[Config]:

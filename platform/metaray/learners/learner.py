@@ -11,25 +11,25 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from metaray.algorithms import ALGORITHMS
 from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
 from metaray.algorithms.nearest_neighbor import NearestNeighbor
 from metaray.algorithms.task_shape import TaskShape
-from metaray.data.preprocessing import PREPROCESSINGS, Preprocessing
+from metaray.data.preprocessing import Preprocessing
 from metaray.episodes.episode import EpisodeSpec
 from metaray.episodes.tensors import Examples
 from metaray.errors import InputError
-from metaray.imports import dump_kind
+from metaray.learners.alone import require_alone
 from metaray.learners.containers import opened_whole
 from metaray.learners.joint_queries import doubt, warn_of
 from metaray.learners.labels import classes_of, plain_labels
 from metaray.learners.learner_file import FORMAT, FORMAT_WITH_STATE, learner_files
 from metaray.learners.learner_network import restored
 from metaray.learners.one_line import classes_line, parts_line, spec_line
+from metaray.learners.own_code import own_code, parts_to_json
 from metaray.learners.raw_inputs import RawInputs, compact, is_flat, numbers
-from metaray.learners.task_file import TaskParts, task_files, write_task
-from metaray.models import MLP, MODELS
+from metaray.learners.task_file import TaskParts, save_task
+from metaray.models import MLP
 from metaray.models.model import Model, build_seeded
 from metaray.models.state import Marks
 
@@ -52,6 +52,7 @@ class Learner:
         provenance: where it comes from: plain JSON.
         state: frozen parameters and persistent buffers of the network.
         rebuilt: by what the tensors that come from building the network anew are known again.
+        code: SHA-256 of each package of the user's own, as it was when this was made; see `metaray.trust`.
     """
 
     algorithm: Algorithm
@@ -67,6 +68,7 @@ class Learner:
     provenance: dict[str, Any] = field(default_factory=dict)
     state: Tensors = field(default_factory=dict)
     rebuilt: Marks = field(default_factory=dict)
+    code: dict[str, str] = field(default_factory=dict)
     _unused: list[nn.Module] = field(default_factory=list, init=False, repr=False, compare=False)
     """Networks of this learner that were built for a look at them; a thread that pops one has it for itself."""
 
@@ -111,6 +113,11 @@ class Learner:
         return replace(self, algorithm=NearestNeighbor(), model=network, meta={}, state={}, rebuilt={})
 
     @property
+    def own_code(self) -> dict[str, str]:
+        """SHA-256 of each package besides metaray that its algorithm, model or preprocessing comes from."""
+        return own_code(parts_to_json(self.algorithm, self.model, self.preprocessing), self.code)
+
+    @property
     def heeds_batch(self) -> bool:
         """Whether an answer depends on the other queries of the same call."""
         network = self.network
@@ -148,7 +155,7 @@ class Learner:
         """
         regression = self.target_size is not None
         given: Any = opened_whole(y, "y") if regression else plain_labels(y)
-        values = self._values(given) if regression else None
+        values = torch.from_numpy(numbers(given, (self.target_size or 0,), "y")) if regression else None
         compact = self.compact(x, count=len(given))
         if len(given) != len(compact):
             one, other = self.preprocessing.input_word, "target" if regression else "label"
@@ -160,11 +167,6 @@ class Learner:
         with torch.no_grad():
             adapted = self.algorithm.adapt(self.meta, Examples(inputs, targets), context)
         return AdaptedTask(self, classes, adapted, context, flat=regression and is_flat(given))
-
-    def _values(self, y: Any) -> Tensor:
-        """Targets of regression, [n, target_size] float32."""
-        assert self.target_size is not None
-        return torch.from_numpy(numbers(y, (self.target_size,), "y"))
 
     def inputs(self, x: RawInputs) -> Tensor:
         """Raw inputs as normalised float32 [n, *feature].
@@ -187,19 +189,23 @@ class Learner:
         return compact(self.preprocessing, x, count=count)
 
     def save(self, folder: Path) -> None:
-        """Write it as JSON and safetensors, with checksums."""
+        """Write it as JSON and safetensors, with checksums.
+
+        Raises:
+            InputError: if building its network needs files of one's own that are none of these.
+        """
+        files = self.files()
+        require_alone(files)
         folder.mkdir(parents=True, exist_ok=True)
-        for name, data in self.files().items():
+        for name, data in files.items():
             (folder / name).write_bytes(data)
 
     def files(self) -> dict[str, bytes]:
         """What `save` writes, by file name; the manifest is last."""
         stateful = bool(self.state or self.rebuilt)
-        description = {
+        description: dict[str, Any] = {
             "format": FORMAT_WITH_STATE if stateful else FORMAT,
-            "algorithm": dump_kind(self.algorithm, ALGORITHMS),
-            "model": dump_kind(self.model, MODELS),
-            "preprocessing": dump_kind(self.preprocessing, PREPROCESSINGS),
+            **parts_to_json(self.algorithm, self.model, self.preprocessing),
             "spec": self.spec.model_dump(mode="json"),
             "inner_steps": self.inner_steps,
             "step": self.step,
@@ -210,6 +216,8 @@ class Learner:
         }
         if stateful:
             description["rebuilt"] = self.rebuilt
+        if self.own_code:
+            description["code"] = self.own_code
         return learner_files(description, self.meta, self.state if stateful else None)
 
 
@@ -250,7 +258,7 @@ class AdaptedTask:
             InputError: if something else lies there, it can't be written, or a label is of a type that JSON can't keep.
         """
         parts = TaskParts(self.classes, self.adapted, self.context.inner_steps, self.flat, self.columns)
-        write_task(Path(path), task_files(self.learner.files(), parts))
+        save_task(Path(path), self.learner.files(), parts)
 
     def predict_proba(self, x: RawInputs) -> NDArray[np.float32]:
         """Class probabilities [n, classes] of raw inputs.

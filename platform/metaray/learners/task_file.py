@@ -21,6 +21,7 @@ from metaray.algorithms.context import Tensors
 from metaray.config import Config
 from metaray.errors import InputError
 from metaray.json_text import parse_object
+from metaray.learners.alone import require_alone
 from metaray.learners.label_json import labels_from_json, labels_to_json
 from metaray.learners.learner_file import Contents, contents_of
 from metaray.manifest import MANIFEST, Damaged, sealed, unsealed
@@ -58,6 +59,22 @@ class _Description(Config):
     columns: tuple[str, ...]
     names: list[str]
     axes: dict[str, list[int]]
+
+
+def save_task(path: Path, learner: dict[str, bytes], parts: TaskParts) -> None:
+    """Write a task whole, or not at all.
+
+    Args:
+        path: of its folder.
+        learner: the files of its learner, by name.
+        parts: the rest.
+
+    Raises:
+        InputError: as `task_files`, `require_alone` and `write_task`.
+    """
+    files = task_files(learner, parts)
+    require_alone(learner)
+    write_task(path, files)
 
 
 def task_files(learner: dict[str, bytes], parts: TaskParts) -> dict[str, bytes]:

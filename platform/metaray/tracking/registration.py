@@ -9,8 +9,10 @@ from metaray.config import Config
 from metaray.errors import InputError
 from metaray.experiment.experiment import Experiment
 from metaray.experiment.packages import packages_in, packages_of
+from metaray.learners.alone import require_alone
 from metaray.learners.learner import Learner
 from metaray.learners.loading import load_learner
+from metaray.learners.own_code import own_code_told
 from metaray.plots.function_fits import draw_fits, fits_of, has_curve
 from metaray.plots.learning_curve import draw_learning_curve
 from metaray.records.checked_json import read_record, write_record
@@ -30,10 +32,14 @@ from metaray.tracking.registry import ModelVersion, find_version, list_models
 from metaray.training.evaluation import evaluate_learner
 from metaray.training.session import LEARNER
 from metaray.training.single_queries import single_queries
+from metaray.trust import trust_setting
 
 REGISTRATION_FILE = "published.json"
 SINGLE = "single_queries"
 """The tag that holds what a version loses when its queries come one at a time."""
+
+TRUST = "trust"
+"""The metadata that holds what to put into the environment for a learner with code of its own to be loaded."""
 
 DEPENDS = (
     "Answers depend on the other queries of the same call (transductive batch norm): give it queries of all classes at "
@@ -161,12 +167,17 @@ def _new_version(
     tags: dict[str, str],
     say: Callable[[str], None],
 ) -> int:
-    description = ""
+    require_alone(learner.files())
+    told = []
     depends = learner.heeds_batch
     if depends:
         say("judging: meta-val one query at a time")
         tags = tags | {SINGLE: str(single_queries(learner, experiment))}
-        description = DEPENDS.format(tags[SINGLE])
+        told.append(DEPENDS.format(tags[SINGLE]))
+    metadata: dict[str, str | bool] = {"depends_on_batch": depends, "protocol": tags["protocol"]}
+    if learner.own_code:
+        told.append(own_code_told(learner.own_code))
+        metadata[TRUST] = trust_setting(learner.own_code)
     return register(
         uri,
         tracked,
@@ -176,8 +187,8 @@ def _new_version(
         outputs=outputs_of(learner),
         input_example=example_input(learner),
         tags=tags | {"depends_on_batch": str(depends).lower()},
-        metadata={"depends_on_batch": depends, "protocol": tags["protocol"]},
-        description=description,
+        metadata=metadata,
+        description="\n\n".join(told),
     )
 
 
