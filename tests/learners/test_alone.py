@@ -32,7 +32,7 @@ class Plain(nn.Module):
 
     def read(self, path):
         print("built")
-        return torch.zeros(outputs) if False else torch.zeros(1)
+        return torch.zeros(1)
 
     def forward(self, x):
         return self.head(x.flatten(1)) + self.table

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -15,12 +14,11 @@ from metaray.imports import parse_kind
 from metaray.learners.learner import AdaptedTask, Learner
 from metaray.learners.learner_file import Contents, read_folder
 from metaray.learners.learner_network import built, check_state, check_tensors
-from metaray.learners.own_code import parse_own_code
+from metaray.learners.own_code import require_trusted_code
 from metaray.learners.task_file import read_task
 from metaray.models import MODELS
 from metaray.models.model import Model
 from metaray.tracebacks import summary
-from metaray.trust import Untrusted, package_of, trust_setting
 
 
 def load_learner(folder: Path, *, trust: Sequence[str] = ()) -> Learner:
@@ -62,22 +60,14 @@ def load_task(folder: Path, *, trust: Sequence[str] = ()) -> AdaptedTask:
 def _rebuilt(folder: Path, contents: Contents, trust: Sequence[str]) -> Learner:
     """The learner of a folder's contents."""
     description, meta, state = contents
-    code = parse_own_code(description, str(folder))
-    parts: dict[str, Any] = {}
-    kinds = (
-        ("algorithm", ALGORITHMS, Algorithm),
-        ("model", MODELS, Model),
-        ("preprocessing", PREPROCESSINGS, Preprocessing),
-    )
-    try:
-        for name, known, base in kinds:
-            parts[name] = parse_kind(description[name], known, base, what=name, trust=trust)
-    except Untrusted as error:
-        named = {package: code.get(package, "") for package in {package_of(error.path), *code}}
-        raise Untrusted(error.path, trust_setting(named)) from None
+    code = require_trusted_code(description, trust, str(folder))
     learner = Learner(
-        **parts,
+        algorithm=parse_kind(description["algorithm"], ALGORITHMS, Algorithm, what="algorithm", trust=trust),
+        model=parse_kind(description["model"], MODELS, Model, what="model", trust=trust),
         meta=meta,
+        preprocessing=parse_kind(
+            description["preprocessing"], PREPROCESSINGS, Preprocessing, what="preprocessing", trust=trust
+        ),
         spec=EpisodeSpec.parse(description["spec"], where=f"{folder}: spec"),
         inner_steps=description["inner_steps"],
         step=description["step"],

@@ -1,7 +1,7 @@
 """The code of a user's own that a learner names: its packages, and the digests by which it can be trusted."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from metaray.algorithms import ALGORITHMS
@@ -11,7 +11,7 @@ from metaray.errors import InputError
 from metaray.imports import dump_kind
 from metaray.models import MODELS
 from metaray.models.model import Model
-from metaray.trust import code_sha256, packages_in, trust_setting
+from metaray.trust import Untrusted, code_sha256, packages_in, require_trusted, trust_setting
 
 
 def parts_to_json(algorithm: Algorithm, model: Model, preprocessing: Preprocessing) -> dict[str, Any]:
@@ -23,12 +23,34 @@ def parts_to_json(algorithm: Algorithm, model: Model, preprocessing: Preprocessi
     }
 
 
+def paths_named(description: Mapping[str, Any]) -> list[str]:
+    """The import paths in a learner's description."""
+    parts = [part for name in ("algorithm", "model", "preprocessing") if isinstance(part := description[name], dict)]
+    kinds = [part.get("kind") for part in parts]
+    paths = [part.get("path") for part in parts if part.get("kind") == "custom"]
+    return [path for path in (*kinds, *paths) if isinstance(path, str) and ":" in path]
+
+
 def packages_named(description: Mapping[str, Any]) -> tuple[str, ...]:
     """The packages besides metaray that a learner's description leads to, sorted."""
-    parts = [description[name] for name in ("algorithm", "model", "preprocessing")]
-    kinds = [part["kind"] for part in parts if ":" in part["kind"]]
-    paths = [part["path"] for part in parts if part["kind"] == "custom"]
-    return packages_in([*kinds, *paths])
+    return packages_in(paths_named(description))
+
+
+def require_trusted_code(description: Mapping[str, Any], trust: Sequence[str], where: str) -> dict[str, str]:
+    """Refuse a learner that leads to code that is not trusted; returns the digests that it records.
+
+    Raises:
+        Untrusted: saying what to trust, with the digests that the learner records.
+        InputError: as `require_trusted`, or if what it records are no digests.
+    """
+    code = parse_own_code(description, where)
+    for path in paths_named(description):
+        try:
+            require_trusted(path, trust)
+        except Untrusted:
+            named = {name: code.get(name, "") for name in packages_named(description)}
+            raise Untrusted(path, trust_setting(named)) from None
+    return code
 
 
 def own_code(description: Mapping[str, Any], known: Mapping[str, str]) -> dict[str, str]:
