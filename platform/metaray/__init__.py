@@ -9,12 +9,35 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from metaray.learners.learner import AdaptedTask, Learner
+    from metaray.data.preprocessing import ImagePreprocessing as ImagePreprocessing
+    from metaray.data.preprocessing import VectorPreprocessing as VectorPreprocessing
+    from metaray.learners.learner import AdaptedTask as AdaptedTask
+    from metaray.learners.learner import Learner as Learner
 
-__all__ = ["load", "load_task"]
+__all__ = ["AdaptedTask", "ImagePreprocessing", "Learner", "VectorPreprocessing", "load", "load_task"]
+
+_HOMES = {
+    "AdaptedTask": "metaray.learners.learner",
+    "ImagePreprocessing": "metaray.data.preprocessing",
+    "Learner": "metaray.learners.learner",
+    "VectorPreprocessing": "metaray.data.preprocessing",
+}
+"""Where the classes offered here live. They are imported when they are asked for: `import metaray` alone is light."""
 
 # What the package logs is for whoever asks for it, as the standard library advises libraries.
 logging.getLogger(__name__).addHandler(logging.NullHandler())
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def load(model: str | Path, *, tracking_uri: str | None = None, trust: Sequence[str] = ()) -> Learner:

@@ -44,7 +44,7 @@ def _registered(report: "Report") -> str | None:
 
 
 def _single(report: "Report") -> str | None:
-    from metaray.tracking.registration import SINGLE
+    from metaray.tracking.new_version import SINGLE
 
     return None if report.version is None else report.version.tags.get(SINGLE)
 

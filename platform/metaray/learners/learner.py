@@ -21,6 +21,7 @@ from metaray.episodes.tensors import Examples
 from metaray.errors import InputError
 from metaray.learners.alone import require_alone
 from metaray.learners.containers import opened_whole
+from metaray.learners.from_module import FromModule
 from metaray.learners.joint_queries import doubt, warn_of
 from metaray.learners.labels import classes_of, plain_labels
 from metaray.learners.learner_file import FORMAT, FORMAT_WITH_STATE, learner_files
@@ -35,8 +36,10 @@ from metaray.models.state import Marks
 
 
 @dataclass(frozen=True, repr=False)
-class Learner:
+class Learner(FromModule):
     """Algorithm, model, trained meta-parameters and the source's preprocessing.
+
+    A run of metaray makes one; of a network that was trained elsewhere, `Learner.from_module` does.
 
     Attributes:
         algorithm: how it adapts.
@@ -188,7 +191,7 @@ class Learner:
         """
         return compact(self.preprocessing, x, count=count)
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: str | Path) -> None:
         """Write it as JSON and safetensors, with checksums.
 
         Raises:
@@ -196,9 +199,9 @@ class Learner:
         """
         files = self.files()
         require_alone(files)
-        folder.mkdir(parents=True, exist_ok=True)
+        Path(folder).mkdir(parents=True, exist_ok=True)
         for name, data in files.items():
-            (folder / name).write_bytes(data)
+            Path(folder, name).write_bytes(data)
 
     def files(self) -> dict[str, bytes]:
         """What `save` writes, by file name; the manifest is last."""
