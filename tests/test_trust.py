@@ -53,9 +53,10 @@ def test_the_environment_names_packages(package: Path, monkeypatch: pytest.Monke
     assert resolve(PATH, trust=["another"]).__name__ == "Net"
 
 
+@pytest.mark.parametrize("mark", ["@", ":"])
 @pytest.mark.parametrize("length", [64, 16])
-def test_a_digest_pins_the_code(length: int, package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(ENVIRONMENT, f"pinned@{digest()[:length]}")
+def test_a_digest_pins_the_code(length: int, mark: str, package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ENVIRONMENT, f"pinned{mark}{digest()[:length]}")
     assert resolve(PATH, trust=()).__name__ == "Net"
 
 
@@ -64,7 +65,7 @@ def test_changed_code_is_refused_with_both_digests(where: str, package: Path, mo
     before = digest()
     (package / "deep" / "more.py").write_text("MORE = 2\n")
     after = digest()
-    words = [f"pinned@{before}"]
+    words = [f"pinned{'@' if where == 'environment' else ':'}{before}"]
     if where == "environment":
         monkeypatch.setenv(ENVIRONMENT, words[0])
     with pytest.raises(InputError, match=f"its Python files is {after}, trusted is {before}"):
@@ -121,6 +122,7 @@ def test_other_files_are_not_covered(package: Path, tmp_path: Path) -> None:
         ("a.b", "METARAY_TRUST: 'a.b' does not begin with the name"),
         ("pinned@", "METARAY_TRUST: 'pinned@': after the @ come 16 to 64 hex digits"),
         ("pinned@abc", "after the @ come 16 to 64 hex digits"),
+        ("pinned:Net", "METARAY_TRUST: 'pinned:Net': after the : come 16 to 64 hex digits"),
         ("pinned@" + "x" * 64, "after the @ come 16 to 64 hex digits"),
     ],
 )

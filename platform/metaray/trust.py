@@ -1,8 +1,8 @@
 """Whose code may be imported besides metaray's own: packages by name, if wanted pinned to a digest of their code.
 
-`name` trusts whatever is found under that name; `name@SHA256` only a package whose Python files have that digest (its
-first 16 hex digits or more will do). What calls metaray gives such words as `trust`; what can't, as MLflow can't, finds
-them in the environment: METARAY_TRUST=name@SHA256,other.
+`name` trusts whatever is found under that name; `name@SHA256`, or `name:SHA256`, only a package whose Python files have
+that digest (its first 16 hex digits or more will do). What calls metaray gives such words as `trust`; what can't, as
+MLflow can't, finds them in the environment: METARAY_TRUST=name@SHA256,other.
 
 The digest covers the names and bytes of all `*.py` files of the top-level package (of a single module its one file): no
 data files, compiled modules or other packages that it imports. It is compared before the package is first imported;
@@ -24,6 +24,8 @@ from metaray.errors import InputError
 TRUST_ALL = "*"
 ENVIRONMENT = "METARAY_TRUST"
 _PIN = re.compile(r"[0-9a-f]{16,64}")
+_WORD = re.compile(r"([^@:]*)([@:]?)(.*)", re.DOTALL)
+"""A package's name, and perhaps what goes before a digest."""
 _imported: dict[str, tuple[ModuleType, str | None]] = {}
 """Packages that `resolve` imported, and the digest of their code then."""
 
@@ -137,7 +139,7 @@ def _files(package: str) -> dict[str, Path]:
 def _from_environment() -> tuple[str, ...]:
     words = tuple(word.strip() for word in os.environ.get(ENVIRONMENT, "").split(",") if word.strip())
     for word in words:
-        if not word.partition("@")[0].isidentifier():
+        if not _parts(word)[0].isidentifier():
             raise InputError(
                 f"{ENVIRONMENT}: {word!r} does not begin with the name of a top-level package; write it as in "
                 f"{trust_setting({'my_package': ''})}, or with the digest that the learner gives"
@@ -149,10 +151,17 @@ def _pins(package: str, words: Iterable[str], where: str) -> list[str]:
     """The digests that are trusted of a package; an empty one stands for any."""
     pins = []
     for word in words:
-        name, at, pin = word.partition("@")
+        name, mark, pin = _parts(word)
         if name != package:
             continue
-        if at and not _PIN.fullmatch(pin):
-            raise InputError(f"{where}: {word!r}: after the @ come 16 to 64 hex digits of a SHA-256")
+        if mark and not _PIN.fullmatch(pin):
+            raise InputError(f"{where}: {word!r}: after the {mark} come 16 to 64 hex digits of a SHA-256")
         pins.append(pin)
     return pins
+
+
+def _parts(word: str) -> tuple[str, str, str]:
+    """The name in a word, the mark before its digest, and the digest; the last two are empty where there is none."""
+    found = _WORD.fullmatch(word)
+    assert found is not None
+    return found[1], found[2], found[3]

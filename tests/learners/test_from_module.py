@@ -1,6 +1,8 @@
 """Networks that were trained elsewhere, in plain torch, as learners: they predict what their own loop predicts."""
 
+import json
 import math
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -228,3 +230,19 @@ def test_weights_that_are_not_finite() -> None:
 def test_what_makes_no_sense(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         learner_of(trained(), **changes)
+
+
+def test_the_readme_does_it(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    module, script = (
+        next(one for one in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if word in one)
+        for word in ("# my_nets.py", "Learner.from_module")
+    )
+    net = "from torch import nn\n\nNet = lambda outputs: nn.Sequential(nn.Flatten(), nn.Linear(784, outputs))\n\n\n"
+    (tmp_path / "my_nets.py").write_text(net + module)
+    torch.save(nn.Sequential(nn.Flatten(), nn.Linear(784, 5)).state_dict(), tmp_path / "weights.pt")
+    (tmp_path / "script.py").write_text(script)
+    done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    learner = json.loads((tmp_path / "my-learner" / "learner.json").read_text())
+    assert learner["code"].keys() == {"my_nets"} and learner["spec"]["ways"] == 5
