@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+import metaray
+
 PURE = [
     "metaray",
     "metaray.data",
@@ -52,6 +54,22 @@ def test_pure_stages_import_without_ray_and_mlflow() -> None:
 def test_samplers_need_no_torch(name: str) -> None:
     code = f"import sys, {name}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_the_front_door_is_light_and_opens_when_it_is_asked() -> None:
+    """In seconds of this process alone, whatever else the machine does meanwhile."""
+    code = (
+        "import sys, time; start = time.process_time(); import metaray; took = time.process_time() - start\n"
+        "assert not {'torch', 'numpy', 'pydantic'} & sys.modules.keys() and took < 0.1, took\n"
+        "assert {'Learner', 'ImagePreprocessing', 'load_task'} <= set(dir(metaray))\n"
+        "from metaray.learners.learner import AdaptedTask, Learner\n"
+        "assert (metaray.Learner, metaray.AdaptedTask) == (Learner, AdaptedTask)\n"
+        "assert metaray.VectorPreprocessing(size=2) and metaray.ImagePreprocessing(height=2, width=3)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    with pytest.raises(AttributeError, match="module 'metaray' has no attribute 'Lerner'"):
+        metaray.Lerner  # noqa: B018
 
 
 def test_the_standard_library_is_not_shadowed() -> None:

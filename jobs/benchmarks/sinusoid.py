@@ -24,7 +24,8 @@ from jobs import sinusoid
 from metaray.config import replace
 from metaray.errors import unknown
 from metaray.experiment.experiment import Experiment
-from metaray.learners.learner import Learner, load_learner
+from metaray.learners.learner import Learner
+from metaray.learners.loading import load_learner
 from metaray.plots.function_fits import draw_fits, fits_of
 from metaray.records.estimate import Estimate
 from metaray.records.events import Event, Listener

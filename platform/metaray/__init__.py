@@ -11,14 +11,37 @@ from metaray import moved
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from metaray.learners.learner import Learner
+    from metaray.data.preprocessing import ImagePreprocessing as ImagePreprocessing
+    from metaray.data.preprocessing import VectorPreprocessing as VectorPreprocessing
+    from metaray.learners.learner import AdaptedTask as AdaptedTask
+    from metaray.learners.learner import Learner as Learner
 
-__all__ = ["load"]
+__all__ = ["AdaptedTask", "ImagePreprocessing", "Learner", "VectorPreprocessing", "load", "load_task"]
+
+_HOMES = {
+    "AdaptedTask": "metaray.learners.learner",
+    "ImagePreprocessing": "metaray.data.preprocessing",
+    "Learner": "metaray.learners.learner",
+    "VectorPreprocessing": "metaray.data.preprocessing",
+}
+"""Where the classes offered here live. They are imported when they are asked for: `import metaray` alone is light."""
 
 # What the package logs is for whoever asks for it, as the standard library advises libraries.
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 moved.install()
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def load(model: str | Path, *, tracking_uri: str | None = None, trust: Sequence[str] = ()) -> Learner:
@@ -48,3 +71,22 @@ def load(model: str | Path, *, tracking_uri: str | None = None, trust: Sequence[
     server.prepare(uri)
     with tempfile.TemporaryDirectory() as scratch:
         return load_learner(artifact.download(uri, str(model), Path(scratch)), trust=trust)
+
+
+def load_task(path: str | Path, *, trust: Sequence[str] = ()) -> AdaptedTask:
+    """Load an adapted task that `task.save(path)` or `metaray adapt --save` wrote; it predicts as it did then.
+
+    Example: `metaray.load_task("my-task").predict(x_new)`.
+
+    Args:
+        path: of the task's folder.
+        trust: packages besides metaray whose code its learner may name.
+
+    Raises:
+        InputError: if there is no whole task, or it asks for code that is not trusted.
+    """
+    from pathlib import Path
+
+    from metaray.learners.loading import load_task as read_task
+
+    return read_task(Path(path), trust=trust)

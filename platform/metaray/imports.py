@@ -15,11 +15,12 @@ from pydantic import BaseModel, BeforeValidator, PlainSerializer, SerializationI
 from metaray.config import explain
 from metaray.errors import InputError, redacted, unknown
 from metaray.tracebacks import user_frames
+from metaray.trust import TRUST_ALL as TRUST_ALL
+from metaray.trust import code_sha256, remember_code, require_trusted
 from metaray.users_code import lines_of
 
 T = TypeVar("T", bound=BaseModel)
 
-TRUST_ALL = "*"
 EVERY_FIELD = {"every_field": True}
 """Context in which a description is written with all its fields; see `writes_kind`."""
 FOLDERS = "METARAY_IMPORT_FOLDERS"
@@ -81,25 +82,21 @@ def resolve(path: str, *, trust: Iterable[str]) -> Any:
 
     Args:
         path: where to import it from.
-        trust: top-level packages that may be imported besides `metaray`; "*" stands for all.
+        trust: top-level packages that may be imported besides `metaray`, see `metaray.trust`; "*" stands for all.
 
     Raises:
-        InputError: if the path is malformed, not trusted, or leads nowhere.
+        InputError: if the path is malformed, not trusted (`Untrusted`), or leads nowhere.
     """
     module_name, _, name = path.partition(":")
     if not module_name or not name or module_name.startswith("."):
         raise InputError(f"{path!r} is not an import path; write it as 'package.module:Name'")
     package = module_name.partition(".")[0]
-    allowed = set(trust)
-    if package != "metaray" and not {package, TRUST_ALL} & allowed:
-        raise InputError(
-            f"refusing to import {path!r}: it lies outside metaray. If you trust that code, "
-            f"say so: trust=[{package!r}], or --trust {package}"
-        )
+    require_trusted(path, trust)
     if module_name in NOT_IMPORTABLE:
         raise InputError(
             f"{path!r}: of the import paths that workers and learners follow, {NOT_IMPORTABLE[module_name]}"
         )
+    code = None if package == "metaray" else code_sha256(package)
     try:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:
@@ -107,6 +104,7 @@ def resolve(path: str, *, trust: Iterable[str]) -> Any:
             raise InputError(f"cannot import {module_name!r} (for {path!r}):\n{lines_of(error)}") from error
         here = f"; modules are looked for in the working directory {Path.cwd()}, a recipe's folder and PYTHONPATH"
         raise InputError(f"cannot import {module_name!r} (for {path!r}): {error}{here}") from error
+    remember_code(package, code)
     if not hasattr(module, name):
         raise unknown(f"name in {module_name}", name, [n for n in vars(module) if not n.startswith("_")])
     found = getattr(module, name)

@@ -9,7 +9,7 @@ import pytest
 
 from metaray.api.evaluate import evaluate_model
 from metaray.errors import InputError
-from metaray.learners.learner import load_learner
+from metaray.learners.loading import load_learner
 
 Command = Callable[..., Any]
 

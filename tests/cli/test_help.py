@@ -40,7 +40,7 @@ def test_help_is_as_wide_as_the_terminal_and_nothing_is_cut(
     for parameter in ALL[path].params:
         assert " ".join(parameter.help.split()) in text.replace("- ", "-")
     assert not re.search(r"list\[|range>|<\w+>", out)
-    assert set(re.findall(r"\S*\.\.\.\S*", out)) <= {"PATH...", "[ARGS]...", "choice(A,B,...)."}
+    assert set(re.findall(r"\S*\.\.\.\S*", out)) <= {"PATH...", "[PATH...]", "[ARGS]...", "choice(A,B,...)."}
 
 
 def test_help_uses_the_room_of_a_wide_terminal(command: Any, monkeypatch: pytest.MonkeyPatch) -> None:

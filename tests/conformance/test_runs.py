@@ -17,7 +17,8 @@ from metaray.episodes.prefetch import Arrival
 from metaray.episodes.sampler import sample_meta_batch, share_of
 from metaray.episodes.tensors import Examples
 from metaray.experiment.experiment import Experiment
-from metaray.learners.learner import Learner, load_learner
+from metaray.learners.learner import Learner
+from metaray.learners.loading import load_learner
 from metaray.models import MLP
 from metaray.records.result import parameters_sha256
 from metaray.records.train_state import TrainState

@@ -27,7 +27,8 @@ from metaray.episodes.sampler import sample_episode
 from metaray.errors import InputError
 from metaray.experiment.experiment import Checkpoint, Evaluation, Experiment
 from metaray.experiment.overrides import override
-from metaray.learners.learner import Learner, load_learner
+from metaray.learners.learner import Learner
+from metaray.learners.loading import load_learner
 from metaray.manifest import MANIFEST, sealed
 from metaray.models import MLP
 from metaray.records.checkpoint import load_checkpoint, sweep

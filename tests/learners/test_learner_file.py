@@ -16,8 +16,9 @@ from metaray.algorithms.task_shape import TaskShape
 from metaray.data.preprocessing import ImagePreprocessing
 from metaray.episodes.episode import EpisodeSpec
 from metaray.errors import InputError
-from metaray.learners.learner import Learner, load_learner
+from metaray.learners.learner import Learner
 from metaray.learners.learner_file import DESCRIPTION, PARAMETERS, read_folder
+from metaray.learners.loading import load_learner
 from metaray.manifest import sealed
 from metaray.models import MLP
 from tests.damage import KINDS, damaged

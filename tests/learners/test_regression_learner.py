@@ -14,7 +14,8 @@ from metaray.algorithms.task_shape import TaskShape
 from metaray.data.preprocessing import ImagePreprocessing, VectorPreprocessing
 from metaray.episodes.episode import EpisodeSpec
 from metaray.errors import InputError
-from metaray.learners.learner import Learner, load_learner
+from metaray.learners.learner import Learner
+from metaray.learners.loading import load_learner
 from metaray.models import MLP
 
 X, Y = np.array([[0.0], [1.0], [2.0]]), np.array([[0.0], [2.0], [4.0]])

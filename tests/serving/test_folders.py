@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from metaray.errors import InputError
-from metaray.serving.folders import Labelled, read_query, read_support
+from metaray.serving.folders import Labelled, read_queries, read_query, read_support
 
 
 def picture(path: Path) -> Path:
@@ -124,3 +124,12 @@ def test_names_that_are_not_utf_8_and_folders_that_cannot_be_read(
     monkeypatch.setattr(Path, "iterdir", refuse)
     with pytest.raises(InputError, match="support folder .* cannot be read: Permission denied"):
         read_support(tmp_path)
+
+
+def test_several_queries_in_their_order(tmp_path: Path) -> None:
+    paths = [picture(tmp_path / name) for name in ("b.png", "flat/2.png", "flat/10.png", "x/cat/a.png", "y/dog/b.png")]
+    flat = read_queries([tmp_path / "b.png", tmp_path / "flat"])
+    assert flat == paths[:3]
+    assert read_queries([tmp_path / "y", tmp_path / "x"]) == Labelled([paths[4], paths[3]], ["dog", "cat"])
+    with pytest.raises(InputError, match="x' holds a folder per class, but other queries are images without one"):
+        read_queries([tmp_path / "b.png", tmp_path / "x"])

@@ -7,7 +7,7 @@ import pytest
 
 from metaray.errors import InputError
 from metaray.learners.learner import Learner
-from metaray.serving.tables import is_table, read_points, require_classes, split_names
+from metaray.serving.tables import is_table, read_points, read_tables, require_classes, split_names
 
 
 @pytest.fixture
@@ -102,3 +102,15 @@ def test_inputs_of_two_axes(file: Path, matrix: Learner) -> None:
     file.write_text("x0,x1,x2,x3,x4,x5,y\n1,2,3,4,5,6,7\n")
     found = read_points(file, matrix, targets=True)
     assert found.x.tolist() == [[[1, 2, 3], [4, 5, 6]]] and found.y is not None and found.y.tolist() == [[7]]
+
+
+def test_several_tables_one_after_the_other(tmp_path: Path, curve: Learner) -> None:
+    one, other, known = (tmp_path / name for name in ("one.csv", "other.csv", "known.csv"))
+    one.write_text("x\n1\n2\n")
+    other.write_text("x\n3\n")
+    known.write_text("x,y\n4,5\n")
+    found = read_tables([other, one], curve)
+    assert found.x.tolist() == [[3], [1], [2]] and found.y is None and found.names == ("x", "y")
+    assert read_tables([known, one], curve).y is None
+    whole = read_tables([known, known], curve)
+    assert whole.y is not None and whole.y.tolist() == [[5], [5]]

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from metaray.errors import RunFailed, RunStopped
 from metaray.experiment.experiment import Experiment
-from metaray.learners.learner import load_learner
+from metaray.learners.loading import load_learner
 from metaray.models.state import kept, marks_of
 from metaray.records.checkpoint import load_checkpoint
 from metaray.records.result import parameters_sha256

@@ -15,7 +15,8 @@ from metaray.data import FunctionFamily
 from metaray.episodes.sampler import sample_episode
 from metaray.errors import InputError, RunStopped
 from metaray.experiment.experiment import Experiment
-from metaray.learners.learner import Learner, load_learner
+from metaray.learners.learner import Learner
+from metaray.learners.loading import load_learner
 from metaray.models import MLP
 from metaray.records.estimate import Estimate
 from metaray.records.journal import read_journal

@@ -19,7 +19,7 @@ from metaray.episodes.prefetch import Arrival
 from metaray.errors import InputError, RunFailed, RunStopped
 from metaray.experiment.experiment import Checkpoint, Evaluation, Experiment
 from metaray.experiment.optimizer import Optimizer
-from metaray.learners.learner import load_learner
+from metaray.learners.loading import load_learner
 from metaray.manifest import sealed
 from metaray.records.checkpoint import CHECKPOINTS_FOLDER, checkpoint_name, load_checkpoint, saved_steps
 from metaray.records.environment import environment

@@ -28,6 +28,11 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "    --support my-task/support --query my-task/query",
         "metaray adapt models:/sinusoid@champion \\",
         "    --support known.csv --query asked.csv --x time --y height",
+        "metaray adapt models:/glyphs@champion --support my-task/support --save mine",
+    ),
+    "metaray predict": (
+        "metaray predict mine --query my-task/query",
+        "metaray predict mine --query a.png b.png --json",
     ),
     "metaray upload": ("metaray upload mine --tracking-uri https://mlflow.example.org",),
     "metaray data": ("metaray data describe glyphs",),
@@ -43,6 +48,11 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "metaray registry": ("metaray registry list",),
     "metaray registry list": ("metaray registry list --json",),
     "metaray registry show": ("metaray registry show glyphs",),
+    "metaray registry add": (
+        "metaray registry add my-learner --name letters --source omniglot.arrow",
+        "metaray registry add my-learner --name letters \\",
+        "    --source jobs/omniglot.py:maml_5way_1shot --trust my_package",
+    ),
     "metaray registry promote": ("metaray registry promote glyphs 1 --alias champion",),
     "metaray submit": (
         "metaray submit train jobs/omniglot.py:maml_5way_1shot --workers 4 --follow \\",

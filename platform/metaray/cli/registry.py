@@ -1,16 +1,23 @@
-"""`metaray registry`: list, show, promote."""
+"""`metaray registry`: list, show, add, promote."""
 
 import json
 from collections.abc import Mapping
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from metaray.cli.help import Command, Group
-from metaray.cli.options import AsJson, TrackingUri
+from metaray.cli.imports import import_from_here
+from metaray.cli.options import AsJson, Promote, TrackingUri, Trust, Verbose
 from metaray.cli.table import print_table
 
-app = typer.Typer(cls=Group, help="List, show and promote registered learners.")
+if TYPE_CHECKING:
+    from metaray.data.source import Source
+    from metaray.experiment.experiment import Experiment
+    from metaray.tracking.addition import Addition
+
+app = typer.Typer(cls=Group, help="List, show, add and promote registered learners.")
 
 Name = Annotated[
     str, typer.Argument(metavar="NAME", help="Name of a registered model, as `metaray registry list` prints it.")
@@ -73,6 +80,68 @@ def show(name: Name, tracking_uri: TrackingUri = None, as_json: AsJson = False) 
         print(f"{version.uri}{aliases}  created {version.created:%Y-%m-%d %H:%M} UTC  run {version.run_id}")
         for key, value in sorted(version.tags.items()):
             print(f"    {key}: {value}")
+
+
+@app.command(cls=Command)
+def add(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="The folder of a learner, as `learner.save` writes it.")
+    ],
+    name: Annotated[str, typer.Option(metavar="NAME", help="Name of the registered model; a new one is made.")],
+    source: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SOURCE",
+            help="What to judge it on: a store file, 'glyphs', or a recipe (file.py:function or JSON), whose source "
+            "and numbers of episodes are taken. Without it the learner gets no alias.",
+        ),
+    ] = None,
+    split: Annotated[str, typer.Option(metavar="NAME", help="Name of the split scheme of a store file.")] = "default",
+    promote: Promote = False,
+    tracking_uri: TrackingUri = None,
+    trust: Trust = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Register a learner that no run of metaray trained; judged on a source, it may become champion."""
+    from rich.console import Console
+
+    import metaray
+    from metaray.cli.display import JudgingDisplay
+    from metaray.tracking.addition import add_learner
+
+    if trust:
+        import_from_here()
+    learner, judged_on = metaray.load(folder, trust=trust or []), _source(source, split)
+    with JudgingDisplay(Console(stderr=True)) as progress:
+        added = add_learner(learner, name, source=judged_on, promote=promote, tracking=tracking_uri, progress=progress)
+    print(json.dumps(_added_tree(added), indent=2) if as_json else added)
+
+
+def _source(text: str | None, split: str) -> "Source | Experiment | None":
+    """What `--source` names."""
+    if text is None:
+        return None
+    if text.endswith((".json", ".py")) or ".py:" in text:
+        from metaray.experiment.recipes import load_recipe
+
+        return load_recipe(text)
+    from metaray.episodes.export import source_named
+
+    return source_named(text, split)
+
+
+def _added_tree(added: "Addition") -> dict[str, Any]:
+    """How an addition ended, in the words of `train --json`."""
+    from metaray.errors import redacted
+
+    version, scores, champion = added.version, added.scores, "champion" in added.version.aliases
+    tree: dict[str, Any] = {"registered": version.uri, "champion": champion, "decision": added.decision.reason}
+    tree |= {"protocol": added.protocol, "quality": added.quality}
+    for key in ("meta_val", "meta_test", "before_adaptation", "nearest_neighbor"):
+        estimate = None if scores is None else getattr(scores, key)
+        tree[key] = None if estimate is None else estimate._asdict()
+    return tree | {"tracking_uri": redacted(added.tracking_uri), "tracking_run": added.tracking_run}
 
 
 @app.command(cls=Command)

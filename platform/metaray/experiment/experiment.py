@@ -171,9 +171,7 @@ class Experiment(Config):
     @property
     def protocol(self) -> str:
         """How scores of this experiment are to be read."""
-        steps = self.evaluation.inner_steps
-        inner = f", {steps} inner steps" if steps is not None and self.algorithm.gradient_steps else ""
-        return f"{self.eval_spec}, {self.algorithm.batch_norm} batch norm{inner}"
+        return protocol_of(self.eval_spec, self.algorithm, self.evaluation.inner_steps)
 
     def require_faithful(self) -> None:
         """Check that its JSON describes all of it: that is what workers, checkpoints and the registry go by.
@@ -213,3 +211,9 @@ class Experiment(Config):
         context = None if trust is None else {"trust": trust}
         values = parse_json(text, where=where)
         return cls.parse(values, where=where, context=context)
+
+
+def protocol_of(spec: EpisodeSpec, algorithm: Algorithm, inner_steps: int | None) -> str:
+    """How scores on such episodes are to be read, where `inner_steps` are those of evaluation if they differ."""
+    inner = f", {inner_steps} inner steps" if inner_steps is not None and algorithm.gradient_steps else ""
+    return f"{spec}, {algorithm.batch_norm} batch norm{inner}"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from metaray.config import Config
 from metaray.experiment.experiment import Experiment
 from metaray.experiment.overrides import flatten
+from metaray.trust import packages_in as packages_in
 
 PATHS = ("model.path", "optimizer.path")
 """Keys that hold the import path of something that is no description."""
@@ -17,11 +18,6 @@ def packages_of(experiment: Experiment) -> tuple[str, ...]:
     paths = [value for key, value in flatten(experiment.model_dump(mode="json")).items() if key in PATHS]
     paths += [type(part).__module__ for part in _parts(experiment)]
     return packages_in(paths)
-
-
-def packages_in(paths: list[str]) -> tuple[str, ...]:
-    """The packages that import paths begin with, sorted; without metaray itself."""
-    return tuple(sorted({path.partition(":")[0].partition(".")[0] for path in paths} - {"metaray"}))
 
 
 def _parts(config: Config) -> Iterator[Config]:

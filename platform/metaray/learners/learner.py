@@ -1,7 +1,6 @@
 """The learner: what the registry holds and a user adapts to raw inputs."""
 
-import json
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,35 +9,37 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save
 from torch import Tensor, nn
 
-from metaray.algorithms import ALGORITHMS
-from metaray.algorithms.algorithm import Algorithm, start
+from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
 from metaray.algorithms.nearest_neighbor import NearestNeighbor
 from metaray.algorithms.task_shape import TaskShape
-from metaray.data.preprocessing import PREPROCESSINGS, Preprocessing
+from metaray.data.preprocessing import Preprocessing
 from metaray.episodes.episode import EpisodeSpec
 from metaray.episodes.tensors import Examples
 from metaray.errors import InputError
-from metaray.imports import dump_kind, parse_kind
+from metaray.learners.alone import require_alone
 from metaray.learners.containers import opened_whole
+from metaray.learners.from_module import FromModule
 from metaray.learners.joint_queries import doubt, warn_of
-from metaray.learners.labels import plain_labels
-from metaray.learners.learner_file import DESCRIPTION, FORMAT, FORMAT_WITH_STATE, PARAMETERS, STATE, read_folder
-from metaray.learners.learner_network import built, check_state, check_tensors, restored
+from metaray.learners.labels import classes_of, plain_labels
+from metaray.learners.learner_file import FORMAT, FORMAT_WITH_STATE, learner_files
+from metaray.learners.learner_network import restored
 from metaray.learners.one_line import classes_line, parts_line, spec_line
+from metaray.learners.own_code import own_code, parts_to_json
 from metaray.learners.raw_inputs import RawInputs, compact, is_flat, numbers
-from metaray.manifest import sealed
-from metaray.models import MLP, MODELS
+from metaray.learners.task_file import TaskParts, save_task
+from metaray.models import MLP
 from metaray.models.model import Model, build_seeded
 from metaray.models.state import Marks
 
 
 @dataclass(frozen=True, repr=False)
-class Learner:
+class Learner(FromModule):
     """Algorithm, model, trained meta-parameters and the source's preprocessing.
+
+    A run of metaray makes one; of a network that was trained elsewhere, `Learner.from_module` does.
 
     Attributes:
         algorithm: how it adapts.
@@ -54,6 +55,7 @@ class Learner:
         provenance: where it comes from: plain JSON.
         state: frozen parameters and persistent buffers of the network.
         rebuilt: by what the tensors that come from building the network anew are known again.
+        code: SHA-256 of each package of the user's own, as it was when this was made; see `metaray.trust`.
     """
 
     algorithm: Algorithm
@@ -69,6 +71,7 @@ class Learner:
     provenance: dict[str, Any] = field(default_factory=dict)
     state: Tensors = field(default_factory=dict)
     rebuilt: Marks = field(default_factory=dict)
+    code: dict[str, str] = field(default_factory=dict)
     _unused: list[nn.Module] = field(default_factory=list, init=False, repr=False, compare=False)
     """Networks of this learner that were built for a look at them; a thread that pops one has it for itself."""
 
@@ -113,6 +116,11 @@ class Learner:
         return replace(self, algorithm=NearestNeighbor(), model=network, meta={}, state={}, rebuilt={})
 
     @property
+    def own_code(self) -> dict[str, str]:
+        """SHA-256 of each package besides metaray that its algorithm, model or preprocessing comes from."""
+        return own_code(parts_to_json(self.algorithm, self.model, self.preprocessing), self.code)
+
+    @property
     def heeds_batch(self) -> bool:
         """Whether an answer depends on the other queries of the same call."""
         network = self.network
@@ -150,36 +158,18 @@ class Learner:
         """
         regression = self.target_size is not None
         given: Any = opened_whole(y, "y") if regression else plain_labels(y)
-        values = self._values(given) if regression else None
+        values = torch.from_numpy(numbers(given, (self.target_size or 0,), "y")) if regression else None
         compact = self.compact(x, count=len(given))
         if len(given) != len(compact):
             one, other = self.preprocessing.input_word, "target" if regression else "label"
             counted = f"{len(compact)} support {one}{'' if len(compact) == 1 else 's'}"
             raise InputError(f"{counted} for {len(given)} {other}s; give one {other} an {one}")
-        classes, targets = self._labels(given) if values is None else ((), values)
+        classes, targets = classes_of(given, self.ways, self.algorithm.kind) if values is None else ((), values)
         context = self.context(len(classes) or 1, inner_steps=inner_steps)
         inputs = self.preprocessing.normalize(torch.from_numpy(compact))
         with torch.no_grad():
             adapted = self.algorithm.adapt(self.meta, Examples(inputs, targets), context)
         return AdaptedTask(self, classes, adapted, context, flat=regression and is_flat(given))
-
-    def _labels(self, y: Sequence[Hashable]) -> tuple[tuple[Hashable, ...], Tensor]:
-        """The classes, and the place of each label among them, [n] int64."""
-        classes = tuple(dict.fromkeys(y))
-        if len(classes) < 2:
-            raise InputError(f"the support set has {len(classes)} class; a task needs at least 2")
-        if self.ways is not None and len(classes) != self.ways:
-            raise InputError(
-                f"the support set has {len(classes)} classes, but this learner is {self.ways}-way "
-                f"(a {self.algorithm.kind} learner has one output a class)"
-            )
-        places = {label: place for place, label in enumerate(classes)}
-        return classes, torch.tensor([places[label] for label in y])
-
-    def _values(self, y: Any) -> Tensor:
-        """Targets of regression, [n, target_size] float32."""
-        assert self.target_size is not None
-        return torch.from_numpy(numbers(y, (self.target_size,), "y"))
 
     def inputs(self, x: RawInputs) -> Tensor:
         """Raw inputs as normalised float32 [n, *feature].
@@ -201,20 +191,24 @@ class Learner:
         """
         return compact(self.preprocessing, x, count=count)
 
-    def save(self, folder: Path) -> None:
-        """Write it as JSON and safetensors, with checksums."""
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, data in self.files().items():
-            (folder / name).write_bytes(data)
+    def save(self, folder: str | Path) -> None:
+        """Write it as JSON and safetensors, with checksums.
+
+        Raises:
+            InputError: if building its network needs files of one's own that are none of these.
+        """
+        files = self.files()
+        require_alone(files)
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        for name, data in files.items():
+            Path(folder, name).write_bytes(data)
 
     def files(self) -> dict[str, bytes]:
         """What `save` writes, by file name; the manifest is last."""
         stateful = bool(self.state or self.rebuilt)
-        description = {
+        description: dict[str, Any] = {
             "format": FORMAT_WITH_STATE if stateful else FORMAT,
-            "algorithm": dump_kind(self.algorithm, ALGORITHMS),
-            "model": dump_kind(self.model, MODELS),
-            "preprocessing": dump_kind(self.preprocessing, PREPROCESSINGS),
+            **parts_to_json(self.algorithm, self.model, self.preprocessing),
             "spec": self.spec.model_dump(mode="json"),
             "inner_steps": self.inner_steps,
             "step": self.step,
@@ -225,9 +219,9 @@ class Learner:
         }
         if stateful:
             description["rebuilt"] = self.rebuilt
-        text = json.dumps(description, indent=2, sort_keys=True) + "\n"
-        files = {DESCRIPTION: text.encode(), PARAMETERS: save(_plain(self.meta))}
-        return sealed(files | ({STATE: save(_plain(self.state))} if stateful else {}))
+        if self.own_code:
+            description["code"] = self.own_code
+        return learner_files(description, self.meta, self.state if stateful else None)
 
 
 @dataclass(frozen=True, repr=False)
@@ -242,6 +236,7 @@ class AdaptedTask:
         flat: targets were given as [n], so predictions are too.
         on_doubt: told, once, if answers depend on the other queries of a call and these are fewer or less mixed than
             the learner was judged on. By default it warns with `BatchMatters`.
+        columns: of its CSV files, inputs first, then targets; empty where they have the learner's own names.
     """
 
     learner: Learner
@@ -250,11 +245,23 @@ class AdaptedTask:
     context: Context
     flat: bool = False
     on_doubt: Callable[[str], None] = warn_of
+    columns: tuple[str, ...] = ()
     _doubts: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __repr__(self) -> str:
         classes = f"{classes_line(self.classes)}; " if self.classes else ""
         return f"AdaptedTask({classes}of {self.learner})"
+
+    def save(self, path: str | Path) -> None:
+        """Write a folder that predicts alone, to the last bit as this does; `metaray.load_task` reads it.
+
+        A task that lies there already is replaced.
+
+        Raises:
+            InputError: if something else lies there, it can't be written, or a label is of a type that JSON can't keep.
+        """
+        parts = TaskParts(self.classes, self.adapted, self.context.inner_steps, self.flat, self.columns)
+        save_task(Path(path), self.learner.files(), parts)
 
     def predict_proba(self, x: RawInputs) -> NDArray[np.float32]:
         """Class probabilities [n, classes] of raw inputs.
@@ -298,54 +305,3 @@ class AdaptedTask:
                 self._doubts.append(text)
                 self.on_doubt(text)
         return output
-
-
-def _plain(tensors: Tensors) -> Tensors:
-    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-
-
-def load_learner(folder: Path, *, trust: Sequence[str] = ()) -> Learner:
-    """Load what `Learner.save` wrote. Nothing is unpickled, and checksums are verified.
-
-    Args:
-        folder: of the learner.
-        trust: packages besides metaray that its import paths may lead to.
-
-    Raises:
-        InputError: if the folder is damaged or no learner, or asks for code that is not trusted.
-    """
-    description, meta, state = read_folder(folder)
-    spec = EpisodeSpec.parse(description["spec"], where=f"{folder}: spec")
-    learner = Learner(
-        algorithm=parse_kind(description["algorithm"], ALGORITHMS, Algorithm, what="algorithm", trust=trust),
-        model=parse_kind(description["model"], MODELS, Model, what="model", trust=trust),
-        meta=meta,
-        preprocessing=parse_kind(
-            description["preprocessing"], PREPROCESSINGS, Preprocessing, what="preprocessing", trust=trust
-        ),
-        spec=spec,
-        inner_steps=description["inner_steps"],
-        step=description["step"],
-        seed=description["seed"],
-        target_size=description["target_size"],
-        classes=description["classes"],
-        provenance=description["provenance"],
-        state=state,
-        rebuilt=description["rebuilt"],
-    )
-    _check_parameters(learner, folder)
-    return learner
-
-
-def _check_parameters(learner: Learner, folder: Path) -> None:
-    """Refuse an algorithm that does not fit the targets, and parameters that are not those of the learner's model."""
-    algorithm, size = learner.algorithm, learner.target_size
-    if size is not None and not algorithm.regression:
-        raise InputError(f"{folder}: target_size is {size}, but a {algorithm.kind} learner tells classes apart")
-    try:
-        network, initial = built(lambda: start(algorithm, learner.model, learner.task_shape, seed=learner.seed))
-        check_tensors(initial, learner.meta, "parameter")
-        check_state(network, learner.state, learner.rebuilt)
-        learner._unused.append(network)
-    except InputError as error:
-        raise InputError(f"{folder}: {error}") from error

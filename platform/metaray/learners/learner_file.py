@@ -1,18 +1,20 @@
 """The folder of a learner, as it is read back: whole, of a known format, and with numbers that make sense."""
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field
 from safetensors import SafetensorError
-from safetensors.torch import load
+from safetensors.torch import load, save
 
 from metaray.algorithms.algorithm import MOST_INNER_STEPS
 from metaray.algorithms.context import Tensors, not_finite
 from metaray.config import Config
 from metaray.errors import InputError
 from metaray.json_text import parse_object
-from metaray.manifest import Damaged, unsealed
+from metaray.manifest import Damaged, sealed, unsealed
 from metaray.models.state import is_marks
 
 DESCRIPTION = "learner.json"
@@ -47,6 +49,19 @@ class Contents(NamedTuple):
     state: Tensors
 
 
+def learner_files(description: Mapping[str, Any], meta: Tensors, state: Tensors | None) -> dict[str, bytes]:
+    """The files of a learner by name; the manifest is last.
+
+    Args:
+        description: in JSON types.
+        meta: the meta-parameters.
+        state: frozen parameters and persistent buffers; None for a learner of the first format.
+    """
+    text = json.dumps(description, indent=2, sort_keys=True) + "\n"
+    files = {DESCRIPTION: text.encode(), PARAMETERS: save(_plain(meta))}
+    return sealed(files if state is None else files | {STATE: save(_plain(state))})
+
+
 def read_folder(folder: Path) -> Contents:
     """Read a learner. Nothing is unpickled or built.
 
@@ -55,11 +70,23 @@ def read_folder(folder: Path) -> Contents:
     """
     try:
         files = unsealed(lambda name: (folder / name).read_bytes())
+    except (Damaged, OSError) as error:
+        raise InputError(f"{folder} does not hold a whole learner: {error}") from None
+    return contents_of(folder, files)
+
+
+def contents_of(folder: Path, files: Mapping[str, bytes]) -> Contents:
+    """The learner in the files of a folder, by name, whose checksums are right.
+
+    Raises:
+        InputError: if they are no learner, or its description lacks or garbles something; naming the `folder`.
+    """
+    try:
         description, meta = parse_object(files[DESCRIPTION], where=DESCRIPTION), load(files[PARAMETERS])
         state = load(files[STATE]) if STATE in files else {}
     except KeyError as missing:
         raise InputError(f"{folder} does not hold a whole learner: no {missing}") from None
-    except (Damaged, ValueError, OSError, SafetensorError) as error:
+    except (ValueError, SafetensorError) as error:
         raise InputError(f"{folder} does not hold a whole learner: {error}") from None
     if (bad := not_finite(meta)) is not None:  # not of the state, whose buffers may be masks of -inf
         raise InputError(f"{folder / PARAMETERS}: parameter {bad} holds values that are not finite (NaN or infinite)")
@@ -89,4 +116,8 @@ def read_folder(folder: Path) -> Contents:
         # Files of before there were others do not say that theirs is of images.
         description["preprocessing"] = {"kind": "image", **description["preprocessing"]}
     # Copies: what safetensors hands out lies at any offset of the file, and kernels may round differently there.
-    return Contents(description, meta, {name: tensor.clone() for name, tensor in state.items()})
+    return Contents(description, *({name: tensor.clone() for name, tensor in one.items()} for one in (meta, state)))
+
+
+def _plain(tensors: Tensors) -> Tensors:
+    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}

@@ -1,6 +1,7 @@
 """A new task from folders of image files: support in a folder per class; query likewise, or in one flat folder."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,6 +46,23 @@ def read_query(folder: Path) -> Labelled | list[Path]:
     if any(entry.is_dir() for entry in _entries(folder, "query")):
         return _labelled(folder, "query")
     return _images(folder, "query")
+
+
+def read_queries(paths: Sequence[Path]) -> Labelled | list[Path]:
+    """As `read_query`, of several files and folders, in their order.
+
+    Raises:
+        InputError: as `read_query`, and if only some of them hold a folder per class.
+    """
+    found = [read_query(path) for path in paths]
+    labelled = [one for one in found if isinstance(one, Labelled)]
+    flat = [one for one in found if isinstance(one, list)]
+    if labelled and flat:
+        named = ", ".join(repr(str(path)) for path, one in zip(paths, found, strict=True) if isinstance(one, Labelled))
+        raise InputError(f"{named} holds a folder per class, but other queries are images without one; ask separately")
+    if flat:
+        return [path for one in flat for path in one]
+    return Labelled([path for one in labelled for path in one.paths], [name for one in labelled for name in one.labels])
 
 
 def _labelled(folder: Path, what: str) -> Labelled:

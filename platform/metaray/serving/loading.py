@@ -5,7 +5,7 @@ from pathlib import Path
 
 from metaray.errors import InputError
 from metaray.learners.learner import Learner
-from metaray.learners.learner import load_learner as read_learner
+from metaray.learners.loading import load_learner as read_learner
 
 
 def load_learner(folder: Path, trust: Sequence[str] = ()) -> Learner:

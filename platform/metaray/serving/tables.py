@@ -75,6 +75,18 @@ def read_points(
     return Points(*found, (*features, *wanted))
 
 
+def read_tables(paths: Sequence[Path], learner: "Learner", *, x: Sequence[str] = (), y: Sequence[str] = ()) -> Points:
+    """Queries from several CSV files, one after the other; targets where all have them.
+
+    Raises:
+        InputError: as `read_points`.
+    """
+    found = [read_points(path, learner, targets=False, x=x, y=y) for path in paths]
+    targets = [one.y for one in found if one.y is not None]
+    values = np.concatenate(targets) if len(targets) == len(found) else None
+    return Points(np.concatenate([one.x for one in found]), values, found[0].names)
+
+
 def split_names(text: str | None) -> list[str]:
     """Names with commas between, as in the first line of a CSV file."""
     return [name.strip() for name in next(csv.reader([text]), [])] if text else []

@@ -9,7 +9,7 @@ from metaray.config import Config
 from metaray.errors import InputError
 from metaray.experiment.experiment import Experiment
 from metaray.experiment.packages import packages_in, packages_of
-from metaray.learners.learner import Learner, load_learner
+from metaray.learners.loading import load_learner
 from metaray.plots.function_fits import draw_fits, fits_of, has_curve
 from metaray.plots.learning_curve import draw_learning_curve
 from metaray.records.checked_json import read_record, write_record
@@ -19,25 +19,16 @@ from metaray.records.estimate import Values
 from metaray.records.journal import read_journal
 from metaray.records.result import RESULT, Result
 from metaray.records.run_folder import RunFolder
-from metaray.serving.columns import inputs_of, outputs_of
-from metaray.serving.pyfunc import example_input
-from metaray.tracking.artifact import download, register
+from metaray.tracking.artifact import download
 from metaray.tracking.champion import settle
 from metaray.tracking.mlflow_tracker import MlflowTracker
+from metaray.tracking.new_version import new_version
 from metaray.tracking.promotion import Champion, Decision, Wish, decide, insisted
 from metaray.tracking.registry import ModelVersion, find_version, list_models
 from metaray.training.evaluation import evaluate_learner
 from metaray.training.session import LEARNER
-from metaray.training.single_queries import single_queries
 
 REGISTRATION_FILE = "published.json"
-SINGLE = "single_queries"
-"""The tag that holds what a version loses when its queries come one at a time."""
-
-DEPENDS = (
-    "Answers depend on the other queries of the same call (transductive batch norm): give it queries of all classes at "
-    "once, as it was judged. One query at a time: {}."
-)
 
 
 class _Record(Config):
@@ -138,46 +129,46 @@ def _register(
 ) -> Published:
     loaded = load_learner(learner, trust=["*"])
     # A run that was killed after registering, before it wrote that down, has its version already.
-    number = _version_of(uri, experiment.name, tracked)
+    name = experiment.name
+    number = _version_of(uri, name, tracked)
     if number is None:
-        number = _new_version(experiment, uri, tracked, learner, loaded, _tags(experiment, result, fingerprint), say)
-    baselines = _baselines(experiment, loaded, result)
-
-    def judge(present: ModelVersion | None) -> Decision:
-        decision = _decide(experiment, uri, result, present, baselines)
-        return insisted(decision) if promote else decision
-
-    decision = settle(uri, experiment.name, number, judge, say=say)
+        tags = _tags(experiment, result, fingerprint)
+        number = new_version(name, uri, tracked, learner, loaded, tags, experiment=experiment, say=say)
+    nearest: Values = result.baseline_val_scores
+    if not nearest:  # a run of before they were kept
+        nearest = evaluate_learner(loaded.nearest_neighbor, experiment, "meta-val").score
+    decision = crown_if_better(experiment, uri, number, result.meta_val_scores, nearest, promote=promote, say=say)
     return Published(find_version(uri, experiment.name, number), decision)
 
 
-def _new_version(
+def crown_if_better(
     experiment: Experiment,
     uri: str,
-    tracked: str,
-    folder: Path,
-    learner: Learner,
-    tags: dict[str, str],
-    say: Callable[[str], None],
-) -> int:
-    description = ""
-    depends = learner.heeds_batch
-    if depends:
-        say("judging: meta-val one query at a time")
-        tags = tags | {SINGLE: str(single_queries(learner, experiment))}
-        description = DEPENDS.format(tags[SINGLE])
-    return register(
-        uri,
-        tracked,
-        name=experiment.name,
-        learner_folder=folder,
-        inputs=inputs_of(learner),
-        outputs=outputs_of(learner),
-        input_example=example_input(learner),
-        tags=tags | {"depends_on_batch": str(depends).lower()},
-        metadata={"depends_on_batch": depends, "protocol": tags["protocol"]},
-        description=description,
-    )
+    number: int,
+    scores: Values,
+    nearest: Values,
+    *,
+    promote: bool,
+    say: Callable[[str], None] = lambda text: None,
+) -> Decision:
+    """Decide whether a version becomes champion, and make it so.
+
+    Args:
+        experiment: whose meta-val episodes count; its name is that of the model.
+        uri: of MLflow.
+        number: of the version.
+        scores: of its learner, by episode.
+        nearest: those of the nearest neighbour.
+        promote: make it champion whatever the comparison says.
+        say: told what takes a while.
+    """
+    baselines = _baselines(experiment, nearest)
+
+    def judge(present: ModelVersion | None) -> Decision:
+        decision = _decide(experiment, uri, scores, present, baselines)
+        return insisted(decision) if promote else decision
+
+    return settle(uri, experiment.name, number, judge, say=say)
 
 
 def _version_of(uri: str, name: str, tracked: str) -> int | None:
@@ -185,13 +176,10 @@ def _version_of(uri: str, name: str, tracked: str) -> int | None:
     return next((version.version for version in versions if version.run_id == tracked), None)
 
 
-def _baselines(experiment: Experiment, learner: Learner, result: Result) -> dict[str, Values]:
+def _baselines(experiment: Experiment, nearest: Values) -> dict[str, Values]:
     """What a first champion must surpass, on the meta-val episodes."""
-    nearest: Values = result.baseline_val_scores
-    if not nearest:  # a run of before they were kept
-        nearest = evaluate_learner(learner.nearest_neighbor, experiment, "meta-val").score
-    found = {"the nearest neighbour": nearest}
-    if result.quality == "accuracy":
+    found: dict[str, Values] = {"the nearest neighbour": nearest}
+    if experiment.quality == "accuracy":
         found["chance"] = [1 / experiment.eval_spec.ways] * len(nearest)
     return found
 
@@ -199,7 +187,7 @@ def _baselines(experiment: Experiment, learner: Learner, result: Result) -> dict
 def _decide(
     experiment: Experiment,
     uri: str,
-    result: Result,
+    scores: Values,
     present: ModelVersion | None,
     baselines: dict[str, Values],
 ) -> Decision:
@@ -213,7 +201,7 @@ def _decide(
                 against = Champion(version, evaluate_learner(learner, experiment, "meta-val").score)
             except InputError as error:
                 against = Champion(version, None, str(error))
-    return decide(result.meta_val_scores, against, baselines=baselines, quality=result.quality)
+    return decide(scores, against, baselines=baselines, quality=experiment.quality)
 
 
 def _packages(experiment: Experiment) -> set[str]:

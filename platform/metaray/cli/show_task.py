@@ -1,0 +1,127 @@
+"""Printing what a task predicts: labels of images, or numbers, as a table or as JSON."""
+
+import json
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from metaray.cli.table import print_table
+
+if TYPE_CHECKING:
+    from metaray.learners.learner import AdaptedTask, Learner
+    from metaray.serving.folders import Labelled
+    from metaray.serving.tables import Points
+
+
+def doubting(task: "AdaptedTask") -> "AdaptedTask":
+    """The same task, which says its doubt in a line."""
+    return replace(task, on_doubt=lambda text: print(f"warning: {text}", file=sys.stderr))
+
+
+def predictions(
+    task: "AdaptedTask",
+    query: "Labelled | list[Path]",
+    *,
+    support: "Labelled | None" = None,
+    picture: Path | None = None,
+    as_json: bool,
+) -> None:
+    """Labels of query images, and how many are right where the truth is known; a `picture` shows the support, too."""
+    paths, truth = (query, None) if isinstance(query, list) else query
+    probabilities = task.predict_proba(paths)
+    labels = [str(task.classes[row.argmax()]) for row in probabilities]
+    # A class that the support lacks cannot be found: such a query is neither right nor wrong.
+    known = set(task.classes)
+    correct = (
+        None if truth is None else [label == t if t in known else None for label, t in zip(labels, truth, strict=True)]
+    )
+    if picture is not None and support is not None:
+        _draw(task, support, paths, labels, correct, picture)
+    rows = [
+        {"image": str(path), "label": label, "probability": round(float(row.max()), 4)}
+        for path, label, row in zip(paths, labels, probabilities, strict=True)
+    ]
+    if as_json:
+        for row, found in zip(rows, probabilities, strict=True):
+            row["probabilities"] = {str(c): round(float(p), 4) for c, p in zip(task.classes, found, strict=True)}
+        for row, true in zip(rows, truth or (), strict=False):
+            row |= {"truth": true, "counted": true in known}
+        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        return
+    names = [path.name if truth is None else f"{path.parent.name}/{path.name}" for path in paths]
+    table = [(name, str(row["label"]), f"{row['probability']:.3f}") for name, row in zip(names, rows, strict=True)]
+    print_table(("image", "label", "probability"), table)
+    if truth is not None and correct is not None:
+        counted = [one for one in correct if one is not None]
+        print(f"correct: {sum(counted)} of {len(counted)}")
+        if foreign := [true for true in truth if true not in known]:
+            print(_not_counted(foreign, [str(one) for one in task.classes]))
+    if picture is not None:
+        print(f"picture: {picture}")
+
+
+def _not_counted(truth: list[str], known: list[str]) -> str:
+    """What is said of queries of classes that the support lacks."""
+    classes = sorted(set(truth))
+    folded = {name.casefold().strip(): name for name in known}
+    alike = {name: folded[name.casefold().strip()] for name in classes if name.casefold().strip() in folded}
+    listed = ", ".join(repr(name) + (f" (it has {alike[name]!r})" if name in alike else "") for name in classes)
+    queries = f"{len(truth)} {'query' if len(truth) == 1 else 'queries'}"
+    of = "a class" if len(classes) == 1 else f"{len(classes)} classes"
+    return f"not counted: {queries} of {of} that the support lacks: {listed}"
+
+
+def values(task: "AdaptedTask", query: "Points", *, picture: Path | None = None, as_json: bool) -> None:
+    """Predictions of numbers, and the squared error where the truth is known."""
+    import numpy as np
+
+    found = task.predict_values(query.x)
+    errors = None if query.y is None else np.mean((found - query.y) ** 2, axis=1)
+    rows = np.column_stack([query.x.reshape(len(query.x), -1), found]).tolist()
+    if as_json:
+        trees: list[dict[str, Any]] = [dict(zip(query.names, row, strict=True)) for row in rows]
+        if query.y is not None and errors is not None:
+            for tree, target, error in zip(trees, query.y.tolist(), errors.tolist(), strict=True):
+                tree |= {"target": target[0] if len(target) == 1 else target, "squared_error": error}
+        print(json.dumps(trees, indent=2))
+        return
+    print_table(query.names, [[f"{value:.6g}" for value in row] for row in rows])
+    if errors is not None:
+        print(f"mse: {errors.mean():.4f}")
+    if picture is not None:
+        print(f"picture: {picture}")
+
+
+def draw_fit(learner: "Learner", support: "Points", query: "Points", picture: Path, *, inner_steps: int | None) -> None:
+    """The function that a task is, as a picture."""
+    from metaray.plots.function_fits import draw_fits, fit_of
+
+    assert support.y is not None
+    fit = fit_of(learner, (support.x, support.y), query.x, query.y, inner_steps=inner_steps)
+    draw_fits([fit], picture, f"{len(support.x)} support points")
+
+
+def saved(task: "AdaptedTask", path: Path, *, as_json: bool) -> None:
+    """Where a task was saved, and how it goes on."""
+    classes = [str(one) for one in task.classes]
+    if as_json:
+        print(json.dumps({"task": str(path), "classes": classes}, indent=2, ensure_ascii=False))
+        return
+    print(f"task: {path}; `{shlex.join(['metaray', 'predict', str(path), '--query', 'FILES'])}` predicts with it")
+
+
+def _draw(
+    task: "AdaptedTask",
+    support: "Labelled",
+    query: list[Path],
+    labels: list[str],
+    correct: list[bool | None] | None,
+    picture: Path,
+) -> None:
+    from metaray.plots.task_pictures import draw_task
+
+    pixels = task.learner.compact
+    title = f"{len(task.classes)} classes, {len(support.paths)} support images"
+    draw_task(pixels(support.paths), support.labels, pixels(query), labels, picture, correct=correct, title=title)

@@ -1,0 +1,176 @@
+"""`metaray adapt` and `metaray predict`: a new task learned, kept, and asked."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from metaray.cli.imports import import_from_here
+from metaray.cli.options import AsJson, TrackingUri, Trust, Verbose
+from metaray.cli.use import Model
+from metaray.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from metaray.learners.learner import AdaptedTask, Learner
+
+QUERY = (
+    "What to predict for: an image, a folder of images, or a folder with a folder for each class, to be told how many "
+    "are right; or a CSV file."
+)
+
+
+def adapt(
+    model: Model,
+    support: Annotated[
+        Path,
+        typer.Option(
+            metavar="PATH", help="Known examples: a folder with a folder of images for each class, or a CSV file."
+        ),
+    ],
+    query: Annotated[Path | None, typer.Option(metavar="PATH", help=QUERY)] = None,
+    save: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="Folder to keep the adapted task in, for `metaray predict`."),
+    ] = None,
+    x: Annotated[
+        str | None, typer.Option(metavar="COLUMNS", help="Columns of the CSV files that are inputs, as in age,weight.")
+    ] = None,
+    y: Annotated[
+        str | None, typer.Option(metavar="COLUMNS", help="Columns of the CSV files that are targets, as in dose.")
+    ] = None,
+    inner_steps: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="Number of inner steps, instead of the learner's own.")
+    ] = None,
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="PNG file to draw the task and the predictions to.")
+    ] = None,
+    tracking_uri: TrackingUri = None,
+    trust: Trust = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Adapt a learner to a new task, and label other images; in regression, predict y from x."""
+    from functools import partial
+
+    import metaray
+    from metaray.cli import show_task
+    from metaray.serving.tables import is_table
+
+    _check_wishes(query, save, picture)
+    load = partial(metaray.load, model, tracking_uri=tracking_uri, trust=trust or [])
+    if trust:
+        import_from_here()
+    if is_table(support):
+        task = _to_points(load(), support, query, x, y, inner_steps, picture, as_json)
+    elif x or y:
+        raise InputError("--x and --y name columns of CSV files; --support is none")
+    else:
+        task = _to_images(load, support, query, inner_steps, picture, as_json)
+    if save is not None:
+        task.save(save)
+        if query is None or not as_json:
+            show_task.saved(task, save, as_json=as_json)
+
+
+def predict(
+    task: Annotated[
+        Path, typer.Argument(metavar="TASK", help="The folder of an adapted task, as `metaray adapt --save` writes it.")
+    ],
+    query: Annotated[list[Path], typer.Option(metavar="PATH", help=QUERY)],
+    more: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="PATH", help="More of the same, as a shell writes them for --query *.png."),
+    ] = None,
+    trust: Trust = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Predict with an adapted task: labels of images; in regression, y from x."""
+    import metaray
+    from metaray.cli import show_task
+    from metaray.serving.folders import read_queries
+    from metaray.serving.tables import read_tables, require_classes
+
+    if trust:
+        import_from_here()
+    found = show_task.doubting(metaray.load_task(task, trust=trust or []))
+    paths = [*query, *(more or [])]
+    if found.context.regression:
+        inputs = found.columns[: -(found.learner.target_size or 0)]
+        targets = found.columns[len(inputs) :]
+        points = read_tables(paths, found.learner, x=inputs, y=targets)
+        show_task.values(found, points, as_json=as_json)
+        return
+    require_classes(found.learner)
+    show_task.predictions(found, read_queries(paths), as_json=as_json)
+
+
+def _check_wishes(query: Path | None, save: Path | None, picture: Path | None) -> None:
+    """What can be wrong before anything is read."""
+    from metaray.data.store_file import check_writable
+    from metaray.learners.task_file import check_place
+
+    if query is None and save is None:
+        raise InputError("give --query, what to predict for, or --save, where to keep the adapted task, or both")
+    if picture is not None and query is None:
+        raise InputError("--picture draws predictions: give --query, too")
+    if picture is not None:
+        check_writable(picture)
+    if save is not None:
+        check_place(save)
+
+
+def _to_points(
+    learner: "Learner",
+    support: Path,
+    query: Path | None,
+    x: str | None,
+    y: str | None,
+    inner_steps: int | None,
+    picture: Path | None,
+    as_json: bool,
+) -> "AdaptedTask":
+    """A task of numbers from CSV files."""
+    from dataclasses import replace
+
+    from metaray.cli import show_task
+    from metaray.plots.function_fits import has_curve
+    from metaray.serving.tables import read_points, split_names
+
+    names = {"x": split_names(x), "y": split_names(y)}
+    known = read_points(support, learner, targets=True, **names)
+    asked = None if query is None else read_points(query, learner, targets=False, **names)
+    if picture is not None and not has_curve(learner.preprocessing.feature_shape, learner.target_size):
+        raise InputError("--picture draws functions of one number, and images; this learner takes or gives several")
+    assert known.y is not None
+    task = show_task.doubting(learner.adapt(known.x, known.y, inner_steps=inner_steps))
+    task = replace(task, columns=known.names if x or y else ())
+    if asked is not None:
+        if picture is not None:
+            show_task.draw_fit(learner, known, asked, picture, inner_steps=inner_steps)
+        show_task.values(task, asked, picture=picture, as_json=as_json)
+    return task
+
+
+def _to_images(
+    load: "Callable[[], Learner]",
+    support: Path,
+    query: Path | None,
+    inner_steps: int | None,
+    picture: Path | None,
+    as_json: bool,
+) -> "AdaptedTask":
+    """A task of classes from folders of images, which are looked at before a learner is fetched."""
+    from metaray.cli import show_task
+    from metaray.serving.folders import read_query, read_support
+    from metaray.serving.tables import require_classes
+
+    labelled, asked = read_support(support), None if query is None else read_query(query)
+    learner = load()
+    require_classes(learner)
+    task = show_task.doubting(learner.adapt(labelled.paths, labelled.labels, inner_steps=inner_steps))
+    if asked is not None:
+        show_task.predictions(task, asked, support=labelled, picture=picture, as_json=as_json)
+    return task

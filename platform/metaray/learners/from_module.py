@@ -1,0 +1,228 @@
+"""A network that was trained elsewhere as a learner: its weights checked, name by name, against what loading builds."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, Self, cast
+
+import torch
+from torch import Tensor, nn
+
+from metaray.algorithms.algorithm import MOST_INNER_STEPS, Algorithm, start
+from metaray.algorithms.context import Context, Tensors, not_finite
+from metaray.algorithms.task_shape import TaskShape
+from metaray.data.preprocessing import ImagePreprocessing, Preprocessing
+from metaray.episodes.episode import EpisodeSpec
+from metaray.errors import InputError
+from metaray.imports import resolve
+from metaray.learners.learner_network import built, check_tensors
+from metaray.models.batch_norm import EpisodicBatchNorm, normalises_batches
+from metaray.models.custom import Custom
+from metaray.models.model import Model, seeded, trainable
+from metaray.models.state import kept, marks_of, rebuilt, restore
+from metaray.users_code import users_code
+
+SEED = 0
+ALIKE = 1e-4
+"""How far outputs of the module and of the network built anew may lie apart, by the largest of them."""
+RUNNING = ("running_mean", "running_var", "num_batches_tracked")
+
+
+class FromModule:
+    """How a learner is made of a trained network, and brought to the registry without a run of metaray's."""
+
+    @classmethod
+    def from_module(
+        cls,
+        module: nn.Module,
+        *,
+        model: Model | str,
+        algorithm: Algorithm,
+        preprocessing: Preprocessing,
+        ways: int = 1,
+        shots: int,
+        queries: int = 15,
+        inner_steps: int | None = None,
+        target_size: int | None = None,
+        parameters: Mapping[str, Tensor] | None = None,
+        provenance: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """A learner of a network that was trained elsewhere.
+
+        Args:
+            module: the trained network: what counts are its `state_dict`, and what it computes.
+            model: what builds it anew wherever the learner is loaded: one of `metaray.models`, or the import path
+                `package.module:Name` of its class, or of a function that returns it, called with `feature_shape` and
+                `outputs` (None for algorithms that take embeddings). What that leaves frozen (`requires_grad=False`)
+                is not adapted.
+            algorithm: how it adapts and predicts, with the hyperparameters it was trained for.
+            preprocessing: how raw inputs become what it was trained on: size, mode and normalisation of images.
+            ways: of the tasks it is judged on, and takes, if its output layer has one output a class; 1 in regression.
+            shots: support examples a class it is judged with.
+            queries: query examples a class it is judged with.
+            inner_steps: at adaptation, where that differs from the algorithm's own.
+            target_size: values of a regression target; None for a classifier.
+            parameters: trained parameters of the algorithm itself, by name, as Meta-SGD's learning rates.
+            provenance: where it comes from, in JSON types; kept with it.
+
+        Raises:
+            InputError: if the rebuilt network has other parameters, or gives other answers, than the module; naming
+                what differs.
+        """
+        spec = EpisodeSpec.parse({"ways": ways, "shots": shots, "queries": queries}, where="ways, shots and queries")
+        _check_task(algorithm, spec, target_size, inner_steps)
+        kept_provenance = _plain_json(provenance or {})
+        model = Custom.parse({"path": model}, where="model") if isinstance(model, str) else model
+        shape = TaskShape(preprocessing.feature_shape, ways, target_size)
+        network, initial = built(lambda: start(algorithm, model, shape, seed=SEED))
+        marks = marks_of(rebuilt(network))  # before anything is sent through it
+        _fill(network, module.state_dict(), model)
+        meta = _meta(algorithm, network, shape, initial, dict(parameters or {}))
+        _check_answers(module, network, meta, preprocessing)
+        made: Any = cast(Any, cls)(
+            algorithm=algorithm,
+            model=model,
+            meta=meta,
+            preprocessing=preprocessing,
+            spec=spec,
+            inner_steps=inner_steps,
+            seed=SEED,
+            target_size=target_size,
+            provenance=kept_provenance,
+            state={name: tensor.detach().clone() for name, tensor in kept(network).items()},
+            rebuilt=marks,
+        )
+        return cast(Self, made)
+
+    def register(
+        self,
+        name: str,
+        *,
+        source: Any = None,
+        promote: bool = False,
+        tracking_uri: str | None = None,
+    ) -> Any:
+        """Put it into the registry as the next version of a model, judged as a run's learner is.
+
+        Args:
+            name: of the registered model.
+            source: what to judge it on: a source, or an experiment, whose source and numbers of episodes are taken.
+                None judges nothing, and so gives no alias.
+            promote: make it champion whatever the comparison says.
+            tracking_uri: of MLflow; None takes MLFLOW_TRACKING_URI, else `mlflow.db` in the working directory.
+
+        Returns:
+            A `metaray.tracking.addition.Addition`: the version, its scores, and whether it became champion.
+
+        Raises:
+            InputError: if it can't be rebuilt from its files alone, or the source is not for such a learner.
+        """
+        # By its name, because this stage knows no MLflow, and imports nothing that does.
+        add = resolve("metaray.tracking.addition:add_learner", trust=())
+        return add(self, name, source=source, promote=promote, tracking=tracking_uri)
+
+
+def _check_task(algorithm: Algorithm, spec: EpisodeSpec, target_size: int | None, inner_steps: int | None) -> None:
+    """Refuse ways and targets that don't go together, and numbers of inner steps that no learner has."""
+    if inner_steps is not None and not 0 <= inner_steps <= MOST_INNER_STEPS:
+        raise InputError(f"inner_steps: 0 to {MOST_INNER_STEPS} (got {inner_steps})")
+    if target_size is None and spec.ways < 2:
+        raise InputError(f"ways: a task of classes has at least 2 (got {spec.ways}); in regression give target_size")
+    if target_size is not None and (spec.ways != 1 or target_size < 1):
+        raise InputError(
+            f"tasks of regression have 1 way and targets of 1 value or more (got ways={spec.ways}, "
+            f"target_size={target_size})"
+        )
+    if target_size is not None and not algorithm.regression:
+        raise InputError(f"target_size is {target_size}, but a {algorithm.kind} learner tells classes apart")
+
+
+def _plain_json(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(json.dumps(dict(provenance), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"provenance: give what JSON holds: text, numbers, lists, objects ({error})") from None
+    return found
+
+
+def _fill(network: nn.Module, found: Mapping[str, Tensor], model: Model) -> None:
+    """Give a network that was built anew the weights of the module, all of them and no others."""
+    wanted = {**trainable(network), **kept(network)}
+    forgotten = {
+        f"{name}.{buffer}" if name else buffer
+        for name, layer in network.named_modules()
+        if isinstance(layer, EpisodicBatchNorm)  # has no running statistics any more
+        for buffer in RUNNING
+    } | {name for name in found if name.endswith(RUNNING[-1])}
+    forgotten |= network.state_dict().keys() - wanted.keys()  # other names of the same parameters
+    have = {name: tensor.detach().cpu() for name, tensor in found.items() if name in wanted or name not in forgotten}
+    what = model.path if isinstance(model, Custom) else model.kind
+    try:
+        check_tensors({name: tensor.detach() for name, tensor in wanted.items()}, have, "parameter or buffer")
+    except InputError as error:
+        problem = str(error).replace("the model wants", f"{what} builds").replace("the file has", "the module has")
+        raise InputError(f"{problem}: {what} must build a network like the module, for these outputs") from None
+    with torch.no_grad():
+        for name, parameter in trainable(network).items():
+            parameter.copy_(have[name])
+    restore(network, {name: have[name].clone() for name in kept(network)})
+
+
+def _meta(
+    algorithm: Algorithm, network: nn.Module, shape: TaskShape, initial: Tensors, parameters: dict[str, Tensor]
+) -> Tensors:
+    """The meta-parameters: the network's, and those of the algorithm itself, as they are given."""
+    with seeded(SEED):
+        meta = algorithm.init(network, shape)
+    own = initial.keys() - trainable(network).keys()
+    if own != parameters.keys():
+        missing, strange = sorted(own - parameters.keys()), sorted(parameters.keys() - own)
+        needs = f"; it needs {_listed(initial, missing)}" if missing else ""
+        knows = f"; it has no {', '.join(map(repr, strange))}" if strange else ""
+        raise InputError(
+            f"parameters: {algorithm.kind} learns {_listed(initial, own) or 'none'} besides the network{needs}{knows}"
+        )
+    meta |= {name: parameters[name].detach().cpu() for name in own}
+    check_tensors(initial, meta, "parameter")
+    if (bad := not_finite(meta)) is not None:
+        raise InputError(f"parameter {bad} holds values that are not finite (NaN or infinite)")
+    return {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in meta.items()}
+
+
+def _listed(tensors: Tensors, names: Iterable[str]) -> str:
+    return ", ".join(f"{name!r} {list(tensors[name].shape)}" for name in sorted(names))
+
+
+def _check_answers(module: nn.Module, network: nn.Module, meta: Tensors, preprocessing: Preprocessing) -> None:
+    """Refuse a network that has the module's weights and computes something else, as by another activation.
+
+    Where batch norm normalises over the batch, the module's running statistics are no part of the learner, and nothing
+    can be compared.
+    """
+    if normalises_batches(network):
+        return
+    shape, generator = (3, *preprocessing.feature_shape), torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
+    images = isinstance(preprocessing, ImagePreprocessing)
+    x = preprocessing.normalize(pixels if images else torch.randn(shape, generator=generator))
+    weights = {name: meta[name] for name in trainable(network)}
+    modes = {part: part.training for part in module.modules()}
+    place = next((tensor.device for tensor in module.state_dict().values()), torch.device("cpu"))
+    with torch.no_grad(), users_code(f"the module {type(module).__name__} can't be asked"):
+        try:
+            wanted = module.eval()(x.to(place)).cpu()
+        finally:
+            for part, mode in modes.items():
+                part.training = mode
+    with torch.no_grad(), users_code("the network that is built anew can't be asked"):
+        found = Context(network, ways=1).forward(weights, x)
+    if found.shape != wanted.shape:
+        raise InputError(
+            f"the module gives {list(wanted.shape)} for 3 inputs, the network built anew {list(found.shape)}"
+        )
+    apart = float((found - wanted).abs().max())
+    if not apart <= ALIKE * max(1.0, float(wanted.abs().max())):
+        raise InputError(
+            "with the same weights the network that is built anew gives other answers than the module (up to "
+            f"{apart:g} apart): it must compute the same, with the same options, and the module must hold nothing "
+            "outside its state_dict"
+        )

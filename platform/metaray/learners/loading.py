@@ -1,0 +1,113 @@
+"""Learners and tasks, rebuilt from their folders."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from metaray.algorithms import ALGORITHMS
+from metaray.algorithms.algorithm import Algorithm, start
+from metaray.data.preprocessing import PREPROCESSINGS, Preprocessing
+from metaray.episodes.episode import EpisodeSpec
+from metaray.errors import InputError
+from metaray.imports import parse_kind
+from metaray.learners.learner import AdaptedTask, Learner
+from metaray.learners.learner_file import Contents, read_folder
+from metaray.learners.learner_network import built, check_state, check_tensors
+from metaray.learners.own_code import require_trusted_code
+from metaray.learners.task_file import read_task
+from metaray.models import MODELS
+from metaray.models.model import Model
+from metaray.tracebacks import summary
+
+
+def load_learner(folder: Path, *, trust: Sequence[str] = ()) -> Learner:
+    """Load what `Learner.save` wrote. Nothing is unpickled, and checksums are verified.
+
+    Args:
+        folder: of the learner.
+        trust: packages besides metaray that its import paths may lead to.
+
+    Raises:
+        InputError: if the folder is damaged or no learner, or asks for code that is not trusted.
+    """
+    return _rebuilt(folder, read_folder(folder), trust)
+
+
+def load_task(folder: Path, *, trust: Sequence[str] = ()) -> AdaptedTask:
+    """Load what `AdaptedTask.save` wrote. Nothing is unpickled, and checksums are verified.
+
+    Args:
+        folder: of the task.
+        trust: packages besides metaray that its learner's import paths may lead to.
+
+    Raises:
+        InputError: if the folder is damaged or no task, its parts don't fit, or it asks for code that is not trusted.
+    """
+    contents, parts = read_task(folder)
+    learner = _rebuilt(folder, contents, trust)
+    regression = learner.target_size is not None
+    if regression != (not parts.classes) or len(set(parts.classes)) < len(parts.classes) or len(parts.classes) == 1:
+        raise InputError(f"{folder}: {len(parts.classes)} labels do not fit its learner: {learner}")
+    if learner.ways not in (None, len(parts.classes)) or (parts.flat and learner.target_size != 1):
+        raise InputError(f"{folder}: its labels or targets do not fit its learner: {learner}")
+    context = learner.context(len(parts.classes) or 1, inner_steps=parts.inner_steps)
+    task = AdaptedTask(learner, parts.classes, parts.adapted, context, parts.flat, columns=parts.columns)
+    _check_answers(task, folder)
+    return task
+
+
+def _rebuilt(folder: Path, contents: Contents, trust: Sequence[str]) -> Learner:
+    """The learner of a folder's contents."""
+    description, meta, state = contents
+    code = require_trusted_code(description, trust, str(folder))
+    learner = Learner(
+        algorithm=parse_kind(description["algorithm"], ALGORITHMS, Algorithm, what="algorithm", trust=trust),
+        model=parse_kind(description["model"], MODELS, Model, what="model", trust=trust),
+        meta=meta,
+        preprocessing=parse_kind(
+            description["preprocessing"], PREPROCESSINGS, Preprocessing, what="preprocessing", trust=trust
+        ),
+        spec=EpisodeSpec.parse(description["spec"], where=f"{folder}: spec"),
+        inner_steps=description["inner_steps"],
+        step=description["step"],
+        seed=description["seed"],
+        target_size=description["target_size"],
+        classes=description["classes"],
+        provenance=description["provenance"],
+        state=state,
+        rebuilt=description["rebuilt"],
+        code=code,
+    )
+    _check_parameters(learner, folder)
+    return learner
+
+
+def _check_parameters(learner: Learner, folder: Path) -> None:
+    """Refuse an algorithm that does not fit the targets, and parameters that are not those of the learner's model."""
+    algorithm, size = learner.algorithm, learner.target_size
+    if size is not None and not algorithm.regression:
+        raise InputError(f"{folder}: target_size is {size}, but a {algorithm.kind} learner tells classes apart")
+    try:
+        network, initial = built(lambda: start(algorithm, learner.model, learner.task_shape, seed=learner.seed))
+        check_tensors(initial, learner.meta, "parameter")
+        check_state(network, learner.state, learner.rebuilt)
+        learner._unused.append(network)
+    except InputError as error:
+        raise InputError(f"{folder}: {error}") from error
+
+
+def _check_answers(task: AdaptedTask, folder: Path) -> None:
+    """Refuse tensors from which the algorithm can't predict; which they are is known to it alone."""
+    learner, context = task.learner, task.context
+    wanted = (2, len(task.classes) or learner.target_size)
+    try:
+        with torch.no_grad():  # two inputs, since transductive batch norm takes no single one
+            x = torch.zeros(2, *learner.preprocessing.feature_shape)
+            found = tuple(learner.algorithm.predict(learner.meta, task.adapted, x, context).shape)
+    except Exception as error:
+        raise InputError(
+            f"{folder}: a {learner.algorithm.kind} learner can't predict with what the task holds: {summary(error)}"
+        ) from error
+    if found != wanted:
+        raise InputError(f"{folder}: its predictions have the shape {list(found)}, not {list(wanted)}")

@@ -1,0 +1,89 @@
+"""The code of a user's own that a learner names: its packages, and the digests by which it can be trusted."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from metaray.algorithms import ALGORITHMS
+from metaray.algorithms.algorithm import Algorithm
+from metaray.data.preprocessing import PREPROCESSINGS, Preprocessing
+from metaray.errors import InputError
+from metaray.imports import dump_kind
+from metaray.models import MODELS
+from metaray.models.model import Model
+from metaray.trust import Untrusted, code_sha256, packages_in, require_trusted, trust_setting
+
+
+def parts_to_json(algorithm: Algorithm, model: Model, preprocessing: Preprocessing) -> dict[str, Any]:
+    """The parts of a learner in JSON types, as its description has them."""
+    return {
+        "algorithm": dump_kind(algorithm, ALGORITHMS),
+        "model": dump_kind(model, MODELS),
+        "preprocessing": dump_kind(preprocessing, PREPROCESSINGS),
+    }
+
+
+def paths_named(description: Mapping[str, Any]) -> list[str]:
+    """The import paths in a learner's description."""
+    parts = [part for name in ("algorithm", "model", "preprocessing") if isinstance(part := description[name], dict)]
+    kinds = [part.get("kind") for part in parts]
+    paths = [part.get("path") for part in parts if part.get("kind") == "custom"]
+    return [path for path in (*kinds, *paths) if isinstance(path, str) and ":" in path]
+
+
+def packages_named(description: Mapping[str, Any]) -> tuple[str, ...]:
+    """The packages besides metaray that a learner's description leads to, sorted."""
+    return packages_in(paths_named(description))
+
+
+def require_trusted_code(description: Mapping[str, Any], trust: Sequence[str], where: str) -> dict[str, str]:
+    """Refuse a learner that leads to code that is not trusted; returns the digests that it records.
+
+    Raises:
+        Untrusted: saying what to trust, with the digests that the learner records.
+        InputError: as `require_trusted`, or if what it records are no digests.
+    """
+    code = parse_own_code(description, where)
+    for path in paths_named(description):
+        try:
+            require_trusted(path, trust)
+        except Untrusted:
+            named = {name: code.get(name, "") for name in packages_named(description)}
+            raise Untrusted(path, trust_setting(named)) from None
+    return code
+
+
+def own_code(description: Mapping[str, Any], known: Mapping[str, str]) -> dict[str, str]:
+    """The digest of each of those packages: what is `known` of it, else that of the code that is found here.
+
+    Packages without Python files have an empty one.
+    """
+    return {name: known.get(name) or code_sha256(name) or "" for name in packages_named(description)}
+
+
+def parse_own_code(description: Mapping[str, Any], where: str) -> dict[str, str]:
+    """The digests that a description holds; none in those of before they were recorded.
+
+    Raises:
+        InputError: if they are none.
+    """
+    found = description.get("code", {})
+    if not isinstance(found, dict) or not all(map(_is_digest, found, found.values())):
+        raise InputError(f"{where}: code must be the SHA-256 of each package (got {found!r})")
+    return found
+
+
+def own_code_told(code: Mapping[str, str]) -> str:
+    """What people who load a learner with MLflow need to do for its code, by the digest of each package."""
+    names = ", ".join(code)
+    return (
+        f"Its network or algorithm is code of one's own, which is not in this model: {names}. Whatever loads or serves "
+        f"it (mlflow.pyfunc.load_model, mlflow models serve) needs that package installed or on PYTHONPATH, and in its "
+        f"environment {trust_setting(code)} (the digest is of the package's Python files when the learner was made; "
+        f"{trust_setting(dict.fromkeys(code, ''))} trusts whatever is found under that name). In Python: "
+        f"metaray.load(..., trust={sorted(code)})."
+    )
+
+
+def _is_digest(package: str, digest: object) -> bool:
+    return package.isidentifier() and isinstance(digest, str) and re.fullmatch("([0-9a-f]{64})?", digest) is not None

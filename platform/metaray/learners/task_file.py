@@ -1,0 +1,207 @@
+"""The folder of an adapted task: the files of its learner, and beside them what the support set taught and its labels.
+
+learner.json, parameters.safetensors, ...   the learner, as `Learner.save` writes it
+adapted.safetensors                         what the algorithm's `adapt` returned
+task.json                                   labels, inner steps, columns of CSV files
+manifest.json                               size and SHA-256 of all of them
+"""
+
+import json
+import tempfile
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import Field
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from metaray.algorithms.algorithm import MOST_INNER_STEPS
+from metaray.algorithms.context import Tensors
+from metaray.config import Config
+from metaray.errors import InputError
+from metaray.json_text import parse_object
+from metaray.learners.alone import require_alone
+from metaray.learners.label_json import labels_from_json, labels_to_json
+from metaray.learners.learner_file import Contents, contents_of
+from metaray.manifest import MANIFEST, Damaged, sealed, unsealed
+
+TASK = "task.json"
+ADAPTED = "adapted.safetensors"
+FORMAT = 1
+
+
+class TaskParts(NamedTuple):
+    """What an adapted task holds besides its learner; see `AdaptedTask`.
+
+    Attributes:
+        classes: labels, in the order of the outputs; none in regression.
+        adapted: what the support set taught.
+        inner_steps: that it was adapted with; None where the algorithm's own number counts.
+        flat: targets were [n].
+        columns: of CSV files, inputs first; empty where they have the learner's own names.
+    """
+
+    classes: tuple[Hashable, ...]
+    adapted: Tensors
+    inner_steps: int | None
+    flat: bool
+    columns: tuple[str, ...]
+
+
+class _Description(Config):
+    """What `task.json` says; `names` and `axes` bring tensors back in the order and layout in which they were."""
+
+    format: Literal[1]
+    classes: list[Any]
+    inner_steps: Annotated[int, Field(ge=0, le=MOST_INNER_STEPS, strict=True)] | None
+    flat: Annotated[bool, Field(strict=True)]
+    columns: tuple[str, ...]
+    names: list[str]
+    axes: dict[str, list[int]]
+
+
+def save_task(path: Path, learner: dict[str, bytes], parts: TaskParts) -> None:
+    """Write a task whole, or not at all.
+
+    Args:
+        path: of its folder.
+        learner: the files of its learner, by name.
+        parts: the rest.
+
+    Raises:
+        InputError: as `task_files`, `require_alone` and `write_task`.
+    """
+    files = task_files(learner, parts)
+    require_alone(learner)
+    write_task(path, files)
+
+
+def task_files(learner: dict[str, bytes], parts: TaskParts) -> dict[str, bytes]:
+    """The files of a task by name; the manifest is last.
+
+    Args:
+        learner: its files.
+        parts: the rest.
+
+    Raises:
+        InputError: naming a label that can't be saved.
+    """
+    axes = {name: order for name, tensor in parts.adapted.items() if (order := _axes(tensor.stride())) is not None}
+    plain = {
+        name: tensor.detach().cpu().permute(axes.get(name) or list(range(tensor.ndim))).contiguous().clone()
+        for name, tensor in parts.adapted.items()
+    }
+    description = {
+        "format": FORMAT,
+        "classes": labels_to_json(parts.classes),
+        "inner_steps": parts.inner_steps,
+        "flat": parts.flat,
+        "columns": list(parts.columns),
+        "names": list(parts.adapted),
+        "axes": axes,
+    }
+    text = json.dumps(description, indent=2, sort_keys=True) + "\n"
+    own = {name: data for name, data in learner.items() if name != MANIFEST}
+    return sealed(own | {TASK: text.encode(), ADAPTED: save(plain)})
+
+
+def read_task(folder: Path) -> tuple[Contents, TaskParts]:
+    """Read a task. Nothing is unpickled or built.
+
+    Raises:
+        InputError: if the folder is damaged or no task, or its description lacks or garbles something.
+    """
+    if not folder.is_dir():
+        problem = "is not a folder" if folder.exists() else "does not exist"
+        raise InputError(f"task folder {str(folder)!r} {problem}")
+    try:
+        files = unsealed(lambda name: (folder / name).read_bytes())
+    except (Damaged, OSError) as error:
+        raise InputError(f"{folder} does not hold a whole task: {error}") from None
+    contents = contents_of(folder, files)
+    if TASK not in files or ADAPTED not in files:
+        raise InputError(
+            f"{folder} holds a learner that is adapted to no task yet; `metaray adapt {folder} --save TASK` or "
+            "task.save(path) makes one of it"
+        )
+    try:
+        tree = parse_object(files[TASK], where=str(folder / TASK))
+        if tree.get("format") != FORMAT:
+            raise InputError(f"{folder} has format {tree.get('format')}; this metaray reads format {FORMAT} of tasks")
+        described = _Description.parse(tree, where=str(folder / TASK))
+        return contents, _parts(described, load(files[ADAPTED]))
+    except InputError:
+        raise
+    except (ValueError, SafetensorError) as error:
+        raise InputError(f"{folder} does not hold a whole task: {error}") from None
+
+
+def check_place(path: Path) -> None:
+    """Find out before any work whether a task can be saved there.
+
+    Raises:
+        InputError: if something else than a task lies there, or its folder can't be written to.
+    """
+    if (path.exists() or path.is_symlink()) and not ((path / TASK).is_file() or _is_empty(path)):
+        raise InputError(f"can't save a task as {str(path)!r}: something else is there already; give a new name")
+    parent = path.absolute().parent
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=parent):
+            pass
+    except OSError as error:
+        raise InputError(f"can't save a task as {str(path)!r}: {error}") from None
+
+
+def write_task(path: Path, files: dict[str, bytes]) -> None:
+    """Write it beside `path` and rename it, so that there is a whole task or none; an older task there is replaced.
+
+    Raises:
+        InputError: as `check_place`, or if the disk is full.
+    """
+    check_place(path)
+    place = path.absolute()
+    try:
+        with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name[:100]}.") as scratch:
+            made = Path(scratch) / "task"
+            made.mkdir()
+            for name, data in files.items():
+                (made / name).write_bytes(data)
+            if place.exists():
+                place.rename(Path(scratch) / "before")
+            try:
+                made.rename(place)
+            except OSError:
+                if (Path(scratch) / "before").exists():
+                    (Path(scratch) / "before").rename(place)
+                raise
+    except OSError as error:
+        raise InputError(f"can't save a task as {str(path)!r}: {error}") from None
+
+
+def _parts(described: _Description, tensors: Tensors) -> TaskParts:
+    if sorted(described.names) != sorted(tensors):
+        raise ValueError(f"{ADAPTED} holds other tensors than {TASK} names")
+    for name, order in described.axes.items():
+        if name not in tensors or sorted(order) != list(range(tensors[name].ndim)):
+            raise ValueError(f"{TASK} gives {name!r} axes that it does not have")
+    # Copies: what safetensors hands out lies at any offset, and kernels may round differently there.
+    adapted = {name: tensors[name].clone() for name in described.names}
+    for name, order in described.axes.items():
+        adapted[name] = adapted[name].permute([order.index(axis) for axis in range(len(order))])
+    classes = labels_from_json(described.classes)
+    return TaskParts(classes, adapted, described.inner_steps, described.flat, described.columns)
+
+
+def _axes(strides: tuple[int, ...]) -> list[int] | None:
+    """The order of axes in which a tensor lies in memory; None for the usual one, from the first to the last.
+
+    Kernels may round differently where a matrix is the transpose of another one.
+    """
+    order = sorted(range(len(strides)), key=lambda axis: -strides[axis])
+    return None if order == sorted(order) else order
+
+
+def _is_empty(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink() and not any(path.iterdir())

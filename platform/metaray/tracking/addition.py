@@ -1,0 +1,258 @@
+"""A learner that no run of metaray trained, into the registry: judged on a source like any other, or on nothing."""
+
+import re
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from metaray.config import check_name, difference
+from metaray.data.draws import Split
+from metaray.data.source import Source
+from metaray.errors import InputError
+from metaray.experiment.experiment import Evaluation, Experiment, protocol_of
+from metaray.experiment.overrides import flatten
+from metaray.experiment.quality import Quality, quality_of
+from metaray.learners.learner import Learner
+from metaray.records.estimate import Estimate, Values
+from metaray.records.provenance import provenance
+from metaray.tracking.champion import crown_by_hand
+from metaray.tracking.mlflow_tracker import MlflowTracker, asking, create_run, finish_run, log_metrics
+from metaray.tracking.new_version import new_version
+from metaray.tracking.promotion import Decision
+from metaray.tracking.registration import crown_if_better
+from metaray.tracking.registry import ModelVersion, find_version
+from metaray.tracking.server import prepare, tracking_uri
+from metaray.tracking.tracker import Metric
+from metaray.training.evaluation import Scores as EpisodeScores
+from metaray.training.evaluation import evaluate_learner, judge_of, judging_context
+
+Progress = Callable[[str, int, int], None]
+
+UNJUDGED = (
+    "there is no source to judge it on, so it has no alias: register it with a source (--source STORE_OR_RECIPE), or "
+    "`metaray registry promote {name} {version}` gives it the alias all the same"
+)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a learner is worth on a source.
+
+    Attributes:
+        meta_val: its score on meta-val.
+        meta_test: its score on meta-test.
+        before_adaptation: the same with zero inner steps; None where the algorithm takes none.
+        nearest_neighbor: of raw inputs, on the same meta-test episodes.
+        compared: what the nearest neighbour compares, in words.
+        val_scores: on meta-val by episode.
+        nearest_val_scores: likewise, of the nearest neighbour.
+    """
+
+    meta_val: Estimate
+    meta_test: Estimate
+    before_adaptation: Estimate | None
+    nearest_neighbor: Estimate
+    compared: str
+    val_scores: Values
+    nearest_val_scores: Values
+
+
+@dataclass(frozen=True)
+class Addition:
+    """A learner that was added to the registry.
+
+    Attributes:
+        version: of the registered model.
+        decision: whether it became champion, and why.
+        protocol: how the scores are to be read.
+        quality: what they are.
+        scores: None where it was judged on nothing.
+        tracking_uri: of MLflow.
+        tracking_run: the run in MLflow that it belongs to.
+    """
+
+    version: ModelVersion
+    decision: Decision
+    protocol: str
+    quality: Quality
+    scores: Scores | None
+    tracking_uri: str
+    tracking_run: str
+
+    def __str__(self) -> str:
+        champion = " (@champion)" if "champion" in self.version.aliases else ""
+        lines = [f"protocol: {self.protocol}"]
+        if (scores := self.scores) is not None:
+            lines.append(f"meta-val {self.quality}: {scores.meta_val}")
+            lines.append(f"nearest neighbour on {scores.compared}: {scores.nearest_neighbor}")
+            if scores.before_adaptation is not None:
+                lines.append(f"meta-test {self.quality} before adaptation: {scores.before_adaptation}")
+            lines.append(f"meta-test {self.quality}: {scores.meta_test}")
+        lines.append(f"registered: {self.version.uri}{champion}")
+        lines.append(f"champion: {'yes' if self.decision.promote else 'no'}, {self.decision.reason}")
+        return "\n".join(lines)
+
+
+def add_learner(
+    learner: Learner,
+    name: str,
+    *,
+    source: Source | Experiment | None = None,
+    promote: bool = False,
+    tracking: str | None = None,
+    progress: Progress = lambda what, done, episodes: None,
+) -> Addition:
+    """Register a learner as the next version of a model; with a source, decide whether it becomes champion.
+
+    Args:
+        learner: wherever it comes from.
+        name: of the model, and of the MLflow experiment that holds its run.
+        source: what to judge it on, at the learner's own ways, shots, queries and inner steps. Of an experiment the
+            source, the numbers of episodes and their seed are taken.
+        promote: make it champion whatever the comparison on meta-val says.
+        tracking: URI of MLflow; None takes MLFLOW_TRACKING_URI, else `mlflow.db` in the working directory.
+        progress: told what is being judged, and how many episodes of how many are done.
+
+    Raises:
+        InputError: before anything is written, if the learner can't be rebuilt from its files alone, or the source
+            yields no such tasks, or prepares its inputs in another way.
+    """
+    check_name(name, "name of the model")
+    experiment = None if source is None else _judging(learner, name, source)
+    if experiment is not None and "experiment" not in learner.provenance:
+        learner = replace(learner, provenance=learner.provenance | _judged_on(experiment))
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "learner"
+        learner.save(folder)  # first of all: it refuses what can't be rebuilt
+        uri = tracking_uri(tracking)
+        prepare(uri)
+        scores = None if experiment is None else _scores(learner, experiment, progress)
+        with asking(uri):
+            run = _run(learner, name, uri, experiment, scores)
+            tags = _tags(learner, experiment, scores)
+            try:
+                number = new_version(name, uri, run, folder, learner, tags, experiment=experiment)
+                decision = _decided(name, uri, number, experiment, scores, promote=promote)
+            except BaseException:
+                finish_run(uri, run, "FAILED")
+                raise
+            finish_run(uri, run)
+            version = find_version(uri, name, number)
+    return Addition(version, decision, tags["protocol"], quality_of(learner.target_size), scores, uri, run)
+
+
+def _judging(learner: Learner, name: str, source: Source | Experiment) -> Experiment:
+    """An experiment that says on what the learner is judged, and how.
+
+    Raises:
+        InputError: if that can't be.
+    """
+    plan = source.evaluation if isinstance(source, Experiment) else Evaluation(every=0)
+    source = source.source if isinstance(source, Experiment) else source
+    plan = Evaluation.parse(
+        {**dict(plan), "episodes": None, "inner_steps": learner.inner_steps}, where=f"evaluation of {name}"
+    )
+    described = {"name": name, "source": source, "episodes": learner.spec, "model": learner.model, "seed": learner.seed}
+    experiment = Experiment.parse(
+        {**described, "algorithm": learner.algorithm, "num_steps": learner.step, "evaluation": plan},
+        where=f"judging {name}",
+    )
+    judging_context(learner, experiment)
+    place = difference(learner.preprocessing, source.preprocessing)
+    if place is not None:
+        one, other = (_at(prepared, place) for prepared in (learner.preprocessing, source.preprocessing))
+        raise InputError(
+            f"the source prepares its inputs otherwise than the learner: {place or 'kind'} is {other}, the learner's "
+            f"is {one}; judge it on data that were imported as those it was trained on"
+        )
+    spec = learner.spec
+    splits: tuple[Split, ...] = ("meta-val", "meta-test")
+    for split in splits:
+        source.check(split, ways=spec.ways, shots=spec.shots, queries=spec.queries)
+    return experiment
+
+
+def _at(preprocessing: object, place: str) -> object:
+    return getattr(preprocessing, re.split(r"\W", place)[0], None) if place else type(preprocessing).__name__
+
+
+def _judged_on(experiment: Experiment) -> dict[str, object]:
+    """What `metaray evaluate` goes by; no experiment of metaray's trained it, and it says so."""
+    return {
+        "experiment": experiment.model_dump(mode="json"),
+        "source_fingerprint": experiment.source.fingerprint,
+        "protocol": experiment.protocol,
+        "trained_elsewhere": True,
+    }
+
+
+def _scores(learner: Learner, experiment: Experiment, progress: Progress) -> Scores:
+    """Judge the learner and its nearest neighbour on meta-val and meta-test."""
+
+    def judged(one: Learner, split: Split, what: str = "", inner_steps: int | None = None) -> EpisodeScores:
+        episodes = judge_of(experiment, split).episodes
+        tell = lambda done: progress(f"{split}{what}", done, episodes)  # noqa: E731
+        return evaluate_learner(one, experiment, split, inner_steps=inner_steps, progress=tell)
+
+    nearest = learner.nearest_neighbor
+    val, test = judged(learner, "meta-val"), judged(learner, "meta-test")
+    unadapted = judged(learner, "meta-test", " before adaptation", 0) if learner.algorithm.gradient_steps else None
+    return Scores(
+        meta_val=val.estimate,
+        meta_test=test.estimate,
+        before_adaptation=unadapted.estimate if unadapted else None,
+        nearest_neighbor=judged(nearest, "meta-test", " by nearest neighbour").estimate,
+        compared=learner.preprocessing.compared,
+        val_scores=val.score,
+        nearest_val_scores=judged(nearest, "meta-val", " by nearest neighbour").score,
+    )
+
+
+def _run(learner: Learner, name: str, uri: str, experiment: Experiment | None, scores: Scores | None) -> str:
+    """The MLflow run that holds what is known of the learner."""
+    tags = provenance() | {"origin": "trained elsewhere", "protocol": _protocol(learner)}
+    if experiment is None:
+        parts = {"algorithm": learner.algorithm, "model": learner.model, "episodes": learner.spec}
+        params = flatten(
+            {key: {"kind": getattr(part, "kind", "")} | part.model_dump(mode="json") for key, part in parts.items()}
+        )
+    else:
+        params = flatten(experiment.model_dump(mode="json"))
+    run = create_run(uri, name, f"added-{time.strftime('%Y%m%d-%H%M%S')}", params, tags)
+    if experiment is not None and scores is not None:
+        found = {f"val/{experiment.quality}": scores.meta_val, f"test/{experiment.quality}": scores.meta_test}
+        now_ms = time.time_ns() // 1_000_000
+        log_metrics(uri, run, [Metric(key, score.mean, learner.step, now_ms) for key, score in found.items()])
+        MlflowTracker(uri, run).log_text(experiment.to_json(), "experiment.json")
+    return run
+
+
+def _protocol(learner: Learner) -> str:
+    return protocol_of(learner.spec, learner.algorithm, learner.inner_steps)
+
+
+def _tags(learner: Learner, experiment: Experiment | None, scores: Scores | None) -> dict[str, str]:
+    tags = {"algorithm": learner.algorithm.kind, "model": learner.model.kind, "protocol": _protocol(learner)}
+    tags["origin"] = "trained elsewhere"
+    if experiment is None or scores is None:
+        return tags
+    return tags | {
+        "source": experiment.source.kind,
+        "source.fingerprint": experiment.source.fingerprint,
+        f"meta_val.{experiment.quality}": str(scores.meta_val),
+        f"meta_test.{experiment.quality}": str(scores.meta_test),
+    }
+
+
+def _decided(
+    name: str, uri: str, number: int, experiment: Experiment | None, scores: Scores | None, *, promote: bool
+) -> Decision:
+    if experiment is not None and scores is not None:
+        values = scores.val_scores, scores.nearest_val_scores
+        return crown_if_better(experiment, uri, number, *values, promote=promote)
+    if not promote:
+        return Decision(False, UNJUDGED.format(name=name, version=number))
+    crown_by_hand(uri, name, number)
+    return Decision(True, "--promote said so, although there was no source to judge it on")

@@ -1,0 +1,76 @@
+"""A learner as the next version of a registered model, with what whoever loads it must know."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from metaray.experiment.experiment import Experiment
+from metaray.learners.alone import require_alone
+from metaray.learners.learner import Learner
+from metaray.learners.own_code import own_code_told
+from metaray.serving.columns import inputs_of, outputs_of
+from metaray.serving.pyfunc import example_input
+from metaray.tracking.artifact import register
+from metaray.training.single_queries import single_queries
+from metaray.trust import trust_setting
+
+SINGLE = "single_queries"
+"""The tag that holds what a version loses when its queries come one at a time."""
+
+TRUST = "trust"
+"""The metadata that holds what to put into the environment for a learner with code of its own to be loaded."""
+
+DEPENDS = (
+    "Answers depend on the other queries of the same call (transductive batch norm): give it queries of all classes at "
+    "once, as it was judged. One query at a time: {}."
+)
+
+
+def new_version(
+    name: str,
+    uri: str,
+    tracked: str,
+    folder: Path,
+    learner: Learner,
+    tags: dict[str, str],
+    *,
+    experiment: Experiment | None,
+    say: Callable[[str], None] = lambda text: None,
+) -> int:
+    """Register a learner, with what whoever loads it must know; returns the number of the version.
+
+    Args:
+        name: of the model.
+        uri: of MLflow.
+        tracked: id of the MLflow run that it belongs to.
+        folder: of the learner's files.
+        learner: what they hold.
+        tags: of the version; among them its protocol.
+        experiment: on whose meta-val single queries are judged; None judges none.
+        say: told what takes a while.
+    """
+    require_alone(learner.files())
+    told = []
+    depends = learner.heeds_batch
+    if depends:
+        single = "not judged"
+        if experiment is not None:
+            say("judging: meta-val one query at a time")
+            single = str(single_queries(learner, experiment))
+        tags = tags | {SINGLE: single}
+        told.append(DEPENDS.format(single))
+    metadata: dict[str, str | bool] = {"depends_on_batch": depends, "protocol": tags["protocol"]}
+    if learner.own_code:
+        told.append(own_code_told(learner.own_code))
+        metadata[TRUST] = trust_setting(learner.own_code)
+    return register(
+        uri,
+        tracked,
+        name=name,
+        learner_folder=folder,
+        inputs=inputs_of(learner),
+        outputs=outputs_of(learner),
+        input_example=example_input(learner),
+        tags=tags | {"depends_on_batch": str(depends).lower()},
+        metadata=metadata,
+        description="\n\n".join(told),
+    )
