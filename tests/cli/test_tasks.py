@@ -92,11 +92,11 @@ def test_what_is_wrong_is_said_before_a_model_is_fetched(command: Command, place
     ):
         code, out, err = command("adapt", "models:/nothing@champion", "--support", "task/support", *words)
         assert (code, out) == (2, "") and said in err and err.count("\n") == 1
-    for words, said in (
+    for named, said in (
         (("learner",), "holds a learner that is adapted to no task yet"),
         (("nowhere",), "task folder 'nowhere' does not exist"),
     ):
-        code, out, err = command("predict", *words, "--query", "task/query")
+        code, out, err = command("predict", *named, "--query", "task/query")
         assert (code, out) == (2, "") and said in err
     assert command("predict", "learner").code == 2, "without a query"
 

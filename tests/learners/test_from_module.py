@@ -47,7 +47,7 @@ def trained(classes: int | None = 3) -> Net:
 
 
 def learner_of(module: nn.Module, **changes: Any) -> Learner:
-    parts = {"model": BUILD, "algorithm": MAML(inner_lr=0.3, inner_steps=4), "preprocessing": IMAGES}
+    parts: dict[str, Any] = {"model": BUILD, "algorithm": MAML(inner_lr=0.3, inner_steps=4), "preprocessing": IMAGES}
     return metaray.Learner.from_module(module, **{**parts, "ways": 3, "shots": 2} | changes)
 
 
@@ -138,9 +138,10 @@ def test_networks_of_metarays_own() -> None:
 def test_regression() -> None:
     with seeded(5):
         module = MLP(hidden=(6,), batch_norm=False).build((1,), 1)
-    how = {"model": MLP(hidden=(6,), batch_norm=False), "preprocessing": VectorPreprocessing(size=1)}
+    how: dict[str, Any] = {"model": MLP(hidden=(6,), batch_norm=False), "preprocessing": VectorPreprocessing(size=1)}
     learner = learner_of(module, **how, algorithm=MAML(inner_lr=0.1), ways=1, target_size=1)
-    assert learner.adapt([0.0, 1.0], [1.0, 2.0]).predict([0.5, 0.7]).shape == (2,)
+    predictions = learner.adapt([0.0, 1.0], [1.0, 2.0]).predict_values([0.5, 0.7])
+    assert predictions.shape == (2,)
     for wrong in ({"ways": 3, "target_size": 1}, {"ways": 1, "target_size": 0}):
         with pytest.raises(InputError, match="tasks of regression have 1 way"):
             learner_of(module, **how, **wrong)
@@ -156,9 +157,9 @@ def test_running_statistics_are_left_behind() -> None:
 
 
 def test_what_is_frozen_or_a_buffer_is_kept() -> None:
-    shape = {"feature_shape": IMAGES.feature_shape, "outputs": 3}
+    shape: dict[str, Any] = {"feature_shape": IMAGES.feature_shape, "outputs": 3}
     with seeded(0):  # what it draws for attributes is drawn again wherever it is built
-        module = Held(**shape)
+        module: Any = Held(**shape)
     with torch.no_grad():
         module.fixed.weight.add_(1)
         module.saved.add_(1)
@@ -211,6 +212,7 @@ def test_another_network_than_the_module_is_refused(module: nn.Module, model: An
 def test_weights_that_are_not_finite() -> None:
     module = trained()
     with torch.no_grad():
+        assert module.conv.bias is not None
         module.conv.bias[1] = math.nan
     with pytest.raises(InputError, match="parameter conv.bias holds values that are not finite"):
         learner_of(module)

@@ -105,7 +105,12 @@ def test_a_later_one_must_surpass_the_champion(
 def test_regression_is_judged_too(make_waves: MakeExperiment, database: str) -> None:
     waves = make_waves()
     module = build_seeded(waves.model, (1,), 1, seed=0)
-    parts = {"algorithm": waves.algorithm, "preprocessing": waves.source.preprocessing, "shots": 5, "queries": 4}
+    parts: dict[str, Any] = {
+        "algorithm": waves.algorithm,
+        "preprocessing": waves.source.preprocessing,
+        "shots": 5,
+        "queries": 4,
+    }
     learner = Learner.from_module(module, model=waves.model, **parts, target_size=1)
     told: list[tuple[str, int, int]] = []
     added = add_learner(
@@ -124,7 +129,7 @@ def test_regression_is_judged_too(make_waves: MakeExperiment, database: str) -> 
 
 def test_what_the_source_must_be_like(experiment: Experiment, make_waves: MakeExperiment, database: str) -> None:
     prepared = ImagePreprocessing(height=16, width=16, mean=(0.5,), std=(0.25,))
-    told = {
+    told: dict[str, tuple[dict[str, Any], Any]] = {
         r"the source prepares its inputs otherwise than the learner: mean.* is \(0.0,\), the learner's is \(0.5,\)": (
             {"preprocessing": prepared},
             experiment,
@@ -139,8 +144,9 @@ def test_what_the_source_must_be_like(experiment: Experiment, make_waves: MakeEx
     for message, (changes, source) in told.items():
         shape = changes.get("preprocessing", experiment.source.preprocessing).feature_shape
         module = build_seeded(experiment.model, shape, changes.get("ways", 3), seed=5)
-        parts = {"algorithm": experiment.algorithm, "preprocessing": experiment.source.preprocessing, "ways": 3}
-        learner = Learner.from_module(module, **{"model": experiment.model, "shots": 1, "queries": 2} | parts | changes)
+        parts: dict[str, Any] = {"model": experiment.model, "algorithm": experiment.algorithm, "ways": 3}
+        parts["preprocessing"] = experiment.source.preprocessing
+        learner = Learner.from_module(module, **{**parts, "shots": 1, "queries": 2} | changes)
         with pytest.raises(InputError, match=message):
             learner.register("never", source=source, tracking_uri=database)
     with pytest.raises(InputError, match="name of the model 'a b': use letters, digits"):
