@@ -123,6 +123,7 @@ def test_a_trial_that_diverges_does_not_end_the_search(
     assert report.trials[1].why in (Path(report.storage) / "trial-0001" / "failure.txt").read_text()
 
 
+@pytest.mark.slow
 def test_a_trial_whose_process_dies_does_not_end_the_search(
     make_experiment: Callable[..., Experiment],
     options: Callable[..., SearchOptions],

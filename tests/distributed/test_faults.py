@@ -53,6 +53,7 @@ def test_a_killed_sampler(undisturbed: str, tmp_path: Path) -> None:
     assert found == undisturbed and not any("starting again" in note for note in run.notes)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_killed_worker(undisturbed: str, tmp_path: Path) -> None:
     found, run = disturbed(worker_killed, "3", tmp_path)

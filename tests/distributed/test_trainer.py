@@ -115,6 +115,7 @@ def test_two_workers_train_what_one_process_trains(make_experiment: MakeExperime
     assert Path(heard).read_text().split().count("step") == 4
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_in_process(make_experiment: MakeExperiment, tmp_path: Path) -> None:
     experiment = make_experiment(num_steps=100_000, evaluation=Evaluation(every=0, val_episodes=2, test_episodes=2))
     storage, display = Storage(str(tmp_path)), Memory()

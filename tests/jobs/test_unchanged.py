@@ -105,6 +105,7 @@ def test_the_working_tree_trains_as_its_commit(runs: Path, capsys: pytest.Captur
     assert any(key.startswith("meta/") for key in old.parameters) and "meta_test.mean" in old.results
 
 
+@pytest.mark.slow
 def test_another_inner_lr_is_found(runs: Path) -> None:
     (one,) = [one for one in every() if one.name == QUICK]
     other = one._replace(tree={**one.tree, "algorithm": {**one.tree["algorithm"], "inner_lr": 0.0501}})

@@ -34,6 +34,7 @@ def example(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_it_trains_in_process(example: Path) -> None:
     settings = [*TINY, "optimizer.kind=my_optimizers:Signum", "optimizer.momentum=0.95"]
     settings += ["optimizer.schedule.kind=my_optimizers:Polynomial", "optimizer.schedule.power=2"]
