@@ -9,6 +9,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
+from safetensors.torch import save_file
 
 import metaray
 from metaray.algorithms.algorithm import start
@@ -19,12 +21,13 @@ from metaray.learners.learner import Learner
 from metaray.models import Custom
 from metaray.serving.pyfunc import PyfuncLearner, example_input
 from metaray.tracking.client import open_client
+from metaray.tracking.run_upload import NotUploaded
 from metaray.trust import ENVIRONMENT
 from tests.learners.test_learner import reseal
 from tests.serving.conftest import PREPROCESSING, SPEC
 from tests.serving.test_registered import add
 from tests.serving.test_scoring_server import answer, in_json
-from tests.user_networks import own
+from tests.user_networks import TABLE, WIDTH, own
 
 NETS = """
 import math
@@ -152,3 +155,13 @@ def test_the_registered_model_says_so(train: Any, make_experiment: Any) -> None:
 
     model = Model.load(f"{version.source.removeprefix('file://')}/MLmodel")
     assert model.metadata["trust"] == f"{ENVIRONMENT}=tests@{digest}"
+
+
+def test_a_network_that_reads_a_file_of_elsewhere_is_not_registered(
+    train: Any, make_experiment: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run is whole, and can be registered once its constructor does without."""
+    save_file({"table": torch.zeros(WIDTH)}, tmp_path / "table.safetensors")
+    monkeypatch.setenv(TABLE, str(tmp_path / "table.safetensors"))
+    with pytest.raises(NotUploaded, match=r"needs files that are not in the learner: it opens '.*table\.safetensors'"):
+        train(make_experiment(name="reads", model=own("Reading", how="frozen"), num_steps=2))
