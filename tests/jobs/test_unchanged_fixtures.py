@@ -6,7 +6,17 @@ from pathlib import Path
 import pytest
 
 from jobs.benchmarks.unchanged.__main__ import main
-from jobs.benchmarks.unchanged.fixtures import Found, answer, check, gone_on, learners, passed, refused, table
+from jobs.benchmarks.unchanged.fixtures import (
+    Found,
+    answer,
+    check,
+    gone_on,
+    learners,
+    passed,
+    predicted,
+    refused,
+    table,
+)
 from jobs.benchmarks.unchanged.fixtures import main as fixtures_main
 from jobs.benchmarks.unchanged.supply import EXPERIMENTS, NUM_CLASSES, PER_CLASS, lay_out
 from jobs.benchmarks.unchanged.trees import ROOT
@@ -75,6 +85,15 @@ def test_other_predictions_are_found(tmp_path: Path) -> None:
     rows = learners(tmp_path / "old", tmp_path / "new")
     assert rows == [Found("learner a", "same"), Found("learner b", "0.1: 0.25 became 0.25000000000000006")]
     assert not passed(rows) and table(rows).endswith("1 of 2 equal")
+
+
+def test_what_is_new_beside_old_columns_and_other_words_for_a_refusal_are_no_difference() -> None:
+    assert predicted([{"label": "a"}], [{"label": "a", "distribution": {"a": 1.0}}]) == "same"
+    assert predicted([{"label": "a"}], [{"label": "a"}, {"label": "b"}]) == '1.label: new, "b"'
+    assert predicted([{"label": "a"}], [{"labels": "a"}]) == '0.label: gone, it was "a"'
+    first, other = "E: refusing to import 'own:Net': say trust", "E: refusing to import 'own:Other'"
+    assert predicted([first], ["F: refusing to import 'own:Net': set METARAY_TRUST"]) == "same"
+    assert "became" in predicted([first], [other]) and "became" in predicted([first], ["E: no such file"])
 
 
 def test_the_supply_is_a_function_of_nothing(tmp_path: Path) -> None:
