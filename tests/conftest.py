@@ -26,7 +26,6 @@ from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.experiment.experiment import Evaluation, Experiment
 from metaray.experiment.optimizer import Optimizer
 from metaray.models import MLP
-from metaray.records.events import Fanout
 
 if TYPE_CHECKING:
     from metaray.api.train import Report
@@ -229,11 +228,11 @@ def command() -> Callable[..., Ended]:
 @pytest.fixture(scope="session")
 def database(tmp_path_factory: pytest.TempPathFactory) -> str:
     """URI of one MLflow database for all commands: to create it takes seconds."""
-    from metaray.tracking.server import prepare, tracking_uri
+    from metaray.tracking.server import MlflowServer
 
-    uri = tracking_uri(f"sqlite:///{tmp_path_factory.mktemp('tracking')}/mlflow.db")
-    prepare(uri)
-    return uri
+    server = MlflowServer.of(f"sqlite:///{tmp_path_factory.mktemp('tracking')}/mlflow.db")
+    server.prepare()
+    return server.uri
 
 
 @dataclass(frozen=True)
@@ -273,11 +272,11 @@ def trained(
 @pytest.fixture
 def train(database: str, tmp_path: Path) -> "Callable[..., Report]":
     """Runs an experiment in this process; keyword arguments are options."""
-    from metaray.api.train import Options, run
+    from metaray.api.train import train as train_run
+
+    places: dict[str, Any] = {"storage": str(tmp_path / "runs"), "tracking_uri": database, "progress": False}
 
     def start(experiment: Experiment, **changes: Any) -> "Report":
-        should_stop = changes.pop("should_stop", lambda: False)
-        options = Options(storage=str(tmp_path / "runs"), tracking_uri=database)
-        return run(experiment, dataclasses.replace(options, **changes), Fanout([]), should_stop=should_stop)
+        return train_run(experiment, **places | changes)
 
     return start

@@ -13,15 +13,15 @@ import pytest
 from PIL import Image
 
 import metaray
-from metaray.api.train import Options, run
+from metaray.api.train import train
 from metaray.errors import InputError
 from metaray.experiment.experiment import Experiment
 from metaray.experiment.optimizer import Optimizer
 from metaray.records.estimate import Estimate
-from metaray.records.events import Fanout
 from metaray.records.result import Result
 from metaray.tracking.client import open_client
 from metaray.tracking.registry import champion, show
+from metaray.tracking.server import MlflowServer
 
 Command = Callable[..., Any]
 MakeExperiment = Callable[..., Experiment]
@@ -84,7 +84,7 @@ def test_as_json_and_again(waves: Waves, command: Command) -> None:
 
 def test_the_registry_says_what_the_number_is(waves: Waves, command: Command) -> None:
     result = Result.from_json((waves.storage / "first-waves" / "result.json").read_text())
-    (version,) = show(waves.uri, "waves").versions
+    (version,) = show(MlflowServer(waves.uri), "waves").versions
     assert version.tags["meta_test.mse"] == str(result.meta_test)
     assert version.tags["meta_val.mse"] == str(result.meta_val)
     assert not any("accuracy" in key for key in version.tags)
@@ -94,7 +94,7 @@ def test_the_registry_says_what_the_number_is(waves: Waves, command: Command) ->
 
 
 def test_the_mlflow_run_has_a_picture_of_the_fit(waves: Waves, tmp_path: Path) -> None:
-    (version,) = show(waves.uri, "waves").versions
+    (version,) = show(MlflowServer(waves.uri), "waves").versions
     found = open_client(waves.uri).get_run(str(version.run_id))
     for name in ("fit.png", "learning_curve.png"):
         uri = f"{found.info.artifact_uri}/{name}"
@@ -198,14 +198,19 @@ def test_the_lower_error_becomes_champion(make_waves: MakeExperiment, database: 
     base = make_waves(name="waves-contest", source=lines, optimizer=Optimizer(outer_lr=0.03))
     decisions = []
     for steps in (0, 60, 1):
-        options = Options(storage=str(tmp_path / "runs"), tracking_uri=database, promote=steps == 0)
-        report = run(base.model_copy(update={"num_steps": steps}), options, Fanout([]))
+        report = train(
+            base.model_copy(update={"num_steps": steps}),
+            storage=str(tmp_path / "runs"),
+            tracking_uri=database,
+            promote=steps == 0,
+            progress=False,
+        )
         assert report.decision is not None
         decisions.append(report.decision)
     assert [decision.promote for decision in decisions] == [True, True, False]
     assert "meta-val mse difference to version 1: -" in decisions[1].reason
     assert "meta-val mse difference to version 2: +" in decisions[2].reason
-    present = champion(database, "waves-contest")
+    present = champion(MlflowServer(database), "waves-contest")
     assert present is not None and present.version == 2
 
 

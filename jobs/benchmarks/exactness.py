@@ -45,8 +45,9 @@ from metaray.models import Conv4
 from metaray.records.checkpoint import saved_steps
 from metaray.records.environment import environment
 from metaray.records.provenance import provenance
+from metaray.records.result import read_result
 from metaray.records.storage import Storage
-from metaray.training.in_process import train_in_process
+from metaray.training.in_process import InProcess
 from metaray.training.placement import Placement, Workers
 
 FAULTS = ("none", "sampler", "worker", "frozen", "driver", "node", "elastic")
@@ -119,7 +120,7 @@ def on_ray(
 ) -> tuple[str, Disturbed]:
     """A run on the cluster of this process; the digest, and what happened."""
     from metaray.distributed.cluster import connect
-    from metaray.distributed.trainer import train_on_ray
+    from metaray.distributed.trainer import OnRay
 
     connect(placement)
     with tempfile.TemporaryDirectory() as folder:
@@ -128,15 +129,18 @@ def on_ray(
             flag.touch()
         run = Disturbed(script, flag)
         pace = [Pace(str(flag), PACE_S)]
-        result = train_on_ray(experiment, Storage(f"{folder}/run"), placement, display=run, listeners=pace)
+        storage = Storage(f"{folder}/run")
+        OnRay(placement, pace).train(experiment, storage, run)
+        digest = read_result(storage).parameters_sha256
     assert run.finished, f"the run ended before the fault was over: {run.notes}"
-    return result.parameters_sha256, run
+    return digest, run
 
 
 def in_process(experiment: Experiment) -> str:
     """An undisturbed run without Ray."""
     with tempfile.TemporaryDirectory() as folder:
-        return train_in_process(experiment, Storage(folder), Disturbed(), device="cpu").parameters_sha256
+        InProcess("cpu").train(experiment, Storage(folder), Disturbed())
+        return read_result(Storage(folder)).parameters_sha256
 
 
 def on_nodes(experiment: Experiment, workers: int, fault: str) -> tuple[str, Disturbed]:

@@ -37,10 +37,10 @@ from metaray.episodes.sampler import sample_meta_batch, share_of
 from metaray.experiment.experiment import Experiment
 from metaray.records.events import Event, Listener
 from metaray.records.provenance import provenance
-from metaray.records.result import Result
+from metaray.records.result import Result, read_result
 from metaray.records.storage import Storage
 from metaray.training.device import choose_device, set_execution
-from metaray.training.in_process import train_in_process
+from metaray.training.in_process import InProcess
 from metaray.training.outer_loop import initial_state, outer_loop
 from metaray.training.placement import Placement, Workers
 from metaray.training.reduction import LocalReducer
@@ -132,13 +132,15 @@ def train(experiment: Experiment, storage: Path, workers: int, device: str, curv
     """Run it, in process or on Ray."""
     place = Storage(str(storage))
     if workers == 0:
-        return train_in_process(experiment, place, curve, device=device)
+        InProcess(device).train(experiment, place, curve)
+        return read_result(place)
     from metaray.distributed.cluster import connect
-    from metaray.distributed.trainer import train_on_ray
+    from metaray.distributed.trainer import OnRay
 
     placement = Placement(workers=Workers(workers, workers), device=device)
     connect(placement)
-    return train_on_ray(experiment, place, placement, display=curve)
+    OnRay(placement).train(experiment, place, curve)
+    return read_result(place)
 
 
 def published(table: Path | None, kind: str, shots: int) -> dict[str, Any] | None:

@@ -20,9 +20,8 @@ from typing import Any
 from metaray.api.evaluate import ModelScore, evaluate_model
 from metaray.errors import InputError
 from metaray.records.result import RESULT, Result
-from metaray.tracking.client import open_client
 from metaray.tracking.registry import show
-from metaray.tracking.server import prepare, tracking_uri
+from metaray.tracking.server import MlflowServer
 
 PAPER = {
     "omniglot-maml": "98.7 +- 0.4 (Finn et al. 2017)",
@@ -44,13 +43,13 @@ class Run:
     judged: list[ModelScore]
 
 
-def read(uri: str, run_id: str, out: Path, queries: list[int]) -> Run:
+def read(server: MlflowServer, run_id: str, out: Path, queries: list[int]) -> Run:
     """One run; its learning curve is copied to `out`, its learner judged at each number of `queries`.
 
     Raises:
         InputError: for a run of regression, whose scores are no accuracies.
     """
-    client = open_client(uri)
+    client = server.client
     found = client.get_run(run_id)
     with tempfile.TemporaryDirectory() as scratch:
         files = Path(client.download_artifacts(run_id, "", scratch))
@@ -65,8 +64,8 @@ def read(uri: str, run_id: str, out: Path, queries: list[int]) -> Run:
     history = client.get_metric_history(run_id, "val/accuracy")
     val = [(m.step, m.value, (m.timestamp - started_ms) / 60000) for m in history]
     minutes = (found.info.end_time - started_ms) / 60000
-    versions = [v.uri for v in show(uri, experiment["name"]).versions if v.run_id == run_id]
-    judged = [judge(uri, versions[0], count) for count in queries] if versions else []
+    versions = [v.uri for v in show(server, experiment["name"]).versions if v.run_id == run_id]
+    judged = [judge(server.uri, versions[0], count) for count in queries] if versions else []
     return Run(experiment["name"], experiment, result, dict(found.data.tags), val, minutes, judged)
 
 
@@ -131,12 +130,12 @@ def main() -> None:
     parser.add_argument("--tracking-uri")
     parser.add_argument("--out", type=Path, default=Path("docs"))
     options = parser.parse_args()
-    uri = tracking_uri(options.tracking_uri)
-    prepare(uri)
+    server = MlflowServer.of(options.tracking_uri)
+    server.prepare()
     kept = options.out / "results"
     kept.mkdir(parents=True, exist_ok=True)
     for run_id in options.runs:
-        run = read(uri, run_id, kept, options.queries)
+        run = read(server, run_id, kept, options.queries)
         text = json.dumps({"row": row(run), "section": section(run)}, indent=2)
         (kept / f"{run.name}.json").write_text(text + "\n")
     records = [json.loads(path.read_text()) for path in sorted(kept.glob("*.json"))]

@@ -27,14 +27,15 @@ from jobs import omniglot, sinusoid
 from jobs.benchmarks.search_page import page
 from metaray.api.search_end import SearchReport
 from metaray.api.search_options import SearchOptions
-from metaray.api.train import Options, run
+from metaray.api.train import train
 from metaray.api.tune import tune
 from metaray.config import replace
 from metaray.experiment.experiment import Experiment
 from metaray.records.events import Fanout
 from metaray.records.provenance import provenance
+from metaray.records.result import read_result
 from metaray.records.storage import Storage
-from metaray.training.in_process import train_in_process
+from metaray.training.in_process import InProcess
 from metaray.tuning.capacity import Shares
 from metaray.tuning.listener import SearchListener
 from metaray.tuning.search import INNER_LR, Search
@@ -117,11 +118,12 @@ def bare_seconds(experiment: Experiment) -> float:
         "import sys, time\n"
         "from metaray.records.events import Fanout\n"
         "from metaray.experiment.experiment import Experiment\n"
-        "from metaray.training.in_process import train_part_in_process\n"
+        "from metaray.training.in_process import InProcess\n"
+        "from metaray.training.place import Extent\n"
         "from metaray.records.storage import Storage\n"
         "experiment = Experiment.from_json(sys.stdin.read())\n"
         "started = time.perf_counter()\n"
-        "train_part_in_process(experiment, Storage(sys.argv[1]), Fanout([]), device='cpu')\n"
+        "InProcess('cpu').train(experiment, Storage(sys.argv[1]), Fanout([]), Extent(judge=False))\n"
         "print(time.perf_counter() - started)\n"
     )
     with tempfile.TemporaryDirectory() as folder:
@@ -137,7 +139,7 @@ def compare(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     grid = Search(experiment=start, space=space, searcher="grid", scheduler="none", trials=arguments.trials)
     asha = Search(experiment=start, space=space, trials=arguments.trials, seed=arguments.seed)
     uri = f"sqlite:///{folder}/mlflow.db"
-    untuned = run(start, Options(run="untuned", storage=str(folder / "runs"), tracking_uri=uri), Fanout([])).result
+    untuned = train(start, run="untuned", storage=str(folder / "runs"), tracking_uri=uri, progress=False).result
     print(f"untuned: {untuned.meta_test}", flush=True)
     found = {"untuned": {"inner_lr": POOR, "meta_test": untuned.meta_test._asdict(), "episodes": arguments.episodes}}
     for name, search in (("grid", grid), ("asha", asha)):
@@ -166,7 +168,8 @@ def population(arguments: argparse.Namespace, folder: Path, out: Path) -> dict[s
     (out / "search").mkdir(parents=True, exist_ok=True)
     (out / "search" / "pbt-schedule.png").write_bytes(picture)
     with tempfile.TemporaryDirectory() as place:
-        again = train_in_process(report.experiment, Storage(place), Fanout([]), device="cpu")
+        InProcess("cpu").train(report.experiment, Storage(place), Fanout([]))
+        again = read_result(Storage(place))
     return record_of(report, seconds) | {"replayed_sha256": again.parameters_sha256}
 
 

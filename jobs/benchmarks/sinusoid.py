@@ -30,10 +30,11 @@ from metaray.plots.function_fits import draw_fits, fits_of
 from metaray.records.estimate import Estimate
 from metaray.records.events import Event, Listener
 from metaray.records.provenance import provenance
+from metaray.records.result import read_result
+from metaray.records.run import LEARNER
 from metaray.records.storage import Storage
 from metaray.training.evaluation import evaluate_learner
-from metaray.training.in_process import train_in_process
-from metaray.training.session import LEARNER
+from metaray.training.in_process import InProcess
 
 INNER_STEPS = (0, 1, 5, 10)
 PICTURED = ("maml",)
@@ -107,7 +108,8 @@ def run_one(
     """
     experiment = planned(name, seed=seed, steps=steps)
     place, started = Storage(str(storage / folder_of(name, experiment))), time.time()
-    result = train_in_process(experiment, place, Progress(name), device="cpu")
+    InProcess("cpu").train(experiment, place, Progress(name))
+    result = read_result(place)
     with tempfile.TemporaryDirectory() as scratch:
         learner = load_learner(place.download(LEARNER, Path(scratch) / LEARNER))
     if name in PICTURED:

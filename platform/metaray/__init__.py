@@ -65,12 +65,13 @@ def load(model: str | Path, *, tracking_uri: str | None = None, trust: Sequence[
 
     if not str(model).startswith(("models:", "runs:")):
         return load_learner(Path(model), trust=trust)
-    from metaray.tracking import artifact, server
+    from metaray.tracking import artifact
+    from metaray.tracking.server import MlflowServer
 
-    uri = server.tracking_uri(tracking_uri)
-    server.prepare(uri)
+    server = MlflowServer.of(tracking_uri)
+    server.prepare()
     with tempfile.TemporaryDirectory() as scratch:
-        return load_learner(artifact.download(uri, str(model), Path(scratch)), trust=trust)
+        return load_learner(artifact.download(server, str(model), Path(scratch)), trust=trust)
 
 
 def load_task(path: str | Path, *, trust: Sequence[str] = ()) -> AdaptedTask:

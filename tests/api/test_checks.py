@@ -6,11 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from metaray.api.checks import check_experiment, check_tracking, writable_storage
+from metaray.api.checks import check_experiment, writable_storage
 from metaray.data import ClassStore
 from metaray.errors import InputError
 from metaray.experiment import Experiment
-from metaray.tracking.client import open_client
 
 
 def test_a_storage_that_takes_nothing(tmp_path: Path) -> None:
@@ -30,11 +29,3 @@ def test_the_data_is_read_whole_where_that_is_asked_for(
     assert asked == []
     check_experiment(experiment, torch.device("cpu"), verify=True)
     assert len(asked) == 1
-
-
-def test_an_mlflow_experiment_that_was_deleted_matters_to_new_runs_alone(database: str) -> None:
-    client = open_client(database)
-    client.delete_experiment(client.create_experiment("gone"))
-    check_tracking(database, "gone", needed=False)
-    with pytest.raises(InputError, match="gone"):
-        check_tracking(database, "gone")

@@ -111,10 +111,9 @@ def test_with_asha_nothing_is_lost_or_done_twice(place: tuple[Path, Path], searc
     _same_in_mlflow(folder, name, found)
 
     from metaray.records.storage import Storage
-    from metaray.training.in_process import train_part_in_process
     from metaray.tuning.ledger import curve_of
     from metaray.tuning.trial import Objective
-    from tests.training.whole_runs import Memory
+    from tests.training.whole_runs import Memory, train_part_in_process
 
     for row in found:
         tree = json.loads((folder / "runs" / name / row["name"] / "trial.json").read_text())

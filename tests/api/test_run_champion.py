@@ -22,6 +22,7 @@ from metaray.records.estimate import Estimate, paired_difference
 from metaray.records.result import RESULT
 from metaray.tracking.client import open_client
 from metaray.tracking.registry import champion
+from metaray.tracking.server import MlflowServer
 
 MakeExperiment = Callable[..., Experiment]
 
@@ -38,7 +39,7 @@ def test_the_champion_changes_only_for_the_better(
 
     second = train(experiment)
     assert second.version is not None
-    assert second.run != first.run
+    assert second.run.name != first.run.name
     assert second.result.parameters_sha256 == first.result.parameters_sha256
     assert (second.version.version, second.version.aliases) == (2, ())
     assert second.decision is not None
@@ -58,7 +59,7 @@ def test_the_champion_changes_only_for_the_better(
     assert asked == [(6, 6)]
     assert third.decision == (True, "meta-val difference to version 1: +0.1000 +- 0.0500")
     assert (third.version.version, third.version.aliases) == (3, ("champion",))
-    now = champion(database, "contest")
+    now = champion(MlflowServer(database), "contest")
     assert now is not None
     assert now.version == 3
 
@@ -109,9 +110,9 @@ def test_a_first_version_behind_the_nearest_neighbour_is_registered_without_the_
     assert report.decision is not None and not report.decision.promote
     assert report.decision.reason.startswith("a first champion must surpass the nearest neighbour: meta-val")
     assert published(database, report).tags["champion.decision"] == f"no, {report.decision.reason}"
-    assert champion(database, name) is None
+    assert champion(MlflowServer(database), name) is None
 
-    insisted = train(make(name=name, num_steps=1), run=report.run, promote=True)
+    insisted = train(make(name=name, num_steps=1), run=report.run.name, promote=True)
     assert insisted.version is not None
     assert (insisted.version.version, insisted.version.aliases) == (1, ("champion",))
     assert insisted.decision == (True, f"--promote said so, although {report.decision.reason}")
@@ -139,12 +140,12 @@ def test_a_run_of_before_baselines_were_kept_is_judged_by_them_too(
     make_experiment: MakeExperiment, train: Callable[..., Report], tmp_path: Path, database: str
 ) -> None:
     report = train(make_experiment(name="older", num_steps=1), register=False)
-    path = tmp_path / "runs" / report.run / RESULT
+    path = tmp_path / "runs" / report.run.name / RESULT
     tree = json.loads(path.read_text())
     kept = tree.pop("baseline_val_scores")
     del tree["sha256"]  # nor had results a checksum then
     path.write_text(json.dumps(tree))
-    done = upload(report.run, storage=str(tmp_path / "runs"), tracking=database, register=True)
+    done = upload(report.run.name, storage=str(tmp_path / "runs"), tracking=database, register=True)
     assert isinstance(done, Report) and done.decision is not None
     difference = paired_difference(report.result.meta_val_scores, kept)
     assert f"the nearest neighbour: {difference.mean:+.4f} +- {difference.half_width:.4f}" in done.decision.reason

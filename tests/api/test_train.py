@@ -13,7 +13,8 @@ import metaray
 from metaray.algorithms import MAML
 from metaray.algorithms.context import Context
 from metaray.api.evaluate import evaluate_model
-from metaray.api.train import Options, Report, run
+from metaray.api.train import Report
+from metaray.api.train import train as train_run
 from metaray.data import ClassStore
 from metaray.errors import InputError, RunFailed, RunStopped
 from metaray.experiment.experiment import Experiment
@@ -21,15 +22,16 @@ from metaray.experiment.overrides import flatten
 from metaray.manifest import sealed_json, unsealed_json
 from metaray.records.checkpoint import checkpoint_name
 from metaray.records.estimate import Estimate
-from metaray.records.events import Event, Fanout, Listener
+from metaray.records.events import Event, Listener
 from metaray.records.provenance import git_state
 from metaray.tracking.client import open_client
+from metaray.tracking.mlflow_run import MlflowRun
 from metaray.tracking.registry import champion, show
-from metaray.training.placement import Placement, Workers
+from metaray.tracking.server import MlflowServer
+from metaray.training.placement import Placement
 from tests.user_networks import Counted, own
 
 MakeExperiment = Callable[..., Experiment]
-QUIET = Fanout([])
 
 
 def tracked(trained: Any) -> Any:
@@ -67,9 +69,9 @@ def test_what_an_algorithm_of_the_users_own_raises(
 
     original = MAML.meta_gradient
     monkeypatch.setattr(MAML, "meta_gradient", meta_gradient)
-    options = Options(run="x", storage=str(tmp_path), tracking_uri=database)
+    options: dict[str, Any] = {"run": "x", "storage": str(tmp_path), "tracking_uri": database, "progress": False}
     with pytest.raises(RunFailed, match=r"KeyError: 'b' \(.*test_train.py:\d+, in meta_gradient\)") as caught:
-        run(make_experiment(name="raises"), options, QUIET)
+        train_run(make_experiment(name="raises"), **options)
     assert caught.value.told.splitlines()[-3].endswith(": in meta_gradient")
     assert caught.value.told.splitlines()[-2:] == ['    return meta["b"]', "E   KeyError: 'b'"]
     text = (tmp_path / "x" / "failure.txt").read_text()
@@ -81,7 +83,7 @@ def test_what_an_algorithm_of_the_users_own_raises(
     assert found.info.status == "FAILED" and "KeyError: 'b'" in logged and "Traceback" in logged
 
     monkeypatch.setattr(MAML, "meta_gradient", original)
-    assert run(make_experiment(name="raises"), options, QUIET).version is not None
+    assert train_run(make_experiment(name="raises"), **options).version is not None
     assert not (tmp_path / "x" / "failure.txt").exists()
 
 
@@ -117,7 +119,7 @@ def test_files_of_the_run(trained: Any) -> None:
 
 def test_the_version_says_how_good_it_is(trained: Any, make_experiment: MakeExperiment) -> None:
     experiment = make_experiment()
-    first = show(trained.uri, "tiny").versions[-1]
+    first = show(MlflowServer(trained.uri), "tiny").versions[-1]
     assert first.run_id == tracked(trained).info.run_id
     assert {key: first.tags[key] for key in ("algorithm", "model", "source", "source.fingerprint", "protocol")} == {
         "algorithm": "maml",
@@ -179,7 +181,7 @@ def test_a_users_network_is_built_as_often_as_needed(
 def test_without_registering(make_experiment: MakeExperiment, train: Callable[..., Report], database: str) -> None:
     report = train(make_experiment(name="unregistered", num_steps=0), register=False)
     assert (report.version, report.decision) == (None, None)
-    assert champion(database, "unregistered") is None
+    assert champion(MlflowServer(database), "unregistered") is None
 
 
 def test_a_stopped_run_says_how_to_go_on(
@@ -206,7 +208,7 @@ def test_a_lost_server_does_not_hide_why_the_run_ended(
     def lost(*arguments: Any) -> None:
         raise RunFailed("the end of the run could not be stored")
 
-    monkeypatch.setattr("metaray.tracking.run_upload.finish_run", lost)
+    monkeypatch.setattr(MlflowRun, "finish", lost)
     with pytest.raises(RunFailed, match="stopped at step") as caught:
         train(make_experiment(name="lost", algorithm={"kind": "maml", "inner_lr": 1e30, "inner_steps": 2}))
     assert caught.value.__notes__ == ["the end of the run could not be stored"]
@@ -221,7 +223,7 @@ def test_no_room_on_the_cluster(
 
     monkeypatch.setattr("metaray.distributed.cluster.connect", full)
     with pytest.raises(InputError, match="but the cluster has 2"):
-        train(make_experiment(name="crowded"), placement=Placement(Workers(4, 4)))
+        train(make_experiment(name="crowded"), workers=4)
     assert open_client(database).get_experiment_by_name("crowded") is None
 
 
@@ -235,8 +237,8 @@ def test_phases_are_told(make_experiment: MakeExperiment, database: str, tmp_pat
         def close(self) -> None:
             pass
 
-    options = Options(storage=str(tmp_path), tracking_uri=database, register=False)
-    run(make_experiment(name="heard", num_steps=1), options, Ear())
+    places: dict[str, Any] = {"storage": str(tmp_path), "tracking_uri": database}
+    train_run(make_experiment(name="heard", num_steps=1), **places, register=False, progress=Ear())
     kinds = [event.kind for event in heard]
     assert [event.text for event in heard if event.kind == "phase"][-2:] == ["training", "meta-test"]
     assert {"step", "metrics", "evaluation"} <= set(kinds)

@@ -14,11 +14,10 @@ from metaray.api.tune import stored_search, tune
 from metaray.errors import InputError, RunFailed, RunStopped
 from metaray.experiment.experiment import Experiment
 from metaray.records.storage import Storage
-from metaray.training.in_process import train_in_process
 from metaray.tuning.capacity import Shares
 from metaray.tuning.listener import SearchListener
 from metaray.tuning.trial import Trial
-from tests.training.whole_runs import Memory
+from tests.training.whole_runs import Memory, train_in_process
 from tests.tuning.small import children, make_search
 
 pytestmark = pytest.mark.ray
@@ -80,8 +79,9 @@ def test_a_search_from_the_command_line(
 
     from metaray.tracking.client import open_client
     from metaray.tracking.registry import find_version
+    from metaray.tracking.server import MlflowServer
 
-    tags = find_version(database, "searched", 1).tags
+    tags = find_version(MlflowServer(database), "searched", 1).tags
     assert tags["search"] == "mine" and tags["search.space"] == "algorithm.inner_lr=loguniform(0.001, 1.0)"
     runs = children(database, tags["search.run_id"])
     assert [run.data.tags["search.status"] for run in runs] == ["finished"] * 3

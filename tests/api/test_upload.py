@@ -1,32 +1,30 @@
 """MLflow away: at the start, in the middle, at the end of a run; and the runs that are uploaded later."""
 
-import dataclasses
 import json
 import shlex
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import pytest
 
-from metaray.api.train import NotUploaded, Options, run
+from metaray.api.train import NotUploaded, Report, train
 from metaray.api.upload import upload
 from metaray.errors import InputError, RunFailed, RunStopped
 from metaray.experiment.experiment import Evaluation, Experiment
 from metaray.records.events import Event, Fanout, Listener
 from metaray.records.journal import read_journal
-from metaray.records.run_folder import RunFolder
+from metaray.records.run import Run
 from metaray.records.storage import Storage
-from metaray.tracking import server
+from metaray.tracking import probes, server
 from metaray.tracking.client import open_client
-from metaray.tracking.mlflow_tracker import MlflowTracker
 from metaray.tracking.registry import show
-from metaray.tracking.server import Unreachable
+from metaray.tracking.server import MlflowServer, Unreachable
+from metaray.training.in_process import InProcess
 from tests.tracking.mlflow_server import Server
 
 Command = Callable[..., Any]
@@ -41,8 +39,7 @@ class Link:
         self.down = False
         for name in ("log_batch", "get_run", "update_run", "set_terminated", "create_run", "log_artifact"):
             monkeypatch.setattr(mlflow.MlflowClient, name, self._guarded(getattr(mlflow.MlflowClient, name)))
-        for place in ("api.train", "api.checks", "tracking.run_upload", "api.upload"):
-            monkeypatch.setattr(f"metaray.{place}.prepare", self._prepare)
+        monkeypatch.setattr(server, "probe", self._prepare)
 
     def _guarded(self, method: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **options: Any) -> Any:
@@ -55,20 +52,27 @@ class Link:
     def _prepare(self, uri: str) -> None:
         if self.down:
             raise Unreachable(f"tracking server {uri!r} can't be reached")
-        server.prepare(uri)
+        probes.probe(uri)
 
 
 @pytest.fixture
 def link(monkeypatch: pytest.MonkeyPatch) -> Link:
     monkeypatch.setattr("metaray.api.train.AWAY_WITHIN_S", 0.0)
-    monkeypatch.setattr("metaray.api.train.MlflowTracker", partial(MlflowTracker, flush_every_s=0.02))
+    monkeypatch.setattr("metaray.tracking.feed.EVERY_S", 0.02)
     monkeypatch.setattr("metaray.records.journal.FLUSH_EVERY_S", 0.01)
     return Link(monkeypatch)
 
 
+Options = dict[str, Any]
+
+
 @pytest.fixture
 def options(database: str, tmp_path: Path) -> Options:
-    return Options(run="x", storage=str(tmp_path / "runs"), tracking_uri=database)
+    return {"run": "x", "storage": str(tmp_path / "runs"), "tracking_uri": database}
+
+
+def run(experiment: Experiment, options: Options, ear: Listener, **changes: Any) -> Report:
+    return train(experiment, **options, progress=ear, **changes)
 
 
 @pytest.fixture
@@ -116,7 +120,7 @@ def assert_whole(uri: str, run_id: str | None, folder: Path, status: str = "FINI
 
 
 def versions(uri: str, name: str, run_id: str) -> list[int]:
-    return [version.version for version in show(uri, name).versions if version.run_id == run_id]
+    return [version.version for version in show(MlflowServer(uri), name).versions if version.run_id == run_id]
 
 
 def test_a_server_that_goes_and_comes_back(
@@ -155,13 +159,13 @@ def test_a_server_that_stays_away_and_an_upload_later(
     command: Command,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from metaray.training.in_process import train_in_process
+    original = InProcess.train
 
-    def lose(*arguments: Any, **options: Any) -> Any:
+    def lose(*arguments: Any) -> None:
         link.down = True
-        return train_in_process(*arguments, **options)
+        original(*arguments)
 
-    monkeypatch.setattr("metaray.api.train.train_in_process", lose)
+    monkeypatch.setattr(InProcess, "train", lose)
     (tmp_path / "x.json").write_text(make_experiment(name="stays").to_json())
     places = ("--storage", tmp_path / "runs", "--tracking-uri", database)
     code, out, err = command("train", tmp_path / "x.json", "--run", "x", "--promote", *places)
@@ -281,13 +285,13 @@ def test_a_malformed_uri_is_wrong_also_for_a_run_that_goes_on(
         run(experiment, options, QUIET, should_stop=lambda: True)
     for uri in ("htp://host", "mlruns", "http://"):
         with pytest.raises(InputError, match="tracking"):
-            run(experiment, dataclasses.replace(options, tracking_uri=uri), QUIET)
+            run(experiment, options | {"tracking_uri": uri}, QUIET)
 
 
 def test_to_another_server_and_back(
     make_experiment: MakeExperiment, options: Options, again: Callable[..., Any], database: str, tmp_path: Path
 ) -> None:
-    first = run(make_experiment(name="moves"), dataclasses.replace(options, promote=True), QUIET)
+    first = run(make_experiment(name="moves"), options | {"promote": True}, QUIET)
     command_before = open_client(database).get_run(first.tracking_run or "").data.tags["command"]
     other = f"sqlite:///{tmp_path}/other.db"
     moved = again(tracking=other, promote=True)
@@ -359,7 +363,7 @@ def test_one_process_a_run(
     with pytest.raises(RunStopped):
         run(experiment, options, QUIET, should_stop=lambda: True)
     before = sorted(path for path in tmp_path.rglob("*"))
-    with RunFolder("x", Storage(str(tmp_path / "runs/x"))).held():
+    with Run("x", Storage(str(tmp_path / "runs/x"))).held():
         for start in (lambda: run(experiment, options, QUIET), again):
             with pytest.raises(InputError, match=r"runs/x is in use by process \d+ on host \S+ since 20\d\d-.* UTC"):
                 start()
@@ -378,7 +382,7 @@ def test_a_run_that_another_process_finished_meanwhile_is_shown(
         found = original(*arguments)
         monkeypatch.setattr(module, "_checked", original)
         run(experiment, options, QUIET)
-        monkeypatch.setattr(module, "_trained", lambda *arguments: pytest.fail("trained twice"))
+        monkeypatch.setattr(InProcess, "train", lambda *arguments: pytest.fail("trained twice"))
         return found
 
     monkeypatch.setattr(module, "_checked", slow)
@@ -396,7 +400,7 @@ def test_a_failed_run_says_how_to_go_on(
         raise RunFailed("gave up.")
 
     with monkeypatch.context() as patch:
-        patch.setattr("metaray.api.train.train_in_process", fail)
+        patch.setattr(InProcess, "train", fail)
         expected = r"^gave up; --run x goes on from the newest checkpoint, that of step 4$"
         with pytest.raises(RunFailed, match=expected):
             run(experiment, options, QUIET)
@@ -459,7 +463,7 @@ def test_a_real_server_is_killed_while_a_run_trains_and_started_again(
                 starting.join()
 
     ear = Killer()
-    options = Options(run="x", storage=str(tmp_path / "runs"), tracking_uri=real.uri)
+    options: Options = {"run": "x", "storage": str(tmp_path / "runs"), "tracking_uri": real.uri}
     report = run(experiment, options, ear)
     assert [note for note in ear.notes if "takes no metrics" in note and "Connection refused" in note]
     assert "MLflow takes metrics again" in ear.notes
@@ -475,7 +479,7 @@ def test_a_real_server_that_stays_away_and_an_upload(
 ) -> None:
     monkeypatch.setattr("metaray.api.train.AWAY_WITHIN_S", 5.0)
     experiment = make_experiment(name="gone", num_steps=60)
-    options = Options(run="x", storage=str(tmp_path / "runs"), tracking_uri=real.uri)
+    options: Options = {"run": "x", "storage": str(tmp_path / "runs"), "tracking_uri": real.uri}
     with pytest.raises(NotUploaded, match="Connection refused") as caught:
         run(experiment, options, Ear(10, real.kill))
     typed = shlex.split(str(caught.value).partition("once that is mended: ")[2])

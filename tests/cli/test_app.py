@@ -12,8 +12,8 @@ import pytest
 from metaray.experiment.experiment import Evaluation, Experiment
 from metaray.records.events import Fanout
 from metaray.records.storage import Storage
-from metaray.training.in_process import train_in_process
 from tests.patience import PATIENT_S
+from tests.training.whole_runs import train_in_process
 
 Command = Callable[..., Any]
 ESTIMATE = r"[01]\.\d{4} \+- \d\.\d{4} \(8 episodes\)"

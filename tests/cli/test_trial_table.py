@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from metaray.cli.trial_table import print_trials
-from tests.cli.test_trials import SIX, settings_of
+from metaray.displays.trial_table import print_trials
+from tests.displays.test_trials_display import SIX, settings_of
 
 
 def rows(fields: int, count: int = 3) -> list[dict[str, Any]]:

@@ -11,9 +11,10 @@ import pytest
 from jobs.benchmarks.exactness import PACE_S, experiment_of, placement_of
 from jobs.benchmarks.faults import Disturbed, Pace, Until, sampler_killed, worker_frozen, worker_killed
 from metaray.distributed.cluster import connect
-from metaray.distributed.trainer import train_on_ray
+from metaray.distributed.trainer import OnRay
+from metaray.records.result import read_result
 from metaray.records.storage import Storage
-from metaray.training.in_process import train_in_process
+from tests.training.whole_runs import train_in_process
 
 pytestmark = [
     pytest.mark.ray,
@@ -42,9 +43,9 @@ def disturbed(script: Script, workers: str, folder: Path) -> tuple[str, Disturbe
     connect(placement)
     storage = Storage(str(folder / "run"))
     pace = [Pace(str(flag), PACE_S)]
-    result = train_on_ray(experiment_of("maml", 0), storage, placement, display=run, listeners=pace)
+    OnRay(placement, pace).train(experiment_of("maml", 0), storage, run)
     assert run.finished, run.notes
-    return result.parameters_sha256, run
+    return read_result(storage).parameters_sha256, run
 
 
 @pytest.mark.usefixtures("ray_cluster")

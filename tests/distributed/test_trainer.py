@@ -11,19 +11,20 @@ from ray import cloudpickle
 from safetensors.torch import load_file
 
 from metaray.algorithms import MAML
-from metaray.distributed import trainer
 from metaray.distributed.cluster import connect
+from metaray.distributed.trainer import OnRay
 from metaray.errors import Diverged, RunFailed, RunStopped
 from metaray.experiment.experiment import Evaluation, Experiment
 from metaray.experiment.optimizer import Optimizer
 from metaray.records.events import Event, Listener
 from metaray.records.journal import read_journal
-from metaray.records.result import Result
+from metaray.records.result import Result, read_result
+from metaray.records.run import LEARNER
 from metaray.records.storage import Storage
-from metaray.training.in_process import train_in_process
+from metaray.training.place import Extent
 from metaray.training.placement import Placement, Workers
-from metaray.training.session import LEARNER
 from tests.training.broken import Broken
+from tests.training.whole_runs import train_in_process
 
 pytestmark = [
     pytest.mark.ray,
@@ -73,9 +74,8 @@ def train(
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Result:
     connect(placement)
-    return trainer.train_on_ray(
-        experiment, storage, placement, display=display, listeners=listeners, should_stop=should_stop
-    )
+    OnRay(placement, listeners).train(experiment, storage, display, Extent(should_stop=should_stop))
+    return read_result(storage)
 
 
 def untimed(result: Result) -> Result:

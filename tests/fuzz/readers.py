@@ -34,14 +34,14 @@ from metaray.models import MLP
 from metaray.records.checkpoint import load_checkpoint, sweep
 from metaray.records.events import Fanout
 from metaray.records.journal import JournalReader
-from metaray.records.run_folder import RunFolder, find_run, record_run
+from metaray.records.run import Run
 from metaray.records.storage import Storage
 from metaray.serving.pyfunc import PyfuncLearner, example_input
 from metaray.serving.tables import read_points
 from metaray.submit.client import JobsClient
-from metaray.training.in_process import train_in_process
 from metaray.training.outer_loop import initial_state
 from tests.fuzz.mutations import EXTREMES, damage_bytes, damage_json
+from tests.training.whole_runs import train_in_process
 
 Files = dict[str, bytes]
 
@@ -103,7 +103,7 @@ def waves_experiment() -> Experiment:
 def trained(experiment: Experiment, folder: Path) -> Storage:
     """The folder of a finished run."""
     storage = Storage(str(folder))
-    record_run(RunFolder(folder.name, storage), experiment, "0" * 32)
+    Run(folder.name, storage).begin(experiment, tags={}, tracking_run="0" * 32)
     train_in_process(experiment, storage, Fanout([]), device="cpu")
     return storage
 
@@ -210,7 +210,8 @@ def resealed(files: Files, chance: random.Random) -> Files:
 def read_a_run(files: Files) -> object:
     folder = written({f"run/{name}": data for name, data in files.items()})
     root = Storage(str(folder))
-    experiment, found = find_run(root, "run")
+    found = Run.find(root, "run")
+    experiment = found.experiment()
     state = initial_state(experiment, torch.device("cpu"))
     progress, _, damaged = load_checkpoint(found.storage, state)
     reader = JournalReader(found.storage)
@@ -219,10 +220,11 @@ def read_a_run(files: Files) -> object:
         raise InputError(f"said, and passed over: {damaged or lost}")
     if unfinished := sweep(found.storage):
         raise InputError(f"said, and removed: {unfinished}")
-    if found.result is None and progress.step == experiment.num_steps:
+    result = found.result if found.is_finished else None
+    if result is None and progress.step == experiment.num_steps:
         raise InputError("said: trained, and not judged yet")
     weights = [tensor.detach().numpy() for tensor in state.meta.values()]
-    return digest(experiment.to_json(), found.result, entries, *weights, progress)
+    return digest(experiment.to_json(), result, entries, *weights, progress)
 
 
 # --- tables, images, frames

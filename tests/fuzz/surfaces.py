@@ -10,8 +10,8 @@ from typing import Any
 from metaray.config import replace
 from metaray.errors import InputError, RunFailed
 from metaray.learners.loading import load_learner
+from metaray.records.run import LEARNER
 from metaray.serving.pyfunc import example_input
-from metaray.training.session import LEARNER
 from tests.fuzz.mutations import damage_bytes, damage_rows
 from tests.fuzz.readers import (
     ANSWERS,

@@ -11,6 +11,7 @@ from jobs.benchmarks import results
 from metaray.errors import InputError
 from metaray.records.estimate import Estimate
 from metaray.records.result import RESULT, Result
+from metaray.tracking.server import MlflowServer
 
 SCORE = Estimate(2.5, 0.1, 600)
 REGRESSION = Result(5, 5, SCORE, (2.4, 2.6), SCORE, None, SCORE, SCORE, "0" * 64, "10-shot", 1.0, 0.0, 5.0, "mse")
@@ -23,9 +24,9 @@ def test_a_run_of_regression_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
     def client(uri: str) -> Any:
         return SimpleNamespace(get_run=lambda run: None, download_artifacts=lambda *place: str(tmp_path))
 
-    monkeypatch.setattr(results, "open_client", client)
+    monkeypatch.setattr("metaray.tracking.server.open_client", client)
     with pytest.raises(InputError, match=r"run abc \(waves\) was judged by mse: this page holds accuracies alone"):
-        results.read("uri", "abc", tmp_path / "out", [])
+        results.read(MlflowServer("uri"), "abc", tmp_path / "out", [])
     (tmp_path / RESULT).write_text(dataclasses.replace(REGRESSION, quality="accuracy").to_json())
     with pytest.raises(FileNotFoundError, match="learning_curve.png"):
-        results.read("uri", "abc", tmp_path / "out", [])
+        results.read(MlflowServer("uri"), "abc", tmp_path / "out", [])

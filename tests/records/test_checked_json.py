@@ -12,7 +12,7 @@ from metaray.manifest import CHECKSUM
 from metaray.records.checked_json import read_record, write_record
 from metaray.records.estimate import Estimate
 from metaray.records.result import RESULT, Result, read_result
-from metaray.records.run_folder import RUN_FILE, RunRecord, read_run
+from metaray.records.run import RECORD_FILE, Run, RunRecord
 from metaray.records.storage import Storage
 from metaray.tuning.ledger_files import OUTCOME, read_copies, read_outcome, write_copies
 from metaray.tuning.population import Copy
@@ -89,12 +89,12 @@ def test_anything_else_is_refused_with_the_file_and_what_to_do(text: str, what: 
 
 def outcomes(storage: Storage) -> dict[str, Any]:
     """Each kind of file, how it is read, and with it written."""
-    write_record(storage, RUN_FILE, RunRecord(experiment={"seed": 17, "lr": 0.25}, tracking_run="id").model_dump())
+    write_record(storage, RECORD_FILE, RunRecord(experiment={"seed": 17, "lr": 0.25}, tracking_run="id").model_dump())
     storage.write(RESULT, SOME_RESULT.file())
     write_record(storage, OUTCOME, {"status": "failed", "why": "out of memory"})
     write_copies(storage, "generation-000.json", [(4, Copy(1, 2, 1.25))])
     return {
-        RUN_FILE: read_run,
+        RECORD_FILE: lambda storage: Run("run", storage).record,
         RESULT: read_result,
         OUTCOME: read_outcome,
         "generation-000.json": lambda storage: read_copies(storage, "generation-000.json"),

@@ -22,6 +22,7 @@ from metaray.models import Custom
 from metaray.serving.pyfunc import PyfuncLearner, example_input
 from metaray.tracking.client import open_client
 from metaray.tracking.run_upload import NotUploaded
+from metaray.tracking.server import MlflowServer
 from metaray.trust import ENVIRONMENT
 from tests.learners.test_learner import reseal
 from tests.serving.conftest import PREPROCESSING, SPEC
@@ -62,7 +63,7 @@ def load(learner: Learner, database: str, tmp_path: Path, monkeypatch: pytest.Mo
     """Registers the learner; each call loads it as another process would, which has imported none of its code."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", database)
     monkeypatch.setenv("_MLFLOW_IS_IN_SERVING_ENVIRONMENT", "")
-    add(database, learner, tmp_path / "saved")
+    add(MlflowServer(database), learner, tmp_path / "saved")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import mlflow.pyfunc
@@ -148,8 +149,8 @@ def test_what_is_loaded_keeps_the_digest_that_it_had(learner: Learner, tmp_path:
 def test_the_registered_model_says_so(train: Any, make_experiment: Any) -> None:
     report = train(make_experiment(name="own-code", model=own("Plain"), num_steps=2))
     assert report.version is not None
-    version = open_client(report.tracking_uri).get_model_version("own-code", str(report.version.version))
-    digest = metaray.load(report.version.uri, tracking_uri=report.tracking_uri, trust=["tests"]).code["tests"]
+    version = open_client(report.tracked.server.uri).get_model_version("own-code", str(report.version.version))
+    digest = metaray.load(report.version.uri, tracking_uri=report.tracked.server.uri, trust=["tests"]).code["tests"]
     assert f"{ENVIRONMENT}=tests@{digest} (the digest is of" in version.description
     from mlflow.models import Model
 

@@ -17,24 +17,25 @@ import pytest
 
 from metaray.errors import InputError
 from metaray.learners.learner import Learner
+from metaray.records.journal import Metric
 from metaray.serving.columns import inputs_of, outputs_of
 from metaray.serving.loading import load_learner
 from metaray.serving.pyfunc import PyfuncLearner, example_input
 from metaray.tracking.artifact import download, register
-from metaray.tracking.mlflow_tracker import MlflowTracker, create_run, finish_run, prepare, tracking_uri
+from metaray.tracking.mlflow_run import MlflowRun
 from metaray.tracking.registry import champion, list_models, set_alias
-from metaray.tracking.tracker import Metric
+from metaray.tracking.server import MlflowServer
 from tests.patience import PATIENT_S
 
 
-def add(uri: str, learner: Learner, folder: Path) -> str:
+def add(server: MlflowServer, learner: Learner, folder: Path) -> str:
     """Register `learner` as models:/served@champion and return its run."""
-    run_id = create_run(uri, "serving", "run", {"a": "b"}, {})
+    run = MlflowRun.create(server, "serving", "run", {"a": "b"}, {})
     learner.save(folder)
     example = example_input(learner)
     version = register(
-        uri,
-        run_id,
+        server,
+        run.id,
         name="served",
         learner_folder=folder,
         inputs=inputs_of(learner),
@@ -42,9 +43,9 @@ def add(uri: str, learner: Learner, folder: Path) -> str:
         input_example=example,
         tags={"algorithm": learner.algorithm.kind},
     )
-    set_alias(uri, "served", version)
-    finish_run(uri, run_id)
-    return run_id
+    set_alias(server, "served", version)
+    run.finish()
+    return run.id
 
 
 @contextmanager
@@ -86,10 +87,10 @@ def free_port() -> int:
 
 @pytest.mark.slow
 def test_mlflow_loads_a_registered_learner(maml: Learner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    uri = tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
-    prepare(uri)
-    add(uri, maml, tmp_path / "saved")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    server = MlflowServer.of(f"sqlite:///{tmp_path}/mlflow.db")
+    server.prepare()
+    add(server, maml, tmp_path / "saved")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
     example = example_input(maml)
     expected = PyfuncLearner(maml).predict(example)
 
@@ -120,7 +121,7 @@ def test_mlflow_loads_a_registered_learner_of_values(
     name: str, request: pytest.FixtureRequest, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     learner: Learner = request.getfixturevalue(name)
-    add(database, learner, tmp_path / "saved")
+    add(MlflowServer(database), learner, tmp_path / "saved")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", database)
     example = example_input(learner)
     expected = PyfuncLearner(learner).predict(example)
@@ -143,19 +144,19 @@ def test_a_tracking_server(proto_net: Learner, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", database, "--workers", "1"]
     command += ["--artifacts-destination", str(tmp_path / "artifacts"), "--host", "127.0.0.1", "--port", str(port)]
     with running(command, tmp_path, port, "/health") as uri:
-        prepare(uri)
-        run_id = add(uri, proto_net, tmp_path / "saved")
-        tracker = MlflowTracker(uri, run_id)
-        tracker.log([Metric("train/loss", float(step), step, step) for step in range(1500)])
-        tracker.log([Metric("train/loss", float("nan"), 1500, 1500)])
-        tracker.log_text("hello", "a.txt", "notes")
-        tracker.close()
-        assert [model.name for model in list_models(uri)] == ["served"]
-        found = champion(uri, "served")
+        server = MlflowServer(uri)
+        server.prepare()
+        run_id = add(server, proto_net, tmp_path / "saved")
+        run = MlflowRun(server, run_id)
+        run.log_metrics([Metric("train/loss", float(step), step, step) for step in range(1500)])
+        run.log_metrics([Metric("train/loss", float("nan"), 1500, 1500)])
+        run.log_text("hello", "a.txt")
+        assert [model.name for model in list_models(server)] == ["served"]
+        found = champion(server, "served")
         assert found is not None
         assert found.tags == {"algorithm": "protonet"}
         for number, form in enumerate(("models:/served@champion", f"runs:/{run_id}/learner")):
-            folder = download(uri, form, tmp_path / f"download {number}")
+            folder = download(server, form, tmp_path / f"download {number}")
             assert load_learner(folder).algorithm == proto_net.algorithm
         with pytest.raises(InputError, match="Did you mean 'served'"):
-            download(uri, "models:/serve/1", tmp_path / "wrong")
+            download(server, "models:/serve/1", tmp_path / "wrong")

@@ -12,6 +12,7 @@ import pytest
 
 from metaray.learners.learner import Learner
 from metaray.serving.pyfunc import PyfuncLearner, example_input
+from metaray.tracking.server import MlflowServer
 from tests.serving.test_registered import add
 
 Ask = Callable[..., tuple[int, Any]]
@@ -58,7 +59,7 @@ def ask(maml: Learner, curve: Learner, database: str, tmp_path: Path, monkeypatc
         from mlflow.pyfunc import scoring_server
 
     def started(learner: Learner) -> Ask:
-        add(database, learner, tmp_path / "saved")
+        add(MlflowServer(database), learner, tmp_path / "saved")
         app = scoring_server.init(mlflow.pyfunc.load_model("models:/served@champion"))
 
         def asked(columns: list[str], rows: list[Any]) -> tuple[int, Any]:

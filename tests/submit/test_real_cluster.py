@@ -20,8 +20,8 @@ from metaray.experiment.experiment import Evaluation, Experiment
 from metaray.records.events import Fanout
 from metaray.records.storage import Storage
 from metaray.submit.client import connect
-from metaray.training.in_process import train_in_process
 from tests.patience import PATIENT_S
+from tests.training.whole_runs import train_in_process
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 

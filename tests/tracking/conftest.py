@@ -4,21 +4,22 @@ from pathlib import Path
 
 import pytest
 
-from metaray.tracking.mlflow_tracker import create_run, prepare, tracking_uri
+from metaray.tracking.mlflow_run import MlflowRun
+from metaray.tracking.server import MlflowServer
 
 
 @pytest.fixture(scope="session")
-def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+def server(tmp_path_factory: pytest.TempPathFactory) -> MlflowServer:
     """A prepared SQLite database."""
-    found = tracking_uri(f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db")
-    prepare(found)
+    found = MlflowServer.of(f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db")
+    found.prepare()
     return found
 
 
 @pytest.fixture
-def run_id(uri: str) -> str:
+def tracked(server: MlflowServer) -> MlflowRun:
     """A fresh run."""
-    return create_run(uri, "tests", "a run", {}, {})
+    return MlflowRun.create(server, "tests", "a run", {}, {})
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,10 @@ from typing import Any, Literal
 
 import pytest
 
-from metaray.tracking import champion as succession
-from metaray.tracking import registry
-from metaray.tracking import registry_turns as turns
+from metaray.tracking.server import MlflowServer
+
+ANYWHERE = MlflowServer("")
+"""What is asked for does not matter: it is in memory."""
 
 
 class Killed(BaseException):
@@ -170,6 +171,5 @@ class Machine:
 def in_memory(monkeypatch: pytest.MonkeyPatch, machine: Machine, versions: Sequence[int]) -> Store:
     """A model "m" with such versions, which the tracking stage uses whatever the URI."""
     store = Store(machine, versions={version: {} for version in versions})
-    for module in (registry, succession, turns):
-        monkeypatch.setattr(module, "open_client", lambda uri: store)
+    monkeypatch.setattr("metaray.tracking.server.open_client", lambda uri: store)
     return store

@@ -20,6 +20,7 @@ from metaray.models.model import build_seeded
 from metaray.tracking import registry
 from metaray.tracking.addition import add_learner
 from metaray.tracking.client import open_client
+from metaray.tracking.server import MlflowServer
 from tests.user_networks import own
 
 MakeExperiment = Callable[..., Experiment]
@@ -46,7 +47,7 @@ def foreign(experiment: Experiment, **changes: Any) -> Learner:
 
 
 def names(uri: str) -> list[str]:
-    return [model.name for model in registry.list_models(uri)]
+    return [model.name for model in registry.list_models(MlflowServer(uri))]
 
 
 def test_without_a_source_it_has_no_alias_and_says_why(experiment: Experiment, database: str) -> None:
@@ -59,7 +60,7 @@ def test_without_a_source_it_has_no_alias_and_says_why(experiment: Experiment, d
     assert champion.endswith("`metaray registry promote unjudged 1` gives it the alias all the same")
     found = metaray.load("models:/unjudged/1", tracking_uri=database)
     assert found.files() == learner.files() and found.provenance == {"paper": "x"}
-    run = open_client(database).get_run(added.tracking_run)
+    run = open_client(database).get_run(added.tracked.id)
     assert run.info.status == "FINISHED" and run.data.tags["origin"] == "trained elsewhere"
     assert run.data.params["algorithm.kind"] == "maml" and run.data.params["episodes.ways"] == "3"
     again = learner.register("unjudged", promote=True, tracking_uri=database)
@@ -76,10 +77,10 @@ def test_it_is_judged_as_the_run_judged_it(
     reported = [re.sub(r", best of the run, .*", "", line) for line in trained.ended.out.splitlines()]
     assert set(wanted) <= set(reported)
     assert added.decision.reason.startswith("a first champion must surpass the nearest neighbour: meta-val difference")
-    tags = registry.find_version(trained.uri, "judged", 1).tags
+    tags = registry.find_version(MlflowServer(trained.uri), "judged", 1).tags
     assert tags["meta_test.accuracy"] == str(added.scores.meta_test) and tags["champion.decision"].startswith("no, ")
     assert "meta-val accuracy" in tags["single_queries"]
-    metrics = open_client(trained.uri).get_run(added.tracking_run).data.metrics
+    metrics = open_client(trained.uri).get_run(added.tracked.id).data.metrics
     assert metrics == {"val/accuracy": added.scores.meta_val.mean, "test/accuracy": added.scores.meta_test.mean}
     code, out, _ = command("evaluate", "models:/judged/1", "--tracking-uri", trained.uri, "--episodes", 8)
     assert code == 0 and lines[-3] in out

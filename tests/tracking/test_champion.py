@@ -10,13 +10,13 @@ import pytest
 from metaray.tracking import champion as succession
 from metaray.tracking import registry_turns as turns
 from metaray.tracking.champion import DECISION, crown_by_hand, settle
-from metaray.tracking.client import open_client
 from metaray.tracking.promotion import Decision
 from metaray.tracking.registry import ModelVersion, show
 from metaray.tracking.registry_turns import turn
+from metaray.tracking.server import MlflowServer
 from tests.patience import PATIENT_S
 from tests.tracking.mlflow_server import Server
-from tests.tracking.registry_in_memory import Fault, Machine, Store, in_memory
+from tests.tracking.registry_in_memory import ANYWHERE, Fault, Machine, Store, in_memory
 
 
 def better(quality: dict[int, float], version: int, present: ModelVersion | None) -> Decision:
@@ -32,7 +32,7 @@ def contest(
     machine = Machine(seed, fault)
     store = in_memory(monkeypatch, machine, list(quality))
     monkeypatch.setattr(succession, "turn", partial(turn, clock=machine.clock, sleep=machine.sleep))
-    processes = [partial(settle, "", "m", version, partial(better, quality, version)) for version in quality]
+    processes = [partial(settle, ANYWHERE, "m", version, partial(better, quality, version)) for version in quality]
     return store, machine.run(processes)
 
 
@@ -89,7 +89,7 @@ def test_what_is_promoted_by_hand_meanwhile_is_what_is_compared_with(monkeypatch
             asked.append(None if present is None else present.version)
             return better(quality, 2, present)
 
-        machine.run([partial(settle, "", "m", 2, judge), partial(crown_by_hand, "", "m", 3)])
+        machine.run([partial(settle, ANYWHERE, "m", 2, judge), partial(crown_by_hand, ANYWHERE, "m", 3)])
         assert store.aliases == {"champion": "3"}, "2 is no better than 3, whenever 3 came"
         assert store.versions[3][DECISION] == "yes, promoted by hand"
 
@@ -97,10 +97,10 @@ def test_what_is_promoted_by_hand_meanwhile_is_what_is_compared_with(monkeypatch
 def test_by_hand_a_worse_one_may_be_champion_and_is_compared_with(monkeypatch: pytest.MonkeyPatch) -> None:
     quality = {1: 3.0, 2: 1.0, 3: 2.0}
     in_memory(monkeypatch, Machine(), list(quality))
-    assert settle("", "m", 1, partial(better, quality, 1)).promote
-    assert crown_by_hand("", "m", 2).version == 2
-    assert crown_by_hand("", "m", 2).aliases == ("champion",), "twice is harmless"
-    assert settle("", "m", 3, partial(better, quality, 3)) == (True, "against 2")
+    assert settle(ANYWHERE, "m", 1, partial(better, quality, 1)).promote
+    assert crown_by_hand(ANYWHERE, "m", 2).version == 2
+    assert crown_by_hand(ANYWHERE, "m", 2).aliases == ("champion",), "twice is harmless"
+    assert settle(ANYWHERE, "m", 3, partial(better, quality, 3)) == (True, "against 2")
 
 
 PROCESS = """
@@ -108,8 +108,9 @@ import sys, time
 from pathlib import Path
 from metaray.tracking.promotion import Decision
 from metaray.tracking.champion import settle
+from metaray.tracking.server import MlflowServer
 
-uri, version, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
+server, version, folder = MlflowServer(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
 times = 0
 
 def judge(present):
@@ -122,18 +123,18 @@ def judge(present):
     rival = 0 if present is None else 10 - present.version
     return Decision(10 - version > rival, f"against {present and present.version}")
 
-print(settle(uri, sys.argv[4], version, judge).reason)
+print(settle(server, sys.argv[4], version, judge).reason)
 """
 
 
-def compete(uri: str, name: str, tmp_path: Path) -> list[str]:
-    client = open_client(uri)
+def compete(server: MlflowServer, name: str, tmp_path: Path) -> list[str]:
+    client = server.client
     client.create_registered_model(name)
     for _ in range(2):
         client.create_model_version(name, "s3://nowhere/at-all")
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", PROCESS, uri, version, str(tmp_path), name], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", PROCESS, server.uri, version, str(tmp_path), name], stdout=subprocess.PIPE, text=True
         )
         for version in ("1", "2")
     ]
@@ -142,14 +143,14 @@ def compete(uri: str, name: str, tmp_path: Path) -> list[str]:
     return said
 
 
-def check(uri: str, name: str, said: list[str]) -> None:
-    assert show(uri, name).aliases == {"champion": 1}, "the better of the two"
+def check(server: MlflowServer, name: str, said: list[str]) -> None:
+    assert show(server, name).aliases == {"champion": 1}, "the better of the two"
     assert sorted(said) in (["against 1", "against None"], ["against 2", "against None"])
-    assert open_client(uri).get_registered_model(name).tags == {}
+    assert server.client.get_registered_model(name).tags == {}
 
 
-def test_two_real_processes_on_one_database(uri: str, tmp_path: Path) -> None:
-    check(uri, "raced", compete(uri, "raced", tmp_path))
+def test_two_real_processes_on_one_database(server: MlflowServer, tmp_path: Path) -> None:
+    check(server, "raced", compete(server, "raced", tmp_path))
 
 
 @pytest.mark.slow
@@ -159,6 +160,7 @@ def test_two_real_processes_on_one_server(tmp_path: Path, monkeypatch: pytest.Mo
     server = Server(tmp_path)
     server.start()
     try:
-        check(server.uri, "raced", compete(server.uri, "raced", tmp_path))
+        at = MlflowServer(server.uri)
+        check(at, "raced", compete(at, "raced", tmp_path))
     finally:
         server.kill()

@@ -5,14 +5,14 @@ from functools import partial
 import pytest
 
 from metaray.tracking import registry_turns as turns
-from metaray.tracking.client import open_client
 from metaray.tracking.registry_turns import PREFIX, turn
-from tests.tracking.registry_in_memory import Fault, Killed, Machine, in_memory
+from metaray.tracking.server import MlflowServer
+from tests.tracking.registry_in_memory import ANYWHERE, Fault, Killed, Machine, in_memory
 
 
 def critical(machine: Machine, inside: list[int], log: list[int], who: int) -> None:
     """Takes a turn; two requests long."""
-    with turn("", "m", clock=machine.clock, sleep=machine.sleep):
+    with turn(ANYWHERE, "m", clock=machine.clock, sleep=machine.sleep):
         assert not inside, "two at once"
         inside.append(who)
         machine.step()
@@ -41,7 +41,7 @@ def test_who_dies_in_its_turn_or_before_is_waited_for_and_passed_over(monkeypatc
         said: list[str] = []
 
         def other(machine: Machine = machine, said: list[str] = said, log: list[int] = log) -> None:
-            with turn("", "m", say=said.append, clock=machine.clock, sleep=machine.sleep):
+            with turn(ANYWHERE, "m", say=said.append, clock=machine.clock, sleep=machine.sleep):
                 log.append(1)
 
         ended = machine.run([partial(critical, machine, inside, log, 0), other])
@@ -62,10 +62,10 @@ def test_one_that_was_taken_for_dead_gets_in_line_again(monkeypatch: pytest.Monk
     assert store.tags == {}
 
 
-def test_in_a_real_registry(uri: str) -> None:
-    client = open_client(uri)
+def test_in_a_real_registry(server: MlflowServer) -> None:
+    client = server.client
     client.create_registered_model("turns")
-    with turn(uri, "turns"):
+    with turn(server, "turns"):
         (key,) = client.get_registered_model("turns").tags
         assert key.startswith(PREFIX)
     assert client.get_registered_model("turns").tags == {}

@@ -9,12 +9,14 @@ import pytest
 
 from metaray.experiment.experiment import Experiment
 from metaray.records.estimate import Estimate
+from metaray.records.journal import Journal, Metric
 from metaray.records.result import RESULT, Result
-from metaray.records.run_folder import RunFolder, record_run
+from metaray.records.run import Run
 from metaray.records.storage import Storage
 from metaray.tracking import run_upload as module
-from metaray.tracking.mlflow_tracker import TrackingAway
+from metaray.tracking.mlflow_run import MlflowRun
 from metaray.tracking.run_upload import Destination, NotUploaded, deliver
+from metaray.tracking.server import MlflowServer, TrackingAway
 
 MakeExperiment = Callable[..., Experiment]
 ESTIMATE = Estimate(0.5, 0.1, 10)
@@ -43,64 +45,58 @@ class Server:
         self.runs: dict[str, Mapping[str, str]] = {}
         self.ended: list[tuple[str, str]] = []
         self.away = away
-        for name in ("prepare", "create_run", "is_there", "log_params", "log_metrics", "publish", "finish_run"):
-            patch.setattr(module, name, self._guarded(name, getattr(self, f"_{name}")))
-        patch.setattr(module, "MlflowTracker", self._tracker)
+        server = self
 
-    def _guarded(self, name: str, act: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any, **options: Any) -> Any:
-            if self.away.get(name, 0) > 0:
-                self.away[name] -= 1
-                raise TrackingAway(f"no answer to {name}")
-            return act(*arguments, **options)
+        def create(
+            cls: type[MlflowRun], at: MlflowServer, experiment: str, name: str, params: object, tags: Mapping[str, str]
+        ) -> MlflowRun:
+            server.answer("create")
+            run_id = f"{name}-{len(server.runs)}"
+            server.runs[run_id] = tags
+            return MlflowRun(at, run_id)
 
-        return call
+        def finish(run: MlflowRun, status: str = "FINISHED") -> None:
+            server.answer("finish")
+            server.ended.append((run.id, status))
 
-    def _prepare(self, uri: str) -> None: ...
+        def publish(*arguments: Any, **options: Any) -> tuple[None, None]:
+            server.answer("publish")
+            return None, None
 
-    def _create_run(
-        self, uri: str, experiment: str, name: str, params: Mapping[str, str], tags: Mapping[str, str]
-    ) -> str:
-        run_id = f"{name}-{len(self.runs)}"
-        self.runs[run_id] = tags
-        return run_id
+        patch.setattr(MlflowServer, "prepare", lambda at: None)
+        patch.setattr(MlflowRun, "create", classmethod(create))
+        patch.setattr(MlflowRun, "is_there", property(lambda run: run.id in server.runs))
+        patch.setattr(MlflowRun, "log_params", lambda run, params: server.answer("log_params"))
+        patch.setattr(MlflowRun, "log_metrics", lambda run, metrics: server.answer("log_metrics"))
+        patch.setattr(MlflowRun, "log_text", lambda run, text, name: None)
+        patch.setattr(MlflowRun, "finish", finish)
+        patch.setattr(module, "publish", publish)
 
-    def _is_there(self, uri: str, run_id: str) -> bool:
-        return run_id in self.runs
-
-    def _log_params(self, uri: str, run_id: str, params: Mapping[str, str]) -> None: ...
-
-    def _log_metrics(self, uri: str, run_id: str, metrics: object) -> None: ...
-
-    def _publish(self, *arguments: Any, **options: Any) -> tuple[None, None]:
-        return None, None
-
-    def _finish_run(self, uri: str, run_id: str, status: str = "FINISHED") -> None:
-        self.ended.append((run_id, status))
-
-    def _tracker(self, uri: str, run_id: str) -> Any:
-        class Tracker:
-            def log_text(self, text: str, name: str) -> None: ...
-
-        return Tracker()
+    def answer(self, name: str) -> None:
+        if self.away.get(name, 0) > 0:
+            self.away[name] -= 1
+            raise TrackingAway(f"no answer to {name}")
 
 
 @pytest.fixture
-def trained(tmp_path: Path) -> RunFolder:
+def trained(tmp_path: Path) -> Run:
     """A run with a result, which MLflow has never heard of."""
     storage = Storage(str(tmp_path / "x"))
     storage.write(RESULT, RESULT_OF_IT.to_json().encode())
-    return RunFolder("x", storage, result=RESULT_OF_IT)
+    journal = Journal(storage)
+    journal.append([Metric("train/loss", 0.5, 1, 1000)])
+    journal.flush(now=True)
+    return Run("x", storage)
 
 
 @pytest.fixture
 def to(tmp_path: Path) -> Destination:
-    return Destination(str(tmp_path), URI)
+    return Destination(str(tmp_path), MlflowServer(URI))
 
 
-@pytest.mark.parametrize("breaks", ["log_params", "log_metrics", "publish", "finish_run"])
+@pytest.mark.parametrize("breaks", ["log_params", "log_metrics", "publish", "finish"])
 def test_attempts_that_break_off_make_one_run(
-    breaks: str, trained: RunFolder, to: Destination, make_experiment: MakeExperiment, monkeypatch: pytest.MonkeyPatch
+    breaks: str, trained: Run, to: Destination, make_experiment: MakeExperiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = Server(monkeypatch, **{breaks: 2})
     report = deliver(make_experiment(), trained, to, waits=(0.0, 0.0, 0.0))
@@ -109,28 +105,28 @@ def test_attempts_that_break_off_make_one_run(
 
 
 def test_a_run_that_is_elsewhere_gets_one_new_one(
-    trained: RunFolder, to: Destination, make_experiment: MakeExperiment, monkeypatch: pytest.MonkeyPatch
+    trained: Run, to: Destination, make_experiment: MakeExperiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     experiment = make_experiment()
-    record_run(trained, experiment, "elsewhere", {"git.commit": "of the training"})
+    trained.begin(experiment, tags={"git.commit": "of the training"}, tracking_run="elsewhere")
     server = Server(monkeypatch, log_params=2)
-    report = deliver(experiment, trained.reread(), to, waits=(0.0, 0.0))
+    report = deliver(experiment, trained, to, waits=(0.0, 0.0))
     assert server.runs == {"x-0": {"git.commit": "of the training"}} and report.tracking_run == "x-0"
 
 
 def test_a_run_that_was_not_uploaded_is_named_and_goes_on_from_there(
-    trained: RunFolder, to: Destination, make_experiment: MakeExperiment, monkeypatch: pytest.MonkeyPatch
+    trained: Run, to: Destination, make_experiment: MakeExperiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = Server(monkeypatch, log_params=3)
     with pytest.raises(NotUploaded, match="could not be uploaded: no answer to log_params. This uploads it") as caught:
         deliver(make_experiment(), trained, to, waits=(0.0, 0.0))
     assert caught.value.report.tracking_run == "x-0" and server.ended == []
-    assert deliver(make_experiment(), trained.reread(), to, waits=()).tracking_run == "x-0"
+    assert deliver(make_experiment(), trained, to, waits=()).tracking_run == "x-0"
     assert list(server.runs) == ["x-0"]
 
 
 def test_an_interrupt_ends_the_run_that_the_attempt_made(
-    trained: RunFolder, to: Destination, make_experiment: MakeExperiment, monkeypatch: pytest.MonkeyPatch
+    trained: Run, to: Destination, make_experiment: MakeExperiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = Server(monkeypatch)
 
@@ -144,10 +140,10 @@ def test_an_interrupt_ends_the_run_that_the_attempt_made(
 
 
 def test_passwords_are_not_in_the_command(
-    trained: RunFolder, make_experiment: MakeExperiment, monkeypatch: pytest.MonkeyPatch
+    trained: Run, make_experiment: MakeExperiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Server(monkeypatch, create_run=1)
-    to = Destination("s3://KEY:SECRET@bucket/runs", "https://TOKEN@host")
+    Server(monkeypatch, create=1)
+    to = Destination("s3://KEY:SECRET@bucket/runs", MlflowServer("https://TOKEN@host"))
     with pytest.raises(NotUploaded) as caught:
         deliver(make_experiment(), trained, to, waits=())
     assert "SECRET" not in str(caught.value) and "TOKEN" not in str(caught.value)

@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 
 from metaray.errors import InputError, redacted
-from metaray.tracking import server
-from metaray.tracking.server import prepare, sqlite_path, tracking_uri
+from metaray.tracking import probes
+from metaray.tracking.probes import sqlite_path
+from metaray.tracking.server import MlflowServer
 from tests.patience import PATIENT_S
 
 
@@ -54,11 +55,11 @@ def http_server(answers: dict[str, tuple[int, str]]) -> Iterator[str]:
 def test_flag_beats_environment_beats_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    assert tracking_uri(None) == f"sqlite:///{tmp_path}/mlflow.db"
+    assert MlflowServer.of(None).uri == f"sqlite:///{tmp_path}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://host:5000/")
-    assert tracking_uri(None) == "http://host:5000"
-    assert tracking_uri("sqlite:///sub/a.db?timeout=9") == f"sqlite:///{tmp_path}/sub/a.db?timeout=9"
-    assert tracking_uri("postgresql://host/db") == "postgresql://host/db"
+    assert MlflowServer.of(None).uri == "http://host:5000"
+    assert MlflowServer.of("sqlite:///sub/a.db?timeout=9").uri == f"sqlite:///{tmp_path}/sub/a.db?timeout=9"
+    assert MlflowServer.of("postgresql://host/db").uri == "postgresql://host/db"
 
 
 def test_sqlite_path() -> None:
@@ -87,38 +88,38 @@ def test_passwords_are_not_repeated() -> None:
 )
 def test_uris_that_can_not_work(uri: str, message: str) -> None:
     with pytest.raises(InputError, match=re.escape(message)):
-        prepare(uri)
+        MlflowServer(uri).prepare()
 
 
 def test_missing_folder_is_not_created(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="the folder .*nowhere' does not exist"):
-        prepare(f"sqlite:///{tmp_path}/nowhere/mlflow.db")
+        MlflowServer(f"sqlite:///{tmp_path}/nowhere/mlflow.db").prepare()
     assert not (tmp_path / "nowhere").exists()
 
 
 def test_folder_that_is_not_writable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.access", lambda path, mode: False)  # root may write anywhere
     with pytest.raises(InputError, match="is not writable"):
-        prepare(f"sqlite:///{tmp_path}/mlflow.db")
+        MlflowServer(f"sqlite:///{tmp_path}/mlflow.db").prepare()
     assert not list(tmp_path.iterdir())
 
 
 def test_files_that_are_no_mlflow_database(tmp_path: Path) -> None:
     (tmp_path / "text.db").write_text("not a database " * 100)
     with pytest.raises(InputError, match="not a usable SQLite database"):
-        prepare(f"sqlite:///{tmp_path}/text.db")
+        MlflowServer(f"sqlite:///{tmp_path}/text.db").prepare()
     connection = sqlite3.connect(tmp_path / "other.db")
     connection.execute("CREATE TABLE mine (x)")
     connection.close()
     with pytest.raises(InputError, match="something other than MLflow"):
-        prepare(f"sqlite:///{tmp_path}/other.db")
+        MlflowServer(f"sqlite:///{tmp_path}/other.db").prepare()
     (tmp_path / "folder.db").mkdir()
     with pytest.raises(InputError, match="is not a file"):
-        prepare(f"sqlite:///{tmp_path}/folder.db")
+        MlflowServer(f"sqlite:///{tmp_path}/folder.db").prepare()
 
 
-def test_database_of_another_mlflow_version(uri: str, tmp_path: Path) -> None:
-    path = sqlite_path(uri)
+def test_database_of_another_mlflow_version(server: MlflowServer, tmp_path: Path) -> None:
+    path = sqlite_path(server.uri)
     assert path is not None
     copy = tmp_path / "mlflow.db"
     copy.write_bytes(path.read_bytes())
@@ -127,7 +128,7 @@ def test_database_of_another_mlflow_version(uri: str, tmp_path: Path) -> None:
     connection.commit()
     connection.close()
     with pytest.raises(InputError, match="can't be used: .*out-of-date database schema"):
-        prepare(f"sqlite:///{copy}")
+        MlflowServer(f"sqlite:///{copy}").prepare()
 
 
 def test_nobody_listens(closed_port: int) -> None:
@@ -136,16 +137,16 @@ def test_nobody_listens(closed_port: int) -> None:
         InputError,
         match=rf":{closed_port}' can't be reached within 10 s. Is it running\? \(\[Errno \d+\] Connection refused\)",
     ):
-        prepare(f"http://127.0.0.1:{closed_port}")
+        MlflowServer(f"http://127.0.0.1:{closed_port}").prepare()
     assert time.monotonic() - start < 5
 
 
 def test_server_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "PROBE_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(probes, "PROBE_TIMEOUT_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         start = time.monotonic()
         with pytest.raises(InputError, match=r"can't be reached within 0.2 s. Is it running\? \(timed out\)"):
-            prepare(f"http://127.0.0.1:{silent.getsockname()[1]}")
+            MlflowServer(f"http://127.0.0.1:{silent.getsockname()[1]}").prepare()
     assert time.monotonic() - start < 5
 
 
@@ -163,17 +164,17 @@ SEARCH = "/api/2.0/mlflow/experiments/search"
 )
 def test_servers_that_can_not_be_used(answers: dict[str, tuple[int, str]], message: str) -> None:
     with http_server(answers) as uri, pytest.raises(InputError, match=re.escape(message)):
-        prepare(uri)
+        MlflowServer(uri).prepare()
 
 
 def test_server_that_can_be_used() -> None:
     with http_server({SEARCH: (200, "{}"), "/version": (200, "3.17.2")}) as uri:
-        prepare(uri)
+        MlflowServer(uri).prepare()
 
 
 @pytest.mark.slow
 def test_two_processes_create_one_database(tmp_path: Path) -> None:
-    code = f"from metaray.tracking.server import prepare; prepare('sqlite:///{tmp_path}/mlflow.db')"
+    code = f"from metaray.tracking.server import MlflowServer as S; S('sqlite:///{tmp_path}/mlflow.db').prepare()"
     both = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) for _ in range(2)]
     for process in both:
         _, chatter = process.communicate(timeout=PATIENT_S)
@@ -182,7 +183,7 @@ def test_two_processes_create_one_database(tmp_path: Path) -> None:
 
 
 def test_importing_the_package_imports_no_mlflow() -> None:
-    code = "import sys, metaray.tracking.mlflow_tracker, metaray.tracking.registry, metaray.tracking.artifact;"
+    code = "import sys, metaray.tracking.server, metaray.tracking.registry, metaray.tracking.artifact;"
     code += "print([name for name in ('mlflow', 'ray', 'torch', 'pandas', 'sqlalchemy') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ})
     assert done.stdout.strip() == "[]"

@@ -13,11 +13,11 @@ from metaray.learners.loading import load_learner
 from metaray.models.state import kept, marks_of
 from metaray.records.checkpoint import load_checkpoint
 from metaray.records.result import parameters_sha256
+from metaray.records.run import LEARNER
 from metaray.records.storage import Storage
 from metaray.training.agreement import number_of, require_same_network
 from metaray.training.evaluation import evaluate_learner
 from metaray.training.outer_loop import initial_state
-from metaray.training.session import LEARNER
 from tests.training.whole_runs import StopAfter, train
 from tests.user_networks import TABLE, WIDTH, own
 

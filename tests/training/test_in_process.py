@@ -11,9 +11,8 @@ from metaray.optimizers import CustomOptimizer, Group, OuterOptimizer
 from metaray.records.events import Event, Listener
 from metaray.records.storage import Storage
 from metaray.training.checks.preflight import preflight
-from metaray.training.in_process import train_in_process, train_part_in_process
 from tests.optimizers import own
-from tests.training.whole_runs import Memory
+from tests.training.whole_runs import Memory, train_in_process, train_part_in_process
 
 
 class Broken(Listener):

@@ -21,10 +21,10 @@ from metaray.models import MLP
 from metaray.records.estimate import Estimate
 from metaray.records.journal import read_journal
 from metaray.records.result import RESULT, Result
+from metaray.records.run import LEARNER
 from metaray.records.storage import Storage
 from metaray.training import session
 from metaray.training.evaluation import Scores, evaluate_learner
-from metaray.training.session import LEARNER
 from tests.training.whole_runs import StopAfter, comparable, path, train, undated
 
 MakeExperiment = Callable[..., Experiment]
@@ -95,14 +95,14 @@ def test_a_stopped_run_keeps_its_best(asked: int, storage: Storage, make_waves: 
 def test_the_lowest_error_is_the_best(
     errors: list[float], best: int, storage: Storage, make_waves: MakeExperiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given, original = iter(errors), session._Session.judge
+    given, original = iter(errors), session.Session._judge
 
-    def judge(self: session._Session, split: str, *arguments: object, **options: object) -> Scores:
+    def judge(self: session.Session, split: str, *arguments: object, **options: object) -> Scores:
         scores = original(self, split, *arguments, **options)  # type: ignore[arg-type]
         value = next(given, None) if split == "meta-val" else None
         return scores if value is None else Scores(scores.loss, np.full(6, value))
 
-    monkeypatch.setattr(session._Session, "judge", judge)
+    monkeypatch.setattr(session.Session, "_judge", judge)
     result, memory = train(make_waves(), storage)
     assert result.best_step == best
     assert [event.values["val/mse"] for event in memory.of("evaluation")] == pytest.approx(errors, nan_ok=True)

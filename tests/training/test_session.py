@@ -25,13 +25,23 @@ from metaray.records.checkpoint import CHECKPOINTS_FOLDER, checkpoint_name, load
 from metaray.records.environment import environment
 from metaray.records.journal import Metric, read_journal
 from metaray.records.result import RESULT, Result, parameters_sha256
+from metaray.records.run import LEARNER
 from metaray.records.storage import Storage
 from metaray.training import session
-from metaray.training.in_process import train_in_process
 from metaray.training.outer_loop import initial_state
 from metaray.training.reduction import LocalReducer
-from metaray.training.session import LEARNER, RankSetup, run_session
-from tests.training.whole_runs import AtStep, Memory, StopAfter, comparable, damage, path, train, undated
+from metaray.training.session import RankSetup
+from tests.training.whole_runs import (
+    AtStep,
+    Memory,
+    StopAfter,
+    comparable,
+    damage,
+    path,
+    train,
+    train_in_process,
+    undated,
+)
 
 MakeExperiment = Callable[..., Experiment]
 
@@ -324,7 +334,7 @@ def begin(experiment: Experiment, storage: Storage, reducer: TwoRanks) -> None:
     def stream(start: int) -> Iterator[Arrival]:
         raise Started(start)
 
-    run_session(experiment, RankSetup(storage, reducer, torch.device("cpu"), Memory(), stream))
+    session.Session(experiment, RankSetup(storage, reducer, torch.device("cpu"), Memory(), stream)).run()
 
 
 @pytest.fixture
@@ -355,7 +365,7 @@ def test_ranks_go_on_from_the_newest_checkpoint_that_all_have(
 ) -> None:
     reducer, memory = TwoRanks(*others), Memory()
     rank = RankSetup(until_3, reducer, torch.device("cpu"), memory, lambda start: iter(()))
-    begun = session._Session(frequent, rank)
+    begun = session.Session(frequent, rank)
     expected = initial_state(frequent, torch.device("cpu"))
     progress, best, _ = load_checkpoint(until_3, expected, at_most=start)
     assert (begun.state.step, begun.progress, expected.step) == (start, progress, start)
@@ -392,7 +402,7 @@ def test_what_is_damaged_is_known_also_where_ranks_agree_on_an_older_one(
     damage(storage, 4)
     memory = Memory()
     rank = RankSetup(storage, TwoRanks(2, 2), torch.device("cpu"), memory, lambda start: iter(()))
-    begun = session._Session(frequent, rank)
+    begun = session.Session(frequent, rank)
     assert saved_steps(storage) == [1, 2, 3, 4] and begun.state.step == 2
     assert list(begun.damaged) == [4] and "the checkpoint of step 4 is damaged" in memory.notes()
 
@@ -405,7 +415,7 @@ def test_ranks_that_see_different_storages_are_found_out(storage: Storage, make_
 @pytest.mark.parametrize("same", [True, False])
 def test_ranks_that_differ_in_software_are_told_of(same: bool, storage: Storage, frequent: Experiment) -> None:
     memory, reducer = Memory(), TwoRanks(0, same=same)
-    session._Session(frequent, RankSetup(storage, reducer, torch.device("cpu"), memory, lambda start: iter(())))
+    session.Session(frequent, RankSetup(storage, reducer, torch.device("cpu"), memory, lambda start: iter(())))
     assert len(reducer.said) == 4 and 0 < reducer.said[1] < 2**53 - 1
     told = "the workers differ in software, settings or kind of processor: bits may differ from other runs'"
     assert (told in memory.notes()) is not same
@@ -451,8 +461,8 @@ def test_only_the_chief_writes_and_speaks(storage: Storage, make_experiment: Mak
     memory = Memory()
     rank = RankSetup(storage, Second(), torch.device("cpu"), memory, stream)
     assert not rank.is_chief
-    result = run_session(make_experiment(num_steps=0), rank)
-    assert result.num_steps == 0 and memory.events == [] and storage.names() == []
+    session.Session(make_experiment(num_steps=0), rank).run()
+    assert memory.events == [] and storage.names() == []
 
 
 def test_all_ranks_learn_that_rank_0_could_not_save(storage: Storage, make_experiment: MakeExperiment) -> None:
@@ -464,7 +474,7 @@ def test_all_ranks_learn_that_rank_0_could_not_save(storage: Storage, make_exper
 
     rank = RankSetup(storage, Second(), torch.device("cpu"), Memory(), lambda start: iter(()))
     with pytest.raises(RunFailed, match="rank 0 could not write a checkpoint"):
-        run_session(make_experiment(num_steps=0), rank)
+        session.Session(make_experiment(num_steps=0), rank).run()
 
 
 def test_it_learns_something(storage: Storage, make_experiment: MakeExperiment) -> None:

@@ -8,9 +8,10 @@ from metaray.experiment.experiment import Experiment
 from metaray.records.checkpoint import CHECKPOINTS_FOLDER, checkpoint_name
 from metaray.records.events import Event, Listener
 from metaray.records.journal import read_journal
-from metaray.records.result import Result
+from metaray.records.result import Result, read_result
 from metaray.records.storage import Storage
-from metaray.training.in_process import train_in_process
+from metaray.training.in_process import InProcess
+from metaray.training.place import Extent
 
 
 class Memory(Listener):
@@ -53,6 +54,24 @@ class StopAfter:
     def __call__(self) -> bool:
         self.left -= 1
         return self.left <= 0
+
+
+def train_in_process(
+    experiment: Experiment,
+    storage: Storage,
+    listener: Listener,
+    *,
+    device: str = "cpu",
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Result:
+    InProcess(device).train(experiment, storage, listener, Extent(should_stop=should_stop))
+    return read_result(storage)
+
+
+def train_part_in_process(
+    experiment: Experiment, storage: Storage, listener: Listener, *, device: str = "cpu", until: int | None = None
+) -> None:
+    InProcess(device).train(experiment, storage, listener, Extent(until, judge=False))
 
 
 def train(experiment: Experiment, storage: Storage, **options: Callable[[], bool]) -> tuple[Result, Memory]:

@@ -16,9 +16,8 @@ from metaray.experiment.experiment import Experiment
 from metaray.manifest import sealed_json, unsealed_json
 from metaray.records.checkpoint import load_checkpoint, saved_steps
 from metaray.records.journal import Journal, Metric, read_journal
-from metaray.records.run_folder import RUN_FILE, RunFolder, record_run
+from metaray.records.run import RECORD_FILE, Run
 from metaray.records.storage import Storage
-from metaray.training.in_process import train_in_process, train_part_in_process
 from metaray.training.outer_loop import initial_state
 from metaray.tuning.ledger import (
     OUTCOME,
@@ -36,7 +35,7 @@ from metaray.tuning.ledger import (
 from metaray.tuning.population import Copy
 from metaray.tuning.search import INNER_LR, Search
 from metaray.tuning.trial import Objective, Trial, TrialScore
-from tests.training.whole_runs import Memory
+from tests.training.whole_runs import Memory, train_in_process, train_part_in_process
 from tests.tuning.small import LR, checkpoint, make_search
 
 MakeExperiment = Callable[..., Experiment]
@@ -110,7 +109,7 @@ def test_a_search_on_other_data_does_not(ledger: Ledger, search: Search) -> None
 
 
 def test_a_run_is_no_search(storage: Storage, search: Search) -> None:
-    record_run(RunFolder("run", storage), search.experiment, "tracking-id")
+    Run("run", storage).begin(search.experiment, tags={}, tracking_run="tracking-id")
     with pytest.raises(InputError, match=r"is a run of `metaray train`, not a search; use another --run name"):
         open_ledger(storage, search, {})
     assert not storage.exists(SEARCH)
@@ -182,7 +181,7 @@ def test_an_ended_trial_is_read_anew_until_it_is_tracked(ledger: Ledger) -> None
     entry = ledger.propose(0, settings())
     ledger.end(0, "finished")
     assert ledger.trial(0).tracking_run is None
-    record_run(RunFolder("trial-0000", ledger.run_of(0)), entry.experiment, "tracking-id")
+    Run("trial-0000", ledger.run_of(0)).begin(entry.experiment, tags={}, tracking_run="tracking-id")
     assert ledger.trial(0).tracking_run == "tracking-id" == again(ledger).trial(0).tracking_run
 
 
@@ -307,7 +306,7 @@ def test_a_source_whose_data_changed(tmp_path: Path, make_waves: MakeExperiment,
     other = make_search(replace(make_waves(), source=FunctionFamily(amplitude=(1.0, 2.0))))
     with pytest.raises(InputError, match=r"holds another search.*\n  experiment.source.amplitude"):
         open_ledger(storage, other, {})
-    assert RUN_FILE not in storage.names()
+    assert RECORD_FILE not in storage.names()
 
 
 def test_a_kill_while_wrong_values_are_written_down(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,11 +12,10 @@ import pytest
 from metaray.errors import RunStopped
 from metaray.experiment.experiment import Evaluation, Experiment
 from metaray.records.storage import Storage
-from metaray.training.in_process import train_part_in_process
 from metaray.tuning.ledger import OUTCOME, TRIAL, Ledger, open_ledger, read_header
 from metaray.tuning.proposers import OneByOne, Population, Work, proposer_of
 from metaray.tuning.search import INNER_LR
-from tests.training.whole_runs import Memory
+from tests.training.whole_runs import Memory, train_part_in_process
 from tests.tuning.small import LR, carry_out, entries, make_search, pretend, works
 
 MakeExperiment = Callable[..., Experiment]

@@ -21,12 +21,13 @@ from metaray.errors import RunStopped
 from metaray.experiment.experiment import Experiment
 from metaray.models import Conv4
 from metaray.records.events import Fanout
-from metaray.records.result import parameters_sha256
+from metaray.records.result import parameters_sha256, read_result
 from metaray.records.storage import Storage
 from metaray.records.train_state import TrainState
 from metaray.training.device import set_execution
-from metaray.training.in_process import train_in_process, train_part_in_process
+from metaray.training.in_process import InProcess
 from metaray.training.outer_loop import chunk_size_of, initial_state, outer_loop
+from metaray.training.place import Extent
 from metaray.training.reduction import GroupReducer, LocalReducer, Reducer
 
 STEPS, EPISODES, CHUNK = 2, 8, 2
@@ -133,10 +134,12 @@ def resumed(experiment: Experiment, setting: Setting) -> Values:
     where = f"{experiment.algorithm.kind}-{experiment.model.kind}"
     device, quiet = setting.device.type, Fanout([])
     whole, halved = (Storage(str(setting.scratch / where / name)) for name in ("whole", "halved"))
-    alone = train_in_process(experiment, whole, quiet, device=device).parameters_sha256
+    place = InProcess(device)
+    place.train(experiment, whole, quiet)
     with suppress(RunStopped):
-        train_part_in_process(experiment, halved, quiet, device=device, until=STEPS)
-    on = train_in_process(experiment, halved, quiet, device=device).parameters_sha256
+        place.train(experiment, halved, quiet, Extent(until=STEPS))
+    place.train(experiment, halved, quiet)
+    alone, on = (read_result(storage).parameters_sha256 for storage in (whole, halved))
     values: Values = {"sha256": alone[:12], "digests": len({alone, on}), "compared": 2}
     if alone != on:
         raise Wrong(f"left alone: {alone[:12]}; gone on with: {on[:12]}", values)

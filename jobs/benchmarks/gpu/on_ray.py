@@ -18,14 +18,14 @@ from metaray.algorithms import MAML
 from metaray.config import replace
 from metaray.experiment.experiment import Checkpoint, Experiment
 from metaray.records.events import Event
-from metaray.records.result import Result
+from metaray.records.result import Result, read_result
 from metaray.records.storage import Storage
-from metaray.training.in_process import train_in_process
+from metaray.training.in_process import InProcess
 from metaray.training.placement import Placement, Workers
 
 STEPS, SAMPLERS, PACE_S = 120, 4, 0.1
 
-ABOUT = f"""{STEPS} outer steps of MAML on Conv4, with a checkpoint every ten: in this process; by `train_on_ray` with \
+ABOUT = f"""{STEPS} outer steps of MAML on Conv4, with a checkpoint every ten: in this process; by `OnRay` with \
 one worker (NCCL on a GPU) and {SAMPLERS} sampler actors; again, with a sampler actor and then the worker killed \
 (SIGKILL). Digests of the parameters must be one. Seconds to the first step are from the call, Ray's start included \
 where it starts then. Two workers on one GPU are plain processes with the reducer of a Ray worker, since Ray Train \
@@ -55,7 +55,13 @@ def experiment_on(setting: Setting) -> Experiment:
 def undisturbed(setting: Setting) -> Result:
     """Of the run in this process."""
     with tempfile.TemporaryDirectory() as folder:
-        return train_in_process(experiment_on(setting), Storage(folder), Disturbed(), device=setting.device.type)
+        return _alone(experiment_on(setting), folder, setting)
+
+
+def _alone(experiment: Experiment, folder: str, setting: Setting) -> Result:
+    storage = Storage(folder)
+    InProcess(setting.device.type).train(experiment, storage, Disturbed())
+    return read_result(storage)
 
 
 def in_process(setting: Setting) -> Values:
@@ -102,7 +108,7 @@ def on_ray(script: Callable[[Disturbed], Iterator[Until]] | None, setting: Setti
     if find_spec("ray") is None:
         raise Skipped("Ray is not installed here")
     from metaray.distributed.cluster import connect
-    from metaray.distributed.trainer import train_on_ray
+    from metaray.distributed.trainer import OnRay
 
     expected = undisturbed(setting)
     placement = Placement(Workers(1, 1), SAMPLERS, device=setting.device.type)
@@ -113,7 +119,9 @@ def on_ray(script: Callable[[Disturbed], Iterator[Until]] | None, setting: Setti
         if script is not None:
             flag.touch()
         run, pace = Timed(script, flag), [Pace(str(flag), PACE_S)]
-        result = train_on_ray(experiment_on(setting), Storage(f"{folder}/run"), placement, display=run, listeners=pace)
+        storage = Storage(f"{folder}/run")
+        OnRay(placement, pace).train(experiment_on(setting), storage, run)
+        result = read_result(storage)
     values = _told(result) | {"first step after s": run.first_s - started_s}
     if script is not None:
         values["worker back after s"] = run.recoveries[-1].back_s - run.recoveries[-1].acted_s if run.finished else None
@@ -135,7 +143,7 @@ def two_workers(way: Way, setting: Setting) -> Values:
         raise Skipped("NCCL joins GPUs alone")
     experiment = replace(experiment_on(setting), num_steps=10)
     with tempfile.TemporaryDirectory() as folder:
-        alone = train_in_process(experiment, Storage(f"{folder}/alone"), Disturbed(), device=setting.device.type)
+        alone = _alone(experiment, f"{folder}/alone", setting)
         started = time.perf_counter()
         try:
             spawn(rank_main, args=(folder, way, experiment.to_json(), setting.device.type), nprocs=2)

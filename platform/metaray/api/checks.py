@@ -4,8 +4,6 @@ import torch
 
 from metaray.experiment.experiment import Experiment
 from metaray.records.storage import Storage
-from metaray.tracking.mlflow_tracker import asking, find_experiment
-from metaray.tracking.server import prepare
 from metaray.training.checks.preflight import preflight
 
 
@@ -34,20 +32,3 @@ def check_experiment(experiment: Experiment, device: torch.device, *, verify: bo
     if verify:
         experiment.source.verify()
     preflight(experiment, device)
-
-
-def check_tracking(uri: str, experiment: str, *, needed: bool = True) -> None:
-    """Refuse a tracking server that cannot be used, or that has no room for an experiment of that name.
-
-    Args:
-        uri: The tracking URI.
-        experiment: The name of the MLflow experiment.
-        needed: Whether it will be written to, or need only be there.
-
-    Raises:
-        InputError: saying why not; `Unreachable` if nothing answers there.
-    """
-    prepare(uri)
-    if needed:
-        with asking(uri):
-            find_experiment(uri, experiment)

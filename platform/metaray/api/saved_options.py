@@ -12,7 +12,7 @@ from metaray.config import NAME, Config
 from metaray.errors import InputError, redacted
 from metaray.json_text import parse_object
 from metaray.records.storage import Storage
-from metaray.tracking.server import tracking_uri
+from metaray.tracking.server import MlflowServer
 from metaray.tuning.capacity import Shares
 
 OPTIONS_FILE = "options.json"
@@ -141,7 +141,7 @@ def remember(folder: Storage, options: SearchOptions) -> None:
         options: as they are now.
     """
     usual, shares, unshared = SearchOptions(), options.shares, Shares(gpus=1.0)
-    uri = redacted(tracking_uri(options.tracking_uri)) if options.tracking_uri else None
+    uri = redacted(MlflowServer.of(options.tracking_uri).uri) if options.tracking_uri else None
     asked = Asked(
         workers_per_trial=_unusual(shares.workers, unshared.workers),
         samplers=_unusual(shares.samplers, unshared.samplers),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import final
 
 from metaray.api.search_options import SearchOptions
-from metaray.api.train import Options, run
+from metaray.api.train import train
 from metaray.errors import InputError, RunFailed, RunStopped, redacted
 from metaray.experiment.experiment import Experiment
 from metaray.imports import where_found
@@ -17,12 +17,11 @@ from metaray.plots.search import draw_all
 from metaray.records.events import Event, Listener
 from metaray.records.storage import Storage
 from metaray.retry import AWAY_WITHIN_S, patience, retry
-from metaray.tracking.mlflow_tracker import TrackingAway, asking, finish_run
+from metaray.tracking.mlflow_run import MlflowRun
 from metaray.tracking.registry import tag_version
 from metaray.tracking.run_upload import Report
 from metaray.tracking.search_runs import SearchRuns
-from metaray.tracking.server import Unreachable
-from metaray.training.placement import Placement
+from metaray.tracking.server import MlflowServer, TrackingAway, Unreachable
 from metaray.tuning import table
 from metaray.tuning.ledger import Ledger
 from metaray.tuning.listener import SearchListener
@@ -45,8 +44,7 @@ class SearchReport:
         experiment: that it trained.
         report: of the winner's run: meta-test, registry.
         storage: folder or URI of the search, with `trials.json`, `trials.parquet`, `winner.json` and `figures/`.
-        tracking_run: id of its MLflow run.
-        tracking_uri: where that is.
+        tracked: its MLflow run.
     """
 
     name: str
@@ -56,8 +54,12 @@ class SearchReport:
     experiment: Experiment
     report: Report
     storage: str
-    tracking_run: str
-    tracking_uri: str
+    tracked: MlflowRun
+
+    @property
+    def tracking_run(self) -> str:
+        """The id of its MLflow run."""
+        return self.tracked.id
 
 
 def finish_search(
@@ -65,7 +67,7 @@ def finish_search(
     search_runs: SearchRuns,
     options: SearchOptions,
     name: str,
-    uri: str,
+    server: MlflowServer,
     listener: SearchListener,
     should_stop: Callable[[], bool],
 ) -> SearchReport:
@@ -78,34 +80,42 @@ def finish_search(
     if winner is None:
         whys = "; ".join(f"{trial.name}: {trial.why}" for trial in trials[:3])
         raise RunFailed(f"none of {len(trials)} trials came to an evaluation: {whys}")
-    _bring(search_runs, uri, again, listener, should_stop)
+    _bring(search_runs, server, again, listener, should_stop)
     experiment = ledger.entry(winner.number).experiment
-    device = Placement(device=options.device)
-    to = Options(device, winner.name, ledger.storage.root, uri, options.register, options.promote)
-    report = run(experiment, to, _Notes(listener), should_stop=should_stop)
+    report = train(
+        experiment,
+        device=options.device,
+        run=winner.name,
+        storage=ledger.storage.root,
+        tracking_uri=server.uri,
+        register=options.register,
+        promote=options.promote,
+        progress=_Notes(listener),
+        should_stop=should_stop,
+    )
     files = _files(ledger, trials, winner, experiment)
     if options.apply is not None:
         _apply(options.apply, experiment)
-    tags = _tags(ledger, name, search_runs.parent, winner)
-    with asking(uri):
+    tags = _tags(ledger, name, search_runs.parent.id, winner)
+    with server.asking():
         search_runs.tag(tags)
         search_runs.tag({"search.winner": "true"}, winner.number)
         if report.version is not None:
-            tag_version(uri, report.version.name, report.version.version, tags)
+            tag_version(server, report.version.name, report.version.version, tags)
     search_runs.attach(files)
-    finish_run(uri, search_runs.parent)
+    search_runs.parent.finish()
     return SearchReport(
-        name, ledger.search, ledger.trials(), winner, experiment, report, ledger.storage.root, search_runs.parent, uri
+        name, ledger.search, ledger.trials(), winner, experiment, report, ledger.storage.root, search_runs.parent
     )
 
 
 def _bring(
-    search_runs: SearchRuns, uri: str, again: str, listener: SearchListener, should_stop: Callable[[], bool]
+    search_runs: SearchRuns, server: MlflowServer, again: str, listener: SearchListener, should_stop: Callable[[], bool]
 ) -> None:
     """All trials to MLflow, however long it is away, within reason."""
 
     def tell() -> None:
-        listener.on_note(f"MLflow at {redacted(uri)!r} does not answer; waiting up to {AWAY_WITHIN_S:g} s for it")
+        listener.on_note(f"MLflow at {server.shown!r} does not answer; waiting up to {AWAY_WITHIN_S:g} s for it")
 
     try:
         waits = patience(AWAY_WITHIN_S, enough=should_stop, once=tell)

@@ -1,117 +1,172 @@
-"""One run, composed: experiment -> trainer -> tracker -> registry."""
+"""`metaray.train`: one run, from an experiment to a registered learner."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
 
 import torch
 
-from metaray.api.checks import check_experiment, check_tracking, writable_storage
-from metaray.errors import Diverged, RunFailed, RunStopped, redacted
+from metaray.api.checks import check_experiment, writable_storage
+from metaray.displays.progress import shown_run
+from metaray.errors import Diverged, InputError, RunFailed, RunStopped
 from metaray.experiment.experiment import Experiment
-from metaray.records.checkpoint import saved_steps
 from metaray.records.events import Event, Fanout, Listener, entering
 from metaray.records.failure import as_failure, forget_failure, write_failure
-from metaray.records.result import Result
-from metaray.records.run_folder import RunFolder, open_run
+from metaray.records.run import Run
 from metaray.records.run_log import run_log
 from metaray.records.storage import Storage
 from metaray.retry import AWAY_WITHIN_S, patience
-from metaray.tracking.client import quiet_mlflow
-from metaray.tracking.listener import TrackingListener
-from metaray.tracking.mlflow_tracker import MlflowTracker, TrackingAway, asking, reopen_run
+from metaray.tracking.feed import FeedListener, JournalFeed
+from metaray.tracking.mlflow_tracker import MlflowTracker, origin_of
 from metaray.tracking.promotion import Wish
-from metaray.tracking.run_upload import Destination, NotUploaded, Report, deliver, mark_ended, open_tracking
-from metaray.tracking.server import Unreachable, glance, prepare, tracking_uri
+from metaray.tracking.run_upload import Destination, NotUploaded, Report, deliver, finish, mark_ended, report_of
+from metaray.tracking.tracker import Tracker, trackers_of
 from metaray.training.checks.preflight import check_chunks, check_shares
 from metaray.training.device import choose_device
-from metaray.training.in_process import train_in_process
-from metaray.training.placement import Placement
+from metaray.training.in_process import InProcess
+from metaray.training.place import Extent, Place
+from metaray.training.placement import Placement, Workers
 
-__all__ = ["NotUploaded", "Options", "Report", "run"]
-
-
-@dataclass(frozen=True)
-class Options:
-    """Where and how a run runs; nothing here changes what it computes.
-
-    Attributes:
-        placement: workers and samplers; 0 workers train in this process without Ray.
-        run: its name; None makes a new one.
-        storage: folder or URI of all runs.
-        tracking_uri: of MLflow; None takes MLFLOW_TRACKING_URI, else `mlflow.db` in the working directory.
-        register: put the best learner into the registry.
-        promote: make it champion whatever the comparison on meta-val says.
-    """
-
-    placement: Placement = Placement()  # noqa: RUF009 - frozen
-    run: str | None = None
-    storage: str = "runs"
-    tracking_uri: str | None = None
-    register: bool = True
-    promote: bool = False
-
-    @property
-    def wish(self) -> Wish:
-        """What is to become of the learner."""
-        return Wish(self.register, self.promote)
+__all__ = ["NotUploaded", "Report", "train"]
 
 
-def run(
-    experiment: Experiment, options: Options, display: Listener, *, should_stop: Callable[[], bool] = lambda: False
+def train(
+    experiment: Experiment,
+    *,
+    workers: int | str = 0,
+    samplers: int = 2,
+    cpus_per_worker: float = 1.0,
+    device: str = "auto",
+    address: str | None = None,
+    hang_timeout_s: float = 300.0,
+    spread: bool = False,
+    samplers_on: str = "any",
+    run: str | None = None,
+    storage: str = "runs",
+    tracker: str | Sequence[str] = "mlflow",
+    tracking_uri: str | None = None,
+    register: bool | None = None,
+    promote: bool = False,
+    verify: bool = False,
+    progress: bool | Listener = True,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> Report:
-    """Train, track, register.
+    """Meta-train an experiment, track it, judge it on meta-test, and register its best learner.
+
+    Nothing but the experiment changes what is computed: any number of workers, any kill and any device of one kind
+    lead to the same bits.
+
+    Example: `metaray.train(experiment, workers=2, run="first")`.
+
+    Args:
+        experiment: What to train.
+        workers: Number of Ray Train workers: 2, or "1:4" to follow the cluster; 0 trains in this process, without Ray.
+        samplers: Number of actors that sample episodes ahead.
+        cpus_per_worker: Number of CPUs that each worker reserves; below 1 lets several share a core.
+        device: "auto" (a GPU where there is one), "cpu" or "cuda".
+        address: Address of a running Ray cluster; None starts a local one, or joins the one named by RAY_ADDRESS.
+        hang_timeout_s: Seconds without progress after which a worker is killed and replaced.
+        spread: Whether workers are put on as many nodes as there are, not on few.
+        samplers_on: Where sampler actors may run: "any" node, nodes without GPUs ("cpu"), or those where workers can
+            run ("workers").
+        run: Name of the run; an unfinished one goes on, the report of a finished one is returned. None makes a new one.
+        storage: Folder or URI that holds the folders of all runs.
+        tracker: Where people look at the run: "mlflow", "tensorboard", "none", the import path of an own one, or
+            several of them.
+        tracking_uri: URI of MLflow; None takes MLFLOW_TRACKING_URI, else `mlflow.db` in the working directory.
+        register: Whether the best learner goes into the registry; None does so where MLflow is a tracker.
+        promote: Whether it becomes @champion whatever the comparison on meta-val says.
+        verify: Whether data are read whole and compared with their fingerprint, also where that was done before.
+        progress: Whether to show progress; or who hears the events of the run instead.
+        should_stop: Asked at each step; True stops the run after a checkpoint.
+
+    Returns:
+        How the run ended: its result, and what was registered. It prints as the command line does.
 
     Raises:
-        InputError: before anything starts, if the input is wrong.
-        RunFailed: if training failed; the MLflow run is marked so.
-        NotUploaded: if it is trained, but MLflow does not take it.
-        RunStopped: if `should_stop` said so; the same call with the same `options.run` goes on.
+        InputError: Before anything starts, if the input is wrong.
+        RunFailed: If training failed; the record of the run says why.
+        NotUploaded: If it is trained, but a tracker does not take it.
+        RunStopped: If `should_stop` said so; the same call with the name of the run goes on.
     """
-    uri, wish = tracking_uri(options.tracking_uri), options.wish
-    root, folder = _checked(experiment, options, uri, display)
-    to = Destination(root.root, uri, wish)
-    with folder.held(), run_log(folder.storage) as log:
-        display = Fanout([display, log])
-        # Again, now that nobody else can write to it: another process may have finished it meanwhile.
-        folder = open_run(root, experiment, folder.name)
-        _note(display, f"run: {folder.name}")
-        if folder.tracking_run is not None and not folder.fingerprint:
-            _note(display, "it does not say on what data it was begun, so whether these are the same is not known")
-        if folder.result is None:
-            folder = _trained(experiment, options, folder, to, display, should_stop)
+    count = Workers.parse(str(workers))
+    placement = Placement(
+        count, samplers, cpus_per_worker, device, address, hang_timeout_s, spread, samplers_on, verify
+    )
+    trackers = trackers_of([tracker] if isinstance(tracker, str) else tracker, tracking_uri)
+    wish = wish_of(register, promote, trackers)
+    with shown_run(progress, experiment) as display:
+        root, found = _checked(experiment, run, storage, trackers, placement, display)
+        with found.held(), run_log(found.storage) as log:
+            display = Fanout([display, log])
+            if found.is_begun:
+                # Again, now that nobody else can write to it: another process may have finished it meanwhile.
+                found.require(experiment)
+            _note(display, f"run: {found.name}")
+            if found.is_begun and not found.record.source_fingerprint:
+                _note(display, "it does not say on what data it was begun, so whether these are the same is not known")
+            fresh = not found.is_finished
+            if fresh:
+                with _recorded(experiment, found, trackers, display) as listener:
+                    place = _place(placement, listener)
+                    place.train(experiment, found.storage, listener, Extent(should_stop=should_stop))
+            mlflow = [tracker for tracker in trackers if isinstance(tracker, MlflowTracker)]
+            others = [tracker for tracker in trackers if not isinstance(tracker, MlflowTracker)]
+            for other in [] if fresh else others:
+                other.begin(experiment, found, lambda text: _note(display, text))
+            to = Destination(root.root, mlflow[0].server, wish) if mlflow else None
+            return _brought(experiment, found, to, others, display, should_stop)
 
-        def tell() -> None:
-            _note(display, f"MLflow at {redacted(uri)!r} does not answer; waiting up to {AWAY_WITHIN_S:g} s for it")
 
-        waits = patience(AWAY_WITHIN_S, enough=should_stop, once=tell)
-        return deliver(experiment, folder, to, waits=waits, say=lambda text: _note(display, text))
+def wish_of(register: bool | None, promote: bool, trackers: Sequence[Tracker]) -> Wish:
+    """What is to become of the learner.
+
+    Args:
+        register: Whether it is to be registered; None does so where that is possible.
+        promote: Whether it is to be champion.
+        trackers: Those of the run.
+
+    Raises:
+        InputError: If it is to be registered, and MLflow, which holds the registry, is no tracker.
+    """
+    possible = any(isinstance(tracker, MlflowTracker) for tracker in trackers)
+    if (register or promote) and not possible:
+        raise InputError(
+            "the registry is MLflow's, which is not among the trackers: add --tracker mlflow, or register the learner "
+            "later with `metaray upload RUN`"
+        )
+    return Wish(possible if register is None else register, promote)
 
 
-def _checked(experiment: Experiment, options: Options, uri: str, display: Listener) -> tuple[Storage, RunFolder]:
+def _checked(
+    experiment: Experiment,
+    name: str | None,
+    storage: str,
+    trackers: Sequence[Tracker],
+    placement: Placement,
+    display: Listener,
+) -> tuple[Storage, Run]:
     """Find out all that may be wrong, the cheapest first, before anything of the run is written."""
     display.on_event(entering("checks"))
     # MLflow takes seconds to import: let that overlap with the checks.
     with ThreadPoolExecutor(max_workers=1) as pool:
-        imported = pool.submit(quiet_mlflow)
-        glance(uri)
-        root = writable_storage(options.storage)
-        folder = open_run(root, experiment, options.run)
+        loaded = [pool.submit(tracker.load) for tracker in trackers]
+        root = writable_storage(storage)
+        run = Run.of(root, experiment, name)
         device = torch.device("cpu")
-        if folder.result is None:
-            device = _check_request(experiment, options.placement)
-        check_experiment(experiment, device, verify=options.placement.verify)
-        if folder.result is None and not options.placement.in_process:
-            _check_cluster(experiment, options.placement, root, display)
-        display.on_event(entering("MLflow"))
-        imported.result()
-    try:
-        check_tracking(uri, experiment.name, needed=folder.tracking_run is None)
-    except Unreachable:
-        if folder.tracking_run is None:
-            raise
-    return root, folder
+        if not run.is_finished:
+            device = _check_request(experiment, placement)
+        check_experiment(experiment, device, verify=placement.verify)
+        if not run.is_finished and not placement.in_process:
+            _check_cluster(experiment, placement, root, display)
+        if trackers:
+            display.on_event(entering(" and ".join(tracker.title for tracker in trackers)))
+        for future in loaded:
+            future.result()
+    for tracker in trackers:
+        tracker.check(experiment, run)
+    return root, run
 
 
 def _likely_device(placement: Placement) -> torch.device:
@@ -145,81 +200,70 @@ def _check_cluster(experiment: Experiment, placement: Placement, root: Storage, 
         check_chunks(experiment, device)
 
 
-def _trained(
-    experiment: Experiment,
-    options: Options,
-    folder: RunFolder,
-    to: Destination,
-    display: Listener,
-    should_stop: Callable[[], bool],
-) -> RunFolder:
-    """Train to the end; returns the run with its result."""
-    folder, tracker = _tracked(experiment, folder, to.uri, display)
-    listener = Fanout([TrackingListener(tracker, display), display])
-    try:
-        result = _train(experiment, options.placement, folder.storage, listener, should_stop)
-        forget_failure(folder.storage)
-        return replace(folder, result=result)
-    except BaseException as error:  # noqa: BLE001 - raised below
-        ended = _ended(as_failure(error), folder)
-        if isinstance(ended, RunFailed):
-            write_failure(folder.storage, ended)
-        stopped = isinstance(error, RunStopped | KeyboardInterrupt)
-        mark_ended(to.uri, tracker.run_id, "KILLED" if stopped else "FAILED", ended)
-        raise ended from ended.__cause__ or error.__cause__
-
-
-def _tracked(experiment: Experiment, folder: RunFolder, uri: str, display: Listener) -> tuple[RunFolder, MlflowTracker]:
-    """The run's MLflow run. To go on needs no server: the journal is uploaded when the run is done."""
-    try:
-        prepare(uri)
-        opened = open_tracking(folder, experiment, uri)
-        assert opened.tracking_run is not None
-        with asking(uri):
-            reopen_run(uri, opened.tracking_run)
-    except (Unreachable, TrackingAway) as away:
-        if folder.tracking_run is None:
-            raise
-        folder = folder.reread()  # before it went away it may have made a new one
-        assert folder.tracking_run is not None
-        tracker = MlflowTracker(uri, folder.tracking_run, reopen=True)
-        tracker.problem = str(away)
-        return folder, tracker
-    if folder.tracking_run not in (None, opened.tracking_run):
-        _note(display, f"MLflow run {folder.tracking_run} is not at {redacted(uri)!r}: a new one holds the whole run")
-    return opened, MlflowTracker(uri, opened.tracking_run)
-
-
-def _train(
-    experiment: Experiment,
-    placement: Placement,
-    storage: Storage,
-    listener: Listener,
-    should_stop: Callable[[], bool],
-) -> Result:
+def _place(placement: Placement, listener: Listener) -> Place:
     if placement.in_process:
-        return train_in_process(experiment, storage, listener, device=placement.device, should_stop=should_stop)
-    from metaray.distributed.trainer import train_on_ray
+        return InProcess(placement.device)
+    from metaray.distributed.trainer import OnRay
 
     listener.on_event(entering("workers"))
-    return train_on_ray(experiment, storage, placement, display=listener, should_stop=should_stop)
+    return OnRay(placement)
 
 
-def _ended(error: BaseException, folder: RunFolder) -> BaseException:
+@contextmanager
+def _recorded(experiment: Experiment, run: Run, trackers: Sequence[Tracker], display: Listener) -> Iterator[Listener]:
+    """Within the block, what the run says reaches its trackers; its end by an error is written down everywhere."""
+    for tracker in trackers:
+        tracker.begin(experiment, run, lambda text: _note(display, text))
+    run.begin(experiment, tags=run.record.tags if run.is_begun else origin_of(experiment))
+    feeds = [FeedListener(JournalFeed(run, tracker), display) for tracker in trackers]
+    try:
+        yield Fanout([*feeds, display])
+    except BaseException as error:  # noqa: BLE001 - raised below
+        ended = _ended(as_failure(error), run)
+        if isinstance(ended, RunFailed):
+            write_failure(run.storage, ended)
+        mark_ended(trackers, "stopped" if isinstance(error, RunStopped | KeyboardInterrupt) else "failed", ended)
+        raise ended from ended.__cause__ or error.__cause__
+    forget_failure(run.storage)
+
+
+def _ended(error: BaseException, run: Run) -> BaseException:
     """What ended the run, and how it can go on."""
     if isinstance(error, RunStopped):
-        return RunStopped(f"{error}; --run {folder.name} goes on from there")
+        return RunStopped(f"{error}; --run {run.name} goes on from there")
     if not isinstance(error, RunFailed) or isinstance(error, Diverged):
         return error
     try:
-        saved = saved_steps(folder.storage)
+        saved = run.saved_steps
     except OSError:
         saved = []  # it must not hide what ended the run
     if saved:
         text = str(error).rstrip(".")
-        text = f"{text}; --run {folder.name} goes on from the newest checkpoint, that of step {saved[-1]}"
+        text = f"{text}; --run {run.name} goes on from the newest checkpoint, that of step {saved[-1]}"
         return RunFailed(text, told=error.told, tracebacks=error.tracebacks)
     return error
+
+
+def _brought(
+    experiment: Experiment,
+    run: Run,
+    to: Destination | None,
+    others: Sequence[Tracker],
+    display: Listener,
+    should_stop: Callable[[], bool],
+) -> Report:
+    """The finished run, brought to all its trackers, and its learner to the registry."""
+    for tracker in others:
+        finish(experiment, run, tracker)
+    if to is None:
+        return report_of(run, notes=run.notes())
+
+    def tell() -> None:
+        text = f"MLflow at {to.server.shown!r} does not answer; waiting up to {AWAY_WITHIN_S:g} s for it"
+        _note(display, text)
+
+    waits = patience(AWAY_WITHIN_S, enough=should_stop, once=tell)
+    return deliver(experiment, run, to, waits=waits, say=lambda text: _note(display, text))
 
 
 def _note(display: Listener, text: str) -> None:

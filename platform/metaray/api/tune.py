@@ -7,7 +7,7 @@ from typing import final
 
 import torch
 
-from metaray.api.checks import check_experiment, check_tracking, writable_storage
+from metaray.api.checks import check_experiment, writable_storage
 from metaray.api.saved_options import remember
 from metaray.api.search_end import SearchReport, finish_search
 from metaray.api.search_options import SearchOptions
@@ -19,11 +19,13 @@ from metaray.distributed.trainable import Setup
 from metaray.distributed.tuner import search_on_ray
 from metaray.errors import RunStopped, unknown
 from metaray.records.provenance import provenance
-from metaray.records.run_folder import fresh_name, held
+from metaray.records.run import fresh_name, held
 from metaray.records.storage import Storage
+from metaray.tracking.mlflow_run import find_experiment
+from metaray.tracking.mlflow_tracker import MlflowTracker
 from metaray.tracking.run_upload import mark_ended
 from metaray.tracking.search_runs import SearchRuns
-from metaray.tracking.server import tracking_uri
+from metaray.tracking.server import MlflowServer
 from metaray.training.checks.preflight import check_chunks, check_shares
 from metaray.training.placement import Workers
 from metaray.tuning.capacity import Capacity, Shares, capacity_of
@@ -63,30 +65,30 @@ def tune(
         RunFailed: if Tune failed, no trial came to anything, or MLflow does not take what was found.
         RunStopped: if `should_stop` said so; the same call with the same `options.name` goes on.
     """
-    uri = tracking_uri(options.tracking_uri)
-    storage = _checked(search, options, uri)
+    server = MlflowServer.of(options.tracking_uri)
+    storage = _checked(search, options, server)
     busy, shares = _room(search, storage, options, listener)
     with held(storage):
         ledger = open_ledger(storage, search, provenance())
         remember(storage, options)
         name = storage.root.rstrip("/").rpartition("/")[2].partition("?")[0]
         listener.on_note(f"search: {name}")
-        search_runs = SearchRuns(ledger, name, uri, listener.on_note)
+        search_runs = SearchRuns(ledger, name, server, listener.on_note)
         try:
             if busy is not None:
                 _search(ledger, search_runs, options, shares, busy, listener, should_stop)
             search_runs.rest()
             if not should_stop() and (why := why_no_more(search, len(ledger.numbers()))) is not None:
                 listener.on_note(why)
-            return finish_search(ledger, search_runs, options, name, uri, listener, should_stop)
+            return finish_search(ledger, search_runs, options, name, server, listener, should_stop)
         except BaseException as error:
             search_runs.rest()
             stopped = isinstance(error, RunStopped | KeyboardInterrupt)
-            mark_ended(uri, search_runs.parent, "KILLED" if stopped else "FAILED", error)
+            mark_ended([MlflowTracker.of(search_runs.parent)], "stopped" if stopped else "failed", error)
             raise
 
 
-def _checked(search: Search, options: SearchOptions, uri: str) -> Storage:
+def _checked(search: Search, options: SearchOptions, server: MlflowServer) -> Storage:
     """Find out all that may be wrong, before anything is written; returns the storage of the search."""
     search.check()
     if options.apply is not None:
@@ -96,7 +98,9 @@ def _checked(search: Search, options: SearchOptions, uri: str) -> Storage:
     root = writable_storage(options.storage)
     experiment = search.experiment_of(search.initial(0))
     check_experiment(experiment, torch.device("cpu"), verify=options.verify)
-    check_tracking(uri, experiment.name)
+    server.prepare()
+    with server.asking():
+        find_experiment(server, experiment.name)
     return root.child(name)
 
 

@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from metaray.experiment.experiment import Experiment
-from metaray.records.checkpoint import saved_steps
-from metaray.records.run_folder import RunFolder, find_run, open_run
+from metaray.records.run import Run
 from metaray.records.storage import Storage
-from metaray.tracking.mlflow_tracker import asking, finish_run, status_of
+from metaray.tracking.mlflow_run import MlflowRun
 from metaray.tracking.promotion import Wish
-from metaray.tracking.run_upload import Destination, Report, deliver, journal_notes, upload_metrics
-from metaray.tracking.server import prepare, tracking_uri
+from metaray.tracking.run_upload import Destination, Report, bring_metrics, deliver
+from metaray.tracking.server import MlflowServer
 
 
 @dataclass(frozen=True)
@@ -18,18 +17,16 @@ class Unfinished:
     """A run whose metrics were uploaded as far as they go.
 
     Attributes:
-        run: its name.
-        tracking_run: id of its MLflow run.
-        tracking_uri: where that is.
+        run: which it is.
+        tracked: its MLflow run.
         storage: folder or URI of all runs.
         step: of its newest checkpoint; 0 where there is none.
         num_steps: that it is to do.
         notes: what else the user should know, a sentence each.
     """
 
-    run: str
-    tracking_run: str
-    tracking_uri: str
+    run: Run
+    tracked: MlflowRun
     storage: str
     step: int
     num_steps: int
@@ -62,23 +59,22 @@ def upload(
         RunFailed: if it does not take an unfinished one's metrics.
     """
     root = Storage(storage)
-    to = Destination(root.root, tracking_uri(tracking), Wish(register, promote))
-    experiment, folder = find_run(root, name, trust)
-    if folder.result is not None and register:
-        open_run(root, experiment, name)  # checks the data, on which the learner is compared with the champion
-    prepare(to.uri)
-    with folder.held():
-        _, folder = find_run(root, name, trust)  # again, because somebody may have finished it meanwhile
-        if folder.result is not None:
-            return deliver(experiment, folder, to)
-        return _unfinished(experiment, folder, to)
+    to = Destination(root.root, MlflowServer.of(tracking), Wish(register, promote))
+    run = Run.find(root, name)
+    experiment = run.experiment(trust)
+    if run.is_finished and register:
+        run.require_data(experiment)  # on which the learner is compared with the champion
+    to.server.prepare()
+    with run.held():
+        if run.is_finished:  # asked now, because somebody may have finished it meanwhile
+            return deliver(experiment, run, to)
+        return _unfinished(experiment, run, to)
 
 
-def _unfinished(experiment: Experiment, folder: RunFolder, to: Destination) -> Unfinished:
-    tracked = upload_metrics(folder, experiment, to.uri).tracking_run
-    assert tracked is not None
-    with asking(to.uri):
-        if status_of(to.uri, tracked) == "RUNNING":
-            finish_run(to.uri, tracked, "KILLED")  # this process holds the run, so nobody trains it
-    step = max(saved_steps(folder.storage), default=0)
-    return Unfinished(folder.name, tracked, to.uri, to.storage, step, experiment.num_steps, journal_notes(folder))
+def _unfinished(experiment: Experiment, run: Run, to: Destination) -> Unfinished:
+    tracked = bring_metrics(experiment, run, to.server).mlflow_run
+    with to.server.asking():
+        if tracked.status == "RUNNING":
+            tracked.finish("KILLED")  # this process holds the run, so nobody trains it
+    step = max(run.saved_steps, default=0)
+    return Unfinished(run, tracked, to.storage, step, experiment.num_steps, run.notes())

@@ -4,7 +4,6 @@ import shlex
 import sys
 import time
 import traceback
-from contextlib import closing
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -115,40 +114,66 @@ def train(
         ),
     ] = None,
     storage: RunStorage = "runs",
+    tracker: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Where people look at the run: mlflow (the default), tensorboard, none, or module:Class of your own; "
+            "may be given several times.",
+        ),
+    ] = None,
     tracking_uri: TrackingUri = None,
     settings: Settings = None,
     keys: Annotated[
         bool, typer.Option("--keys", help="Only list the keys that --set takes, what they mean, and their values.")
     ] = False,
-    register: Annotated[bool, typer.Option(help="Put the best learner into the registry.")] = True,
+    register: Annotated[
+        bool | None,
+        typer.Option(
+            "--register/--no-register",
+            help="Put the best learner into the registry; by default with MLflow.",
+        ),
+    ] = None,
     promote: Promote = False,
     verify: Verify = False,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
     """Meta-train a recipe, track it, and register the best learner."""
-    from rich.console import Console
-
-    from metaray.api.train import NotUploaded, Options
-    from metaray.api.train import run as run_experiment
+    from metaray.api.train import NotUploaded
+    from metaray.api.train import train as train_run
     from metaray.cli import show
-    from metaray.cli.display import ProgressDisplay
     from metaray.cli.keys import print_keys
+    from metaray.displays.progress import shown_run
     from metaray.experiment.overrides import override
     from metaray.experiment.recipes import load_recipe
-    from metaray.training.placement import Placement, Workers
 
     experiment = override(load_recipe(recipe), settings or [])
     if keys:
         print_keys(experiment)
         return
-    number = Workers.parse(workers)
-    placement = Placement(number, samplers, cpus_per_worker, device, address, hang_timeout, spread, samplers_on, verify)
-    options = Options(placement, run, storage, tracking_uri, register, promote)
-    display = ProgressDisplay(experiment, Console(stderr=True), STARTED_S)
-    with closing(display), stop_signals() as should_stop:
+    with shown_run(True, experiment, STARTED_S) as display, stop_signals() as should_stop:
         try:
-            report = run_experiment(experiment, options, display, should_stop=should_stop)
+            report = train_run(
+                experiment,
+                workers=workers,
+                samplers=samplers,
+                cpus_per_worker=cpus_per_worker,
+                device=device,
+                address=address,
+                hang_timeout_s=hang_timeout,
+                spread=spread,
+                samplers_on=samplers_on,
+                run=run,
+                storage=storage,
+                tracker=tracker or "mlflow",
+                tracking_uri=tracking_uri,
+                register=register,
+                promote=promote,
+                verify=verify,
+                progress=display,
+                should_stop=should_stop,
+            )
         except NotUploaded as problem:
             show.report(problem.report, as_json=as_json)
             raise

@@ -12,7 +12,7 @@ import typer
 
 from metaray.cli.help import Command, Group
 from metaray.cli.options import AsJson, Verify
-from metaray.cli.table import print_table
+from metaray.displays.table import print_table
 from metaray.errors import InputError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from metaray.cli.table import UNLIMITED, one_line
+from metaray.displays.table import UNLIMITED, one_line
 
 if TYPE_CHECKING:
     from metaray.experiment.experiment import Experiment

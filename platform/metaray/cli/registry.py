@@ -10,12 +10,13 @@ import typer
 from metaray.cli.help import Command, Group
 from metaray.cli.imports import import_from_here
 from metaray.cli.options import AsJson, Promote, TrackingUri, Trust, Verbose
-from metaray.cli.table import print_table
+from metaray.displays.table import print_table
 
 if TYPE_CHECKING:
     from metaray.data.source import Source
     from metaray.experiment.experiment import Experiment
     from metaray.tracking.addition import Addition
+    from metaray.tracking.server import MlflowServer
 
 app = typer.Typer(cls=Group, help="List, show, add and promote registered learners.")
 
@@ -24,12 +25,12 @@ Name = Annotated[
 ]
 
 
-def _ready(flag: str | None) -> str:
-    from metaray.tracking.server import prepare, tracking_uri
+def _ready(flag: str | None) -> "MlflowServer":
+    from metaray.tracking.server import MlflowServer
 
-    uri = tracking_uri(flag)
-    prepare(uri)
-    return uri
+    server = MlflowServer.of(flag)
+    server.prepare()
+    return server
 
 
 @app.command("list", cls=Command)
@@ -107,7 +108,7 @@ def add(
     from rich.console import Console
 
     import metaray
-    from metaray.cli.display import JudgingDisplay
+    from metaray.displays.run_display import JudgingDisplay
     from metaray.tracking.addition import add_learner
 
     if trust:
@@ -133,15 +134,13 @@ def _source(text: str | None, split: str) -> "Source | Experiment | None":
 
 def _added_tree(added: "Addition") -> dict[str, Any]:
     """How an addition ended, in the words of `train --json`."""
-    from metaray.errors import redacted
-
     version, scores, champion = added.version, added.scores, "champion" in added.version.aliases
     tree: dict[str, Any] = {"registered": version.uri, "champion": champion, "decision": added.decision.reason}
     tree |= {"protocol": added.protocol, "quality": added.quality}
     for key in ("meta_val", "meta_test", "before_adaptation", "nearest_neighbor"):
         estimate = None if scores is None else getattr(scores, key)
         tree[key] = None if estimate is None else estimate._asdict()
-    return tree | {"tracking_uri": redacted(added.tracking_uri), "tracking_run": added.tracking_run}
+    return tree | {"tracking_uri": added.tracked.server.shown, "tracking_run": added.tracked.id}
 
 
 @app.command(cls=Command)
@@ -158,11 +157,11 @@ def promote(
     from metaray.tracking import champion as succession
     from metaray.tracking import registry
 
-    uri = _ready(tracking_uri)
+    server = _ready(tracking_uri)
     if alias == registry.CHAMPION:
-        moved = succession.crown_by_hand(uri, name, version)
+        moved = succession.crown_by_hand(server, name, version)
     else:
-        moved = registry.set_alias(uri, name, version, alias)
+        moved = registry.set_alias(server, name, version, alias)
     if as_json:
         print(json.dumps({"name": name, "version": moved.version, "aliases": moved.aliases}, indent=2))
         return

@@ -3,7 +3,6 @@
 import json
 import shlex
 from collections import Counter
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ if TYPE_CHECKING:
     from metaray.api.evaluate import ModelScore
     from metaray.api.search_end import SearchReport
     from metaray.api.upload import Unfinished
+    from metaray.tracking.mlflow_run import MlflowRun
     from metaray.tracking.run_upload import Report
 
 
@@ -24,17 +24,29 @@ def report(report: "Report", *, as_json: bool) -> None:
 
 def run_tree(report: "Report") -> dict[str, Any]:
     """How a run ended, for JSON."""
-    from metaray.errors import redacted
-
     version = report.version
     tree: dict[str, Any] = json.loads(report.result.to_json())
     del tree["meta_val_scores"], tree["baseline_val_scores"]  # hundreds of numbers, kept in the run's result.json
-    tree |= {"run": report.run, "tracking_uri": redacted(report.tracking_uri), "tracking_run": report.tracking_run}
+    tree |= {"run": report.run.name} | _tracked(report.tracked)
     tree |= {"registered": _registered(report), "champion": version is not None and "champion" in version.aliases}
     tree["decision"] = report.decision.reason if report.decision else None
     tree["single_queries"] = _single(report)
     tree["notes"] = list(report.notes)
     return tree
+
+
+def _tracked(run: "MlflowRun | None") -> dict[str, Any]:
+    """Where it is in MLflow."""
+    return {
+        "tracking_uri": None if run is None else run.server.shown,
+        "tracking_run": None if run is None else run.id,
+    }
+
+
+def _where(report: "Report") -> str:
+    """Where to look at a run: in MLflow, or in its folder."""
+    tracked = report.tracked
+    return report.run.storage.shown if tracked is None else f"MLflow {tracked.id} at {tracked.server.shown}"
 
 
 def _registered(report: "Report") -> str | None:
@@ -51,8 +63,6 @@ def _single(report: "Report") -> str | None:
 
 def report_lines(report: "Report") -> None:
     """How a run ended, as lines that a script can read, too."""
-    from metaray.errors import redacted
-
     result, registered = report.result, _registered(report)
     print(f"protocol: {result.protocol}")
     quality = result.quality
@@ -75,7 +85,7 @@ def report_lines(report: "Report") -> None:
         if report.version is not None and not report.decision.promote:
             by_hand = f"metaray registry promote {report.version.name} {report.version.version}"
             print(f"    --promote, or `{by_hand}`, gives it the alias all the same")
-    print(f"run: {report.run} (MLflow {report.tracking_run} at {redacted(report.tracking_uri)})")
+    print(f"run: {report.run.name} ({_where(report)})")
     print(f"parameters sha256: {result.parameters_sha256}")
     for note in report.notes:
         print(f"note: {note}")
@@ -83,8 +93,8 @@ def report_lines(report: "Report") -> None:
 
 def search(report: "SearchReport", *, apply: Path | None, as_json: bool) -> None:
     """How a search ended: its trials, and its winner as `train` shows a run."""
-    from metaray.cli.trial_table import print_trials
-    from metaray.cli.trials import settings_text
+    from metaray.displays.trial_table import print_trials
+    from metaray.displays.trials_display import settings_text
     from metaray.errors import redacted
     from metaray.imports import where_found
     from metaray.tuning.table import as_rows
@@ -98,7 +108,7 @@ def search(report: "SearchReport", *, apply: Path | None, as_json: bool) -> None
         tree: dict[str, Any] = {
             "search": report.name,
             "storage": redacted(report.storage),
-            "tracking_run": report.tracking_run,
+            "tracking_run": report.tracked.id,
         }
         tree |= {"winner": report.winner.name, "settings": dict(report.winner.settings), "objective": objective.name}
         tree |= {"value": best.value, "half_width": best.half_width, "episodes": seen, "episodes_of_all_whole": whole}
@@ -114,7 +124,7 @@ def search(report: "SearchReport", *, apply: Path | None, as_json: bool) -> None
     print(f"winner: {report.winner.name}, {settings_text(report.winner.settings)}")
     print(f"winner meta-val {objective.name}: {best.value:.4f} +- {best.half_width:.4f} after step {best.step}")
     report_lines(report.report)
-    print(f"search: {report.name} (MLflow {report.tracking_run} at {redacted(report.tracking_uri)})")
+    print(f"search: {report.name} (MLflow {report.tracked.id} at {report.tracked.server.shown})")
     print(f"files: {redacted(report.storage)}: trials.json, trials.parquet, winner.json, figures/")
     if apply is not None:
         found = where_found(report.experiment.model_dump(mode="json"))
@@ -126,15 +136,17 @@ def unfinished(run: "Unfinished", *, as_json: bool) -> None:
     from metaray.errors import redacted
 
     if as_json:
-        print(json.dumps({"finished": False} | asdict(run) | {"tracking_uri": redacted(run.tracking_uri)}, indent=2))
+        tree: dict[str, Any] = {"finished": False, "run": run.run.name} | _tracked(run.tracked)
+        tree |= {"storage": redacted(run.storage), "step": run.step, "num_steps": run.num_steps}
+        print(json.dumps(tree | {"notes": list(run.notes)}, indent=2))
         return
-    print(f"run: {run.run} (MLflow {run.tracking_run} at {redacted(run.tracking_uri)})")
+    print(f"run: {run.run.name} (MLflow {run.tracked.id} at {run.tracked.server.shown})")
     print(
         f"unfinished: its newest checkpoint is that of step {run.step} of {run.num_steps}; metrics so far are uploaded"
     )
     for note in run.notes:
         print(f"note: {note}")
-    print(f"go on: metaray train RECIPE --run {run.run} --storage {run.storage}, with its recipe and settings")
+    print(f"go on: metaray train RECIPE --run {run.run.name} --storage {run.storage}, with its recipe and settings")
 
 
 def judged(judged: "ModelScore", *, as_json: bool) -> None:

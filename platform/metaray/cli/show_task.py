@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metaray.cli.table import print_table
+from metaray.displays.table import print_table
 
 if TYPE_CHECKING:
     from metaray.learners.learner import AdaptedTask, Learner

@@ -13,7 +13,7 @@ import typer
 from metaray.cli.help import Command, Group
 from metaray.cli.options import AsJson
 from metaray.cli.parcel import print_pack
-from metaray.cli.table import print_table
+from metaray.displays.table import print_table
 from metaray.errors import InputError, RunStopped, unknown
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def _order(
 ) -> "tuple[Order, Pack]":
     """What is to run there, and the files for it; all that can be known to be wrong is found here."""
     from metaray.records.provenance import git_state
-    from metaray.records.run_folder import fresh_name
+    from metaray.records.run import fresh_name
     from metaray.submit import request
 
     changes = {

@@ -148,7 +148,7 @@ def tune(
     from metaray.api.saved_options import options_of
     from metaray.api.tune import tune
     from metaray.cli import show
-    from metaray.cli.trials import TrialsDisplay
+    from metaray.displays.trials_display import TrialsDisplay
 
     given = {
         "trials": trials,

@@ -41,7 +41,7 @@ def evaluate(
 
     from metaray.api.evaluate import evaluate_model
     from metaray.cli import show
-    from metaray.cli.display import JudgingDisplay
+    from metaray.displays.run_display import JudgingDisplay
 
     if trust:
         import_from_here()

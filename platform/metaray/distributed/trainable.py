@@ -14,11 +14,12 @@ from metaray.experiment.experiment import Experiment
 from metaray.records.checkpoint import newest_progress
 from metaray.records.events import Event, Listener
 from metaray.records.failure import as_failure, write_failure
-from metaray.records.run_folder import held
+from metaray.records.run import held
 from metaray.records.storage import Storage
 from metaray.retry import patience, retry
 from metaray.tracebacks import whole
-from metaray.training.in_process import train_part_in_process
+from metaray.training.in_process import InProcess
+from metaray.training.place import Extent, Place
 from metaray.training.placement import Placement
 from metaray.tuning.ledger import curve_of, end_trial, read_entry
 from metaray.tuning.trial import Objective, trial_name
@@ -67,7 +68,7 @@ def train_trial(config: dict[str, Any], setup: Setup) -> None:
         with soon_held(run):
             if setup.again:
                 _report_again(reporter, run, experiment)
-            _train(experiment, run, reporter, setup.placement, until)
+            _place(setup.placement).train(experiment, run, reporter, Extent(until, judge=False))
     except RunStopped:
         pass  # as planned
     except Exception as error:  # noqa: BLE001 - whatever it is, it is this trial's fault alone
@@ -85,13 +86,12 @@ def soon_held(run: Storage) -> Iterator[None]:
         yield
 
 
-def _train(experiment: Experiment, run: Storage, reporter: "Reporter", placement: Placement, until: int | None) -> None:
+def _place(placement: Placement) -> Place:
     if placement.in_process:
-        train_part_in_process(experiment, run, reporter, device=placement.device, until=until)
-        return
-    from metaray.distributed.trainer import train_part_on_ray
+        return InProcess(placement.device)
+    from metaray.distributed.trainer import OnRay  # Ray Train takes a while to import, and most trials need none
 
-    train_part_on_ray(experiment, run, placement, display=reporter, until=until)
+    return OnRay(placement)
 
 
 class Reporter(Listener):

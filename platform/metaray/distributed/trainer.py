@@ -2,7 +2,8 @@
 
 import threading
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,97 +23,67 @@ from metaray.distributed.worker import train_worker
 from metaray.errors import RunFailed
 from metaray.experiment.experiment import Experiment
 from metaray.records.events import Listener
-from metaray.records.result import RESULT, Result, read_result
+from metaray.records.result import RESULT
 from metaray.records.storage import Storage
+from metaray.training.place import WHOLE, Extent, Place
 from metaray.training.placement import Placement
 
 GROW_EVERY_S = 30.0
 
 
-def train_on_ray(
-    experiment: Experiment,
-    storage: Storage,
-    placement: Placement,
-    *,
-    display: Listener,
-    listeners: Sequence[Listener] = (),
-    should_stop: Callable[[], bool] = lambda: False,
-) -> Result:
-    """Run an experiment on the cluster that `connect` joined.
+@dataclass(frozen=True)
+class OnRay(Place):
+    """Sampler actors and Ray Train workers of the cluster that `connect` joined.
 
-    Args:
-        experiment: what to train.
-        storage: of the run; every worker must see it.
-        placement: workers and samplers.
-        display: hears the events in this process.
-        listeners: picklable ones, sent to rank 0, which calls them there and waits for them.
-        should_stop: polled here; True stops the run after a checkpoint.
-
-    Raises:
-        RunFailed: if the run stopped itself, or failures came faster than checkpoints.
-        RunStopped: if `should_stop` said so.
+    Attributes:
+        placement: How many, and where.
+        listeners: Picklable ones, sent to rank 0, which calls them there and waits for them.
     """
-    _run(experiment, storage, placement, display, listeners, should_stop, {"conclude": True, "until": None})
-    if not storage.exists(RESULT):
-        raise RunFailed(f"Ray Train ended without a result, and no worker said why; Ray's own logs: {ray_logs()}")
-    return read_result(storage)
+
+    placement: Placement
+    listeners: Sequence[Listener] = ()
+
+    def train(self, experiment: Experiment, storage: Storage, listener: Listener, extent: Extent = WHOLE) -> None:
+        """Train there, as `Place` says; every worker must see the storage."""
+        placement = self.placement
+        samplers = start_samplers(
+            experiment.source,
+            experiment.episodes,
+            experiment.seed,
+            count=placement.samplers,
+            nodes=samplers_on(placement.samplers_on, use_gpu=uses_gpu(placement)),
+            verify=placement.verify,
+        )
+        coordinator = _coordinator_here()
+        config = {
+            "experiment": experiment.to_json(),
+            "folder": str(Path.cwd()),
+            "fingerprint": experiment.source.fingerprint,
+            "verify": placement.verify,
+            "storage": storage.root,
+            "use_gpu": uses_gpu(placement),
+            "samplers": samplers,
+            "coordinator": coordinator,
+            "listeners": list(self.listeners),
+            "judge": extent.judge,
+            "until": extent.until,
+        }
+        try:
+            supervisor = Supervisor(coordinator, listener, placement, samplers)
+            supervisor.run(lambda: _FitThread.started(config, placement), extent.should_stop)
+        finally:
+            listener.close()
+            for actor in (*samplers, coordinator):
+                ray.kill(actor)
+        if extent.judge and not storage.exists(RESULT):
+            raise RunFailed(f"Ray Train ended without a result, and no worker said why; Ray's own logs: {ray_logs()}")
 
 
-def train_part_on_ray(
-    experiment: Experiment, storage: Storage, placement: Placement, *, display: Listener, until: int | None = None
-) -> None:
-    """Only train, up to `until` outer steps; `train_on_ray` goes on from there, and concludes.
-
-    Raises:
-        RunFailed: as `train_on_ray`.
-        RunStopped: at `until`.
-    """
-    _run(experiment, storage, placement, display, (), lambda: False, {"conclude": False, "until": until})
-
-
-def _run(
-    experiment: Experiment,
-    storage: Storage,
-    placement: Placement,
-    display: Listener,
-    listeners: Sequence[Listener],
-    should_stop: Callable[[], bool],
-    extent: dict[str, Any],
-) -> None:
-    """Run an experiment; `extent` is how far."""
-    nodes = samplers_on(placement.samplers_on, use_gpu=uses_gpu(placement))
-    samplers = start_samplers(
-        experiment.source,
-        experiment.episodes,
-        experiment.seed,
-        count=placement.samplers,
-        nodes=nodes,
-        verify=placement.verify,
-    )
-    # On the driver's own node, so that it is there as long as the driver is.
+def _coordinator_here() -> Any:
+    """A coordinator on the driver's own node, so that it is there as long as the driver is."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    coordinator = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)(
-        Coordinator
-    ).remote()
-    config = {
-        "experiment": experiment.to_json(),
-        "folder": str(Path.cwd()),
-        "fingerprint": experiment.source.fingerprint,
-        "verify": placement.verify,
-        "storage": storage.root,
-        "use_gpu": uses_gpu(placement),
-        "samplers": samplers,
-        "coordinator": coordinator,
-        "listeners": list(listeners),
-        **extent,
-    }
-    try:
-        supervisor = Supervisor(coordinator, display, placement, samplers)
-        supervisor.run(lambda: _FitThread.started(config, placement), should_stop)
-    finally:
-        display.close()
-        for actor in (*samplers, coordinator):
-            ray.kill(actor)
+    remote = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)
+    return remote(Coordinator).remote()
 
 
 class _FitThread(threading.Thread):

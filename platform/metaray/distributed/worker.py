@@ -22,9 +22,10 @@ from metaray.records.events import ENDINGS, Event, Fanout
 from metaray.records.storage import Storage
 from metaray.training.device import choose_device, set_execution
 from metaray.training.outer_loop import chunk_size_of
+from metaray.training.place import Extent
 from metaray.training.recovery import WAITING, Failure
 from metaray.training.reduction import GroupReducer, LostRank
-from metaray.training.session import RankSetup, run_session, train_session
+from metaray.training.session import RankSetup, Session
 
 HEARTBEAT_EVERY_S = 1.0
 
@@ -50,7 +51,7 @@ class HeartbeatReducer(GroupReducer):
 
 
 def train_worker(config: dict[str, Any]) -> None:
-    """One rank. `config` comes from `trainer.train_on_ray`.
+    """One rank. `config` comes from `trainer.OnRay`.
 
     A run that fails or stops by its own decision does so on all ranks at the same step. That is no fault of a worker
     to be retried, so the coordinator is told, and the worker returns. Any other exception ends this worker; Ray Train
@@ -98,12 +99,10 @@ def _train(config: dict[str, Any], reducer: HeartbeatReducer) -> None:
         device=device,
         listener=Fanout([coordinator, *config["listeners"]]),
         stream=lambda start: _stream(experiment, config["samplers"], reducer, device, start),
-        should_stop=coordinator.should_stop,
-        until=config["until"],
+        extent=Extent(config["until"], config["judge"], coordinator.should_stop),
     )
-    run = run_session if config["conclude"] else train_session
     try:
-        run(experiment, rank)
+        Session(experiment, rank).run()
     except (RunFailed, RunStopped) as error:
         if rank.is_chief:
             kind = next(kind for kind, raised in ENDINGS.items() if raised is type(error))

@@ -101,6 +101,17 @@ class JournalReader:
                 found.setdefault((entry.key, entry.step), entry)
         return sorted(found.values(), key=lambda entry: (entry.step, entry.key))
 
+    def after(self, count: int) -> list[Metric]:
+        """The entries of all segments but the first `count`, by step and key; `count` says then where to go on."""
+        self.read()
+        found = {
+            (entry.key, entry.step): entry
+            for name in sorted(self.segments, reverse=True)
+            if _number(name) >= count
+            for entry in reversed(self.segments[name][0])
+        }
+        return sorted(found.values(), key=lambda entry: (entry.step, entry.key))
+
     @property
     def count(self) -> int:
         """How many segments were written, judging by the number of the last that is there."""

@@ -16,15 +16,15 @@ from metaray.experiment.overrides import flatten
 from metaray.experiment.quality import Quality, quality_of
 from metaray.learners.learner import Learner
 from metaray.records.estimate import Estimate, Values
+from metaray.records.journal import Metric
 from metaray.records.provenance import provenance
 from metaray.tracking.champion import crown_by_hand
-from metaray.tracking.mlflow_tracker import MlflowTracker, asking, create_run, finish_run, log_metrics
+from metaray.tracking.mlflow_run import MlflowRun
 from metaray.tracking.new_version import new_version
 from metaray.tracking.promotion import Decision
 from metaray.tracking.registration import crown_if_better
 from metaray.tracking.registry import ModelVersion, find_version
-from metaray.tracking.server import prepare, tracking_uri
-from metaray.tracking.tracker import Metric
+from metaray.tracking.server import MlflowServer
 from metaray.training.evaluation import Scores as EpisodeScores
 from metaray.training.evaluation import evaluate_learner, judge_of, judging_context
 
@@ -69,8 +69,7 @@ class Addition:
         protocol: how the scores are to be read.
         quality: what they are.
         scores: None where it was judged on nothing.
-        tracking_uri: of MLflow.
-        tracking_run: the run in MLflow that it belongs to.
+        tracked: the run in MLflow that it belongs to.
     """
 
     version: ModelVersion
@@ -78,8 +77,7 @@ class Addition:
     protocol: str
     quality: Quality
     scores: Scores | None
-    tracking_uri: str
-    tracking_run: str
+    tracked: MlflowRun
 
     def __str__(self) -> str:
         champion = " (@champion)" if "champion" in self.version.aliases else ""
@@ -126,21 +124,21 @@ def add_learner(
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "learner"
         learner.save(folder)  # first of all: it refuses what can't be rebuilt
-        uri = tracking_uri(tracking)
-        prepare(uri)
+        server = MlflowServer.of(tracking)
+        server.prepare()
         scores = None if experiment is None else _scores(learner, experiment, progress)
-        with asking(uri):
-            run = _run(learner, name, uri, experiment, scores)
+        with server.asking():
+            run = _run(learner, name, server, experiment, scores)
             tags = _tags(learner, experiment, scores)
             try:
-                number = new_version(name, uri, run, folder, learner, tags, experiment=experiment)
-                decision = _decided(name, uri, number, experiment, scores, promote=promote)
+                number = new_version(name, run, folder, learner, tags, experiment=experiment)
+                decision = _decided(name, server, number, experiment, scores, promote=promote)
             except BaseException:
-                finish_run(uri, run, "FAILED")
+                run.finish("FAILED")
                 raise
-            finish_run(uri, run)
-            version = find_version(uri, name, number)
-    return Addition(version, decision, tags["protocol"], quality_of(learner.target_size), scores, uri, run)
+            run.finish()
+            version = find_version(server, name, number)
+    return Addition(version, decision, tags["protocol"], quality_of(learner.target_size), scores, run)
 
 
 def _judging(learner: Learner, name: str, source: Source | Experiment) -> Experiment:
@@ -210,7 +208,9 @@ def _scores(learner: Learner, experiment: Experiment, progress: Progress) -> Sco
     )
 
 
-def _run(learner: Learner, name: str, uri: str, experiment: Experiment | None, scores: Scores | None) -> str:
+def _run(
+    learner: Learner, name: str, server: MlflowServer, experiment: Experiment | None, scores: Scores | None
+) -> MlflowRun:
     """The MLflow run that holds what is known of the learner."""
     tags = provenance() | {"origin": "trained elsewhere", "protocol": _protocol(learner)}
     if experiment is None:
@@ -220,12 +220,12 @@ def _run(learner: Learner, name: str, uri: str, experiment: Experiment | None, s
         )
     else:
         params = flatten(experiment.model_dump(mode="json"))
-    run = create_run(uri, name, f"added-{time.strftime('%Y%m%d-%H%M%S')}", params, tags)
+    run = MlflowRun.create(server, name, f"added-{time.strftime('%Y%m%d-%H%M%S')}", params, tags)
     if experiment is not None and scores is not None:
         found = {f"val/{experiment.quality}": scores.meta_val, f"test/{experiment.quality}": scores.meta_test}
         now_ms = time.time_ns() // 1_000_000
-        log_metrics(uri, run, [Metric(key, score.mean, learner.step, now_ms) for key, score in found.items()])
-        MlflowTracker(uri, run).log_text(experiment.to_json(), "experiment.json")
+        run.log_metrics([Metric(key, score.mean, learner.step, now_ms) for key, score in found.items()])
+        run.log_text(experiment.to_json(), "experiment.json")
     return run
 
 
@@ -247,12 +247,12 @@ def _tags(learner: Learner, experiment: Experiment | None, scores: Scores | None
 
 
 def _decided(
-    name: str, uri: str, number: int, experiment: Experiment | None, scores: Scores | None, *, promote: bool
+    name: str, server: MlflowServer, number: int, experiment: Experiment | None, scores: Scores | None, *, promote: bool
 ) -> Decision:
     if experiment is not None and scores is not None:
         values = scores.val_scores, scores.nearest_val_scores
-        return crown_if_better(experiment, uri, number, *values, promote=promote)
+        return crown_if_better(experiment, server, number, *values, promote=promote)
     if not promote:
         return Decision(False, UNJUDGED.format(name=name, version=number))
-    crown_by_hand(uri, name, number)
+    crown_by_hand(server, name, number)
     return Decision(True, "--promote said so, although there was no source to judge it on")

@@ -9,11 +9,12 @@ from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from metaray.errors import InputError, redacted, unknown
+from metaray.errors import InputError, unknown
 from metaray.retry import retry
 from metaray.serving.columns import MAP
-from metaray.tracking.client import error_code, is_transient, open_client, summary
+from metaray.tracking.client import error_code, is_transient, summary
 from metaray.tracking.registry import find_alias, find_version
+from metaray.tracking.server import MlflowServer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +30,7 @@ ColumnType = tuple[str, str, bool]
 
 
 def register(
-    uri: str,
+    server: MlflowServer,
     run_id: str,
     *,
     name: str,
@@ -44,7 +45,7 @@ def register(
     """Store a learner as a pyfunc model of the run, and as the next version of the registered model `name`.
 
     Args:
-        uri: of the tracking server or database.
+        server: That holds the registry.
         run_id: the run that trained it.
         name: of the registered model; made if necessary.
         learner_folder: what `Learner.save` wrote.
@@ -63,7 +64,7 @@ def register(
     """
     from mlflow.exceptions import MlflowException
 
-    client = open_client(uri)
+    client = server.client
     try:
         client.create_registered_model(name)
     except MlflowException as error:
@@ -71,7 +72,7 @@ def register(
             raise InputError(f"{name!r} can't name a registered model: {error.message}") from error
         if error_code(error) != "RESOURCE_ALREADY_EXISTS":
             raise
-    made = _logged_model(uri, run_id)
+    made = _logged_model(server, run_id)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "model"
         _write_model(folder, made, learner_folder, inputs, outputs, input_example, metadata or {})
@@ -87,11 +88,11 @@ def register(
     return int(new.version)
 
 
-def _logged_model(uri: str, run_id: str) -> "LoggedModel":
+def _logged_model(server: MlflowServer, run_id: str) -> "LoggedModel":
     """A model of the run that is to be filled: one that an earlier call left empty, or a new one."""
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
-    client = open_client(uri)
+    client = server.client
     run = client.get_run(run_id)
     place = run.info.experiment_id
     begun = client.search_logged_models(
@@ -104,11 +105,11 @@ def _logged_model(uri: str, run_id: str) -> "LoggedModel":
     return model
 
 
-def download(uri: str, model_uri: str, destination: Path) -> Path:
+def download(server: MlflowServer, model_uri: str, destination: Path) -> Path:
     """Copy a learner out of the registry or a run.
 
     Args:
-        uri: of the tracking server or database.
+        server: That holds the registry.
         model_uri: `models:/NAME@ALIAS`, `models:/NAME/VERSION` or `runs:/RUN_ID/PATH`.
         destination: an empty or new folder.
 
@@ -121,11 +122,11 @@ def download(uri: str, model_uri: str, destination: Path) -> Path:
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 
-    source = _source(uri, model_uri)
+    source = _source(server, model_uri)
     destination.mkdir(parents=True, exist_ok=True)
     try:
         found = retry(
-            lambda: download_artifacts(artifact_uri=source, dst_path=str(destination), tracking_uri=uri),
+            lambda: download_artifacts(artifact_uri=source, dst_path=str(destination), tracking_uri=server.uri),
             on=MlflowException,
             transient=is_transient,
         )
@@ -134,27 +135,27 @@ def download(uri: str, model_uri: str, destination: Path) -> Path:
     return _learner_inside(Path(found), model_uri)
 
 
-def _source(uri: str, model_uri: str) -> str:
+def _source(server: MlflowServer, model_uri: str) -> str:
     """The artifact location behind `model_uri`: MLflow itself would ask its global registry URI."""
     if match := re.fullmatch(r"models:/([^/@]+)@([^/@]+)", model_uri):
-        return find_alias(uri, match[1], match[2]).source
+        return find_alias(server, match[1], match[2]).source
     if match := re.fullmatch(r"models:/([^/@]+)/([0-9]+)", model_uri):
-        return find_version(uri, match[1], int(match[2])).source
+        return find_version(server, match[1], int(match[2])).source
     if match := re.fullmatch(r"runs:/([0-9A-Za-z_-]+)/(.+)", model_uri):
-        return _source_in_run(uri, match[1], match[2].strip("/"))
+        return _source_in_run(server, match[1], match[2].strip("/"))
     raise InputError(f"{model_uri!r} is not a model URI; write {FORMS}")
 
 
-def _source_in_run(uri: str, run_id: str, path: str) -> str:
+def _source_in_run(server: MlflowServer, run_id: str, path: str) -> str:
     from mlflow.exceptions import MlflowException
 
-    client = open_client(uri)
+    client = server.client
     try:
         run = client.get_run(run_id)
     except MlflowException as error:
         if is_transient(error):
             raise
-        raise InputError(f"there is no run {run_id!r} at {redacted(uri)!r}") from error
+        raise InputError(f"there is no run {run_id!r} at {server.shown!r}") from error
     if ".." in PurePosixPath(path).parts:
         raise InputError(f"{path!r} leads out of run {run_id}; write {FORMS}")
     ids = [output.model_id for output in (run.outputs.model_outputs if run.outputs else [])]

@@ -11,17 +11,17 @@ that it was taken for dead: then the alias goes back to that version, and the de
 
 from collections.abc import Callable
 
-from metaray.tracking.client import open_client
 from metaray.tracking.promotion import Decision
 from metaray.tracking.registry import CHAMPION, ModelVersion, champion, find_version, set_alias, show, tag_version
 from metaray.tracking.registry_turns import turn
+from metaray.tracking.server import MlflowServer
 
 NUMBER = "champion.number"
 DECISION = "champion.decision"
 
 
 def settle(
-    uri: str,
+    server: MlflowServer,
     name: str,
     version: int,
     judge: Callable[[ModelVersion | None], Decision],
@@ -31,56 +31,56 @@ def settle(
     """Decide on a registered version, and make it champion if that is what was decided.
 
     Args:
-        uri: of the tracking server or database.
+        server: That holds the registry.
         name: of the registered model.
         version: that is new.
         judge: decides, given the present champion; asked again if another came first.
         say: told if others come first.
     """
     while True:
-        present = champion(uri, name)
+        present = champion(server, name)
         if present is not None and present.version == version:
             return Decision(True, "it is the champion")
         decision = judge(present)
-        tag_version(uri, name, version, {DECISION: f"{'yes' if decision.promote else 'no'}, {decision.reason}"})
+        tag_version(server, name, version, {DECISION: f"{'yes' if decision.promote else 'no'}, {decision.reason}"})
         if not decision.promote:
             return decision
-        if crown(uri, name, version, over=None if present is None else present.version, say=say):
+        if crown(server, name, version, over=None if present is None else present.version, say=say):
             return decision
 
 
 def crown(
-    uri: str, name: str, version: int, *, over: int | None, say: Callable[[str], None] = lambda text: None
+    server: MlflowServer, name: str, version: int, *, over: int | None, say: Callable[[str], None] = lambda text: None
 ) -> bool:
     """Make a version champion in the place of version `over` (None: of none); False if that is not the champion."""
-    with turn(uri, name, say=say):
-        number = 1 + max(_numbers(uri, name).values(), default=0)
+    with turn(server, name, say=say):
+        number = 1 + max(_numbers(server, name).values(), default=0)
         # Read after the numbers: who is crowned between the two has one that is seen below.
-        if show(uri, name).aliases.get(CHAMPION) != over:
+        if show(server, name).aliases.get(CHAMPION) != over:
             return False
-        tag_version(uri, name, version, {NUMBER: str(number)})
-        set_alias(uri, name, version)
-        rivals = {v: n for v, n in _numbers(uri, name).items() if n >= number and v != version}
+        tag_version(server, name, version, {NUMBER: str(number)})
+        set_alias(server, name, version)
+        rivals = {v: n for v, n in _numbers(server, name).items() if n >= number and v != version}
         if not rivals:
             return True
-        open_client(uri).delete_model_version_tag(name, str(version), NUMBER)
-        set_alias(uri, name, max(rivals, key=lambda rival: (rivals[rival], rival)))
+        server.client.delete_model_version_tag(name, str(version), NUMBER)
+        set_alias(server, name, max(rivals, key=lambda rival: (rivals[rival], rival)))
         return False
 
 
-def crown_by_hand(uri: str, name: str, version: int) -> ModelVersion:
+def crown_by_hand(server: MlflowServer, name: str, version: int) -> ModelVersion:
     """Make a version champion whoever is, in a turn, so that no decision made at the same time overrules it.
 
     Raises:
         InputError: if the model or version does not exist.
     """
-    find_version(uri, name, version)
-    while not crown(uri, name, version, over=show(uri, name).aliases.get(CHAMPION)):
+    find_version(server, name, version)
+    while not crown(server, name, version, over=show(server, name).aliases.get(CHAMPION)):
         pass
-    tag_version(uri, name, version, {DECISION: "yes, promoted by hand"})
-    return find_version(uri, name, version)
+    tag_version(server, name, version, {DECISION: "yes, promoted by hand"})
+    return find_version(server, name, version)
 
 
-def _numbers(uri: str, name: str) -> dict[int, int]:
+def _numbers(server: MlflowServer, name: str) -> dict[int, int]:
     """Of those versions that are or were champion."""
-    return {v.version: int(v.tags[NUMBER]) for v in show(uri, name).versions if v.tags.get(NUMBER, "").isdecimal()}
+    return {v.version: int(v.tags[NUMBER]) for v in show(server, name).versions if v.tags.get(NUMBER, "").isdecimal()}

@@ -10,6 +10,7 @@ from metaray.learners.own_code import own_code_told
 from metaray.serving.columns import inputs_of, outputs_of
 from metaray.serving.pyfunc import example_input
 from metaray.tracking.artifact import register
+from metaray.tracking.mlflow_run import MlflowRun
 from metaray.training.single_queries import single_queries
 from metaray.trust import trust_setting
 
@@ -27,8 +28,7 @@ DEPENDS = (
 
 def new_version(
     name: str,
-    uri: str,
-    tracked: str,
+    tracked: MlflowRun,
     folder: Path,
     learner: Learner,
     tags: dict[str, str],
@@ -40,8 +40,7 @@ def new_version(
 
     Args:
         name: of the model.
-        uri: of MLflow.
-        tracked: id of the MLflow run that it belongs to.
+        tracked: the MLflow run that it belongs to.
         folder: of the learner's files.
         learner: what they hold.
         tags: of the version; among them its protocol.
@@ -63,8 +62,8 @@ def new_version(
         told.append(own_code_told(learner.own_code))
         metadata[TRUST] = trust_setting(learner.own_code)
     return register(
-        uri,
-        tracked,
+        tracked.server,
+        tracked.id,
         name=name,
         learner_folder=folder,
         inputs=inputs_of(learner),

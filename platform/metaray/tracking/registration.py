@@ -10,23 +10,22 @@ from metaray.errors import InputError
 from metaray.experiment.experiment import Experiment
 from metaray.experiment.packages import packages_in, packages_of
 from metaray.learners.loading import load_learner
-from metaray.plots.function_fits import draw_fits, fits_of, has_curve
-from metaray.plots.learning_curve import draw_learning_curve
 from metaray.records.checked_json import read_record, write_record
 from metaray.records.checkpoint import CHECKPOINTS_FOLDER as CHECKPOINTS
-from metaray.records.checkpoint import checkpoint_name, saved_steps
+from metaray.records.checkpoint import checkpoint_name
 from metaray.records.estimate import Values
-from metaray.records.journal import read_journal
-from metaray.records.result import RESULT, Result
-from metaray.records.run_folder import RunFolder
+from metaray.records.result import Result
+from metaray.records.run import LEARNER, Run
 from metaray.tracking.artifact import download
 from metaray.tracking.champion import settle
+from metaray.tracking.mlflow_run import MlflowRun
 from metaray.tracking.mlflow_tracker import MlflowTracker
 from metaray.tracking.new_version import new_version
 from metaray.tracking.promotion import Champion, Decision, Wish, decide, insisted
 from metaray.tracking.registry import ModelVersion, find_version, list_models
+from metaray.tracking.run_files import log_files
+from metaray.tracking.server import MlflowServer
 from metaray.training.evaluation import evaluate_learner
-from metaray.training.session import LEARNER
 
 REGISTRATION_FILE = "published.json"
 
@@ -53,10 +52,8 @@ class Published(NamedTuple):
 
 def publish(
     experiment: Experiment,
-    folder: RunFolder,
-    uri: str,
-    tracked: str,
-    result: Result,
+    run: Run,
+    tracker: MlflowTracker,
     wish: Wish,
     *,
     say: Callable[[str], None] = lambda text: None,
@@ -65,32 +62,29 @@ def publish(
 
     Args:
         experiment: that was trained.
-        folder: of the run.
-        uri: of MLflow.
-        tracked: id of the MLflow run.
-        result: of the run.
+        run: that did it, and is finished.
+        tracker: of the run.
         wish: what is to become of the learner.
         say: told what takes a while.
     """
-    before = _published(experiment, folder, uri, tracked)
+    server, tracked = tracker.server, tracker.mlflow_run.id
+    before = _published(experiment, run, server, tracked)
     if before is not None and _granted(before, wish):
         return before
     with tempfile.TemporaryDirectory() as scratch:
-        learner = folder.storage.download(LEARNER, Path(scratch) / LEARNER)
+        learner = run.storage.download(LEARNER, Path(scratch) / LEARNER)
         if before is None:
-            tracker = MlflowTracker(uri, tracked)
-            _log_files(experiment, folder, tracker, Path(scratch))
-            _log_fit(experiment, learner, tracker, Path(scratch))
+            log_files(experiment, run, tracker)
+            _log_checkpoints(run, tracker, Path(scratch))
         done = Published(None, None)
         if wish.register:
-            fingerprint = folder.fingerprint or experiment.source.fingerprint
-            done = _register(experiment, uri, tracked, learner, result, fingerprint, promote=wish.promote, say=say)
+            done = _register(experiment, run, tracker.mlflow_run, learner, promote=wish.promote, say=say)
     record: dict[str, Any] = {
         "tracking_run": tracked,
         "version": None if done.version is None else done.version.version,
         "decision": None if done.decision is None else done.decision._asdict(),
     }
-    write_record(folder.storage, REGISTRATION_FILE, record)
+    write_record(run.storage, REGISTRATION_FILE, record)
     return done
 
 
@@ -100,50 +94,49 @@ def _granted(before: Published, wish: Wish) -> bool:
     return not wish.promote or (before.decision is not None and before.decision.promote)
 
 
-def _published(experiment: Experiment, folder: RunFolder, uri: str, tracked: str) -> Published | None:
+def _published(experiment: Experiment, run: Run, server: MlflowServer, tracked: str) -> Published | None:
     """What an earlier call did; None if there was none, or only one for another MLflow run, perhaps elsewhere."""
-    if not folder.storage.exists(REGISTRATION_FILE):
+    if not run.storage.exists(REGISTRATION_FILE):
         return None
     record = read_record(
-        folder.storage,
+        run.storage,
         REGISTRATION_FILE,
         _Record,
         remedy="delete it, and `metaray upload` looks up what was registered",
     )
     if record.tracking_run != tracked:
         return None
-    version = None if record.version is None else find_version(uri, experiment.name, record.version)
+    version = None if record.version is None else find_version(server, experiment.name, record.version)
     return Published(version, record.decision)
 
 
 def _register(
     experiment: Experiment,
-    uri: str,
-    tracked: str,
+    run: Run,
+    tracked: MlflowRun,
     learner: Path,
-    result: Result,
-    fingerprint: str,
     *,
     promote: bool,
     say: Callable[[str], None],
 ) -> Published:
+    server, result = tracked.server, run.result
     loaded = load_learner(learner, trust=["*"])
     # A run that was killed after registering, before it wrote that down, has its version already.
     name = experiment.name
-    number = _version_of(uri, name, tracked)
+    number = _version_of(server, name, tracked.id)
     if number is None:
-        tags = _tags(experiment, result, fingerprint)
-        number = new_version(name, uri, tracked, learner, loaded, tags, experiment=experiment, say=say)
+        tags = _tags(experiment, result, run.record.source_fingerprint or experiment.source.fingerprint)
+        number = new_version(name, tracked, learner, loaded, tags, experiment=experiment, say=say)
     nearest: Values = result.baseline_val_scores
     if not nearest:  # a run of before they were kept
         nearest = evaluate_learner(loaded.nearest_neighbor, experiment, "meta-val").score
-    decision = crown_if_better(experiment, uri, number, result.meta_val_scores, nearest, promote=promote, say=say)
-    return Published(find_version(uri, experiment.name, number), decision)
+    decision = crown_if_better(experiment, server, number, result.meta_val_scores, nearest, promote=promote, say=say)
+    return Published(find_version(server, experiment.name, number), decision)
 
 
 def crown_if_better(
     experiment: Experiment,
-    uri: str,
+    server: MlflowServer,
     number: int,
     scores: Values,
     nearest: Values,
@@ -155,7 +148,7 @@ def crown_if_better(
 
     Args:
         experiment: whose meta-val episodes count; its name is that of the model.
-        uri: of MLflow.
+        server: Of MLflow.
         number: of the version.
         scores: of its learner, by episode.
         nearest: those of the nearest neighbour.
@@ -165,14 +158,14 @@ def crown_if_better(
     baselines = _baselines(experiment, nearest)
 
     def judge(present: ModelVersion | None) -> Decision:
-        decision = _decide(experiment, uri, scores, present, baselines)
+        decision = _decide(experiment, server, scores, present, baselines)
         return insisted(decision) if promote else decision
 
-    return settle(uri, experiment.name, number, judge, say=say)
+    return settle(server, experiment.name, number, judge, say=say)
 
 
-def _version_of(uri: str, name: str, tracked: str) -> int | None:
-    versions = [v for model in list_models(uri) if model.name == name for v in model.versions]
+def _version_of(server: MlflowServer, name: str, tracked: str) -> int | None:
+    versions = [v for model in list_models(server) if model.name == name for v in model.versions]
     return next((version.version for version in versions if version.run_id == tracked), None)
 
 
@@ -186,7 +179,7 @@ def _baselines(experiment: Experiment, nearest: Values) -> dict[str, Values]:
 
 def _decide(
     experiment: Experiment,
-    uri: str,
+    server: MlflowServer,
     scores: Values,
     present: ModelVersion | None,
     baselines: dict[str, Values],
@@ -197,7 +190,9 @@ def _decide(
         version = str(present.version)
         with tempfile.TemporaryDirectory() as scratch:
             try:
-                learner = load_learner(download(uri, present.uri, Path(scratch)), trust=sorted(_packages(experiment)))
+                learner = load_learner(
+                    download(server, present.uri, Path(scratch)), trust=sorted(_packages(experiment))
+                )
                 against = Champion(version, evaluate_learner(learner, experiment, "meta-val").score)
             except InputError as error:
                 against = Champion(version, None, str(error))
@@ -210,27 +205,10 @@ def _packages(experiment: Experiment) -> set[str]:
     return {"metaray", *packages_of(experiment), *packages_in([preprocessing])}
 
 
-def _log_files(experiment: Experiment, folder: RunFolder, tracker: MlflowTracker, scratch: Path) -> None:
-    curve = scratch / "learning_curve.png"
-    draw_learning_curve(read_journal(folder.storage), curve, title=f"{experiment.name}: {experiment.protocol}")
-    tracker.log_artifact(curve)
-    tracker.log_text(folder.storage.read(RESULT).decode(), RESULT)
-    for step in saved_steps(folder.storage):
+def _log_checkpoints(run: Run, tracker: MlflowTracker, scratch: Path) -> None:
+    for step in run.saved_steps:
         name = checkpoint_name(step)
-        tracker.log_artifact(folder.storage.download(f"{CHECKPOINTS}/{name}", scratch / name), CHECKPOINTS)
-
-
-def _log_fit(experiment: Experiment, folder: Path, tracker: MlflowTracker, scratch: Path) -> None:
-    """A picture of what adaptation does, where tasks are functions that can be drawn."""
-    source, plan = experiment.source, experiment.evaluation
-    # Asked first, since it needs no files: a run is uploaded where its data are not.
-    if source.target_size is None or not has_curve(source.feature_shape, source.target_size):
-        return
-    learner = load_learner(folder, trust=["*"])
-    picture = scratch / "fit.png"
-    title = f"{experiment.name}: meta-test tasks, {experiment.protocol}"
-    draw_fits(fits_of(learner, source, experiment.eval_spec, plan.seed), picture, title)
-    tracker.log_artifact(picture)
+        tracker.log_file(run.storage.download(f"{CHECKPOINTS}/{name}", scratch / name), CHECKPOINTS)
 
 
 def _tags(experiment: Experiment, result: Result, fingerprint: str) -> dict[str, str]:

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from metaray.errors import InputError, redacted, unknown
-from metaray.tracking.client import error_code, open_client
+from metaray.errors import InputError, unknown
+from metaray.tracking.client import error_code
+from metaray.tracking.server import MlflowServer
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion as MlflowVersion
@@ -63,19 +64,19 @@ class RegisteredModel:
     aliases: Mapping[str, int] = field(default_factory=dict)
 
 
-def list_models(uri: str) -> list[RegisteredModel]:
+def list_models(server: MlflowServer) -> list[RegisteredModel]:
     """Every registered model, by name."""
-    client = open_client(uri)
+    client = server.client
     models: list[MlflowModel] = []
     token: str | None = None
     while token is None or token:
         page = client.search_registered_models(max_results=PAGE, page_token=token)
         models += page
         token = page.token or ""
-    return [_model(uri, model) for model in sorted(models, key=lambda model: str(model.name))]
+    return [_model(server, model) for model in sorted(models, key=lambda model: str(model.name))]
 
 
-def show(uri: str, name: str) -> RegisteredModel:
+def show(server: MlflowServer, name: str) -> RegisteredModel:
     """One registered model with all its versions.
 
     Raises:
@@ -84,46 +85,46 @@ def show(uri: str, name: str) -> RegisteredModel:
     from mlflow.exceptions import MlflowException
 
     try:
-        return _model(uri, open_client(uri).get_registered_model(name))
+        return _model(server, server.client.get_registered_model(name))
     except MlflowException as error:
         if error_code(error) not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise
-    raise unknown(f"model at {redacted(uri)}:", name, [model.name for model in list_models(uri)])
+    raise unknown(f"model at {server.shown}:", name, [model.name for model in list_models(server)])
 
 
-def find_version(uri: str, name: str, version: int) -> ModelVersion:
+def find_version(server: MlflowServer, name: str, version: int) -> ModelVersion:
     """One version.
 
     Raises:
         InputError: if it does not exist; it lists those that do.
     """
-    versions = {found.version: found for found in show(uri, name).versions}
+    versions = {found.version: found for found in show(server, name).versions}
     if version not in versions:
         raise unknown(f"version of {name}", str(version), [str(number) for number in versions])
     return versions[version]
 
 
-def find_alias(uri: str, name: str, alias: str) -> ModelVersion:
+def find_alias(server: MlflowServer, name: str, alias: str) -> ModelVersion:
     """The version that `alias` points to.
 
     Raises:
         InputError: if the model has no such alias; it lists those it has.
     """
-    model = show(uri, name)
+    model = show(server, name)
     if alias not in model.aliases:
         raise unknown(f"alias of {name}", alias, model.aliases)
-    return find_version(uri, name, model.aliases[alias])
+    return find_version(server, name, model.aliases[alias])
 
 
-def champion(uri: str, name: str, alias: str = CHAMPION) -> ModelVersion | None:
+def champion(server: MlflowServer, name: str, alias: str = CHAMPION) -> ModelVersion | None:
     """The version `alias` points to, None if the model or the alias does not exist yet."""
-    models = {model.name: model for model in list_models(uri)}
+    models = {model.name: model for model in list_models(server)}
     if name not in models or alias not in models[name].aliases:
         return None
-    return find_version(uri, name, models[name].aliases[alias])
+    return find_version(server, name, models[name].aliases[alias])
 
 
-def set_alias(uri: str, name: str, version: int, alias: str = CHAMPION) -> ModelVersion:
+def set_alias(server: MlflowServer, name: str, version: int, alias: str = CHAMPION) -> ModelVersion:
     """Point `alias` to `version` and return it.
 
     Raises:
@@ -131,29 +132,29 @@ def set_alias(uri: str, name: str, version: int, alias: str = CHAMPION) -> Model
     """
     from mlflow.exceptions import MlflowException
 
-    find_version(uri, name, version)
+    find_version(server, name, version)
     try:
-        open_client(uri).set_registered_model_alias(name, alias, str(version))
+        server.client.set_registered_model_alias(name, alias, str(version))
     except MlflowException as error:
         if error_code(error) != "INVALID_PARAMETER_VALUE":
             raise
         raise InputError(f"{alias!r} can't be an alias: {error.message}") from error
-    return find_version(uri, name, version)
+    return find_version(server, name, version)
 
 
-def tag_version(uri: str, name: str, version: int, tags: Mapping[str, str]) -> None:
+def tag_version(server: MlflowServer, name: str, version: int, tags: Mapping[str, str]) -> None:
     """Add tags to a version."""
     for key, value in tags.items():
-        open_client(uri).set_model_version_tag(name, str(version), key, value)
+        server.client.set_model_version_tag(name, str(version), key, value)
 
 
-def _model(uri: str, model: "MlflowModel") -> RegisteredModel:
+def _model(server: MlflowServer, model: "MlflowModel") -> RegisteredModel:
     aliases = {str(alias): int(version) for alias, version in model.aliases.items()}
     quote = '"' if "'" in str(model.name) else "'"
     found: list[MlflowVersion] = []
     token: str | None = None
     while token is None or token:
-        page = open_client(uri).search_model_versions(
+        page = server.client.search_model_versions(
             f"name = {quote}{model.name}{quote}", max_results=PAGE, page_token=token
         )
         found += page

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple, final
 
-from metaray.tracking.client import open_client
+from metaray.tracking.server import MlflowServer
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -40,7 +40,7 @@ class Claim(NamedTuple):
 
 @contextmanager
 def turn(
-    uri: str,
+    server: MlflowServer,
     name: str,
     *,
     say: Callable[[str], None] = lambda text: None,
@@ -50,13 +50,13 @@ def turn(
     """Within the block, no other process is in one of the same registered model.
 
     Args:
-        uri: of the tracking server or database.
+        server: That holds the registry.
         name: of the registered model, which exists.
         say: told, once, if others come first.
         clock: in seconds.
         sleep: waits that many seconds.
     """
-    queue = _Queue(open_client(uri), name)
+    queue = _Queue(server.client, name)
     try:
         queue.wait(say, clock, sleep)
         yield

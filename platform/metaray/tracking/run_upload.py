@@ -1,4 +1,4 @@
-"""A run's way to MLflow: opened before training, brought there whole after it. Each step may be done again."""
+"""A trained run brought to MLflow whole, and to other trackers. Each step may be done again."""
 
 import shlex
 from collections.abc import Callable, Iterable
@@ -6,30 +6,20 @@ from dataclasses import dataclass, replace
 
 from metaray.errors import InputError, RunFailed, redacted
 from metaray.experiment.experiment import Experiment
-from metaray.experiment.overrides import flatten
 from metaray.experiment.packages import packages_of
-from metaray.records.checkpoint import newest_progress
-from metaray.records.failure import FAILURE, failure_text
-from metaray.records.journal import JournalReader, read_journal
-from metaray.records.provenance import provenance
+from metaray.records.failure import failure_text
 from metaray.records.result import Result
-from metaray.records.run_folder import RunFolder, record_run, require_recorded_data
+from metaray.records.run import Run
 from metaray.retry import SHORTLY, retry
-from metaray.tracking.mlflow_tracker import (
-    MlflowTracker,
-    RunStatus,
-    TrackingAway,
-    asking,
-    create_run,
-    finish_run,
-    is_there,
-    log_metrics,
-    log_params,
-)
+from metaray.tracking.feed import JournalFeed
+from metaray.tracking.mlflow_run import MlflowRun
+from metaray.tracking.mlflow_tracker import MlflowTracker
 from metaray.tracking.promotion import Decision, Wish
 from metaray.tracking.registration import publish
 from metaray.tracking.registry import ModelVersion
-from metaray.tracking.server import Unreachable, prepare
+from metaray.tracking.run_files import log_files
+from metaray.tracking.server import MlflowServer, TrackingAway, Unreachable
+from metaray.tracking.tracker import Ending, Tracker
 
 
 @dataclass(frozen=True)
@@ -38,17 +28,17 @@ class Destination:
 
     Attributes:
         storage: folder or URI of all runs.
-        uri: of MLflow.
+        server: Of MLflow.
         wish: what is to become of the best learner.
     """
 
     storage: str
-    uri: str
+    server: MlflowServer
     wish: Wish = Wish()  # noqa: RUF009 - frozen
 
     def command(self, run: str, trust: Iterable[str] = ()) -> str:
         """What to type to bring the run there; `trust` holds the packages that its record names."""
-        places = ["--storage", redacted(self.storage), "--tracking-uri", redacted(self.uri)]
+        places = ["--storage", redacted(self.storage), "--tracking-uri", self.server.shown]
         named = [word for package in trust for word in ("--trust", package)]
         flags = {"--no-register": not self.wish.register, "--promote": self.wish.promote}
         words = [*places, *named, *(flag for flag, given in flags.items() if given)]
@@ -60,22 +50,25 @@ class Report:
     """How a run ended.
 
     Attributes:
-        run: its name.
-        tracking_run: id of its MLflow run; None if it never had one.
-        tracking_uri: where that is.
+        run: which it was.
         result: its figures.
+        tracked: its MLflow run; None if it has none.
         version: what was registered, if anything.
         decision: whether it became champion, and why.
         notes: what else the user should know, a sentence each.
     """
 
-    run: str
-    tracking_run: str | None
-    tracking_uri: str
+    run: Run
     result: Result
+    tracked: MlflowRun | None = None
     version: ModelVersion | None = None
     decision: Decision | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def tracking_run(self) -> str | None:
+        """The id of its MLflow run; None if it has none."""
+        return None if self.tracked is None else self.tracked.id
 
 
 class NotUploaded(RunFailed):
@@ -90,56 +83,9 @@ class NotUploaded(RunFailed):
         self.report = report
 
 
-def open_tracking(folder: RunFolder, experiment: Experiment, uri: str) -> RunFolder:
-    """The run with its MLflow run: the one that it has, if that is at `uri`, else a new one, which is written down.
-
-    Raises:
-        TrackingAway: if MLflow does not answer.
-        RunFailed: if it refuses.
-        InputError: if its experiment was deleted.
-    """
-    with asking(uri):
-        tracked = folder.tracking_run
-        if tracked is None or not is_there(uri, tracked):
-            tags = dict(folder.tags) or provenance() | {
-                "source.fingerprint": folder.fingerprint or experiment.source.fingerprint,
-                "protocol": experiment.protocol,
-            }
-            tracked = create_run(uri, experiment.name, folder.name, {}, tags)
-            record_run(folder, experiment, tracked, tags)
-            folder = replace(folder, tracking_run=tracked, tags=tags)
-        # Also for a run that was there: whoever made it may have been killed before this.
-        log_params(uri, tracked, flatten(experiment.model_dump(mode="json")))
-        MlflowTracker(uri, tracked).log_text(experiment.to_json(), "experiment.json")
-    return folder
-
-
-def upload_metrics(folder: RunFolder, experiment: Experiment, uri: str) -> RunFolder:
-    """Bring the metrics of a run to its MLflow run, whatever is there already; returns the run with its MLflow run.
-
-    Raises:
-        TrackingAway: if MLflow does not answer.
-        RunFailed: if it refuses.
-        InputError: if its experiment was deleted.
-    """
-    folder = open_tracking(folder, experiment, uri)
-    assert folder.tracking_run is not None
-    with asking(uri):
-        log_metrics(uri, folder.tracking_run, read_journal(folder.storage))
-    return folder
-
-
-def journal_notes(folder: RunFolder) -> tuple[str, ...]:
-    """What of the run's metrics could not be brought anywhere, because it is damaged on disk."""
-    reader = JournalReader(folder.storage)
-    reader.read()
-    written = newest_progress(folder.storage).segments
-    return tuple(f"{folder.storage.shown}/{damage}" for damage in reader.damage(written))
-
-
 def deliver(
     experiment: Experiment,
-    folder: RunFolder,
+    run: Run,
     to: Destination,
     *,
     waits: Iterable[float] = SHORTLY,
@@ -149,7 +95,7 @@ def deliver(
 
     Args:
         experiment: that was trained.
-        folder: of the run, which has a result.
+        run: which did it, and is finished.
         to: where.
         waits: between attempts while MLflow does not answer.
         say: told what takes a while.
@@ -157,56 +103,81 @@ def deliver(
     Raises:
         NotUploaded: if that can't be done, with the command that does it later.
     """
-    assert folder.result is not None
-
-    def attempt() -> Report:
-        nonlocal folder
-        folder = folder.reread()  # an attempt that broke off may have written down a new MLflow run
-        return _deliver(experiment, folder, to, say)
-
     try:
-        return retry(attempt, on=(TrackingAway, Unreachable), waits=waits)
+        # An attempt that broke off may have written down a new MLflow run.
+        return retry(lambda: _deliver(experiment, run, to, say), on=(TrackingAway, Unreachable), waits=waits)
     except BaseException as error:  # noqa: BLE001 - raised below
         known = isinstance(error, InputError | RunFailed)
-        folder = folder.reread()
-        assert folder.result is not None
-        ended = _not_uploaded(experiment, folder, to, error) if known else error
-        if folder.tracking_run is not None and not isinstance(error, TrackingAway | Unreachable):
-            mark_ended(
-                to.uri, folder.tracking_run, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED", ended
-            )
+        ended = _not_uploaded(experiment, run, to, error) if known else error
+        tracked = run.tracking_run
+        if tracked is not None and not isinstance(error, TrackingAway | Unreachable):
+            ending: Ending = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
+            mark_ended([MlflowTracker.of(MlflowRun(to.server, tracked))], ending, ended)
         raise ended from error.__cause__
 
 
-def _not_uploaded(experiment: Experiment, folder: RunFolder, to: Destination, error: BaseException) -> NotUploaded:
-    assert folder.result is not None
-    again = to.command(folder.name, packages_of(experiment))
+def _not_uploaded(experiment: Experiment, run: Run, to: Destination, error: BaseException) -> NotUploaded:
+    again = to.command(run.name, packages_of(experiment))
     return NotUploaded(
-        f"run {folder.name!r} is trained and complete in {folder.storage.shown}, but could not be uploaded: "
+        f"run {run.name!r} is trained and complete in {run.storage.shown}, but could not be uploaded: "
         f"{str(error).rstrip('.')}. This uploads it, once that is mended: {again}",
-        Report(folder.name, folder.tracking_run, to.uri, folder.result),
+        report_of(run, None if run.tracking_run is None else MlflowRun(to.server, run.tracking_run)),
     )
 
 
-def _deliver(experiment: Experiment, folder: RunFolder, to: Destination, say: Callable[[str], None]) -> Report:
+def report_of(run: Run, tracked: MlflowRun | None = None, notes: tuple[str, ...] = ()) -> Report:
+    """How a finished run ended, before anything of it was registered."""
+    return Report(run, run.result, tracked, notes=notes)
+
+
+def _deliver(experiment: Experiment, run: Run, to: Destination, say: Callable[[str], None]) -> Report:
     # Faster than MLflow's own attempts in finding out that nobody answers.
-    prepare(to.uri)
-    folder = upload_metrics(folder, experiment, to.uri)
-    assert folder.tracking_run is not None and folder.result is not None
+    to.server.prepare()
+    tracker = bring_metrics(experiment, run, to.server)
     if to.wish.register:
-        require_recorded_data(folder, experiment)  # on which the learner is compared with the champion
-    with asking(to.uri):
-        version, decision = publish(experiment, folder, to.uri, folder.tracking_run, folder.result, to.wish, say=say)
-    finish_run(to.uri, folder.tracking_run)
-    notes = journal_notes(folder)
-    return Report(folder.name, folder.tracking_run, to.uri, folder.result, version, decision, notes)
+        run.require_data(experiment)  # on which the learner is compared with the champion
+    with to.server.asking():
+        version, decision = publish(experiment, run, tracker, to.wish, say=say)
+    tracker.end("finished")
+    return replace(report_of(run, tracker.mlflow_run, run.notes()), version=version, decision=decision)
 
 
-def mark_ended(uri: str, tracked: str, status: RunStatus, error: BaseException) -> None:
-    """Mark the MLflow run, and say there why it failed; a server that is gone must not hide what ended the run."""
+def bring_metrics(experiment: Experiment, run: Run, server: MlflowServer) -> MlflowTracker:
+    """Bring what is measured in a run to its MLflow run, as far as that lacks it; returns who writes there.
+
+    Raises:
+        TrackingAway: if MLflow does not answer.
+        RunFailed: if it refuses.
+        InputError: if its experiment was deleted.
+    """
+    tracker = MlflowTracker.opened(server, experiment, run)
+    JournalFeed(run, tracker).send()
+    return tracker
+
+
+def finish(experiment: Experiment, run: Run, tracker: Tracker) -> None:
+    """Bring all of a trained run to a tracker that has no registry.
+
+    Raises:
+        RunFailed: if it does not take it; the run is complete in its folder all the same.
+    """
     try:
-        if isinstance(error, RunFailed):
-            MlflowTracker(uri, tracked).log_text(failure_text(error), FAILURE)
-        finish_run(uri, tracked, status)
-    except RunFailed as unmarked:
-        error.add_note(str(unmarked))
+        JournalFeed(run, tracker).send()
+        log_files(experiment, run, tracker)
+        tracker.end("finished")
+    except Exception as error:
+        raise NotUploaded(
+            f"run {run.name!r} is trained and complete in {run.storage.shown}, but {tracker.title} does not take all "
+            f"of it: {error}. The same command with --run {run.name} tries again",
+            report_of(run),
+        ) from error
+
+
+def mark_ended(trackers: Iterable[Tracker], ending: Ending, error: BaseException) -> None:
+    """Close records, and say there why a run failed; a server that is gone must not hide what ended the run."""
+    why = failure_text(error) if isinstance(error, RunFailed) else ""
+    for tracker in trackers:
+        try:
+            tracker.end(ending, why)
+        except Exception as problem:  # noqa: BLE001 - a tracker may raise anything
+            error.add_note(redacted(str(problem)))

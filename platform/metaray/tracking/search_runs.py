@@ -4,29 +4,18 @@ import queue
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from metaray.errors import RunFailed, redacted
 from metaray.experiment.overrides import flatten
 from metaray.records.failure import FAILURE
-from metaray.records.run_folder import RunFolder, record_run
+from metaray.records.run import Run
 from metaray.retry import retry
-from metaray.tracking.mlflow_tracker import (
-    MlflowTracker,
-    RunStatus,
-    asking,
-    create_run,
-    find_tagged,
-    finish_run,
-    is_there,
-    log_metrics,
-    reopen_run,
-    set_tags,
-)
-from metaray.tracking.run_upload import open_tracking
-from metaray.tracking.server import prepare
+from metaray.tracking.feed import JournalFeed
+from metaray.tracking.mlflow_run import MlflowRun, RunStatus
+from metaray.tracking.mlflow_tracker import MlflowTracker
+from metaray.tracking.server import MlflowServer
 from metaray.tuning.ledger import Ledger
 from metaray.tuning.trial import ENDED, Trial, TrialStatus, trial_name
 
@@ -41,15 +30,15 @@ class SearchRuns:
 
     Args:
         ledger: of the search.
-        uri: of MLflow.
+        name: of the search.
+        server: of MLflow.
         note: told once that MLflow takes nothing.
     """
 
-    def __init__(self, ledger: Ledger, name: str, uri: str, note: Callable[[str], None]) -> None:
-        self._ledger, self._name, self._uri, self._note = ledger, name, uri, note
+    def __init__(self, ledger: Ledger, name: str, server: MlflowServer, note: Callable[[str], None]) -> None:
+        self._ledger, self._name, self._server, self._note = ledger, name, server, note
         self._experiment = ledger.search.experiment
         self.parent = self._opened()
-        self._uploaded: dict[int, int] = {}
         self._queue: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._told = False
         self._thread = threading.Thread(target=self._serve, name="search-search_runs", daemon=True)
@@ -68,44 +57,48 @@ class SearchRuns:
         """Bring all trials up to date, now.
 
         Raises:
-            Away: if MLflow does not answer.
+            TrackingAway: if MLflow does not answer.
             RunFailed: if it refuses.
         """
-        prepare(self._uri)
+        self._server.prepare()
         for number in self._ledger.numbers():
             self._bring(number)
 
     def tag(self, tags: Mapping[str, str], number: int | None = None) -> None:
         """Tag the search's run, or that of a trial."""
-        run_id = self.parent if number is None else self._ledger.trial(number).tracking_run
-        assert run_id is not None
-        with asking(self._uri):
-            set_tags(self._uri, run_id, tags)
+        run = self.parent if number is None else self._known(number)
+        assert run is not None
+        with self._server.asking():
+            run.set_tags(tags)
 
     def attach(self, files: Mapping[str, bytes]) -> None:
         """Put files into the search's run."""
-        tracker = MlflowTracker(self._uri, self.parent)
-        with tempfile.TemporaryDirectory() as scratch, asking(self._uri):
+        with tempfile.TemporaryDirectory() as scratch:
             for name, data in files.items():
                 path = Path(scratch) / name
                 path.write_bytes(data)
-                tracker.log_artifact(path)
+                self.parent.log_file(path)
 
-    def _opened(self) -> str:
+    def _known(self, number: int) -> MlflowRun | None:
+        """The MLflow run of a trial, as far as it is written down."""
+        found = self._ledger.trial(number).tracking_run
+        return None if found is None else MlflowRun(self._server, found)
+
+    def _opened(self) -> MlflowRun:
         """The search's run: the one that it has, marked as running, or a new one."""
         header = self._ledger.header
         mine = {SEARCH_ID: header.id, NUMBER: "none"}
-        with asking(self._uri):
-            found = find_tagged(self._uri, self._experiment.name, mine)
+        with self._server.asking():
+            found = MlflowRun.tagged(self._server, self._experiment.name, mine)
             if found is not None:
-                reopen_run(self._uri, found)
+                found.reopen()
                 return found
             params = flatten({"search": self._ledger.search.model_dump(mode="json", exclude={"experiment"})})
             params |= flatten(self._experiment.model_dump(mode="json"))
             tags = dict(header.tags) | mine | {"source.fingerprint": header.fingerprint}
-            run_id = create_run(self._uri, self._experiment.name, self._name, params, tags)
-            MlflowTracker(self._uri, run_id).log_text(self._experiment.to_json(), "experiment.json")
-            return run_id
+            made = MlflowRun.create(self._server, self._experiment.name, self._name, params, tags)
+            made.log_text(self._experiment.to_json(), "experiment.json")
+            return made
 
     def _serve(self) -> None:
         while (number := self._queue.get()) is not None:
@@ -120,41 +113,35 @@ class SearchRuns:
     def _bring(self, number: int) -> None:
         """What the ledger knows of a trial, to its MLflow run."""
         trial, run = self._ledger.trial(number), self._ledger.run_of(number)
-        folder = RunFolder(trial.name, run).reread()
-        mine = {SEARCH_ID: self._ledger.header.id, NUMBER: str(number)}
-        with asking(self._uri):
-            if folder.tracking_run is None or not is_there(self._uri, folder.tracking_run):
-                folder = self._tracked(folder, mine, number)
-            tracked = folder.tracking_run
-            assert tracked is not None
-            done = self._uploaded.get(number, -1)
-            fresh = [metric for metric in self._ledger.journal(number) if metric.step > done]
-            log_metrics(self._uri, tracked, fresh)
-            self._uploaded[number] = max((metric.step for metric in fresh), default=done)
-            set_tags(self._uri, tracked, _tags(trial))
+        with self._server.asking():
+            tracker = self._tracker(Run(trial.name, run), number)
+            JournalFeed(Run(trial.name, run), tracker).send()
+            tracker.mlflow_run.set_tags(_tags(trial))
             if trial.status == "failed" and run.exists(FAILURE):
-                MlflowTracker(self._uri, tracked).log_text(run.read(FAILURE).decode(), FAILURE)
+                tracker.log_text(run.read(FAILURE).decode(), FAILURE)
         if trial.status in ENDED:
-            finish_run(self._uri, tracked, STATUSES[trial.status])
+            tracker.mlflow_run.finish(STATUSES[trial.status])
 
-    def _tracked(self, folder: RunFolder, mine: Mapping[str, str], number: int) -> RunFolder:
-        """The trial's folder with its MLflow run: one that a kill has kept from being written down, or a new one."""
+    def _tracker(self, run: Run, number: int) -> MlflowTracker:
+        """Writes to the MLflow run of a trial: the one it has, one that a kill has kept from being written down, or
+        a new one."""
+        known = self._known(number)
+        if known is not None and known.is_there:
+            return MlflowTracker.of(known)
         header, entry = self._ledger.header, self._ledger.entry(number)
-        experiment, origin = entry.experiment, entry.origin
+        mine = {SEARCH_ID: header.id, NUMBER: str(number)}
         tags: dict[str, Any] = {
             **header.tags,
             **mine,
-            PARENT: self.parent,
+            PARENT: self.parent.id,
             "source.fingerprint": entry.fingerprint,
-            "protocol": experiment.protocol,
+            "protocol": entry.experiment.protocol,
         }
-        if origin is not None:
-            tags["search.origin"] = f"{trial_name(origin.trial)} after step {origin.step}"
-        found = find_tagged(self._uri, experiment.name, mine)
-        folder = replace(folder, tags=tags, tracking_run=found, fingerprint=entry.fingerprint)
-        if found is not None:
-            record_run(folder, experiment, found, tags)
-        return open_tracking(folder, experiment, self._uri)
+        if entry.origin is not None:
+            tags["search.origin"] = f"{trial_name(entry.origin.trial)} after step {entry.origin.step}"
+        found = MlflowRun.tagged(self._server, entry.experiment.name, mine)
+        run.begin(entry.experiment, tags=tags, tracking_run=found.id if found else "", fingerprint=entry.fingerprint)
+        return MlflowTracker.opened(self._server, entry.experiment, run)
 
 
 def _was_swept(error: Exception) -> bool:

@@ -1,64 +1,110 @@
-"""Where the metrics and files of a run go: the interface, and the two trackers that need no server.
-
-`metaray.tracking.mlflow_tracker` holds the one that writes to MLflow.
-"""
+"""Where a run's record goes besides its folder: the interface of trackers, and those there are."""
 
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import final
+from typing import ClassVar, Literal, Self, final
 
+from metaray.errors import InputError, unknown
+from metaray.experiment.experiment import Experiment
+from metaray.imports import TRUST_ALL, resolve
 from metaray.records.journal import Metric
+from metaray.records.run import Run
 
-__all__ = ["MemoryTracker", "Metric", "NullTracker", "Tracker"]
+__all__ = ["TRACKERS", "Ending", "MemoryTracker", "Metric", "Tracker", "tracker_of", "trackers_of"]
+
+Ending = Literal["finished", "failed", "stopped"]
+
+NONE = "none"
+
+TRACKERS: Mapping[str, str] = {
+    "mlflow": "metaray.tracking.mlflow_tracker:MlflowTracker",
+    "tensorboard": "metaray.tracking.tensorboard_tracker:TensorBoardTracker",
+}
+"""Where the trackers live that have names. A new one is its file and a line here; any other goes by its import path."""
 
 
 class Tracker(ABC):
-    """Receives metrics and files. `log` never blocks its caller; `close` returns once everything is delivered.
+    """Takes a run's metrics and files to where people look at them.
+
+    Metrics come from the run's journal, each once, in a thread of their own; what was not taken comes again. So a
+    tracker may take its time, and raise where it is away: training goes on meanwhile, and nothing is lost.
 
     Attributes:
-        problem: why metrics wait, while they do; None as long as they are taken.
+        kind: Its name on the command line.
+        title: Its name in sentences.
+        problem: Why it takes nothing just now, where `begin` has found that out and the run goes on all the same.
     """
 
+    kind: ClassVar[str] = "own"
+    title: ClassVar[str] = "the tracker"
     problem: str | None = None
+
+    @classmethod
+    def at(cls, uri: str | None) -> Self:
+        """A new one.
+
+        Args:
+            uri: Of the tracking server that the user named; None where none was named.
+
+        Raises:
+            InputError: If the URI is wrong, as far as that can be told at once.
+        """
+        return cls()
+
+    def load(self) -> None:  # noqa: B027 - most have nothing to import
+        """Import what it needs, which may take seconds; called in a thread beside other checks."""
+
+    def check(self, experiment: Experiment, run: Run) -> None:  # noqa: B027 - most have nothing to check
+        """Find out, in seconds and before anything is written, whether it can be used.
+
+        Raises:
+            InputError: Saying why not, and what would be right.
+        """
+
+    @abstractmethod
+    def begin(self, experiment: Experiment, run: Run, say: Callable[[str], None]) -> None:
+        """Open the run's record there, or the one that it has already.
+
+        Args:
+            experiment: What is trained.
+            run: Whose record it is; it is held by this process.
+            say: Told what its user should know.
+        """
+
+    @property
+    def place(self) -> str:
+        """Which record it writes to; what another one got before is sent again to a new one."""
+        return self.kind
 
     @abstractmethod
     def log(self, metrics: Sequence[Metric]) -> None:
-        """Take the metrics of one moment."""
-
-    @abstractmethod
-    def log_artifact(self, path: Path, folder: str = "") -> None:
-        """Store a file, or a whole folder under its own name, inside `folder` of the run's artifacts."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Deliver what is still waiting.
+        """Take metrics, in order of steps.
 
         Raises:
-            RunFailed: if something could not be delivered.
+            Exception: Any, if it does not take them now: they come again.
         """
 
-    def log_text(self, text: str, name: str, folder: str = "") -> None:
-        """Store `text` as the file `name` inside `folder`."""
+    @abstractmethod
+    def log_file(self, path: Path, folder: str = "") -> None:
+        """Store a file, or a folder under its own name, inside `folder` of the record."""
+
+    def log_text(self, text: str, name: str) -> None:
+        """Store `text` as the file `name`."""
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch) / name
             path.write_text(text, encoding="utf-8")
-            self.log_artifact(path, folder)
+            self.log_file(path)
 
+    @abstractmethod
+    def end(self, ending: Ending, why: str = "") -> None:
+        """Close the record: nothing comes after, unless the run goes on in another call.
 
-@final
-class NullTracker(Tracker):
-    """Forgets everything."""
-
-    def log(self, metrics: Sequence[Metric]) -> None:
-        """Do nothing."""
-
-    def log_artifact(self, path: Path, folder: str = "") -> None:
-        """Do nothing."""
-
-    def close(self) -> None:
-        """Do nothing."""
+        Args:
+            ending: How the run ended.
+            why: What a failed one said.
+        """
 
 
 @final
@@ -66,30 +112,67 @@ class MemoryTracker(Tracker):
     """Keeps everything in lists, for tests and notebooks.
 
     Attributes:
-        metrics: in the order they were logged.
-        artifacts: the bytes of each file, by its path inside the run's artifacts.
-        closed: whether `close` was called.
+        metrics: In the order they were logged.
+        files: The bytes of each file, by its path inside the record.
+        endings: How it was closed, each time.
     """
+
+    kind, title = "memory", "the memory"
 
     def __init__(self) -> None:
         self.metrics: list[Metric] = []
-        self.artifacts: dict[str, bytes] = {}
-        self.closed = False
+        self.files: dict[str, bytes] = {}
+        self.endings: list[Ending] = []
+
+    def begin(self, experiment: Experiment, run: Run, say: Callable[[str], None]) -> None:
+        """Nothing to open."""
 
     def log(self, metrics: Sequence[Metric]) -> None:
         """Append `metrics`."""
         self.metrics.extend(metrics)
 
-    def log_artifact(self, path: Path, folder: str = "") -> None:
+    def log_file(self, path: Path, folder: str = "") -> None:
         """Read the file, or every file below the folder."""
         files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
         for file in files:
-            self.artifacts[str(Path(folder) / file.relative_to(path.parent))] = file.read_bytes()
+            self.files[str(Path(folder) / file.relative_to(path.parent))] = file.read_bytes()
 
-    def close(self) -> None:
-        """Remember that nothing more will come."""
-        self.closed = True
+    def end(self, ending: Ending, why: str = "") -> None:
+        """Remember it."""
+        self.endings.append(ending)
 
     def values(self, key: str) -> list[float]:
         """The values logged under `key`, in order."""
         return [metric.value for metric in self.metrics if metric.key == key]
+
+
+def trackers_of(names: Sequence[str], uri: str | None) -> list[Tracker]:
+    """The trackers that were asked for.
+
+    Args:
+        names: Of `TRACKERS`, or import paths `module:Class` of others; "none", alone, stands for none at all.
+        uri: Of the tracking server, for those that have one.
+
+    Raises:
+        InputError: If there is none of that name, or it is none, or its URI is wrong.
+    """
+    if NONE in names and len(names) > 1:
+        raise InputError(f"trackers {', '.join(names)}: none stands alone")
+    return [tracker_of(name).at(uri) for name in dict.fromkeys(names) if name != NONE]
+
+
+def tracker_of(name: str) -> type[Tracker]:
+    """The class of a tracker.
+
+    Args:
+        name: One of `TRACKERS`, or the import path `module:Class` of another.
+
+    Raises:
+        InputError: If there is none of that name, or it is none.
+    """
+    if name not in TRACKERS and ":" not in name:
+        raise unknown("tracker", name, [*TRACKERS, NONE, "module:Class"])
+    found = resolve(TRACKERS.get(name, name), trust=[TRUST_ALL])
+    if not (isinstance(found, type) and issubclass(found, Tracker)):
+        raise InputError(f"tracker {name!r} is no subclass of metaray.tracking.tracker.Tracker")
+    return found

@@ -1,7 +1,7 @@
 """Training in this process, without Ray."""
 
-from collections.abc import Callable, Iterator
-from typing import TypeVar
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 from metaray.data.source import SameData
 from metaray.episodes.episode import MetaBatch
@@ -9,71 +9,46 @@ from metaray.episodes.prefetch import Arrival, threaded_stream
 from metaray.episodes.sampler import sample_meta_batch, share_of
 from metaray.experiment.experiment import Experiment
 from metaray.records.events import Listener
-from metaray.records.result import Result
 from metaray.records.storage import Storage
 from metaray.training.device import choose_device, set_execution
+from metaray.training.place import WHOLE, Extent, Place
 from metaray.training.reduction import LocalReducer
-from metaray.training.session import RankSetup, run_session, train_session
-
-T = TypeVar("T")
+from metaray.training.session import RankSetup, Session
 
 
-def train_in_process(
-    experiment: Experiment,
-    storage: Storage,
-    listener: Listener,
-    *,
-    device: str = "auto",
-    should_stop: Callable[[], bool] = lambda: False,
-) -> Result:
-    """Run an experiment here, episodes sampled by a background thread.
+@dataclass(frozen=True)
+class InProcess(Place):
+    """This process; a background thread samples the episodes.
 
-    Raises:
-        RunFailed: if the loss or gradient is not finite.
-        RunStopped: if `should_stop` said so.
+    Attributes:
+        device: "auto" (a GPU where there is one), "cpu" or "cuda".
     """
-    return _run(run_session, experiment, storage, listener, device=device, should_stop=should_stop)
+
+    device: str = "auto"
+
+    def train(self, experiment: Experiment, storage: Storage, listener: Listener, extent: Extent = WHOLE) -> None:
+        """Train here, as `Place` says."""
+        device = choose_device(self.device)
+        set_execution(experiment, device)
+
+        def stream(start: int) -> Iterator[Arrival]:
+            return sampled_here(experiment, start)
+
+        try:
+            rank = RankSetup(storage, LocalReducer(), device, listener, stream, extent)
+            Session(experiment, rank).run()
+        finally:
+            listener.close()
 
 
-def train_part_in_process(
-    experiment: Experiment, storage: Storage, listener: Listener, *, device: str = "auto", until: int | None = None
-) -> None:
-    """Only train, up to `until` outer steps; `train_in_process` goes on from there, and concludes.
-
-    Raises:
-        RunFailed: if the loss or gradient is not finite.
-        RunStopped: at `until`.
-    """
-    _run(train_session, experiment, storage, listener, device=device, until=until)
-
-
-def _run(
-    session: Callable[[Experiment, RankSetup], T],
-    experiment: Experiment,
-    storage: Storage,
-    listener: Listener,
-    *,
-    device: str,
-    should_stop: Callable[[], bool] = lambda: False,
-    until: int | None = None,
-) -> T:
-    place = choose_device(device)
-    set_execution(experiment, place)
-    size = experiment.meta_batch_size
-
+def sampled_here(experiment: Experiment, start: int) -> Iterator[Arrival]:
+    """The meta-batches of an experiment from step `start` on, each sampled while the one before is computed."""
     data = SameData(experiment.source)
 
     def sample(step: int) -> MetaBatch:
-        indices = share_of(step, size)
+        indices = share_of(step, experiment.meta_batch_size)
         found = sample_meta_batch(experiment.source, experiment.episodes, "meta-train", experiment.seed, indices)
         data.check()
         return found
 
-    def stream(start: int) -> Iterator[Arrival]:
-        return threaded_stream(sample, start=start, stop=experiment.num_steps)
-
-    rank = RankSetup(storage, LocalReducer(), place, listener, stream, should_stop, until)
-    try:
-        return session(experiment, rank)
-    finally:
-        listener.close()
+    return threaded_stream(sample, start=start, stop=experiment.num_steps)

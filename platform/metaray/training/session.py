@@ -22,15 +22,16 @@ from metaray.records.environment import changes, environment
 from metaray.records.estimate import estimate
 from metaray.records.events import Event, EventKind, Listener, sparingly
 from metaray.records.result import RESULT, Result, parameters_sha256
+from metaray.records.run import LEARNER
 from metaray.records.storage import Storage
 from metaray.training.agreement import gathered, number_of, require_same_network
 from metaray.training.evaluation import Scores, evaluate, judge_of
 from metaray.training.outer_loop import Step, chunk_size_of, context_of, initial_state, outer_loop
+from metaray.training.place import WHOLE, Extent
 from metaray.training.reduction import Reducer
 from metaray.training.run_writer import RunWriter
 from metaray.training.step_sums import StepSums
 
-LEARNER = "learner"
 HALF_WIDTH = "_half_width"
 """Ends the key of the metric that holds another one's 95% interval."""
 POINTS_A_CURVE = 500
@@ -46,8 +47,7 @@ class RankSetup:
         device: of this rank.
         listener: hears the events; only rank 0's is called.
         stream: gives this rank's meta-batch shares from a step on.
-        should_stop: asked at each step; True on any rank ends the run after a checkpoint.
-        until: outer steps after which the run stops, with a checkpoint; None goes on to the end.
+        extent: how far to go; where any rank is asked to stop, all do.
     """
 
     storage: Storage
@@ -55,8 +55,7 @@ class RankSetup:
     device: torch.device
     listener: Listener
     stream: Callable[[int], Iterator[Arrival]]
-    should_stop: Callable[[], bool] = lambda: False
-    until: int | None = None
+    extent: Extent = WHOLE
 
     @property
     def is_chief(self) -> bool:
@@ -64,29 +63,17 @@ class RankSetup:
         return self.reducer.rank == 0
 
 
-def run_session(experiment: Experiment, rank: RankSetup) -> Result:
-    """Train from the newest checkpoint (or from scratch) to the end, judge, and save the learner and the result.
+class Session:
+    """A rank's part of a run, from the newest checkpoint (or from scratch) on.
+
+    Args:
+        experiment: What to train.
+        rank: What this rank needs besides.
 
     Raises:
-        RunFailed: if the loss or gradient is not finite.
-        RunStopped: if `should_stop` or `until` said so; a checkpoint holds the state.
+        RunFailed: If the ranks do not see the same checkpoints, or do not build the same network.
     """
-    session = _Session(experiment, rank)
-    session.train()
-    return session.conclude()
 
-
-def train_session(experiment: Experiment, rank: RankSetup) -> None:
-    """The training alone: meta-test, learner and result are for a later `run_session`, which has nothing left to train.
-
-    Raises:
-        RunFailed: if the loss or gradient is not finite.
-        RunStopped: if `should_stop` or `until` said so; a checkpoint holds the state.
-    """
-    _Session(experiment, rank).train()
-
-
-class _Session:
     def __init__(self, experiment: Experiment, rank: RankSetup) -> None:
         self.experiment, self.rank = experiment, rank
         self.data = SameData(experiment.source)
@@ -104,33 +91,42 @@ class _Session:
         self.window, self.clock = StepSums(self.progress.window), StepSums(self.progress.clock)
         self.seconds_before = self.progress.clock.get("seconds", 0.0)
 
-    def train(self) -> None:
+    def run(self) -> None:
+        """Train as far as the extent goes; at the end judge, and save the learner and the result.
+
+        Raises:
+            RunFailed: If the loss or gradient is not finite.
+            RunStopped: If the extent said so; a checkpoint holds the state.
+        """
         experiment, state = self.experiment, self.state
-        self.say("phase", text="training")
-        rank = self.rank
-        for step in outer_loop(experiment, state, rank.stream(state.step), rank.reducer, rank.device, rank.should_stop):
+        self._say("phase", text="training")
+        rank, extent = self.rank, self.rank.extent
+        stream = rank.stream(state.step)
+        for step in outer_loop(experiment, state, stream, rank.reducer, rank.device, extent.should_stop):
             self.window.count(step)
             self.clock.count(step)
             last = state.step == experiment.num_steps
-            stop = (step.stop or state.step == rank.until) and not last
+            stop = (step.stop or state.step == extent.until) and not last
             judged = last or _due(state.step, experiment.evaluation.every)
             if judged or _due(state.step, max(1, experiment.num_steps // POINTS_A_CURVE)):
-                self.record_window(step)
-            self.say("step", step._asdict())
+                self._record_window(step)
+            self._say("step", step._asdict())
             if judged:
-                self.validate()
+                self._validate()
             if judged or stop or _due(state.step, experiment.checkpoint.every):
-                self.checkpoint(needed=stop or last)
+                self._checkpoint(needed=stop or last)
             if stop:
                 why = "by a signal" if step.stop else "as planned"
                 raise RunStopped(f"stopped {why} after step {step.step}; a checkpoint holds it")
         if self.progress.best_step is None:
-            self.validate()
-            self.checkpoint(needed=True)
+            self._validate()
+            self._checkpoint(needed=True)
+        if extent.judge:
+            self._conclude()
 
-    def record_window(self, step: Step) -> None:
+    def _record_window(self, step: Step) -> None:
         window, self.window = self.window, StepSums()
-        self.record(
+        self._record(
             {
                 "train/loss": window.mean("loss"),
                 f"train/{self.experiment.quality}": window.mean("score"),
@@ -140,18 +136,18 @@ class _Session:
             }
         )
 
-    def validate(self) -> None:
-        scores = self.judge("meta-val", self.state.meta, self.state.step)
+    def _validate(self) -> None:
+        scores = self._judge("meta-val", self.state.meta, self.state.step)
         score, quality = scores.estimate.mean, self.experiment.quality
         if surpasses(quality, score, self.progress.best_score):
             self.progress = replace(self.progress, best_score=score, best_step=self.state.step)
             self.best = copies(self.state.meta)
         values = {"val/loss": float(scores.loss.mean()), f"val/{quality}": score}
         widths = {"val/loss": estimate(scores.loss).half_width, f"val/{quality}": scores.estimate.half_width}
-        self.record(values | {f"{key}{HALF_WIDTH}": width for key, width in widths.items()})
-        self.say("evaluation", values)
+        self._record(values | {f"{key}{HALF_WIDTH}": width for key, width in widths.items()})
+        self._say("evaluation", values)
 
-    def judge(
+    def _judge(
         self,
         split: Split,
         meta: Tensors,
@@ -162,7 +158,7 @@ class _Session:
     ) -> Scores:
         context = context_of(self.experiment, self.state.network, training=False, step=step)
         plan = judge_of(self.experiment, split)
-        tell = lambda done: self.say("judging", {"done": done, "episodes": plan.episodes}, text=split)  # noqa: E731
+        tell = lambda done: self._say("judging", {"done": done, "episodes": plan.episodes}, text=split)  # noqa: E731
         scores = evaluate(
             algorithm or self.experiment.algorithm,
             meta,
@@ -176,7 +172,7 @@ class _Session:
         self.data.check()
         return scores
 
-    def checkpoint(self, *, needed: bool) -> None:
+    def _checkpoint(self, *, needed: bool) -> None:
         """Rank 0 saves. Where the run cannot go on without, all ranks learn whether that worked."""
         problem = None
         if self.writer is not None:
@@ -196,21 +192,21 @@ class _Session:
         """Wall time of this run, over all its processes."""
         return self.seconds_before + time.perf_counter() - self.started
 
-    def conclude(self) -> Result:
+    def _conclude(self) -> None:
         experiment, best_step = self.experiment, self.progress.best_step
         assert best_step is not None
-        self.say("phase", text="meta-test")
-        meta_val = self.judge("meta-val", self.best, best_step)
-        meta_test = self.judge("meta-test", self.best, best_step)
+        self._say("phase", text="meta-test")
+        meta_val = self._judge("meta-val", self.best, best_step)
+        meta_test = self._judge("meta-test", self.best, best_step)
         unadapted = None
         if experiment.algorithm.gradient_steps:
-            self.say("note", text="judging: meta-test before adaptation")
-            unadapted = self.judge("meta-test", self.best, best_step, inner_steps=0)
-        self.say("note", text="judging: meta-test before training, and by nearest neighbour")
+            self._say("note", text="judging: meta-test before adaptation")
+            unadapted = self._judge("meta-test", self.best, best_step, inner_steps=0)
+        self._say("note", text="judging: meta-test before training, and by nearest neighbour")
         neighbor = NearestNeighbor()
-        untrained = self.judge("meta-test", self.initial, 0)
-        nearest = self.judge("meta-test", {}, 0, algorithm=neighbor)
-        baseline = self.judge("meta-val", {}, 0, algorithm=neighbor)
+        untrained = self._judge("meta-test", self.initial, 0)
+        nearest = self._judge("meta-test", {}, 0, algorithm=neighbor)
+        baseline = self._judge("meta-val", {}, 0, algorithm=neighbor)
         result = Result(
             num_steps=self.state.step,
             best_step=best_step,
@@ -230,10 +226,9 @@ class _Session:
             compared=experiment.source.preprocessing.compared,
         )
         if self.writer is not None:
-            self.writer.finish({LEARNER: self.learner().files()}, {RESULT: result.file()}, self.state.step)
-        return result
+            self.writer.finish({LEARNER: self._learner().files()}, {RESULT: result.file()}, self.state.step)
 
-    def learner(self) -> Learner:
+    def _learner(self) -> Learner:
         experiment = self.experiment
         return Learner(
             algorithm=experiment.algorithm,
@@ -257,11 +252,11 @@ class _Session:
             rebuilt={name: self.marks[name] for name in sorted(rebuilt(self.state.network).keys() & self.marks)},
         )
 
-    def record(self, values: dict[str, float]) -> None:
+    def _record(self, values: dict[str, float]) -> None:
         if self.writer is not None:
             self.writer.record(values, self.state.step)
 
-    def say(self, kind: EventKind, values: dict[str, float] | None = None, *, text: str = "") -> None:
+    def _say(self, kind: EventKind, values: dict[str, float] | None = None, *, text: str = "") -> None:
         if self.rank.is_chief:
             self.rank.listener.on_event(Event(kind, self.state.step, values or {}, time.time(), text))
 
@@ -269,14 +264,14 @@ class _Session:
         """Say where the run goes on from, and what is unusual about it."""
         step, now, then = self.state.step, environment(self.rank.device), self.progress.environment
         for damaged, why in self.damaged.items():
-            self.say("note", text=f"the checkpoint of step {damaged} is damaged ({why}) and is passed over")
+            self._say("note", text=f"the checkpoint of step {damaged} is damaged ({why}) and is passed over")
         if step:
-            self.say("note", text=f"going on from the checkpoint of step {step}")
+            self._say("note", text=f"going on from the checkpoint of step {step}")
         elif self.damaged:
-            self.say("note", text="no checkpoint is whole: starting from step 0, which leads to the same parameters")
+            self._say("note", text="no checkpoint is whole: starting from step 0, which leads to the same parameters")
         if changed := ", ".join(changes(then, now)):
             what = "other software, settings or kind of processor than before"
-            self.say("note", text=f"{what} ({changed}): bits may differ")
+            self._say("note", text=f"{what} ({changed}): bits may differ")
 
     def _agree_on_start(self) -> None:
         """All ranks go on from the same checkpoint: the newest that all could read.
@@ -298,7 +293,7 @@ class _Session:
         alike = len(set(self._gathered(number_of(environment(self.rank.device))))) == 1
         require_same_network(self.marks, self.progress.network, self._gathered, alike=alike)
         if not alike:
-            self.say(
+            self._say(
                 "note",
                 text="the workers differ in software, settings or kind of processor: bits may differ from other runs'",
             )

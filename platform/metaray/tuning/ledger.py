@@ -13,8 +13,8 @@ from metaray.errors import InputError
 from metaray.experiment.overrides import differences
 from metaray.records.checkpoint import copy_checkpoint, newest_progress
 from metaray.records.journal import Journal, JournalReader, Metric
-from metaray.records.run_folder import RUN_FILE as RUN_RECORD
-from metaray.records.run_folder import read_run
+from metaray.records.run import RECORD_FILE as RUN_RECORD
+from metaray.records.run import Run
 from metaray.records.storage import Storage
 from metaray.tuning.ledger_files import (
     OUTCOME,
@@ -130,7 +130,7 @@ class Ledger:
             why=why,
             curve=curve_in(self.journal(number), experiment, self.search.optimises),
             inherited=entry.origin.step * experiment.meta_batch_size if entry.origin else 0,
-            tracking_run=read_run(run).tracking_run if run.exists(RUN_RECORD) else None,
+            tracking_run=Run(trial_name(number), run).tracking_run,
             seconds=newest_progress(run).clock.get("seconds", 0.0),
         )
         if status in ENDED and trial.tracking_run is not None:

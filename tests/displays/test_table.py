@@ -1,6 +1,6 @@
 import pytest
 
-from metaray.cli.table import one_line, print_table
+from metaray.displays.table import one_line, print_table
 
 
 def test_nothing_is_cut_where_nobody_watches(capsys: pytest.CaptureFixture[str]) -> None:

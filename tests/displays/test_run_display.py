@@ -7,8 +7,8 @@ from itertools import pairwise
 import pytest
 from rich.console import Console
 
-from metaray.cli import display
-from metaray.cli.display import JudgingDisplay, ProgressDisplay
+from metaray.displays import run_display as display
+from metaray.displays.run_display import JudgingDisplay, ProgressDisplay
 from metaray.experiment.experiment import Experiment
 from metaray.records.events import Event
 
@@ -82,7 +82,7 @@ def test_at_any_width_figures_are_left_out_and_not_cut(width: int, make_experime
 
 def test_a_long_run_says_less_and_less(make_experiment: MakeExperiment, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr("metaray.cli.display.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("metaray.displays.run_display.time.monotonic", lambda: now[0])
     file = io.StringIO()
     progress = ProgressDisplay(make_experiment(num_steps=5 * 3600), Console(file=file, width=150), started_s=0.0)
     for second in range(4 * 3600):
@@ -109,7 +109,7 @@ def test_no_rate_is_shown_as_zero(rate: float, text: str) -> None:
 @pytest.mark.parametrize("terminal", [False, True])
 def test_an_evaluation_of_its_own_says_how_far_it_is(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     file, now = io.StringIO(), [0.0]
-    monkeypatch.setattr("metaray.cli.display.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("metaray.displays.run_display.time.monotonic", lambda: now[0])
     with JudgingDisplay(Console(file=file, force_terminal=terminal, width=80)) as progress:
         for done in range(1, 13):
             now[0] += 1.0

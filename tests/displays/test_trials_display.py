@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from metaray.cli.trials import TrialsDisplay, constant, settings_text, short_names, stacked, value_text
+from metaray.displays.trials_display import TrialsDisplay, constant, settings_text, short_names, stacked, value_text
 from metaray.tuning.trial import Trial, TrialScore
 from tests.tuning.small import make_search
 

@@ -16,8 +16,8 @@ from typing import Any
 
 from rich.measure import Measurement
 
-from metaray.cli.table import UNLIMITED, make_table, one_line
-from metaray.cli.trials import constant, settings_text, short_names, stacked, value_text
+from metaray.displays.table import UNLIMITED, make_table, one_line
+from metaray.displays.trials_display import constant, settings_text, short_names, stacked, value_text
 
 BLANK = "\0"
 

@@ -1,0 +1,42 @@
+"""Which display is right where a call is made: a terminal, a notebook, a log, or none."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from importlib.util import find_spec
+
+from rich.console import Console
+
+from metaray.experiment.experiment import Experiment
+from metaray.records.events import Fanout, Listener
+
+
+@contextmanager
+def shown_run(progress: bool | Listener, experiment: Experiment, started_s: float | None = None) -> Iterator[Listener]:
+    """Who hears the events of a run, within the block.
+
+    Args:
+        progress: Whether to show them; or who hears them instead.
+        experiment: That is trained.
+        started_s: `time.time()` when the command or call started; None is now.
+    """
+    if isinstance(progress, Listener):
+        yield progress
+        return
+    if not progress:
+        yield Fanout([])
+        return
+    from metaray.displays.run_display import ProgressDisplay
+
+    display = ProgressDisplay(experiment, console(), time.time() if started_s is None else started_s)
+    with closing(display):
+        yield display
+
+
+def console() -> Console:
+    """Standard error, on a terminal with live bars; in a notebook, too, where what draws them is installed."""
+    if "ipykernel" in sys.modules:
+        live = find_spec("ipywidgets") is not None
+        return Console(force_jupyter=True) if live else Console(force_terminal=False, force_jupyter=False)
+    return Console(stderr=True)

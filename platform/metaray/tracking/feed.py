@@ -1,0 +1,154 @@
+"""From a run's journal to a tracker: each metric once, whatever happens to the tracker, the network or this process."""
+
+import re
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import final
+
+from metaray.config import Config
+from metaray.errors import InputError, redacted
+from metaray.records.checked_json import read_record, write_record
+from metaray.records.events import Event, Listener
+from metaray.records.journal import JournalReader
+from metaray.records.run import Run
+from metaray.retry import SHORTLY, retry
+from metaray.tracking.client import summary
+from metaray.tracking.tracker import Tracker
+
+EVERY_S = 2.0
+CLOSE_WITHIN_S = 10.0
+
+
+class _Position(Config):
+    """How far a tracker has the journal.
+
+    Attributes:
+        place: The tracker's record that has it.
+        segments: How many it has.
+    """
+
+    place: str
+    segments: int
+
+
+@final
+class JournalFeed:
+    """Brings a run's journal to a tracker, and remembers in the run's folder how far it is.
+
+    Args:
+        run: Whose journal; it is held by this process.
+        tracker: Which was begun.
+        every_s: Seconds between deliveries of the background thread.
+    """
+
+    def __init__(self, run: Run, tracker: Tracker, *, every_s: float | None = None) -> None:
+        self.tracker = tracker
+        self.problem = tracker.problem
+        """Why metrics wait, while they do; None as long as they are taken."""
+        self._run, self._every_s = run, EVERY_S if every_s is None else every_s
+        self._reader = JournalReader(run.storage)
+        self._file = f"fed-{re.sub(r'[^A-Za-z0-9]+', '-', tracker.kind)}.json"
+        self._taking = threading.Lock()
+        self._news, self._closing = threading.Event(), threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def send(self) -> None:
+        """Give the tracker what it has not got yet, now.
+
+        Raises:
+            Exception: Whatever the tracker raises.
+        """
+        with self._taking:
+            known = self._position()
+            entries = self._reader.after(known)
+            if not entries and self._reader.count <= known:
+                return
+            self.tracker.log(entries)
+            with suppress(OSError):  # then it is sent twice, which is better than not at all
+                position = _Position(place=self.tracker.place, segments=self._reader.count)
+                write_record(self._run.storage, self._file, position.model_dump())
+
+    def wake(self) -> None:
+        """There is something new in the journal: send it, soon and in the background."""
+        self._news.set()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._serve, name=f"feed-{self.tracker.kind}", daemon=True)
+            self._thread.start()
+
+    def close(self, within_s: float = CLOSE_WITHIN_S) -> None:
+        """End the background thread; what it cannot send within `within_s` seconds stays in the journal."""
+        self._closing.set()
+        self._news.set()
+        if self._thread is not None:
+            self._thread.join(within_s)
+            if self._thread.is_alive():
+                self.problem = f"{self.tracker.kind} does not answer within {within_s:g} s"
+
+    def _serve(self) -> None:
+        while True:
+            self._news.wait()
+            closing = self._closing.wait(self._every_s)
+            self._news.clear()
+            self._attempt(SHORTLY if closing else ())
+            if closing:
+                return
+            if self.problem:
+                self._news.set()
+
+    def _attempt(self, waits: Sequence[float]) -> None:
+        """A problem is kept for others to tell: training must not stop for it."""
+        try:
+            retry(self.send, on=Exception, waits=waits)
+            self.problem = None
+        except Exception as error:  # noqa: BLE001 - a thread has nobody to raise to, and a tracker may raise anything
+            self.problem = redacted(summary(error))
+
+    def _position(self) -> int:
+        if not self._run.storage.exists(self._file):
+            return 0
+        try:
+            found = read_record(self._run.storage, self._file, _Position, remedy="delete it")
+        except (InputError, OSError):
+            return 0
+        return found.segments if found.place == self.tracker.place else 0
+
+
+class FeedListener(Listener):
+    """Wakes a feed when metrics are in the journal, and says when they have to wait.
+
+    Args:
+        feed: Which brings them to a tracker.
+        display: Hears, once each time, that metrics wait, and that they do no more.
+    """
+
+    def __init__(self, feed: JournalFeed, display: Listener) -> None:
+        self._feed, self._display = feed, display
+        self._told = False
+
+    def on_event(self, event: Event) -> None:
+        """Wake the feed at a "metrics" event; the others are for displays."""
+        if event.kind == "metrics":
+            self._feed.wake()
+        self._tell()
+
+    def close(self) -> None:
+        """Deliver what waits, if that takes no more than some seconds."""
+        self._feed.close()
+        if self._feed.problem is not None and not self._told:
+            self._say(f"{self._feed.problem}; metrics wait in the run's journal")
+
+    def _tell(self) -> None:
+        problem = self._feed.problem
+        if self._told == (problem is not None):
+            return
+        self._told = problem is not None
+        self._say(
+            f"{problem}; metrics wait in the run's journal, and training goes on"
+            if problem
+            else f"{self._feed.tracker.title} takes metrics again"
+        )
+
+    def _say(self, text: str) -> None:
+        self._display.on_event(Event("note", 0, {}, time.time(), text))

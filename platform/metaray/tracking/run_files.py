@@ -1,0 +1,41 @@
+"""The files of a finished run that people look at, for any tracker: result, learning curve, what adaptation does."""
+
+import tempfile
+from pathlib import Path
+
+from metaray.experiment.experiment import Experiment
+from metaray.learners.loading import load_learner
+from metaray.plots.function_fits import draw_fits, fits_of, has_curve
+from metaray.plots.learning_curve import draw_learning_curve
+from metaray.records.result import RESULT
+from metaray.records.run import LEARNER, Run
+from metaray.tracking.tracker import Tracker
+
+
+def log_files(experiment: Experiment, run: Run, tracker: Tracker) -> None:
+    """Give a tracker the result of a run, and its pictures.
+
+    Args:
+        experiment: That was trained.
+        run: Which did it, and is finished.
+        tracker: Whose record of the run is open.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        curve = Path(scratch) / "learning_curve.png"
+        draw_learning_curve(run.metrics, curve, title=f"{experiment.name}: {experiment.protocol}")
+        tracker.log_file(curve)
+        tracker.log_text(run.storage.read(RESULT).decode(), RESULT)
+        _log_fit(experiment, run, tracker, Path(scratch))
+
+
+def _log_fit(experiment: Experiment, run: Run, tracker: Tracker, scratch: Path) -> None:
+    """A picture of what adaptation does, where tasks are functions that can be drawn."""
+    source, plan = experiment.source, experiment.evaluation
+    # Asked first, since it needs no files: a run is uploaded where its data are not.
+    if source.target_size is None or not has_curve(source.feature_shape, source.target_size):
+        return
+    learner = load_learner(run.storage.download(LEARNER, scratch / LEARNER), trust=["*"])
+    picture = scratch / "fit.png"
+    title = f"{experiment.name}: meta-test tasks, {experiment.protocol}"
+    draw_fits(fits_of(learner, source, experiment.eval_spec, plan.seed), picture, title)
+    tracker.log_file(picture)
