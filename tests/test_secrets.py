@@ -112,7 +112,7 @@ def test_a_crash_tells_no_secret_either(
         except KeyError as error:
             raise ZeroDivisionError("of metaray") from error
 
-    monkeypatch.setattr("metaray.api.train.run", crash)
+    monkeypatch.setattr("metaray.api.train.train", crash)
     ended = command("train", recipe)
     assert ended.code == 1 and "ZeroDivisionError: of metaray" in ended.err and "hush" not in ended.err
 

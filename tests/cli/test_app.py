@@ -58,6 +58,7 @@ def test_train_ends_with_lines_that_a_script_can_read(trained: Any) -> None:
 def test_the_same_run_again_shows_its_result_and_does_nothing(trained: Any, command: Command) -> None:
     from metaray.tracking.client import open_client
     from metaray.tracking.registry import show
+    from metaray.tracking.server import MlflowServer
 
     code, out, err = command(*trained.arguments, "--json")
     assert code == 0, err
@@ -69,7 +70,7 @@ def test_the_same_run_again_shows_its_result_and_does_nothing(trained: Any, comm
     assert shown["single_queries"].startswith("refused; ")
     assert shown["meta_test"]["episodes"] == 8
     assert "first step" not in err
-    assert [version.version for version in show(trained.uri, "tiny").versions if version.run_id] == [1]
+    assert [version.version for version in show(MlflowServer(trained.uri), "tiny").versions if version.run_id] == [1]
     client = open_client(trained.uri)
     steps = [metric.step for metric in client.get_metric_history(shown["tracking_run"], "val/accuracy")]
     assert steps == [2, 4, 6]

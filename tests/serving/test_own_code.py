@@ -21,7 +21,7 @@ from metaray.learners.learner import Learner
 from metaray.models import Custom
 from metaray.serving.pyfunc import PyfuncLearner, example_input
 from metaray.tracking.client import open_client
-from metaray.tracking.run_upload import NotUploaded
+from metaray.tracking.report import NotUploaded
 from metaray.tracking.server import MlflowServer
 from metaray.trust import ENVIRONMENT
 from tests.learners.test_learner import reseal

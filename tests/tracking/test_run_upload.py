@@ -15,7 +15,8 @@ from metaray.records.run import Run
 from metaray.records.storage import Storage
 from metaray.tracking import run_upload as module
 from metaray.tracking.mlflow_run import MlflowRun
-from metaray.tracking.run_upload import Destination, NotUploaded, deliver
+from metaray.tracking.report import NotUploaded
+from metaray.tracking.run_upload import Destination, deliver
 from metaray.tracking.server import MlflowServer, TrackingAway
 
 MakeExperiment = Callable[..., Experiment]

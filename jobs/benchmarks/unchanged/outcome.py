@@ -118,7 +118,14 @@ def compared(name: str, old: Outcome, new: Outcome) -> Row:
     if old.problem or new.problem:
         told = f"old: {old.problem or 'done'}; new: {new.problem or 'done'}"
         return Row(name, told, "", "")
-    return Row(name, *(difference(one, other) for one, other in zip(old[1:], new[1:], strict=True)))
+    pairs = zip(old[1:], new[1:], strict=True)
+    return Row(name, *(difference(one, {k: v for k, v in other.items() if not _added(k, one)}) for one, other in pairs))
+
+
+def _added(key: str, old: Values) -> bool:
+    """Whether a key is of a metric or field that the old side has nowhere: what is told in addition changes nothing."""
+    name = key.partition(" at step ")[0].partition(".")[0]
+    return bool(old) and not any(k.partition(" at step ")[0].partition(".")[0] == name for k in old)
 
 
 def table(rows: list[Row]) -> str:

@@ -19,7 +19,7 @@ from metaray.records.storage import Storage
 from metaray.retry import AWAY_WITHIN_S, patience, retry
 from metaray.tracking.mlflow_run import MlflowRun
 from metaray.tracking.registry import tag_version
-from metaray.tracking.run_upload import Report
+from metaray.tracking.report import Report
 from metaray.tracking.search_runs import SearchRuns
 from metaray.tracking.server import MlflowServer, TrackingAway, Unreachable
 from metaray.tuning import table

@@ -20,7 +20,8 @@ from metaray.retry import AWAY_WITHIN_S, patience
 from metaray.tracking.feed import FeedListener, JournalFeed
 from metaray.tracking.mlflow_tracker import MlflowTracker, origin_of
 from metaray.tracking.promotion import Wish
-from metaray.tracking.run_upload import Destination, NotUploaded, Report, deliver, finish, mark_ended, report_of
+from metaray.tracking.report import NotUploaded, Report
+from metaray.tracking.run_upload import Destination, deliver, finish, mark_ended
 from metaray.tracking.tracker import Tracker, trackers_of
 from metaray.training.checks.preflight import check_chunks, check_shares
 from metaray.training.device import choose_device
@@ -256,7 +257,7 @@ def _brought(
     for tracker in others:
         finish(experiment, run, tracker)
     if to is None:
-        return report_of(run, notes=run.notes())
+        return Report(run, run.result, notes=run.notes())
 
     def tell() -> None:
         text = f"MLflow at {to.server.shown!r} does not answer; waiting up to {AWAY_WITHIN_S:g} s for it"

@@ -8,7 +8,8 @@ from metaray.records.run import Run
 from metaray.records.storage import Storage
 from metaray.tracking.mlflow_run import MlflowRun
 from metaray.tracking.promotion import Wish
-from metaray.tracking.run_upload import Destination, Report, bring_metrics, deliver
+from metaray.tracking.report import Report
+from metaray.tracking.run_upload import Destination, bring_metrics, deliver
 from metaray.tracking.server import MlflowServer
 
 

@@ -10,85 +10,12 @@ if TYPE_CHECKING:
     from metaray.api.evaluate import ModelScore
     from metaray.api.search_end import SearchReport
     from metaray.api.upload import Unfinished
-    from metaray.tracking.mlflow_run import MlflowRun
-    from metaray.tracking.run_upload import Report
+    from metaray.tracking.report import Report
 
 
 def report(report: "Report", *, as_json: bool) -> None:
     """How a run ended."""
-    if as_json:
-        print(json.dumps(run_tree(report), indent=2))
-    else:
-        report_lines(report)
-
-
-def run_tree(report: "Report") -> dict[str, Any]:
-    """How a run ended, for JSON."""
-    version = report.version
-    tree: dict[str, Any] = json.loads(report.result.to_json())
-    del tree["meta_val_scores"], tree["baseline_val_scores"]  # hundreds of numbers, kept in the run's result.json
-    tree |= {"run": report.run.name} | _tracked(report.tracked)
-    tree |= {"registered": _registered(report), "champion": version is not None and "champion" in version.aliases}
-    tree["decision"] = report.decision.reason if report.decision else None
-    tree["single_queries"] = _single(report)
-    tree["notes"] = list(report.notes)
-    return tree
-
-
-def _tracked(run: "MlflowRun | None") -> dict[str, Any]:
-    """Where it is in MLflow."""
-    return {
-        "tracking_uri": None if run is None else run.server.shown,
-        "tracking_run": None if run is None else run.id,
-    }
-
-
-def _where(report: "Report") -> str:
-    """Where to look at a run: in MLflow, or in its folder."""
-    tracked = report.tracked
-    return report.run.storage.shown if tracked is None else f"MLflow {tracked.id} at {tracked.server.shown}"
-
-
-def _registered(report: "Report") -> str | None:
-    if report.version is None:
-        return None
-    return f"{report.version.uri}{' (@champion)' if 'champion' in report.version.aliases else ''}"
-
-
-def _single(report: "Report") -> str | None:
-    from metaray.tracking.new_version import SINGLE
-
-    return None if report.version is None else report.version.tags.get(SINGLE)
-
-
-def report_lines(report: "Report") -> None:
-    """How a run ended, as lines that a script can read, too."""
-    result, registered = report.result, _registered(report)
-    print(f"protocol: {result.protocol}")
-    quality = result.quality
-    print(f"meta-val {quality}: {result.meta_val}, best of the run, after step {result.best_step}")
-    print(f"nearest neighbour on {result.compared}: {result.nearest_neighbor}")
-    print(f"meta-test {quality} before training: {result.before_training}")
-    if result.before_adaptation is not None:
-        print(f"meta-test {quality} before adaptation: {result.before_adaptation}")
-    print(f"meta-test {quality}: {result.meta_test}")
-    print(
-        f"speed: {result.episodes_per_s:.1f} episodes/s, {100 * result.wait_share:.1f}% of step time waiting for "
-        f"episodes, {result.seconds:.0f} s in all"
-    )
-    if registered:
-        print(f"registered: {registered}")
-    if single := _single(report):
-        print(f"one query at a time: {single}")
-    if report.decision is not None:
-        print(f"champion: {'yes' if report.decision.promote else 'no'}, {report.decision.reason}")
-        if report.version is not None and not report.decision.promote:
-            by_hand = f"metaray registry promote {report.version.name} {report.version.version}"
-            print(f"    --promote, or `{by_hand}`, gives it the alias all the same")
-    print(f"run: {report.run.name} ({_where(report)})")
-    print(f"parameters sha256: {result.parameters_sha256}")
-    for note in report.notes:
-        print(f"note: {note}")
+    print(json.dumps(report.tree(), indent=2) if as_json else report)
 
 
 def search(report: "SearchReport", *, apply: Path | None, as_json: bool) -> None:
@@ -112,7 +39,7 @@ def search(report: "SearchReport", *, apply: Path | None, as_json: bool) -> None
         }
         tree |= {"winner": report.winner.name, "settings": dict(report.winner.settings), "objective": objective.name}
         tree |= {"value": best.value, "half_width": best.half_width, "episodes": seen, "episodes_of_all_whole": whole}
-        tree |= {"trials": rows, "run": run_tree(report.report)}
+        tree |= {"trials": rows, "run": report.report.tree()}
         print(json.dumps(tree, indent=2))
         return
     print_trials(rows, list(report.search.space), objective.name)
@@ -123,7 +50,7 @@ def search(report: "SearchReport", *, apply: Path | None, as_json: bool) -> None
     print(f"trials: {len(report.trials)} ({listed}), {seen} episodes of {whole} that all would see")
     print(f"winner: {report.winner.name}, {settings_text(report.winner.settings)}")
     print(f"winner meta-val {objective.name}: {best.value:.4f} +- {best.half_width:.4f} after step {best.step}")
-    report_lines(report.report)
+    print(report.report)
     print(f"search: {report.name} (MLflow {report.tracked.id} at {report.tracked.server.shown})")
     print(f"files: {redacted(report.storage)}: trials.json, trials.parquet, winner.json, figures/")
     if apply is not None:
@@ -136,7 +63,8 @@ def unfinished(run: "Unfinished", *, as_json: bool) -> None:
     from metaray.errors import redacted
 
     if as_json:
-        tree: dict[str, Any] = {"finished": False, "run": run.run.name} | _tracked(run.tracked)
+        tree: dict[str, Any] = {"finished": False, "run": run.run.name}
+        tree |= {"tracking_uri": run.tracked.server.shown, "tracking_run": run.tracked.id}
         tree |= {"storage": redacted(run.storage), "step": run.step, "num_steps": run.num_steps}
         print(json.dumps(tree | {"notes": list(run.notes)}, indent=2))
         return

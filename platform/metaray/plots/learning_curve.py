@@ -13,12 +13,18 @@ from metaray.records.journal import Metric
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 TRAIN, VAL = "tab:blue", "tab:orange"
 
 
 def draw_learning_curve(metrics: Sequence[Metric], path: Path, title: str) -> None:
-    """Write a PNG: the loss on the left, the quality on the right.
+    """Write the figure of `learning_curve` as a PNG."""
+    learning_curve(metrics, title).savefig(path, format="png", dpi=120)
+
+
+def learning_curve(metrics: Sequence[Metric], title: str) -> Figure:
+    """The loss of a run on the left, the quality on the right.
 
     Quality is accuracy (`train/accuracy`, `val/accuracy`, highest is best), or squared error where there is none
     (`train/mse`, `val/mse`, lowest is best). The loss is `train/loss` and `val/loss`. What is missing is left out.
@@ -45,7 +51,7 @@ def draw_learning_curve(metrics: Sequence[Metric], path: Path, title: str) -> No
         axes.grid(alpha=0.3)
         if axes.get_legend_handles_labels()[0]:
             axes.legend()
-    figure.savefig(path, format="png", dpi=120)
+    return figure
 
 
 def smoothed(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:

@@ -41,6 +41,12 @@ class Storage:
             )
         self.is_local = isinstance(self._fs, fs.LocalFileSystem)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Storage) and self.root == other.root
+
+    def __hash__(self) -> int:
+        return hash(self.root)
+
     @property
     def shown(self) -> str:
         """The root as messages may show it: without passwords."""

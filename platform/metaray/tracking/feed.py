@@ -54,8 +54,8 @@ class JournalFeed:
         self._news, self._closing = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
 
-    def send(self) -> None:
-        """Give the tracker what it has not got yet, now.
+    def send(self) -> bool:
+        """Give the tracker what it has not got yet, now; returns whether there was anything.
 
         Raises:
             Exception: Whatever the tracker raises.
@@ -64,11 +64,12 @@ class JournalFeed:
             known = self._position()
             entries = self._reader.after(known)
             if not entries and self._reader.count <= known:
-                return
+                return False
             self.tracker.log(entries)
             with suppress(OSError):  # then it is sent twice, which is better than not at all
                 position = _Position(place=self.tracker.place, segments=self._reader.count)
                 write_record(self._run.storage, self._file, position.model_dump())
+            return True
 
     def wake(self) -> None:
         """There is something new in the journal: send it, soon and in the background."""
@@ -100,8 +101,8 @@ class JournalFeed:
     def _attempt(self, waits: Sequence[float]) -> None:
         """A problem is kept for others to tell: training must not stop for it."""
         try:
-            retry(self.send, on=Exception, waits=waits)
-            self.problem = None
+            if retry(self.send, on=Exception, waits=waits):
+                self.problem = None  # a tracker that got nothing may still be away
         except Exception as error:  # noqa: BLE001 - a thread has nobody to raise to, and a tracker may raise anything
             self.problem = redacted(summary(error))
 

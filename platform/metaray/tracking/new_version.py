@@ -11,11 +11,9 @@ from metaray.serving.columns import inputs_of, outputs_of
 from metaray.serving.pyfunc import example_input
 from metaray.tracking.artifact import register
 from metaray.tracking.mlflow_run import MlflowRun
+from metaray.tracking.report import SINGLE
 from metaray.training.single_queries import single_queries
 from metaray.trust import trust_setting
-
-SINGLE = "single_queries"
-"""The tag that holds what a version loses when its queries come one at a time."""
 
 TRUST = "trust"
 """The metadata that holds what to put into the environment for a learner with code of its own to be loaded."""

@@ -2,21 +2,20 @@
 
 import shlex
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from metaray.errors import InputError, RunFailed, redacted
 from metaray.experiment.experiment import Experiment
 from metaray.experiment.packages import packages_of
 from metaray.records.failure import failure_text
-from metaray.records.result import Result
 from metaray.records.run import Run
 from metaray.retry import SHORTLY, retry
 from metaray.tracking.feed import JournalFeed
 from metaray.tracking.mlflow_run import MlflowRun
 from metaray.tracking.mlflow_tracker import MlflowTracker
-from metaray.tracking.promotion import Decision, Wish
+from metaray.tracking.promotion import Wish
 from metaray.tracking.registration import publish
-from metaray.tracking.registry import ModelVersion
+from metaray.tracking.report import NotUploaded, Report
 from metaray.tracking.run_files import log_files
 from metaray.tracking.server import MlflowServer, TrackingAway, Unreachable
 from metaray.tracking.tracker import Ending, Tracker
@@ -43,44 +42,6 @@ class Destination:
         flags = {"--no-register": not self.wish.register, "--promote": self.wish.promote}
         words = [*places, *named, *(flag for flag, given in flags.items() if given)]
         return shlex.join(["metaray", "upload", run, *words])
-
-
-@dataclass(frozen=True)
-class Report:
-    """How a run ended.
-
-    Attributes:
-        run: which it was.
-        result: its figures.
-        tracked: its MLflow run; None if it has none.
-        version: what was registered, if anything.
-        decision: whether it became champion, and why.
-        notes: what else the user should know, a sentence each.
-    """
-
-    run: Run
-    result: Result
-    tracked: MlflowRun | None = None
-    version: ModelVersion | None = None
-    decision: Decision | None = None
-    notes: tuple[str, ...] = ()
-
-    @property
-    def tracking_run(self) -> str | None:
-        """The id of its MLflow run; None if it has none."""
-        return None if self.tracked is None else self.tracked.id
-
-
-class NotUploaded(RunFailed):
-    """A run is trained and complete in its storage, but MLflow does not have all of it.
-
-    Attributes:
-        report: how it ended.
-    """
-
-    def __init__(self, message: str, report: Report) -> None:
-        super().__init__(message)
-        self.report = report
 
 
 def deliver(
@@ -121,13 +82,8 @@ def _not_uploaded(experiment: Experiment, run: Run, to: Destination, error: Base
     return NotUploaded(
         f"run {run.name!r} is trained and complete in {run.storage.shown}, but could not be uploaded: "
         f"{str(error).rstrip('.')}. This uploads it, once that is mended: {again}",
-        report_of(run, None if run.tracking_run is None else MlflowRun(to.server, run.tracking_run)),
+        Report(run, run.result, None if run.tracking_run is None else MlflowRun(to.server, run.tracking_run)),
     )
-
-
-def report_of(run: Run, tracked: MlflowRun | None = None, notes: tuple[str, ...] = ()) -> Report:
-    """How a finished run ended, before anything of it was registered."""
-    return Report(run, run.result, tracked, notes=notes)
 
 
 def _deliver(experiment: Experiment, run: Run, to: Destination, say: Callable[[str], None]) -> Report:
@@ -139,7 +95,7 @@ def _deliver(experiment: Experiment, run: Run, to: Destination, say: Callable[[s
     with to.server.asking():
         version, decision = publish(experiment, run, tracker, to.wish, say=say)
     tracker.end("finished")
-    return replace(report_of(run, tracker.mlflow_run, run.notes()), version=version, decision=decision)
+    return Report(run, run.result, tracker.mlflow_run, version, decision, run.notes())
 
 
 def bring_metrics(experiment: Experiment, run: Run, server: MlflowServer) -> MlflowTracker:
@@ -169,7 +125,7 @@ def finish(experiment: Experiment, run: Run, tracker: Tracker) -> None:
         raise NotUploaded(
             f"run {run.name!r} is trained and complete in {run.storage.shown}, but {tracker.title} does not take all "
             f"of it: {error}. The same command with --run {run.name} tries again",
-            report_of(run),
+            Report(run, run.result),
         ) from error
 
 
