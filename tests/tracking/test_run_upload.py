@@ -53,7 +53,7 @@ class Server:
         ) -> MlflowRun:
             server.answer("create")
             run_id = f"{name}-{len(server.runs)}"
-            server.runs[run_id] = tags
+            server.runs[run_id] = {key: value for key, value in tags.items() if not key.startswith("mlflow.")}
             return MlflowRun(at, run_id)
 
         def finish(run: MlflowRun, status: str = "FINISHED") -> None:
@@ -70,6 +70,9 @@ class Server:
         patch.setattr(MlflowRun, "log_params", lambda run, params: server.answer("log_params"))
         patch.setattr(MlflowRun, "log_metrics", lambda run, metrics: server.answer("log_metrics"))
         patch.setattr(MlflowRun, "log_text", lambda run, text, name: None)
+        patch.setattr(MlflowRun, "set_tags", lambda run, tags: None)
+        for told in ("log_data", "open_in_training_view"):
+            patch.setattr(f"metaray.tracking.mlflow_tracker.{told}", lambda *arguments: None)
         patch.setattr(MlflowRun, "finish", finish)
         patch.setattr(module, "publish", publish)
 

@@ -3,6 +3,7 @@
 import json
 import shlex
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from metaray.experiment.experiment import Experiment
 from metaray.imports import where_found
 from metaray.plots.search import draw_all
 from metaray.records.events import Event, Listener
+from metaray.records.journal import Metric
+from metaray.records.result import Result
 from metaray.records.storage import Storage
 from metaray.retry import AWAY_WITHIN_S, patience, retry
 from metaray.tracking.mlflow_run import MlflowRun
@@ -102,11 +105,25 @@ def finish_search(
         search_runs.tag({"search.winner": "true"}, winner.number)
         if report.version is not None:
             tag_version(server, report.version.name, report.version.version, tags)
+        search_runs.parent.log_metrics(_metrics(ledger, report.result))
     search_runs.attach(files)
     search_runs.parent.finish()
     return SearchReport(
         name, ledger.search, ledger.trials(), winner, experiment, report, ledger.storage.root, search_runs.parent
     )
+
+
+def _metrics(ledger: Ledger, result: Result) -> list[Metric]:
+    """Of the search: what its winner is worth, and what it took to find it."""
+    trials, now_ms = ledger.trials(), time.time_ns() // 1_000_000
+    took = {
+        "search/trials": float(len(trials)),
+        "search/episodes": float(sum(trial.own_episodes for trial in trials)),
+        "search/seconds": sum(trial.seconds for trial in trials),
+    }
+    # The winner's own speed, and the seconds of its last steps, are of no search.
+    found = {key: value for key, value in result.metrics.items() if not key.startswith("speed/")}
+    return [Metric(key, value, result.num_steps, now_ms) for key, value in (found | took).items()]
 
 
 def _bring(

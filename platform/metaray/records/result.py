@@ -15,6 +15,8 @@ from metaray.records.estimate import Estimate
 from metaray.records.storage import Storage
 
 RESULT = "result.json"
+HALF_WIDTH = "_half_width"
+"""Ends the key of the metric that holds another one's 95% interval."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,26 @@ class Result:
     quality: Quality = "accuracy"  # results of before there was regression do not say
     baseline_val_scores: tuple[float, ...] = ()  # nor do those of before it was judged there
     compared: str = "pixels"
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """What a run was trained for, as metrics by key, each with the half width of its 95% interval."""
+        estimates = {
+            f"test/{self.quality}": self.meta_test,
+            f"test/{self.quality}_before_adaptation": self.before_adaptation,
+            f"test/{self.quality}_before_training": self.before_training,
+            f"test/{self.quality}_nearest_neighbor": self.nearest_neighbor,
+            f"best/val_{self.quality}": self.meta_val,
+        }
+        found: dict[str, float] = {"best/step": float(self.best_step)}
+        for key, estimate in estimates.items():
+            if estimate is not None:
+                found |= {key: estimate.mean, f"{key}{HALF_WIDTH}": estimate.half_width}
+        return found | {
+            "speed/episodes_per_s": self.episodes_per_s,
+            "speed/wait_share": self.wait_share,
+            "speed/seconds": self.seconds,
+        }
 
     def to_json(self) -> str:
         """JSON text."""

@@ -131,7 +131,7 @@ def add_learner(
             run = _run(learner, name, server, experiment, scores)
             tags = _tags(learner, experiment, scores)
             try:
-                number = new_version(name, run, folder, learner, tags, experiment=experiment)
+                number = new_version(name, run, folder, learner, tags, experiment=experiment, judged=_judged(scores))
                 decision = _decided(name, server, number, experiment, scores, promote=promote)
             except BaseException:
                 run.finish("FAILED")
@@ -227,6 +227,16 @@ def _run(
         run.log_metrics([Metric(key, score.mean, learner.step, now_ms) for key, score in found.items()])
         run.log_text(experiment.to_json(), "experiment.json")
     return run
+
+
+def _judged(scores: Scores | None) -> list[str]:
+    """For people who look at the version."""
+    if scores is None:
+        return []
+    lines = [f"- meta-test: **{scores.meta_test}**; meta-val: {scores.meta_val}; trained elsewhere"]
+    if scores.before_adaptation is not None:
+        lines.append(f"- before adaptation: {scores.before_adaptation}")
+    return [*lines, f"- nearest neighbour on {scores.compared}, which needs no training: {scores.nearest_neighbor}"]
 
 
 def _protocol(learner: Learner) -> str:

@@ -40,7 +40,6 @@ def register(
     input_example: "pd.DataFrame",
     tags: Mapping[str, str],
     metadata: Mapping[str, str | bool] | None = None,
-    description: str = "",
 ) -> int:
     """Store a learner as a pyfunc model of the run, and as the next version of the registered model `name`.
 
@@ -54,7 +53,6 @@ def register(
         input_example: stored beside the model.
         tags: of the version.
         metadata: of the model, beside its signature.
-        description: of the version.
 
     Returns:
         The number of the new version.
@@ -82,9 +80,7 @@ def register(
     client.finalize_logged_model(made.model_id, "READY")
     # A source of models:/ID would be looked up at MLflow's global tracking URI, not at this client's.
     source, model_id = made.artifact_location, made.model_id
-    new = client.create_model_version(
-        name, source, run_id, tags=dict(tags), description=description or None, model_id=model_id
-    )
+    new = client.create_model_version(name, source, run_id, tags=dict(tags), model_id=model_id)
     return int(new.version)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Self, final
+from typing import TYPE_CHECKING, Self, final
 
 from metaray.experiment.experiment import Experiment
 from metaray.experiment.overrides import flatten
@@ -13,7 +13,11 @@ from metaray.records.run import Run
 from metaray.tracking.client import quiet_mlflow
 from metaray.tracking.mlflow_run import MlflowRun, RunStatus, find_experiment
 from metaray.tracking.server import MlflowServer, TrackingAway, Unreachable
+from metaray.tracking.story import NOTE, log_data, open_in_training_view, run_note, source_tags
 from metaray.tracking.tracker import Ending, Tracker
+
+if TYPE_CHECKING:
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 STATUSES: dict[Ending, RunStatus] = {"finished": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
 
@@ -32,6 +36,7 @@ class MlflowTracker(Tracker):
     def __init__(self, server: MlflowServer) -> None:
         self.server = server
         self._begun: MlflowRun | None = None
+        self._monitor: SystemMetricsMonitor | None = None
         self._reopen = False
 
     @classmethod
@@ -101,6 +106,7 @@ class MlflowTracker(Tracker):
                 raise
             found, self._reopen = MlflowRun(self.server, before), True
         self._begun = found
+        self._monitor = _system_monitor(found)
         if before not in (None, found.id):
             say(f"MLflow run {before} is not at {self.server.shown!r}: a new one holds the whole run")
 
@@ -123,9 +129,25 @@ class MlflowTracker(Tracker):
             RunFailed: If that can't be stored.
         """
         self._reopen = False
+        if self._monitor is not None:
+            self._monitor.finish()
+            self._monitor = None
         if why:
             self.mlflow_run.log_text(why, FAILURE)
         self.mlflow_run.finish(STATUSES[ending])
+
+
+def _system_monitor(run: MlflowRun) -> "SystemMetricsMonitor | None":
+    """What measures this machine while the run goes on, where MLflow's own environment variable asks for that."""
+    from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
+
+    if not MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.get():
+        return None
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+    monitor = SystemMetricsMonitor(run.id, resume_logging=True, tracking_uri=run.server.uri)
+    monitor.start()
+    return monitor
 
 
 def open_mlflow_run(server: MlflowServer, experiment: Experiment, run: Run) -> MlflowRun:
@@ -142,11 +164,14 @@ def open_mlflow_run(server: MlflowServer, experiment: Experiment, run: Run) -> M
         if found is None or not found.is_there:
             record = run.record if run.is_begun else None
             tags = dict(record.tags) if record and record.tags else origin_of(experiment)
-            found = MlflowRun.create(server, experiment.name, run.name, {}, tags)
+            found = MlflowRun.create(server, experiment.name, run.name, {}, tags | source_tags(tags))
             run.begin(experiment, tags=tags, tracking_run=found.id)
+            found.set_tags({NOTE: run_note(experiment, None, found, tags.get("command", ""))})
         # Also for a run that was there: whoever made it may have been killed before this.
         found.log_params(flatten(experiment.model_dump(mode="json")))
         found.log_text(experiment.to_json(), "experiment.json")
+        log_data(found, experiment)
+        open_in_training_view(server, experiment)
     return found
 
 

@@ -1,6 +1,6 @@
 """A learner as the next version of a registered model, with what whoever loads it must know."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from metaray.experiment.experiment import Experiment
@@ -12,6 +12,7 @@ from metaray.serving.pyfunc import example_input
 from metaray.tracking.artifact import register
 from metaray.tracking.mlflow_run import MlflowRun
 from metaray.tracking.report import SINGLE
+from metaray.tracking.story import version_note
 from metaray.training.single_queries import single_queries
 from metaray.trust import trust_setting
 
@@ -32,6 +33,7 @@ def new_version(
     tags: dict[str, str],
     *,
     experiment: Experiment | None,
+    judged: Sequence[str] = (),
     say: Callable[[str], None] = lambda text: None,
 ) -> int:
     """Register a learner, with what whoever loads it must know; returns the number of the version.
@@ -43,6 +45,7 @@ def new_version(
         learner: what they hold.
         tags: of the version; among them its protocol.
         experiment: on whose meta-val single queries are judged; None judges none.
+        judged: how well it does, and against what, a line of Markdown each, for people.
         say: told what takes a while.
     """
     require_alone(learner.files())
@@ -59,7 +62,7 @@ def new_version(
     if learner.own_code:
         told.append(own_code_told(learner.own_code))
         metadata[TRUST] = trust_setting(learner.own_code)
-    return register(
+    number = register(
         tracked.server,
         tracked.id,
         name=name,
@@ -69,5 +72,9 @@ def new_version(
         input_example=example_input(learner),
         tags=tags | {"depends_on_batch": str(depends).lower()},
         metadata=metadata,
-        description="\n\n".join(told),
     )
+    if experiment is not None:
+        told.insert(0, version_note(experiment, judged, tracked, f"models:/{name}/{number}"))
+    if told:
+        tracked.server.client.update_model_version(name, str(number), "\n\n".join(told))
+    return number

@@ -1,6 +1,7 @@
 """After training: the run's files go to MLflow, its learner to the registry, and `@champion` perhaps to it."""
 
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from metaray.records.checked_json import read_record, write_record
 from metaray.records.checkpoint import CHECKPOINTS_FOLDER as CHECKPOINTS
 from metaray.records.checkpoint import checkpoint_name
 from metaray.records.estimate import Values
+from metaray.records.journal import Metric
 from metaray.records.result import Result
 from metaray.records.run import LEARNER, Run
 from metaray.tracking.artifact import download
@@ -25,6 +27,7 @@ from metaray.tracking.promotion import Champion, Decision, Wish, decide, insiste
 from metaray.tracking.registry import ModelVersion, find_version, list_models
 from metaray.tracking.run_files import log_files
 from metaray.tracking.server import MlflowServer
+from metaray.tracking.story import NOTE, judged, run_note
 from metaray.training.evaluation import evaluate_learner
 
 REGISTRATION_FILE = "published.json"
@@ -76,6 +79,10 @@ def publish(
         if before is None:
             log_files(experiment, run, tracker)
             _log_checkpoints(run, tracker, Path(scratch))
+            note = run_note(experiment, run.result, tracker.mlflow_run, run.record.tags.get("command", ""))
+            tracker.mlflow_run.set_tags({NOTE: note})
+            if not any(metric.key.startswith("test/") for metric in run.metrics):  # of before the journal had them
+                tracker.mlflow_run.log_metrics(_summary(run.result))
         done = Published(None, None)
         if wish.register:
             done = _register(experiment, run, tracker.mlflow_run, learner, promote=wish.promote, say=say)
@@ -126,7 +133,9 @@ def _register(
     number = _version_of(server, name, tracked.id)
     if number is None:
         tags = _tags(experiment, result, run.record.source_fingerprint or experiment.source.fingerprint)
-        number = new_version(name, tracked, learner, loaded, tags, experiment=experiment, say=say)
+        number = new_version(
+            name, tracked, learner, loaded, tags, experiment=experiment, judged=judged(result), say=say
+        )
     nearest: Values = result.baseline_val_scores
     if not nearest:  # a run of before they were kept
         nearest = evaluate_learner(loaded.nearest_neighbor, experiment, "meta-val").score
@@ -203,6 +212,11 @@ def _packages(experiment: Experiment) -> set[str]:
     """The packages whose code the user's own experiment names; the present champion may name no others."""
     preprocessing = type(experiment.source.preprocessing).__module__
     return {"metaray", *packages_of(experiment), *packages_in([preprocessing])}
+
+
+def _summary(result: Result) -> list[Metric]:
+    now_ms = time.time_ns() // 1_000_000
+    return [Metric(key, value, result.num_steps, now_ms) for key, value in result.metrics.items()]
 
 
 def _log_checkpoints(run: Run, tracker: MlflowTracker, scratch: Path) -> None:

@@ -16,6 +16,7 @@ from metaray.tracking.feed import JournalFeed
 from metaray.tracking.mlflow_run import MlflowRun, RunStatus
 from metaray.tracking.mlflow_tracker import MlflowTracker
 from metaray.tracking.server import MlflowServer
+from metaray.tracking.story import log_data, open_in_training_view, source_tags
 from metaray.tuning.ledger import Ledger
 from metaray.tuning.trial import ENDED, Trial, TrialStatus, trial_name
 
@@ -95,9 +96,11 @@ class SearchRuns:
                 return found
             params = flatten({"search": self._ledger.search.model_dump(mode="json", exclude={"experiment"})})
             params |= flatten(self._experiment.model_dump(mode="json"))
-            tags = dict(header.tags) | mine | {"source.fingerprint": header.fingerprint}
+            tags = dict(header.tags) | mine | {"source.fingerprint": header.fingerprint} | source_tags(header.tags)
             made = MlflowRun.create(self._server, self._experiment.name, self._name, params, tags)
             made.log_text(self._experiment.to_json(), "experiment.json")
+            log_data(made, self._experiment)
+            open_in_training_view(self._server, self._experiment)
             return made
 
     def _serve(self) -> None:

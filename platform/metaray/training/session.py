@@ -21,7 +21,7 @@ from metaray.records.checkpoint import copies, load_checkpoint
 from metaray.records.environment import changes, environment
 from metaray.records.estimate import estimate
 from metaray.records.events import Event, EventKind, Listener, sparingly
-from metaray.records.result import RESULT, Result, parameters_sha256
+from metaray.records.result import HALF_WIDTH, RESULT, Result, parameters_sha256
 from metaray.records.run import LEARNER
 from metaray.records.storage import Storage
 from metaray.training.agreement import gathered, number_of, require_same_network
@@ -32,8 +32,6 @@ from metaray.training.reduction import Reducer
 from metaray.training.run_writer import RunWriter
 from metaray.training.step_sums import StepSums
 
-HALF_WIDTH = "_half_width"
-"""Ends the key of the metric that holds another one's 95% interval."""
 POINTS_A_CURVE = 500
 
 
@@ -225,6 +223,7 @@ class Session:
             baseline_val_scores=tuple(baseline.score.tolist()),
             compared=experiment.source.preprocessing.compared,
         )
+        self._record(result.metrics)
         if self.writer is not None:
             self.writer.finish({LEARNER: self._learner().files()}, {RESULT: result.file()}, self.state.step)
 

@@ -13,8 +13,8 @@ from metaray.json_text import parse_json
 from metaray.manifest import unsealed_json
 from metaray.records.checked_json import read_record, write_record
 from metaray.records.journal import Metric, read_journal
+from metaray.records.result import HALF_WIDTH
 from metaray.records.storage import Storage
-from metaray.training.session import HALF_WIDTH
 from metaray.tuning.population import Copy
 from metaray.tuning.search import Search
 from metaray.tuning.trial import Objective, TrialScore, TrialStatus

@@ -1,0 +1,161 @@
+"""What MLflow tells people of a run, a search and a model: in words, with its data, in the view for training."""
+
+import getpass
+import json
+import os
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from metaray.data.draws import SPLITS
+from metaray.data.source import Source
+from metaray.errors import InputError, redacted
+from metaray.experiment.experiment import Experiment
+from metaray.records.result import Result
+from metaray.tracking.mlflow_run import MlflowRun, find_experiment
+from metaray.tracking.server import MlflowServer
+
+NOTE = "mlflow.note.content"
+DIGEST = 32
+"""Characters of a fingerprint that MLflow keeps of a data set."""
+
+
+def source_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """Where a run comes from, under the names that MLflow shows in its own columns.
+
+    Args:
+        tags: Of the run: `command`, `git.commit`.
+    """
+    found = {
+        "mlflow.user": _user(),
+        "mlflow.source.name": _source_name(tags.get("command", "")),
+        "mlflow.source.type": "JOB" if os.environ.get("RAY_JOB_SUBMISSION_ID") else "LOCAL",
+        "mlflow.source.git.commit": tags.get("git.commit", ""),
+    }
+    return {key: value for key, value in found.items() if value}
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return ""
+
+
+def _source_name(command: str) -> str:
+    """The recipe of a command, or what was called."""
+    words = shlex.split(command)
+    named = [word for word in words[1:] if word.endswith(".json") or ".py" in word]
+    return named[0] if named else (words[0] if words else Path(sys.argv[0]).name)
+
+
+def open_in_training_view(server: MlflowServer, experiment: Experiment) -> None:
+    """Have MLflow open the experiment among those that train models, with what it is judged by as its metric."""
+    found = find_experiment(server, experiment.name)
+    if found is None:
+        return
+    tags = {
+        "mlflow.experimentKind": "custom_model_development",
+        "mlflow.experiment.primaryMetric.name": f"test/{experiment.quality}",
+        "mlflow.experiment.primaryMetric.greaterIsBetter": str(experiment.quality == "accuracy").lower(),
+    }
+    have = server.client.get_experiment(found).tags
+    for key, value in tags.items():
+        if key not in have:  # what somebody chose stays
+            server.client.set_experiment_tag(found, key, value)
+
+
+def log_data(run: MlflowRun, experiment: Experiment) -> None:
+    """Log the source of a run as a data set of MLflow's, by its fingerprint."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    source = experiment.source
+    tree = source.model_dump(mode="json")
+    dataset = Dataset(
+        name=Path(str(tree.get("path", ""))).stem or str(tree.get("family", source.kind)),
+        digest=source.fingerprint[:DIGEST],
+        source_type=source.kind,
+        source=redacted(json.dumps(tree)),
+        schema=json.dumps({"inputs": list(source.feature_shape), "targets": source.target_size}),
+        profile=json.dumps({"fingerprint": source.fingerprint} | _classes(source)),
+    )
+    tags = [InputTag("mlflow.data.context", ", ".join(SPLITS))]
+    run.server.client.log_inputs(run.id, [DatasetInput(dataset, tags)])
+
+
+def _classes(source: Source) -> dict[str, int]:
+    """How many classes each part has, where tasks are made of classes."""
+    if source.target_size is not None:
+        return {}
+    try:
+        return {f"classes of {split}": source.num_classes(split) for split in SPLITS}
+    except (InputError, NotImplementedError):
+        return {}
+
+
+def run_note(experiment: Experiment, result: Result | None, run: MlflowRun, command: str) -> str:
+    """The description of a run, in Markdown.
+
+    Args:
+        experiment: That it trains.
+        result: What it found out; None while it goes on.
+        run: In MLflow, which holds the picture.
+        command: That was typed.
+    """
+    lines = [f"**{_what(experiment)}**, meta-trained for {experiment.num_steps} steps.", ""]
+    if result is not None:
+        lines += [*judged(result), "", _curve_of(run), ""]
+    return "\n".join([*lines, f"Made by `{command}`." if command else ""]).strip()
+
+
+def version_note(experiment: Experiment, judged: Sequence[str], run: MlflowRun, uri: str) -> str:
+    """The description of a model's version, in Markdown: what it does, how well, against what, how to use it.
+
+    Args:
+        experiment: That trained it, or on which it was judged.
+        judged: How well, and against what, a line each.
+        run: In MLflow, which holds the picture.
+        uri: Of the version, `models:/NAME/VERSION`.
+    """
+    task = "predicts values" if experiment.source.target_size is not None else "tells classes apart"
+    lines = [
+        f"**{_what(experiment)}.** It {task} that it has never seen, from a few examples of each.",
+        "",
+        *judged,
+        "",
+        "```python",
+        "import metaray",
+        f'task = metaray.load("{uri}").adapt(x, y)  # a few known examples',
+        "task.predict(x_new)",
+        "```",
+        "",
+        f'Without metaray in the code: `mlflow.pyfunc.load_model("{uri}")`.',
+        "",
+        _curve_of(run),
+    ]
+    return "\n".join(lines)
+
+
+def _curve_of(run: MlflowRun) -> str:
+    return f"![learning curve](get-artifact?path=learning_curve.png&run_uuid={run.id})"
+
+
+def _what(experiment: Experiment) -> str:
+    kind = type(experiment.algorithm).__name__
+    return f"{kind} on {experiment.source.kind} with {experiment.model.kind}, {experiment.protocol}"
+
+
+def judged(result: Result) -> list[str]:
+    """How well a run's learner does, and against what, as a list in Markdown."""
+    quality = result.quality
+    lines = [
+        f"- meta-test {quality}: **{result.meta_test}**, of the parameters after step {result.best_step}, which "
+        f"meta-val chose ({result.meta_val})",
+        f"- judged: {result.protocol}",
+    ]
+    if result.before_adaptation is not None:
+        lines.append(f"- before adaptation: {result.before_adaptation}")
+    lines.append(f"- before training: {result.before_training}")
+    lines.append(f"- nearest neighbour on {result.compared}, which needs no training: {result.nearest_neighbor}")
+    return lines
