@@ -114,6 +114,15 @@ def train(
             metavar="NAME", help="Name of the run; an unfinished one goes on, the result of a finished one is shown."
         ),
     ] = None,
+    extend: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Train the finished --run for N outer steps more: in place where its learning rates do not depend on "
+            "the number of steps. Which it is, and why, is said first.",
+        ),
+    ] = None,
     storage: RunStorage = "runs",
     tracking_uri: TrackingUri = None,
     settings: Settings = None,
@@ -129,6 +138,8 @@ def train(
     """Meta-train a recipe, track it, and register the best learner."""
     from rich.console import Console
 
+    from metaray.api.extend import extend as extend_run
+    from metaray.api.extend import plan_extension
     from metaray.api.train import NotUploaded, Options
     from metaray.api.train import run as run_experiment
     from metaray.cli import show
@@ -145,10 +156,14 @@ def train(
     number = Workers.parse(workers)
     placement = Placement(number, samplers, cpus_per_worker, device, address, hang_timeout, spread, samplers_on, verify)
     options = Options(placement, run, storage, tracking_uri, register, promote)
-    display = ProgressDisplay(experiment, Console(stderr=True), STARTED_S)
+    planned = None if extend is None else plan_extension(experiment, options, extend)
+    display = ProgressDisplay(planned.experiment if planned else experiment, Console(stderr=True), STARTED_S)
     with closing(display), stop_signals() as should_stop:
         try:
-            report = run_experiment(experiment, options, display, should_stop=should_stop)
+            if planned is not None:
+                report = extend_run(planned, display, should_stop=should_stop)
+            else:
+                report = run_experiment(experiment, options, display, should_stop=should_stop)
         except NotUploaded as problem:
             show.report(problem.report, as_json=as_json)
             raise

@@ -28,7 +28,7 @@ class RunRecord(Config):
     Attributes:
         experiment: that the run trains.
         source_fingerprint: of its source; empty where nobody wrote it down.
-        tracking_run: id of its MLflow run.
+        tracking_run: id of its MLflow run; empty before that was created.
         tags: where it comes from.
     """
 
@@ -174,7 +174,9 @@ def find_run(root: Storage, name: str, trust: Sequence[str] = ()) -> tuple[Exper
 
 def _folder(name: str, storage: Storage, record: RunRecord) -> RunFolder:
     result = read_result(storage) if storage.exists(RESULT) else None
-    return RunFolder(name, storage, record.tracking_run, result, record.source_fingerprint, record.tags)
+    if result is not None and result.num_steps != record.experiment.get("num_steps", result.num_steps):
+        result = None  # the run was extended, and killed before it put this aside
+    return RunFolder(name, storage, record.tracking_run or None, result, record.source_fingerprint, record.tags)
 
 
 def record_run(

@@ -1,0 +1,178 @@
+"""A finished run made one that goes on: the same as if all steps had been asked for at once."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from metaray.errors import InputError
+from metaray.experiment.experiment import Evaluation, Experiment
+from metaray.optimizers import Adam, Group
+from metaray.records.extension import (
+    ended_folder,
+    extend_record,
+    first_other_rate,
+    require_end,
+    restore_end,
+)
+from metaray.records.result import RESULT
+from metaray.records.run_folder import RUN_FILE, RunFolder, open_run, record_run
+from metaray.records.storage import Storage
+from metaray.training.session import LEARNER
+from tests.training.whole_runs import comparable, damage, path, train
+
+MakeExperiment = Callable[..., Experiment]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Storage:
+    return Storage(str(tmp_path))
+
+
+def finished(root: Storage, experiment: Experiment, name: str = "x") -> RunFolder:
+    """A run that is trained to its end."""
+    record_run(open_run(root, experiment, name), experiment, "id", {"a": "b"})
+    train(experiment, root.child(name))
+    return open_run(root, experiment, name)
+
+
+def extended(root: Storage, folder: RunFolder, experiment: Experiment, step: int) -> RunFolder:
+    """The run, with more steps before it."""
+    extend_record(folder, experiment, step, {"c": "d"}, learner=LEARNER)
+    return open_run(root, experiment, folder.name)
+
+
+def files(storage: Storage, below: str = "") -> dict[str, bytes]:
+    folder = storage.local_folder / below
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("every", "done", "best"),
+    [
+        pytest.param(3, 6, 3, id="the last step is judged anyway, and not the best"),
+        pytest.param(5, 5, 5, id="the last step is judged anyway, and the best"),
+        pytest.param(4, 6, 6, id="the best at the end, which a longer run does not judge"),
+        pytest.param(0, 5, 5, id="judged at the end alone"),
+        pytest.param(6, 5, 5, id="ended before it was ever judged"),
+        pytest.param(2, 0, 0, id="nothing done at all"),
+    ],
+)
+def test_it_becomes_the_run_that_all_steps_at_once_would_have_been(
+    every: int, done: int, best: int, root: Storage, make_experiment: MakeExperiment
+) -> None:
+    plan = {
+        "evaluation": Evaluation(every=every, val_episodes=4, test_episodes=2),
+        "seed": 4,
+    }
+    short, whole = make_experiment(num_steps=done, **plan), make_experiment(num_steps=done + 4, **plan)
+    folder = finished(root, short)
+    assert folder.result is not None and folder.result.best_step == best
+    folder = extended(root, folder, whole, done)
+    assert (folder.result, folder.tracking_run, folder.tags) == (None, None, {"c": "d"})
+    result, memory = train(whole, folder.storage)
+    assert not done or f"going on from the checkpoint of step {done}" in memory.notes()
+    at_once, _ = train(whole, root.child("y"))
+    assert comparable(result) == comparable(at_once)
+    assert files(folder.storage, LEARNER) == files(root.child("y"), LEARNER)
+
+
+def test_nothing_of_its_end_is_lost(root: Storage, make_experiment: MakeExperiment) -> None:
+    folder = finished(root, make_experiment())
+    before = files(folder.storage)
+    extended(root, folder, make_experiment(num_steps=8), 6)
+    assert files(folder.storage, ended_folder(6)) == {
+        name: data for name, data in before.items() if name in (RESULT, RUN_FILE) or name.startswith(LEARNER)
+    }
+
+
+@pytest.mark.parametrize("every", [2, 0, 4])
+def test_restored_it_is_as_it_was(every: int, root: Storage, make_experiment: MakeExperiment) -> None:
+    plan = {"evaluation": Evaluation(every=every, val_episodes=4, test_episodes=2), "seed": 4}
+    folder = finished(root, make_experiment(**plan))
+    before = files(folder.storage)
+    for _ in range(2):
+        extended(root, folder, make_experiment(num_steps=8, **plan), 6)
+        restore_end(folder, 6)
+        assert {name: data for name, data in files(folder.storage).items() if not name.startswith("ended")} == before
+
+
+@pytest.mark.parametrize("name", [RUN_FILE, "checkpoints/step-000000005/progress.json"])
+def test_killed_at_any_place_the_command_does_the_rest(
+    name: str, root: Storage, make_experiment: MakeExperiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = {"evaluation": Evaluation(every=0, val_episodes=4, test_episodes=2)}
+    short, whole = make_experiment(num_steps=5, **plan), make_experiment(num_steps=9, **plan)
+    folder = finished(root, short)
+    write = Storage.write
+
+    def killed(self: Storage, file: str, data: bytes) -> None:
+        if file == name:
+            raise KeyboardInterrupt
+        write(self, file, data)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Storage, "write", killed)
+        extended(root, folder, whole, 5)
+    assert open_run(root, short, "x").result == folder.result
+    require_end(folder, 5)
+    result, _ = train(whole, extended(root, open_run(root, short, "x"), whole, 5).storage)
+    assert comparable(result) == comparable(train(whole, root.child("y"))[0])
+
+
+def test_killed_before_the_result_was_put_aside(root: Storage, make_experiment: MakeExperiment) -> None:
+    """The record says 8 steps, and the result of 6 lies there still: it is not that of the run."""
+    folder = finished(root, make_experiment())
+    result = folder.storage.read(RESULT)
+    extended(root, folder, make_experiment(num_steps=8), 6)
+    folder.storage.write(RESULT, result)
+    assert open_run(root, make_experiment(num_steps=8), "x").result is None
+
+
+def test_the_best_of_before_the_end_must_be_there(root: Storage, make_experiment: MakeExperiment) -> None:
+    plan = {"evaluation": Evaluation(every=4, val_episodes=4, test_episodes=2), "seed": 4}
+    folder = finished(root, make_experiment(**plan))
+    before = files(folder.storage)
+    damage(folder.storage, 4)
+    with pytest.raises(InputError, match=r"best learner is that of step 6.*the checkpoint of step 4.* is not whole"):
+        extended(root, folder, make_experiment(num_steps=8, **plan), 6)
+    now = files(folder.storage)
+    assert (now[RUN_FILE], now[RESULT]) == (before[RUN_FILE], before[RESULT])
+    path(folder.storage, 6, "state.safetensors").unlink()
+    with pytest.raises(InputError, match=r"'z' cannot be extended: the checkpoint of step 6.*: manifest.json is miss"):
+        require_end(finished(root, make_experiment(num_steps=2), "z"), 6)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "other"),
+    [
+        ({}, None),
+        ({"warmup_steps": 3}, None),
+        ({"schedule": "step", "decay_every": 2}, None),
+        ({"schedule": "cosine", "final_lr_fraction": 1.0}, None),
+        ({"schedule": "cosine"}, 1),
+        ({"schedule": "linear", "warmup_steps": 3}, 4),
+        ({"schedule": "cosine", "warmup_steps": 6}, None),  # the run ends as the warm-up does
+        ({"groups": {"*": Group(outer_lr=0.5)}, "schedule": "linear"}, 1),
+    ],
+)
+def test_whether_rates_depend_on_the_number_of_steps(
+    optimizer: dict[str, Any], other: int | None, make_experiment: MakeExperiment
+) -> None:
+    experiment = make_experiment(optimizer=Adam(**optimizer))
+    found = first_other_rate(experiment, 9)
+    assert (None if found is None else found[0]) == other
+    if found is not None:
+        step, now, then = found
+        assert now == experiment.optimizer.lr_at(step, 6) != then == experiment.optimizer.lr_at(step, 9)
+
+
+def test_an_algorithm_whose_loss_anneals_goes_by_the_step_alone(root: Storage, make_experiment: MakeExperiment) -> None:
+    plan: dict[str, Any] = {
+        "algorithm": {"kind": "mamlpp", "inner_lr": 0.1, "inner_steps": 2, "msl_steps": 7, "first_order_steps": 4},
+        "evaluation": Evaluation(every=0, val_episodes=2, test_episodes=2),
+    }
+    short, whole = make_experiment(num_steps=3, **plan), make_experiment(num_steps=8, **plan)
+    result, _ = train(whole, extended(root, finished(root, short), whole, 3).storage)
+    assert comparable(result) == comparable(train(whole, root.child("y"))[0])
