@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace as with_options
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import pytest
 
 from metaray.api.extend import extend, plan_extension
 from metaray.api.train import Options, Report, run
+from metaray.config import replace
 from metaray.errors import InputError, RunStopped
-from metaray.experiment.experiment import Evaluation, Experiment
+from metaray.experiment.experiment import Evaluation, Experiment, Initial
 from metaray.experiment.optimizer import Optimizer
 from metaray.records.events import Fanout
 from metaray.records.extension import ended_folder
@@ -19,7 +21,7 @@ from metaray.records.result import RESULT
 from metaray.records.run_folder import RUN_FILE
 from metaray.tracking.client import open_client
 from metaray.training.session import LEARNER
-from tests.training.whole_runs import Memory, StopAfter, comparable
+from tests.training.whole_runs import Memory, StopAfter
 
 MakeExperiment = Callable[..., Experiment]
 Train = Callable[..., Report]
@@ -44,6 +46,7 @@ def test_nothing_of_the_first_end_is_lost(options: Options, train: Train, make_e
     assert kept == {name: data for name, data in before.items() if name in (RESULT, RUN_FILE) or LEARNER in name}
     tags = json.loads((folder / RUN_FILE).read_text())["tags"]
     assert {key: tags[key] for key in tags if key.startswith("extended.")} == {
+        "extended.from_run": "x",
         "extended.from_step": "6",
         "extended.from_parameters_sha256": first.result.parameters_sha256,
         "extended.from_tracking_run": first.tracking_run,
@@ -75,7 +78,7 @@ def test_cut_short_it_goes_on_as_the_longer_run(
     ):
         plan_extension(short, options, 6)
     report = train(whole, run="x", register=False)
-    assert comparable(report.result) == comparable(train(whole, run="y", register=False).result)
+    assert (report.run, report.result.num_steps) == ("x", 12)
 
 
 def test_where_nothing_can_be_trained_it_stays_the_finished_run(
@@ -85,7 +88,7 @@ def test_where_nothing_can_be_trained_it_stays_the_finished_run(
     result = train(short, run="x", register=False).result
     folder = Path(options.storage) / "x"
     before = files(folder)
-    nowhere = Options(run="x", storage=options.storage, tracking_uri="http://127.0.0.1:9", register=False)
+    nowhere = with_options(options, tracking_uri="http://127.0.0.1:9")
     with pytest.raises(InputError, match=r"127\.0\.0\.1:9"):
         extend(plan_extension(short, nowhere, 5), Memory())
     now = {name: data for name, data in files(folder).items() if not name.startswith("ended/")}
@@ -94,13 +97,50 @@ def test_where_nothing_can_be_trained_it_stays_the_finished_run(
     assert train(short, run="x", register=False).result == result
 
 
-def test_a_schedule_that_counts_on_the_end(options: Options, train: Train, make_experiment: MakeExperiment) -> None:
+def test_a_schedule_that_counts_on_the_end_takes_a_new_run(
+    options: Options, train: Train, make_experiment: MakeExperiment
+) -> None:
     short = make_experiment(optimizer=Optimizer(outer_lr=1e-2, schedule="cosine"))
+    first = train(short, run="x", register=False)
+    runs = Path(options.storage)
+    before = files(runs / "x")
+    planned = plan_extension(short, options, 3)
+    assert not planned.in_place and not (runs / "x-extended-9").exists()
+    memory = Memory()
+    with pytest.raises(RunStopped) as stopped:
+        extend(planned, memory, should_stop=StopAfter(2))
+    assert stopped.value.__notes__ == ["the same command goes on"]
+    assert "its learning rates depend on how many steps there are (at step 1 it was" in memory.notes()
+    assert "so a new run 'x-extended-9' starts from its parameters and optimiser state, counts on from step 6" in (
+        memory.notes()
+    )
+    with pytest.raises(InputError, match=r"\(it starts from run 'x', and goes on as it was made: --extend\)"):
+        train(replace(short, num_steps=9), run="x-extended-9", register=False)
+    report = extend(plan_extension(short, options, 3), memory)
+    assert (report.run, report.result.num_steps) == ("x-extended-9", 9)
+    assert extend(plan_extension(short, options, 3), memory).result == report.result
+    assert files(runs / "x") == before
+    assert report.tracking_run is not None
+    found = open_client(report.tracking_uri).get_run(report.tracking_run).data
+    sha256 = first.result.parameters_sha256
+    assert (found.params["initial.run"], found.params["initial.step"]) == ("x", "6")
+    assert found.params["initial.parameters_sha256"] == found.tags["extended.from_parameters_sha256"] == sha256
+    # And once more, from the new run.
+    on = plan_extension(short, with_options(options, run="x-extended-9"), 2)
+    assert on.options.run == "x-extended-9-extended-11" and on.experiment.initial == Initial(
+        run="x-extended-9", step=9, parameters_sha256=report.result.parameters_sha256
+    )
+
+
+def test_a_new_run_that_cannot_start_leaves_nothing_behind(
+    options: Options, train: Train, make_experiment: MakeExperiment
+) -> None:
+    short = make_experiment(optimizer=Optimizer(schedule="cosine"))
     train(short, run="x", register=False)
-    before = files(Path(options.storage))
-    with pytest.raises(InputError, match=r"'x' cannot go on in place from 6 to 9 steps: its learning rates depend on"):
-        plan_extension(short, options, 3)
-    assert files(Path(options.storage)) == before
+    nowhere = with_options(options, tracking_uri="http://127.0.0.1:9")
+    with pytest.raises(InputError, match=r"127\.0\.0\.1:9"):
+        extend(plan_extension(short, nowhere, 5), Memory())
+    assert set(files(Path(options.storage) / "x-extended-11")) <= {"lock", "log.txt"}
 
 
 def test_what_cannot_be_extended(options: Options, train: Train, make_experiment: MakeExperiment) -> None:

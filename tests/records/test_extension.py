@@ -6,21 +6,26 @@ from typing import Any
 
 import pytest
 
-from metaray.errors import InputError
-from metaray.experiment.experiment import Evaluation, Experiment
+from metaray.config import replace
+from metaray.errors import InputError, RunFailed, RunStopped
+from metaray.experiment.experiment import Evaluation, Experiment, Initial
 from metaray.optimizers import Adam, Group
+from metaray.optimizers.schedules import Cosine
 from metaray.records.extension import (
+    START_FOLDER,
+    begin_record,
     ended_folder,
     extend_record,
     first_other_rate,
+    forget_record,
     require_end,
     restore_end,
 )
 from metaray.records.result import RESULT
-from metaray.records.run_folder import RUN_FILE, RunFolder, open_run, record_run
+from metaray.records.run_folder import RUN_FILE, RunFolder, find_run, open_run, record_run
 from metaray.records.storage import Storage
 from metaray.training.session import LEARNER
-from tests.training.whole_runs import comparable, damage, path, train
+from tests.training.whole_runs import StopAfter, comparable, damage, path, train
 
 MakeExperiment = Callable[..., Experiment]
 
@@ -41,6 +46,28 @@ def extended(root: Storage, folder: RunFolder, experiment: Experiment, step: int
     """The run, with more steps before it."""
     extend_record(folder, experiment, step, {"c": "d"}, learner=LEARNER)
     return open_run(root, experiment, folder.name)
+
+
+class Spliced(Cosine):
+    """The rates of a run of 6 steps, and then those of a longer one."""
+
+    def rate(self, outer_lr: float, step: int, num_steps: int, first: int) -> float:
+        """See `Schedule.rate`."""
+        return super().rate(outer_lr, step, 6 if step < 6 else num_steps, first)
+
+
+def starting(folder: RunFolder, experiment: Experiment, num_steps: int) -> Experiment:
+    """The experiment with more steps, from the end of a run of it."""
+    assert folder.result is not None
+    sha256 = folder.result.parameters_sha256
+    initial = Initial(run=folder.name, step=experiment.num_steps, parameters_sha256=sha256)
+    return replace(experiment, num_steps=num_steps, initial=initial)
+
+
+def begun(root: Storage, folder: RunFolder, experiment: Experiment, name: str = "new") -> Storage:
+    """The storage of a new run that starts from the end of another one."""
+    begin_record(RunFolder(name, root.child(name)), experiment, folder.storage, folder.fingerprint, {"c": "d"})
+    return root.child(name)
 
 
 def files(storage: Storage, below: str = "") -> dict[str, bytes]:
@@ -176,3 +203,72 @@ def test_an_algorithm_whose_loss_anneals_goes_by_the_step_alone(root: Storage, m
     short, whole = make_experiment(num_steps=3, **plan), make_experiment(num_steps=8, **plan)
     result, _ = train(whole, extended(root, finished(root, short), whole, 3).storage)
     assert comparable(result) == comparable(train(whole, root.child("y"))[0])
+
+
+def test_a_new_run_goes_on_with_parameters_optimizer_and_episodes(
+    root: Storage, make_experiment: MakeExperiment
+) -> None:
+    short = make_experiment(optimizer=Adam(outer_lr=1e-2, schedule="cosine"))
+    folder = finished(root, short)
+    before = files(folder.storage)
+    longer = starting(folder, short, 11)
+    result, memory = train(longer, begun(root, folder, longer))
+    rates = [(event.values["step"], event.values["outer_lr"]) for event in memory.of("step")]
+    assert rates == [(step, short.optimizer.lr_at(step, 11)) for step in range(6, 11)]
+    # As one run would, whose rates are first those of the shorter and then those of the longer.
+    spliced = replace(short, num_steps=11, optimizer=Adam(outer_lr=1e-2, schedule=Spliced()))
+    at_once, _ = train(spliced, root.child("spliced"))
+    assert result.parameters_sha256 == at_once.parameters_sha256
+    assert result.best_step in (8, 10, 11)  # of its own judgements
+    assert files(folder.storage) == before
+    record = find_run(root, "new")
+    assert record[0] == longer and record[0] != replace(longer, initial=None) and record[1].tags == {"c": "d"}
+
+
+def test_a_new_run_that_is_killed_comes_to_the_same(root: Storage, make_experiment: MakeExperiment) -> None:
+    short = make_experiment(optimizer=Adam(outer_lr=1e-2, schedule="linear"))
+    folder = finished(root, short)
+    longer = starting(folder, short, 12)
+    undisturbed, _ = train(longer, begun(root, folder, longer))
+    storage = begun(root, folder, longer, "killed")
+    with pytest.raises(RunStopped):
+        train(longer, storage, should_stop=StopAfter(3))
+    assert comparable(train(longer, begun(root, folder, longer, "killed"))[0]) == comparable(undisturbed)
+    # Without any checkpoint it does not start from step 0, but from what it began with.
+    storage.delete_folder("checkpoints")
+    with pytest.raises(RunFailed, match=r"starts from step 6 of run 'x', but has no whole.*--run x --extend 6` brings"):
+        train(longer, storage)
+    for saved in folder.storage.names("checkpoints"):
+        folder.storage.delete_folder(f"checkpoints/{saved}")
+    assert comparable(train(longer, begun(root, folder, longer, "killed"))[0]) == comparable(undisturbed)
+
+
+@pytest.mark.parametrize(
+    "name", [RUN_FILE, f"{START_FOLDER}/manifest.json", "checkpoints/step-000000006/progress.json"]
+)
+def test_a_new_run_whose_beginning_is_broken_off(
+    name: str, root: Storage, make_experiment: MakeExperiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = make_experiment(optimizer=Adam(schedule="linear"))
+    folder = finished(root, short)
+    longer = starting(folder, short, 8)
+    write = Storage.write
+
+    def killed(self: Storage, file: str, data: bytes) -> None:
+        if file == name:
+            raise KeyboardInterrupt
+        write(self, file, data)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Storage, "write", killed)
+        begun(root, folder, longer)
+    assert root.child("new").exists(RUN_FILE) or not files(root.child("new"))
+    assert train(longer, begun(root, folder, longer))[0].num_steps == 8
+    forget_record(RunFolder("new", root.child("new")))
+    assert not root.child("new").exists(RUN_FILE) and not root.child("new").names("checkpoints")
+
+
+def test_only_an_extension_makes_a_run_that_starts_from_another(root: Storage, make_experiment: MakeExperiment) -> None:
+    experiment = starting(finished(root, make_experiment()), make_experiment(), 8)
+    with pytest.raises(InputError, match=r"starts from step 6 of run 'x'; make .*`metaray train RECIPE --run x --ext"):
+        open_run(root, experiment, "new")

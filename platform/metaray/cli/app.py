@@ -120,7 +120,7 @@ def train(
             min=1,
             metavar="N",
             help="Train the finished --run for N outer steps more: in place where its learning rates do not depend on "
-            "the number of steps. Which it is, and why, is said first.",
+            "the number of steps, else as a new run that starts from it. Which it is, and why, is said first.",
         ),
     ] = None,
     storage: RunStorage = "runs",

@@ -1,7 +1,11 @@
-"""More steps of a finished run, in place: its end is put aside, and its record says that it is to do more.
+"""More steps of a finished run: in place, or in a new run that starts from its end.
 
-A run asked for all the steps at once would have done the same ones, at the same rates, but for one thing: where it
-would not have judged on meta-val after the step that was the last, that judgement must not choose the learner.
+In place its end is put aside, and its record says that it is to do more. A run asked for all the steps at once would
+have done the same ones, at the same rates, but for one thing: where it would not have judged on meta-val after the step
+that was the last, that judgement must not choose the learner.
+
+A new run begins with the last checkpoint, meta-parameters and optimiser state, and counts on from its step, so that it
+sees new episodes; which of its learners is the best is for its own judgements. It keeps a copy of what it began with.
 """
 
 from collections.abc import Mapping
@@ -28,6 +32,7 @@ from metaray.records.storage import Storage
 
 ENDED_FOLDER = "ended"
 CHECKPOINT = "checkpoint"
+START_FOLDER = "start"
 
 
 def ended_folder(step: int) -> str:
@@ -42,9 +47,9 @@ def first_other_rate(experiment: Experiment, num_steps: int) -> tuple[int, float
         The step, its rate in the experiment and its rate in the longer one; None where all that it does are the same.
     """
     optimizer, done = experiment.optimizer, experiment.num_steps
-    schedule = optimizer.whole_schedule
+    schedule, first = optimizer.whole_schedule, 0 if experiment.initial is None else experiment.initial.step
     groups = [group.outer_lr for group in optimizer.groups.values() if group.outer_lr is not None]
-    for step in range(done):
+    for step in range(first, done):
         for full in (optimizer.outer_lr, *groups):
             now, then = (schedule.rate(full, step, total, 0) for total in (done, num_steps))
             if now != then:
@@ -98,6 +103,59 @@ def restore_end(folder: RunFolder, step: int) -> None:
         storage.write_folder(f"{CHECKPOINTS_FOLDER}/{checkpoint_name(step)}", sealed(_kept(storage, step)))
     for name in (RESULT, RUN_FILE):  # which is a result of the run only once the record says so again
         storage.write(name, storage.read(f"{aside}/{name}"))
+
+
+def begin_record(
+    folder: RunFolder, experiment: Experiment, source: Storage, fingerprint: str, tags: Mapping[str, str]
+) -> None:
+    """Make a new run that starts from another one's end; where that was broken off, the rest of it.
+
+    Args:
+        folder: of the new run, which nobody else holds.
+        experiment: of the new run, with the state that it starts from.
+        source: of the other run.
+        fingerprint: of the data of the other run.
+        tags: of the new run.
+
+    Raises:
+        Damaged: if what it starts from is not whole in the other run, nor kept in this.
+        OSError: if the storage fails.
+    """
+    storage, initial = folder.storage, experiment.initial
+    assert initial is not None
+    if not storage.exists(RUN_FILE):
+        # First: what lies in a folder without a record would be taken for the next run's that is called so.
+        record_run(replace(folder, fingerprint=fingerprint), experiment, "", tags)
+    try:
+        files = _start_of(storage)
+    except Damaged:
+        files = read_checkpoint(source, initial.step)
+        storage.write_folder(START_FOLDER, sealed(files))
+    if _newest_whole(storage) < initial.step:
+        progress = replace(progress_of(files), best_step=None, best_score=None, window={}, clock={}, segments=0)
+        tensors = {name: tensor for name, tensor in load(files[STATE]).items() if not name.startswith("best/")}
+        write_checkpoint(storage, {**files, STATE: save(tensors)}, progress)
+
+
+def forget_record(folder: RunFolder) -> None:
+    """The inverse of `begin_record`, where nothing was trained since."""
+    for name in (CHECKPOINTS_FOLDER, START_FOLDER):
+        if folder.storage.names(name):
+            folder.storage.delete_folder(name)
+    folder.storage.delete_file(RUN_FILE)
+
+
+def _start_of(storage: Storage) -> dict[str, bytes]:
+    return unsealed(lambda name: storage.read(f"{START_FOLDER}/{name}"))
+
+
+def _newest_whole(storage: Storage) -> int:
+    """The step of the newest whole checkpoint; -1 where there is none."""
+    for step in reversed(saved_steps(storage)):
+        with suppress(Damaged):
+            read_checkpoint(storage, step)
+            return step
+    return -1
 
 
 def _forget_last_judgement(storage: Storage, step: int, every: int) -> None:

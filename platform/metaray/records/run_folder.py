@@ -114,6 +114,12 @@ def open_run(root: Storage, experiment: Experiment, name: str | None) -> RunFold
     check_name(name, "run name")
     storage = root.child(name)
     if not storage.exists(RUN_FILE):
+        if (initial := experiment.initial) is not None:
+            more = experiment.num_steps - initial.step
+            raise InputError(
+                f"experiment {experiment.name} starts from step {initial.step} of run {initial.run!r}; make such a run "
+                f"from that one: `metaray train RECIPE --run {initial.run} --extend {more}`"
+            )
         return RunFolder(name, storage)
     record = read_run(storage)
     changed = differences(
@@ -121,7 +127,9 @@ def open_run(root: Storage, experiment: Experiment, name: str | None) -> RunFold
     )
     if changed:
         listed = "\n  ".join(changed)
-        raise InputError(f"run {name!r} exists with another experiment; use another --run name:\n  {listed}")
+        origin = record.experiment.get("initial") if experiment.initial is None else None
+        how = f" (it starts from run {origin['run']!r}, and goes on as it was made: --extend)" if origin else ""
+        raise InputError(f"run {name!r} exists with another experiment{how}; use another --run name:\n  {listed}")
     folder = _folder(name, storage, record)
     require_recorded_data(folder, experiment)
     return folder
