@@ -1,4 +1,5 @@
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 from PIL import Image
 
 from metaray.data import ClassStore
+from metaray.data.preprocessing import RESAMPLING, ImagePreprocessing
 from metaray.data.store_file import read_store
 
 Command = Callable[..., Any]
@@ -47,6 +49,44 @@ def test_import_images(command: Command, images: Path, tmp_path: Path) -> None:
     assert ClassStore(path=str(out)).examples(0)[0].max() == 255
 
 
+def test_a_filter_of_ones_own(command: Command, images: Path, tmp_path: Path) -> None:
+    out = tmp_path / "store.arrow"
+    arguments = ("data", "import", "images", images, "--out", out, "--size", "7", "--resample")
+    code, printed, err = command(*arguments, "nearist")
+    assert (code, printed) == (2, "")
+    assert err.splitlines() == [
+        "error: unknown filter to resize with 'nearist'. Did you mean 'nearest'? "
+        "Known: bicubic, bilinear, box, hamming, lanczos, nearest."
+    ]
+    assert command(*arguments, "box").code == 0
+    _, printed, _ = command("data", "describe", out)
+    assert "images resized with: box" in printed.splitlines()
+    _, printed, _ = command("data", "describe", out, "--json")
+    assert json.loads(printed)["resample"] == "box"
+
+
+def test_omniglot_takes_the_same_options(command: Command, images: Path, tmp_path: Path) -> None:
+    alphabet, out = tmp_path / "images_background" / "N_Ko", tmp_path / "o.arrow"
+    for i, folder in enumerate(sorted(images.iterdir()), 1):
+        (alphabet / f"character{i:02d}").mkdir(parents=True)
+        for file in folder.iterdir():
+            file.rename(alphabet / f"character{i:02d}" / file.name)
+    options = ("--size", "6x5", "--mode", "RGB", "--no-invert", "--resample", "nearest", "--splits", "0.6,0.2,0.2")
+    code, printed, err = command("data", "import", "omniglot", tmp_path, "--out", out, *options, "--seed", "2")
+    assert code == 0, err
+    assert printed.splitlines()[0] == f"wrote {out}: 10 classes, 20 examples, splits default"
+    meta = read_store(out, verify=True).meta
+    assert meta.preprocessing == ImagePreprocessing(height=6, width=5, mode="RGB", resample="nearest")
+    assert meta.origin["splits"] == "fractions 0.6 0.2 0.2, seed 2"
+
+
+@pytest.mark.parametrize("what", ["images", "omniglot"])
+def test_help_lists_every_filter(command: Command, what: str) -> None:
+    _, printed, _ = command("data", "import", what, "--help")
+    listed = re.search(r"resizes\s+images:(.*?)\.", printed, re.DOTALL)
+    assert listed and re.findall(r"\w+", listed[1].replace(" or ", ", ")) == list(RESAMPLING)
+
+
 def test_scans_are_imported_by_their_range_and_described(command: Command, tmp_path: Path) -> None:
     steps = np.linspace(0, 4095, 100).astype(np.uint16).reshape(10, 10)
     for name in range(10):
@@ -69,7 +109,8 @@ def test_scans_are_imported_by_their_range_and_described(command: Command, tmp_p
         equal,
     ]
     _, out, _ = command("data", "describe", tmp_path / "s.arrow")
-    assert out.splitlines()[2] == "value range: 0 to 4095" and out.splitlines()[-1] == equal
+    assert out.splitlines()[2:4] == ["value range: 0 to 4095", "images resized with: lanczos"]
+    assert out.splitlines()[-1] == equal
     _, out, _ = command("data", "describe", tmp_path / "s.arrow", "--json")
     assert json.loads(out)["notes"] == [equal.removeprefix("note: ")] and json.loads(out)["value_range"] == [0, 4095]
 
@@ -81,9 +122,10 @@ def test_describe(command: Command, tiny_store: Path, tmp_path: Path) -> None:
     lines = out.splitlines()
     assert lines[0] == f"{tiny_store}: 28 classes, 336 examples of shape (1, 16, 16)"
     assert lines[1] == f"fingerprint: {read_store(tiny_store).meta.fingerprint}"
-    assert lines[2].split(None, 3)[:3] == ["split", "part", "classes"]
-    assert lines[2].endswith("distinct 3-way 1-shot episodes")
-    assert lines[3].split() == ["default", "meta-train", "12", "12", "/", "12", "/", "12", "6.325e+10"]
+    assert lines[2] == "images resized with: lanczos"
+    assert lines[3].split(None, 3)[:3] == ["split", "part", "classes"]
+    assert lines[3].endswith("distinct 3-way 1-shot episodes")
+    assert lines[4].split() == ["default", "meta-train", "12", "12", "/", "12", "/", "12", "6.325e+10"]
     assert lines[-1] == f"gallery: {picture}"
     with Image.open(picture) as image:
         assert image.format == "PNG"
@@ -108,7 +150,7 @@ def test_counts_beyond_floating_point(command: Command, tiny_store: Path) -> Non
 def test_describe_a_spec_that_is_too_large(command: Command, tiny_store: Path) -> None:
     code, out, _ = command("data", "describe", tiny_store, "--ways", "20")
     assert code == 0
-    assert [line.split()[-1] for line in out.splitlines()[3:]] == ["0", "0", "0"]
+    assert [line.split()[-1] for line in out.splitlines()[4:]] == ["0", "0", "0"]
 
 
 def test_export(command: Command, tiny_store: Path, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -10,8 +10,10 @@ from PIL import Image
 from metaray.data.class_store import ClassStore
 from metaray.data.images import import_images
 from metaray.data.importing import ImportReport
+from metaray.data.preprocessing import RESAMPLING
 from metaray.data.store_file import StoreFile, StoreMeta, read_store
 from metaray.errors import InputError
+from metaray.learners.raw_inputs import compact
 from tests.data.conftest import MakePng, MakeZip
 
 CLASSES = ["ant", "bee", "cat", "dog", "elk"]
@@ -57,6 +59,54 @@ def test_import_is_deterministic_and_zip_is_the_same(folder: Path, make_zip: Mak
         fingerprints.add(read_store(tmp_path / f"{i}.arrow").meta.fingerprint)
     assert len(fingerprints) == 1
     ClassStore(path=str(tmp_path / "0.arrow")).check("meta-train", ways=3, shots=1, queries=2)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Two noisy pictures a class, which every filter makes other pixels of."""
+    root, generator = tmp_path / "photos", np.random.default_rng(0)
+    for name in CLASSES:
+        (root / name).mkdir(parents=True)
+        for i in range(2):
+            Image.fromarray(generator.integers(0, 256, (23, 31, 3), dtype=np.uint8)).save(root / name / f"{i}.png")
+    return root
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_pixels_are_those_of_pillow_with_the_same_filter(
+    photos: Path, tmp_path: Path, mode: Literal["RGB", "L"]
+) -> None:
+    files = sorted(photos.rglob("*.png"))
+    seen = set()
+    for name, by in RESAMPLING.items():
+        out = tmp_path / f"{name}.arrow"
+        import_images(photos, out, size=(7, 9), mode=mode, resample=name, splits=(0.6, 0.2, 0.2))
+        resized = [np.asarray(Image.open(file).convert(mode).resize((9, 7), by)) for file in files]
+        expected = np.stack(resized)[:, None] if mode == "L" else np.stack(resized).transpose(0, 3, 1, 2)
+        store = read_store(out, verify=True)
+        assert np.array_equal(store.images, expected)
+        assert store.meta.preprocessing.resample == name
+        # What a learner of this store makes of the files themselves.
+        assert np.array_equal(compact(store.meta.preprocessing, files), expected)
+        seen.add(store.meta.fingerprint)
+    assert len(seen) == len(RESAMPLING) == 6
+
+
+def test_the_filter_of_before_there_was_a_choice(photos: Path, tmp_path: Path) -> None:
+    import_images(photos, tmp_path / "plain.arrow", size=8, splits=(0.6, 0.2, 0.2))
+    import_images(photos, tmp_path / "named.arrow", size=8, splits=(0.6, 0.2, 0.2), resample="lanczos")
+    assert (tmp_path / "plain.arrow").read_bytes() == (tmp_path / "named.arrow").read_bytes()
+
+
+def test_a_filter_that_pillow_has_not(photos: Path, tmp_path: Path) -> None:
+    wrong: Any = "bicubik"
+    with pytest.raises(InputError) as caught:
+        import_images(photos, tmp_path / "out.arrow", size=8, resample=wrong)
+    assert str(caught.value) == (
+        "unknown filter to resize with 'bicubik'. Did you mean 'bicubic'? "
+        "Known: bicubic, bilinear, box, hamming, lanczos, nearest."
+    )
+    assert not (tmp_path / "out.arrow").exists()
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from metaray.data.class_store import ClassStore
 from metaray.data.draws import Split
@@ -68,6 +69,42 @@ def test_import_of_extracted_folders(fake: Path, tmp_path: Path) -> None:
     parts = [fake / "images_background", fake / "images_evaluation"]
     import_omniglot(parts, tmp_path / "again.arrow")
     assert read_store(tmp_path / "again.arrow").meta.fingerprint == store.meta.fingerprint
+
+
+@pytest.fixture
+def drawn(tmp_path: Path) -> Path:
+    """Some of Omniglot's classes, one drawing of black strokes on white each, of one bit a pixel as the real ones."""
+    root, generator = tmp_path / "drawn" / "images_background", np.random.default_rng(0)
+    for i in range(1, 11):
+        folder = root / "N_Ko" / f"character{i:02d}"
+        folder.mkdir(parents=True)
+        strokes = generator.integers(0, 2, (21, 21), dtype=np.uint8).repeat(5, 0).repeat(5, 1) * 255
+        Image.fromarray(strokes).convert("1", dither=Image.Dither.NONE).save(folder / "0394_01.png")
+    return root
+
+
+def test_the_options_of_other_images(drawn: Path, tmp_path: Path) -> None:
+    """As OpenAI's Reptile prepares Omniglot: Pillow's nearest neighbour on one bit a pixel, paper high."""
+    out = tmp_path / "reptile.arrow"
+    report = import_omniglot(drawn, out, invert=False, resample="nearest", splits=(0.6, 0.2, 0.2), seed=1)
+    assert report.schemes == ("default",) and len([note for note in report.notes if "left out" in note]) == 3
+    store = read_store(out, verify=True)
+    files = sorted(drawn.rglob("*.png"))
+    assert np.array_equal(store.images[:, 0], [255 * np.array(Image.open(file).resize((28, 28))) for file in files])
+    assert {part: len(ids) for part, ids in store.meta.schemes["default"].items()} == {
+        "meta-train": 6,
+        "meta-val": 2,
+        "meta-test": 2,
+    }
+    assert store.meta.origin["splits"] == "fractions 0.6 0.2 0.2, seed 1"
+    import_omniglot(drawn, tmp_path / "colour.arrow", size=(10, 12), mode="RGB", splits=(0.6, 0.2, 0.2))
+    colour = read_store(tmp_path / "colour.arrow")
+    assert colour.images.shape == (10, 3, 10, 12) and colour.meta.preprocessing.invert
+
+
+def test_splits_of_ones_own_stand_beside_the_published(fake: Path, tmp_path: Path) -> None:
+    report = import_omniglot(fake, tmp_path / "out.arrow", size=2, splits=(0.5, 0.25, 0.25))
+    assert report.schemes == (*SCHEMES, "default")
 
 
 def test_partial_data(fake: Path, tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from metaray.data.preprocessing import ImagePreprocessing
+from metaray.data.preprocessing import RESAMPLING, ImagePreprocessing, Resample
 
 
 def test_grey_inverted_image() -> None:
@@ -51,3 +53,8 @@ def test_picture_is_the_inverse_of_image() -> None:
         preprocessing = ImagePreprocessing(height=5, width=7, mode=mode, invert=True)
         pixels = np.random.default_rng(0).integers(0, 256, (channels, 5, 7), dtype=np.uint8)
         assert (preprocessing.image(preprocessing.picture(pixels)) == pixels).all()
+
+
+def test_filters_are_pillows_of_the_same_names() -> None:
+    assert list(RESAMPLING) == list(get_args(Resample))
+    assert {name: by.name.lower() for name, by in RESAMPLING.items()} == {name: name for name in RESAMPLING}

@@ -13,8 +13,10 @@ from metaray.config import Config
 from metaray.data import ClassStore, Glyphs
 from metaray.episodes.episode import EpisodeSpec
 from metaray.errors import InputError
-from metaray.experiment.experiment import Checkpoint, Evaluation, Experiment, Precision
+from metaray.experiment.experiment import Checkpoint, Evaluation, Experiment, Initial, Precision
 from metaray.experiment.optimizer import Optimizer
+from metaray.experiment.overrides import differences, override
+from metaray.imports import EVERY_FIELD
 from metaray.models import MLP, Conv4
 
 MakeExperiment = Callable[..., Experiment]
@@ -61,6 +63,23 @@ def test_json_round_trip(experiment: Experiment) -> None:
     again = Experiment.from_json(text)
     assert again == experiment and again.to_json() == text
     assert type(again.algorithm) is type(experiment.algorithm)
+
+
+def test_the_state_it_starts_from_is_told_only_where_there_is_one(make_experiment: MakeExperiment) -> None:
+    plain = make_experiment()
+    assert plain.initial is None and "initial" not in plain.model_dump(mode="json", context=EVERY_FIELD)
+    start = Initial(run="other", step=5, parameters_sha256="0" * 64)
+    started = make_experiment(initial=start)
+    assert Experiment.from_json(started.to_json()) == started != plain
+    assert differences(plain.model_dump(mode="json"), started.model_dump(mode="json")) == [
+        f"initial.parameters_sha256: (absent) -> {'0' * 64}",
+        "initial.run: (absent) -> other",
+        "initial.step: (absent) -> 5",
+    ]
+    with pytest.raises(InputError, match=r"num_steps: the run starts from step 5 of run 'other', and needs more .*5\)"):
+        make_experiment(initial=start, num_steps=5)
+    with pytest.raises(InputError, match="unknown key 'initial.run'"):
+        override(plain, ["initial.run=other"])
 
 
 def test_json_is_canonical(make_experiment: MakeExperiment) -> None:

@@ -96,7 +96,12 @@ def test_system_metrics_where_mlflow_is_asked_for_them(
 ) -> None:
     monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true")
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.05")
-    report = train(make_experiment(name="measured"), register=False, should_stop=lambda: time.sleep(0.1) or False)
+
+    def slow() -> bool:
+        time.sleep(0.1)
+        return False
+
+    report = train(make_experiment(name="measured"), register=False, should_stop=slow)
     wait_until(lambda: [key for key in mlflow_run(report).data.metrics if key.startswith("system/")])
     assert mlflow_run(report).info.status == "FINISHED"
 

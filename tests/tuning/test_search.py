@@ -369,3 +369,9 @@ def test_a_rate_for_another_algorithm(make: Make) -> None:
     space = {INNER_LR: LR, "algorithm.kind": "choice(anil, maml)"}
     found = make(space).experiment_of({INNER_LR: 0.3, "algorithm.kind": "anil"})
     assert found.algorithm.kind == "anil" and rate_of(found) == 0.3
+
+
+def test_trials_start_afresh(make: Make, make_experiment: MakeExperiment) -> None:
+    initial = {"run": "x", "step": 2, "parameters_sha256": "0" * 64}
+    with pytest.raises(InputError, match=r"trials start afresh, not from run 'x' \(initial\)"):
+        make(experiment=make_experiment(initial=initial))

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from metaray.api.checks import check_experiment, writable_storage
-from metaray.displays.progress import shown_run
+from metaray.displays.progress import Progress, shown_run
 from metaray.errors import Diverged, InputError, RunFailed, RunStopped
 from metaray.experiment.experiment import Experiment
 from metaray.records.events import Event, Fanout, Listener, entering
@@ -50,7 +50,7 @@ def train(
     register: bool | None = None,
     promote: bool = False,
     verify: bool = False,
-    progress: bool | Listener = True,
+    progress: Progress = True,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Report:
     """Meta-train an experiment, track it, judge it on meta-test, and register its best learner.
@@ -79,7 +79,7 @@ def train(
         register: Whether the best learner goes into the registry; None does so where MLflow is a tracker.
         promote: Whether it becomes @champion whatever the comparison on meta-val says.
         verify: Whether data are read whole and compared with their fingerprint, also where that was done before.
-        progress: Whether to show progress; or who hears the events of the run instead.
+        progress: Whether to show progress; or who hears the events of the run instead, or what makes that one.
         should_stop: Asked at each step; True stops the run after a checkpoint.
 
     Returns:

@@ -113,6 +113,15 @@ def train(
             metavar="NAME", help="Name of the run; an unfinished one goes on, the result of a finished one is shown."
         ),
     ] = None,
+    extend: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Train the finished --run for N outer steps more: in place where its learning rates do not depend on "
+            "the number of steps, else as a new run that starts from it. Which it is, and why, is said first.",
+        ),
+    ] = None,
     storage: RunStorage = "runs",
     tracker: Annotated[
         list[str] | None,
@@ -140,6 +149,9 @@ def train(
     verbose: Verbose = False,
 ) -> None:
     """Meta-train a recipe, track it, and register the best learner."""
+    from functools import partial
+
+    from metaray.api.extend import extend as extend_run
     from metaray.api.train import NotUploaded
     from metaray.api.train import train as train_run
     from metaray.cli import show
@@ -152,28 +164,30 @@ def train(
     if keys:
         print_keys(experiment)
         return
-    with shown_run(True, experiment, STARTED_S) as display, stop_signals() as should_stop:
+    options: dict[str, Any] = {
+        "workers": workers,
+        "samplers": samplers,
+        "cpus_per_worker": cpus_per_worker,
+        "device": device,
+        "address": address,
+        "hang_timeout_s": hang_timeout,
+        "spread": spread,
+        "samplers_on": samplers_on,
+        "run": run,
+        "storage": storage,
+        "tracker": tracker or "mlflow",
+        "tracking_uri": tracking_uri,
+        "register": register,
+        "promote": promote,
+        "verify": verify,
+        "progress": partial(shown_run, True, started_s=STARTED_S),
+    }
+    with stop_signals() as should_stop:
         try:
-            report = train_run(
-                experiment,
-                workers=workers,
-                samplers=samplers,
-                cpus_per_worker=cpus_per_worker,
-                device=device,
-                address=address,
-                hang_timeout_s=hang_timeout,
-                spread=spread,
-                samplers_on=samplers_on,
-                run=run,
-                storage=storage,
-                tracker=tracker or "mlflow",
-                tracking_uri=tracking_uri,
-                register=register,
-                promote=promote,
-                verify=verify,
-                progress=display,
-                should_stop=should_stop,
-            )
+            if extend is not None:
+                report = extend_run(experiment, extend, should_stop=should_stop, **options)
+            else:
+                report = train_run(experiment, should_stop=should_stop, **options)
         except NotUploaded as problem:
             show.report(problem.report, as_json=as_json)
             raise

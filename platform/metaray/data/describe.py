@@ -7,6 +7,7 @@ from metaray.data.class_store import ClassStore
 from metaray.data.draws import SPLITS, Split
 from metaray.data.glyphs import glyph_store
 from metaray.data.pictures import ValueRange
+from metaray.data.preprocessing import Resample
 from metaray.data.remote import held
 from metaray.data.uniform import uniform_classes
 from metaray.data.verified import open_store
@@ -45,6 +46,7 @@ class Description:
         rows: a scheme's parts.
         spec: ways, shots and queries that the episode counts are for.
         value_range: by which images of more than 8 bits were scaled; None where there were none.
+        resample: the filter that resized the images, and resizes those that its learners are given.
         notes: what looks wrong with the examples, a sentence each.
     """
 
@@ -56,6 +58,7 @@ class Description:
     rows: tuple[Row, ...]
     spec: dict[str, int]
     value_range: ValueRange | None
+    resample: Resample
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -66,6 +69,7 @@ class Description:
             "shape": list(self.shape),
             "fingerprint": self.fingerprint,
             "value_range": self.value_range,
+            "resample": self.resample,
             "notes": list(self.notes),
             "spec": self.spec,
             "splits": [asdict(row) for row in self.rows],
@@ -115,5 +119,6 @@ def describe_store(
         rows=tuple(rows),
         spec=spec,
         value_range=meta.preprocessing.value_range,
+        resample=meta.preprocessing.resample,
         notes=notes,
     )

@@ -7,12 +7,12 @@ from typing import Literal
 from metaray.data.archives import open_tree
 from metaray.data.draws import SPLITS, Split
 from metaray.data.file_tree import FileTree
-from metaray.data.importing import ImageFile, ImportReport, Progress, import_classes
+from metaray.data.importing import ImageFile, ImportReport, Progress, image_preprocessing, import_classes
 from metaray.data.label_tables import read_labels
 from metaray.data.layout import Found, Nested, find_classes
 from metaray.data.pictures import ValueRange, decode_image
-from metaray.data.preprocessing import ImagePreprocessing
-from metaray.data.splits import USUAL, Fractions, given_splits, random_splits, read_splits
+from metaray.data.preprocessing import Resample
+from metaray.data.splits import USUAL, Fractions, chosen_splits, given_splits
 from metaray.data.store_file import check_writable
 from metaray.errors import InputError
 
@@ -24,6 +24,7 @@ def import_images(
     size: int | tuple[int, int],
     mode: Literal["L", "RGB"] = "RGB",
     invert: bool = False,
+    resample: Resample = "lanczos",
     value_range: ValueRange | None = None,
     splits: Path | Fractions | None = None,
     seed: int = 0,
@@ -44,6 +45,7 @@ def import_images(
         size: of the examples in pixels: the side of a square, or (height, width).
         mode: grey or colour.
         invert: store 255 - pixel.
+        resample: the filter that resizes them. The store keeps it, so that learners resize new images alike.
         value_range: the numbers that mean black and white in images of more than 8 bits a channel, or of floats. The
             store keeps it, so that learners convert new images alike.
         splits: a folder with train.txt, val.txt and test.txt, which name one class a line; or the fractions of the
@@ -60,12 +62,11 @@ def import_images(
 
     Raises:
         InputError: no classes, or other levels of folders than expected; a file in a class folder that is no image or
-            a damaged one; images that need a `value_range`, or
-            don't; splits that overlap, leave a meta-split without a class or don't fit the classes; an
-            unwritable `out`.
+            a damaged one; an unknown filter; images that need a `value_range`, or don't; splits that overlap, leave a
+            meta-split without a class or don't fit the classes; an unwritable `out`.
     """
     check_writable(out)
-    preprocessing = _preprocessing(size, mode, invert, value_range)
+    preprocessing = image_preprocessing(size, mode, invert, resample, value_range)
     if labels and (depth, nested) != (1, "refuse"):
         raise InputError("--labels takes the classes from a table: --depth and --nested do not go with it")
     if columns and not labels:
@@ -101,24 +102,11 @@ def _is_image(tree: FileTree, name: str) -> bool:
     return True
 
 
-def _preprocessing(
-    size: int | tuple[int, int], mode: Literal["L", "RGB"], invert: bool, value_range: ValueRange | None
-) -> ImagePreprocessing:
-    height, width = (size, size) if isinstance(size, int) else size
-    if min(height, width) < 1:
-        raise InputError(f"an image size of {height}x{width} pixels; both sides must be at least 1")
-    values = {"height": height, "width": width, "mode": mode, "invert": invert, "value_range": value_range}
-    return ImagePreprocessing.parse(values, where="import")
-
-
 def _splits(found: Found, splits: Path | Fractions | None, seed: int, where: str) -> tuple[dict[Split, list[str]], str]:
     """The classes of every split, and how they came about."""
     names = list(found.classes)
     if splits is None and found.given:
         return given_splits(found.given, seed, where=where, by=found.by)
     instead = f" (--splits; not {found.by})" if found.given else ""
-    if isinstance(splits, Path):
-        return read_splits(splits, names), f"the files in {splits.name}{instead}"
-    fractions = splits or USUAL
-    by = f"fractions {' '.join(f'{fraction:g}' for fraction in fractions)}, seed {seed}{instead}"
-    return random_splits(names, fractions, seed), by
+    by_name, by = chosen_splits(names, splits or USUAL, seed)
+    return by_name, f"{by}{instead}"

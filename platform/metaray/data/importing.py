@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +16,10 @@ from PIL import Image
 from metaray.config import replace
 from metaray.data.file_tree import FileTree
 from metaray.data.pictures import FULL_16_BITS, HIGHEST_OF_12_BITS, ValueRange, decode_image, depth_of, is_deep
-from metaray.data.preprocessing import ImagePreprocessing
+from metaray.data.preprocessing import RESAMPLING, ImagePreprocessing, Resample
 from metaray.data.store_file import Schemes, write_store
 from metaray.data.uniform import uniform_classes
-from metaray.errors import InputError
+from metaray.errors import InputError, unknown
 
 Progress = Callable[[int, int], None]
 
@@ -49,6 +49,34 @@ class ImportReport(NamedTuple):
     examples: int
     schemes: tuple[str, ...]
     notes: tuple[str, ...] = ()
+
+
+def image_preprocessing(
+    size: int | tuple[int, int],
+    mode: Literal["L", "RGB"],
+    invert: bool,
+    resample: Resample,
+    value_range: ValueRange | None = None,
+) -> ImagePreprocessing:
+    """What an importer's options ask for.
+
+    Args:
+        size: of the examples in pixels: the side of a square, or (height, width).
+        mode: as in `ImagePreprocessing`, like the rest.
+        invert: likewise.
+        resample: likewise.
+        value_range: likewise.
+
+    Raises:
+        InputError: a side below one pixel, or a filter that Pillow has not.
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    if min(height, width) < 1:
+        raise InputError(f"an image size of {height}x{width} pixels; both sides must be at least 1")
+    if resample not in RESAMPLING:
+        raise unknown("filter to resize with", resample, RESAMPLING)
+    values = {"height": height, "width": width, "mode": mode, "invert": invert, "resample": resample}
+    return ImagePreprocessing.parse(values | {"value_range": value_range}, where="import")
 
 
 def import_classes(

@@ -4,20 +4,20 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from importlib.resources import files
 from pathlib import Path
+from typing import Literal
 
 from metaray.data.archives import open_tree
 from metaray.data.draws import SPLITS, Split
 from metaray.data.file_tree import FileTree
-from metaray.data.importing import ImageFile, ImportReport, Progress, import_classes
-from metaray.data.preprocessing import ImagePreprocessing
+from metaray.data.importing import ImageFile, ImportReport, Progress, image_preprocessing, import_classes
+from metaray.data.preprocessing import Resample
+from metaray.data.splits import Fractions, chosen_splits
 from metaray.data.store_file import check_writable
 from metaray.errors import InputError, unknown
 from metaray.json_text import parse_object
 
 PARTS = ("images_background", "images_evaluation")
 SCHEMES = ("vinyals", "maml", "lake")
-# 28x28 with Lanczos as in MAML; inverted, since the drawings have 0 for ink.
-PREPROCESSING = ImagePreprocessing(height=28, width=28, mode="L", invert=True, resample="lanczos")
 ORIGIN = {
     "importer": "omniglot",
     "source": "Omniglot, https://github.com/brendenlake/omniglot",
@@ -29,9 +29,15 @@ def import_omniglot(
     source: Path | Sequence[Path],
     out: Path,
     *,
+    size: int | tuple[int, int] = 28,
+    mode: Literal["L", "RGB"] = "L",
+    invert: bool = True,
+    resample: Resample = "lanczos",
+    splits: Path | Fractions | None = None,
+    seed: int = 0,
     progress: Progress | None = None,
 ) -> ImportReport:
-    """Build the Omniglot store: 28x28, ink high, classes called "Alphabet/characterNN".
+    """Build the Omniglot store: by default 28x28 with Lanczos as in MAML, ink high; classes "Alphabet/characterNN".
 
     The split schemes are `vinyals` (1028 / 172 / 423 classes), `maml` (1100 / 100 / 423, random) and `lake` (25 of the
     background alphabets / the other 5 / the 20 evaluation alphabets). Of a partial data set only the schemes whose
@@ -40,23 +46,34 @@ def import_omniglot(
     Args:
         source: the two official zips, or the folders they unpack to, or a folder that holds either.
         out: the store to write.
+        size: of the examples in pixels: the side of a square, or (height, width).
+        mode: grey or colour.
+        invert: store 255 - pixel, since the drawings have 0 for ink.
+        resample: the filter that resizes them.
+        splits: of one more scheme, "default": a folder with train.txt, val.txt and test.txt, which name one class a
+            line; or the fractions of the classes, drawn at random by `seed`. None makes no such scheme.
+        seed: of the random splits.
         progress: called with (images done, images in all).
 
     Raises:
-        InputError: nothing found there, a damaged archive or image, names that are not Omniglot's, no complete split
-            scheme, an unwritable `out`.
+        InputError: nothing found there, a damaged archive or image, names that are not Omniglot's, an unknown filter,
+            splits that don't fit the classes, no complete split scheme, an unwritable `out`.
     """
     check_writable(out)
+    preprocessing = image_preprocessing(size, mode, invert, resample)
     published = {name: published_split(name) for name in SCHEMES}
     paths = _parts([source] if isinstance(source, Path) else source)
     with ExitStack() as stack:
         classes = _classes([stack.enter_context(open_tree(path)) for path in paths])
+        origin = dict(ORIGIN)
+        if splits is not None:
+            published["default"], origin["splits"] = chosen_splits(list(classes), splits, seed)
         schemes, notes = _complete_schemes(published, list(classes))
         if not schemes:
             listed = ", ".join(str(path) for path in paths)
             raise InputError(f"{listed}: an incomplete Omniglot without any complete split: " + "; ".join(notes))
         notes += import_classes(
-            out, classes, schemes=schemes, preprocessing=PREPROCESSING, origin=ORIGIN, progress=progress
+            out, classes, schemes=schemes, preprocessing=preprocessing, origin=origin, progress=progress
         )
     return ImportReport(out, len(classes), sum(map(len, classes.values())), tuple(schemes), notes)
 

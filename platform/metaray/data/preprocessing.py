@@ -16,12 +16,14 @@ from metaray.data.pictures import ValueRange, to_mode
 if TYPE_CHECKING:
     from torch import Tensor
 
-RESAMPLING = {
-    "lanczos": Image.Resampling.LANCZOS,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "box": Image.Resampling.BOX,
+Resample = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
+RESAMPLING: dict[Resample, Image.Resampling] = {
     "nearest": Image.Resampling.NEAREST,
+    "box": Image.Resampling.BOX,
+    "bilinear": Image.Resampling.BILINEAR,
+    "hamming": Image.Resampling.HAMMING,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
 }
 
 
@@ -89,7 +91,8 @@ class ImagePreprocessing(Preprocessing):
         width: of the result, pixels.
         mode: "L" (one grey channel) or "RGB" (three).
         invert: store 255 - pixel, so that dark ink on light paper becomes high numbers.
-        resample: the filter of the resize.
+        resample: Pillow's filter of the resize. It works on the image in `mode`, before any inversion; an image that
+            has the size already is not resized.
         mean: subtracted, per channel, from pixels scaled to [0, 1]; on the device.
         std: divided by, per channel; on the device.
         value_range: the numbers that mean black and white in images of more than 8 bits a channel, or of floats; what
@@ -104,7 +107,7 @@ class ImagePreprocessing(Preprocessing):
     width: int = Field(gt=0)
     mode: Literal["L", "RGB"] = "L"
     invert: bool = False
-    resample: Literal["lanczos", "bilinear", "bicubic", "box", "nearest"] = "lanczos"
+    resample: Resample = "lanczos"
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     value_range: ValueRange | None = None

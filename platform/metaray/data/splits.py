@@ -89,6 +89,26 @@ def given_splits(
     return whole, f"{by}; none is for {split}, so {count} of the {len(train)} of meta-train were drawn, seed {seed}"
 
 
+def chosen_splits(names: Sequence[str], splits: Path | Fractions, seed: int) -> tuple[dict[Split, list[str]], str]:
+    """The splits that a user asks for, whatever the data come with.
+
+    Args:
+        names: of all classes.
+        splits: a folder for `read_splits`, or fractions for `random_splits`.
+        seed: of the latter.
+
+    Returns:
+        The classes of every split, and how they came about.
+
+    Raises:
+        InputError: as these two do.
+    """
+    if isinstance(splits, Path):
+        return read_splits(splits, names), f"the files in {splits.name}"
+    by = f"fractions {' '.join(f'{fraction:g}' for fraction in splits)}, seed {seed}"
+    return random_splits(names, splits, seed), by
+
+
 def random_splits(names: Sequence[str], fractions: Fractions, seed: int) -> dict[Split, list[str]]:
     """Deal the classes to the meta-splits at random.
 

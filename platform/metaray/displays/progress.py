@@ -2,8 +2,8 @@
 
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from importlib.util import find_spec
 
 from rich.console import Console
@@ -11,9 +11,12 @@ from rich.console import Console
 from metaray.experiment.experiment import Experiment
 from metaray.records.events import Fanout, Listener
 
+Progress = bool | Listener | Callable[[Experiment], AbstractContextManager[Listener]]
+"""Whether to show the events of a run, who hears them instead, or what makes who does."""
+
 
 @contextmanager
-def shown_run(progress: bool | Listener, experiment: Experiment, started_s: float | None = None) -> Iterator[Listener]:
+def shown_run(progress: Progress, experiment: Experiment, started_s: float | None = None) -> Iterator[Listener]:
     """Who hears the events of a run, within the block.
 
     Args:
@@ -23,6 +26,10 @@ def shown_run(progress: bool | Listener, experiment: Experiment, started_s: floa
     """
     if isinstance(progress, Listener):
         yield progress
+        return
+    if callable(progress):
+        with progress(experiment) as made:
+            yield made
         return
     if not progress:
         yield Fanout([])

@@ -64,6 +64,20 @@ class Precision(Config):
     channels_last: bool = False
 
 
+class Initial(Config):
+    """The state that a run starts from, in place of a fresh one: that of another run at its end.
+
+    Attributes:
+        run: its name, in the same storage.
+        step: outer steps that it had done; from there the steps are counted on.
+        parameters_sha256: of its meta-parameters then, as in its result.
+    """
+
+    run: str
+    step: int = Field(gt=0)
+    parameters_sha256: str = Field(pattern="^[0-9a-f]{64}$")
+
+
 class Experiment(Config):
     """The complete description of a run. Round-trips through JSON.
 
@@ -85,6 +99,8 @@ class Experiment(Config):
         precision: of the network.
         threads_per_worker: threads of each worker's kernels.
         seed: of the initial weights and of the training episodes.
+        initial: the state that it starts from, where `metaray train --extend` made it so; None, which its JSON leaves
+            out, starts afresh.
     """
 
     name: str
@@ -102,6 +118,7 @@ class Experiment(Config):
     precision: Precision = Precision()
     threads_per_worker: int = Field(default=1, gt=0, le=1024)
     seed: int = Field(default=0, ge=0, lt=2**64)
+    initial: Initial | None = Field(default=None, exclude_if=lambda initial: initial is None)
 
     @field_validator("name")
     @classmethod
@@ -111,6 +128,15 @@ class Experiment(Config):
     @model_validator(mode="after")
     def _is_no_subclass(self) -> "Experiment":
         refuse_subclass(self, Experiment)
+        return self
+
+    @model_validator(mode="after")
+    def _does_more_than_it_starts_from(self) -> "Experiment":
+        if self.initial is not None and self.num_steps <= self.initial.step:
+            raise ValueError(
+                f"num_steps: the run starts from step {self.initial.step} of run {self.initial.run!r}, and needs more "
+                f"steps than that (got {self.num_steps})"
+            )
         return self
 
     @model_validator(mode="after")

@@ -106,7 +106,7 @@ def save_checkpoint(storage: Storage, state: TrainState, progress: Progress, bes
                 storage.delete_folder(f"{CHECKPOINTS_FOLDER}/{name}")
         raise
     try:
-        _read(storage, state.step)
+        read_checkpoint(storage, state.step)
     except Damaged as error:
         raise OSError(f"the checkpoint of step {state.step} was written, but reads back damaged: {error}") from error
     return name
@@ -128,7 +128,7 @@ def load_checkpoint(storage: Storage, state: TrainState, *, at_most: int | None 
     steps = [step for step in saved_steps(storage) if at_most is None or step <= at_most]
     for step in reversed(steps):
         try:
-            files = _read(storage, step)
+            files = read_checkpoint(storage, step)
             tensors, progress = _parsed(files, state)
             optimizer = _optimizer(files, tensors, state)
         except (Damaged, OSError) as error:
@@ -151,7 +151,7 @@ def newest_progress(storage: Storage) -> Progress:
     """
     for step in reversed(saved_steps(storage)):
         with suppress(Damaged):
-            return _progress(_read(storage, step, only=PROGRESS)[PROGRESS])
+            return progress_of(read_checkpoint(storage, step, only=PROGRESS))
     return Progress()
 
 
@@ -162,19 +162,32 @@ def copy_checkpoint(source: Storage, target: Storage, step: int) -> None:
         Damaged: if it is not whole.
         OSError: if it cannot be read or written.
     """
-    files = _read(source, step)
-    progress = replace(_progress(files[PROGRESS]), segments=0)
-    target.write_folder(
-        f"{CHECKPOINTS_FOLDER}/{checkpoint_name(step)}", sealed({**files, PROGRESS: _written(progress)})
-    )
+    files = read_checkpoint(source, step)
+    write_checkpoint(target, files, replace(progress_of(files), segments=0))
 
 
-def _read(storage: Storage, step: int, *, only: str | None = None) -> dict[str, bytes]:
+def read_checkpoint(storage: Storage, step: int, *, only: str | None = None) -> dict[str, bytes]:
+    """The files of a checkpoint, or `only` one of them, checked.
+
+    Raises:
+        Damaged: if it is not whole.
+        OSError: if it cannot be read.
+    """
     folder = f"{CHECKPOINTS_FOLDER}/{checkpoint_name(step)}"
     files = unsealed(lambda name: storage.read(f"{folder}/{name}"), only=only)
     if absent := ({STATE, PROGRESS} if only is None else {only}) - files.keys():
         raise Damaged(f"{min(absent)} is missing")
     return files
+
+
+def write_checkpoint(storage: Storage, files: Mapping[str, bytes], progress: Progress) -> None:
+    """Write the files of a checkpoint, with other progress, as that of `progress.step`.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    folder = f"{CHECKPOINTS_FOLDER}/{checkpoint_name(progress.step)}"
+    storage.write_folder(folder, sealed({**files, PROGRESS: _written(progress)}))
 
 
 def _parsed(files: Mapping[str, bytes], state: TrainState) -> tuple[Tensors, Progress]:
@@ -196,7 +209,7 @@ def _parsed(files: Mapping[str, bytes], state: TrainState) -> tuple[Tensors, Pro
     weights = {name: tensor for name, tensor in tensors.items() if name.startswith(("meta/", "best/"))}
     if (strange := not_finite(weights)) is not None:
         raise Damaged(f"{strange} holds values that are not finite")
-    return tensors, _progress(files[PROGRESS])
+    return tensors, progress_of(files)
 
 
 def _optimizer(files: Mapping[str, bytes], tensors: Tensors, state: TrainState) -> OptimizerState | None:
@@ -218,9 +231,10 @@ def _written(progress: Progress) -> bytes:
     return json.dumps(asdict(progress), indent=2).encode()
 
 
-def _progress(text: bytes) -> Progress:
+def progress_of(files: Mapping[str, bytes]) -> Progress:
+    """What the files of a checkpoint say of its run; `Damaged` if that cannot be read."""
     try:
-        return _PROGRESS.validate_python(parse_object(text, where=PROGRESS))
+        return _PROGRESS.validate_python(parse_object(files[PROGRESS], where=PROGRESS))
     except InputError as error:
         raise Damaged(str(error)) from None
     except ValidationError as error:

@@ -76,6 +76,12 @@ class Run:
         run = cls(name, root.child(name))
         if run.is_begun:
             run.require(experiment)
+        elif (initial := experiment.initial) is not None:
+            more = experiment.num_steps - initial.step
+            raise InputError(
+                f"experiment {experiment.name} starts from step {initial.step} of run {initial.run!r}; make such a run "
+                f"from that one: `metaray train RECIPE --run {initial.run} --extend {more}`"
+            )
         return run
 
     @classmethod
@@ -97,8 +103,11 @@ class Run:
 
     @property
     def is_finished(self) -> bool:
-        """Whether it has a result."""
-        return self.storage.exists(RESULT)
+        """Whether it has a result, of all its steps: one that was extended, and killed then, may have an old one."""
+        if not self.storage.exists(RESULT):
+            return False
+        done = self.result.num_steps
+        return not self.is_begun or bool(done == self.record.experiment.get("num_steps", done))
 
     @property
     def record(self) -> RunRecord:
@@ -184,6 +193,17 @@ class Run:
         if before is None or record != before.model_dump(mode="json"):
             write_record(self.storage, RECORD_FILE, record)
 
+    def begin_anew(self, experiment: Experiment, tags: Mapping[str, str]) -> None:
+        """Write down that the name stands for another experiment on the same data from now on, with an MLflow run of
+        its own, which is made when training starts."""
+        record = {
+            "experiment": experiment.model_dump(mode="json"),
+            "source_fingerprint": self.record.source_fingerprint,
+            "tracking_run": "",
+            "tags": dict(tags),
+        }
+        write_record(self.storage, RECORD_FILE, record)
+
     def require(self, experiment: Experiment) -> None:
         """The run must be one of this experiment on these data.
 
@@ -195,7 +215,11 @@ class Run:
         changed = differences(recorded, experiment.model_dump(mode="json"))
         if changed:
             listed = "\n  ".join(changed)
-            raise InputError(f"run {self.name!r} exists with another experiment; use another --run name:\n  {listed}")
+            origin = record.experiment.get("initial") if experiment.initial is None else None
+            how = f" (it starts from run {origin['run']!r}, and goes on as it was made: --extend)" if origin else ""
+            raise InputError(
+                f"run {self.name!r} exists with another experiment{how}; use another --run name:\n  {listed}"
+            )
         self.require_data(experiment)
 
     def require_data(self, experiment: Experiment) -> None:

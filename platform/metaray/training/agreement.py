@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from metaray.errors import RunFailed
+from metaray.experiment.experiment import Experiment
 from metaray.models.state import Marks, unlike
 from metaray.training.reduction import Reducer
 
@@ -17,6 +18,25 @@ def gathered(value: int, reducer: Reducer, device: torch.device) -> list[int]:
     table = torch.zeros(reducer.world_size, dtype=torch.float64, device=device)
     table[reducer.rank] = value
     return [int(found) for found in reducer.sum_(table).tolist()]
+
+
+def require_start(experiment: Experiment, step: int) -> None:
+    """Refuse to start afresh what is to start from another run.
+
+    Args:
+        experiment: of the run.
+        step: of the checkpoint that it goes on from; 0 where there is none.
+
+    Raises:
+        RunFailed: if that is before the run begins.
+    """
+    initial = experiment.initial
+    if initial is not None and step < initial.step:
+        more = experiment.num_steps - initial.step
+        raise RunFailed(
+            f"the run starts from step {initial.step} of run {initial.run!r}, but has no whole checkpoint of that step "
+            f"or a later one; `metaray train RECIPE --run {initial.run} --extend {more}` brings it"
+        )
 
 
 def number_of(described: Mapping[str, Any]) -> int:

@@ -24,7 +24,7 @@ from metaray.records.events import Event, EventKind, Listener, sparingly
 from metaray.records.result import HALF_WIDTH, RESULT, Result, parameters_sha256
 from metaray.records.run import LEARNER
 from metaray.records.storage import Storage
-from metaray.training.agreement import gathered, number_of, require_same_network
+from metaray.training.agreement import gathered, number_of, require_same_network, require_start
 from metaray.training.evaluation import Scores, evaluate, judge_of
 from metaray.training.outer_loop import Step, chunk_size_of, context_of, initial_state, outer_loop
 from metaray.training.place import WHOLE, Extent
@@ -81,6 +81,7 @@ class Session:
         self.marks = marks_of(kept(self.state.network) | rebuilt(self.state.network))
         self.progress, self.best, self.damaged = load_checkpoint(rank.storage, self.state)
         self._agree_on_start()
+        require_start(experiment, self.state.step)
         self._tell_start()
         self.writer: RunWriter | None = None
         if rank.is_chief:

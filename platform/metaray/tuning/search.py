@@ -86,6 +86,12 @@ class Search(Config):
         return self
 
     @model_validator(mode="after")
+    def _trials_start_afresh(self) -> "Search":
+        if self.experiment.initial is not None:
+            raise ValueError(f"experiment: trials start afresh, not from run {self.experiment.initial.run!r} (initial)")
+        return self
+
+    @model_validator(mode="after")
     def _fields_may_be_searched(self) -> "Search":
         for key in self.space:
             for fixed, why in FIXED.items():

@@ -1,0 +1,225 @@
+"""`metaray data import`: build a store file from raw data."""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from metaray.cli.help import Command, Group
+from metaray.errors import InputError
+
+if TYPE_CHECKING:
+    from metaray.data.importing import ImportReport
+
+app = typer.Typer(cls=Group, help="Build a store file from raw data.")
+
+Out = Annotated[Path, typer.Option(metavar="FILE", help="The store file to write.")]
+Size = Annotated[str, typer.Option(metavar="SIZE", help="Size of the stored images in pixels: SIDE or HEIGHTxWIDTH.")]
+Mode = Annotated[
+    Literal["RGB", "L"],
+    typer.Option(metavar="RGB|L", help="Whether to store the images in colour (RGB) or in grey (L)."),
+]
+Invert = Annotated[bool, typer.Option(help="Store dark ink on light paper as high numbers.")]
+Resample = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="The filter that resizes images: nearest, box, bilinear, hamming, bicubic or lanczos. Learners resize new "
+        "images with the same.",
+    ),
+]
+Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Seed by which classes are dealt to the splits at random.")]
+
+
+@app.command(cls=Command)
+def omniglot(
+    source: Annotated[
+        list[Path],
+        typer.Argument(metavar="PATH", help="The two official zips, the folder that holds them, or extracted folders."),
+    ],
+    out: Out = Path("omniglot.arrow"),
+    size: Size = "28",
+    mode: Mode = "L",
+    invert: Invert = True,
+    resample: Resample = "lanczos",
+    splits: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FRACTIONS",
+            help="One more split scheme, called default: three fractions of the classes, such as 0.64,0.16,0.2; or a "
+            "folder with train.txt, val.txt and test.txt, with a class such as Latin/character01 on each line.",
+        ),
+    ] = None,
+    seed: Seed = 0,
+) -> None:
+    """Import Omniglot, in grey at 28x28 unless told otherwise, with the splits vinyals, maml and lake."""
+    from metaray.data.omniglot import import_omniglot
+
+    with _progress() as (progress, _):
+        report = import_omniglot(
+            source,
+            out,
+            **_pixels(size, mode, invert, resample),
+            splits=None if splits is None else _splits(splits),
+            seed=seed,
+            progress=progress,
+        )
+    _imported(report)
+
+
+@app.command(cls=Command)
+def images(
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FOLDER", help="A folder with a folder of images for each class; or a zip or tar archive of it."
+        ),
+    ],
+    out: Out,
+    size: Size = "84",
+    mode: Mode = "RGB",
+    invert: Invert = False,
+    resample: Resample = "lanczos",
+    value_range: Annotated[
+        str | None,
+        typer.Option(
+            "--range",
+            metavar="LOW,HIGH",
+            help="The numbers of black and of white, for images of more than 8 bits or of floats.",
+        ),
+    ] = None,
+    splits: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FRACTIONS",
+            help="Three fractions of the classes, such as 0.64,0.16,0.2; or a folder with train.txt, val.txt and "
+            "test.txt, with the name of a class on each line. Without it, folders named train, val and test (or a CSV "
+            "file) give the splits; where there are none, these fractions do.",
+        ),
+    ] = None,
+    seed: Seed = 0,
+    depth: Annotated[
+        int,
+        typer.Option(
+            min=1, metavar="N", help="How many folders deep the class folders lie; 2 takes superclass/class/image."
+        ),
+    ] = 1,
+    nested: Annotated[
+        Literal["refuse", "join", "skip"],
+        typer.Option(
+            metavar="refuse|join|skip",
+            help="What to do with files in folders inside a class folder: refuse them, count them to the class (join), "
+            "or leave them out (skip).",
+        ),
+    ] = "refuse",
+    labels: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="CSV file with a row for each image: its file, its class and perhaps its split. Several are given as "
+            "--labels train.csv --labels val.csv --labels test.csv, or as the folder that holds these three.",
+        ),
+    ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="The columns of --labels, as FILE,LABEL or FILE,LABEL,SPLIT, where they have unusual names.",
+        ),
+    ] = None,
+    encoding: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Encoding of names in an archive and of CSV files that are not in UTF-8, such as cp932.",
+        ),
+    ] = None,
+) -> None:
+    """Import any images: a folder for each class, or a CSV file that names their classes."""
+    from metaray.data.images import import_images
+
+    with _progress() as (progress, tell):
+        report = import_images(
+            folder,
+            out,
+            **_pixels(size, mode, invert, resample),
+            value_range=None if value_range is None else _range(value_range),
+            splits=None if splits is None else _splits(splits),
+            seed=seed,
+            depth=depth,
+            nested=nested,
+            labels=labels or (),
+            columns=columns.split(",") if columns else (),
+            encoding=encoding,
+            tell=tell,
+            progress=progress,
+        )
+    _imported(report)
+
+
+@app.command(cls=Command)
+def glyphs(out: Out) -> None:
+    """Write the embedded data set: letters of matplotlib's fonts."""
+    from metaray.data.glyphs import build_glyphs
+
+    build_glyphs(out)
+    print(f"wrote {out}")
+
+
+def _imported(report: "ImportReport") -> None:
+    schemes = ", ".join(report.schemes)
+    print(f"wrote {report.path}: {report.classes} classes, {report.examples} examples, splits {schemes}")
+    for note in report.notes:
+        print(f"note: {note}")
+
+
+@contextmanager
+def _progress() -> Iterator[tuple[Callable[[int, int], None], Callable[[str], None]]]:
+    """A bar on standard error while images are read, and what writes a line above it."""
+    from rich.console import Console
+    from rich.progress import Progress
+    from rich.text import Text
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("reading", total=None)
+        yield (
+            lambda done, total: progress.update(task, completed=done, total=total),
+            lambda line: console.print(Text(line), soft_wrap=True),  # as Text: a class called "[red]" is no markup
+        )
+
+
+def _pixels(size: str, mode: str, invert: bool, resample: str) -> dict[str, Any]:
+    """What every importer of image files takes."""
+    return {"size": _size(size), "mode": mode, "invert": invert, "resample": resample}
+
+
+def _size(text: str) -> tuple[int, int]:
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise InputError(f"--size {text!r}: write SIDE or HEIGHTxWIDTH in pixels, for instance 84 or 32x64")
+    return int(parts[0]), int(parts[-1])
+
+
+def _range(text: str) -> tuple[float, float]:
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        low, high = math.nan, math.nan
+    if not -math.inf < low < high < math.inf:
+        raise InputError(f"--range {text!r}: write LOW,HIGH, the numbers of black and white, for instance 0,4095")
+    return low, high
+
+
+def _splits(text: str) -> Path | tuple[float, float, float]:
+    parts = text.split(",")
+    if len(parts) != 3:
+        return Path(text)
+    try:
+        train, val, test = (float(part) for part in parts)
+    except ValueError:
+        raise InputError(f"--splits {text!r}: three fractions such as 0.64,0.16,0.2, or a folder") from None
+    return train, val, test
