@@ -24,6 +24,7 @@ from metaray.cli.options import (
     Verify,
     is_verbose,
 )
+from metaray.cli.recipes import recipes, show
 from metaray.cli.signals import stop_signals
 from metaray.cli.submit import PASS_ON, jobs, submit
 from metaray.cli.tasks import adapt, predict
@@ -72,6 +73,11 @@ def _root(
     if context.invoked_subcommand is None:
         print(context.get_help())
         raise typer.Exit(2)
+
+
+# In the order in which a user needs them, which is that of the help.
+for first in (recipes, show):
+    app.command(cls=Command)(first)
 
 
 @app.command(cls=Command)
@@ -131,7 +137,7 @@ def train(
 
     from metaray.api.train import NotUploaded, Options
     from metaray.api.train import run as run_experiment
-    from metaray.cli import show
+    from metaray.cli import show as shown
     from metaray.cli.display import ProgressDisplay
     from metaray.cli.keys import print_keys
     from metaray.experiment.overrides import override
@@ -150,9 +156,9 @@ def train(
         try:
             report = run_experiment(experiment, options, display, should_stop=should_stop)
         except NotUploaded as problem:
-            show.report(problem.report, as_json=as_json)
+            shown.report(problem.report, as_json=as_json)
             raise
-    show.report(report, as_json=as_json)
+    shown.report(report, as_json=as_json)
 
 
 def upload(
@@ -169,7 +175,7 @@ def upload(
     from metaray.api.train import NotUploaded
     from metaray.api.upload import Unfinished
     from metaray.api.upload import upload as upload_run
-    from metaray.cli import show
+    from metaray.cli import show as shown
 
     if trust:
         import_from_here()
@@ -178,15 +184,14 @@ def upload(
             run, storage=storage, tracking=tracking_uri, register=register, promote=promote, trust=trust or []
         )
     except NotUploaded as problem:
-        show.report(problem.report, as_json=as_json)
+        shown.report(problem.report, as_json=as_json)
         raise
     if isinstance(done, Unfinished):
-        show.unfinished(done, as_json=as_json)
+        shown.unfinished(done, as_json=as_json)
     else:
-        show.report(done, as_json=as_json)
+        shown.report(done, as_json=as_json)
 
 
-# In the order in which a user needs them, which is that of the help.
 for command in (tune, evaluate, adapt, predict, upload):
     app.command(cls=Command)(command)
 app.command(cls=Command, context_settings=PASS_ON)(submit)

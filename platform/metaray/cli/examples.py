@@ -8,6 +8,11 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "metaray evaluate models:/glyphs@champion",
         "metaray train --help",
     ),
+    "metaray recipes": ("metaray recipes", "metaray recipes jobs/omniglot.py --json"),
+    "metaray show": (
+        "metaray show jobs/glyphs.py:demo",
+        "metaray show jobs/glyphs.py:demo --set episodes.ways=5",
+    ),
     "metaray train": (
         "metaray train jobs/glyphs.py:demo --workers 2 --run mine",
         "metaray train jobs/glyphs.py:demo --keys",
