@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from metaray.cli import data, registry
+from metaray.cli import data, registry, runs
 from metaray.cli.help import AS_WIDE_AS_THE_TERMINAL, Command, Group
 from metaray.cli.imports import import_from_here
 from metaray.cli.options import (
@@ -45,6 +45,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(data.app, name="data")
+app.add_typer(runs.app, name="runs")
 app.add_typer(registry.app, name="registry")
 app.add_typer(jobs, name="jobs")
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from metaray.cli.amounts import duration_text, size_text, wrapped
 from metaray.cli.keys import print_keys, terminal_width
 from metaray.cli.options import SET_KEYS, AsJson
 from metaray.cli.table import one_line
@@ -113,7 +114,7 @@ def show(
 
 
 def _say(label: str, text: str) -> None:
-    print("\n".join(_wrapped(one_line(f"{label}: {text}"), terminal_width(), "", "    ")))
+    print("\n".join(wrapped(f"{label}: {text}")))
 
 
 def _facts(
@@ -167,27 +168,27 @@ def _amounts(arithmetic: "Arithmetic") -> Iterator[tuple[str, str]]:
     frozen = f"; {arithmetic.frozen} numbers besides are saved, not trained" if arithmetic.frozen else ""
     yield "meta-parameters", f"{sum(arithmetic.parameters.values())} ({parts}){frozen}"
     yield "memory", _memory(arithmetic)
-    yield "checkpoints", f"at most {_bytes(arithmetic.checkpoint_bytes)} each, of which up to three are kept"
+    yield "checkpoints", f"at most {size_text(arithmetic.checkpoint_bytes)} each, of which up to three are kept"
     whole = arithmetic.train_episodes * arithmetic.episode_s
     yield (
         "time",
-        f"{1000 * arithmetic.episode_s:.3g} ms an episode on a CPU here and now, so {_duration(whole)} of "
+        f"{1000 * arithmetic.episode_s:.3g} ms an episode on a CPU here and now, so {duration_text(whole)} of "
         "one core for all of them; judging comes on top",
     )
 
 
 def _memory(arithmetic: "Arithmetic") -> str:
     """What a worker takes on each type of device."""
-    each, besides = _bytes(arithmetic.episode_bytes), "besides torch itself and the data"
+    each, besides = size_text(arithmetic.episode_bytes), "besides torch itself and the data"
     cpu, gpu = (arithmetic.chunk_sizes[device] for device in ("cpu", "cuda"))
-    needs = {device: _bytes(arithmetic.worker_bytes(device)) for device in arithmetic.chunk_sizes}
+    needs = {device: size_text(arithmetic.worker_bytes(device)) for device in arithmetic.chunk_sizes}
     if cpu == gpu:
         at_once = "an episode, one at a time" if cpu == 1 else f"each of {cpu} episodes at once"
         return f"about {needs['cpu']} a worker, with {each} for {at_once}; {besides}"
     at_once = "1 episode at a time" if cpu == 1 else f"{cpu} episodes at once"
     return (
-        f"about {needs['cpu']} a worker on a CPU ({at_once}), {needs['cuda']} on a GPU ({gpu} at once), with {each} for "
-        f"each episode; {besides}"
+        f"about {needs['cpu']} a worker on a CPU ({at_once}), {needs['cuda']} on a GPU ({gpu} at once), with {each} "
+        f"for each episode; {besides}"
     )
 
 
@@ -217,15 +218,3 @@ def _tree(
 
 def _about(count: int) -> str:
     return str(count) if count < MILLION else f"some 10^{len(str(count)) - 1}"
-
-
-def _bytes(count: int) -> str:
-    if count < MILLION:
-        return f"{count / 1000:.3g} kB"
-    return f"{count / MILLION:.3g} MB" if count < 1000 * MILLION else f"{count / 10**9:.3g} GB"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
