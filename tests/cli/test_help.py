@@ -45,6 +45,9 @@ def test_help_is_as_wide_as_the_terminal_and_nothing_is_cut(
         "[PATH...]",
         "[PLACE...]",
         "PLACE...",
+        "[NAME]...",
+        "[NAME...]",
+        "NAME...",
         "[ARGS]...",
         "choice(A,B,...).",
     }

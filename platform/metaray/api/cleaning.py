@@ -18,7 +18,7 @@ from metaray.records.leftovers import (
 from metaray.records.overview import look
 from metaray.records.run_folder import held
 from metaray.records.storage import Storage
-from metaray.tuning.overview import trials_of
+from metaray.tuning.overview import is_search, trials_of
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def clean_leftovers(storage: str, *, delete: bool) -> Cleaning:
         InputError: if the storage cannot be read.
         RunFailed: if something cannot be deleted.
     """
-    root = Storage(storage)
+    root = _root(storage)
     found: list[tuple[str, Leftover]] = []
     passed_over: dict[str, str] = {}
     for name in run_names(root):
@@ -79,7 +79,7 @@ def remove_runs(storage: str, names: Sequence[str], *, delete: bool) -> Cleaning
         InputError: if there is none of a name, or it is in use; then nothing is deleted.
         RunFailed: if something cannot be deleted.
     """
-    root = Storage(storage)
+    root = _root(storage)
     planned: list[tuple[str, Leftover]] = []
     for name in dict.fromkeys(names):
         require_run(root, name)
@@ -91,6 +91,18 @@ def remove_runs(storage: str, names: Sequence[str], *, delete: bool) -> Cleaning
     for name, whole in planned:
         _carried_out(root.child(name), partial(list, [whole]), delete=delete)
     return Cleaning(planned, {}, delete)
+
+
+def _root(storage: str) -> Storage:
+    """The storage of all runs.
+
+    Raises:
+        InputError: if it is the folder of a search, whose trials may begin with each other's checkpoints.
+    """
+    root = Storage(storage)
+    if is_search(root):
+        raise InputError(f"{root.shown} is a search, whose trials stay together: clean the folder that it lies in")
+    return root
 
 
 def _carried_out(place: Storage, plan: Callable[[], list[Leftover]], *, delete: bool) -> list[Leftover]:

@@ -89,7 +89,7 @@ def run_names(root: Storage) -> list[str]:
         InputError: if it cannot be read.
     """
     try:
-        names = [name for name in root.names() if NAME.fullmatch(name)]
+        names = [name for name in root.folders() if NAME.fullmatch(name)]
         return [name for name in names if is_search(root.child(name)) or is_run(root.child(name))]
     except OSError as error:
         raise InputError(f"storage {root.shown!r} cannot be read: {error}") from None

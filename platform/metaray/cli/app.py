@@ -12,6 +12,7 @@ import typer
 from metaray.cli import data, registry, runs
 from metaray.cli.help import AS_WIDE_AS_THE_TERMINAL, Command, Group
 from metaray.cli.imports import import_from_here
+from metaray.cli.init import init
 from metaray.cli.options import (
     SET_KEYS,
     Address,
@@ -77,7 +78,7 @@ def _root(
 
 
 # In the order in which a user needs them, which is that of the help.
-for first in (recipes, show):
+for first in (init, recipes, show):
     app.command(cls=Command)(first)
 
 

@@ -8,6 +8,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "metaray evaluate models:/glyphs@champion",
         "metaray train --help",
     ),
+    "metaray init": ("metaray init my-project", "metaray init . --name letters"),
     "metaray recipes": ("metaray recipes", "metaray recipes jobs/omniglot.py --json"),
     "metaray show": (
         "metaray show jobs/glyphs.py:demo",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from metaray.records.overview import Overview, Score
     from metaray.records.result import Result
 
-GAP = "  "
+GAP, SHORTEST = "  ", 12
 COLUMNS = ("name", "experiment", "state", "score", "age")
 LEGEND = "score: accuracy, or mse, on meta-test; in brackets the best on meta-val so far. age: since it last changed"
 LONGEST = 240
@@ -23,27 +23,41 @@ LONGEST = 240
 
 
 def print_overviews(found: "Sequence[Overview]", now_s: float) -> None:
-    """Print a table of runs, or where that is wider than the terminal two lines for each; then what there is to say.
+    """Print a table of runs, and below it what there is to say of some.
 
     Args:
         found: runs and searches.
         now_s: seconds since the epoch.
     """
     rows = [(seen.name, seen.experiment, state_text(seen), score_text(seen.score), age(seen, now_s)) for seen in found]
-    table = [COLUMNS, *(tuple(map(one_line, row)) for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    if sum(widths) + len(GAP) * (len(widths) - 1) <= terminal_width():
-        for row in table:
-            print(GAP.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    else:
-        for name, *facts in table[1:]:
-            print("\n".join([name, *wrapped(f"    {', '.join(filter(None, facts))}")]))
+    for line in table_lines([COLUMNS, *rows], terminal_width()):
+        print(line)
     if any(seen.score for seen in found):
         print("\n".join(wrapped(LEGEND)))
     for seen in found:
         # Not in the table, which is to fit the terminal.
         if why := said_of(seen):
             print("\n".join(wrapped(f"{seen.name}: {why}")))
+
+
+def table_lines(rows: Sequence[Sequence[str]], width: int) -> Iterator[str]:
+    """Rows under their head in columns of at most `width` characters.
+
+    A first cell that would make it wider has a line of its own, and where that does not help each row has two lines.
+    """
+    table = [[one_line(cell) for cell in row] for row in rows]
+    first, *widths = (max(map(len, column)) for column in zip(*table, strict=True))
+    room = width - sum(widths) - len(GAP) * len(widths)
+    for row in table:
+        if room >= SHORTEST:
+            long = len(row[0]) > room
+            cells = ["" if long else row[0], *row[1:]]
+            if long:
+                yield row[0]
+            yield GAP.join(c.ljust(w) for c, w in zip(cells, (min(first, room), *widths), strict=True)).rstrip()
+        elif row is not table[0]:
+            yield row[0]
+            yield from wrapped(f"    {', '.join(filter(None, row[1:]))}")
 
 
 def state_text(seen: "Overview") -> str:

@@ -138,6 +138,15 @@ class Storage:
         except FileNotFoundError:  # it went between two looks of pyarrow's
             return []
 
+    def folders(self) -> list[str]:
+        """Names of the folders directly below the root, sorted; none if it does not exist."""
+        selector = fs.FileSelector(self._path(""), allow_not_found=True)
+        try:
+            found = self._fs.get_file_info(selector)
+        except FileNotFoundError:  # as in `names`
+            return []
+        return sorted(info.base_name for info in found if info.type == fs.FileType.Directory)
+
     def files(self, folder: str = "") -> list[StoredFile]:
         """All files below `folder`, however deep, sorted; none if it does not exist."""
         base = self._path("").rstrip("/") + "/"
