@@ -124,7 +124,8 @@ def _remove(place: Storage, leftover: Leftover) -> None:
     try:
         remove(place, leftover)
     except OSError as error:
-        raise RunFailed(f"{leftover.path or place.shown} could not be deleted: {error}") from error
+        what = f"{place.shown}/{leftover.path}".rstrip("/")
+        raise RunFailed(f"{what} could not be deleted: {error}") from error
 
 
 def _of_a_run(place: Storage, name: str) -> list[Leftover]:

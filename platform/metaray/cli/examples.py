@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "metaray": (
+        "metaray init my-project",
         "metaray train jobs/glyphs.py:demo --workers 2",
         "metaray evaluate models:/glyphs@champion",
         "metaray train --help",
