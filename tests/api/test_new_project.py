@@ -10,8 +10,8 @@ import pytest
 
 from metaray.api import new_project as module
 from metaray.api.new_project import FILES, new_project
+from metaray.api.recipe_files import find_recipes
 from metaray.errors import InputError
-from metaray.experiment.recipe_files import find_recipes
 from metaray.experiment.recipes import call_recipe, load_recipe
 from metaray.training.checks.preflight import preflight
 from metaray.tuning.search import Search

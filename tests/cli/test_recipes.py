@@ -1,14 +1,18 @@
 """`metaray recipes` and `metaray show`, in this process."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from metaray.cli import amounts
 from metaray.cli import recipes as module
 from metaray.experiment.experiment import Experiment
+from tests.patience import PATIENT_S
 
 MakeExperiment = Callable[..., Experiment]
 
@@ -44,7 +48,7 @@ def test_a_listing_fits_a_terminal(command: Any, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_recipe_is_shown(tiny: Path, command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "terminal_width", lambda: 80)
+    monkeypatch.setattr(amounts, "terminal_width", lambda: 80)
     code, out, err = command("show", tiny, "--set", "meta_batch_size=5")
     assert (code, err) == (0, "")
     told = " ".join(out.split())
@@ -107,3 +111,12 @@ def test_a_search_is_shown_with_its_experiment(command: Any, tmp_path: Path) -> 
     shown = json.loads(command("show", f"{tmp_path}/searches.py:found", "--json").out)
     assert shown["search"]["space"] == {"algorithm.inner_lr": "loguniform(0.001, 1.0)"}
     assert "experiment" not in shown["search"]
+
+
+def test_a_listing_imports_nothing_heavy() -> None:
+    script = (
+        "import sys; from metaray.cli import main; main(['recipes', 'jobs'])\n"
+        "print(*sorted({name.partition('.')[0] for name in sys.modules} & {'torch', 'numpy', 'pyarrow'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=PATIENT_S)
+    assert done.stdout.splitlines()[-1] == ""

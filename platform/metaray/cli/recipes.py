@@ -16,8 +16,8 @@ from metaray.cli.table import one_line
 from metaray.errors import InputError, redacted
 
 if TYPE_CHECKING:
+    from metaray.api.recipe_files import RecipeFound
     from metaray.experiment.experiment import Experiment
-    from metaray.experiment.recipe_files import RecipeFound
     from metaray.training.arithmetic import Arithmetic
     from metaray.tuning.search import Search
 
@@ -37,7 +37,7 @@ def recipes(
     as_json: AsJson = False,
 ) -> None:
     """List the recipes in Python files, with what their docstrings say; none of their code runs."""
-    from metaray.experiment.recipe_files import BY_DEFAULT, find_recipes
+    from metaray.api.recipe_files import BY_DEFAULT, find_recipes
 
     found = find_recipes(places or [])
     for problem in found.unread:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from metaray.api.recipe_files import RecipeFound, find_recipes
 from metaray.errors import InputError
-from metaray.experiment.recipe_files import RecipeFound, find_recipes
 
 JOBS = Path(__file__).parents[2] / "jobs"
 
