@@ -172,8 +172,8 @@ def _amounts(arithmetic: "Arithmetic") -> Iterator[tuple[str, str]]:
     whole = arithmetic.train_episodes * arithmetic.episode_s
     yield (
         "time",
-        f"{1000 * arithmetic.episode_s:.3g} ms an episode on a CPU here and now, so {duration_text(whole)} of "
-        "one core for all of them; judging comes on top",
+        f"{1000 * arithmetic.episode_s:.3g} ms an episode on a CPU here, so {duration_text(whole)} of one core "
+        "for all of them; judging comes on top",
     )
 
 
