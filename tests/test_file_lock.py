@@ -5,7 +5,7 @@ import sys
 import threading
 from pathlib import Path
 
-from metaray.file_lock import lock
+from metaray.file_lock import is_locked, lock
 from tests.patience import PATIENT_S
 
 HOLDER = """
@@ -37,3 +37,13 @@ def test_who_waits_gets_it(tmp_path: Path) -> None:
         mine.close()
         waiting.join(PATIENT_S)
         assert got == [True]
+
+
+def test_an_onlooker_sees_it_and_keeps_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with path.open("a") as mine, path.open() as looks, path.open() as another, path.open("a") as other:
+        assert not is_locked(looks) and lock(mine)
+        assert is_locked(looks) and is_locked(another)
+        mine.close()
+        assert not is_locked(looks) and not is_locked(another)
+        assert lock(other)

@@ -22,3 +22,22 @@ def lock(file: IO[str], *, wait: bool = False) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def is_locked(file: IO[str]) -> bool:
+    """Whether somebody else holds the lock of an open file.
+
+    To see that, it is shared with all others who look, for an instant in which nobody can take it.
+
+    Args:
+        file: Any open file.
+
+    Raises:
+        OSError: if the file system has no locks.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    fcntl.flock(file, fcntl.LOCK_UN)
+    return False

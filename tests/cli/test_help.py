@@ -40,7 +40,17 @@ def test_help_is_as_wide_as_the_terminal_and_nothing_is_cut(
     for parameter in ALL[path].params:
         assert " ".join(parameter.help.split()) in text.replace("- ", "-")
     assert not re.search(r"list\[|range>|<\w+>", out)
-    assert set(re.findall(r"\S*\.\.\.\S*", out)) <= {"PATH...", "[PATH...]", "[ARGS]...", "choice(A,B,...)."}
+    assert set(re.findall(r"\S*\.\.\.\S*", out)) <= {
+        "PATH...",
+        "[PATH...]",
+        "[PLACE...]",
+        "PLACE...",
+        "[NAME]...",
+        "[NAME...]",
+        "NAME...",
+        "[ARGS]...",
+        "choice(A,B,...).",
+    }
 
 
 def test_help_uses_the_room_of_a_wide_terminal(command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,7 +82,12 @@ def test_every_text_is_a_whole_phrase(path: str) -> None:
 
 def test_what_set_takes_is_told_wherever_it_is() -> None:
     told = {path: [p.help for p in found.params if "--set" in p.opts] for path, found in ALL.items()}
-    assert {path for path, texts in told.items() if texts} == {"metaray train", "metaray tune", "metaray evaluate"}
+    assert {path for path, texts in told.items() if texts} == {
+        "metaray show",
+        "metaray train",
+        "metaray tune",
+        "metaray evaluate",
+    }
     assert all(text.endswith(SET_KEYS) for texts in told.values() for text in texts)
 
 

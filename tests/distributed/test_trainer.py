@@ -83,7 +83,11 @@ def untimed(result: Result) -> Result:
 
 
 def undated(storage: Storage) -> list[tuple[str, float, int]]:
-    return [(m.key, m.value, m.step) for m in read_journal(storage) if "wait" not in m.key and not m.key.startswith("speed/")]
+    return [
+        (m.key, m.value, m.step)
+        for m in read_journal(storage)
+        if "wait" not in m.key and not m.key.startswith("speed/")
+    ]
 
 
 def test_two_workers_train_what_one_process_trains(make_experiment: MakeExperiment, tmp_path: Path) -> None:

@@ -25,9 +25,11 @@ from metaray.records.checkpoint import (
     keep_checkpoints,
     load_checkpoint,
     newest_progress,
+    orphans,
     save_checkpoint,
     saved_steps,
     sweep,
+    whole_steps,
 )
 from metaray.records.environment import environment
 from metaray.records.result import parameters_sha256
@@ -471,3 +473,12 @@ def test_onlookers_see_no_damaged_progress(storage: Storage, three: Saved) -> No
     file = path(storage, 3, "progress.json")
     file.write_text(file.read_text().replace('"step": 3', '"step": 4'))
     assert newest_progress(storage).step == 2
+
+
+def test_which_are_whole_and_which_are_orphans(storage: Storage, three: Saved) -> None:
+    steps = saved_steps(storage)
+    damage(path(storage, steps[1], "state.safetensors"), "truncate")
+    assert whole_steps(storage) == [steps[0], steps[2]]
+    path(storage, steps[0], "manifest.json").unlink()
+    assert orphans(storage) == [f"checkpoints/step-{steps[0]:09d}"] and whole_steps(storage) == [steps[2]]
+    assert orphans(storage) == sweep(storage) and orphans(storage) == []

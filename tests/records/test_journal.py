@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from metaray.records.journal import FLUSH_EVERY_REMOTE_S, FLUSH_EVERY_S, Journal, JournalReader, Metric, read_journal
+from metaray.records.journal import (
+    FLUSH_EVERY_REMOTE_S,
+    FLUSH_EVERY_S,
+    Journal,
+    JournalReader,
+    Metric,
+    newest_entries,
+    read_journal,
+)
 from metaray.records.storage import Storage
 from tests.damage import KINDS, damaged
 
@@ -279,3 +287,14 @@ def test_values_that_are_not_finite_come_back(storage: Storage) -> None:
     journal.flush(now=True)
     first, second = read_journal(storage)
     assert first.value == float("inf") and second.value != second.value and JournalReader(storage).damage() == []
+
+
+def test_the_newest_segment_that_can_be_read(storage: Storage) -> None:
+    assert newest_entries(storage) == []
+    for step in (1, 2, 3):
+        journal = Journal(storage)
+        journal.append(metrics(step))
+        journal.flush(now=True)
+    assert [entry.step for entry in newest_entries(storage)] == [3]
+    storage.write(segment(storage, 2), b"no")
+    assert [entry.step for entry in newest_entries(storage)] == [2]

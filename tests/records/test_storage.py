@@ -1,5 +1,6 @@
 """Where runs keep their files."""
 
+import fcntl
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from metaray.errors import InputError
+from metaray.file_lock import lock
 from metaray.records.storage import Storage
 
 FULL = """
@@ -231,3 +233,36 @@ def test_a_writer_that_is_killed_leaves_a_whole_file(tmp_path: Path) -> None:
         writer.stdout.close()
     assert storage.read("file") == b"x" * 3_000_000
     assert len(storage.delete_unfinished()) <= 1 and storage.names() == ["file"]
+
+
+def test_files_are_listed_however_deep(storage: Storage) -> None:
+    for name, data in (("b", b"12"), ("a/c", b"1"), ("a/d/e", b"123")):
+        storage.write(name, data)
+    assert [(file.name, file.size_bytes) for file in storage.files()] == [("a/c", 1), ("a/d/e", 3), ("b", 2)]
+    assert [file.name for file in storage.files("a/d")] == ["a/d/e"]
+    assert all(abs(file.changed_s - time.time()) < 3600 for file in storage.files())
+    assert storage.files("nowhere") == [] and storage.folders() == ["a"]
+    assert storage.child("nowhere").files() == [] and storage.child("nowhere").folders() == []
+
+
+def test_who_holds_it_is_told_without_taking_it(storage: Storage) -> None:
+    assert storage.holder("lock") is None
+    with storage.locked("lock", "process 7"):
+        assert storage.holder("lock") == "process 7"
+        with pytest.raises(InputError, match="is in use by process 7"), storage.locked("lock", "me"):
+            pass
+    assert storage.holder("lock") is None
+    (storage.local_folder / "lock").write_text("")
+    with (storage.local_folder / "lock").open("a") as file:
+        assert lock(file)
+        assert storage.holder("lock") == "another process"
+
+
+def test_who_only_looks_keeps_nobody_from_starting(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    with storage.locked("lock", "before"):
+        pass
+    with (storage.local_folder / "lock").open() as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        monkeypatch.setattr(time, "sleep", lambda _: fcntl.flock(file, fcntl.LOCK_UN))
+        with storage.locked("lock", "me"):
+            assert storage.holder("lock") == "me"

@@ -94,4 +94,8 @@ def comparable(result: Result) -> Result:
 
 def undated(storage: Storage) -> list[tuple[str, float, int]]:
     """The journal without times, and without what was timed."""
-    return [(m.key, m.value, m.step) for m in read_journal(storage) if "wait" not in m.key and not m.key.startswith("speed/")]
+    return [
+        (m.key, m.value, m.step)
+        for m in read_journal(storage)
+        if "wait" not in m.key and not m.key.startswith("speed/")
+    ]

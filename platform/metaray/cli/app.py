@@ -8,9 +8,10 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from metaray.cli import data, registry
+from metaray.cli import data, registry, runs
 from metaray.cli.help import AS_WIDE_AS_THE_TERMINAL, Command, Group
 from metaray.cli.imports import import_from_here
+from metaray.cli.init import init
 from metaray.cli.options import (
     SET_KEYS,
     Address,
@@ -23,6 +24,7 @@ from metaray.cli.options import (
     Verify,
     is_verbose,
 )
+from metaray.cli.recipes import recipes, show
 from metaray.cli.signals import stop_signals
 from metaray.cli.submit import PASS_ON, jobs, submit
 from metaray.cli.tasks import adapt, predict
@@ -43,6 +45,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(data.app, name="data")
+app.add_typer(runs.app, name="runs")
 app.add_typer(registry.app, name="registry")
 app.add_typer(jobs, name="jobs")
 
@@ -71,6 +74,11 @@ def _root(
     if context.invoked_subcommand is None:
         print(context.get_help())
         raise typer.Exit(2)
+
+
+# In the order in which a user needs them, which is that of the help.
+for first in (init, recipes, show):
+    app.command(cls=Command)(first)
 
 
 @app.command(cls=Command)
@@ -154,7 +162,7 @@ def train(
     from metaray.api.extend import extend as extend_run
     from metaray.api.train import NotUploaded
     from metaray.api.train import train as train_run
-    from metaray.cli import show
+    from metaray.cli import show as shown
     from metaray.cli.keys import print_keys
     from metaray.displays.progress import shown_run
     from metaray.experiment.overrides import override
@@ -189,9 +197,9 @@ def train(
             else:
                 report = train_run(experiment, should_stop=should_stop, **options)
         except NotUploaded as problem:
-            show.report(problem.report, as_json=as_json)
+            shown.report(problem.report, as_json=as_json)
             raise
-    show.report(report, as_json=as_json)
+    shown.report(report, as_json=as_json)
 
 
 def upload(
@@ -208,7 +216,7 @@ def upload(
     from metaray.api.train import NotUploaded
     from metaray.api.upload import Unfinished
     from metaray.api.upload import upload as upload_run
-    from metaray.cli import show
+    from metaray.cli import show as shown
 
     if trust:
         import_from_here()
@@ -217,15 +225,14 @@ def upload(
             run, storage=storage, tracking=tracking_uri, register=register, promote=promote, trust=trust or []
         )
     except NotUploaded as problem:
-        show.report(problem.report, as_json=as_json)
+        shown.report(problem.report, as_json=as_json)
         raise
     if isinstance(done, Unfinished):
-        show.unfinished(done, as_json=as_json)
+        shown.unfinished(done, as_json=as_json)
     else:
-        show.report(done, as_json=as_json)
+        shown.report(done, as_json=as_json)
 
 
-# In the order in which a user needs them, which is that of the help.
 for command in (tune, evaluate, adapt, predict, upload):
     app.command(cls=Command)(command)
 app.command(cls=Command, context_settings=PASS_ON)(submit)

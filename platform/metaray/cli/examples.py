@@ -4,9 +4,16 @@ from collections.abc import Mapping
 
 EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "metaray": (
+        "metaray init my-project",
         "metaray train jobs/glyphs.py:demo --workers 2",
         "metaray evaluate models:/glyphs@champion",
         "metaray train --help",
+    ),
+    "metaray init": ("metaray init my-project", "metaray init . --name letters"),
+    "metaray recipes": ("metaray recipes", "metaray recipes jobs/omniglot.py --json"),
+    "metaray show": (
+        "metaray show jobs/glyphs.py:demo",
+        "metaray show jobs/glyphs.py:demo --set episodes.ways=5",
     ),
     "metaray train": (
         "metaray train jobs/glyphs.py:demo --workers 2 --run mine",
@@ -45,6 +52,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "metaray data import glyphs": ("metaray data import glyphs --out glyphs.arrow",),
     "metaray data describe": ("metaray data describe omniglot.arrow --ways 20 --gallery gallery.png",),
     "metaray data export": ("metaray data export glyphs --part meta-test --ways 20 --out my-task",),
+    "metaray runs": ("metaray runs list",),
+    "metaray runs list": ("metaray runs list", "metaray runs list --storage s3://runs --json"),
+    "metaray runs show": ("metaray runs show mine", "metaray runs show my-search/trial-0000"),
+    "metaray runs clean": ("metaray runs clean", "metaray runs clean mine --yes"),
     "metaray registry": ("metaray registry list",),
     "metaray registry list": ("metaray registry list --json",),
     "metaray registry show": ("metaray registry show glyphs",),

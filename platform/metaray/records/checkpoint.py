@@ -265,16 +265,31 @@ def keep_checkpoints(storage: Storage, keep: Iterable[int]) -> None:
             storage.delete_folder(f"{CHECKPOINTS_FOLDER}/{name}")
 
 
+def orphans(storage: Storage) -> list[str]:
+    """The folders of checkpoints whose writes broke off, or are not done yet."""
+    whole = {checkpoint_name(step) for step in saved_steps(storage)}
+    return [f"{CHECKPOINTS_FOLDER}/{name}" for name in _folders(storage) if name not in whole]
+
+
+def whole_steps(storage: Storage) -> list[int]:
+    """Steps whose checkpoint holds what was written, ascending: all of each is read."""
+    found = []
+    for step in saved_steps(storage):
+        with suppress(Damaged, OSError):
+            read_checkpoint(storage, step)
+            found.append(step)
+    return found
+
+
 def sweep(storage: Storage) -> list[str]:
     """Delete what writes that broke off have left behind: unfinished checkpoints, temporary files; returns their names.
 
     Only for the one process that writes to this run.
     """
-    whole = {checkpoint_name(step) for step in saved_steps(storage)}
-    orphans = [f"{CHECKPOINTS_FOLDER}/{name}" for name in _folders(storage) if name not in whole]
-    for folder in orphans:
+    found = orphans(storage)
+    for folder in found:
         storage.delete_folder(folder)
-    return orphans + storage.delete_unfinished()
+    return found + storage.delete_unfinished()
 
 
 def checkpoint_name(step: int) -> str:

@@ -135,6 +135,15 @@ def read_journal(storage: Storage) -> list[Metric]:
     return JournalReader(storage).read()
 
 
+def newest_entries(storage: Storage) -> list[Metric]:
+    """The entries of the newest segment that has any, which is enough to see how far a run is."""
+    names = [name for name in storage.names(JOURNAL_FOLDER) if SEGMENT.match(name)]
+    for name in reversed(names):
+        if entries := _parsed(storage.read(f"{JOURNAL_FOLDER}/{name}"))[0]:
+            return entries
+    return []
+
+
 def _number(name: str) -> int:
     return int(name.partition("-")[0])
 

@@ -1,18 +1,31 @@
 """Where a run keeps its files: a local folder or a URI, through pyarrow's filesystems."""
 
 import os
+import shutil
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO, NamedTuple
 
 from pyarrow import ArrowException, ArrowInvalid, fs
 
 from metaray.errors import InputError, redacted, shareable
-from metaray.file_lock import lock
+from metaray.file_lock import is_locked, lock
 from metaray.uris import Uri
 
 UNFINISHED = ".tmp"
+GLANCE_S = 0.05
+"""After which whoever only looked who holds a lock has let go of it."""
+
+
+class StoredFile(NamedTuple):
+    """A file in a storage: its path from the root, its size, and when it was written (seconds since the epoch)."""
+
+    name: str
+    size_bytes: int
+    changed_s: float
 
 
 class Storage:
@@ -131,6 +144,27 @@ class Storage:
         except FileNotFoundError:  # it went between two looks of pyarrow's
             return []
 
+    def folders(self) -> list[str]:
+        """Names of the folders directly below the root, sorted; none if it does not exist."""
+        selector = fs.FileSelector(self._path(""), allow_not_found=True)
+        try:
+            found = self._fs.get_file_info(selector)
+        except FileNotFoundError:  # as in `names`
+            return []
+        return sorted(info.base_name for info in found if info.type == fs.FileType.Directory)
+
+    def files(self, folder: str = "") -> list[StoredFile]:
+        """All files below `folder`, however deep, sorted; none if it does not exist."""
+        base = self._path("").rstrip("/") + "/"
+        selector = fs.FileSelector(self._path(folder), allow_not_found=True, recursive=True)
+        try:
+            found = [info for info in self._fs.get_file_info(selector) if info.type == fs.FileType.File]
+        except FileNotFoundError:  # as in `names`
+            return []
+        return sorted(
+            StoredFile(info.path.removeprefix(base), info.size or 0, (info.mtime_ns or 0) / 1e9) for info in found
+        )
+
     def delete_file(self, name: str) -> None:
         """Delete a file.
 
@@ -143,14 +177,46 @@ class Storage:
         """Delete a folder and all below it."""
         self._fs.delete_dir(self._path(folder))
 
-    def delete_unfinished(self) -> list[str]:
-        """Delete the temporary files of writes that broke off; returns their names. Object stores have none."""
+    def discard(self, folder: str) -> None:
+        """Delete a folder so that, if that breaks off, no part of it is taken for the whole: out of the way first.
+
+        Raises:
+            OSError: if that fails.
+        """
+        if not self.is_local:
+            self.delete_folder(folder)
+            return
+        path = Path(self._path(folder))
+        away = path.with_name(f".{path.name}.{uuid.uuid4().hex}{UNFINISHED}")
+        path.rename(away)
+        if away.is_symlink():
+            away.unlink()  # what it leads to is not ours
+        else:
+            shutil.rmtree(away)
+
+    def unfinished(self) -> list[str]:
+        """The temporary files of writes that broke off, however deep. Object stores have none."""
         if not self.is_local:
             return []
         found = sorted(Path(self._base).rglob(f".*{UNFINISHED}"))
-        for path in found:
-            path.unlink(missing_ok=True)
-        return [str(path.relative_to(self._base)) for path in found]
+        return [str(path.relative_to(self._base)) for path in found if path.is_file()]
+
+    def delete_unfinished(self) -> list[str]:
+        """Delete the temporary files of writes that broke off; returns their names."""
+        found = self.unfinished()
+        for name in found:
+            Path(self._path(name)).unlink(missing_ok=True)
+        return found
+
+    def holder(self, name: str) -> str | None:
+        """Who holds the file `name` locked, in words; None if nobody does, or nobody can tell, as in object stores."""
+        if not self.is_local:
+            return None
+        try:
+            with Path(self._path(name)).open() as file:
+                return (file.read() or "another process") if is_locked(file) else None
+        except OSError:
+            return None
 
     @contextmanager
     def locked(self, name: str, holder: str) -> Iterator[None]:
@@ -172,7 +238,7 @@ class Storage:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a+") as file:
             try:
-                mine = lock(file)
+                mine = lock(file) or _once_more(file)
             except OSError:
                 mine = True  # a file system without locks
             if not mine:
@@ -197,3 +263,9 @@ class Storage:
 
     def _path(self, name: str) -> str:
         return f"{self._base.rstrip('/')}/{name}" if name else self._base
+
+
+def _once_more(file: IO[str]) -> bool:
+    """Take a lock which somebody may only have looked at."""
+    time.sleep(GLANCE_S)
+    return lock(file)

@@ -25,9 +25,7 @@ def describe(recipe: str, space: Sequence[str], settings: Sequence[str], changes
     """
     found, place = call_recipe(recipe)
     if not isinstance(found, Search | Experiment):
-        raise InputError(
-            f"recipe {recipe!r} returned {type(found).__name__}, neither an Experiment nor a Search{place}"
-        )
+        raise _neither(recipe, found, place)
     base = found if isinstance(found, Search) else None
     (base.experiment if base else found).require_faithful()  # type: ignore[union-attr]
     experiment = override(base.experiment if base else found, settings)  # type: ignore[arg-type]
@@ -40,3 +38,29 @@ def describe(recipe: str, space: Sequence[str], settings: Sequence[str], changes
     if fields.get("searcher") == "pbt" and "scheduler" not in changes:
         fields["scheduler"] = "none"
     return Search.parse(fields, where=f"search of {recipe}")
+
+
+def resolved(recipe: str, settings: Sequence[str]) -> tuple[Experiment, Search | None]:
+    """The experiment of a recipe with some fields changed, and the search that it is part of, if it is of one.
+
+    Args:
+        recipe: of an `Experiment`, or of a `Search`.
+        settings: `dotted.key=value`.
+
+    Raises:
+        InputError: if something of it is wrong.
+    """
+    found, place = call_recipe(recipe)
+    if not isinstance(found, Search | Experiment):
+        raise _neither(recipe, found, place)
+    experiment = found.experiment if isinstance(found, Search) else found
+    experiment.require_faithful()
+    experiment = override(experiment, settings)
+    if not isinstance(found, Search):
+        return experiment, None
+    fields = {name: getattr(found, name) for name in Search.model_fields}
+    return experiment, Search.parse(fields | {"experiment": experiment}, where=f"search of {recipe}")
+
+
+def _neither(recipe: str, found: object, place: str) -> InputError:
+    return InputError(f"recipe {recipe!r} returned {type(found).__name__}, neither an Experiment nor a Search{place}")

@@ -1,0 +1,149 @@
+"""What an experiment amounts to, in numbers, before it is trained: tasks, episodes, parameters, memory, time."""
+
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from metaray.algorithms.context import Tensors
+from metaray.data.draws import SPLITS, Split
+from metaray.episodes.sampler import sample_meta_batch
+from metaray.episodes.tensors import chunks
+from metaray.experiment.experiment import Experiment
+from metaray.models.model import seeded
+from metaray.models.state import kept
+from metaray.optimizers.stepping import update
+from metaray.records.optimizer_state import pack_optimizer
+from metaray.records.train_state import TrainState
+from metaray.training.device import set_execution
+from metaray.training.live_memory import LiveMemory
+from metaray.training.outer_loop import chunk_size_of, context_of, initial_state
+
+CPU = torch.device("cpu")
+COPIES = 5
+"""Of the meta-parameters in a worker: initial, now, best so far, and two gradients while they are summed."""
+
+MOST_TIMES, ENOUGH_S = 5, 0.5
+"""How often a chunk is computed to see how long it takes."""
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """What training an experiment takes.
+
+    Attributes:
+        classes: of each meta-split, rotations counted; all 0 in regression.
+        tasks: distinct ones of each meta-split, labels and order aside.
+        train_episodes: that are trained on.
+        val_episodes: of meta-val that are judged, over all evaluations while it trains.
+        test_episodes: of meta-test at the end; each is judged several times, as trained, before training and so on.
+        parameters: how many meta-parameters each part has, by the first word of their names.
+        frozen: numbers in frozen parameters and persistent buffers.
+        parameters_bytes: of the meta-parameters.
+        optimizer_bytes: of the optimiser's state.
+        checkpoint_bytes: at most, with the best meta-parameters beside the current ones.
+        episode_bytes: tensors that live at the height of the meta-gradient, of each episode mapped over at once.
+        chunk_sizes: how many these are, by type of device.
+        episode_s: processor time that the meta-gradient of an episode took here, among as many at once on a CPU.
+    """
+
+    classes: dict[Split, int]
+    tasks: dict[Split, int]
+    train_episodes: int
+    val_episodes: int
+    test_episodes: int
+    parameters: dict[str, int]
+    frozen: int
+    parameters_bytes: int
+    optimizer_bytes: int
+    checkpoint_bytes: int
+    episode_bytes: int
+    chunk_sizes: dict[str, int]
+    episode_s: float
+
+    def worker_bytes(self, device: str) -> int:
+        """About what a worker takes on a device ("cpu" or "cuda"), besides torch itself and the data."""
+        return COPIES * self.parameters_bytes + self.optimizer_bytes + self.chunk_sizes[device] * self.episode_bytes
+
+
+def arithmetic_of(experiment: Experiment) -> Arithmetic:
+    """Count, and compute one chunk and one step of the optimiser on the CPU to see what they take.
+
+    The experiment has passed the preflight.
+
+    Raises:
+        InputError: if the source cannot be read.
+    """
+    set_execution(experiment, CPU)
+    with seeded(0):
+        state = initial_state(experiment, CPU)
+        gradient, episode_bytes, episode_s = _one_chunk(experiment, state)
+        moments = _after_a_step(experiment, state, gradient)
+    parameters_bytes, optimizer_bytes = _size(state.meta), _size(moments)
+    devices = [CPU, torch.device("cuda")]
+    return Arithmetic(
+        classes={split: experiment.source.num_classes(split) for split in SPLITS},
+        tasks={split: _tasks(experiment, split) for split in SPLITS},
+        train_episodes=experiment.num_steps * experiment.meta_batch_size,
+        val_episodes=_evaluations(experiment) * experiment.evaluation.val_episodes,
+        test_episodes=experiment.evaluation.test_episodes,
+        parameters=_by_part(state.meta),
+        frozen=sum(tensor.numel() for tensor in kept(state.network).values()),
+        parameters_bytes=parameters_bytes,
+        optimizer_bytes=optimizer_bytes,
+        checkpoint_bytes=2 * parameters_bytes + optimizer_bytes,
+        episode_bytes=episode_bytes,
+        chunk_sizes={device.type: chunk_size_of(experiment, device) for device in devices},
+        episode_s=episode_s,
+    )
+
+
+def _one_chunk(experiment: Experiment, state: TrainState) -> tuple[Tensors, int, float]:
+    """The meta-gradient of a chunk in the last step, and the memory and the seconds that each of its episodes takes."""
+    size, last = chunk_size_of(experiment, CPU), max(0, experiment.num_steps - 1)
+    context = context_of(experiment, state.network, training=True, step=last).with_batched(size > 1)
+    batch = sample_meta_batch(experiment.source, experiment.episodes, "meta-train", experiment.seed, range(size))
+    chunk = next(chunks(batch, size, CPU, experiment.source, "meta-train"))
+    with LiveMemory() as memory:
+        experiment.algorithm.meta_gradient(state.meta, chunk, context)
+    # Uncounted, and not for the first time, it takes as long as in training. Time on a processor, all threads together,
+    # is what it costs however busy the machine is; the shortest is the least disturbed.
+    taken: list[float] = []
+    while len(taken) < MOST_TIMES and sum(taken) < ENOUGH_S:
+        started = time.process_time()
+        gradient = experiment.algorithm.meta_gradient(state.meta, chunk, context).gradient
+        taken.append(time.process_time() - started)
+    return gradient, -(-memory.most_bytes // size), min(taken) / size
+
+
+def _after_a_step(experiment: Experiment, state: TrainState, gradient: Tensors) -> Tensors:
+    """What the optimiser keeps, as checkpoints hold it."""
+    if state.optimizer is None:
+        return {}
+    given = {name: gradient[name].detach() for name in state.meta}
+    update(experiment.optimizer, state.optimizer, state.meta, given, step=0, num_steps=max(1, experiment.num_steps))
+    return pack_optimizer(state.optimizer, state.meta)[0]
+
+
+def _tasks(experiment: Experiment, split: Split) -> int:
+    spec = experiment.episodes if split == "meta-train" else experiment.eval_spec
+    return experiment.source.count_tasks(split, ways=spec.ways, shots=spec.shots, queries=spec.queries)
+
+
+def _evaluations(experiment: Experiment) -> int:
+    """How many times meta-val is judged while it trains: every so many steps, and at the end."""
+    every, steps = experiment.evaluation.every, experiment.num_steps
+    return 1 if every == 0 else -(-steps // every) or 1
+
+
+def _by_part(meta: Tensors) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for name, tensor in meta.items():
+        part = name.partition(".")[0]
+        found[part] = found.get(part, 0) + tensor.numel()
+    return found
+
+
+def _size(tensors: dict[str, Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
