@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ import torch
 from torch import Tensor
 
 from metaray.algorithms import MAML, NearestNeighbor, ProtoNet
+from metaray.algorithms.context import Context, Tensors
 from metaray.data.preprocessing import ImagePreprocessing
+from metaray.episodes.tensors import Examples
 from metaray.errors import InputError
 from metaray.experiment.experiment import Evaluation, Experiment
 from metaray.learners.learner import Learner
@@ -19,6 +22,7 @@ from metaray.records.estimate import Estimate, estimate, paired_difference
 from metaray.training.evaluation import evaluate, evaluate_learner, judge_of
 from metaray.training.outer_loop import context_of, initial_state
 from metaray.training.reduction import Reducer, TreeNode
+from metaray.training.single_queries import single_queries
 
 MakeExperiment = Callable[..., Experiment]
 CPU = torch.device("cpu")
@@ -133,6 +137,30 @@ def test_a_learner_is_judged_as_its_run_judged_it(algorithm: MAML | ProtoNet, ma
     expected = evaluate(algorithm, state.meta, context, judge, device=CPU)
     found = evaluate_learner(learner_of(experiment), experiment, "meta-test")
     assert np.array_equal(found.loss, expected.loss) and np.array_equal(found.score, expected.score)
+
+
+class Counting(ProtoNet):
+    """Notes on how many threads its kernels run."""
+
+    kind: ClassVar[str] = "counting"
+    seen: ClassVar[set[int]] = set()
+
+    def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
+        self.seen.add(torch.get_num_threads())
+        return super().adapt(meta, support, context)
+
+
+def test_a_learner_is_judged_on_as_many_threads_as_its_run_has(make_experiment: MakeExperiment) -> None:
+    """Not on those that the process happens to have, which it keeps."""
+    experiment = make_experiment(algorithm=ProtoNet(batch_norm="transductive"), threads_per_worker=2)
+    learner = replace(learner_of(experiment), algorithm=Counting(batch_norm="transductive"))
+    for judge in (
+        lambda: evaluate_learner(learner, experiment, "meta-val"),
+        lambda: single_queries(learner, experiment),
+    ):
+        Counting.seen.clear()
+        judge()
+        assert Counting.seen == {2} and torch.get_num_threads() == 1
 
 
 def test_zero_inner_steps_on_request(make_experiment: MakeExperiment) -> None:

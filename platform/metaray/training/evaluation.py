@@ -19,6 +19,7 @@ from metaray.errors import InputError
 from metaray.experiment.experiment import Experiment
 from metaray.learners.learner import Learner
 from metaray.records.estimate import Estimate, estimate
+from metaray.training.device import execution
 from metaray.training.reduction import LocalReducer, Reducer
 
 
@@ -72,7 +73,7 @@ def evaluate_learner(
     inner_steps: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Scores:
-    """Judge a learner in this process, on the episodes and in the precision of an experiment.
+    """Judge a learner in this process, on the episodes and in the precision of an experiment, on as many threads.
 
     Args:
         learner: To judge.
@@ -85,8 +86,9 @@ def evaluate_learner(
         InputError: if the learner is fixed to other ways, or takes inputs or targets of another shape.
     """
     context = judging_context(learner, experiment, inner_steps=inner_steps)
-    judge = judge_of(experiment, split)
-    return evaluate(learner.algorithm, learner.meta, context, judge, device=torch.device("cpu"), progress=progress)
+    judge, device = judge_of(experiment, split), torch.device("cpu")
+    with execution(experiment, device):
+        return evaluate(learner.algorithm, learner.meta, context, judge, device=device, progress=progress)
 
 
 def judging_context(learner: Learner, experiment: Experiment, *, inner_steps: int | None = None) -> Context:
