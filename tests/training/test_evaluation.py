@@ -1,9 +1,10 @@
 """Judging: intervals, shares, learners."""
 
 import math
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -12,16 +13,19 @@ from torch import Tensor
 
 from metaray.algorithms import MAML, NearestNeighbor, ProtoNet
 from metaray.algorithms.context import Context, Tensors
+from metaray.data import FunctionFamily
 from metaray.data.preprocessing import ImagePreprocessing
+from metaray.data.source import Source, TaskExamples
+from metaray.episodes.episode import EpisodeSpec
 from metaray.episodes.tensors import Examples
 from metaray.errors import InputError
 from metaray.experiment.experiment import Evaluation, Experiment
 from metaray.learners.learner import Learner
 from metaray.models import Conv4
 from metaray.records.estimate import Estimate, estimate, paired_difference
-from metaray.training.evaluation import evaluate, evaluate_learner, judge_of
+from metaray.training.evaluation import Judge, Scores, evaluate, evaluate_learner, judge_of
 from metaray.training.outer_loop import context_of, initial_state
-from metaray.training.reduction import Reducer, TreeNode
+from metaray.training.reduction import LocalReducer, Reducer, TreeNode
 from metaray.training.single_queries import single_queries
 
 MakeExperiment = Callable[..., Experiment]
@@ -95,6 +99,70 @@ def test_ranks_share_the_episodes(world_size: int, chunk_size: int, make_experim
     np.testing.assert_array_equal(loss, alone.loss)
     np.testing.assert_array_equal(score, alone.score)
     assert all(len(rank.buffers) == 1 for rank in ranks)
+
+
+class Watched(FunctionFamily):
+    """Notes which thread samples, and how far ahead; fails at an episode on request."""
+
+    kind: ClassVar[str] = "watched"
+    seen: ClassVar[list[str]] = []
+    fails_at: int | None = None
+
+    def sample_task(self, *arguments: Any, **spec: Any) -> TaskExamples:
+        if len(self.seen) == self.fails_at:
+            raise KeyError("no such task")
+        self.seen.append(threading.current_thread().name)
+        return super().sample_task(*arguments, **spec)
+
+
+class Marked(LocalReducer):
+    """Keeps its marks."""
+
+    def __init__(self) -> None:
+        self.marks: list[str] = []
+
+    def mark(self, doing: str) -> None:
+        self.marks.append(doing)
+
+
+def sampling() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("sampler")]
+
+
+def nearest(source: Source, **options: Any) -> Scores:
+    context = Context(network=torch.nn.Identity(), ways=1, regression=True)
+    judge = Judge(source, EpisodeSpec(shots=2, queries=2), "meta-val", 8, 0)
+    return evaluate(NearestNeighbor(), {}, context, judge, device=CPU, **options)
+
+
+def test_episodes_are_sampled_ahead_by_a_thread_that_ends() -> None:
+    Watched.seen.clear()
+    ahead: list[int] = []
+    reducer = Marked()
+    found = nearest(Watched(), reducer=reducer, progress=lambda done: ahead.append(len(Watched.seen) - done))
+    assert len(Watched.seen) == 8 and all(name.startswith("sampler") for name in Watched.seen)
+    assert max(ahead) <= 2, "memory holds few episodes"
+    assert len(reducer.marks) >= 8 and set(reducer.marks) == {"judging"}
+    assert not sampling()
+    assert np.array_equal(found.loss, nearest(FunctionFamily()).loss)
+
+
+def test_what_sampling_raises_comes_up_and_its_thread_ends() -> None:
+    Watched.seen.clear()
+    with pytest.raises(KeyError, match="no such task"):
+        nearest(Watched(fails_at=5))
+    assert len(Watched.seen) == 5 and not sampling()
+
+
+def test_the_thread_ends_when_judging_fails() -> None:
+    Watched.seen.clear()
+
+    def interrupted(done: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        nearest(Watched(), progress=interrupted)
+    assert len(Watched.seen) <= 3 and not sampling()
 
 
 def test_judging_leaves_no_trace_and_repeats(make_experiment: MakeExperiment) -> None:

@@ -1,6 +1,7 @@
 """Judging meta-parameters on episodes: per-episode scores, intervals, paired differences."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -12,7 +13,8 @@ from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
 from metaray.data.draws import Split
 from metaray.data.source import Source
-from metaray.episodes.episode import EpisodeSpec
+from metaray.episodes.episode import EpisodeSpec, MetaBatch
+from metaray.episodes.prefetch import Arrival, threaded_stream
 from metaray.episodes.sampler import sample_meta_batch, share_of
 from metaray.episodes.tensors import chunks
 from metaray.errors import InputError
@@ -131,7 +133,8 @@ def evaluate(
 ) -> Scores:
     """Adapt to each episode's support and score its query.
 
-    Ranks take contiguous shares; every rank gets all scores, whatever their number.
+    Ranks take contiguous shares; every rank gets all scores, whatever their number. A thread of each samples ahead, and
+    ends with this call, however that ends.
 
     Args:
         algorithm: what adapts and predicts.
@@ -145,19 +148,29 @@ def evaluate(
     """
     reducer = reducer or LocalReducer()
     mine = share_of(0, judge.episodes, reducer.rank, reducer.world_size, chunk_size=chunk_size)
-    first, last = mine.start, mine.stop
     table = torch.zeros(2, judge.episodes, dtype=torch.float64, device=device)
     frozen = {name: tensor.detach() for name, tensor in meta.items()}
     context = context.with_batched(chunk_size > 1)
-    with torch.no_grad():
-        for start in range(first, last, chunk_size):
+    reducer.mark("judging")
+    with closing(_stream(judge, mine, chunk_size)) as stream, torch.no_grad():
+        for _, batch, _ in stream:
+            here = slice(int(batch.index[0]), int(batch.index[-1]) + 1)
+            (chunk,) = chunks(batch, chunk_size, device, judge.source, judge.split)
+            outcome = algorithm.outcomes(frozen, chunk, context)
+            table[0, here], table[1, here] = outcome.loss.double(), outcome.score.double()
             reducer.mark("judging")
-            stop = min(start + chunk_size, last)
-            batch = sample_meta_batch(judge.source, judge.spec, judge.split, judge.seed, range(start, stop))
-            for chunk in chunks(batch, chunk_size, device, judge.source, judge.split):
-                outcome = algorithm.outcomes(frozen, chunk, context)
-                table[0, start:stop], table[1, start:stop] = outcome.loss.double(), outcome.score.double()
             if progress is not None:
-                progress(judge.episodes * (stop - first) // len(mine))
+                progress(judge.episodes * (here.stop - mine.start) // len(mine))
     loss, score = reducer.sum_(table.flatten()).view(2, judge.episodes).cpu().numpy()
     return Scores(loss, score)
+
+
+def _stream(judge: Judge, mine: range, chunk_size: int) -> Generator[Arrival, None, None]:
+    """The episodes of `mine`, a chunk at a time, sampled ahead by a background thread."""
+    starts = mine[::chunk_size]
+
+    def sample(place: int) -> MetaBatch:
+        indices = range(starts[place], min(starts[place] + chunk_size, mine.stop))
+        return sample_meta_batch(judge.source, judge.spec, judge.split, judge.seed, indices)
+
+    return threaded_stream(sample, start=0, stop=len(starts))
