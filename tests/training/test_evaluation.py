@@ -238,6 +238,42 @@ def test_zero_inner_steps_on_request(make_experiment: MakeExperiment) -> None:
     assert not np.array_equal(plain.loss, none.loss)
 
 
+def test_a_run_that_maps_over_chunks_and_its_learner_have_the_same_scores(make_experiment: MakeExperiment) -> None:
+    experiment = make_experiment(chunk_size=3, model=Conv4(channels=8))
+    state = initial_state(experiment, CPU)
+    context, judge = context_of(experiment, state.network, training=False), judge_of(experiment, "meta-test")
+    expected = evaluate(experiment.algorithm, state.meta, context, judge, device=CPU, chunk_size=3)
+    found = evaluate_learner(learner_of(experiment), experiment, "meta-test")
+    assert np.array_equal(found.loss, expected.loss)
+
+
+class Branching(ProtoNet):
+    """Looks at values, which torch.vmap cannot; or else is wrong there without a word."""
+
+    kind: ClassVar[str] = "branching"
+    raises: bool = True
+
+    def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
+        adapted = super().adapt(meta, support, context)
+        if context.batched and not self.raises:
+            return {name: -tensor for name, tensor in adapted.items()}
+        if self.raises and bool(support.x.sum() > 0):
+            return adapted
+        return adapted
+
+
+@pytest.mark.parametrize("raises", [True, False])
+def test_a_learner_that_cannot_be_mapped_over_is_judged_one_by_one(
+    raises: bool, make_experiment: MakeExperiment
+) -> None:
+    """As a champion that was trained on a CPU may be, where its challenger's run had a GPU and mapped."""
+    experiment = make_experiment(algorithm=ProtoNet(batch_norm="transductive"))
+    learner = replace(learner_of(experiment), algorithm=Branching(batch_norm="transductive", raises=raises))
+    expected = evaluate_learner(learner, experiment, "meta-test")
+    found = evaluate_learner(learner, make_experiment(chunk_size=4), "meta-test")
+    assert np.array_equal(found.loss, expected.loss)
+
+
 def test_learners_that_do_not_fit(make_experiment: MakeExperiment) -> None:
     experiment = make_experiment()
     other = learner_of(make_experiment(episodes={"ways": 4, "shots": 1, "queries": 1}))

@@ -1,16 +1,14 @@
 """A learner that no run of metaray trained, into the registry: judged on a source like any other, or on nothing."""
 
-import re
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from metaray.config import check_name, difference
+from metaray.config import check_name
 from metaray.data.draws import Split
 from metaray.data.source import Source
-from metaray.errors import InputError
 from metaray.experiment.experiment import Evaluation, Experiment, protocol_of
 from metaray.experiment.overrides import flatten
 from metaray.experiment.quality import Quality, quality_of
@@ -26,7 +24,7 @@ from metaray.tracking.registry import ModelVersion, find_version
 from metaray.tracking.server import prepare, tracking_uri
 from metaray.tracking.tracker import Metric
 from metaray.training.evaluation import Scores as EpisodeScores
-from metaray.training.evaluation import evaluate_learner, judge_of, judging_context
+from metaray.training.evaluation import evaluate_learner, judge_of, judging_context, require_same_preparation
 
 Progress = Callable[[str, int, int], None]
 
@@ -160,22 +158,12 @@ def _judging(learner: Learner, name: str, source: Source | Experiment) -> Experi
         where=f"judging {name}",
     )
     judging_context(learner, experiment)
-    place = difference(learner.preprocessing, source.preprocessing)
-    if place is not None:
-        one, other = (_at(prepared, place) for prepared in (learner.preprocessing, source.preprocessing))
-        raise InputError(
-            f"the source prepares its inputs otherwise than the learner: {place or 'kind'} is {other}, the learner's "
-            f"is {one}; judge it on data that were imported as those it was trained on"
-        )
+    require_same_preparation(learner, source)
     spec = learner.spec
     splits: tuple[Split, ...] = ("meta-val", "meta-test")
     for split in splits:
         source.check(split, ways=spec.ways, shots=spec.shots, queries=spec.queries)
     return experiment
-
-
-def _at(preprocessing: object, place: str) -> object:
-    return getattr(preprocessing, re.split(r"\W", place)[0], None) if place else type(preprocessing).__name__
 
 
 def _judged_on(experiment: Experiment) -> dict[str, object]:
