@@ -73,7 +73,12 @@ def test_every_text_is_a_whole_phrase(path: str) -> None:
 
 def test_what_set_takes_is_told_wherever_it_is() -> None:
     told = {path: [p.help for p in found.params if "--set" in p.opts] for path, found in ALL.items()}
-    assert {path for path, texts in told.items() if texts} == {"metaray train", "metaray tune", "metaray evaluate"}
+    assert {path for path, texts in told.items() if texts} == {
+        "metaray train",
+        "metaray tune",
+        "metaray evaluate",
+        "metaray compare",
+    }
     assert all(text.endswith(SET_KEYS) for texts in told.values() for text in texts)
 
 

@@ -27,7 +27,7 @@ Settings = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help=f"Change a field of the learner's own experiment, such as source.path. {SET_KEYS}",
+        help=f"Change a field of the (first) learner's experiment, such as source.path. {SET_KEYS}",
     ),
 ]
 
@@ -75,3 +75,44 @@ def evaluate(
             progress=progress,
         )
     show.judged(judged, as_json=as_json)
+
+
+def compare(
+    first: Annotated[str, typer.Argument(metavar="MODEL", help=f"The first learner: {MODEL}")],
+    second: Annotated[str, typer.Argument(metavar="MODEL", help=f"The second learner: {MODEL}")],
+    episodes: Episodes = 1000,
+    part: Part = "meta-test",
+    device: Device = "auto",
+    workers: JudgingWorkers = 0,
+    address: Address = None,
+    tracking_uri: TrackingUri = None,
+    settings: Settings = None,
+    trust: Trust = None,
+    verify: Verify = False,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Judge two learners on the same episodes of the first one's source, and say which is better."""
+    from rich.console import Console
+
+    from metaray.api.compare import compare_models
+    from metaray.cli import show
+    from metaray.cli.display import JudgingDisplay
+    from metaray.training.placement import Placement, Workers
+
+    placement = Placement(Workers(workers, workers), device=device, address=address, verify=verify)
+    if trust:
+        import_from_here()
+    with JudgingDisplay(Console(stderr=True)) as progress:
+        compared = compare_models(
+            first,
+            second,
+            episodes=episodes,
+            split=part,
+            settings=settings or [],
+            tracking=tracking_uri,
+            trust=trust or [],
+            placement=placement,
+            progress=progress,
+        )
+    show.compared(compared, as_json=as_json)
