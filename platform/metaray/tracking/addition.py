@@ -19,7 +19,7 @@ from metaray.tracking.champion import crown_by_hand
 from metaray.tracking.mlflow_tracker import MlflowTracker, asking, create_run, finish_run, log_metrics
 from metaray.tracking.new_version import new_version
 from metaray.tracking.promotion import Decision
-from metaray.tracking.registration import crown_if_better
+from metaray.tracking.registration import Contest, crown_if_better
 from metaray.tracking.registry import ModelVersion, find_version
 from metaray.tracking.server import prepare, tracking_uri
 from metaray.tracking.tracker import Metric
@@ -132,7 +132,8 @@ def add_learner(
             tags = _tags(learner, experiment, scores)
             try:
                 number = new_version(name, uri, run, folder, learner, tags, experiment=experiment)
-                decision = _decided(name, uri, number, experiment, scores, promote=promote)
+                contest = None if experiment is None else Contest(experiment, learner, "cpu")
+                decision = _decided(name, uri, number, contest, scores, promote=promote)
             except BaseException:
                 finish_run(uri, run, "FAILED")
                 raise
@@ -235,11 +236,11 @@ def _tags(learner: Learner, experiment: Experiment | None, scores: Scores | None
 
 
 def _decided(
-    name: str, uri: str, number: int, experiment: Experiment | None, scores: Scores | None, *, promote: bool
+    name: str, uri: str, number: int, contest: Contest | None, scores: Scores | None, *, promote: bool
 ) -> Decision:
-    if experiment is not None and scores is not None:
+    if contest is not None and scores is not None:
         values = scores.val_scores, scores.nearest_val_scores
-        return crown_if_better(experiment, uri, number, *values, promote=promote)
+        return crown_if_better(contest, uri, number, *values, promote=promote)
     if not promote:
         return Decision(False, UNJUDGED.format(name=name, version=number))
     crown_by_hand(uri, name, number)

@@ -228,6 +228,7 @@ class _Session:
             quality=experiment.quality,
             baseline_val_scores=tuple(baseline.score.tolist()),
             compared=experiment.source.preprocessing.compared,
+            device=self.rank.device.type,
         )
         if self.writer is not None:
             self.writer.finish({LEARNER: self.learner().files()}, {RESULT: result.file()}, self.state.step)
