@@ -88,6 +88,17 @@ def test_ways_of_a_learner_that_is_fixed_to_its_own_and_of_one_that_is_not(
     assert "9 ways asked for" in command(*judge, "--ways", 9).err
 
 
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_several_workers_print_what_one_process_prints(trained: Any, command: Command) -> None:
+    learner = trained.storage / "first" / "learner"
+    workers = ("--workers", 2, "--cpus-per-worker", 0.5, "--device", "cpu")
+    expected = command("evaluate", learner, "--episodes", 9)
+    assert expected.code == 0 and command("evaluate", learner, "--episodes", 9, *workers)[:2] == expected[:2]
+    compared = command("compare", learner, learner, "--episodes", 9)
+    assert compared.code == 0 and command("compare", learner, learner, "--episodes", 9, *workers)[:2] == compared[:2]
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [

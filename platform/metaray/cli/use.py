@@ -22,6 +22,7 @@ Device = Annotated[
 JudgingWorkers = Annotated[
     int, typer.Option(min=0, metavar="N", help="Number of Ray workers that share the episodes; 0 judges without Ray.")
 ]
+CpusPerWorker = Annotated[float, typer.Option(min=0.01, metavar="N", help="Number of CPUs that each worker reserves.")]
 Settings = Annotated[
     list[str] | None,
     typer.Option(
@@ -41,6 +42,7 @@ def evaluate(
     queries: Queries = None,
     device: Device = "auto",
     workers: JudgingWorkers = 0,
+    cpus_per_worker: CpusPerWorker = 1.0,
     address: Address = None,
     tracking_uri: TrackingUri = None,
     settings: Settings = None,
@@ -57,7 +59,8 @@ def evaluate(
     from metaray.cli.display import JudgingDisplay
     from metaray.training.placement import Placement, Workers
 
-    placement = Placement(Workers(workers, workers), device=device, address=address, verify=verify)
+    number = Workers(workers, workers)
+    placement = Placement(number, cpus_per_worker=cpus_per_worker, device=device, address=address, verify=verify)
     if trust:
         import_from_here()
     with JudgingDisplay(Console(stderr=True)) as progress:
@@ -84,6 +87,7 @@ def compare(
     part: Part = "meta-test",
     device: Device = "auto",
     workers: JudgingWorkers = 0,
+    cpus_per_worker: CpusPerWorker = 1.0,
     address: Address = None,
     tracking_uri: TrackingUri = None,
     settings: Settings = None,
@@ -100,7 +104,8 @@ def compare(
     from metaray.cli.display import JudgingDisplay
     from metaray.training.placement import Placement, Workers
 
-    placement = Placement(Workers(workers, workers), device=device, address=address, verify=verify)
+    number = Workers(workers, workers)
+    placement = Placement(number, cpus_per_worker=cpus_per_worker, device=device, address=address, verify=verify)
     if trust:
         import_from_here()
     with JudgingDisplay(Console(stderr=True)) as progress:
