@@ -274,6 +274,18 @@ def test_a_learner_that_cannot_be_mapped_over_is_judged_one_by_one(
     assert np.array_equal(found.loss, expected.loss)
 
 
+@pytest.mark.gpu
+def test_a_gpu_judges_as_the_cpu_does(make_experiment: MakeExperiment) -> None:
+    """But for rounding; and the process's own kernels come back."""
+    experiment = make_experiment(model=Conv4(channels=8))
+    learner, before = learner_of(experiment), torch.backends.cudnn.deterministic
+    here = evaluate_learner(learner, experiment, "meta-test")
+    there = evaluate_learner(learner, experiment, "meta-test", device=torch.device("cuda"))
+    np.testing.assert_allclose(there.loss, here.loss, rtol=1e-3)
+    assert torch.backends.cudnn.deterministic == before
+    assert all(tensor.device == CPU for tensor in learner.meta.values())
+
+
 def test_learners_that_do_not_fit(make_experiment: MakeExperiment) -> None:
     experiment = make_experiment()
     other = learner_of(make_experiment(episodes={"ways": 4, "shots": 1, "queries": 1}))
