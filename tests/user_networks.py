@@ -315,6 +315,20 @@ class Attending(Plain):
         return h + (h @ h.T).softmax(dim=-1) @ h
 
 
+class WholeNumber(nn.Module):
+    """Reckons with the number of outputs: None and 0 are no numbers for it."""
+
+    def __init__(self, *, feature_shape: tuple[int, ...], outputs: int) -> None:
+        super().__init__()
+        self.share = 1 / outputs
+        self.body = nn.Linear(math.prod(feature_shape), 2 * outputs)
+        self.head = nn.Linear(2 * outputs, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.head(torch.tanh(self.body(x.flatten(1)))) * self.share
+        return found
+
+
 class Counted(Plain):
     """Counts how often it is built; it can't be without an output layer."""
 

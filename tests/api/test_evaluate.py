@@ -7,9 +7,16 @@ from typing import Any
 
 import pytest
 
+from metaray.algorithms import ProtoNet
 from metaray.api.evaluate import evaluate_model
+from metaray.episodes.episode import EpisodeSpec
 from metaray.errors import InputError
+from metaray.experiment.experiment import Experiment
+from metaray.experiment.overrides import override
 from metaray.learners.loading import load_learner
+from metaray.records.estimate import estimate
+from metaray.training.evaluation import Judge, evaluate, evaluate_learner
+from tests.training.test_evaluation import CPU, learner_of
 
 Command = Callable[..., Any]
 
@@ -38,11 +45,74 @@ def test_evaluate_as_json(trained: Any, command: Command) -> None:
 
 
 def test_another_protocol(trained: Any) -> None:
+    """What is printed is what was judged."""
     learner = str(trained.storage / "first" / "learner")
     settings = ["episodes.queries=5", "evaluation.inner_steps=3"]
-    judged = evaluate_model(learner, episodes=2, split="meta-test", settings=settings, tracking=None, trust=[])
+    judged = evaluate_model(learner, episodes=2, split="meta-test", settings=settings)
     assert judged.protocol == "3-way 1-shot, 5 queries a class, transductive batch norm, 3 inner steps"
     assert (judged.quality, judged.score.episodes) == ("accuracy", 2)
+    loaded = load_learner(Path(learner))
+    experiment = override(Experiment.parse(loaded.provenance["experiment"], where="it"), settings)
+    by_hand = evaluate_learner(loaded, experiment, "meta-test", inner_steps=3)
+    assert judged.score == estimate(by_hand.score[:2])
+
+
+def test_other_shots_and_queries(trained: Any, command: Command) -> None:
+    learner = trained.storage / "first" / "learner"
+    code, out, _ = command("evaluate", learner, "--episodes", 4, "--shots", 3, "--queries", 4)
+    assert code == 0 and out.startswith("protocol: 3-way 3-shot, 4 queries a class, transductive batch norm\n")
+    settings = ("--set", "evaluation.episodes.shots=3", "--set", "evaluation.episodes.queries=4")
+    whole = ("--set", 'evaluation.episodes={"ways":3,"shots":1,"queries":1}')
+    assert command("evaluate", learner, "--episodes", 4, *whole, *settings).out == out
+
+
+def test_ways_of_a_learner_that_is_fixed_to_its_own_and_of_one_that_is_not(
+    trained: Any, make_experiment: Callable[..., Experiment], tmp_path: Path, command: Command
+) -> None:
+    learner = trained.storage / "first" / "learner"
+    code, out, err = command("evaluate", learner, "--ways", 4)
+    assert (code, out) == (2, "")
+    told = f"{learner} is fixed to its 3 ways, as maml learners are, so it cannot be judged at 4 ways; leave out --ways"
+    assert told in err
+    assert command("evaluate", learner, "--ways", 3, "--episodes", 2).code == 0
+    experiment = make_experiment(algorithm=ProtoNet(batch_norm="transductive"))
+    provenance = {"experiment": experiment.model_dump(mode="json")}
+    dataclasses.replace(learner_of(experiment), provenance=provenance).save(tmp_path / "prototypes")
+    judge = ("evaluate", tmp_path / "prototypes", "--episodes", 4, "--json")
+    tree = json.loads(command(*judge, "--ways", 5, "--device", "cpu").out)
+    assert tree["protocol"] == "5-way 1-shot, 2 queries a class, transductive batch norm"
+    context = learner_of(experiment).context(5)
+    judged = Judge(experiment.source, EpisodeSpec(ways=5, shots=1, queries=2), "meta-test", 4, 0)
+    by_hand = evaluate(experiment.algorithm, learner_of(experiment).meta, context, judged, device=CPU)
+    assert tree["accuracy"]["mean"] == by_hand.estimate.mean
+    assert "9 ways asked for" in command(*judge, "--ways", 9).err
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_several_workers_print_what_one_process_prints(trained: Any, command: Command) -> None:
+    learner = trained.storage / "first" / "learner"
+    workers = ("--workers", 2, "--cpus-per-worker", 0.5, "--device", "cpu")
+    expected = command("evaluate", learner, "--episodes", 9)
+    assert expected.code == 0 and command("evaluate", learner, "--episodes", 9, *workers)[:2] == expected[:2]
+    compared = command("compare", learner, learner, "--episodes", 9)
+    assert compared.code == 0 and command("compare", learner, learner, "--episodes", 9, *workers)[:2] == compared[:2]
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--set", "algorithm.inner_steps=5"), "--set 'algorithm.inner_steps=5' would change nothing: the learner is"),
+        (("--set", "seed=5"), "what can be set is source, episodes, evaluation, precision, chunk_size, threads"),
+        (("--set", "sead=5"), "Did you mean 'seed'"),
+        (("--device", "tpu"), "unknown device 'tpu'"),
+        (("--address", "head:6379"), "a cluster address ('head:6379') needs at least 1 worker"),
+        (("--ways", "0"), "Invalid value for '--ways'"),
+    ],
+)
+def test_options_that_cannot_be(options: tuple[str, ...], told: str, trained: Any, command: Command) -> None:
+    code, out, err = command("evaluate", trained.storage / "first" / "learner", *options)
+    assert (code, out) == (2, "") and told in err
 
 
 def test_other_data_than_it_comes_from_are_refused_unless_they_are_named(

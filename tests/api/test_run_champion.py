@@ -11,6 +11,7 @@ import yaml
 
 import metaray
 from metaray.algorithms import R2D2, ProtoNet
+from metaray.api.evaluate import evaluate_model
 from metaray.api.train import Report
 from metaray.api.upload import upload
 from metaray.data import FunctionFamily
@@ -23,6 +24,7 @@ from metaray.records.result import RESULT
 from metaray.tracking.client import open_client
 from metaray.tracking.registry import champion
 from metaray.tracking.server import MlflowServer
+from tests.user_networks import own
 
 MakeExperiment = Callable[..., Experiment]
 
@@ -143,12 +145,34 @@ def test_a_run_of_before_baselines_were_kept_is_judged_by_them_too(
     path = tmp_path / "runs" / report.run.name / RESULT
     tree = json.loads(path.read_text())
     kept = tree.pop("baseline_val_scores")
+    assert tree.pop("device") == "cpu"
     del tree["sha256"]  # nor had results a checksum then
     path.write_text(json.dumps(tree))
     done = upload(report.run.name, storage=str(tmp_path / "runs"), tracking=database, register=True)
     assert isinstance(done, Report) and done.decision is not None
     difference = paired_difference(report.result.meta_val_scores, kept)
     assert f"the nearest neighbour: {difference.mean:+.4f} +- {difference.half_width:.4f}" in done.decision.reason
+
+
+def test_the_nearest_neighbour_asks_nothing_of_a_users_network(
+    make_experiment: MakeExperiment, train: Callable[..., Report], tmp_path: Path, database: str
+) -> None:
+    """One that takes only whole numbers of outputs is judged, registered and added like any other."""
+    experiment = make_experiment(name="whole", model=own("WholeNumber"), num_steps=1)
+    report = train(experiment, register=False)
+    path = tmp_path / "runs" / report.run.name / RESULT
+    tree = json.loads(path.read_text())
+    del tree["baseline_val_scores"], tree["sha256"]
+    path.write_text(json.dumps(tree))
+    done = upload(report.run.name, storage=str(tmp_path / "runs"), tracking=database, register=True, trust=["tests"])
+    assert isinstance(done, Report) and done.version is not None and done.decision is not None
+    assert "the nearest neighbour" in done.decision.reason
+    judge: dict[str, Any] = {"settings": [], "tracking": database, "trust": ["tests"]}
+    judged = evaluate_model(done.version.uri, episodes=8, split="meta-test", **judge)
+    assert (judged.score, judged.nearest_neighbor) == (report.result.meta_test, report.result.nearest_neighbor)
+    learner = metaray.load(done.version.uri, tracking_uri=database, trust=["tests"])
+    added = learner.register("whole-again", source=experiment, tracking_uri=database)
+    assert added.scores is not None and added.scores.nearest_neighbor == report.result.nearest_neighbor
 
 
 @pytest.mark.parametrize("protocol", ["transductive", "inductive"])

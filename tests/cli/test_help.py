@@ -87,6 +87,7 @@ def test_what_set_takes_is_told_wherever_it_is() -> None:
         "metaray train",
         "metaray tune",
         "metaray evaluate",
+        "metaray compare",
     }
     assert all(text.endswith(SET_KEYS) for texts in told.values() for text in texts)
 

@@ -113,5 +113,5 @@ def test_a_stream_left_early_ends_its_thread() -> None:
     stream = threaded_stream(batch_of, start=0, stop=1000)
     first(stream)
     assert sampling()
-    stream.close()  # type: ignore[attr-defined]
+    stream.close()
     assert not sampling()

@@ -1,8 +1,10 @@
 """Judging: intervals, shares, learners."""
 
 import math
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -10,15 +12,21 @@ import torch
 from torch import Tensor
 
 from metaray.algorithms import MAML, NearestNeighbor, ProtoNet
+from metaray.algorithms.context import Context, Tensors
+from metaray.data import FunctionFamily
 from metaray.data.preprocessing import ImagePreprocessing
+from metaray.data.source import Source, TaskExamples
+from metaray.episodes.episode import EpisodeSpec
+from metaray.episodes.tensors import Examples
 from metaray.errors import InputError
 from metaray.experiment.experiment import Evaluation, Experiment
 from metaray.learners.learner import Learner
 from metaray.models import Conv4
 from metaray.records.estimate import Estimate, estimate, paired_difference
-from metaray.training.evaluation import evaluate, evaluate_learner, judge_of
+from metaray.training.evaluation import Judge, Scores, evaluate, evaluate_learner, judge_of
 from metaray.training.outer_loop import context_of, initial_state
-from metaray.training.reduction import Reducer, TreeNode
+from metaray.training.reduction import LocalReducer, Reducer, TreeNode
+from metaray.training.single_queries import single_queries
 
 MakeExperiment = Callable[..., Experiment]
 CPU = torch.device("cpu")
@@ -93,6 +101,70 @@ def test_ranks_share_the_episodes(world_size: int, chunk_size: int, make_experim
     assert all(len(rank.buffers) == 1 for rank in ranks)
 
 
+class Watched(FunctionFamily):
+    """Notes which thread samples, and how far ahead; fails at an episode on request."""
+
+    kind: ClassVar[str] = "watched"
+    seen: ClassVar[list[str]] = []
+    fails_at: int | None = None
+
+    def sample_task(self, *arguments: Any, **spec: Any) -> TaskExamples:
+        if len(self.seen) == self.fails_at:
+            raise KeyError("no such task")
+        self.seen.append(threading.current_thread().name)
+        return super().sample_task(*arguments, **spec)
+
+
+class Marked(LocalReducer):
+    """Keeps its marks."""
+
+    def __init__(self) -> None:
+        self.marks: list[str] = []
+
+    def mark(self, doing: str) -> None:
+        self.marks.append(doing)
+
+
+def sampling() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("sampler")]
+
+
+def nearest(source: Source, **options: Any) -> Scores:
+    context = Context(network=torch.nn.Identity(), ways=1, regression=True)
+    judge = Judge(source, EpisodeSpec(shots=2, queries=2), "meta-val", 8, 0)
+    return evaluate(NearestNeighbor(), {}, context, judge, device=CPU, **options)
+
+
+def test_episodes_are_sampled_ahead_by_a_thread_that_ends() -> None:
+    Watched.seen.clear()
+    ahead: list[int] = []
+    reducer = Marked()
+    found = nearest(Watched(), reducer=reducer, progress=lambda done: ahead.append(len(Watched.seen) - done))
+    assert len(Watched.seen) == 8 and all(name.startswith("sampler") for name in Watched.seen)
+    assert max(ahead) <= 2, "memory holds few episodes"
+    assert len(reducer.marks) >= 8 and set(reducer.marks) == {"judging"}
+    assert not sampling()
+    assert np.array_equal(found.loss, nearest(FunctionFamily()).loss)
+
+
+def test_what_sampling_raises_comes_up_and_its_thread_ends() -> None:
+    Watched.seen.clear()
+    with pytest.raises(KeyError, match="no such task"):
+        nearest(Watched(fails_at=5))
+    assert len(Watched.seen) == 5 and not sampling()
+
+
+def test_the_thread_ends_when_judging_fails() -> None:
+    Watched.seen.clear()
+
+    def interrupted(done: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        nearest(Watched(), progress=interrupted)
+    assert len(Watched.seen) <= 3 and not sampling()
+
+
 def test_judging_leaves_no_trace_and_repeats(make_experiment: MakeExperiment) -> None:
     experiment = make_experiment()
     state = initial_state(experiment, CPU)
@@ -135,11 +207,83 @@ def test_a_learner_is_judged_as_its_run_judged_it(algorithm: MAML | ProtoNet, ma
     assert np.array_equal(found.loss, expected.loss) and np.array_equal(found.score, expected.score)
 
 
+class Counting(ProtoNet):
+    """Notes on how many threads its kernels run."""
+
+    kind: ClassVar[str] = "counting"
+    seen: ClassVar[set[int]] = set()
+
+    def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
+        self.seen.add(torch.get_num_threads())
+        return super().adapt(meta, support, context)
+
+
+def test_a_learner_is_judged_on_as_many_threads_as_its_run_has(make_experiment: MakeExperiment) -> None:
+    """Not on those that the process happens to have, which it keeps."""
+    experiment = make_experiment(algorithm=ProtoNet(batch_norm="transductive"), threads_per_worker=2)
+    learner = replace(learner_of(experiment), algorithm=Counting(batch_norm="transductive"))
+    for judge in (
+        lambda: evaluate_learner(learner, experiment, "meta-val"),
+        lambda: single_queries(learner, experiment),
+    ):
+        Counting.seen.clear()
+        judge()
+        assert Counting.seen == {2} and torch.get_num_threads() == 1
+
+
 def test_zero_inner_steps_on_request(make_experiment: MakeExperiment) -> None:
     experiment = make_experiment()
     learner = learner_of(experiment)
     plain, none = (evaluate_learner(learner, experiment, "meta-test", inner_steps=n) for n in (None, 0))
     assert not np.array_equal(plain.loss, none.loss)
+
+
+def test_a_run_that_maps_over_chunks_and_its_learner_have_the_same_scores(make_experiment: MakeExperiment) -> None:
+    experiment = make_experiment(chunk_size=3, model=Conv4(channels=8))
+    state = initial_state(experiment, CPU)
+    context, judge = context_of(experiment, state.network, training=False), judge_of(experiment, "meta-test")
+    expected = evaluate(experiment.algorithm, state.meta, context, judge, device=CPU, chunk_size=3)
+    found = evaluate_learner(learner_of(experiment), experiment, "meta-test")
+    assert np.array_equal(found.loss, expected.loss)
+
+
+class Branching(ProtoNet):
+    """Looks at values, which torch.vmap cannot; or else is wrong there without a word."""
+
+    kind: ClassVar[str] = "branching"
+    raises: bool = True
+
+    def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
+        adapted = super().adapt(meta, support, context)
+        if context.batched and not self.raises:
+            return {name: -tensor for name, tensor in adapted.items()}
+        if self.raises and bool(support.x.sum() > 0):
+            return adapted
+        return adapted
+
+
+@pytest.mark.parametrize("raises", [True, False])
+def test_a_learner_that_cannot_be_mapped_over_is_judged_one_by_one(
+    raises: bool, make_experiment: MakeExperiment
+) -> None:
+    """As a champion that was trained on a CPU may be, where its challenger's run had a GPU and mapped."""
+    experiment = make_experiment(algorithm=ProtoNet(batch_norm="transductive"))
+    learner = replace(learner_of(experiment), algorithm=Branching(batch_norm="transductive", raises=raises))
+    expected = evaluate_learner(learner, experiment, "meta-test")
+    found = evaluate_learner(learner, make_experiment(chunk_size=4), "meta-test")
+    assert np.array_equal(found.loss, expected.loss)
+
+
+@pytest.mark.gpu
+def test_a_gpu_judges_as_the_cpu_does(make_experiment: MakeExperiment) -> None:
+    """But for rounding; and the process's own kernels come back."""
+    experiment = make_experiment(model=Conv4(channels=8))
+    learner, before = learner_of(experiment), torch.backends.cudnn.deterministic
+    here = evaluate_learner(learner, experiment, "meta-test")
+    there = evaluate_learner(learner, experiment, "meta-test", device=torch.device("cuda"))
+    np.testing.assert_allclose(there.loss, here.loss, rtol=1e-3)
+    assert torch.backends.cudnn.deterministic == before
+    assert all(tensor.device == CPU for tensor in learner.meta.values())
 
 
 def test_learners_that_do_not_fit(make_experiment: MakeExperiment) -> None:

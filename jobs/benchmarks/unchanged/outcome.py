@@ -14,6 +14,8 @@ TIMED = re.compile(r"(^|[/_.])(wait|seconds?|time|speed|duration)([/_.]|$)|_per_
 """Keys of what is measured in seconds or by them, in results and journals."""
 SEAL = "sha256"
 """Key of the checksum of a file, which covers what was timed."""
+PLACE = "device"
+"""Key of what a run was judged on, which old results do not say: no part of what came out."""
 
 Values = dict[str, str]
 
@@ -58,7 +60,7 @@ def outcome_of(run: Path) -> Outcome:
         return Outcome("no result", {}, {}, {})
     results = flat(_json(run / "result.json"))
     digest = {"parameters_sha256": results.pop("parameters_sha256", "missing")}
-    results = {key: value for key, value in results.items() if key != SEAL and not TIMED.search(key)}
+    results = {key: value for key, value in results.items() if key not in (SEAL, PLACE) and not TIMED.search(key)}
     return Outcome("", digest | tensors_of(run), results, journal_of(run))
 
 

@@ -29,7 +29,7 @@ from metaray.cli.signals import stop_signals
 from metaray.cli.submit import PASS_ON, jobs, submit
 from metaray.cli.tasks import adapt, predict
 from metaray.cli.tune import tune
-from metaray.cli.use import evaluate
+from metaray.cli.use import compare, evaluate
 from metaray.errors import InputError, RunFailed, RunStopped, redacted, shareable
 
 STARTED_S = time.time()
@@ -233,7 +233,8 @@ def upload(
         shown.report(done, as_json=as_json)
 
 
-for command in (tune, evaluate, adapt, predict, upload):
+# In the order in which a user needs them, which is that of the help.
+for command in (tune, evaluate, compare, adapt, predict, upload):
     app.command(cls=Command)(command)
 app.command(cls=Command, context_settings=PASS_ON)(submit)
 

@@ -28,6 +28,11 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "metaray evaluate": (
         "metaray evaluate models:/glyphs@champion --episodes 600",
         "metaray evaluate models:/omniglot/1 --set source.path=other.arrow",
+        "metaray evaluate models:/omniglot/1 --ways 20 --workers 4",
+    ),
+    "metaray compare": (
+        "metaray compare models:/glyphs@champion models:/glyphs/2",
+        "metaray compare models:/glyphs/1 my-run/learner --part meta-val --json",
     ),
     "metaray adapt": (
         "metaray data export glyphs --part meta-test --out my-task",

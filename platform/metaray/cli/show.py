@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from metaray.api.compare import Comparison
     from metaray.api.evaluate import ModelScore
     from metaray.api.search_end import SearchReport
     from metaray.api.upload import Unfinished
@@ -92,3 +93,14 @@ def judged(judged: "ModelScore", *, as_json: bool) -> None:
     if judged.before_adaptation is not None:
         print(f"{judged.split} {judged.quality} before adaptation: {judged.before_adaptation}")
     print(f"{judged.split} {judged.quality}: {judged.score}")
+
+
+def compared(compared: "Comparison", *, as_json: bool) -> None:
+    """Two learners on the same episodes."""
+    if not as_json:
+        print(compared)
+        return
+    tree: dict[str, Any] = {"models": compared.models, "split": compared.split, "protocols": compared.protocols}
+    tree |= {"quality": compared.quality, "scores": [score._asdict() for score in compared.scores]}
+    tree |= {"difference": compared.difference._asdict(), "better": compared.better, "verdict": compared.verdict}
+    print(json.dumps(tree, indent=2))

@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
@@ -44,11 +44,19 @@ def credit_window(
         yield Arrival(step, batch, wait_s)
 
 
-def threaded_stream(sample: Callable[[int], MetaBatch], *, start: int, stop: int, depth: int = 2) -> Iterator[Arrival]:
-    """The stream without Ray: `sample(step)` runs in one background thread of this process."""
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="sampler") as pool:
+def threaded_stream(
+    sample: Callable[[int], MetaBatch], *, start: int, stop: int, depth: int = 2
+) -> Generator[Arrival, None, None]:
+    """The stream without Ray: `sample(step)` runs in one background thread of this process.
 
-        def request(step: int) -> Future[MetaBatch]:
-            return pool.submit(sample, step)
+    What it raises comes up at its step. The thread ends with the stream, which whoever may leave it early closes.
+    """
+    pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sampler")
 
+    def request(step: int) -> Future[MetaBatch]:
+        return pool.submit(sample, step)
+
+    try:
         yield from credit_window(request, lambda future: future.result(), start=start, stop=stop, depth=depth)
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -40,6 +40,8 @@ class Result:
         quality: what the scores are.
         baseline_val_scores: of the nearest neighbour on meta-val, by episode: what a first champion must surpass.
         compared: what the nearest neighbour compares, in words.
+        device: the kind of device that all of this was judged on, "cpu" or "cuda"; empty where an old result does not
+            say.
     """
 
     num_steps: int
@@ -58,6 +60,7 @@ class Result:
     quality: Quality = "accuracy"  # results of before there was regression do not say
     baseline_val_scores: tuple[float, ...] = ()  # nor do those of before it was judged there
     compared: str = "pixels"
+    device: str = ""
 
     @property
     def metrics(self) -> dict[str, float]:

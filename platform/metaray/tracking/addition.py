@@ -1,16 +1,14 @@
 """A learner that no run of metaray trained, into the registry: judged on a source like any other, or on nothing."""
 
-import re
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from metaray.config import check_name, difference
+from metaray.config import check_name
 from metaray.data.draws import Split
 from metaray.data.source import Source
-from metaray.errors import InputError
 from metaray.experiment.experiment import Evaluation, Experiment, protocol_of
 from metaray.experiment.overrides import flatten
 from metaray.experiment.quality import Quality, quality_of
@@ -22,11 +20,11 @@ from metaray.tracking.champion import crown_by_hand
 from metaray.tracking.mlflow_run import MlflowRun
 from metaray.tracking.new_version import new_version
 from metaray.tracking.promotion import Decision
-from metaray.tracking.registration import crown_if_better
+from metaray.tracking.registration import Contest, crown_if_better
 from metaray.tracking.registry import ModelVersion, find_version
 from metaray.tracking.server import MlflowServer
 from metaray.training.evaluation import Scores as EpisodeScores
-from metaray.training.evaluation import evaluate_learner, judge_of, judging_context
+from metaray.training.evaluation import evaluate_learner, judge_of, judging_context, require_same_preparation
 
 Progress = Callable[[str, int, int], None]
 
@@ -132,7 +130,8 @@ def add_learner(
             tags = _tags(learner, experiment, scores)
             try:
                 number = new_version(name, run, folder, learner, tags, experiment=experiment, judged=_judged(scores))
-                decision = _decided(name, server, number, experiment, scores, promote=promote)
+                contest = None if experiment is None else Contest(experiment, learner, "cpu")
+                decision = _decided(name, server, number, contest, scores, promote=promote)
             except BaseException:
                 run.finish("FAILED")
                 raise
@@ -158,22 +157,12 @@ def _judging(learner: Learner, name: str, source: Source | Experiment) -> Experi
         where=f"judging {name}",
     )
     judging_context(learner, experiment)
-    place = difference(learner.preprocessing, source.preprocessing)
-    if place is not None:
-        one, other = (_at(prepared, place) for prepared in (learner.preprocessing, source.preprocessing))
-        raise InputError(
-            f"the source prepares its inputs otherwise than the learner: {place or 'kind'} is {other}, the learner's "
-            f"is {one}; judge it on data that were imported as those it was trained on"
-        )
+    require_same_preparation(learner, source)
     spec = learner.spec
     splits: tuple[Split, ...] = ("meta-val", "meta-test")
     for split in splits:
         source.check(split, ways=spec.ways, shots=spec.shots, queries=spec.queries)
     return experiment
-
-
-def _at(preprocessing: object, place: str) -> object:
-    return getattr(preprocessing, re.split(r"\W", place)[0], None) if place else type(preprocessing).__name__
 
 
 def _judged_on(experiment: Experiment) -> dict[str, object]:
@@ -257,11 +246,11 @@ def _tags(learner: Learner, experiment: Experiment | None, scores: Scores | None
 
 
 def _decided(
-    name: str, server: MlflowServer, number: int, experiment: Experiment | None, scores: Scores | None, *, promote: bool
+    name: str, server: MlflowServer, number: int, contest: Contest | None, scores: Scores | None, *, promote: bool
 ) -> Decision:
-    if experiment is not None and scores is not None:
+    if contest is not None and scores is not None:
         values = scores.val_scores, scores.nearest_val_scores
-        return crown_if_better(experiment, server, number, *values, promote=promote)
+        return crown_if_better(contest, server, number, *values, promote=promote)
     if not promote:
         return Decision(False, UNJUDGED.format(name=name, version=number))
     crown_by_hand(server, name, number)

@@ -50,6 +50,11 @@ class Champion(NamedTuple):
     scores: Values | None
     problem: str = ""
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether it has a score to be compared with."""
+        return self.scores is not None and math.isfinite(estimate(self.scores).mean)
+
 
 def decide(
     challenger: Values, champion: Champion | None, *, baselines: Mapping[str, Values], quality: Quality = "accuracy"
@@ -70,8 +75,8 @@ def decide(
         return _first(challenger, baselines, quality, "the first champion")
     if champion.scores is None:
         return Decision(False, f"not comparable with the champion, version {champion.version}: {champion.problem}")
-    present = estimate(champion.scores).mean
-    if not math.isfinite(present):
+    if not champion.is_finite:
+        present = estimate(champion.scores).mean
         broken = f"{what} of version {champion.version} is {present}, which is not finite: now {mean:.4f}"
         return _first(challenger, baselines, quality, broken)
     return _against(challenger, champion.scores, f"version {champion.version}", quality)

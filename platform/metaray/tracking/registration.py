@@ -6,10 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
 from metaray.config import Config
 from metaray.errors import InputError
 from metaray.experiment.experiment import Experiment
 from metaray.experiment.packages import packages_in, packages_of
+from metaray.learners.learner import Learner
 from metaray.learners.loading import load_learner
 from metaray.records.checked_json import read_record, write_record
 from metaray.records.checkpoint import CHECKPOINTS_FOLDER as CHECKPOINTS
@@ -136,15 +139,36 @@ def _register(
         number = new_version(
             name, tracked, learner, loaded, tags, experiment=experiment, judged=judged(result), say=say
         )
+    scores: Values = result.meta_val_scores
     nearest: Values = result.baseline_val_scores
-    if not nearest:  # a run of before they were kept
-        nearest = evaluate_learner(loaded.nearest_neighbor, experiment, "meta-val").score
-    decision = crown_if_better(experiment, server, number, result.meta_val_scores, nearest, promote=promote, say=say)
+    contest = Contest(experiment, loaded, result.device)
+    if not nearest:  # a run of before they were kept, which does not say either on what device it was judged
+        contest = contest._replace(device="cpu")
+        scores, nearest = (contest.judged(one, "cpu") for one in (loaded, loaded.nearest_neighbor))
+    decision = crown_if_better(contest, server, number, scores, nearest, promote=promote, say=say)
     return Published(find_version(server, experiment.name, number), decision)
 
 
+class Contest(NamedTuple):
+    """A learner that may become champion, and how it was judged.
+
+    Attributes:
+        experiment: whose meta-val episodes count, in its precision; its name is that of the model.
+        learner: the challenger.
+        device: the kind that its scores were made on, "cpu" or "cuda"; empty if nobody knows.
+    """
+
+    experiment: Experiment
+    learner: Learner
+    device: str
+
+    def judged(self, learner: Learner, device: str) -> Values:
+        """Scores of a learner on the meta-val episodes."""
+        return evaluate_learner(learner, self.experiment, "meta-val", device=torch.device(device)).score
+
+
 def crown_if_better(
-    experiment: Experiment,
+    contest: Contest,
     server: MlflowServer,
     number: int,
     scores: Values,
@@ -156,21 +180,21 @@ def crown_if_better(
     """Decide whether a version becomes champion, and make it so.
 
     Args:
-        experiment: whose meta-val episodes count; its name is that of the model.
-        server: Of MLflow.
+        contest: what is decided on.
+        server: of MLflow.
         number: of the version.
         scores: of its learner, by episode.
         nearest: those of the nearest neighbour.
         promote: make it champion whatever the comparison says.
         say: told what takes a while.
     """
-    baselines = _baselines(experiment, nearest)
+    baselines = _baselines(contest.experiment, nearest)
 
     def judge(present: ModelVersion | None) -> Decision:
-        decision = _decide(experiment, server, scores, present, baselines)
+        decision = _decide(contest, server, scores, present, baselines)
         return insisted(decision) if promote else decision
 
-    return settle(server, experiment.name, number, judge, say=say)
+    return settle(server, contest.experiment.name, number, judge, say=say)
 
 
 def _version_of(server: MlflowServer, name: str, tracked: str) -> int | None:
@@ -187,25 +211,31 @@ def _baselines(experiment: Experiment, nearest: Values) -> dict[str, Values]:
 
 
 def _decide(
-    experiment: Experiment,
+    contest: Contest,
     server: MlflowServer,
     scores: Values,
     present: ModelVersion | None,
     baselines: dict[str, Values],
 ) -> Decision:
-    """Compare with the present champion on the same meta-val episodes."""
+    """Compare with the present champion on the same meta-val episodes, both judged on one kind of device.
+
+    That of the run, if it is here; else both are judged here on the CPU. So they are if an old result does not say what
+    it was judged on, which may have been a GPU: it costs the scores of one learner, once.
+    """
     against = None
     if present is not None:
-        version = str(present.version)
+        version, experiment = str(present.version), contest.experiment
+        device = "cuda" if contest.device == "cuda" and torch.cuda.is_available() else "cpu"
         with tempfile.TemporaryDirectory() as scratch:
             try:
-                learner = load_learner(
-                    download(server, present.uri, Path(scratch)), trust=sorted(_packages(experiment))
-                )
-                against = Champion(version, evaluate_learner(learner, experiment, "meta-val").score)
+                files = download(server, present.uri, Path(scratch))
+                learner = load_learner(files, trust=sorted(_packages(experiment)))
+                against = Champion(version, contest.judged(learner, device))
+                if device != contest.device and against.is_finite:  # otherwise the run's own baselines decide
+                    scores = contest.judged(contest.learner, device)
             except InputError as error:
                 against = Champion(version, None, str(error))
-    return decide(scores, against, baselines=baselines, quality=experiment.quality)
+    return decide(scores, against, baselines=baselines, quality=contest.experiment.quality)
 
 
 def _packages(experiment: Experiment) -> set[str]:

@@ -1,6 +1,8 @@
 """Judging meta-parameters on episodes: per-episode scores, intervals, paired differences."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -10,16 +12,24 @@ from numpy.typing import NDArray
 
 from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
+from metaray.config import difference
 from metaray.data.draws import Split
 from metaray.data.source import Source
-from metaray.episodes.episode import EpisodeSpec
+from metaray.episodes.episode import EpisodeSpec, MetaBatch
+from metaray.episodes.prefetch import Arrival, threaded_stream
 from metaray.episodes.sampler import sample_meta_batch, share_of
 from metaray.episodes.tensors import chunks
 from metaray.errors import InputError
 from metaray.experiment.experiment import Experiment
 from metaray.learners.learner import Learner
 from metaray.records.estimate import Estimate, estimate
+from metaray.training.device import execution
+from metaray.training.outer_loop import chunk_size_of
 from metaray.training.reduction import LocalReducer, Reducer
+
+CPU = torch.device("cpu")
+MAPPED_ALIKE = 1e-3
+"""Relative difference of a loss up to which chunks count as rounding alone."""
 
 
 class Scores(NamedTuple):
@@ -40,7 +50,7 @@ class Scores(NamedTuple):
 
 
 class Judge(NamedTuple):
-    """Which episodes to judge on: the first `episodes` of `split`.
+    """Which episodes to judge on: so many of `split`, by default its first ones.
 
     Attributes:
         source: where tasks come from.
@@ -48,6 +58,7 @@ class Judge(NamedTuple):
         split: "meta-val" or "meta-test".
         episodes: how many.
         seed: of the sequence of episodes.
+        first: the index of the first of them.
     """
 
     source: Source
@@ -55,6 +66,7 @@ class Judge(NamedTuple):
     split: Split
     episodes: int
     seed: int
+    first: int = 0
 
 
 def judge_of(experiment: Experiment, split: Split) -> Judge:
@@ -69,31 +81,60 @@ def evaluate_learner(
     experiment: Experiment,
     split: Split,
     *,
+    device: torch.device = CPU,
+    episodes: range | None = None,
     inner_steps: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Scores:
-    """Judge a learner in this process, on the episodes and in the precision of an experiment.
+    """Judge a learner in this process, on the episodes and in the precision of an experiment, on as many threads.
+
+    Where a run of the experiment would map over chunks of episodes, so does this, if the learner can be mapped over.
 
     Args:
         learner: To judge.
         experiment: Says on what, and how.
         split: "meta-val" or "meta-test".
+        device: Where to compute.
+        episodes: Only these, from a multiple of the chunk size on; None takes all of the experiment's.
         inner_steps: Instead of the learner's own number.
         progress: Told the number of episodes judged so far.
 
     Raises:
         InputError: if the learner is fixed to other ways, or takes inputs or targets of another shape.
     """
-    context = judging_context(learner, experiment, inner_steps=inner_steps)
     judge = judge_of(experiment, split)
-    return evaluate(learner.algorithm, learner.meta, context, judge, device=torch.device("cpu"), progress=progress)
+    if episodes is not None:
+        judge = judge._replace(first=episodes.start, episodes=len(episodes))
+    meta = {name: tensor.detach().to(device) for name, tensor in learner.meta.items()}
+    with execution(experiment, device):
+        context = judging_context(learner, experiment, inner_steps=inner_steps, device=device)
+        size = chunk_size_of(experiment, device)
+        if size > 1 and not can_be_mapped(learner.algorithm, meta, context, judge, device):
+            size = 1
+        return evaluate(learner.algorithm, meta, context, judge, device=device, chunk_size=size, progress=progress)
 
 
-def judging_context(learner: Learner, experiment: Experiment, *, inner_steps: int | None = None) -> Context:
-    """The context in which a learner is judged as an experiment says.
+def can_be_mapped(algorithm: Algorithm, meta: Tensors, context: Context, judge: Judge, device: torch.device) -> bool:
+    """Whether two episodes that are mapped over together have the losses that they have one by one.
+
+    A run's own network was checked before it began; a learner may come from a run that mapped over none.
+    """
+    few = context.inner_steps if context.inner_steps == 0 else 1  # rounding makes more of them differ
+    context = replace(context, precision="float32", inner_steps=few if algorithm.gradient_steps else None)
+    judge = judge._replace(first=0, episodes=2)
+    alone = evaluate(algorithm, meta, context, judge, device=device).loss
+    try:
+        together = evaluate(algorithm, meta, context, judge, device=device, chunk_size=2).loss
+    except RuntimeError:  # torch.vmap has no rule for something
+        return False
+    return not np.isfinite(alone).all() or bool(np.allclose(together, alone, rtol=MAPPED_ALIKE, atol=1e-5))
+
+
+def require_fit(learner: Learner, experiment: Experiment) -> None:
+    """Refuse a learner that cannot be judged on the episodes of an experiment.
 
     Raises:
-        InputError: if the learner is fixed to other ways, or takes inputs or targets of another shape.
+        InputError: if it is fixed to other ways, or takes inputs or targets of another shape.
     """
     spec, shape = experiment.eval_spec, experiment.source.feature_shape
     if learner.target_size != experiment.source.target_size:
@@ -105,8 +146,40 @@ def judging_context(learner: Learner, experiment: Experiment, *, inner_steps: in
         raise InputError(f"the learner is {learner.ways}-way, the evaluation {spec.ways}-way")
     if learner.preprocessing.feature_shape != shape:
         raise InputError(f"the learner takes inputs {learner.preprocessing.feature_shape}, the source yields {shape}")
+
+
+def require_same_preparation(learner: Learner, source: Source) -> None:
+    """Refuse a source that prepares its inputs otherwise than those that a learner was trained on.
+
+    Raises:
+        InputError: naming what differs.
+    """
+    place = difference(learner.preprocessing, source.preprocessing)
+    if place is not None:
+        one, other = (_at(prepared, place) for prepared in (learner.preprocessing, source.preprocessing))
+        raise InputError(
+            f"the source prepares its inputs otherwise than the learner: {place or 'kind'} is {other}, the learner's "
+            f"is {one}; judge it on data that were imported as those it was trained on"
+        )
+
+
+def _at(preprocessing: object, place: str) -> object:
+    return getattr(preprocessing, re.split(r"\W", place)[0], None) if place else type(preprocessing).__name__
+
+
+def judging_context(
+    learner: Learner, experiment: Experiment, *, inner_steps: int | None = None, device: torch.device = CPU
+) -> Context:
+    """The context in which a learner is judged on `device` as an experiment says.
+
+    Raises:
+        InputError: if the learner is fixed to other ways, or takes inputs or targets of another shape.
+    """
+    require_fit(learner, experiment)
+    context = learner.context(experiment.eval_spec.ways, inner_steps=inner_steps)
     return replace(
-        learner.context(spec.ways, inner_steps=inner_steps),
+        context,
+        network=context.network.to(device),
         precision=experiment.precision.dtype,
         channels_last=experiment.precision.channels_last,
     )
@@ -129,7 +202,8 @@ def evaluate(
 ) -> Scores:
     """Adapt to each episode's support and score its query.
 
-    Ranks take contiguous shares; every rank gets all scores, whatever their number.
+    Ranks take contiguous shares; every rank gets all scores, whatever their number. A thread of each samples ahead, and
+    ends with this call, however that ends.
 
     Args:
         algorithm: what adapts and predicts.
@@ -143,19 +217,29 @@ def evaluate(
     """
     reducer = reducer or LocalReducer()
     mine = share_of(0, judge.episodes, reducer.rank, reducer.world_size, chunk_size=chunk_size)
-    first, last = mine.start, mine.stop
     table = torch.zeros(2, judge.episodes, dtype=torch.float64, device=device)
     frozen = {name: tensor.detach() for name, tensor in meta.items()}
     context = context.with_batched(chunk_size > 1)
-    with torch.no_grad():
-        for start in range(first, last, chunk_size):
+    reducer.mark("judging")
+    with closing(_stream(judge, mine, chunk_size)) as stream, torch.no_grad():
+        for _, batch, _ in stream:
+            here = slice(int(batch.index[0]) - judge.first, int(batch.index[-1]) - judge.first + 1)
+            (chunk,) = chunks(batch, chunk_size, device, judge.source, judge.split)
+            outcome = algorithm.outcomes(frozen, chunk, context)
+            table[0, here], table[1, here] = outcome.loss.double(), outcome.score.double()
             reducer.mark("judging")
-            stop = min(start + chunk_size, last)
-            batch = sample_meta_batch(judge.source, judge.spec, judge.split, judge.seed, range(start, stop))
-            for chunk in chunks(batch, chunk_size, device, judge.source, judge.split):
-                outcome = algorithm.outcomes(frozen, chunk, context)
-                table[0, start:stop], table[1, start:stop] = outcome.loss.double(), outcome.score.double()
             if progress is not None:
-                progress(judge.episodes * (stop - first) // len(mine))
+                progress(judge.episodes * (here.stop - mine.start) // len(mine))
     loss, score = reducer.sum_(table.flatten()).view(2, judge.episodes).cpu().numpy()
     return Scores(loss, score)
+
+
+def _stream(judge: Judge, mine: range, chunk_size: int) -> Generator[Arrival, None, None]:
+    """The episodes of `mine`, a chunk at a time, sampled ahead by a background thread."""
+    starts = mine[::chunk_size]
+
+    def sample(place: int) -> MetaBatch:
+        indices = range(judge.first + starts[place], judge.first + min(starts[place] + chunk_size, mine.stop))
+        return sample_meta_batch(judge.source, judge.spec, judge.split, judge.seed, indices)
+
+    return threaded_stream(sample, start=0, stop=len(starts))

@@ -223,6 +223,7 @@ class Session:
             quality=experiment.quality,
             baseline_val_scores=tuple(baseline.score.tolist()),
             compared=experiment.source.preprocessing.compared,
+            device=self.rank.device.type,
         )
         self._record(result.metrics)
         if self.writer is not None:

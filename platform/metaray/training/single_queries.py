@@ -12,8 +12,10 @@ from metaray.experiment.experiment import Experiment
 from metaray.experiment.quality import Quality
 from metaray.learners.learner import Learner
 from metaray.records.estimate import Estimate, estimate, paired_difference
+from metaray.training.device import execution
 from metaray.training.evaluation import judge_of, judging_context
 
+CPU = torch.device("cpu")
 MOST_EPISODES = 100
 MOST_QUERIES = 500
 """Asked one by one, in all: each may cost as much as a whole batch of them."""
@@ -52,6 +54,16 @@ def single_queries(learner: Learner, experiment: Experiment) -> SingleQueries:
     Raises:
         InputError: if the learner does not fit the experiment.
     """
+    with execution(experiment, CPU):
+        together, alone, queries = _judged(learner, experiment)
+    if not alone:
+        return SingleQueries(experiment.quality, estimate(together), None, None, queries)
+    difference = paired_difference(alone, together)
+    return SingleQueries(experiment.quality, estimate(together), estimate(alone), difference, queries)
+
+
+def _judged(learner: Learner, experiment: Experiment) -> tuple[list[float], list[float], int]:
+    """Scores of episodes answered together and alone (none, where single queries are refused), and queries of each."""
     context, judge = judging_context(learner, experiment), judge_of(experiment, "meta-val")
     algorithm, meta = learner.algorithm, learner.meta
     episodes = min(judge.episodes, MOST_EPISODES)
@@ -59,7 +71,7 @@ def single_queries(learner: Learner, experiment: Experiment) -> SingleQueries:
     alone: list[float] = []
     for index in range(episodes):
         batch = sample_meta_batch(judge.source, judge.spec, judge.split, judge.seed, range(index, index + 1))
-        (episode,) = chunks(batch, 1, torch.device("cpu"), judge.source, judge.split)
+        (episode,) = chunks(batch, 1, CPU, judge.source, judge.split)
         x, y = episode.query
         picked = _spread(len(y), max(1, MOST_QUERIES // episodes))
         with torch.no_grad():
@@ -71,10 +83,7 @@ def single_queries(learner: Learner, experiment: Experiment) -> SingleQueries:
             except InputError:  # batch norm over one value a channel
                 continue
             alone.append(float(context.score(torch.cat(answers), y[picked])))
-    if not alone:
-        return SingleQueries(experiment.quality, estimate(together), None, None, len(picked))
-    difference = paired_difference(alone, together)
-    return SingleQueries(experiment.quality, estimate(together), estimate(alone), difference, len(picked))
+    return together, alone, len(picked)
 
 
 def _spread(count: int, most: int) -> Tensor:

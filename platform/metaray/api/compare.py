@@ -1,0 +1,136 @@
+"""Two learners on the same episodes: their paired difference says more than two scores with their intervals."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import metaray
+from metaray.api.evaluate import HERE, Changes, Progress, judged_experiment, split_of
+from metaray.api.judging import judging
+from metaray.errors import InputError
+from metaray.experiment.experiment import Experiment, protocol_of
+from metaray.experiment.quality import Quality
+from metaray.learners.learner import Learner
+from metaray.records.estimate import Estimate, paired_difference
+from metaray.training.evaluation import require_fit, require_same_preparation
+from metaray.training.placement import Placement
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two learners, judged on the same episodes.
+
+    Attributes:
+        models: what was judged.
+        split: on what.
+        protocols: how the score of each is to be read.
+        quality: what the scores are.
+        scores: of each, after adaptation.
+        difference: second - first, by episode.
+    """
+
+    models: tuple[str, str]
+    split: str
+    protocols: tuple[str, str]
+    quality: Quality
+    scores: tuple[Estimate, Estimate]
+    difference: Estimate
+
+    @property
+    def better(self) -> str | None:
+        """The model whose score is better, beyond the interval of the difference; None if neither is shown to be."""
+        first, second = self.models
+        if not (self.difference.low > 0 or self.difference.high < 0):  # NaN is neither
+            return None
+        return second if (self.difference.mean > 0) == (self.quality == "accuracy") else first
+
+    @property
+    def verdict(self) -> str:
+        """What the difference says, in words."""
+        difference = self.difference
+        if not math.isfinite(difference.mean):
+            return "no verdict: a score is not finite"
+        if self.better is None:
+            return "neither is shown to be better: the interval of the difference holds zero"
+        side = "above" if difference.low > 0 else "below"
+        less = "" if self.quality == "accuracy" else f", and of {self.quality} less is better"
+        return f"{self.better} is better: the interval of the difference lies {side} zero{less}"
+
+    def __str__(self) -> str:
+        same = len(set(self.protocols)) == 1
+        lines = [f"protocol: {self.protocols[0]}"] if same else []
+        for model, protocol, score in zip(self.models, self.protocols, self.scores, strict=True):
+            lines += [] if same else [f"protocol of {model}: {protocol}"]
+            lines.append(f"{self.split} {self.quality} of {model}: {score}")
+        half_width, episodes = self.difference.half_width, self.difference.episodes
+        lines.append(
+            f"difference, second - first: {self.difference.mean:+.4f} +- {half_width:.4f} ({episodes} episodes, paired)"
+        )
+        return "\n".join([*lines, self.verdict])
+
+
+def compare_models(
+    first: str,
+    second: str,
+    *,
+    episodes: int,
+    split: str,
+    settings: Sequence[str] = (),
+    tracking: str | None = None,
+    trust: Sequence[str] = (),
+    placement: Placement = HERE,
+    progress: Progress = lambda what, done, episodes: None,
+) -> Comparison:
+    """Judge two learners on the same episodes: those of the first one's source and protocol.
+
+    Each takes as many inner steps as it was judged with when it was trained, unless settings say how many.
+
+    Args:
+        first: as for `metaray.load`.
+        second: likewise.
+        episodes: how many.
+        split: "meta-val" or "meta-test".
+        settings: changes to the experiment stored with the first learner, for instance another `source.path`.
+        tracking: URI of MLflow.
+        trust: packages besides metaray whose code the learners may name.
+        placement: where they are judged.
+        progress: told what is being judged, and how many episodes of how many are done.
+
+    Raises:
+        InputError: as `metaray.api.evaluate.evaluate_model`, or if the second learner can't be judged on such tasks.
+        RunFailed: if judging fails in another process.
+    """
+    part, changes, models = split_of(split), Changes(settings), (first, second)
+    learners = [metaray.load(model, tracking_uri=tracking, trust=trust) for model in models]
+    experiment = judged_experiment(first, learners[0], changes, part, episodes, trust, verify=placement.verify)
+    for model, learner in zip(models, learners, strict=True):
+        _require_such_tasks(model, learner, first, experiment)
+    wanted = experiment.evaluation.inner_steps
+    asked = changes.sets("evaluation.inner_steps") or wanted != learners[0].inner_steps
+    steps = [wanted if asked else learner.inner_steps for learner in learners]
+    with judging(learners, experiment, placement, trust) as judge:
+
+        def told(model: str) -> Callable[[int], None]:
+            return lambda done: progress(f"{model} on {split}", done, episodes)
+
+        one, other = (
+            judge(which, part, inner_steps=steps[which], progress=told(model)) for which, model in enumerate(models)
+        )
+    spec = experiment.eval_spec
+    protocols = [protocol_of(spec, learner.algorithm, n) for learner, n in zip(learners, steps, strict=True)]
+    return Comparison(
+        models=models,
+        split=split,
+        protocols=(protocols[0], protocols[1]),
+        quality=experiment.quality,
+        scores=(one.estimate, other.estimate),
+        difference=paired_difference(other.score, one.score),
+    )
+
+
+def _require_such_tasks(model: str, learner: Learner, first: str, experiment: Experiment) -> None:
+    try:
+        require_fit(learner, experiment)
+        require_same_preparation(learner, experiment.source)
+    except InputError as error:
+        raise InputError(f"{model} cannot be judged on the tasks of {first}: {error}") from None
