@@ -235,9 +235,9 @@ def test_results_of_before_are_read(waves: Waves) -> None:
 
 
 def test_a_learner_of_classes_is_not_judged_on_functions(trained: Any, make_waves: MakeExperiment) -> None:
-    from metaray.api.evaluate import evaluate_model
+    from metaray.api.evaluate import evaluate
 
     learner = str(trained.storage / "first" / "learner")
     settings = ["source.kind=function_family", "episodes.ways=1"]
     with pytest.raises(InputError, match="the learner predicts classes, the source has vectors of 1 value as targets"):
-        evaluate_model(learner, episodes=2, split="meta-test", settings=settings, tracking=None, trust=[])
+        evaluate(learner, episodes=2, part="meta-test", settings=settings, tracking_uri=None, trust=[])

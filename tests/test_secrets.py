@@ -10,9 +10,9 @@ import pytest
 from metaray.data import ClassStore
 from metaray.data.access import ACCESS
 from metaray.experiment.experiment import Experiment
-from metaray.submit import bucket
+from metaray.submission import bucket
 from tests.data.small_server import SmallServer, small_server, without_proxies
-from tests.submit.fake_cluster import TOKEN, FakeCluster, fake_cluster
+from tests.submission.fake_cluster import TOKEN, FakeCluster, fake_cluster
 
 SIGNED = "X-Amz-Date=1&X-Amz-" + "Signature=hush01&X-Amz-Credential=hush02&X-Amz-Security-Token=hush03&sig" + "=hush04"
 SIGNED += "&access_token=hush05#hush06"

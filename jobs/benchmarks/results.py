@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from metaray.api.evaluate import ModelScore, evaluate_model
+from metaray.api.evaluate import ModelScore, evaluate
 from metaray.errors import InputError
 from metaray.records.result import RESULT, Result
 from metaray.tracking.registry import show
@@ -72,7 +72,7 @@ def read(server: MlflowServer, run_id: str, out: Path, queries: list[int]) -> Ru
 def judge(uri: str, model: str, queries: int) -> ModelScore:
     """A registered learner on 1000 meta-test episodes with so many queries a class."""
     settings = [f"evaluation.episodes.queries={queries}"]
-    return evaluate_model(model, episodes=1000, split="meta-test", settings=settings, tracking=uri, trust=[])
+    return evaluate(model, episodes=1000, part="meta-test", settings=settings, tracking_uri=uri, trust=[])
 
 
 def percent(mean: float, half_width: float) -> str:

@@ -28,7 +28,7 @@ from jobs.benchmarks.search_page import page
 from metaray.api.search_end import SearchReport
 from metaray.api.search_options import SearchOptions
 from metaray.api.train import train
-from metaray.api.tune import tune
+from metaray.api.tune import run_search
 from metaray.config import replace
 from metaray.experiment.experiment import Experiment
 from metaray.records.events import Fanout
@@ -85,7 +85,7 @@ def searched(search: Search, name: str, folder: Path, at_once: int) -> tuple[Sea
     shares = Shares(concurrent=at_once)
     uri = f"sqlite:///{folder}/mlflow.db"
     options = SearchOptions(shares, name=name, storage=str(folder / "runs"), tracking_uri=uri, device="cpu")
-    report = tune(search, options, clock)
+    report = run_search(search, options, clock)
     return report, clock.last_s - clock.first_s
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from metaray.algorithms import ProtoNet
-from metaray.api.compare import Comparison, compare_models
+from metaray.api.compare import Comparison, compare
 from metaray.data.preprocessing import ImagePreprocessing
 from metaray.errors import InputError
 from metaray.experiment.experiment import Experiment
@@ -65,18 +65,18 @@ def test_both_are_judged_on_the_same_episodes(
 
 
 def test_one_with_itself(first: Path) -> None:
-    found = compare_models(str(first), str(first), episodes=6, split="meta-val")
+    found = compare(str(first), str(first), episodes=6, part="meta-val")
     assert found.difference == Estimate(0.0, 0.0, 6) and found.better is None
     assert found.verdict == "neither is shown to be better: the interval of the difference holds zero"
 
 
 def test_each_takes_its_own_inner_steps_unless_they_are_set(first: Path, saved: Callable[..., Path]) -> None:
     second = saved(load_learner(first), inner_steps=0)
-    found = compare_models(str(first), str(second), episodes=8, split="meta-test")
+    found = compare(str(first), str(second), episodes=8, part="meta-test")
     assert found.protocols[1] == f"{found.protocols[0]}, 0 inner steps" and found.scores[0] != found.scores[1]
     assert f"protocol of {second}: {found.protocols[1]}" in str(found).splitlines()
     settings = ["evaluation.inner_steps=2"]
-    alike = compare_models(str(first), str(second), episodes=8, split="meta-test", settings=settings)
+    alike = compare(str(first), str(second), episodes=8, part="meta-test", settings=settings)
     assert alike.scores[0] == alike.scores[1] and set(alike.protocols) == {f"{found.protocols[0]}, 2 inner steps"}
 
 
@@ -97,10 +97,10 @@ def test_a_second_that_is_for_other_tasks_is_refused(
     }
     for message, second in told.items():
         with pytest.raises(InputError, match=f"{second} cannot be judged on the tasks of {first}: {message}"):
-            compare_models(str(first), str(second), episodes=2, split="meta-test")
+            compare(str(first), str(second), episodes=2, part="meta-test")
     four_way = str(told["the learner is 4-way, the evaluation 3-way"])
     with pytest.raises(InputError, match="four does not say which experiment it comes from, so it cannot be judged"):
-        compare_models(four_way, str(first), episodes=2, split="meta-val")
+        compare(four_way, str(first), episodes=2, part="meta-val")
 
 
 @pytest.mark.parametrize(

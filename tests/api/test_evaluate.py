@@ -8,14 +8,15 @@ from typing import Any
 import pytest
 
 from metaray.algorithms import ProtoNet
-from metaray.api.evaluate import evaluate_model
+from metaray.api.evaluate import evaluate
 from metaray.episodes.episode import EpisodeSpec
 from metaray.errors import InputError
 from metaray.experiment.experiment import Experiment
 from metaray.experiment.overrides import override
 from metaray.learners.loading import load_learner
 from metaray.records.estimate import estimate
-from metaray.training.evaluation import Judge, evaluate, evaluate_learner
+from metaray.training.evaluation import Judge, evaluate_learner
+from metaray.training.evaluation import evaluate as judge_episodes
 from tests.training.test_evaluation import CPU, learner_of
 
 Command = Callable[..., Any]
@@ -48,7 +49,7 @@ def test_another_protocol(trained: Any) -> None:
     """What is printed is what was judged."""
     learner = str(trained.storage / "first" / "learner")
     settings = ["episodes.queries=5", "evaluation.inner_steps=3"]
-    judged = evaluate_model(learner, episodes=2, split="meta-test", settings=settings)
+    judged = evaluate(learner, episodes=2, part="meta-test", settings=settings)
     assert judged.protocol == "3-way 1-shot, 5 queries a class, transductive batch norm, 3 inner steps"
     assert (judged.quality, judged.score.episodes) == ("accuracy", 2)
     loaded = load_learner(Path(learner))
@@ -83,7 +84,7 @@ def test_ways_of_a_learner_that_is_fixed_to_its_own_and_of_one_that_is_not(
     assert tree["protocol"] == "5-way 1-shot, 2 queries a class, transductive batch norm"
     context = learner_of(experiment).context(5)
     judged = Judge(experiment.source, EpisodeSpec(ways=5, shots=1, queries=2), "meta-test", 4, 0)
-    by_hand = evaluate(experiment.algorithm, learner_of(experiment).meta, context, judged, device=CPU)
+    by_hand = judge_episodes(experiment.algorithm, learner_of(experiment).meta, context, judged, device=CPU)
     assert tree["accuracy"]["mean"] == by_hand.estimate.mean
     assert "9 ways asked for" in command(*judge, "--ways", 9).err
 
@@ -121,16 +122,16 @@ def test_other_data_than_it_comes_from_are_refused_unless_they_are_named(
     learner = load_learner(trained.storage / "first" / "learner")
     provenance = learner.provenance | {"source_fingerprint": "0123456789abcdef"}
     dataclasses.replace(learner, provenance=provenance).save(tmp_path / "learner")
-    judge: dict[str, Any] = {"episodes": 2, "split": "meta-test", "tracking": None, "trust": []}
+    judge: dict[str, Any] = {"episodes": 2, "part": "meta-test", "tracking_uri": None, "trust": []}
     with pytest.raises(
         InputError, match=r"comes from other data: .* was 0123456789ab\.\.\., now .*--set source\.path="
     ):
-        evaluate_model(str(tmp_path / "learner"), settings=["episodes.queries=3"], **judge)
-    named = evaluate_model(str(tmp_path / "learner"), settings=[f"source.path={tiny_store}"], **judge)
+        evaluate(str(tmp_path / "learner"), settings=["episodes.queries=3"], **judge)
+    named = evaluate(str(tmp_path / "learner"), settings=[f"source.path={tiny_store}"], **judge)
     assert named.score.episodes == 2
 
 
 def test_other_ways_than_the_learner_has(trained: Any) -> None:
     learner = str(trained.storage / "first" / "learner")
     with pytest.raises(InputError, match="the learner is 3-way, the evaluation 4-way"):
-        evaluate_model(learner, episodes=2, split="meta-test", settings=["episodes.ways=4"], tracking=None, trust=[])
+        evaluate(learner, episodes=2, part="meta-test", settings=["episodes.ways=4"], tracking_uri=None, trust=[])

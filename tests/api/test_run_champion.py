@@ -11,7 +11,7 @@ import yaml
 
 import metaray
 from metaray.algorithms import R2D2, ProtoNet
-from metaray.api.evaluate import evaluate_model
+from metaray.api.evaluate import evaluate
 from metaray.api.train import Report
 from metaray.api.upload import upload
 from metaray.data import FunctionFamily
@@ -167,8 +167,8 @@ def test_the_nearest_neighbour_asks_nothing_of_a_users_network(
     done = upload(report.run.name, storage=str(tmp_path / "runs"), tracking=database, register=True, trust=["tests"])
     assert isinstance(done, Report) and done.version is not None and done.decision is not None
     assert "the nearest neighbour" in done.decision.reason
-    judge: dict[str, Any] = {"settings": [], "tracking": database, "trust": ["tests"]}
-    judged = evaluate_model(done.version.uri, episodes=8, split="meta-test", **judge)
+    judge: dict[str, Any] = {"settings": [], "tracking_uri": database, "trust": ["tests"]}
+    judged = evaluate(done.version.uri, episodes=8, part="meta-test", **judge)
     assert (judged.score, judged.nearest_neighbor) == (report.result.meta_test, report.result.nearest_neighbor)
     learner = metaray.load(done.version.uri, tracking_uri=database, trust=["tests"])
     added = learner.register("whole-again", source=experiment, tracking_uri=database)

@@ -12,7 +12,7 @@ import pytest
 import metaray
 from metaray.algorithms import MAML
 from metaray.algorithms.context import Context
-from metaray.api.evaluate import evaluate_model
+from metaray.api.evaluate import evaluate
 from metaray.api.train import Report
 from metaray.api.train import train as train_run
 from metaray.data import ClassStore
@@ -161,13 +161,13 @@ def test_a_users_network_is_built_as_often_as_needed(
     make_experiment: MakeExperiment, train: Callable[..., Report], database: str
 ) -> None:
     """It may print something, and take long; the baseline, which asks no network, builds none."""
-    settings: dict[str, Any] = {"settings": [], "tracking": database, "trust": ["tests"]}
+    settings: dict[str, Any] = {"settings": [], "tracking_uri": database, "trust": ["tests"]}
     Counted.built = 0
     report = train(make_experiment(name="counted", model=own("Counted"), num_steps=2))
     assert Counted.built == 4  # two to be compared, one to be trained, one to see that the saved learner can be loaded
     assert report.version is not None
     Counted.built = 0
-    judged = evaluate_model(report.version.uri, episodes=8, split="meta-test", **settings)
+    judged = evaluate(report.version.uri, episodes=8, part="meta-test", **settings)
     assert Counted.built == 2  # after and before adaptation
     assert judged.score == report.result.meta_test
     assert judged.nearest_neighbor == report.result.nearest_neighbor

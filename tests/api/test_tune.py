@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from metaray.api.search_options import SearchOptions
-from metaray.api.tune import stored_search, tune
+from metaray.api.tune import run_search, stored_search
 from metaray.errors import InputError, RunFailed, RunStopped
 from metaray.experiment.experiment import Experiment
 from metaray.records.storage import Storage
@@ -113,7 +113,7 @@ def test_a_trial_that_diverges_does_not_end_the_search(
 ) -> None:
     space = {"algorithm.inner_lr": "choice(0.1, 1e30)", "algorithm.inner_steps": "choice(5)"}
     search = make_search(make_experiment(name="diverging"), space, searcher="grid", trials=None, scheduler="none")
-    report = tune(search, options(), Heard())
+    report = run_search(search, options(), Heard())
     assert [trial.status for trial in report.trials] == ["finished", "failed"]
     assert "not finite" in report.trials[1].why
     good, bad = children(database, report.tracking_run)
@@ -135,7 +135,7 @@ def test_a_trial_whose_process_dies_does_not_end_the_search(
     algorithm = {"kind": "tests.api.dying:Dying", "inner_lr": 0.1}
     space = {"algorithm.inner_lr": "choice(0.1, 2.0)"}
     search = make_search(make_experiment(algorithm=algorithm), space, searcher="grid", trials=None, scheduler="none")
-    report = tune(search, options(shares=Shares(concurrent=1)), Heard())
+    report = run_search(search, options(shares=Shares(concurrent=1)), Heard())
     assert [trial.status for trial in report.trials] == ["finished", "failed"]
     assert "its process died 3 times" in report.trials[1].why
     assert (tmp_path / "deaths").read_text() == "xxx"
@@ -150,7 +150,7 @@ def test_a_search_of_which_nothing_comes_fails(
     capsys.readouterr()
     search = make_search(make_experiment(name="hopeless"), space, searcher="grid", trials=None, scheduler="none")
     with pytest.raises(RunFailed, match=r"none of 1 trials came to an evaluation: trial-0000: .*not finite"):
-        tune(search, options(), Heard())
+        run_search(search, options(), Heard())
     assert capsys.readouterr().out == ""  # Tune must not print among what `--json` prints
 
 
@@ -160,13 +160,13 @@ def test_what_was_stopped_goes_on(
     search = make_search(make_experiment(num_steps=40), trials=4, scheduler="none")
     heard = Heard()
     with pytest.raises(RunStopped, match=r"`metaray tune --run search --storage .*` goes on"):
-        tune(search, options(), heard, should_stop=lambda: any(s == "finished" for _, s, _ in heard.news))
+        run_search(search, options(), heard, should_stop=lambda: any(s == "finished" for _, s, _ in heard.news))
     first = {number for number, status, _ in heard.news if status == "finished"}
     heard = Heard()
-    report = tune(search, options(), heard)
+    report = run_search(search, options(), heard)
     assert [trial.status for trial in report.trials] == ["finished"] * 4
     assert not first & {number for number, _, _ in heard.news}
-    alone = tune(search, options(name="other"), Heard())
+    alone = run_search(search, options(name="other"), Heard())
     assert [trial.curve for trial in alone.trials] == [trial.curve for trial in report.trials]
     assert alone.winner.number == report.winner.number
     assert len(children(database, report.tracking_run)) == 4
@@ -177,7 +177,7 @@ def test_a_population_is_replayed_by_its_winner(
 ) -> None:
     space = {"algorithm.inner_lr": "loguniform(1e-3, 1e-1)"}
     fields = {"searcher": "pbt", "scheduler": "none", "trials": 4, "generations": 3}
-    report = tune(make_search(make_waves(num_steps=12), space, **fields), options(), Heard())
+    report = run_search(make_search(make_waves(num_steps=12), space, **fields), options(), Heard())
     assert len(report.trials) == 6 and sum(trial.status == "finished" for trial in report.trials) == 4
     copies = [trial for trial in report.trials if trial.inherited]
     assert all(len(trial.settings["algorithm.inner_lr"]["steps"]) > 1 for trial in copies)
@@ -192,7 +192,7 @@ def test_what_does_not_fit_is_refused_before_anything_starts(
 ) -> None:
     search = make_search(make_experiment(), trials=2)
     with pytest.raises(InputError, match=r"2 trials x 3 workers x 1 CPUs = 6 CPUs, but the cluster has 4 CPUs"):
-        tune(search, options(shares=Shares(workers=3)), Heard())
+        run_search(search, options(shares=Shares(workers=3)), Heard())
     assert not (tmp_path / "runs" / "search").exists()
 
 
@@ -202,11 +202,11 @@ def test_trials_of_two_workers_give_the_bits_of_one_process(
 ) -> None:
     search = make_search(make_experiment(), trials=2, scheduler="none")
     heard = Heard()
-    report = tune(search, options(shares=Shares(workers=2)), heard)
+    report = run_search(search, options(shares=Shares(workers=2)), heard)
     assert heard.notes[0].startswith(
         "2 trials of 2 workers x 1 CPUs, 2 samplers each; the cluster has 4 CPUs: 2 at once"
     )
-    alone = tune(search, options(name="alone"), Heard())
+    alone = run_search(search, options(name="alone"), Heard())
     assert [trial.curve for trial in report.trials] == [trial.curve for trial in alone.trials]
     assert report.report.result.parameters_sha256 == alone.report.result.parameters_sha256
 

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from metaray.experiment.experiment import Experiment
-from metaray.submit import bucket
+from metaray.submission import bucket
 from tests.patience import PATIENT_S
-from tests.submit.fake_cluster import TOKEN, FakeCluster, fake_cluster
+from tests.submission.fake_cluster import TOKEN, FakeCluster, fake_cluster
 
 LASTING = ("--storage", "s3://bucket/runs", "--tracking-uri", "http://mlflow:5000")
 
@@ -49,7 +49,7 @@ def test_submit(cluster: FakeCluster, project: Path, command: Any) -> None:
     assert ended.code == 0, ended.err
     assert ended.out == "job: metaray-mine\n"
     assert words(cluster) == [
-        *("exec", "python", "-m", "metaray.submit.job", "train", "tiny.json", *flags, *LASTING, "--run", "mine")
+        *("exec", "python", "-m", "metaray.submission.job", "train", "tiny.json", *flags, *LASTING, "--run", "mine")
     ]
     assert cluster.jobs[0]["metadata"] == {"metaray.run": "mine"}
     assert "packed " in ended.err and "run: mine" in ended.err and "jobs stop metaray-mine" in ended.err

@@ -38,7 +38,7 @@ from metaray.records.run import Run
 from metaray.records.storage import Storage
 from metaray.serving.pyfunc import PyfuncLearner, example_input
 from metaray.serving.tables import read_points
-from metaray.submit.client import JobsClient
+from metaray.submission.client import JobsClient
 from metaray.training.outer_loop import initial_state
 from tests.fuzz.mutations import EXTREMES, damage_bytes, damage_json
 from tests.training.whole_runs import train_in_process

@@ -3,17 +3,20 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import metaray
-from metaray.api.evaluate import HERE, Changes, Progress, judged_experiment, split_of
+from metaray.api.evaluate import Changes, judged_experiment, split_of
 from metaray.api.judging import judging
+from metaray.displays.progress import JudgingProgress, shown_judging
 from metaray.errors import InputError
 from metaray.experiment.experiment import Experiment, protocol_of
 from metaray.experiment.quality import Quality
 from metaray.learners.learner import Learner
 from metaray.records.estimate import Estimate, paired_difference
 from metaray.training.evaluation import require_fit, require_same_preparation
-from metaray.training.placement import Placement
+from metaray.training.placement import Placement, Workers
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,12 @@ class Comparison:
     quality: Quality
     scores: tuple[Estimate, Estimate]
     difference: Estimate
+
+    def tree(self) -> dict[str, Any]:
+        """The same for JSON, as `metaray compare --json` prints it."""
+        tree: dict[str, Any] = {"models": self.models, "split": self.split, "protocols": self.protocols}
+        tree |= {"quality": self.quality, "scores": [score._asdict() for score in self.scores]}
+        return tree | {"difference": self.difference._asdict(), "better": self.better, "verdict": self.verdict}
 
     @property
     def better(self) -> str | None:
@@ -69,52 +78,63 @@ class Comparison:
         return "\n".join([*lines, self.verdict])
 
 
-def compare_models(
-    first: str,
-    second: str,
+def compare(
+    first: str | Path,
+    second: str | Path,
     *,
-    episodes: int,
-    split: str,
+    episodes: int = 1000,
+    part: str = "meta-test",
     settings: Sequence[str] = (),
-    tracking: str | None = None,
+    workers: int = 0,
+    cpus_per_worker: float = 1.0,
+    device: str = "auto",
+    address: str | None = None,
+    tracking_uri: str | None = None,
     trust: Sequence[str] = (),
-    placement: Placement = HERE,
-    progress: Progress = lambda what, done, episodes: None,
+    verify: bool = False,
+    progress: JudgingProgress = True,
 ) -> Comparison:
     """Judge two learners on the same episodes: those of the first one's source and protocol.
 
     Each takes as many inner steps as it was judged with when it was trained, unless settings say how many.
 
     Args:
-        first: as for `metaray.load`.
-        second: likewise.
-        episodes: how many.
-        split: "meta-val" or "meta-test".
-        settings: changes to the experiment stored with the first learner, for instance another `source.path`.
-        tracking: URI of MLflow.
-        trust: packages besides metaray whose code the learners may name.
-        placement: where they are judged.
-        progress: told what is being judged, and how many episodes of how many are done.
+        first: As for `metaray.load`.
+        second: Likewise.
+        episodes: Number of episodes, the first ones of the part.
+        part: Whose classes: "meta-val" or "meta-test".
+        settings: Changes to the experiment stored with the first learner, for instance another `source.path`.
+        workers: Number of processes on Ray that share the episodes; 0 judges in this one. The scores are the same.
+        cpus_per_worker: Number of CPUs that each of them reserves.
+        device: "auto" (a GPU where there is one), "cpu" or "cuda".
+        address: Address of a running Ray cluster, for workers.
+        tracking_uri: URI of MLflow; None takes MLFLOW_TRACKING_URI, else `mlflow.db` in the working directory.
+        trust: Packages besides metaray whose code the learners may name.
+        verify: Whether the data are compared with their fingerprint, also where that was done before.
+        progress: Whether to show progress; or what is told what is judged, and how many episodes of how many are done.
 
     Raises:
-        InputError: as `metaray.api.evaluate.evaluate_model`, or if the second learner can't be judged on such tasks.
-        RunFailed: if judging fails in another process.
+        InputError: As `metaray.evaluate`, or if the second learner can't be judged on such tasks.
+        RunFailed: If judging fails in another process.
     """
-    part, changes, models = split_of(split), Changes(settings), (first, second)
-    learners = [metaray.load(model, tracking_uri=tracking, trust=trust) for model in models]
-    experiment = judged_experiment(first, learners[0], changes, part, episodes, trust, verify=placement.verify)
+    placement = Placement(
+        Workers(workers, workers), cpus_per_worker=cpus_per_worker, device=device, address=address, verify=verify
+    )
+    split, changes, models = split_of(part), Changes(settings), (str(first), str(second))
+    learners = [metaray.load(model, tracking_uri=tracking_uri, trust=trust) for model in models]
+    experiment = judged_experiment(models[0], learners[0], changes, split, episodes, trust, verify=verify)
     for model, learner in zip(models, learners, strict=True):
-        _require_such_tasks(model, learner, first, experiment)
+        _require_such_tasks(model, learner, models[0], experiment)
     wanted = experiment.evaluation.inner_steps
     asked = changes.sets("evaluation.inner_steps") or wanted != learners[0].inner_steps
     steps = [wanted if asked else learner.inner_steps for learner in learners]
-    with judging(learners, experiment, placement, trust) as judge:
+    with shown_judging(progress) as show, judging(learners, experiment, placement, trust) as judge:
 
         def told(model: str) -> Callable[[int], None]:
-            return lambda done: progress(f"{model} on {split}", done, episodes)
+            return lambda done: show(f"{model} on {split}", done, episodes)
 
         one, other = (
-            judge(which, part, inner_steps=steps[which], progress=told(model)) for which, model in enumerate(models)
+            judge(which, split, inner_steps=steps[which], progress=told(model)) for which, model in enumerate(models)
         )
     spec = experiment.eval_spec
     protocols = [protocol_of(spec, learner.algorithm, n) for learner, n in zip(learners, steps, strict=True)]

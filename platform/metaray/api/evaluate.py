@@ -1,13 +1,16 @@
 """Judging a learner from the registry: on its own source and protocol, or on others."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import metaray
 from metaray.api.judging import judging
 from metaray.config import replace
 from metaray.data.draws import Split
+from metaray.displays.progress import JudgingProgress, shown_judging
 from metaray.episodes.episode import EpisodeSpec
 from metaray.errors import InputError, unknown
 from metaray.experiment.experiment import Experiment, protocol_of
@@ -15,19 +18,16 @@ from metaray.experiment.overrides import override
 from metaray.experiment.quality import Quality
 from metaray.learners.learner import Learner
 from metaray.records.estimate import Estimate
-from metaray.training.placement import Placement
-
-Progress = Callable[[str, int, int], None]
+from metaray.training.placement import Placement, Workers
 
 SPLITS: dict[str, Split] = {"meta-val": "meta-val", "meta-test": "meta-test"}
-HERE = Placement()
 TAKEN = ("source", "episodes", "evaluation", "precision", "chunk_size", "threads_per_worker")
 """What of an experiment says how a learner is judged; the rest is part of the learner."""
 
 
 @dataclass(frozen=True)
 class ModelScore:
-    """An evaluation.
+    """An evaluation. It prints as the command line shows it.
 
     Attributes:
         model: what was judged.
@@ -48,6 +48,21 @@ class ModelScore:
     before_adaptation: Estimate | None
     nearest_neighbor: Estimate
     compared: str
+
+    def tree(self) -> dict[str, Any]:
+        """The same for JSON, as `metaray evaluate --json` prints it."""
+        tree: dict[str, Any] = {"model": self.model, "split": self.split, "protocol": self.protocol}
+        tree |= {"quality": self.quality, self.quality: self.score._asdict()}
+        for key in ("before_adaptation", "nearest_neighbor"):
+            estimate = getattr(self, key)
+            tree[key] = None if estimate is None else estimate._asdict()
+        return tree
+
+    def __str__(self) -> str:
+        lines = [f"protocol: {self.protocol}", f"nearest neighbour on {self.compared}: {self.nearest_neighbor}"]
+        if self.before_adaptation is not None:
+            lines.append(f"{self.split} {self.quality} before adaptation: {self.before_adaptation}")
+        return "\n".join([*lines, f"{self.split} {self.quality}: {self.score}"])
 
 
 @dataclass(frozen=True)
@@ -99,56 +114,69 @@ class Changes:
         return replace(experiment, evaluation=replace(experiment.evaluation, episodes=spec))
 
 
-def evaluate_model(
-    model: str,
+def evaluate(
+    model: str | Path,
     *,
-    episodes: int,
-    split: str,
+    episodes: int = 1000,
+    part: str = "meta-test",
     settings: Sequence[str] = (),
     ways: int | None = None,
     shots: int | None = None,
     queries: int | None = None,
-    tracking: str | None = None,
+    workers: int = 0,
+    cpus_per_worker: float = 1.0,
+    device: str = "auto",
+    address: str | None = None,
+    tracking_uri: str | None = None,
     trust: Sequence[str] = (),
-    placement: Placement = HERE,
-    progress: Progress = lambda what, done, episodes: None,
+    verify: bool = False,
+    progress: JudgingProgress = True,
 ) -> ModelScore:
-    """Judge a learner on the first `episodes` episodes of a split.
+    """Judge a learner on episodes of its own source and protocol, or of others.
+
+    Example: `metaray.evaluate("models:/omniglot-maml@champion", ways=20)`.
 
     Args:
-        model: as for `metaray.load`.
-        episodes: how many.
-        split: "meta-val" or "meta-test".
-        settings: changes to the experiment stored with the learner, for instance another `source.path`.
-        ways: classes of an episode; None takes those of the experiment, here and below.
-        shots: support examples a class.
-        queries: query examples a class.
-        tracking: URI of MLflow.
-        trust: packages besides metaray whose code the learner may name.
-        placement: where it is judged; changes no score on processors of one kind.
-        progress: Told what is being judged, and how many episodes of how many are done.
+        model: As for `metaray.load`.
+        episodes: Number of episodes, the first ones of the part.
+        part: Whose classes: "meta-val" or "meta-test".
+        settings: Changes to the experiment stored with the learner, `key=value`, for instance another `source.path`.
+        ways: Number of classes of an episode; None takes that of the experiment, here and below.
+        shots: Number of support examples a class.
+        queries: Number of query examples a class.
+        workers: Number of processes on Ray that share the episodes; 0 judges in this one. The scores are the same.
+        cpus_per_worker: Number of CPUs that each of them reserves.
+        device: "auto" (a GPU where there is one), "cpu" or "cuda".
+        address: Address of a running Ray cluster, for workers.
+        tracking_uri: URI of MLflow; None takes MLFLOW_TRACKING_URI, else `mlflow.db` in the working directory.
+        trust: Packages besides metaray whose code the learner may name.
+        verify: Whether the data are compared with their fingerprint, also where that was done before.
+        progress: Whether to show progress; or what is told what is judged, and how many episodes of how many are done.
 
     Raises:
-        InputError: for an unknown model or split, a learner that is fixed to other ways, a source that cannot yield
+        InputError: For an unknown model or part, a learner that is fixed to other ways, a source that cannot yield
             such episodes, or, unless settings say what data to use, one that holds other data than the learner comes
             from.
-        RunFailed: if judging fails in another process.
+        RunFailed: If judging fails in another process.
     """
-    part, changes = split_of(split), Changes(settings, ways, shots, queries)
-    learner = metaray.load(model, tracking_uri=tracking, trust=trust)
-    experiment = judged_experiment(model, learner, changes, part, episodes, trust, verify=placement.verify)
+    placement = Placement(
+        Workers(workers, workers), cpus_per_worker=cpus_per_worker, device=device, address=address, verify=verify
+    )
+    split, changes = split_of(part), Changes(settings, ways, shots, queries)
+    learner = metaray.load(model, tracking_uri=tracking_uri, trust=trust)
+    experiment = judged_experiment(str(model), learner, changes, split, episodes, trust, verify=verify)
     inner_steps = experiment.evaluation.inner_steps
-    with judging([learner], experiment, placement, trust) as judge:
+    with shown_judging(progress) as show, judging([learner], experiment, placement, trust) as judge:
 
         def judged(what: str, inner_steps: int | None = None, *, nearest: bool = False) -> Estimate:
-            tell = lambda done: progress(f"{split}{what}", done, episodes)  # noqa: E731
-            return judge(0, part, inner_steps=inner_steps, nearest=nearest, progress=tell).estimate
+            tell = lambda done: show(f"{split}{what}", done, episodes)  # noqa: E731
+            return judge(0, split, inner_steps=inner_steps, nearest=nearest, progress=tell).estimate
 
         score = judged("", inner_steps)
         unadapted = judged(" before adaptation", 0) if learner.algorithm.gradient_steps else None
         nearest = judged(" by nearest neighbour", nearest=True)
     return ModelScore(
-        model=model,
+        model=str(model),
         split=split,
         protocol=protocol_of(experiment.eval_spec, learner.algorithm, inner_steps),
         quality=experiment.quality,

@@ -4,17 +4,21 @@ import json
 import shlex
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import TYPE_CHECKING, Any, final
 
 from metaray.api.search_options import SearchOptions
 from metaray.api.train import train
+from metaray.displays.trial_table import trials_text
+from metaray.displays.trials_display import settings_text
 from metaray.errors import InputError, RunFailed, RunStopped, redacted
 from metaray.experiment.experiment import Experiment
 from metaray.imports import where_found
-from metaray.plots.search import draw_all
+from metaray.plots.notebook import as_html
+from metaray.plots.search import curves, draw_all
 from metaray.records.events import Event, Listener
 from metaray.records.journal import Metric
 from metaray.records.result import Result
@@ -29,7 +33,10 @@ from metaray.tuning import table
 from metaray.tuning.ledger import Ledger
 from metaray.tuning.listener import SearchListener
 from metaray.tuning.search import Search
-from metaray.tuning.trial import Trial, trial_name, winner_of
+from metaray.tuning.trial import Trial, TrialScore, trial_name, winner_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 WINNER = "winner.json"
 FIGURES = "figures"
@@ -37,7 +44,7 @@ FIGURES = "figures"
 
 @dataclass(frozen=True)
 class SearchReport:
-    """How a search ended.
+    """How a search ended. It prints as the command line shows it, and in a notebook with the trials' curves.
 
     Attributes:
         name: of the search.
@@ -48,6 +55,7 @@ class SearchReport:
         report: of the winner's run: meta-test, registry.
         storage: folder or URI of the search, with `trials.json`, `trials.parquet`, `winner.json` and `figures/`.
         tracked: its MLflow run.
+        applied: file that the winner's experiment was written to, if that was asked for.
     """
 
     name: str
@@ -58,11 +66,64 @@ class SearchReport:
     report: Report
     storage: str
     tracked: MlflowRun
+    applied: Path | None = None
 
     @property
     def tracking_run(self) -> str:
         """The id of its MLflow run."""
         return self.tracked.id
+
+    def plot(self) -> "Figure":
+        """The trials' curves on meta-val, as a figure of matplotlib; `.savefig(path)` writes it."""
+        return curves(self.trials, self.search.optimises, f"{self.name}: {len(self.trials)} trials")
+
+    def tree(self) -> dict[str, Any]:
+        """The same for JSON, as `metaray tune --json` prints it."""
+        objective, best, seen, whole = self.search.optimises, self._best, *self._episodes
+        tree: dict[str, Any] = {
+            "search": self.name,
+            "storage": redacted(self.storage),
+            "tracking_run": self.tracking_run,
+        }
+        tree |= {"winner": self.winner.name, "settings": dict(self.winner.settings), "objective": objective.name}
+        tree |= {"value": best.value, "half_width": best.half_width, "episodes": seen, "episodes_of_all_whole": whole}
+        return tree | {"trials": table.as_rows(self.trials, objective), "run": self.report.tree()}
+
+    def __str__(self) -> str:
+        objective, best, (seen, whole) = self.search.optimises, self._best, self._episodes
+        rows = table.as_rows(self.trials, objective)
+        lines = [trials_text(rows, list(self.search.space), objective.name)]
+        # Not in the table, which is to fit the terminal.
+        lines += [f"{row['name']}: {row['status']}, {row['why']}" for row in rows if row["why"]]
+        counts = Counter(trial.status for trial in self.trials)
+        listed = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+        lines.append(f"trials: {len(self.trials)} ({listed}), {seen} episodes of {whole} that all would see")
+        lines.append(f"winner: {self.winner.name}, {settings_text(self.winner.settings)}")
+        value = f"{best.value:.4f} +- {best.half_width:.4f}"
+        lines.append(f"winner meta-val {objective.name}: {value} after step {best.step}")
+        lines.append(str(self.report))
+        lines.append(f"search: {self.name} (MLflow {self.tracked.id} at {self.tracked.server.shown})")
+        lines.append(f"files: {redacted(self.storage)}: trials.json, trials.parquet, winner.json, figures/")
+        if self.applied is not None:
+            found = where_found(self.experiment.model_dump(mode="json"))
+            again = f"{found}{shlex.join(['metaray', 'train', str(self.applied)])}"
+            lines.append(f"applied: {self.applied}; `{again}` trains it")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        return as_html(str(self), self.plot())
+
+    @property
+    def _best(self) -> TrialScore:
+        best = self.winner.best(self.search.optimises)
+        assert best is not None
+        return best
+
+    @property
+    def _episodes(self) -> tuple[int, int]:
+        """How many all trials saw, and how many they would have seen if none had been stopped."""
+        seen = sum(trial.own_episodes for trial in self.trials)
+        return seen, self.search.population * self.winner.num_episodes
 
 
 def finish_search(
@@ -109,7 +170,15 @@ def finish_search(
     search_runs.attach(files)
     search_runs.parent.finish()
     return SearchReport(
-        name, ledger.search, ledger.trials(), winner, experiment, report, ledger.storage.root, search_runs.parent
+        name=name,
+        search=ledger.search,
+        trials=ledger.trials(),
+        winner=winner,
+        experiment=experiment,
+        report=report,
+        storage=ledger.storage.root,
+        tracked=search_runs.parent,
+        applied=options.apply,
     )
 
 

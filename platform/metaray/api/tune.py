@@ -1,23 +1,25 @@
 """One search, composed: checks -> Tune -> MLflow -> the winner, judged on meta-test and registered."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import torch
 
 from metaray.api.checks import check_experiment, writable_storage
-from metaray.api.saved_options import remember
+from metaray.api.saved_options import options_of, remember
 from metaray.api.search_end import SearchReport, finish_search
 from metaray.api.search_options import SearchOptions
 from metaray.config import NAME, check_name
 from metaray.data.store_file import check_writable
+from metaray.displays.progress import SearchProgress, shown_search
 from metaray.distributed.cluster import join_cluster, uses_gpu
 from metaray.distributed.cluster_nodes import alive_nodes, check_storage_everywhere
 from metaray.distributed.trainable import Setup
 from metaray.distributed.tuner import search_on_ray
-from metaray.errors import RunStopped, unknown
+from metaray.errors import InputError, RunStopped, unknown
+from metaray.experiment.experiment import Experiment
 from metaray.records.provenance import provenance
 from metaray.records.run import fresh_name, held
 from metaray.records.storage import Storage
@@ -32,7 +34,9 @@ from metaray.tuning.capacity import Capacity, Shares, capacity_of
 from metaray.tuning.ledger import SEARCH, Ledger, open_ledger, read_header
 from metaray.tuning.listener import SearchListener
 from metaray.tuning.proposers import proposer_of
+from metaray.tuning.recipes import search_of
 from metaray.tuning.search import Search
+from metaray.tuning.space import Domain
 from metaray.tuning.trial import Trial
 from metaray.tuning.untried import why_no_more
 
@@ -56,6 +60,135 @@ def stored_search(storage: str, name: str, trust: Sequence[str] = ()) -> Search:
 
 
 def tune(
+    search: Search | Experiment | None = None,
+    space: Mapping[str, Domain | str] | None = None,
+    *,
+    trials: int | None = None,
+    searcher: str | None = None,
+    scheduler: str | None = None,
+    objective: str | None = None,
+    episodes: int | None = None,
+    grace: int | None = None,
+    reduction_factor: float | None = None,
+    generations: int | None = None,
+    seed: int | None = None,
+    workers_per_trial: int | None = None,
+    samplers: int | None = None,
+    cpus_per_worker: float | None = None,
+    gpus_per_trial: float | None = None,
+    concurrent: int | None = None,
+    device: str | None = None,
+    address: str | None = None,
+    hang_timeout_s: float | None = None,
+    run: str | None = None,
+    storage: str = "runs",
+    tracking_uri: str | None = None,
+    register: bool | None = None,
+    promote: bool = False,
+    apply: Path | None = None,
+    trust: Sequence[str] = (),
+    verify: bool = False,
+    progress: SearchProgress = True,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> SearchReport:
+    """Search hyperparameters, inner learning rates first of all; judge the winner on meta-test and register it.
+
+    A search that goes on (`run` is the name of one that was begun) runs as it was begun; what is given again changes.
+
+    Example: `metaray.tune(experiment, {"algorithm.inner_lr": "loguniform(1e-3, 1)"}, trials=16)`.
+
+    Args:
+        search: A search, or the experiment that its trials train; None goes on with the one called `run`.
+        space: Domains of the searched fields, by their dotted keys, beside those of a search.
+        trials: Number of trials; with "pbt" the size of the population.
+        searcher: How values are chosen: "random", "grid", "tpe" or "pbt".
+        scheduler: Who is stopped early: "asha", "median" or "none".
+        objective: What is optimised on meta-val: "quality" (accuracy or squared error) or "loss".
+        episodes: Number of meta-train episodes that a whole trial sees.
+        grace: Number of episodes before a trial may be stopped.
+        reduction_factor: Of ASHA, one trial in so many goes on at each rung.
+        generations: Number of generations of "pbt".
+        seed: Of the values that the searcher draws.
+        workers_per_trial: Number of Ray Train workers of each trial; by default each is one process.
+        samplers: Number of sampler actors of each trial that has workers.
+        cpus_per_worker: Number of CPUs that each worker or trial reserves.
+        gpus_per_trial: Number of GPUs that a trial of one process reserves, where there are any.
+        concurrent: Number of trials at once; None runs as many as fit.
+        device: "auto" (a GPU where there is one), "cpu" or "cuda".
+        address: Address of a running Ray cluster; None starts a local one, or joins the one named by RAY_ADDRESS.
+        hang_timeout_s: Seconds without progress after which a worker is replaced.
+        run: Name of the search; None makes a new one.
+        storage: Folder or URI that holds the folders of all runs.
+        tracking_uri: URI of MLflow; None takes MLFLOW_TRACKING_URI, else `mlflow.db` in the working directory.
+        register: Whether the winner goes into the registry; None does so.
+        promote: Whether it becomes @champion whatever the comparison on meta-val says.
+        apply: File to write the winner's experiment to.
+        trust: Packages besides metaray whose code a search may name that somebody else has begun.
+        verify: Whether data are compared with their fingerprint, also where that was done before.
+        progress: Whether to show progress; or who hears of the trials instead.
+        should_stop: Polled; True ends the trials, which go on from their checkpoints in another call.
+
+    Returns:
+        How the search ended: all trials, the winner, its run. It prints as the command line does.
+
+    Raises:
+        InputError: Before anything starts, if the input is wrong.
+        RunFailed: If Tune failed, no trial came to anything, or MLflow does not take what was found.
+        RunStopped: If `should_stop` said so; the same call with the name of the search goes on.
+    """
+    changes = {
+        "trials": trials,
+        "searcher": searcher,
+        "scheduler": scheduler,
+        "objective": objective,
+        "episodes": episodes,
+        "grace": grace,
+        "reduction_factor": reduction_factor,
+        "generations": generations,
+        "seed": seed,
+    }
+    said = {key: value for key, value in changes.items() if value is not None}
+    wanted = _wanted(search, space or {}, said, run, storage, trust)
+    given = {
+        "workers_per_trial": workers_per_trial,
+        "samplers": samplers,
+        "cpus_per_worker": cpus_per_worker,
+        "gpus_per_trial": gpus_per_trial,
+        "concurrent": concurrent,
+        "device": device,
+        "address": address,
+        "hang_timeout": hang_timeout_s,
+        "tracking_uri": tracking_uri,
+        "registered": register,
+        "promote": promote or None,
+        "apply": None if apply is None else str(apply),
+    }
+    options, remembered = options_of(run, storage, given, verify=verify)
+    with shown_search(progress, wanted) as listener:
+        if remembered.text:
+            listener.on_note(f"as it was begun: {remembered.text}")
+        return run_search(wanted, options, listener, should_stop=should_stop)
+
+
+def _wanted(
+    search: Search | Experiment | None,
+    space: Mapping[str, Domain | str],
+    changes: Mapping[str, Any],
+    run: str | None,
+    storage: str,
+    trust: Sequence[str],
+) -> Search:
+    """The search that a call describes."""
+    if search is not None:
+        return search_of(search, space, changes)
+    if run is None:
+        raise InputError("give an experiment or a search, or the name of a search that is to go on")
+    if space or changes:
+        raise InputError(f"search {run!r} goes on as it was begun; leave other options out, or give its experiment")
+    return stored_search(storage, run, trust)
+
+
+def run_search(
     search: Search, options: SearchOptions, listener: SearchListener, *, should_stop: Callable[[], bool] = lambda: False
 ) -> SearchReport:
     """Search, track, judge and register the winner.

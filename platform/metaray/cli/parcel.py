@@ -4,7 +4,7 @@ import json
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from metaray.submit.packing import Pack
+    from metaray.submission.packing import Pack
 
 
 def print_pack(pack: "Pack", *, as_json: bool) -> None:

@@ -17,9 +17,9 @@ from metaray.displays.table import print_table
 from metaray.errors import InputError, RunStopped, unknown
 
 if TYPE_CHECKING:
-    from metaray.submit.client import Job, JobsClient
-    from metaray.submit.packing import Pack
-    from metaray.submit.request import Order
+    from metaray.submission.client import Job, JobsClient
+    from metaray.submission.packing import Pack
+    from metaray.submission.request import Order
 
 COMMANDS = ("train", "tune")
 HEAD = "URL of Ray's dashboard; by default $RAY_API_SERVER_ADDRESS, or $RAY_ADDRESS where that is a URL."
@@ -69,11 +69,11 @@ def submit(
 
     Options besides those below are those of the command; `metaray train --help` and `metaray tune --help` tell them.
     """
-    from metaray.submit.access import cluster_address
-    from metaray.submit.bucket import check_bucket
-    from metaray.submit.client import connect
-    from metaray.submit.job import versions
-    from metaray.submit.request import check_secrets, check_versions, send
+    from metaray.submission.access import cluster_address
+    from metaray.submission.bucket import check_bucket
+    from metaray.submission.client import connect
+    from metaray.submission.job import versions
+    from metaray.submission.request import check_secrets, check_versions, send
 
     if command not in COMMANDS:
         raise unknown("command to submit", command, COMMANDS)
@@ -141,8 +141,8 @@ def logs(name: JobName, follow: Follow = False, address: Address = None, insecur
 @jobs.command(cls=Command)
 def stop(name: JobName, address: Address = None, insecure: Insecure = False, as_json: AsJson = False) -> None:
     """Stop a job once its run has written a checkpoint; submitting the run again goes on from there."""
-    from metaray.submit import follow
-    from metaray.submit.request import STOP_WITHIN_S
+    from metaray.submission import follow
+    from metaray.submission.request import STOP_WITHIN_S
 
     client = _client(address, insecure=insecure)
     job = _found(client, name)
@@ -175,7 +175,7 @@ def _order(
     """What is to run there, and the files for it; all that can be known to be wrong is found here."""
     from metaray.records.provenance import git_state
     from metaray.records.run import fresh_name
-    from metaray.submit import request
+    from metaray.submission import request
 
     changes = {
         "--storage": request.lasting_storage(given["storage"], local=local),
@@ -199,10 +199,10 @@ def _order(
 def _packed(recipe: str | None, patterns: Patterns) -> "tuple[str | None, Pack]":
     """A recipe that was loaded as it is named in the pack, and the pack."""
     import metaray
-    from metaray.submit.choice import Project, imported
-    from metaray.submit.job import versions
-    from metaray.submit.packing import pack
-    from metaray.submit.request import shipped_recipe
+    from metaray.submission.choice import Project, imported
+    from metaray.submission.job import versions
+    from metaray.submission.packing import pack
+    from metaray.submission.request import shipped_recipe
 
     folder = Path.cwd()
     named, file = shipped_recipe(recipe, folder) if recipe is not None else (None, None)
@@ -237,21 +237,21 @@ def _described(command: str, given: dict[str, Any]) -> str:
 
 
 def _client(address: str | None, *, insecure: bool) -> "JobsClient":
-    from metaray.submit.access import cluster_address
-    from metaray.submit.client import connect
+    from metaray.submission.access import cluster_address
+    from metaray.submission.client import connect
 
     return connect(cluster_address(address), insecure=insecure, runs_code=False)
 
 
 def _found(client: "JobsClient", name: str) -> "Job":
-    from metaray.submit.follow import find
+    from metaray.submission.follow import find
 
     return find(client.jobs(), name)
 
 
 def _follow(client: "JobsClient", job: str, *, as_json: bool) -> None:
     """Show the log, and exit as the job does."""
-    from metaray.submit.follow import exit_code, follow, reason
+    from metaray.submission.follow import exit_code, follow, reason
 
     def write(text: str) -> None:
         print(text, end="", file=sys.stderr if as_json else sys.stdout, flush=True)

@@ -1,17 +1,14 @@
 """`metaray tune`."""
 
-from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from metaray.cli.imports import import_from_here
 from metaray.cli.options import SET_KEYS, Address, AsJson, Promote, RunStorage, TrackingUri, Trust, Verify
 from metaray.cli.signals import stop_signals
 from metaray.errors import InputError
-
-if TYPE_CHECKING:
-    from metaray.tuning.search import Search
 
 
 def tune(
@@ -143,14 +140,11 @@ def tune(
 
     A search that goes on runs as it was begun; an option that is given again is changed.
     """
-    from rich.console import Console
-
-    from metaray.api.saved_options import options_of
-    from metaray.api.tune import tune
+    from metaray.api.tune import tune as tune_search
     from metaray.cli import show
-    from metaray.displays.trials_display import TrialsDisplay
+    from metaray.tuning.recipes import describe
 
-    given = {
+    changes = {
         "trials": trials,
         "searcher": searcher,
         "scheduler": scheduler,
@@ -161,51 +155,41 @@ def tune(
         "generations": generations,
         "seed": seed,
     }
-    wanted = _wanted(recipe, search or [], settings or [], given, run, storage, trust or [])
-    asked = {
-        "workers_per_trial": workers_per_trial,
-        "samplers": samplers,
-        "cpus_per_worker": cpus_per_worker,
-        "gpus_per_trial": gpus_per_trial,
-        "concurrent": concurrent,
-        "device": device,
-        "address": address,
-        "hang_timeout": hang_timeout,
-        "tracking_uri": tracking_uri,
-        "registered": register,
-        "promote": promote or None,
-        "apply": None if apply is None else str(apply),
-    }
-    options, remembered = options_of(run, storage, asked, verify=verify)
-    display = TrialsDisplay(wanted, Console(stderr=True))
-    with closing(display), stop_signals("with the trials' newest checkpoints") as should_stop:
-        if remembered.text:
-            display.on_note(f"as it was begun: {remembered.text}")
-        report = tune(wanted, options, display, should_stop=should_stop)
-    show.search(report, apply=options.apply, as_json=as_json)
+    given = {key: value for key, value in changes.items() if value is not None}
+    if recipe is None:
+        _check_goes_on(run, search, settings, given)
+        if trust:
+            import_from_here()
+    described = None if recipe is None else describe(recipe, search or [], settings or [], given)
+    with stop_signals("with the trials' newest checkpoints") as should_stop:
+        report = tune_search(
+            described,
+            workers_per_trial=workers_per_trial,
+            samplers=samplers,
+            cpus_per_worker=cpus_per_worker,
+            gpus_per_trial=gpus_per_trial,
+            concurrent=concurrent,
+            device=device,
+            address=address,
+            hang_timeout_s=hang_timeout,
+            run=run,
+            storage=storage,
+            tracking_uri=tracking_uri,
+            register=register,
+            promote=promote,
+            apply=apply,
+            trust=trust or [],
+            verify=verify,
+            should_stop=should_stop,
+        )
+    show.search(report, as_json=as_json)
 
 
-def _wanted(
-    recipe: str | None,
-    space: list[str],
-    settings: list[str],
-    given: dict[str, Any],
-    run: str | None,
-    storage: str,
-    trust: list[str],
-) -> "Search":
-    """The search that the command line describes."""
-    from metaray.api.tune import stored_search
-    from metaray.cli.imports import import_from_here
-    from metaray.tuning.recipes import describe
-
-    changes = {key: value for key, value in given.items() if value is not None}
-    if recipe is not None:
-        return describe(recipe, space, settings, changes)
+def _check_goes_on(
+    run: str | None, search: list[str] | None, settings: list[str] | None, given: dict[str, Any]
+) -> None:
+    """Without a recipe a search goes on as it was begun."""
     if run is None:
         raise InputError("give a RECIPE to search, or the --run NAME of a search that is to go on")
-    if space or settings or changes:
+    if search or settings or given:
         raise InputError(f"--run {run} without a RECIPE goes on with a search as it was begun; leave other options out")
-    if trust:
-        import_from_here()
-    return stored_search(storage, run, trust)

@@ -52,32 +52,28 @@ def evaluate(
     verbose: Verbose = False,
 ) -> None:
     """Judge a learner on episodes of its own source, or of another."""
-    from rich.console import Console
-
-    from metaray.api.evaluate import evaluate_model
+    from metaray.api.evaluate import evaluate as judge
     from metaray.cli import show
-    from metaray.displays.run_display import JudgingDisplay
-    from metaray.training.placement import Placement, Workers
 
-    number = Workers(workers, workers)
-    placement = Placement(number, cpus_per_worker=cpus_per_worker, device=device, address=address, verify=verify)
     if trust:
         import_from_here()
-    with JudgingDisplay(Console(stderr=True)) as progress:
-        judged = evaluate_model(
-            model,
-            episodes=episodes,
-            split=part,
-            settings=settings or [],
-            ways=ways,
-            shots=shots,
-            queries=queries,
-            tracking=tracking_uri,
-            trust=trust or [],
-            placement=placement,
-            progress=progress,
-        )
-    show.judged(judged, as_json=as_json)
+    judged = judge(
+        model,
+        episodes=episodes,
+        part=part,
+        settings=settings or [],
+        ways=ways,
+        shots=shots,
+        queries=queries,
+        workers=workers,
+        cpus_per_worker=cpus_per_worker,
+        device=device,
+        address=address,
+        tracking_uri=tracking_uri,
+        trust=trust or [],
+        verify=verify,
+    )
+    show.result(judged, as_json=as_json)
 
 
 def compare(
@@ -97,27 +93,23 @@ def compare(
     verbose: Verbose = False,
 ) -> None:
     """Judge two learners on the same episodes of the first one's source, and say which is better."""
-    from rich.console import Console
-
-    from metaray.api.compare import compare_models
+    from metaray.api.compare import compare as compare_learners
     from metaray.cli import show
-    from metaray.displays.run_display import JudgingDisplay
-    from metaray.training.placement import Placement, Workers
 
-    number = Workers(workers, workers)
-    placement = Placement(number, cpus_per_worker=cpus_per_worker, device=device, address=address, verify=verify)
     if trust:
         import_from_here()
-    with JudgingDisplay(Console(stderr=True)) as progress:
-        compared = compare_models(
-            first,
-            second,
-            episodes=episodes,
-            split=part,
-            settings=settings or [],
-            tracking=tracking_uri,
-            trust=trust or [],
-            placement=placement,
-            progress=progress,
-        )
-    show.compared(compared, as_json=as_json)
+    compared = compare_learners(
+        first,
+        second,
+        episodes=episodes,
+        part=part,
+        settings=settings or [],
+        workers=workers,
+        cpus_per_worker=cpus_per_worker,
+        device=device,
+        address=address,
+        tracking_uri=tracking_uri,
+        trust=trust or [],
+        verify=verify,
+    )
+    show.result(compared, as_json=as_json)

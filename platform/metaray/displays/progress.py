@@ -10,6 +10,8 @@ from rich.console import Console
 
 from metaray.experiment.experiment import Experiment
 from metaray.records.events import Fanout, Listener
+from metaray.tuning.listener import SearchListener, Unheard
+from metaray.tuning.search import Search
 
 Progress = bool | Listener | Callable[[Experiment], AbstractContextManager[Listener]]
 """Whether to show the events of a run, who hears them instead, or what makes who does."""
@@ -38,6 +40,53 @@ def shown_run(progress: Progress, experiment: Experiment, started_s: float | Non
 
     display = ProgressDisplay(experiment, console(), time.time() if started_s is None else started_s)
     with closing(display):
+        yield display
+
+
+SearchProgress = bool | SearchListener
+"""Whether to show the trials of a search, or who hears of them instead."""
+
+
+@contextmanager
+def shown_search(progress: SearchProgress, search: Search) -> Iterator[SearchListener]:
+    """Who hears of the trials of a search, within the block.
+
+    Args:
+        progress: Whether to show them; or who hears of them instead.
+        search: That goes on.
+    """
+    if isinstance(progress, SearchListener):
+        yield progress
+        return
+    if not progress:
+        yield Unheard()
+        return
+    from metaray.displays.trials_display import TrialsDisplay
+
+    with closing(TrialsDisplay(search, console())) as display:
+        yield display
+
+
+JudgingProgress = bool | Callable[[str, int, int], None]
+"""Whether to show how far judging is, or what is told: what is judged, and how many episodes of how many are done."""
+
+
+@contextmanager
+def shown_judging(progress: JudgingProgress) -> Iterator[Callable[[str, int, int], None]]:
+    """What is told how far judging is, within the block.
+
+    Args:
+        progress: Whether to show it; or what is told instead.
+    """
+    if callable(progress):
+        yield progress
+        return
+    if not progress:
+        yield lambda what, done, episodes: None
+        return
+    from metaray.displays.run_display import JudgingDisplay
+
+    with JudgingDisplay(console()) as display:
         yield display
 
 

@@ -30,6 +30,17 @@ def print_trials(rows: Sequence[Mapping[str, Any]], keys: Sequence[str], objecti
         keys: the searched fields.
         objective: name of what `value` is.
     """
+    print(trials_text(rows, keys, objective))
+
+
+def trials_text(rows: Sequence[Mapping[str, Any]], keys: Sequence[str], objective: str) -> str:
+    """A search's trials, for where standard output goes.
+
+    Args:
+        rows: of `metaray.tuning.table.as_rows`.
+        keys: the searched fields.
+        objective: name of what `value` is.
+    """
     short = short_names(keys)
     same = constant([row["settings"] for row in rows], keys)
     broken = {key: stacked(name) for key, name in short.items()}
@@ -39,12 +50,11 @@ def print_trials(rows: Sequence[Mapping[str, Any]], keys: Sequence[str], objecti
         lines = [[*_begin(row), *_values(row, shown), *_end(row)] for row in rows]
         console, table = make_table(columns, lines, tight=shown is not short)
         if Measurement.get(console, console.options.update(width=UNLIMITED), table).maximum <= console.width:
-            console.print(table)
-            if len(shown) < len(short):
-                print(f"in all trials: {settings_text(same)}")
-            return
-    for row in rows:
-        print("\n".join(_block(row, short, objective, console.width)))
+            with console.capture() as captured:
+                console.print(table)
+            text = captured.get().rstrip("\n")
+            return f"{text}\nin all trials: {settings_text(same)}" if len(shown) < len(short) else text
+    return "\n".join("\n".join(_block(row, short, objective, console.width)) for row in rows)
 
 
 def _begin(row: Mapping[str, Any]) -> tuple[str, str]:

@@ -65,7 +65,12 @@ def draw_all(
 
 
 def draw_curves(trials: Sequence[Trial], objective: Objective, path: Path, title: str) -> None:
-    """Write a PNG: the objective against meta-train episodes seen, a line a trial.
+    """Write the figure of `curves` as a PNG."""
+    curves(trials, objective, title).savefig(path, format="png")
+
+
+def curves(trials: Sequence[Trial], objective: Objective, title: str) -> Figure:
+    """The objective against meta-train episodes seen, a line a trial.
 
     Where a trial was stopped there is an x, where it failed a red cross: on the bottom edge if before any evaluation.
     """
@@ -80,7 +85,8 @@ def draw_curves(trials: Sequence[Trial], objective: Objective, path: Path, title
     _draw_lines(figure, axes, lines, objective, winner_of(trials, objective), "default")
     if early:
         axes.plot(0, 0.02, "X", color=FAILED, transform=axes.get_xaxis_transform(), label=f"failed at once ({early})")
-    _finish(figure, axes, path, empty=not lines, log=_wide([y for line in lines for y in line.y], objective))
+    _finish(figure, axes, None, empty=not lines, log=_wide([y for line in lines for y in line.y], objective))
+    return figure
 
 
 def draw_schedule(trials: Sequence[Trial], key: str, objective: Objective, path: Path, title: str) -> None:
@@ -244,7 +250,7 @@ def _figure(title: str, xlabel: str = "", ylabel: str = "", width: float = 10.0)
     return figure, axes
 
 
-def _finish(figure: Figure, axes: Axes, path: Path, *, empty: bool, log: bool) -> None:
+def _finish(figure: Figure, axes: Axes, path: Path | None, *, empty: bool, log: bool) -> None:
     if log:
         axes.set_yscale("log")
     axes.grid(alpha=0.3)
@@ -254,7 +260,8 @@ def _finish(figure: Figure, axes: Axes, path: Path, *, empty: bool, log: bool) -
     if labels := axes.get_legend_handles_labels()[1]:
         few = len(labels) <= 6
         figure.legend(loc="outside lower center" if few else "outside right upper", ncols=3 if few else 1, fontsize=9)
-    figure.savefig(path, format="png")
+    if path is not None:
+        figure.savefig(path, format="png")
 
 
 def _shade(values: Sequence[float], objective: Objective) -> ScalarMappable:

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import final
 
 from metaray.tuning.trial import Trial
 
@@ -16,3 +17,14 @@ class SearchListener(ABC):
     @abstractmethod
     def on_note(self, text: str) -> None:
         """Something worth knowing."""
+
+
+@final
+class Unheard(SearchListener):
+    """Nobody listens."""
+
+    def on_trials(self, trials: Sequence[Trial], changed: Trial) -> None:
+        """Do nothing."""
+
+    def on_note(self, text: str) -> None:
+        """Do nothing."""

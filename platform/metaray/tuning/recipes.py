@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from metaray.config import replace
 from metaray.errors import InputError
 from metaray.experiment.experiment import Experiment
 from metaray.experiment.overrides import override
 from metaray.experiment.recipes import call_recipe
 from metaray.tuning.search import Search
-from metaray.tuning.space import parse_space
+from metaray.tuning.space import Domain, parse_space
 
 
 def describe(recipe: str, space: Sequence[str], settings: Sequence[str], changes: Mapping[str, Any]) -> Search:
@@ -26,18 +27,38 @@ def describe(recipe: str, space: Sequence[str], settings: Sequence[str], changes
     found, place = call_recipe(recipe)
     if not isinstance(found, Search | Experiment):
         raise _neither(recipe, found, place)
-    base = found if isinstance(found, Search) else None
-    (base.experiment if base else found).require_faithful()  # type: ignore[union-attr]
-    experiment = override(base.experiment if base else found, settings)  # type: ignore[arg-type]
-    searched = dict(base.space if base else {}) | parse_space(space)
-    both = [text.partition("=")[0] for text in settings if text.partition("=")[0] in searched]
+    base = found.experiment if isinstance(found, Search) else found
+    base.require_faithful()
+    experiment = override(base, settings)
+    searched = parse_space(space)
+    known = {**found.space, **searched} if isinstance(found, Search) else searched
+    both = [text.partition("=")[0] for text in settings if text.partition("=")[0] in known]
     if both:
         raise InputError(f"{both[0]} is given by --set and searched by --search: leave one out")
-    kept = {name: getattr(base, name) for name in Search.model_fields} if base else {}
-    fields = kept | dict(changes) | {"experiment": experiment, "space": searched}
+    changed = replace(found, experiment=experiment) if isinstance(found, Search) else experiment
+    return search_of(changed, searched, changes, where=f"search of {recipe}")
+
+
+def search_of(
+    found: Search | Experiment, space: Mapping[str, Domain | str], changes: Mapping[str, Any], *, where: str = "search"
+) -> Search:
+    """A search with some fields changed, or one of an experiment.
+
+    Args:
+        found: the search, or the experiment.
+        space: domains by dotted key; they replace those of the search under the same key.
+        changes: fields of `Search`.
+        where: named in errors.
+
+    Raises:
+        InputError: if something of it is wrong.
+    """
+    base = found if isinstance(found, Search) else None
+    kept = {name: getattr(base, name) for name in Search.model_fields} if base else {"experiment": found}
+    fields = kept | dict(changes) | {"space": {**(base.space if base else {}), **space}}
     if fields.get("searcher") == "pbt" and "scheduler" not in changes:
         fields["scheduler"] = "none"
-    return Search.parse(fields, where=f"search of {recipe}")
+    return Search.parse(fields, where=where)
 
 
 def resolved(recipe: str, settings: Sequence[str]) -> tuple[Experiment, Search | None]:

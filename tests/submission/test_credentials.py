@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from metaray.submit.credentials import by_content, by_name
+from metaray.submission.credentials import by_content, by_name
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 import pytest
 
 from metaray.errors import InputError
-from metaray.submit import bucket
-from metaray.submit.bucket import check_bucket
+from metaray.submission import bucket
+from metaray.submission.bucket import check_bucket
 from tests.data.small_server import SmallServer, small_server, without_proxies
 
 

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from metaray.deadline import within
 from metaray.errors import InputError, RunFailed
 from metaray.json_text import parse_json
-from metaray.submit.access import TOKEN, WHERE_TOKENS_ARE, check_transport, is_loopback, read_token
+from metaray.submission.access import TOKEN, WHERE_TOKENS_ARE, check_transport, is_loopback, read_token
 
 TIMEOUT_S = 30.0
 UPLOAD_TIMEOUT_S = 300.0

@@ -19,7 +19,7 @@ from metaray.errors import InputError
 from metaray.experiment.experiment import Evaluation, Experiment
 from metaray.records.events import Fanout
 from metaray.records.storage import Storage
-from metaray.submit.client import connect
+from metaray.submission.client import connect
 from tests.patience import PATIENT_S
 from tests.training.whole_runs import train_in_process
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from metaray.submit.client import JobsClient
-from tests.submit.fake_cluster import TOKEN, FakeCluster, fake_cluster
+from metaray.submission.client import JobsClient
+from tests.submission.fake_cluster import TOKEN, FakeCluster, fake_cluster
 
 
 @pytest.fixture

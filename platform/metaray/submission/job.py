@@ -1,4 +1,4 @@
-"""What runs on the cluster: `python -m metaray.submit.job train ...` checks versions, then is `metaray train ...`.
+"""What runs on the cluster: `python -m metaray.submission.job train ...` checks versions, then is `metaray train ...`.
 
 It is the first to run under whatever Python the node has: it imports only the standard library, and nothing new of it.
 """

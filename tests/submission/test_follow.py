@@ -3,9 +3,9 @@ from typing import Any
 import pytest
 
 from metaray.errors import InputError, RunFailed
-from metaray.submit import follow
-from metaray.submit.client import ClusterAway, Job, JobsClient
-from tests.submit.fake_cluster import FakeCluster
+from metaray.submission import follow
+from metaray.submission.client import ClusterAway, Job, JobsClient
+from tests.submission.fake_cluster import FakeCluster
 
 
 def a_job(status: str, exit_code: int | None = None, message: str = "", name: str = "j", run: str = "") -> Job:

@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import NamedTuple
 
 from metaray.errors import InputError
-from metaray.submit import credentials
+from metaray.submission import credentials
 
 GIT_TIMEOUT_S = 30.0
 MOST_FILES = 5_000

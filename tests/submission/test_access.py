@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from metaray.errors import InputError
-from metaray.submit.access import check_transport, cluster_address, is_loopback, read_token
+from metaray.submission.access import check_transport, cluster_address, is_loopback, read_token
 
 
 @pytest.mark.parametrize(

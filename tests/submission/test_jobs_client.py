@@ -4,9 +4,9 @@ from collections.abc import Iterator
 import pytest
 
 from metaray.errors import InputError, RunFailed
-from metaray.submit import client as jobs_client
-from metaray.submit.client import AlreadyThere, ClusterAway, JobsClient, Refused, connect
-from tests.submit.fake_cluster import TOKEN, FakeCluster, fake_cluster
+from metaray.submission import client as jobs_client
+from metaray.submission.client import AlreadyThere, ClusterAway, JobsClient, Refused, connect
+from tests.submission.fake_cluster import TOKEN, FakeCluster, fake_cluster
 
 
 @pytest.fixture

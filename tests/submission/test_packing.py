@@ -6,8 +6,8 @@ import pytest
 
 import metaray
 from metaray.errors import InputError
-from metaray.submit.choice import LeftOut, Project
-from metaray.submit.packing import Pack, pack, uri_of
+from metaray.submission.choice import LeftOut, Project
+from metaray.submission.packing import Pack, pack, uri_of
 
 PACKAGE = Path(metaray.__file__).parent
 ABOUT = "metaray-1.2.dist-info/METADATA"

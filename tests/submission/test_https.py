@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from metaray.errors import InputError
-from metaray.submit.client import ClusterAway, connect
-from tests.submit.fake_cluster import TOKEN, FakeCluster, fake_cluster
+from metaray.submission.client import ClusterAway, connect
+from tests.submission.fake_cluster import TOKEN, FakeCluster, fake_cluster
 
 
 def certificate(folder: Path, host: str) -> Path:

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 
 from metaray.errors import InputError, RunFailed, unknown
 from metaray.retry import AWAY_WITHIN_S
-from metaray.submit.client import ClusterAway, Job, JobsClient
-from metaray.submit.request import STOP_WITHIN_S
+from metaray.submission.client import ClusterAway, Job, JobsClient
+from metaray.submission.request import STOP_WITHIN_S
 
 POLL_S = 1.0
 LOG_SHARE = 0.05

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import metaray
-from metaray.submit.job import EXPECTS, at_home, differing, versions
+from metaray.submission.job import EXPECTS, at_home, differing, versions
 from tests.patience import PATIENT_S
 
 SAME = {"python": "3.11.9", "ray": "2.60.0", "torch": "2.13.0+cpu", "metaray": "0.1.0"}
@@ -51,7 +51,7 @@ def test_home_in_sqlite_uris(monkeypatch: pytest.MonkeyPatch) -> None:
 def run_job(tmp_path: Path, expects: dict[str, str], *arguments: str) -> "subprocess.CompletedProcess[str]":
     platform = Path(metaray.__file__).parents[1]
     environment = os.environ | {EXPECTS: json.dumps(expects), "HOME": str(tmp_path), "PYTHONPATH": str(platform)}
-    command = [sys.executable, "-m", "metaray.submit.job", *arguments]
+    command = [sys.executable, "-m", "metaray.submission.job", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=PATIENT_S)
 
 

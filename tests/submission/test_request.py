@@ -4,12 +4,12 @@ from pathlib import Path
 import pytest
 
 from metaray.errors import InputError
-from metaray.submit import request
-from metaray.submit.choice import LeftOut
-from metaray.submit.client import JobsClient
-from metaray.submit.packing import Pack
-from metaray.submit.request import Order
-from tests.submit.fake_cluster import TOKEN, FakeCluster
+from metaray.submission import request
+from metaray.submission.choice import LeftOut
+from metaray.submission.client import JobsClient
+from metaray.submission.packing import Pack
+from metaray.submission.request import Order
+from tests.submission.fake_cluster import TOKEN, FakeCluster
 
 VERSIONS = {"ray": "2.60.0", "python": "3.11.9", "torch": "2.13.0+cpu", "metaray": "0.1.0"}
 
@@ -108,7 +108,7 @@ def test_the_command_line_of_a_job() -> None:
     order = Order("r", ("train", "r.py:f", "--set", "a='b c'; rm -rf $HOME"), "/opt/my env/bin/python")
     changed = request.with_options(order, {"--storage": "~/metaray/runs", "--tracking-uri": None})
     assert changed.entrypoint == (
-        "exec '/opt/my env/bin/python' -m metaray.submit.job train r.py:f "
+        "exec '/opt/my env/bin/python' -m metaray.submission.job train r.py:f "
         """--set 'a='"'"'b c'"'"'; rm -rf $HOME' --storage '~/metaray/runs'"""
     )
 
@@ -171,7 +171,7 @@ def test_sending(cluster: FakeCluster, client: JobsClient, monkeypatch: pytest.M
 def test_jobs_run_under_the_python_that_runs_ray(cluster: FakeCluster, client: JobsClient) -> None:
     cluster.command = ["--python_worker_command=/opt/venv/bin/python3.11 x"]
     send(client)
-    assert cluster.jobs[0]["entrypoint"].startswith("exec /opt/venv/bin/python3.11 -m metaray.submit.job train")
+    assert cluster.jobs[0]["entrypoint"].startswith("exec /opt/venv/bin/python3.11 -m metaray.submission.job train")
 
 
 def test_a_run_that_is_busy(cluster: FakeCluster, client: JobsClient) -> None:

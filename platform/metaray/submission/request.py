@@ -11,10 +11,10 @@ from typing import Any
 
 from metaray.errors import InputError, redacted, unknown
 from metaray.records.provenance import CHECKOUT
-from metaray.submit.access import is_loopback
-from metaray.submit.client import RUN, AlreadyThere, Job, JobsClient
-from metaray.submit.job import EXPECTS, HOME, advice, differing
-from metaray.submit.packing import Pack, uri_of
+from metaray.submission.access import is_loopback
+from metaray.submission.client import RUN, AlreadyThere, Job, JobsClient
+from metaray.submission.job import EXPECTS, HOME, advice, differing
+from metaray.submission.packing import Pack, uri_of
 
 STOP_WITHIN_S = 120
 """How long a run that is to stop may take to write its checkpoint; Ray's own 3 s are over before a step is."""
@@ -47,7 +47,7 @@ class Order:
     @property
     def entrypoint(self) -> str:
         """For a shell. With `exec` the signal to stop, and the exit code, meet no shell in between."""
-        return "exec " + shlex.join([self.python or "python", "-m", "metaray.submit.job", *self.words])
+        return "exec " + shlex.join([self.python or "python", "-m", "metaray.submission.job", *self.words])
 
 
 def with_options(order: Order, changes: Mapping[str, str | None]) -> Order:

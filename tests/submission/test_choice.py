@@ -7,8 +7,8 @@ from types import ModuleType
 import pytest
 
 from metaray.errors import InputError
-from metaray.submit import choice
-from metaray.submit.choice import Project, imported
+from metaray.submission import choice
+from metaray.submission.choice import Project, imported
 
 SECRET = (
     *("secrets/db.yaml", "credentials/gcp.json", "private_key.json", "id_rsa.txt", "kubeconfig.yaml", "api_key.txt"),

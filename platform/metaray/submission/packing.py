@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from metaray.errors import InputError
-from metaray.submit import credentials
-from metaray.submit.choice import SMALLER, LeftOut, Project
+from metaray.submission import credentials
+from metaray.submission.choice import SMALLER, LeftOut, Project
 
 LIMIT_BYTES = 20_000_000
 MOST_NAMED = 5
