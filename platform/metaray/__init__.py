@@ -1,4 +1,14 @@
-"""metaray: meta-train few-shot learners on a Ray cluster, register them, adapt them to new tasks."""
+"""metaray: meta-train few-shot learners on a Ray cluster, register them, adapt them to new tasks.
+
+    import metaray as mr
+
+    report = mr.train(experiment, workers=2)      # also: mr.tune, mr.extend, mr.submit
+    learner = mr.load("models:/omniglot-maml@champion")
+    task = learner.adapt(x, y)
+    task.predict(x_new)
+
+What the command line does, these functions do.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +21,183 @@ from metaray import moved
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from metaray.algorithms.algorithm import Algorithm as Algorithm
+    from metaray.algorithms.anil import ANIL as ANIL
+    from metaray.algorithms.baseline import Baseline as Baseline
+    from metaray.algorithms.baselinepp import BaselinePP as BaselinePP
+    from metaray.algorithms.boil import BOIL as BOIL
+    from metaray.algorithms.cavia import CAVIA as CAVIA
+    from metaray.algorithms.cnp import CNP as CNP
+    from metaray.algorithms.fomaml import FOMAML as FOMAML
+    from metaray.algorithms.imaml import IMAML as IMAML
+    from metaray.algorithms.learned_optimizer import LearnedOptimizer as LearnedOptimizer
+    from metaray.algorithms.maml import MAML as MAML
+    from metaray.algorithms.mamlpp import MAMLPP as MAMLPP
+    from metaray.algorithms.matchingnet import MatchingNet as MatchingNet
+    from metaray.algorithms.meta_sgd import MetaSGD as MetaSGD
+    from metaray.algorithms.metaoptnet_ridge import MetaOptNetRidge as MetaOptNetRidge
+    from metaray.algorithms.metaoptnet_svm import MetaOptNetSVM as MetaOptNetSVM
+    from metaray.algorithms.nearest_neighbor import NearestNeighbor as NearestNeighbor
+    from metaray.algorithms.proto_maml import ProtoMAML as ProtoMAML
+    from metaray.algorithms.protonet import ProtoNet as ProtoNet
+    from metaray.algorithms.r2d2 import R2D2 as R2D2
+    from metaray.algorithms.relationnet import RelationNet as RelationNet
+    from metaray.algorithms.reptile import Reptile as Reptile
+    from metaray.api.compare import compare as compare
+    from metaray.api.evaluate import evaluate as evaluate
+    from metaray.api.extend import extend as extend
+    from metaray.api.submit import submit as submit
+    from metaray.api.train import train as train
+    from metaray.api.tune import tune as tune
+    from metaray.api.upload import upload as upload
+    from metaray.data.class_store import ClassStore as ClassStore
+    from metaray.data.function_family import FunctionFamily as FunctionFamily
+    from metaray.data.glyphs import Glyphs as Glyphs
     from metaray.data.preprocessing import ImagePreprocessing as ImagePreprocessing
     from metaray.data.preprocessing import VectorPreprocessing as VectorPreprocessing
+    from metaray.data.umtra import UMTRA as UMTRA
+    from metaray.episodes.episode import EpisodeSpec as EpisodeSpec
+    from metaray.errors import InputError as InputError
+    from metaray.errors import RunFailed as RunFailed
+    from metaray.errors import RunStopped as RunStopped
+    from metaray.experiment.experiment import Checkpoint as Checkpoint
+    from metaray.experiment.experiment import Evaluation as Evaluation
+    from metaray.experiment.experiment import Experiment as Experiment
+    from metaray.experiment.experiment import Precision as Precision
     from metaray.learners.learner import AdaptedTask as AdaptedTask
     from metaray.learners.learner import Learner as Learner
+    from metaray.models.conv4 import Conv4 as Conv4
+    from metaray.models.custom import Custom as Custom
+    from metaray.models.mlp import MLP as MLP
+    from metaray.models.resnet12 import ResNet12 as ResNet12
+    from metaray.optimizers.adam import Adam as Adam
+    from metaray.optimizers.adamw import AdamW as AdamW
+    from metaray.optimizers.custom import CustomOptimizer as CustomOptimizer
+    from metaray.optimizers.groups import Group as Group
+    from metaray.optimizers.sgd import SGD as SGD
+    from metaray.tracking.report import NotUploaded as NotUploaded
+    from metaray.tuning.search import Search as Search
 
-__all__ = ["AdaptedTask", "ImagePreprocessing", "Learner", "VectorPreprocessing", "load", "load_task"]
+__all__ = [
+    "ANIL",
+    "Adam",
+    "AdamW",
+    "AdaptedTask",
+    "Algorithm",
+    "BOIL",
+    "Baseline",
+    "BaselinePP",
+    "CAVIA",
+    "CNP",
+    "Checkpoint",
+    "ClassStore",
+    "Conv4",
+    "Custom",
+    "CustomOptimizer",
+    "EpisodeSpec",
+    "Evaluation",
+    "Experiment",
+    "FOMAML",
+    "FunctionFamily",
+    "Glyphs",
+    "Group",
+    "IMAML",
+    "ImagePreprocessing",
+    "InputError",
+    "LearnedOptimizer",
+    "Learner",
+    "MAML",
+    "MAMLPP",
+    "MLP",
+    "MatchingNet",
+    "MetaOptNetRidge",
+    "MetaOptNetSVM",
+    "MetaSGD",
+    "NearestNeighbor",
+    "NotUploaded",
+    "Precision",
+    "ProtoMAML",
+    "ProtoNet",
+    "R2D2",
+    "RelationNet",
+    "Reptile",
+    "ResNet12",
+    "RunFailed",
+    "RunStopped",
+    "SGD",
+    "Search",
+    "UMTRA",
+    "VectorPreprocessing",
+    "compare",
+    "evaluate",
+    "extend",
+    "load",
+    "load_task",
+    "submit",
+    "train",
+    "tune",
+    "upload",
+]
 
 _HOMES = {
+    "ANIL": "metaray.algorithms.anil",
+    "Adam": "metaray.optimizers.adam",
+    "AdamW": "metaray.optimizers.adamw",
     "AdaptedTask": "metaray.learners.learner",
+    "Algorithm": "metaray.algorithms.algorithm",
+    "BOIL": "metaray.algorithms.boil",
+    "Baseline": "metaray.algorithms.baseline",
+    "BaselinePP": "metaray.algorithms.baselinepp",
+    "CAVIA": "metaray.algorithms.cavia",
+    "CNP": "metaray.algorithms.cnp",
+    "Checkpoint": "metaray.experiment.experiment",
+    "ClassStore": "metaray.data.class_store",
+    "Conv4": "metaray.models.conv4",
+    "Custom": "metaray.models.custom",
+    "CustomOptimizer": "metaray.optimizers.custom",
+    "EpisodeSpec": "metaray.episodes.episode",
+    "Evaluation": "metaray.experiment.experiment",
+    "Experiment": "metaray.experiment.experiment",
+    "FOMAML": "metaray.algorithms.fomaml",
+    "FunctionFamily": "metaray.data.function_family",
+    "Glyphs": "metaray.data.glyphs",
+    "Group": "metaray.optimizers.groups",
+    "IMAML": "metaray.algorithms.imaml",
     "ImagePreprocessing": "metaray.data.preprocessing",
+    "InputError": "metaray.errors",
+    "LearnedOptimizer": "metaray.algorithms.learned_optimizer",
     "Learner": "metaray.learners.learner",
+    "MAML": "metaray.algorithms.maml",
+    "MAMLPP": "metaray.algorithms.mamlpp",
+    "MLP": "metaray.models.mlp",
+    "MatchingNet": "metaray.algorithms.matchingnet",
+    "MetaOptNetRidge": "metaray.algorithms.metaoptnet_ridge",
+    "MetaOptNetSVM": "metaray.algorithms.metaoptnet_svm",
+    "MetaSGD": "metaray.algorithms.meta_sgd",
+    "NearestNeighbor": "metaray.algorithms.nearest_neighbor",
+    "NotUploaded": "metaray.tracking.report",
+    "Precision": "metaray.experiment.experiment",
+    "ProtoMAML": "metaray.algorithms.proto_maml",
+    "ProtoNet": "metaray.algorithms.protonet",
+    "R2D2": "metaray.algorithms.r2d2",
+    "RelationNet": "metaray.algorithms.relationnet",
+    "Reptile": "metaray.algorithms.reptile",
+    "ResNet12": "metaray.models.resnet12",
+    "RunFailed": "metaray.errors",
+    "RunStopped": "metaray.errors",
+    "SGD": "metaray.optimizers.sgd",
+    "Search": "metaray.tuning.search",
+    "UMTRA": "metaray.data.umtra",
     "VectorPreprocessing": "metaray.data.preprocessing",
+    "compare": "metaray.api.compare",
+    "evaluate": "metaray.api.evaluate",
+    "extend": "metaray.api.extend",
+    "submit": "metaray.api.submit",
+    "train": "metaray.api.train",
+    "tune": "metaray.api.tune",
+    "upload": "metaray.api.upload",
 }
-"""Where the classes offered here live. They are imported when they are asked for: `import metaray` alone is light."""
+"""Where what is offered here lives. It is imported when it is asked for: `import metaray` alone is light."""
 
 # What the package logs is for whoever asks for it, as the standard library advises libraries.
 logging.getLogger(__name__).addHandler(logging.NullHandler())
@@ -37,7 +210,8 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
 
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    found = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)
+    return found
 
 
 def __dir__() -> list[str]:

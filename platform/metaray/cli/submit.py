@@ -1,11 +1,8 @@
 """`metaray submit`, and `metaray jobs`."""
 
 import json
-import os
 import sys
-from dataclasses import fields
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,20 +11,15 @@ from metaray.cli.help import Command, Group
 from metaray.cli.options import AsJson
 from metaray.cli.parcel import print_pack
 from metaray.displays.table import print_table
-from metaray.errors import InputError, RunStopped, unknown
+from metaray.errors import RunStopped, unknown
 
 if TYPE_CHECKING:
     from metaray.submission.client import Job, JobsClient
-    from metaray.submission.packing import Pack
-    from metaray.submission.request import Order
 
 COMMANDS = ("train", "tune")
 HEAD = "URL of Ray's dashboard; by default $RAY_API_SERVER_ADDRESS, or $RAY_ADDRESS where that is a URL."
 PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True}
 """What `submit` does not know is for the command that it submits."""
-Patterns = tuple[tuple[str, ...], tuple[str, ...]]
-"""Of files to include, and of files to exclude."""
-
 Address = Annotated[str | None, typer.Option(metavar="http://HOST:8265", help=HEAD)]
 Insecure = Annotated[
     bool, typer.Option("--insecure", help="Accept plain HTTP to another machine, and a cluster without authentication.")
@@ -69,34 +61,29 @@ def submit(
 
     Options besides those below are those of the command; `metaray train --help` and `metaray tune --help` tell them.
     """
+    from metaray.api import submit as sending
     from metaray.submission.access import cluster_address
-    from metaray.submission.bucket import check_bucket
-    from metaray.submission.client import connect
-    from metaray.submission.job import versions
-    from metaray.submission.request import check_secrets, check_versions, send
+    from metaray.submission.request import check_secrets
 
     if command not in COMMANDS:
         raise unknown("command to submit", command, COMMANDS)
     given = _parsed(context, command)
-    check_secrets(context.args)
     patterns = tuple(include or ()), tuple(exclude or ())
+    check_secrets(context.args)
     if dry_run:
-        _described(command, given)
-        print_pack(_packed(given["recipe"], patterns)[1], as_json=as_json)
+        sending.described(command, given)
+        print_pack(sending.packed(given["recipe"], patterns)[1], as_json=as_json)
         return
     where = cluster_address(address)
-    order, files = _order(command, context.args, given, where, python, patterns, local=local_to_head)
-    expected = versions()
-    client = connect(where, insecure=insecure, runs_code=True)
-    check_versions(client, expected)
-    check_bucket(given["storage"], _note)
-    job = send(client, order, files, expected, _note)
+    order, files = sending.order_of(command, context.args, given, where, python, patterns, local=local_to_head)
+    submitted = sending.sent(order, files, given["storage"], where, insecure=insecure, note=_note)
+    job = submitted.id
     print(f"job: {job}", file=sys.stderr if as_json else sys.stdout, flush=True)
     _note(f"run: {order.run}")
     if follow:
-        _follow(client, job, as_json=as_json)
+        _follow(submitted.client, job, as_json=as_json)
     elif as_json:
-        _print_jobs([client.job(job)])
+        _print_jobs([submitted.job])
     else:
         _note(f"`metaray jobs logs {job} --follow` shows it, `metaray jobs stop {job}` stops it")
 
@@ -160,80 +147,6 @@ def _parsed(context: typer.Context, command: str) -> dict[str, Any]:
     group: Any = context.find_root().command
     parsed: dict[str, Any] = group.commands[command].make_context(f"metaray {command}", list(context.args)).params
     return parsed
-
-
-def _order(
-    command: str,
-    words: list[str],
-    given: dict[str, Any],
-    address: str,
-    python: str | None,
-    patterns: Patterns,
-    *,
-    local: bool,
-) -> "tuple[Order, Pack]":
-    """What is to run there, and the files for it; all that can be known to be wrong is found here."""
-    from metaray.records.provenance import git_state
-    from metaray.records.run import fresh_name
-    from metaray.submission import request
-
-    changes = {
-        "--storage": request.lasting_storage(given["storage"], local=local),
-        "--tracking-uri": request.lasting_tracking(
-            given["tracking_uri"], os.environ.get("MLFLOW_TRACKING_URI"), address, local=local
-        ),
-    }
-    if given.get("apply") is not None:
-        raise InputError("--apply would write on the cluster; the winner is in the storage, as RUN/winner.json")
-    name = _described(command, given)
-    if given["run"] is None:
-        name = fresh_name(name)
-        changes["--run"] = name
-    recipe = given["recipe"]
-    named, files = _packed(recipe, patterns)
-    there = [named if named is not None and word == recipe else word for word in words]
-    order = request.Order(given["run"] or name, (command, *there), python, git_state(Path.cwd()))
-    return request.with_options(order, changes), files
-
-
-def _packed(recipe: str | None, patterns: Patterns) -> "tuple[str | None, Pack]":
-    """A recipe that was loaded as it is named in the pack, and the pack."""
-    import metaray
-    from metaray.submission.choice import Project, imported
-    from metaray.submission.job import versions
-    from metaray.submission.packing import pack
-    from metaray.submission.request import shipped_recipe
-
-    folder = Path.cwd()
-    named, file = shipped_recipe(recipe, folder) if recipe is not None else (None, None)
-    needed = imported(folder) if file is None else (file, *imported(folder))
-    return named, pack(Project(folder, needed, *patterns), Path(metaray.__file__).parent, versions()["metaray"])
-
-
-def _described(command: str, given: dict[str, Any]) -> str:
-    """Load the recipe and check the flags that change it; returns how a run of it would be named."""
-    from metaray.config import check_name
-
-    if given["run"] is not None:
-        check_name(given["run"], "run name")
-    recipe, settings = given["recipe"], given["settings"] or []
-    if command == "train":
-        from metaray.experiment.overrides import override
-        from metaray.experiment.recipes import load_recipe
-        from metaray.training.placement import Placement, Workers
-
-        places = {field.name for field in fields(Placement)} - {"workers", "address"}
-        Placement(Workers.parse(given["workers"]), **{key: given[key] for key in places & given.keys()})
-        return override(load_recipe(recipe), settings).name
-    from metaray.tuning.recipes import describe
-    from metaray.tuning.search import Search
-
-    if recipe is None:
-        if given["run"] is None:
-            raise InputError("give a RECIPE to search, or the --run NAME of a search that is to go on")
-        return ""
-    changes = {key: given[key] for key in Search.model_fields if given.get(key) is not None}
-    return f"{describe(recipe, given['search'] or [], settings, changes).experiment.name}-search"
 
 
 def _client(address: str | None, *, insecure: bool) -> "JobsClient":
