@@ -62,10 +62,11 @@ format: .venv/ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch .venv/ready
 
-# What only the slow tests need, beside the locked packages: an S3 server, MLflow's login, other libraries to compare with.
+# What only the slow tests need, beside the locked packages: an S3 server, MLflow's login, a notebook's kernel, other
+# libraries to compare with.
 .venv/ready-slow: .venv/ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock \
-	    --editable '.[cluster,references]'
+	    --editable '.[cluster,notebook,references]'
 	touch .venv/ready-slow
 
 # The lock is what pip chooses from pyproject.toml's ranges; local version labels (+cpu) are cut off, so that the same
