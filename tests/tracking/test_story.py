@@ -1,6 +1,7 @@
 """What MLflow says of a run, a search and a version, read back from a real database."""
 
 import json
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -102,6 +103,7 @@ def test_system_metrics_where_mlflow_is_asked_for_them(
         return False
 
     report = train(make_experiment(name="measured"), register=False, should_stop=slow)
+    assert not [thread for thread in threading.enumerate() if "SystemMetrics" in thread.name]
     wait_until(lambda: [key for key in mlflow_run(report).data.metrics if key.startswith("system/")])
     assert mlflow_run(report).info.status == "FINISHED"
 

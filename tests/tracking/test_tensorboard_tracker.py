@@ -11,8 +11,10 @@ from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.record_writer import masked_crc32c
 
 from metaray.api.train import Report, train
+from metaray.api.upload import upload
 from metaray.errors import InputError, RunStopped
 from metaray.experiment.experiment import Experiment
+from metaray.tracking.server import MlflowServer
 
 MakeExperiment = Callable[..., Experiment]
 
@@ -95,6 +97,32 @@ def test_both_at_once(
 def test_object_stores_are_refused_before_anything_starts(make_experiment: MakeExperiment) -> None:
     with pytest.raises(InputError, match="needs a folder as --storage, not 'mock://x/tiny-"):
         train(make_experiment(), storage="mock://x", tracker="tensorboard", progress=False)
+
+
+def test_where_one_record_cannot_be_opened_the_other_is_closed(
+    make_experiment: MakeExperiment, start: Callable[..., Report], database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: Any) -> None:
+        raise InputError("no room for event files")
+
+    monkeypatch.setattr("metaray.tracking.tensorboard_tracker.TensorBoardTracker.begin", broken)
+    with pytest.raises(InputError, match="no room for event files"):
+        start(make_experiment(name="half-open"), ["mlflow", "tensorboard"], tracking_uri=database)
+    client = MlflowServer(database).client
+    (found,) = client.search_runs([client.get_experiment_by_name("half-open").experiment_id])
+    assert found.info.status == "FAILED"
+
+
+def test_a_run_without_trackers_is_registered_later(
+    make_experiment: MakeExperiment, start: Callable[..., Report], database: str, tmp_path: Path
+) -> None:
+    first = start(make_experiment(name="later"), "none")
+    assert first.tracking_run is None and first.run.tracking_run is None
+    done = upload("x", storage=str(tmp_path / "runs"), tracking=database, register=True)
+    assert isinstance(done, Report) and done.version is not None and done.tracked is not None
+    found = done.tracked.server.client.get_run(done.tracked.id)
+    assert found.data.metrics["test/accuracy"] == first.result.meta_test.mean
+    assert found.data.tags["command"] == first.run.record.tags["command"]
 
 
 def test_without_mlflow_a_run_needs_none(make_experiment: MakeExperiment, tmp_path: Path) -> None:

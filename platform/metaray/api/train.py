@@ -213,9 +213,7 @@ def _place(placement: Placement, listener: Listener) -> Place:
 @contextmanager
 def _recorded(experiment: Experiment, run: Run, trackers: Sequence[Tracker], display: Listener) -> Iterator[Listener]:
     """Within the block, what the run says reaches its trackers; its end by an error is written down everywhere."""
-    for tracker in trackers:
-        tracker.begin(experiment, run, lambda text: _note(display, text))
-    run.begin(experiment, tags=run.record.tags if run.is_begun else origin_of(experiment))
+    _begin(experiment, run, trackers, display)
     feeds = [FeedListener(JournalFeed(run, tracker), display) for tracker in trackers]
     try:
         yield Fanout([*feeds, display])
@@ -225,7 +223,23 @@ def _recorded(experiment: Experiment, run: Run, trackers: Sequence[Tracker], dis
             write_failure(run.storage, ended)
         mark_ended(trackers, "stopped" if isinstance(error, RunStopped | KeyboardInterrupt) else "failed", ended)
         raise ended from ended.__cause__ or error.__cause__
+    finally:
+        for tracker in trackers:
+            tracker.leave()
     forget_failure(run.storage)
+
+
+def _begin(experiment: Experiment, run: Run, trackers: Sequence[Tracker], display: Listener) -> None:
+    """Open the run's records; where one of them cannot be, those that are open are closed as failed."""
+    begun: list[Tracker] = []
+    try:
+        for tracker in trackers:
+            tracker.begin(experiment, run, lambda text: _note(display, text))
+            begun.append(tracker)
+        run.begin(experiment, tags=run.record.tags if run.is_begun else origin_of(experiment))
+    except Exception as error:
+        mark_ended(begun, "failed", error)
+        raise
 
 
 def _ended(error: BaseException, run: Run) -> BaseException:

@@ -122,6 +122,12 @@ class MlflowTracker(Tracker):
         """Upload it as an artifact."""
         self.mlflow_run.log_file(path, folder)
 
+    def leave(self) -> None:
+        """Measure the machine no more."""
+        if self._monitor is not None:
+            self._monitor.finish()
+            self._monitor = None
+
     def end(self, ending: Ending, why: str = "") -> None:
         """Mark the MLflow run, and say there why it failed.
 
@@ -129,9 +135,6 @@ class MlflowTracker(Tracker):
             RunFailed: If that can't be stored.
         """
         self._reopen = False
-        if self._monitor is not None:
-            self._monitor.finish()
-            self._monitor = None
         if why:
             self.mlflow_run.log_text(why, FAILURE)
         self.mlflow_run.finish(STATUSES[ending])

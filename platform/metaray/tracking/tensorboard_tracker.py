@@ -1,5 +1,6 @@
 """The tracker that writes files for TensorBoard: `tensorboard --logdir runs` shows all runs beside one another."""
 
+import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, final
@@ -45,7 +46,9 @@ class TensorBoardTracker(Tracker):
         """Open another event file; TensorBoard reads all of a run's as one."""
         from tensorboardX import SummaryWriter
 
-        self._writer = SummaryWriter(str(run.storage.local_folder / FOLDER))
+        # The names of event files hold whole seconds: without more, one would overwrite another of the same second.
+        own = f".{uuid.uuid4().hex[:8]}"
+        self._writer = SummaryWriter(str(run.storage.local_folder / FOLDER), filename_suffix=own)
         self.log_text(f"    {experiment.to_json()}".replace("\n", "\n    "), "experiment")
 
     def log(self, metrics: Sequence[Metric]) -> None:

@@ -97,6 +97,9 @@ class Tracker(ABC):
             path.write_text(text, encoding="utf-8")
             self.log_file(path)
 
+    def leave(self) -> None:  # noqa: B027 - most do nothing beside it
+        """Training has ended, however it did: stop what went on beside it in this process."""
+
     @abstractmethod
     def end(self, ending: Ending, why: str = "") -> None:
         """Close the record: nothing comes after, unless the run goes on in another call.
