@@ -89,6 +89,7 @@ def test_ways_of_a_learner_that_is_fixed_to_its_own_and_of_one_that_is_not(
     assert "9 ways asked for" in command(*judge, "--ways", 9).err
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
 def test_several_workers_print_what_one_process_prints(trained: Any, command: Command) -> None:

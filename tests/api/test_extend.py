@@ -39,7 +39,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def test_nothing_of_the_first_end_is_lost(options: Options, train: Train, make_experiment: MakeExperiment) -> None:
-    short = make_experiment()
+    short = make_experiment(name="lengthened")
     first = train(short, run="x", register=True)
     folder = Path(options["storage"]) / "x"
     before = files(folder)

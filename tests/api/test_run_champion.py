@@ -195,7 +195,7 @@ def test_the_registry_says_what_a_learner_loses_at_one_query(
         assert re.fullmatch(
             r"meta-val accuracy \d\.\d+ one by one, \d\.\d+ together: difference .* queries of each\)", lost
         )
-        assert version.description.startswith("Answers depend on the other queries of the same call")
+        assert "\n\nAnswers depend on the other queries of the same call" in version.description
         assert version.description.endswith(f"One query at a time: {lost}.")
 
 

@@ -154,6 +154,7 @@ def test_a_search_of_which_nothing_comes_fails(
     assert capsys.readouterr().out == ""  # Tune must not print among what `--json` prints
 
 
+@pytest.mark.slow
 def test_what_was_stopped_goes_on(
     make_experiment: Callable[..., Experiment], options: Callable[..., SearchOptions], database: str
 ) -> None:
@@ -172,6 +173,7 @@ def test_what_was_stopped_goes_on(
     assert len(children(database, report.tracking_run)) == 4
 
 
+@pytest.mark.slow
 def test_a_population_is_replayed_by_its_winner(
     make_waves: Callable[..., Experiment], options: Callable[..., SearchOptions], tmp_path: Path
 ) -> None:

@@ -48,6 +48,7 @@ def disturbed(script: Script, workers: str, folder: Path) -> tuple[str, Disturbe
     return read_result(storage).parameters_sha256, run
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_killed_sampler(undisturbed: str, tmp_path: Path) -> None:
     found, run = disturbed(sampler_killed, "2", tmp_path)

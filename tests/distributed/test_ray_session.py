@@ -91,6 +91,7 @@ def test_sessions_of_others_are_not_marked(tmp_path: Path) -> None:
     assert not (tmp_path / "session_1" / KEEP).exists()
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.parametrize("failed", [False, True])
 def test_a_local_ray_leaves_nothing_but_the_logs_of_a_failure(failed: bool) -> None:

@@ -45,6 +45,7 @@ def raising(error: Exception) -> Callable[[], Any]:
     return run
 
 
+@pytest.mark.slow
 def test_the_command_runs_sections_in_processes_of_their_own(tmp_path: Path, capfd: Any) -> None:
     out = tmp_path / "out"
     words = ["--device", "cpu", "--small", "--out", str(out), "--only", "conformance", "--budget-s", "3000"]

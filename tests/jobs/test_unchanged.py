@@ -94,6 +94,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return kept
 
 
+@pytest.mark.slow
 def test_the_working_tree_trains_as_its_commit(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = runs.with_suffix(".md").read_text()
     assert page.splitlines()[2:] == [f"| {QUICK} | same | same | same |", "", "1 of 1 equal"]
@@ -116,6 +117,7 @@ def test_another_inner_lr_is_found(runs: Path) -> None:
     assert row.parameters.startswith("parameters_sha256: ") and table([row]).endswith("0 of 1 equal")
 
 
+@pytest.mark.slow
 def test_an_altered_journal_is_found(runs: Path, tmp_path: Path) -> None:
     old = runs / "old-0" / "runs" / QUICK
     new = shutil.copytree(runs / "new-0" / "runs" / QUICK, tmp_path / "run")
@@ -132,6 +134,7 @@ def test_an_altered_journal_is_found(runs: Path, tmp_path: Path) -> None:
         outcome_of(new)
 
 
+@pytest.mark.slow
 def test_an_altered_tensor_is_found(runs: Path, tmp_path: Path) -> None:
     old = runs / "old-0" / "runs" / QUICK
     new = shutil.copytree(runs / "new-0" / "runs" / QUICK, tmp_path / "run")

@@ -287,7 +287,9 @@ def rank_main(rank: int, world_size: int, folder: str) -> None:
     part()
 
 
-@pytest.mark.parametrize("world_size", [2, 3, 4])
+@pytest.mark.parametrize(
+    "world_size", [2, pytest.param(3, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow)]
+)
 def test_processes_equal_one_to_the_last_bit(world_size: int, make_experiment: MakeExperiment, tmp_path: Path) -> None:
     changes = {"num_steps": 3, "optimizer": Optimizer(outer_lr=0.02, clip_norm=0.5)}
     experiments = {

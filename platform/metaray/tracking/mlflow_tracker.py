@@ -173,7 +173,7 @@ def open_mlflow_run(server: MlflowServer, experiment: Experiment, run: Run) -> M
         # Also for a run that was there: whoever made it may have been killed before this.
         found.log_params(flatten(experiment.model_dump(mode="json")))
         found.log_text(experiment.to_json(), "experiment.json")
-        log_data(found, experiment)
+        log_data(found, experiment, run.record.source_fingerprint or experiment.source.fingerprint)
         open_in_training_view(server, experiment)
     return found
 

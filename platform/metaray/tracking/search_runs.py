@@ -99,7 +99,7 @@ class SearchRuns:
             tags = dict(header.tags) | mine | {"source.fingerprint": header.fingerprint} | source_tags(header.tags)
             made = MlflowRun.create(self._server, self._experiment.name, self._name, params, tags)
             made.log_text(self._experiment.to_json(), "experiment.json")
-            log_data(made, self._experiment)
+            log_data(made, self._experiment, header.fingerprint)
             open_in_training_view(self._server, self._experiment)
             return made
 

@@ -66,32 +66,40 @@ def open_in_training_view(server: MlflowServer, experiment: Experiment) -> None:
             server.client.set_experiment_tag(found, key, value)
 
 
-def log_data(run: MlflowRun, experiment: Experiment) -> None:
-    """Log the source of a run as a data set of MLflow's, by its fingerprint."""
+def log_data(run: MlflowRun, experiment: Experiment, fingerprint: str) -> None:
+    """Log the source of a run as a data set of MLflow's.
+
+    Args:
+        run: In MLflow.
+        experiment: Whose source; the data themselves may be elsewhere by now.
+        fingerprint: Of the source.
+    """
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     source = experiment.source
     tree = source.model_dump(mode="json")
+    schema, profile = _seen(source)
     dataset = Dataset(
         name=Path(str(tree.get("path", ""))).stem or str(tree.get("family", source.kind)),
-        digest=source.fingerprint[:DIGEST],
+        digest=fingerprint[:DIGEST],
         source_type=source.kind,
         source=redacted(json.dumps(tree)),
-        schema=json.dumps({"inputs": list(source.feature_shape), "targets": source.target_size}),
-        profile=json.dumps({"fingerprint": source.fingerprint} | _classes(source)),
+        schema=schema,
+        profile=json.dumps({"fingerprint": fingerprint} | profile),
     )
     tags = [InputTag("mlflow.data.context", ", ".join(SPLITS))]
     run.server.client.log_inputs(run.id, [DatasetInput(dataset, tags)])
 
 
-def _classes(source: Source) -> dict[str, int]:
-    """How many classes each part has, where tasks are made of classes."""
-    if source.target_size is not None:
-        return {}
+def _seen(source: Source) -> tuple[str | None, dict[str, int]]:
+    """The shapes of a source's examples, as JSON, and how many classes each part has; neither where it is not there."""
     try:
-        return {f"classes of {split}": source.num_classes(split) for split in SPLITS}
-    except (InputError, NotImplementedError):
-        return {}
+        schema = json.dumps({"inputs": list(source.feature_shape), "targets": source.target_size})
+        if source.target_size is not None:
+            return schema, {}
+        return schema, {f"classes of {split}": source.num_classes(split) for split in SPLITS}
+    except InputError:
+        return None, {}
 
 
 def run_note(experiment: Experiment, result: Result | None, run: MlflowRun, command: str) -> str:
