@@ -11,7 +11,15 @@ import pytest
 from jobs.benchmarks.unchanged import own_code
 from jobs.benchmarks.unchanged.__main__ import main
 from jobs.benchmarks.unchanged.experiments import LEARNS_VALUES, NOT_TRAINED, ONLY_CLASSES, OWN, Compared, every
-from jobs.benchmarks.unchanged.outcome import SAME, TIMED, compared, difference, outcome_of, table
+from jobs.benchmarks.unchanged.outcome import (
+    SAME,
+    TIMED,
+    compared,
+    difference,
+    outcome_of,
+    table,
+    without_additions,
+)
 from jobs.benchmarks.unchanged.running import Share, write_own_code
 from jobs.benchmarks.unchanged.side import starts_ray
 from jobs.benchmarks.unchanged.trees import ROOT
@@ -195,3 +203,12 @@ def test_own_code_sees_where_metaray_comes_from(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setenv(own_code.TREE, str(tmp_path))
     with pytest.raises(ImportError, match="metaray comes from"):
         __import__(OWN)
+
+
+def test_what_is_told_in_addition_is_no_difference() -> None:
+    old = {"train/loss at step 1": "0.5", "trials.0.value": "1", "parameters_sha256": "a"}
+    new = old | {"test/accuracy at step 6": "0.9", "device": '"cpu"', "trials.0.seconds_": "2"}
+    assert without_additions(old, new) == old
+    assert "trials.1.value" in without_additions(old, new | {"trials.1.value": "3"}), "another trial is one"
+    assert "train/loss at step 2" in without_additions(old, new | {"train/loss at step 2": "0.4"})
+    assert without_additions({}, new) == new, "two sides of which one left nothing prove nothing"

@@ -17,7 +17,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jobs.benchmarks.unchanged.making import ASKED, GO_ON, make, predict
-from jobs.benchmarks.unchanged.outcome import SAME, TIMED, Values, cell, compared, difference, flat, outcome_of
+from jobs.benchmarks.unchanged.outcome import (
+    SAME,
+    TIMED,
+    Values,
+    cell,
+    compared,
+    difference,
+    flat,
+    outcome_of,
+    without_additions,
+)
 from jobs.benchmarks.unchanged.running import run_plan
 from jobs.benchmarks.unchanged.trees import ROOT, old_tree
 
@@ -97,7 +107,8 @@ def _not_imported(rows: list[Any]) -> str | None:
 def answer(folder: Path, copy: Path, name: str) -> str:
     """Whether a command prints what it printed."""
     refusal = refused(copy, name)
-    return refusal or difference(printed(folder, name), printed(copy, name))
+    before = printed(folder, name)
+    return refusal or difference(before, without_additions(before, printed(copy, name)))
 
 
 def gone_on(folder: Path, copy: Path, name: str) -> str:
@@ -109,7 +120,8 @@ def gone_on(folder: Path, copy: Path, name: str) -> str:
         trained = json.loads((folder / "runs" / name / "trial-0000" / "run.json").read_text())
         if printed(copy, name)["trials.0.tracking_run"] != json.dumps(trained["tracking_run"]):
             return "a trial that was done was trained again"
-        return difference(_searched(folder, f"{name}-reference"), _searched(copy, name))
+        reference = _searched(folder, f"{name}-reference")
+        return difference(reference, without_additions(reference, _searched(copy, name)))
     if WENT_ON not in (copy / "logs" / f"{name}.err").read_text():
         return "it began again"
     old, new = outcome_of(folder / "runs" / f"{name}-reference"), outcome_of(copy / "runs" / name)

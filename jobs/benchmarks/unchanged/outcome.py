@@ -121,13 +121,19 @@ def compared(name: str, old: Outcome, new: Outcome) -> Row:
         told = f"old: {old.problem or 'done'}; new: {new.problem or 'done'}"
         return Row(name, told, "", "")
     pairs = zip(old[1:], new[1:], strict=True)
-    return Row(name, *(difference(one, {k: v for k, v in other.items() if not _added(k, one)}) for one, other in pairs))
+    return Row(name, *(difference(one, without_additions(one, other)) for one, other in pairs))
 
 
-def _added(key: str, old: Values) -> bool:
-    """Whether a key is of a metric or field that the old side has nowhere: what is told in addition changes nothing."""
-    name = key.partition(" at step ")[0].partition(".")[0]
-    return bool(old) and not any(k.partition(" at step ")[0].partition(".")[0] == name for k in old)
+def without_additions(old: Values, new: Values) -> Values:
+    """The new side without keys of a metric or field that the old one has nowhere: what is told in addition changes
+    nothing."""
+    known = {_name(key) for key in old}
+    return {key: value for key, value in new.items() if not old or _name(key) in known}
+
+
+def _name(key: str) -> str:
+    """Of the metric, or of the field with its place but for numbers: `trials.3.value` is `trials.value`."""
+    return re.sub(r"(?<![^.])\d+(?![^.])", "*", key.partition(" at step ")[0])
 
 
 def table(rows: list[Row]) -> str:
