@@ -145,6 +145,8 @@ def test_a_search_from_python(make_experiment: MakeExperiment, database: str, tm
     assert "<img" in report._repr_html_() and report.report.version is not None
     metrics = report.tracked.server.client.get_run(report.tracked.id).data.metrics
     assert metrics["test/accuracy"] == report.report.result.meta_test.mean and metrics["search/trials"] == 2.0
+    tags = report.tracked.server.client.get_run(report.tracked.id).data.tags
+    assert f"- winner: {report.winner.name}, algorithm.inner_lr=" in tags["mlflow.note.content"]
     again = mr.tune(run="mine", **places)
     assert again.report.result == report.report.result
     with pytest.raises(InputError, match="goes on as it was begun"):

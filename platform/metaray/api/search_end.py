@@ -29,6 +29,7 @@ from metaray.tracking.registry import tag_version
 from metaray.tracking.report import Report
 from metaray.tracking.search_runs import SearchRuns
 from metaray.tracking.server import MlflowServer, TrackingAway, Unreachable
+from metaray.tracking.story import NOTE, search_note
 from metaray.tuning import table
 from metaray.tuning.ledger import Ledger
 from metaray.tuning.listener import SearchListener
@@ -167,6 +168,10 @@ def finish_search(
         if report.version is not None:
             tag_version(server, report.version.name, report.version.version, tags)
         search_runs.parent.log_metrics(_metrics(ledger, report.result))
+        searched = f"{tags['search.space']}; {tags['search.searcher']}, {tags['search.trials']} trials"
+        found = f"{winner.name}, {settings_text(winner.settings)}"
+        note = search_note(experiment, report.result, search_runs.parent, searched=searched, found=found)
+        search_runs.tag({NOTE: note})
     search_runs.attach(files)
     search_runs.parent.finish()
     return SearchReport(

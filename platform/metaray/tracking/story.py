@@ -117,6 +117,20 @@ def run_note(experiment: Experiment, result: Result | None, run: MlflowRun, comm
     return "\n".join([*lines, f"Made by `{command}`." if command else ""]).strip()
 
 
+def search_note(experiment: Experiment, result: Result, run: MlflowRun, *, searched: str, found: str) -> str:
+    """The description of a search, in Markdown.
+
+    Args:
+        experiment: That the winner trained.
+        result: Of the winner.
+        run: Of the search in MLflow, which holds the picture.
+        searched: What was searched, and how.
+        found: The winner and its settings.
+    """
+    lines = [f"**{_what(experiment)}**: {searched}.", "", f"- winner: {found}", *judged(result), ""]
+    return "\n".join([*lines, f"![trials on meta-val](get-artifact?path=curves.png&run_uuid={run.id})"])
+
+
 def version_note(experiment: Experiment, judged: Sequence[str], run: MlflowRun, uri: str) -> str:
     """The description of a model's version, in Markdown: what it does, how well, against what, how to use it.
 
