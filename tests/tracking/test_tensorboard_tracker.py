@@ -14,6 +14,7 @@ from metaray.api.train import Report, train
 from metaray.api.upload import upload
 from metaray.errors import InputError, RunStopped
 from metaray.experiment.experiment import Experiment
+from metaray.tracking.report import NotUploaded
 from metaray.tracking.server import MlflowServer
 
 MakeExperiment = Callable[..., Experiment]
@@ -111,6 +112,21 @@ def test_where_one_record_cannot_be_opened_the_other_is_closed(
     client = MlflowServer(database).client
     (found,) = client.search_runs([client.get_experiment_by_name("half-open").experiment_id])
     assert found.info.status == "FAILED"
+
+
+def test_what_one_tracker_does_not_take_the_others_get(
+    make_experiment: MakeExperiment, start: Callable[..., Report], database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: Any) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("metaray.tracking.tensorboard_tracker.TensorBoardTracker.log_file", full)
+    told = r"run 'x' is trained and complete in .*, but TensorBoard does not take all of it: No space left"
+    with pytest.raises(NotUploaded, match=told) as caught:
+        start(make_experiment(name="one-of-two"), ["tensorboard", "mlflow"], tracking_uri=database)
+    report = caught.value.report
+    assert report.version is not None and report.tracked is not None
+    assert report.tracked.status == "FINISHED"
 
 
 def test_a_run_without_trackers_is_registered_later(

@@ -268,17 +268,24 @@ def _brought(
     should_stop: Callable[[], bool],
 ) -> Report:
     """The finished run, brought to all its trackers, and its learner to the registry."""
+    problems: list[NotUploaded] = []
     for tracker in others:
-        finish(experiment, run, tracker)
-    if to is None:
-        return Report(run, run.result, notes=run.notes())
+        try:
+            finish(experiment, run, tracker)
+        except NotUploaded as problem:  # the others get theirs all the same
+            problems.append(problem)
+    report = Report(run, run.result, notes=run.notes())
+    if to is not None:
+        shown = to.server.shown
 
-    def tell() -> None:
-        text = f"MLflow at {to.server.shown!r} does not answer; waiting up to {AWAY_WITHIN_S:g} s for it"
-        _note(display, text)
+        def tell() -> None:
+            _note(display, f"MLflow at {shown!r} does not answer; waiting up to {AWAY_WITHIN_S:g} s for it")
 
-    waits = patience(AWAY_WITHIN_S, enough=should_stop, once=tell)
-    return deliver(experiment, run, to, waits=waits, say=lambda text: _note(display, text))
+        waits = patience(AWAY_WITHIN_S, enough=should_stop, once=tell)
+        report = deliver(experiment, run, to, waits=waits, say=lambda text: _note(display, text))
+    if problems:
+        raise NotUploaded("; ".join(map(str, problems)), report) from problems[0]
+    return report
 
 
 def _note(display: Listener, text: str) -> None:
