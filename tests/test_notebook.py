@@ -1,7 +1,6 @@
 """docs/first_steps.ipynb, run by Jupyter's own kernel where nothing but the wheel is installed."""
 
 import os
-import shutil
 import subprocess
 import sys
 import sysconfig
@@ -10,21 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.patience import PATIENT_S
+from tests.wheel import ROOT, built
 
-ROOT = Path(__file__).parents[1]
 NOTEBOOK = ROOT / "docs" / "first_steps.ipynb"
-
-
-def built(folder: Path) -> Path:
-    """The wheel, made from a copy, so that the checkout stays as it is."""
-    source = folder / "source"
-    shutil.copytree(ROOT / "platform", source / "platform", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source / name)
-    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index", "-q"]
-    subprocess.run([*command, str(source), "-w", str(folder)], check=True, timeout=PATIENT_S)
-    (wheel,) = folder.glob("*.whl")
-    return wheel
 
 
 def installed(wheel: Path, folder: Path) -> Path:

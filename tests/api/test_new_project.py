@@ -1,6 +1,5 @@
 """A project of one's own: whole or not at all, and it works as it is."""
 
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from metaray.experiment.recipes import call_recipe, load_recipe
 from metaray.training.checks.preflight import preflight
 from metaray.tuning.search import Search
 from tests.patience import PATIENT_S
+from tests.wheel import built
 
 ROOT = Path(__file__).parents[2]
 
@@ -147,13 +147,6 @@ def test_what_comes_there_meanwhile_stays(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_wheel_has_its_files(tmp_path: Path) -> None:
     import zipfile
 
-    source = tmp_path / "source"
-    shutil.copytree(ROOT / "platform", source / "platform", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source / name)
-    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index", "-q"]
-    subprocess.run([*command, str(source), "-w", str(tmp_path)], check=True, timeout=PATIENT_S)
-    (wheel,) = tmp_path.glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
+    with zipfile.ZipFile(built(tmp_path)) as archive:
         names = set(archive.namelist())
     assert {f"metaray/api/project_files/{template}" for template in FILES.values()} <= names

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from metaray.displays.trial_table import print_trials
+from metaray.displays.trial_table import trials_text
 from tests.displays.test_trials_display import SIX, settings_of
 
 
@@ -31,7 +31,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
         monkeypatch.setenv("COLUMNS", str(width))
         monkeypatch.setenv("TTY_COMPATIBLE", "1")
         monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-        print_trials(rows(fields), list(SIX)[:fields], "accuracy")
+        print(trials_text(rows(fields), list(SIX)[:fields], "accuracy"))
         out = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", capsys.readouterr().out)
         assert max(map(len, out.splitlines())) <= width
         return out.splitlines()
@@ -76,7 +76,7 @@ def test_wide_terminals_and_files_have_all_in_a_row(terminal: Any, capsys: pytes
 
 def test_files_have_all_in_a_row(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "40")
-    print_trials(rows(6), list(SIX), "accuracy")
+    print(trials_text(rows(6), list(SIX), "accuracy"))
     head, *lines = capsys.readouterr().out.splitlines()
     names = ["inner_lr", "outer_lr", "meta_batch_size", "final_lr_fraction", "weight_decay", "momentum"]
     assert head.split() == ["trial", "status", *names, "episodes", "best", "accuracy"]

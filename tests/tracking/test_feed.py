@@ -117,6 +117,19 @@ def test_another_place_gets_all_of_it(run: Run, journal: Journal) -> None:
     assert tracker.got == entries + entries
 
 
+def test_two_of_ones_own_do_not_share_a_position(run: Run, journal: Journal) -> None:
+    class One(Lines):
+        kind = ""
+
+    class Other(Lines):
+        kind = ""
+
+    entries, one, other = write(journal, 1), One(), Other()
+    for tracker in (one, other):
+        JournalFeed(run, tracker).send()
+    assert one.got == other.got == entries
+
+
 @pytest.mark.parametrize("content", [b"", b"{}", b"not JSON", b'{"place": "here", "segments": -1, "sha256": "0"}'])
 def test_a_position_that_cannot_be_read_is_none(content: bytes, run: Run, journal: Journal) -> None:
     entries = write(journal, 1)
@@ -198,5 +211,5 @@ def test_the_end_does_not_wait_for_ever(run: Run, journal: Journal) -> None:
     feed = JournalFeed(run, Hangs(), every_s=0.0)
     feed.wake()
     feed.close(within_s=0.1)
-    assert feed.problem == "lines does not answer within 0.1 s"
+    assert feed.problem == "Lines does not answer within 0.1 s"
     release.set()

@@ -22,17 +22,6 @@ from metaray.displays.trials_display import constant, settings_text, short_names
 BLANK = "\0"
 
 
-def print_trials(rows: Sequence[Mapping[str, Any]], keys: Sequence[str], objective: str) -> None:
-    """Print a search's trials.
-
-    Args:
-        rows: of `metaray.tuning.table.as_rows`.
-        keys: the searched fields.
-        objective: name of what `value` is.
-    """
-    print(trials_text(rows, keys, objective))
-
-
 def trials_text(rows: Sequence[Mapping[str, Any]], keys: Sequence[str], objective: str) -> str:
     """A search's trials, for where standard output goes.
 

@@ -16,7 +16,6 @@ from metaray.experiment.overrides import differences
 from metaray.experiment.packages import packages_of
 from metaray.records.checked_json import read_record, write_record
 from metaray.records.checkpoint import newest_progress, saved_steps
-from metaray.records.failure import FAILURE
 from metaray.records.journal import JournalReader, Metric, read_journal
 from metaray.records.result import RESULT, Result, read_result
 from metaray.records.storage import Storage
@@ -145,11 +144,6 @@ class Run:
         """All that was measured, by step and key, without what is damaged."""
         return read_journal(self.storage)
 
-    @property
-    def failure(self) -> str | None:
-        """Why it failed, with tracebacks; None where it did not."""
-        return self.storage.read(FAILURE).decode() if self.storage.exists(FAILURE) else None
-
     def experiment(self, trust: Sequence[str] = ()) -> Experiment:
         """What it trains.
 
@@ -194,8 +188,10 @@ class Run:
             write_record(self.storage, RECORD_FILE, record)
 
     def begin_anew(self, experiment: Experiment, tags: Mapping[str, str]) -> None:
-        """Write down that the name stands for another experiment on the same data from now on, with an MLflow run of
-        its own, which is made when training starts."""
+        """Write down that the name stands for another experiment on the same data from now on.
+
+        That has an MLflow run of its own, which is made when training starts.
+        """
         record = {
             "experiment": experiment.model_dump(mode="json"),
             "source_fingerprint": self.record.source_fingerprint,

@@ -49,7 +49,7 @@ class JournalFeed:
         """Why metrics wait, while they do; None as long as they are taken."""
         self._run, self._every_s = run, EVERY_S if every_s is None else every_s
         self._reader = JournalReader(run.storage)
-        self._file = f"fed-{re.sub(r'[^A-Za-z0-9]+', '-', tracker.kind)}.json"
+        self._file = f"fed-{re.sub(r'[^A-Za-z0-9]+', '-', tracker.name)}.json"
         self._taking = threading.Lock()
         self._news, self._closing = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
@@ -75,7 +75,7 @@ class JournalFeed:
         """There is something new in the journal: send it, soon and in the background."""
         self._news.set()
         if self._thread is None:
-            self._thread = threading.Thread(target=self._serve, name=f"feed-{self.tracker.kind}", daemon=True)
+            self._thread = threading.Thread(target=self._serve, name=f"feed-{self.tracker.name}", daemon=True)
             self._thread.start()
 
     def close(self, within_s: float = CLOSE_WITHIN_S) -> None:
@@ -85,7 +85,7 @@ class JournalFeed:
         if self._thread is not None:
             self._thread.join(within_s)
             if self._thread.is_alive():
-                self.problem = f"{self.tracker.kind} does not answer within {within_s:g} s"
+                self.problem = f"{self.tracker.title} does not answer within {within_s:g} s"
 
     def _serve(self) -> None:
         while True:

@@ -32,12 +32,12 @@ class Tracker(ABC):
     tracker may take its time, and raise where it is away: training goes on meanwhile, and nothing is lost.
 
     Attributes:
-        kind: Its name on the command line.
+        kind: Its name on the command line; empty where it goes by its import path.
         title: Its name in sentences.
         problem: Why it takes nothing just now, where `begin` has found that out and the run goes on all the same.
     """
 
-    kind: ClassVar[str] = "own"
+    kind: ClassVar[str] = ""
     title: ClassVar[str] = "the tracker"
     problem: str | None = None
 
@@ -76,7 +76,12 @@ class Tracker(ABC):
     @property
     def place(self) -> str:
         """Which record it writes to; what another one got before is sent again to a new one."""
-        return self.kind
+        return self.name
+
+    @property
+    def name(self) -> str:
+        """What tells it from all others: its kind, or its import path."""
+        return self.kind or f"{type(self).__module__}:{type(self).__qualname__}"
 
     @abstractmethod
     def log(self, metrics: Sequence[Metric]) -> None:
