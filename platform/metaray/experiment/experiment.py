@@ -151,8 +151,17 @@ class Experiment(Config):
 
     @model_validator(mode="after")
     def _ways_agree(self) -> "Experiment":
-        train, judged = self.episodes.ways, self.eval_spec.ways
-        if self.source.target_size is None and train != judged and self.algorithm.fixed_ways:
+        if self.source.target_size is not None or not self.algorithm.fixed_ways:
+            return self
+        train, judged = self.episodes.fixed_ways, self.eval_spec.fixed_ways
+        for where, spec in (("episodes", self.episodes), ("evaluation.episodes", self.eval_spec)):
+            if spec.fixed_ways is None:
+                able = ", ".join(sorted(kind for kind, cls in ALGORITHMS.items() if not cls().fixed_ways))
+                raise ValueError(
+                    f"{where}.ways: a {self.algorithm.kind} learner is fixed to its ways, and cannot have "
+                    f"{spec.ways_in_words}; these take any number of them: {able}"
+                )
+        if train != judged:
             raise ValueError(
                 f"a {self.algorithm.kind} learner is fixed to its ways: it cannot train at {train} ways "
                 f"(episodes.ways) and be judged at {judged} (evaluation.episodes.ways)"
@@ -162,12 +171,13 @@ class Experiment(Config):
     @model_validator(mode="after")
     def _targets_agree(self) -> "Experiment":
         classes = self.source.target_size is None
-        for where, ways in (("episodes", self.episodes.ways), ("evaluation.episodes", self.eval_spec.ways)):
-            if classes and ways < 2:
-                raise ValueError(f"{where}.ways: a task needs at least 2 classes (got {ways})")
-            if not classes and ways != 1:
+        for where, spec in (("episodes", self.episodes), ("evaluation.episodes", self.eval_spec)):
+            if classes and spec.fewest_ways < 2:
+                raise ValueError(f"{where}.ways: a task needs at least 2 classes (got {spec.fewest_ways})")
+            if not classes and spec.fixed_ways != 1:
+                got = spec.fixed_ways or spec.ways_in_words
                 raise ValueError(
-                    f"{where}.ways: {self.source.kind} yields regression tasks, whose ways are 1 (got {ways})"
+                    f"{where}.ways: {self.source.kind} yields regression tasks, whose ways are 1 (got {got})"
                 )
         if not classes and not self.algorithm.regression:
             able = ", ".join(sorted(kind for kind, cls in ALGORITHMS.items() if cls.regression))
@@ -182,7 +192,7 @@ class Experiment(Config):
         """The shape of its tasks in training; opens the source."""
         source = self.source
         classes = source.num_classes("meta-train")
-        return TaskShape(source.feature_shape, self.episodes.ways, source.target_size, classes)
+        return TaskShape(source.feature_shape, self.episodes.most_ways, source.target_size, classes)
 
     @property
     def eval_spec(self) -> EpisodeSpec:

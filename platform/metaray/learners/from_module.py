@@ -125,7 +125,7 @@ def _check_task(algorithm: Algorithm, spec: EpisodeSpec, target_size: int | None
     """Refuse ways and targets that don't go together, and numbers of inner steps that no learner has."""
     if inner_steps is not None and not 0 <= inner_steps <= MOST_INNER_STEPS:
         raise InputError(f"inner_steps: 0 to {MOST_INNER_STEPS} (got {inner_steps})")
-    if target_size is None and spec.ways < 2:
+    if target_size is None and spec.fewest_ways < 2:
         raise InputError(f"ways: a task of classes has at least 2 (got {spec.ways}); in regression give target_size")
     if target_size is not None and (spec.ways != 1 or target_size < 1):
         raise InputError(

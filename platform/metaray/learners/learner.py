@@ -84,14 +84,14 @@ class Learner(FromModule):
     @property
     def task_shape(self) -> TaskShape:
         """The shape of its tasks."""
-        return TaskShape(self.preprocessing.feature_shape, self.spec.ways, self.target_size, self.classes)
+        return TaskShape(self.preprocessing.feature_shape, self.spec.most_ways, self.target_size, self.classes)
 
     @property
     def ways(self) -> int | None:
         """The number of classes it is fixed to; None if it takes any, or is no classifier."""
         if self.target_size is not None:
             return None
-        return self.spec.ways if self.algorithm.fixed_ways else None
+        return self.spec.fixed_ways if self.algorithm.fixed_ways else None
 
     @property
     def network(self) -> nn.Module:

@@ -206,7 +206,7 @@ def _baselines(experiment: Experiment, nearest: Values) -> dict[str, Values]:
     """What a first champion must surpass, on the meta-val episodes."""
     found: dict[str, Values] = {"the nearest neighbour": nearest}
     if experiment.quality == "accuracy":
-        found["chance"] = [1 / experiment.eval_spec.ways] * len(nearest)
+        found["chance"] = [experiment.eval_spec.chance] * len(nearest)
     return found
 
 

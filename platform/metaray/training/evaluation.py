@@ -142,8 +142,8 @@ def require_fit(learner: Learner, experiment: Experiment) -> None:
             f"the learner predicts {_targets(learner.target_size)}, the source has "
             f"{_targets(experiment.source.target_size)} as targets"
         )
-    if learner.ways not in (None, spec.ways):
-        raise InputError(f"the learner is {learner.ways}-way, the evaluation {spec.ways}-way")
+    if learner.ways not in (None, spec.fixed_ways):
+        raise InputError(f"the learner is {learner.ways}-way, the evaluation has {spec.ways_in_words}")
     if learner.preprocessing.feature_shape != shape:
         raise InputError(f"the learner takes inputs {learner.preprocessing.feature_shape}, the source yields {shape}")
 
@@ -176,7 +176,7 @@ def judging_context(
         InputError: if the learner is fixed to other ways, or takes inputs or targets of another shape.
     """
     require_fit(learner, experiment)
-    context = learner.context(experiment.eval_spec.ways, inner_steps=inner_steps)
+    context = learner.context(experiment.eval_spec.most_ways, inner_steps=inner_steps)
     return replace(
         context,
         network=context.network.to(device),

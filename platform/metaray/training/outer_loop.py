@@ -66,7 +66,7 @@ def context_of(experiment: Experiment, network: nn.Module, *, training: bool, st
     """
     return Context(
         network=network,
-        ways=experiment.episodes.ways if training else experiment.eval_spec.ways,
+        ways=(experiment.episodes if training else experiment.eval_spec).most_ways,
         step=step if training else max(0, step - 1),
         training=training,
         inner_steps=None if training else experiment.evaluation.inner_steps,

@@ -63,7 +63,9 @@ def check_mapping(experiment: Experiment, state: TrainState) -> None:
     size = _size_of(experiment, state.network)
     algorithm = _with_steps(experiment.algorithm, size.inner_steps)
     context = context_of(experiment, state.network, training=True, step=max(0, experiment.num_steps - 1))
-    context = dataclasses.replace(context, ways=spec.ways, precision="float32", channels_last=False, randomness="same")
+    context = dataclasses.replace(
+        context, ways=spec.most_ways, precision="float32", channels_last=False, randomness="same"
+    )
     training, judging = (_pair(experiment, split, spec, size.rows) for split in SPLITS)
     for dtype in TOLERANCES:
         state.network.to(dtype)
@@ -149,10 +151,11 @@ class _DrawnAlike(TorchFunctionMode):
 def _small(experiment: Experiment) -> EpisodeSpec:
     """Episodes as small as the algorithm can learn from: derivatives do not depend on how many examples there are."""
     spec = experiment.episodes
-    if experiment.source.target_size is not None:
-        return replace(spec, shots=min(spec.shots, 6), queries=min(spec.queries, 4))
-    ways = spec.ways if experiment.algorithm.fixed_ways else min(spec.ways, 3)
-    return replace(spec, ways=ways, shots=min(spec.shots, 2), queries=min(spec.queries, 2))
+    ways, shots, queries = spec.largest
+    most_shots, most_queries = (2, 2) if experiment.source.target_size is None else (6, 4)
+    if not experiment.algorithm.fixed_ways:
+        ways = min(ways, 3)
+    return EpisodeSpec(ways=ways, shots=min(shots, most_shots), queries=min(queries or most_queries, most_queries))
 
 
 class _Size(NamedTuple):
@@ -188,7 +191,7 @@ def _numbers_kept(experiment: Experiment, network: nn.Module) -> int:
     hooks = [module.register_forward_hook(count) for module in network.modules() if not list(module.children())]
     try:
         with torch.no_grad():
-            context = Context(network=network, ways=experiment.episodes.ways)
+            context = Context(network=network, ways=experiment.episodes.most_ways)
             context.forward(dict(trainable(network)), torch.zeros(2, *experiment.source.feature_shape))
     finally:
         for hook in hooks:

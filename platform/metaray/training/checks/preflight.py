@@ -54,7 +54,7 @@ def _check(experiment: Experiment, device: torch.device) -> None:
         "meta-test": experiment.eval_spec,
     }
     for split, spec in specs.items():
-        experiment.source.check(split, ways=spec.ways, shots=spec.shots, queries=spec.queries)
+        experiment.source.check(split, spec)
     state = initial_state(experiment, CPU, check_network(experiment))
     _check_outputs(experiment, state)
     check_optimizer(experiment, state.meta)
@@ -108,7 +108,7 @@ def _check_outputs(experiment: Experiment, state: TrainState) -> None:
         why = "every parameter of the network is frozen" if frozen else "it serves as a baseline that every run reports"
         raise InputError(f"algorithm {experiment.algorithm.kind!r} has nothing to train; {why}")
     expected = experiment.algorithm.outputs(experiment.task_shape)
-    context = Context(network=state.network, ways=experiment.episodes.ways)
+    context = Context(network=state.network, ways=experiment.episodes.most_ways)
     x = torch.zeros(2, *experiment.source.feature_shape)
     try:
         with torch.no_grad(), undone(state.network):
