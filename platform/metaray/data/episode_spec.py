@@ -218,10 +218,17 @@ class EpisodeSpec(Config):
     def in_short(self) -> str:
         """Without the queries, as in "5-way 1-shot" and "5 to 20 ways, 1 to 5 shots"."""
         if self.fixed_ways is not None and isinstance(self.shots, int):
-            return f"{'' if self.ways == 1 else f'{self.ways}-way '}{self.shots}-shot"
-        ways = [] if self.ways == 1 else [self.ways_in_words]
-        shots = f"at most {self.most_support} shots in all"
-        return ", ".join([*ways, _in_words(self.shots, "shot", "shots") if self.sampling == "plain" else shots])
+            return f"{'' if self.ways == 1 else f'{self.ways}-way '}{self.shots_in_short}"
+        return ", ".join([*([] if self.ways == 1 else [self.ways_in_words]), self.shots_in_short])
+
+    @property
+    def shots_in_short(self) -> str:
+        """As in "1-shot", "1 to 5 shots" and "at most 500 shots in all"."""
+        if self.sampling == "meta-dataset":
+            return f"at most {self.most_support} shots in all"
+        if isinstance(self.shots, int) and self.fixed_ways is not None:
+            return f"{self.shots}-shot"
+        return _in_words(self.shots, "shot", "shots")
 
     @property
     def largest(self) -> Sizes:

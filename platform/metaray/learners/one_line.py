@@ -22,7 +22,7 @@ def parts_line(algorithm: Algorithm, model: Model, preprocessing: Preprocessing)
 def spec_line(spec: EpisodeSpec, fixed_ways: bool, target_size: int | None) -> str:
     """What a learner was judged at."""
     if target_size is not None:
-        return f"{spec.in_short} regression of {target_size} value{'' if target_size == 1 else 's'}"
+        return f"{spec.shots_in_short} regression of {target_size} value{'' if target_size == 1 else 's'}"
     return spec.in_short.replace("-way", "-way (fixed)") if fixed_ways else spec.in_short
 
 
