@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaray.data.draws import Draws, Split
+from metaray.data.episode_spec import EpisodeSpec
 from metaray.data.preprocessing import VectorPreprocessing
 from metaray.data.source import Source
 from metaray.data.task import Side, Task
@@ -39,10 +40,12 @@ class Thresholds(Source):
     def fingerprint(self) -> str:
         return f"thresholds {self.one_sided}"
 
-    def check(self, split: Split, *, ways: int, shots: int, queries: int) -> None:
+    def check(self, split: Split, spec: EpisodeSpec) -> None:
         pass
 
-    def sample_task(self, draws: Draws, split: Split, *, ways: int, shots: int, queries: int) -> Task:
+    def sample_task(self, draws: Draws, split: Split, spec: EpisodeSpec) -> Task:
+        _, shots, drawn = spec.draw(draws)
+        queries = drawn or 2
         threshold = draws.uniform(1) - 0.5
         support = self._side(draws, threshold, np.repeat([0, 1], shots))
         labels = np.ones(queries, np.int64) if self.one_sided else np.arange(max(2, queries)) % 2
@@ -53,7 +56,7 @@ class Thresholds(Source):
         x = threshold + np.where(y == 1, distance, -distance)
         return Side(x.astype(np.float32)[:, None], y.astype(np.int64))
 
-    def count_tasks(self, split: Split, *, ways: int, shots: int, queries: int) -> int:
+    def count_tasks(self, split: Split, spec: EpisodeSpec) -> int:
         return 2**64
 
     def num_classes(self, split: Split) -> int:

@@ -7,34 +7,35 @@ import pytest
 
 from metaray.data import ClassStore
 from metaray.data.describe import describe_store
+from metaray.episodes.episode import EpisodeSpec
 from metaray.errors import InputError
 from metaray.plots.task_pictures import draw_episodes
 
 
 def test_a_store(tiny_store: Path, tiny_source: ClassStore, tmp_path: Path) -> None:
-    found = describe_store(str(tiny_store), None, rotations=False, ways=3, shots=1, queries=2)
+    found = describe_store(str(tiny_store), None, EpisodeSpec(ways=3, shots=1, queries=2))
     assert [row.part for row in found.rows] == ["meta-train", "meta-val", "meta-test"]
     assert sum(row.classes for row in found.rows) == found.classes
-    assert found.rows[2].episodes == tiny_source.count_tasks("meta-test", ways=3, shots=1, queries=2) > 0
+    assert found.rows[2].episodes == tiny_source.count_tasks("meta-test", EpisodeSpec(ways=3, shots=1, queries=2)) > 0
     assert found.shape == tiny_source.feature_shape
     json.dumps(found.to_dict())
-    draw_episodes(found.source, tmp_path / "gallery.png", "meta-train", **found.spec)
+    draw_episodes(found.source, tmp_path / "gallery.png", "meta-train", found.spec)
     assert (tmp_path / "gallery.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_rotations_count_as_classes(tiny_store: Path) -> None:
     plain, turned = (
-        describe_store(str(tiny_store), None, rotations=rotations, ways=2, shots=1, queries=1)
+        describe_store(str(tiny_store), None, EpisodeSpec(ways=2, shots=1, queries=1), rotations=rotations)
         for rotations in (False, True)
     )
     assert [row.classes for row in turned.rows] == [4 * row.classes for row in plain.rows]
 
 
 def test_too_many_ways_allow_no_episode(tiny_store: Path) -> None:
-    found = describe_store(str(tiny_store), None, rotations=False, ways=1000, shots=1, queries=1)
+    found = describe_store(str(tiny_store), None, EpisodeSpec(ways=1000, shots=1, queries=1))
     assert [row.episodes for row in found.rows] == [0, 0, 0]
 
 
 def test_an_unknown_scheme(tiny_store: Path) -> None:
     with pytest.raises(InputError, match=r"split scheme of .* 'vinyls'"):
-        describe_store(str(tiny_store), "vinyls", rotations=False, ways=2, shots=1, queries=1)
+        describe_store(str(tiny_store), "vinyls", EpisodeSpec(ways=2, shots=1, queries=1))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from metaray.data import SOURCES, FunctionFamily
 from metaray.data.draws import SPLITS, Draws, Split
+from metaray.data.episode_spec import EpisodeSpec
 from metaray.data.function_family import FAMILIES, line, sinusoid
 from metaray.data.task import Task, same_examples
 from metaray.errors import InputError
@@ -22,7 +23,7 @@ from metaray.tasks import Regression
 def task_of(
     source: FunctionFamily, index: int = 0, split: Split = "meta-train", *, shots: int = 5, queries: int = 7
 ) -> Task:
-    return source.sample_task(Draws(3, split, index), split, ways=1, shots=shots, queries=queries)
+    return source.sample_task(Draws(3, split, index), split, EpisodeSpec(ways=1, shots=shots, queries=queries))
 
 
 @given(
@@ -76,7 +77,9 @@ def test_the_oracle_sees_the_same_tasks() -> None:
 
 def test_a_known_task() -> None:
     """Tasks are part of what a run's record means: another number here asks for another RECIPE_VERSION."""
-    task = FunctionFamily(oracle=True).sample_task(Draws(0, "meta-test", 7), "meta-test", ways=1, shots=1, queries=1)
+    task = FunctionFamily(oracle=True).sample_task(
+        Draws(0, "meta-test", 7), "meta-test", EpisodeSpec(ways=1, shots=1, queries=1)
+    )
     words = Draws(0, "meta-test", 7).uniform(4)
     amplitude, phase, x = 0.1 + 4.9 * words[0], np.pi * words[1], np.float32(-5 + 10 * words[2])
     np.testing.assert_array_equal(task.support.x, np.array([[x, amplitude, phase]], dtype=np.float32))
@@ -113,12 +116,12 @@ def test_it_has_no_classes_and_no_end() -> None:
         and source.class_name(0) == "sinusoid, amplitude 0.1 to 5, phase 0 to 3.14159"
     )
     assert source.places("meta-val", np.array([[0], [0]])).tolist() == [[0], [0]]
-    assert source.count_tasks("meta-test", ways=1, shots=1, queries=1) >= 2**64
-    source.check("meta-val", ways=1, shots=10_000, queries=10_000)
+    assert source.count_tasks("meta-test", EpisodeSpec(ways=1, shots=1, queries=1)) >= 2**64
+    source.check("meta-val", EpisodeSpec(ways=1, shots=10_000, queries=10_000))
     with pytest.raises(
         InputError, match="5 ways asked for, but a task of function_family is one function: ways must be 1"
     ):
-        source.check("meta-train", ways=5, shots=1, queries=1)
+        source.check("meta-train", EpisodeSpec(ways=5, shots=1, queries=1))
 
 
 @pytest.mark.parametrize(

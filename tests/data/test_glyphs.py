@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from metaray.data import SOURCES
 from metaray.data.class_store import ClassStore
 from metaray.data.draws import SPLITS, Draws, Split
 from metaray.data.glyphs import Glyphs, Letter, glyph_store, merge_identical, select_letters
 from metaray.data.store_file import read_store
+from metaray.episodes.episode import EpisodeSpec
 from metaray.errors import InputError
+from metaray.imports import dump_kind
 
 LATIN_A, ALPHA, CYRILLIC_A, CYRILLIC_BE, AYB = "A", "\u0391", "\u0410", "\u0411", "\u0531"
 
@@ -72,7 +75,7 @@ def test_scripts_are_where_they_belong(built: Path) -> None:
     assert "Latin/capital letter a" in names and "Cyrillic/capital letter a" not in names
     assert "Greek/capital letter alpha" not in names and "Georgian/letter an" in names
     for split in SPLITS:
-        store.check(split, ways=20, shots=1, queries=3)
+        store.check(split, EpisodeSpec(ways=20, shots=1, queries=3))
 
 
 def test_ink_is_centred(built: Path) -> None:
@@ -99,16 +102,16 @@ def test_unwritable_cache(tmp_path: Path) -> None:
 def test_source_wraps_the_store(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("metaray.data.glyphs._cached_store", lambda: str(built))
     source, store = Glyphs(rotations=True), ClassStore(path=str(built), rotations=True)
-    assert source.model_dump() == {"rotations": True}
+    assert dump_kind(source, SOURCES, every_field=False) == {"kind": "glyphs", "rotations": True}
     assert source.feature_shape == (1, 28, 28) and source.preprocessing.invert
     assert source.fingerprint == store.fingerprint
-    spec = {"ways": 5, "shots": 1, "queries": 2}
-    source.check("meta-test", **spec)
+    spec = EpisodeSpec(ways=5, shots=1, queries=2)
+    source.check("meta-test", spec)
     draws = [Draws(0, "meta-test", 0) for _ in range(2)]
-    mine, theirs = (s.sample_task(d, "meta-test", **spec) for s, d in zip((source, store), draws, strict=True))
+    mine, theirs = (s.sample_task(d, "meta-test", spec) for s, d in zip((source, store), draws, strict=True))
     assert np.array_equal(mine.query.x, theirs.query.x)
     assert source.class_name(int(mine.class_ids[0])) == store.class_name(int(mine.class_ids[0]))
-    assert source.count_tasks("meta-val", **spec) == store.count_tasks("meta-val", **spec)
+    assert source.count_tasks("meta-val", spec) == store.count_tasks("meta-val", spec)
 
 
 def test_importing_the_stage_is_light() -> None:

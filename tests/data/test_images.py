@@ -12,6 +12,7 @@ from metaray.data.images import import_images
 from metaray.data.importing import ImportReport
 from metaray.data.preprocessing import RESAMPLING
 from metaray.data.store_file import StoreFile, StoreMeta, read_store
+from metaray.episodes.episode import EpisodeSpec
 from metaray.errors import InputError
 from metaray.learners.raw_inputs import compact
 from tests.data.conftest import MakePng, MakeZip
@@ -58,7 +59,7 @@ def test_import_is_deterministic_and_zip_is_the_same(folder: Path, make_zip: Mak
         import_images(source, tmp_path / f"{i}.arrow", size=8, mode="L", invert=True, splits=(0.6, 0.2, 0.2), seed=3)
         fingerprints.add(read_store(tmp_path / f"{i}.arrow").meta.fingerprint)
     assert len(fingerprints) == 1
-    ClassStore(path=str(tmp_path / "0.arrow")).check("meta-train", ways=3, shots=1, queries=2)
+    ClassStore(path=str(tmp_path / "0.arrow")).check("meta-train", EpisodeSpec(ways=3, shots=1, queries=2))
 
 
 @pytest.fixture

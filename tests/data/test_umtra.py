@@ -27,13 +27,14 @@ from metaray.errors import InputError
 from metaray.experiment.experiment import Experiment
 from metaray.experiment.overrides import override
 from metaray.imports import dump_kind, parse_kind
+from metaray.tasks import Classification, Regression, TaskKind
 from tests.data.conftest import MakeStore
 
 COUNTS = [2, 5, 3, 4, 6, 4]
 # The classes of meta-train are not the first, nor in a row.
 SPLITS = {"meta-train": [1, 2, 4], "meta-val": [3], "meta-test": [0, 5]}
 ROWS = [*range(2, 10), *range(14, 20)]
-SPEC = {"ways": 4, "shots": 2, "queries": 3}
+SPEC = EpisodeSpec(ways=4, shots=2, queries=3)
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def store(make_store: MakeStore) -> ClassStore:
 
 
 def sample(source: Source, index: int = 0, split: Any = "meta-train", seed: int = 0, **spec: int) -> Task:
-    return source.sample_task(Draws(seed, split, index), split, **(SPEC | spec))
+    return source.sample_task(Draws(seed, split, index), split, replace(SPEC, **spec))
 
 
 def same(a: Task, b: Task) -> bool:
@@ -125,26 +126,26 @@ class TestTasks:
 
     def test_two_ways_may_be_of_one_class(self, make_store: MakeStore) -> None:
         store = ClassStore(path=str(make_store([9], {"meta-train": [0]}, size=(8, 8))))
-        UMTRA(source=store).check("meta-train", **SPEC)
+        UMTRA(source=store).check("meta-train", SPEC)
         assert len(set(sample(UMTRA(source=store)).class_ids.tolist())) == 4
 
     @pytest.mark.parametrize("split", ["meta-val", "meta-test"])
     def test_judged_on_the_wrapped_source(self, store: ClassStore, split: Split) -> None:
-        source, spec = UMTRA(source=store), {"ways": 1, "shots": 1, "queries": 1}
+        source, spec = UMTRA(source=store), EpisodeSpec(ways=1, shots=1, queries=1)
         for index in range(5):
-            ours, theirs = (sample(s, index, split, **spec) for s in (source, store))
+            ours, theirs = (sample(s, index, split, ways=1, shots=1, queries=1) for s in (source, store))
             assert same(ours, theirs)
             assert np.array_equal(source.places(split, ours.class_ids), store.places(split, ours.class_ids))
             assert source.class_name(int(ours.class_ids[0])) == store.class_name(int(ours.class_ids[0]))
         assert source.num_classes(split) == store.num_classes(split)
-        assert source.count_tasks(split, **spec) == store.count_tasks(split, **spec)
+        assert source.count_tasks(split, spec) == store.count_tasks(split, spec)
         with pytest.raises(InputError, match=rf"9 ways asked for, but {split} has . class"):
-            source.check(split, ways=9, shots=1, queries=1)
+            source.check(split, EpisodeSpec(ways=9, shots=1, queries=1))
 
     def test_counts_names_and_places(self, store: ClassStore) -> None:
         source = UMTRA(source=replace(store, rotations=True))
         assert source.num_classes("meta-train") == 56
-        assert source.count_tasks("meta-train", **SPEC) == comb(56, 4)
+        assert source.count_tasks("meta-train", SPEC) == comb(56, 4)
         ids = sample(source, ways=56).class_ids
         assert sorted(source.places("meta-train", ids).tolist()) == list(range(56))
         assert source.class_name(-1) == "example 0" and source.class_name(-56) == "example 55"
@@ -157,10 +158,11 @@ class TestTasks:
             "import json, sys\n"
             "from metaray.data import SOURCES, Source\n"
             "from metaray.data.draws import Draws\n"
+            "from metaray.data.episode_spec import EpisodeSpec\n"
             "from metaray.imports import parse_kind\n"
             "source = parse_kind(json.loads(sys.argv[1]), SOURCES, Source, what='source')\n"
-            "tasks = [source.sample_task(Draws(0, 'meta-train', i), 'meta-train', ways=4, shots=2, queries=3)\n"
-            "         for i in range(3)]\n"
+            "spec = EpisodeSpec(ways=4, shots=2, queries=3)\n"
+            "tasks = [source.sample_task(Draws(0, 'meta-train', i), 'meta-train', spec) for i in range(3)]\n"
             "assert 'torch' not in sys.modules\n"
             "print(b''.join(task.query.x.tobytes() for task in tasks).hex())"
         )
@@ -177,25 +179,24 @@ class TestTasks:
 
     def test_a_sampler_rebuilds_it_from_its_description(self, store: ClassStore) -> None:
         source = UMTRA(source=store, max_shift=2)
-        spec = {"ways": 4, "shots": 2, "queries": 3}
-        sampler = Sampler(dump_kind(source, SOURCES), source.fingerprint, spec, seed=0)
+        sampler = Sampler(dump_kind(source, SOURCES), source.fingerprint, SPEC.model_dump(), seed=0)
         batch = sampler.sample(5, 7)
         draws = Draws(0, "meta-train", 5)
         draws.raw(1)  # the episode's own seed
-        assert np.array_equal(batch.stacks[0].task.query.x[0], source.sample_task(draws, "meta-train", **spec).query.x)
+        assert np.array_equal(batch.stacks[0].task.query.x[0], source.sample_task(draws, "meta-train", SPEC).query.x)
 
 
 class TestChecks:
     def test_more_ways_than_examples(self, store: ClassStore) -> None:
-        UMTRA(source=store).check("meta-train", ways=14, shots=1, queries=1)
+        UMTRA(source=store).check("meta-train", EpisodeSpec(ways=14, shots=1, queries=1))
         with pytest.raises(InputError, match="15 ways asked for, but meta-train has 14 examples, of which each is a"):
-            UMTRA(source=store).check("meta-train", ways=15, shots=1, queries=1)
+            UMTRA(source=store).check("meta-train", EpisodeSpec(ways=15, shots=1, queries=1))
         with pytest.raises(InputError, match="15 examples asked for, but meta-train has 14 examples"):
             sample(UMTRA(source=store), ways=15)
 
     def test_a_shift_out_of_sight(self, store: ClassStore) -> None:
         with pytest.raises(InputError, match="max_shift of 8 pixels moves 8x8 images out of sight"):
-            UMTRA(source=store, max_shift=8).check("meta-train", **SPEC)
+            UMTRA(source=store, max_shift=8).check("meta-train", SPEC)
 
     def test_copies_that_are_not_altered(self, store: ClassStore) -> None:
         with pytest.raises(InputError, match="all augmentations are off, so queries equal the support: raise"):
@@ -203,11 +204,11 @@ class TestChecks:
 
     def test_what_is_no_image(self) -> None:
         with pytest.raises(InputError, match=r"umtra alters images, but vectors has examples of shape \(3,\)"):
-            UMTRA(source=Vectors()).check("meta-train", **SPEC)
+            UMTRA(source=Vectors()).check("meta-train", SPEC)
 
     def test_sources_that_it_cannot_wrap(self) -> None:
         with pytest.raises(InputError, match="vectors yields regression tasks; umtra makes classes of images"):
-            UMTRA.parse({"source": Vectors(target=1)}, where="source")
+            UMTRA.parse({"source": Vectors(values=True)}, where="source")
         with pytest.raises(InputError, match="umtra has no examples to draw one by one, as class_store and"):
             UMTRA.parse({"source": UMTRA(source=Glyphs())}, where="source")
         with pytest.raises(InputError, match=r"unknown source of examples 'umtra'.*Known: class_store, glyphs"):
@@ -238,11 +239,11 @@ class Vectors(Source):
     places: ClassVar[Any] = None
     class_name: ClassVar[Any] = None
 
-    target: int | None = None
+    values: bool = False
 
     @property
-    def target_size(self) -> int | None:
-        return self.target
+    def task(self) -> TaskKind:
+        return Regression() if self.values else Classification()
 
     def num_examples(self, split: Split) -> int:
         return 100
@@ -305,7 +306,6 @@ class TestDescription:
 
 
 def test_an_episode_spec_of_one_shot_has_only_originals(store: ClassStore) -> None:
-    spec = EpisodeSpec(ways=3, shots=1, queries=1)
-    task = sample(UMTRA(source=store), ways=spec.ways, shots=spec.shots, queries=spec.queries)
+    task = sample(UMTRA(source=store), ways=3, shots=1, queries=1)
     originals = {store.examples(int(c))[i].tobytes() for c in (1, 2, 4) for i in range(COUNTS[int(c)])}
     assert {image.tobytes() for image in task.support.x} <= originals

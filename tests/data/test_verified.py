@@ -13,6 +13,7 @@ from metaray.data import ClassStore, verified
 from metaray.data.draws import SPLITS, Draws
 from metaray.data.store_file import StoreFile, read_store
 from metaray.data.verified import MOST_RECORDS, open_store
+from metaray.episodes.episode import EpisodeSpec
 from metaray.errors import InputError
 from tests.damage import KINDS, damaged
 from tests.data.conftest import MakeStore
@@ -151,7 +152,7 @@ def sampled(path: Path) -> list[Any]:
     source = ClassStore(path=str(path))
     seen: list[Any] = [source.fingerprint, source.preprocessing]
     for split in SPLITS:
-        task = source.sample_task(Draws(0, split, 0), split, ways=2, shots=2, queries=2)
+        task = source.sample_task(Draws(0, split, 0), split, EpisodeSpec(ways=2, shots=2, queries=2))
         arrays = (*task.support, *task.query, task.class_ids)
         seen += [(array.dtype, array.shape, array.tobytes()) for array in arrays]
         seen += [source.class_name(int(class_id)) for class_id in source.class_ids(split)]

@@ -130,7 +130,7 @@ def read_a_store(data: bytes) -> object:
     source = ClassStore(path=str(path))
     seen: list[object] = [source.fingerprint]
     for split in SPLITS:
-        source.check(split, ways=2, shots=1, queries=1)
+        source.check(split, EpisodeSpec(ways=2, shots=1, queries=1))
         for index in range(6):
             episode = sample_episode(source, EpisodeSpec(ways=2, shots=1, queries=1), split, 0, index)
             names = [source.class_name(int(one)) for one in episode.task.class_ids]

@@ -50,7 +50,7 @@ def test_in_regression_only_their_number_counts() -> None:
 
 def learner_of(algorithm: Algorithm, model: Model) -> Learner:
     preprocessing = ImagePreprocessing(height=16, width=16)
-    _, meta = start(algorithm, model, TaskShape(preprocessing.feature_shape, SPEC.ways), seed=3)
+    _, meta = start(algorithm, model, TaskShape(preprocessing.feature_shape, SPEC.most_ways), seed=3)
     return Learner(algorithm, model, meta, preprocessing, SPEC)
 
 

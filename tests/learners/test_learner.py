@@ -41,7 +41,7 @@ def own_network(*, feature_shape: tuple[int, ...], outputs: int | None) -> nn.Mo
 
 def learner_of(algorithm: Algorithm) -> Learner:
     model = MLP(hidden=(5,))
-    _, meta = start(algorithm, model, TaskShape(PREPROCESSING.feature_shape, SPEC.ways), seed=3)
+    _, meta = start(algorithm, model, TaskShape(PREPROCESSING.feature_shape, SPEC.most_ways), seed=3)
     return Learner(algorithm, model, meta, PREPROCESSING, SPEC, provenance={"note": "untrained"})
 
 

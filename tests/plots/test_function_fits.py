@@ -33,8 +33,8 @@ def untrained(algorithm: Algorithm) -> Learner:
 class Scarce(FunctionFamily):
     """A source without as many queries as a picture would like."""
 
-    def check(self, split: Split, *, ways: int, shots: int, queries: int) -> None:
-        if queries > 3:
+    def check(self, split: Split, spec: EpisodeSpec) -> None:
+        if spec.most_queries is None or spec.most_queries > 3:
             raise InputError("no")
 
 

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from metaray.data.class_store import ClassStore
+from metaray.episodes.episode import EpisodeSpec
 from metaray.errors import InputError
 from metaray.plots.task_pictures import draw_episodes, draw_task
 from tests.data.conftest import MakeStore
@@ -12,8 +13,8 @@ from tests.data.conftest import MakeStore
 
 def test_episodes_of_a_source(make_store: MakeStore, tmp_path: Path) -> None:
     store = ClassStore(path=str(make_store([4, 4, 4], {"meta-test": [0, 1, 2]})), rotations=True)
-    draw_episodes(store, tmp_path / "new" / "a.png", "meta-test", ways=3, shots=1, queries=2, count=2)
-    draw_episodes(store, tmp_path / "b.png", "meta-test", ways=3, shots=1, queries=2, count=2)
+    draw_episodes(store, tmp_path / "new" / "a.png", "meta-test", EpisodeSpec(ways=3, shots=1, queries=2), count=2)
+    draw_episodes(store, tmp_path / "b.png", "meta-test", EpisodeSpec(ways=3, shots=1, queries=2), count=2)
     with Image.open(tmp_path / "new" / "a.png") as first, Image.open(tmp_path / "b.png") as second:
         assert first.format == "PNG" and first.height > 300
         assert np.array_equal(np.asarray(first), np.asarray(second))
@@ -34,7 +35,7 @@ def test_what_cannot_be_drawn(tmp_path: Path, make_store: MakeStore) -> None:
         draw_task(flat, ["a", "b"], flat, [], tmp_path / "t.png")
     store = ClassStore(path=str(make_store([4], {"meta-test": [0]})))
     with pytest.raises(InputError, match="2 ways asked for"):
-        draw_episodes(store, tmp_path / "t.png", "meta-test", ways=2, shots=1, queries=1)
+        draw_episodes(store, tmp_path / "t.png", "meta-test", EpisodeSpec(ways=2, shots=1, queries=1))
     (tmp_path / "file").touch()
     x = np.zeros((1, 1, 4, 4), np.uint8)
     with pytest.raises(InputError, match="can't write the picture"):

@@ -23,7 +23,7 @@ SPEC = EpisodeSpec(ways=3, shots=1, queries=2)
 def untrained(algorithm: MAML | ProtoNet) -> Learner:
     """A learner with seeded parameters."""
     model = MLP(hidden=(16,), batch_norm=False)
-    _, meta = start(algorithm, model, TaskShape(PREPROCESSING.feature_shape, SPEC.ways), seed=0)
+    _, meta = start(algorithm, model, TaskShape(PREPROCESSING.feature_shape, SPEC.most_ways), seed=0)
     return Learner(algorithm, model, meta, PREPROCESSING, SPEC)
 
 

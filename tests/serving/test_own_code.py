@@ -54,7 +54,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.fixture
 def learner(package: Path) -> Learner:
     algorithm, model = MAML(inner_lr=0.1), Custom(path="served_nets:build")
-    _, meta = start(algorithm, model, TaskShape(PREPROCESSING.feature_shape, SPEC.ways), seed=0)
+    _, meta = start(algorithm, model, TaskShape(PREPROCESSING.feature_shape, SPEC.most_ways), seed=0)
     return Learner(algorithm, model, meta, PREPROCESSING, SPEC)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from metaray.episodes.episode import EpisodeSpec
 from metaray.experiment.experiment import Evaluation, Experiment
 from metaray.records.events import Fanout
 from metaray.records.storage import Storage
@@ -20,7 +21,9 @@ def test_counts_are_those_of_a_run(make_experiment: MakeExperiment, tmp_path: Pa
     assert sum(found.parameters.values()) * 4 == found.parameters_bytes
     assert found.optimizer_bytes > 2 * found.parameters_bytes, "Adam keeps two moments, and steps"
     assert found.classes["meta-train"] == experiment.source.num_classes("meta-train") > 0
-    assert found.tasks["meta-test"] == experiment.source.count_tasks("meta-test", ways=3, shots=1, queries=2)
+    assert found.tasks["meta-test"] == experiment.source.count_tasks(
+        "meta-test", EpisodeSpec(ways=3, shots=1, queries=2)
+    )
     assert found.episode_s > 0
     train_in_process(experiment, Storage(str(tmp_path)), Fanout([]))
     written = max(path.stat().st_size for path in tmp_path.rglob("state.safetensors"))

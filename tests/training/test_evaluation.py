@@ -14,6 +14,7 @@ from torch import Tensor
 from metaray.algorithms import MAML, NearestNeighbor, ProtoNet
 from metaray.algorithms.context import Context, Tensors
 from metaray.data import FunctionFamily
+from metaray.data.draws import Draws, Split
 from metaray.data.preprocessing import ImagePreprocessing
 from metaray.data.source import Source
 from metaray.data.task import Task
@@ -110,11 +111,11 @@ class Watched(FunctionFamily):
     seen: ClassVar[list[str]] = []
     fails_at: int | None = None
 
-    def sample_task(self, *arguments: Any, **spec: Any) -> Task:
+    def sample_task(self, draws: Draws, split: Split, spec: EpisodeSpec) -> Task:
         if len(self.seen) == self.fails_at:
             raise KeyError("no such task")
         self.seen.append(threading.current_thread().name)
-        return super().sample_task(*arguments, **spec)
+        return super().sample_task(draws, split, spec)
 
 
 class Marked(LocalReducer):

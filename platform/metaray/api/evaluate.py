@@ -20,6 +20,8 @@ from metaray.records.estimate import Estimate
 from metaray.training.placement import Placement, Workers
 
 SPLITS: dict[str, Split] = {"meta-val": "meta-val", "meta-test": "meta-test"}
+Count = int | tuple[int, int] | str
+"""As in `EpisodeSpec`."""
 TAKEN = ("source", "episodes", "evaluation", "precision", "chunk_size", "threads_per_worker")
 """What of an experiment says how a learner is judged; the rest is part of the learner."""
 
@@ -70,15 +72,15 @@ class Changes:
 
     Attributes:
         settings: `key=value`, for instance another `source.path`.
-        ways: classes of an episode; None leaves them as they are, here and below.
+        ways: classes of an episode, a number or a range; None leaves them as they are, here and below.
         shots: support examples a class.
         queries: query examples a class.
     """
 
     settings: Sequence[str] = ()
-    ways: int | None = None
-    shots: int | None = None
-    queries: int | None = None
+    ways: Count | None = None
+    shots: Count | None = None
+    queries: Count | None = None
 
     def __post_init__(self) -> None:
         """Refuse what would change nothing.
@@ -105,12 +107,21 @@ class Changes:
             InputError: for an unknown key or a wrong value.
         """
         experiment = override(experiment, self.settings)
+        spec = self.spec(experiment.eval_spec)
+        return replace(experiment, evaluation=replace(experiment.evaluation, episodes=spec)) if spec else experiment
+
+    def spec(self, now: EpisodeSpec) -> EpisodeSpec | None:
+        """The episodes asked for, where they are not those of now; all three numbers ask for plain ones.
+
+        Raises:
+            InputError: for a wrong value.
+        """
         asked = {"ways": self.ways, "shots": self.shots, "queries": self.queries}
-        if all(value is None for value in asked.values()):
-            return experiment
-        values = {key: getattr(experiment.eval_spec, key) if value is None else value for key, value in asked.items()}
-        spec = EpisodeSpec.parse(values, where="episodes to judge on")
-        return replace(experiment, evaluation=replace(experiment.evaluation, episodes=spec))
+        given = {key: value for key, value in asked.items() if value is not None}
+        if not given:
+            return None
+        kept = {} if len(given) == len(asked) else now.model_dump()
+        return EpisodeSpec.parse(kept | given, where="episodes to judge on")
 
 
 def evaluate(
@@ -119,9 +130,9 @@ def evaluate(
     episodes: int = 1000,
     part: str = "meta-test",
     settings: Sequence[str] = (),
-    ways: int | None = None,
-    shots: int | None = None,
-    queries: int | None = None,
+    ways: Count | None = None,
+    shots: Count | None = None,
+    queries: Count | None = None,
     workers: int = 0,
     cpus_per_worker: float = 1.0,
     device: str = "auto",
@@ -140,9 +151,10 @@ def evaluate(
         episodes: Number of episodes, the first ones of the part.
         part: Whose classes: "meta-val" or "meta-test".
         settings: Changes to the experiment stored with the learner, `key=value`, for instance another `source.path`.
-        ways: Number of classes of an episode; None takes that of the experiment, here and below.
+        ways: Number of classes of an episode, or a range such as (5, 20); None takes that of the experiment, here and
+            below.
         shots: Number of support examples a class.
-        queries: Number of query examples a class.
+        queries: Number of query examples a class, or "rest" for all that are left.
         workers: Number of processes on Ray that share the episodes; 0 judges in this one. The scores are the same.
         cpus_per_worker: Number of CPUs that each of them reserves.
         device: "auto" (a GPU where there is one), "cpu" or "cuda".
@@ -225,10 +237,11 @@ def judged_experiment(
     if stored is None:
         raise InputError(f"{model} does not say which experiment it comes from, so it cannot be judged")
     experiment = Experiment.parse(stored, where=f"experiment of {model}", context={"trust": tuple(trust)})
-    if changes.ways is not None and learner.ways not in (None, changes.ways):
+    asked = changes.spec(experiment.eval_spec)
+    if asked is not None and learner.ways not in (None, asked.fixed_ways) and changes.ways is not None:
         raise InputError(
             f"{model} is fixed to its {learner.ways} ways, as {learner.algorithm.kind} learners are, so it cannot be "
-            f"judged at {changes.ways} ways; leave out --ways"
+            f"judged at {asked.ways_in_words}; leave out --ways"
         )
     count = f"evaluation.{'val' if split == 'meta-val' else 'test'}_episodes={episodes}"
     experiment = override(changes.made(experiment), [count])
@@ -237,7 +250,7 @@ def judged_experiment(
     if not changes.sets("source"):
         _require_own_data(model, learner, experiment)
     spec = experiment.eval_spec
-    experiment.source.check(split, ways=spec.ways, shots=spec.shots, queries=spec.queries)
+    experiment.source.check(split, spec)
     return experiment
 
 

@@ -1,9 +1,10 @@
 """`metaray data`: import, describe and export class stores."""
 
 import json
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -12,13 +13,26 @@ from metaray.cli.help import Command, Group
 from metaray.cli.options import AsJson, Verify
 from metaray.displays.table import print_table
 
+if TYPE_CHECKING:
+    from metaray.data.describe import Groups
+
+SHOWN_GROUPS = 3
+
 app = typer.Typer(cls=Group, help="Import, describe and export class stores.")
 app.add_typer(data_import.app, name="import")
 
 Store = Annotated[str, typer.Argument(metavar="STORE", help="A store file, or 'glyphs' for the embedded one.")]
-Ways = Annotated[int, typer.Option(min=2, metavar="N", help="Number of classes in an episode.")]
-Shots = Annotated[int, typer.Option(min=1, metavar="N", help="Number of support examples of each class.")]
-Queries = Annotated[int, typer.Option(min=1, metavar="N", help="Number of query examples of each class.")]
+Ways = Annotated[str, typer.Option(metavar="N", help="Number of classes in an episode, or a range such as 5..20.")]
+Shots = Annotated[
+    str, typer.Option(metavar="N", help="Number of support examples of each class, or a range such as 1..5.")
+]
+Queries = Annotated[
+    str,
+    typer.Option(metavar="N", help="Number of query examples of each class, a range, or 'rest' for all that are left."),
+]
+WithinGroups = Annotated[
+    bool, typer.Option("--within-groups", help="Take the classes of an episode from one group, such as an alphabet.")
+]
 
 
 @app.command(cls=Command)
@@ -30,23 +44,24 @@ def describe(
     rotations: Annotated[
         bool, typer.Option(help="Count images turned by 90, 180 and 270 degrees as classes of their own.")
     ] = False,
-    ways: Ways = 5,
-    shots: Shots = 1,
-    queries: Queries = 5,
+    ways: Ways = "5",
+    shots: Shots = "1",
+    queries: Queries = "5",
+    within_groups: WithinGroups = False,
     gallery: Annotated[Path | None, typer.Option(metavar="FILE", help="PNG file to draw sample episodes to.")] = None,
     verify: Verify = False,
     as_json: AsJson = False,
 ) -> None:
     """Describe a store: its classes, splits and fingerprint, and how many distinct episodes there are."""
     from metaray.data.describe import describe_store
+    from metaray.data.episode_spec import EpisodeSpec
 
-    description = describe_store(
-        store, split, rotations=rotations, ways=ways, shots=shots, queries=queries, verify=verify
-    )
+    spec = EpisodeSpec.parse({"ways": ways, "shots": shots, "queries": queries}, where="episodes")
+    description = describe_store(store, split, spec, rotations=rotations, within_groups=within_groups, verify=verify)
     if gallery is not None:
         from metaray.plots.task_pictures import draw_episodes
 
-        draw_episodes(description.source, gallery, "meta-train", **description.spec)
+        draw_episodes(description.source, gallery, "meta-train", spec)
     if as_json:
         print(json.dumps(description.to_dict(), indent=2))
         return
@@ -55,9 +70,15 @@ def describe(
     if description.value_range is not None:
         print("value range: {:g} to {:g}".format(*description.value_range))
     print(f"images resized with: {description.resample}")
-    counted = f"distinct {ways}-way {shots}-shot episodes"
+    counted = (
+        f"distinct {spec.in_short} episodes" if spec.is_fixed else f"distinct episodes ({spec.in_short}), at least"
+    )
+    if within_groups:
+        counted += " within a group"
     rows = [(row.scheme, row.part, str(row.classes), row.sizes, _count(row.episodes)) for row in description.rows]
     print_table(("split", "part", "classes", "examples a class", counted), rows)
+    if description.groups is not None:
+        _print_groups(description.groups)
     for note in description.notes:
         print(f"note: {note}")
     if gallery is not None:
@@ -75,9 +96,10 @@ def export(
         typer.Option(metavar="PART", help="Whose classes to draw from: meta-train, meta-val or meta-test."),
     ] = "meta-test",
     split: Annotated[str, typer.Option(metavar="NAME", help="Name of the split scheme.")] = "default",
-    ways: Ways = 5,
-    shots: Shots = 1,
-    queries: Queries = 5,
+    ways: Ways = "5",
+    shots: Shots = "1",
+    queries: Queries = "5",
+    within_groups: WithinGroups = False,
     seed: Annotated[int, typer.Option(min=0, max=2**64 - 1, metavar="N", help="Seed of the sequence of episodes.")] = 0,
     index: Annotated[
         int, typer.Option(min=0, max=2**63 - 1, metavar="N", help="Which episode of the sequence to write.")
@@ -87,8 +109,31 @@ def export(
     from metaray.episodes.export import export_episode, source_named
 
     spec = {"ways": ways, "shots": shots, "queries": queries}
-    export_episode(source_named(store, split), spec, part, seed, index, out)
+    export_episode(source_named(store, split, within_groups=within_groups), spec, part, seed, index, out)
     print(f"wrote {out}/support and {out}/query")
+
+
+def _print_groups(groups: "Groups") -> None:
+    print(f"groups: {groups.count}, of {groups.sizes} classes (fewest / median / most)")
+    rows = [
+        (
+            row.scheme,
+            row.part,
+            str(len(row.groups)),
+            row.sizes,
+            ", ".join(row.groups[:SHOWN_GROUPS]) + _more(row.groups),
+        )
+        for row in groups.rows
+    ]
+    print_table(("split", "part", "groups", "classes a group", "names"), rows)
+    for scheme, names in groups.across.items():
+        if names:
+            listed = ", ".join(names[:SHOWN_GROUPS]) + _more(names)
+            print(f"split {scheme}: groups with classes in more than one part: {listed} ({len(names)} in all)")
+
+
+def _more(names: Sequence[str]) -> str:
+    return ", ..." if len(names) > SHOWN_GROUPS else ""
 
 
 def _count(episodes: int) -> str:

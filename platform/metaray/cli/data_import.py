@@ -104,7 +104,10 @@ def images(
     depth: Annotated[
         int,
         typer.Option(
-            min=1, metavar="N", help="How many folders deep the class folders lie; 2 takes superclass/class/image."
+            min=1,
+            metavar="N",
+            help="How many folders deep the class folders lie; 2 takes superclass/class/image, and the superclasses as "
+            "groups.",
         ),
     ] = 1,
     nested: Annotated[
@@ -127,7 +130,8 @@ def images(
         str | None,
         typer.Option(
             metavar="NAMES",
-            help="The columns of --labels, as FILE,LABEL or FILE,LABEL,SPLIT, where they have unusual names.",
+            help="The columns of --labels, as FILE,LABEL or FILE,LABEL,SPLIT or FILE,LABEL,SPLIT,GROUP (SPLIT may be "
+            "empty), where they have unusual names.",
         ),
     ] = None,
     encoding: Annotated[

@@ -12,10 +12,13 @@ Model = Annotated[str, typer.Argument(metavar="MODEL", help=f"The learner: {MODE
 Episodes = Annotated[int, typer.Option(min=2, metavar="N", help="Number of episodes to judge on.")]
 Part = Annotated[str, typer.Option(metavar="PART", help="Whose classes to judge on: meta-val or meta-test.")]
 Ways = Annotated[
-    int | None, typer.Option(min=1, metavar="N", help="Classes of an episode, where these are to be others.")
+    str | None,
+    typer.Option(metavar="N", help="Classes of an episode, or a range such as 5..20, where they are others."),
 ]
-Shots = Annotated[int | None, typer.Option(min=1, metavar="N", help="Support examples a class, likewise.")]
-Queries = Annotated[int | None, typer.Option(min=1, metavar="N", help="Query examples a class, likewise.")]
+Shots = Annotated[str | None, typer.Option(metavar="N", help="Support examples a class, likewise.")]
+Queries = Annotated[
+    str | None, typer.Option(metavar="N", help="Query examples a class, likewise, or 'rest' for all that are left.")
+]
 Device = Annotated[
     str, typer.Option(metavar="DEVICE", help="What to compute on: auto (a GPU where there is one), cpu or cuda.")
 ]

@@ -1,10 +1,7 @@
 """N-way K-shot tasks from the classes of a store file."""
 
 import hashlib
-from collections import Counter
-from dataclasses import dataclass
 from functools import lru_cache
-from math import comb
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -12,17 +9,19 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from metaray.data.access import without_access
+from metaray.data.class_sampling import DrawnTask, count_tasks, draw_task, require_tasks
 from metaray.data.draws import Draws, Split
+from metaray.data.episode_spec import EpisodeSpec
+from metaray.data.names import counted
+from metaray.data.opened_store import QUARTER_TURNS, OpenedStore, open_scheme
 from metaray.data.preprocessing import ImagePreprocessing
 from metaray.data.remote import held, is_remote, local_path
 from metaray.data.servers import shown
 from metaray.data.source import Source
-from metaray.data.store_file import StoreFile, StoreMeta, read_store
+from metaray.data.store_file import StoreMeta, read_store
 from metaray.data.task import Side, Task
 from metaray.data.verified import open_store, stamp
-from metaray.errors import InputError, unknown
-
-QUARTER_TURNS = 4
+from metaray.errors import InputError
 
 
 class SplitSummary(NamedTuple):
@@ -44,13 +43,17 @@ class ClassStore(Source):
         split: name of the split scheme, one of those in the file.
         rotations: each class also turned by 90, 180 and 270 degrees, as three more classes of the same meta-split;
             turned when sampled, never stored. Global class ids are then base class * 4 + quarter turns.
+        within_groups: the classes of a task are all of one group (alphabet, superclass, domain), their rotations
+            included: of one that is drawn uniformly, whatever its size, among those with enough classes for the task.
     """
 
     kind: ClassVar[str] = "class_store"
+    left_out_of_json: ClassVar[tuple[str, ...]] = ("within_groups",)
 
     path: str = Field(min_length=1)
     split: str = "default"
     rotations: bool = False
+    within_groups: bool = False
 
     @field_validator("path")
     @classmethod
@@ -70,8 +73,11 @@ class ClassStore(Source):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over the file's own fingerprint, the split scheme and the rotations."""
-        parts = f"{self.meta.fingerprint}\n{self.split}\n{self.rotations}"
+        """SHA-256 (hex) over the file's own fingerprint, the split scheme, the rotations, and groups that count."""
+        meta = self.meta
+        parts = f"{meta.fingerprint}\n{self.split}\n{self.rotations}"
+        if self.within_groups and meta.groups is not None:
+            parts += f"\n{meta.groups.fingerprint}"
         return hashlib.sha256(parts.encode()).hexdigest()
 
     @property
@@ -100,56 +106,33 @@ class ClassStore(Source):
         """The file's description."""
         return self._open().file.meta
 
-    def check(self, split: Split, *, ways: int, shots: int, queries: int) -> None:
+    def check(self, split: Split, spec: EpisodeSpec) -> None:
         """Check that `split` has enough classes with enough examples, and that there is something to tell apart.
 
         Raises:
             InputError: with the numbers.
         """
-        if ways < 2:
-            raise InputError(f"ways: a task needs at least 2 classes (got {ways})")
-        opened = self._open()
-        per_class = shots + queries
-        eligible = len(opened.eligible(split, per_class)) * opened.turns
-        if eligible < ways:
-            raise InputError(
-                f"{ways} ways asked for, but {split} has {_some(eligible, 'class', 'classes')} with at least "
-                f"{_some(per_class, 'example')} ({_some(shots, 'shot')} + {_some(queries, 'query', 'queries')}); "
-                f"{_some(len(opened.classes[split]) * opened.turns, 'class', 'classes')} in all ({shown(self.path)})"
-            )
+        require_tasks(self._open(), split, spec, shown(self.path))
 
-    def sample_task(self, draws: Draws, split: Split, *, ways: int, shots: int, queries: int) -> Task:
-        """Draw `ways` classes, then `shots + queries` examples of each, all without replacement.
+    def sample_task(self, draws: Draws, split: Split, spec: EpisodeSpec) -> Task:
+        """Draw classes, then examples of each, all without replacement; see `draw_task`.
 
         Raises:
             InputError: `split` has too few classes or examples.
         """
         opened = self._open()
-        eligible = opened.eligible(split, shots + queries)
-        population = len(eligible) * opened.turns
-        if population < ways:
-            self.check(split, ways=ways, shots=shots, queries=queries)
-        chosen = draws.choose(np.array([population], dtype=np.int64), ways)[0]
-        base, turns = eligible[chosen // opened.turns], chosen % opened.turns
-        start = opened.file.offsets[base]
-        rows = start[:, None] + draws.choose(opened.file.offsets[base + 1] - start, shots + queries)
-        labels = np.arange(ways, dtype=np.int64)
-        return Task(
-            support=Side(_gather(opened.file.images, rows[:, :shots], turns), labels.repeat(shots)),
-            query=Side(_gather(opened.file.images, rows[:, shots:], turns), labels.repeat(queries)),
-            class_ids=base * opened.turns + turns,
-        )
+        drawn = draw_task(opened, split, spec, draws)
+        if drawn is None:
+            self.check(split, spec)
+        assert drawn is not None
+        return _task(opened, drawn)
 
-    def count_tasks(self, split: Split, *, ways: int, shots: int, queries: int) -> int:
-        """How many distinct tasks there are; a task is a set of classes, each with a support and a query set.
+    def count_tasks(self, split: Split, spec: EpisodeSpec) -> int:
+        """How many distinct tasks there are, or more; a task is a set of classes, each with a support and a query set.
 
-        The elementary symmetric polynomial of degree `ways` in the classes' own numbers of choices
-        comb(n, shots) * comb(n - shots, queries), exactly.
+        Exactly for numbers of shots and queries, a lower bound for ranges and for Meta-Dataset's sampling.
         """
-        opened = self._open()
-        sizes = opened.sizes(split).tolist()
-        choices = Counter(comb(n, shots) * comb(max(n - shots, 0), queries) for n in sizes)
-        return _elementary_symmetric({w: m * opened.turns for w, m in choices.items()}, ways)
+        return count_tasks(self._open(), split, spec)
 
     def class_name(self, class_id: int) -> str:
         """The class's name, as in "Greek/character03", with "/rot090" where rotations are classes."""
@@ -182,9 +165,9 @@ class ClassStore(Source):
         opened = self._open()
         population = self.num_examples(split)
         if population < count:
-            found = _some(population, "example")
+            found = counted(population, "example")
             raise InputError(
-                f"{_some(count, 'example')} asked for, but {split} has {found} in all ({shown(self.path)})"
+                f"{counted(count, 'example')} asked for, but {split} has {found} in all ({shown(self.path)})"
             )
         places = draws.choose(np.array([population], dtype=np.int64), count)[0]
         example, turns = places // opened.turns, places % opened.turns
@@ -214,58 +197,16 @@ class ClassStore(Source):
         classes, examples = len(sizes) * opened.turns, int(sizes.sum()) * opened.turns
         return SplitSummary(classes, examples, int(sizes.min()), float(np.median(sizes)), int(sizes.max()))
 
-    def _open(self) -> "_Opened":
+    def _open(self) -> OpenedStore:
         # Kept by the file's identity and not on the instance: the description stays a value that compares, copies and
         # pickles by its fields, and a store that was imported again is seen. A fetched one stays what it was when this
         # process opened it: no server is asked again.
-        return _open(self.path, self.split, self.rotations, self.stamp)
-
-
-@dataclass(frozen=True)
-class _Opened:
-    """A store file seen through one split scheme.
-
-    Attributes:
-        file: the store.
-        classes: base class ids of each split.
-        turns: 4 with rotations, else 1.
-        places: of each base class among those of its split.
-    """
-
-    file: StoreFile
-    classes: dict[Split, NDArray[np.int64]]
-    turns: int
-    places: NDArray[np.int64]
-
-    def sizes(self, split: Split) -> NDArray[np.int64]:
-        """The number of examples of each base class of `split`."""
-        classes = self.classes[split]
-        return self.file.offsets[classes + 1] - self.file.offsets[classes]
-
-    def eligible(self, split: Split, examples: int) -> NDArray[np.int64]:
-        """The base classes of `split` with at least `examples` examples."""
-        return self.classes[split][self.sizes(split) >= examples]
+        return _open(self.path, self.split, self.rotations, self.within_groups, self.stamp)
 
 
 @lru_cache(maxsize=16)
-def _open(path: str, scheme: str, rotations: bool, _stamp: tuple[int, ...]) -> _Opened:
-    with held(path) as local:
-        file = open_store(local)
-    if scheme not in file.meta.schemes:
-        raise unknown(f"split scheme of {shown(path)}", scheme, file.meta.schemes)
-    shape = file.meta.feature_shape
-    if rotations and (len(shape) < 2 or shape[-1] != shape[-2]):
-        raise InputError(f"{shown(path)}: rotations need square images, but an example has the shape {shape}")
-    classes: dict[Split, NDArray[np.int64]] = {"meta-train": _ids(), "meta-val": _ids(), "meta-test": _ids()}
-    classes |= {split: _ids(ids) for split, ids in file.meta.schemes[scheme].items()}
-    places = np.zeros(len(file.meta.class_names), dtype=np.int64)
-    for ids in classes.values():
-        places[ids] = np.arange(len(ids))
-    return _Opened(file, classes, QUARTER_TURNS if rotations else 1, places)
-
-
-def _ids(ids: tuple[int, ...] = ()) -> NDArray[np.int64]:
-    return np.array(ids, dtype=np.int64)
+def _open(path: str, scheme: str, rotations: bool, within_groups: bool, _stamp: tuple[int, ...]) -> OpenedStore:
+    return open_scheme(path, scheme, rotations=rotations, within_groups=within_groups)
 
 
 def _gather(images: NDArray[Any], rows: NDArray[np.int64], turns: NDArray[np.int64]) -> NDArray[Any]:
@@ -280,14 +221,12 @@ def _gather(images: NDArray[Any], rows: NDArray[np.int64], turns: NDArray[np.int
     return out.reshape(-1, *images.shape[1:])
 
 
-def _elementary_symmetric(multiplicities: dict[int, int], degree: int) -> int:
-    """The coefficient of t**degree in the product of (1 + w*t)**m over the items w: m."""
-    total = [1] + [0] * degree
-    for weight, times in multiplicities.items():
-        factor = [comb(times, j) * weight**j for j in range(degree + 1)]
-        total = [sum(total[i] * factor[d - i] for i in range(d + 1)) for d in range(degree + 1)]
-    return total[degree]
-
-
-def _some(count: int, one: str, many: str = "") -> str:
-    return f"{count} {one if count == 1 else many or one + 's'}"
+def _task(opened: OpenedStore, drawn: DrawnTask) -> Task:
+    labels = np.arange(len(drawn.base), dtype=np.int64)
+    sides: list[Side[NDArray[Any]]] = []
+    for rows in (drawn.support, drawn.query):
+        sizes = list(map(len, rows))
+        x = _gather(opened.file.images, np.concatenate(rows)[:, None], drawn.turns.repeat(sizes))
+        sides.append(Side(x, labels.repeat(sizes)))
+    support, query = sides
+    return Task(support, query, class_ids=drawn.base * opened.turns + drawn.turns)

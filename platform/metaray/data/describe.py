@@ -1,17 +1,22 @@
 """What a store holds, for people who decide on an experiment."""
 
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
+from statistics import median
 from typing import Any
 
 from metaray.data.class_store import ClassStore
 from metaray.data.draws import SPLITS, Split
+from metaray.data.episode_spec import EpisodeSpec
 from metaray.data.glyphs import glyph_store
+from metaray.data.groups import across_splits, sizes_of
 from metaray.data.pictures import ValueRange
 from metaray.data.preprocessing import Resample
 from metaray.data.remote import held
+from metaray.data.store_file import Schemes
 from metaray.data.uniform import uniform_classes
 from metaray.data.verified import open_store
-from metaray.errors import unknown
+from metaray.errors import InputError, unknown
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,40 @@ class Row:
 
 
 @dataclass(frozen=True)
+class GroupRow:
+    """The groups of one part of one split scheme.
+
+    Attributes:
+        scheme: name of the split scheme.
+        part: "meta-train", "meta-val" or "meta-test".
+        groups: the names of those that have classes in it.
+        sizes: classes a group, "min / median / max", without rotations.
+    """
+
+    scheme: str
+    part: Split
+    groups: tuple[str, ...]
+    sizes: str
+
+
+@dataclass(frozen=True)
+class Groups:
+    """How the classes of a store lie in groups.
+
+    Attributes:
+        count: of groups.
+        sizes: classes a group in the whole file, "min / median / max", without rotations.
+        rows: a scheme's parts.
+        across: of each scheme the groups that have classes in more than one part.
+    """
+
+    count: int
+    sizes: str
+    rows: tuple[GroupRow, ...]
+    across: dict[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
 class Description:
     """A store, described.
 
@@ -44,7 +83,8 @@ class Description:
         shape: of one example.
         fingerprint: of the file.
         rows: a scheme's parts.
-        spec: ways, shots and queries that the episode counts are for.
+        spec: of the episodes that are counted.
+        groups: how the classes of each scheme's parts lie in groups; None where the store has no groups.
         value_range: by which images of more than 8 bits were scaled; None where there were none.
         resample: the filter that resized the images, and resizes those that its learners are given.
         notes: what looks wrong with the examples, a sentence each.
@@ -56,7 +96,8 @@ class Description:
     shape: tuple[int, ...]
     fingerprint: str
     rows: tuple[Row, ...]
-    spec: dict[str, int]
+    spec: EpisodeSpec
+    groups: Groups | None
     value_range: ValueRange | None
     resample: Resample
     notes: tuple[str, ...]
@@ -71,44 +112,52 @@ class Description:
             "value_range": self.value_range,
             "resample": self.resample,
             "notes": list(self.notes),
-            "spec": self.spec,
+            "spec": self.spec.model_dump(mode="json"),
+            **({} if self.groups is None else {"groups": asdict(self.groups)}),
             "splits": [asdict(row) for row in self.rows],
         }
 
 
 def describe_store(
-    store: str, scheme: str | None, *, rotations: bool, ways: int, shots: int, queries: int, verify: bool = False
+    store: str,
+    scheme: str | None,
+    spec: EpisodeSpec,
+    *,
+    rotations: bool = False,
+    within_groups: bool = False,
+    verify: bool = False,
 ) -> Description:
     """Open a store file, checked whole now or earlier on this machine, and describe it.
 
     Args:
         store: its path, or "glyphs" for the embedded one.
         scheme: one split scheme; None describes all.
+        spec: of the episodes to count.
         rotations: count rotated classes.
-        ways: of the episodes to count.
-        shots: of the episodes to count.
-        queries: of the episodes to count.
+        within_groups: count episodes whose classes are of one group.
         verify: check it now, whatever is known of it.
 
     Raises:
-        InputError: if the file is missing, foreign or damaged, or has no such scheme.
+        InputError: if the file is missing, foreign or damaged, or has no such scheme, or no groups where these count.
     """
+    if spec.fewest_ways < 2:
+        raise InputError(f"ways: a task needs at least 2 classes (got {spec.fewest_ways})")
     path = str(glyph_store()) if store == "glyphs" else store
     with held(path) as local:
         file = open_store(local, verify=verify)
         meta, notes = file.meta, uniform_classes(file.images, file.meta.counts, file.meta.class_names)
     if scheme is not None and scheme not in meta.schemes:
         raise unknown(f"split scheme of {store}", scheme, meta.schemes)
-    spec = {"ways": ways, "shots": shots, "queries": queries}
     rows: list[Row] = []
     sources = [
-        ClassStore(path=path, split=name, rotations=rotations) for name in ([scheme] if scheme else meta.schemes)
+        ClassStore(path=path, split=name, rotations=rotations, within_groups=within_groups)
+        for name in ([scheme] if scheme else meta.schemes)
     ]
     for source in sources:
         for part in SPLITS:
             summary = source.summary(part)
             sizes = f"{summary.min_per_class} / {summary.median_per_class:g} / {summary.max_per_class}"
-            count = source.count_tasks(part, **spec)
+            count = source.count_tasks(part, spec)
             rows.append(Row(source.split, part, summary.classes, sizes, count))
     return Description(
         source=sources[0],
@@ -118,7 +167,23 @@ def describe_store(
         fingerprint=meta.fingerprint,
         rows=tuple(rows),
         spec=spec,
+        groups=None if meta.groups is None else _groups(meta.groups.names, meta.schemes, [s.split for s in sources]),
         value_range=meta.preprocessing.value_range,
         resample=meta.preprocessing.resample,
         notes=notes,
     )
+
+
+def _groups(names: Sequence[str], schemes: Schemes, shown: Sequence[str]) -> Groups:
+    rows: list[GroupRow] = []
+    for scheme in shown:
+        for part in SPLITS:
+            found = sizes_of(names, schemes[scheme].get(part, ()))
+            rows.append(GroupRow(scheme, part, tuple(found), _spread(found.values())))
+    whole = sizes_of(names, range(len(names)))
+    across = {scheme: tuple(across_splits(names, schemes[scheme])) for scheme in shown}
+    return Groups(len(whole), _spread(whole.values()), tuple(rows), across)
+
+
+def _spread(sizes: Collection[int]) -> str:
+    return f"{min(sizes)} / {median(sizes):g} / {max(sizes)}" if sizes else "none"

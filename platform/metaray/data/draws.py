@@ -9,6 +9,10 @@ Split = Literal["meta-train", "meta-val", "meta-test"]
 SPLITS: tuple[Split, ...] = ("meta-train", "meta-val", "meta-test")
 
 
+SPARSE = 64
+"""From populations above so many times the sample, numbers are drawn one by one; others are shuffled whole."""
+
+
 class Draws:
     """The random numbers of one episode.
 
@@ -35,6 +39,10 @@ class Draws:
         """`count` numbers in [0, 1), multiples of 2**-53."""
         return (self.raw(count) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
+    def between(self, low: int, high: int) -> int:
+        """A whole number from `low` to `high`, both included; where they are equal, nothing is drawn."""
+        return low if low == high else low + int(self.uniform(1)[0] * (high - low + 1))
+
     def choose(self, populations: NDArray[np.int64], k: int) -> NDArray[np.int64]:
         """For each row r, an ordered sample of `k` distinct integers below `populations[r]`.
 
@@ -59,3 +67,22 @@ class Draws:
             chosen[:, j] = np.where(taken, last, candidate)
         order = self.raw(rows * k).reshape(rows, k).argsort(axis=1, kind="stable")
         return np.take_along_axis(chosen, order, axis=1)
+
+    def choose_each(self, populations: NDArray[np.int64], sizes: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """As `choose`, with a sample size for each row.
+
+        Args:
+            populations: [rows].
+            sizes: [rows], none above its population.
+
+        Returns:
+            For each row r an ordered sample [sizes[r]].
+        """
+        return [self._ordered(int(n), int(k)) for n, k in zip(populations, sizes, strict=True)]
+
+    def _ordered(self, population: int, k: int) -> NDArray[np.int64]:
+        assert k <= population, (population, k)
+        if population > SPARSE * k:
+            return self.choose(np.array([population]), k).reshape(-1)
+        order: NDArray[np.int64] = self.raw(population).argsort(kind="stable")
+        return order[:k]

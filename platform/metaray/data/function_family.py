@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator, Field
 
 from metaray.data.draws import Draws, Split
+from metaray.data.episode_spec import EpisodeSpec
 from metaray.data.preprocessing import VectorPreprocessing
 from metaray.data.source import Source
 from metaray.data.task import Side, Task
@@ -120,22 +121,35 @@ class FunctionFamily(Source):
         parts = {"recipe": [self.kind, RECIPE_VERSION], **self.model_dump(mode="json")}
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
-    def check(self, split: Split, *, ways: int, shots: int, queries: int) -> None:
-        """Check that one function is asked for; all else is there without end.
+    def check(self, split: Split, spec: EpisodeSpec) -> None:
+        """Check that one function is asked for, and how many examples of it; all else is there without end.
 
         Raises:
             InputError: if it is not.
         """
-        if ways != 1:
-            raise InputError(f"{ways} ways asked for, but a task of {self.kind} is one function: ways must be 1")
+        if spec.sampling != "plain":
+            raise InputError(f"Meta-Dataset's sampling is of classes, and a task of {self.kind} is one function")
+        if spec.fixed_ways != 1:
+            raise InputError(
+                f"{spec.ways_in_words} asked for, but a task of {self.kind} is one function: ways must be 1"
+            )
+        if spec.queries == "rest":
+            raise InputError(
+                "queries: 'rest' takes all examples that are left, and there is no end to those of a function: give a "
+                "number or a range"
+            )
 
-    def sample_task(self, draws: Draws, split: Split, *, ways: int, shots: int, queries: int) -> Task:
+    def sample_task(self, draws: Draws, split: Split, spec: EpisodeSpec) -> Task:
         """Draw a function, then its support, then its query: more queries leave the support as it is.
+
+        Before them the sizes are drawn, where they are ranges.
 
         Values are computed in float64 at inputs that float32 holds, and rounded once: processors whose sines differ in
         the last bit give the same targets but for one in a hundred million.
         """
-        self.check(split, ways=ways, shots=shots, queries=queries)
+        self.check(split, spec)
+        _, shots, queries = spec.draw(draws)
+        assert queries is not None, spec
         ranges = [getattr(self, name) for name in FAMILIES[self.family].parameters]
         parameters = np.concatenate([_between(ends, draws.uniform(1)) for ends in ranges])
         support_x, support_y = self._examples(draws, parameters, shots)
@@ -153,7 +167,7 @@ class FunctionFamily(Source):
         known = np.broadcast_to(parameters, (count, len(parameters))) if self.oracle else np.empty((count, 0))
         return np.column_stack([x, known]).astype(np.float32), y.astype(np.float32)[:, None]
 
-    def count_tasks(self, split: Split, *, ways: int, shots: int, queries: int) -> int:
+    def count_tasks(self, split: Split, spec: EpisodeSpec) -> int:
         """There is no end to them: as many as episodes have indices."""
         return 2**64
 

@@ -20,6 +20,8 @@ from PIL import features
 
 from metaray.data.class_store import ClassStore
 from metaray.data.draws import SPLITS, Draws, Split
+from metaray.data.episode_spec import EpisodeSpec
+from metaray.data.groups import folder_of
 from metaray.data.preprocessing import ImagePreprocessing
 from metaray.data.rendering import INK_SIZE, RENDER_SIZE, SIDE, Bitmap, render_all, script_of
 from metaray.data.source import Source
@@ -50,16 +52,19 @@ class Glyphs(Source):
 
     Attributes:
         rotations: each class also turned by 90, 180 and 270 degrees, as three more classes of the same meta-split.
+        within_groups: the classes of a task are all of one script, as in `ClassStore`.
     """
 
     kind: ClassVar[str] = "glyphs"
+    left_out_of_json: ClassVar[tuple[str, ...]] = ("within_groups",)
 
     rotations: bool = False
+    within_groups: bool = False
 
     @property
     def store(self) -> ClassStore:
         """The class store behind it; built at first use."""
-        return ClassStore(path=_cached_store(), rotations=self.rotations)
+        return ClassStore(path=_cached_store(), rotations=self.rotations, within_groups=self.within_groups)
 
     @property
     def preprocessing(self) -> ImagePreprocessing:
@@ -85,17 +90,17 @@ class Glyphs(Source):
         """Verify the store."""
         self.store.verify()
 
-    def check(self, split: Split, *, ways: int, shots: int, queries: int) -> None:
+    def check(self, split: Split, spec: EpisodeSpec) -> None:
         """As in `ClassStore`."""
-        self.store.check(split, ways=ways, shots=shots, queries=queries)
+        self.store.check(split, spec)
 
-    def sample_task(self, draws: Draws, split: Split, *, ways: int, shots: int, queries: int) -> Task:
+    def sample_task(self, draws: Draws, split: Split, spec: EpisodeSpec) -> Task:
         """As in `ClassStore`."""
-        return self.store.sample_task(draws, split, ways=ways, shots=shots, queries=queries)
+        return self.store.sample_task(draws, split, spec)
 
-    def count_tasks(self, split: Split, *, ways: int, shots: int, queries: int) -> int:
+    def count_tasks(self, split: Split, spec: EpisodeSpec) -> int:
         """As in `ClassStore`."""
-        return self.store.count_tasks(split, ways=ways, shots=shots, queries=queries)
+        return self.store.count_tasks(split, spec)
 
     def num_classes(self, split: Split) -> int:
         """As in `ClassStore`."""
@@ -166,6 +171,7 @@ def build_glyphs(path: Path) -> None:
             "source": f"the fonts of matplotlib {version('matplotlib')}: DejaVu, STIX, Computer Modern",
             "licence": "the fonts' own: Bitstream Vera, SIL OFL 1.1, and public domain (BaKoMa)",
         },
+        groups=[folder_of(letter.name) for letter in letters],
     )
 
 
@@ -264,5 +270,6 @@ def _key() -> str:
             unicodedata.unidata_version,
         ],
         "recipe": [RECIPE_VERSION, FORMAT_VERSION, INK_SIZE, RENDER_SIZE, LOOKALIKE, MIN_EXAMPLES, SCRIPTS],
+        "holds": "scripts as groups",
     }
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]

@@ -52,10 +52,11 @@ def import_images(
             classes, drawn at random by `seed`; None takes the splits that the data come with (see `find_classes` and
             `read_labels`), else fractions of 0.64, 0.16 and 0.2.
         seed: of the random splits.
-        depth: how many folders deep the class folders lie.
+        depth: how many folders deep the class folders lie; where it is more than 1, those around them are the groups of
+            the classes.
         nested: what to do with files in folders inside a class folder.
         labels: CSV files that give the classes, in place of the folders.
-        columns: the columns of file, class and (optional) split in these.
+        columns: the columns of file, class and (optional) split and group in these.
         encoding: of names in an archive, and of CSV files, that are not in UTF-8.
         tell: called with a line on what was found, before any image is converted.
         progress: called with (images done, images in all).
@@ -89,6 +90,7 @@ def import_images(
             schemes={"default": {split: sorted(ids[name] for name in members) for split, members in by_name.items()}},
             preprocessing=preprocessing,
             origin={"importer": "images", "source": folder.name, "splits": by},
+            groups=found.groups,
             progress=progress,
         )
     return ImportReport(out, len(names), sum(map(len, found.classes.values())), ("default",), (*found.notes, *notes))

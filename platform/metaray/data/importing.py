@@ -86,6 +86,7 @@ def import_classes(
     schemes: Schemes,
     preprocessing: ImagePreprocessing,
     origin: Mapping[str, str],
+    groups: Mapping[str, str] | None = None,
     progress: Progress | None = None,
 ) -> tuple[str, ...]:
     """Decode the images of every class, in order, and write them as a store.
@@ -97,6 +98,7 @@ def import_classes(
         preprocessing: applied to every image. Where some have 16 bits and it has no value range, the store's has that
             of 16 bits.
         origin: free notes.
+        groups: class name -> the name of its group, for all classes; None where they have none.
         progress: called with (images done, images in all).
 
     Returns:
@@ -125,6 +127,7 @@ def import_classes(
             schemes=schemes,
             preprocessing=preprocessing,
             origin=origin,
+            groups=None if groups is None else [groups[name] for name in names],
         )
         return (*depths.notes(len(files)), *uniform_classes(images, counts, names))
 

@@ -28,16 +28,19 @@ FILE_COLUMNS = (
 )
 LABEL_COLUMNS = ("label", "class", "classname", "category", "labelname", "target", "species", "y")
 SPLIT_COLUMNS = ("split", "set", "subset", "partition")
+# Not "group" or "domain", which as often say something of the image.
+GROUP_COLUMNS = ("superclass", "supercategory", "superlabel", "coarselabel", "alphabet")
 SEPARATORS = ",;\t|"
 
 
 class _Row(NamedTuple):
-    """One image: where its row stands, its file as written there, its class and its split."""
+    """One image: where its row stands, its file as written there, its class, its split and the group of its class."""
 
     where: str
     file: str
     label: str
     split: Split | None
+    group: str | None
 
 
 class _Columns(NamedTuple):
@@ -46,6 +49,7 @@ class _Columns(NamedTuple):
     file: int
     label: int
     split: int | None
+    group: int | None
 
 
 def read_labels(
@@ -55,19 +59,20 @@ def read_labels(
 
     A file may be written with more or fewer folders than it has in the tree, and without its suffix, as long as it is
     clear which is meant. Several tables called like splits (train.csv, val.csv, test.csv) give the splits; so does a
-    column.
+    column. A column of superclasses gives the groups, where each class has one.
 
     Args:
         tree: the images.
         tables: the files, beside the tree or in it; or a folder that holds train.csv, val.csv and test.csv.
-        columns: the names of the columns of file, class and (optional) split; none looks for the usual ones.
+        columns: the names of the columns of file, class and (optional, an empty name for none) split and group; none
+            looks for the usual ones.
         encoding: of tables that are not in UTF-8.
 
     Raises:
         InputError: naming the table and line: no such table, columns or file; a file that fits several, or stands in
-            two rows; an empty cell; an unknown split.
+            two rows; an empty cell; an unknown split; a class in two groups, where `columns` name that of groups.
     """
-    if columns and not 2 <= len(columns) <= 3:
+    if columns and not 2 <= len(columns) <= 4:
         raise InputError(f"--columns {','.join(columns)!r}: give the columns of file and class, as in filename,label")
     paths = [path for table in tables for path in _tables(table)]
     splits = [split_named(path.stem) for path in paths]
@@ -75,9 +80,10 @@ def read_labels(
     rows: list[_Row] = []
     for path, split in zip(paths, splits, strict=True):
         rows += _rows(path, _content(tree, path, encoding), columns, split if by_table else None)
+    groups = _groups(rows, required=len(columns) == 4)
     if by_table:
-        return _found(tree, rows, f"the tables {', '.join(path.name for path in paths)}")
-    return _found(tree, rows, "the splits in the table" if len({row.split for row in rows}) > 1 else "")
+        return _found(tree, rows, f"the tables {', '.join(path.name for path in paths)}", groups)
+    return _found(tree, rows, "the splits in the table" if len({row.split for row in rows}) > 1 else "", groups)
 
 
 def _tables(path: Path) -> list[Path]:
@@ -128,13 +134,15 @@ def _row(cells: Sequence[str], width: int, columns: _Columns, where: str) -> _Ro
     if len(cells) != width:
         raise InputError(f"{where}: {len(cells)} cells in a table of {width} columns")
     file, label = cells[columns.file].strip(), one_spelling(cells[columns.label].strip())
+    group = None if columns.group is None else one_spelling(cells[columns.group].strip())
     if not file or not label:
         raise InputError(f"{where}: no {'label' if file else 'file'}")
     check_characters(label, where)
+    check_characters(group or "", where)
     split = None
     if columns.split is not None and (split := split_named(cells[columns.split])) is None:
         raise InputError(f"{where}: the split {cells[columns.split]!r} is none of train, val and test")
-    return _Row(where, file, label, split)
+    return _Row(where, file, label, split, group)
 
 
 def _header(path: Path, text: str, names: Sequence[str]) -> tuple[list[str], str]:
@@ -160,26 +168,49 @@ def _columns(path: Path, header: Sequence[str], names: Sequence[str]) -> _Column
     if twice := [name for i, name in enumerate(header) if name in header[:i]]:
         raise InputError(f"{path}: has the column {twice[0]!r} twice")
     if names:
-        if missing := [name for name in names if name not in header]:
+        if missing := [name for name in names if name and name not in header]:
             raise InputError(f"{path}: lacks the column {missing[0]!r}; its columns are {', '.join(header)}")
-        places = [header.index(name) for name in names]
-        return _Columns(places[0], places[1], places[2] if len(places) > 2 else None)
-    known = (FILE_COLUMNS, LABEL_COLUMNS, SPLIT_COLUMNS)
-    files, labels, splits = ([name for one in names for name in header if _key(name) == one] for names in known)
+        places = [header.index(name) if name else None for name in (*names, "", "")]
+        assert places[0] is not None and places[1] is not None, names
+        return _Columns(places[0], places[1], places[2], places[3])
+    known = (FILE_COLUMNS, LABEL_COLUMNS, SPLIT_COLUMNS, GROUP_COLUMNS)
+    files, labels, splits, groups = ([name for one in names for name in header if _key(name) == one] for names in known)
     for what, several in (("classes", labels), ("splits", splits)):
         if len(several) > 1:
             raise InputError(
                 f"{path}: {several[0]!r} and {several[1]!r} may both be the column of {what}; say which with "
                 "--columns FILE,LABEL or --columns FILE,LABEL,SPLIT"
             )
-    return _Columns(header.index(files[0]), header.index(labels[0]), header.index(splits[0]) if splits else None)
+    split, group = (header.index(found[0]) if found else None for found in (splits, groups))
+    return _Columns(header.index(files[0]), header.index(labels[0]), split, group)
 
 
 def _key(column: str) -> str:
     return column.casefold().replace("_", "").replace(" ", "")
 
 
-def _found(tree: FileTree, rows: Sequence[_Row], by: str) -> Found:
+def _groups(rows: Sequence[_Row], *, required: bool) -> dict[str, str] | None:
+    """The group of each class; None where the table has none, or it is the images that it groups.
+
+    Raises:
+        InputError: a class without a group, or in two, where groups are required.
+    """
+    first: dict[str, _Row] = {}
+    for row in rows:
+        other = first.setdefault(row.label, row)
+        if row.group and row.group == other.group:
+            continue
+        if not required:
+            return None
+        if not row.group:
+            raise InputError(f"{row.where}: no group")
+        raise InputError(
+            f"{row.where}: the class {row.label!r} has the group {row.group!r}, but {other.group!r} in {other.where}"
+        )
+    return {label: row.group or "" for label, row in first.items()}
+
+
+def _found(tree: FileTree, rows: Sequence[_Row], by: str, groups: dict[str, str] | None) -> Found:
     index = _index(tree)
     owner: dict[str, _Row] = {}
     missing: list[_Row] = []
@@ -208,6 +239,7 @@ def _found(tree: FileTree, rows: Sequence[_Row], by: str) -> Found:
         {split: sorted(names) for split, names in given.items()},
         by,
         (*notes, *passed_over(tree, ()), *lookalikes(classes)),
+        groups,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 
 from metaray.data.draws import SPLITS, Split
 from metaray.data.file_tree import FileTree
+from metaray.data.groups import folder_of
 from metaray.data.names import counted, is_image_name, some
 from metaray.data.splits import is_plain_split, split_named
 from metaray.errors import InputError
@@ -26,12 +27,14 @@ class Found:
         given: the classes of each split, where the data come split; else empty. Not checked: a class may be in several.
         by: what gives the splits, for instance "the folders train, val, test".
         notes: what was passed over, a sentence each.
+        groups: class name -> the name of its group; None where the classes have none.
     """
 
     classes: dict[str, list[str]]
     given: dict[Split, list[str]] = field(default_factory=dict)
     by: str = ""
     notes: tuple[str, ...] = ()
+    groups: dict[str, str] | None = None
 
     @property
     def summary(self) -> str:
@@ -40,7 +43,8 @@ class Found:
         images = f"{sizes[0]} / {median(sizes):g} / {sizes[-1]} images a class (fewest / median / most)"
         if sizes[0] == sizes[-1]:
             images = f"{sizes[0]} images a class"
-        return f"{len(self.classes)} classes, {images}: {some(list(self.classes), 5)}"
+        groups = "" if self.groups is None else f" in {counted(len(set(self.groups.values())), 'group')}"
+        return f"{len(self.classes)} classes{groups}, {images}: {some(list(self.classes), 5)}"
 
 
 class _Sorted(NamedTuple):
@@ -62,7 +66,8 @@ def find_classes(
     Args:
         tree: the files.
         is_image: tries whether a file can be decoded; asked where names do not tell.
-        depth: how many folders deep the class folders lie; with 2, classes are called "animals/cat".
+        depth: how many folders deep the class folders lie; with 2, classes are called "animals/cat" and are of the
+            group "animals".
         nested: what to do with files in folders inside a class folder.
 
     Raises:
@@ -94,6 +99,7 @@ def find_classes(
         given,
         f"the folders {', '.join(folders)}" if folders else "",
         (*passed_over(tree, beside, skipped), *lookalikes(classes)),
+        None if depth == 1 else {name: folder_of(name) for name in sorted(classes)},
     )
 
 

@@ -9,6 +9,7 @@ from typing import Literal
 from metaray.data.archives import open_tree
 from metaray.data.draws import SPLITS, Split
 from metaray.data.file_tree import FileTree
+from metaray.data.groups import folder_of
 from metaray.data.importing import ImageFile, ImportReport, Progress, image_preprocessing, import_classes
 from metaray.data.preprocessing import Resample
 from metaray.data.splits import Fractions, chosen_splits
@@ -38,6 +39,8 @@ def import_omniglot(
     progress: Progress | None = None,
 ) -> ImportReport:
     """Build the Omniglot store: by default 28x28 with Lanczos as in MAML, ink high; classes "Alphabet/characterNN".
+
+    The groups of its classes are the alphabets.
 
     The split schemes are `vinyals` (1028 / 172 / 423 classes), `maml` (1100 / 100 / 423, random) and `lake` (25 of the
     background alphabets / the other 5 / the 20 evaluation alphabets). Of a partial data set only the schemes whose
@@ -73,7 +76,13 @@ def import_omniglot(
             listed = ", ".join(str(path) for path in paths)
             raise InputError(f"{listed}: an incomplete Omniglot without any complete split: " + "; ".join(notes))
         notes += import_classes(
-            out, classes, schemes=schemes, preprocessing=preprocessing, origin=origin, progress=progress
+            out,
+            classes,
+            schemes=schemes,
+            preprocessing=preprocessing,
+            origin=origin,
+            groups={name: folder_of(name) for name in classes},
+            progress=progress,
         )
     return ImportReport(out, len(classes), sum(map(len, classes.values())), tuple(schemes), notes)
 

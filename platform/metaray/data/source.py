@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from metaray.config import Config
 from metaray.data.draws import Draws, Split
+from metaray.data.episode_spec import EpisodeSpec
 from metaray.data.preprocessing import Preprocessing
 from metaray.data.task import Task
 from metaray.errors import InputError
@@ -58,16 +59,16 @@ class Source(Config):
         """
 
     @abstractmethod
-    def check(self, split: Split, *, ways: int, shots: int, queries: int) -> None:
-        """Raise InputError, with the numbers, if `split` cannot yield such tasks."""
+    def check(self, split: Split, spec: EpisodeSpec) -> None:
+        """Raise InputError, with the numbers, if `split` cannot yield every task of `spec`."""
 
     @abstractmethod
-    def sample_task(self, draws: Draws, split: Split, *, ways: int, shots: int, queries: int) -> Task:
-        """Draw one task: a pure function of the arguments."""
+    def sample_task(self, draws: Draws, split: Split, spec: EpisodeSpec) -> Task:
+        """Draw one task, its sizes first where `spec` has ranges: a pure function of the arguments."""
 
     @abstractmethod
-    def count_tasks(self, split: Split, *, ways: int, shots: int, queries: int) -> int:
-        """How many distinct tasks there are, labels and order aside."""
+    def count_tasks(self, split: Split, spec: EpisodeSpec) -> int:
+        """How many distinct tasks there are, labels and order aside; of a spec with ranges at least so many."""
 
     @abstractmethod
     def num_classes(self, split: Split) -> int:

@@ -18,9 +18,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from pydantic import Field
 
 from metaray.config import Config
 from metaray.data.draws import Split
+from metaray.data.groups import ClassGroups
 from metaray.data.preprocessing import ImagePreprocessing
 from metaray.errors import InputError
 from metaray.json_text import parse_object
@@ -46,6 +48,8 @@ class StoreMeta(Config):
         preprocessing: how raw images became the examples.
         origin: free notes (importer, source, licence); the fingerprint leaves them out.
         fingerprint: SHA-256 (hex) over all of the above but the origin, and the examples.
+        groups: which classes belong together, with a fingerprint of their own: the same examples with and without them
+            are the same data. None, which the JSON leaves out, where nobody says.
     """
 
     version: int
@@ -57,6 +61,7 @@ class StoreMeta(Config):
     preprocessing: ImagePreprocessing
     origin: dict[str, str]
     fingerprint: str
+    groups: ClassGroups | None = Field(default=None, exclude_if=lambda groups: groups is None)
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,7 @@ def write_store(
     schemes: Schemes,
     preprocessing: ImagePreprocessing,
     origin: Mapping[str, str],
+    groups: Sequence[str] | None = None,
 ) -> None:
     """Write a store: whole or not at all, replacing any file at `path`.
 
@@ -114,6 +120,7 @@ def write_store(
         schemes: name -> meta-split -> class ids.
         preprocessing: what made `images` from raw images.
         origin: free notes.
+        groups: the name of each class's group, where classes have one.
 
     Raises:
         InputError: overlapping splits, ids or counts that don't fit, an unwritable path.
@@ -129,6 +136,7 @@ def write_store(
         preprocessing=preprocessing,
         origin=dict(origin),
         fingerprint="",
+        groups=None if groups is None else ClassGroups.of(groups),
     )
     _check_meta(meta, rows=len(images), where=str(path))
     meta = meta.model_copy(update={"fingerprint": _fingerprint(meta, images)})
@@ -255,6 +263,8 @@ def _check_meta(meta: StoreMeta, *, rows: int, where: str) -> None:
             f"{where}: {len(names)} class names, {len(meta.counts)} counts (each at least 1) that sum to "
             f"{sum(meta.counts)}, and {rows} examples don't fit together"
         )
+    if meta.groups is not None and len(meta.groups.names) != len(names):
+        raise InputError(f"{where}: {len(meta.groups.names)} groups for {len(names)} classes: each class has one")
     if min(meta.feature_shape, default=1) < 1:
         raise InputError(f"{where}: an example of shape {meta.feature_shape} is empty")
     for scheme, splits in meta.schemes.items():
@@ -281,7 +291,7 @@ def check_disjoint(splits: Mapping[Split, Sequence[int]], class_names: Sequence[
 
 
 def _fingerprint(meta: StoreMeta, images: NDArray[Any]) -> str:
-    described = meta.model_dump(mode="json", exclude={"origin", "fingerprint"})
+    described = meta.model_dump(mode="json", exclude={"origin", "fingerprint", "groups"})
     digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
     # By blocks: the examples may be more than memory holds.
     for start in range(0, len(images), HASH_BLOCK_ROWS):

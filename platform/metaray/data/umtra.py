@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from metaray.data.augmentation import Images, brightened, erased, flipped, shifted, turned
 from metaray.data.class_store import ClassStore
 from metaray.data.draws import Draws, Split
+from metaray.data.episode_spec import EpisodeSpec
 from metaray.data.glyphs import Glyphs
 from metaray.data.preprocessing import ImagePreprocessing, Preprocessing
 from metaray.data.source import Source
@@ -106,32 +107,41 @@ class UMTRA(Source):
         """Verify the wrapped source."""
         self.source.verify()
 
-    def check(self, split: Split, *, ways: int, shots: int, queries: int) -> None:
+    def check(self, split: Split, spec: EpisodeSpec) -> None:
         """Check that meta-train has images, and a different one for each way; the rest is the wrapped source's.
 
         Raises:
             InputError: with the numbers.
         """
         if split != "meta-train":
-            self.source.check(split, ways=ways, shots=shots, queries=queries)
+            self.source.check(split, spec)
             return
+        if spec.sampling != "plain" or spec.most_queries is None:
+            raise InputError(
+                f"umtra makes each class of {split} of one example and altered copies of it: give numbers of shots and "
+                f"queries, or ranges (got {spec})"
+            )
         shape = self.feature_shape
         if not isinstance(self.preprocessing, ImagePreprocessing) or len(shape) != 3:
             raise InputError(f"umtra alters images, but {self.source.kind} has examples of shape {shape}")
         if self.max_shift >= min(shape[1:]):
             raise InputError(f"max_shift of {self.max_shift} pixels moves {shape[1]}x{shape[2]} images out of sight")
         found = self.source.num_examples(split)
-        if found < ways:
-            raise InputError(f"{ways} ways asked for, but {split} has {found} examples, of which each is a class")
+        if found < spec.most_ways:
+            raise InputError(
+                f"{spec.most_ways} ways asked for, but {split} has {found} examples, of which each is a class"
+            )
 
-    def sample_task(self, draws: Draws, split: Split, *, ways: int, shots: int, queries: int) -> Task:
+    def sample_task(self, draws: Draws, split: Split, spec: EpisodeSpec) -> Task:
         """In meta-train, draw `ways` examples of any classes and alter copies of them; else the wrapped source's task.
 
         Raises:
             InputError: `split` has too few examples.
         """
         if split != "meta-train":
-            return self.source.sample_task(draws, split, ways=ways, shots=shots, queries=queries)
+            return self.source.sample_task(draws, split, spec)
+        ways, shots, queries = spec.draw(draws)
+        assert queries is not None, spec
         x, places = self.source.draw_examples(draws, split, ways)
         copies = self.altered(x.repeat(shots - 1 + queries, axis=0), draws)
         x = np.concatenate([x[:, None], copies.reshape(ways, -1, *x.shape[1:])], axis=1)
@@ -155,11 +165,12 @@ class UMTRA(Source):
             images = shifted(images, self.max_shift, draws)
         return erased(images, self.zero_share, draws) if self.zero_share else images
 
-    def count_tasks(self, split: Split, *, ways: int, shots: int, queries: int) -> int:
+    def count_tasks(self, split: Split, spec: EpisodeSpec) -> int:
         """How many sets of examples there are in meta-train, whatever is made of them; else the wrapped source's."""
         if split != "meta-train":
-            return self.source.count_tasks(split, ways=ways, shots=shots, queries=queries)
-        return comb(self.source.num_examples(split), ways)
+            return self.source.count_tasks(split, spec)
+        found = self.source.num_examples(split)
+        return sum(comb(found, ways) for ways in range(spec.fewest_ways, spec.most_ways + 1))
 
     def num_classes(self, split: Split) -> int:
         """In meta-train the number of examples; else the wrapped source's."""

@@ -57,7 +57,7 @@ class Sampler:
         self,
         source: dict[str, Any],
         fingerprint: str,
-        spec: dict[str, int],
+        spec: dict[str, Any],
         seed: int,
         folder: str = ".",
         verify: bool = False,

@@ -17,30 +17,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
-from metaray.config import Config
+from metaray.data.episode_spec import EpisodeSpec as EpisodeSpec
 from metaray.data.task import Side, Task
-
-
-class EpisodeSpec(Config):
-    """How many classes an episode has, and how many examples of each.
-
-    Attributes:
-        ways: classes, N; 1 where tasks are regression.
-        shots: support examples a class, K.
-        queries: query examples a class, Q.
-    """
-
-    ways: int = Field(default=1, ge=1)
-    shots: int = Field(ge=1)
-    queries: int = Field(ge=1)
-
-    def __str__(self) -> str:
-        queries = f"{self.queries} {'query' if self.queries == 1 else 'queries'}"
-        if self.ways == 1:
-            return f"{self.shots}-shot, {queries}"
-        return f"{self.ways}-way {self.shots}-shot, {queries} a class"
 
 
 class Episode(NamedTuple):

@@ -2,8 +2,9 @@
 
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from metaray.data import ClassStore, Glyphs
 from metaray.data.draws import Split
@@ -20,12 +21,14 @@ LONGEST_BYTES = 200
 RESERVED = re.compile(r"con|prn|aux|nul|com[0-9]|lpt[0-9]", re.IGNORECASE)
 
 
-def source_named(store: str, split: str) -> Source:
+def source_named(store: str, split: str, *, within_groups: bool = False) -> Source:
     """The embedded source "glyphs", or the store file of that path."""
-    return Glyphs() if store == "glyphs" else ClassStore(path=store, split=split)
+    if store == "glyphs":
+        return Glyphs(within_groups=within_groups)
+    return ClassStore(path=store, split=split, within_groups=within_groups)
 
 
-def export_episode(source: Source, spec: dict[str, int], split: Split, seed: int, index: int, out: Path) -> None:
+def export_episode(source: Source, spec: Mapping[str, Any], split: Split, seed: int, index: int, out: Path) -> None:
     """Write one episode as `out/support/CLASS/*.png` and `out/query/CLASS/*.png`.
 
     The pictures are such that the source's preprocessing turns them into the same pixels again.
@@ -37,7 +40,7 @@ def export_episode(source: Source, spec: dict[str, int], split: Split, seed: int
     preprocessing = source.preprocessing
     if not isinstance(preprocessing, ImagePreprocessing):
         raise InputError(f"{source.kind} yields no images, which is what an export writes")
-    source.check(split, ways=wanted.ways, shots=wanted.shots, queries=wanted.queries)
+    source.check(split, wanted)
     episode = sample_episode(source, wanted, split, seed, index)
     support, query, ids = episode.task
     class_ids = ids.tolist()

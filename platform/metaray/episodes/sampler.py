@@ -15,7 +15,7 @@ def sample_episode(source: Source, spec: EpisodeSpec, split: Split, seed: int, i
 
     Args:
         source: where the task comes from.
-        spec: ways, shots and queries.
+        spec: ways, shots and queries, or what they are drawn from.
         split: "meta-train", "meta-val" or "meta-test".
         seed: of the whole sequence of episodes.
         index: of this episode.
@@ -25,7 +25,7 @@ def sample_episode(source: Source, spec: EpisodeSpec, split: Split, seed: int, i
     """
     draws = Draws(seed, split, index)
     own_seed = int(draws.raw(1)[0])
-    task = source.sample_task(draws, split, ways=spec.ways, shots=spec.shots, queries=spec.queries)
+    task = source.sample_task(draws, split, spec)
     source.task.check_task(task.support.y, task.query.y)
     return Episode(task, index, own_seed)
 

@@ -156,7 +156,7 @@ class Experiment(Config):
         task = self.source.task
         for where, spec in (("episodes", self.episodes), ("evaluation.episodes", self.eval_spec)):
             try:
-                task.check_ways(spec.ways)
+                task.check_ways(spec.fewest_ways, spec.most_ways)
             except ValueError as error:
                 raise ValueError(f"{where}.ways: {self.source.kind} yields {task.kind} tasks, and {error}") from None
         try:
@@ -168,8 +168,17 @@ class Experiment(Config):
 
     @model_validator(mode="after")
     def _ways_agree(self) -> "Experiment":
-        train, judged = self.episodes.ways, self.eval_spec.ways
-        if train != judged and self.algorithm.fixed_ways:
+        if not self.algorithm.fixed_ways:
+            return self
+        train, judged = self.episodes.fixed_ways, self.eval_spec.fixed_ways
+        for where, spec in (("episodes", self.episodes), ("evaluation.episodes", self.eval_spec)):
+            if spec.fixed_ways is None:
+                able = ", ".join(sorted(kind for kind, cls in ALGORITHMS.items() if not cls().fixed_ways))
+                raise ValueError(
+                    f"{where}.ways: a {self.algorithm.kind} learner is fixed to its ways, and cannot have "
+                    f"{spec.ways_in_words}; these take any number of them: {able}"
+                )
+        if train != judged:
             raise ValueError(
                 f"a {self.algorithm.kind} learner is fixed to its ways: it cannot train at {train} ways "
                 f"(episodes.ways) and be judged at {judged} (evaluation.episodes.ways)"
@@ -181,7 +190,7 @@ class Experiment(Config):
         """The shape of its tasks in training; opens the source."""
         source = self.source
         classes = source.num_classes("meta-train")
-        return TaskShape(source.feature_shape, self.episodes.ways, source.task, classes)
+        return TaskShape(source.feature_shape, self.episodes.most_ways, source.task, classes)
 
     @property
     def eval_spec(self) -> EpisodeSpec:

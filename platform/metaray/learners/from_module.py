@@ -129,7 +129,7 @@ def _check_task(algorithm: Algorithm, spec: EpisodeSpec, task: TaskKind, inner_s
     if inner_steps is not None and not 0 <= inner_steps <= MOST_INNER_STEPS:
         raise InputError(f"inner_steps: 0 to {MOST_INNER_STEPS} (got {inner_steps})")
     try:
-        task.check_ways(spec.ways)
+        task.check_ways(spec.fewest_ways, spec.most_ways)
     except ValueError as error:
         raise InputError(f"ways: of {task.kind} tasks {error}; other kinds are given as task=Regression()") from None
     algorithm.check_task(task)

@@ -15,15 +15,16 @@ def doubt(spec: EpisodeSpec, ways: int, found: Sequence[int] | None, count: int)
     """Why the answers to a batch of queries may be worse than the learner was judged to be; None if nothing says so.
 
     Args:
-        spec: that it was judged at: as many queries of each class.
+        spec: that it was judged at: as many queries of each class, or at least so many.
         ways: classes of the task; 1 where it has none.
         found: the predicted classes, by query; None where values are predicted.
         count: of queries.
     """
-    judged = ways * spec.queries
-    each = f"{spec.queries} of each class" if found is not None else "as a task had"
-    if count < judged:
-        why = f"it was judged on {judged} queries at once, {each}, and now gets {count}"
+    least = spec.fewest_queries
+    each = f"{least} of each class" if found is not None else "as a task had"
+    if count < ways * least:
+        or_more = "" if spec.queries == least else " or more"
+        why = f"it was judged on {ways * least} queries{or_more} at once, {each}, and now gets {count}"
     elif found is not None and 2 * len(set(found)) <= ways:
         seen = f"{len(set(found))} of {ways} classes"
         why = f"it was judged on as many queries of each class, but in these it finds {seen}"

@@ -83,12 +83,12 @@ class Learner(FromModule):
     @property
     def task_shape(self) -> TaskShape:
         """The shape of its tasks."""
-        return TaskShape(self.preprocessing.feature_shape, self.spec.ways, self.task, self.classes)
+        return TaskShape(self.preprocessing.feature_shape, self.spec.most_ways, self.task, self.classes)
 
     @property
     def ways(self) -> int | None:
         """The number of classes it is fixed to; None if it takes any, or labels mean the same in all tasks."""
-        return self.spec.ways if self.task.labels_vary and self.algorithm.fixed_ways else None
+        return self.spec.fixed_ways if self.task.labels_vary and self.algorithm.fixed_ways else None
 
     @property
     def network(self) -> nn.Module:

@@ -22,7 +22,8 @@ def parts_line(algorithm: Algorithm, model: Model, preprocessing: Preprocessing)
 
 def spec_line(spec: EpisodeSpec, fixed_ways: bool, task: TaskKind) -> str:
     """What a learner was judged at."""
-    return task.told(str(spec.ways), fixed_ways, str(spec.shots))
+    whole = spec.in_short.replace("-way", "-way (fixed)") if fixed_ways else spec.in_short
+    return task.told(whole, spec.shots_in_short)
 
 
 def classes_line(classes: Sequence[Hashable]) -> str:

@@ -85,8 +85,9 @@ def fits_of(learner: Learner, source: Source, spec: EpisodeSpec, seed: int, coun
         count: of tasks.
     """
     try:
-        source.check("meta-test", ways=1, shots=spec.shots, queries=DENSE)
-        spec = EpisodeSpec(shots=spec.shots, queries=DENSE)
+        dense = EpisodeSpec(shots=spec.shots, queries=DENSE)
+        source.check("meta-test", dense)
+        spec = dense
     except InputError:
         pass
     episodes = (sample_episode(source, spec, "meta-test", seed, index) for index in range(count))

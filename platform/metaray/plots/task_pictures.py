@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaray.data.draws import Draws, Split
+from metaray.data.episode_spec import EpisodeSpec
 from metaray.data.source import Source
 from metaray.errors import InputError
 
@@ -65,10 +66,8 @@ def draw_episodes(
     source: Source,
     path: Path,
     split: Split,
+    spec: EpisodeSpec,
     *,
-    ways: int,
-    shots: int,
-    queries: int,
     count: int = 2,
     seed: int = 0,
 ) -> None:
@@ -77,13 +76,13 @@ def draw_episodes(
     Raises:
         InputError: the split can't yield such tasks, or `path` can't be written.
     """
-    source.check(split, ways=ways, shots=shots, queries=queries)
+    source.check(split, spec)
     pictures = []
     for index in range(count):
-        task = source.sample_task(Draws(seed, split, index), split, ways=ways, shots=shots, queries=queries)
+        task = source.sample_task(Draws(seed, split, index), split, spec)
         names = [source.class_name(int(class_id)) for class_id in task.class_ids]
         labels = [names[label] for label in task.support.y]
-        title = f"{split}, task {index}: {ways}-way {shots}-shot, support and queries"
+        title = f"{split}, task {index}: {spec.in_short}, support and queries"
         pictures.append(TaskPicture(task.support.x, labels, task.query.x, title=title))
     draw_tasks(pictures, path)
 

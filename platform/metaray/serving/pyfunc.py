@@ -138,7 +138,7 @@ def example_input(learner: "Learner") -> "pd.DataFrame":
     import pandas as pd
 
     regression = learner.task.target_size_told is not None
-    known = learner.spec.shots if regression else (learner.ways or 2)
+    known = learner.spec.most_shots if regression else (learner.ways or 2)
     shares = [place / max(1, known - 1) for place in range(known)]
     targets = [[0.0] * (learner.task.target_size_told or 0) if regression else [f"class {way}"] for way in range(known)]
     rows: list[list[Any]] = [

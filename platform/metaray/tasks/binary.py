@@ -56,10 +56,10 @@ class Binary(TaskKind):
         """2."""
         return len(CLASSES)
 
-    def check_ways(self, ways: int) -> None:
+    def check_ways(self, fewest: int, most: int) -> None:
         """1."""
-        if ways != 1:
-            raise ValueError(f"these have 1 way, with positives and negatives (got {ways})")
+        if most != 1:
+            raise ValueError(f"these have 1 way, with positives and negatives (got {most})")
 
     def loss(self, output: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
         """Mean cross-entropy of logits [n, 2] for labels [n]."""
@@ -74,7 +74,7 @@ class Binary(TaskKind):
         won = (difference > 0).to(margin.dtype) + (difference == 0).to(margin.dtype) / 2
         return (pairs * won).sum() / pairs.sum()
 
-    def chance(self, ways: int) -> float | None:
+    def chance(self, guessing: float) -> float | None:
         """One half, whatever the share of positives."""
         return 0.5
 
@@ -163,9 +163,9 @@ class Binary(TaskKind):
         """Negatives and positives in turn."""
         return [[str(place % 2)] for place in range(count)]
 
-    def told(self, ways: str, fixed: bool, shots: str) -> str:
+    def told(self, whole: str, shots: str) -> str:
         """As in "10-shot binary"."""
-        return f"{shots}-shot binary"
+        return f"{shots} binary"
 
 
 def _place(label: Hashable, where: str) -> int:

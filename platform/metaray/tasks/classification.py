@@ -49,10 +49,10 @@ class Classification(TaskKind):
         """N."""
         return ways
 
-    def check_ways(self, ways: int) -> None:
+    def check_ways(self, fewest: int, most: int) -> None:
         """At least two."""
-        if ways < 2:
-            raise ValueError(f"these have at least 2 ways (got {ways})")
+        if fewest < 2:
+            raise ValueError(f"these have at least 2 ways (got {fewest})")
 
     def loss(self, output: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
         """Mean cross-entropy of logits [n, N] for labels [n]."""
@@ -62,9 +62,9 @@ class Classification(TaskKind):
         """Accuracy."""
         return (output.argmax(dim=-1) == y).to(output.dtype).mean()
 
-    def chance(self, ways: int) -> float | None:
-        """1 / N."""
-        return 1 / ways
+    def chance(self, guessing: float) -> float | None:
+        """That of guessing one of N."""
+        return guessing
 
     def aims(self, y: Tensor, ways: int, dtype: torch.dtype) -> Tensor:
         """One-hot labels."""
@@ -139,6 +139,6 @@ class Classification(TaskKind):
         """A class each."""
         return [[f"class {way}"] for way in range(count)]
 
-    def told(self, ways: str, fixed: bool, shots: str) -> str:
+    def told(self, whole: str, shots: str) -> str:
         """As in "5-way (fixed) 1-shot"."""
-        return f"{ways}-way {'(fixed) ' if fixed else ''}{shots}-shot"
+        return whole

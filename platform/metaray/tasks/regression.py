@@ -45,10 +45,10 @@ class Regression(TaskKind):
         """One a value."""
         return self.target_size
 
-    def check_ways(self, ways: int) -> None:
+    def check_ways(self, fewest: int, most: int) -> None:
         """1."""
-        if ways != 1:
-            raise ValueError(f"these have 1 way (got {ways})")
+        if most != 1:
+            raise ValueError(f"these have 1 way (got {most})")
 
     def loss(self, output: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
         """Mean squared error of values [n, target_size]."""
@@ -148,9 +148,9 @@ class Regression(TaskKind):
         """Zeros."""
         return [[0.0] * self.target_size for _ in range(count)]
 
-    def told(self, ways: str, fixed: bool, shots: str) -> str:
+    def told(self, whole: str, shots: str) -> str:
         """As in "10-shot regression of 1 value"."""
-        return f"{shots}-shot regression of {self.target_size} value{'' if self.target_size == 1 else 's'}"
+        return f"{shots} regression of {self.target_size} value{'' if self.target_size == 1 else 's'}"
 
     @property
     def is_curve(self) -> bool:

@@ -76,8 +76,12 @@ class TaskKind(Config):
         """How many numbers a prediction has."""
 
     @abstractmethod
-    def check_ways(self, ways: int) -> None:
+    def check_ways(self, fewest: int, most: int) -> None:
         """Refuse ways that no task of this kind has.
+
+        Args:
+            fewest: ways of an episode.
+            most: ways of an episode.
 
         Raises:
             ValueError: saying how many it has.
@@ -203,11 +207,20 @@ class TaskKind(Config):
     # How it is told.
 
     @abstractmethod
-    def told(self, ways: str, fixed: bool, shots: str) -> str:
-        """A learner's tasks in a few words, as in "5-way (fixed) 1-shot"."""
+    def told(self, whole: str, shots: str) -> str:
+        """A learner's tasks in a few words, as in "5-way (fixed) 1-shot".
 
-    def chance(self, ways: int) -> float | None:
-        """The mean score of guesses that know nothing; None where that depends on the tasks."""
+        Args:
+            whole: its ways and shots in words.
+            shots: the shots alone.
+        """
+
+    def chance(self, guessing: float) -> float | None:
+        """The mean score of guesses that know nothing; None where that depends on the tasks.
+
+        Args:
+            guessing: the share of right guesses among as many classes as the episodes have ways.
+        """
         return None
 
     @property

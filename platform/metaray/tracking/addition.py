@@ -160,7 +160,7 @@ def _judging(learner: Learner, name: str, source: Source | Experiment) -> Experi
     spec = learner.spec
     splits: tuple[Split, ...] = ("meta-val", "meta-test")
     for split in splits:
-        source.check(split, ways=spec.ways, shots=spec.shots, queries=spec.queries)
+        source.check(split, spec)
     return experiment
 
 

@@ -205,7 +205,7 @@ def _version_of(server: MlflowServer, name: str, tracked: str) -> int | None:
 def _baselines(experiment: Experiment, nearest: Values) -> dict[str, Values]:
     """What a first champion must surpass, on the meta-val episodes."""
     found: dict[str, Values] = {"the nearest neighbour": nearest}
-    chance = experiment.source.task.chance(experiment.eval_spec.ways)
+    chance = experiment.source.task.chance(experiment.eval_spec.chance)
     if chance is not None:
         found["chance"] = [chance] * len(nearest)
     return found

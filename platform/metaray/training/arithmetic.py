@@ -130,7 +130,7 @@ def _after_a_step(experiment: Experiment, state: TrainState, gradient: Tensors) 
 
 def _tasks(experiment: Experiment, split: Split) -> int:
     spec = experiment.episodes if split == "meta-train" else experiment.eval_spec
-    return experiment.source.count_tasks(split, ways=spec.ways, shots=spec.shots, queries=spec.queries)
+    return experiment.source.count_tasks(split, spec)
 
 
 def _evaluations(experiment: Experiment) -> int:

@@ -139,8 +139,8 @@ def require_fit(learner: Learner, experiment: Experiment) -> None:
     spec, shape = experiment.eval_spec, experiment.source.feature_shape
     if learner.task != experiment.source.task:
         raise InputError(f"the learner is for {learner.task}, the source yields {experiment.source.task}")
-    if learner.ways not in (None, spec.ways):
-        raise InputError(f"the learner is {learner.ways}-way, the evaluation {spec.ways}-way")
+    if learner.ways not in (None, spec.fixed_ways):
+        raise InputError(f"the learner is {learner.ways}-way, the evaluation has {spec.ways_in_words}")
     if learner.preprocessing.feature_shape != shape:
         raise InputError(f"the learner takes inputs {learner.preprocessing.feature_shape}, the source yields {shape}")
 
@@ -173,7 +173,7 @@ def judging_context(
         InputError: if the learner is fixed to other ways, or takes inputs or targets of another shape.
     """
     require_fit(learner, experiment)
-    context = learner.context(learner.task.labels(experiment.eval_spec.ways), inner_steps=inner_steps)
+    context = learner.context(learner.task.labels(experiment.eval_spec.most_ways), inner_steps=inner_steps)
     return replace(
         context,
         network=context.network.to(device),

@@ -67,7 +67,7 @@ def context_of(experiment: Experiment, network: nn.Module, *, training: bool, st
     spec = experiment.episodes if training else experiment.eval_spec
     return Context(
         network=network,
-        ways=experiment.source.task.labels(spec.ways),
+        ways=experiment.source.task.labels(spec.most_ways),
         step=step if training else max(0, step - 1),
         training=training,
         inner_steps=None if training else experiment.evaluation.inner_steps,

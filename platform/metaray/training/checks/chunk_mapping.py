@@ -64,7 +64,9 @@ def check_mapping(experiment: Experiment, state: TrainState) -> None:
     size = _size_of(experiment, state.network)
     algorithm = _with_steps(experiment.algorithm, size.inner_steps)
     context = context_of(experiment, state.network, training=True, step=max(0, experiment.num_steps - 1))
-    context = dataclasses.replace(context, ways=spec.ways, precision="float32", channels_last=False, randomness="same")
+    context = dataclasses.replace(
+        context, ways=spec.most_ways, precision="float32", channels_last=False, randomness="same"
+    )
     training, judging = (_pair(experiment, split, spec, size.rows) for split in SPLITS)
     for dtype in TOLERANCES:
         state.network.to(dtype)
@@ -150,10 +152,11 @@ class _DrawnAlike(TorchFunctionMode):
 def _small(experiment: Experiment) -> EpisodeSpec:
     """Episodes as small as the algorithm can learn from: derivatives do not depend on how many examples there are."""
     spec = experiment.episodes
-    if not experiment.source.task.labels_vary:
-        return replace(spec, shots=min(spec.shots, 6), queries=min(spec.queries, 4))
-    ways = spec.ways if experiment.algorithm.fixed_ways else min(spec.ways, 3)
-    return replace(spec, ways=ways, shots=min(spec.shots, 2), queries=min(spec.queries, 2))
+    ways, shots, queries = spec.largest
+    most_shots, most_queries = (2, 2) if experiment.source.task.labels_vary else (6, 4)
+    if not experiment.algorithm.fixed_ways:
+        ways = min(ways, 3)
+    return EpisodeSpec(ways=ways, shots=min(shots, most_shots), queries=min(queries or most_queries, most_queries))
 
 
 class _Size(NamedTuple):

@@ -54,7 +54,7 @@ def _check(experiment: Experiment, device: torch.device) -> None:
         "meta-test": experiment.eval_spec,
     }
     for split, spec in specs.items():
-        experiment.source.check(split, ways=spec.ways, shots=spec.shots, queries=spec.queries)
+        experiment.source.check(split, spec)
     state = initial_state(experiment, CPU, check_network(experiment))
     _check_outputs(experiment, state)
     check_optimizer(experiment, state.meta)

@@ -1,0 +1,167 @@
+"""Which classes and examples of a store make a task: drawn, required and counted."""
+
+from collections import Counter
+from math import comb
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metaray.data.draws import Draws, Split
+from metaray.data.episode_spec import EpisodeSpec, Sizes
+from metaray.data.meta_dataset import LEAST_EXAMPLES, meta_dataset_sizes
+from metaray.data.names import counted
+from metaray.data.opened_store import OpenedStore
+from metaray.errors import InputError
+
+Rows = list[NDArray[np.int64]]
+
+
+class DrawnTask(NamedTuple):
+    """The classes and examples of one task.
+
+    Attributes:
+        base: [N] base class ids.
+        turns: [N] quarter turns of each.
+        support: the rows of each class's support examples.
+        query: the rows of each class's query examples; none of them is in its support.
+    """
+
+    base: NDArray[np.int64]
+    turns: NDArray[np.int64]
+    support: Rows
+    query: Rows
+
+
+def draw_task(opened: OpenedStore, split: Split, spec: EpisodeSpec, draws: Draws) -> DrawnTask | None:
+    """Draw the sizes, where they are not fixed, the group, where tasks stay in one, the classes, and their examples.
+
+    All are uniform, classes and examples without replacement; the group is one of those with enough classes for the
+    ways, however many more it has. In Meta-Dataset's sampling the ways are drawn after the group, and the numbers of
+    examples after the classes.
+
+    Returns:
+        None if `split` has too few classes or examples.
+    """
+    if spec.sampling == "meta-dataset":
+        return _imbalanced(opened, split, spec, draws)
+    sizes = spec.draw(draws)
+    pool = _pool(opened, split, sizes.least_examples, sizes.ways, draws)
+    if pool is None:
+        return None
+    base, turns = _classes(pool, opened.turns, sizes.ways, draws)
+    counts = opened.counts(base)
+    if sizes.queries is None:
+        examples = draws.choose_each(counts, counts)
+    else:
+        examples = list(draws.choose(counts, sizes.least_examples))
+    return _drawn(opened, base, turns, examples, [sizes.shots] * sizes.ways)
+
+
+def _imbalanced(opened: OpenedStore, split: Split, spec: EpisodeSpec, draws: Draws) -> DrawnTask | None:
+    pool = _pool(opened, split, LEAST_EXAMPLES, spec.fewest_ways, draws)
+    if pool is None:
+        return None
+    ways = draws.between(spec.fewest_ways, min(spec.most_ways, len(pool) * opened.turns))
+    base, turns = _classes(pool, opened.turns, ways, draws)
+    counts = opened.counts(base)
+    assert spec.most_queries is not None
+    sizes = meta_dataset_sizes(
+        counts,
+        most_queries=spec.most_queries,
+        most_a_class=spec.most_shots,
+        most_support=spec.most_support,
+        draws=draws,
+    )
+    return _drawn(opened, base, turns, draws.choose_each(counts, sizes.shots + sizes.queries), sizes.shots.tolist())
+
+
+def _pool(opened: OpenedStore, split: Split, examples: int, ways: int, draws: Draws) -> NDArray[np.int64] | None:
+    """The base classes to draw from; where tasks stay within groups, those of one that has enough."""
+    able = [pool for pool in opened.pools(split, examples) if len(pool) * opened.turns >= ways]
+    return able[draws.between(0, len(able) - 1)] if able else None
+
+
+def _classes(
+    pool: NDArray[np.int64], turns: int, ways: int, draws: Draws
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    chosen = draws.choose(np.array([len(pool) * turns], dtype=np.int64), ways)[0]
+    return pool[chosen // turns], chosen % turns
+
+
+def _drawn(
+    opened: OpenedStore, base: NDArray[np.int64], turns: NDArray[np.int64], examples: Rows, shots: list[int]
+) -> DrawnTask:
+    rows = [first + places for first, places in zip(opened.file.offsets[base], examples, strict=True)]
+    support = [one[:count] for one, count in zip(rows, shots, strict=True)]
+    return DrawnTask(base, turns, support, [one[count:] for one, count in zip(rows, shots, strict=True)])
+
+
+def require_tasks(opened: OpenedStore, split: Split, spec: EpisodeSpec, where: str) -> None:
+    """Check that `split` has enough classes with enough examples for every episode of `spec`.
+
+    Args:
+        opened: the store.
+        split: whose classes.
+        spec: of the episodes; in Meta-Dataset's sampling its fewest ways count.
+        where: the store, named in errors.
+
+    Raises:
+        InputError: with the numbers.
+    """
+    if spec.fewest_ways < 2:
+        raise InputError(f"ways: a task needs at least 2 classes (got {spec.fewest_ways})")
+    plain = spec.sampling == "plain"
+    sizes = spec.largest if plain else Sizes(spec.fewest_ways, 1, 1)
+    least = sizes.least_examples
+    found = [len(pool) * opened.turns for pool in opened.pools(split, least)]
+    if max(found) >= sizes.ways:
+        return
+    asked = f"{sizes.ways} ways" if spec.fixed_ways else f"up to {sizes.ways} ways"
+    asked = asked if plain else f"{sizes.ways} ways or more"
+    rest = "" if sizes.queries is None else f" + {counted(sizes.queries, 'query', 'queries')}"
+    each = f"at least {counted(least, 'example')} ({counted(sizes.shots, 'shot')}{rest or ' + 1 query or more'})"
+    if opened.groups is None:
+        has = f"{split} has {counted(found[0], 'class', 'classes')} with {each}"
+    else:
+        groups = len(np.unique(opened.groups[opened.classes[split]]))
+        has = f"none of {counted(groups, 'group')} of {split} has more than {max(found)} classes with {each}"
+    in_all = counted(len(opened.classes[split]) * opened.turns, "class", "classes")
+    raise InputError(f"{asked} asked for, but {has}; {in_all} in all ({where})")
+
+
+def count_tasks(opened: OpenedStore, split: Split, spec: EpisodeSpec) -> int:
+    """How many distinct tasks there are; a task is a set of classes, each with a support and a query set.
+
+    The sum over the ways of the elementary symmetric polynomials in the classes' own numbers of choices
+    comb(n, shots) * comb(n - shots, queries): exact, but where shots or queries are ranges, and in Meta-Dataset's
+    sampling, a lower bound, the tasks with the fewest of these.
+    """
+    if spec.sampling == "plain":
+        sizes = spec.smallest
+    else:
+        eligible = opened.counts(opened.eligible(split, LEAST_EXAMPLES))
+        # The smallest class of a task allows for so many queries, or more; each class may give a single shot.
+        most = int(eligible.min()) // 2 if len(eligible) else 1
+        sizes = Sizes(spec.fewest_ways, 1, min(spec.most_queries or 1, most))
+    total = 0
+    for pool in opened.pools(split, sizes.least_examples):
+        choices = Counter(_choices(n, sizes) for n in opened.counts(pool).tolist())
+        numbers = elementary_symmetric({w: m * opened.turns for w, m in choices.items()}, spec.most_ways)
+        total += sum(numbers[spec.fewest_ways :])
+    return total
+
+
+def _choices(examples: int, sizes: Sizes) -> int:
+    """The support and query sets of a class."""
+    left = examples - sizes.shots
+    return comb(examples, sizes.shots) * (1 if sizes.queries is None else comb(left, sizes.queries))
+
+
+def elementary_symmetric(multiplicities: dict[int, int], degree: int) -> list[int]:
+    """The coefficients of t**0 .. t**degree in the product of (1 + w*t)**m over the items w: m."""
+    total = [1] + [0] * degree
+    for weight, times in multiplicities.items():
+        factor = [comb(times, j) * weight**j for j in range(degree + 1)]
+        total = [sum(total[i] * factor[d - i] for i in range(d + 1)) for d in range(degree + 1)]
+    return total

@@ -1,0 +1,101 @@
+"""A store file seen through one of its split schemes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metaray.data.draws import Split
+from metaray.data.remote import held
+from metaray.data.servers import shown
+from metaray.data.store_file import StoreFile
+from metaray.data.verified import open_store
+from metaray.errors import InputError, unknown
+
+QUARTER_TURNS = 4
+
+
+@dataclass(frozen=True)
+class OpenedStore:
+    """A store file seen through one split scheme.
+
+    Attributes:
+        file: the store.
+        classes: base class ids of each split.
+        turns: 4 with rotations, else 1.
+        places: of each base class among those of its split.
+        groups: [base classes] the number of each one's group; None where tasks take classes of any group.
+    """
+
+    file: StoreFile
+    classes: dict[Split, NDArray[np.int64]]
+    turns: int
+    places: NDArray[np.int64]
+    groups: NDArray[np.int64] | None
+
+    def counts(self, classes: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The number of examples of each of these base classes."""
+        return self.file.offsets[classes + 1] - self.file.offsets[classes]
+
+    def sizes(self, split: Split) -> NDArray[np.int64]:
+        """The number of examples of each base class of `split`."""
+        return self.counts(self.classes[split])
+
+    def eligible(self, split: Split, examples: int) -> NDArray[np.int64]:
+        """The base classes of `split` with at least `examples` examples."""
+        return self.classes[split][self.sizes(split) >= examples]
+
+    def pools(self, split: Split, examples: int) -> list[NDArray[np.int64]]:
+        """The eligible base classes that a task may draw from together: all, or those of each group that has any."""
+        eligible = self.eligible(split, examples)
+        if self.groups is None or not len(eligible):
+            return [eligible]
+        numbers = self.groups[eligible]
+        order = numbers.argsort(kind="stable")
+        return np.split(eligible[order], np.flatnonzero(np.diff(numbers[order])) + 1)
+
+
+def open_scheme(path: str, scheme: str, *, rotations: bool, within_groups: bool) -> OpenedStore:
+    """Open a store file for tasks.
+
+    Args:
+        path: of the file, or its URI.
+        scheme: name of the split scheme.
+        rotations: whether quarter turns are classes.
+        within_groups: whether tasks take their classes from one group.
+
+    Raises:
+        InputError: no such file or scheme, a damaged file, rotations of what is not square, no groups.
+    """
+    with held(path) as local:
+        file = open_store(local)
+    if scheme not in file.meta.schemes:
+        raise unknown(f"split scheme of {shown(path)}", scheme, file.meta.schemes)
+    shape = file.meta.feature_shape
+    if rotations and (len(shape) < 2 or shape[-1] != shape[-2]):
+        raise InputError(f"{shown(path)}: rotations need square images, but an example has the shape {shape}")
+    classes: dict[Split, NDArray[np.int64]] = {"meta-train": _ids(), "meta-val": _ids(), "meta-test": _ids()}
+    classes |= {split: _ids(ids) for split, ids in file.meta.schemes[scheme].items()}
+    places = np.zeros(len(file.meta.class_names), dtype=np.int64)
+    for ids in classes.values():
+        places[ids] = np.arange(len(ids))
+    groups = _groups(file, shown(path)) if within_groups else None
+    return OpenedStore(file, classes, QUARTER_TURNS if rotations else 1, places, groups)
+
+
+def _groups(file: StoreFile, where: str) -> NDArray[np.int64]:
+    if file.meta.groups is None:
+        importer = file.meta.origin.get("importer", "")
+        again = {
+            "omniglot": "import it again: `metaray data import omniglot` now stores the alphabets",
+            "images": "import it again with --depth 2, or with a column of groups beside the labels",
+        }.get(importer, "import it again, with groups")
+        raise InputError(
+            f"{where}: within_groups is asked for, but the store does not say which classes belong together, as in "
+            f"{file.meta.class_names[0]!r}; {again}"
+        )
+    return file.meta.groups.numbers
+
+
+def _ids(ids: tuple[int, ...] = ()) -> NDArray[np.int64]:
+    return np.array(ids, dtype=np.int64)
