@@ -167,5 +167,5 @@ def test_samplers_of_it_need_no_torch() -> None:
     code = "import sys; from metaray.data import FunctionFamily as F; from metaray.episodes.episode import EpisodeSpec;"
     code += "from metaray.episodes.sampler import sample_meta_batch as s;"
     code += "b = s(F(), EpisodeSpec(shots=2, queries=3), 'meta-train', 0, range(4));"
-    code += "sys.exit(b.query_y.shape != (4, 3, 1) or 'torch' in sys.modules)"
+    code += "sys.exit(b.stacks[0].task.query.y.shape != (4, 3, 1) or 'torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
