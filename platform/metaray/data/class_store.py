@@ -221,11 +221,11 @@ def _gather(images: NDArray[Any], rows: NDArray[np.int64], turns: NDArray[np.int
 
 
 def _task(opened: OpenedStore, drawn: DrawnTask) -> TaskExamples:
-    labels = np.arange(len(drawn.base), dtype=np.int64)
-    sides = []
-    for rows in (drawn.support, drawn.query):
-        sizes = list(map(len, rows))
-        x = _gather(opened.file.images, np.concatenate(rows)[:, None], drawn.turns.repeat(sizes))
-        sides.append((x, labels.repeat(sizes)))
-    (support_x, support_y), (query_x, query_y) = sides
-    return TaskExamples(support_x, support_y, query_x, query_y, drawn.base * opened.turns + drawn.turns)
+    labels, images = np.arange(len(drawn.base), dtype=np.int64), opened.file.images
+    return TaskExamples(
+        support_x=_gather(images, drawn.support[:, None], drawn.turns.repeat(drawn.shots)),
+        support_y=labels.repeat(drawn.shots),
+        query_x=_gather(images, drawn.query[:, None], drawn.turns.repeat(drawn.queries)),
+        query_y=labels.repeat(drawn.queries),
+        class_ids=drawn.base * opened.turns + drawn.turns,
+    )
