@@ -7,16 +7,17 @@ Build the store once: `metaray data import omniglot FOLDER_OR_ZIPS --out omniglo
 Budgets suit two CPU cores; on a GPU raise `num_steps` and `meta_batch_size`.
 """
 
-from metaray.algorithms import MAML, ProtoNet
+from metaray.algorithms import MAML, R2D2, Algorithm, ProtoMAML, ProtoNet
 from metaray.config import replace
 from metaray.data import UMTRA, ClassStore
 from metaray.episodes.episode import EpisodeSpec
 from metaray.experiment import Evaluation, Experiment, Optimizer, Precision
-from metaray.models import Conv4
+from metaray.models import Conv4, Model
 from metaray.tuning.search import Search
 from metaray.tuning.space import loguniform
 
 STORE = ClassStore(path="omniglot.arrow", split="vinyals", rotations=True)
+ALPHABETS = ClassStore(path="omniglot.arrow", split="lake")
 FAST_CPU = Precision(dtype="bfloat16", channels_last=True)
 
 
@@ -101,6 +102,76 @@ def protonet_20way_1shot() -> Experiment:
 def protonet_20way_5shot() -> Experiment:
     """Judged at twenty ways, five shots."""
     return _protonet("omniglot-protonet-20way-5shot", ways=20, shots=5)
+
+
+def protonet_mixed_alphabets() -> Experiment:
+    """Lake's split of the alphabets, episodes over all of them: the counterpart of `protonet_within_alphabets`."""
+    return _on_alphabets("omniglot-protonet-mixed", ALPHABETS)
+
+
+def protonet_within_alphabets() -> Experiment:
+    """Lake's task: 20 characters of one alphabet, one drawing of each, and one drawing of each to tell apart.
+
+    Lake, Salakhutdinov and Tenenbaum (Science 2015; "The Omniglot challenge: a 3-year progress report", 2019,
+    arXiv:1902.03477) judge within alphabets that training never saw. Alphabets are drawn uniformly among those with 20
+    characters, as all have that are judged on. A learner of either recipe is judged the other way by
+    `metaray evaluate MODEL --set source.within_groups=true` (or false). Departures: any number of random episodes in
+    place of 20 fixed runs, and drawings of any people in place of chosen pairs.
+    """
+    return _on_alphabets("omniglot-protonet-within", replace(ALPHABETS, within_groups=True))
+
+
+def protonet_meta_dataset() -> Experiment:
+    """Meta-Dataset's episodes of Omniglot: an alphabet, 5 to 50 of its characters, unequal numbers of shots.
+
+    Triantafillou et al. (ICLR 2020, arXiv:1903.03096, section 3.2). Departure: Lake's split of the alphabets into 25, 5
+    and 20, where theirs takes the five smallest alphabets of the background for validation.
+    """
+    return replace(
+        protonet_within_alphabets(),
+        name="omniglot-protonet-meta-dataset",
+        episodes=EpisodeSpec.meta_dataset(),
+        evaluation=Evaluation(episodes=EpisodeSpec.meta_dataset(), every=500),
+    )
+
+
+def protonet_any_task() -> Experiment:
+    """ProtoNet on tasks of 5 to 20 ways and 1 to 5 shots."""
+    return _any_task("omniglot-protonet-any", ProtoNet(batch_norm="transductive"), Conv4())
+
+
+def proto_maml_any_task() -> Experiment:
+    """Proto-MAML on the same tasks: its head starts anew for the classes of each."""
+    algorithm = ProtoMAML(inner_lr=0.05, inner_steps=1, batch_norm="transductive")
+    return _any_task("omniglot-proto-maml-any", algorithm, Conv4(downsample="stride"))
+
+
+def r2d2_any_task() -> Experiment:
+    """R2D2 on the same tasks: its head is solved for the classes of each."""
+    return _any_task("omniglot-r2d2-any", R2D2(batch_norm="transductive"), Conv4())
+
+
+def _on_alphabets(name: str, source: ClassStore) -> Experiment:
+    base = protonet_5way_1shot()
+    return replace(
+        base,
+        name=name,
+        source=source,
+        episodes=EpisodeSpec(ways=20, shots=1, queries=5),
+        evaluation=replace(base.evaluation, episodes=EpisodeSpec(ways=20, shots=1, queries=1)),
+    )
+
+
+def _any_task(name: str, algorithm: Algorithm, model: Model) -> Experiment:
+    tasks = EpisodeSpec(ways=(5, 20), shots=(1, 5), queries=5)
+    return replace(
+        protonet_5way_1shot(),
+        name=name,
+        episodes=tasks,
+        model=model,
+        algorithm=algorithm,
+        evaluation=Evaluation(episodes=tasks, every=500),
+    )
 
 
 def _maml(name: str, *, ways: int, shots: int, inner_lr: float) -> Experiment:

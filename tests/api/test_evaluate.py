@@ -87,6 +87,7 @@ def test_ways_of_a_learner_that_is_fixed_to_its_own_and_of_one_that_is_not(
     by_hand = judge_episodes(experiment.algorithm, learner_of(experiment).meta, context, judged, device=CPU)
     assert tree["accuracy"]["mean"] == by_hand.estimate.mean
     assert "9 ways asked for" in command(*judge, "--ways", 9).err
+    assert "up to 9 ways asked for" in command(*judge, "--ways", "5..9").err
 
 
 @pytest.mark.slow
@@ -109,7 +110,9 @@ def test_several_workers_print_what_one_process_prints(trained: Any, command: Co
         (("--set", "sead=5"), "Did you mean 'seed'"),
         (("--device", "tpu"), "unknown device 'tpu'"),
         (("--address", "head:6379"), "a cluster address ('head:6379') needs at least 1 worker"),
-        (("--ways", "0"), "Invalid value for '--ways'"),
+        (("--ways", "0"), "episodes to judge on: ways: Input should be greater than or equal to 1 (got 0)"),
+        (("--ways", "3..5"), "is fixed to its 3 ways, as maml learners are, so it cannot be judged at 3 to 5 ways"),
+        (("--queries", "all"), "or 'rest' for all that are left of each class (got 'all')"),
     ],
 )
 def test_options_that_cannot_be(options: tuple[str, ...], told: str, trained: Any, command: Command) -> None:

@@ -167,3 +167,40 @@ def test_export(command: Command, tiny_store: Path, tmp_path: Path) -> None:
     code, _, err = command("data", "export", tiny_store, "--out", out, *options)
     assert code == 2
     assert str(out) in err
+
+
+def test_describe_groups_and_ranges(command: Command, images: Path, tmp_path: Path) -> None:
+    root, store = tmp_path / "grouped", tmp_path / "grouped.arrow"
+    for i in range(12):
+        folder = root / f"group{i % 3}" / f"class{i}"
+        folder.mkdir(parents=True)
+        for j in range(3):
+            Image.new("L", (4, 4), 20 * i + j).save(folder / f"{j}.png")
+    options = ("--depth", 2, "--size", 4, "--splits", "0.5,0.25,0.25")
+    assert command("data", "import", "images", root, "--out", store, *options).code == 0
+    code, out, err = command("data", "describe", store, "--ways", "2..3", "--queries", "rest")
+    assert (code, err) == (0, "")
+    assert "distinct episodes (2 to 3 ways, 1-shot), at least" in out or "(2 to 3 ways, 1 shot), at least" in out
+    assert "groups: 3, of 4 / 4 / 4 classes (fewest / median / most)" in out
+    assert "split default: groups with classes in more than one part: group0, group1, group2 (3 in all)" in out
+    code, out, _ = command("data", "describe", store, "--within-groups", "--ways", "2")
+    assert code == 0 and "distinct 2-way 1-shot episodes within a group" in out
+    task = tmp_path / "task"
+    export = ("data", "export", store, "--out", task, "--part", "meta-train", "--within-groups", "--queries", "rest")
+    assert command(*export, "--ways", 2).code == 0
+    assert len({folder.name.partition("_")[0] for folder in (task / "support").iterdir()}) == 1
+    assert len(list((task / "query").rglob("*.png"))) == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--ways", "1"), "ways: a task needs at least 2 classes (got 1)"),
+        (("--ways", "many"), "episodes: ways: a number, or a range such as 5..20"),
+        (("--shots", "3..1"), "episodes: shots: a range goes from its lower to its upper end (got 3..1)"),
+        (("--within-groups",), "within_groups is asked for, but the store does not say which classes belong together"),
+    ],
+)
+def test_describe_refuses(options: tuple[str, ...], told: str, command: Command, tiny_store: Path) -> None:
+    code, out, err = command("data", "describe", tiny_store, *options)
+    assert (code, out) == (2, "") and told in err

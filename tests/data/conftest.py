@@ -29,6 +29,8 @@ def make_store(tmp_path: Path) -> MakeStore:
         *,
         name: str = "store.arrow",
         size: tuple[int, int] = (3, 3),
+        groups: Sequence[str] | None = None,
+        origin: Mapping[str, str] | None = None,
     ) -> Path:
         preprocessing = ImagePreprocessing(height=size[0], width=size[1])
         images = np.random.default_rng(0).integers(0, 256, (sum(counts), 1, *size), dtype=np.uint8)
@@ -41,7 +43,8 @@ def make_store(tmp_path: Path) -> MakeStore:
             class_names=[f"class{i}" for i in range(len(counts))],
             schemes={"default": splits},
             preprocessing=preprocessing,
-            origin={"importer": "test"},
+            origin=origin or {"importer": "test"},
+            groups=groups,
         )
         return path
 

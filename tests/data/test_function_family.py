@@ -169,3 +169,27 @@ def test_samplers_of_it_need_no_torch() -> None:
     code += "b = s(F(), EpisodeSpec(shots=2, queries=3), 'meta-train', 0, range(4));"
     code += "sys.exit(b.stacks[0].task.query.y.shape != (4, 3, 1) or 'torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_ranges_of_shots_and_queries() -> None:
+    source, spec = FunctionFamily(), EpisodeSpec(shots=(1, 5), queries=(2, 3))
+    source.check("meta-train", spec)
+    seen = set()
+    for index in range(100):
+        task, again = (source.sample_task(Draws(0, "meta-train", index), "meta-train", spec) for _ in range(2))
+        assert np.array_equal(task.query.x, again.query.x)
+        seen.add((len(task.support.x), len(task.query.y)))
+    assert seen == {(k, q) for k in range(1, 6) for q in (2, 3)}
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (EpisodeSpec(ways=(1, 3), shots=1, queries=1), "1 to 3 ways asked for, but a task of function_family is one"),
+        (EpisodeSpec(shots=1, queries="rest"), "queries: 'rest' takes all .* there is no end to those of a function"),
+        (EpisodeSpec.meta_dataset(ways=1), "Meta-Dataset's sampling is of classes"),
+    ],
+)
+def test_what_functions_do_not_have(spec: EpisodeSpec, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        FunctionFamily().check("meta-train", spec)

@@ -117,3 +117,17 @@ def test_source_wraps_the_store(built: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_importing_the_stage_is_light() -> None:
     code = "import sys, metaray.data; sys.exit(any(m in sys.modules for m in ('matplotlib', 'ray', 'mlflow')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_tasks_within_one_script(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("metaray.data.glyphs._cached_store", lambda: str(built))
+    source, spec = Glyphs(within_groups=True), EpisodeSpec.meta_dataset()
+    source.check("meta-test", spec)
+    scripts = set()
+    for index in range(30):
+        task = source.sample_task(Draws(0, "meta-test", index), "meta-test", spec)
+        (script,) = {source.class_name(class_id).partition("/")[0] for class_id in task.class_ids.tolist()}
+        scripts.add(script)
+    assert scripts == {"Georgian", "Armenian", "Lao"}
+    assert dump_kind(source, SOURCES, every_field=False)["within_groups"] is True
+    assert source.fingerprint != Glyphs().fingerprint

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from metaray.data.class_store import ClassStore
+from metaray.data.groups import ClassGroups
 from metaray.data.images import import_images
 from metaray.data.importing import ImportReport
 from metaray.data.preprocessing import RESAMPLING
@@ -252,9 +253,13 @@ def test_given_splits_and_superclasses_reach_the_store(png: MakePng, tmp_path: P
         "splits: 6 / 2 / 1 classes for meta-train, meta-val, meta-test: the folders train, val, test",
     ]
     assert meta_of(out).origin["splits"] == "the folders train, val, test"
+    assert meta_of(out).groups is None
     deep = place(tmp_path / "deep", png, *(f"{s}/{c}/1.png" for s in ("x", "y") for c in "abcde"))
-    import_images(deep, out, size=8, depth=2)
+    lines.clear()
+    import_images(deep, out, size=8, depth=2, tell=lines.append)
     assert meta_of(out).class_names[4:6] == ("x/e", "y/a")
+    assert meta_of(out).groups == ClassGroups.of(["x"] * 5 + ["y"] * 5)
+    assert lines[0] == "found 10 classes in 2 groups, 1 images a class: x/a, x/b, x/c, x/d, x/e, ..."
 
 
 def test_the_same_classes_in_each_split_are_refused_or_joined(png: MakePng, tmp_path: Path) -> None:

@@ -120,3 +120,28 @@ def test_tables_that_are_not_there(tmp_path: Path) -> None:
         read_labels(tree(), [tmp_path / "none.csv"])
     with pytest.raises(InputError, match="a folder without train.csv, val.csv and test.csv"):
         read_labels(tree(), [tmp_path])
+
+
+def test_a_column_of_superclasses_gives_the_groups(tmp_path: Path) -> None:
+    text = "file,label,Super Category\n1.png,cat,pets\n2.png,dog,pets\n3.png,elk,game\n"
+    assert read_labels(tree(), [table(tmp_path, text)]).groups == {"cat": "pets", "dog": "pets", "elk": "game"}
+    assert read_labels(tree(), [table(tmp_path, PLAIN)]).groups is None
+
+
+def test_a_column_of_groups_by_name(tmp_path: Path) -> None:
+    text = "file,label,domain\n1.png,cat,pets\n2.png,dog,pets\n3.png,elk,game\n"
+    path, columns = table(tmp_path, text), ["file", "label", "", "domain"]
+    found = read_labels(tree(), [path], columns=columns)
+    assert found.groups == {"cat": "pets", "dog": "pets", "elk": "game"} and found.given == {}
+    assert read_labels(tree(), [path]).groups is None, "a domain may as well be one of images"
+
+
+def test_classes_that_are_in_two_groups(tmp_path: Path) -> None:
+    text = "file,label,superclass\n1.png,cat,pets\n2.png,cat,wild\n3.png,elk,wild\n"
+    path = table(tmp_path, text)
+    assert read_labels(tree(), [path]).groups is None
+    with pytest.raises(InputError, match=r"line 3: the class 'cat' has the group 'wild', but 'pets' in .*line 2"):
+        read_labels(tree(), [path], columns=["file", "label", "", "superclass"])
+    path = table(tmp_path, text.replace("wild", ""))
+    with pytest.raises(InputError, match="line 3: no group"):
+        read_labels(tree(), [path], columns=["file", "label", "", "superclass"])

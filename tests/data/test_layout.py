@@ -165,3 +165,14 @@ def test_images_whose_names_do_not_tell() -> None:
 def test_names_that_look_alike_are_said() -> None:
     (note,) = found("Cat/1.png", "cat/1.png").notes
     assert note == "'Cat' and 'cat' are two classes, though their names differ in case or spaces alone"
+
+
+def test_folders_around_the_classes_are_their_groups() -> None:
+    one = found("x/cat/1.png", "x/dog/1.png", "y/elk/1.png", depth=2)
+    assert one.groups == {"x/cat": "x", "x/dog": "x", "y/elk": "y"}
+    assert one.summary.startswith("3 classes in 2 groups, 1 images a class: ")
+    given = found("train/x/cat/1.png", "train/y/dog/1.png", "test/x/elk/1.png", depth=2)
+    assert given.groups == {"x/cat": "x", "y/dog": "y", "x/elk": "x"}
+    assert found("cat/1.png", "dog/1.png").groups is None
+    deep = found("a/x/cat/1.png", "b/y/elk/1.png", depth=3)
+    assert deep.groups == {"a/x/cat": "a/x", "b/y/elk": "b/y"}

@@ -7,6 +7,7 @@ from PIL import Image
 
 from metaray.data.class_store import ClassStore
 from metaray.data.draws import Split
+from metaray.data.episode_spec import EpisodeSpec
 from metaray.data.omniglot import SCHEMES, import_omniglot, published_split
 from metaray.data.store_file import read_store
 from metaray.errors import InputError
@@ -66,6 +67,8 @@ def test_import_of_extracted_folders(fake: Path, tmp_path: Path) -> None:
     store = read_store(out, verify=True)
     # A drawing of ink only: stored ink high.
     assert store.images.shape == (1623, 1, 28, 28) and (store.images == 255).all()
+    assert store.meta.groups is not None and len(set(store.meta.groups.names)) == 50
+    assert store.meta.groups.names == tuple(name.partition("/")[0] for name in store.meta.class_names)
     parts = [fake / "images_background", fake / "images_evaluation"]
     import_omniglot(parts, tmp_path / "again.arrow")
     assert read_store(tmp_path / "again.arrow").meta.fingerprint == store.meta.fingerprint
@@ -148,4 +151,6 @@ def test_the_real_omniglot(omniglot_folder: Path, tmp_path: Path) -> None:
     assert store.summary("meta-test") == (1692, 33840, 20, 20.0, 20)
     image = store.examples(0)[0]
     # Ink high: most of a drawing is paper.
+    within = ClassStore(path=str(out), split="lake", within_groups=True)
+    within.check("meta-test", EpisodeSpec(ways=20, shots=1, queries=1))
     assert 0 < image.mean() < 80 and image.max() > 200 and np.median(image) == 0

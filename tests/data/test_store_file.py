@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from metaray.data import store_file
 from metaray.data.draws import Split
+from metaray.data.groups import ClassGroups
 from metaray.data.preprocessing import ImagePreprocessing
 from metaray.data.store_file import METADATA_KEY, StoreMeta, check_writable, read_store, write_store
 from metaray.errors import InputError
@@ -224,3 +225,22 @@ def test_many_names_and_ids_that_come_twice_are_found_at_once() -> None:
     ids = [*range(200_000), 199_999]
     with pytest.raises(InputError, match="lists '199999' twice"):
         store_file.check_disjoint({"meta-train": ids}, [str(number) for number in range(200_000)], where="x")
+
+
+def test_groups_are_kept_and_are_no_other_data(make_store: MakeStore) -> None:
+    plain = read_store(make_store([2, 3, 1, 2], SPLITS, name="plain.arrow"), verify=True).meta
+    grouped = read_store(make_store([2, 3, 1, 2], SPLITS, groups=["a", "b", "a", "c"]), verify=True).meta
+    assert "groups" not in plain.model_dump(mode="json") and plain.groups is None
+    assert grouped.groups == ClassGroups.of(["a", "b", "a", "c"])
+    assert grouped.fingerprint == plain.fingerprint
+
+
+def test_groups_that_do_not_fit(make_store: MakeStore, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="3 groups for 4 classes: each class has one"):
+        make_store([2, 3, 1, 2], SPLITS, groups=["a", "b", "a"])
+    assert not list(tmp_path.iterdir())
+    path = make_store([2, 3, 1, 2], SPLITS, groups=["a", "b", "a", "c"])
+    groups = ClassGroups.of(["a", "b", "a", "c"]).model_dump() | {"names": ["a", "b", "a", "d"]}
+    rewrite(path, edit(groups=groups))
+    with pytest.raises(InputError, match=r"store\.arrow: groups: damaged"):
+        read_store(path)

@@ -309,3 +309,25 @@ def test_an_episode_spec_of_one_shot_has_only_originals(store: ClassStore) -> No
     task = sample(UMTRA(source=store), ways=3, shots=1, queries=1)
     originals = {store.examples(int(c))[i].tobytes() for c in (1, 2, 4) for i in range(COUNTS[int(c)])}
     assert {image.tobytes() for image in task.support.x} <= originals
+
+
+class TestRanges:
+    def test_sizes_vary(self, store: ClassStore) -> None:
+        source, spec = UMTRA(source=store), EpisodeSpec(ways=(2, 4), shots=(1, 2), queries=(1, 2))
+        source.check("meta-train", spec)
+        tasks = [source.sample_task(Draws(0, "meta-train", index), "meta-train", spec) for index in range(200)]
+        sizes = {(len(task.class_ids), len(task.support.y), len(task.query.y)) for task in tasks}
+        assert sizes == {(n, n * k, n * q) for n in (2, 3, 4) for k in (1, 2) for q in (1, 2)}
+        assert source.count_tasks("meta-train", spec) == comb(14, 2) + comb(14, 3) + comb(14, 4)
+        with pytest.raises(InputError, match="15 ways asked for, but meta-train has 14 examples"):
+            source.check("meta-train", replace(spec, ways=(2, 15)))
+
+    @pytest.mark.parametrize("spec", [EpisodeSpec(ways=2, shots=1, queries="rest"), EpisodeSpec.meta_dataset(ways=2)])
+    def test_what_one_example_cannot_give(self, store: ClassStore, spec: EpisodeSpec) -> None:
+        source = UMTRA(source=store)
+        with pytest.raises(InputError, match="umtra makes each class of meta-train of one example and altered copies"):
+            source.check("meta-train", spec)
+        source.check("meta-test", spec)
+        assert same(*(one.sample_task(Draws(0, "meta-test", 1), "meta-test", spec) for one in (source, store))), (
+            "judged on the wrapped source"
+        )

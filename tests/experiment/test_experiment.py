@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metaray.algorithms import MAML, ProtoNet
-from metaray.config import Config
-from metaray.data import ClassStore, Glyphs
+from metaray.algorithms import MAML, R2D2, ProtoNet
+from metaray.config import Config, replace
+from metaray.data import ClassStore, FunctionFamily, Glyphs
 from metaray.episodes.episode import EpisodeSpec
 from metaray.errors import InputError
 from metaray.experiment.experiment import Checkpoint, Evaluation, Experiment, Initial, Precision
@@ -267,3 +267,50 @@ def test_a_class_inside_a_function_is_refused_by_name(make_experiment: MakeExper
 
     with pytest.raises(InputError, match=r"Inner' is found by its import path.* inside a function: move it to the top"):
         make_experiment(algorithm=Inner())
+
+
+RANGE, META = EpisodeSpec(ways=(2, 3), shots=(1, 2), queries="rest"), EpisodeSpec.meta_dataset()
+
+
+@pytest.mark.parametrize("spec", [RANGE, EpisodeSpec.meta_dataset(ways=(2, 5))])
+def test_algorithms_of_fixed_ways_refuse_ranges_of_them(make_experiment: MakeExperiment, spec: EpisodeSpec) -> None:
+    told = f"a maml learner is fixed to its ways, and cannot have {spec.ways_in_words}; these take any number of them: "
+    for where, fields in (
+        ("episodes", {"episodes": spec}),
+        ("evaluation.episodes", {"evaluation": Evaluation(episodes=spec)}),
+    ):
+        with pytest.raises(InputError) as caught:
+            make_experiment(**fields)
+        assert f"{where}.ways: {told}" in str(caught.value)
+    able = str(caught.value).partition(told)[2].split(", ")
+    assert {"protonet", "proto_maml", "r2d2", "matchingnet"} <= set(able) and not {"maml", "cnp", "anil"} & set(able)
+    make_experiment(episodes=replace(RANGE, ways=3), algorithm=MAML())
+
+
+def test_an_experiment_of_ranges_is_json(make_experiment: MakeExperiment) -> None:
+    experiment = make_experiment(episodes=RANGE, algorithm=ProtoNet(), evaluation=Evaluation(episodes=META))
+    assert Experiment.from_json(experiment.to_json()) == experiment
+    experiment.require_faithful()
+    tree = json.loads(experiment.to_json())
+    assert tree["episodes"] == {"ways": [2, 3], "shots": [1, 2], "queries": "rest"}
+    assert tree["evaluation"]["episodes"]["sampling"] == "meta-dataset"
+    assert tree["source"] == {"kind": "class_store", **experiment.source.model_dump(exclude={"within_groups"})}
+    assert experiment.protocol.startswith("Meta-Dataset's sampling: 5 to 50 ways")
+    set_by_hand = override(
+        make_experiment(algorithm=ProtoNet()),
+        ["episodes.ways=2..3", "episodes.shots=[1,2]", "episodes.queries=rest"]
+        + [
+            f"evaluation.episodes.{key}"
+            for key in ("sampling=meta-dataset", "ways=5..50", "shots=1..100", "queries=10")
+        ],
+    )
+    assert (set_by_hand.episodes, set_by_hand.eval_spec) == (RANGE, META)
+    grouped = override(experiment, ["source.within_groups=true"])
+    assert json.loads(grouped.to_json())["source"]["within_groups"] is True
+
+
+def test_ways_of_ranges(make_experiment: MakeExperiment) -> None:
+    with pytest.raises(InputError, match=r"episodes\.ways: a task needs at least 2 classes \(got 1\)"):
+        make_experiment(episodes=replace(RANGE, ways=(1, 3)), algorithm=ProtoNet())
+    with pytest.raises(InputError, match=r"regression tasks, whose ways are 1 \(got 2 to 3 ways\)"):
+        make_experiment(source=FunctionFamily(), episodes=RANGE, algorithm=R2D2())

@@ -14,7 +14,7 @@ from metaray.data.names import counted
 from metaray.data.opened_store import OpenedStore
 from metaray.errors import InputError
 
-Rows = list[NDArray[np.int64]]
+Ids = NDArray[np.int64]
 
 
 class DrawnTask(NamedTuple):
@@ -23,14 +23,18 @@ class DrawnTask(NamedTuple):
     Attributes:
         base: [N] base class ids.
         turns: [N] quarter turns of each.
-        support: the rows of each class's support examples.
-        query: the rows of each class's query examples; none of them is in its support.
+        support: the rows of the support examples, class by class.
+        query: the rows of the query examples, none of them in the support, class by class.
+        shots: support examples of each class, [N] or one number for all.
+        queries: query examples of each class, likewise.
     """
 
-    base: NDArray[np.int64]
-    turns: NDArray[np.int64]
-    support: Rows
-    query: Rows
+    base: Ids
+    turns: Ids
+    support: Ids
+    query: Ids
+    shots: Ids | int
+    queries: Ids | int
 
 
 def draw_task(opened: OpenedStore, split: Split, spec: EpisodeSpec, draws: Draws) -> DrawnTask | None:
@@ -52,10 +56,11 @@ def draw_task(opened: OpenedStore, split: Split, spec: EpisodeSpec, draws: Draws
     base, turns = _classes(pool, opened.turns, sizes.ways, draws)
     counts = opened.counts(base)
     if sizes.queries is None:
-        examples = draws.choose_each(counts, counts)
-    else:
-        examples = list(draws.choose(counts, sizes.least_examples))
-    return _drawn(opened, base, turns, examples, [sizes.shots] * sizes.ways)
+        shots = np.full(sizes.ways, sizes.shots)
+        return _unequal(opened, base, turns, shots, counts - shots, draws)
+    rows = opened.file.offsets[base][:, None] + draws.choose(counts, sizes.least_examples)
+    support, query = rows[:, : sizes.shots].reshape(-1), rows[:, sizes.shots :].reshape(-1)
+    return DrawnTask(base, turns, support, query, sizes.shots, sizes.queries)
 
 
 def _imbalanced(opened: OpenedStore, split: Split, spec: EpisodeSpec, draws: Draws) -> DrawnTask | None:
@@ -73,28 +78,27 @@ def _imbalanced(opened: OpenedStore, split: Split, spec: EpisodeSpec, draws: Dra
         most_support=spec.most_support,
         draws=draws,
     )
-    return _drawn(opened, base, turns, draws.choose_each(counts, sizes.shots + sizes.queries), sizes.shots.tolist())
+    return _unequal(opened, base, turns, sizes.shots, np.full(ways, sizes.queries), draws)
 
 
-def _pool(opened: OpenedStore, split: Split, examples: int, ways: int, draws: Draws) -> NDArray[np.int64] | None:
+def _pool(opened: OpenedStore, split: Split, examples: int, ways: int, draws: Draws) -> Ids | None:
     """The base classes to draw from; where tasks stay within groups, those of one that has enough."""
     able = [pool for pool in opened.pools(split, examples) if len(pool) * opened.turns >= ways]
     return able[draws.between(0, len(able) - 1)] if able else None
 
 
-def _classes(
-    pool: NDArray[np.int64], turns: int, ways: int, draws: Draws
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _classes(pool: Ids, turns: int, ways: int, draws: Draws) -> tuple[Ids, Ids]:
     chosen = draws.choose(np.array([len(pool) * turns], dtype=np.int64), ways)[0]
     return pool[chosen // turns], chosen % turns
 
 
-def _drawn(
-    opened: OpenedStore, base: NDArray[np.int64], turns: NDArray[np.int64], examples: Rows, shots: list[int]
-) -> DrawnTask:
-    rows = [first + places for first, places in zip(opened.file.offsets[base], examples, strict=True)]
-    support = [one[:count] for one, count in zip(rows, shots, strict=True)]
-    return DrawnTask(base, turns, support, [one[count:] for one, count in zip(rows, shots, strict=True)])
+def _unequal(opened: OpenedStore, base: Ids, turns: Ids, shots: Ids, queries: Ids, draws: Draws) -> DrawnTask:
+    """A task with the given numbers of examples of each class."""
+    chosen = draws.choose_each(opened.counts(base), shots + queries)
+    rows = [first + places for first, places in zip(opened.file.offsets[base], chosen, strict=True)]
+    support = np.concatenate([one[:count] for one, count in zip(rows, shots, strict=True)])
+    query = np.concatenate([one[count:] for one, count in zip(rows, shots, strict=True)])
+    return DrawnTask(base, turns, support, query, shots, queries)
 
 
 def require_tasks(opened: OpenedStore, split: Split, spec: EpisodeSpec, where: str) -> None:

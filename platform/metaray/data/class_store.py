@@ -222,11 +222,11 @@ def _gather(images: NDArray[Any], rows: NDArray[np.int64], turns: NDArray[np.int
 
 
 def _task(opened: OpenedStore, drawn: DrawnTask) -> Task:
-    labels = np.arange(len(drawn.base), dtype=np.int64)
-    sides: list[Side[NDArray[Any]]] = []
-    for rows in (drawn.support, drawn.query):
-        sizes = list(map(len, rows))
-        x = _gather(opened.file.images, np.concatenate(rows)[:, None], drawn.turns.repeat(sizes))
-        sides.append(Side(x, labels.repeat(sizes)))
-    support, query = sides
-    return Task(support, query, class_ids=drawn.base * opened.turns + drawn.turns)
+    labels, images = np.arange(len(drawn.base), dtype=np.int64), opened.file.images
+    support = _gather(images, drawn.support[:, None], drawn.turns.repeat(drawn.shots))
+    query = _gather(images, drawn.query[:, None], drawn.turns.repeat(drawn.queries))
+    return Task(
+        support=Side(support, labels.repeat(drawn.shots)),
+        query=Side(query, labels.repeat(drawn.queries)),
+        class_ids=drawn.base * opened.turns + drawn.turns,
+    )

@@ -30,7 +30,7 @@ def _read(value: Any, instead: str = "") -> Any:
         if dots and low.isdecimal() and high.isdecimal():
             return int(low), int(high)
         if value.isdecimal():
-            return value
+            return int(value)
     elif not isinstance(value, list | tuple) or (len(value) == 2 and all(type(end) is int for end in value)):
         return value
     raise ValueError(f"a number, or a range such as 5..20 or [5, 20]{instead} (got {value!r})")
