@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from metaray.cli import data_import
+from metaray.cli.data_import import print_normalisations
 from metaray.cli.help import Command, Group
 from metaray.cli.options import AsJson, Verify
 from metaray.displays.table import print_table
@@ -60,6 +61,7 @@ def describe(
     print_table(("split", "part", "classes", "examples a class", counted), rows)
     for note in description.notes:
         print(f"note: {note}")
+    print_normalisations(description.normalisations)
     if gallery is not None:
         print(f"gallery: {gallery}")
 

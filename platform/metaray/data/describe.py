@@ -6,6 +6,7 @@ from typing import Any
 from metaray.data.class_store import ClassStore
 from metaray.data.draws import SPLITS, Split
 from metaray.data.glyphs import glyph_store
+from metaray.data.normalisation import Normalisation, measured
 from metaray.data.pictures import ValueRange
 from metaray.data.preprocessing import Resample
 from metaray.data.remote import held
@@ -48,6 +49,7 @@ class Description:
         value_range: by which images of more than 8 bits were scaled; None where there were none.
         resample: the filter that resized the images, and resizes those that its learners are given.
         notes: what looks wrong with the examples, a sentence each.
+        normalisations: by split scheme, mean and standard deviation of the channels in its meta-train.
     """
 
     source: ClassStore
@@ -60,6 +62,7 @@ class Description:
     value_range: ValueRange | None
     resample: Resample
     notes: tuple[str, ...]
+    normalisations: dict[str, Normalisation]
 
     def to_dict(self) -> dict[str, Any]:
         """JSON types."""
@@ -71,6 +74,7 @@ class Description:
             "value_range": self.value_range,
             "resample": self.resample,
             "notes": list(self.notes),
+            "normalisation": {name: one._asdict() for name, one in self.normalisations.items()},
             "spec": self.spec,
             "splits": [asdict(row) for row in self.rows],
         }
@@ -97,6 +101,7 @@ def describe_store(
     with held(path) as local:
         file = open_store(local, verify=verify)
         meta, notes = file.meta, uniform_classes(file.images, file.meta.counts, file.meta.class_names)
+        normalisations = measured(file)
     if scheme is not None and scheme not in meta.schemes:
         raise unknown(f"split scheme of {store}", scheme, meta.schemes)
     spec = {"ways": ways, "shots": shots, "queries": queries}
@@ -121,4 +126,5 @@ def describe_store(
         value_range=meta.preprocessing.value_range,
         resample=meta.preprocessing.resample,
         notes=notes,
+        normalisations={name: one for name, one in normalisations.items() if scheme in (None, name)},
     )

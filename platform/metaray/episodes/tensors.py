@@ -10,6 +10,7 @@ from torch import Tensor
 
 from metaray.data.draws import Split
 from metaray.data.source import Source
+from metaray.episodes.augmentation import Augmentation, normalized
 from metaray.episodes.episode import MetaBatch
 
 
@@ -49,19 +50,28 @@ def _copy(array: NDArray[Any], device: torch.device) -> Tensor:
 
 
 def chunks(
-    batch: MetaBatch, chunk_size: int, device: torch.device, source: Source, split: Split
+    batch: MetaBatch,
+    chunk_size: int,
+    device: torch.device,
+    source: Source,
+    split: Split,
+    augmentation: Augmentation | None = None,
 ) -> Iterator[TensorEpisode]:
     """Cut a meta-batch into chunks of `chunk_size` episodes (the last may be smaller), each in storage of its own.
 
-    Inputs cross to the device compact and are normalised there. With `chunk_size` 1 a chunk has no leading axis.
+    Inputs cross to the device compact and are normalised there, and altered where there is an augmentation. With
+    `chunk_size` 1 a chunk has no leading axis.
     """
     preprocessing, places = source.preprocessing, source.places(split, batch.class_ids)
     for start in range(0, len(batch), chunk_size):
         rows: slice | int = start if chunk_size == 1 else slice(start, start + chunk_size)
         support_x, query_x = _copy(batch.support_x[rows], device), _copy(batch.query_x[rows], device)
+        seeds = np.atleast_1d(batch.seed[rows]).tolist()
+        support_x = normalized(preprocessing, support_x, augmentation, "support", seeds)
+        query_x = normalized(preprocessing, query_x, augmentation, "query", seeds)
         yield TensorEpisode(
-            support=Examples(preprocessing.normalize(support_x), _copy(batch.support_y[rows], device)),
-            query=Examples(preprocessing.normalize(query_x), _copy(batch.query_y[rows], device)),
+            support=Examples(support_x, _copy(batch.support_y[rows], device)),
+            query=Examples(query_x, _copy(batch.query_y[rows], device)),
             seed=_copy(np.asarray(batch.seed[rows]).view(np.int64), device),
             classes=_copy(places[rows], device),
         )

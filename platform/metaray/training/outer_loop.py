@@ -145,7 +145,7 @@ def _leaves(
     size = experiment.meta_batch_size
     context = context_of(experiment, state.network, training=True, step=arrival.step).with_batched(chunk_size > 1)
     slots = (arrival.batch.index - arrival.step * size).tolist()
-    given = chunks(arrival.batch, chunk_size, device, experiment.source, "meta-train")
+    given = chunks(arrival.batch, chunk_size, device, experiment.source, "meta-train", experiment.augmentation)
     for at, chunk in zip(range(0, len(slots), chunk_size), given, strict=True):
         # Modules such as dropout draw from the global generator: make it a function of the episode, not of history.
         torch.manual_seed(int(arrival.batch.seed[at]))

@@ -55,6 +55,8 @@ def _check(experiment: Experiment, device: torch.device) -> None:
     }
     for split, spec in specs.items():
         experiment.source.check(split, ways=spec.ways, shots=spec.shots, queries=spec.queries)
+    if experiment.augmentation is not None:
+        experiment.augmentation.check(experiment.source.preprocessing)
     state = initial_state(experiment, CPU, check_network(experiment))
     _check_outputs(experiment, state)
     check_optimizer(experiment, state.meta)
