@@ -1,4 +1,4 @@
-"""CIFAR-FS recipes (Bertinetto et al., ICLR 2019): 100 classes of CIFAR-100 by 600 colour images of 32 pixels, 64/16/20.
+"""CIFAR-FS recipes (Bertinetto et al., ICLR 2019): the 100 classes of CIFAR-100, 64 / 16 / 20, of 600 images each.
 
 Build the store once, from a folder with a folder of images for each class, and the three lists of classes:
 

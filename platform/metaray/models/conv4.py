@@ -1,16 +1,14 @@
 """The four-block convolutional network of the few-shot literature."""
 
 from itertools import pairwise
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from metaray.errors import InputError
 from metaray.models.batch_norm import EpisodicBatchNorm
 from metaray.models.model import Model, Network, SpatialMean
-
-Width = Annotated[int, Field(gt=0)]
 
 
 class Conv4(Model):
@@ -29,9 +27,17 @@ class Conv4(Model):
     """
 
     kind: ClassVar[str] = "conv4"
-    channels: Width | tuple[Width, Width, Width, Width] = 64
+    channels: int | tuple[int, int, int, int] = 64
     downsample: Literal["max_pool", "stride"] = "max_pool"
     pools: int = Field(default=4, ge=1, le=4)
+
+    @field_validator("channels")
+    @classmethod
+    def _positive(cls, channels: int | tuple[int, int, int, int]) -> int | tuple[int, int, int, int]:
+        least = channels if isinstance(channels, int) else min(channels)
+        if least <= 0:
+            raise ValueError(f"must be greater than 0 (got {least})")
+        return channels
 
     def build(self, feature_shape: tuple[int, ...], outputs: int | None) -> nn.Module:
         """See `Model.build`."""
