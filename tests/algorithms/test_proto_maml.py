@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 import torch
@@ -23,10 +24,13 @@ def bench(algorithm: ProtoMAML, *, batch_norm: bool = False) -> tuple[Tensors, C
     return {name: tensor.double().requires_grad_() for name, tensor in meta.items()}, context
 
 
-def test_without_steps_it_is_a_prototypical_network(make_episode: MakeEpisode) -> None:
-    algorithm = ProtoMAML(inner_steps=0)
+@pytest.mark.parametrize("temperature", [None, 7.0, "size"])
+def test_without_steps_it_is_a_prototypical_network(
+    temperature: Literal["size"] | float | None, make_episode: MakeEpisode
+) -> None:
+    algorithm = ProtoMAML(inner_steps=0, temperature=temperature)
     meta, context = bench(algorithm)
-    episode, protonet = make_episode(shots=3), ProtoNet()
+    episode, protonet = make_episode(shots=3), ProtoNet(temperature=temperature)
     logits = algorithm.predict(meta, algorithm.adapt(meta, episode.support, context), episode.query.x, context)
     other = protonet.predict(meta, protonet.adapt(meta, episode.support, context), episode.query.x, context)
     # Equal up to ||f(x)||^2, the same for all classes.

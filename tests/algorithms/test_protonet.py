@@ -5,10 +5,12 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from metaray.algorithms import Algorithm, NearestNeighbor, ProtoNet
+from metaray.algorithms import ALGORITHMS, Algorithm, NearestNeighbor, ProtoNet
 from metaray.algorithms.context import Context
 from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import Examples, TensorEpisode
+from metaray.errors import InputError
+from metaray.imports import dump_kind
 from metaray.models import MLP
 from metaray.models.batch_norm import Protocol
 from metaray.models.model import build_seeded
@@ -34,6 +36,38 @@ def test_by_hand(make_episode: MakeEpisode) -> None:
     for i in range(len(query)):
         for k in range(3):
             torch.testing.assert_close(logits[i, k], -(query[i] - prototypes[k]).square().sum())
+
+
+@pytest.mark.parametrize(("temperature", "divisor"), [(None, 1), (4.0, 4), ("size", 6)])
+@pytest.mark.parametrize("learned_scale", [False, True])
+@pytest.mark.parametrize("protocol", ["transductive", "inductive"])
+def test_distances_are_scaled(
+    temperature: float | None, divisor: int, learned_scale: bool, protocol: Protocol, make_episode: MakeEpisode
+) -> None:
+    context, episode = context_of(), make_episode()
+    fields = {"temperature": temperature, "learned_scale": learned_scale, "batch_norm": protocol}
+    algorithm = ProtoNet.parse(fields, where="algorithm")
+    plain = logits_of(ProtoNet(batch_norm=protocol), episode, context)
+    torch.testing.assert_close(logits_of(algorithm, episode, context), plain / divisor)
+    meta = {name: t.requires_grad_() for name, t in algorithm.init(context.network, TaskShape()).items()}
+    assert ("distance:scale" in meta) == learned_scale
+    gradient = algorithm.meta_gradient(meta, episode, context).gradient
+    if learned_scale:
+        meta["distance:scale"] = torch.tensor(3.0, requires_grad=True)
+        adapted = algorithm.adapt(meta, episode.support, context)
+        torch.testing.assert_close(algorithm.predict(meta, adapted, episode.query.x, context), 3 * plain / divisor)
+        assert gradient["distance:scale"] != 0
+
+
+def test_its_json_is_as_it_was_before_there_were_scales() -> None:
+    assert dump_kind(ProtoNet(), ALGORITHMS, every_field=False) == {"kind": "protonet", "batch_norm": "inductive"}
+    assert dump_kind(ProtoNet(temperature="size"), ALGORITHMS, every_field=False)["temperature"] == "size"
+
+
+@pytest.mark.parametrize("temperature", [0, -1.0, "dimension"])
+def test_a_temperature_that_is_none(temperature: object) -> None:
+    with pytest.raises(InputError, match="temperature"):
+        ProtoNet.parse({"temperature": temperature}, where="algorithm")
 
 
 def test_classes_may_differ_in_size(make_episode: MakeEpisode) -> None:

@@ -51,6 +51,14 @@ def primal(x: Tensor, y: Tensor, queries: Tensor, regularizer: float) -> Tensor:
     return found
 
 
+def test_the_regularizer_may_grow_with_the_examples(make_episode: MakeEpisode) -> None:
+    episode = make_episode(shots=3)
+    each = R2D2(initial_regularizer=0.3, per_example=True)
+    total = R2D2(initial_regularizer=0.3 * 9)
+    (meta, context), (other, _) = bench(each), bench(total)
+    torch.testing.assert_close(predict(each, meta, episode, context), predict(total, other, episode, context))
+
+
 def test_against_the_primal_form(make_episode: MakeEpisode) -> None:
     algorithm, episode = (
         R2D2(initial_regularizer=0.3, initial_scale=4.0, batch_norm="transductive"),

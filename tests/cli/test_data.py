@@ -38,7 +38,9 @@ def test_import_images(command: Command, images: Path, tmp_path: Path) -> None:
             "splits: 5 / 2 / 3 classes for meta-train, meta-val, meta-test: fractions 0.5 0.2 0.3, seed 3",
         ],
     )
-    assert printed == f"wrote {out}: 10 classes, 20 examples, splits default\n"
+    wrote, normalise = printed.splitlines()
+    assert wrote == f"wrote {out}: 10 classes, 20 examples, splits default"
+    assert re.fullmatch(r"to normalise by default's meta-train: --set source.mean=\[0.\d{4}\] --set .*", normalise)
     meta = read_store(out, verify=True).meta
     assert meta.feature_shape == (1, 8, 6)
     assert {part: len(ids) for part, ids in meta.schemes["default"].items()} == {
@@ -103,14 +105,14 @@ def test_scans_are_imported_by_their_range_and_described(command: Command, tmp_p
     code, out, err = command(*arguments, "--mode", "L", "--range", "0,4095")
     equal = "note: class '0' holds only equal images"
     assert code == 0 and err.startswith("found 10 classes, 2 images a class: ")
-    assert out.splitlines()[1:] == [
+    assert out.splitlines()[1:-1] == [
         "note: 20 images of more than 8 bits a channel are scaled by the range 0 to 4095, which the store keeps for "
         "new images",
         equal,
     ]
     _, out, _ = command("data", "describe", tmp_path / "s.arrow")
     assert out.splitlines()[2:4] == ["value range: 0 to 4095", "images resized with: lanczos"]
-    assert out.splitlines()[-1] == equal
+    assert out.splitlines()[-2] == equal
     _, out, _ = command("data", "describe", tmp_path / "s.arrow", "--json")
     assert json.loads(out)["notes"] == [equal.removeprefix("note: ")] and json.loads(out)["value_range"] == [0, 4095]
 
@@ -137,6 +139,7 @@ def test_describe_as_json(command: Command, tiny_store: Path) -> None:
     assert code == 0
     assert found["classes"] == 28
     assert found["shape"] == [1, 16, 16]
+    assert [len(found["normalisation"]["default"][name]) for name in ("mean", "std")] == [1, 1]
     assert [row["classes"] for row in found["splits"]] == [48, 32, 32]
     assert found["spec"] == {"ways": 5, "shots": 1, "queries": 5}
 
@@ -150,7 +153,7 @@ def test_counts_beyond_floating_point(command: Command, tiny_store: Path) -> Non
 def test_describe_a_spec_that_is_too_large(command: Command, tiny_store: Path) -> None:
     code, out, _ = command("data", "describe", tiny_store, "--ways", "20")
     assert code == 0
-    assert [line.split()[-1] for line in out.splitlines()[4:]] == ["0", "0", "0"]
+    assert [line.split()[-1] for line in out.splitlines()[4:-1]] == ["0", "0", "0"]
 
 
 def test_export(command: Command, tiny_store: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from metaray.algorithms import CAVIA, MAML, MAMLPP, Algorithm, ProtoNet
 from metaray.algorithms.families.inner_lr import Schedule
 from metaray.config import replace
 from metaray.data import UMTRA, ClassStore, Glyphs
+from metaray.episodes.augmentation import Augmentation
 from metaray.errors import InputError
 from metaray.experiment.experiment import Experiment
 from metaray.experiment.optimizer import Optimizer
@@ -46,10 +47,26 @@ def get(experiment: Experiment, path: str) -> Any:
         ("chunk_size=null", None),
         ("evaluation.inner_steps=4", 4),
         ("source.path=with=sign.arrow", "with=sign.arrow"),
+        ("augmentation.crop_padding=4", 4),
+        ("augmentation=null", None),
     ],
 )
 def test_values(setting: str, value: object, make_experiment: MakeExperiment) -> None:
     assert get(override(make_experiment(), [setting]), setting.partition("=")[0]) == value
+
+
+def test_what_json_leaves_out_can_be_set(make_experiment: MakeExperiment) -> None:
+    before = make_experiment()
+    settings = ["augmentation.flip=true", "augmentation.on=query", "source.mean=[0.5]", "source.std=[0.25]"]
+    after = override(before, settings)
+    assert after.augmentation == Augmentation(flip=True, on="query")
+    assert isinstance(after.source, ClassStore) and (after.source.mean, after.source.std) == ((0.5,), (0.25,))
+    assert Experiment.from_json(after.to_json()) == after
+    written = before.model_dump(mode="json")
+    assert "augmentation" not in written and "mean" not in written["source"]
+    assert override(after, ["augmentation=null", "source.mean=null", "source.std=null"]) == before
+    with pytest.raises(InputError, match=r"'augmentation\.flop'.*augmentation\.flip"):
+        override(before, ["augmentation.flop=true"])
 
 
 def test_nothing_else_changes_and_later_settings_win(make_experiment: MakeExperiment) -> None:

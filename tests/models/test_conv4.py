@@ -45,6 +45,23 @@ def test_parameters_do_not_depend_on_how_many_halve() -> None:
     assert shapes.count(shapes[0]) == 4
 
 
+def test_blocks_may_differ_in_width() -> None:
+    network = Conv4(channels=(3, 4, 5, 6)).build((3, 32, 32), None)
+    assert [p.shape[0] for p in network.parameters() if p.ndim == 4] == [3, 4, 5, 6]
+    assert network(torch.randn(2, 3, 32, 32)).shape == (2, 6 * 4)
+    same = [list(Conv4.parse({"channels": c}, where="model").build((1, 16, 16), 2).state_dict()) for c in (4, [4] * 4)]
+    assert same[0] == same[1]
+    assert Conv4(channels=(3, 4, 5, 6), downsample="stride").build((3, 32, 32), None)(
+        torch.randn(1, 3, 32, 32)
+    ).shape == (1, 6)
+
+
+@pytest.mark.parametrize("channels", [0, [4, 4, 4], [4, 4, 4, 0]])
+def test_widths_that_do_not_fit(channels: object) -> None:
+    with pytest.raises(InputError, match="channels"):
+        Conv4.parse({"channels": channels}, where="model")
+
+
 def test_parameter_count_of_the_literature() -> None:
     # 112k with a 5-way head on 28x28 grey images: 640 + 3 * 36928 + 4 * 128 + 325.
     network = Conv4().build((1, 28, 28), 5)

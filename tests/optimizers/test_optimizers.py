@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from metaray.errors import InputError
-from metaray.optimizers import OPTIMIZERS, Adam
+from metaray.optimizers import OPTIMIZERS, SGD, Adam
+from metaray.optimizers.schedules import Piecewise
 from metaray.optimizers.stepping import build_optimizer, clip_, global_norm
 
 
@@ -21,7 +22,7 @@ def test_constant() -> None:
     assert set(lrs(10)) == {0.1}
 
 
-@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine", "step"])
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine", "step", "piecewise"])
 def test_warm_up_is_linear_and_ends_at_the_full_rate(schedule: str) -> None:
     found = lrs(100, warmup_steps=4, schedule=schedule)
     assert found[:5] == pytest.approx([0.025, 0.05, 0.075, 0.1, 0.1])
@@ -40,6 +41,21 @@ def test_cosine_runs_from_the_full_rate_to_its_floor(floor: float, warmup: int) 
 def test_steps_multiply() -> None:
     found = lrs(6, schedule="step", decay=0.5, decay_every=2)
     assert found == pytest.approx([0.1, 0.1, 0.05, 0.05, 0.025, 0.025, 0.0125])
+
+
+def test_pieces_begin_at_shares_of_the_run() -> None:
+    schedule = Piecewise(starts=(0.5, 0.75), factors=(0.1, 0.01))
+    assert lrs(8, schedule=schedule) == pytest.approx([0.1] * 4 + [0.01] * 2 + [0.001] * 3)
+    # MetaOptNet's 60 epochs.
+    found = SGD(outer_lr=0.1, schedule="piecewise")
+    rates = [found.lr_at(epoch, 60) for epoch in (0, 19, 20, 39, 40, 49, 50, 59)]
+    assert rates == pytest.approx([0.1, 0.1, 0.006, 0.006, 0.0012, 0.0012, 0.00024, 0.00024])
+
+
+@pytest.mark.parametrize(("starts", "factors"), [((0.5,), (0.1, 0.2)), ((0.5, 0.2), (0.1, 0.2)), ((0.5, 0.5), (1, 2))])
+def test_pieces_that_do_not_fit(starts: tuple[float, ...], factors: tuple[float, ...]) -> None:
+    with pytest.raises(InputError, match="piecewise has . starts .* let the starts rise"):
+        Piecewise.parse({"starts": starts, "factors": factors}, where="schedule")
 
 
 def test_a_run_shorter_than_its_warm_up() -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from metaray.algorithms import MAML, ProtoNet
 from metaray.algorithms.context import Context, Tensors
 from metaray.algorithms.families.inner_lr import Schedule
+from metaray.episodes.augmentation import Augmentation
 from metaray.episodes.prefetch import Arrival
 from metaray.episodes.sampler import sample_meta_batch
 from metaray.episodes.tensors import chunks
@@ -20,6 +21,7 @@ from metaray.experiment.optimizer import Optimizer
 from metaray.models import MLP, Custom
 from metaray.models.model import build_seeded
 from metaray.records.train_state import TrainState
+from metaray.training.evaluation import evaluate, judge_of
 from metaray.training.outer_loop import Step, chunk_size_of, context_of, initial_state, outer_loop
 from metaray.training.reduction import LocalReducer
 
@@ -108,6 +110,28 @@ def test_chunks_change_rounding_alone(
     assert_close(chunked.meta, alone.meta, tolerance=1e-4)
     assert [s.loss for s in steps] == pytest.approx([s.loss for s in other], rel=1e-4)
     assert [s.score for s in steps] == pytest.approx([s.score for s in other])
+
+
+def test_images_are_augmented_in_training_alone(make_experiment: MakeExperiment) -> None:
+    plain, altered = (
+        make_experiment(num_steps=2),
+        make_experiment(num_steps=2, augmentation=Augmentation(crop_padding=3)),
+    )
+    (_, steps), (state, other) = train(plain), train(altered)
+    assert steps[0].loss != other[0].loss
+    judged = [
+        evaluate(
+            one.algorithm,
+            state.meta,
+            context_of(one, state.network, training=False),
+            judge_of(one, "meta-val"),
+            device=CPU,
+        ).loss.tolist()
+        for one in (plain, altered)
+    ]
+    assert judged[0] == judged[1]
+    chunked = make_experiment(num_steps=2, augmentation=Augmentation(crop_padding=3), chunk_size=3)
+    assert [s.loss for s in train(chunked)[1]] == pytest.approx([s.loss for s in other], rel=1e-4)
 
 
 def test_it_learns(make_experiment: MakeExperiment) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
 
 from jobs.benchmarks.ranks import Threads, part
+from metaray.episodes.augmentation import Augmentation
 from metaray.episodes.prefetch import Arrival
 from metaray.episodes.sampler import chunks_of, sample_meta_batch, share_of
 from metaray.experiment.experiment import Evaluation, Experiment
@@ -302,6 +303,12 @@ def test_processes_equal_one_to_the_last_bit(world_size: int, make_experiment: M
         "twelve": make_experiment(meta_batch_size=12, chunk_size=1, **changes),
         "dropout": make_experiment(meta_batch_size=7, model=Custom(path=f"{__name__}:WithDropout"), **changes),
         "seeded": make_experiment(meta_batch_size=5, seed=1, **changes),
+        "augmented": make_experiment(
+            meta_batch_size=7,
+            chunk_size=2,
+            augmentation=Augmentation(crop_padding=2, flip=True, brightness=0.2, contrast=0.2, cutout=4),
+            **changes,
+        ),
         "fast": make_experiment(meta_batch_size=5, reduction="fast", **changes),
     }
     for name, experiment in experiments.items():

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.families.head import class_means
+from metaray.algorithms.families.head import Temperature, class_means, temperature_of
 from metaray.algorithms.families.inner_loop import descend, split_statistics, steps_of, with_statistics
 from metaray.algorithms.families.inner_lr import InnerLR, rates
 from metaray.algorithms.families.prefixes import join
@@ -25,25 +25,28 @@ class ProtoMAML(Algorithm):
     arXiv:1903.03096): a prototypical network's logits are linear in the embedding f(x), up to a constant, so
     that with the class means c_k of the support the head starts at
 
-        w_k = 2 c_k,    b_k = -||c_k||^2
+        w_k = 2 c_k / T,    b_k = -||c_k||^2 / T
 
     and is adapted by gradient steps together with the network. The outer gradient runs through the prototypes too. Any
     number of ways is possible, as the head is made for each task. The paper's results are first-order
-    (`second_order=False`).
+    (`second_order=False`), and have no T: see `ProtoNet`, of whose logits these are the start.
 
     Attributes:
         inner_lr: of network and head (`prototype:weight`, `prototype:bias`); a number, one a parameter pattern, or a
             schedule over outer steps.
         inner_steps: gradient steps on the support set.
         second_order: differentiate through the inner gradients.
+        temperature: T: a number, or "size" for that of the embedding; null is 1.
     """
 
     kind: ClassVar[str] = "proto_maml"
     gradient_steps: ClassVar[bool] = True
+    left_out_of_json: ClassVar[tuple[str, ...]] = ("temperature",)
 
     inner_lr: InnerLR = 0.01
     inner_steps: int = Field(default=1, ge=0)
     second_order: bool = True
+    temperature: Temperature = None
 
     @property
     def differentiates_twice(self) -> bool:
@@ -69,7 +72,11 @@ class ProtoMAML(Algorithm):
         centres = class_means(embedded, support.y, context)
         # Copies, as the head is computed from the leaves: the inner gradient must not run through that.
         theta = {name: value.clone() for name, value in meta.items()}
-        theta |= {WEIGHT: 2 * centres, BIAS: -centres.square().sum(dim=1)}
+        start = {WEIGHT: 2 * centres, BIAS: -centres.square().sum(dim=1)}
+        if self.temperature is not None:
+            divisor = temperature_of(self.temperature, embedded)
+            start = {name: value / divisor for name, value in start.items()}
+        theta |= start
 
         def loss(at: Tensors) -> Tensor:
             return context.loss(_logits(at, support.x, context), support.y)

@@ -3,13 +3,18 @@
 from functools import partial
 from typing import ClassVar
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.families.head import adapt_head, class_means, queries_and_head
+from metaray.algorithms.families.head import Temperature, adapt_head, class_means, queries_and_head, temperature_of
+from metaray.algorithms.families.prefixes import join, without
 from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import Examples
+
+DISTANCE = "distance:"
+SCALE = DISTANCE + "scale"
 
 
 class ProtoNet(Algorithm):
@@ -18,7 +23,12 @@ class ProtoNet(Algorithm):
     Snell, Swersky and Zemel ("Prototypical networks for few-shot learning", NeurIPS 2017, arXiv:1703.05175):
 
         c_k = mean of f(x) over the support examples of class k            (equation 1)
-        p(y = k | x) = softmax_k( -||f(x) - c_k||^2 )                       (equation 2)
+        p(y = k | x) = softmax_k( -s ||f(x) - c_k||^2 / T )                 (equation 2)
+
+    The paper has no s and no T, and so do the defaults: squared distances grow with the size of the embedding, to
+    thousands on a ResNet-12 flattened, where the softmax starts all but certain, and wrong. `temperature="size"`
+    divides them by the number of the embedding's values, as Lee et al. (MetaOptNet) and others do, who meta-learn s,
+    too; Ye et al. (FEAT) have T = 64; Oreshkin et al. (TADAM) meta-learn s.
 
     Departure: the authors' batch norm uses the statistics of support and query together in training and running
     averages at test time. Here there are no running averages: `transductive` uses those of support and query together
@@ -27,23 +37,41 @@ class ProtoNet(Algorithm):
     Example:
         >>> ProtoNet().outputs(TaskShape(ways=5)) is None
         True
+
+    Attributes:
+        temperature: T: a number, or "size" for that of the embedding; null is 1.
+        learned_scale: meta-learn s, which starts at 1; else it stays there.
     """
 
     kind: ClassVar[str] = "protonet"
+    left_out_of_json: ClassVar[tuple[str, ...]] = ("temperature", "learned_scale")
+
+    temperature: Temperature = None
+    learned_scale: bool = False
 
     def outputs(self, task_shape: TaskShape) -> int | None:
         """An embedding network, whatever the ways."""
         return None
 
+    def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:
+        """The network's parameters, and s where it is learned."""
+        own = {"scale": torch.tensor(1.0)} if self.learned_scale else {}
+        return join(super().init(network, task_shape), {DISTANCE: own})
+
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
         """The prototypes [N, embedding]; under transductive batch norm they wait for the query to be known."""
-        return adapt_head(partial(_fit, context), meta, support, context, self.batch_norm)
+        theta = without(meta, DISTANCE)
+        return adapt_head(partial(_fit, context), theta, support, context, self.batch_norm)
 
     def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
-        """Minus the squared Euclidean distances to the prototypes."""
-        queries, head = queries_and_head(partial(_fit, context), meta, adapted, x, context, self.batch_norm)
+        """Minus the squared Euclidean distances to the prototypes, scaled."""
+        fit, theta = partial(_fit, context), without(meta, DISTANCE)
+        queries, head = queries_and_head(fit, theta, adapted, x, context, self.batch_norm)
         difference = queries[:, None] - head["prototypes"]
-        return -difference.square().sum(dim=-1)
+        logits = -difference.square().sum(dim=-1)
+        if self.temperature is not None:
+            logits = logits / temperature_of(self.temperature, queries)
+        return meta[SCALE] * logits if self.learned_scale else logits
 
 
 def _fit(context: Context, embedding: Tensor, y: Tensor) -> Tensors:

@@ -34,7 +34,8 @@ class R2D2(Algorithm):
     Departures: lambda is learned as its logarithm, so that it stays positive. beta is left out: it is one number for
     all classes, which a softmax does not see. Values have no alpha either: the fit is on the scale of the targets
     already. X and X' get a column of ones, as in the authors' code, so that there is an intercept; that code also
-    multiplies lambda by the number of support examples, the paper and this do not. For batch norm see `head`.
+    multiplies lambda by the number of support examples, the paper and the default here do not. For batch norm see
+    `head`. Logits do not grow with the size of the embedding: with a larger one, W gets smaller.
 
     Example:
         >>> R2D2(initial_regularizer=1.0).outputs(TaskShape(ways=5)) is None
@@ -43,13 +44,16 @@ class R2D2(Algorithm):
     Attributes:
         initial_regularizer: lambda before the first outer step; 50 is the authors' code's.
         initial_scale: alpha before the first outer step.
+        per_example: multiply lambda by the number of support examples.
     """
 
     kind: ClassVar[str] = "r2d2"
     needs_classes: ClassVar[bool] = False
+    left_out_of_json: ClassVar[tuple[str, ...]] = ("per_example",)
 
     initial_regularizer: float = Field(default=50.0, gt=0)
     initial_scale: float = Field(default=10.0, gt=0)
+    per_example: bool = False
 
     def outputs(self, task_shape: TaskShape) -> int | None:
         """An embedding network, whatever the ways."""
@@ -64,16 +68,18 @@ class R2D2(Algorithm):
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
         """W; under transductive batch norm it waits for the query to be known."""
-        return adapt_head(partial(_fit, meta, context), without(meta, RIDGE), support, context, self.batch_norm)
+        return adapt_head(partial(self._fit, meta, context), without(meta, RIDGE), support, context, self.batch_norm)
 
     def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
         """alpha X' W, or X' W where it is on the scale of the targets."""
-        fit, theta = partial(_fit, meta, context), without(meta, RIDGE)
+        fit, theta = partial(self._fit, meta, context), without(meta, RIDGE)
         queries, head = queries_and_head(fit, theta, adapted, x, context, self.batch_norm)
         output = with_bias(queries) @ head["weights"]
         return meta[SCALE] * output if context.task.free_scale else output
 
-
-def _fit(meta: Tensors, context: Context, embedding: Tensor, y: Tensor) -> Tensors:
-    aims = context.task.aims(y, context.ways, context.loss_dtype)
-    return {"weights": ridge_weights(with_bias(embedding), aims, meta[LOG_REGULARIZER].exp())}
+    def _fit(self, meta: Tensors, context: Context, embedding: Tensor, y: Tensor) -> Tensors:
+        aims = context.task.aims(y, context.ways, context.loss_dtype)
+        regularizer = meta[LOG_REGULARIZER].exp()
+        if self.per_example:
+            regularizer = regularizer * len(y)
+        return {"weights": ridge_weights(with_bias(embedding), aims, regularizer)}

@@ -18,7 +18,7 @@ def writable_storage(root: str) -> Storage:
     return storage
 
 
-def check_experiment(experiment: Experiment, device: torch.device, *, verify: bool) -> None:
+def check_experiment(experiment: Experiment, device: torch.device, *, verify: bool) -> tuple[str, ...]:
     """Refuse data that is not what its fingerprint says, and whatever the preflight finds.
 
     Args:
@@ -26,9 +26,12 @@ def check_experiment(experiment: Experiment, device: torch.device, *, verify: bo
         device: Where it will likely compute.
         verify: Whether to read stores whole even if this node has compared them before.
 
+    Returns:
+        What is allowed, but looks wrong, a sentence each.
+
     Raises:
         InputError: naming what is wrong.
     """
     if verify:
         experiment.source.verify()
-    preflight(experiment, device)
+    return preflight(experiment, device)

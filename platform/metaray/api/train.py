@@ -158,7 +158,8 @@ def _checked(
         device = torch.device("cpu")
         if not run.is_finished:
             device = _check_request(experiment, placement)
-        check_experiment(experiment, device, verify=placement.verify)
+        for doubt in check_experiment(experiment, device, verify=placement.verify):
+            _note(display, doubt)
         if not run.is_finished and not placement.in_process:
             _check_cluster(experiment, placement, root, display)
         if trackers:

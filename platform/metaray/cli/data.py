@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from metaray.cli import data_import
+from metaray.cli.data_import import print_normalisations
 from metaray.cli.help import Command, Group
 from metaray.cli.options import AsJson, Verify
 from metaray.displays.table import print_table
@@ -81,6 +82,7 @@ def describe(
         _print_groups(description.groups)
     for note in description.notes:
         print(f"note: {note}")
+    print_normalisations(description.normalisations)
     if gallery is not None:
         print(f"gallery: {gallery}")
 

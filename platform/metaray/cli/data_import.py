@@ -12,7 +12,10 @@ from metaray.cli.help import Command, Group
 from metaray.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from metaray.data.importing import ImportReport
+    from metaray.data.normalisation import Normalisation
 
 app = typer.Typer(cls=Group, help="Build a store file from raw data.")
 
@@ -174,10 +177,20 @@ def glyphs(out: Out) -> None:
 
 
 def _imported(report: "ImportReport") -> None:
+    from metaray.data.normalisation import measured
+    from metaray.data.store_file import read_store
+
     schemes = ", ".join(report.schemes)
     print(f"wrote {report.path}: {report.classes} classes, {report.examples} examples, splits {schemes}")
     for note in report.notes:
         print(f"note: {note}")
+    print_normalisations(measured(read_store(report.path)))
+
+
+def print_normalisations(found: "Mapping[str, Normalisation]") -> None:
+    """A line for each split scheme: what `--set` takes to normalise images by what its meta-train has."""
+    for scheme, normalisation in found.items():
+        print(f"to normalise by {scheme}'s meta-train: {normalisation.settings}")
 
 
 @contextmanager

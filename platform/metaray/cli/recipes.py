@@ -95,18 +95,21 @@ def show(
 
     experiment, search = resolved(recipe, settings or [])
     arithmetic, refusal = None, None
+    doubts: tuple[str, ...] = ()
     try:
-        preflight(experiment)
+        doubts = preflight(experiment)
         arithmetic = arithmetic_of(experiment)
     except InputError as error:
         refusal = error
     if as_json:
-        print(json.dumps(_tree(recipe, experiment, search, arithmetic, refusal), indent=2, ensure_ascii=False))
+        print(json.dumps(_tree(recipe, experiment, search, arithmetic, refusal, doubts), indent=2, ensure_ascii=False))
     else:
         for label, text in _facts(recipe, experiment, search, arithmetic):
             _say(label, text)
         if refusal is None:
             _say("checks", "passed, on the CPU")
+        for doubt in doubts:
+            _say("note", doubt)
         print("\nKeys and values, as --set takes them:\n")
         print_keys(experiment)
     if refusal is not None:
@@ -200,6 +203,7 @@ def _tree(
     search: "Search | None",
     arithmetic: "Arithmetic | None",
     refusal: InputError | None,
+    doubts: tuple[str, ...],
 ) -> dict[str, Any]:
     """The same for JSON."""
     from metaray.experiment.keys import keys_of
@@ -213,7 +217,11 @@ def _tree(
         "search": None if search is None else search.model_dump(mode="json", exclude={"experiment"}),
         "protocol": experiment.protocol,
         "arithmetic": amounts,
-        "checks": {"passed": refusal is None, "refusal": None if refusal is None else redacted(str(refusal))},
+        "checks": {
+            "passed": refusal is None,
+            "refusal": None if refusal is None else redacted(str(refusal)),
+            "notes": doubts,
+        },
         "keys": [key._asdict() for key in keys_of(experiment)],
     }
 

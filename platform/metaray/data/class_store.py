@@ -2,12 +2,13 @@
 
 import hashlib
 from functools import lru_cache
-from typing import Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
+from metaray.config import replace
 from metaray.data.access import without_access
 from metaray.data.class_sampling import DrawnTask, count_tasks, draw_task, require_tasks
 from metaray.data.draws import Draws, Split
@@ -45,15 +46,20 @@ class ClassStore(Source):
             turned when sampled, never stored. Global class ids are then base class * 4 + quarter turns.
         within_groups: the classes of a task are all of one group (alphabet, superclass, domain), their rotations
             included: of one that is drawn uniformly, whatever its size, among those with enough classes for the task.
+        mean: subtracted from pixels scaled to 0 .. 1, one number or one a channel; None leaves it to the store, whose
+            importers subtract nothing. `metaray data describe` measures it on the classes of meta-train.
+        std: that they are then divided by, likewise. Learners keep both, for new images.
     """
 
     kind: ClassVar[str] = "class_store"
-    left_out_of_json: ClassVar[tuple[str, ...]] = ("within_groups",)
+    left_out_of_json: ClassVar[tuple[str, ...]] = ("within_groups", "mean", "std")
 
     path: str = Field(min_length=1)
     split: str = "default"
     rotations: bool = False
     within_groups: bool = False
+    mean: tuple[float, ...] | None = Field(default=None, min_length=1)
+    std: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(default=None, min_length=1)
 
     @field_validator("path")
     @classmethod
@@ -61,10 +67,22 @@ class ClassStore(Source):
         # Experiments are stored with checkpoints, in MLflow and in learners, for others to read.
         return without_access(path) if is_remote(path) else path
 
+    @model_validator(mode="after")
+    def _normalises_whole(self) -> Self:
+        if (self.mean is None) != (self.std is None):
+            lacking = "mean" if self.mean is None else "std"
+            raise ValueError(f"{lacking} is missing: inputs are normalised by mean and std together")
+        return self
+
     @property
     def preprocessing(self) -> ImagePreprocessing:
-        """What turned raw images into the examples."""
-        return self.meta.preprocessing
+        """What turned raw images into the examples, and what normalises these.
+
+        Raises:
+            InputError: `mean` or `std` do not fit the channels.
+        """
+        stored = self.meta.preprocessing
+        return stored if self.mean is None else replace(stored, mean=self.mean, std=self.std)
 
     @property
     def feature_shape(self) -> tuple[int, ...]:

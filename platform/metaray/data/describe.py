@@ -10,6 +10,7 @@ from metaray.data.draws import SPLITS, Split
 from metaray.data.episode_spec import EpisodeSpec
 from metaray.data.glyphs import glyph_store
 from metaray.data.groups import across_splits, sizes_of
+from metaray.data.normalisation import Normalisation, measured
 from metaray.data.pictures import ValueRange
 from metaray.data.preprocessing import Resample
 from metaray.data.remote import held
@@ -88,6 +89,7 @@ class Description:
         value_range: by which images of more than 8 bits were scaled; None where there were none.
         resample: the filter that resized the images, and resizes those that its learners are given.
         notes: what looks wrong with the examples, a sentence each.
+        normalisations: by split scheme, mean and standard deviation of the channels in its meta-train.
     """
 
     source: ClassStore
@@ -101,6 +103,7 @@ class Description:
     value_range: ValueRange | None
     resample: Resample
     notes: tuple[str, ...]
+    normalisations: dict[str, Normalisation]
 
     def to_dict(self) -> dict[str, Any]:
         """JSON types."""
@@ -114,6 +117,7 @@ class Description:
             "notes": list(self.notes),
             "spec": self.spec.model_dump(mode="json"),
             **({} if self.groups is None else {"groups": asdict(self.groups)}),
+            "normalisation": {name: one._asdict() for name, one in self.normalisations.items()},
             "splits": [asdict(row) for row in self.rows],
         }
 
@@ -146,6 +150,7 @@ def describe_store(
     with held(path) as local:
         file = open_store(local, verify=verify)
         meta, notes = file.meta, uniform_classes(file.images, file.meta.counts, file.meta.class_names)
+        normalisations = measured(file)
     if scheme is not None and scheme not in meta.schemes:
         raise unknown(f"split scheme of {store}", scheme, meta.schemes)
     rows: list[Row] = []
@@ -171,6 +176,7 @@ def describe_store(
         value_range=meta.preprocessing.value_range,
         resample=meta.preprocessing.resample,
         notes=notes,
+        normalisations={name: one for name, one in normalisations.items() if scheme in (None, name)},
     )
 
 

@@ -158,14 +158,23 @@ class ImagePreprocessing(Preprocessing):
 
     def normalize(self, x: Tensor) -> Tensor:
         """uint8 [..., channels, height, width] to float32 of the same shape, on the tensor's device."""
+        return self.standardized(self.scaled(x))
+
+    def scaled(self, x: Tensor) -> Tensor:
+        """uint8 of any shape to float32 in 0 .. 1, in memory of its own."""
         # Sampler processes need no torch, and start a second sooner without it.
         import torch
 
-        scaled = x.to(torch.float32).div_(255.0)
+        return x.to(torch.float32).div_(255.0)
+
+    def standardized(self, scaled: Tensor) -> Tensor:
+        """Pixels in 0 .. 1 [..., channels, height, width] less the mean, over the standard deviation; in place."""
         if set(self.mean) == {0.0} and set(self.std) == {1.0}:
             return scaled
-        mean = torch.tensor(self.mean, device=x.device).view(-1, 1, 1)
-        std = torch.tensor(self.std, device=x.device).view(-1, 1, 1)
+        import torch
+
+        mean = torch.tensor(self.mean, device=scaled.device).view(-1, 1, 1)
+        std = torch.tensor(self.std, device=scaled.device).view(-1, 1, 1)
         return scaled.sub_(mean).div_(std)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from metaray.data.draws import Split
 from metaray.data.source import Source
 from metaray.data.task import Side
+from metaray.episodes.augmentation import Augmentation, SideName, normalized
 from metaray.episodes.episode import Episode, MetaBatch, part
 
 Examples = Side[Tensor]
@@ -41,11 +42,16 @@ def _copy(array: NDArray[Any], device: torch.device) -> Tensor:
 
 
 def chunks(
-    batch: MetaBatch, chunk_size: int, device: torch.device, source: Source, split: Split
+    batch: MetaBatch,
+    chunk_size: int,
+    device: torch.device,
+    source: Source,
+    split: Split,
+    augmentation: Augmentation | None = None,
 ) -> Iterator[tuple[TensorEpisode, ...]]:
     """Cut a meta-batch into chunks of `chunk_size` episodes (the last may be smaller), each in storage of its own.
 
-    Inputs cross to the device compact and are normalised there.
+    Inputs cross to the device compact and are normalised there, and altered where there is an augmentation.
 
     Yields:
         One chunk with a leading axis B; where its episodes are of unequal shape, and where `chunk_size` is 1, its
@@ -54,16 +60,22 @@ def chunks(
     for start in range(0, len(batch), chunk_size):
         rows = list(batch.rows(start, min(start + chunk_size, len(batch))))
         alone = chunk_size == 1 or len(rows) > 1
-        yield tuple(_on_device(part(one, 0) if alone else one, device, source, split) for one in rows)
+        yield tuple(_on_device(part(one, 0) if alone else one, device, source, split, augmentation) for one in rows)
 
 
-def _on_device(episode: Episode, device: torch.device, source: Source, split: Split) -> TensorEpisode:
+def _on_device(
+    episode: Episode, device: torch.device, source: Source, split: Split, augmentation: Augmentation | None
+) -> TensorEpisode:
     support, query, class_ids = episode.task
-    compact = [(_copy(side.x, device), _copy(side.y, device)) for side in (support, query)]
-    sides = [Side(source.preprocessing.normalize(x), y) for x, y in compact]
+    seeds = np.atleast_1d(episode.seed).tolist()
+
+    def side(name: SideName, given: Side[NDArray[Any]]) -> Examples:
+        x = normalized(source.preprocessing, _copy(given.x, device), augmentation, name, seeds)
+        return Side(x, _copy(given.y, device))
+
     return TensorEpisode(
-        support=sides[0],
-        query=sides[1],
+        support=side("support", support),
+        query=side("query", query),
         seed=_copy(np.asarray(episode.seed).view(np.int64), device),
         classes=_copy(source.places(split, class_ids), device),
     )

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -13,10 +13,11 @@ from metaray.algorithms.task_shape import TaskShape
 from metaray.config import Config, check_name, difference, refuse_subclass
 from metaray.data import SOURCES
 from metaray.data.source import Source
+from metaray.episodes.augmentation import Augmentation
 from metaray.episodes.episode import EpisodeSpec
 from metaray.errors import InputError
 from metaray.experiment.optimizer import OptimizerField
-from metaray.imports import reads_kind, writes_kind
+from metaray.imports import EVERY_FIELD, reads_kind, writes_kind
 from metaray.json_text import parse_json
 from metaray.models import MODELS, Model
 from metaray.optimizers import Adam
@@ -101,6 +102,8 @@ class Experiment(Config):
         precision: of the network.
         threads_per_worker: threads of each worker's kernels.
         seed: of the initial weights and of the training episodes.
+        augmentation: random alterations of images in training, such as `augmentation.flip=true`; None, which its JSON
+            leaves out, alters none.
         initial: the state that it starts from, where `metaray train --extend` made it so; None, which its JSON leaves
             out, starts afresh.
     """
@@ -120,6 +123,7 @@ class Experiment(Config):
     precision: Precision = Precision()
     threads_per_worker: int = Field(default=1, gt=0, le=1024)
     seed: int = Field(default=0, ge=0, lt=2**64)
+    augmentation: Augmentation | None = Field(default=None, exclude_if=lambda augmentation: augmentation is None)
     initial: Initial | None = Field(default=None, exclude_if=lambda initial: initial is None)
 
     @field_validator("name")
@@ -224,6 +228,10 @@ class Experiment(Config):
                 f"{where}: {found} does not come back as it was from JSON, which workers are sent: declare its type so "
                 "that it does, and fill it with plain values (numbers, text, lists, objects)"
             )
+
+    def every_field(self) -> dict[str, Any]:
+        """As JSON types, with all fields that can be set, also those that `to_json` leaves out at their default."""
+        return {"augmentation": None, **self.model_dump(mode="json", context=EVERY_FIELD)}
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, two spaces."""

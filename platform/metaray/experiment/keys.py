@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 from metaray.errors import redacted
 from metaray.experiment.experiment import Experiment
 from metaray.experiment.overrides import flatten
-from metaray.imports import EVERY_FIELD
 
 ATTRIBUTE = re.compile(r"^    (\w+): +(.*(?:\n {8,}.*)*)", re.MULTILINE)
 """A field in the section "Attributes" of a docstring, with the lines that go on."""
@@ -31,7 +30,7 @@ class Key(NamedTuple):
 def keys_of(experiment: Experiment) -> list[Key]:
     """All fields of an experiment and of the parts in it, in the order of their declaration."""
     told = dict(_meanings(experiment))
-    values = flatten(experiment.model_dump(mode="json", context=EVERY_FIELD))
+    values = flatten(experiment.every_field())
     return [Key(key, redacted(value), _meaning(told, key)) for key, value in values.items()]
 
 

@@ -7,9 +7,10 @@ from typing import Any
 
 from metaray.algorithms import ALGORITHMS, Algorithm
 from metaray.algorithms.families.inner_lr import with_part
+from metaray.episodes.augmentation import Augmentation
 from metaray.errors import InputError, unknown
 from metaray.experiment.experiment import Experiment
-from metaray.imports import EVERY_FIELD, dump_kind, parse_kind
+from metaray.imports import dump_kind, parse_kind
 from metaray.json_text import parse_json
 from metaray.optimizers import OPTIMIZERS, Group, OuterOptimizer
 from metaray.optimizers.classic import Classic
@@ -42,7 +43,7 @@ def changed(experiment: Experiment, values: Iterable[tuple[str, Any]]) -> Experi
     Raises:
         InputError: for an unknown key (with the nearest right one) or a wrong value.
     """
-    tree = experiment.model_dump(mode="json", context=EVERY_FIELD)
+    tree = experiment.every_field()
     fresh: set[str] = set()
     for key, value in sorted(values, key=_turn):
         _set(tree, key, deepcopy(value), fresh)
@@ -136,6 +137,8 @@ def _group(tree: dict[str, Any], key: str, parents: list[str], fresh: set[str]) 
 def _defaults(tree: dict[str, Any], path: str) -> dict[str, Any]:
     if path == "evaluation.episodes":
         return dict(tree["episodes"])
+    if path == "augmentation":
+        return {name: field.default for name, field in Augmentation.model_fields.items()}
     return {}
 
 

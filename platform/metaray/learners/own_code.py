@@ -18,8 +18,8 @@ from metaray.trust import Untrusted, code_sha256, packages_in, require_trusted, 
 def parts_to_json(algorithm: Algorithm, model: Model, preprocessing: Preprocessing, task: TaskKind) -> dict[str, Any]:
     """The parts of a learner in JSON types, as its description has them."""
     return {
-        "algorithm": dump_kind(algorithm, ALGORITHMS),
-        "model": dump_kind(model, MODELS),
+        "algorithm": dump_kind(algorithm, ALGORITHMS, every_field=False),
+        "model": dump_kind(model, MODELS, every_field=False),
         "preprocessing": dump_kind(preprocessing, PREPROCESSINGS),
         "task": dump_kind(task, TASK_KINDS),
     }

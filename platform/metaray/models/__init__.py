@@ -4,8 +4,15 @@ from metaray.models.conv4 import Conv4
 from metaray.models.custom import Custom
 from metaray.models.mlp import MLP
 from metaray.models.model import Model
+from metaray.models.r2d2_net import R2D2Net
 from metaray.models.resnet12 import ResNet12
 
-MODELS: dict[str, type[Model]] = {"mlp": MLP, "conv4": Conv4, "resnet12": ResNet12, "custom": Custom}
+MODELS: dict[str, type[Model]] = {
+    "mlp": MLP,
+    "conv4": Conv4,
+    "r2d2_net": R2D2Net,
+    "resnet12": ResNet12,
+    "custom": Custom,
+}
 
-__all__ = ["MLP", "MODELS", "Conv4", "Custom", "Model", "ResNet12"]
+__all__ = ["MLP", "MODELS", "Conv4", "Custom", "Model", "R2D2Net", "ResNet12"]

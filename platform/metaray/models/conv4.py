@@ -3,7 +3,7 @@
 from itertools import pairwise
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from metaray.errors import InputError
@@ -21,15 +21,23 @@ class Conv4(Model):
     not padded.
 
     Attributes:
-        channels: of every block.
+        channels: of every block; or of each of the four.
         downsample: "max_pool" or "stride".
         pools: how many blocks, from the first on, halve the resolution.
     """
 
     kind: ClassVar[str] = "conv4"
-    channels: int = Field(default=64, gt=0)
+    channels: int | tuple[int, int, int, int] = 64
     downsample: Literal["max_pool", "stride"] = "max_pool"
     pools: int = Field(default=4, ge=1, le=4)
+
+    @field_validator("channels")
+    @classmethod
+    def _positive(cls, channels: int | tuple[int, int, int, int]) -> int | tuple[int, int, int, int]:
+        least = channels if isinstance(channels, int) else min(channels)
+        if least <= 0:
+            raise ValueError(f"must be greater than 0 (got {least})")
+        return channels
 
     def build(self, feature_shape: tuple[int, ...], outputs: int | None) -> nn.Module:
         """See `Model.build`."""
@@ -41,11 +49,12 @@ class Conv4(Model):
             shape = f"{height}x{width}"
             raise InputError(f"conv4 halves its input {self.pools} times: {shape} is smaller than {factor}x{factor}")
         downsamples = [self.downsample if i < self.pools else None for i in range(4)]
-        sizes = [channels, *[self.channels] * 4]
+        widths = (self.channels,) * 4 if isinstance(self.channels, int) else self.channels
+        sizes = [channels, *widths]
         blocks = [_Block(*pair, downsample) for pair, downsample in zip(pairwise(sizes), downsamples, strict=True)]
         if self.downsample == "stride":
-            return Network(nn.Sequential(*blocks, SpatialMean()), self.channels, outputs)
-        size = self.channels * (height // factor) * (width // factor)
+            return Network(nn.Sequential(*blocks, SpatialMean()), widths[-1], outputs)
+        size = widths[-1] * (height // factor) * (width // factor)
         return Network(nn.Sequential(*blocks, nn.Flatten()), size, outputs)
 
 

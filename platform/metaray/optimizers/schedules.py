@@ -2,9 +2,9 @@
 
 import math
 from abc import abstractmethod
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from metaray.config import Config
 from metaray.imports import reads_kind, writes_kind
@@ -86,7 +86,43 @@ class Step(Schedule):
         return float(outer_lr * self.decay ** (step // self.decay_every))
 
 
-AFTER_WARM_UP: dict[str, type[Schedule]] = {"constant": Constant, "linear": Linear, "cosine": Cosine, "step": Step}
+class Piecewise(Schedule):
+    """Multiplied by one factor after another, each from a share of the run on; by 1 before the first.
+
+    As in MetaOptNet: 0.06 from a third of the run on, 0.012 from two thirds, 0.0024 from five sixths.
+
+    Attributes:
+        starts: shares of the steps after the warm-up, rising.
+        factors: of the rate, from each of them on.
+    """
+
+    kind: ClassVar[str] = "piecewise"
+    starts: tuple[Annotated[float, Field(ge=0, le=1)], ...] = (1 / 3, 2 / 3, 5 / 6)
+    factors: tuple[Annotated[float, Field(ge=0)], ...] = (0.06, 0.012, 0.0024)
+
+    @model_validator(mode="after")
+    def _a_factor_each(self) -> Self:
+        if len(self.starts) != len(self.factors) or list(self.starts) != sorted(set(self.starts)):
+            raise ValueError(
+                f"piecewise has {len(self.starts)} starts {list(self.starts)} and {len(self.factors)} factors: give as "
+                "many, and let the starts rise"
+            )
+        return self
+
+    def rate(self, outer_lr: float, step: int, num_steps: int, first: int) -> float:
+        """See `Schedule.rate`."""
+        progress = _progress(step, num_steps, first)
+        begun = [factor for start, factor in zip(self.starts, self.factors, strict=True) if progress >= start]
+        return outer_lr * (begun[-1] if begun else 1.0)
+
+
+AFTER_WARM_UP: dict[str, type[Schedule]] = {
+    "constant": Constant,
+    "linear": Linear,
+    "cosine": Cosine,
+    "step": Step,
+    "piecewise": Piecewise,
+}
 
 
 class LinearWarmUp(Schedule):

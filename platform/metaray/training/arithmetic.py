@@ -104,7 +104,7 @@ def _one_chunk(experiment: Experiment, state: TrainState) -> tuple[Tensors, int,
     size, last = chunk_size_of(experiment, CPU), max(0, experiment.num_steps - 1)
     context = context_of(experiment, state.network, training=True, step=last)
     batch = sample_meta_batch(experiment.source, experiment.episodes, "meta-train", experiment.seed, range(size))
-    parts = next(chunks(batch, size, CPU, experiment.source, "meta-train"))
+    parts = next(chunks(batch, size, CPU, experiment.source, "meta-train", experiment.augmentation))
     with LiveMemory() as memory:
         for part in parts:
             experiment.algorithm.meta_gradient(state.meta, part, context.of(part))

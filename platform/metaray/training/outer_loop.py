@@ -147,7 +147,8 @@ def _leaves(
     context = context_of(experiment, state.network, training=True, step=arrival.step)
     slots, seeds = (arrival.batch.index - arrival.step * size).tolist(), arrival.batch.seed.tolist()
     at = 0
-    for chunk in chunks(arrival.batch, chunk_size, device, experiment.source, "meta-train"):
+    given = chunks(arrival.batch, chunk_size, device, experiment.source, "meta-train", experiment.augmentation)
+    for chunk in given:
         gradient: Tensors = {}
         outcomes = torch.zeros(2, size, device=device)
         for some in chunk:

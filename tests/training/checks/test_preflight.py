@@ -8,6 +8,7 @@ from torch import nn
 
 from metaray.algorithms import MAML, NearestNeighbor, ProtoNet
 from metaray.data.function_family import FunctionFamily
+from metaray.episodes.augmentation import Augmentation
 from metaray.episodes.episode import EpisodeSpec
 from metaray.errors import InputError
 from metaray.experiment.experiment import Evaluation, Experiment
@@ -45,6 +46,16 @@ TRANSDUCTIVE = {"batch_norm": "transductive"}
 )
 def test_what_is_right_passes(algorithm: MAML | ProtoNet, make_experiment: MakeExperiment) -> None:
     preflight(make_experiment(algorithm=algorithm, model=Conv4(channels=4)))
+
+
+def test_what_is_augmented_must_be_images(
+    make_experiment: Callable[..., Experiment], make_waves: Callable[..., Experiment]
+) -> None:
+    preflight(make_experiment(augmentation=Augmentation(flip=True)))
+    with pytest.raises(InputError, match="augmentation alters images, but .* another kind \\(vector\\)"):
+        preflight(make_waves(augmentation=Augmentation(flip=True)))
+    with pytest.raises(InputError, match="augmentation.crop_padding=16 would leave nothing"):
+        preflight(make_experiment(augmentation=Augmentation(crop_padding=16)))
 
 
 def test_more_workers_than_chunks(make_experiment: MakeExperiment) -> None:

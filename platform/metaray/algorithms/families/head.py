@@ -10,8 +10,10 @@ protocol is the same in training and at test time.
 """
 
 from collections.abc import Callable
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from metaray.algorithms.context import Context, Tensors
@@ -23,6 +25,13 @@ from metaray.tasks import classes
 from metaray.tasks.classes import one_hot
 
 HeadFit = Callable[[Tensor, Tensor], Tensors]
+Temperature = Literal["size"] | Annotated[float, Field(gt=0)] | None
+"""What squared distances are divided by: a number, the size of the embedding, or nothing."""
+
+
+def temperature_of(temperature: Literal["size"] | float, embedding: Tensor) -> float:
+    """The number that a temperature stands for among embeddings [n, E]."""
+    return float(embedding.shape[-1]) if temperature == "size" else temperature
 
 
 def adapt_head(fit: HeadFit, theta: Tensors, support: Examples, context: Context, protocol: Protocol) -> Tensors:

@@ -22,6 +22,7 @@ from metaray.training.checks.double_backward import (
     goes_through_custom_functions,
     operation_of,
 )
+from metaray.training.checks.first_loss import doubts_of
 from metaray.training.checks.memory import Memory
 from metaray.training.checks.stateless import check_single, check_stateless, left_by, require_unchanged
 from metaray.training.checks.users_network import check_network, holds_users_code
@@ -34,8 +35,11 @@ EXAMPLES = 4
 """Of two tasks each, that go through the network to see whether it keeps something."""
 
 
-def preflight(experiment: Experiment, device: torch.device = CPU) -> None:
+def preflight(experiment: Experiment, device: torch.device = CPU) -> tuple[str, ...]:
     """Check the source against all specs, the network by itself, and that the algorithm adapts as it will on `device`.
+
+    Returns:
+        What is allowed, but looks wrong, a sentence each.
 
     Raises:
         InputError: with the numbers, for the first thing that is wrong.
@@ -43,10 +47,10 @@ def preflight(experiment: Experiment, device: torch.device = CPU) -> None:
     experiment.require_faithful()
     what = f"experiment {experiment.name!r} was tried out, and raised an error"
     with users_code(what, surely=holds_users_code(experiment)):
-        _check(experiment, device)
+        return _check(experiment, device)
 
 
-def _check(experiment: Experiment, device: torch.device) -> None:
+def _check(experiment: Experiment, device: torch.device) -> tuple[str, ...]:
     torch.set_num_threads(experiment.threads_per_worker)
     specs: dict[Split, EpisodeSpec] = {
         "meta-train": experiment.episodes,
@@ -55,6 +59,8 @@ def _check(experiment: Experiment, device: torch.device) -> None:
     }
     for split, spec in specs.items():
         experiment.source.check(split, spec)
+    if experiment.augmentation is not None:
+        experiment.augmentation.check(experiment.source.preprocessing)
     state = initial_state(experiment, CPU, check_network(experiment))
     _check_outputs(experiment, state)
     check_optimizer(experiment, state.meta)
@@ -62,10 +68,11 @@ def _check(experiment: Experiment, device: torch.device) -> None:
         memory = Memory(experiment, state.network)
         memory.once("stateless", lambda: _check_stateless(experiment, state))
         before = left_by(state.network)
-        _check_meta_gradient(experiment, state)
+        first_loss = _check_meta_gradient(experiment, state)
         _check_judging(experiment, state)
         require_unchanged(state.network, before, "an episode")
         _check_chunks(experiment, state, device, memory)
+    return doubts_of(experiment, first_loss)
 
 
 def check_chunks(experiment: Experiment, device: torch.device) -> None:
@@ -141,8 +148,8 @@ def _check_stateless(experiment: Experiment, state: TrainState) -> None:
         check_single(dataclasses.replace(context, training=False), one)
 
 
-def _check_meta_gradient(experiment: Experiment, state: TrainState) -> None:
-    """Compute the meta-gradient of one task, as training will; its value is for training to judge."""
+def _check_meta_gradient(experiment: Experiment, state: TrainState) -> float:
+    """Compute the meta-gradient of one task, as training will; its value is for training to judge. Returns the loss."""
     algorithm, task = experiment.algorithm, _first_task(experiment, "meta-train", 1)
     context = _last(experiment, state).of(task)
     if algorithm.differentiates_twice and goes_through_custom_functions(context, task.support.x):
@@ -150,7 +157,7 @@ def _check_meta_gradient(experiment: Experiment, state: TrainState) -> None:
         if fault is not None and fault.operation is not None:
             raise InputError(_lacking(experiment, fault.operation, fault))
     try:
-        algorithm.meta_gradient(state.meta, task, context)
+        return float(algorithm.meta_gradient(state.meta, task, context).outcome.loss.mean())
     except RuntimeError as error:
         told = _explained(experiment, context, task, error)
         if told is None:
