@@ -292,7 +292,7 @@ def test_a_gpu_judges_as_the_cpu_does(make_experiment: MakeExperiment) -> None:
 def test_learners_that_do_not_fit(make_experiment: MakeExperiment) -> None:
     experiment = make_experiment()
     other = learner_of(make_experiment(episodes={"ways": 4, "shots": 1, "queries": 1}))
-    with pytest.raises(InputError, match="the learner is 4-way, the evaluation has 3 ways"):
+    with pytest.raises(InputError, match="the learner is 4-way, the evaluation 3-way"):
         evaluate_learner(other, experiment, "meta-test")
     small = replace(learner_of(experiment), preprocessing=ImagePreprocessing(height=8, width=8))
     with pytest.raises(InputError, match=r"takes inputs \(1, 8, 8\), the source yields \(1, 16, 16\)"):
