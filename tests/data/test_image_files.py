@@ -12,7 +12,7 @@ from metaray.data.image_files import open_image
 from metaray.data.pictures import decode_image
 from metaray.data.preprocessing import ImagePreprocessing
 from metaray.errors import InputError
-from metaray.learners.raw_inputs import _image
+from metaray.data.preprocessing.raw_images import _image
 from metaray.serving.folders import _check_image
 from metaray.serving.pyfunc import _decode
 

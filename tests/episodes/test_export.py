@@ -43,7 +43,7 @@ def test_the_files_hold_the_episode_of_a_store_with_a_range(tmp_path: Path, tiny
     names, path = ["a", "b", "c"], tmp_path / "store.arrow"
     write_store(
         path,
-        images=images,
+        examples=images,
         counts=[2, 2, 2],
         class_names=names,
         schemes={"default": splits},  # type: ignore[dict-item]
@@ -62,7 +62,7 @@ def test_the_files_hold_the_episode_of_a_store_with_a_range(tmp_path: Path, tiny
 def store_of(tmp_path: Path, names: list[str]) -> Source:
     write_store(
         tmp_path / "store.arrow",
-        images=np.arange(2 * len(names) * 64, dtype=np.uint32).astype(np.uint8).reshape(-1, 1, 8, 8),
+        examples=np.arange(2 * len(names) * 64, dtype=np.uint32).astype(np.uint8).reshape(-1, 1, 8, 8),
         counts=[2] * len(names),
         class_names=names,
         schemes={"default": {"meta-train": list(range(len(names))), "meta-val": [], "meta-test": []}},

@@ -275,14 +275,14 @@ def test_data_replaced_while_they_are_in_use_end_the_run(
     copy, other = tmp_path / "copy.arrow", tmp_path / "other.arrow"
     copy.write_bytes(tiny_store.read_bytes())
     found = read_store(copy)
-    images = found.images.copy()
+    images = found.examples.copy()
     images[3] ^= 1
     about: dict[str, Any] = {
         "counts": found.meta.counts,
         "class_names": found.meta.class_names,
         "schemes": found.meta.schemes,
     }
-    write_store(other, images=images, preprocessing=found.meta.preprocessing, origin={}, **about)
+    write_store(other, examples=images, preprocessing=found.meta.preprocessing, origin={}, **about)
     experiment = make_experiment(source=ClassStore(path=str(copy)), checkpoint=Checkpoint(every=1), num_steps=40)
 
     def replace_data() -> bool:

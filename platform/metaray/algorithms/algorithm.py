@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from metaray.algorithms.context import Context, Tensors
 from metaray.algorithms.task_shape import TaskShape
 from metaray.config import Config
+from metaray.episodes.inputs import Inputs
 from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.models.batch_norm import Protocol, normalises_batches
 from metaray.models.model import Fresh, Model, build_fresh, seeded, trainable
@@ -116,7 +117,7 @@ class Algorithm(Config):
         """
 
     @abstractmethod
-    def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
+    def predict(self, meta: Tensors, adapted: Tensors, x: Inputs, context: Context) -> Tensor:
         """Logits [n, N] (or values [n, target_size]) for inputs x [n, *feature] under what `adapt` returned."""
 
     def loss(self, meta: Tensors, episode: TensorEpisode, context: Context) -> Outcome:

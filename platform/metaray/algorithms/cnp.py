@@ -70,7 +70,7 @@ class CNP(Algorithm):
 
     def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:
         """The parameters of e, h and g."""
-        size = embedding_size(network, task_shape.feature_shape)
+        size = embedding_size(network, task_shape)
         values, slots, outputs = task_shape.target_size or 0, task_shape.ways, task_shape.ways
         if task_shape.target_size is not None:
             slots, outputs = 1, 2 * task_shape.target_size

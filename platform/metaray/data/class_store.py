@@ -9,17 +9,21 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from metaray.data.access import without_access
 from metaray.data.draws import Draws, Split
-from metaray.data.preprocessing import ImagePreprocessing
+from metaray.data.preprocessing import Preprocessing
+from metaray.data.ragged import Compact, FeatureShape, Ragged, gather, shape_text
 from metaray.data.remote import held, is_remote, local_path
 from metaray.data.servers import shown
 from metaray.data.source import Source, TaskExamples
+from metaray.data.store_columns import Examples
 from metaray.data.store_file import StoreFile, StoreMeta, read_store
+from metaray.data.store_preprocessing import check_prepared, resolved
 from metaray.data.verified import open_store, stamp
 from metaray.errors import InputError, unknown
+from metaray.imports import TRUST_ALL, trust_of
 
 QUARTER_TURNS = 4
 
@@ -57,13 +61,32 @@ class ClassStore(Source):
         # Experiments are stored with checkpoints, in MLflow and in learners, for others to read.
         return without_access(path) if is_remote(path) else path
 
-    @property
-    def preprocessing(self) -> ImagePreprocessing:
-        """What turned raw images into the examples."""
-        return self.meta.preprocessing
+    @model_validator(mode="after")
+    def _imports_as_allowed(self, info: ValidationInfo) -> "ClassStore":
+        # Beside the fields, of which alone descriptions are compared and written: what the file names as its
+        # preprocessing is imported only from where an experiment of that origin may import from.
+        self.__dict__["trust"] = trust_of(info)
+        return self
 
     @property
-    def feature_shape(self) -> tuple[int, ...]:
+    def preprocessing(self) -> Preprocessing:
+        """What turned raw inputs into the examples.
+
+        Raises:
+            InputError: if that is code of a user's own that is not found, or that the experiment's origin does not
+                allow for; or if it says that examples have another shape.
+        """
+        meta, trust = self.meta, self.__dict__.get("trust", (TRUST_ALL,))
+        try:
+            found = resolved(meta.preprocessing, trust)
+        except InputError as error:
+            error.args = (f"{shown(self.path)}: {error}", *error.args[1:])
+            raise
+        check_prepared(found, meta.feature_shape, meta.dtype, where=shown(self.path))
+        return found
+
+    @property
+    def feature_shape(self) -> FeatureShape:
         """The shape of one example."""
         return self.meta.feature_shape
 
@@ -133,10 +156,11 @@ class ClassStore(Source):
         start = opened.file.offsets[base]
         rows = start[:, None] + draws.choose(opened.file.offsets[base + 1] - start, shots + queries)
         labels = np.arange(ways, dtype=np.int64)
+        support_x, query_x = _gathered(opened.file.examples, (rows[:, :shots], turns), (rows[:, shots:], turns))
         return TaskExamples(
-            support_x=_gather(opened.file.images, rows[:, :shots], turns),
+            support_x=support_x,
             support_y=labels.repeat(shots),
-            query_x=_gather(opened.file.images, rows[:, shots:], turns),
+            query_x=query_x,
             query_y=labels.repeat(queries),
             class_ids=base * opened.turns + turns,
         )
@@ -174,7 +198,7 @@ class ClassStore(Source):
         opened = self._open()
         return int(opened.sizes(split).sum()) * opened.turns
 
-    def draw_examples(self, draws: Draws, split: Split, count: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    def draw_examples(self, draws: Draws, split: Split, count: int) -> tuple[Compact, NDArray[np.int64]]:
         """Draw examples, uniformly over all of `split`; see `Source.draw_examples`.
 
         Raises:
@@ -192,19 +216,19 @@ class ClassStore(Source):
         ends = np.cumsum(opened.sizes(split))
         run = np.searchsorted(ends, example, side="right")
         rows = opened.file.offsets[opened.classes[split][run] + 1] - (ends[run] - example)
-        return _gather(opened.file.images, rows[:, None], turns), places
+        return _gathered(opened.file.examples, (rows[:, None], turns))[0], places
 
     def class_ids(self, split: Split) -> NDArray[np.int64]:
         """[classes] the global ids of all classes of `split`, with their rotations."""
         opened = self._open()
         return (opened.classes[split][:, None] * opened.turns + np.arange(opened.turns)).reshape(-1)
 
-    def examples(self, class_id: int) -> NDArray[Any]:
+    def examples(self, class_id: int) -> Compact:
         """[n, *feature] a copy of all examples of one class."""
         opened = self._open()
         base, turn = divmod(class_id, opened.turns)
         rows = np.arange(opened.file.offsets[base], opened.file.offsets[base + 1])
-        return _gather(opened.file.images, rows[None], np.array([turn]))
+        return _gathered(opened.file.examples, (rows[None], np.array([turn])))[0]
 
     def summary(self, split: Split) -> SplitSummary:
         """Classes and examples of one meta-split; all zero if it has no classes."""
@@ -255,8 +279,9 @@ def _open(path: str, scheme: str, rotations: bool, _stamp: tuple[int, ...]) -> _
     if scheme not in file.meta.schemes:
         raise unknown(f"split scheme of {shown(path)}", scheme, file.meta.schemes)
     shape = file.meta.feature_shape
-    if rotations and (len(shape) < 2 or shape[-1] != shape[-2]):
-        raise InputError(f"{shown(path)}: rotations need square images, but an example has the shape {shape}")
+    if rotations and (len(shape) < 2 or None in shape or shape[-1] != shape[-2]):
+        told = shape_text(shape) if None in shape else shape
+        raise InputError(f"{shown(path)}: rotations need square images, but an example has the shape {told}")
     classes: dict[Split, NDArray[np.int64]] = {"meta-train": _ids(), "meta-val": _ids(), "meta-test": _ids()}
     classes |= {split: _ids(ids) for split, ids in file.meta.schemes[scheme].items()}
     places = np.zeros(len(file.meta.class_names), dtype=np.int64)
@@ -269,16 +294,27 @@ def _ids(ids: tuple[int, ...] = ()) -> NDArray[np.int64]:
     return np.array(ids, dtype=np.int64)
 
 
-def _gather(images: NDArray[Any], rows: NDArray[np.int64], turns: NDArray[np.int64]) -> NDArray[Any]:
-    """Copy the examples at `rows` [classes, n], class r turned by turns[r] quarters: [classes * n, *feature]."""
-    out = np.empty((*rows.shape, *images.shape[1:]), images.dtype)
-    # The rows are in range by construction; numpy's default mode would buffer the output to check them.
-    np.take(images, rows, axis=0, out=out, mode="clip")
+def _gathered(examples: Examples, *sides: tuple[NDArray[np.int64], NDArray[np.int64]]) -> tuple[Compact, ...]:
+    """Copies of the examples of each side, [classes * n, *feature]; ragged ones padded to one length on all sides.
+
+    Args:
+        examples: of the store.
+        sides: rows [classes, n], and [classes] by how many quarters those of a class are turned.
+    """
+    found = gather(examples, *(rows.reshape(-1) for rows, _ in sides))
+    if isinstance(examples, Ragged):
+        return found
+    return tuple(_turned(x, turns) for x, (_, turns) in zip(found, sides, strict=True))
+
+
+def _turned(x: Any, turns: NDArray[np.int64]) -> NDArray[Any]:
+    """Examples [classes * n, *feature], class r turned by turns[r] quarters, in place."""
+    by_class: NDArray[Any] = x.reshape(len(turns), -1, *x.shape[1:])
     for quarters in range(1, QUARTER_TURNS):
         turned = turns == quarters
         if turned.any():
-            out[turned] = np.rot90(out[turned], quarters, axes=(-2, -1))
-    return out.reshape(-1, *images.shape[1:])
+            by_class[turned] = np.rot90(by_class[turned], quarters, axes=(-2, -1))
+    return by_class.reshape(x.shape)
 
 
 def _elementary_symmetric(multiplicities: dict[int, int], degree: int) -> int:

@@ -8,6 +8,7 @@ from metaray.data.draws import SPLITS, Split
 from metaray.data.glyphs import glyph_store
 from metaray.data.pictures import ValueRange
 from metaray.data.preprocessing import Resample
+from metaray.data.ragged import FeatureShape
 from metaray.data.remote import held
 from metaray.data.uniform import uniform_classes
 from metaray.data.verified import open_store
@@ -41,24 +42,25 @@ class Description:
         source: the store under its first scheme, from which a gallery is drawn.
         classes: in the file.
         examples: in the file.
-        shape: of one example.
+        shape: of one example; the first axis is None where they are ragged.
         fingerprint: of the file.
         rows: a scheme's parts.
         spec: ways, shots and queries that the episode counts are for.
         value_range: by which images of more than 8 bits were scaled; None where there were none.
-        resample: the filter that resized the images, and resizes those that its learners are given.
+        resample: the filter that resized the images, and resizes those that its learners are given; None where there
+            are none.
         notes: what looks wrong with the examples, a sentence each.
     """
 
     source: ClassStore
     classes: int
     examples: int
-    shape: tuple[int, ...]
+    shape: FeatureShape
     fingerprint: str
     rows: tuple[Row, ...]
     spec: dict[str, int]
     value_range: ValueRange | None
-    resample: Resample
+    resample: Resample | None
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -96,7 +98,7 @@ def describe_store(
     path = str(glyph_store()) if store == "glyphs" else store
     with held(path) as local:
         file = open_store(local, verify=verify)
-        meta, notes = file.meta, uniform_classes(file.images, file.meta.counts, file.meta.class_names)
+        meta, notes = file.meta, uniform_classes(file.examples, file.meta.counts, file.meta.class_names)
     if scheme is not None and scheme not in meta.schemes:
         raise unknown(f"split scheme of {store}", scheme, meta.schemes)
     spec = {"ways": ways, "shots": shots, "queries": queries}
@@ -118,7 +120,7 @@ def describe_store(
         fingerprint=meta.fingerprint,
         rows=tuple(rows),
         spec=spec,
-        value_range=meta.preprocessing.value_range,
-        resample=meta.preprocessing.resample,
+        value_range=getattr(meta.preprocessing, "value_range", None),
+        resample=getattr(meta.preprocessing, "resample", None),
         notes=notes,
     )

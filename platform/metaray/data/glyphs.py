@@ -155,7 +155,7 @@ def build_glyphs(path: Path) -> None:
         ids[letter.split].append(class_id)
     write_store(
         path,
-        images=np.concatenate([letter.bitmaps for letter in letters])[:, None],
+        examples=np.concatenate([letter.bitmaps for letter in letters])[:, None],
         counts=[len(letter.bitmaps) for letter in letters],
         class_names=[letter.name for letter in letters],
         schemes={"default": ids},

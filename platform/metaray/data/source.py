@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from metaray.config import Config
 from metaray.data.draws import Draws, Split
 from metaray.data.preprocessing import Preprocessing
+from metaray.data.ragged import Compact, FeatureShape
 from metaray.errors import InputError
 
 
@@ -16,16 +17,16 @@ class TaskExamples(NamedTuple):
     """One sampled task. N ways, K shots, Q queries a class; rows are class-major.
 
     Attributes:
-        support_x: [N*K, *feature], compact (images stay uint8).
+        support_x: [N*K, *feature], compact (images stay uint8); ragged examples as a dict, see `metaray.data.ragged`.
         support_y: [N*K] int64 labels 0 .. N-1; in regression (N = 1) float32 [K, target_size].
         query_x: [N*Q, *feature].
         query_y: [N*Q], or [Q, target_size].
         class_ids: [N] int64, the source-wide id of the class behind each label; in regression all zero.
     """
 
-    support_x: NDArray[Any]
+    support_x: Compact
     support_y: NDArray[Any]
-    query_x: NDArray[Any]
+    query_x: Compact
     query_y: NDArray[Any]
     class_ids: NDArray[np.int64]
 
@@ -45,8 +46,8 @@ class Source(Config):
 
     @property
     @abstractmethod
-    def feature_shape(self) -> tuple[int, ...]:
-        """The shape of one example."""
+    def feature_shape(self) -> FeatureShape:
+        """The shape of one example; the first axis is None where they are ragged."""
 
     @property
     def target_size(self) -> int | None:
@@ -105,7 +106,7 @@ class Source(Config):
         """
         raise self._without_examples()
 
-    def draw_examples(self, draws: Draws, split: Split, count: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    def draw_examples(self, draws: Draws, split: Split, count: int) -> tuple[Compact, NDArray[np.int64]]:
         """Draw examples uniformly and without replacement, whatever their classes: a pure function of the arguments.
 
         Returns:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from metaray.config import Config
+from metaray.data.ragged import Compact
 
 
 class EpisodeSpec(Config):
@@ -45,7 +46,7 @@ class Episode:
     """Support and query of one sampled task; a pure function of (source, spec, split, seed, index).
 
     Attributes:
-        support_x: [N*K, *feature], compact (images stay uint8), class-major.
+        support_x: [N*K, *feature], compact (images stay uint8), class-major; or a flat dict of such arrays.
         support_y: [N*K] int64; in regression [K, target_size] float32.
         query_x: [N*Q, *feature].
         query_y: [N*Q] int64, or [Q, target_size].
@@ -54,9 +55,9 @@ class Episode:
         class_ids: [N] int64, the source-wide class behind each label.
     """
 
-    support_x: NDArray[Any]
+    support_x: Compact
     support_y: NDArray[Any]
-    query_x: NDArray[Any]
+    query_x: Compact
     query_y: NDArray[Any]
     index: int
     seed: int
@@ -77,9 +78,9 @@ class MetaBatch:
         class_ids: [B, N].
     """
 
-    support_x: NDArray[Any]
+    support_x: Compact
     support_y: NDArray[Any]
-    query_x: NDArray[Any]
+    query_x: Compact
     query_y: NDArray[Any]
     index: NDArray[np.int64]
     seed: NDArray[np.uint64]
@@ -96,11 +97,17 @@ def stack(episodes: Sequence[Episode]) -> MetaBatch:
         ValueError: if there is none, or their shapes differ.
     """
     return MetaBatch(
-        support_x=np.stack([e.support_x for e in episodes]),
+        support_x=_stacked([e.support_x for e in episodes]),
         support_y=np.stack([e.support_y for e in episodes]),
-        query_x=np.stack([e.query_x for e in episodes]),
+        query_x=_stacked([e.query_x for e in episodes]),
         query_y=np.stack([e.query_y for e in episodes]),
         index=np.array([e.index for e in episodes], dtype=np.int64),
         seed=np.array([e.seed for e in episodes], dtype=np.uint64),
         class_ids=np.stack([e.class_ids for e in episodes]),
     )
+
+
+def _stacked(inputs: Sequence[Compact]) -> Compact:
+    if inputs and isinstance(inputs[0], dict):
+        return {name: np.stack([one[name] for one in inputs]) for name in inputs[0]}
+    return np.stack(list(inputs))

@@ -1,6 +1,7 @@
 """Episodes as tensors on a device."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,17 +12,18 @@ from torch import Tensor
 from metaray.data.draws import Split
 from metaray.data.source import Source
 from metaray.episodes.episode import MetaBatch
+from metaray.episodes.inputs import Inputs, mapped, take
 
 
 class Examples(NamedTuple):
     """Inputs and targets of one side of an episode.
 
     Attributes:
-        x: [n, *feature], or [B, n, *feature] in a chunk.
+        x: [n, *feature], or [B, n, *feature] in a chunk; or a flat dict of named tensors with these leading axes.
         y: [n] int64 labels, in regression [n, target_size] float32; with a leading B in a chunk.
     """
 
-    x: Tensor
+    x: Inputs
     y: Tensor
 
 
@@ -58,7 +60,9 @@ def chunks(
     preprocessing, places = source.preprocessing, source.places(split, batch.class_ids)
     for start in range(0, len(batch), chunk_size):
         rows: slice | int = start if chunk_size == 1 else slice(start, start + chunk_size)
-        support_x, query_x = _copy(batch.support_x[rows], device), _copy(batch.query_x[rows], device)
+        support_x, query_x = (
+            mapped(partial(_copy, device=device), take(x, rows)) for x in (batch.support_x, batch.query_x)
+        )
         yield TensorEpisode(
             support=Examples(preprocessing.normalize(support_x), _copy(batch.support_y[rows], device)),
             query=Examples(preprocessing.normalize(query_x), _copy(batch.query_y[rows], device)),

@@ -10,7 +10,7 @@ import numpy as np
 
 from metaray.errors import InputError
 from metaray.json_text import parse_json
-from metaray.learners.containers import described
+from metaray.containers import described
 
 _WRITTEN: Mapping[type, tuple[str, Callable[[Any], Any], Callable[[Any], Any]]] = {
     float: ("float", float.hex, float.fromhex),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from metaray.errors import InputError
-from metaray.learners.containers import described, opened, opened_whole
+from metaray.containers import described, opened, opened_whole
 
 
 def plain_labels(y: Any) -> list[Hashable]:

@@ -15,12 +15,14 @@ from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
 from metaray.algorithms.nearest_neighbor import NearestNeighbor
 from metaray.algorithms.task_shape import TaskShape
-from metaray.data.preprocessing import Preprocessing
+from metaray.data.preprocessing import Preprocessing, RawInputs
+from metaray.data.ragged import Compact
 from metaray.episodes.episode import EpisodeSpec
+from metaray.episodes.inputs import Inputs, count, mapped
 from metaray.episodes.tensors import Examples
 from metaray.errors import InputError
 from metaray.learners.alone import require_alone
-from metaray.learners.containers import opened_whole
+from metaray.containers import opened_whole
 from metaray.learners.from_module import FromModule
 from metaray.learners.joint_queries import doubt, warn_of
 from metaray.learners.labels import classes_of, plain_labels
@@ -28,11 +30,11 @@ from metaray.learners.learner_file import FORMAT, FORMAT_WITH_STATE, learner_fil
 from metaray.learners.learner_network import restored
 from metaray.learners.one_line import classes_line, parts_line, spec_line
 from metaray.learners.own_code import own_code, parts_to_json
-from metaray.learners.raw_inputs import RawInputs, compact, is_flat, numbers
 from metaray.learners.task_file import TaskParts, save_task
 from metaray.models import MLP
 from metaray.models.model import Model, build_seeded
 from metaray.models.state import Marks
+from metaray.numbers import is_flat, numbers
 
 
 @dataclass(frozen=True, repr=False)
@@ -84,7 +86,8 @@ class Learner(FromModule):
     @property
     def task_shape(self) -> TaskShape:
         """The shape of its tasks."""
-        return TaskShape(self.preprocessing.feature_shape, self.spec.ways, self.target_size, self.classes)
+        prepared = self.preprocessing
+        return TaskShape(prepared.feature_shape, self.spec.ways, self.target_size, self.classes, prepared)
 
     @property
     def ways(self) -> int | None:
@@ -147,7 +150,8 @@ class Learner(FromModule):
 
         Args:
             x: images of any size (paths, files, bytes of files, PIL images, or arrays and tensors of uint8), or numbers
-                [n, *feature], for learners of one feature also [n]; in lists, arrays, tensors, columns or iterators.
+                [n, *feature], for learners of one feature also [n], or what else its preprocessing reads; in lists,
+                arrays, tensors, columns or iterators.
             y: their labels: strings, numbers or elements of arrays and tensors; classes keep the order of their first
                 appearance. In regression their targets [n, target_size], or [n] where a target is one number.
             inner_steps: overrides what it was judged with.
@@ -159,28 +163,19 @@ class Learner(FromModule):
         regression = self.target_size is not None
         given: Any = opened_whole(y, "y") if regression else plain_labels(y)
         values = torch.from_numpy(numbers(given, (self.target_size or 0,), "y")) if regression else None
-        compact = self.compact(x, count=len(given))
-        if len(given) != len(compact):
+        inputs = self.inputs(x, count=len(given))
+        if len(given) != count(inputs):
             one, other = self.preprocessing.input_word, "target" if regression else "label"
-            counted = f"{len(compact)} support {one}{'' if len(compact) == 1 else 's'}"
+            counted = f"{count(inputs)} support {one}{'' if count(inputs) == 1 else 's'}"
             raise InputError(f"{counted} for {len(given)} {other}s; give one {other} an {one}")
         classes, targets = classes_of(given, self.ways, self.algorithm.kind) if values is None else ((), values)
         context = self.context(len(classes) or 1, inner_steps=inner_steps)
-        inputs = self.preprocessing.normalize(torch.from_numpy(compact))
         with torch.no_grad():
             adapted = self.algorithm.adapt(self.meta, Examples(inputs, targets), context)
         return AdaptedTask(self, classes, adapted, context, flat=regression and is_flat(given))
 
-    def inputs(self, x: RawInputs) -> Tensor:
-        """Raw inputs as normalised float32 [n, *feature].
-
-        Raises:
-            InputError: naming the input that cannot be read or has the wrong shape.
-        """
-        return self.preprocessing.normalize(torch.from_numpy(self.compact(x)))
-
-    def compact(self, x: RawInputs, *, count: int | None = None) -> NDArray[Any]:
-        """Raw inputs as [n, *feature], as a source would hold them: images as uint8, numbers as float32.
+    def inputs(self, x: RawInputs, *, count: int | None = None) -> Inputs:
+        """Raw inputs as its network takes them: normalised float32 [n, *feature], or a flat dict of named tensors.
 
         Args:
             x: the inputs, or one of them.
@@ -189,7 +184,19 @@ class Learner(FromModule):
         Raises:
             InputError: naming the input that cannot be read or has the wrong shape.
         """
-        return compact(self.preprocessing, x, count=count)
+        return self.preprocessing.normalize(mapped(torch.from_numpy, self.compact(x, count=count)))
+
+    def compact(self, x: RawInputs, *, count: int | None = None) -> Compact:
+        """Raw inputs as a source would hold them: images as uint8, numbers as float32, ragged ones padded.
+
+        Args:
+            x: the inputs, or one of them.
+            count: how many there must be, where that is known; decides between readings of an array.
+
+        Raises:
+            InputError: naming the input that cannot be read or has the wrong shape.
+        """
+        return self.preprocessing.read(x, count=count)
 
     def save(self, folder: str | Path) -> None:
         """Write it as JSON and safetensors, with checksums.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from metaray.data.ragged import FeatureShape
 from metaray.data.source import Source
 from metaray.episodes.episode import EpisodeSpec
 from metaray.episodes.sampler import sample_episode
@@ -47,7 +48,7 @@ class FunctionFit(NamedTuple):
     after: Numbers
 
 
-def has_curve(feature_shape: tuple[int, ...], target_size: int | None) -> bool:
+def has_curve(feature_shape: FeatureShape, target_size: int | None) -> bool:
     """Whether tasks are functions from one number to one number."""
     return feature_shape == (1,) and target_size == 1
 

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from metaray.errors import InputError
-from metaray.learners.containers import described, opened, opened_whole
+from metaray.containers import described, opened, opened_whole
 
 
 class Pair:
