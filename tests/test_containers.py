@@ -12,8 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from metaray.errors import InputError
 from metaray.containers import described, opened, opened_whole
+from metaray.errors import InputError
 
 
 class Pair:

@@ -100,7 +100,7 @@ def test_source_wraps_the_store(built: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("metaray.data.glyphs._cached_store", lambda: str(built))
     source, store = Glyphs(rotations=True), ClassStore(path=str(built), rotations=True)
     assert source.model_dump() == {"rotations": True}
-    assert source.feature_shape == (1, 28, 28) and source.preprocessing.invert
+    assert source.feature_shape == (1, 28, 28) and source.preprocessing == store.preprocessing
     assert source.fingerprint == store.fingerprint
     spec = {"ways": 5, "shots": 1, "queries": 2}
     source.check("meta-test", **spec)

@@ -33,11 +33,13 @@ def test_the_files_hold_the_episode(tiny_source: ClassStore, tmp_path: Path) -> 
         assert len(paths) == len(x)
         for path, pixels in zip(paths, x, strict=True):
             with Image.open(path) as image:
-                assert np.array_equal(tiny_source.preprocessing.image(image), pixels)
+                assert np.array_equal(tiny_source.preprocessing.read([image])[0], pixels)
 
 
 def test_the_files_hold_the_episode_of_a_store_with_a_range(tmp_path: Path, tiny_source: ClassStore) -> None:
-    ranged = replace(tiny_source.preprocessing, value_range=(0, 4095))
+    preprocessing = tiny_source.preprocessing
+    assert isinstance(preprocessing, ImagePreprocessing)
+    ranged = replace(preprocessing, value_range=(0, 4095))
     images = np.random.default_rng(0).integers(0, 256, (6, *tiny_source.feature_shape), dtype=np.uint8)
     splits = {"meta-train": [0, 1, 2], "meta-val": [], "meta-test": []}
     names, path = ["a", "b", "c"], tmp_path / "store.arrow"

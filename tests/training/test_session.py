@@ -58,7 +58,7 @@ def test_the_result_has_everything(storage: Storage, make_experiment: MakeExperi
     assert result.best_step in (2, 4, 6)
     assert result.meta_val.episodes == len(result.meta_val_scores) == 6
     assert result.meta_val.mean == pytest.approx(sum(result.meta_val_scores) / 6)
-    assert result.before_adaptation is not None
+    assert result.before_adaptation is not None and result.nearest_neighbor is not None
     judged = (result.meta_test, result.before_adaptation, result.before_training, result.nearest_neighbor)
     assert all(e.episodes == 8 and 0 <= e.mean <= 1 and math.isfinite(e.half_width) for e in judged)
     assert result.seconds > 0 and 0 <= result.wait_share <= 1 and result.episodes_per_s > 0

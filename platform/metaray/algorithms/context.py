@@ -83,7 +83,8 @@ class Context:
 
     def call(self, module: nn.Module, parameters: Tensors, x: Inputs, statistics: Tensors | None = None) -> Tensor:
         """As `forward`, of another module than the network: one that an algorithm brings."""
-        if self.channels_last and isinstance(x, Tensor) and x.ndim == 4 and not self.batched:  # vmap knows no memory formats
+        # torch.vmap knows no memory formats.
+        if self.channels_last and isinstance(x, Tensor) and x.ndim == 4 and not self.batched:
             x = x.contiguous(memory_format=torch.channels_last)
         module.train(self.training)  # dropout and the like; our batch norm knows no such modes
         kernels = written_out() if self.batched else nullcontext()

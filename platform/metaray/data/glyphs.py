@@ -20,7 +20,7 @@ from PIL import features
 
 from metaray.data.class_store import ClassStore
 from metaray.data.draws import SPLITS, Draws, Split
-from metaray.data.preprocessing import ImagePreprocessing
+from metaray.data.preprocessing import ImagePreprocessing, Preprocessing
 from metaray.data.rendering import INK_SIZE, RENDER_SIZE, SIDE, Bitmap, render_all, script_of
 from metaray.data.source import Source, TaskExamples
 from metaray.data.store_file import FORMAT_VERSION, check_writable, write_store
@@ -61,7 +61,7 @@ class Glyphs(Source):
         return ClassStore(path=_cached_store(), rotations=self.rotations)
 
     @property
-    def preprocessing(self) -> ImagePreprocessing:
+    def preprocessing(self) -> Preprocessing:
         """Ink high, 28x28."""
         return self.store.preprocessing
 

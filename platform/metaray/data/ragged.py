@@ -86,7 +86,8 @@ def shape_text(shape: FeatureShape) -> str:
 
 def padded_length(longest: int) -> int:
     """The shortest length of `LADDER` that takes examples of up to `longest`."""
-    return next(length for length in LADDER if length >= longest)
+    found: int = next(length for length in LADDER if length >= longest)
+    return found
 
 
 def joined(rows: Sequence[NDArray[Any]], where: str) -> Ragged:
@@ -140,7 +141,7 @@ def gather(
     return tuple(found)
 
 
-def unpadded(compact: Compact) -> NDArray[Any] | Ragged:
+def unpadded(compact: Compact) -> Any:
     """The inverse of `gather`, of all rows."""
     if not isinstance(compact, dict):
         return compact

@@ -182,9 +182,7 @@ class Experiment(Config):
         """The shape of its tasks in training; opens the source."""
         source = self.source
         classes = source.num_classes("meta-train")
-        return TaskShape(
-            source.feature_shape, self.episodes.ways, source.target_size, classes, source.preprocessing
-        )
+        return TaskShape(source.feature_shape, self.episodes.ways, source.target_size, classes, source.preprocessing)
 
     @property
     def eval_spec(self) -> EpisodeSpec:

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metaray.errors import InputError
 from metaray.containers import described, opened, opened_whole
+from metaray.errors import InputError
 
 
 def plain_labels(y: Any) -> list[Hashable]:

@@ -15,6 +15,7 @@ from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
 from metaray.algorithms.nearest_neighbor import NearestNeighbor
 from metaray.algorithms.task_shape import TaskShape
+from metaray.containers import opened_whole
 from metaray.data.preprocessing import Preprocessing, RawInputs
 from metaray.data.ragged import Compact
 from metaray.episodes.episode import EpisodeSpec
@@ -22,7 +23,6 @@ from metaray.episodes.inputs import Inputs, count, mapped
 from metaray.episodes.tensors import Examples
 from metaray.errors import InputError
 from metaray.learners.alone import require_alone
-from metaray.containers import opened_whole
 from metaray.learners.from_module import FromModule
 from metaray.learners.joint_queries import doubt, warn_of
 from metaray.learners.labels import classes_of, plain_labels
@@ -31,7 +31,7 @@ from metaray.learners.learner_network import restored
 from metaray.learners.one_line import classes_line, parts_line, spec_line
 from metaray.learners.own_code import own_code, parts_to_json
 from metaray.learners.task_file import TaskParts, save_task
-from metaray.models import MLP
+from metaray.models.comparison import Compared
 from metaray.models.model import Model, build_seeded
 from metaray.models.state import Marks
 from metaray.numbers import is_flat, numbers
@@ -113,9 +113,12 @@ class Learner(FromModule):
 
     @property
     def nearest_neighbor(self) -> "Learner":
-        """The baseline on the same inputs. It knows nothing of what this one holds."""
-        # It asks no network, so the user's is not built for it, which need not be able to do without an output layer.
-        network = MLP(hidden=(), batch_norm=False)
+        """The baseline on the same inputs. It knows nothing of what this one holds.
+
+        Only where `preprocessing.compared` says what it compares is there one.
+        """
+        # The user's network is not built for it, which need not be able to do without an output layer.
+        network = Compared(preprocessing=self.preprocessing)
         return replace(self, algorithm=NearestNeighbor(), model=network, meta={}, state={}, rebuilt={})
 
     @property

@@ -20,8 +20,9 @@ from metaray.users_code import lines_of
 class Custom(Model):
     """A network class (or function that returns one) from the user's own package.
 
-    It is called with `feature_shape=(...)` (whose first axis is None where inputs are ragged), `outputs=int or None` and the `options`. Batch norm layers are converted,
-    see `metaray.models.conversion`. Parameters with `requires_grad=False` are neither trained nor adapted.
+    It is called with `feature_shape=(...)` (whose first axis is None where inputs are ragged), `outputs=int or None`
+    and the `options`. Batch norm layers are converted, see `metaray.models.conversion`. Parameters with
+    `requires_grad=False` are neither trained nor adapted.
 
     Attributes:
         path: `package.module:Name`.

@@ -26,7 +26,8 @@ class Model(Config):
             outputs: size of the output layer; None for an embedding network without one.
 
         Returns:
-            A module that maps [n, *feature] (or what else the preprocessing makes of inputs) to [n, outputs], or to [n, embedding].
+            A module that maps [n, *feature], or what else the preprocessing makes of inputs, to [n, outputs], or to
+            [n, embedding].
 
         Raises:
             InputError: if the architecture cannot take such inputs.

@@ -18,15 +18,14 @@ In regression a row holds numbers, and so does the output, `y`:
     support 0.5   1.25
     query         2
 
-Inputs and targets of several numbers have the columns `x0`, `x1`, ... and `y0`, `y1`, ...
+Inputs and targets of several numbers have the columns `x0`, `x1`, ... and `y0`, `y1`, ... A preprocessing of another
+kind names the columns of its inputs itself.
 
 A table that is wrong is refused with an `InputError` that is MLflow's own INVALID_PARAMETER_VALUE as well, so that a
 scoring server answers with status 400 and one message.
 """
 
-import base64
 import functools
-import io
 import json
 import logging
 import math
@@ -36,12 +35,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from metaray.data.pictures import decode_image, to_mode
-from metaray.data.preprocessing import ImagePreprocessing
 from metaray.errors import InputError, unknown
-from metaray.serving.columns import feature_names, inputs, inputs_of, number, outputs_of, target_names
+from metaray.serving.columns import inputs_of, number, outputs_of, target_names
 from metaray.serving.loading import load_learner
 
 if TYPE_CHECKING:  # pandas comes with MLflow; a machine that only serves learners may have neither
@@ -133,7 +129,8 @@ def _load_pyfunc(data_path: str) -> PyfuncLearner:
 def example_input(learner: "Learner") -> "pd.DataFrame":
     """A small valid input: one example a class (or as many as it was judged with), and two queries.
 
-    Images are plain squares of different greys, vectors have one number throughout; targets are zero.
+    Images are plain squares of different greys, vectors have one number throughout; targets are zero. Other kinds of
+    preprocessing say what is an example of theirs.
     """
     import pandas as pd
 
@@ -142,25 +139,13 @@ def example_input(learner: "Learner") -> "pd.DataFrame":
     shares = [place / max(1, known - 1) for place in range(known)]
     targets = [[0.0] * (learner.target_size or 0) if regression else [f"class {way}"] for way in range(known)]
     rows: list[list[Any]] = [
-        ["support", *target, *_example(share, learner)] for share, target in zip(shares, targets, strict=True)
+        ["support", *target, *learner.preprocessing.example_cells(share)]
+        for share, target in zip(shares, targets, strict=True)
     ]
     # Two, because transductive batch norm takes no single query.
     empty = [math.nan] * (learner.target_size or 0) if regression else [""]
-    rows += [["query", *empty, *_example(share, learner)] for share in (0.0, 1.0)]
+    rows += [["query", *empty, *learner.preprocessing.example_cells(share)] for share in (0.0, 1.0)]
     return pd.DataFrame(rows, columns=[column.name for column in inputs_of(learner)])
-
-
-def _example(share: float, learner: "Learner") -> list[Any]:
-    """The cells of an input: black is 0 and white is 1."""
-    if isinstance(learner.preprocessing, ImagePreprocessing):
-        return [_png(round(255 * share), learner.preprocessing.height, learner.preprocessing.width)]
-    return [share] * len(feature_names(learner))
-
-
-def _png(grey: int, height: int, width: int) -> bytes:
-    file = io.BytesIO()
-    Image.new("L", (width, height), grey).save(file, format="PNG")
-    return file.getvalue()
 
 
 def _predictions(task: "AdaptedTask", x: list[Any]) -> dict[str, Any]:
@@ -175,10 +160,10 @@ def _predictions(task: "AdaptedTask", x: list[Any]) -> dict[str, Any]:
 
 
 def _inputs(table: "pd.DataFrame", learner: "Learner") -> list[Any]:
-    """The input of each row: an image, or an array of numbers [*feature]."""
-    if isinstance(learner.preprocessing, ImagePreprocessing):
-        return [_decode(value, row, learner.preprocessing) for row, value in enumerate(table["image"])]
-    return list(inputs(_rows(table, feature_names(learner), np.arange(len(table))), learner))
+    """The input of each row, as the preprocessing reads it: an image, or an array of numbers [*feature]."""
+    names = [column.name for column in learner.preprocessing.columns]
+    cells = [[table[name].iloc[row] for name in names] for row in range(len(table))]
+    return list(learner.preprocessing.from_cells(cells, names, lambda row: f"row {row}"))
 
 
 def _labels(column: "pd.Series[Any]", rows: NDArray[np.int64]) -> list[str]:
@@ -230,16 +215,3 @@ def _check(table: "pd.DataFrame", learner: "Learner") -> None:
     for role in ROLES:
         if not (table["role"] == role).any():
             raise InputError(f"the input has no {role} rows; give at least one (of {len(table)} rows)")
-
-
-def _decode(value: object, row: int, preprocessing: ImagePreprocessing) -> Image.Image:
-    """The image in one cell, of 8 bits a channel."""
-    if isinstance(value, str):
-        try:
-            value = base64.b64decode("".join(value.split()), validate=True)
-        except ValueError as error:
-            raise InputError(f"row {row}: the image is text, but not base64: {error}") from error
-    if not isinstance(value, bytes | bytearray | memoryview):
-        raise InputError(f"row {row}: the image is a {type(value).__name__}, not the bytes of an image file")
-    image = decode_image(bytes(value), f"row {row}: the image can't be read")
-    return to_mode(image, preprocessing.mode, preprocessing.value_range, f"row {row}: the image")

@@ -102,7 +102,7 @@ class ImagePreprocessing(Preprocessing):
         """The bytes of an image file."""
         return (Column("image", "binary"),)
 
-    def from_cells(self, rows: Sequence[Sequence[Any]], where: Callable[[int], str]) -> RawInputs:
+    def from_cells(self, rows: Sequence[Sequence[Any]], names: Sequence[str], where: Callable[[int], str]) -> RawInputs:
         """Images of 8 bits a channel, from the bytes of image files, or from base64 text, as REST scoring sends it."""
         return [self._decoded(row[0], where(i)) for i, row in enumerate(rows)]
 

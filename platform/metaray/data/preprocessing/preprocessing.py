@@ -168,7 +168,7 @@ class Preprocessing(Config):
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """The columns of a table that hold an input: numbers x, or x0, x1, ..., of several axes the last varies fastest.
+        """The columns of a table that hold an input: x, or x0, x1, ...; of several axes the last varies fastest.
 
         Ragged inputs, and those that are no floating-point numbers, have one column of text, of the name `input_word`.
         """
@@ -178,11 +178,12 @@ class Preprocessing(Config):
         names = numbered("x", math.prod(fixed_shape(shape, self.kind)))
         return tuple(Column(name, "double") for name in names)
 
-    def from_cells(self, rows: Sequence[Sequence[Any]], where: Callable[[int], str]) -> RawInputs:
+    def from_cells(self, rows: Sequence[Sequence[Any]], names: Sequence[str], where: Callable[[int], str]) -> RawInputs:
         """What `read` takes, from rows of the cells of `columns`; those of a CSV file are texts.
 
         Args:
             rows: [n] of as many cells as there are columns.
+            names: that the table at hand has for the columns.
             where: names row i of these in messages.
 
         Raises:
@@ -191,13 +192,13 @@ class Preprocessing(Config):
         columns = self.columns
         if all(column.type == "double" for column in columns):
             cells = [
-                [number(cell, column.name, where(i)) for cell, column in zip(row, columns, strict=True)]
+                [number(cell, name, where(i)) for cell, name in zip(row, names, strict=True)]
                 for i, row in enumerate(rows)
             ]
             return np.asarray(cells, dtype=np.float64).reshape(-1, *fixed_shape(self.feature_shape, self.kind))
         if len(columns) != 1:
             raise InputError(f"preprocessing {self.kind!r} has several columns: give it a method from_cells")
-        return [text(row[0], columns[0].name, where(i)) for i, row in enumerate(rows)]
+        return [text(row[0], names[0], where(i)) for i, row in enumerate(rows)]
 
     def example_cells(self, share: float) -> list[Any]:
         """Cells of a valid input, to show what a table holds.

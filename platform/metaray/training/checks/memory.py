@@ -59,7 +59,13 @@ class Memory:
 
 def _key(experiment: Experiment, network: nn.Module) -> str | None:
     """The digest; None where code comes from no file, so that nobody could tell whether it has changed."""
-    parts = (*network.modules(), experiment.model, experiment.algorithm, experiment.source, experiment.source.preprocessing)
+    parts = (
+        *network.modules(),
+        experiment.model,
+        experiment.algorithm,
+        experiment.source,
+        experiment.source.preprocessing,
+    )
     named = {type(part).__module__ for part in parts}
     path = getattr(experiment.model, "path", None)
     if isinstance(path, str):
