@@ -142,9 +142,8 @@ def _register(
     scores: Values = result.meta_val_scores
     nearest: Values = result.baseline_val_scores
     contest = Contest(experiment, loaded, result.device)
-    if (
-        not nearest and result.compared is not None
-    ):  # a run of before they were kept, which does not say either on what device it was judged
+    # A run of before they were kept does not say either on what device it was judged.
+    if not nearest and result.compared is not None:
         contest = contest._replace(device="cpu")
         scores, nearest = (contest.judged(one, "cpu") for one in (loaded, loaded.nearest_neighbor))
     decision = crown_if_better(contest, server, number, scores, nearest, promote=promote, say=say)

@@ -3,12 +3,14 @@
 from metaray.data.preprocessing.image import RESAMPLING, ImagePreprocessing, Resample
 from metaray.data.preprocessing.preprocessing import Preprocessing, RawInputs, mask_of
 from metaray.data.preprocessing.vector import VectorPreprocessing
+from metaray.data.ragged import Compact
 
 PREPROCESSINGS: dict[str, type[Preprocessing]] = {"image": ImagePreprocessing, "vector": VectorPreprocessing}
 
 __all__ = [
     "PREPROCESSINGS",
     "RESAMPLING",
+    "Compact",
     "ImagePreprocessing",
     "Preprocessing",
     "RawInputs",
