@@ -25,7 +25,7 @@ TOPICS = {
     "movies": "film actor cinema trailer scene",
     "taxi": "cab driver ride fare pickup",
 }
-FILLERS = "please can you the a my tell me what is for now today".split()
+FILLERS = ["please", "can", "you", "the", "a", "my", "tell", "me", "what", "is", "for", "now", "today"]
 SPLITS: dict[Split, list[str]] = {
     "meta-train": list(TOPICS)[:6],
     "meta-val": list(TOPICS)[6:9],

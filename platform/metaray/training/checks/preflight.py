@@ -23,11 +23,11 @@ from metaray.training.checks.double_backward import (
     goes_through_custom_functions,
     operation_of,
 )
-from metaray.training.checks.inputs import check_inputs
 from metaray.training.checks.memory import Memory
 from metaray.training.checks.stateless import check_single, check_stateless, left_by, require_unchanged
 from metaray.training.checks.users_network import check_network, holds_users_code
 from metaray.training.checks.users_optimizer import check_optimizer
+from metaray.training.checks.users_preprocessing import check_preprocessing
 from metaray.training.outer_loop import chunk_size_of, context_of, initial_state
 from metaray.users_code import users_code
 
@@ -62,7 +62,7 @@ def _check(experiment: Experiment, device: torch.device) -> None:
     check_optimizer(experiment, state.meta)
     with seeded(0):
         context = context_of(experiment, state.network, training=False)
-        check_inputs(dataclasses.replace(context, precision="float32"), experiment.source.preprocessing)
+        check_preprocessing(dataclasses.replace(context, precision="float32"), experiment.source.preprocessing)
         memory = Memory(experiment, state.network)
         memory.once("stateless", lambda: _check_stateless(experiment, state))
         before = left_by(state.network)

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metaray.algorithms.context import Context
+from metaray.algorithms.context import Context, Tensors
 from metaray.data.preprocessing import Preprocessing
 from metaray.data.ragged import LENGTHS, VALUES, is_ragged, lengthened, padded_length, shape_text
 from metaray.episodes.inputs import Inputs, described, mapped, tensors_of
@@ -18,7 +18,7 @@ ALIKE = 1e-4
 """How far outputs may lie apart, by the largest of them: kernels round differently for other lengths."""
 
 
-def check_inputs(context: Context, preprocessing: Preprocessing) -> None:
+def check_preprocessing(context: Context, preprocessing: Preprocessing) -> None:
     """Look at a preprocessing's probe, at what the nearest neighbour compares, and at padding.
 
     Args:
@@ -48,7 +48,9 @@ def check_inputs(context: Context, preprocessing: Preprocessing) -> None:
 
 def _check_probe(preprocessing: Preprocessing, compact: Any) -> None:
     ragged, shape = is_ragged(preprocessing.feature_shape), preprocessing.feature_shape
-    values = compact[VALUES] if ragged and isinstance(compact, dict) and compact.keys() == {VALUES, LENGTHS} else compact
+    values = (
+        compact[VALUES] if ragged and isinstance(compact, dict) and compact.keys() == {VALUES, LENGTHS} else compact
+    )
     found, expected = getattr(values, "shape", ()), (PROBES, *shape)
     if ragged:
         found, expected = (found[0:1] + found[2:]), (PROBES, *shape[1:])
@@ -72,13 +74,13 @@ def _check_comparison(preprocessing: Preprocessing, x: Inputs, further: Inputs |
         )
     if further is not None and not torch.equal(found, preprocessing.comparable(further)):
         raise InputError(
-            f"preprocessing {preprocessing.kind!r}: what comparable gives depends on how far inputs are padded: it must "
-            "count what the mask has alone"
+            f"preprocessing {preprocessing.kind!r}: what comparable gives depends on how far inputs are padded: it "
+            "must count what the mask has alone"
         )
 
 
 def _check_padding(context: Context, x: Inputs, further: Inputs) -> None:
-    parameters = dict(trainable(context.network))
+    parameters: Tensors = {**trainable(context.network)}
     with torch.no_grad(), undone(context.network):
         found, again = (context.forward(parameters, each) for each in (x, further))
     apart = float((found - again).abs().max()) if found.shape == again.shape else float("inf")
