@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -47,18 +48,20 @@ def check_preprocessing(context: Context, preprocessing: Preprocessing) -> None:
 
 
 def _check_probe(preprocessing: Preprocessing, compact: Any) -> None:
-    ragged, shape = is_ragged(preprocessing.feature_shape), preprocessing.feature_shape
-    values = (
-        compact[VALUES] if ragged and isinstance(compact, dict) and compact.keys() == {VALUES, LENGTHS} else compact
-    )
-    found, expected = getattr(values, "shape", ()), (PROBES, *shape)
-    if ragged:
-        found, expected = (found[0:1] + found[2:]), (PROBES, *shape[1:])
-    if found != expected or values.dtype.name != preprocessing.dtype:
+    if not _is_compact(preprocessing, compact):
         raise InputError(
             f"preprocessing {preprocessing.kind!r}: probe({PROBES}) must give {PROBES} compact examples, "
-            f"{preprocessing.dtype} of shape {shape_text(shape)}, as read does"
+            f"{preprocessing.dtype} of shape {shape_text(preprocessing.feature_shape)}, as read does"
         )
+
+
+def _is_compact(preprocessing: Preprocessing, compact: Any) -> bool:
+    shape, values = preprocessing.feature_shape, compact
+    if is_ragged(shape):
+        if not isinstance(compact, dict) or compact.keys() != {VALUES, LENGTHS} or len(compact[LENGTHS]) != PROBES:
+            return False
+        shape, values = shape[1:], compact[VALUES][:, 0]
+    return isinstance(values, np.ndarray) and values.shape == (PROBES, *shape) and values.dtype == preprocessing.dtype
 
 
 def _normalized(preprocessing: Preprocessing, compact: Any) -> Inputs:
