@@ -160,3 +160,13 @@ def test_intents_of_bank_customers(tmp_path: Path) -> None:
     preflight(experiment(path, algorithm=ProtoNet(), model=model, meta_batch_size=1))
     lengths = {len(batch) for batch in (ClassStore(path=path).examples(0)["values"],)}
     assert lengths == {len(by_intent[next(iter(by_intent))])}
+
+
+def test_described_on_the_command_line(path: str, command: Callable[..., Any], tmp_path: Path) -> None:
+    said = command("data", "describe", path, "--ways", "3", "--shots", "2", "--queries", "3")
+    assert said.code == 0 and said.out.splitlines()[0] == f"{path}: 12 classes, 144 examples of shape (any)"
+    assert "resized" not in said.out and json.loads(command("data", "describe", path, "--json").out)["shape"] == [None]
+    drawn = command("data", "describe", path, "--ways", "3", "--gallery", tmp_path / "gallery.png")
+    assert drawn.code == 2 and "a gallery shows images, but an example has the shape (any)" in drawn.err
+    exported = command("data", "export", path, "--out", tmp_path / "task", "--ways", "3")
+    assert exported.code == 2 and "class_store yields no images, which is what an export writes" in exported.err

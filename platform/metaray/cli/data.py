@@ -39,6 +39,7 @@ def describe(
 ) -> None:
     """Describe a store: its classes, splits and fingerprint, and how many distinct episodes there are."""
     from metaray.data.describe import describe_store
+    from metaray.data.ragged import shape_text
 
     description = describe_store(
         store, split, rotations=rotations, ways=ways, shots=shots, queries=queries, verify=verify
@@ -50,11 +51,13 @@ def describe(
     if as_json:
         print(json.dumps(description.to_dict(), indent=2))
         return
-    print(f"{store}: {description.classes} classes, {description.examples} examples of shape {description.shape}")
+    shape = shape_text(description.shape)
+    print(f"{store}: {description.classes} classes, {description.examples} examples of shape {shape}")
     print(f"fingerprint: {description.fingerprint}")
     if description.value_range is not None:
         print("value range: {:g} to {:g}".format(*description.value_range))
-    print(f"images resized with: {description.resample}")
+    if description.resample is not None:
+        print(f"images resized with: {description.resample}")
     counted = f"distinct {ways}-way {shots}-shot episodes"
     rows = [(row.scheme, row.part, str(row.classes), row.sizes, _count(row.episodes)) for row in description.rows]
     print_table(("split", "part", "classes", "examples a class", counted), rows)

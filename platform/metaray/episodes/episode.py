@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from metaray.config import Config
+from metaray.data.inputs import stacked
 from metaray.data.ragged import Compact
 
 
@@ -97,17 +98,11 @@ def stack(episodes: Sequence[Episode]) -> MetaBatch:
         ValueError: if there is none, or their shapes differ.
     """
     return MetaBatch(
-        support_x=_stacked([e.support_x for e in episodes]),
+        support_x=stacked([e.support_x for e in episodes]),
         support_y=np.stack([e.support_y for e in episodes]),
-        query_x=_stacked([e.query_x for e in episodes]),
+        query_x=stacked([e.query_x for e in episodes]),
         query_y=np.stack([e.query_y for e in episodes]),
         index=np.array([e.index for e in episodes], dtype=np.int64),
         seed=np.array([e.seed for e in episodes], dtype=np.uint64),
         class_ids=np.stack([e.class_ids for e in episodes]),
     )
-
-
-def _stacked(inputs: Sequence[Compact]) -> Compact:
-    if inputs and isinstance(inputs[0], dict):
-        return {name: np.stack([one[name] for one in inputs]) for name in inputs[0]}
-    return np.stack(list(inputs))

@@ -3,12 +3,15 @@
 Whatever works on one tensor of inputs works on all of a dict: these functions do so.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from metaray.data.inputs import mapped as mapped
+from metaray.data.inputs import parts_of
+from metaray.data.inputs import take as take
 from metaray.errors import InputError
 
 Inputs = Any
@@ -18,19 +21,9 @@ NOT_TAKEN = (RuntimeError, TypeError, ValueError, LookupError, AttributeError)
 """What networks raise on inputs that they are not made for: an index out of a vocabulary is a LookupError."""
 
 
-def mapped(function: Callable[[Any], Any], x: Any) -> Any:
-    """A function of an array or tensor, applied to each of a dict."""
-    return {name: function(part) for name, part in x.items()} if isinstance(x, dict) else function(x)
-
-
-def take(x: Any, rows: Any) -> Any:
-    """Some of the inputs: whatever can be an index, of the leading axes."""
-    return mapped(lambda part: part[rows], x)
-
-
 def tensors_of(x: Inputs) -> list[Tensor]:
     """All tensors."""
-    return list(x.values()) if isinstance(x, dict) else [x]
+    return parts_of(x)
 
 
 def count(x: Inputs) -> int:
