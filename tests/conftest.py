@@ -93,7 +93,7 @@ def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("store") / "tiny.arrow"
     write_store(
         path,
-        images=images,
+        examples=images,
         counts=[PER_CLASS] * count,
         class_names=[f"class{i}" for i in range(count)],
         schemes={

@@ -152,7 +152,7 @@ def store(path: Path, splits: dict[str, list[int]], counts: list[int]) -> Path:
     images = np.zeros((sum(counts), 1, 16, 16), np.uint8)
     write_store(
         path,
-        images=images,
+        examples=images,
         counts=counts,
         class_names=[f"class{i}" for i in range(len(counts))],
         schemes={"default": splits},  # type: ignore[dict-item]

@@ -177,7 +177,7 @@ def run_one(options: argparse.Namespace, kind: str, shots: int) -> dict[str, Any
         "meta_test": result.meta_test._asdict(),
         "before_adaptation": result.before_adaptation and result.before_adaptation._asdict(),
         "before_training": result.before_training._asdict(),
-        "nearest_neighbor": result.nearest_neighbor._asdict(),
+        "nearest_neighbor": result.nearest_neighbor and result.nearest_neighbor._asdict(),
         "protocol": result.protocol,
         "transductive": experiment.algorithm.batch_norm == "transductive",
         "best_step": result.best_step,

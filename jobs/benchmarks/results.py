@@ -89,7 +89,7 @@ def row(run: Run) -> str:
         percent(*result.meta_test[:2]),
         before,
         percent(*result.before_training[:2]),
-        percent(*result.nearest_neighbor[:2]),
+        "-" if result.nearest_neighbor is None else percent(*result.nearest_neighbor[:2]),
         f"{run.minutes:.0f} min",
         PAPER.get(run.name, "-"),
     ]

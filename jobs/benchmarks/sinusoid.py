@@ -121,7 +121,7 @@ def run_one(
         "mse": {count: estimate._asdict() for count, estimate in judged(learner, experiment).items()},
         "chosen_after": experiment.evaluation.inner_steps,
         "before_training": result.before_training._asdict(),
-        "nearest_neighbor": result.nearest_neighbor._asdict(),
+        "nearest_neighbor": result.nearest_neighbor and result.nearest_neighbor._asdict(),
         "meta_val": result.meta_val._asdict(),
         "best_step": result.best_step,
         "num_steps": experiment.num_steps,

@@ -54,8 +54,10 @@ if TYPE_CHECKING:
     from metaray.data.function_family import FunctionFamily as FunctionFamily
     from metaray.data.glyphs import Glyphs as Glyphs
     from metaray.data.preprocessing import ImagePreprocessing as ImagePreprocessing
+    from metaray.data.preprocessing import Preprocessing as Preprocessing
     from metaray.data.preprocessing import VectorPreprocessing as VectorPreprocessing
     from metaray.data.umtra import UMTRA as UMTRA
+    from metaray.data.writing import write_class_store as write_class_store
     from metaray.episodes.episode import EpisodeSpec as EpisodeSpec
     from metaray.errors import InputError as InputError
     from metaray.errors import RunFailed as RunFailed
@@ -116,6 +118,7 @@ __all__ = [
     "NearestNeighbor",
     "NotUploaded",
     "Precision",
+    "Preprocessing",
     "ProtoMAML",
     "ProtoNet",
     "R2D2",
@@ -137,6 +140,7 @@ __all__ = [
     "train",
     "tune",
     "upload",
+    "write_class_store",
 ]
 
 _HOMES = {
@@ -177,6 +181,7 @@ _HOMES = {
     "NearestNeighbor": "metaray.algorithms.nearest_neighbor",
     "NotUploaded": "metaray.tracking.report",
     "Precision": "metaray.experiment.experiment",
+    "Preprocessing": "metaray.data.preprocessing",
     "ProtoMAML": "metaray.algorithms.proto_maml",
     "ProtoNet": "metaray.algorithms.protonet",
     "R2D2": "metaray.algorithms.r2d2",
@@ -196,6 +201,7 @@ _HOMES = {
     "train": "metaray.api.train",
     "tune": "metaray.api.tune",
     "upload": "metaray.api.upload",
+    "write_class_store": "metaray.data.writing",
 }
 """Where what is offered here lives. It is imported when it is asked for: `import metaray` alone is light."""
 

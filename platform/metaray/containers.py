@@ -1,16 +1,19 @@
 """What users of torch, numpy, pandas, arrow and Python hold values in, taken apart into arrays and lists."""
 
 import io
+import sys
 from collections.abc import Iterable, Mapping
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from metaray.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
 
 # One value each, even where they can be iterated over.
 WHOLE = (str, bytes, bytearray, memoryview, PathLike, Image.Image, io.IOBase)
@@ -26,7 +29,8 @@ def opened(value: Any, what: str) -> Any:
     Raises:
         InputError: for what has no order (sets, dicts), hides values (masks), or can't be copied to this process.
     """
-    if isinstance(value, torch.Tensor):
+    # Samplers do without torch, and who has not imported it holds no tensor.
+    if "torch" in sys.modules and isinstance(value, sys.modules["torch"].Tensor):
         return _of_tensor(value, what)
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         raise InputError(f"{what} is a masked array, and the masked values are missing; leave their examples out")
@@ -77,7 +81,9 @@ def described(value: Any) -> str:
     return f"of type {kind} ({text})" if len(text) <= 40 and text.isprintable() else f"of type {kind}"
 
 
-def _of_tensor(tensor: torch.Tensor, what: str) -> NDArray[Any]:
+def _of_tensor(tensor: "torch.Tensor", what: str) -> NDArray[Any]:
+    import torch
+
     try:
         here = tensor.detach().cpu().resolve_conj().resolve_neg()
         # numpy has no such floats; as float32 they are the same numbers.

@@ -38,7 +38,7 @@ def make_store(tmp_path: Path) -> MakeStore:
         path = tmp_path / name
         write_store(
             path,
-            images=images,
+            examples=images,
             counts=counts,
             class_names=[f"class{i}" for i in range(len(counts))],
             schemes={"default": splits},

@@ -56,9 +56,9 @@ def test_lookalikes_of_an_earlier_split_are_left_out() -> None:
 
 def test_no_bitmap_is_in_two_classes(built: Path) -> None:
     store = read_store(built, verify=True)
-    rows = {image.tobytes() for image in store.images}
-    assert len(rows) == len(store.images)
-    assert all(image.any() for image in store.images)
+    rows = {image.tobytes() for image in store.examples}
+    assert len(rows) == len(store.examples)
+    assert all(image.any() for image in store.examples)
 
 
 def test_scripts_are_where_they_belong(built: Path) -> None:
@@ -79,7 +79,7 @@ def test_scripts_are_where_they_belong(built: Path) -> None:
 
 
 def test_ink_is_centred(built: Path) -> None:
-    images = read_store(built).images[:, 0]
+    images = read_store(built).examples[:, 0]
     columns, rows = images.any(axis=1), images.any(axis=2)
     for inked in (np.asarray(columns), np.asarray(rows)):
         first, last = inked.argmax(axis=1), 27 - inked[:, ::-1].argmax(axis=1)
@@ -103,7 +103,7 @@ def test_source_wraps_the_store(built: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("metaray.data.glyphs._cached_store", lambda: str(built))
     source, store = Glyphs(rotations=True), ClassStore(path=str(built), rotations=True)
     assert dump_kind(source, SOURCES, every_field=False) == {"kind": "glyphs", "rotations": True}
-    assert source.feature_shape == (1, 28, 28) and source.preprocessing.invert
+    assert source.feature_shape == (1, 28, 28) and source.preprocessing == store.preprocessing
     assert source.fingerprint == store.fingerprint
     spec = EpisodeSpec(ways=5, shots=1, queries=2)
     source.check("meta-test", spec)

@@ -11,10 +11,9 @@ from PIL import Image
 from metaray.data.image_files import open_image
 from metaray.data.pictures import decode_image
 from metaray.data.preprocessing import ImagePreprocessing
+from metaray.data.preprocessing.raw_images import _image
 from metaray.errors import InputError
-from metaray.learners.raw_inputs import _image
 from metaray.serving.folders import _check_image
-from metaray.serving.pyfunc import _decode
 
 PREPROCESSING = ImagePreprocessing(height=4, width=4)
 
@@ -39,7 +38,7 @@ def test_an_image_of_a_monstrous_size_is_refused_before_it_is_decoded(
     ways: dict[str, Callable[[], object]] = {
         "import": lambda: decode_image(data, str(path)),
         "folder": lambda: _check_image(path),
-        "pyfunc": lambda: _decode(data, 3, PREPROCESSING),
+        "pyfunc": lambda: PREPROCESSING.from_cells([[data]], ["image"], lambda _: "row 3"),
         "path": lambda: _image(path, PREPROCESSING, 0),
     }
     with pytest.raises(InputError, match=r"a\.png|row 3") as caught:

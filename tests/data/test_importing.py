@@ -37,6 +37,6 @@ def test_images_keep_their_order_and_progress_is_reported(make_zip: MakeZip, png
             progress=lambda done, total: seen.append((done, total)),
         )
     store = read_store(tmp_path / "new" / "out.arrow", verify=True)
-    assert np.array_equal(store.images[:, 0, 0, 0], np.arange(200))
+    assert np.array_equal(store.examples[:, 0, 0, 0], np.arange(200))
     assert store.meta.counts == (150, 50)
     assert seen[-1] == (200, 200) and seen == sorted(seen)

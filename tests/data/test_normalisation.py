@@ -11,6 +11,7 @@ from metaray.data.describe import describe_store
 from metaray.data.normalisation import Normalisation, measured
 from metaray.data.preprocessing import ImagePreprocessing
 from metaray.data.store_file import read_store, write_store
+from metaray.episodes.augmentation import normalized
 from metaray.errors import InputError
 
 
@@ -25,7 +26,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("store") / "colours.arrow"
     write_store(
         path,
-        images=images,
+        examples=images,
         counts=counts,
         class_names=[f"class{i}" for i in range(6)],
         schemes={
@@ -44,7 +45,7 @@ def test_they_are_those_of_the_classes_of_meta_train(store: Path) -> None:
     found = measured(file)
     assert list(found) == ["default", "other"]
     for name, rows in {"default": range(8), "other": [20, 21, 22, 8, 9, 10, 11, 12, 13]}.items():
-        pixels = file.images[list(rows)].astype(np.float64) / 255
+        pixels = file.examples[list(rows)].astype(np.float64) / 255
         assert found[name].mean == pytest.approx(pixels.mean((0, 2, 3)), abs=6e-5)
         assert found[name].std == pytest.approx(pixels.std((0, 2, 3)), abs=6e-5)
 
@@ -54,7 +55,7 @@ def test_blank_images_have_none(tmp_path: Path) -> None:
     splits = {"meta-train": [0], "meta-val": [1]}
     preprocessing = ImagePreprocessing(height=3, width=3)
     options = {"class_names": ["a", "b"], "schemes": {"default": splits}, "preprocessing": preprocessing, "origin": {}}
-    write_store(tmp_path / "blank.arrow", images=images, counts=[2, 2], **options)  # type: ignore[arg-type]
+    write_store(tmp_path / "blank.arrow", examples=images, counts=[2, 2], **options)  # type: ignore[arg-type]
     assert measured(read_store(tmp_path / "blank.arrow")) == {}
 
 
@@ -78,10 +79,10 @@ def test_a_source_applies_them_and_changes_nothing_else(store: Path) -> None:
     assert plain.preprocessing == plain.meta.preprocessing
     x = torch.from_numpy(plain.examples(0))
     expected = (x / 255 - torch.tensor(source.mean).view(-1, 1, 1)) / torch.tensor(source.std).view(-1, 1, 1)
-    assert torch.equal(source.preprocessing.normalize(x), expected)
-    assert torch.equal(plain.preprocessing.normalize(x), x / 255)
+    assert torch.equal(normalized(source.preprocessing, x), expected)
+    assert torch.equal(normalized(plain.preprocessing, x), x / 255)
     assert UMTRA(source=source).preprocessing == source.preprocessing
-    assert ClassStore(path=str(store), mean=(0.5,), std=(0.5,)).preprocessing.mean == (0.5,)
+    assert ClassStore(path=str(store), mean=(0.5,), std=(0.5,)).preprocessing.model_dump()["mean"] == (0.5,)
 
 
 @pytest.mark.parametrize(

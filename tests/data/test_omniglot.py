@@ -66,9 +66,9 @@ def test_import_of_extracted_folders(fake: Path, tmp_path: Path) -> None:
     assert note.startswith("1623 classes hold only blank images (one value each): 'Alphabet_of_the_Magi/character01'")
     store = read_store(out, verify=True)
     # A drawing of ink only: stored ink high.
-    assert store.images.shape == (1623, 1, 28, 28) and (store.images == 255).all()
     assert store.meta.groups is not None and len(set(store.meta.groups.names)) == 50
     assert store.meta.groups.names == tuple(name.partition("/")[0] for name in store.meta.class_names)
+    assert store.examples.shape == (1623, 1, 28, 28) and (store.examples == 255).all()
     parts = [fake / "images_background", fake / "images_evaluation"]
     import_omniglot(parts, tmp_path / "again.arrow")
     assert read_store(tmp_path / "again.arrow").meta.fingerprint == store.meta.fingerprint
@@ -93,7 +93,7 @@ def test_the_options_of_other_images(drawn: Path, tmp_path: Path) -> None:
     assert report.schemes == ("default",) and len([note for note in report.notes if "left out" in note]) == 3
     store = read_store(out, verify=True)
     files = sorted(drawn.rglob("*.png"))
-    assert np.array_equal(store.images[:, 0], [255 * np.array(Image.open(file).resize((28, 28))) for file in files])
+    assert np.array_equal(store.examples[:, 0], [255 * np.array(Image.open(file).resize((28, 28))) for file in files])
     assert {part: len(ids) for part, ids in store.meta.schemes["default"].items()} == {
         "meta-train": 6,
         "meta-val": 2,
@@ -102,7 +102,7 @@ def test_the_options_of_other_images(drawn: Path, tmp_path: Path) -> None:
     assert store.meta.origin["splits"] == "fractions 0.6 0.2 0.2, seed 1"
     import_omniglot(drawn, tmp_path / "colour.arrow", size=(10, 12), mode="RGB", splits=(0.6, 0.2, 0.2))
     colour = read_store(tmp_path / "colour.arrow")
-    assert colour.images.shape == (10, 3, 10, 12) and colour.meta.preprocessing.invert
+    assert colour.examples.shape == (10, 3, 10, 12) and colour.meta.preprocessing.invert
 
 
 def test_splits_of_ones_own_stand_beside_the_published(fake: Path, tmp_path: Path) -> None:

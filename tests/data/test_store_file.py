@@ -37,7 +37,7 @@ def test_round_trip(tmp_path: Path, counts: list[int], dtype: str, shape: tuple[
     schemes: dict[str, dict[Split, list[int]]] = {"default": {"meta-train": list(range(len(counts)))}}
     write_store(
         path,
-        images=images,
+        examples=images,
         counts=counts,
         class_names=names,
         schemes=schemes,
@@ -45,7 +45,7 @@ def test_round_trip(tmp_path: Path, counts: list[int], dtype: str, shape: tuple[
         origin={"a": "b"},
     )
     store = read_store(path, verify=True)
-    assert store.images.dtype == images.dtype and np.array_equal(store.images.view(np.uint8), images.view(np.uint8))
+    assert store.examples.dtype == images.dtype and np.array_equal(store.examples.view(np.uint8), images.view(np.uint8))
     assert store.meta.class_names == tuple(names) and store.meta.counts == tuple(counts)
     assert np.diff(store.offsets).tolist() == counts
     assert store.meta.preprocessing == PREPROCESSING and store.meta.origin == {"a": "b"}
@@ -53,7 +53,7 @@ def test_round_trip(tmp_path: Path, counts: list[int], dtype: str, shape: tuple[
 
 def test_images_are_a_view_of_the_file(make_store: MakeStore) -> None:
     store = read_store(make_store([2, 3, 1, 2], SPLITS))
-    assert not store.images.flags.owndata and not store.images.flags.writeable
+    assert not store.examples.flags.owndata and not store.examples.flags.writeable
 
 
 def test_fingerprint_covers_contents_and_not_the_origin(make_store: MakeStore, tmp_path: Path) -> None:
@@ -65,18 +65,18 @@ def test_fingerprint_covers_contents_and_not_the_origin(make_store: MakeStore, t
         "preprocessing": first.meta.preprocessing,
     }
     path = tmp_path / "other.arrow"
-    write_store(path, images=first.images, origin={"importer": "another"}, **same)
+    write_store(path, examples=first.examples, origin={"importer": "another"}, **same)
     assert read_store(path).meta.fingerprint == first.meta.fingerprint
-    changed = first.images.copy()
+    changed = first.examples.copy()
     changed[0, 0, 0, 0] ^= 1
-    write_store(path, images=changed, origin={}, **same)
+    write_store(path, examples=changed, origin={}, **same)
     assert read_store(path).meta.fingerprint != first.meta.fingerprint
 
 
 def test_flipped_bit_is_found_by_verify(make_store: MakeStore) -> None:
     path = make_store([2, 3, 1, 2], SPLITS)
     raw = bytearray(path.read_bytes())
-    row = read_store(path).images[5].tobytes()
+    row = read_store(path).examples[5].tobytes()
     raw[raw.index(row) + 1] ^= 1
     path.write_bytes(raw)
     read_store(path)
@@ -188,7 +188,7 @@ def test_the_fingerprint_of_a_store_without_a_range_is_that_of_before_there_were
     images = np.arange(16, dtype=np.uint8).reshape(4, 1, 2, 2)
     scheme = {"default": {"meta-train": [0], "meta-test": [1]}}
     given: dict[str, Any] = {
-        "images": images,
+        "examples": images,
         "counts": [2, 2],
         "class_names": ["a", "b"],
         "schemes": scheme,

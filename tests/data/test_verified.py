@@ -54,7 +54,7 @@ def later(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def flip(path: Path, at: int | None = None) -> None:
     raw = bytearray(path.read_bytes())
-    at = raw.index(read_store(path).images[5].tobytes()) + 3 if at is None else at
+    at = raw.index(read_store(path).examples[5].tobytes()) + 3 if at is None else at
     raw[at] ^= 4
     with path.open("r+b") as file:  # in place: the inode stays
         file.write(raw)
@@ -191,4 +191,4 @@ def test_glyphs_that_are_damaged_are_rendered_again(tmp_path: Path, monkeypatch:
     assert glyphs.glyph_store(folder) == path and len(built) == 1
     flip(path)
     assert glyphs.glyph_store(folder) == path and len(built) == 2
-    assert np.array_equal(read_store(path, verify=True).images, read_store(source).images)
+    assert np.array_equal(read_store(path, verify=True).examples, read_store(source).examples)

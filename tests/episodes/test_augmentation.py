@@ -28,7 +28,8 @@ def images(count: int = MANY, *, low: int = 0, high: int = 256) -> Tensor:
 
 
 def altered(x: Tensor, *, preprocessing: ImagePreprocessing = RGB, seed: int = 1, **fields: Any) -> Tensor:
-    return normalized(preprocessing, x, Augmentation(**fields), "support", [seed])
+    found: Tensor = normalized(preprocessing, x, Augmentation(**fields), "support", [seed])
+    return found
 
 
 def grey(x: Tensor) -> Tensor:

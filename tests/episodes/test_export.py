@@ -33,17 +33,19 @@ def test_the_files_hold_the_episode(tiny_source: ClassStore, tmp_path: Path) -> 
         assert len(paths) == len(x)
         for path, pixels in zip(paths, x, strict=True):
             with Image.open(path) as image:
-                assert np.array_equal(tiny_source.preprocessing.image(image), pixels)
+                assert np.array_equal(tiny_source.preprocessing.read([image])[0], pixels)
 
 
 def test_the_files_hold_the_episode_of_a_store_with_a_range(tmp_path: Path, tiny_source: ClassStore) -> None:
-    ranged = replace(tiny_source.preprocessing, value_range=(0, 4095))
+    preprocessing = tiny_source.preprocessing
+    assert isinstance(preprocessing, ImagePreprocessing)
+    ranged = replace(preprocessing, value_range=(0, 4095))
     images = np.random.default_rng(0).integers(0, 256, (6, *tiny_source.feature_shape), dtype=np.uint8)
     splits = {"meta-train": [0, 1, 2], "meta-val": [], "meta-test": []}
     names, path = ["a", "b", "c"], tmp_path / "store.arrow"
     write_store(
         path,
-        images=images,
+        examples=images,
         counts=[2, 2, 2],
         class_names=names,
         schemes={"default": splits},  # type: ignore[dict-item]
@@ -62,7 +64,7 @@ def test_the_files_hold_the_episode_of_a_store_with_a_range(tmp_path: Path, tiny
 def store_of(tmp_path: Path, names: list[str]) -> Source:
     write_store(
         tmp_path / "store.arrow",
-        images=np.arange(2 * len(names) * 64, dtype=np.uint32).astype(np.uint8).reshape(-1, 1, 8, 8),
+        examples=np.arange(2 * len(names) * 64, dtype=np.uint32).astype(np.uint8).reshape(-1, 1, 8, 8),
         counts=[2] * len(names),
         class_names=names,
         schemes={"default": {"meta-train": list(range(len(names))), "meta-val": [], "meta-test": []}},

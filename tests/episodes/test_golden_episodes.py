@@ -21,7 +21,7 @@ def store(path: Path) -> str:
     images = np.random.default_rng(0).integers(0, 256, (sum(COUNTS), 1, 5, 5), dtype=np.uint8)
     write_store(
         path,
-        images=images,
+        examples=images,
         counts=COUNTS,
         class_names=[f"class{i}" for i in range(len(COUNTS))],
         schemes={"default": {split: list(range(i, len(COUNTS), 3)) for i, split in enumerate(SPLITS)}},

@@ -61,7 +61,7 @@ def tiny_store(folder: Path) -> Path:
     path = folder / "tiny.arrow"
     write_store(
         path,
-        images=images,
+        examples=images,
         counts=[4] * 9,
         class_names=[f"class{i}" for i in range(9)],
         schemes={"default": {split: [3 * i, 3 * i + 1, 3 * i + 2] for i, split in enumerate(SPLITS)}},

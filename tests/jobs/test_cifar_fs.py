@@ -27,7 +27,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("store") / "small.arrow"
     write_store(
         path,
-        images=generator.integers(0, 256, (70 * 12, 3, 32, 32), dtype=np.uint8),
+        examples=generator.integers(0, 256, (70 * 12, 3, 32, 32), dtype=np.uint8),
         counts=[12] * 70,
         class_names=[f"class{i}" for i in range(70)],
         schemes={

@@ -101,9 +101,9 @@ def test_data_imported_anew_with_other_content_are_refused(
         "class_names": found.meta.class_names,
         "schemes": found.meta.schemes,
     }
-    other = found.images.copy()
+    other = found.examples.copy()
     other[0] ^= 1
-    write_store(path, images=other, preprocessing=found.meta.preprocessing, origin={}, **about)
+    write_store(path, examples=other, preprocessing=found.meta.preprocessing, origin={}, **about)
     with pytest.raises(InputError, match=r"run 'run' was started on other data: .*; bring those data back, or use an"):
         Run.of(root, experiment, "run")
     path.write_bytes(tiny_store.read_bytes())

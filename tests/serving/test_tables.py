@@ -7,7 +7,7 @@ import pytest
 
 from metaray.errors import InputError
 from metaray.learners.learner import Learner
-from metaray.serving.tables import is_table, read_points, read_tables, require_classes, split_names
+from metaray.serving.tables import is_table, read_points, read_tables, require_folders, split_names
 
 
 @pytest.fixture
@@ -84,11 +84,11 @@ def test_what_cannot_be_read(file: Path, curve: Learner, maml: Learner) -> None:
 
 
 def test_folders_are_for_classes(curve: Learner, field: Learner, maml: Learner) -> None:
-    require_classes(maml)
+    require_folders(maml)
     with pytest.raises(InputError, match=re.escape("CSV files with the columns x,y as --support and --query, or call")):
-        require_classes(curve)
+        require_folders(curve)
     with pytest.raises(InputError, match=re.escape("x0,x1,y0,y1,y2")):
-        require_classes(field)
+        require_folders(field)
 
 
 def test_what_is_a_table(tmp_path: Path) -> None:

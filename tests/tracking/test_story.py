@@ -35,7 +35,7 @@ def test_what_it_was_trained_for_is_among_its_metrics(told: Report) -> None:
     metrics, result = mlflow_run(told).data.metrics, told.result
     assert metrics["test/accuracy"] == result.meta_test.mean
     assert metrics["test/accuracy_half_width"] == result.meta_test.half_width
-    assert result.before_adaptation is not None
+    assert result.before_adaptation is not None and result.nearest_neighbor is not None
     assert metrics["test/accuracy_before_adaptation"] == result.before_adaptation.mean
     assert metrics["test/accuracy_before_training"] == result.before_training.mean
     assert metrics["test/accuracy_nearest_neighbor"] == result.nearest_neighbor.mean

@@ -62,6 +62,7 @@ def test_the_nearest_neighbour_is_the_nearest_target(storage: Storage, make_wave
         closest = np.abs(episode.task.query.x - episode.task.support.x.T).argmin(axis=1)
         assert np.array_equal(found, episode.task.support.y[closest])
         errors.append(float(np.mean((found - episode.task.query.y) ** 2)))
+    assert result.nearest_neighbor is not None
     assert result.nearest_neighbor.mean == pytest.approx(np.mean(errors), rel=1e-5)
 
 
@@ -72,6 +73,7 @@ def test_a_ridge_regression_on_the_inputs_learns_lines(storage: Storage, make_wa
         algorithm=R2D2(initial_regularizer=1e-3),
     )
     result, _ = train(linear, storage)
+    assert result.nearest_neighbor is not None
     assert 1e-5 < result.meta_test.mean < 1e-2 < result.nearest_neighbor.mean, "the noise alone is left"
     assert result.before_adaptation is None
 

@@ -42,7 +42,7 @@ def test_raw_files_become_the_arrays_of_the_store(
     learner = load_learner(tmp_path / "run" / LEARNER)
     assert learner.preprocessing == read_store(store).meta.preprocessing
     files = sorted((tmp_path / "raw").rglob("*.png"))[:12]  # of the first three classes
-    stored = [255 - image for image in read_store(store).images[:12, 0]]
+    stored = [255 - image for image in read_store(store).examples[:12, 0]]
     assert np.array_equal(learner.compact(files), learner.compact(stored))
     labels = [file.parent.name for file in files]
     of_files, of_stored = (learner.adapt(x, labels).predict_proba(x) for x in (files, stored))

@@ -58,7 +58,7 @@ def test_the_result_has_everything(storage: Storage, make_experiment: MakeExperi
     assert result.best_step in (2, 4, 6)
     assert result.meta_val.episodes == len(result.meta_val_scores) == 6
     assert result.meta_val.mean == pytest.approx(sum(result.meta_val_scores) / 6)
-    assert result.before_adaptation is not None
+    assert result.before_adaptation is not None and result.nearest_neighbor is not None
     judged = (result.meta_test, result.before_adaptation, result.before_training, result.nearest_neighbor)
     assert all(e.episodes == 8 and 0 <= e.mean <= 1 and math.isfinite(e.half_width) for e in judged)
     assert result.seconds > 0 and 0 <= result.wait_share <= 1 and result.episodes_per_s > 0
@@ -275,14 +275,14 @@ def test_data_replaced_while_they_are_in_use_end_the_run(
     copy, other = tmp_path / "copy.arrow", tmp_path / "other.arrow"
     copy.write_bytes(tiny_store.read_bytes())
     found = read_store(copy)
-    images = found.images.copy()
+    images = found.examples.copy()
     images[3] ^= 1
     about: dict[str, Any] = {
         "counts": found.meta.counts,
         "class_names": found.meta.class_names,
         "schemes": found.meta.schemes,
     }
-    write_store(other, images=images, preprocessing=found.meta.preprocessing, origin={}, **about)
+    write_store(other, examples=images, preprocessing=found.meta.preprocessing, origin={}, **about)
     experiment = make_experiment(source=ClassStore(path=str(copy)), checkpoint=Checkpoint(every=1), num_steps=40)
 
     def replace_data() -> bool:

@@ -87,7 +87,7 @@ def made_up_store(folder: Path, channels: int, side: int) -> Path:
     ends = np.cumsum(list(CLASSES.values()))
     write_store(
         path,
-        images=(coarse + noise).astype(np.uint8).reshape(-1, channels, side, side),
+        examples=(coarse + noise).astype(np.uint8).reshape(-1, channels, side, side),
         counts=[PER_CLASS] * count,
         class_names=[f"class{i}" for i in range(count)],
         schemes={

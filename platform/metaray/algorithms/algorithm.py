@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from metaray.algorithms.context import Context, Tensors
 from metaray.algorithms.task_shape import TaskShape
 from metaray.config import Config
+from metaray.episodes.inputs import Inputs
 from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.errors import InputError
 from metaray.models.batch_norm import Protocol, normalises_batches
@@ -126,7 +127,7 @@ class Algorithm(Config):
         """
 
     @abstractmethod
-    def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
+    def predict(self, meta: Tensors, adapted: Tensors, x: Inputs, context: Context) -> Tensor:
         """What the task's kind asks for, [n, outputs] such as logits, of inputs x [n, *feature] under what `adapt`
         returned."""
 

@@ -75,7 +75,7 @@ class CAVIA(Algorithm):
         weights = {part: torch.empty(channels, self.context_size) for part in (SHIFT, SCALE)[: 1 + maps]}
         for weight in weights.values():
             nn.init.xavier_uniform_(weight)
-        entrance = entrance_of(network, name, task_shape.feature_shape)
+        entrance = entrance_of(network, name, task_shape)
         own = {f"{entrance}:{part}": weight for part, weight in weights.items()}
         return join(super().init(network, task_shape), {MODULATION: own})
 
@@ -121,7 +121,7 @@ class CAVIA(Algorithm):
         return name, layers[name]
 
 
-def entrance_of(network: nn.Module, layer: str, feature_shape: tuple[int, ...]) -> str:
+def entrance_of(network: nn.Module, layer: str, task_shape: TaskShape) -> str:
     """Name of the batch norm that a layer's output goes into, or the layer's own: found by a forward pass."""
     found: list[str] = []
     outputs: list[Tensor] = []
@@ -137,7 +137,7 @@ def entrance_of(network: nn.Module, layer: str, feature_shape: tuple[int, ...]) 
     norms = [(name, module) for name, module in modules.items() if isinstance(module, EpisodicBatchNorm)]
     handles += [module.register_forward_pre_hook(watcher(name)) for name, module in norms]
     try:
-        embedding_size(network, feature_shape)
+        embedding_size(network, task_shape)
     finally:
         for handle in handles:
             handle.remove()

@@ -67,7 +67,7 @@ class CNP(Algorithm):
 
     def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:
         """The parameters of e, h and g."""
-        size = embedding_size(network, task_shape.feature_shape)
+        size = embedding_size(network, task_shape)
         task, ways = task_shape.task, task_shape.ways
         values = 0 if task.has_classes else task.outputs(ways)
         encoder = perceptron((size + values, *self.encoder, self.representation))

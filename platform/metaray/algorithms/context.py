@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from metaray.episodes.inputs import Inputs, device_of
 from metaray.episodes.tensors import TensorEpisode
 from metaray.errors import InputError
 from metaray.models.batch_norm import given, recording
@@ -73,29 +74,30 @@ class Context:
         first = next(self.network.parameters(), None)
         return torch.float64 if first is not None and first.dtype == torch.float64 else torch.float32
 
-    def forward(self, parameters: Tensors, x: Tensor, statistics: Tensors | None = None) -> Tensor:
+    def forward(self, parameters: Tensors, x: Inputs, statistics: Tensors | None = None) -> Tensor:
         """The network's output under `parameters`.
 
         Args:
             parameters: by name, all that are not frozen.
-            x: [n, *feature].
+            x: [n, *feature], or a flat dict of named tensors [n, ...], which the network gets as it is.
             statistics: what batch norm normalises with; by default those of `x` itself.
         """
         return self.call(self.network, parameters, x, statistics)
 
-    def forward_recording(self, parameters: Tensors, x: Tensor) -> tuple[Tensor, Tensors]:
+    def forward_recording(self, parameters: Tensors, x: Inputs) -> tuple[Tensor, Tensors]:
         """The network's output, and the batch norm statistics of `x` at every layer."""
         with recording(self.network) as statistics:
             output = self.forward(parameters, x)
         return output, statistics
 
-    def call(self, module: nn.Module, parameters: Tensors, x: Tensor, statistics: Tensors | None = None) -> Tensor:
+    def call(self, module: nn.Module, parameters: Tensors, x: Inputs, statistics: Tensors | None = None) -> Tensor:
         """As `forward`, of another module than the network: one that an algorithm brings."""
-        if self.channels_last and x.ndim == 4 and not self.batched:  # vmap knows no memory formats
+        # torch.vmap knows no memory formats.
+        if self.channels_last and isinstance(x, Tensor) and x.ndim == 4 and not self.batched:
             x = x.contiguous(memory_format=torch.channels_last)
         module.train(self.training)  # dropout and the like; our batch norm knows no such modes
         kernels = written_out() if self.batched else nullcontext()
-        with self._autocast(x.device), kernels, given(module, statistics or {}):
+        with self._autocast(device_of(x)), kernels, given(module, statistics or {}):
             output: Tensor = functional_call(module, parameters, (x,))
         return output
 

@@ -8,11 +8,13 @@ from torch import Tensor, nn
 from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
 from metaray.algorithms.task_shape import TaskShape
+from metaray.episodes.inputs import Inputs
 from metaray.episodes.tensors import Examples
+from metaray.models.comparison import Comparison
 
 
 class NearestNeighbor(Algorithm):
-    """One nearest neighbour in Euclidean distance between inputs.
+    """One nearest neighbour in Euclidean distance between inputs, or between what a `Comparison` makes of them.
 
     The "pixels" row of Vinyals et al. (NeurIPS 2016, table 1) has cosine similarity instead. Where targets are
     values it gives that of the nearest support example. It has no meta-parameters: it is evaluated, never trained.
@@ -26,7 +28,7 @@ class NearestNeighbor(Algorithm):
         return None
 
     def heeds_batch(self, network: nn.Module) -> bool:
-        """No: the network is not asked."""
+        """No: no other network than a `Comparison` is asked."""
         return False
 
     def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:
@@ -35,9 +37,15 @@ class NearestNeighbor(Algorithm):
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
         """The support set, flattened."""
-        return {"x": support.x.flatten(1).to(context.loss_dtype), "y": support.y}
+        return {"x": _vectors(support.x, context), "y": support.y}
 
-    def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
+    def predict(self, meta: Tensors, adapted: Tensors, x: Inputs, context: Context) -> Tensor:
         """For each class, minus the distance to its nearest support example; or that example's target."""
-        distances = torch.cdist(x.flatten(1).to(context.loss_dtype), adapted["x"])
+        distances = torch.cdist(_vectors(x, context), adapted["x"])
         return context.task.nearest(distances, adapted["y"], context.ways)
+
+
+def _vectors(x: Inputs, context: Context) -> Tensor:
+    """[n, numbers] of inputs [n, ...]."""
+    found: Tensor = context.network(x) if isinstance(context.network, Comparison) else x.flatten(1)
+    return found.to(context.loss_dtype)

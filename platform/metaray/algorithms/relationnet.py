@@ -73,7 +73,7 @@ class RelationNet(Algorithm):
         Raises:
             InputError: if the embedding is not `channels` square maps of at least 2x2.
         """
-        g = _relation(*self._map_shape(embedding_size(network, task_shape.feature_shape)))
+        g = _relation(*self._map_shape(embedding_size(network, task_shape)))
         initialize(g)
         for layer in g:
             if isinstance(layer, nn.Linear) and layer.bias is not None:

@@ -10,6 +10,7 @@ from metaray.algorithms.algorithm import Algorithm, MetaGradient, Outcome, by_ep
 from metaray.algorithms.context import Context, Tensors
 from metaray.algorithms.families.inner_loop import predict_at, steps_of, support_loss, with_statistics
 from metaray.algorithms.families.inner_lr import InnerLR, rates
+from metaray.episodes.inputs import concatenate, take
 from metaray.episodes.tensors import Examples, TensorEpisode
 
 SECOND_MOMENT, EPSILON = 0.999, 1e-8
@@ -86,14 +87,14 @@ class Reptile(Algorithm):
     def _trained(self, meta: Tensors, episode: TensorEpisode, context: Context) -> tuple[Examples, Tensors]:
         """All data of a task, and phi after `inner_steps` mini-batches of it."""
         sides = (episode.support, episode.query)
-        data = Examples(torch.cat([side.x for side in sides]), torch.cat([side.y for side in sides]))
+        data = Examples(concatenate([side.x for side in sides]), torch.cat([side.y for side in sides]))
         count = len(data.y)
         size = min(self.batch_size or count, count)
         rounds = -(-self.inner_steps * size // count)
         none = torch.zeros(0, dtype=torch.int64, device=data.y.device)
         order = torch.cat([none, *(permutation(episode.seed, number, count) for number in range(rounds))])
         rows = [order[start : start + size] for start in range(0, self.inner_steps * size, size)]
-        return data, self._descend(meta, [Examples(data.x[row], data.y[row]) for row in rows], context)
+        return data, self._descend(meta, [Examples(take(data.x, row), data.y[row]) for row in rows], context)
 
     def _descend(self, meta: Tensors, batches: list[Examples], context: Context) -> Tensors:
         """One step a batch, from theta; nothing is connected to anything."""

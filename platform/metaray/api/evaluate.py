@@ -37,7 +37,7 @@ class ModelScore:
         quality: what the scores are.
         score: after adaptation.
         before_adaptation: with zero inner steps; None where the algorithm takes none.
-        nearest_neighbor: on pixels (or other inputs), same episodes.
+        nearest_neighbor: on pixels (or other inputs), same episodes; None where inputs are not compared.
         compared: what the nearest neighbour compares, in words.
     """
 
@@ -47,8 +47,8 @@ class ModelScore:
     quality: str
     score: Estimate
     before_adaptation: Estimate | None
-    nearest_neighbor: Estimate
-    compared: str
+    nearest_neighbor: Estimate | None
+    compared: str | None
 
     def tree(self) -> dict[str, Any]:
         """The same for JSON, as `metaray evaluate --json` prints it."""
@@ -60,7 +60,9 @@ class ModelScore:
         return tree
 
     def __str__(self) -> str:
-        lines = [f"protocol: {self.protocol}", f"nearest neighbour on {self.compared}: {self.nearest_neighbor}"]
+        lines = [f"protocol: {self.protocol}"]
+        if self.nearest_neighbor is not None:
+            lines.append(f"nearest neighbour on {self.compared}: {self.nearest_neighbor}")
         if self.before_adaptation is not None:
             lines.append(f"{self.split} {self.quality} before adaptation: {self.before_adaptation}")
         return "\n".join([*lines, f"{self.split} {self.quality}: {self.score}"])
@@ -185,7 +187,8 @@ def evaluate(
 
         score = judged("", inner_steps)
         unadapted = judged(" before adaptation", 0) if learner.algorithm.gradient_steps else None
-        nearest = judged(" by nearest neighbour", nearest=True)
+        compared = learner.preprocessing.compared
+        nearest = None if compared is None else judged(" by nearest neighbour", nearest=True)
     return ModelScore(
         model=str(model),
         split=split,
@@ -194,7 +197,7 @@ def evaluate(
         score=score,
         before_adaptation=unadapted,
         nearest_neighbor=nearest,
-        compared=learner.preprocessing.compared,
+        compared=compared,
     )
 
 

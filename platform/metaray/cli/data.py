@@ -56,6 +56,7 @@ def describe(
     """Describe a store: its classes, splits and fingerprint, and how many distinct episodes there are."""
     from metaray.data.describe import describe_store
     from metaray.data.episode_spec import EpisodeSpec
+    from metaray.data.ragged import shape_text
 
     spec = EpisodeSpec.parse({"ways": ways, "shots": shots, "queries": queries}, where="episodes")
     description = describe_store(store, split, spec, rotations=rotations, within_groups=within_groups, verify=verify)
@@ -66,11 +67,13 @@ def describe(
     if as_json:
         print(json.dumps(description.to_dict(), indent=2))
         return
-    print(f"{store}: {description.classes} classes, {description.examples} examples of shape {description.shape}")
+    shape = shape_text(description.shape)
+    print(f"{store}: {description.classes} classes, {description.examples} examples of shape {shape}")
     print(f"fingerprint: {description.fingerprint}")
     if description.value_range is not None:
         print("value range: {:g} to {:g}".format(*description.value_range))
-    print(f"images resized with: {description.resample}")
+    if description.resample is not None:
+        print(f"images resized with: {description.resample}")
     counted = (
         f"distinct {spec.in_short} episodes" if spec.is_fixed else f"distinct episodes ({spec.in_short}), at least"
     )

@@ -1,11 +1,11 @@
-"""Printing what a task predicts: labels of images, or numbers, as a table or as JSON."""
+"""Printing what a task predicts: labels of images or of rows, or numbers, as a table or as JSON."""
 
 import json
 import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from metaray.displays.table import print_table
 
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from metaray.learners.learner import AdaptedTask, Learner
     from metaray.serving.folders import Labelled
     from metaray.serving.tables import Points
+
+LONGEST_CELL = 60
+"""Letters of a cell that a table shows."""
 
 
 def doubting(task: "AdaptedTask") -> "AdaptedTask":
@@ -30,36 +33,83 @@ def predictions(
 ) -> None:
     """Labels of query images, and how many are right where the truth is known; a `picture` shows the support, too."""
     paths, truth = (query, None) if isinstance(query, list) else query
-    probabilities = task.predict_proba(paths)
+    found = _judged(task, task.predict_proba(paths), truth)
+    if picture is not None and support is not None:
+        _draw(task, support, paths, found.labels, found.correct, picture)
+    names = [path.name if truth is None else f"{path.parent.name}/{path.name}" for path in paths]
+    shown = [[name] for name in names]
+    _show(task, found, [{"image": str(path)} for path in paths], ["image"], shown, truth, as_json=as_json)
+    if picture is not None and not as_json:
+        print(f"picture: {picture}")
+
+
+def rows(task: "AdaptedTask", query: "Points", *, picture: Path | None = None, as_json: bool) -> None:
+    """Predictions for the rows of a table: labels, or values."""
+    if not task.classes:
+        values(task, query, picture=picture, as_json=as_json)
+        return
+    found = _judged(task, task.predict_proba(query.x), query.y)
+    names = list(query.names[: len(task.learner.preprocessing.columns)])
+    trees: list[dict[str, Any]] = [dict(zip(names, cells, strict=True)) for cells in query.cells]
+    shown = [[_short(cell) for cell in cells] for cells in query.cells]
+    _show(task, found, trees, names, shown, query.y, as_json=as_json)
+
+
+class _Judged(NamedTuple):
+    """Predicted labels.
+
+    Attributes:
+        labels: the most probable ones.
+        probabilities: [n, classes].
+        correct: whether each is right; None for those of a class that the support lacks, or where nobody knows.
+    """
+
+    labels: list[str]
+    probabilities: Any
+    correct: list[bool | None] | None
+
+
+def _judged(task: "AdaptedTask", probabilities: Any, truth: list[str] | None) -> _Judged:
     labels = [str(task.classes[row.argmax()]) for row in probabilities]
     # A class that the support lacks cannot be found: such a query is neither right nor wrong.
     known = set(task.classes)
     correct = (
         None if truth is None else [label == t if t in known else None for label, t in zip(labels, truth, strict=True)]
     )
-    if picture is not None and support is not None:
-        _draw(task, support, paths, labels, correct, picture)
-    rows = [
-        {"image": str(path), "label": label, "probability": round(float(row.max()), 4)}
-        for path, label, row in zip(paths, labels, probabilities, strict=True)
-    ]
+    return _Judged(labels, probabilities, correct)
+
+
+def _show(
+    task: "AdaptedTask",
+    found: _Judged,
+    trees: list[dict[str, Any]],
+    header: list[str],
+    shown: list[list[str]],
+    truth: list[str] | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Labels as JSON, each beside what `trees` has of its query; or as a table, beside what is `shown` of it."""
+    highest = [round(float(row.max()), 4) for row in found.probabilities]
     if as_json:
-        for row, found in zip(rows, probabilities, strict=True):
-            row["probabilities"] = {str(c): round(float(p), 4) for c, p in zip(task.classes, found, strict=True)}
-        for row, true in zip(rows, truth or (), strict=False):
-            row |= {"truth": true, "counted": true in known}
-        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        for tree, label, share, row in zip(trees, found.labels, highest, found.probabilities, strict=True):
+            each = {str(c): round(float(p), 4) for c, p in zip(task.classes, row, strict=True)}
+            tree |= {"label": label, "probability": share, "probabilities": each}
+        for tree, true in zip(trees, truth or (), strict=False):
+            tree |= {"truth": true, "counted": true in set(task.classes)}
+        print(json.dumps(trees, indent=2, ensure_ascii=False))
         return
-    names = [path.name if truth is None else f"{path.parent.name}/{path.name}" for path in paths]
-    table = [(name, str(row["label"]), f"{row['probability']:.3f}") for name, row in zip(names, rows, strict=True)]
-    print_table(("image", "label", "probability"), table)
-    if truth is not None and correct is not None:
-        counted = [one for one in correct if one is not None]
+    table = [(*cells, label, f"{share:.3f}") for cells, label, share in zip(shown, found.labels, highest, strict=True)]
+    print_table((*header, "label", "probability"), table)
+    if truth is not None and found.correct is not None:
+        counted = [one for one in found.correct if one is not None]
         print(f"correct: {sum(counted)} of {len(counted)}")
-        if foreign := [true for true in truth if true not in known]:
+        if foreign := [true for true in truth if true not in set(task.classes)]:
             print(_not_counted(foreign, [str(one) for one in task.classes]))
-    if picture is not None:
-        print(f"picture: {picture}")
+
+
+def _short(cell: str) -> str:
+    return cell if len(cell) <= LONGEST_CELL else f"{cell[: LONGEST_CELL - 3]}..."
 
 
 def _not_counted(truth: list[str], known: list[str]) -> str:

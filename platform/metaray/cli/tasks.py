@@ -38,7 +38,8 @@ def adapt(
         str | None, typer.Option(metavar="COLUMNS", help="Columns of the CSV files that are inputs, as in age,weight.")
     ] = None,
     y: Annotated[
-        str | None, typer.Option(metavar="COLUMNS", help="Columns of the CSV files that are targets, as in dose.")
+        str | None,
+        typer.Option(metavar="COLUMNS", help="Columns of the CSV files that are targets or labels, as in dose."),
     ] = None,
     inner_steps: Annotated[
         int | None, typer.Option(min=0, metavar="N", help="Number of inner steps, instead of the learner's own.")
@@ -51,7 +52,7 @@ def adapt(
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
-    """Adapt a learner to a new task, and label other images; in regression, predict y from x."""
+    """Adapt a learner to a new task, and label other images or rows; in regression, predict y from x."""
     from functools import partial
 
     import metaray
@@ -63,7 +64,7 @@ def adapt(
     if trust:
         import_from_here()
     if is_table(support):
-        task = _to_points(load(), support, query, x, y, inner_steps, picture, as_json)
+        task = _to_rows(load(), support, query, x, y, inner_steps, picture, as_json)
     elif x or y:
         raise InputError("--x and --y name columns of CSV files; --support is none")
     else:
@@ -87,23 +88,22 @@ def predict(
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
-    """Predict with an adapted task: labels of images; in regression, y from x."""
+    """Predict with an adapted task: labels of images or of rows; in regression, y from x."""
     import metaray
     from metaray.cli import show_task
     from metaray.serving.folders import read_queries
-    from metaray.serving.tables import read_tables, require_classes
+    from metaray.serving.tables import read_tables
 
     if trust:
         import_from_here()
     found = show_task.doubting(metaray.load_task(task, trust=trust or []))
     paths = [*query, *(more or [])]
-    if not found.learner.task.has_classes:
-        inputs = found.columns[: -(found.learner.task.target_size_told or 0)]
+    prepared = found.learner.preprocessing
+    if not prepared.takes_folders:
+        inputs = found.columns[: len(prepared.columns)]
         targets = found.columns[len(inputs) :]
-        points = read_tables(paths, found.learner, x=inputs, y=targets)
-        show_task.values(found, points, as_json=as_json)
+        show_task.rows(found, read_tables(paths, found.learner, x=inputs, y=targets), as_json=as_json)
         return
-    require_classes(found.learner)
     show_task.predictions(found, read_queries(paths), as_json=as_json)
 
 
@@ -122,7 +122,7 @@ def _check_wishes(query: Path | None, save: Path | None, picture: Path | None) -
         check_place(save)
 
 
-def _to_points(
+def _to_rows(
     learner: "Learner",
     support: Path,
     query: Path | None,
@@ -132,7 +132,7 @@ def _to_points(
     picture: Path | None,
     as_json: bool,
 ) -> "AdaptedTask":
-    """A task of numbers from CSV files."""
+    """A task of values or classes from CSV files."""
     from dataclasses import replace
 
     from metaray.cli import show_task
@@ -143,13 +143,12 @@ def _to_points(
     asked = None if query is None else read_points(query, learner, targets=False, **names)
     if picture is not None and not (learner.task.is_curve and learner.preprocessing.feature_shape == (1,)):
         raise InputError("--picture draws functions of one number, and images; this learner takes or gives several")
-    assert known.y is not None
     task = show_task.doubting(learner.adapt(known.x, known.y, inner_steps=inner_steps))
     task = replace(task, columns=known.names if x or y else ())
     if asked is not None:
         if picture is not None:
             show_task.draw_fit(learner, known, asked, picture, inner_steps=inner_steps)
-        show_task.values(task, asked, picture=picture, as_json=as_json)
+        show_task.rows(task, asked, picture=picture, as_json=as_json)
     return task
 
 
@@ -164,11 +163,11 @@ def _to_images(
     """A task of classes from folders of images, which are looked at before a learner is fetched."""
     from metaray.cli import show_task
     from metaray.serving.folders import read_query, read_support
-    from metaray.serving.tables import require_classes
+    from metaray.serving.tables import require_folders
 
     labelled, asked = read_support(support), None if query is None else read_query(query)
     learner = load()
-    require_classes(learner)
+    require_folders(learner)
     task = show_task.doubting(learner.adapt(labelled.paths, labelled.labels, inner_steps=inner_steps))
     if asked is not None:
         show_task.predictions(task, asked, support=labelled, picture=picture, as_json=as_json)

@@ -5,6 +5,7 @@ from metaray.data.function_family import FunctionFamily
 from metaray.data.glyphs import Glyphs
 from metaray.data.source import Source
 from metaray.data.umtra import UMTRA
+from metaray.data.writing import write_class_store
 
 SOURCES: dict[str, type[Source]] = {
     "class_store": ClassStore,
@@ -13,4 +14,4 @@ SOURCES: dict[str, type[Source]] = {
     "function_family": FunctionFamily,
 }
 
-__all__ = ["SOURCES", "ClassStore", "FunctionFamily", "Glyphs", "Source", "UMTRA"]
+__all__ = ["SOURCES", "ClassStore", "FunctionFamily", "Glyphs", "Source", "UMTRA", "write_class_store"]

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from metaray.config import replace
 from metaray.data.access import without_access
@@ -15,14 +15,18 @@ from metaray.data.draws import Draws, Split
 from metaray.data.episode_spec import EpisodeSpec
 from metaray.data.names import counted
 from metaray.data.opened_store import QUARTER_TURNS, OpenedStore, open_scheme
-from metaray.data.preprocessing import ImagePreprocessing
+from metaray.data.preprocessing import Preprocessing
+from metaray.data.ragged import Compact, FeatureShape, Ragged, gather
 from metaray.data.remote import held, is_remote, local_path
 from metaray.data.servers import shown
 from metaray.data.source import Source
+from metaray.data.store_columns import Examples
 from metaray.data.store_file import StoreMeta, read_store
+from metaray.data.store_preprocessing import check_prepared, resolved
 from metaray.data.task import Side, Task
 from metaray.data.verified import open_store, stamp
 from metaray.errors import InputError
+from metaray.imports import TRUST_ALL, trust_of
 
 
 class SplitSummary(NamedTuple):
@@ -74,18 +78,39 @@ class ClassStore(Source):
             raise ValueError(f"{lacking} is missing: inputs are normalised by mean and std together")
         return self
 
+    @model_validator(mode="after")
+    def _imports_as_allowed(self, info: ValidationInfo) -> "ClassStore":
+        # Beside the fields, of which alone descriptions are compared and written: what the file names as its
+        # preprocessing is imported only from where an experiment of that origin may import from.
+        self.__dict__["trust"] = trust_of(info)
+        return self
+
     @property
-    def preprocessing(self) -> ImagePreprocessing:
-        """What turned raw images into the examples, and what normalises these.
+    def preprocessing(self) -> Preprocessing:
+        """What turned raw inputs into the examples.
 
         Raises:
-            InputError: `mean` or `std` do not fit the channels.
+            InputError: if that is code of a user's own that is not found, or that the experiment's origin does not
+                allow for; or if it says that examples have another shape.
         """
-        stored = self.meta.preprocessing
-        return stored if self.mean is None else replace(stored, mean=self.mean, std=self.std)
+        meta, trust = self.meta, self.__dict__.get("trust", (TRUST_ALL,))
+        try:
+            found = resolved(meta.preprocessing, trust)
+        except InputError as error:
+            error.args = (f"{shown(self.path)}: {error}", *error.args[1:])
+            raise
+        check_prepared(found, meta.feature_shape, meta.dtype, where=shown(self.path))
+        return found if self.mean is None else self._normalised(found)
+
+    def _normalised(self, prepared: Preprocessing) -> Preprocessing:
+        if not {"mean", "std"} <= type(prepared).model_fields.keys():
+            raise InputError(
+                f"{shown(self.path)}: mean and std are given, which its preprocessing {prepared.kind!r} does not have"
+            )
+        return replace(prepared, mean=self.mean, std=self.std)
 
     @property
-    def feature_shape(self) -> tuple[int, ...]:
+    def feature_shape(self) -> FeatureShape:
         """The shape of one example."""
         return self.meta.feature_shape
 
@@ -174,7 +199,7 @@ class ClassStore(Source):
         opened = self._open()
         return int(opened.sizes(split).sum()) * opened.turns
 
-    def draw_examples(self, draws: Draws, split: Split, count: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    def draw_examples(self, draws: Draws, split: Split, count: int) -> tuple[Compact, NDArray[np.int64]]:
         """Draw examples, uniformly over all of `split`; see `Source.draw_examples`.
 
         Raises:
@@ -192,19 +217,19 @@ class ClassStore(Source):
         ends = np.cumsum(opened.sizes(split))
         run = np.searchsorted(ends, example, side="right")
         rows = opened.file.offsets[opened.classes[split][run] + 1] - (ends[run] - example)
-        return _gather(opened.file.images, rows[:, None], turns), places
+        return _gathered(opened.file.examples, (rows[:, None], turns))[0], places
 
     def class_ids(self, split: Split) -> NDArray[np.int64]:
         """[classes] the global ids of all classes of `split`, with their rotations."""
         opened = self._open()
         return (opened.classes[split][:, None] * opened.turns + np.arange(opened.turns)).reshape(-1)
 
-    def examples(self, class_id: int) -> NDArray[Any]:
+    def examples(self, class_id: int) -> Compact:
         """[n, *feature] a copy of all examples of one class."""
         opened = self._open()
         base, turn = divmod(class_id, opened.turns)
         rows = np.arange(opened.file.offsets[base], opened.file.offsets[base + 1])
-        return _gather(opened.file.images, rows[None], np.array([turn]))
+        return _gathered(opened.file.examples, (rows[None], np.array([turn])))[0]
 
     def summary(self, split: Split) -> SplitSummary:
         """Classes and examples of one meta-split; all zero if it has no classes."""
@@ -227,22 +252,36 @@ def _open(path: str, scheme: str, rotations: bool, within_groups: bool, _stamp: 
     return open_scheme(path, scheme, rotations=rotations, within_groups=within_groups)
 
 
-def _gather(images: NDArray[Any], rows: NDArray[np.int64], turns: NDArray[np.int64]) -> NDArray[Any]:
-    """Copy the examples at `rows` [classes, n], class r turned by turns[r] quarters: [classes * n, *feature]."""
-    out = np.empty((*rows.shape, *images.shape[1:]), images.dtype)
-    # The rows are in range by construction; numpy's default mode would buffer the output to check them.
-    np.take(images, rows, axis=0, out=out, mode="clip")
+def _gathered(examples: Examples, *sides: tuple[NDArray[np.int64], NDArray[np.int64]]) -> tuple[Compact, ...]:
+    """Copies of the examples of each side, [classes * n, *feature]; ragged ones padded to one length on all sides.
+
+    Args:
+        examples: of the store.
+        sides: rows [classes, n], and [classes] by how many quarters those of a class are turned.
+    """
+    found = gather(examples, *(rows.reshape(-1) for rows, _ in sides))
+    if isinstance(examples, Ragged):
+        return found
+    return tuple(_turned(x, turns) for x, (_, turns) in zip(found, sides, strict=True))
+
+
+def _turned(x: Any, turns: NDArray[np.int64]) -> NDArray[Any]:
+    """Examples [classes * n, *feature], class r turned by turns[r] quarters, in place."""
+    by_class: NDArray[Any] = x.reshape(len(turns), -1, *x.shape[1:])
     for quarters in range(1, QUARTER_TURNS):
         turned = turns == quarters
         if turned.any():
-            out[turned] = np.rot90(out[turned], quarters, axes=(-2, -1))
-    return out.reshape(-1, *images.shape[1:])
+            by_class[turned] = np.rot90(by_class[turned], quarters, axes=(-2, -1))
+    return by_class.reshape(x.shape)
 
 
 def _task(opened: OpenedStore, drawn: DrawnTask) -> Task:
-    labels, images = np.arange(len(drawn.base), dtype=np.int64), opened.file.images
-    support = _gather(images, drawn.support[:, None], drawn.turns.repeat(drawn.shots))
-    query = _gather(images, drawn.query[:, None], drawn.turns.repeat(drawn.queries))
+    labels = np.arange(len(drawn.base), dtype=np.int64)
+    support, query = _gathered(
+        opened.file.examples,
+        (drawn.support[:, None], drawn.turns.repeat(drawn.shots)),
+        (drawn.query[:, None], drawn.turns.repeat(drawn.queries)),
+    )
     return Task(
         support=Side(support, labels.repeat(drawn.shots)),
         query=Side(query, labels.repeat(drawn.queries)),

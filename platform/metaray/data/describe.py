@@ -13,6 +13,7 @@ from metaray.data.groups import across_splits, sizes_of
 from metaray.data.normalisation import Normalisation, measured
 from metaray.data.pictures import ValueRange
 from metaray.data.preprocessing import Resample
+from metaray.data.ragged import FeatureShape
 from metaray.data.remote import held
 from metaray.data.store_file import Schemes
 from metaray.data.uniform import uniform_classes
@@ -81,13 +82,14 @@ class Description:
         source: the store under its first scheme, from which a gallery is drawn.
         classes: in the file.
         examples: in the file.
-        shape: of one example.
+        shape: of one example; the first axis is None where they are ragged.
         fingerprint: of the file.
         rows: a scheme's parts.
         spec: of the episodes that are counted.
         groups: how the classes of each scheme's parts lie in groups; None where the store has no groups.
         value_range: by which images of more than 8 bits were scaled; None where there were none.
-        resample: the filter that resized the images, and resizes those that its learners are given.
+        resample: the filter that resized the images, and resizes those that its learners are given; None where there
+            are none.
         notes: what looks wrong with the examples, a sentence each.
         normalisations: by split scheme, mean and standard deviation of the channels in its meta-train.
     """
@@ -95,13 +97,13 @@ class Description:
     source: ClassStore
     classes: int
     examples: int
-    shape: tuple[int, ...]
+    shape: FeatureShape
     fingerprint: str
     rows: tuple[Row, ...]
     spec: EpisodeSpec
     groups: Groups | None
     value_range: ValueRange | None
-    resample: Resample
+    resample: Resample | None
     notes: tuple[str, ...]
     normalisations: dict[str, Normalisation]
 
@@ -149,7 +151,7 @@ def describe_store(
     path = str(glyph_store()) if store == "glyphs" else store
     with held(path) as local:
         file = open_store(local, verify=verify)
-        meta, notes = file.meta, uniform_classes(file.images, file.meta.counts, file.meta.class_names)
+        meta, notes = file.meta, uniform_classes(file.examples, file.meta.counts, file.meta.class_names)
         normalisations = measured(file)
     if scheme is not None and scheme not in meta.schemes:
         raise unknown(f"split scheme of {store}", scheme, meta.schemes)
@@ -173,8 +175,8 @@ def describe_store(
         rows=tuple(rows),
         spec=spec,
         groups=None if meta.groups is None else _groups(meta.groups.names, meta.schemes, [s.split for s in sources]),
-        value_range=meta.preprocessing.value_range,
-        resample=meta.preprocessing.resample,
+        value_range=getattr(meta.preprocessing, "value_range", None),
+        resample=getattr(meta.preprocessing, "resample", None),
         notes=notes,
         normalisations={name: one for name, one in normalisations.items() if scheme in (None, name)},
     )

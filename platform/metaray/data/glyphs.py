@@ -22,7 +22,7 @@ from metaray.data.class_store import ClassStore
 from metaray.data.draws import SPLITS, Draws, Split
 from metaray.data.episode_spec import EpisodeSpec
 from metaray.data.groups import folder_of
-from metaray.data.preprocessing import ImagePreprocessing
+from metaray.data.preprocessing import ImagePreprocessing, Preprocessing
 from metaray.data.rendering import INK_SIZE, RENDER_SIZE, SIDE, Bitmap, render_all, script_of
 from metaray.data.source import Source
 from metaray.data.store_file import FORMAT_VERSION, check_writable, write_store
@@ -67,7 +67,7 @@ class Glyphs(Source):
         return ClassStore(path=_cached_store(), rotations=self.rotations, within_groups=self.within_groups)
 
     @property
-    def preprocessing(self) -> ImagePreprocessing:
+    def preprocessing(self) -> Preprocessing:
         """Ink high, 28x28."""
         return self.store.preprocessing
 
@@ -161,7 +161,7 @@ def build_glyphs(path: Path) -> None:
         ids[letter.split].append(class_id)
     write_store(
         path,
-        images=np.concatenate([letter.bitmaps for letter in letters])[:, None],
+        examples=np.concatenate([letter.bitmaps for letter in letters])[:, None],
         counts=[len(letter.bitmaps) for letter in letters],
         class_names=[letter.name for letter in letters],
         schemes={"default": ids},

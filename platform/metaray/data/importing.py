@@ -121,7 +121,7 @@ def import_classes(
         counts, names = [len(members) for members in classes.values()], list(classes)
         write_store(
             out,
-            images=images,
+            examples=images,
             counts=counts,
             class_names=names,
             schemes=schemes,

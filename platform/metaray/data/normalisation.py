@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from metaray.data.ragged import Ragged
 from metaray.data.store_file import StoreFile
 
 LEVELS, WHITE = 256, 255
@@ -39,10 +40,11 @@ def measured(file: StoreFile) -> dict[str, Normalisation]:
     Args:
         file: a store of uint8 images; any other has none.
     """
-    if file.images.dtype != np.uint8 or file.images.ndim != 4:
+    images = file.examples
+    if isinstance(images, Ragged) or images.dtype != np.uint8 or images.ndim != 4:
         return {}
     wanted = {ids for scheme in file.meta.schemes.values() for ids in scheme.get("meta-train", ())}
-    histograms = {ids: _histograms(file.images[file.offsets[ids] : file.offsets[ids + 1]]) for ids in sorted(wanted)}
+    histograms = {ids: _histograms(images[file.offsets[ids] : file.offsets[ids + 1]]) for ids in sorted(wanted)}
     found = {name: _of(histograms, scheme.get("meta-train", ())) for name, scheme in file.meta.schemes.items()}
     return {name: one for name, one in found.items() if one is not None}
 

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaray.data.draws import Split
+from metaray.data.ragged import shape_text
 from metaray.data.remote import held
 from metaray.data.servers import shown
 from metaray.data.store_file import StoreFile
@@ -72,8 +73,9 @@ def open_scheme(path: str, scheme: str, *, rotations: bool, within_groups: bool)
     if scheme not in file.meta.schemes:
         raise unknown(f"split scheme of {shown(path)}", scheme, file.meta.schemes)
     shape = file.meta.feature_shape
-    if rotations and (len(shape) < 2 or shape[-1] != shape[-2]):
-        raise InputError(f"{shown(path)}: rotations need square images, but an example has the shape {shape}")
+    if rotations and (len(shape) < 2 or None in shape or shape[-1] != shape[-2]):
+        told = shape_text(shape) if None in shape else shape
+        raise InputError(f"{shown(path)}: rotations need square images, but an example has the shape {told}")
     classes: dict[Split, NDArray[np.int64]] = {"meta-train": _ids(), "meta-val": _ids(), "meta-test": _ids()}
     classes |= {split: _ids(ids) for split, ids in file.meta.schemes[scheme].items()}
     places = np.zeros(len(file.meta.class_names), dtype=np.int64)

@@ -1,7 +1,7 @@
 """The interface of everything that yields tasks."""
 
 from abc import abstractmethod
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,7 @@ from metaray.config import Config
 from metaray.data.draws import Draws, Split
 from metaray.data.episode_spec import EpisodeSpec
 from metaray.data.preprocessing import Preprocessing
+from metaray.data.ragged import Compact, FeatureShape
 from metaray.data.task import Task
 from metaray.errors import InputError
 from metaray.tasks import Classification, TaskKind
@@ -30,8 +31,8 @@ class Source(Config):
 
     @property
     @abstractmethod
-    def feature_shape(self) -> tuple[int, ...]:
-        """The shape of one example."""
+    def feature_shape(self) -> FeatureShape:
+        """The shape of one example; the first axis is None where they are ragged."""
 
     @property
     def task(self) -> TaskKind:
@@ -90,7 +91,7 @@ class Source(Config):
         """
         raise self._without_examples()
 
-    def draw_examples(self, draws: Draws, split: Split, count: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    def draw_examples(self, draws: Draws, split: Split, count: int) -> tuple[Compact, NDArray[np.int64]]:
         """Draw examples uniformly and without replacement, whatever their classes: a pure function of the arguments.
 
         Returns:

@@ -1,7 +1,7 @@
 """The class store's file: one Arrow IPC file, examples sorted by class, read zero-copy.
 
-One record batch with the columns `x` (a fixed-size list, one flattened example) and `class_id` (int32). Everything
-else is one JSON object in the schema metadata under the key `metaray`, described by `StoreMeta`.
+One record batch with the columns `x` (a list, one example; see `store_columns`) and `class_id` (int32). Everything else
+is one JSON object in the schema metadata under the key `metaray`, described by `StoreMeta`.
 """
 
 import hashlib
@@ -11,7 +11,6 @@ import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,10 @@ from pydantic import Field
 from metaray.config import Config
 from metaray.data.draws import Split
 from metaray.data.groups import ClassGroups
-from metaray.data.preprocessing import ImagePreprocessing
+from metaray.data.preprocessing import Preprocessing
+from metaray.data.ragged import FeatureShape, Ragged, shape_text
+from metaray.data.store_columns import Examples, column_of, column_type, examples_in
+from metaray.data.store_preprocessing import Named, StoredPreprocessing, stored
 from metaray.errors import InputError
 from metaray.json_text import parse_object
 
@@ -40,12 +42,12 @@ class StoreMeta(Config):
 
     Attributes:
         version: of this format.
-        feature_shape: of one example.
+        feature_shape: of one example; the first axis is None where they are ragged.
         dtype: numpy's name of the examples' type.
         class_names: unique; the position is the class id.
         counts: examples per class.
         schemes: name of a split scheme -> meta-split -> class ids, disjoint within a scheme.
-        preprocessing: how raw images became the examples.
+        preprocessing: how raw inputs became the examples; a user's own by its import path, see `store_preprocessing`.
         origin: free notes (importer, source, licence); the fingerprint leaves them out.
         fingerprint: SHA-256 (hex) over all of the above but the origin, and the examples.
         groups: which classes belong together, with a fingerprint of their own: the same examples with and without them
@@ -53,12 +55,12 @@ class StoreMeta(Config):
     """
 
     version: int
-    feature_shape: tuple[int, ...]
+    feature_shape: FeatureShape
     dtype: str
     class_names: tuple[str, ...]
     counts: tuple[int, ...]
     schemes: dict[str, dict[Split, tuple[int, ...]]]
-    preprocessing: ImagePreprocessing
+    preprocessing: StoredPreprocessing
     origin: dict[str, str]
     fingerprint: str
     groups: ClassGroups | None = Field(default=None, exclude_if=lambda groups: groups is None)
@@ -71,13 +73,13 @@ class StoreFile:
     Attributes:
         path: of the file.
         meta: its description.
-        images: [examples, *feature].
+        examples: [examples, *feature], or ragged.
         offsets: [classes + 1] int64; class c holds the rows offsets[c] .. offsets[c + 1] - 1.
     """
 
     path: Path
     meta: StoreMeta
-    images: NDArray[Any]
+    examples: Examples
     offsets: NDArray[np.int64]
 
 
@@ -102,11 +104,11 @@ def check_writable(path: Path) -> None:
 def write_store(
     path: Path,
     *,
-    images: NDArray[Any],
+    examples: Examples,
     counts: Sequence[int],
     class_names: Sequence[str],
     schemes: Schemes,
-    preprocessing: ImagePreprocessing,
+    preprocessing: Preprocessing | Named,
     origin: Mapping[str, str],
     groups: Sequence[str] | None = None,
 ) -> None:
@@ -114,33 +116,36 @@ def write_store(
 
     Args:
         path: the file to write; missing folders are made.
-        images: [examples, *feature], sorted by class.
+        examples: [examples, *feature] or ragged, sorted by class.
         counts: examples per class.
         class_names: unique.
         schemes: name -> meta-split -> class ids.
-        preprocessing: what made `images` from raw images.
+        preprocessing: what made `examples` from raw inputs.
         origin: free notes.
         groups: the name of each class's group, where classes have one.
 
     Raises:
-        InputError: overlapping splits, ids or counts that don't fit, an unwritable path.
+        InputError: overlapping splits, ids or counts that don't fit, examples of which an own `preprocessing` says that
+            they have another shape or type, an unwritable path.
     """
     check_writable(path)
+    shape: FeatureShape = (None, *examples.values.shape[1:]) if isinstance(examples, Ragged) else examples.shape[1:]
+    dtype = examples.values.dtype.name if isinstance(examples, Ragged) else examples.dtype.name
     meta = StoreMeta(
         version=FORMAT_VERSION,
-        feature_shape=images.shape[1:],
-        dtype=images.dtype.name,
+        feature_shape=shape,
+        dtype=dtype,
         class_names=tuple(class_names),
         counts=tuple(counts),
         schemes={name: {split: tuple(ids) for split, ids in scheme.items()} for name, scheme in schemes.items()},
-        preprocessing=preprocessing,
+        preprocessing=stored(preprocessing),
         origin=dict(origin),
         fingerprint="",
         groups=None if groups is None else ClassGroups.of(groups),
     )
-    _check_meta(meta, rows=len(images), where=str(path))
-    meta = meta.model_copy(update={"fingerprint": _fingerprint(meta, images)})
-    _replace(path, images, meta)
+    _check_meta(meta, rows=len(examples), where=str(path))
+    meta = meta.model_copy(update={"fingerprint": _fingerprint(meta, examples)})
+    _replace(path, examples, meta)
 
 
 def read_store(path: Path, *, verify: bool = False) -> StoreFile:
@@ -159,13 +164,13 @@ def read_store(path: Path, *, verify: bool = False) -> StoreFile:
     meta, batch = _read_arrow(path)
     _check_meta(meta, rows=batch.num_rows, where=str(path))
     offsets = np.concatenate([[0], np.cumsum(meta.counts)]).astype(np.int64)
-    images = _images(batch, meta, offsets, path)
-    if verify and _fingerprint(meta, images) != meta.fingerprint:
+    examples = _examples(batch, meta, offsets, path)
+    if verify and _fingerprint(meta, examples) != meta.fingerprint:
         raise InputError(
             f"{path}: damaged: its examples or their description don't match its fingerprint {meta.fingerprint}; "
             f"{REMEDY}"
         )
-    return StoreFile(path, meta, images, offsets)
+    return StoreFile(path, meta, examples, offsets)
 
 
 def _read_arrow(path: Path) -> tuple[StoreMeta, Any]:
@@ -187,30 +192,28 @@ def _read_arrow(path: Path) -> tuple[StoreMeta, Any]:
     return meta, batch
 
 
-def _images(batch: Any, meta: StoreMeta, offsets: NDArray[np.int64], path: Path) -> NDArray[Any]:
+def _examples(batch: Any, meta: StoreMeta, offsets: NDArray[np.int64], path: Path) -> Examples:
     """The record batch's examples as a view, after checking that it holds what the metadata says."""
-    try:
-        expected = pa.list_(pa.from_numpy_dtype(np.dtype(meta.dtype)), prod(meta.feature_shape))
-    except (pa.ArrowException, TypeError, ValueError, OverflowError):
-        expected = None
     types = [field.type for field in batch.schema]
-    if types != [expected, pa.int32()] or batch.column(0).null_count or batch.column(1).null_count:
-        raise InputError(
-            f"{path}: damaged: column types {types} are not those of {meta.feature_shape} {meta.dtype}; {REMEDY}"
-        )
+    expected = [column_type(meta.feature_shape, meta.dtype), pa.int32()]
+    if types != expected or batch.column(0).null_count or batch.column(1).null_count:
+        shape = shape_text(meta.feature_shape) if None in meta.feature_shape else meta.feature_shape
+        raise InputError(f"{path}: damaged: column types {types} are not those of {shape} {meta.dtype}; {REMEDY}")
     if not np.array_equal(batch.column(1).to_numpy(), np.repeat(np.arange(len(meta.counts)), np.diff(offsets))):
         raise InputError(f"{path}: damaged: the examples are not sorted by class as its counts say; {REMEDY}")
-    flat: NDArray[Any] = batch.column(0).flatten().to_numpy(zero_copy_only=True)
-    return flat.reshape(-1, *meta.feature_shape)
+    try:
+        return examples_in(batch.column(0), meta.feature_shape)
+    except InputError as error:
+        raise InputError(f"{path}: damaged: {error}; {REMEDY}") from None
 
 
-def _replace(path: Path, images: NDArray[Any], meta: StoreMeta) -> None:
+def _replace(path: Path, examples: Examples, meta: StoreMeta) -> None:
     try:
         path.absolute().parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.absolute().parent, prefix=f".{path.name}.")
         os.close(handle)
         try:
-            _write_arrow(Path(temporary), images, meta)
+            _write_arrow(Path(temporary), examples, meta)
             _read_back(Path(temporary), path)
             Path(temporary).chmod(0o644)
             Path(temporary).replace(path)
@@ -229,9 +232,8 @@ def _read_back(written: Path, path: Path) -> None:
         raise InputError(f"{path}: what was written does not read back, so nothing is left of it: {what}") from None
 
 
-def _write_arrow(path: Path, images: NDArray[Any], meta: StoreMeta) -> None:
-    flat = pa.array(np.ascontiguousarray(images).reshape(-1))
-    x = pa.FixedSizeListArray.from_arrays(flat, prod(meta.feature_shape))
+def _write_arrow(path: Path, examples: Examples, meta: StoreMeta) -> None:
+    x = column_of(examples)
     class_id = pa.array(np.repeat(np.arange(len(meta.counts), dtype=np.int32), meta.counts))
     schema = pa.schema([("x", x.type), ("class_id", class_id.type)], {METADATA_KEY: meta.model_dump_json()})
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
@@ -265,7 +267,11 @@ def _check_meta(meta: StoreMeta, *, rows: int, where: str) -> None:
         )
     if meta.groups is not None and len(meta.groups.names) != len(names):
         raise InputError(f"{where}: {len(meta.groups.names)} groups for {len(names)} classes: each class has one")
-    if min(meta.feature_shape, default=1) < 1:
+    first, *rest = meta.feature_shape or (1,)
+    if None in rest:
+        told = shape_text(meta.feature_shape)
+        raise InputError(f"{where}: of an example's shape only the first axis may differ, not as in {told}")
+    if any(size is not None and size < 1 for size in (first, *rest)):
         raise InputError(f"{where}: an example of shape {meta.feature_shape} is empty")
     for scheme, splits in meta.schemes.items():
         check_disjoint(splits, names, where=f"{where}: split scheme {scheme!r}")
@@ -290,10 +296,13 @@ def check_disjoint(splits: Mapping[Split, Sequence[int]], class_names: Sequence[
         owner |= dict.fromkeys(ids, split)
 
 
-def _fingerprint(meta: StoreMeta, images: NDArray[Any]) -> str:
+def _fingerprint(meta: StoreMeta, examples: Examples) -> str:
     described = meta.model_dump(mode="json", exclude={"origin", "fingerprint", "groups"})
     digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
+    if isinstance(examples, Ragged):
+        digest.update(np.ascontiguousarray(examples.offsets).data)
+    values = examples.values if isinstance(examples, Ragged) else examples
     # By blocks: the examples may be more than memory holds.
-    for start in range(0, len(images), HASH_BLOCK_ROWS):
-        digest.update(np.ascontiguousarray(images[start : start + HASH_BLOCK_ROWS]).data)
+    for start in range(0, len(values), HASH_BLOCK_ROWS):
+        digest.update(np.ascontiguousarray(values[start : start + HASH_BLOCK_ROWS]).data)
     return digest.hexdigest()

@@ -5,6 +5,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from metaray.data.inputs import parts_of
+
 A = TypeVar("A")
 
 
@@ -12,11 +14,11 @@ class Side(NamedTuple, Generic[A]):
     """Inputs and targets that go together: the support or the query of a task.
 
     Attributes:
-        x: [n, *feature], and whatever leading axes a stack of them has.
+        x: [n, *feature], and whatever leading axes a stack of them has; or a flat dict of named arrays with these axes.
         y: [n] int64 labels 0 .. N-1, or [n, target_size] float32 values.
     """
 
-    x: A
+    x: Any
     y: A
 
 
@@ -36,5 +38,5 @@ class Task(NamedTuple):
 
 def same_examples(one: Task, other: Task) -> bool:
     """Whether two tasks hold the same inputs and targets, whatever their classes are called."""
-    pairs = zip((*one.support, *one.query), (*other.support, *other.query), strict=True)
-    return all(np.array_equal(*pair) for pair in pairs)
+    found, wanted = ([array for side in task[:2] for array in (*parts_of(side.x), side.y)] for task in (one, other))
+    return len(found) == len(wanted) and all(map(np.array_equal, found, wanted))

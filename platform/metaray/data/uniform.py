@@ -6,19 +6,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from metaray.data.ragged import Ragged
+
 NAMED = 3
 # Of 255 levels. Scans of 12 bits that are taken for 16 span no more.
 FAINT = 16
 
 
-def uniform_classes(images: NDArray[Any], counts: Sequence[int], names: Sequence[str]) -> tuple[str, ...]:
+def uniform_classes(images: NDArray[Any] | Ragged, counts: Sequence[int], names: Sequence[str]) -> tuple[str, ...]:
     """A sentence each about the classes of which every image is one plain colour, is nearly one, or is the same.
 
     Args:
-        images: [examples, channels, ...], sorted by class; classes are read one by one.
+        images: [examples, channels, ...], sorted by class; classes are read one by one. Of ragged examples nothing is
+            said.
         counts: examples per class.
         names: of the classes.
     """
+    if isinstance(images, Ragged):
+        return ()
     blank: list[str] = []
     faint: list[str] = []
     equal: list[str] = []

@@ -1,7 +1,7 @@
 """Augmentation of the images of an episode, on the device, drawn from the episode's own seed."""
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -95,16 +95,17 @@ class Augmentation(Config):
 
 def normalized(
     preprocessing: Preprocessing,
-    x: Tensor,
+    x: Any,
     augmentation: Augmentation | None = None,
     side: SideName = "support",
     seeds: Sequence[int] = (),
-) -> Tensor:
+) -> Any:
     """Compact inputs of one side as numbers that a network sees, altered where an augmentation covers that side.
 
     Args:
         preprocessing: of the source.
-        x: [n, *feature] of one episode, or [B, n, *feature] of a chunk; compact, on the device.
+        x: [n, *feature] of one episode, or [B, n, *feature] of a chunk; compact, on the device; a dict where examples
+            are ragged.
         augmentation: None alters nothing.
         side: "support" or "query".
         seeds: of the B episodes, or of the one.

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaray.data.episode_spec import EpisodeSpec as EpisodeSpec
+from metaray.data.inputs import shapes_of, stacked, take
 from metaray.data.task import Side, Task
 
 
@@ -84,22 +85,22 @@ def stack(episodes: Sequence[Episode]) -> MetaBatch:
     return MetaBatch(tuple(_stacked(list(alike)) for _, alike in groupby(episodes, key=shape_of)))
 
 
-def part(stacked: Episode, rows: slice | int) -> Episode:
+def part(whole: Episode, rows: slice | int) -> Episode:
     """Some episodes of a stack, or a single one without the leading axis; views."""
-    (support, query, class_ids), index, seed = stacked
-    support, query = (Side(side.x[rows], side.y[rows]) for side in (support, query))
+    (support, query, class_ids), index, seed = whole
+    support, query = (Side(take(side.x, rows), side.y[rows]) for side in (support, query))
     return Episode(Task(support, query, class_ids[rows]), index[rows], seed[rows])
 
 
 def shape_of(episode: Episode) -> tuple[tuple[int, ...], ...]:
     """By what episodes can be stacked: the shapes of their arrays."""
     support, query, class_ids = episode.task
-    return (support.x.shape, support.y.shape, query.x.shape, query.y.shape, class_ids.shape)
+    return (*shapes_of(support.x), support.y.shape, *shapes_of(query.x), query.y.shape, class_ids.shape)
 
 
 def _stacked(episodes: Sequence[Episode]) -> Episode:
     support, query = (
-        Side(np.stack([side.x for side in alike]), np.stack([side.y for side in alike]))
+        Side(stacked([side.x for side in alike]), np.stack([side.y for side in alike]))
         for alike in zip(*((e.task.support, e.task.query) for e in episodes), strict=True)
     )
     return Episode(

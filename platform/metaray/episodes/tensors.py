@@ -1,6 +1,7 @@
 """Episodes as tensors on a device."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from metaray.data.source import Source
 from metaray.data.task import Side
 from metaray.episodes.augmentation import Augmentation, SideName, normalized
 from metaray.episodes.episode import Episode, MetaBatch, part
+from metaray.episodes.inputs import mapped
 
 Examples = Side[Tensor]
 """Inputs [n, *feature] and targets [n] or [n, target_size] of one side of an episode; with a leading B in a chunk."""
@@ -70,7 +72,8 @@ def _on_device(
     seeds = np.atleast_1d(episode.seed).tolist()
 
     def side(name: SideName, given: Side[NDArray[Any]]) -> Examples:
-        x = normalized(source.preprocessing, _copy(given.x, device), augmentation, name, seeds)
+        x = mapped(partial(_copy, device=device), given.x)
+        x = normalized(source.preprocessing, x, augmentation, name, seeds)
         return Side(x, _copy(given.y, device))
 
     return TensorEpisode(

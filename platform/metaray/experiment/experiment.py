@@ -194,7 +194,7 @@ class Experiment(Config):
         """The shape of its tasks in training; opens the source."""
         source = self.source
         classes = source.num_classes("meta-train")
-        return TaskShape(source.feature_shape, self.episodes.most_ways, source.task, classes)
+        return TaskShape(source.feature_shape, self.episodes.most_ways, source.task, classes, source.preprocessing)
 
     @property
     def eval_spec(self) -> EpisodeSpec:

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from metaray.algorithms.algorithm import MOST_INNER_STEPS, Algorithm, start
 from metaray.algorithms.context import Context, Tensors, not_finite
-from metaray.algorithms.task_shape import TaskShape
-from metaray.data.preprocessing import ImagePreprocessing, Preprocessing
+from metaray.algorithms.task_shape import TaskShape, probe_of
+from metaray.data.preprocessing import Preprocessing
 from metaray.episodes.episode import EpisodeSpec
+from metaray.episodes.inputs import mapped
 from metaray.errors import InputError
 from metaray.imports import resolve
 from metaray.learners.learner_network import built, check_tensors
@@ -75,7 +76,7 @@ class FromModule:
         _check_task(algorithm, spec, task, inner_steps)
         kept_provenance = _plain_json(provenance or {})
         model = Custom.parse({"path": model}, where="model") if isinstance(model, str) else model
-        shape = TaskShape(preprocessing.feature_shape, ways, task)
+        shape = TaskShape(preprocessing.feature_shape, ways, task, preprocessing=preprocessing)
         network, initial = built(lambda: start(algorithm, model, shape, seed=SEED))
         marks = marks_of(rebuilt(network))  # before anything is sent through it
         _fill(network, module.state_dict(), model)
@@ -199,16 +200,13 @@ def _check_answers(module: nn.Module, network: nn.Module, meta: Tensors, preproc
     """
     if normalises_batches(network):
         return
-    shape, generator = (3, *preprocessing.feature_shape), torch.Generator().manual_seed(0)
-    pixels = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
-    images = isinstance(preprocessing, ImagePreprocessing)
-    x = preprocessing.normalize(pixels if images else torch.randn(shape, generator=generator))
+    x = probe_of(preprocessing, 3)
     weights = {name: meta[name] for name in trainable(network)}
     modes = {part: part.training for part in module.modules()}
     place = next((tensor.device for tensor in module.state_dict().values()), torch.device("cpu"))
     with torch.no_grad(), users_code(f"the module {type(module).__name__} can't be asked"):
         try:
-            wanted = module.eval()(x.to(place)).cpu()
+            wanted = module.eval()(mapped(lambda part: part.to(place), x)).cpu()
         finally:
             for part, mode in modes.items():
                 part.training = mode

@@ -15,8 +15,10 @@ from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import CLASSES, Context, Tensors
 from metaray.algorithms.nearest_neighbor import NearestNeighbor
 from metaray.algorithms.task_shape import TaskShape
-from metaray.data.preprocessing import Preprocessing
+from metaray.data.preprocessing import Preprocessing, RawInputs
+from metaray.data.ragged import Compact
 from metaray.episodes.episode import EpisodeSpec
+from metaray.episodes.inputs import Inputs, count, mapped
 from metaray.episodes.tensors import Examples
 from metaray.errors import InputError
 from metaray.learners.alone import require_alone
@@ -26,9 +28,8 @@ from metaray.learners.learner_file import FORMAT, FORMAT_WITH_STATE, learner_fil
 from metaray.learners.learner_network import restored
 from metaray.learners.one_line import classes_line, parts_line, spec_line
 from metaray.learners.own_code import own_code, parts_to_json
-from metaray.learners.raw_inputs import RawInputs, compact
 from metaray.learners.task_file import TaskParts, save_task
-from metaray.models import MLP
+from metaray.models.comparison import Compared
 from metaray.models.model import Model, build_seeded
 from metaray.models.state import Marks
 from metaray.tasks import TaskKind
@@ -83,7 +84,8 @@ class Learner(FromModule):
     @property
     def task_shape(self) -> TaskShape:
         """The shape of its tasks."""
-        return TaskShape(self.preprocessing.feature_shape, self.spec.most_ways, self.task, self.classes)
+        prepared = self.preprocessing
+        return TaskShape(prepared.feature_shape, self.spec.most_ways, self.task, self.classes, prepared)
 
     @property
     def ways(self) -> int | None:
@@ -107,9 +109,12 @@ class Learner(FromModule):
 
     @property
     def nearest_neighbor(self) -> "Learner":
-        """The baseline on the same inputs. It knows nothing of what this one holds."""
-        # It asks no network, so the user's is not built for it, which need not be able to do without an output layer.
-        network = MLP(hidden=(), batch_norm=False)
+        """The baseline on the same inputs. It knows nothing of what this one holds.
+
+        Only where `preprocessing.compared` says what it compares is there one.
+        """
+        # The user's network is not built for it, which need not be able to do without an output layer.
+        network = Compared(preprocessing=self.preprocessing)
         return replace(self, algorithm=NearestNeighbor(), model=network, meta={}, state={}, rebuilt={})
 
     @property
@@ -144,7 +149,8 @@ class Learner(FromModule):
 
         Args:
             x: images of any size (paths, files, bytes of files, PIL images, or arrays and tensors of uint8), or numbers
-                [n, *feature], for learners of one feature also [n]; in lists, arrays, tensors, columns or iterators.
+                [n, *feature], for learners of one feature also [n], or what else its preprocessing reads; in lists,
+                arrays, tensors, columns or iterators.
             y: their labels: strings, numbers or elements of arrays and tensors; classes keep the order of their first
                 appearance. Of a binary task 1 for positives and 0 for negatives; where targets are values [n,
                 target_size], or [n] where a target is one number.
@@ -155,27 +161,18 @@ class Learner(FromModule):
                 not the learner's.
         """
         targets = self.task.read(y, ways=self.ways, learner=self.algorithm.kind)
-        compact = self.compact(x, count=len(targets.y))
-        if len(targets.y) != len(compact):
+        inputs = self.inputs(x, count=len(targets.y))
+        if len(targets.y) != count(inputs):
             one, other = self.preprocessing.input_word, self.task.target_word
-            counted = f"{len(compact)} support {one}{'' if len(compact) == 1 else 's'}"
+            counted = f"{count(inputs)} support {one}{'' if count(inputs) == 1 else 's'}"
             raise InputError(f"{counted} for {len(targets.y)} {other}s; give one {other} an {one}")
         context = self.context(len(targets.classes) or 1, inner_steps=inner_steps)
-        inputs = self.preprocessing.normalize(torch.from_numpy(compact))
         with torch.no_grad():
             adapted = self.algorithm.adapt(self.meta, Examples(inputs, targets.y), context)
         return AdaptedTask(self, targets.classes, adapted, context, flat=targets.flat)
 
-    def inputs(self, x: RawInputs) -> Tensor:
-        """Raw inputs as normalised float32 [n, *feature].
-
-        Raises:
-            InputError: naming the input that cannot be read or has the wrong shape.
-        """
-        return self.preprocessing.normalize(torch.from_numpy(self.compact(x)))
-
-    def compact(self, x: RawInputs, *, count: int | None = None) -> NDArray[Any]:
-        """Raw inputs as [n, *feature], as a source would hold them: images as uint8, numbers as float32.
+    def inputs(self, x: RawInputs, *, count: int | None = None) -> Inputs:
+        """Raw inputs as its network takes them: normalised float32 [n, *feature], or a flat dict of named tensors.
 
         Args:
             x: the inputs, or one of them.
@@ -184,7 +181,19 @@ class Learner(FromModule):
         Raises:
             InputError: naming the input that cannot be read or has the wrong shape.
         """
-        return compact(self.preprocessing, x, count=count)
+        return self.preprocessing.normalize(mapped(torch.from_numpy, self.compact(x, count=count)))
+
+    def compact(self, x: RawInputs, *, count: int | None = None) -> Compact:
+        """Raw inputs as a source would hold them: images as uint8, numbers as float32, ragged ones padded.
+
+        Args:
+            x: the inputs, or one of them.
+            count: how many there must be, where that is known; decides between readings of an array.
+
+        Raises:
+            InputError: naming the input that cannot be read or has the wrong shape.
+        """
+        return self.preprocessing.read(x, count=count)
 
     def save(self, folder: str | Path) -> None:
         """Write it as JSON and safetensors, with checksums.
@@ -279,6 +288,10 @@ class AdaptedTask:
     def predict(self, x: RawInputs) -> list[Hashable] | NDArray[np.float32]:
         """The most probable label of each raw input, or what `predict_values` gives."""
         return self.learner.task.predictions(self._outputs(x), self.classes, self.flat)
+
+    def predict_columns(self, x: RawInputs) -> dict[str, Any]:
+        """What `predict` and `predict_proba` say, as columns of a table by name."""
+        return self.learner.task.prediction_cells(self._outputs(x), self.classes)
 
     def _outputs(self, x: RawInputs) -> Tensor:
         learner = self.learner

@@ -102,7 +102,7 @@ def _check_answers(task: AdaptedTask, folder: Path) -> None:
     wanted = (2, learner.task.outputs(context.ways))
     try:
         with torch.no_grad():  # two inputs, since transductive batch norm takes no single one
-            x = torch.zeros(2, *learner.preprocessing.feature_shape)
+            x = learner.task_shape.probe(2)
             found = tuple(learner.algorithm.predict(learner.meta, task.adapted, x, context).shape)
     except Exception as error:
         raise InputError(

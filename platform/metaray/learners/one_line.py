@@ -16,7 +16,7 @@ SHOWN_LETTERS = 100
 def parts_line(algorithm: Algorithm, model: Model, preprocessing: Preprocessing) -> str:
     """How a learner adapts, its network, and what it takes."""
     network = model.path if isinstance(model, Custom) else type(model).__name__
-    shape = "x".join(map(str, preprocessing.feature_shape))
+    shape = "x".join("any" if size is None else str(size) for size in preprocessing.feature_shape)
     return f"{type(algorithm).__name__}, {network}, {preprocessing.input_word}s {shape}"
 
 

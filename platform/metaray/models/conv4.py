@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
+from metaray.data.ragged import FeatureShape, fixed_shape
 from metaray.errors import InputError
 from metaray.models.batch_norm import EpisodicBatchNorm
 from metaray.models.model import Model, Network, SpatialMean
@@ -39,11 +40,11 @@ class Conv4(Model):
             raise ValueError(f"must be greater than 0 (got {least})")
         return channels
 
-    def build(self, feature_shape: tuple[int, ...], outputs: int | None) -> nn.Module:
+    def build(self, feature_shape: FeatureShape, outputs: int | None) -> nn.Module:
         """See `Model.build`."""
         if len(feature_shape) != 3:
             raise InputError(f"conv4 takes images (channels, height, width), not features of shape {feature_shape}")
-        channels, height, width = feature_shape
+        channels, height, width = fixed_shape(feature_shape, self.kind)
         factor = 2**self.pools
         if min(height, width) < factor:
             shape = f"{height}x{width}"

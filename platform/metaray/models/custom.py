@@ -8,6 +8,7 @@ from pydantic import Field, JsonValue, ValidationInfo, field_validator
 from safetensors import SafetensorError
 from torch import nn
 
+from metaray.data.ragged import FeatureShape
 from metaray.errors import InputError
 from metaray.imports import resolve, trust_of
 from metaray.models.conversion import convert
@@ -19,8 +20,9 @@ from metaray.users_code import lines_of
 class Custom(Model):
     """A network class (or function that returns one) from the user's own package.
 
-    It is called with `feature_shape=(...)`, `outputs=int or None` and the `options`. Batch norm layers are converted,
-    see `metaray.models.conversion`. Parameters with `requires_grad=False` are neither trained nor adapted.
+    It is called with `feature_shape=(...)` (whose first axis is None where inputs are ragged), `outputs=int or None`
+    and the `options`. Batch norm layers are converted, see `metaray.models.conversion`. Parameters with
+    `requires_grad=False` are neither trained nor adapted.
 
     Attributes:
         path: `package.module:Name`.
@@ -37,7 +39,7 @@ class Custom(Model):
         resolve(path, trust=trust_of(info))
         return path
 
-    def build(self, feature_shape: tuple[int, ...], outputs: int | None) -> nn.Module:
+    def build(self, feature_shape: FeatureShape, outputs: int | None) -> nn.Module:
         """See `Model.build`."""
         factory: Any = resolve(self.path, trust=("*",))
         arguments = {"feature_shape": feature_shape, "outputs": outputs, **self.options}

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 from torch import nn
 
+from metaray.data.ragged import FeatureShape, fixed_shape
 from metaray.models.batch_norm import EpisodicBatchNorm
 from metaray.models.model import Model, Network
 
@@ -23,9 +24,9 @@ class MLP(Model):
     hidden: tuple[Annotated[int, Field(gt=0)], ...] = (256, 128, 64, 64)
     batch_norm: bool = True
 
-    def build(self, feature_shape: tuple[int, ...], outputs: int | None) -> nn.Module:
+    def build(self, feature_shape: FeatureShape, outputs: int | None) -> nn.Module:
         """See `Model.build`."""
-        sizes = (math.prod(feature_shape), *self.hidden)
+        sizes = (math.prod(fixed_shape(feature_shape, self.kind)), *self.hidden)
         layers: list[nn.Module] = [nn.Flatten()]
         for inputs, size in pairwise(sizes):
             layers.append(nn.Linear(inputs, size))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from metaray.config import Config
+from metaray.data.ragged import FeatureShape
 
 
 class Model(Config):
@@ -17,15 +18,16 @@ class Model(Config):
     kind: ClassVar[str]
 
     @abstractmethod
-    def build(self, feature_shape: tuple[int, ...], outputs: int | None) -> nn.Module:
+    def build(self, feature_shape: FeatureShape, outputs: int | None) -> nn.Module:
         """A freshly initialised network.
 
         Args:
-            feature_shape: of one input.
+            feature_shape: of one input; the first axis is None where they are ragged.
             outputs: size of the output layer; None for an embedding network without one.
 
         Returns:
-            A module that maps [n, *feature] to [n, outputs], or to [n, embedding].
+            A module that maps [n, *feature], or what else the preprocessing makes of inputs, to [n, outputs], or to
+            [n, embedding].
 
         Raises:
             InputError: if the architecture cannot take such inputs.
@@ -89,12 +91,12 @@ class Fresh(NamedTuple):
     generator: Tensor
 
 
-def build_fresh(model: Model, feature_shape: tuple[int, ...], outputs: int | None, *, seed: int) -> Fresh:
+def build_fresh(model: Model, feature_shape: FeatureShape, outputs: int | None, *, seed: int) -> Fresh:
     """Build on the CPU with weights that depend on `seed` alone."""
     with seeded(seed):
         return Fresh(model.build(feature_shape, outputs), torch.default_generator.get_state())
 
 
-def build_seeded(model: Model, feature_shape: tuple[int, ...], outputs: int | None, *, seed: int) -> nn.Module:
+def build_seeded(model: Model, feature_shape: FeatureShape, outputs: int | None, *, seed: int) -> nn.Module:
     """The network alone."""
     return build_fresh(model, feature_shape, outputs, seed=seed).network

@@ -7,6 +7,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from metaray.data.ragged import FeatureShape, fixed_shape
 from metaray.errors import InputError
 from metaray.models.batch_norm import EpisodicBatchNorm
 from metaray.models.model import Model, Network, SpatialMean
@@ -47,11 +48,11 @@ class ResNet12(Model):
     drop_rate: float = Field(default=0.0, ge=0, lt=1)
     block_size: int = Field(default=5, gt=0)
 
-    def build(self, feature_shape: tuple[int, ...], outputs: int | None) -> nn.Module:
+    def build(self, feature_shape: FeatureShape, outputs: int | None) -> nn.Module:
         """See `Model.build`."""
         if len(feature_shape) != 3:
             raise InputError(f"resnet12 takes images (channels, height, width), not features of shape {feature_shape}")
-        channels, height, width = feature_shape
+        channels, height, width = fixed_shape(feature_shape, self.kind)
         least = 2**HALVINGS
         if min(height, width) < least:
             raise InputError(f"resnet12 halves its input four times: {height}x{width} is smaller than {least}x{least}")

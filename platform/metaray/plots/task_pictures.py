@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from metaray.data.draws import Draws, Split
 from metaray.data.episode_spec import EpisodeSpec
+from metaray.data.ragged import shape_text
 from metaray.data.source import Source
 from metaray.errors import InputError
 
@@ -74,8 +75,10 @@ def draw_episodes(
     """Draw the first `count` tasks of a source to a PNG.
 
     Raises:
-        InputError: the split can't yield such tasks, or `path` can't be written.
+        InputError: the source yields no images, the split no such tasks, or `path` can't be written.
     """
+    if len(source.feature_shape) != 3:
+        raise InputError(f"a gallery shows images, but an example has the shape {shape_text(source.feature_shape)}")
     source.check(split, spec)
     pictures = []
     for index in range(count):

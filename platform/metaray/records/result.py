@@ -31,7 +31,8 @@ class Result:
         meta_test: their score on meta-test.
         before_adaptation: the same on meta-test with zero inner steps; None where the algorithm takes none.
         before_training: the initial meta-parameters on meta-test.
-        nearest_neighbor: on pixels (or other inputs), on the same meta-test episodes.
+        nearest_neighbor: on pixels (or other inputs), on the same meta-test episodes; None where the preprocessing does
+            not say how inputs are compared.
         parameters_sha256: of the meta-parameters after the last step.
         protocol: how the scores are to be read.
         seconds: wall time in the training loop, evaluations included.
@@ -51,7 +52,7 @@ class Result:
     meta_test: Estimate
     before_adaptation: Estimate | None
     before_training: Estimate
-    nearest_neighbor: Estimate
+    nearest_neighbor: Estimate | None
     parameters_sha256: str
     protocol: str
     seconds: float
@@ -59,7 +60,7 @@ class Result:
     episodes_per_s: float
     quality: ScoreName = "accuracy"  # results of before there were other scores do not say
     baseline_val_scores: tuple[float, ...] = ()  # nor do those of before it was judged there
-    compared: str = "pixels"
+    compared: str | None = "pixels"
     device: str = ""
 
     @property

@@ -12,22 +12,20 @@ Input, a row an image:
 Output, a row a query, in order: `label`, `probability`, `probabilities` (every label's, as JSON text, which CSV files
 and tables of plain cells hold, too), and `distribution` (the same as a mapping, which is an object in JSON).
 
-In regression a row holds numbers, and so does the output, `y`:
+Where targets are values a row holds numbers, and so does the output, `y`:
 
     role    y     x
     support 0.5   1.25
     query         2
 
-Inputs and targets of several numbers have the columns `x0`, `x1`, ... and `y0`, `y1`, ...
+Inputs and targets of several numbers have the columns `x0`, `x1`, ... and `y0`, `y1`, ... A preprocessing of another
+kind names the columns of its inputs itself.
 
 A table that is wrong is refused with an `InputError` that is MLflow's own INVALID_PARAMETER_VALUE as well, so that a
 scoring server answers with status 400 and one message.
 """
 
-import base64
 import functools
-import io
-import json
 import logging
 import math
 from dataclasses import replace
@@ -35,19 +33,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
-from metaray.data.pictures import decode_image, to_mode
-from metaray.data.preprocessing import ImagePreprocessing
 from metaray.errors import InputError, unknown
-from metaray.serving.columns import feature_names, inputs, inputs_of, number, outputs_of, target_names
+from metaray.serving.columns import inputs_of, target_names
 from metaray.serving.loading import load_learner
 
 if TYPE_CHECKING:  # pandas comes with MLflow; a machine that only serves learners may have neither
     import pandas as pd
 
-    from metaray.learners.learner import AdaptedTask, Learner
+    from metaray.learners.learner import Learner
 
 ROLES = ("support", "query")
 
@@ -89,12 +83,11 @@ class PyfuncLearner:
         support = (model_input["role"] == "support").to_numpy()
         known = np.flatnonzero(support)
         x = _inputs(model_input, learner)
-        if learner.task.target_size_told is None:
-            y: list[Any] = _labels(model_input["label"], known)
-        else:
-            y = _rows(model_input, target_names(learner), known)
+        names = target_names(learner)
+        cells = [[model_input[name].iloc[row] for name in names] for row in known]
+        y = learner.task.from_cells(cells, names, lambda i: f"row {known[i]}")
         task = replace(learner.adapt([x[row] for row in known], y), on_doubt=_log.warning)
-        columns = _predictions(task, [x[row] for row in np.flatnonzero(~support)])
+        columns = task.predict_columns([x[row] for row in np.flatnonzero(~support)])
         return pd.DataFrame(columns, index=model_input.index[~support])
 
 
@@ -133,77 +126,28 @@ def _load_pyfunc(data_path: str) -> PyfuncLearner:
 def example_input(learner: "Learner") -> "pd.DataFrame":
     """A small valid input: one example a class (or as many as it was judged with), and two queries.
 
-    Images are plain squares of different greys, vectors have one number throughout; targets are zero.
+    Images are plain squares of different greys, vectors have one number throughout; targets are zero. Other kinds of
+    preprocessing say what is an example of theirs.
     """
     import pandas as pd
 
-    regression = learner.task.target_size_told is not None
-    known = learner.spec.most_shots if regression else (learner.ways or 2)
-    shares = [place / max(1, known - 1) for place in range(known)]
-    targets = [[0.0] * (learner.task.target_size_told or 0) if regression else [f"class {way}"] for way in range(known)]
+    targets = learner.task.example_targets(learner.ways, learner.spec.most_shots)
+    shares = [place / max(1, len(targets) - 1) for place in range(len(targets))]
     rows: list[list[Any]] = [
-        ["support", *target, *_example(share, learner)] for share, target in zip(shares, targets, strict=True)
+        ["support", *target, *learner.preprocessing.example_cells(share)]
+        for share, target in zip(shares, targets, strict=True)
     ]
     # Two, because transductive batch norm takes no single query.
-    empty = [math.nan] * (learner.task.target_size_told or 0) if regression else [""]
-    rows += [["query", *empty, *_example(share, learner)] for share in (0.0, 1.0)]
+    empty = [math.nan if column.type == "double" else "" for column in learner.task.target_columns()]
+    rows += [["query", *empty, *learner.preprocessing.example_cells(share)] for share in (0.0, 1.0)]
     return pd.DataFrame(rows, columns=[column.name for column in inputs_of(learner)])
 
 
-def _example(share: float, learner: "Learner") -> list[Any]:
-    """The cells of an input: black is 0 and white is 1."""
-    if isinstance(learner.preprocessing, ImagePreprocessing):
-        return [_png(round(255 * share), learner.preprocessing.height, learner.preprocessing.width)]
-    return [share] * len(feature_names(learner))
-
-
-def _png(grey: int, height: int, width: int) -> bytes:
-    file = io.BytesIO()
-    Image.new("L", (width, height), grey).save(file, format="PNG")
-    return file.getvalue()
-
-
-def _predictions(task: "AdaptedTask", x: list[Any]) -> dict[str, Any]:
-    """The columns of the output, by name."""
-    names = [column.name for column in outputs_of(task.learner)]
-    if task.learner.task.target_size_told is not None:
-        return dict(zip(names, task.predict_values(x).astype(np.float64).T, strict=True))
-    proba, classes = task.predict_proba(x), [str(name) for name in task.classes]
-    shares = [dict(zip(classes, map(float, row), strict=True)) for row in proba]
-    best, highest = [classes[place] for place in proba.argmax(axis=1)], proba.max(axis=1).astype(np.float64)
-    return dict(zip(names, (best, highest, list(map(json.dumps, shares)), shares), strict=True))
-
-
 def _inputs(table: "pd.DataFrame", learner: "Learner") -> list[Any]:
-    """The input of each row: an image, or an array of numbers [*feature]."""
-    if isinstance(learner.preprocessing, ImagePreprocessing):
-        return [_decode(value, row, learner.preprocessing) for row, value in enumerate(table["image"])]
-    return list(inputs(_rows(table, feature_names(learner), np.arange(len(table))), learner))
-
-
-def _labels(column: "pd.Series[Any]", rows: NDArray[np.int64]) -> list[str]:
-    """The labels in some rows, as text."""
-    from metaray.tasks.labels import plain_label, plain_labels
-
-    found = [plain_label(column.iloc[row], f"row {row}: the label") for row in rows]
-    labels = [str(label) for label in plain_labels(found)]
-    for row, label in zip(rows, labels, strict=True):
-        if not _is_text(label):
-            raise InputError(f"row {row}: the label {label!r} holds half of a surrogate pair, which is no text")
-    return labels
-
-
-def _is_text(label: str) -> bool:
-    try:
-        label.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _rows(table: "pd.DataFrame", columns: list[str], rows: NDArray[np.int64]) -> list[list[float]]:
-    """The numbers in some columns of some rows."""
-    return [[number(table[name].iloc[row], name, f"row {row}") for name in columns] for row in rows]
+    """The input of each row, as the preprocessing reads it: an image, or an array of numbers [*feature]."""
+    names = [column.name for column in learner.preprocessing.columns]
+    cells = [[table[name].iloc[row] for name in names] for row in range(len(table))]
+    return list(learner.preprocessing.from_cells(cells, names, lambda row: f"row {row}"))
 
 
 def _check(table: "pd.DataFrame", learner: "Learner") -> None:
@@ -230,16 +174,3 @@ def _check(table: "pd.DataFrame", learner: "Learner") -> None:
     for role in ROLES:
         if not (table["role"] == role).any():
             raise InputError(f"the input has no {role} rows; give at least one (of {len(table)} rows)")
-
-
-def _decode(value: object, row: int, preprocessing: ImagePreprocessing) -> Image.Image:
-    """The image in one cell, of 8 bits a channel."""
-    if isinstance(value, str):
-        try:
-            value = base64.b64decode("".join(value.split()), validate=True)
-        except ValueError as error:
-            raise InputError(f"row {row}: the image is text, but not base64: {error}") from error
-    if not isinstance(value, bytes | bytearray | memoryview):
-        raise InputError(f"row {row}: the image is a {type(value).__name__}, not the bytes of an image file")
-    image = decode_image(bytes(value), f"row {row}: the image can't be read")
-    return to_mode(image, preprocessing.mode, preprocessing.value_range, f"row {row}: the image")

@@ -1,15 +1,15 @@
-"""A new regression task from CSV files: a row an example, with the columns x and y (or x0, x1, ..., y0, ...)."""
+"""A new task from CSV files: a row an example, with the columns of the inputs (x, or x0, x1, ..., or what else the
+preprocessing says) and of the targets: label, or y (or y0, ...) where they are values."""
 
 import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from metaray.errors import InputError, unknown
-from metaray.serving.columns import feature_names, inputs, number, target_names
+from metaray.serving.columns import target_names
 
 if TYPE_CHECKING:
     from metaray.learners.learner import Learner
@@ -19,14 +19,16 @@ class Points(NamedTuple):
     """Inputs and targets that go together.
 
     Attributes:
-        x: [n, *feature].
-        y: [n, target_size]; None where they are not known.
+        x: [n] inputs, as the learner's preprocessing reads them: numbers [n, *feature], or a list of texts.
+        y: [n, target_size] values, or [n] labels; None where they are not known.
         names: of the columns of inputs and targets.
+        cells: [n] the inputs as the file has them.
     """
 
-    x: NDArray[np.float64]
-    y: NDArray[np.float64] | None
+    x: Any
+    y: Any
     names: tuple[str, ...] = ()
+    cells: tuple[tuple[str, ...], ...] = ()
 
 
 def is_table(path: Path) -> bool:
@@ -43,19 +45,19 @@ def read_points(
         path: of the file.
         learner: whose columns it must have.
         targets: whether it must have those of the targets; else it may.
-        x: the columns of the inputs, in the order that the learner takes them; x, or x0, x1, ... if left out.
+        x: the columns of the inputs, in the order that the learner takes them; those of its preprocessing if left out.
         y: the columns of the targets, likewise. Where either is given, the file may have more columns.
 
     Raises:
         InputError: for names that are not as many as the learner's numbers, a missing file or column, one that the
-            learner does not know, no rows, or a cell that holds no finite number; naming the line.
+            learner does not know, no rows, or a cell that holds no finite number, text or label; naming the line.
     """
-    if learner.task.target_size_told is None:
+    if learner.preprocessing.takes_folders:
         raise InputError(
             f"{str(path)!r} is no folder, but a {learner.algorithm.kind} learner of classes takes a folder "
-            "with a folder of images per class"
+            f"with a folder of {learner.preprocessing.input_word}s per class"
         )
-    features = _named("--x", x, feature_names(learner))
+    features = _named("--x", x, [column.name for column in learner.preprocessing.columns])
     wanted = _named("--y", y, target_names(learner))
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -70,9 +72,15 @@ def read_points(
     _check_header(path, header, columns, known=[*header, *columns] if x or y else [*features, *wanted])
     if not rows:
         raise InputError(f"{str(path)!r} has no rows below its header {','.join(header)!r}")
-    cells = np.array([_numbers(row, columns, f"{path}, line {line}") for line, row in rows])
-    found = inputs(cells[:, : len(features)], learner), cells[:, len(features) :] if has_targets else None
-    return Points(*found, (*features, *wanted))
+    for line, row in rows:
+        if "" in row:
+            raise InputError(f"{path}, line {line}: more cells than columns")
+    where = lambda i: f"{path}, line {rows[i][0]}"  # noqa: E731
+    cells = [tuple(row[name] or "" for name in features) for _, row in rows]
+    found = learner.preprocessing.from_cells(cells, features, where)
+    known = [[(row[name] or "").strip() for name in wanted] for _, row in rows] if has_targets else None
+    targets_found = None if known is None else learner.task.from_cells(known, wanted, where)
+    return Points(found, targets_found, (*features, *wanted), tuple(cells))
 
 
 def read_tables(paths: Sequence[Path], learner: "Learner", *, x: Sequence[str] = (), y: Sequence[str] = ()) -> Points:
@@ -83,8 +91,8 @@ def read_tables(paths: Sequence[Path], learner: "Learner", *, x: Sequence[str] =
     """
     found = [read_points(path, learner, targets=False, x=x, y=y) for path in paths]
     targets = [one.y for one in found if one.y is not None]
-    values = np.concatenate(targets) if len(targets) == len(found) else None
-    return Points(np.concatenate([one.x for one in found]), values, found[0].names)
+    values = _joined(targets) if len(targets) == len(found) else None
+    return Points(_joined([one.x for one in found]), values, found[0].names, sum((one.cells for one in found), ()))
 
 
 def split_names(text: str | None) -> list[str]:
@@ -92,16 +100,18 @@ def split_names(text: str | None) -> list[str]:
     return [name.strip() for name in next(csv.reader([text]), [])] if text else []
 
 
-def require_classes(learner: "Learner") -> None:
-    """Refuse folders of images for a learner of numbers.
+def require_folders(learner: "Learner") -> None:
+    """Refuse folders for a learner whose inputs are rows of tables.
 
     Raises:
         InputError: saying what it takes.
     """
-    if learner.task.target_size_told is not None:
-        columns = ",".join([*feature_names(learner), *target_names(learner)])
+    inputs = learner.preprocessing
+    if not inputs.takes_folders:
+        columns = ",".join([*(column.name for column in inputs.columns), *target_names(learner)])
+        what = "numbers" if all(column.type == "double" for column in inputs.columns) else f"{inputs.input_word}s"
         raise InputError(
-            f"a learner of numbers takes no folders: give CSV files with the columns {columns} as --support and "
+            f"a learner of {what} takes no folders: give CSV files with the columns {columns} as --support and "
             "--query, or call learner.adapt(x, y) in Python"
         )
 
@@ -129,7 +139,8 @@ def _check_header(path: Path, header: Sequence[str], needed: Sequence[str], *, k
             raise InputError(f"{str(path)!r} has the column {name!r} {header.count(name)} times")
 
 
-def _numbers(row: dict[str, str], columns: Sequence[str], where: str) -> list[float]:
-    if "" in row:
-        raise InputError(f"{where}: more cells than columns")
-    return [number(row[name] if row[name] is not None else "", name, where) for name in columns]
+def _joined(parts: Sequence[Any]) -> Any:
+    """Arrays or lists, one after the other."""
+    if isinstance(parts[0], np.ndarray):
+        return np.concatenate(parts)
+    return [one for part in parts for one in part]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from metaray.errors import InputError
@@ -11,6 +11,8 @@ from metaray.tasks.classes import (
     TARGETS,
     class_means,
     cross_entropy,
+    label_cells,
+    label_texts,
     most_probable,
     nearest_members,
     no_values,
@@ -116,16 +118,17 @@ class Binary(TaskKind):
                 )
 
     def read(self, y: Any, *, ways: int | None, learner: str) -> Targets:
-        """0 or False of a negative, 1 or True of a positive, as numbers or text."""
+        """0 or False of a negative, 1 or True of a positive, as numbers or text; predictions are told the same way."""
         import torch
 
         from metaray.tasks.labels import plain_labels
 
-        places = [_place(label, f"label {i}") for i, label in enumerate(plain_labels(y))]
+        labels = plain_labels(y)
+        places = [_place(label, f"label {i}") for i, label in enumerate(labels)]
         if set(places) != set(CLASSES):
             only = "positives" if 1 in places else "negatives"
             raise InputError(f"the support set holds {only} only; a binary task needs examples of both")
-        return Targets(torch.tensor(places), CLASSES)
+        return Targets(torch.tensor(places), tuple(labels[places.index(one)] for one in CLASSES))
 
     def probabilities(self, output: Tensor) -> NDArray[np.float32]:
         """Of the negative and the positive."""
@@ -138,7 +141,7 @@ class Binary(TaskKind):
     def predictions(
         self, output: Tensor, classes: Sequence[Hashable], flat: bool
     ) -> list[Hashable] | NDArray[np.float32]:
-        """1 where the positive is more probable, else 0."""
+        """The label of the positive where that is more probable, else that of the negative."""
         return most_probable(output, classes)
 
     def found_classes(self, output: Tensor) -> list[int] | None:
@@ -147,8 +150,12 @@ class Binary(TaskKind):
         return found
 
     def check_classes(self, classes: Sequence[Hashable], ways: int | None, flat: bool) -> None:
-        """0 and 1."""
-        if flat or tuple(classes) != CLASSES:
+        """A negative and a positive."""
+        try:
+            places = tuple(_place(label, "a label") for label in classes)
+        except InputError:
+            places = ()
+        if flat or places != CLASSES:
             raise ValueError(f"its labels {list(classes)} do not fit its learner, whose labels are 0 and 1")
 
     def target_columns(self) -> tuple[Column, ...]:
@@ -159,9 +166,17 @@ class Binary(TaskKind):
         """label, probability, probabilities, distribution."""
         return PREDICTIONS
 
-    def example_targets(self, count: int) -> list[list[Any]]:
-        """Negatives and positives in turn."""
-        return [[str(place % 2)] for place in range(count)]
+    def from_cells(self, rows: Sequence[Sequence[Any]], names: Sequence[str], where: Callable[[int], str]) -> Any:
+        """Labels as text."""
+        return label_texts(rows, names, where)
+
+    def prediction_cells(self, output: Tensor, classes: Sequence[Hashable]) -> dict[str, Any]:
+        """The more probable label, and the probabilities of both."""
+        return label_cells(output, classes)
+
+    def example_targets(self, ways: int | None, shots: int) -> list[list[Any]]:
+        """A negative and a positive."""
+        return [["0"], ["1"]]
 
     def told(self, whole: str, shots: str) -> str:
         """As in "10-shot binary"."""

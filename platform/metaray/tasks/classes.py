@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
-from typing import TYPE_CHECKING
+import json
+from collections.abc import Callable, Hashable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from metaray.errors import InputError
+from metaray.tasks.cells import text
 from metaray.tasks.column import Column
 
 if TYPE_CHECKING:
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MAP = "map"
-"""The type of the column that holds the probabilities of all labels."""
+"""The type of a column that holds a mapping of texts to numbers in each row; MLflow has no one word for it."""
 
 TARGETS = (Column("label", "string", required=False),)
 PREDICTIONS = (
@@ -67,6 +69,37 @@ def softmax(output: Tensor) -> NDArray[np.float32]:
 def most_probable(output: Tensor, classes: Sequence[Hashable]) -> list[Hashable]:
     """The label of the highest probability, of each row of logits."""
     return [classes[i] for i in softmax(output).argmax(axis=1)]
+
+
+def label_texts(rows: Sequence[Sequence[Any]], names: Sequence[str], where: Callable[[int], str]) -> list[str]:
+    """The labels in rows of one cell each, as text.
+
+    Raises:
+        InputError: naming the cell that holds no label, or two that can't be told apart.
+    """
+    from metaray.tasks.labels import plain_label, plain_labels
+
+    for i, (cell,) in enumerate(rows):
+        if isinstance(cell, str):
+            text(cell, names[0], where(i))  # a blank is no label
+    found = [plain_label(cell, f"{where(i)}: the {names[0]}") for i, (cell,) in enumerate(rows)]
+    labels = [str(label) for label in plain_labels(found)]
+    for i, label in enumerate(labels):
+        try:
+            label.encode()
+        except UnicodeEncodeError:
+            told = f"the {names[0]} {label!r} holds half of a surrogate pair, which is no text"
+            raise InputError(f"{where(i)}: {told}") from None
+    return labels
+
+
+def label_cells(output: Tensor, classes: Sequence[Hashable]) -> dict[str, Any]:
+    """The cells of `PREDICTIONS`, a column each."""
+    shares, names = softmax(output), [str(one) for one in classes]
+    each = [dict(zip(names, map(float, row), strict=True)) for row in shares]
+    labels, highest = [names[place] for place in shares.argmax(axis=1)], shares.max(axis=1).astype("float64")
+    columns = (labels, highest, [json.dumps(row) for row in each], each)
+    return {column.name: cells for column, cells in zip(PREDICTIONS, columns, strict=True)}
 
 
 def no_values() -> InputError:

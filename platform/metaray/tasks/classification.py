@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from metaray.tasks.classes import (
@@ -10,6 +10,8 @@ from metaray.tasks.classes import (
     TARGETS,
     class_means,
     cross_entropy,
+    label_cells,
+    label_texts,
     most_probable,
     nearest_members,
     no_values,
@@ -135,9 +137,17 @@ class Classification(TaskKind):
         """label, probability, probabilities, distribution."""
         return PREDICTIONS
 
-    def example_targets(self, count: int) -> list[list[Any]]:
-        """A class each."""
-        return [[f"class {way}"] for way in range(count)]
+    def from_cells(self, rows: Sequence[Sequence[Any]], names: Sequence[str], where: Callable[[int], str]) -> Any:
+        """Labels as text."""
+        return label_texts(rows, names, where)
+
+    def prediction_cells(self, output: Tensor, classes: Sequence[Hashable]) -> dict[str, Any]:
+        """The most probable label, and the probabilities of all."""
+        return label_cells(output, classes)
+
+    def example_targets(self, ways: int | None, shots: int) -> list[list[Any]]:
+        """One of each class."""
+        return [[f"class {way}"] for way in range(ways or 2)]
 
     def told(self, whole: str, shots: str) -> str:
         """As in "5-way (fixed) 1-shot"."""

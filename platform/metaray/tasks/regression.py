@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
 from metaray.errors import InputError
+from metaray.tasks.cells import numbers_of
 from metaray.tasks.column import Column, numbered
 from metaray.tasks.score import SCORES, Score
 from metaray.tasks.task_kind import Targets, TaskKind
@@ -144,9 +145,18 @@ class Regression(TaskKind):
         """y, or y0, y1, ..."""
         return tuple(Column(name, "double") for name in numbered("y", self.target_size))
 
-    def example_targets(self, count: int) -> list[list[Any]]:
+    def from_cells(self, rows: Sequence[Sequence[Any]], names: Sequence[str], where: Callable[[int], str]) -> Any:
+        """Numbers [n, target_size]."""
+        return numbers_of(rows, names, where)
+
+    def prediction_cells(self, output: Tensor, classes: Sequence[Hashable]) -> dict[str, Any]:
+        """The values."""
+        columns = self.values(output, False).astype("float64").T
+        return dict(zip(numbered("y", self.target_size), columns, strict=True))
+
+    def example_targets(self, ways: int | None, shots: int) -> list[list[Any]]:
         """Zeros."""
-        return [[0.0] * self.target_size for _ in range(count)]
+        return [[0.0] * self.target_size for _ in range(shots)]
 
     def told(self, whole: str, shots: str) -> str:
         """As in "10-shot regression of 1 value"."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from metaray.config import Config
@@ -201,8 +201,30 @@ class TaskKind(Config):
         """The columns of what comes back."""
 
     @abstractmethod
-    def example_targets(self, count: int) -> list[list[Any]]:
-        """Cells of `target_columns` for so many made-up examples, of different classes where there are any."""
+    def from_cells(self, rows: Sequence[Sequence[Any]], names: Sequence[str], where: Callable[[int], str]) -> Any:
+        """What `read` takes, from rows of the cells of `target_columns`; those of a CSV file are texts.
+
+        Args:
+            rows: [n] of as many cells as there are columns.
+            names: that the table at hand has for the columns.
+            where: names row i of these in messages.
+
+        Raises:
+            InputError: naming the cell that holds no such thing.
+        """
+
+    @abstractmethod
+    def prediction_cells(self, output: Tensor, classes: Sequence[Hashable]) -> dict[str, Any]:
+        """The cells of `prediction_columns`, a list or an array a column."""
+
+    @abstractmethod
+    def example_targets(self, ways: int | None, shots: int) -> list[list[Any]]:
+        """Rows of cells of `target_columns` for a small made-up support set.
+
+        Args:
+            ways: that a learner is fixed to; None if it takes any.
+            shots: that it was judged at.
+        """
 
     # How it is told.
 

@@ -50,8 +50,8 @@ class Scores:
     meta_val: Estimate
     meta_test: Estimate
     before_adaptation: Estimate | None
-    nearest_neighbor: Estimate
-    compared: str
+    nearest_neighbor: Estimate | None
+    compared: str | None
     val_scores: Values
     nearest_val_scores: Values
 
@@ -81,7 +81,8 @@ class Addition:
         lines = [f"protocol: {self.protocol}"]
         if (scores := self.scores) is not None:
             lines.append(f"meta-val {self.quality}: {scores.meta_val}")
-            lines.append(f"nearest neighbour on {scores.compared}: {scores.nearest_neighbor}")
+            if scores.nearest_neighbor is not None:
+                lines.append(f"nearest neighbour on {scores.compared}: {scores.nearest_neighbor}")
             if scores.before_adaptation is not None:
                 lines.append(f"meta-test {self.quality} before adaptation: {scores.before_adaptation}")
             lines.append(f"meta-test {self.quality}: {scores.meta_test}")
@@ -182,17 +183,17 @@ def _scores(learner: Learner, experiment: Experiment, progress: Progress) -> Sco
         tell = lambda done: progress(f"{split}{what}", done, episodes)  # noqa: E731
         return evaluate_learner(one, experiment, split, inner_steps=inner_steps, progress=tell)
 
-    nearest = learner.nearest_neighbor
+    compared, nearest = learner.preprocessing.compared, learner.nearest_neighbor
     val, test = judged(learner, "meta-val"), judged(learner, "meta-test")
     unadapted = judged(learner, "meta-test", " before adaptation", 0) if learner.algorithm.gradient_steps else None
     return Scores(
         meta_val=val.estimate,
         meta_test=test.estimate,
         before_adaptation=unadapted.estimate if unadapted else None,
-        nearest_neighbor=judged(nearest, "meta-test", " by nearest neighbour").estimate,
-        compared=learner.preprocessing.compared,
+        nearest_neighbor=judged(nearest, "meta-test", " by nearest neighbour").estimate if compared else None,
+        compared=compared,
         val_scores=val.score,
-        nearest_val_scores=judged(nearest, "meta-val", " by nearest neighbour").score,
+        nearest_val_scores=judged(nearest, "meta-val", " by nearest neighbour").score if compared else (),
     )
 
 
@@ -224,7 +225,10 @@ def _judged(scores: Scores | None) -> list[str]:
     lines = [f"- meta-test: **{scores.meta_test}**; meta-val: {scores.meta_val}; trained elsewhere"]
     if scores.before_adaptation is not None:
         lines.append(f"- before adaptation: {scores.before_adaptation}")
-    return [*lines, f"- nearest neighbour on {scores.compared}, which needs no training: {scores.nearest_neighbor}"]
+    if scores.nearest_neighbor is not None:
+        what = f"nearest neighbour on {scores.compared}"
+        lines.append(f"- {what}, which needs no training: {scores.nearest_neighbor}")
+    return lines
 
 
 def _protocol(learner: Learner) -> str:

@@ -142,7 +142,8 @@ def _register(
     scores: Values = result.meta_val_scores
     nearest: Values = result.baseline_val_scores
     contest = Contest(experiment, loaded, result.device)
-    if not nearest:  # a run of before they were kept, which does not say either on what device it was judged
+    # A run of before they were kept does not say either on what device it was judged.
+    if not nearest and result.compared is not None:
         contest = contest._replace(device="cpu")
         scores, nearest = (contest.judged(one, "cpu") for one in (loaded, loaded.nearest_neighbor))
     decision = crown_if_better(contest, server, number, scores, nearest, promote=promote, say=say)
@@ -188,7 +189,7 @@ def crown_if_better(
         promote: make it champion whatever the comparison says.
         say: told what takes a while.
     """
-    baselines = _baselines(contest.experiment, nearest)
+    baselines = _baselines(contest.experiment, nearest, len(scores))
 
     def judge(present: ModelVersion | None) -> Decision:
         decision = _decide(contest, server, scores, present, baselines)
@@ -202,12 +203,12 @@ def _version_of(server: MlflowServer, name: str, tracked: str) -> int | None:
     return next((version.version for version in versions if version.run_id == tracked), None)
 
 
-def _baselines(experiment: Experiment, nearest: Values) -> dict[str, Values]:
+def _baselines(experiment: Experiment, nearest: Values, episodes: int) -> dict[str, Values]:
     """What a first champion must surpass, on the meta-val episodes."""
-    found: dict[str, Values] = {"the nearest neighbour": nearest}
+    found: dict[str, Values] = {"the nearest neighbour": nearest} if len(nearest) else {}
     chance = experiment.source.task.chance(experiment.eval_spec.chance)
     if chance is not None:
-        found["chance"] = [chance] * len(nearest)
+        found["chance"] = [chance] * episodes
     return found
 
 

@@ -78,9 +78,10 @@ class Report:
         lines = [
             f"protocol: {result.protocol}",
             f"meta-val {quality}: {result.meta_val}, best of the run, after step {result.best_step}",
-            f"nearest neighbour on {result.compared}: {result.nearest_neighbor}",
-            f"meta-test {quality} before training: {result.before_training}",
         ]
+        if result.nearest_neighbor is not None:
+            lines.append(f"nearest neighbour on {result.compared}: {result.nearest_neighbor}")
+        lines.append(f"meta-test {quality} before training: {result.before_training}")
         if result.before_adaptation is not None:
             lines.append(f"meta-test {quality} before adaptation: {result.before_adaptation}")
         lines.append(f"meta-test {quality}: {result.meta_test}")

@@ -179,5 +179,6 @@ def judged(result: Result) -> list[str]:
     if result.before_adaptation is not None:
         lines.append(f"- before adaptation: {result.before_adaptation}")
     lines.append(f"- before training: {result.before_training}")
-    lines.append(f"- nearest neighbour on {result.compared}, which needs no training: {result.nearest_neighbor}")
+    if result.nearest_neighbor is not None:
+        lines.append(f"- nearest neighbour on {result.compared}, which needs no training: {result.nearest_neighbor}")
     return lines

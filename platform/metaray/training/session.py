@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Tensors
 from metaray.algorithms.nearest_neighbor import NearestNeighbor
 from metaray.data.draws import Split
@@ -15,6 +14,7 @@ from metaray.episodes.prefetch import Arrival
 from metaray.errors import RunFailed, RunStopped
 from metaray.experiment.experiment import Experiment
 from metaray.learners.learner import Learner
+from metaray.models.comparison import Comparison
 from metaray.models.state import kept, marks_of, rebuilt
 from metaray.records.checkpoint import copies, load_checkpoint
 from metaray.records.environment import changes, environment
@@ -151,14 +151,15 @@ class Session:
         meta: Tensors,
         step: int,
         *,
-        algorithm: Algorithm | None = None,
+        nearest: bool = False,
         inner_steps: int | None = None,
     ) -> Scores:
-        context = context_of(self.experiment, self.state.network, training=False, step=step)
+        network = Comparison(self.experiment.source.preprocessing) if nearest else self.state.network
+        context = context_of(self.experiment, network, training=False, step=step)
         plan = judge_of(self.experiment, split)
         tell = lambda done: self._say("judging", {"done": done, "episodes": plan.episodes}, text=split)  # noqa: E731
         scores = evaluate(
-            algorithm or self.experiment.algorithm,
+            NearestNeighbor() if nearest else self.experiment.algorithm,
             meta,
             context if inner_steps is None else replace(context, inner_steps=inner_steps),
             plan,
@@ -201,10 +202,10 @@ class Session:
             self._say("note", text="judging: meta-test before adaptation")
             unadapted = self._judge("meta-test", self.best, best_step, inner_steps=0)
         self._say("note", text="judging: meta-test before training, and by nearest neighbour")
-        neighbor = NearestNeighbor()
         untrained = self._judge("meta-test", self.initial, 0)
-        nearest = self._judge("meta-test", {}, 0, algorithm=neighbor)
-        baseline = self._judge("meta-val", {}, 0, algorithm=neighbor)
+        compared = experiment.source.preprocessing.compared
+        nearest = None if compared is None else self._judge("meta-test", {}, 0, nearest=True)
+        baseline = None if compared is None else self._judge("meta-val", {}, 0, nearest=True)
         result = Result(
             num_steps=self.state.step,
             best_step=best_step,
@@ -213,15 +214,15 @@ class Session:
             meta_test=meta_test.estimate,
             before_adaptation=unadapted.estimate if unadapted else None,
             before_training=untrained.estimate,
-            nearest_neighbor=nearest.estimate,
+            nearest_neighbor=nearest.estimate if nearest else None,
             parameters_sha256=parameters_sha256(self.state.meta | kept(self.state.network)),
             protocol=experiment.protocol,
             seconds=self.seconds,
             wait_share=self.clock.wait_share,
             episodes_per_s=self.clock.steps_per_s * experiment.meta_batch_size,
             quality=experiment.quality,
-            baseline_val_scores=tuple(baseline.score.tolist()),
-            compared=experiment.source.preprocessing.compared,
+            baseline_val_scores=tuple(baseline.score.tolist()) if baseline else (),
+            compared=compared,
             device=self.rank.device.type,
         )
         self._record(result.metrics)

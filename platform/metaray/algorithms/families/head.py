@@ -19,6 +19,7 @@ from torch import Tensor
 from metaray.algorithms.context import Context, Tensors
 from metaray.algorithms.families.embedding import embed, embed_support
 from metaray.algorithms.families.inner_loop import split_statistics
+from metaray.episodes.inputs import Inputs, concatenate, flattened, unflattened
 from metaray.episodes.tensors import Examples
 from metaray.models.batch_norm import Protocol
 from metaray.tasks import classes
@@ -45,18 +46,18 @@ def adapt_head(fit: HeadFit, theta: Tensors, support: Examples, context: Context
         protocol: of batch norm.
     """
     if protocol == "transductive":
-        return {"support_x": support.x, "support_y": support.y}
+        return {**flattened(support.x, "support_x"), "support_y": support.y}
     embedding, statistics = embed_support(theta, support.x, context, protocol)
     return {**fit(embedding, support.y), **statistics}
 
 
 def queries_and_head(
-    fit: HeadFit, theta: Tensors, adapted: Tensors, x: Tensor, context: Context, protocol: Protocol
+    fit: HeadFit, theta: Tensors, adapted: Tensors, x: Inputs, context: Context, protocol: Protocol
 ) -> tuple[Tensor, Tensors]:
     """The embedded queries [n, E] in `context.loss_dtype`, and the fitted head; arguments as for `adapt_head`."""
     if protocol == "transductive":
-        count = len(adapted["support_x"])
-        embedding = embed(theta, {}, torch.cat([adapted["support_x"], x]), context)
+        count = len(adapted["support_y"])
+        embedding = embed(theta, {}, concatenate([unflattened(adapted, "support_x"), x]), context)
         return embedding[count:], fit(embedding[:count], adapted["support_y"])
     return embed(theta, adapted, x, context), split_statistics(adapted)[0]
 

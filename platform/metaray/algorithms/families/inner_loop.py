@@ -6,6 +6,7 @@ from fnmatch import fnmatchcase
 from torch import Tensor, nn
 
 from metaray.algorithms.context import Context, Tensors
+from metaray.episodes.inputs import Inputs
 from metaray.episodes.tensors import Examples
 from metaray.errors import InputError
 from metaray.models.batch_norm import Protocol
@@ -62,7 +63,7 @@ def split_statistics(adapted: Tensors) -> tuple[Tensors, Tensors]:
     return theta, kept
 
 
-def predict_at(adapted: Tensors, x: Tensor, context: Context) -> Tensor:
+def predict_at(adapted: Tensors, x: Inputs, context: Context) -> Tensor:
     """The network's output at theta'."""
     theta, statistics = split_statistics(adapted)
     return context.forward(theta, x, statistics)

@@ -15,6 +15,7 @@ from metaray.algorithms.families.head import members
 from metaray.algorithms.families.inner_loop import steps_of
 from metaray.algorithms.families.prefixes import join, part, without
 from metaray.algorithms.task_shape import TaskShape
+from metaray.episodes.inputs import concatenate
 from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.errors import InputError
 from metaray.tasks import TaskKind
@@ -96,7 +97,7 @@ class JointTraining(Algorithm):
         """The network's parameters and the joint classifier's."""
         if not task_shape.classes:
             raise InputError(f"{self.kind} trains a classifier over all meta-train classes, but their number is 0")
-        head = self.joint_head(embedding_size(network, task_shape.feature_shape), task_shape.classes)
+        head = self.joint_head(embedding_size(network, task_shape), task_shape.classes)
         return join(super().init(network, task_shape), {JOINT: head})
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
@@ -140,4 +141,4 @@ class JointTraining(Algorithm):
 def pooled(episode: TensorEpisode) -> Examples:
     """Support and query as one batch."""
     sides = (episode.support, episode.query)
-    return Examples(torch.cat([side.x for side in sides]), torch.cat([side.y for side in sides]))
+    return Examples(concatenate([side.x for side in sides]), torch.cat([side.y for side in sides]))

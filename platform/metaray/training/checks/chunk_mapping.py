@@ -14,6 +14,7 @@ from metaray.config import replace
 from metaray.data.draws import Split
 from metaray.data.task import Side
 from metaray.episodes.episode import EpisodeSpec
+from metaray.episodes.inputs import take, to_dtype
 from metaray.episodes.sampler import sample_meta_batch
 from metaray.episodes.tensors import Examples, TensorEpisode, chunks
 from metaray.errors import InputError
@@ -193,7 +194,7 @@ def _numbers_kept(experiment: Experiment, network: nn.Module) -> int:
     try:
         with torch.no_grad():
             context = Context(network=network, ways=1)
-            context.forward(dict(trainable(network)), torch.zeros(2, *experiment.source.feature_shape))
+            context.forward(dict(trainable(network)), experiment.task_shape.probe(2))
     finally:
         for hook in hooks:
             hook.remove()
@@ -224,18 +225,18 @@ def _cut(chunk: TensorEpisode, rows: int | None) -> TensorEpisode:
     def cut(side: Examples) -> Examples:
         count = side.y.shape[1]
         at = torch.linspace(0, count - 1, min(rows or count, count)).long()
-        return Examples(side.x[:, at], side.y[:, at])
+        return Examples(take(side.x, (slice(None), at)), side.y[:, at])
 
     return chunk._replace(support=cut(chunk.support), query=cut(chunk.query))
 
 
 def _at(part: Any, i: int) -> Any:
     """Of one episode of a chunk."""
-    return Examples(part.x[i], part.y[i]) if isinstance(part, Side) else part[i]
+    return Side(take(part.x, i), part.y[i]) if isinstance(part, Side) else part[i]
 
 
 def _as(dtype: torch.dtype, episode: TensorEpisode) -> TensorEpisode:
-    sides = [Examples(side.x.to(dtype), side.y) for side in (episode.support, episode.query)]
+    sides = [Examples(to_dtype(side.x, dtype), side.y) for side in (episode.support, episode.query)]
     return episode._replace(support=sides[0], query=sides[1])
 
 

@@ -14,6 +14,7 @@ from torch.func import functional_call
 from metaray.algorithms import ALGORITHMS
 from metaray.algorithms.context import Context, Tensors
 from metaray.config import replace
+from metaray.episodes.inputs import Inputs
 from metaray.experiment.experiment import Experiment
 from metaray.models.conversion import shown
 from metaray.models.model import trainable
@@ -59,13 +60,13 @@ def operation_of(error: RuntimeError) -> str | None:
     return None if found is None else f"aten::{found[1]}"
 
 
-def goes_through_custom_functions(context: Context, x: Tensor) -> bool:
+def goes_through_custom_functions(context: Context, x: Inputs) -> bool:
     """Whether the network goes through some `torch.autograd.Function`."""
     output = context.with_batched(False).forward(dict(trainable(context.network)), x)
     return any(_custom_nodes(output))
 
 
-def find_fault(context: Context, x: Tensor) -> Fault | None:
+def find_fault(context: Context, x: Inputs) -> Fault | None:
     """The first module that cannot be differentiated twice; of those that contain one another, the innermost.
 
     Args:
@@ -77,7 +78,7 @@ def find_fault(context: Context, x: Tensor) -> Fault | None:
         return next((fault for fault in map(differentiate, _calls(context, x)) if fault is not None), None)
 
 
-def find_difference(context: Context, one: Tensor, other: Tensor, *, order: int, tolerance: float) -> Call | None:
+def find_difference(context: Context, one: Inputs, other: Inputs, *, order: int, tolerance: float) -> Call | None:
     """The first module, the innermost, that has other derivatives under `torch.vmap` than by itself.
 
     Args:
@@ -129,7 +130,7 @@ def relative_difference(found: Tensors, expected: Tensors) -> float:
     return max((gap / max(norms[name], least) for name, gap in gaps.items()), default=0.0)
 
 
-def _calls(context: Context, x: Tensor) -> list[Call]:
+def _calls(context: Context, x: Inputs) -> list[Call]:
     """The calls of all modules in a forward pass; modules return after their children, so these come first."""
     calls: list[Call] = []
 

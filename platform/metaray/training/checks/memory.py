@@ -18,8 +18,10 @@ import torch
 from torch import nn
 
 from metaray.data.cache import cache_folder
+from metaray.data.preprocessing import PREPROCESSINGS
 from metaray.errors import InputError
 from metaray.experiment.experiment import Experiment
+from metaray.imports import dump_kind
 from metaray.json_text import parse_json
 
 PREFLIGHT_FOLDER = "preflight"
@@ -57,7 +59,13 @@ class Memory:
 
 def _key(experiment: Experiment, network: nn.Module) -> str | None:
     """The digest; None where code comes from no file, so that nobody could tell whether it has changed."""
-    parts = (*network.modules(), experiment.model, experiment.algorithm, experiment.source)
+    parts = (
+        *network.modules(),
+        experiment.model,
+        experiment.algorithm,
+        experiment.source,
+        experiment.source.preprocessing,
+    )
     named = {type(part).__module__ for part in parts}
     path = getattr(experiment.model, "path", None)
     if isinstance(path, str):
@@ -74,6 +82,7 @@ def _key(experiment: Experiment, network: nn.Module) -> str | None:
             include={"episodes", "model", "algorithm", "evaluation", "precision", "num_steps"},
         ),
         "tasks": [experiment.source.kind, experiment.source.feature_shape, str(experiment.source.task)],
+        "preprocessing": dump_kind(experiment.source.preprocessing, PREPROCESSINGS),
     }
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 

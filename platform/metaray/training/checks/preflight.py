@@ -7,6 +7,7 @@ import torch
 from metaray.algorithms.context import Context
 from metaray.data.draws import Split
 from metaray.episodes.episode import EpisodeSpec
+from metaray.episodes.inputs import NOT_TAKEN, concatenate, not_taken, take
 from metaray.episodes.sampler import sample_meta_batch
 from metaray.episodes.tensors import TensorEpisode, chunks
 from metaray.errors import InputError
@@ -27,6 +28,7 @@ from metaray.training.checks.memory import Memory
 from metaray.training.checks.stateless import check_single, check_stateless, left_by, require_unchanged
 from metaray.training.checks.users_network import check_network, holds_users_code
 from metaray.training.checks.users_optimizer import check_optimizer
+from metaray.training.checks.users_preprocessing import check_preprocessing
 from metaray.training.outer_loop import chunk_size_of, context_of, initial_state
 from metaray.users_code import users_code
 
@@ -65,6 +67,8 @@ def _check(experiment: Experiment, device: torch.device) -> tuple[str, ...]:
     _check_outputs(experiment, state)
     check_optimizer(experiment, state.meta)
     with seeded(0):
+        context = context_of(experiment, state.network, training=False)
+        check_preprocessing(dataclasses.replace(context, precision="float32"), experiment.source.preprocessing)
         memory = Memory(experiment, state.network)
         memory.once("stateless", lambda: _check_stateless(experiment, state))
         before = left_by(state.network)
@@ -116,14 +120,12 @@ def _check_outputs(experiment: Experiment, state: TrainState) -> None:
         raise InputError(f"algorithm {experiment.algorithm.kind!r} has nothing to train; {why}")
     expected = experiment.algorithm.outputs(experiment.task_shape)
     context = Context(network=state.network, ways=1)
-    x = torch.zeros(2, *experiment.source.feature_shape)
+    x = experiment.task_shape.probe(2)
     try:
         with torch.no_grad(), undone(state.network):
             output = context.forward(dict(trainable(state.network)), x)
-    except (RuntimeError, TypeError, ValueError) as error:
-        raise InputError(
-            f"the model cannot take a batch of shape {tuple(x.shape)} from this source: {error}"
-        ) from error
+    except NOT_TAKEN as error:
+        raise not_taken(x, error) from error
     if output.ndim != 2 or len(output) != 2 or (expected is not None and output.shape[1] != expected):
         classes = experiment.source.task.has_classes
         each = f"each of {expected} classes" if classes else "each value of a target"
@@ -139,7 +141,7 @@ def _check_stateless(experiment: Experiment, state: TrainState) -> None:
     context = context_of(experiment, state.network, training=True)
     batch = sample_meta_batch(experiment.source, experiment.episodes, "meta-train", experiment.seed, range(2))
     one, other = (
-        torch.cat([task.support.x, task.query.x])[:EXAMPLES]
+        take(concatenate([task.support.x, task.query.x]), slice(EXAMPLES))
         for (task,) in chunks(batch, 1, CPU, experiment.source, "meta-train")
     )
     context = dataclasses.replace(context, precision="float32")

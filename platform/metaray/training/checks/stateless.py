@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from metaray.algorithms.context import Context, Tensors
+from metaray.episodes.inputs import Inputs, count, mapped, take, tensors_of
 from metaray.errors import InputError
 from metaray.models.conversion import shown
 from metaray.models.model import trainable
@@ -27,7 +28,7 @@ REMEDY = (
 )
 
 
-def check_single(context: Context, x: Tensor) -> None:
+def check_single(context: Context, x: Inputs) -> None:
     """Refuse a network whose answer to an input depends on the others of the batch, with batch norm's statistics given.
 
     Args:
@@ -42,7 +43,9 @@ def check_single(context: Context, x: Tensor) -> None:
         _, statistics = context.forward_recording(parameters, x)
         together = context.forward(parameters, x, statistics)
         # Pairs, since torch's own functions refuse to normalise a single example.
-        apart = torch.cat([context.forward(parameters, x[i : i + 2], statistics) for i in range(0, len(x) - 1, 2)])
+        apart = torch.cat(
+            [context.forward(parameters, take(x, slice(i, i + 2)), statistics) for i in range(0, count(x) - 1, 2)]
+        )
     # Kernels round differently for other sizes of a batch; what mixes inputs differs by much more.
     if not torch.allclose(together[: len(apart)], apart, rtol=1e-2, atol=1e-3 * float(together.abs().max())):
         raise InputError(
@@ -64,7 +67,7 @@ class NetworkState(NamedTuple):
     attributes: dict[tuple[str, str], tuple[Any, ...]]
 
 
-def check_stateless(context: Context, one: Tensor, other: Tensor) -> None:
+def check_stateless(context: Context, one: Inputs, other: Inputs) -> None:
     """Refuse a network that a forward pass changes, in training or when judged.
 
     Args:
@@ -128,9 +131,9 @@ def _changed(network: nn.Module, name: str, mode: str) -> str:
     return f"{where} changes its {what} in a forward pass (in {mode}), but {REMEDY}"
 
 
-def _check_tensors(context: Context, x: Tensor, mode: str) -> None:
+def _check_tensors(context: Context, x: Inputs, mode: str) -> None:
     """One forward pass leaves its input, and all parameters and buffers, as they are."""
-    before, given = left_by(context.network), x.clone()
+    before, given = left_by(context.network), mapped(Tensor.clone, x)
     # Others than the network's own, which earlier passes may have brought to where they stay.
     parameters = {name: parameter.detach() * 1.01 + 1e-3 for name, parameter in trainable(context.network).items()}
     passed = {name: tensor.clone() for name, tensor in parameters.items()}
@@ -139,15 +142,17 @@ def _check_tensors(context: Context, x: Tensor, mode: str) -> None:
     for name, tensor in parameters.items():
         if not _equal(tensor, passed[name]):
             raise InputError(_changed(context.network, name, mode))
-    if not _equal(given, x):
-        x.copy_(given)
+    changed = [pair for pair in zip(tensors_of(given), tensors_of(x), strict=True) if not _equal(*pair)]
+    for was, now in changed:
+        now.copy_(was)
+    if changed:
         raise InputError(
             f"{shown('', context.network)} changes its input in place (in {mode}), but inner steps send the same "
             "support set through the network again and again: work on a copy, or without inplace=True"
         )
 
 
-def _check_attributes(context: Context, x: Tensor, mode: str) -> None:
+def _check_attributes(context: Context, x: Inputs, mode: str) -> None:
     """What a pass leaves in plain attributes may depend on its input, but not on how many passes there were."""
     states = []
     for _ in range(2):
@@ -159,7 +164,7 @@ def _check_attributes(context: Context, x: Tensor, mode: str) -> None:
             raise InputError(f"{where} changes its {attribute!r} with every forward pass (in {mode}), but {REMEDY}")
 
 
-def _check_outputs(context: Context, one: Tensor, other: Tensor, mode: str) -> None:
+def _check_outputs(context: Context, one: Inputs, other: Inputs, mode: str) -> None:
     """What comes out for a batch does not depend on what was seen before, nor when judged on torch's generator."""
     network = context.network
 
@@ -225,7 +230,7 @@ def _hooked(
             hook.remove()
 
 
-def _forward(context: Context, x: Tensor, *, seed: int) -> Tensor:
+def _forward(context: Context, x: Inputs, *, seed: int) -> Tensor:
     torch.manual_seed(seed)
     return context.forward(dict(trainable(context.network)), x)
 

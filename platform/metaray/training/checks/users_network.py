@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from metaray.episodes.inputs import Inputs, described, mapped
 from metaray.errors import InputError
 from metaray.experiment.experiment import Experiment
 from metaray.models import MODELS, Custom
@@ -57,7 +58,7 @@ def check_network(experiment: Experiment) -> Fresh | None:
     with undone(network):
         again = built()
         _refuse_other(name, network, again.network)
-    x = torch.zeros(2, *problem.feature_shape)
+    x = problem.probe(2)
     found = _forward(network, x)
     if not isinstance(found, Tensor):
         raise InputError(_wrong_output(name, network, x, f"{_described(found)}, but must return one tensor"))
@@ -101,18 +102,18 @@ def _refuse_other(name: str, network: nn.Module, again: nn.Module) -> None:
             )
 
 
-def _forward(network: nn.Module, x: Tensor) -> Any:
+def _forward(network: nn.Module, x: Inputs) -> Any:
     network.train(False)
     try:
         with torch.no_grad(), undone(network):
-            return network(x.clone())
+            return network(mapped(Tensor.clone, x))
     except (Exception, SystemExit) as error:
         if isinstance(error, InputError):
             raise
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         lines = f"\n{lines_of(error)}" if user_frames(error) else ""
         raise InputError(
-            f"the model cannot take a batch of shape {tuple(x.shape)} from this source: {first}{lines}"
+            f"the model cannot take a batch of shape {described(x)} from this source: {first}{lines}"
         ) from error
 
 
@@ -124,9 +125,9 @@ def _described(value: object) -> str:
     return "None" if value is None else f"a {type(value).__name__}"
 
 
-def _wrong_output(name: str, network: nn.Module, x: Tensor, what: str) -> str:
+def _wrong_output(name: str, network: nn.Module, x: Inputs, what: str) -> str:
     with _last_return() as place, torch.no_grad(), undone(network):
-        network(x.clone())
+        network(mapped(Tensor.clone, x))
     where = place() or defined_at(type(network))
     return f"{name}: its forward returned {what}" + (f":\n{where}" if where else "")
 

@@ -1,8 +1,10 @@
-"""From a raw input to the compact array a source holds, and from that to the numbers a model sees."""
+"""Images."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
+import base64
+import io
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -10,8 +12,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from metaray.config import Config
-from metaray.data.pictures import ValueRange, to_mode
+from metaray.data.pictures import ValueRange, decode_image, to_mode
+from metaray.data.preprocessing.preprocessing import Preprocessing, RawInputs, check_normalisation
+from metaray.data.preprocessing.raw_images import raw_images
+from metaray.data.ragged import Compact
+from metaray.errors import InputError
+from metaray.tasks.column import Column
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,62 +31,6 @@ RESAMPLING: dict[Resample, Image.Resampling] = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
-
-
-class Preprocessing(Config):
-    """How raw inputs become what a model sees. Stored with every learner.
-
-    Attributes:
-        kind: its name in files.
-        input_word: what one raw input is called.
-        compared: what the nearest neighbour compares, in words.
-    """
-
-    kind: ClassVar[str]
-    input_word: ClassVar[str] = "input"
-    compared: ClassVar[str] = "inputs"
-
-    @property
-    @abstractmethod
-    def feature_shape(self) -> tuple[int, ...]:
-        """The shape of one input."""
-
-    @abstractmethod
-    def normalize(self, x: Tensor) -> Tensor:
-        """Compact [..., *feature] to float32 of the same shape, on the tensor's device."""
-
-
-class VectorPreprocessing(Preprocessing):
-    """Inputs that are vectors of numbers already: float32, each feature shifted and scaled.
-
-    Attributes:
-        size: of a vector.
-        mean: subtracted; one number, or one a feature.
-        std: divided by, likewise.
-    """
-
-    kind: ClassVar[str] = "vector"
-
-    size: int = Field(gt=0)
-    mean: tuple[float, ...] = (0.0,)
-    std: tuple[float, ...] = (1.0,)
-
-    @model_validator(mode="after")
-    def _one_number_a_feature(self) -> VectorPreprocessing:
-        _check_normalisation(self.mean, self.std, self.size, "features")
-        return self
-
-    @property
-    def feature_shape(self) -> tuple[int, ...]:
-        """(size,)."""
-        return (self.size,)
-
-    def normalize(self, x: Tensor) -> Tensor:
-        """[..., size] to float32 of the same shape."""
-        import torch
-
-        mean, std = (torch.tensor(values, device=x.device) for values in (self.mean, self.std))
-        return (x.to(torch.float32) - mean) / std
 
 
 class ImagePreprocessing(Preprocessing):
@@ -100,8 +50,10 @@ class ImagePreprocessing(Preprocessing):
     """
 
     kind: ClassVar[str] = "image"
+    dtype: ClassVar[str] = "uint8"
     input_word: ClassVar[str] = "image"
-    compared: ClassVar[str] = "pixels"
+    compared: ClassVar[str | None] = "pixels"
+    takes_folders: ClassVar[bool] = True
 
     height: int = Field(gt=0)
     width: int = Field(gt=0)
@@ -114,7 +66,7 @@ class ImagePreprocessing(Preprocessing):
 
     @model_validator(mode="after")
     def _one_number_a_channel(self) -> ImagePreprocessing:
-        _check_normalisation(self.mean, self.std, self.channels, "channels")
+        check_normalisation(self.mean, self.std, self.channels, "channels")
         if self.value_range is not None and self.value_range[0] >= self.value_range[1]:
             raise ValueError("value_range goes from {:g} to {:g}; the first must be lower".format(*self.value_range))
         return self
@@ -133,6 +85,43 @@ class ImagePreprocessing(Preprocessing):
     def feature_shape(self) -> tuple[int, ...]:
         """(channels, height, width)."""
         return (self.channels, self.height, self.width)
+
+    def read(self, x: RawInputs, *, count: int | None = None) -> Compact:
+        """Images of any size (paths, files, bytes of files, PIL images, arrays of pixels) as uint8 [n, *feature]."""
+        found = [self.image(image, where) for image, where in raw_images(self, x, count)]
+        if not found:
+            raise InputError("no images given")
+        return np.stack(found)
+
+    def probe(self, count: int, seed: int = 0) -> Compact:
+        """Pixels at random."""
+        return np.random.default_rng(seed).integers(0, 256, (count, *self.feature_shape), dtype=np.uint8)
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The bytes of an image file."""
+        return (Column("image", "binary"),)
+
+    def from_cells(self, rows: Sequence[Sequence[Any]], names: Sequence[str], where: Callable[[int], str]) -> RawInputs:
+        """Images of 8 bits a channel, from the bytes of image files, or from base64 text, as REST scoring sends it."""
+        return [self._decoded(row[0], where(i)) for i, row in enumerate(rows)]
+
+    def example_cells(self, share: float) -> list[Any]:
+        """A PNG file of one grey: black is 0 and white is 1."""
+        file = io.BytesIO()
+        Image.new("L", (self.width, self.height), round(255 * share)).save(file, format="PNG")
+        return [file.getvalue()]
+
+    def _decoded(self, cell: object, where: str) -> Image.Image:
+        if isinstance(cell, str):
+            try:
+                cell = base64.b64decode("".join(cell.split()), validate=True)
+            except ValueError as error:
+                raise InputError(f"{where}: the image is text, but not base64: {error}") from error
+        if not isinstance(cell, bytes | bytearray | memoryview):
+            raise InputError(f"{where}: the image is a {type(cell).__name__}, not the bytes of an image file")
+        image = decode_image(bytes(cell), f"{where}: the image can't be read")
+        return to_mode(image, self.mode, self.value_range, f"{where}: the image")
 
     def image(self, image: Image.Image, where: str = "the image") -> NDArray[np.uint8]:
         """One raw image, of any size and mode, as uint8 [channels, height, width].
@@ -176,14 +165,3 @@ class ImagePreprocessing(Preprocessing):
         mean = torch.tensor(self.mean, device=scaled.device).view(-1, 1, 1)
         std = torch.tensor(self.std, device=scaled.device).view(-1, 1, 1)
         return scaled.sub_(mean).div_(std)
-
-
-PREPROCESSINGS: dict[str, type[Preprocessing]] = {"image": ImagePreprocessing, "vector": VectorPreprocessing}
-
-
-def _check_normalisation(mean: tuple[float, ...], std: tuple[float, ...], size: int, what: str) -> None:
-    for name, values in (("mean", mean), ("std", std)):
-        if len(values) not in (1, size):
-            raise ValueError(f"{name} has {len(values)} numbers for {size} {what}")
-    if min(std) <= 0:
-        raise ValueError(f"std must be positive, not {min(std)}")

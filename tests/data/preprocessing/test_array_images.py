@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from metaray.data.preprocessing import ImagePreprocessing
+from metaray.data.preprocessing.array_images import array_image, split_array
 from metaray.errors import InputError
-from metaray.learners.array_images import array_image, split_array
 
 GREY, COLOUR = ImagePreprocessing(height=6, width=6), ImagePreprocessing(height=6, width=6, mode="RGB")
 TINY = ImagePreprocessing(height=4, width=4)

@@ -16,7 +16,6 @@ from PIL import Image
 
 from metaray.data.preprocessing import ImagePreprocessing, VectorPreprocessing
 from metaray.errors import InputError
-from metaray.learners.raw_inputs import compact
 from metaray.numbers import is_flat, numbers
 
 
@@ -41,7 +40,7 @@ from metaray.numbers import is_flat, numbers
     ],
 )
 def test_rows_of_numbers(given: Any) -> None:
-    found = compact(VectorPreprocessing(size=2), given)
+    found = VectorPreprocessing(size=2).read(given)
     assert found.dtype == np.float32 and found.tolist() == [[1, 2], [3, 4]]
 
 
@@ -82,8 +81,8 @@ def test_what_is_refused(given: Any, message: str) -> None:
 
 def test_one_vector_is_one_input() -> None:
     for given in ([1.0, 2.0], torch.tensor([1.0, 2.0]), pd.Series([1, 2]), np.array([1, 2])):
-        assert compact(VectorPreprocessing(size=2), given).tolist() == [[1, 2]]
-    assert compact(VectorPreprocessing(size=1), [1.0, 2.0]).tolist() == [[1], [2]]
+        assert VectorPreprocessing(size=2).read(given).tolist() == [[1, 2]]
+    assert VectorPreprocessing(size=1).read([1.0, 2.0]).tolist() == [[1], [2]]
     assert is_flat(torch.tensor([1.0, 2.0])) and is_flat([torch.tensor(1.0)]) and not is_flat([[1.0]])
 
 
@@ -120,7 +119,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("held", ONE.values(), ids=ONE)
 def test_one_image_alone_is_one_image(held: Held, path: Path) -> None:
     wanted = PREPROCESSING.image(Image.fromarray(PICTURE))
-    found = compact(PREPROCESSING, held(path))
+    found = PREPROCESSING.read(held(path))
     assert found.shape == (1, 3, 6, 6) and np.array_equal(found[0], wanted)
 
 
@@ -128,7 +127,7 @@ def test_one_image_alone_is_one_image(held: Held, path: Path) -> None:
 @pytest.mark.parametrize("held", ["array", "tensor, channels first", "path", "text", "bytes", "PIL"])
 def test_several_images_in_whatever_holds_them(held: str, together: Callable[[Any], Any], path: Path) -> None:
     wanted = PREPROCESSING.image(Image.fromarray(PICTURE))
-    found = compact(PREPROCESSING, together(ONE[held](path)))
+    found = PREPROCESSING.read(together(ONE[held](path)))
     assert found.shape == (2, 3, 6, 6) and (found == wanted).all()
 
 
@@ -138,12 +137,12 @@ def test_images_in_arrays_of_other_libraries(path: Path) -> None:
     mixed[:] = [PICTURE, str(path)]
     batch = torch.from_numpy(PICTURE).permute(2, 0, 1)[None].repeat(2, 1, 1, 1)
     for given in (pa.array([path.read_bytes()] * 2), np.array([str(path)] * 2), mixed, batch, map(Path, [path, path])):
-        found = compact(PREPROCESSING, given)
+        found = PREPROCESSING.read(given)
         assert found.shape == (2, 3, 6, 6) and (found == wanted).all()
     with path.open("rb") as file:
-        assert np.array_equal(compact(PREPROCESSING, file)[0], wanted)
+        assert np.array_equal(PREPROCESSING.read(file)[0], wanted)
     with Image.open(path) as lazy:
-        assert np.array_equal(compact(PREPROCESSING, lazy)[0], wanted)
+        assert np.array_equal(PREPROCESSING.read(lazy)[0], wanted)
 
 
 @pytest.mark.parametrize(
@@ -170,10 +169,10 @@ def test_images_in_arrays_of_other_libraries(path: Path) -> None:
 )
 def test_what_is_no_image_is_refused_by_type_and_shape(given: Any, message: str) -> None:
     with pytest.raises(InputError, match=re.escape(message)):
-        compact(PREPROCESSING, given)
+        PREPROCESSING.read(given)
 
 
 def test_a_file_whose_pixels_have_no_range_is_named(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((3, 3), np.float32)).save(tmp_path / "scan.tif")
     with pytest.raises(InputError, match=r"image .*scan\.tif: float32 has no range of its own"):
-        compact(PREPROCESSING, [tmp_path / "scan.tif"])
+        PREPROCESSING.read([tmp_path / "scan.tif"])

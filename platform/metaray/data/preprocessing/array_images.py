@@ -4,17 +4,32 @@ Three axes are one image [height, width, channels] or [channels, height, width],
 width]. Where two readings fit, the number of labels decides, or the learner's own image size; else it is refused.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from metaray.data.pictures import scaled
-from metaray.data.preprocessing import ImagePreprocessing
+from metaray.data.pictures import ValueRange, scaled
 from metaray.errors import InputError
 
 CHANNELS = {"HWC": (1, 2, 3, 4), "CHW": (1, 3, 4)}
+
+
+class ImageForm(Protocol):
+    """What images become: the part of their preprocessing that tells how an array is to be read."""
+
+    @property
+    def value_range(self) -> ValueRange | None:
+        """The numbers that mean black and white."""
+
+    @property
+    def channels(self) -> int:
+        """1 for grey, 3 for colour."""
+
+    @property
+    def feature_shape(self) -> tuple[int, ...]:
+        """(channels, height, width)."""
 
 
 class _Reading(NamedTuple):
@@ -25,12 +40,12 @@ class _Reading(NamedTuple):
     image: tuple[int, ...]
 
 
-def split_array(array: NDArray[Any], preprocessing: ImagePreprocessing, count: int | None) -> list[NDArray[Any]]:
+def split_array(array: NDArray[Any], form: ImageForm, count: int | None) -> list[NDArray[Any]]:
     """The images in an array, which holds one or several.
 
     Args:
         array: at least one axis.
-        preprocessing: of the learner.
+        form: of the learner.
         count: how many images there must be, where that is known.
 
     Raises:
@@ -42,7 +57,7 @@ def split_array(array: NDArray[Any], preprocessing: ImagePreprocessing, count: i
         if array.ndim == 1:
             raise InputError(f"x is an array of shape {list(array.shape)} and type {array.dtype}; {_SHAPES}")
         return list(array)
-    readings = _narrowed(_readings(array.shape), preprocessing, count)
+    readings = _narrowed(_readings(array.shape), form, count)
     if len(readings) != 1:
         may = " or ".join(_told(reading) for reading in readings)
         why = f"which may be {may}" if may else "in which a learner of colour finds no channels"
@@ -53,7 +68,7 @@ def split_array(array: NDArray[Any], preprocessing: ImagePreprocessing, count: i
     return list(array) if readings[0].axes == "NHW" else [array]
 
 
-def array_image(array: NDArray[Any], preprocessing: ImagePreprocessing, where: str) -> Image.Image:
+def array_image(array: NDArray[Any], form: ImageForm, where: str) -> Image.Image:
     """One image as Pillow's, of 8 bits a channel.
 
     Raises:
@@ -61,13 +76,13 @@ def array_image(array: NDArray[Any], preprocessing: ImagePreprocessing, where: s
     """
     named = f"{where} is an array of shape {array.shape} and type {array.dtype}"
     readings = [reading for reading in _readings(array.shape) if reading.axes in ("HW", "HWC", "CHW")]
-    readings = [one for one in readings if one.image == preprocessing.feature_shape] or readings
+    readings = [one for one in readings if one.image == form.feature_shape] or readings
     if array.size == 0 or len(readings) != 1:
         raise InputError(f"{named}; {_SHAPES}")
     channels = readings[0].image[0]
     if channels in (2, 4) and array.dtype != np.uint8:
         raise InputError(f"{named}; give transparency as uint8, or leave it out")
-    pixels = scaled(array, preprocessing.value_range, named)
+    pixels = scaled(array, form.value_range, named)
     if readings[0].axes == "CHW":
         pixels = np.moveaxis(pixels, 0, -1)
     return Image.fromarray(np.ascontiguousarray(pixels.reshape(pixels.shape[:2]) if channels == 1 else pixels))
@@ -92,11 +107,11 @@ def _readings(shape: tuple[int, ...]) -> list[_Reading]:
     return found if first == 1 else [*found, _Reading("NHW", first, (1, second, last))]
 
 
-def _narrowed(readings: list[_Reading], preprocessing: ImagePreprocessing, count: int | None) -> list[_Reading]:
+def _narrowed(readings: list[_Reading], form: ImageForm, count: int | None) -> list[_Reading]:
     """Those that are left by the number of images, the learner's image size, and what is usual, in this order."""
     readings = [one for one in readings if one.images == count] or readings
-    readings = [one for one in readings if one.image == preprocessing.feature_shape] or readings
-    if preprocessing.channels == 3:
+    readings = [one for one in readings if one.image == form.feature_shape] or readings
+    if form.channels == 3:
         return [one for one in readings if one.axes != "NHW" or one.images == count]
     if {one.axes for one in readings} == {"NHW", "HWC"}:  # grey images of up to four pixels' width are not usual
         return [one for one in readings if one.axes == "HWC"]

@@ -1,0 +1,20 @@
+"""From a raw input to the compact array a source holds, and from that to the numbers a model sees: one file a kind."""
+
+from metaray.data.preprocessing.image import RESAMPLING, ImagePreprocessing, Resample
+from metaray.data.preprocessing.preprocessing import Preprocessing, RawInputs, mask_of
+from metaray.data.preprocessing.vector import VectorPreprocessing
+from metaray.data.ragged import Compact
+
+PREPROCESSINGS: dict[str, type[Preprocessing]] = {"image": ImagePreprocessing, "vector": VectorPreprocessing}
+
+__all__ = [
+    "PREPROCESSINGS",
+    "RESAMPLING",
+    "Compact",
+    "ImagePreprocessing",
+    "Preprocessing",
+    "RawInputs",
+    "Resample",
+    "VectorPreprocessing",
+    "mask_of",
+]

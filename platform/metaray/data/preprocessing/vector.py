@@ -1,0 +1,45 @@
+"""Vectors of numbers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field, model_validator
+
+from metaray.data.preprocessing.preprocessing import Preprocessing, check_normalisation
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class VectorPreprocessing(Preprocessing):
+    """Inputs that are vectors of numbers already: float32, each feature shifted and scaled.
+
+    Attributes:
+        size: of a vector.
+        mean: subtracted; one number, or one a feature.
+        std: divided by, likewise.
+    """
+
+    kind: ClassVar[str] = "vector"
+
+    size: int = Field(gt=0)
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+
+    @model_validator(mode="after")
+    def _one_number_a_feature(self) -> VectorPreprocessing:
+        check_normalisation(self.mean, self.std, self.size, "features")
+        return self
+
+    @property
+    def feature_shape(self) -> tuple[int, ...]:
+        """(size,)."""
+        return (self.size,)
+
+    def normalize(self, x: Tensor) -> Tensor:
+        """[..., size] to float32 of the same shape."""
+        import torch
+
+        mean, std = (torch.tensor(values, device=x.device) for values in (self.mean, self.std))
+        return (x.to(torch.float32) - mean) / std

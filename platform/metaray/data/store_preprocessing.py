@@ -1,0 +1,91 @@
+"""The preprocessing that a store file names: known kinds as themselves, a user's own as its JSON until it is asked for.
+
+Whoever opens a store of somebody else's imports nothing that it names: only where an experiment allows for the package
+does `resolved` import it.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, JsonValue, PlainSerializer
+
+from metaray.config import Config
+from metaray.data.preprocessing import PREPROCESSINGS, ImagePreprocessing, Preprocessing
+from metaray.data.ragged import FeatureShape, shape_text
+from metaray.errors import InputError
+from metaray.imports import dump_kind, parse_kind, require_findable
+
+WHAT = "preprocessing"
+
+
+class Named(Config):
+    """A preprocessing of a user's own, by its import path.
+
+    Attributes:
+        tree: its JSON, with the path as its `kind`.
+    """
+
+    tree: dict[str, JsonValue]
+
+
+def _read(value: Any) -> Preprocessing | Named:
+    if isinstance(value, Named):
+        return value
+    if isinstance(value, Preprocessing):
+        return value
+    if isinstance(value, Mapping) and "kind" not in value:  # files of before there were other kinds
+        return ImagePreprocessing.parse(value, where=WHAT)
+    if isinstance(value, Mapping) and isinstance(value["kind"], str) and ":" in value["kind"]:
+        return Named(tree=dict(value))
+    return parse_kind(value, PREPROCESSINGS, Preprocessing, what=WHAT)
+
+
+def _write(value: Preprocessing | Named) -> dict[str, Any]:
+    if isinstance(value, Named):
+        return value.tree
+    # Image stores keep their text, and so their fingerprints.
+    return value.model_dump(mode="json") if type(value) is ImagePreprocessing else dump_kind(value, PREPROCESSINGS)
+
+
+StoredPreprocessing = Annotated[Any, BeforeValidator(_read), PlainSerializer(_write)]
+
+
+def stored(preprocessing: Preprocessing | Named) -> Preprocessing | Named:
+    """As a file has it.
+
+    Raises:
+        InputError: if its class is not found by an import path.
+    """
+    if isinstance(preprocessing, Named) or type(preprocessing) in PREPROCESSINGS.values():
+        return preprocessing
+    require_findable(type(preprocessing), what=WHAT)
+    return Named(tree=dump_kind(preprocessing, PREPROCESSINGS))
+
+
+def resolved(preprocessing: Preprocessing | Named, trust: tuple[str, ...]) -> Preprocessing:
+    """The preprocessing itself.
+
+    Args:
+        preprocessing: of a store.
+        trust: packages that it may be imported from, besides metaray.
+
+    Raises:
+        Untrusted: if it is none of these.
+        InputError: if it is not found there, or is another one by now.
+    """
+    if isinstance(preprocessing, Preprocessing):
+        return preprocessing
+    return parse_kind(preprocessing.tree, PREPROCESSINGS, Preprocessing, what=WHAT, trust=trust)
+
+
+def check_prepared(preprocessing: Preprocessing, shape: FeatureShape, dtype: str, *, where: str) -> None:
+    """Refuse examples of another shape or type than their preprocessing makes.
+
+    Raises:
+        InputError: naming `where`, and both.
+    """
+    if (preprocessing.feature_shape, preprocessing.dtype) != (shape, dtype):
+        raise InputError(
+            f"{where}: its examples are {dtype} of shape {shape_text(shape)}, but preprocessing {preprocessing.kind!r} "
+            f"makes {preprocessing.dtype} of shape {shape_text(preprocessing.feature_shape)}"
+        )
