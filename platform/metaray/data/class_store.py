@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 from math import comb
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,19 +13,17 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from metaray.data.access import without_access
 from metaray.data.draws import Draws, Split
+from metaray.data.gathering import QUARTER_TURNS, gathered
 from metaray.data.preprocessing import Preprocessing
-from metaray.data.ragged import Compact, FeatureShape, Ragged, gather, shape_text
+from metaray.data.ragged import Compact, FeatureShape, shape_text
 from metaray.data.remote import held, is_remote, local_path
 from metaray.data.servers import shown
 from metaray.data.source import Source, TaskExamples
-from metaray.data.store_columns import Examples
 from metaray.data.store_file import StoreFile, StoreMeta, read_store
-from metaray.data.store_preprocessing import check_prepared, resolved
+from metaray.data.store_preprocessing import prepared
 from metaray.data.verified import open_store, stamp
 from metaray.errors import InputError, unknown
 from metaray.imports import TRUST_ALL, trust_of
-
-QUARTER_TURNS = 4
 
 
 class SplitSummary(NamedTuple):
@@ -76,14 +74,9 @@ class ClassStore(Source):
             InputError: if that is code of a user's own that is not found, or that the experiment's origin does not
                 allow for; or if it says that examples have another shape.
         """
-        meta, trust = self.meta, self.__dict__.get("trust", (TRUST_ALL,))
-        try:
-            found = resolved(meta.preprocessing, trust)
-        except InputError as error:
-            error.args = (f"{shown(self.path)}: {error}", *error.args[1:])
-            raise
-        check_prepared(found, meta.feature_shape, meta.dtype, where=shown(self.path))
-        return found
+        meta = self.meta
+        trust = self.__dict__.get("trust", (TRUST_ALL,))
+        return prepared(meta.preprocessing, meta.feature_shape, meta.dtype, trust=trust, where=shown(self.path))
 
     @property
     def feature_shape(self) -> FeatureShape:
@@ -156,7 +149,7 @@ class ClassStore(Source):
         start = opened.file.offsets[base]
         rows = start[:, None] + draws.choose(opened.file.offsets[base + 1] - start, shots + queries)
         labels = np.arange(ways, dtype=np.int64)
-        support_x, query_x = _gathered(opened.file.examples, (rows[:, :shots], turns), (rows[:, shots:], turns))
+        support_x, query_x = gathered(opened.file.examples, (rows[:, :shots], turns), (rows[:, shots:], turns))
         return TaskExamples(
             support_x=support_x,
             support_y=labels.repeat(shots),
@@ -216,7 +209,7 @@ class ClassStore(Source):
         ends = np.cumsum(opened.sizes(split))
         run = np.searchsorted(ends, example, side="right")
         rows = opened.file.offsets[opened.classes[split][run] + 1] - (ends[run] - example)
-        return _gathered(opened.file.examples, (rows[:, None], turns))[0], places
+        return gathered(opened.file.examples, (rows[:, None], turns))[0], places
 
     def class_ids(self, split: Split) -> NDArray[np.int64]:
         """[classes] the global ids of all classes of `split`, with their rotations."""
@@ -228,7 +221,7 @@ class ClassStore(Source):
         opened = self._open()
         base, turn = divmod(class_id, opened.turns)
         rows = np.arange(opened.file.offsets[base], opened.file.offsets[base + 1])
-        return _gathered(opened.file.examples, (rows[None], np.array([turn])))[0]
+        return gathered(opened.file.examples, (rows[None], np.array([turn])))[0]
 
     def summary(self, split: Split) -> SplitSummary:
         """Classes and examples of one meta-split; all zero if it has no classes."""
@@ -292,29 +285,6 @@ def _open(path: str, scheme: str, rotations: bool, _stamp: tuple[int, ...]) -> _
 
 def _ids(ids: tuple[int, ...] = ()) -> NDArray[np.int64]:
     return np.array(ids, dtype=np.int64)
-
-
-def _gathered(examples: Examples, *sides: tuple[NDArray[np.int64], NDArray[np.int64]]) -> tuple[Compact, ...]:
-    """Copies of the examples of each side, [classes * n, *feature]; ragged ones padded to one length on all sides.
-
-    Args:
-        examples: of the store.
-        sides: rows [classes, n], and [classes] by how many quarters those of a class are turned.
-    """
-    found = gather(examples, *(rows.reshape(-1) for rows, _ in sides))
-    if isinstance(examples, Ragged):
-        return found
-    return tuple(_turned(x, turns) for x, (_, turns) in zip(found, sides, strict=True))
-
-
-def _turned(x: Any, turns: NDArray[np.int64]) -> NDArray[Any]:
-    """Examples [classes * n, *feature], class r turned by turns[r] quarters, in place."""
-    by_class: NDArray[Any] = x.reshape(len(turns), -1, *x.shape[1:])
-    for quarters in range(1, QUARTER_TURNS):
-        turned = turns == quarters
-        if turned.any():
-            by_class[turned] = np.rot90(by_class[turned], quarters, axes=(-2, -1))
-    return by_class.reshape(x.shape)
 
 
 def _elementary_symmetric(multiplicities: dict[int, int], degree: int) -> int:
