@@ -5,6 +5,7 @@ import pytest
 from metaray.errors import InputError
 from metaray.learners.learner import Learner
 from metaray.serving.columns import inputs_of, outputs_of
+from metaray.tasks.cells import number
 
 
 def test_columns_of_images(maml: Learner) -> None:

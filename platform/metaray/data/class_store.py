@@ -2,7 +2,7 @@
 
 import hashlib
 from functools import lru_cache
-from typing import Annotated, Any, ClassVar, NamedTuple, Self
+from typing import Annotated, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,16 +13,16 @@ from metaray.data.access import without_access
 from metaray.data.class_sampling import DrawnTask, count_tasks, draw_task, require_tasks
 from metaray.data.draws import Draws, Split
 from metaray.data.episode_spec import EpisodeSpec
+from metaray.data.gathering import gathered
 from metaray.data.names import counted
-from metaray.data.opened_store import QUARTER_TURNS, OpenedStore, open_scheme
+from metaray.data.opened_store import OpenedStore, open_scheme
 from metaray.data.preprocessing import Preprocessing
-from metaray.data.ragged import Compact, FeatureShape, Ragged, gather
+from metaray.data.ragged import Compact, FeatureShape
 from metaray.data.remote import held, is_remote, local_path
 from metaray.data.servers import shown
 from metaray.data.source import Source
-from metaray.data.store_columns import Examples
 from metaray.data.store_file import StoreMeta, read_store
-from metaray.data.store_preprocessing import check_prepared, resolved
+from metaray.data.store_preprocessing import prepared
 from metaray.data.task import Side, Task
 from metaray.data.verified import open_store, stamp
 from metaray.errors import InputError
@@ -94,20 +94,15 @@ class ClassStore(Source):
                 allow for; or if it says that examples have another shape.
         """
         meta, trust = self.meta, self.__dict__.get("trust", (TRUST_ALL,))
-        try:
-            found = resolved(meta.preprocessing, trust)
-        except InputError as error:
-            error.args = (f"{shown(self.path)}: {error}", *error.args[1:])
-            raise
-        check_prepared(found, meta.feature_shape, meta.dtype, where=shown(self.path))
+        found = prepared(meta.preprocessing, meta.feature_shape, meta.dtype, trust=trust, where=shown(self.path))
         return found if self.mean is None else self._normalised(found)
 
-    def _normalised(self, prepared: Preprocessing) -> Preprocessing:
-        if not {"mean", "std"} <= type(prepared).model_fields.keys():
+    def _normalised(self, stored: Preprocessing) -> Preprocessing:
+        if not {"mean", "std"} <= type(stored).model_fields.keys():
             raise InputError(
-                f"{shown(self.path)}: mean and std are given, which its preprocessing {prepared.kind!r} does not have"
+                f"{shown(self.path)}: mean and std are given, which its preprocessing {stored.kind!r} does not have"
             )
-        return replace(prepared, mean=self.mean, std=self.std)
+        return replace(stored, mean=self.mean, std=self.std)
 
     @property
     def feature_shape(self) -> FeatureShape:
@@ -217,7 +212,7 @@ class ClassStore(Source):
         ends = np.cumsum(opened.sizes(split))
         run = np.searchsorted(ends, example, side="right")
         rows = opened.file.offsets[opened.classes[split][run] + 1] - (ends[run] - example)
-        return _gathered(opened.file.examples, (rows[:, None], turns))[0], places
+        return gathered(opened.file.examples, (rows[:, None], turns))[0], places
 
     def class_ids(self, split: Split) -> NDArray[np.int64]:
         """[classes] the global ids of all classes of `split`, with their rotations."""
@@ -229,7 +224,7 @@ class ClassStore(Source):
         opened = self._open()
         base, turn = divmod(class_id, opened.turns)
         rows = np.arange(opened.file.offsets[base], opened.file.offsets[base + 1])
-        return _gathered(opened.file.examples, (rows[None], np.array([turn])))[0]
+        return gathered(opened.file.examples, (rows[None], np.array([turn])))[0]
 
     def summary(self, split: Split) -> SplitSummary:
         """Classes and examples of one meta-split; all zero if it has no classes."""
@@ -252,32 +247,9 @@ def _open(path: str, scheme: str, rotations: bool, within_groups: bool, _stamp: 
     return open_scheme(path, scheme, rotations=rotations, within_groups=within_groups)
 
 
-def _gathered(examples: Examples, *sides: tuple[NDArray[np.int64], NDArray[np.int64]]) -> tuple[Compact, ...]:
-    """Copies of the examples of each side, [classes * n, *feature]; ragged ones padded to one length on all sides.
-
-    Args:
-        examples: of the store.
-        sides: rows [classes, n], and [classes] by how many quarters those of a class are turned.
-    """
-    found = gather(examples, *(rows.reshape(-1) for rows, _ in sides))
-    if isinstance(examples, Ragged):
-        return found
-    return tuple(_turned(x, turns) for x, (_, turns) in zip(found, sides, strict=True))
-
-
-def _turned(x: Any, turns: NDArray[np.int64]) -> NDArray[Any]:
-    """Examples [classes * n, *feature], class r turned by turns[r] quarters, in place."""
-    by_class: NDArray[Any] = x.reshape(len(turns), -1, *x.shape[1:])
-    for quarters in range(1, QUARTER_TURNS):
-        turned = turns == quarters
-        if turned.any():
-            by_class[turned] = np.rot90(by_class[turned], quarters, axes=(-2, -1))
-    return by_class.reshape(x.shape)
-
-
 def _task(opened: OpenedStore, drawn: DrawnTask) -> Task:
     labels = np.arange(len(drawn.base), dtype=np.int64)
-    support, query = _gathered(
+    support, query = gathered(
         opened.file.examples,
         (drawn.support[:, None], drawn.turns.repeat(drawn.shots)),
         (drawn.query[:, None], drawn.turns.repeat(drawn.queries)),

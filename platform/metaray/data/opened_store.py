@@ -6,14 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaray.data.draws import Split
+from metaray.data.gathering import QUARTER_TURNS
 from metaray.data.ragged import shape_text
 from metaray.data.remote import held
 from metaray.data.servers import shown
 from metaray.data.store_file import StoreFile
 from metaray.data.verified import open_store
 from metaray.errors import InputError, unknown
-
-QUARTER_TURNS = 4
 
 
 @dataclass(frozen=True)

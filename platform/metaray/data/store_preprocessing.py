@@ -89,3 +89,21 @@ def check_prepared(preprocessing: Preprocessing, shape: FeatureShape, dtype: str
             f"{where}: its examples are {dtype} of shape {shape_text(shape)}, but preprocessing {preprocessing.kind!r} "
             f"makes {preprocessing.dtype} of shape {shape_text(preprocessing.feature_shape)}"
         )
+
+
+def prepared(
+    preprocessing: Preprocessing | Named, shape: FeatureShape, dtype: str, *, trust: tuple[str, ...], where: str
+) -> Preprocessing:
+    """As `resolved`, of a store that is named `where`, whose examples must be such as it makes.
+
+    Raises:
+        Untrusted: as `resolved`.
+        InputError: as `resolved` and `check_prepared`.
+    """
+    try:
+        found = resolved(preprocessing, trust)
+    except InputError as error:
+        error.args = (f"{where}: {error}", *error.args[1:])
+        raise
+    check_prepared(found, shape, dtype, where=where)
+    return found
