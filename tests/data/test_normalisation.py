@@ -8,6 +8,7 @@ import torch
 
 from metaray.data import UMTRA, ClassStore
 from metaray.data.describe import describe_store
+from metaray.data.episode_spec import EpisodeSpec
 from metaray.data.normalisation import Normalisation, measured
 from metaray.data.preprocessing import ImagePreprocessing
 from metaray.data.store_file import read_store, write_store
@@ -65,7 +66,7 @@ def test_they_are_written_as_set_reads_them() -> None:
 
 
 def test_a_description_has_them(store: Path) -> None:
-    options = {"rotations": False, "ways": 2, "shots": 1, "queries": 1}
+    options = {"rotations": False, "spec": EpisodeSpec(ways=2, shots=1, queries=1)}
     found = describe_store(str(store), None, **options)  # type: ignore[arg-type]
     assert found.normalisations == measured(read_store(store))
     assert list(describe_store(str(store), "other", **options).normalisations) == ["other"]  # type: ignore[arg-type]
