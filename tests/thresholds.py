@@ -29,10 +29,6 @@ class Thresholds(Source):
         return VectorPreprocessing(size=1)
 
     @property
-    def feature_shape(self) -> tuple[int, ...]:
-        return (1,)
-
-    @property
     def task(self) -> Binary:
         return Binary()
 
@@ -58,12 +54,3 @@ class Thresholds(Source):
 
     def count_tasks(self, split: Split, spec: EpisodeSpec) -> int:
         return 2**64
-
-    def num_classes(self, split: Split) -> int:
-        return 0
-
-    def places(self, split: Split, class_ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        return np.zeros_like(class_ids)
-
-    def class_name(self, class_id: int) -> str:
-        return "threshold"

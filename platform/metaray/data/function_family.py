@@ -102,13 +102,8 @@ class FunctionFamily(Source):
 
     @property
     def preprocessing(self) -> VectorPreprocessing:
-        """Numbers as they are."""
+        """Numbers as they are: x, and for the oracle all parameters."""
         return VectorPreprocessing(size=1 + self.oracle * len(FAMILIES[self.family].parameters))
-
-    @property
-    def feature_shape(self) -> tuple[int, ...]:
-        """(1,); for the oracle one more for each parameter."""
-        return self.preprocessing.feature_shape
 
     @property
     def task(self) -> Regression:
@@ -170,14 +165,6 @@ class FunctionFamily(Source):
     def count_tasks(self, split: Split, spec: EpisodeSpec) -> int:
         """There is no end to them: as many as episodes have indices."""
         return 2**64
-
-    def num_classes(self, split: Split) -> int:
-        """0."""
-        return 0
-
-    def places(self, split: Split, class_ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """All zero."""
-        return np.zeros_like(class_ids)
 
     def class_name(self, class_id: int) -> str:
         """The whole family, as in "sinusoid, amplitude 0.1 to 5, phase 0 to 3.14159"."""

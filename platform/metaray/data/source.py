@@ -30,9 +30,9 @@ class Source(Config):
         """What turns a raw input into an example of this source."""
 
     @property
-    @abstractmethod
     def feature_shape(self) -> FeatureShape:
         """The shape of one example; the first axis is None where they are ragged."""
+        return self.preprocessing.feature_shape
 
     @property
     def task(self) -> TaskKind:
@@ -71,17 +71,23 @@ class Source(Config):
     def count_tasks(self, split: Split, spec: EpisodeSpec) -> int:
         """How many distinct tasks there are, labels and order aside; of a spec with ranges at least so many."""
 
-    @abstractmethod
     def num_classes(self, split: Split) -> int:
-        """How many classes `split` has, 0 in regression."""
+        """How many classes `split` has; none where labels mean the same in all tasks, and only then by default."""
+        self._require_no_classes("num_classes")
+        return 0
 
-    @abstractmethod
     def places(self, split: Split, class_ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The place of each class among those of its split, 0 .. num_classes-1; the shape is that of `class_ids`."""
+        """The place of each class among those of its split, 0 .. num_classes-1; the shape is that of `class_ids`.
 
-    @abstractmethod
+        All zero where there are none, and only then by default.
+        """
+        self._require_no_classes("places")
+        return np.zeros_like(class_ids)
+
     def class_name(self, class_id: int) -> str:
         """The name behind a global class id."""
+        self._require_no_classes("class_name")
+        return f"{self.kind} {class_id}"
 
     def num_examples(self, split: Split) -> int:
         """How many examples `split` has, whatever their classes.
@@ -101,6 +107,12 @@ class Source(Config):
             InputError: the source has none that could be drawn one by one, or too few.
         """
         raise self._without_examples()
+
+    def _require_no_classes(self, method: str) -> None:
+        if self.task.labels_vary:
+            raise NotImplementedError(
+                f"{type(self).__name__} yields {self.task.kind} tasks and does not define {method}"
+            )
 
     def _without_examples(self) -> InputError:
         return InputError(f"{self.kind} has no examples to draw one by one, as class_store and glyphs have")

@@ -1,0 +1,72 @@
+"""docs/new_source.md is true: its source needs one file, trains, and its learners are adapted to new tables."""
+
+import csv
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from metaray.config import replace
+from metaray.errors import InputError
+from metaray.experiment import Evaluation, Experiment
+
+ROOT = Path(__file__).parents[2]
+ASSAYS = 8
+
+
+def molecules(path: Path, count: int = 90) -> None:
+    """Three features; what is active in an assay lies on one side of a plane of its own; a third is not measured."""
+    generator = np.random.default_rng(0)
+    x = generator.standard_normal((count, 3))
+    active = x @ generator.standard_normal((3, ASSAYS)) > 0
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["mw", "logp", "rings", *(f"a{i}" for i in range(ASSAYS))])
+        for row, labels in zip(x, active, strict=True):
+            known = generator.random(ASSAYS) > 0.3
+            writer.writerow([*row, *(int(one) if seen else "" for one, seen in zip(labels, known, strict=True))])
+
+
+@pytest.fixture
+def experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Experiment:
+    """The page's experiment, in a folder that holds the page's files."""
+    source, recipe = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "new_source.md").read_text(), re.DOTALL)
+    assert len(source.splitlines()) <= 80
+    (tmp_path / "assays.py").write_text(source)
+    (tmp_path / "assay_recipe.py").write_text(recipe)
+    molecules(tmp_path / "assays.csv")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in ("assays", "assay_recipe"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    found: Experiment = __import__("assay_recipe").assays()
+    return found
+
+
+def test_it_trains_and_its_learner_takes_a_new_assay(experiment: Experiment, train: Callable[..., Any]) -> None:
+    plan = replace(experiment.evaluation, every=0, val_episodes=20, test_episodes=20)
+    report = train(replace(experiment, num_steps=40, meta_batch_size=4, evaluation=plan))
+    result = report.result
+    assert (
+        result.quality == "auroc" and result.protocol == "5-shot, all other examples as queries, inductive batch norm"
+    )
+    assert result.meta_test.mean > 0.7 and result.nearest_neighbor is not None
+    generator = np.random.default_rng(1)
+    x = generator.standard_normal((40, 3))
+    y = (x @ np.array([1.0, -1.0, 0.5]) > 0).astype(int)
+    task = report.learner.adapt(x[:20], y[:20])
+    assert set(task.predict(x[20:])) <= {0, 1} and task.predict_proba(x[20:]).shape == (20, 2)
+
+
+def test_what_it_lacks_is_refused(experiment: Experiment) -> None:
+    episodes = replace(experiment.episodes, shots=60)
+    with pytest.raises(InputError, match=r"assays.csv: assay 'a0' has \d+ molecules of one class; 70 are needed"):
+        experiment.source.check("meta-train", episodes)
+    with pytest.raises(InputError, match=r"episodes.ways: assays yields binary tasks, and these have 1 way"):
+        replace(experiment, episodes=replace(episodes, ways=3), evaluation=Evaluation())
+    with pytest.raises(InputError, match="algorithm baselinepp trains one classifier over all classes of meta-train"):
+        replace(experiment, algorithm={"kind": "baselinepp"})

@@ -1,0 +1,149 @@
+"""What each kind of task asks for, and how it judges, reads and shows."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from metaray.algorithms import ALGORITHMS
+from metaray.errors import InputError
+from metaray.experiment.experiment import learners_of
+from metaray.tasks import TASK_KINDS, Binary, Classification, Regression, TaskKind
+from metaray.tasks.score import Score
+
+CLASS_ALONE = {"protonet", "proto_maml", "matchingnet", "relationnet", "metaoptnet_svm", "baselinepp"}
+KINDS: list[TaskKind] = [Classification(), Binary(), Regression(target_size=2)]
+
+
+def sampled(kind: TaskKind, count: int = 12) -> tuple[Tensor, Tensor]:
+    """Predictions and targets, with three ways where there are any."""
+    generator = torch.Generator().manual_seed(0)
+    output = torch.randn(count, kind.outputs(3), generator=generator, dtype=torch.float64)
+    if kind.has_classes:
+        return output, torch.arange(count) % kind.labels(3)
+    return output, torch.randn(count, kind.outputs(3), generator=generator, dtype=torch.float64)
+
+
+def area(margin: list[float], labels: list[int]) -> float:
+    """The share of pairs in which the positive has more, ties by half: by definition."""
+    won = [
+        (a > b) + (a == b) / 2
+        for a, i in zip(margin, labels, strict=True)
+        for b, j in zip(margin, labels, strict=True)
+        if i == 1 and j == 0
+    ]
+    return sum(won) / len(won)
+
+
+def test_losses() -> None:
+    for kind in KINDS:
+        output, y = sampled(kind)
+        plain: Any = functional.cross_entropy if kind.has_classes else functional.mse_loss
+        assert torch.equal(kind.loss(output, y), plain(output, y))
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.kind)
+def test_weights_count_examples(kind: TaskKind) -> None:
+    output, y = sampled(kind)
+    torch.testing.assert_close(kind.loss(output, y, torch.full((12,), 3.0).double()), kind.loss(output, y))
+    weights = torch.arange(12) % 3
+    repeated = torch.arange(12).repeat_interleave(weights)
+    torch.testing.assert_close(kind.loss(output, y, weights.double()), kind.loss(output[repeated], y[repeated]))
+
+
+def test_area_under_the_curve() -> None:
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(20):
+        margin = torch.randint(-3, 4, (15,), generator=generator).double()  # with ties
+        y = torch.cat([torch.tensor([0, 1]), torch.randint(0, 2, (13,), generator=generator)])
+        output = torch.stack([-margin / 2, margin / 2], dim=1)
+        assert float(Binary().judged(output, y)) == pytest.approx(area(margin.tolist(), y.tolist()))
+    several, targets = torch.randn(4, 15, 2, generator=generator), torch.arange(15).expand(4, 15) % 2
+    mapped = torch.vmap(Binary().judged)(several, targets)
+    torch.testing.assert_close(
+        mapped, torch.stack([Binary().judged(*one) for one in zip(several, targets, strict=True)])
+    )
+
+
+def test_a_score_does_not_know_the_share_of_positives() -> None:
+    output, y = sampled(Binary())
+    many = torch.cat([torch.arange(12), torch.arange(12)[y == 0].repeat(5)])
+    torch.testing.assert_close(Binary().judged(output[many], y[many]), Binary().judged(output, y))
+
+
+def test_one_sided_tasks_are_refused() -> None:
+    Binary().check_task(np.array([0, 1]), np.array([1, 0, 1]))
+    with pytest.raises(
+        InputError, match=r"the query of a binary task holds the labels \[1\]; it needs negatives \(0\)"
+    ):
+        Binary().check_task(np.array([0, 1]), np.array([1, 1]))
+    with pytest.raises(InputError, match=r"the support of a binary task holds the labels \[0, 1, 2\]"):
+        Binary().check_task(np.array([0, 1, 2]), np.array([1, 0]))
+
+
+@pytest.mark.parametrize(
+    ("y", "classes"),
+    [
+        ([1, 0, 1], (0, 1)),
+        (np.array([True, False]), (False, True)),
+        (["inactive", "x"], None),
+        (["Positive", "negative"], ("negative", "Positive")),
+        (["0", "1"], ("0", "1")),
+        ([1.0, 0.0], (0.0, 1.0)),
+    ],
+)
+def test_labels_of_binary_tasks(y: Any, classes: tuple[Any, ...] | None) -> None:
+    if classes is None:
+        with pytest.raises(InputError, match="label 0 is 'inactive'; give 0 for a negative and 1 for a positive"):
+            Binary().read(y, ways=None, learner="maml")
+        return
+    found = Binary().read(y, ways=None, learner="maml")
+    assert found.classes == classes
+    assert [found.classes[place] for place in found.y.tolist()] == list(y)
+    Binary().check_classes(found.classes, None, False)
+
+
+def test_a_support_of_one_class_is_refused() -> None:
+    for y, only in (([1, 1], "positives"), ([0], "negatives")):
+        with pytest.raises(
+            InputError, match=f"the support set holds {only} only; a binary task needs examples of both"
+        ):
+            Binary().read(y, ways=None, learner="maml")
+
+
+def test_predictions() -> None:
+    output = torch.tensor([[0.0, 1.0], [2.0, 1.0]])
+    assert Classification().predictions(output, ("a", "b"), False) == ["b", "a"]
+    assert Binary().predictions(output, (0, 1), False) == [1, 0]
+    assert Binary().prediction_cells(output, ("no", "yes"))["label"] == ["yes", "no"]
+    values = Regression(target_size=2).predictions(output, (), False)
+    assert isinstance(values, np.ndarray) and values.tolist() == output.tolist()
+    assert Regression().values(output[:, :1], True).tolist() == [0.0, 2.0]
+    with pytest.raises(InputError, match="predicts values"):
+        Regression().probabilities(output)
+    with pytest.raises(InputError, match="tells classes apart"):
+        Binary().values(output, False)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.kind)
+def test_every_algorithm_takes_a_kind_or_refuses_it_by_name(kind: TaskKind) -> None:
+    able = set(learners_of(kind))
+    refused = {"classification": set(), "binary": {"baselinepp"}, "regression": CLASS_ALONE}[kind.kind]
+    assert able == ALGORITHMS.keys() - refused
+    for name in refused:
+        with pytest.raises(InputError, match=f"algorithm {name} .* {kind.kind} tasks"):
+            ALGORITHMS[name]().check_task(kind)
+
+
+def test_kinds_by_name() -> None:
+    assert {name: cls.kind for name, cls in TASK_KINDS.items()} == {name: name for name in TASK_KINDS}
+
+
+def test_a_kind_takes_a_known_score() -> None:
+    with pytest.raises(TypeError, match="take one of metaray.tasks.score.SCORES"):
+
+        class Hits(Classification):
+            score = Score("hits", True)
