@@ -143,7 +143,8 @@ def require_fit(learner: Learner, experiment: Experiment) -> None:
             f"{_targets(experiment.source.target_size)} as targets"
         )
     if learner.ways not in (None, spec.fixed_ways):
-        raise InputError(f"the learner is {learner.ways}-way, the evaluation has {spec.ways_in_words}")
+        asked = f"of {spec.ways_in_words}" if spec.fixed_ways is None else f"{spec.fixed_ways}-way"
+        raise InputError(f"the learner is {learner.ways}-way, the evaluation {asked}")
     if learner.preprocessing.feature_shape != shape:
         raise InputError(f"the learner takes inputs {learner.preprocessing.feature_shape}, the source yields {shape}")
 
