@@ -57,6 +57,11 @@ class Source(Config):
         return None
 
     @property
+    def drawn_together(self) -> str:
+        """What the protocol of scores says of which classes meet in a task; empty where it may be any of a split."""
+        return ""
+
+    @property
     @abstractmethod
     def fingerprint(self) -> str:
         """SHA-256 (hex) over everything that decides which examples a sampled task holds."""
