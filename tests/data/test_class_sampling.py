@@ -138,8 +138,8 @@ def test_groups_with_too_few_classes_are_passed_over(path: str) -> None:
     assert all(GROUPS[i] == "b" for index in range(20) for i in sample(store, spec, index).class_ids)
     with pytest.raises(
         InputError,
-        match=r"5 ways asked for, but none of 3 groups of meta-train has more than 4 classes with at least 2 examples "
-        r"\(1 shot \+ 1 query\); 10 classes in all .*store\.arrow",
+        match=r"5 ways asked for, but no group of meta-train \(3 in all\) has more than 4 classes with at least 2 "
+        r"examples \(1 shot \+ 1 query\); 10 classes in all .*store\.arrow",
     ):
         store.check("meta-train", replace(spec, ways=5))
     with pytest.raises(InputError, match="5 ways asked for"):

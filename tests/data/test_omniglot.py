@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jobs import omniglot
+from metaray.config import replace
 from metaray.data.class_store import ClassStore
-from metaray.data.draws import Split
-from metaray.data.episode_spec import EpisodeSpec
+from metaray.data.draws import SPLITS, Draws, Split
 from metaray.data.omniglot import SCHEMES, import_omniglot, published_split
 from metaray.data.store_file import read_store
 from metaray.errors import InputError
@@ -151,6 +152,31 @@ def test_the_real_omniglot(omniglot_folder: Path, tmp_path: Path) -> None:
     assert store.summary("meta-test") == (1692, 33840, 20, 20.0, 20)
     image = store.examples(0)[0]
     # Ink high: most of a drawing is paper.
-    within = ClassStore(path=str(out), split="lake", within_groups=True)
-    within.check("meta-test", EpisodeSpec(ways=20, shots=1, queries=1))
     assert 0 < image.mean() < 80 and image.max() > 200 and np.median(image) == 0
+
+
+@pytest.mark.slow
+def test_recipes_of_alphabets_and_of_unequal_tasks(omniglot_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "omniglot.arrow"
+    import_omniglot(omniglot_folder, out)
+    for recipe in (
+        omniglot.protonet_mixed_alphabets,
+        omniglot.protonet_within_alphabets,
+        omniglot.protonet_meta_dataset,
+        omniglot.protonet_any_task,
+        omniglot.proto_maml_any_task,
+        omniglot.r2d2_any_task,
+    ):
+        experiment = recipe()
+        source = replace(experiment.source, path=str(out))
+        for split in SPLITS:
+            spec = experiment.episodes if split == "meta-train" else experiment.eval_spec
+            source.check(split, spec)
+            tasks = [source.sample_task(Draws(0, split, index), split, spec) for index in range(50)]
+            names = [{source.class_name(i) for i in task.class_ids.tolist()} for task in tasks]
+            assert all(spec.fewest_ways <= len(classes) <= spec.most_ways for classes in names)
+            alphabets = [{name.partition("/")[0] for name in classes} for classes in names]
+            together = [len(found) == 1 for found in alphabets]
+            assert all(together) if getattr(source, "within_groups", False) else not any(together)
+            assert len(set.union(*alphabets)) >= (3 if split == "meta-val" else 9)
+            assert max(len(task.support_y) for task in tasks) <= spec.most_support

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from metaray.algorithms import MAML, R2D2, ProtoNet
 from metaray.config import Config, replace
-from metaray.data import ClassStore, FunctionFamily, Glyphs
+from metaray.data import UMTRA, ClassStore, FunctionFamily, Glyphs
 from metaray.episodes.episode import EpisodeSpec
 from metaray.errors import InputError
 from metaray.experiment.experiment import Checkpoint, Evaluation, Experiment, Initial, Precision
@@ -310,6 +310,8 @@ def test_an_experiment_of_ranges_is_json(make_experiment: MakeExperiment) -> Non
     assert (set_by_hand.episodes, set_by_hand.eval_spec) == (RANGE, META)
     grouped = override(experiment, ["source.within_groups=true"])
     assert json.loads(grouped.to_json())["source"]["within_groups"] is True
+    assert grouped.protocol.endswith("up to 10 queries a class, classes of one group, inductive batch norm")
+    assert UMTRA(source=grouped.source).drawn_together == "classes of one group" != experiment.source.drawn_together
 
 
 def test_ways_of_ranges(make_experiment: MakeExperiment) -> None:

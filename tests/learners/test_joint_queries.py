@@ -48,6 +48,15 @@ def test_in_regression_only_their_number_counts() -> None:
     assert "judged on 4 queries at once, as a task had, and now gets 1." in (doubt(spec, 1, None, 1) or "")
 
 
+def test_of_a_range_of_queries_the_fewest_count() -> None:
+    ranged = EpisodeSpec(ways=(2, 4), shots=1, queries=(2, 5))
+    assert doubt(ranged, 3, [0, 1, 2, 0, 1, 2], 6) is None
+    told = "judged on 6 queries or more at once, 2 of each class, and now gets 5."
+    assert told in (doubt(ranged, 3, [0, 1, 2, 0, 1], 5) or "")
+    rest = EpisodeSpec(ways=3, shots=1, queries="rest")
+    assert "judged on 3 queries or more at once" in (doubt(rest, 3, [0, 1], 2) or "")
+
+
 def learner_of(algorithm: Algorithm, model: Model) -> Learner:
     preprocessing = ImagePreprocessing(height=16, width=16)
     _, meta = start(algorithm, model, TaskShape(preprocessing.feature_shape, SPEC.most_ways), seed=3)

@@ -9,6 +9,7 @@ from metaray.algorithms.task_shape import TaskShape
 from metaray.data.preprocessing import ImagePreprocessing, Preprocessing, VectorPreprocessing
 from metaray.episodes.episode import EpisodeSpec
 from metaray.learners.learner import Learner
+from metaray.learners.one_line import spec_line
 from metaray.models import MLP
 from metaray.tasks import Regression, TaskKind
 
@@ -35,3 +36,10 @@ def test_a_learner_of_values() -> None:
     learner = learner_of(MAML(), VectorPreprocessing(size=3), task=Regression())
     assert "inputs 3, 3-shot regression of 1 value, " in repr(learner)
     assert repr(learner.adapt(np.zeros((2, 3)), [1.0, 2.0])) == f"AdaptedTask(of {learner!r})"
+
+
+def test_what_a_learner_of_ranges_was_judged_at() -> None:
+    ranged = EpisodeSpec(ways=(2, 9), shots=(1, 5), queries="rest")
+    assert spec_line(ranged, False, None) == "2 to 9 ways, 1 to 5 shots"
+    assert spec_line(EpisodeSpec.meta_dataset(), False, None) == "5 to 50 ways, at most 500 shots in all"
+    assert spec_line(EpisodeSpec(shots=(1, 5), queries=1), False, 2) == "1 to 5 shots regression of 2 values"

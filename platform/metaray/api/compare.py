@@ -137,7 +137,9 @@ def compare(
             judge(which, split, inner_steps=steps[which], progress=told(model)) for which, model in enumerate(models)
         )
     spec = experiment.eval_spec
-    protocols = [protocol_of(spec, learner.algorithm, n) for learner, n in zip(learners, steps, strict=True)]
+    protocols = [
+        protocol_of(spec, learner.algorithm, n, experiment.source) for learner, n in zip(learners, steps, strict=True)
+    ]
     return Comparison(
         models=models,
         split=split,

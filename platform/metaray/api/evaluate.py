@@ -192,7 +192,7 @@ def evaluate(
     return ModelScore(
         model=str(model),
         split=split,
-        protocol=protocol_of(experiment.eval_spec, learner.algorithm, inner_steps),
+        protocol=protocol_of(experiment.eval_spec, learner.algorithm, inner_steps, experiment.source),
         quality=experiment.quality,
         score=score,
         before_adaptation=unadapted,

@@ -74,11 +74,10 @@ def describe(
         print("value range: {:g} to {:g}".format(*description.value_range))
     if description.resample is not None:
         print(f"images resized with: {description.resample}")
-    counted = (
-        f"distinct {spec.in_short} episodes" if spec.is_fixed else f"distinct episodes ({spec.in_short}), at least"
-    )
-    if within_groups:
-        counted += " within a group"
+    where = " within a group" if within_groups else ""
+    counted = f"distinct {spec.in_short} episodes{where}"
+    if not spec.is_fixed:
+        counted = f"distinct episodes{where} ({spec.in_short}), at least"
     rows = [(row.scheme, row.part, str(row.classes), row.sizes, _count(row.episodes)) for row in description.rows]
     print_table(("split", "part", "classes", "examples a class", counted), rows)
     if description.groups is not None:

@@ -129,7 +129,8 @@ def require_tasks(opened: OpenedStore, split: Split, spec: EpisodeSpec, where: s
         has = f"{split} has {counted(found[0], 'class', 'classes')} with {each}"
     else:
         groups = len(np.unique(opened.groups[opened.classes[split]]))
-        has = f"none of {counted(groups, 'group')} of {split} has more than {max(found)} classes with {each}"
+        most = counted(max(found), "class", "classes")
+        has = f"no group of {split} ({groups} in all) has more than {most} with {each}"
     in_all = counted(len(opened.classes[split]) * opened.turns, "class", "classes")
     raise InputError(f"{asked} asked for, but {has}; {in_all} in all ({where})")
 

@@ -110,6 +110,11 @@ class ClassStore(Source):
         return self.meta.feature_shape
 
     @property
+    def drawn_together(self) -> str:
+        """Whether the classes of a task are of one group."""
+        return "classes of one group" if self.within_groups else ""
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256 (hex) over the file's own fingerprint, the split scheme, the rotations, and groups that count."""
         meta = self.meta

@@ -77,6 +77,11 @@ class Glyphs(Source):
         return self.store.feature_shape
 
     @property
+    def drawn_together(self) -> str:
+        """Whether the classes of a task are of one script."""
+        return "classes of one group" if self.within_groups else ""
+
+    @property
     def fingerprint(self) -> str:
         """The store's: it differs where another FreeType renders differently."""
         return self.store.fingerprint

@@ -40,6 +40,11 @@ class Source(Config):
         return Classification()
 
     @property
+    def drawn_together(self) -> str:
+        """What the protocol of scores says of which classes meet in a task; empty where it may be any of a split."""
+        return ""
+
+    @property
     @abstractmethod
     def fingerprint(self) -> str:
         """SHA-256 (hex) over everything that decides which examples a sampled task holds."""
@@ -61,11 +66,19 @@ class Source(Config):
 
     @abstractmethod
     def check(self, split: Split, spec: EpisodeSpec) -> None:
-        """Raise InputError, with the numbers, if `split` cannot yield every task of `spec`."""
+        """Raise InputError, with the numbers, if `split` cannot yield every task of `spec`.
+
+        A plain spec asks for `spec.largest` at most. A source may also refuse what its tasks have not: queries that are
+        the rest of a class where there is no end of examples, Meta-Dataset's sampling where there are no classes.
+        """
 
     @abstractmethod
     def sample_task(self, draws: Draws, split: Split, spec: EpisodeSpec) -> Task:
-        """Draw one task, its sizes first where `spec` has ranges: a pure function of the arguments."""
+        """Draw one task: a pure function of the arguments.
+
+        `spec.draw(draws)` gives the sizes of a task of a plain spec; call it before anything else is drawn. Where they
+        are numbers it draws nothing.
+        """
 
     @abstractmethod
     def count_tasks(self, split: Split, spec: EpisodeSpec) -> int:

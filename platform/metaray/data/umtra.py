@@ -92,6 +92,11 @@ class UMTRA(Source):
         return self.source.feature_shape
 
     @property
+    def drawn_together(self) -> str:
+        """The wrapped source's."""
+        return self.source.drawn_together
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256 (hex) over the wrapped source's, the settings and the version of this recipe."""
         settings = self.model_dump(mode="json", exclude={"source"})

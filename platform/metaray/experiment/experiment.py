@@ -209,7 +209,7 @@ class Experiment(Config):
     @property
     def protocol(self) -> str:
         """How scores of this experiment are to be read."""
-        return protocol_of(self.eval_spec, self.algorithm, self.evaluation.inner_steps)
+        return protocol_of(self.eval_spec, self.algorithm, self.evaluation.inner_steps, self.source)
 
     def require_faithful(self) -> None:
         """Check that its JSON describes all of it: that is what workers, checkpoints and the registry go by.
@@ -263,7 +263,8 @@ def learners_of(task: TaskKind) -> Iterator[str]:
             yield kind
 
 
-def protocol_of(spec: EpisodeSpec, algorithm: Algorithm, inner_steps: int | None) -> str:
+def protocol_of(spec: EpisodeSpec, algorithm: Algorithm, inner_steps: int | None, source: Source | None = None) -> str:
     """How scores on such episodes are to be read, where `inner_steps` are those of evaluation if they differ."""
     inner = f", {inner_steps} inner steps" if inner_steps is not None and algorithm.gradient_steps else ""
-    return f"{spec}, {algorithm.batch_norm} batch norm{inner}"
+    together = source.drawn_together if source is not None else ""
+    return f"{spec}{together and f', {together}'}, {algorithm.batch_norm} batch norm{inner}"

@@ -87,7 +87,8 @@ def fits_of(learner: Learner, source: Source, spec: EpisodeSpec, seed: int, coun
     try:
         dense = EpisodeSpec(shots=spec.shots, queries=DENSE)
         source.check("meta-test", dense)
-        spec = dense
+        # Where queries are a range, their number is drawn before the task, which would be another without that draw.
+        spec = dense if isinstance(spec.queries, int) else spec
     except InputError:
         pass
     episodes = (sample_episode(source, spec, "meta-test", seed, index) for index in range(count))

@@ -140,8 +140,8 @@ def require_fit(learner: Learner, experiment: Experiment) -> None:
     if learner.task != experiment.source.task:
         raise InputError(f"the learner is for {learner.task}, the source yields {experiment.source.task}")
     if learner.ways not in (None, spec.fixed_ways):
-        judged = f"{spec.fixed_ways}-way" if spec.fixed_ways else f"has {spec.ways_in_words}"
-        raise InputError(f"the learner is {learner.ways}-way, the evaluation {judged}")
+        asked = f"of {spec.ways_in_words}" if spec.fixed_ways is None else f"{spec.fixed_ways}-way"
+        raise InputError(f"the learner is {learner.ways}-way, the evaluation {asked}")
     if learner.preprocessing.feature_shape != shape:
         raise InputError(f"the learner takes inputs {learner.preprocessing.feature_shape}, the source yields {shape}")
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from metaray.algorithms import ALGORITHMS, MAML, MAMLPP, ProtoNet
+from metaray.episodes.episode import EpisodeSpec
 from metaray.errors import InputError
 from metaray.experiment.experiment import Experiment, Precision
 from metaray.models import Conv4
@@ -63,3 +64,11 @@ def test_large_networks_are_compared_on_less(make_experiment: MakeExperiment, mo
     assert size == (4, 2)
     preflight(make_experiment(algorithm=STEEP, model=Conv4(channels=2), chunk_size=2))
     preflight(make_experiment(algorithm=MAMLPP(inner_lr=(0.1, 0.1, 0.1), inner_steps=3), chunk_size=2))
+
+
+def test_small_episodes_of_ranges_are_of_one_size(make_experiment: Callable[..., Experiment]) -> None:
+    ranged = EpisodeSpec(ways=(2, 5), shots=(1, 5), queries="rest")
+    small = mapping._small(make_experiment(episodes=ranged, algorithm=ProtoNet()))
+    assert small == EpisodeSpec(ways=3, shots=2, queries=2)
+    meta = mapping._small(make_experiment(episodes=EpisodeSpec.meta_dataset(), algorithm=ProtoNet()))
+    assert meta == EpisodeSpec(ways=3, shots=2, queries=2)
