@@ -24,11 +24,13 @@ from metaray.episodes.sampler import sample_episode
 from metaray.errors import InputError
 from metaray.experiment.experiment import Experiment
 from metaray.models import Custom
+from metaray.records.result import Result
 from metaray.serving.columns import inputs_of
 from metaray.serving.pyfunc import PyfuncLearner, example_input
+from metaray.tracking.registration import _baselines
 from metaray.training.checks.preflight import preflight
 from metaray.trust import Untrusted
-from tests.text_task.recipe import experiment, store, texts
+from tests.text_task.recipe import Uncompared, experiment, store, texts
 from tests.text_task.words import Words
 
 INTENTS = Path(__file__).parents[2].parent / "shared" / "data" / "intent_banking77"
@@ -192,3 +194,14 @@ def test_queries_may_be_longer_than_the_support_that_waits_for_them(tmp_path: Pa
     assert np.allclose(found, inductive, atol=1e-6), "the encoder has no batch norm"
     task.save(tmp_path / "task")
     assert np.array_equal(metaray.load_task(str(tmp_path / "task"), trust=["tests"]).predict_proba(asked), found)
+
+
+def test_without_that_baseline(train: Callable[..., Any], tmp_path: Path) -> None:
+    path = store(tmp_path / "texts.arrow", texts(), words=Uncompared(longest=8))
+    told = train(experiment(path, algorithm=ProtoNet(), num_steps=2), register=False)
+    result = told.result
+    assert result.compared is None and result.nearest_neighbor is None and result.baseline_val_scores == ()
+    assert Result.from_json(result.to_json()) == result and "nearest" not in str(told)
+    assert list(_baselines(experiment(path), (), episodes=20)) == ["chance"]
+    judged = metaray.evaluate(told.run.storage.root + "/learner", episodes=4, trust=["tests"], progress=False)
+    assert judged.nearest_neighbor is None and "nearest" not in str(judged)
