@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -10,6 +10,14 @@ from metaray import MAML, ClassStore, Custom, EpisodeSpec, Evaluation, Experimen
 from metaray.data.draws import Split
 from metaray.optimizers import Adam
 from tests.text_task.words import Words
+
+
+class Uncompared(Words):
+    """Words that no nearest neighbour compares."""
+
+    kind: ClassVar[str] = "uncompared"
+    compared: ClassVar[str | None] = None
+
 
 TOPICS = {
     "weather": "rain sun snow wind forecast",

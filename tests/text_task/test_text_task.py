@@ -4,6 +4,7 @@ import csv
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace as with_changes
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +14,26 @@ import pytest
 
 import metaray
 from metaray.algorithms import MAML, R2D2, Algorithm, ProtoNet
+from metaray.algorithms.algorithm import start
+from metaray.algorithms.task_shape import TaskShape
 from metaray.data import ClassStore
-from metaray.data.ragged import Ragged
+from metaray.data.ragged import LADDER, Ragged
 from metaray.data.store_file import read_store
+from metaray.episodes.episode import EpisodeSpec
+from metaray.episodes.sampler import sample_episode
 from metaray.errors import InputError
 from metaray.experiment.experiment import Experiment
 from metaray.models import Custom
+from metaray.records.result import Result
 from metaray.serving.columns import inputs_of
 from metaray.serving.pyfunc import PyfuncLearner, example_input
+from metaray.tracking.registration import _baselines
 from metaray.training.checks.preflight import preflight
 from metaray.trust import Untrusted
-from tests.text_task.recipe import experiment, store, texts
+from tests.text_task.recipe import Uncompared, experiment, store, texts
 from tests.text_task.words import Words
 
-INTENTS = Path(__file__).parents[2] / "shared" / "data" / "intent_banking77"
+INTENTS = Path(__file__).parents[2].parent / "shared" / "data" / "intent_banking77"
 KNOWN = [
     ("play a song", "music"),
     ("the band and the album", "music"),
@@ -158,8 +165,9 @@ def test_intents_of_bank_customers(tmp_path: Path) -> None:
     path = store(tmp_path / "intents.arrow", by_intent, (0.6, 0.2, 0.2), Words(vocabulary=4096))
     model = Custom(path="tests.text_task.encoder:Encoder", options={"vocabulary": 4096})
     preflight(experiment(path, algorithm=ProtoNet(), model=model, meta_batch_size=1))
-    lengths = {len(batch) for batch in (ClassStore(path=path).examples(0)["values"],)}
-    assert lengths == {len(by_intent[next(iter(by_intent))])}
+    source, spec = ClassStore(path=path), EpisodeSpec(ways=3, shots=2, queries=3)
+    found = {sample_episode(source, spec, "meta-train", 0, i).support_x["values"].shape[1] for i in range(20)}
+    assert len(found) > 1 and found <= set(LADDER)
 
 
 def test_described_on_the_command_line(path: str, command: Callable[..., Any], tmp_path: Path) -> None:
@@ -170,3 +178,30 @@ def test_described_on_the_command_line(path: str, command: Callable[..., Any], t
     assert drawn.code == 2 and "a gallery shows images, but an example has the shape (any)" in drawn.err
     exported = command("data", "export", path, "--out", tmp_path / "task", "--ways", "3")
     assert exported.code == 2 and "class_store yields no images, which is what an export writes" in exported.err
+
+
+def test_queries_may_be_longer_than_the_support_that_waits_for_them(tmp_path: Path) -> None:
+    """Under transductive batch norm the support is kept with a task, and put together with queries of any length."""
+    algorithm, words = ProtoNet(batch_norm="transductive"), Words()
+    model, shape = Custom(path="tests.text_task.encoder:Encoder"), TaskShape((None,), 2, preprocessing=words)
+    _, meta = start(algorithm, model, shape, seed=0)
+    learner = metaray.Learner(algorithm, model, meta, words, EpisodeSpec(ways=2, shots=2, queries=2))
+    known, labels = zip(*KNOWN, strict=True)
+    task = learner.adapt(known, labels)
+    asked = [text for text, _ in ASKED] + ["word " * 30 + "album"]
+    found = task.predict_proba(asked)
+    inductive = with_changes(learner, algorithm=ProtoNet()).adapt(known, labels).predict_proba(asked)
+    assert np.allclose(found, inductive, atol=1e-6), "the encoder has no batch norm"
+    task.save(tmp_path / "task")
+    assert np.array_equal(metaray.load_task(str(tmp_path / "task"), trust=["tests"]).predict_proba(asked), found)
+
+
+def test_without_that_baseline(train: Callable[..., Any], tmp_path: Path) -> None:
+    path = store(tmp_path / "texts.arrow", texts(), words=Uncompared(longest=8))
+    told = train(experiment(path, algorithm=ProtoNet(), num_steps=2), register=False)
+    result = told.result
+    assert result.compared is None and result.nearest_neighbor is None and result.baseline_val_scores == ()
+    assert Result.from_json(result.to_json()) == result and "nearest" not in str(told)
+    assert list(_baselines(experiment(path), (), episodes=20)) == ["chance"]
+    judged = metaray.evaluate(told.run.storage.root + "/learner", episodes=4, trust=["tests"], progress=False)
+    assert judged.nearest_neighbor is None and "nearest" not in str(judged)

@@ -29,9 +29,7 @@ class Named(Config):
 
 
 def _read(value: Any) -> Preprocessing | Named:
-    if isinstance(value, Named):
-        return value
-    if isinstance(value, Preprocessing):
+    if isinstance(value, Named | Preprocessing):
         return value
     if isinstance(value, Mapping) and "kind" not in value:  # files of before there were other kinds
         return ImagePreprocessing.parse(value, where=WHAT)

@@ -201,9 +201,10 @@ class Session:
         if experiment.algorithm.gradient_steps:
             self._say("note", text="judging: meta-test before adaptation")
             unadapted = self._judge("meta-test", self.best, best_step, inner_steps=0)
-        self._say("note", text="judging: meta-test before training, and by nearest neighbour")
-        untrained = self._judge("meta-test", self.initial, 0)
         compared = experiment.source.preprocessing.compared
+        also = "" if compared is None else ", and by nearest neighbour"
+        self._say("note", text=f"judging: meta-test before training{also}")
+        untrained = self._judge("meta-test", self.initial, 0)
         nearest = None if compared is None else self._judge("meta-test", {}, 0, nearest=True)
         baseline = None if compared is None else self._judge("meta-val", {}, 0, nearest=True)
         result = Result(
