@@ -179,4 +179,4 @@ def test_recipes_of_alphabets_and_of_unequal_tasks(omniglot_folder: Path, tmp_pa
             together = [len(found) == 1 for found in alphabets]
             assert all(together) if getattr(source, "within_groups", False) else not any(together)
             assert len(set.union(*alphabets)) >= (3 if split == "meta-val" else 9)
-            assert max(len(task.support_y) for task in tasks) <= spec.most_support
+            assert max(len(task.support.y) for task in tasks) <= spec.most_support

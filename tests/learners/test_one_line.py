@@ -11,7 +11,7 @@ from metaray.episodes.episode import EpisodeSpec
 from metaray.learners.learner import Learner
 from metaray.learners.one_line import spec_line
 from metaray.models import MLP
-from metaray.tasks import Regression, TaskKind
+from metaray.tasks import Classification, Regression, TaskKind
 
 
 def learner_of(algorithm: Algorithm, preprocessing: Preprocessing, task: TaskKind = CLASSES) -> Learner:
@@ -40,6 +40,9 @@ def test_a_learner_of_values() -> None:
 
 def test_what_a_learner_of_ranges_was_judged_at() -> None:
     ranged = EpisodeSpec(ways=(2, 9), shots=(1, 5), queries="rest")
-    assert spec_line(ranged, False, None) == "2 to 9 ways, 1 to 5 shots"
-    assert spec_line(EpisodeSpec.meta_dataset(), False, None) == "5 to 50 ways, at most 500 shots in all"
-    assert spec_line(EpisodeSpec(shots=(1, 5), queries=1), False, 2) == "1 to 5 shots regression of 2 values"
+    assert spec_line(ranged, False, Classification()) == "2 to 9 ways, 1 to 5 shots"
+    assert spec_line(EpisodeSpec.meta_dataset(), False, Classification()) == "5 to 50 ways, at most 500 shots in all"
+    assert (
+        spec_line(EpisodeSpec(shots=(1, 5), queries=1), False, Regression(target_size=2))
+        == "1 to 5 shots regression of 2 values"
+    )

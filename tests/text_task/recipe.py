@@ -55,7 +55,7 @@ def texts(each: int = 12, seed: int = 0) -> dict[str, list[str]]:
 
 def store(path: Path, examples: Mapping[str, Sequence[str]], splits: Any = SPLITS, words: Words | None = None) -> str:
     """A store of texts."""
-    write_class_store(path, examples, splits, words or Words(longest=8))
+    write_class_store(path, examples, splits, words or Words())
     return str(path)
 
 

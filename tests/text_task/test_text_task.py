@@ -58,15 +58,15 @@ def test_the_store_holds_texts(path: str) -> None:
     found = read_store(Path(path), verify=True)
     assert isinstance(found.examples, Ragged) and found.meta.feature_shape == (None,) and found.meta.dtype == "int32"
     source = ClassStore(path=path)
-    assert source.preprocessing == Words(longest=8) and source.num_classes("meta-train") == 6
+    assert source.preprocessing == Words() and source.num_classes("meta-train") == 6
     first = texts()["weather"][0]
-    assert np.array_equal(found.examples[0], Words(longest=8).read(first)["values"][0, : len(first.split())])
+    assert np.array_equal(found.examples[0], Words().read(first)["values"][0, : len(first.split())])
 
 
 def test_its_code_is_imported_only_where_the_experiment_may(path: str) -> None:
     text = experiment(path).to_json()
     kept = Experiment.from_json(text, trust=("tests",))
-    assert kept.source.preprocessing == Words(longest=8) and kept == Experiment.from_json(text)
+    assert kept.source.preprocessing == Words() and kept == Experiment.from_json(text)
     bare = json.dumps(json.loads(text) | {"model": {"kind": "mlp", "hidden": [4], "batch_norm": False}})
     with pytest.raises(Untrusted, match=r"texts.arrow: refusing to import 'tests.text_task.words:Words'"):
         _ = Experiment.from_json(bare, trust=()).source.preprocessing
@@ -166,7 +166,7 @@ def test_intents_of_bank_customers(tmp_path: Path) -> None:
     model = Custom(path="tests.text_task.encoder:Encoder", options={"vocabulary": 4096})
     preflight(experiment(path, algorithm=ProtoNet(), model=model, meta_batch_size=1))
     source, spec = ClassStore(path=path), EpisodeSpec(ways=3, shots=2, queries=3)
-    found = {sample_episode(source, spec, "meta-train", 0, i).support_x["values"].shape[1] for i in range(20)}
+    found = {sample_episode(source, spec, "meta-train", 0, i).task.support.x["values"].shape[1] for i in range(20)}
     assert len(found) > 1 and found <= set(LADDER)
 
 
@@ -197,7 +197,7 @@ def test_queries_may_be_longer_than_the_support_that_waits_for_them(tmp_path: Pa
 
 
 def test_without_that_baseline(train: Callable[..., Any], tmp_path: Path) -> None:
-    path = store(tmp_path / "texts.arrow", texts(), words=Uncompared(longest=8))
+    path = store(tmp_path / "texts.arrow", texts(), words=Uncompared())
     told = train(experiment(path, algorithm=ProtoNet(), num_steps=2), register=False)
     result = told.result
     assert result.compared is None and result.nearest_neighbor is None and result.baseline_val_scores == ()

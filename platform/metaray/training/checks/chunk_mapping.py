@@ -14,7 +14,7 @@ from metaray.config import replace
 from metaray.data.draws import Split
 from metaray.data.task import Side
 from metaray.episodes.episode import EpisodeSpec
-from metaray.episodes.inputs import take, to_dtype
+from metaray.episodes.inputs import mapped, take, to_dtype
 from metaray.episodes.sampler import sample_meta_batch
 from metaray.episodes.tensors import Examples, TensorEpisode, chunks
 from metaray.errors import InputError
@@ -30,6 +30,8 @@ TOLERANCES = {torch.float64: 1e-6, torch.float32: 1e-3}
 NUDGE, MARGIN = 1e-9, 10.0
 LARGEST = 2**23
 """Numbers that the inner steps of one episode may keep for their derivatives."""
+TRIED = 32
+"""Episodes among which two neighbours of equal shape are looked for."""
 SPLITS: tuple[Split, Split] = ("meta-train", "meta-val")
 
 
@@ -212,11 +214,25 @@ def _with_steps(algorithm: Algorithm, inner_steps: int) -> Algorithm:
 
 def _pair(experiment: Experiment, split: Split, spec: EpisodeSpec, rows: int | None) -> Pair:
     seed = experiment.seed if split == "meta-train" else experiment.evaluation.seed
-    batch = sample_meta_batch(experiment.source, spec, split, seed, range(2))
-    (whole,) = next(chunks(batch, 2, CPU, experiment.source, split))
-    chunk = _cut(whole, rows)
+    for first in range(0, TRIED, 2):
+        batch = sample_meta_batch(experiment.source, spec, split, seed, range(first, first + 2))
+        found = next(chunks(batch, 2, CPU, experiment.source, split))
+        if len(found) == 1:
+            break
+    else:  # ragged inputs that are hardly ever padded to one length
+        batch = sample_meta_batch(experiment.source, spec, split, seed, [0])
+        found = next(chunks(batch, 2, CPU, experiment.source, split))
+        found = (TensorEpisode(*(_twice(part) for part in found[0])),)
+    chunk = _cut(found[0], rows)
     one, other = (TensorEpisode(*(_at(part, i) for part in chunk)) for i in range(2))
     return Pair(one, other, chunk)
+
+
+def _twice(part: Any) -> Any:
+    """A chunk of one episode with the same one once more."""
+    if isinstance(part, Side):
+        return Side(mapped(lambda x: torch.cat([x, x]), part.x), torch.cat([part.y, part.y]))
+    return torch.cat([part, part])
 
 
 def _cut(chunk: TensorEpisode, rows: int | None) -> TensorEpisode:
