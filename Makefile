@@ -14,8 +14,9 @@ demo: .venv/ready
 	$(BIN)/metaray data export glyphs --part meta-test --ways 20 --shots 1 --queries 3 --seed 1 --out demo-task
 	$(BIN)/metaray adapt models:/glyphs@champion --support demo-task/support --query demo-task/query --picture demo-task.png
 
+# Two processes and more where there are cores for them; all that share a Ray cluster or a first run keep to one.
 test: .venv/ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadgroup
 
 test-slow: .venv/ready-slow
 	METARAY_NO_SKIPS=1 $(BIN)/python -m pytest -m "slow and not chaos"

@@ -40,18 +40,24 @@ settings.load_profile("any machine")
 MAY_SKIP = ("no GPU", "no Omniglot", "no git", "this machine lets nobody")
 """How the reasons begin for which tests may be skipped wherever they run: no package mends them."""
 
+SHARED = {"ray", "ray_cluster", "trained"}
+"""Marks and fixtures that stand for what is dear to make, once a session."""
+
 CLASSES: dict[Split, int] = {"meta-train": 12, "meta-val": 8, "meta-test": 8}
 PER_CLASS = 12
 SIDE = 16
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that need a GPU are skipped where torch sees none."""
-    if torch.cuda.is_available():
-        return
+    """Tests that need a GPU are skipped where torch sees none; where several processes test, what shares keeps to one.
+
+    What shares the session's Ray cluster, its first run or its database is one group, every other module another one.
+    """
     for item in items:
-        if item.get_closest_marker("gpu"):
+        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="no GPU: torch sees none here"))
+        together = SHARED & {*getattr(item, "fixturenames", ()), *(mark.name for mark in item.iter_markers())}
+        item.add_marker(pytest.mark.xdist_group("shared" if together else item.location[0]))
 
 
 @pytest.hookimpl(wrapper=True)
