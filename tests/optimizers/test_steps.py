@@ -81,7 +81,7 @@ def assert_close(found: dict[str, list[float]], expected: dict[str, list[float]]
         (Adam(outer_lr=0.1, weight_decay=0.3, betas=(0.7, 0.8)), adam(0.7, 0.8, decoupled=False)),
         (AdamW(outer_lr=0.1, weight_decay=0.3, betas=(0.7, 0.8)), adam(0.7, 0.8, decoupled=True)),
     ],
-    ids=str,
+    ids=lambda value: str(value) if isinstance(value, OuterOptimizer) else "rule",  # a function's has its address
 )
 def test_three_steps(optimizer: OuterOptimizer, rule: Any) -> None:
     assert_close(stepped(optimizer), by_hand(rule, 0.1, optimizer.weight_decay))
