@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from metaray.data.preprocessing import ImagePreprocessing as ImagePreprocessing
     from metaray.data.preprocessing import Preprocessing as Preprocessing
     from metaray.data.preprocessing import VectorPreprocessing as VectorPreprocessing
+    from metaray.data.source import Source as Source
     from metaray.data.umtra import UMTRA as UMTRA
     from metaray.data.writing import write_class_store as write_class_store
     from metaray.episodes.episode import EpisodeSpec as EpisodeSpec
@@ -77,6 +78,10 @@ if TYPE_CHECKING:
     from metaray.optimizers.custom import CustomOptimizer as CustomOptimizer
     from metaray.optimizers.groups import Group as Group
     from metaray.optimizers.sgd import SGD as SGD
+    from metaray.tasks import Binary as Binary
+    from metaray.tasks import Classification as Classification
+    from metaray.tasks import Regression as Regression
+    from metaray.tasks import TaskKind as TaskKind
     from metaray.tracking.report import NotUploaded as NotUploaded
     from metaray.tuning.search import Search as Search
 
@@ -89,10 +94,12 @@ __all__ = [
     "BOIL",
     "Baseline",
     "BaselinePP",
+    "Binary",
     "CAVIA",
     "CNP",
     "Checkpoint",
     "ClassStore",
+    "Classification",
     "Conv4",
     "Custom",
     "CustomOptimizer",
@@ -122,6 +129,7 @@ __all__ = [
     "ProtoMAML",
     "ProtoNet",
     "R2D2",
+    "Regression",
     "RelationNet",
     "Reptile",
     "ResNet12",
@@ -129,6 +137,8 @@ __all__ = [
     "RunStopped",
     "SGD",
     "Search",
+    "Source",
+    "TaskKind",
     "UMTRA",
     "VectorPreprocessing",
     "compare",
@@ -152,10 +162,12 @@ _HOMES = {
     "BOIL": "metaray.algorithms.boil",
     "Baseline": "metaray.algorithms.baseline",
     "BaselinePP": "metaray.algorithms.baselinepp",
+    "Binary": "metaray.tasks.binary",
     "CAVIA": "metaray.algorithms.cavia",
     "CNP": "metaray.algorithms.cnp",
     "Checkpoint": "metaray.experiment.experiment",
     "ClassStore": "metaray.data.class_store",
+    "Classification": "metaray.tasks.classification",
     "Conv4": "metaray.models.conv4",
     "Custom": "metaray.models.custom",
     "CustomOptimizer": "metaray.optimizers.custom",
@@ -185,6 +197,7 @@ _HOMES = {
     "ProtoMAML": "metaray.algorithms.proto_maml",
     "ProtoNet": "metaray.algorithms.protonet",
     "R2D2": "metaray.algorithms.r2d2",
+    "Regression": "metaray.tasks.regression",
     "RelationNet": "metaray.algorithms.relationnet",
     "Reptile": "metaray.algorithms.reptile",
     "ResNet12": "metaray.models.resnet12",
@@ -192,6 +205,8 @@ _HOMES = {
     "RunStopped": "metaray.errors",
     "SGD": "metaray.optimizers.sgd",
     "Search": "metaray.tuning.search",
+    "Source": "metaray.data.source",
+    "TaskKind": "metaray.tasks.task_kind",
     "UMTRA": "metaray.data.umtra",
     "VectorPreprocessing": "metaray.data.preprocessing",
     "compare": "metaray.api.compare",

@@ -24,6 +24,8 @@ MOVED = {
     "metaray.algorithms.problem": "metaray.algorithms.task_shape",
     "metaray.algorithms.quadratic_program": "metaray.algorithms.families.quadratic_program",
     "metaray.algorithms.ridge": "metaray.algorithms.families.ridge",
+    "metaray.learners.containers": "metaray.containers",
+    "metaray.learners.labels": "metaray.tasks.labels",
     "metaray.training.experiment": "metaray.experiment.experiment",
     "metaray.training.optimizer": "metaray.experiment.optimizer",
     "metaray.training.overrides": "metaray.experiment.overrides",
