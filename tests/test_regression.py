@@ -245,5 +245,7 @@ def test_a_learner_of_classes_is_not_judged_on_functions(trained: Any, make_wave
 
     learner = str(trained.storage / "first" / "learner")
     settings = ["source.kind=function_family", "episodes.ways=1"]
-    with pytest.raises(InputError, match="the learner predicts classes, the source has vectors of 1 value as targets"):
+    with pytest.raises(
+        InputError, match="the learner is for classification tasks, the source yields regression tasks of 1 value"
+    ):
         evaluate(learner, episodes=2, part="meta-test", settings=settings, tracking_uri=None, trust=[])

@@ -91,7 +91,7 @@ def test_a_second_that_is_for_other_tasks_is_refused(
         "the source prepares its inputs otherwise than the learner: mean.0 is": saved(
             learner_of(experiment), "other", preprocessing=other
         ),
-        "the learner predicts vectors of 1 value, the source has classes as targets": saved(
+        "the learner is for regression tasks of 1 value, the source yields classification tasks": saved(
             dataclasses.replace(learner_of(make_waves()), task=Regression()), "waves"
         ),
     }

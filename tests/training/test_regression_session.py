@@ -115,6 +115,6 @@ def test_targets_of_another_kind_are_refused(
     storage: Storage, make_waves: MakeExperiment, make_experiment: MakeExperiment
 ) -> None:
     train(make_waves(num_steps=0), storage)
-    message = "the learner predicts vectors of 1 value, the source has classes as targets"
+    message = "the learner is for regression tasks of 1 value, the source yields classification tasks"
     with pytest.raises(InputError, match=re.escape(message)):
         evaluate_learner(learner_in(storage), make_experiment(), "meta-test")

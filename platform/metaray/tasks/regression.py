@@ -38,6 +38,9 @@ class Regression(TaskKind):
 
     target_size: int = Field(default=1, ge=1, strict=True)
 
+    def __str__(self) -> str:
+        return f"{self.kind} tasks of {self.target_size} value{'' if self.target_size == 1 else 's'}"
+
     def labels(self, ways: int) -> int:
         """1."""
         return 1

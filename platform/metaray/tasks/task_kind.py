@@ -65,6 +65,9 @@ class TaskKind(Config):
         if score is not None and SCORES.get(score.name) != score:
             raise TypeError(f"{cls.__name__}.score is {score}; take one of metaray.tasks.score.SCORES")
 
+    def __str__(self) -> str:
+        return f"{self.kind} tasks"
+
     # What is asked of a network.
 
     @abstractmethod

@@ -128,7 +128,7 @@ def _check_outputs(experiment: Experiment, state: TrainState) -> None:
         raise not_taken(x, error) from error
     if output.ndim != 2 or len(output) != 2 or (expected is not None and output.shape[1] != expected):
         classes = experiment.source.task.has_classes
-        each = f"each of {expected} classes" if classes else "each value of a target"
+        each = f"each of {expected} ways" if classes else "each value of a target"
         wanted = f"[2, {expected}] (one output for {each})" if expected else "[2, embedding]"
         raise InputError(
             f"the model maps a batch of 2 inputs to shape {list(output.shape)}, but {experiment.algorithm.kind} "
@@ -176,10 +176,10 @@ def _check_chunks(experiment: Experiment, state: TrainState, device: torch.devic
     def check() -> None:
         # The processor here may lack what a GPU has for low precision.
         precision = experiment.precision.dtype if device.type == "cpu" else "float32"
-        context = dataclasses.replace(_last(experiment, state), precision=precision)
         chunk = _first_task(experiment, "meta-train", chunk_size)
+        context = dataclasses.replace(_last(experiment, state).of(chunk), precision=precision)
         try:
-            experiment.algorithm.meta_gradient(state.meta, chunk, context.of(chunk))
+            experiment.algorithm.meta_gradient(state.meta, chunk, context)
         except RuntimeError as error:
             fault = find_fault(context, _first_task(experiment, "meta-train", 1).support.x)
             where = "" if fault is None else f" {fault.call.where}"
