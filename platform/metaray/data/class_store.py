@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
-from metaray.config import replace
 from metaray.data.access import without_access
 from metaray.data.draws import Draws, Split
 from metaray.data.preprocessing import ImagePreprocessing
@@ -79,7 +78,9 @@ class ClassStore(Source):
             InputError: `mean` or `std` do not fit the channels.
         """
         stored = self.meta.preprocessing
-        return stored if self.mean is None else replace(stored, mean=self.mean, std=self.std)
+        if self.mean is None:
+            return stored
+        return type(stored).parse({**dict(stored), "mean": self.mean, "std": self.std}, where=shown(self.path))
 
     @property
     def feature_shape(self) -> tuple[int, ...]:
