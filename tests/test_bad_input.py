@@ -252,7 +252,7 @@ def test_an_experiment_file_that_is_no_text(refused_train: Train, place: Path) -
         ("algorithm.inner_lr=-1", "inner_lr: Input should be greater than or equal to 0 (got -1)"),
         ("algorithm.inner_lr=fast", "inner_lr: Input should be a valid number"),
         ("algorithm.inner_steps=-2", "inner_steps: Input should be greater than or equal to 0 (got -2)"),
-        ("episodes.ways=1", "episodes.ways: a task needs at least 2 classes (got 1)"),
+        ("episodes.ways=1", "episodes.ways: class_store yields classification tasks, and these have at least 2 ways (got 1)"),
         ("episodes.shots=0", "episodes.shots: Input should be greater than or equal to 1 (got 0)"),
         ("meta_batch_size=0", "meta_batch_size: Input should be greater than 0 (got 0)"),
         ("num_steps=-5", "num_steps: Input should be greater than or equal to 0 (got -5)"),

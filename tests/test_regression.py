@@ -217,8 +217,14 @@ def test_the_lower_error_becomes_champion(make_waves: MakeExperiment, database: 
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("episodes.ways=5", "episodes.ways: function_family yields regression tasks, whose ways are 1 (got 5)"),
-        ("algorithm.kind=protonet", "algorithm protonet tells classes apart, but function_family yields regression"),
+        (
+            "episodes.ways=5",
+            "episodes.ways: function_family yields regression tasks, and these have 1 way (got 5)",
+        ),
+        (
+            "algorithm.kind=protonet",
+            "algorithm protonet works with classes, but regression tasks have none",
+        ),
         ("source.amplitude=[5,1]", "a range goes from its lower to its upper end (got 5 to 1)"),
     ],
 )

@@ -100,7 +100,7 @@ def plain_steps(experiment: Experiment, given: Iterable[Arrival], device: torch.
     for arrival in given:
         optimizer.zero_grad()
         losses = []
-        for episode in chunks(arrival.batch, 1, device, experiment.source, "meta-train"):
+        for (episode,) in chunks(arrival.batch, 1, device, experiment.source, "meta-train"):
             loss = loss_of(meta, episode) / len(arrival.batch)
             loss.backward()
             losses.append(loss.detach())

@@ -14,6 +14,7 @@ from metaray.algorithms.context import Context
 from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.models import MLP, Model
+from metaray.tasks import TASK_KINDS
 
 CPU = torch.device("cpu")
 FEATURE = (1, 2, 2)
@@ -33,7 +34,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 class Trial(NamedTuple):
-    """One algorithm under one protocol, with classes or values to learn."""
+    """One algorithm under one protocol, with tasks of one kind to learn."""
 
     kind: str
     task: str
@@ -42,7 +43,7 @@ class Trial(NamedTuple):
 
 def has_parameters(kind: str) -> bool:
     """Whether an algorithm has meta-parameters, so that there is something to train."""
-    return bool(start(ALGORITHMS[kind](), MLP(hidden=(2,)), TaskShape((1,), 2, None, 2), seed=0)[1])
+    return bool(start(ALGORITHMS[kind](), MLP(hidden=(2,)), TaskShape((1,), 2, classes=2), seed=0)[1])
 
 
 TRAINED = [kind for kind in ALGORITHMS if has_parameters(kind)]
@@ -54,7 +55,7 @@ class Bench:
     Args:
         trial: of which algorithm.
         ways: classes of a task, where it has classes.
-        target_size: values of a target, where it has values.
+        target_size: values of a target, where a task is regression.
         model: the network's; by default a tiny MLP.
         feature: shape of one input.
         dtype: of weights and inputs; the weights start as the same float32 numbers in each.
@@ -76,14 +77,16 @@ class Bench:
         training: bool = True,
         settings: dict[str, Any] | None = None,
     ) -> None:
-        values = trial.task == "values"
         chosen = {"batch_norm": trial.protocol, **SETTINGS.get(trial.kind, {}), **(settings or {})}
         self.algorithm: Algorithm = ALGORITHMS[trial.kind].parse(chosen, where=trial.kind)
-        self.task_shape = TaskShape(feature, 1, target_size, 0) if values else TaskShape(feature, ways, None, ways + 2)
+        fields = {"target_size": target_size} if trial.task == "regression" else {}
+        task = TASK_KINDS[trial.task].parse(fields, where=trial.task)
+        own = task.labels_vary
+        self.task_shape = TaskShape(feature, ways if own else 1, task, ways + 2 if own else 0)
         network, meta = start(self.algorithm, model or MLP(hidden=(6, 5)), self.task_shape, seed=1)
         network.to(device, dtype)
         self.meta = {name: t.to(device, dtype).requires_grad_() for name, t in meta.items()}
-        self.context = Context(network=network, ways=self.task_shape.ways, training=training, regression=values)
+        self.context = Context(network=network, ways=task.labels(self.task_shape.ways), training=training, task=task)
 
     def output(self, support: Examples, x: Tensor) -> Tensor:
         """Logits or values of the queries x."""
@@ -93,19 +96,19 @@ class Bench:
     def episode(
         self, *, shots: int = 2, queries: int = 2, size: int | None = None, dtype: torch.dtype = torch.float64
     ) -> TensorEpisode:
-        """A random task; with `size`, a chunk of so many. Values: as many examples as three classes would have."""
+        """A random task; with `size`, a chunk of so many. Regression: as many examples as three classes would have."""
         generator = torch.Generator().manual_seed(0)
         lead = () if size is None else (size,)
-        ways, values = self.task_shape.ways, self.task_shape.target_size
+        task, ways = self.task_shape.task, self.context.ways
 
         def side(each: int) -> Examples:
-            count = 3 * each if values else ways * each
+            count = ways * each if task.has_classes else 3 * each
             x = torch.randn(*lead, count, *self.task_shape.feature_shape, generator=generator, dtype=dtype)
-            if values:
-                return Examples(x, torch.randn(*lead, count, values, generator=generator, dtype=dtype))
-            return Examples(x, torch.arange(ways).repeat_interleave(each).expand(*lead, count).clone())
+            if task.has_classes:
+                return Examples(x, torch.arange(ways).repeat_interleave(each).expand(*lead, count).clone())
+            return Examples(x, torch.randn(*lead, count, task.outputs(1), generator=generator, dtype=dtype))
 
-        classes = torch.arange(1, ways + 1).expand(*lead, ways).clone()
+        classes = torch.arange(1, self.task_shape.ways + 1).expand(*lead, self.task_shape.ways).clone()
         return TensorEpisode(side(shots), side(queries), torch.arange(size or 1).view(lead), classes)
 
 

@@ -8,8 +8,9 @@ from metaray.algorithms.algorithm import MetaGradient
 from metaray.algorithms.context import Context, Tensors
 from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import Examples, TensorEpisode
+from metaray.tasks import Regression
 
-PROBLEM = TaskShape((1,), 1, 1)
+PROBLEM = TaskShape((1,), 1, Regression())
 
 
 class Weight(nn.Module):
@@ -28,7 +29,7 @@ def at(algorithm: Algorithm, w: float) -> tuple[Tensors, Context]:
     network = Weight()
     meta = {name: tensor.double() for name, tensor in algorithm.init(network, PROBLEM).items()}
     meta["w"] = torch.tensor(w, dtype=torch.float64)
-    context = Context(network=network, ways=1, training=True, regression=True)
+    context = Context(network=network, ways=1, training=True, task=Regression())
     return {name: tensor.requires_grad_() for name, tensor in meta.items()}, context
 
 

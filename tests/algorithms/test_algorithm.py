@@ -15,6 +15,7 @@ from metaray.errors import InputError
 from metaray.models import MLP, Conv4
 from metaray.models.model import build_fresh
 from metaray.models.state import tensors_sha256
+from metaray.tasks import Regression
 
 
 def test_starting_depends_on_the_seed_alone() -> None:
@@ -27,7 +28,7 @@ def test_starting_depends_on_the_seed_alone() -> None:
 
 def test_which_algorithms_are_fixed_to_their_ways() -> None:
     assert (MAML().fixed_ways, ProtoNet().fixed_ways, CNP().fixed_ways) == (True, False, True)
-    assert TaskShape(ways=5).outputs == 5 and TaskShape(target_size=2).outputs == 2
+    assert TaskShape(ways=5).outputs == 5 and TaskShape(task=Regression(target_size=2)).outputs == 2
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.int64])
@@ -62,7 +63,7 @@ def test_no_algorithm_takes_an_eternity(kind: str) -> None:
 @pytest.mark.parametrize("kind", ALGORITHMS)
 def test_a_network_that_is_built_already_gives_the_same_start(kind: str) -> None:
     """Bit for bit, also where the algorithm draws parameters of its own after the network's."""
-    algorithm, model, task_shape = ALGORITHMS[kind](), Conv4(channels=4), TaskShape((1, 28, 28), 5, None, 20)
+    algorithm, model, task_shape = ALGORITHMS[kind](), Conv4(channels=4), TaskShape((1, 28, 28), 5, classes=20)
     network, meta = start(algorithm, model, task_shape, seed=3)
     fresh = build_fresh(model, task_shape.feature_shape, algorithm.outputs(task_shape), seed=3)
     torch.rand(5)

@@ -17,20 +17,20 @@ from metaray.errors import InputError
 from metaray.models import MLP
 from metaray.models.batch_norm import Protocol
 from metaray.models.model import Model
+from metaray.tasks import Regression
 
 MakeEpisode = Callable[..., TensorEpisode]
 
 CLASSES = 7
-PROBLEM = TaskShape((1, 2, 2), 3, None, CLASSES)
-REGRESSION = TaskShape((1, 2, 2), 1, 2)
+PROBLEM = TaskShape((1, 2, 2), 3, classes=CLASSES)
+REGRESSION = TaskShape((1, 2, 2), 1, Regression(target_size=2))
 
 
 def bench(
     task_shape: TaskShape = PROBLEM, model: Model | None = None, *, training: bool = True
 ) -> tuple[Context, Tensors]:
     network, meta = start(Baseline(), model or MLP(hidden=(6,)), task_shape, seed=1)
-    values = task_shape.target_size is not None
-    context = Context(network=network.double(), ways=task_shape.ways, training=training, regression=values)
+    context = Context(network=network.double(), ways=task_shape.ways, training=training, task=task_shape.task)
     return context, {name: value.double().requires_grad_() for name, value in meta.items()}
 
 

@@ -22,7 +22,7 @@ MakeEpisode = Callable[..., TensorEpisode]
 
 def bench(*, training: bool = False, batch_norm: bool = False) -> tuple[Context, Tensors]:
     network, meta = start(
-        BaselinePP(), MLP(hidden=(6,), batch_norm=batch_norm), TaskShape((1, 2, 2), 3, None, 7), seed=1
+        BaselinePP(), MLP(hidden=(6,), batch_norm=batch_norm), TaskShape((1, 2, 2), 3, classes=7), seed=1
     )
     context = Context(network=network.double(), ways=3, training=training)
     return context, {name: value.double() for name, value in meta.items()}

@@ -16,21 +16,21 @@ from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.errors import InputError
 from metaray.models import MLP, Conv4, Model
 from metaray.models.batch_norm import EpisodicBatchNorm
+from metaray.tasks import Regression
 
 MakeEpisode = Callable[..., TensorEpisode]
 
 
 def bench(algorithm: CAVIA, model: Model, task_shape: TaskShape) -> tuple[Tensors, Context]:
     network, meta = start(algorithm, model, task_shape, seed=1)
-    regression = task_shape.target_size is not None
-    context = Context(network=network.double(), ways=task_shape.ways, training=True, regression=regression)
+    context = Context(network=network.double(), ways=task_shape.ways, training=True, task=task_shape.task)
     return {name: tensor.double().requires_grad_() for name, tensor in meta.items()}, context
 
 
 def test_at_the_first_linear_layer_it_is_an_input(make_episode: MakeEpisode) -> None:
     """By hand: a network whose input is x and phi side by side (section 4.2)."""
     algorithm = CAVIA(context_size=3, inner_lr=0.7, inner_steps=2)
-    meta, context = bench(algorithm, MLP(hidden=(6,), batch_norm=False), TaskShape((2,), 1, 1))
+    meta, context = bench(algorithm, MLP(hidden=(6,), batch_norm=False), TaskShape((2,), 1, Regression()))
     x, y = torch.randn(5, 2, dtype=torch.float64), torch.randn(5, 1, dtype=torch.float64)
     first = torch.cat([meta["body.1.weight"], meta[MODULATION + "body.1:shift"]], dim=1)
 

@@ -16,18 +16,18 @@ from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.errors import InputError
 from metaray.experiment.experiment import Evaluation, Experiment
 from metaray.models import MLP
+from metaray.tasks import Regression
 
 MakeEpisode = Callable[..., TensorEpisode]
 
 SMALL = CNP(encoder=(5,), representation=4, decoder=(7,))
-CLASSES = TaskShape((1, 2, 2), 3, None, 3)
-VALUES = TaskShape((1, 2, 2), 1, 2)
+CLASSES = TaskShape((1, 2, 2), 3, classes=3)
+VALUES = TaskShape((1, 2, 2), 1, Regression(target_size=2))
 
 
 def bench(task_shape: TaskShape, *, algorithm: CNP = SMALL, batch_norm: bool = False) -> tuple[Context, Tensors]:
     network, meta = start(algorithm, MLP(hidden=(6,), batch_norm=batch_norm), task_shape, seed=1)
-    values = task_shape.target_size is not None
-    context = Context(network=network.double(), ways=task_shape.ways, training=True, regression=values)
+    context = Context(network=network.double(), ways=task_shape.ways, training=True, task=task_shape.task)
     return context, {name: value.double().requires_grad_() for name, value in meta.items()}
 
 
@@ -76,7 +76,7 @@ def test_classification_by_hand(make_episode: MakeEpisode) -> None:
     torch.testing.assert_close(SMALL.predict(meta, adapted, query.x, context), logits)
 
 
-@pytest.mark.parametrize("task_shape", [CLASSES, VALUES], ids=["classes", "values"])
+@pytest.mark.parametrize("task_shape", [CLASSES, VALUES], ids=["classification", "regression"])
 def test_sizes_of_the_layers(task_shape: TaskShape) -> None:
     meta = bench(task_shape)[1]
     values, slots, outputs = (0, 3, 3) if task_shape is CLASSES else (2, 1, 4)
@@ -86,7 +86,7 @@ def test_sizes_of_the_layers(task_shape: TaskShape) -> None:
             assert meta[f"{prefix}{i}.weight"].shape == (after, before)
 
 
-@pytest.mark.parametrize("task_shape", [CLASSES, VALUES], ids=["classes", "values"])
+@pytest.mark.parametrize("task_shape", [CLASSES, VALUES], ids=["classification", "regression"])
 def test_meta_gradient_along_random_directions(task_shape: TaskShape, make_episode: MakeEpisode) -> None:
     context, meta = bench(task_shape, batch_norm=True)
     episode = make_episode() if task_shape is CLASSES else regression_episode(make_episode)

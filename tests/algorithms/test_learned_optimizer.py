@@ -20,7 +20,7 @@ from metaray.models import MLP
 MakeEpisode = Callable[..., TensorEpisode]
 
 SMALL = LearnedOptimizer(hidden=3, inner_steps=3, scale=1, batch_norm="transductive")
-PROBLEM = TaskShape((1, 2, 2), 3, None, 3)
+PROBLEM = TaskShape((1, 2, 2), 3, classes=3)
 
 
 def bench(

@@ -8,22 +8,22 @@ from torch import Tensor
 
 from metaray.algorithms import MetaOptNetRidge
 from metaray.algorithms.algorithm import start
-from metaray.algorithms.context import Context, Tensors
+from metaray.algorithms.context import CLASSES, Context, Tensors
 from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.errors import InputError
 from metaray.models import MLP
+from metaray.tasks import Regression, TaskKind
 
 MakeEpisode = Callable[..., TensorEpisode]
 
 FEATURE = (1, 2, 2)
 
 
-def bench(algorithm: MetaOptNetRidge, *, target_size: int | None = None) -> tuple[Tensors, Context]:
-    network, meta = start(algorithm, MLP(hidden=(6,), batch_norm=False), TaskShape(FEATURE, 3, target_size), seed=1)
+def bench(algorithm: MetaOptNetRidge, *, task: TaskKind = CLASSES) -> tuple[Tensors, Context]:
+    network, meta = start(algorithm, MLP(hidden=(6,), batch_norm=False), TaskShape(FEATURE, 3, task), seed=1)
     meta = {name: tensor.double().requires_grad_() for name, tensor in meta.items()}
-    regression = target_size is not None
-    return meta, Context(network.double(), ways=1 if regression else 3, training=True, regression=regression)
+    return meta, Context(network.double(), ways=task.labels(3), training=True, task=task)
 
 
 def predict(algorithm: MetaOptNetRidge, meta: Tensors, episode: TensorEpisode, context: Context) -> Tensor:
@@ -51,15 +51,15 @@ def test_against_gradient_descent_on_the_dual(make_episode: MakeEpisode) -> None
 def test_regression_fits_with_an_intercept(make_episode: MakeEpisode) -> None:
     algorithm, episode = MetaOptNetRidge(regularizer=1e-6), make_episode(shots=4, dtype=torch.float32)
     support, query = (Examples(side.x, side.x.flatten(1)[:, :2] * 2 + 5) for side in (episode.support, episode.query))
-    network, meta = start(algorithm, MLP(hidden=()), TaskShape(FEATURE, 1, 2), seed=0)
-    context = Context(network, ways=1, regression=True)
+    network, meta = start(algorithm, MLP(hidden=()), TaskShape(FEATURE, 1, Regression(target_size=2)), seed=0)
+    context = Context(network, ways=1, task=Regression())
     values = algorithm.predict(meta, algorithm.adapt(meta, support, context), query.x, context)
     torch.testing.assert_close(values, query.y, rtol=1e-4, atol=1e-4)
 
 
 def test_regression_gradients_reach_every_meta_parameter(make_episode: MakeEpisode) -> None:
     algorithm, episode = MetaOptNetRidge(), make_episode(shots=4)
-    meta, context = bench(algorithm, target_size=1)
+    meta, context = bench(algorithm, task=Regression())
     support, query = (Examples(side.x, side.x.flatten(1)[:, :1]) for side in (episode.support, episode.query))
     gradient = algorithm.meta_gradient(meta, episode._replace(support=support, query=query), context).gradient
     assert all(float(tensor.abs().max()) > 1e-6 for tensor in gradient.values())

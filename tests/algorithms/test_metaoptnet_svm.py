@@ -89,7 +89,7 @@ def test_scale_multiplies_the_logits(make_episode: MakeEpisode) -> None:
 
 
 def test_ways_are_free_and_wrong_fields_are_refused() -> None:
-    assert MetaOptNetSVM().outputs(TaskShape(ways=7)) is None and not MetaOptNetSVM.regression
+    assert MetaOptNetSVM().outputs(TaskShape(ways=7)) is None and MetaOptNetSVM.needs_classes
     for field in ("regularizer", "ridge", "iterations", "initial_scale"):
         with pytest.raises(InputError, match=rf"{field}: .*\(got 0\)"):
             MetaOptNetSVM.parse({field: 0}, where="algorithm")

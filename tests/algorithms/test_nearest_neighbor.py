@@ -7,6 +7,7 @@ from metaray.algorithms import NearestNeighbor
 from metaray.algorithms.context import Context
 from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import Examples
+from metaray.tasks import Regression
 
 SUPPORT = Examples(torch.tensor([[[0.0, 0.0]], [[4.0, 0.0]], [[0.0, 3.0]]]), torch.tensor([1, 0, 1]))
 
@@ -31,7 +32,7 @@ def test_nothing_to_train() -> None:
 
 
 def test_regression_repeats_the_nearest_target() -> None:
-    algorithm, context = NearestNeighbor(), Context(network=nn.Identity(), ways=1, regression=True)
+    algorithm, context = NearestNeighbor(), Context(network=nn.Identity(), ways=1, task=Regression())
     support = Examples(torch.tensor([[0.0], [1.0], [5.0]]), torch.tensor([[10.0], [20.0], [30.0]]))
     adapted = algorithm.adapt({}, support, context)
     assert algorithm.predict({}, adapted, torch.tensor([[4.0], [0.4], [0.6]]), context).tolist() == [

@@ -11,24 +11,24 @@ from torch import Tensor
 
 from metaray.algorithms import R2D2
 from metaray.algorithms.algorithm import start
-from metaray.algorithms.context import Context, Tensors
+from metaray.algorithms.context import CLASSES, Context, Tensors
 from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.errors import InputError
 from metaray.models import MLP
 from metaray.models.batch_norm import Protocol
+from metaray.tasks import Regression, TaskKind
 
 MakeEpisode = Callable[..., TensorEpisode]
 
 FEATURE = (1, 2, 2)
 
 
-def bench(algorithm: R2D2, *, target_size: int | None = None) -> tuple[Tensors, Context]:
-    model = MLP(hidden=(6,), batch_norm=target_size is None)
-    network, meta = start(algorithm, model, TaskShape(FEATURE, 3, target_size), seed=1)
+def bench(algorithm: R2D2, *, task: TaskKind = CLASSES) -> tuple[Tensors, Context]:
+    model = MLP(hidden=(6,), batch_norm=task.has_classes)
+    network, meta = start(algorithm, model, TaskShape(FEATURE, 3, task), seed=1)
     meta = {name: tensor.double().requires_grad_() for name, tensor in meta.items()}
-    regression = target_size is not None
-    return meta, Context(network.double(), ways=1 if regression else 3, training=True, regression=regression)
+    return meta, Context(network.double(), ways=task.labels(3), training=True, task=task)
 
 
 def predict(algorithm: R2D2, meta: Tensors, episode: TensorEpisode, context: Context) -> Tensor:
@@ -75,7 +75,7 @@ def test_against_the_primal_form(make_episode: MakeEpisode) -> None:
 @pytest.mark.parametrize("protocol", ["transductive", "inductive"])
 def test_regression_against_the_primal_form(protocol: Protocol, make_episode: MakeEpisode) -> None:
     algorithm, episode = R2D2(initial_regularizer=0.3, batch_norm=protocol), regression_episode(make_episode)
-    meta, context = bench(algorithm, target_size=2)
+    meta, context = bench(algorithm, task=Regression(target_size=2))
     support, queries = (context.network(side.x) for side in (episode.support, episode.query))
     expected = primal(support, episode.support.y, queries, 0.3)
     torch.testing.assert_close(predict(algorithm, meta, episode, context), expected, rtol=1e-6, atol=1e-6)
@@ -83,15 +83,15 @@ def test_regression_against_the_primal_form(protocol: Protocol, make_episode: Ma
 
 def test_a_linear_embedding_fits_an_affine_function(make_episode: MakeEpisode) -> None:
     algorithm, episode = R2D2(initial_regularizer=1e-6), regression_episode(make_episode, dtype=torch.float32)
-    network, meta = start(algorithm, MLP(hidden=()), TaskShape(FEATURE, 1, 2), seed=0)
-    context = Context(network, ways=1, regression=True)
+    network, meta = start(algorithm, MLP(hidden=()), TaskShape(FEATURE, 1, Regression(target_size=2)), seed=0)
+    context = Context(network, ways=1, task=Regression())
     torch.testing.assert_close(predict(algorithm, meta, episode, context), episode.query.y, rtol=1e-4, atol=1e-4)
 
 
 def test_own_meta_parameters() -> None:
     algorithm = R2D2(initial_regularizer=50.0, initial_scale=2.0)
     _, classes = start(algorithm, MLP(hidden=(6,)), TaskShape(FEATURE, 3), seed=0)
-    _, values = start(algorithm, MLP(hidden=(6,)), TaskShape(FEATURE, 1, 2), seed=0)
+    _, values = start(algorithm, MLP(hidden=(6,)), TaskShape(FEATURE, 1, Regression(target_size=2)), seed=0)
     assert float(classes["ridge:log_regularizer"]) == pytest.approx(math.log(50))
     assert float(classes["ridge:scale"]) == 2
     assert classes.keys() - values.keys() == {"ridge:scale"}
@@ -99,7 +99,7 @@ def test_own_meta_parameters() -> None:
 
 def test_regression_gradients_reach_every_meta_parameter_and_are_right(make_episode: MakeEpisode) -> None:
     algorithm, episode = R2D2(), regression_episode(make_episode)
-    meta, context = bench(algorithm, target_size=2)
+    meta, context = bench(algorithm, task=Regression(target_size=2))
     found = algorithm.meta_gradient(meta, episode, context)
     generator = torch.Generator().manual_seed(0)
     for name, tensor in meta.items():
@@ -114,7 +114,7 @@ def test_regression_gradients_reach_every_meta_parameter_and_are_right(make_epis
 
 def test_a_chunk_of_regression_equals_its_episodes(make_episode: MakeEpisode) -> None:
     algorithm, chunk = R2D2(), regression_episode(make_episode, size=3)
-    meta, context = bench(algorithm, target_size=2)
+    meta, context = bench(algorithm, task=Regression(target_size=2))
     mapped = algorithm.meta_gradient(meta, chunk, replace(context, batched=True))
     singles = []
     for i in range(3):

@@ -15,10 +15,10 @@ from metaray.api.compare import Comparison, compare
 from metaray.data.preprocessing import ImagePreprocessing
 from metaray.errors import InputError
 from metaray.experiment.experiment import Experiment
-from metaray.experiment.quality import Quality
 from metaray.learners.learner import Learner
 from metaray.learners.loading import load_learner
 from metaray.records.estimate import Estimate, paired_difference
+from metaray.tasks import Regression
 from metaray.training.evaluation import evaluate_learner
 from tests.training.test_evaluation import learner_of
 
@@ -92,7 +92,7 @@ def test_a_second_that_is_for_other_tasks_is_refused(
             learner_of(experiment), "other", preprocessing=other
         ),
         "the learner predicts vectors of 1 value, the source has classes as targets": saved(
-            dataclasses.replace(learner_of(make_waves()), target_size=1), "waves"
+            dataclasses.replace(learner_of(make_waves()), task=Regression()), "waves"
         ),
     }
     for message, second in told.items():
@@ -114,6 +114,6 @@ def test_a_second_that_is_for_other_tasks_is_refused(
         ("mse", Estimate(math.nan, math.nan, 9), None, "no verdict: a score is not finite"),
     ],
 )
-def test_the_verdict(quality: Quality, difference: Estimate, better: str | None, verdict: str) -> None:
+def test_the_verdict(quality: str, difference: Estimate, better: str | None, verdict: str) -> None:
     found = Comparison(("a", "b"), "meta-val", ("p", "p"), quality, (difference, difference), difference)
     assert found.better == better and re.match(verdict, found.verdict)

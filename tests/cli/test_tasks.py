@@ -14,6 +14,7 @@ from metaray.data.preprocessing import ImagePreprocessing, VectorPreprocessing
 from metaray.episodes.episode import EpisodeSpec
 from metaray.learners.learner import Learner
 from metaray.models import MLP, Custom
+from metaray.tasks import Regression
 from tests.user_networks import Plain
 
 Command = Callable[..., Any]
@@ -37,9 +38,9 @@ def curve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory with a learner from two numbers to one, and CSV files."""
     monkeypatch.chdir(tmp_path)
     algorithm, model = MAML(inner_lr=0.1), MLP(hidden=(8,), batch_norm=False)
-    _, meta = start(algorithm, model, TaskShape((2,), 1, 1), seed=0)
+    _, meta = start(algorithm, model, TaskShape((2,), 1, Regression()), seed=0)
     spec = EpisodeSpec(shots=3, queries=2)
-    Learner(algorithm, model, meta, VectorPreprocessing(size=2), spec, target_size=1).save(Path("learner"))
+    Learner(algorithm, model, meta, VectorPreprocessing(size=2), spec, task=Regression()).save(Path("learner"))
     Path("known.csv").write_text("who,age,dose,height\nA,1,2,3\nB,2,3,4\nC,0,1,2\n")
     Path("asked.csv").write_text("who,age,dose\nD,1,1\nE,2,2\n")
     Path("told.csv").write_text("age,dose,height\n0.5,2,3\n")

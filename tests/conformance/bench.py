@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from jobs.benchmarks.trials import PROTOCOLS, SETTINGS, TRAINED, Bench, Trial, episode_of
 from metaray.algorithms import ALGORITHMS
+from metaray.errors import InputError
+from metaray.tasks import TASK_KINDS
 from tests.conformance.declared import DECLARED, RULES
 
 __all__ = [
@@ -28,10 +30,10 @@ __all__ = [
 
 T = TypeVar("T", bound=Callable[..., None])
 
-TASKS = ("classes", "values")
+TASKS = tuple(TASK_KINDS)
 
 DIFFERENTIABLE: dict[str, dict[str, Any]] = {
-    "imaml": {"inner_lr": 0.008, "inner_steps": 20, "proximity": 100.0, "cg_steps": 15},
+    "imaml": {"inner_lr": 0.004, "inner_steps": 60, "proximity": 100.0, "cg_steps": 15},
     "learned_optimizer": {"second_order": True},
 }
 """Hyperparameters with which a meta-gradient is exact: that of iMAML where the inner problem is solved."""
@@ -49,7 +51,7 @@ def every(
     Args:
         trained: of those with meta-parameters.
         steps: of those with inner steps.
-        tasks: "values" only where an algorithm takes them.
+        tasks: kinds of them, each only where an algorithm takes it.
         protocols: of batch norm.
     """
 
@@ -60,7 +62,9 @@ def every(
             if (trained and kind not in TRAINED) or (steps and not cls.gradient_steps):
                 continue
             for task in tasks:
-                if task == "values" and not cls.regression:
+                try:
+                    cls().check_task(TASK_KINDS[task]())
+                except InputError:
                     continue
                 for protocol in protocols:
                     trial = Trial(kind, task, protocol)

@@ -29,10 +29,12 @@ def test_a_chunk_is_judged_like_its_episodes(trial: Trial) -> None:
         batched = bench.algorithm.outcomes(bench.meta, chunk, bench.context.with_batched(True))
         singles = [bench.algorithm.outcomes(bench.meta, episode_of(chunk, i), bench.context) for i in range(3)]
     close(batched.loss, torch.cat([single.loss for single in singles]))
-    close(batched.score, torch.cat([single.score for single in singles]))
+    # An area under a curve jumps where rounding decides which of two equal logits is the greater one.
+    pair = 1 / 16 if trial.task == "binary" else 1e-10
+    close(batched.score, torch.cat([single.score for single in singles]), tolerance=pair)
 
 
-@every(tasks=["classes"])
+@every(tasks=["classification"])
 @pytest.mark.parametrize(
     ("downsample", "size", "channels_last"),
     [("max_pool", None, False), ("max_pool", 2, True), ("stride", None, True), ("stride", 2, False)],
@@ -44,7 +46,7 @@ def test_half_precision_is_finite_and_near(
     near(Bench(trial, model=model, feature=(1, 32, 32), dtype=torch.float32), size, channels_last)
 
 
-@every(tasks=["values"])
+@every(tasks=["regression"])
 @pytest.mark.parametrize("size", [None, 2])
 def test_half_precision_is_finite_and_near_for_values(trial: Trial, size: int | None) -> None:
     near(Bench(trial, model=MLP(hidden=(8, 8)), dtype=torch.float32), size, channels_last=False)

@@ -14,6 +14,7 @@ from metaray.algorithms import ALGORITHMS
 from metaray.algorithms.context import Context
 from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import Examples, TensorEpisode
+from metaray.tasks import Regression
 
 W, H, M = 1.7, 0.6, (0.5, -0.3)
 
@@ -143,7 +144,7 @@ def test_tables_name_known_kinds() -> None:
 def test_meta_gradient_of_a_square(kind: str, a: float, k: int, size: int | None) -> None:
     form = FORMS[kind]
     algorithm = ALGORITHMS[kind].parse({"inner_lr": a, "inner_steps": k, **form.settings}, where=kind)
-    network, task_shape = form.network().double(), TaskShape((1,), 1, 1, 0)
+    network, task_shape = form.network().double(), TaskShape((1,), 1, Regression())
     meta = {name: tensor.double() for name, tensor in algorithm.init(network, task_shape).items()}
     for name, value in form.at.items():
         meta[name] = torch.tensor(value, dtype=torch.float64).expand_as(meta[name]).clone()
@@ -151,7 +152,7 @@ def test_meta_gradient_of_a_square(kind: str, a: float, k: int, size: int | None
     lead = () if size is None else (size,)
     side = Examples(*(torch.full((*lead, 2, 1), value, dtype=torch.float64) for value in (1.0, 0.0)))
     counts = torch.zeros(lead, dtype=torch.int64), torch.zeros(*lead, 1, dtype=torch.int64)
-    context = Context(network=network, ways=1, training=True, batched=size is not None, regression=True)
+    context = Context(network=network, ways=1, training=True, batched=size is not None, task=Regression())
     found = algorithm.meta_gradient(meta, TensorEpisode(side, side, *counts), context).gradient
     expected = form.expected(a, k)
     assert found.keys() == expected.keys()

@@ -36,16 +36,16 @@ def test_shapes(trial: Trial, size: int, shots: int, queries: int) -> None:
     """Several ways, or sizes of a target."""
     bench = Bench(trial, ways=size, target_size=size)
     episode = bench.episode(shots=shots, queries=queries)
-    count = len(episode.query.y)
+    count, outputs = len(episode.query.y), bench.task_shape.outputs
 
     @jaxtyped(typechecker=beartype)
-    def output_of(bench: Bench, episode: TensorEpisode) -> Float[Tensor, f"{count} {size}"]:
+    def output_of(bench: Bench, episode: TensorEpisode) -> Float[Tensor, f"{count} {outputs}"]:
         return bench.output(episode.support, episode.query.x)
 
     assert output_of(bench, episode).isfinite().all()
     outcome = bench.algorithm.loss(bench.meta, episode, bench.context)
     assert outcome.loss.shape == outcome.score.shape == () and not outcome.score.requires_grad
-    assert float(outcome.score) >= 0 and (trial.task == "values" or float(outcome.score) <= 1)
+    assert float(outcome.score) >= 0 and (trial.task == "regression" or float(outcome.score) <= 1)
 
 
 @every()
@@ -61,7 +61,7 @@ def test_one_query(trial: Trial) -> None:
         assert len(found) == 1 and found.isfinite().all()
 
 
-@every(tasks=["classes"])
+@every(tasks=["classification", "binary"])
 def test_unequal_support_classes(trial: Trial) -> None:
     bench = Bench(trial)
     episode = bench.episode(shots=3)

@@ -18,7 +18,7 @@ def test_order_of_the_support_does_not_matter(trial: Trial) -> None:
     close(bench.output(episode.support, episode.query.x), bench.output(shuffled, episode.query.x))
 
 
-@every(tasks=["classes"])
+@every(tasks=["classification"])
 def test_labels_can_be_permuted(trial: Trial) -> None:
     """Which class is called what decides the order of the logits, and nothing else."""
     bench = Bench(trial, training=False, ways=4)

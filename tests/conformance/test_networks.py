@@ -94,7 +94,7 @@ def test_a_users_network_with_frozen_parts(trial: Trial) -> None:
             held[name].copy_(before[name])
 
 
-@every(trained=True, tasks=["classes"])
+@every(trained=True, tasks=["classification"])
 def test_other_ways_than_trained(trial: Trial) -> None:
     """Unless an algorithm is fixed to its ways."""
     if ALGORITHMS[trial.kind]().fixed_ways:

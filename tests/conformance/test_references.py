@@ -59,7 +59,7 @@ def torchopt_gradient(
 
 
 @pytest.mark.parametrize("reference", [higher_gradient, torchopt_gradient])
-@pytest.mark.parametrize("task", ["classes", "values"])
+@pytest.mark.parametrize("task", ["classification", "regression"])
 @pytest.mark.parametrize("steps", [1, 3])
 @pytest.mark.parametrize("kind", [kind for kind in ("maml", "fomaml") if kind in ALGORITHMS])
 def test_meta_gradients_are_those_of_other_libraries(kind: str, steps: int, task: str, reference: Reference) -> None:

@@ -25,6 +25,7 @@ from metaray.records.train_state import TrainState
 from metaray.training.outer_loop import initial_state, outer_loop
 from metaray.training.reduction import LocalReducer, TreeNode, TreeSum
 from tests.conformance.bench import PROTOCOLS, Bench, Trial, every
+from tests.thresholds import Thresholds
 
 MakeExperiment = Callable[..., Experiment]
 CPU = torch.device("cpu")
@@ -57,8 +58,10 @@ class Told(LocalReducer):
 
 def experiment_of(trial: Trial, make_experiment: MakeExperiment, chunk_size: int) -> Experiment:
     changes: dict[str, Any] = {"meta_batch_size": EPISODES, "num_steps": STEPS, "chunk_size": chunk_size}
-    if trial.task == "values":
+    if trial.task == "regression":
         changes |= {"source": FunctionFamily(), "episodes": EpisodeSpec(ways=1, shots=5, queries=4)}
+    if trial.task == "binary":
+        changes |= {"source": Thresholds(), "episodes": EpisodeSpec(shots=3, queries=4)}
     algorithm = Bench(trial).algorithm
     return make_experiment(algorithm=algorithm, model=MLP(hidden=(6,)), **changes)
 
@@ -100,11 +103,11 @@ def test_two_workers_give_the_bits_of_one(trial: Trial, make_experiment: MakeExp
 
 
 def learner_of(trial: Trial, make_experiment: MakeExperiment) -> Learner:
-    if trial.task == "values":
+    if trial.task == "regression":
         preprocessing: Any = VectorPreprocessing(size=1)
     else:
         preprocessing = make_experiment().source.preprocessing
-    spec = EpisodeSpec(ways=1 if trial.task == "values" else 3, shots=2, queries=2)
+    spec = EpisodeSpec(ways=3 if trial.task == "classification" else 1, shots=2, queries=2)
     bench = Bench(trial, model=MLP(hidden=(6,)), feature=preprocessing.feature_shape, dtype=torch.float32)
     return Learner(
         bench.algorithm,
@@ -113,7 +116,7 @@ def learner_of(trial: Trial, make_experiment: MakeExperiment) -> Learner:
         preprocessing,
         spec,
         seed=1,
-        target_size=bench.task_shape.target_size,
+        task=bench.task_shape.task,
         classes=bench.task_shape.classes,
     )
 
@@ -126,12 +129,12 @@ def test_a_saved_learner_adapts_to_the_same_bits(trial: Trial, make_experiment: 
     loaded = load_learner(tmp_path)
     assert loaded.algorithm == learner.algorithm and loaded.task_shape == learner.task_shape
     assert parameters_sha256(loaded.meta) == parameters_sha256(learner.meta)
-    if trial.task == "values":
+    if trial.task == "regression":
         x, y, new = (torch.linspace(low, 1, count)[:, None] for low, count in ((-1, 6), (-3, 6), (0, 4)))
         found = [values(each, Examples(x, y), new) for each in (learner, loaded)]
     else:
         images = np.random.default_rng(0).integers(0, 256, (11, 16, 16), dtype=np.uint8)
-        labels = ["b", "a", "c", "b", "a", "c"]
+        labels = ["b", "a", "c", "b", "a", "c"] if trial.task == "classification" else [1, 0, 0, 1, 1, 0]
         found = [each.adapt(images[:6], labels).predict_proba(images[6:]) for each in (learner, loaded)]
     assert np.array_equal(found[0], found[1]) and np.isfinite(found[0]).all()
 

@@ -13,14 +13,15 @@ from hypothesis import strategies as st
 from metaray.data import SOURCES, FunctionFamily
 from metaray.data.draws import SPLITS, Draws, Split
 from metaray.data.function_family import FAMILIES, line, sinusoid
-from metaray.data.source import TaskExamples
+from metaray.data.task import Task, same_examples
 from metaray.errors import InputError
 from metaray.imports import dump_kind, parse_kind
+from metaray.tasks import Regression
 
 
 def task_of(
     source: FunctionFamily, index: int = 0, split: Split = "meta-train", *, shots: int = 5, queries: int = 7
-) -> TaskExamples:
+) -> Task:
     return source.sample_task(Draws(3, split, index), split, ways=1, shots=shots, queries=queries)
 
 
@@ -38,17 +39,17 @@ def test_a_task(index: int, split: Split, shots: int, queries: int, family: Any,
     source = FunctionFamily(family=family, oracle=oracle, noise=noise)
     task = task_of(source, index, split, shots=shots, queries=queries)
     features = 3 if oracle else 1
-    assert source.feature_shape == (features,) and source.target_size == 1
-    assert task.support_x.shape == (shots, features) and task.query_x.shape == (queries, features)
-    assert task.support_y.shape == (shots, 1) and task.query_y.shape == (queries, 1)
-    assert {array.dtype for array in task[:4]} == {np.dtype(np.float32)}
+    assert source.feature_shape == (features,) and source.task == Regression()
+    assert task.support.x.shape == (shots, features) and task.query.x.shape == (queries, features)
+    assert task.support.y.shape == (shots, 1) and task.query.y.shape == (queries, 1)
+    assert {array.dtype for side in task[:2] for array in side} == {np.dtype(np.float32)}
     assert task.class_ids.tolist() == [0] and task.class_ids.dtype == np.int64
-    x = np.concatenate([task.support_x, task.query_x])[:, 0]
+    x = np.concatenate([task.support.x, task.query.x])[:, 0]
     assert (x >= -5).all() and (x <= 5).all()
     again = task_of(source, index, split, shots=shots, queries=queries)
-    assert all(np.array_equal(a, b) for a, b in zip(task, again, strict=True))
+    assert same_examples(task, again)
     more = task_of(source, index, split, shots=shots, queries=queries + 1)
-    assert np.array_equal(more.support_x, task.support_x) and np.array_equal(more.support_y, task.support_y)
+    assert np.array_equal(more.support.x, task.support.x) and np.array_equal(more.support.y, task.support.y)
 
 
 @pytest.mark.parametrize(("family", "value"), [("sinusoid", sinusoid), ("line", line)])
@@ -58,10 +59,10 @@ def test_the_oracle_is_told_the_function(family: Any, value: Any) -> None:
     drawn = []
     for index in range(300):
         task = task_of(source, index)
-        rows = np.concatenate([task.support_x, task.query_x]).astype(np.float64)
+        rows = np.concatenate([task.support.x, task.query.x]).astype(np.float64)
         assert (rows[:, 1:] == rows[0, 1:]).all(), "one function a task"
         expected = value(rows[0, 1:], rows[:, 0])
-        np.testing.assert_allclose(np.concatenate([task.support_y, task.query_y])[:, 0], expected, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(np.concatenate([task.support.y, task.query.y])[:, 0], expected, rtol=1e-5, atol=1e-5)
         drawn.append(rows[0, 1:])
     found = np.array(drawn)
     assert (found >= low - 1e-6).all() and (found <= high + 1e-6).all()
@@ -70,7 +71,7 @@ def test_the_oracle_is_told_the_function(family: Any, value: Any) -> None:
 
 def test_the_oracle_sees_the_same_tasks() -> None:
     task, told = task_of(FunctionFamily()), task_of(FunctionFamily(oracle=True))
-    assert np.array_equal(told.support_x[:, :1], task.support_x) and np.array_equal(told.query_y, task.query_y)
+    assert np.array_equal(told.support.x[:, :1], task.support.x) and np.array_equal(told.query.y, task.query.y)
 
 
 def test_a_known_task() -> None:
@@ -78,31 +79,31 @@ def test_a_known_task() -> None:
     task = FunctionFamily(oracle=True).sample_task(Draws(0, "meta-test", 7), "meta-test", ways=1, shots=1, queries=1)
     words = Draws(0, "meta-test", 7).uniform(4)
     amplitude, phase, x = 0.1 + 4.9 * words[0], np.pi * words[1], np.float32(-5 + 10 * words[2])
-    np.testing.assert_array_equal(task.support_x, np.array([[x, amplitude, phase]], dtype=np.float32))
-    np.testing.assert_array_equal(task.support_y, np.array([[amplitude * np.sin(x - phase)]], dtype=np.float32))
-    assert task.query_x[0, 0] == np.float32(-5 + 10 * words[3])
+    np.testing.assert_array_equal(task.support.x, np.array([[x, amplitude, phase]], dtype=np.float32))
+    np.testing.assert_array_equal(task.support.y, np.array([[amplitude * np.sin(x - phase)]], dtype=np.float32))
+    assert task.query.x[0, 0] == np.float32(-5 + 10 * words[3])
 
 
 def test_splits_are_other_functions() -> None:
     tasks = [task_of(FunctionFamily(), index, split) for split in SPLITS for index in range(20)]
-    assert len({task.support_y.tobytes() for task in tasks}) == len(tasks)
+    assert len({task.support.y.tobytes() for task in tasks}) == len(tasks)
 
 
 def test_noise_is_normal_and_added_to_all_targets() -> None:
     plain, noisy = FunctionFamily(), FunctionFamily(noise=0.5)
-    exact, found = (task_of(source, shots=1, queries=1).support_x for source in (plain, noisy))
+    exact, found = (task_of(source, shots=1, queries=1).support.x for source in (plain, noisy))
     assert np.array_equal(exact, found)
     source = FunctionFamily(family="line", slope=(0, 0), intercept=(0, 0), noise=0.5)
     task = task_of(source, shots=4000, queries=4000)
-    for y in (task.support_y, task.query_y):
+    for y in (task.support.y, task.query.y):
         assert abs(y.mean()) < 0.04 and abs(y.std() - 0.5) < 0.03
         assert abs((np.abs(y) < 0.5).mean() - 0.6827) < 0.03
-    assert not np.array_equal(task.support_y, task.query_y)
+    assert not np.array_equal(task.support.y, task.query.y)
 
 
 def test_ranges_of_no_width() -> None:
     task = task_of(FunctionFamily(amplitude=(2, 2), phase=(1, 1)))
-    np.testing.assert_allclose(task.support_y, 2 * np.sin(task.support_x - 1), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(task.support.y, 2 * np.sin(task.support.x - 1), rtol=1e-5, atol=1e-6)
 
 
 def test_it_has_no_classes_and_no_end() -> None:

@@ -106,7 +106,7 @@ def test_source_wraps_the_store(built: Path, monkeypatch: pytest.MonkeyPatch) ->
     source.check("meta-test", **spec)
     draws = [Draws(0, "meta-test", 0) for _ in range(2)]
     mine, theirs = (s.sample_task(d, "meta-test", **spec) for s, d in zip((source, store), draws, strict=True))
-    assert np.array_equal(mine.query_x, theirs.query_x)
+    assert np.array_equal(mine.query.x, theirs.query.x)
     assert source.class_name(int(mine.class_ids[0])) == store.class_name(int(mine.class_ids[0]))
     assert source.count_tasks("meta-val", **spec) == store.count_tasks("meta-val", **spec)
 

@@ -19,7 +19,7 @@ from metaray.config import replace
 from metaray.data import SOURCES, UMTRA, ClassStore, Glyphs, Source
 from metaray.data.draws import Draws, Split
 from metaray.data.preprocessing import VectorPreprocessing
-from metaray.data.source import TaskExamples
+from metaray.data.task import Task, same_examples
 from metaray.data.umtra import RECIPE_VERSION
 from metaray.distributed.samplers import Sampler
 from metaray.episodes.episode import EpisodeSpec
@@ -41,12 +41,12 @@ def store(make_store: MakeStore) -> ClassStore:
     return ClassStore(path=str(make_store(COUNTS, SPLITS, size=(8, 8))))
 
 
-def sample(source: Source, index: int = 0, split: Any = "meta-train", seed: int = 0, **spec: int) -> TaskExamples:
+def sample(source: Source, index: int = 0, split: Any = "meta-train", seed: int = 0, **spec: int) -> Task:
     return source.sample_task(Draws(seed, split, index), split, **(SPEC | spec))
 
 
-def same(a: TaskExamples, b: TaskExamples) -> bool:
-    return all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+def same(a: Task, b: Task) -> bool:
+    return same_examples(a, b) and np.array_equal(a.class_ids, b.class_ids)
 
 
 class TestDrawExamples:
@@ -93,12 +93,12 @@ class TestTasks:
         source = UMTRA(source=store, max_shift=2)
         for index in range(20):
             task = sample(source, index)
-            assert task.support_x.shape == (8, 1, 8, 8) and task.query_x.shape == (12, 1, 8, 8)
-            assert task.support_y.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
-            assert task.query_y.tolist() == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3
+            assert task.support.x.shape == (8, 1, 8, 8) and task.query.x.shape == (12, 1, 8, 8)
+            assert task.support.y.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+            assert task.query.y.tolist() == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3
             rows = [ROWS[place] for place in source.places("meta-train", task.class_ids)]
-            assert len(set(rows)) == 4 and task.support_x[::2, 0, 0, 0].astype(int).tolist() == rows
-            for x in (task.support_x, task.query_x):
+            assert len(set(rows)) == 4 and task.support.x[::2, 0, 0, 0].astype(int).tolist() == rows
+            for x in (task.support.x, task.query.x):
                 assert x.dtype == np.uint8 and x.flags.c_contiguous and x.flags.writeable
 
     @given(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1), st.integers(1, 14), st.integers(1, 4))
@@ -152,7 +152,7 @@ class TestTasks:
 
     def test_bits_do_not_depend_on_the_process_which_needs_no_torch(self, store: ClassStore) -> None:
         source = UMTRA(source=store, max_shift=2, max_turn_degrees=20, max_scaling=0.2, flip=True, max_brightness=0.3)
-        here = b"".join(sample(source, index).query_x.tobytes() for index in range(3)).hex()
+        here = b"".join(sample(source, index).query.x.tobytes() for index in range(3)).hex()
         code = (
             "import json, sys\n"
             "from metaray.data import SOURCES, Source\n"
@@ -162,7 +162,7 @@ class TestTasks:
             "tasks = [source.sample_task(Draws(0, 'meta-train', i), 'meta-train', ways=4, shots=2, queries=3)\n"
             "         for i in range(3)]\n"
             "assert 'torch' not in sys.modules\n"
-            "print(b''.join(task.query_x.tobytes() for task in tasks).hex())"
+            "print(b''.join(task.query.x.tobytes() for task in tasks).hex())"
         )
         arguments = [sys.executable, "-c", code, json.dumps(dump_kind(source, SOURCES))]
         done = subprocess.run(arguments, capture_output=True, text=True, check=False)
@@ -182,7 +182,7 @@ class TestTasks:
         batch = sampler.sample(5, 7)
         draws = Draws(0, "meta-train", 5)
         draws.raw(1)  # the episode's own seed
-        assert np.array_equal(batch.query_x[0], source.sample_task(draws, "meta-train", **spec).query_x)
+        assert np.array_equal(batch.stacks[0].task.query.x[0], source.sample_task(draws, "meta-train", **spec).query.x)
 
 
 class TestChecks:
@@ -308,4 +308,4 @@ def test_an_episode_spec_of_one_shot_has_only_originals(store: ClassStore) -> No
     spec = EpisodeSpec(ways=3, shots=1, queries=1)
     task = sample(UMTRA(source=store), ways=spec.ways, shots=spec.shots, queries=spec.queries)
     originals = {store.examples(int(c))[i].tobytes() for c in (1, 2, 4) for i in range(COUNTS[int(c)])}
-    assert {image.tobytes() for image in task.support_x} <= originals
+    assert {image.tobytes() for image in task.support.x} <= originals

@@ -152,7 +152,8 @@ def sampled(path: Path) -> list[Any]:
     seen: list[Any] = [source.fingerprint, source.preprocessing]
     for split in SPLITS:
         task = source.sample_task(Draws(0, split, 0), split, ways=2, shots=2, queries=2)
-        seen += [(array.dtype, array.shape, array.tobytes()) for array in task]
+        arrays = (*task.support, *task.query, task.class_ids)
+        seen += [(array.dtype, array.shape, array.tobytes()) for array in arrays]
         seen += [source.class_name(int(class_id)) for class_id in source.class_ids(split)]
         seen += [source.examples(int(class_id)).tobytes() for class_id in source.class_ids(split)]
     return seen

@@ -38,7 +38,7 @@ def test_it_samples_what_it_is_asked_for(start: int, stop: int, sampler: Sampler
 def test_shares_together_are_the_whole_meta_batch(sampler: Sampler) -> None:
     whole = sampler.sample(10, 15)
     parts = [sampler.sample(s.start, s.stop) for s in (share_of(2, 5, rank, 3) for rank in range(3))]
-    assert np.array_equal(np.concatenate([p.query_x for p in parts]), whole.query_x)
+    assert np.array_equal(np.concatenate([p.stacks[0].task.query.x for p in parts]), whole.stacks[0].task.query.x)
     assert np.concatenate([p.index for p in parts]).tolist() == whole.index.tolist() == [10, 11, 12, 13, 14]
 
 

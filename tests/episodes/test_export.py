@@ -28,7 +28,7 @@ def test_the_files_hold_the_episode(tiny_source: ClassStore, tmp_path: Path) -> 
     export_episode(tiny_source, SPEC, "meta-test", 0, 7, out)
     episode = sample_episode(tiny_source, EpisodeSpec(**SPEC), "meta-test", 0, 7)
     assert len(list((out / "support").iterdir())) == 3
-    for side, x in (("support", episode.support_x), ("query", episode.query_x)):
+    for side, x in (("support", episode.task.support.x), ("query", episode.task.query.x)):
         paths = sorted((out / side).glob("*/*.png"), key=lambda path: path.name)
         assert len(paths) == len(x)
         for path, pixels in zip(paths, x, strict=True):
@@ -107,7 +107,7 @@ def assert_round_trip(tmp_path: Path, names: list[str]) -> None:
     assert [path.name for path in place.iterdir()] == ["deep"]
     assert [path.name for path in (place / "deep").iterdir()] == ["task"]
     episode = sample_episode(source, EpisodeSpec(ways=5, shots=1, queries=1), "meta-train", 0, 0)
-    for side, x in (("support", episode.support_x), ("query", episode.query_x)):
+    for side, x in (("support", episode.task.support.x), ("query", episode.task.query.x)):
         labelled = read_support(place / "deep" / "task" / side)
         assert len(set(labelled.labels)) == 5
         for path in labelled.paths:

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metaray.data import ClassStore
-from metaray.episodes.episode import EpisodeSpec, MetaBatch
+from metaray.data.task import Side, Task
+from metaray.episodes.episode import Episode, EpisodeSpec, MetaBatch
 from metaray.episodes.prefetch import credit_window, threaded_stream
 from metaray.episodes.sampler import sample_meta_batch, share_of
 
@@ -19,7 +20,7 @@ Y = np.zeros((1, 1), np.int64)
 
 def batch_of(step: int) -> MetaBatch:
     index = np.array([step])
-    return MetaBatch(Y, Y, Y, Y, index=index, seed=index.astype(np.uint64), class_ids=Y)
+    return MetaBatch((Episode(Task(Side(Y, Y), Side(Y, Y), Y), index, index.astype(np.uint64)),))
 
 
 @given(start=st.integers(0, 20), count=st.integers(0, 20), depth=st.integers(1, 8))
@@ -99,7 +100,7 @@ def test_the_stream_equals_sampling_directly(tiny_source: ClassStore) -> None:
 
     for arrival in threaded_stream(sample, start=2, stop=6):
         direct = sample(arrival.step)
-        assert np.array_equal(arrival.batch.support_x, direct.support_x)
+        assert np.array_equal(arrival.batch.stacks[0].task.support.x, direct.stacks[0].task.support.x)
         assert arrival.batch.index.tolist() == list(range(arrival.step * 4, arrival.step * 4 + 4))
 
 

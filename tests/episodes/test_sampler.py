@@ -4,8 +4,9 @@ import pickle
 import random
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import astuple
+from typing import Any
 
 import numpy as np
 from hypothesis import given
@@ -19,7 +20,17 @@ SPEC = EpisodeSpec(ways=4, shots=2, queries=3)
 
 
 def same(a: Episode | MetaBatch, b: Episode | MetaBatch) -> bool:
-    return all(np.array_equal(x, y) for x, y in zip(astuple(a), astuple(b), strict=True))
+    return all(np.array_equal(x, y) for x, y in zip(arrays(a), arrays(b), strict=True))
+
+
+def arrays(found: Any) -> Iterator[Any]:
+    """Everything in a record of records."""
+    if isinstance(found, MetaBatch):
+        found = found.stacks
+    for part in found if isinstance(found, tuple) else ():
+        yield from arrays(part)
+    if not isinstance(found, tuple):
+        yield found
 
 
 def test_it_does_not_matter_what_was_sampled_before(tiny_source: ClassStore) -> None:
@@ -57,7 +68,7 @@ def test_index_seed_and_split_each_change_the_episode(tiny_source: ClassStore) -
     for split, seed, index in (("meta-val", 0, 1), ("meta-val", 1, 0), ("meta-test", 0, 0)):
         other = sample_episode(tiny_source, SPEC, split, seed, index)  # type: ignore[arg-type]
         assert other.seed != base.seed
-        assert not np.array_equal(other.support_x, base.support_x)
+        assert not np.array_equal(other.task.support.x, base.task.support.x)
 
 
 def test_seeds_of_episodes_are_their_own(tiny_source: ClassStore) -> None:
@@ -69,18 +80,20 @@ def test_seeds_of_episodes_are_their_own(tiny_source: ClassStore) -> None:
 def test_arrays_are_compact_contiguous_and_labelled(tiny_source: ClassStore) -> None:
     batch = sample_meta_batch(tiny_source, SPEC, "meta-train", 0, [9, 2])
     assert len(batch) == 2 and batch.index.tolist() == [9, 2]
-    assert batch.support_x.shape == (2, 8, 1, 16, 16) and batch.query_x.shape == (2, 12, 1, 16, 16)
-    assert batch.support_x.dtype == batch.query_x.dtype == np.uint8
-    assert batch.seed.dtype == np.uint64 and batch.support_y.dtype == batch.query_y.dtype == np.int64
-    assert all(array.flags.c_contiguous for array in astuple(batch))
-    assert batch.support_y.tolist() == [[0, 0, 1, 1, 2, 2, 3, 3]] * 2
-    assert batch.query_y[1].tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
+    (stacked,) = batch.stacks
+    support, query, _ = stacked.task
+    assert support.x.shape == (2, 8, 1, 16, 16) and query.x.shape == (2, 12, 1, 16, 16)
+    assert support.x.dtype == query.x.dtype == np.uint8
+    assert batch.seed.dtype == np.uint64 and support.y.dtype == query.y.dtype == np.int64
+    assert all(array.flags.c_contiguous for array in arrays(batch))
+    assert support.y.tolist() == [[0, 0, 1, 1, 2, 2, 3, 3]] * 2
+    assert query.y[1].tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
 
 
 def test_classes_stay_in_their_split(tiny_source: ClassStore) -> None:
     batch = sample_meta_batch(tiny_source, SPEC, "meta-test", 0, range(50))
-    assert set(batch.class_ids.reshape(-1).tolist()) == set(range(20, 28))
-    assert all(len(set(row)) == SPEC.ways for row in batch.class_ids.tolist())
+    assert set(batch.stacks[0].task.class_ids.reshape(-1).tolist()) == set(range(20, 28))
+    assert all(len(set(row)) == SPEC.ways for row in batch.stacks[0].task.class_ids.tolist())
 
 
 @given(count=st.integers(1, 10**6), world_size=st.integers(1, 80))

@@ -133,8 +133,8 @@ def read_a_store(data: bytes) -> object:
         source.check(split, ways=2, shots=1, queries=1)
         for index in range(6):
             episode = sample_episode(source, EpisodeSpec(ways=2, shots=1, queries=1), split, 0, index)
-            names = [source.class_name(int(one)) for one in episode.class_ids]
-            seen += [episode.support_x, episode.query_x, names]
+            names = [source.class_name(int(one)) for one in episode.task.class_ids]
+            seen += [episode.task.support.x, episode.task.query.x, names]
     return digest(*seen, source.preprocessing)
 
 

@@ -49,7 +49,7 @@ def own_code_at_hand(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 def test_every_algorithm_is_compared() -> None:
     assert {*LEARNS_VALUES, *ONLY_CLASSES, *NOT_TRAINED} == set(ALGORITHMS)
-    assert {kind for kind, cls in ALGORITHMS.items() if cls.regression} == {*LEARNS_VALUES, *NOT_TRAINED}
+    assert {kind for kind, cls in ALGORITHMS.items() if not cls.needs_classes} == {*LEARNS_VALUES, *NOT_TRAINED}
     names = [one.name for one in every()]
     assert len(set(names)) == len(names) == 46 and len(every("omniglot.arrow")) == 48
     assert {f"classes-{kind.replace('_', '-')}" for kind in {*LEARNS_VALUES, *ONLY_CLASSES}} <= set(names)

@@ -12,8 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
+from metaray.containers import described, opened, opened_whole
 from metaray.errors import InputError
-from metaray.learners.containers import described, opened, opened_whole
 
 
 class Pair:

@@ -23,6 +23,7 @@ from metaray.errors import InputError
 from metaray.learners.learner import Learner
 from metaray.models import MLP, Conv4
 from metaray.models.model import seeded
+from metaray.tasks import Binary, Regression
 from tests.learners import foreign_nets
 from tests.learners.foreign_nets import SIDE, Net, Normed
 from tests.user_networks import Held, Plain, own
@@ -139,14 +140,14 @@ def test_regression() -> None:
     with seeded(5):
         module = MLP(hidden=(6,), batch_norm=False).build((1,), 1)
     how: dict[str, Any] = {"model": MLP(hidden=(6,), batch_norm=False), "preprocessing": VectorPreprocessing(size=1)}
-    learner = learner_of(module, **how, algorithm=MAML(inner_lr=0.1), ways=1, target_size=1)
+    learner = learner_of(module, **how, algorithm=MAML(inner_lr=0.1), ways=1, task=Regression())
     predictions = learner.adapt([0.0, 1.0], [1.0, 2.0]).predict_values([0.5, 0.7])
     assert predictions.shape == (2,)
-    for wrong in ({"ways": 3, "target_size": 1}, {"ways": 1, "target_size": 0}):
-        with pytest.raises(InputError, match="tasks of regression have 1 way"):
+    for wrong in ({"ways": 3, "task": Regression()}, {"ways": 3, "task": Binary()}):
+        with pytest.raises(InputError, match=r"tasks .*have 1 way.* \(got 3\)"):
             learner_of(module, **how, **wrong)
-    with pytest.raises(InputError, match="a protonet learner tells classes apart"):
-        learner_of(module, **how, ways=1, target_size=1, algorithm=ProtoNet())
+    with pytest.raises(InputError, match="algorithm protonet works with classes, but regression tasks have none"):
+        learner_of(module, **how, ways=1, task=Regression(), algorithm=ProtoNet())
 
 
 def test_running_statistics_are_left_behind() -> None:
@@ -221,7 +222,10 @@ def test_weights_that_are_not_finite() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"ways": 1}, r"ways: a task of classes has at least 2 \(got 1\); in regression give target_size"),
+        (
+            {"ways": 1},
+            r"ways: of classification tasks these have at least 2 ways \(got 1\); other kinds are given as task=",
+        ),
         ({"shots": 0}, "ways, shots and queries: shots: .*greater than or equal to 1"),
         ({"inner_steps": -1}, r"inner_steps: 0 to 10000 \(got -1\)"),
         ({"provenance": {"a": {1, 2}}}, "provenance: give what JSON holds"),

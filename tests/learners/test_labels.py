@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from metaray.errors import InputError
-from metaray.learners.labels import plain_labels
+from metaray.tasks.labels import plain_labels
 
 
 class Animal(enum.Enum):

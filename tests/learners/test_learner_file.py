@@ -21,6 +21,7 @@ from metaray.learners.learner_file import DESCRIPTION, PARAMETERS, read_folder
 from metaray.learners.loading import load_learner
 from metaray.manifest import sealed
 from metaray.models import MLP
+from metaray.tasks import Classification
 from tests.damage import KINDS, damaged
 
 PREPROCESSING = ImagePreprocessing(height=4, width=4, mean=(0.4,))
@@ -54,7 +55,7 @@ OLD: dict[str, Any] = {
 
 
 def learner_of(algorithm: Algorithm) -> Learner:
-    _, meta = start(algorithm, MODEL, TaskShape(PREPROCESSING.feature_shape, 3, None, 4), seed=0)
+    _, meta = start(algorithm, MODEL, TaskShape(PREPROCESSING.feature_shape, 3, classes=4), seed=0)
     return Learner(algorithm, MODEL, meta, PREPROCESSING, EpisodeSpec(ways=3, shots=1, queries=2), classes=4)
 
 
@@ -76,11 +77,15 @@ def described(algorithm: Algorithm) -> dict[str, Any]:
     return tree
 
 
+def regression(target_size: object) -> dict[str, object]:
+    return {"kind": "regression", "target_size": target_size}
+
+
 def test_a_learner_of_before_there_were_other_inputs_than_images(write: Callable[..., Path]) -> None:
     maml = MAML(inner_lr=0.4, batch_norm="transductive")
     new, old = learner_of(maml), load_learner(write(maml, OLD))
     assert (old.preprocessing, old.algorithm, old.model, old.spec) == (PREPROCESSING, new.algorithm, MODEL, new.spec)
-    assert (old.target_size, old.classes, old.step) == (None, 0, 7)
+    assert (old.task, old.classes, old.step) == (Classification(), 0, 7)
     images = np.random.default_rng(0).integers(0, 256, (3, 4, 4), dtype=np.uint8)
     asked = images.repeat(2, axis=0)
     found, expected = (one.adapt(images, list("abc")).predict_proba(asked) for one in (old, new))
@@ -95,11 +100,13 @@ def test_a_learner_that_names_no_protocol_keeps_the_one_it_was_trained_with(writ
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("target_size", "1", r"learner.json: target_size: Input should be a valid integer \(got '1'\)"),
-        ("target_size", 1.0, r"target_size: Input should be a valid integer \(got 1.0\)"),
-        ("target_size", True, r"target_size: Input should be a valid integer \(got True\)"),
-        ("target_size", 0, r"target_size: .*greater than or equal to 1 \(got 0\)"),
-        ("target_size", -1, r"target_size: .*greater than or equal to 1 \(got -1\)"),
+        ("task", regression("1"), r"task regression: target_size: Input should be a valid integer \(got '1'\)"),
+        ("task", regression(1.0), r"target_size: Input should be a valid integer \(got 1.0\)"),
+        ("task", regression(True), r"target_size: Input should be a valid integer \(got True\)"),
+        ("task", regression(0), r"target_size: .*greater than or equal to 1 \(got 0\)"),
+        ("task", regression(-1), r"target_size: .*greater than or equal to 1 \(got -1\)"),
+        ("task", {"kind": "clasification"}, r"unknown task 'clasification'.*classification"),
+        ("task", None, r"task must be an object with a 'kind', one of binary, classification, regression"),
         ("classes", "x", r"classes: Input should be a valid integer \(got 'x'\)"),
         ("classes", -1, r"classes: .*greater than or equal to 0 \(got -1\)"),
         ("inner_steps", "many", r"inner_steps: Input should be a valid integer"),
@@ -119,8 +126,8 @@ def test_a_description_that_is_no_object(write: Callable[..., Path]) -> None:
 
 
 def test_targets_that_the_algorithm_does_not_learn(write: Callable[..., Path]) -> None:
-    with pytest.raises(InputError, match="target_size is 1, but a protonet learner tells classes apart"):
-        load_learner(write(ProtoNet(), described(ProtoNet()) | {"target_size": 1}))
+    with pytest.raises(InputError, match="algorithm protonet works with classes, but regression tasks have none"):
+        load_learner(write(ProtoNet(), described(ProtoNet()) | {"task": regression(1)}))
 
 
 def test_a_network_that_cannot_be_built(write: Callable[..., Path]) -> None:

@@ -4,18 +4,20 @@ import numpy as np
 
 from metaray.algorithms import MAML, ProtoNet
 from metaray.algorithms.algorithm import Algorithm, start
+from metaray.algorithms.context import CLASSES
 from metaray.algorithms.task_shape import TaskShape
 from metaray.data.preprocessing import ImagePreprocessing, Preprocessing, VectorPreprocessing
 from metaray.episodes.episode import EpisodeSpec
 from metaray.learners.learner import Learner
 from metaray.models import MLP
+from metaray.tasks import Regression, TaskKind
 
 
-def learner_of(algorithm: Algorithm, preprocessing: Preprocessing, target_size: int | None = None) -> Learner:
+def learner_of(algorithm: Algorithm, preprocessing: Preprocessing, task: TaskKind = CLASSES) -> Learner:
     model = MLP(hidden=(5,), batch_norm=False)
-    _, meta = start(algorithm, model, TaskShape(preprocessing.feature_shape, 2, target_size), seed=0)
+    _, meta = start(algorithm, model, TaskShape(preprocessing.feature_shape, 2, task), seed=0)
     spec = EpisodeSpec(ways=2, shots=3, queries=1)
-    return Learner(algorithm, model, meta, preprocessing, spec, step=600, target_size=target_size)
+    return Learner(algorithm, model, meta, preprocessing, spec, step=600, task=task)
 
 
 def test_a_learner_and_its_task_are_one_readable_line() -> None:
@@ -30,6 +32,6 @@ def test_a_learner_and_its_task_are_one_readable_line() -> None:
 
 
 def test_a_learner_of_values() -> None:
-    learner = learner_of(MAML(), VectorPreprocessing(size=3), target_size=1)
+    learner = learner_of(MAML(), VectorPreprocessing(size=3), task=Regression())
     assert "inputs 3, 3-shot regression of 1 value, " in repr(learner)
     assert repr(learner.adapt(np.zeros((2, 3)), [1.0, 2.0])) == f"AdaptedTask(of {learner!r})"

@@ -16,7 +16,8 @@ from PIL import Image
 
 from metaray.data.preprocessing import ImagePreprocessing, VectorPreprocessing
 from metaray.errors import InputError
-from metaray.learners.raw_inputs import compact, is_flat, numbers
+from metaray.learners.raw_inputs import compact
+from metaray.numbers import is_flat, numbers
 
 
 @pytest.mark.parametrize(

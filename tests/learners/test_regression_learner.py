@@ -17,6 +17,7 @@ from metaray.errors import InputError
 from metaray.learners.learner import Learner
 from metaray.learners.loading import load_learner
 from metaray.models import MLP
+from metaray.tasks import Regression
 
 X, Y = np.array([[0.0], [1.0], [2.0]]), np.array([[0.0], [2.0], [4.0]])
 ASKED = np.array([[0.5], [1.5]])
@@ -24,13 +25,12 @@ ASKED = np.array([[0.5], [1.5]])
 
 def learner_of(algorithm: Algorithm, *, features: int = 1, values: int = 1) -> Learner:
     model = MLP(hidden=(5,), batch_norm=False)
-    _, meta = start(algorithm, model, TaskShape((features,), 1, values), seed=3)
-    return Learner(
-        algorithm, model, meta, VectorPreprocessing(size=features), EpisodeSpec(shots=3, queries=2), target_size=values
-    )
+    _, meta = start(algorithm, model, TaskShape((features,), 1, Regression(target_size=values)), seed=3)
+    spec, task = EpisodeSpec(shots=3, queries=2), Regression(target_size=values)
+    return Learner(algorithm, model, meta, VectorPreprocessing(size=features), spec, task=task)
 
 
-@pytest.mark.parametrize("kind", [kind for kind, algorithm in ALGORITHMS.items() if algorithm.regression])
+@pytest.mark.parametrize("kind", [kind for kind, algorithm in ALGORITHMS.items() if not algorithm.needs_classes])
 def test_every_algorithm_of_regression(kind: str, tmp_path: Path) -> None:
     learner = learner_of(ALGORITHMS[kind](), features=2, values=2)
     x, y = np.arange(6.0).reshape(3, 2), np.arange(6.0).reshape(3, 2) / 7
@@ -39,7 +39,7 @@ def test_every_algorithm_of_regression(kind: str, tmp_path: Path) -> None:
     assert task.classes == () and found.shape == (2, 2) and found.dtype == np.float32
     learner.save(tmp_path)
     loaded = load_learner(tmp_path)
-    assert loaded.target_size == 2 and loaded.ways is None
+    assert loaded.task == Regression(target_size=2) and loaded.ways is None
     assert np.array_equal(loaded.adapt(x, y).predict_values(x[:2]), found)
 
 

@@ -86,7 +86,7 @@ def test_a_block_is_what_its_docstring_says() -> None:
 
 
 def bench(algorithm: Algorithm, model: Model, dtype: torch.dtype) -> tuple[dict[str, torch.Tensor], Context]:
-    network, meta = start(algorithm, model, TaskShape((1, 16, 16), 3, None, 3), seed=1)
+    network, meta = start(algorithm, model, TaskShape((1, 16, 16), 3, classes=3), seed=1)
     network.to(dtype)
     return {k: t.to(dtype).requires_grad_() for k, t in meta.items()}, Context(network=network, ways=3, training=True)
 

@@ -18,15 +18,16 @@ from metaray.episodes.sampler import sample_episode
 from metaray.errors import InputError
 from metaray.learners.learner import Learner
 from metaray.models import MLP
-from metaray.plots.function_fits import DENSE, draw_fits, fit_of, fits_of, has_curve
+from metaray.plots.function_fits import DENSE, draw_fits, fit_of, fits_of
+from metaray.tasks import Regression
 
 SPEC = EpisodeSpec(shots=4, queries=3)
 
 
 def untrained(algorithm: Algorithm) -> Learner:
     model = MLP(hidden=(8,), batch_norm=False)
-    _, meta = start(algorithm, model, TaskShape((1,), 1, 1), seed=0)
-    return Learner(algorithm, model, meta, VectorPreprocessing(size=1), SPEC, target_size=1)
+    _, meta = start(algorithm, model, TaskShape((1,), 1, Regression()), seed=0)
+    return Learner(algorithm, model, meta, VectorPreprocessing(size=1), SPEC, task=Regression())
 
 
 class Scarce(FunctionFamily):
@@ -43,8 +44,8 @@ def test_the_tasks_are_those_of_meta_test() -> None:
     assert len(fits) == 2
     for index, fit in enumerate(fits):
         episode = sample_episode(source, SPEC, "meta-test", 2, index)
-        assert np.array_equal(fit.support_x, episode.support_x[:, 0])
-        assert np.array_equal(fit.support_y, episode.support_y[:, 0])
+        assert np.array_equal(fit.support_x, episode.task.support.x[:, 0])
+        assert np.array_equal(fit.support_y, episode.task.support.y[:, 0])
         assert fit.y is not None and len(fit.x) == len(fit.y) == DENSE and (np.diff(fit.x) >= 0).all()
         after = learner.adapt(fit.support_x, fit.support_y).predict_values(fit.x)
         before = learner.adapt(fit.support_x, fit.support_y, inner_steps=0).predict_values(fit.x)
@@ -55,14 +56,6 @@ def test_the_tasks_are_those_of_meta_test() -> None:
 def test_a_source_with_few_queries() -> None:
     (fit,) = fits_of(untrained(CNP()), Scarce(), SPEC, seed=0, count=1)
     assert len(fit.x) == 3 and fit.before is None
-
-
-@pytest.mark.parametrize(
-    ("feature_shape", "target_size", "drawn"),
-    [((1,), 1, True), ((3,), 1, False), ((1,), None, False), ((1,), 2, False), ((1, 28, 28), None, False)],
-)
-def test_what_can_be_drawn(feature_shape: tuple[int, ...], target_size: int | None, drawn: bool) -> None:
-    assert has_curve(feature_shape, target_size) is drawn
 
 
 @pytest.mark.parametrize("count", [1, 3, 4])

@@ -14,6 +14,7 @@ from metaray.data.preprocessing import ImagePreprocessing, Preprocessing, Vector
 from metaray.episodes.episode import EpisodeSpec
 from metaray.learners.learner import Learner
 from metaray.models.mlp import MLP
+from metaray.tasks import Regression
 
 PREPROCESSING = ImagePreprocessing(height=8, width=8, invert=True)
 SPEC = EpisodeSpec(ways=3, shots=1, queries=2)
@@ -41,9 +42,11 @@ def maml() -> Learner:
 def untrained_regression(features: int, values: int) -> Learner:
     """A learner from `features` numbers to `values` numbers."""
     algorithm, model = MAML(inner_lr=0.1), MLP(hidden=(16,), batch_norm=False)
-    _, meta = start(algorithm, model, TaskShape((features,), 1, values), seed=0)
+    _, meta = start(algorithm, model, TaskShape((features,), 1, Regression(target_size=values)), seed=0)
     spec = EpisodeSpec(shots=3, queries=2)
-    return Learner(algorithm, model, meta, VectorPreprocessing(size=features), spec, target_size=values)
+    return Learner(
+        algorithm, model, meta, VectorPreprocessing(size=features), spec, task=Regression(target_size=values)
+    )
 
 
 @pytest.fixture(scope="session")
@@ -73,8 +76,8 @@ class Grid(Preprocessing):
 def matrix() -> Learner:
     """From two by three numbers to one number."""
     algorithm, model = MAML(inner_lr=0.1), MLP(hidden=(16,), batch_norm=False)
-    _, meta = start(algorithm, model, TaskShape((2, 3), 1, 1), seed=0)
-    return Learner(algorithm, model, meta, Grid(), EpisodeSpec(shots=3, queries=2), target_size=1)
+    _, meta = start(algorithm, model, TaskShape((2, 3), 1, Regression()), seed=0)
+    return Learner(algorithm, model, meta, Grid(), EpisodeSpec(shots=3, queries=2), task=Regression())
 
 
 @pytest.fixture

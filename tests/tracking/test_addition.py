@@ -17,6 +17,7 @@ from metaray.errors import InputError
 from metaray.experiment.experiment import Experiment
 from metaray.learners.learner import Learner
 from metaray.models.model import build_seeded
+from metaray.tasks import Regression
 from metaray.tracking import registry
 from metaray.tracking.addition import add_learner
 from metaray.tracking.client import open_client
@@ -112,7 +113,7 @@ def test_regression_is_judged_too(make_waves: MakeExperiment, database: str) -> 
         "shots": 5,
         "queries": 4,
     }
-    learner = Learner.from_module(module, model=waves.model, **parts, target_size=1)
+    learner = Learner.from_module(module, model=waves.model, **parts, task=Regression())
     told: list[tuple[str, int, int]] = []
     added = add_learner(
         learner, "waves-elsewhere", source=waves, tracking=database, progress=lambda *news: told.append(news)

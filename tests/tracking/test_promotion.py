@@ -4,7 +4,6 @@ import math
 
 import pytest
 
-from metaray.experiment.quality import Quality
 from metaray.records.estimate import paired_difference
 from metaray.tracking.promotion import Champion, decide, insisted
 
@@ -42,7 +41,7 @@ def test_a_first_champion_surpasses_every_baseline() -> None:
     ],
 )
 def test_a_first_version_no_better_than_a_baseline_is_not_promoted(
-    challenger: list[float], quality: Quality, baselines: dict[str, list[float]], reason: str
+    challenger: list[float], quality: str, baselines: dict[str, list[float]], reason: str
 ) -> None:
     decision = decide(challenger, None, baselines=baselines, quality=quality)
     assert not decision.promote

@@ -15,7 +15,8 @@ from metaray.algorithms import MAML, NearestNeighbor, ProtoNet
 from metaray.algorithms.context import Context, Tensors
 from metaray.data import FunctionFamily
 from metaray.data.preprocessing import ImagePreprocessing
-from metaray.data.source import Source, TaskExamples
+from metaray.data.source import Source
+from metaray.data.task import Task
 from metaray.episodes.episode import EpisodeSpec
 from metaray.episodes.tensors import Examples
 from metaray.errors import InputError
@@ -23,6 +24,7 @@ from metaray.experiment.experiment import Evaluation, Experiment
 from metaray.learners.learner import Learner
 from metaray.models import Conv4
 from metaray.records.estimate import Estimate, estimate, paired_difference
+from metaray.tasks import Regression
 from metaray.training.evaluation import Judge, Scores, evaluate, evaluate_learner, judge_of
 from metaray.training.outer_loop import context_of, initial_state
 from metaray.training.reduction import LocalReducer, Reducer, TreeNode
@@ -108,7 +110,7 @@ class Watched(FunctionFamily):
     seen: ClassVar[list[str]] = []
     fails_at: int | None = None
 
-    def sample_task(self, *arguments: Any, **spec: Any) -> TaskExamples:
+    def sample_task(self, *arguments: Any, **spec: Any) -> Task:
         if len(self.seen) == self.fails_at:
             raise KeyError("no such task")
         self.seen.append(threading.current_thread().name)
@@ -130,7 +132,7 @@ def sampling() -> list[str]:
 
 
 def nearest(source: Source, **options: Any) -> Scores:
-    context = Context(network=torch.nn.Identity(), ways=1, regression=True)
+    context = Context(network=torch.nn.Identity(), ways=1, task=Regression())
     judge = Judge(source, EpisodeSpec(shots=2, queries=2), "meta-val", 8, 0)
     return evaluate(NearestNeighbor(), {}, context, judge, device=CPU, **options)
 

@@ -67,7 +67,7 @@ def test_equals_a_loop_written_by_hand(kind: str, make_experiment: MakeExperimen
         losses = []
         for index in range(4 * step, 4 * step + 4):
             batch = sample_meta_batch(experiment.source, experiment.episodes, "meta-train", 0, [index])
-            (episode,) = chunks(batch, 1, CPU, experiment.source, "meta-train")
+            ((episode,),) = chunks(batch, 1, CPU, experiment.source, "meta-train")
             theta: Tensors = dict(network.named_parameters())
             loss = torch.nn.functional.cross_entropy(network(episode.support.x), episode.support.y)
             slopes = torch.autograd.grad(loss, list(theta.values()), create_graph=True)

@@ -58,10 +58,10 @@ def test_the_nearest_neighbour_is_the_nearest_target(storage: Storage, make_wave
     errors = []
     for index in range(8):
         episode = sample_episode(experiment.source, experiment.eval_spec, "meta-test", 0, index)
-        found = nearest.adapt(episode.support_x, episode.support_y).predict_values(episode.query_x)
-        closest = np.abs(episode.query_x - episode.support_x.T).argmin(axis=1)
-        assert np.array_equal(found, episode.support_y[closest])
-        errors.append(float(np.mean((found - episode.query_y) ** 2)))
+        found = nearest.adapt(episode.task.support.x, episode.task.support.y).predict_values(episode.task.query.x)
+        closest = np.abs(episode.task.query.x - episode.task.support.x.T).argmin(axis=1)
+        assert np.array_equal(found, episode.task.support.y[closest])
+        errors.append(float(np.mean((found - episode.task.query.y) ** 2)))
     assert result.nearest_neighbor.mean == pytest.approx(np.mean(errors), rel=1e-5)
 
 

@@ -21,9 +21,7 @@ MakeExperiment = Callable[..., Experiment]
 def untrained(experiment: Experiment) -> Learner:
     algorithm, model, source = experiment.algorithm, experiment.model, experiment.source
     _, meta = start(algorithm, model, experiment.task_shape, seed=0)
-    return Learner(
-        algorithm, model, meta, source.preprocessing, experiment.eval_spec, target_size=source.target_size, classes=12
-    )
+    return Learner(algorithm, model, meta, source.preprocessing, experiment.eval_spec, task=source.task, classes=12)
 
 
 def test_a_transductive_learner_loses(make_experiment: MakeExperiment) -> None:

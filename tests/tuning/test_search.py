@@ -133,7 +133,7 @@ def test_grace_is_only_for_who_uses_it(make: Make) -> None:
         ({"meta_batch_size": "randint(0,8)"}, {}, r"--search meta_batch_size=randint\(0, 8\): with meta_batch_size=0"),
         ({"meta_batch_size": "randint(1,2000000)"}, {}, r"with meta_batch_size=1999999: .*meta_batch_size"),
         ({"algorithm.inner_steps": "choice(1, 2, x)"}, {}, "with algorithm.inner_steps='x': .*inner_steps"),
-        ({"episodes.ways": "randint(1,4)"}, {}, "with episodes.ways=1: .*a task needs at least 2 classes"),
+        ({"episodes.ways": "randint(1,4)"}, {}, "with episodes.ways=1: .*these have at least 2 ways"),
         ({"algorithm.kind": "choice(maml, mamml)"}, {}, "with algorithm.kind='mamml': .*Did you mean 'maml'"),
     ],
 )

@@ -161,7 +161,7 @@ def twice(kind: str, setting: Setting) -> Values:
 def _pairs(kind: str, setting: Setting) -> Iterator[tuple[str, tuple[Tensor, Tensor]]]:
     side = 16 if setting.small else 28
     bench = Bench(
-        Trial(kind, "classes", "transductive"),
+        Trial(kind, "classification", "transductive"),
         ways=5,
         model=Conv4(channels=4 if setting.small else 64),
         feature=(1, side, side),

@@ -61,7 +61,7 @@ def flops_of_an_episode(experiment: Experiment, setting: Setting, batch: MetaBat
     """Multiplications and additions of the meta-gradient of a batch's first episode, in products and convolutions."""
     state = initial_state(experiment, setting.device)
     context = context_of(experiment, state.network, training=True)
-    episode = next(chunks(batch, 1, setting.device, experiment.source, "meta-train"))
+    (episode,) = next(chunks(batch, 1, setting.device, experiment.source, "meta-train"))
     with FlopCounterMode(display=False) as counter:
         experiment.algorithm.meta_gradient(state.meta, episode, context)
     return int(counter.get_total_flops())

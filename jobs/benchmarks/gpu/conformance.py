@@ -44,7 +44,7 @@ def cases(setting: Setting) -> Iterator[Case]:
     ways = list(product(("Conv4", "MLP"), reversed(PROTOCOLS), (CHUNK, None)))
     for name, protocol, size in (ways[0], ways[-1]) if setting.small else ways:
         for kind in TRAINED:
-            trial = Trial(kind, "classes", protocol)
+            trial = Trial(kind, "classification", protocol)
             how = "a chunk" if size else "single"
             yield Case(f"{kind}, {name}, {protocol}, {how}", partial(compare, trial, networks[name], size, setting))
     for kind in ALGORITHMS.keys() - set(TRAINED):

@@ -62,7 +62,7 @@ def kernels(kind: Kind, setting: Setting) -> Values:
     state = initial_state(experiment, setting.device)
     context = context_of(experiment, state.network, training=True).with_batched(size > 1)
     batch = given_to(network, setting)[0].batch
-    chunk = next(chunks(batch, size, setting.device, experiment.source, "meta-train"))
+    (chunk,) = next(chunks(batch, size, setting.device, experiment.source, "meta-train"))
     algorithm.meta_gradient(state.meta, chunk, context)  # loads what is loaded at first use
     setting.synchronize()
     activity = ProfilerActivity.CUDA if setting.on_gpu else ProfilerActivity.CPU

@@ -59,7 +59,7 @@ def against_jax(steps: int, precision: str, setting: Setting) -> Values:
     experiment = experiment_of(setting, network, algorithm)
     batch = given_to(network, setting)[0].batch
     # On the CPU: a reference that shares no kernel with what is compared.
-    chunk = next(chunks(batch, network.meta_batch_size, CPU, experiment.source, "meta-train"))
+    (chunk,) = next(chunks(batch, network.meta_batch_size, CPU, experiment.source, "meta-train"))
     initial = {name: t.detach().numpy() for name, t in initial_state(experiment, CPU).meta.items()}
     arrays = tuple(tensor.numpy() for side in (chunk.support, chunk.query) for tensor in side)
     started = time.perf_counter()

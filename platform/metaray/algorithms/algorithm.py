@@ -12,8 +12,10 @@ from metaray.algorithms.context import Context, Tensors
 from metaray.algorithms.task_shape import TaskShape
 from metaray.config import Config
 from metaray.episodes.tensors import Examples, TensorEpisode
+from metaray.errors import InputError
 from metaray.models.batch_norm import Protocol, normalises_batches
 from metaray.models.model import Fresh, Model, build_fresh, seeded, trainable
+from metaray.tasks import TaskKind
 
 MOST_INNER_STEPS, MOST = 10_000, 1 << 20
 """Inner steps, and whatever else an algorithm counts."""
@@ -24,8 +26,7 @@ class Outcome(NamedTuple):
 
     Attributes:
         loss: [] mean over the query; [B] for a chunk.
-        score: [] share of the query predicted right, in regression the mean squared error; without gradient; [B] for a
-            chunk.
+        score: [] of the query, as the task's kind has it, without gradient; [B] for a chunk.
     """
 
     loss: Tensor
@@ -59,8 +60,8 @@ class Algorithm(Config):
     kind: ClassVar[str]
     gradient_steps: ClassVar[bool] = False
     """Whether `adapt` takes inner steps, so that zero of them is "before adaptation"."""
-    regression: ClassVar[bool] = False
-    """Whether it learns tasks with real-valued targets too, not only classes."""
+    needs_classes: ClassVar[bool] = True
+    """Whether it works with the members of each class; else any loss will do, and so any kind of task."""
 
     @model_validator(mode="after")
     def _takes_no_eternity(self) -> Self:
@@ -78,6 +79,15 @@ class Algorithm(Config):
     def differentiates_twice(self) -> bool:
         """Whether the meta-gradient holds second derivatives of the network."""
         return False
+
+    def check_task(self, task: TaskKind) -> None:
+        """Refuse a kind of task that it cannot learn.
+
+        Raises:
+            InputError: naming both.
+        """
+        if self.needs_classes and not task.has_classes:
+            raise InputError(f"algorithm {self.kind} works with classes, but {task.kind} tasks have none")
 
     @property
     def fixed_ways(self) -> bool:
@@ -108,7 +118,7 @@ class Algorithm(Config):
 
         Args:
             meta: the meta-parameters; not modified.
-            support: x [N*K, *feature], y [N*K]; in regression y [K, target_size].
+            support: x [n, *feature], y [n] labels or [n, target_size] values; n is N*K where all classes have K shots.
             context: the network, and whether this is training.
 
         Returns:
@@ -117,10 +127,11 @@ class Algorithm(Config):
 
     @abstractmethod
     def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
-        """Logits [n, N] (or values [n, target_size]) for inputs x [n, *feature] under what `adapt` returned."""
+        """What the task's kind asks for, [n, outputs] such as logits, of inputs x [n, *feature] under what `adapt`
+        returned."""
 
     def loss(self, meta: Tensors, episode: TensorEpisode, context: Context) -> Outcome:
-        """Adapt to the support, then cross-entropy and accuracy on the query; in regression squared error, twice."""
+        """Adapt to the support, then loss and score of the task's kind on the query."""
         adapted = self.adapt(meta, episode.support, context)
         output = self.predict(meta, adapted, episode.query.x, context)
         return Outcome(context.loss(output, episode.query.y), context.score(output, episode.query.y))

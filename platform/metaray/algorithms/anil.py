@@ -38,7 +38,7 @@ class ANIL(Algorithm):
 
     kind: ClassVar[str] = "anil"
     gradient_steps: ClassVar[bool] = True
-    regression: ClassVar[bool] = True
+    needs_classes: ClassVar[bool] = False
 
     inner_lr: InnerLR = 0.01
     inner_steps: int = Field(default=1, ge=0)

@@ -10,6 +10,7 @@ from metaray.algorithms.families.inner_loop import predict_at, support_loss, wit
 from metaray.algorithms.families.joint_training import JointTraining, pooled
 from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import Examples, TensorEpisode
+from metaray.tasks import TaskKind
 
 
 class Baseline(JointTraining):
@@ -20,13 +21,15 @@ class Baseline(JointTraining):
 
         C(f(x); W) = softmax(W f(x) + b)
 
-    In regression it is the baseline of Finn, Abbeel and Levine ("Model-agnostic meta-learning for fast adaptation of
-    deep networks", ICML 2017, arXiv:1703.03400, section 5.1): one network with an output layer is trained with squared
-    error on support and query of all tasks together, and at adaptation all its weights are fine-tuned on the support.
+    Where outputs mean the same in all tasks it is the baseline of Finn, Abbeel and Levine ("Model-agnostic
+    meta-learning for fast adaptation of deep networks", ICML 2017, arXiv:1703.03400, section 5.1): one network with an
+    output layer is trained on support and query of all tasks together, and at adaptation all its weights are fine-tuned
+    on the support.
     Departure: that paper fine-tunes by plain gradient descent (`momentum=0, dampening=0, weight_decay=0`).
 
     Example:
-        >>> Baseline().outputs(TaskShape(ways=5)) is None, Baseline().outputs(TaskShape(target_size=2))
+        >>> from metaray.tasks import Regression
+        >>> Baseline().outputs(TaskShape(ways=5)) is None, Baseline().outputs(TaskShape(task=Regression(target_size=2)))
         (True, 2)
 
     Attributes:
@@ -38,17 +41,20 @@ class Baseline(JointTraining):
     """
 
     kind: ClassVar[str] = "baseline"
-    regression: ClassVar[bool] = True
+    needs_classes: ClassVar[bool] = False
+
+    def check_task(self, task: TaskKind) -> None:
+        """It learns all kinds."""
 
     def outputs(self, task_shape: TaskShape) -> int | None:
-        """An embedding network, whatever the ways; in regression one output a value."""
-        return None if task_shape.target_size is None else task_shape.outputs
+        """An embedding network, whatever the ways; where outputs mean the same in all tasks, those."""
+        return None if task_shape.task.labels_vary else task_shape.outputs
 
     def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:
-        """The network's parameters, and but for regression the joint classifier's."""
+        """The network's parameters, and where labels vary the joint classifier's."""
         return (
             super().init(network, task_shape)
-            if task_shape.target_size is None
+            if task_shape.task.labels_vary
             else Algorithm.init(self, network, task_shape)
         )
 
@@ -71,8 +77,8 @@ class Baseline(JointTraining):
         return {"weight": slope.T @ features, "bias": slope.sum(dim=0)}
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
-        """The fine-tuned head, in regression network, and under inductive batch norm the support set's statistics."""
-        if not context.regression:
+        """The fine-tuned head or network, and under inductive batch norm the support set's statistics."""
+        if context.task.labels_vary:
             return super().adapt(meta, support, context)
         loss = support_loss(support, context)
         start = meta if context.training else {name: value.detach() for name, value in meta.items()}
@@ -80,12 +86,14 @@ class Baseline(JointTraining):
         return with_statistics(theta, support, context, self.batch_norm)
 
     def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
-        """The task's head on the frozen features; in regression the fine-tuned network."""
-        return predict_at(adapted, x, context) if context.regression else super().predict(meta, adapted, x, context)
+        """The task's head on the frozen features, or the fine-tuned network."""
+        if context.task.labels_vary:
+            return super().predict(meta, adapted, x, context)
+        return predict_at(adapted, x, context)
 
     def loss(self, meta: Tensors, episode: TensorEpisode, context: Context) -> Outcome:
         """In training, of support and query together, without adaptation; else as everywhere."""
-        if not (context.training and context.regression):
+        if context.task.labels_vary or not context.training:
             return super().loss(meta, episode, context)
         x, y = pooled(episode)
         output = context.forward(meta, x)

@@ -39,7 +39,7 @@ class BOIL(Algorithm):
 
     kind: ClassVar[str] = "boil"
     gradient_steps: ClassVar[bool] = True
-    regression: ClassVar[bool] = True
+    needs_classes: ClassVar[bool] = False
 
     inner_lr: InnerLR = 0.01
     inner_steps: int = Field(default=1, ge=0)

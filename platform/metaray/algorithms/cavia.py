@@ -51,7 +51,7 @@ class CAVIA(Algorithm):
 
     kind: ClassVar[str] = "cavia"
     gradient_steps: ClassVar[bool] = True
-    regression: ClassVar[bool] = True
+    needs_classes: ClassVar[bool] = False
 
     inner_lr: float = Field(default=1.0, ge=0)
     inner_steps: int = Field(default=2, ge=0)

@@ -1,6 +1,5 @@
 """Conditional neural processes."""
 
-import math
 from itertools import pairwise
 from typing import Annotated, ClassVar
 
@@ -11,13 +10,11 @@ from torch import Tensor, nn
 from metaray.algorithms.algorithm import Algorithm, Outcome
 from metaray.algorithms.context import Context, Tensors
 from metaray.algorithms.families.embedding import embed, embed_support, embedding_size
-from metaray.algorithms.families.head import class_means
 from metaray.algorithms.families.prefixes import join, part, without
 from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import Examples, TensorEpisode
 
 ENCODER, DECODER = "encoder:", "decoder:"
-SIGMA_MIN, SIGMA_SCALE = 0.1, 0.9
 
 Sizes = tuple[Annotated[int, Field(gt=0)], ...]
 
@@ -30,9 +27,9 @@ class CNP(Algorithm):
 
         r_i = h(e(x_i), y_i),    r = mean_i r_i,    phi = g(e(x*), r)
 
-    In regression phi is the mean and sigma = 0.1 + 0.9 softplus(.) of a Gaussian for each value of a target (section
+    Where targets are values, phi is the mean and sigma = 0.1 + 0.9 softplus(.) of a Gaussian for each of them (section
     4.1), and the loss is minus its log-density at the query, summed over the values of a target; `predict` gives the
-    mean. In classification (section 4.3) h sees no label: r_i = h(e(x_i)) is averaged over each class, r is the
+    mean. Where they are classes (section 4.3), h sees no label: r_i = h(e(x_i)) is averaged over each class, r is the
     concatenation of the N means, and phi are the logits. So a learner is fixed to its ways, and the order of the
     classes matters to it.
 
@@ -53,7 +50,7 @@ class CNP(Algorithm):
     """
 
     kind: ClassVar[str] = "cnp"
-    regression: ClassVar[bool] = True
+    needs_classes: ClassVar[bool] = False
 
     encoder: Sizes = (128, 128)
     representation: int = Field(default=128, gt=0)
@@ -71,37 +68,29 @@ class CNP(Algorithm):
     def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:
         """The parameters of e, h and g."""
         size = embedding_size(network, task_shape.feature_shape)
-        values, slots, outputs = task_shape.target_size or 0, task_shape.ways, task_shape.ways
-        if task_shape.target_size is not None:
-            slots, outputs = 1, 2 * task_shape.target_size
+        task, ways = task_shape.task, task_shape.ways
+        values = 0 if task.has_classes else task.outputs(ways)
         encoder = perceptron((size + values, *self.encoder, self.representation))
-        decoder = perceptron((size + slots * self.representation, *self.decoder, outputs))
+        pooled = size + task.labels(ways) * self.representation
+        decoder = perceptron((pooled, *self.decoder, task.distribution_size(ways)))
         return join(super().init(network, task_shape), {ENCODER: encoder, DECODER: decoder})
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
         """r, and under inductive batch norm the support set's statistics."""
         seen, statistics = embed_support(without(meta, ENCODER, DECODER), support.x, context, self.batch_norm)
-        if context.regression:
-            pairs = torch.cat([seen, support.y.to(seen.dtype)], dim=1)
-            r = perceive(part(meta, ENCODER), pairs).mean(dim=0)
-        else:
-            r = class_means(perceive(part(meta, ENCODER), seen), support.y, context).flatten()
+        pairs = torch.cat([seen, context.task.seen(support.y, seen.dtype)], dim=1)
+        r = context.task.pooled(perceive(part(meta, ENCODER), pairs), support.y, context.ways)
         return {"r": r if context.training else r.detach(), **statistics}
 
     def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
         """Logits, or the means of the Gaussians."""
-        phi = self._decoded(meta, adapted, x, context)
-        return phi.chunk(2, dim=1)[0] if context.regression else phi
+        return context.task.expected(self._decoded(meta, adapted, x, context))
 
     def loss(self, meta: Tensors, episode: TensorEpisode, context: Context) -> Outcome:
-        """Adapt to the support, then cross-entropy, or minus the log-density, of the query."""
-        if not context.regression:
-            return super().loss(meta, episode, context)
+        """Adapt to the support, then minus the log-density of the query, which for classes is cross-entropy."""
         adapted, y = self.adapt(meta, episode.support, context), episode.query.y
-        mean, raw = self._decoded(meta, adapted, episode.query.x, context).chunk(2, dim=1)
-        sigma = SIGMA_MIN + SIGMA_SCALE * nn.functional.softplus(raw)
-        surprise = ((y.to(mean.dtype) - mean) / sigma).square() / 2 + sigma.log() + math.log(2 * math.pi) / 2
-        return Outcome(surprise.sum(dim=1).mean(), context.score(mean, y))
+        phi = self._decoded(meta, adapted, episode.query.x, context).to(context.loss_dtype)
+        return Outcome(context.task.surprise(phi, y), context.score(context.task.expected(phi), y))
 
     def _decoded(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
         """phi of each input."""

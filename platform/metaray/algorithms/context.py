@@ -9,9 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from metaray.episodes.tensors import TensorEpisode
 from metaray.errors import InputError
 from metaray.models.batch_norm import given, recording
 from metaray.models.written_out import written_out
+from metaray.tasks import Classification, TaskKind
+
+CLASSES = Classification()
 
 Tensors = dict[str, Tensor]
 
@@ -27,7 +31,7 @@ class Context:
 
     Attributes:
         network: the architecture; of its own weights only frozen ones are used, for the others callers pass theirs.
-        ways: N; 1 in regression.
+        ways: classes that the task tells apart, N; 1 where its targets are values.
         step: of the outer loop, for schedules: 0 .. num_steps-1 in training, the steps done so far when judged.
         training: whether gradients flow back to the meta-parameters.
         inner_steps: overrides the algorithm's number, where evaluation differs from training.
@@ -36,7 +40,7 @@ class Context:
         batched: the call is mapped over a chunk by `torch.vmap`.
         randomness: of episodes that are mapped over: "same" lets all draw the same numbers, to be compared with single
             ones.
-        regression: targets are values, not classes.
+        task: the kind of the task.
     """
 
     network: nn.Module
@@ -48,7 +52,7 @@ class Context:
     channels_last: bool = False
     batched: bool = False
     randomness: Literal["different", "same"] = "different"
-    regression: bool = False
+    task: TaskKind = CLASSES
 
     def __post_init__(self) -> None:
         if self.inner_steps is not None and self.inner_steps < 0:
@@ -57,6 +61,11 @@ class Context:
     def with_batched(self, batched: bool) -> Self:
         """The same circumstances, mapped over a chunk or not."""
         return replace(self, batched=batched)
+
+    def of(self, episode: TensorEpisode) -> Self:
+        """The same circumstances for an episode of as many ways as it has, or for a chunk to map over."""
+        ways = self.task.labels(episode.classes.shape[-1])
+        return replace(self, ways=ways, batched=episode.seed.ndim > 0)
 
     @property
     def loss_dtype(self) -> torch.dtype:
@@ -91,23 +100,17 @@ class Context:
         return output
 
     def loss(self, output: Tensor, y: Tensor) -> Tensor:
-        """Mean cross-entropy of logits, or mean squared error of values, in `loss_dtype`.
+        """The mean loss of the task's kind, in `loss_dtype`.
 
         Args:
-            output: [n, N], or [n, target_size].
-            y: [n] labels, or [n, target_size].
+            output: [n, outputs], such as logits or values.
+            y: [n] labels, or [n, target_size] values.
         """
-        output = output.to(self.loss_dtype)
-        if self.regression:
-            return nn.functional.mse_loss(output, y.to(self.loss_dtype))
-        return nn.functional.cross_entropy(output, y)
+        return self.task.loss(output.to(self.loss_dtype), y)
 
     def score(self, output: Tensor, y: Tensor) -> Tensor:
-        """Accuracy, or mean squared error, without gradient; arguments as for `loss`."""
-        output = output.detach().to(self.loss_dtype)
-        if self.regression:
-            return nn.functional.mse_loss(output, y.to(self.loss_dtype))
-        return (output.argmax(dim=-1) == y).to(self.loss_dtype).mean()
+        """The score of the task's kind, without gradient; arguments as for `loss`."""
+        return self.task.judged(output.detach().to(self.loss_dtype), y)
 
     def gradient(self, loss: Callable[[Tensors], Tensor], at: Tensors, *, differentiable: bool) -> Tensors:
         """The gradient of `loss` with respect to the tensors `at`.

@@ -30,7 +30,7 @@ class FOMAML(Algorithm):
 
     kind: ClassVar[str] = "fomaml"
     gradient_steps: ClassVar[bool] = True
-    regression: ClassVar[bool] = True
+    needs_classes: ClassVar[bool] = False
 
     inner_lr: InnerLR = 0.01
     inner_steps: int = Field(default=1, ge=0)

@@ -41,7 +41,7 @@ class IMAML(Algorithm):
 
     kind: ClassVar[str] = "imaml"
     gradient_steps: ClassVar[bool] = True
-    regression: ClassVar[bool] = True
+    needs_classes: ClassVar[bool] = False
 
     inner_lr: InnerLR = 0.01
     inner_steps: int = Field(default=16, ge=0)

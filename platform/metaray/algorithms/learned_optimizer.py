@@ -60,7 +60,7 @@ class LearnedOptimizer(Algorithm):
 
     kind: ClassVar[str] = "learned_optimizer"
     gradient_steps: ClassVar[bool] = True
-    regression: ClassVar[bool] = True
+    needs_classes: ClassVar[bool] = False
 
     inner_steps: int = Field(default=5, ge=0)
     hidden: int = Field(default=20, gt=0)

@@ -35,7 +35,7 @@ class MAML(Algorithm):
 
     kind: ClassVar[str] = "maml"
     gradient_steps: ClassVar[bool] = True
-    regression: ClassVar[bool] = True
+    needs_classes: ClassVar[bool] = False
 
     inner_lr: InnerLR = 0.01
     inner_steps: int = Field(default=1, ge=0)

@@ -45,7 +45,7 @@ class MAMLPP(Algorithm):
 
     kind: ClassVar[str] = "mamlpp"
     gradient_steps: ClassVar[bool] = True
-    regression: ClassVar[bool] = True
+    needs_classes: ClassVar[bool] = False
 
     inner_lr: InnerLRByStep = 0.1
     inner_steps: int = Field(default=5, ge=1)

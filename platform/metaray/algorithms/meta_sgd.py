@@ -37,7 +37,7 @@ class MetaSGD(Algorithm):
 
     kind: ClassVar[str] = "meta_sgd"
     gradient_steps: ClassVar[bool] = True
-    regression: ClassVar[bool] = True
+    needs_classes: ClassVar[bool] = False
 
     inner_lr: InnerLR = 0.01
     inner_steps: int = Field(default=1, ge=0)

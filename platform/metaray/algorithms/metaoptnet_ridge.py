@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.families.head import adapt_head, members, queries_and_head, with_bias
+from metaray.algorithms.families.head import adapt_head, queries_and_head, with_bias
 from metaray.algorithms.families.prefixes import join, without
 from metaray.algorithms.families.ridge import ridge_weights
 from metaray.algorithms.task_shape import TaskShape
@@ -31,8 +31,8 @@ class MetaOptNetRidge(Algorithm):
     and logits are gamma <w_k, f(x)>, with a meta-learned scale gamma (section 3.3).
 
     Departures: the authors solve this by a generic quadratic program solver, here it is solved in closed form, which is
-    the same. Regression, which the paper has not: a = (X X^T + lambda I)^-1 y without the 2, with a column of ones
-    appended to embeddings for an intercept, and gamma scales predictions. For batch norm see `head`.
+    the same. For targets that are values, which the paper has not, a = (X X^T + lambda I)^-1 y without the 2, with a
+    column of ones appended to embeddings for an intercept, and gamma scales predictions. For batch norm see `head`.
 
     Example:
         >>> MetaOptNetRidge().regularizer
@@ -44,7 +44,7 @@ class MetaOptNetRidge(Algorithm):
     """
 
     kind: ClassVar[str] = "metaoptnet_ridge"
-    regression: ClassVar[bool] = True
+    needs_classes: ClassVar[bool] = False
 
     regularizer: float = Field(default=50.0, gt=0)
     initial_scale: float = Field(default=1.0, gt=0)
@@ -68,9 +68,10 @@ class MetaOptNetRidge(Algorithm):
         return meta[SCALE] * (_features(queries, context) @ head["weights"])
 
     def _fit(self, context: Context, embedding: Tensor, y: Tensor) -> Tensors:
-        targets = y.to(context.loss_dtype) if context.regression else 2 * members(y, context)
-        return {"weights": ridge_weights(_features(embedding, context), targets, self.regularizer)}
+        aims = context.task.aims(y, context.ways, context.loss_dtype)
+        twice = 2 * aims if context.task.free_scale else aims
+        return {"weights": ridge_weights(_features(embedding, context), twice, self.regularizer)}
 
 
 def _features(embedding: Tensor, context: Context) -> Tensor:
-    return with_bias(embedding) if context.regression else embedding
+    return embedding if context.task.free_scale else with_bias(embedding)

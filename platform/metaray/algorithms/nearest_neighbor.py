@@ -14,12 +14,12 @@ from metaray.episodes.tensors import Examples
 class NearestNeighbor(Algorithm):
     """One nearest neighbour in Euclidean distance between inputs.
 
-    The "pixels" row of Vinyals et al. (NeurIPS 2016, table 1) has cosine similarity instead. In regression it gives the
-    target of the nearest support example. It has no meta-parameters: it is evaluated, never trained.
+    The "pixels" row of Vinyals et al. (NeurIPS 2016, table 1) has cosine similarity instead. Where targets are
+    values it gives that of the nearest support example. It has no meta-parameters: it is evaluated, never trained.
     """
 
     kind: ClassVar[str] = "nearest_neighbor"
-    regression: ClassVar[bool] = True
+    needs_classes: ClassVar[bool] = False
 
     def outputs(self, task_shape: TaskShape) -> int | None:
         """No output layer."""
@@ -38,9 +38,6 @@ class NearestNeighbor(Algorithm):
         return {"x": support.x.flatten(1).to(context.loss_dtype), "y": support.y}
 
     def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
-        """For each class, minus the distance to its nearest support example; in regression that example's target."""
+        """For each class, minus the distance to its nearest support example; or that example's target."""
         distances = torch.cdist(x.flatten(1).to(context.loss_dtype), adapted["x"])
-        if context.regression:
-            return adapted["y"][distances.argmin(dim=1)]
-        other = nn.functional.one_hot(adapted["y"], context.ways) == 0
-        return -distances[:, :, None].masked_fill(other[None], torch.inf).amin(dim=1)
+        return context.task.nearest(distances, adapted["y"], context.ways)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.families.head import adapt_head, members, queries_and_head, with_bias
+from metaray.algorithms.families.head import adapt_head, queries_and_head, with_bias
 from metaray.algorithms.families.prefixes import join, without
 from metaray.algorithms.families.ridge import ridge_weights
 from metaray.algorithms.task_shape import TaskShape
@@ -29,10 +29,10 @@ class R2D2(Algorithm):
         W = X^T (X X^T + lambda I)^-1 Y         (the Woodbury form)
         logits = alpha X' W + beta
 
-    where lambda, alpha and beta are meta-learned together with the network. In regression Y holds the targets.
+    where lambda, alpha and beta are meta-learned together with the network. Where targets are values, Y holds them.
 
     Departures: lambda is learned as its logarithm, so that it stays positive. beta is left out: it is one number for
-    all classes, which a softmax does not see. Regression has no alpha either: the fit is on the scale of the targets
+    all classes, which a softmax does not see. Values have no alpha either: the fit is on the scale of the targets
     already. X and X' get a column of ones, as in the authors' code, so that there is an intercept; that code also
     multiplies lambda by the number of support examples, the paper and the default here do not. For batch norm see
     `head`. Logits do not grow with the size of the embedding: with a larger one, W gets smaller.
@@ -48,7 +48,7 @@ class R2D2(Algorithm):
     """
 
     kind: ClassVar[str] = "r2d2"
-    regression: ClassVar[bool] = True
+    needs_classes: ClassVar[bool] = False
     left_out_of_json: ClassVar[tuple[str, ...]] = ("per_example",)
 
     initial_regularizer: float = Field(default=50.0, gt=0)
@@ -62,7 +62,7 @@ class R2D2(Algorithm):
     def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:
         """The network's parameters, log lambda, and for classes alpha."""
         own = {"log_regularizer": torch.tensor(math.log(self.initial_regularizer))}
-        if task_shape.target_size is None:
+        if task_shape.task.free_scale:
             own["scale"] = torch.tensor(self.initial_scale)
         return join(super().init(network, task_shape), {RIDGE: own})
 
@@ -71,15 +71,15 @@ class R2D2(Algorithm):
         return adapt_head(partial(self._fit, meta, context), without(meta, RIDGE), support, context, self.batch_norm)
 
     def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
-        """alpha X' W; in regression X' W."""
+        """alpha X' W, or X' W where it is on the scale of the targets."""
         fit, theta = partial(self._fit, meta, context), without(meta, RIDGE)
         queries, head = queries_and_head(fit, theta, adapted, x, context, self.batch_norm)
         output = with_bias(queries) @ head["weights"]
-        return output if context.regression else meta[SCALE] * output
+        return meta[SCALE] * output if context.task.free_scale else output
 
     def _fit(self, meta: Tensors, context: Context, embedding: Tensor, y: Tensor) -> Tensors:
-        targets = y.to(context.loss_dtype) if context.regression else members(y, context)
+        aims = context.task.aims(y, context.ways, context.loss_dtype)
         regularizer = meta[LOG_REGULARIZER].exp()
         if self.per_example:
             regularizer = regularizer * len(y)
-        return {"weights": ridge_weights(with_bias(embedding), targets, regularizer)}
+        return {"weights": ridge_weights(with_bias(embedding), aims, regularizer)}

@@ -44,7 +44,7 @@ class Reptile(Algorithm):
 
     kind: ClassVar[str] = "reptile"
     gradient_steps: ClassVar[bool] = True
-    regression: ClassVar[bool] = True
+    needs_classes: ClassVar[bool] = False
 
     inner_lr: InnerLR = 1e-3
     inner_steps: int = Field(default=5, ge=0)

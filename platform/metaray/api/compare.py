@@ -12,9 +12,9 @@ from metaray.api.judging import judging
 from metaray.displays.progress import JudgingProgress, shown_judging
 from metaray.errors import InputError
 from metaray.experiment.experiment import Experiment, protocol_of
-from metaray.experiment.quality import Quality
 from metaray.learners.learner import Learner
 from metaray.records.estimate import Estimate, paired_difference
+from metaray.tasks.score import score_named
 from metaray.training.evaluation import require_fit, require_same_preparation
 from metaray.training.placement import Placement, Workers
 
@@ -35,7 +35,7 @@ class Comparison:
     models: tuple[str, str]
     split: str
     protocols: tuple[str, str]
-    quality: Quality
+    quality: str
     scores: tuple[Estimate, Estimate]
     difference: Estimate
 
@@ -51,7 +51,7 @@ class Comparison:
         first, second = self.models
         if not (self.difference.low > 0 or self.difference.high < 0):  # NaN is neither
             return None
-        return second if (self.difference.mean > 0) == (self.quality == "accuracy") else first
+        return second if score_named(self.quality).gain(self.difference.mean) > 0 else first
 
     @property
     def verdict(self) -> str:
@@ -62,7 +62,7 @@ class Comparison:
         if self.better is None:
             return "neither is shown to be better: the interval of the difference holds zero"
         side = "above" if difference.low > 0 else "below"
-        less = "" if self.quality == "accuracy" else f", and of {self.quality} less is better"
+        less = "" if score_named(self.quality).higher_is_better else f", and of {self.quality} less is better"
         return f"{self.better} is better: the interval of the difference lies {side} zero{less}"
 
     def __str__(self) -> str:

@@ -15,7 +15,6 @@ from metaray.episodes.episode import EpisodeSpec
 from metaray.errors import InputError, unknown
 from metaray.experiment.experiment import Experiment, protocol_of
 from metaray.experiment.overrides import override
-from metaray.experiment.quality import Quality
 from metaray.learners.learner import Learner
 from metaray.records.estimate import Estimate
 from metaray.training.placement import Placement, Workers
@@ -43,7 +42,7 @@ class ModelScore:
     model: str
     split: str
     protocol: str
-    quality: Quality
+    quality: str
     score: Estimate
     before_adaptation: Estimate | None
     nearest_neighbor: Estimate

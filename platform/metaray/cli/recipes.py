@@ -152,7 +152,9 @@ def _source(experiment: "Experiment", arithmetic: "Arithmetic | None") -> str:
     if arithmetic is None:
         return kind
     if not any(arithmetic.classes.values()):
-        return f"{kind}; regression, {_about(min(arithmetic.tasks.values()))} tasks in each meta-split"
+        return (
+            f"{kind}; {experiment.source.task.kind}, {_about(min(arithmetic.tasks.values()))} tasks in each meta-split"
+        )
     counts = (
         f"{split} {count} classes, {_about(arithmetic.tasks[split])} tasks"
         for split, count in arithmetic.classes.items()

@@ -97,8 +97,8 @@ def predict(
         import_from_here()
     found = show_task.doubting(metaray.load_task(task, trust=trust or []))
     paths = [*query, *(more or [])]
-    if found.context.regression:
-        inputs = found.columns[: -(found.learner.target_size or 0)]
+    if not found.learner.task.has_classes:
+        inputs = found.columns[: -(found.learner.task.target_size_told or 0)]
         targets = found.columns[len(inputs) :]
         points = read_tables(paths, found.learner, x=inputs, y=targets)
         show_task.values(found, points, as_json=as_json)
@@ -136,13 +136,12 @@ def _to_points(
     from dataclasses import replace
 
     from metaray.cli import show_task
-    from metaray.plots.function_fits import has_curve
     from metaray.serving.tables import read_points, split_names
 
     names = {"x": split_names(x), "y": split_names(y)}
     known = read_points(support, learner, targets=True, **names)
     asked = None if query is None else read_points(query, learner, targets=False, **names)
-    if picture is not None and not has_curve(learner.preprocessing.feature_shape, learner.target_size):
+    if picture is not None and not (learner.task.is_curve and learner.preprocessing.feature_shape == (1,)):
         raise InputError("--picture draws functions of one number, and images; this learner takes or gives several")
     assert known.y is not None
     task = show_task.doubting(learner.adapt(known.x, known.y, inner_steps=inner_steps))

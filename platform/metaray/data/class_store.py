@@ -16,8 +16,9 @@ from metaray.data.draws import Draws, Split
 from metaray.data.preprocessing import ImagePreprocessing
 from metaray.data.remote import held, is_remote, local_path
 from metaray.data.servers import shown
-from metaray.data.source import Source, TaskExamples
+from metaray.data.source import Source
 from metaray.data.store_file import StoreFile, StoreMeta, read_store
+from metaray.data.task import Side, Task
 from metaray.data.verified import open_store, stamp
 from metaray.errors import InputError, unknown
 
@@ -137,7 +138,7 @@ class ClassStore(Source):
                 f"{_some(len(opened.classes[split]) * opened.turns, 'class', 'classes')} in all ({shown(self.path)})"
             )
 
-    def sample_task(self, draws: Draws, split: Split, *, ways: int, shots: int, queries: int) -> TaskExamples:
+    def sample_task(self, draws: Draws, split: Split, *, ways: int, shots: int, queries: int) -> Task:
         """Draw `ways` classes, then `shots + queries` examples of each, all without replacement.
 
         Raises:
@@ -153,11 +154,9 @@ class ClassStore(Source):
         start = opened.file.offsets[base]
         rows = start[:, None] + draws.choose(opened.file.offsets[base + 1] - start, shots + queries)
         labels = np.arange(ways, dtype=np.int64)
-        return TaskExamples(
-            support_x=_gather(opened.file.images, rows[:, :shots], turns),
-            support_y=labels.repeat(shots),
-            query_x=_gather(opened.file.images, rows[:, shots:], turns),
-            query_y=labels.repeat(queries),
+        return Task(
+            support=Side(_gather(opened.file.images, rows[:, :shots], turns), labels.repeat(shots)),
+            query=Side(_gather(opened.file.images, rows[:, shots:], turns), labels.repeat(queries)),
             class_ids=base * opened.turns + turns,
         )
 

@@ -11,8 +11,10 @@ from pydantic import AfterValidator, Field
 
 from metaray.data.draws import Draws, Split
 from metaray.data.preprocessing import VectorPreprocessing
-from metaray.data.source import Source, TaskExamples
+from metaray.data.source import Source
+from metaray.data.task import Side, Task
 from metaray.errors import InputError
+from metaray.tasks import Regression
 
 Numbers = NDArray[np.float64]
 
@@ -108,9 +110,9 @@ class FunctionFamily(Source):
         return self.preprocessing.feature_shape
 
     @property
-    def target_size(self) -> int:
-        """1."""
-        return 1
+    def task(self) -> Regression:
+        """One value a target."""
+        return Regression()
 
     @property
     def fingerprint(self) -> str:
@@ -127,7 +129,7 @@ class FunctionFamily(Source):
         if ways != 1:
             raise InputError(f"{ways} ways asked for, but a task of {self.kind} is one function: ways must be 1")
 
-    def sample_task(self, draws: Draws, split: Split, *, ways: int, shots: int, queries: int) -> TaskExamples:
+    def sample_task(self, draws: Draws, split: Split, *, ways: int, shots: int, queries: int) -> Task:
         """Draw a function, then its support, then its query: more queries leave the support as it is.
 
         Values are computed in float64 at inputs that float32 holds, and rounded once: processors whose sines differ in
@@ -138,7 +140,7 @@ class FunctionFamily(Source):
         parameters = np.concatenate([_between(ends, draws.uniform(1)) for ends in ranges])
         support_x, support_y = self._examples(draws, parameters, shots)
         query_x, query_y = self._examples(draws, parameters, queries)
-        return TaskExamples(support_x, support_y, query_x, query_y, np.zeros(1, dtype=np.int64))
+        return Task(Side(support_x, support_y), Side(query_x, query_y), np.zeros(1, dtype=np.int64))
 
     def _examples(
         self, draws: Draws, parameters: Numbers, count: int

@@ -22,8 +22,9 @@ from metaray.data.class_store import ClassStore
 from metaray.data.draws import SPLITS, Draws, Split
 from metaray.data.preprocessing import ImagePreprocessing
 from metaray.data.rendering import INK_SIZE, RENDER_SIZE, SIDE, Bitmap, render_all, script_of
-from metaray.data.source import Source, TaskExamples
+from metaray.data.source import Source
 from metaray.data.store_file import FORMAT_VERSION, check_writable, write_store
+from metaray.data.task import Task
 from metaray.data.verified import open_store
 from metaray.errors import InputError
 
@@ -88,7 +89,7 @@ class Glyphs(Source):
         """As in `ClassStore`."""
         self.store.check(split, ways=ways, shots=shots, queries=queries)
 
-    def sample_task(self, draws: Draws, split: Split, *, ways: int, shots: int, queries: int) -> TaskExamples:
+    def sample_task(self, draws: Draws, split: Split, *, ways: int, shots: int, queries: int) -> Task:
         """As in `ClassStore`."""
         return self.store.sample_task(draws, split, ways=ways, shots=shots, queries=queries)
 

@@ -1,7 +1,7 @@
 """The interface of everything that yields tasks."""
 
 from abc import abstractmethod
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,25 +9,9 @@ from numpy.typing import NDArray
 from metaray.config import Config
 from metaray.data.draws import Draws, Split
 from metaray.data.preprocessing import Preprocessing
+from metaray.data.task import Task
 from metaray.errors import InputError
-
-
-class TaskExamples(NamedTuple):
-    """One sampled task. N ways, K shots, Q queries a class; rows are class-major.
-
-    Attributes:
-        support_x: [N*K, *feature], compact (images stay uint8).
-        support_y: [N*K] int64 labels 0 .. N-1; in regression (N = 1) float32 [K, target_size].
-        query_x: [N*Q, *feature].
-        query_y: [N*Q], or [Q, target_size].
-        class_ids: [N] int64, the source-wide id of the class behind each label; in regression all zero.
-    """
-
-    support_x: NDArray[Any]
-    support_y: NDArray[Any]
-    query_x: NDArray[Any]
-    query_y: NDArray[Any]
-    class_ids: NDArray[np.int64]
+from metaray.tasks import Classification, TaskKind
 
 
 class Source(Config):
@@ -49,9 +33,9 @@ class Source(Config):
         """The shape of one example."""
 
     @property
-    def target_size(self) -> int | None:
-        """Values of a target in regression; None where targets are classes. Known without opening files."""
-        return None
+    def task(self) -> TaskKind:
+        """What kind of tasks it yields, known without opening files: telling classes apart, if it does not say."""
+        return Classification()
 
     @property
     @abstractmethod
@@ -78,7 +62,7 @@ class Source(Config):
         """Raise InputError, with the numbers, if `split` cannot yield such tasks."""
 
     @abstractmethod
-    def sample_task(self, draws: Draws, split: Split, *, ways: int, shots: int, queries: int) -> TaskExamples:
+    def sample_task(self, draws: Draws, split: Split, *, ways: int, shots: int, queries: int) -> Task:
         """Draw one task: a pure function of the arguments."""
 
     @abstractmethod

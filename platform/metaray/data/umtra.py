@@ -14,9 +14,11 @@ from metaray.data.class_store import ClassStore
 from metaray.data.draws import Draws, Split
 from metaray.data.glyphs import Glyphs
 from metaray.data.preprocessing import ImagePreprocessing, Preprocessing
-from metaray.data.source import Source, TaskExamples
+from metaray.data.source import Source
+from metaray.data.task import Side, Task
 from metaray.errors import InputError
 from metaray.imports import reads_kind, writes_kind
+from metaray.tasks import Classification
 
 # The sources that can be wrapped by name; any other that has `draw_examples` by its import path.
 WRAPPED: dict[str, type[Source]] = {"class_store": ClassStore, "glyphs": Glyphs}
@@ -63,8 +65,10 @@ class UMTRA(Source):
     @classmethod
     def _has_examples(cls, source: Source) -> Source:
         able = " and ".join(sorted(WRAPPED))
-        if source.target_size is not None:
-            raise ValueError(f"{source.kind} yields regression tasks; umtra makes classes of images, as of {able}")
+        if source.task != Classification():
+            raise ValueError(
+                f"{source.kind} yields {source.task.kind} tasks; umtra makes classes of images, as of {able}"
+            )
         if type(source).draw_examples is Source.draw_examples:
             raise ValueError(f"{source.kind} has no examples to draw one by one, as {able} have")
         return source
@@ -120,7 +124,7 @@ class UMTRA(Source):
         if found < ways:
             raise InputError(f"{ways} ways asked for, but {split} has {found} examples, of which each is a class")
 
-    def sample_task(self, draws: Draws, split: Split, *, ways: int, shots: int, queries: int) -> TaskExamples:
+    def sample_task(self, draws: Draws, split: Split, *, ways: int, shots: int, queries: int) -> Task:
         """In meta-train, draw `ways` examples of any classes and alter copies of them; else the wrapped source's task.
 
         Raises:
@@ -133,11 +137,9 @@ class UMTRA(Source):
         x = np.concatenate([x[:, None], copies.reshape(ways, -1, *x.shape[1:])], axis=1)
         support, query = np.split(x, [shots], axis=1)
         labels = np.arange(ways, dtype=np.int64)
-        return TaskExamples(
-            support_x=np.ascontiguousarray(support).reshape(-1, *x.shape[2:]),
-            support_y=labels.repeat(shots),
-            query_x=np.ascontiguousarray(query).reshape(-1, *x.shape[2:]),
-            query_y=labels.repeat(queries),
+        return Task(
+            support=Side(np.ascontiguousarray(support).reshape(-1, *x.shape[2:]), labels.repeat(shots)),
+            query=Side(np.ascontiguousarray(query).reshape(-1, *x.shape[2:]), labels.repeat(queries)),
             class_ids=-1 - places,
         )
 

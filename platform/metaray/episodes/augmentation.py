@@ -14,8 +14,8 @@ from metaray.data.draws import Draws
 from metaray.data.preprocessing import ImagePreprocessing, Preprocessing
 from metaray.errors import InputError
 
-Side = Literal["support", "query"]
-SIDES: tuple[Side, ...] = ("support", "query")
+SideName = Literal["support", "query"]
+SIDES: tuple[SideName, ...] = ("support", "query")
 LAST_INDEX = 2**64 - 1
 """Draws of the sides are those of the last episodes of a sequence, which no run reaches."""
 
@@ -88,7 +88,7 @@ class Augmentation(Config):
             raise InputError("augmentation.saturation: images in grey (mode L) have none; set it to 0")
         return preprocessing
 
-    def covers(self, side: Side) -> bool:
+    def covers(self, side: SideName) -> bool:
         """Whether that side of an episode is altered."""
         return self.on in (side, "both")
 
@@ -97,7 +97,7 @@ def normalized(
     preprocessing: Preprocessing,
     x: Tensor,
     augmentation: Augmentation | None = None,
-    side: Side = "support",
+    side: SideName = "support",
     seeds: Sequence[int] = (),
 ) -> Tensor:
     """Compact inputs of one side as numbers that a network sees, altered where an augmentation covers that side.
@@ -147,7 +147,7 @@ class _Drawn(NamedTuple):
 
 
 def _draw(
-    augmentation: Augmentation, images: ImagePreprocessing, side: Side, seeds: Sequence[int], *, count: int
+    augmentation: Augmentation, images: ImagePreprocessing, side: SideName, seeds: Sequence[int], *, count: int
 ) -> _Drawn:
     """For each of `count` images of each episode."""
     index = LAST_INDEX - SIDES.index(side)

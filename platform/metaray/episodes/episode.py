@@ -9,15 +9,18 @@ Shape letters, used everywhere in metaray:
     *feature  the shape of one example, for images (channels, height, width)
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from itertools import groupby
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
 from metaray.config import Config
+from metaray.data.task import Side, Task
 
 
 class EpisodeSpec(Config):
@@ -40,67 +43,88 @@ class EpisodeSpec(Config):
         return f"{self.ways}-way {self.shots}-shot, {queries} a class"
 
 
-@dataclass(frozen=True)
-class Episode:
-    """Support and query of one sampled task; a pure function of (source, spec, split, seed, index).
+class Episode(NamedTuple):
+    """One sampled task; a pure function of (source, spec, split, seed, index). Or a stack of consecutive ones of equal
+    shape, whose arrays are contiguous and all have a leading axis B.
 
     Attributes:
-        support_x: [N*K, *feature], compact (images stay uint8), class-major.
-        support_y: [N*K] int64; in regression [K, target_size] float32.
-        query_x: [N*Q, *feature].
-        query_y: [N*Q] int64, or [Q, target_size].
-        index: the episode's place in its split's endless sequence.
-        seed: 64 bits of the episode's own, from which everything random in its training step derives.
-        class_ids: [N] int64, the source-wide class behind each label.
+        task: its support and query.
+        index: the episode's place in its split's endless sequence; [B] int64 in a stack.
+        seed: 64 bits of the episode's own, from which everything random in its training step derives; [B] uint64.
     """
 
-    support_x: NDArray[Any]
-    support_y: NDArray[Any]
-    query_x: NDArray[Any]
-    query_y: NDArray[Any]
-    index: int
-    seed: int
-    class_ids: NDArray[np.int64]
+    task: Task
+    index: Any
+    seed: Any
 
 
 @dataclass(frozen=True)
 class MetaBatch:
-    """Consecutive episodes, stacked: every array is contiguous with a leading axis B.
+    """Consecutive episodes, of equal shape or not.
 
     Attributes:
-        support_x: [B, N*K, *feature].
-        support_y: [B, N*K], or [B, K, target_size].
-        query_x: [B, N*Q, *feature].
-        query_y: [B, N*Q].
-        index: [B] int64.
-        seed: [B] uint64.
-        class_ids: [B, N].
+        stacks: of consecutive episodes of equal shape, each as long as can be.
     """
 
-    support_x: NDArray[Any]
-    support_y: NDArray[Any]
-    query_x: NDArray[Any]
-    query_y: NDArray[Any]
-    index: NDArray[np.int64]
-    seed: NDArray[np.uint64]
-    class_ids: NDArray[np.int64]
+    stacks: tuple[Episode, ...]
 
     def __len__(self) -> int:
         return len(self.index)
 
+    @cached_property
+    def index(self) -> NDArray[np.int64]:
+        """[B] the places of all episodes."""
+        return np.concatenate([stack.index for stack in self.stacks])
+
+    @cached_property
+    def seed(self) -> NDArray[np.uint64]:
+        """[B] the seeds of all episodes."""
+        return np.concatenate([stack.seed for stack in self.stacks])
+
+    def rows(self, start: int, stop: int) -> Iterator[Episode]:
+        """The episodes at places start .. stop-1 of this batch: one stack where all are of equal shape, else as many
+        stacks of one as there are episodes."""
+        ends = np.cumsum([len(stack.index) for stack in self.stacks])
+        first, last = np.searchsorted(ends, [start, stop - 1], side="right")
+        if first == last:
+            offset = start - (ends[first] - len(self.stacks[first].index))
+            yield part(self.stacks[first], slice(offset, offset + stop - start))
+            return
+        for place in range(start, stop):
+            yield from self.rows(place, place + 1)
+
 
 def stack(episodes: Sequence[Episode]) -> MetaBatch:
-    """Stack episodes of one spec.
+    """Put consecutive episodes together.
 
     Raises:
-        ValueError: if there is none, or their shapes differ.
+        ValueError: if there is none.
     """
-    return MetaBatch(
-        support_x=np.stack([e.support_x for e in episodes]),
-        support_y=np.stack([e.support_y for e in episodes]),
-        query_x=np.stack([e.query_x for e in episodes]),
-        query_y=np.stack([e.query_y for e in episodes]),
+    if not episodes:
+        raise ValueError("no episodes to stack")
+    return MetaBatch(tuple(_stacked(list(alike)) for _, alike in groupby(episodes, key=shape_of)))
+
+
+def part(stacked: Episode, rows: slice | int) -> Episode:
+    """Some episodes of a stack, or a single one without the leading axis; views."""
+    (support, query, class_ids), index, seed = stacked
+    support, query = (Side(side.x[rows], side.y[rows]) for side in (support, query))
+    return Episode(Task(support, query, class_ids[rows]), index[rows], seed[rows])
+
+
+def shape_of(episode: Episode) -> tuple[tuple[int, ...], ...]:
+    """By what episodes can be stacked: the shapes of their arrays."""
+    support, query, class_ids = episode.task
+    return (support.x.shape, support.y.shape, query.x.shape, query.y.shape, class_ids.shape)
+
+
+def _stacked(episodes: Sequence[Episode]) -> Episode:
+    support, query = (
+        Side(np.stack([side.x for side in alike]), np.stack([side.y for side in alike]))
+        for alike in zip(*((e.task.support, e.task.query) for e in episodes), strict=True)
+    )
+    return Episode(
+        Task(support, query, np.stack([e.task.class_ids for e in episodes])),
         index=np.array([e.index for e in episodes], dtype=np.int64),
         seed=np.array([e.seed for e in episodes], dtype=np.uint64),
-        class_ids=np.stack([e.class_ids for e in episodes]),
     )

@@ -39,11 +39,12 @@ def export_episode(source: Source, spec: dict[str, int], split: Split, seed: int
         raise InputError(f"{source.kind} yields no images, which is what an export writes")
     source.check(split, ways=wanted.ways, shots=wanted.shots, queries=wanted.queries)
     episode = sample_episode(source, wanted, split, seed, index)
-    class_ids = episode.class_ids.tolist()
+    support, query, ids = episode.task
+    class_ids = ids.tolist()
     names = folder_names([source.class_name(class_id) for class_id in class_ids], class_ids)
     if out.exists() or out.is_symlink():
         raise InputError(f"cannot make the folder {str(out)!r}: it exists already")
-    sides = {"support": (episode.support_x, episode.support_y), "query": (episode.query_x, episode.query_y)}
+    sides = {"support": support, "query": query}
     try:
         out.absolute().parent.mkdir(parents=True, exist_ok=True)
         # Beside it first: whole or not at all.

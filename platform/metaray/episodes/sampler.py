@@ -19,19 +19,15 @@ def sample_episode(source: Source, spec: EpisodeSpec, split: Split, seed: int, i
         split: "meta-train", "meta-val" or "meta-test".
         seed: of the whole sequence of episodes.
         index: of this episode.
+
+    Raises:
+        InputError: if there is no such task, or what was sampled is none of the source's kind.
     """
     draws = Draws(seed, split, index)
     own_seed = int(draws.raw(1)[0])
     task = source.sample_task(draws, split, ways=spec.ways, shots=spec.shots, queries=spec.queries)
-    return Episode(
-        support_x=task.support_x,
-        support_y=task.support_y,
-        query_x=task.query_x,
-        query_y=task.query_y,
-        index=index,
-        seed=own_seed,
-        class_ids=task.class_ids,
-    )
+    source.task.check_task(task.support.y, task.query.y)
+    return Episode(task, index, own_seed)
 
 
 def sample_meta_batch(source: Source, spec: EpisodeSpec, split: Split, seed: int, indices: Iterable[int]) -> MetaBatch:

@@ -10,20 +10,12 @@ from torch import Tensor
 
 from metaray.data.draws import Split
 from metaray.data.source import Source
-from metaray.episodes.augmentation import Augmentation, normalized
-from metaray.episodes.episode import MetaBatch
+from metaray.data.task import Side
+from metaray.episodes.augmentation import SIDES, Augmentation, normalized
+from metaray.episodes.episode import Episode, MetaBatch, part
 
-
-class Examples(NamedTuple):
-    """Inputs and targets of one side of an episode.
-
-    Attributes:
-        x: [n, *feature], or [B, n, *feature] in a chunk.
-        y: [n] int64 labels, in regression [n, target_size] float32; with a leading B in a chunk.
-    """
-
-    x: Tensor
-    y: Tensor
+Examples = Side[Tensor]
+"""Inputs [n, *feature] and targets [n] or [n, target_size] of one side of an episode; with a leading B in a chunk."""
 
 
 class TensorEpisode(NamedTuple):
@@ -56,22 +48,34 @@ def chunks(
     source: Source,
     split: Split,
     augmentation: Augmentation | None = None,
-) -> Iterator[TensorEpisode]:
+) -> Iterator[tuple[TensorEpisode, ...]]:
     """Cut a meta-batch into chunks of `chunk_size` episodes (the last may be smaller), each in storage of its own.
 
-    Inputs cross to the device compact and are normalised there, and altered where there is an augmentation. With
-    `chunk_size` 1 a chunk has no leading axis.
+    Inputs cross to the device compact and are normalised there, and altered where there is an augmentation.
+
+    Yields:
+        One chunk with a leading axis B; where its episodes are of unequal shape, and where `chunk_size` is 1, its
+        episodes in their order, without that axis.
     """
-    preprocessing, places = source.preprocessing, source.places(split, batch.class_ids)
     for start in range(0, len(batch), chunk_size):
-        rows: slice | int = start if chunk_size == 1 else slice(start, start + chunk_size)
-        support_x, query_x = _copy(batch.support_x[rows], device), _copy(batch.query_x[rows], device)
-        seeds = np.atleast_1d(batch.seed[rows]).tolist()
-        support_x = normalized(preprocessing, support_x, augmentation, "support", seeds)
-        query_x = normalized(preprocessing, query_x, augmentation, "query", seeds)
-        yield TensorEpisode(
-            support=Examples(support_x, _copy(batch.support_y[rows], device)),
-            query=Examples(query_x, _copy(batch.query_y[rows], device)),
-            seed=_copy(np.asarray(batch.seed[rows]).view(np.int64), device),
-            classes=_copy(places[rows], device),
-        )
+        rows = list(batch.rows(start, min(start + chunk_size, len(batch))))
+        alone = chunk_size == 1 or len(rows) > 1
+        yield tuple(_on_device(part(one, 0) if alone else one, device, source, split, augmentation) for one in rows)
+
+
+def _on_device(
+    episode: Episode, device: torch.device, source: Source, split: Split, augmentation: Augmentation | None
+) -> TensorEpisode:
+    support, query, class_ids = episode.task
+    compact = [(_copy(side.x, device), _copy(side.y, device)) for side in (support, query)]
+    seeds = np.atleast_1d(np.asarray(episode.seed)).tolist()
+    sides = [
+        Side(normalized(source.preprocessing, x, augmentation, name, seeds), y)
+        for name, (x, y) in zip(SIDES, compact, strict=True)
+    ]
+    return TensorEpisode(
+        support=sides[0],
+        query=sides[1],
+        seed=_copy(np.asarray(episode.seed).view(np.int64), device),
+        classes=_copy(source.places(split, class_ids), device),
+    )

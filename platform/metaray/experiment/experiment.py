@@ -1,6 +1,8 @@
 """The experiment: the frozen, validated, complete description of a run."""
 
 import json
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -15,11 +17,11 @@ from metaray.episodes.augmentation import Augmentation
 from metaray.episodes.episode import EpisodeSpec
 from metaray.errors import InputError
 from metaray.experiment.optimizer import OptimizerField
-from metaray.experiment.quality import Quality, quality_of
 from metaray.imports import EVERY_FIELD, reads_kind, writes_kind
 from metaray.json_text import parse_json
 from metaray.models import MODELS, Model
 from metaray.optimizers import Adam
+from metaray.tasks import TaskKind
 from metaray.uris import place_of_secret
 
 
@@ -154,30 +156,27 @@ class Experiment(Config):
         return self
 
     @model_validator(mode="after")
-    def _ways_agree(self) -> "Experiment":
-        train, judged = self.episodes.ways, self.eval_spec.ways
-        if self.source.target_size is None and train != judged and self.algorithm.fixed_ways:
-            raise ValueError(
-                f"a {self.algorithm.kind} learner is fixed to its ways: it cannot train at {train} ways "
-                f"(episodes.ways) and be judged at {judged} (evaluation.episodes.ways)"
-            )
+    def _task_agrees(self) -> "Experiment":
+        task = self.source.task
+        for where, spec in (("episodes", self.episodes), ("evaluation.episodes", self.eval_spec)):
+            try:
+                task.check_ways(spec.ways)
+            except ValueError as error:
+                raise ValueError(f"{where}.ways: {self.source.kind} yields {task.kind} tasks, and {error}") from None
+        try:
+            self.algorithm.check_task(task)
+        except InputError as error:
+            able = ", ".join(sorted(learners_of(task)))
+            raise ValueError(f"{error}, which {self.source.kind} yields; these take them: {able}") from None
         return self
 
     @model_validator(mode="after")
-    def _targets_agree(self) -> "Experiment":
-        classes = self.source.target_size is None
-        for where, ways in (("episodes", self.episodes.ways), ("evaluation.episodes", self.eval_spec.ways)):
-            if classes and ways < 2:
-                raise ValueError(f"{where}.ways: a task needs at least 2 classes (got {ways})")
-            if not classes and ways != 1:
-                raise ValueError(
-                    f"{where}.ways: {self.source.kind} yields regression tasks, whose ways are 1 (got {ways})"
-                )
-        if not classes and not self.algorithm.regression:
-            able = ", ".join(sorted(kind for kind, cls in ALGORITHMS.items() if cls.regression))
+    def _ways_agree(self) -> "Experiment":
+        train, judged = self.episodes.ways, self.eval_spec.ways
+        if train != judged and self.algorithm.fixed_ways:
             raise ValueError(
-                f"algorithm {self.algorithm.kind} tells classes apart, but {self.source.kind} yields regression tasks; "
-                f"these take them: {able}"
+                f"a {self.algorithm.kind} learner is fixed to its ways: it cannot train at {train} ways "
+                f"(episodes.ways) and be judged at {judged} (evaluation.episodes.ways)"
             )
         return self
 
@@ -186,7 +185,7 @@ class Experiment(Config):
         """The shape of its tasks in training; opens the source."""
         source = self.source
         classes = source.num_classes("meta-train")
-        return TaskShape(source.feature_shape, self.episodes.ways, source.target_size, classes)
+        return TaskShape(source.feature_shape, self.episodes.ways, source.task, classes)
 
     @property
     def eval_spec(self) -> EpisodeSpec:
@@ -194,9 +193,9 @@ class Experiment(Config):
         return self.evaluation.episodes or self.episodes
 
     @property
-    def quality(self) -> Quality:
-        """What its scores are."""
-        return quality_of(self.source.target_size)
+    def quality(self) -> str:
+        """The name of what its scores are, one of `metaray.tasks.score.SCORES`."""
+        return self.source.task.score.name
 
     @property
     def protocol(self) -> str:
@@ -246,6 +245,14 @@ class Experiment(Config):
         context = None if trust is None else {"trust": trust}
         values = parse_json(text, where=where)
         return cls.parse(values, where=where, context=context)
+
+
+def learners_of(task: TaskKind) -> Iterator[str]:
+    """The kinds of algorithms that learn such tasks."""
+    for kind, algorithm in ALGORITHMS.items():
+        with suppress(InputError):
+            algorithm().check_task(task)
+            yield kind
 
 
 def protocol_of(spec: EpisodeSpec, algorithm: Algorithm, inner_steps: int | None) -> str:

@@ -19,6 +19,7 @@ from metaray.models.batch_norm import EpisodicBatchNorm, normalises_batches
 from metaray.models.custom import Custom
 from metaray.models.model import Model, seeded, trainable
 from metaray.models.state import kept, marks_of, rebuilt, restore
+from metaray.tasks import Classification, TaskKind
 from metaray.users_code import users_code
 
 SEED = 0
@@ -42,7 +43,7 @@ class FromModule:
         shots: int,
         queries: int = 15,
         inner_steps: int | None = None,
-        target_size: int | None = None,
+        task: TaskKind | None = None,
         parameters: Mapping[str, Tensor] | None = None,
         provenance: Mapping[str, Any] | None = None,
     ) -> Self:
@@ -56,11 +57,12 @@ class FromModule:
                 is not adapted.
             algorithm: how it adapts and predicts, with the hyperparameters it was trained for.
             preprocessing: how raw inputs become what it was trained on: size, mode and normalisation of images.
-            ways: of the tasks it is judged on, and takes, if its output layer has one output a class; 1 in regression.
+            ways: of the tasks it is judged on, and takes, if its output layer has one output a class; 1 where targets
+                mean the same in all tasks.
             shots: support examples a class it is judged with.
             queries: query examples a class it is judged with.
             inner_steps: at adaptation, where that differs from the algorithm's own.
-            target_size: values of a regression target; None for a classifier.
+            task: the kind of its tasks; None for telling classes apart.
             parameters: trained parameters of the algorithm itself, by name, as Meta-SGD's learning rates.
             provenance: where it comes from, in JSON types; kept with it.
 
@@ -69,10 +71,11 @@ class FromModule:
                 what differs.
         """
         spec = EpisodeSpec.parse({"ways": ways, "shots": shots, "queries": queries}, where="ways, shots and queries")
-        _check_task(algorithm, spec, target_size, inner_steps)
+        task = task or Classification()
+        _check_task(algorithm, spec, task, inner_steps)
         kept_provenance = _plain_json(provenance or {})
         model = Custom.parse({"path": model}, where="model") if isinstance(model, str) else model
-        shape = TaskShape(preprocessing.feature_shape, ways, target_size)
+        shape = TaskShape(preprocessing.feature_shape, ways, task)
         network, initial = built(lambda: start(algorithm, model, shape, seed=SEED))
         marks = marks_of(rebuilt(network))  # before anything is sent through it
         _fill(network, module.state_dict(), model)
@@ -86,7 +89,7 @@ class FromModule:
             spec=spec,
             inner_steps=inner_steps,
             seed=SEED,
-            target_size=target_size,
+            task=task,
             provenance=kept_provenance,
             state={name: tensor.detach().clone() for name, tensor in kept(network).items()},
             rebuilt=marks,
@@ -121,19 +124,15 @@ class FromModule:
         return add(self, name, source=source, promote=promote, tracking=tracking_uri)
 
 
-def _check_task(algorithm: Algorithm, spec: EpisodeSpec, target_size: int | None, inner_steps: int | None) -> None:
+def _check_task(algorithm: Algorithm, spec: EpisodeSpec, task: TaskKind, inner_steps: int | None) -> None:
     """Refuse ways and targets that don't go together, and numbers of inner steps that no learner has."""
     if inner_steps is not None and not 0 <= inner_steps <= MOST_INNER_STEPS:
         raise InputError(f"inner_steps: 0 to {MOST_INNER_STEPS} (got {inner_steps})")
-    if target_size is None and spec.ways < 2:
-        raise InputError(f"ways: a task of classes has at least 2 (got {spec.ways}); in regression give target_size")
-    if target_size is not None and (spec.ways != 1 or target_size < 1):
-        raise InputError(
-            f"tasks of regression have 1 way and targets of 1 value or more (got ways={spec.ways}, "
-            f"target_size={target_size})"
-        )
-    if target_size is not None and not algorithm.regression:
-        raise InputError(f"target_size is {target_size}, but a {algorithm.kind} learner tells classes apart")
+    try:
+        task.check_ways(spec.ways)
+    except ValueError as error:
+        raise InputError(f"ways: of {task.kind} tasks {error}; other kinds are given as task=Regression()") from None
+    algorithm.check_task(task)
 
 
 def _plain_json(provenance: Mapping[str, Any]) -> dict[str, Any]:

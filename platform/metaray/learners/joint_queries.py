@@ -16,8 +16,8 @@ def doubt(spec: EpisodeSpec, ways: int, found: Sequence[int] | None, count: int)
 
     Args:
         spec: that it was judged at: as many queries of each class.
-        ways: classes of the task; 1 in regression.
-        found: the predicted classes, by query; None in regression.
+        ways: classes of the task; 1 where it has none.
+        found: the predicted classes, by query; None where values are predicted.
         count: of queries.
     """
     judged = ways * spec.queries

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from metaray.containers import described
 from metaray.errors import InputError
 from metaray.json_text import parse_json
-from metaray.learners.containers import described
 
 _WRITTEN: Mapping[type, tuple[str, Callable[[Any], Any], Callable[[Any], Any]]] = {
     float: ("float", float.hex, float.fromhex),

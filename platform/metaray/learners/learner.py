@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from metaray.algorithms.algorithm import Algorithm
-from metaray.algorithms.context import Context, Tensors
+from metaray.algorithms.context import CLASSES, Context, Tensors
 from metaray.algorithms.nearest_neighbor import NearestNeighbor
 from metaray.algorithms.task_shape import TaskShape
 from metaray.data.preprocessing import Preprocessing
@@ -20,19 +20,18 @@ from metaray.episodes.episode import EpisodeSpec
 from metaray.episodes.tensors import Examples
 from metaray.errors import InputError
 from metaray.learners.alone import require_alone
-from metaray.learners.containers import opened_whole
 from metaray.learners.from_module import FromModule
 from metaray.learners.joint_queries import doubt, warn_of
-from metaray.learners.labels import classes_of, plain_labels
 from metaray.learners.learner_file import FORMAT, FORMAT_WITH_STATE, learner_files
 from metaray.learners.learner_network import restored
 from metaray.learners.one_line import classes_line, parts_line, spec_line
 from metaray.learners.own_code import own_code, parts_to_json
-from metaray.learners.raw_inputs import RawInputs, compact, is_flat, numbers
+from metaray.learners.raw_inputs import RawInputs, compact
 from metaray.learners.task_file import TaskParts, save_task
 from metaray.models import MLP
 from metaray.models.model import Model, build_seeded
 from metaray.models.state import Marks
+from metaray.tasks import TaskKind
 
 
 @dataclass(frozen=True, repr=False)
@@ -50,7 +49,7 @@ class Learner(FromModule):
         inner_steps: at adaptation, where that differs from the algorithm's own.
         step: outer steps that made `meta`, for algorithms with schedules.
         seed: that the network was built with; decides buffers that a model draws at random.
-        target_size: values of a regression target; None for a classifier.
+        task: the kind of its tasks.
         classes: that meta-train had.
         provenance: where it comes from: plain JSON.
         state: frozen parameters and persistent buffers of the network.
@@ -66,7 +65,7 @@ class Learner(FromModule):
     inner_steps: int | None = None
     step: int = 0
     seed: int = 0
-    target_size: int | None = None
+    task: TaskKind = CLASSES
     classes: int = 0
     provenance: dict[str, Any] = field(default_factory=dict)
     state: Tensors = field(default_factory=dict)
@@ -77,21 +76,19 @@ class Learner(FromModule):
 
     def __repr__(self) -> str:
         parts = parts_line(self.algorithm, self.model, self.preprocessing)
-        spec = spec_line(self.spec, self.ways is not None, self.target_size)
+        spec = spec_line(self.spec, self.ways is not None, self.task)
         numbers = sum(tensor.numel() for tensor in self.meta.values())
         return f"Learner({parts}, {spec}, {numbers:,} parameters, after step {self.step})"
 
     @property
     def task_shape(self) -> TaskShape:
         """The shape of its tasks."""
-        return TaskShape(self.preprocessing.feature_shape, self.spec.ways, self.target_size, self.classes)
+        return TaskShape(self.preprocessing.feature_shape, self.spec.ways, self.task, self.classes)
 
     @property
     def ways(self) -> int | None:
-        """The number of classes it is fixed to; None if it takes any, or is no classifier."""
-        if self.target_size is not None:
-            return None
-        return self.spec.ways if self.algorithm.fixed_ways else None
+        """The number of classes it is fixed to; None if it takes any, or labels mean the same in all tasks."""
+        return self.spec.ways if self.task.labels_vary and self.algorithm.fixed_ways else None
 
     @property
     def network(self) -> nn.Module:
@@ -118,7 +115,7 @@ class Learner(FromModule):
     @property
     def own_code(self) -> dict[str, str]:
         """SHA-256 of each package besides metaray that its algorithm, model or preprocessing comes from."""
-        return own_code(parts_to_json(self.algorithm, self.model, self.preprocessing), self.code)
+        return own_code(parts_to_json(self.algorithm, self.model, self.preprocessing, self.task), self.code)
 
     @property
     def heeds_batch(self) -> bool:
@@ -137,7 +134,7 @@ class Learner(FromModule):
             ways=ways,
             step=max(0, self.step - 1),  # schedules stay where the last step had them
             inner_steps=steps,
-            regression=self.target_size is not None,
+            task=self.task,
         )
 
     def adapt(
@@ -149,27 +146,25 @@ class Learner(FromModule):
             x: images of any size (paths, files, bytes of files, PIL images, or arrays and tensors of uint8), or numbers
                 [n, *feature], for learners of one feature also [n]; in lists, arrays, tensors, columns or iterators.
             y: their labels: strings, numbers or elements of arrays and tensors; classes keep the order of their first
-                appearance. In regression their targets [n, target_size], or [n] where a target is one number.
+                appearance. Of a binary task 1 for positives and 0 for negatives; where targets are values [n,
+                target_size], or [n] where a target is one number.
             inner_steps: overrides what it was judged with.
 
         Raises:
             InputError: if lengths differ, an input cannot be read or has the wrong shape, or the number of classes is
                 not the learner's.
         """
-        regression = self.target_size is not None
-        given: Any = opened_whole(y, "y") if regression else plain_labels(y)
-        values = torch.from_numpy(numbers(given, (self.target_size or 0,), "y")) if regression else None
-        compact = self.compact(x, count=len(given))
-        if len(given) != len(compact):
-            one, other = self.preprocessing.input_word, "target" if regression else "label"
+        targets = self.task.read(y, ways=self.ways, learner=self.algorithm.kind)
+        compact = self.compact(x, count=len(targets.y))
+        if len(targets.y) != len(compact):
+            one, other = self.preprocessing.input_word, self.task.target_word
             counted = f"{len(compact)} support {one}{'' if len(compact) == 1 else 's'}"
-            raise InputError(f"{counted} for {len(given)} {other}s; give one {other} an {one}")
-        classes, targets = classes_of(given, self.ways, self.algorithm.kind) if values is None else ((), values)
-        context = self.context(len(classes) or 1, inner_steps=inner_steps)
+            raise InputError(f"{counted} for {len(targets.y)} {other}s; give one {other} an {one}")
+        context = self.context(len(targets.classes) or 1, inner_steps=inner_steps)
         inputs = self.preprocessing.normalize(torch.from_numpy(compact))
         with torch.no_grad():
-            adapted = self.algorithm.adapt(self.meta, Examples(inputs, targets), context)
-        return AdaptedTask(self, classes, adapted, context, flat=regression and is_flat(given))
+            adapted = self.algorithm.adapt(self.meta, Examples(inputs, targets.y), context)
+        return AdaptedTask(self, targets.classes, adapted, context, flat=targets.flat)
 
     def inputs(self, x: RawInputs) -> Tensor:
         """Raw inputs as normalised float32 [n, *feature].
@@ -208,12 +203,11 @@ class Learner(FromModule):
         stateful = bool(self.state or self.rebuilt)
         description: dict[str, Any] = {
             "format": FORMAT_WITH_STATE if stateful else FORMAT,
-            **parts_to_json(self.algorithm, self.model, self.preprocessing),
+            **parts_to_json(self.algorithm, self.model, self.preprocessing, self.task),
             "spec": self.spec.model_dump(mode="json"),
             "inner_steps": self.inner_steps,
             "step": self.step,
             "seed": self.seed,
-            "target_size": self.target_size,
             "classes": self.classes,
             "provenance": self.provenance,
         }
@@ -230,7 +224,7 @@ class AdaptedTask:
 
     Attributes:
         learner: that adapted.
-        classes: labels, in the order of the columns of `predict_proba`; none in regression.
+        classes: labels, in the order of the columns of `predict_proba`; none where it predicts values.
         adapted: what the support set taught.
         context: ways and inner steps.
         flat: targets were given as [n], so predictions are too.
@@ -270,36 +264,28 @@ class AdaptedTask:
         `on_doubt` is told where that is likely to hurt.
 
         Raises:
-            InputError: if an input cannot be read or has the wrong shape, or this is regression.
+            InputError: if an input cannot be read or has the wrong shape, or this predicts values.
         """
-        if self.context.regression:
-            raise InputError("this learner predicts values: use predict or predict_values, not predict_proba")
-        probabilities: NDArray[np.float32] = self._outputs(x).softmax(dim=-1).numpy()
-        return probabilities
+        return self.learner.task.probabilities(self._outputs(x))
 
     def predict_values(self, x: RawInputs) -> NDArray[np.float32]:
-        """In regression, the values [n, target_size] of raw inputs, or [n] where targets were given so.
+        """The values [n, target_size] of raw inputs, or [n] where targets were given so.
 
         Raises:
-            InputError: if an input cannot be read or has the wrong shape, or this is no regression.
+            InputError: if an input cannot be read or has the wrong shape, or this tells classes apart.
         """
-        if not self.context.regression:
-            raise InputError("this learner tells classes apart: use predict or predict_proba, not predict_values")
-        values: NDArray[np.float32] = self._outputs(x).numpy()
-        return values[:, 0] if self.flat else values
+        return self.learner.task.values(self._outputs(x), self.flat)
 
     def predict(self, x: RawInputs) -> list[Hashable] | NDArray[np.float32]:
-        """The most probable label of each raw input; in regression what `predict_values` gives."""
-        if self.context.regression:
-            return self.predict_values(x)
-        return [self.classes[i] for i in self.predict_proba(x).argmax(axis=1)]
+        """The most probable label of each raw input, or what `predict_values` gives."""
+        return self.learner.task.predictions(self._outputs(x), self.classes, self.flat)
 
     def _outputs(self, x: RawInputs) -> Tensor:
         learner = self.learner
         with torch.no_grad():
             output = learner.algorithm.predict(learner.meta, self.adapted, learner.inputs(x), self.context).float()
         if not self._doubts and learner.algorithm.heeds_batch(self.context.network):
-            found = None if self.context.regression else output.argmax(dim=-1).tolist()
+            found = learner.task.found_classes(output)
             text = doubt(learner.spec, self.context.ways, found, len(output))
             if text is not None:
                 self._doubts.append(text)

@@ -31,7 +31,6 @@ class _Numbers(Config):
     inner_steps: Annotated[int, Field(ge=0, le=MOST_INNER_STEPS, strict=True)] | None
     step: int = Field(default=0, ge=0, strict=True)
     seed: int = Field(default=0, ge=0, lt=2**64, strict=True)
-    target_size: Annotated[int, Field(ge=1, strict=True)] | None = None
     classes: int = Field(default=0, ge=0, strict=True)
 
 
@@ -109,6 +108,12 @@ def contents_of(folder: Path, files: Mapping[str, bytes]) -> Contents:
     if not is_marks(description["rebuilt"]):
         raise InputError(f"{folder / DESCRIPTION}: rebuilt does not describe tensors")
     description |= _Numbers.parse(given, where=str(folder / DESCRIPTION)).model_dump()
+    if "task" not in description:
+        # Files of before there were kinds of tasks say how many values a target has, or none of classes.
+        size = description.pop("target_size", None)
+        description["task"] = (
+            {"kind": "classification"} if size is None else {"kind": "regression", "target_size": size}
+        )
     if isinstance(description["algorithm"], dict):
         # A file that does not say was written when this was the default.
         description["algorithm"] = {"batch_norm": "transductive", **description["algorithm"]}

@@ -18,6 +18,7 @@ from metaray.learners.own_code import require_trusted_code
 from metaray.learners.task_file import read_task
 from metaray.models import MODELS
 from metaray.models.model import Model
+from metaray.tasks import TASK_KINDS, TaskKind
 from metaray.tracebacks import summary
 
 
@@ -46,11 +47,10 @@ def load_task(folder: Path, *, trust: Sequence[str] = ()) -> AdaptedTask:
     """
     contents, parts = read_task(folder)
     learner = _rebuilt(folder, contents, trust)
-    regression = learner.target_size is not None
-    if regression != (not parts.classes) or len(set(parts.classes)) < len(parts.classes) or len(parts.classes) == 1:
-        raise InputError(f"{folder}: {len(parts.classes)} labels do not fit its learner: {learner}")
-    if learner.ways not in (None, len(parts.classes)) or (parts.flat and learner.target_size != 1):
-        raise InputError(f"{folder}: its labels or targets do not fit its learner: {learner}")
+    try:
+        learner.task.check_classes(parts.classes, learner.ways, parts.flat)
+    except ValueError as error:
+        raise InputError(f"{folder}: {error}: {learner}") from None
     context = learner.context(len(parts.classes) or 1, inner_steps=parts.inner_steps)
     task = AdaptedTask(learner, parts.classes, parts.adapted, context, parts.flat, columns=parts.columns)
     _check_answers(task, folder)
@@ -72,7 +72,7 @@ def _rebuilt(folder: Path, contents: Contents, trust: Sequence[str]) -> Learner:
         inner_steps=description["inner_steps"],
         step=description["step"],
         seed=description["seed"],
-        target_size=description["target_size"],
+        task=parse_kind(description["task"], TASK_KINDS, TaskKind, what="task", trust=trust),
         classes=description["classes"],
         provenance=description["provenance"],
         state=state,
@@ -85,10 +85,9 @@ def _rebuilt(folder: Path, contents: Contents, trust: Sequence[str]) -> Learner:
 
 def _check_parameters(learner: Learner, folder: Path) -> None:
     """Refuse an algorithm that does not fit the targets, and parameters that are not those of the learner's model."""
-    algorithm, size = learner.algorithm, learner.target_size
-    if size is not None and not algorithm.regression:
-        raise InputError(f"{folder}: target_size is {size}, but a {algorithm.kind} learner tells classes apart")
+    algorithm = learner.algorithm
     try:
+        algorithm.check_task(learner.task)
         network, initial = built(lambda: start(algorithm, learner.model, learner.task_shape, seed=learner.seed))
         check_tensors(initial, learner.meta, "parameter")
         check_state(network, learner.state, learner.rebuilt)
@@ -100,7 +99,7 @@ def _check_parameters(learner: Learner, folder: Path) -> None:
 def _check_answers(task: AdaptedTask, folder: Path) -> None:
     """Refuse tensors from which the algorithm can't predict; which they are is known to it alone."""
     learner, context = task.learner, task.context
-    wanted = (2, len(task.classes) or learner.target_size)
+    wanted = (2, learner.task.outputs(context.ways))
     try:
         with torch.no_grad():  # two inputs, since transductive batch norm takes no single one
             x = torch.zeros(2, *learner.preprocessing.feature_shape)

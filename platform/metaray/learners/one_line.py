@@ -7,6 +7,7 @@ from metaray.data.preprocessing import Preprocessing
 from metaray.episodes.episode import EpisodeSpec
 from metaray.models.custom import Custom
 from metaray.models.model import Model
+from metaray.tasks import TaskKind
 
 SHOWN_CLASSES = 5
 SHOWN_LETTERS = 100
@@ -19,11 +20,9 @@ def parts_line(algorithm: Algorithm, model: Model, preprocessing: Preprocessing)
     return f"{type(algorithm).__name__}, {network}, {preprocessing.input_word}s {shape}"
 
 
-def spec_line(spec: EpisodeSpec, fixed_ways: bool, target_size: int | None) -> str:
+def spec_line(spec: EpisodeSpec, fixed_ways: bool, task: TaskKind) -> str:
     """What a learner was judged at."""
-    if target_size is not None:
-        return f"{spec.shots}-shot regression of {target_size} value{'' if target_size == 1 else 's'}"
-    return f"{spec.ways}-way {'(fixed) ' if fixed_ways else ''}{spec.shots}-shot"
+    return task.told(str(spec.ways), fixed_ways, str(spec.shots))
 
 
 def classes_line(classes: Sequence[Hashable]) -> str:

@@ -11,21 +11,24 @@ from metaray.errors import InputError
 from metaray.imports import dump_kind
 from metaray.models import MODELS
 from metaray.models.model import Model
+from metaray.tasks import TASK_KINDS, TaskKind
 from metaray.trust import Untrusted, code_sha256, packages_in, require_trusted, trust_setting
 
 
-def parts_to_json(algorithm: Algorithm, model: Model, preprocessing: Preprocessing) -> dict[str, Any]:
+def parts_to_json(algorithm: Algorithm, model: Model, preprocessing: Preprocessing, task: TaskKind) -> dict[str, Any]:
     """The parts of a learner in JSON types, as its description has them."""
     return {
         "algorithm": dump_kind(algorithm, ALGORITHMS, every_field=False),
         "model": dump_kind(model, MODELS, every_field=False),
         "preprocessing": dump_kind(preprocessing, PREPROCESSINGS),
+        "task": dump_kind(task, TASK_KINDS),
     }
 
 
 def paths_named(description: Mapping[str, Any]) -> list[str]:
     """The import paths in a learner's description."""
-    parts = [part for name in ("algorithm", "model", "preprocessing") if isinstance(part := description[name], dict)]
+    names = ("algorithm", "model", "preprocessing", "task")
+    parts = [part for name in names if isinstance(part := description.get(name), dict)]
     kinds = [part.get("kind") for part in parts]
     paths = [part.get("path") for part in parts if part.get("kind") == "custom"]
     return [path for path in (*kinds, *paths) if isinstance(path, str) and ":" in path]

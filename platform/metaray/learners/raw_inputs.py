@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from metaray.containers import described, opened
 from metaray.data.pictures import decode_image
 from metaray.data.preprocessing import ImagePreprocessing, Preprocessing
 from metaray.errors import InputError
 from metaray.learners.array_images import array_image, split_array
-from metaray.learners.containers import described, opened
+from metaray.numbers import numbers, opened_deep
 
 RawImage = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image | NDArray[Any] | Tensor
 RawInputs = RawImage | Iterable[Any]
@@ -37,75 +38,10 @@ def compact(preprocessing: Preprocessing, x: RawInputs, *, count: int | None = N
             raise InputError("no images given")
         return np.stack(found)
     shape = preprocessing.feature_shape
-    values = _opened_deep(x, "x")
+    values = opened_deep(x, "x")
     if shape != (1,) and np.shape(values) == shape:
         values = [values]  # one input
     return numbers(values, shape, "x")
-
-
-def numbers(values: Any, shape: tuple[int, ...], what: str) -> NDArray[np.float32]:
-    """Rows of numbers as float32 [n, *shape]; where a row is one number, [n] will do.
-
-    Raises:
-        InputError: naming `what`, if they are no finite numbers, or of another shape.
-    """
-    raw: Any = None
-    try:
-        raw = np.asarray(_opened_deep(values, what))
-        if raw.dtype.kind not in "biufOSU":
-            raise TypeError(f"{raw.dtype} is no type of real numbers")
-        # As float64 first: what is too large for float32 is told from what was infinite.
-        array = np.asarray(raw.tolist() if raw.dtype.kind in "SU" else raw, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{what} must be an array of numbers, {_form(shape)}: {error}{_place_of_text(raw)}") from None
-    if len(array.shape) == 0 or len(array) == 0:
-        raise InputError(f"{what} holds nothing; give an array of numbers, {_form(shape)}")
-    if array.ndim == 1 and shape == (1,):
-        array = array[:, None]
-    if array.shape[1:] != shape:
-        raise InputError(f"{what} has the shape {list(array.shape)}, but this learner takes {_form(shape)}")
-    bad = np.argwhere(~(np.abs(array) <= np.finfo(np.float32).max))
-    if len(bad):
-        value = array[tuple(bad[0])]
-        raise InputError(f"row {bad[0][0]} of {what} holds {value:g}, which is no finite number of 32 bits")
-    found: NDArray[np.float32] = array.astype(np.float32)
-    return found
-
-
-def is_flat(values: Any) -> bool:
-    """Whether these numbers are [n]."""
-    return bool(np.ndim(_opened_deep(values, "y")) == 1)
-
-
-def _opened_deep(values: Any, what: str) -> Any:
-    """Numbers within lists within lists, whatever each is held in."""
-    found = opened(values, what)
-    if isinstance(found, Image.Image):
-        raise InputError(f"{what} holds an image ({found.mode}, {found.size}), but this learner takes numbers")
-    if isinstance(found, list):
-        return [one if isinstance(one, int | float) else _opened_deep(one, what) for one in found]
-    if isinstance(found, np.ndarray) and found.dtype == object and found.ndim:
-        return [_opened_deep(one, what) for one in found]
-    return found
-
-
-def _place_of_text(raw: Any) -> str:
-    """Where the first element is that is no number, for messages."""
-    if raw is None or raw.dtype.kind not in "OSU":
-        return ""
-    for place, value in np.ndenumerate(raw):
-        try:
-            np.float64(value)
-        except (TypeError, ValueError):
-            return f" (row {place[0]})" if place else ""
-    return ""
-
-
-def _form(shape: tuple[int, ...]) -> str:
-    whole = ", ".join(["n", *map(str, shape)])
-    return f"[{whole}]" + (" or [n]" if shape == (1,) else "")
 
 
 def _images(preprocessing: ImagePreprocessing, x: Any, count: int | None) -> Iterator[tuple[Image.Image, str]]:
@@ -155,6 +91,6 @@ def _content(file: Any, where: str) -> bytes:
 
 def _nested(rows: list[Any], where: str) -> NDArray[Any]:
     try:
-        return np.asarray(_opened_deep(rows, where))
+        return np.asarray(opened_deep(rows, where))
     except ValueError as error:
         raise InputError(f"{where} is a list that is no array of pixels: {error}") from None

@@ -35,7 +35,7 @@ class TaskParts(NamedTuple):
     """What an adapted task holds besides its learner; see `AdaptedTask`.
 
     Attributes:
-        classes: labels, in the order of the outputs; none in regression.
+        classes: labels, in the order of the outputs; none where it predicts values.
         adapted: what the support set taught.
         inner_steps: that it was adapted with; None where the algorithm's own number counts.
         flat: targets were [n].

@@ -47,11 +47,6 @@ class FunctionFit(NamedTuple):
     after: Numbers
 
 
-def has_curve(feature_shape: tuple[int, ...], target_size: int | None) -> bool:
-    """Whether tasks are functions from one number to one number."""
-    return feature_shape == (1,) and target_size == 1
-
-
 def fit_of(
     learner: Learner,
     support: tuple[Numbers, Numbers],
@@ -95,7 +90,7 @@ def fits_of(learner: Learner, source: Source, spec: EpisodeSpec, seed: int, coun
     except InputError:
         pass
     episodes = (sample_episode(source, spec, "meta-test", seed, index) for index in range(count))
-    return [fit_of(learner, (e.support_x, e.support_y), e.query_x, e.query_y) for e in episodes]
+    return [fit_of(learner, (e.task.support.x, e.task.support.y), *e.task.query) for e in episodes]
 
 
 def draw_fits(fits: Sequence[FunctionFit], path: Path, title: str) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaray.records.journal import Metric
+from metaray.tasks.score import SCORES, Score
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,8 +27,8 @@ def draw_learning_curve(metrics: Sequence[Metric], path: Path, title: str) -> No
 def learning_curve(metrics: Sequence[Metric], title: str) -> Figure:
     """The loss of a run on the left, the quality on the right.
 
-    Quality is accuracy (`train/accuracy`, `val/accuracy`, highest is best), or squared error where there is none
-    (`train/mse`, `val/mse`, lowest is best). The loss is `train/loss` and `val/loss`. What is missing is left out.
+    Quality is the score of which there are metrics (`train/accuracy` and `val/accuracy`, or another one of
+    `metaray.tasks.score.SCORES`). The loss is `train/loss` and `val/loss`. What is missing is left out.
     """
     # Imported here, since it takes most of a second that would come before the first step.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -39,12 +40,12 @@ def learning_curve(metrics: Sequence[Metric], title: str) -> Figure:
     figure.suptitle(title, parse_math=False)
     _train(left, *_series(metrics, "train/loss"))
     _val(left, *_series(metrics, "val/loss"))
-    regression = not any(metric.key.endswith("/accuracy") for metric in metrics)
-    quality = "mse" if regression else "accuracy"
+    keys = {metric.key for metric in metrics}
+    quality = next((name for name in SCORES if {f"train/{name}", f"val/{name}"} & keys), "accuracy")
     _train(right, *_series(metrics, f"train/{quality}"))
     steps, values = _series(metrics, f"val/{quality}")
     _val(right, steps, values)
-    _best(right, steps, values, lowest=regression)
+    _best(right, steps, values, SCORES[quality])
     for axes, label in ((left, "loss"), (right, quality)):
         axes.set_xlabel("meta-step")
         axes.set_ylabel(label)
@@ -82,9 +83,9 @@ def _val(axes: Axes, steps: NDArray[np.int64], values: NDArray[np.float64]) -> N
         axes.plot(steps, values, color=VAL, marker="o", markersize=4, label="meta-val")
 
 
-def _best(axes: Axes, steps: NDArray[np.int64], values: NDArray[np.float64], *, lowest: bool) -> None:
+def _best(axes: Axes, steps: NDArray[np.int64], values: NDArray[np.float64], score: Score) -> None:
     if len(steps) == 0:
         return
-    best = int(np.argmin(values) if lowest else np.argmax(values))
+    best = score.best(values.tolist())
     label = f"best: {values[best]:.4f} at step {steps[best]}"
     axes.plot(steps[best], values[best], color="tab:red", marker="*", markersize=14, linestyle="", label=label)

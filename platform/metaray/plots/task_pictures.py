@@ -82,9 +82,9 @@ def draw_episodes(
     for index in range(count):
         task = source.sample_task(Draws(seed, split, index), split, ways=ways, shots=shots, queries=queries)
         names = [source.class_name(int(class_id)) for class_id in task.class_ids]
-        labels = [names[label] for label in task.support_y]
+        labels = [names[label] for label in task.support.y]
         title = f"{split}, task {index}: {ways}-way {shots}-shot, support and queries"
-        pictures.append(TaskPicture(task.support_x, labels, task.query_x, title=title))
+        pictures.append(TaskPicture(task.support.x, labels, task.query.x, title=title))
     draw_tasks(pictures, path)
 
 

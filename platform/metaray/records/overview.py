@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from metaray.errors import InputError
-from metaray.experiment.quality import Quality
 from metaray.records.checkpoint import CHECKPOINTS_FOLDER, Progress, newest_progress
 from metaray.records.failure import FAILURE
 from metaray.records.journal import JOURNAL_FOLDER, Metric, newest_entries, read_journal
@@ -13,6 +12,7 @@ from metaray.records.result import RESULT, Result
 from metaray.records.run import LOCK, RECORD_FILE, Run
 from metaray.records.run_log import LOG
 from metaray.records.storage import Storage
+from metaray.tasks.score import SCORES
 
 State = Literal["finished", "stopped early", "unfinished", "failed", "running", "not begun", "damaged"]
 LEFT_BY_A_RUN = (RECORD_FILE, RESULT, LOG, LOCK, FAILURE, CHECKPOINTS_FOLDER, JOURNAL_FOLDER)
@@ -24,7 +24,7 @@ class Score(NamedTuple):
 
     Attributes:
         split: "meta-test" of a finished run, else "meta-val": the best so far.
-        quality: "accuracy" or "mse"; empty where the journal does not say.
+        quality: what it is, one of `SCORES`; empty where the journal does not say.
         mean: over episodes.
         half_width: of the 95% interval; None where it is not recorded.
     """
@@ -160,8 +160,7 @@ def _validated(storage: Storage, progress: Progress, entries: Sequence[Metric]) 
     return Score("meta-val", _quality(entries) or _quality(read_journal(storage)) or "", progress.best_score)
 
 
-def _quality(entries: Sequence[Metric]) -> Quality | None:
+def _quality(entries: Sequence[Metric]) -> str | None:
     """What the scores are, which the keys of metrics tell."""
     keys = {entry.key for entry in entries}
-    qualities: tuple[Quality, ...] = ("accuracy", "mse")
-    return next((quality for quality in qualities if {f"val/{quality}", f"train/{quality}"} & keys), None)
+    return next((quality for quality in SCORES if {f"val/{quality}", f"train/{quality}"} & keys), None)

@@ -8,11 +8,11 @@ from pydantic import TypeAdapter, ValidationError
 from metaray.algorithms.context import Tensors
 from metaray.config import explain
 from metaray.errors import InputError, unknown
-from metaray.experiment.quality import Quality
 from metaray.manifest import sealed_json, unsealed_json
 from metaray.models.state import tensors_sha256
 from metaray.records.estimate import Estimate
 from metaray.records.storage import Storage
+from metaray.tasks.score import ScoreName
 
 RESULT = "result.json"
 HALF_WIDTH = "_half_width"
@@ -57,7 +57,7 @@ class Result:
     seconds: float
     wait_share: float
     episodes_per_s: float
-    quality: Quality = "accuracy"  # results of before there was regression do not say
+    quality: ScoreName = "accuracy"  # results of before there were other scores do not say
     baseline_val_scores: tuple[float, ...] = ()  # nor do those of before it was judged there
     compared: str = "pixels"
     device: str = ""

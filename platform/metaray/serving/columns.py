@@ -42,13 +42,13 @@ def inputs(rows: Any, learner: "Learner") -> NDArray[np.float64]:
 
 def target_names(learner: "Learner") -> list[str]:
     """The columns of a regression target: y, or y0, y1, ..."""
-    assert learner.target_size is not None
-    return _numbered("y", learner.target_size)
+    assert learner.task.target_size_told is not None
+    return _numbered("y", learner.task.target_size_told)
 
 
 def inputs_of(learner: "Learner") -> tuple[Column, ...]:
     """The columns of the table that holds support and query. Query rows leave what is not required empty."""
-    if learner.target_size is None:
+    if learner.task.target_size_told is None:
         targets = [Column("label", "string", required=False)]
     else:
         targets = [Column(name, "double", required=False) for name in target_names(learner)]
@@ -59,7 +59,7 @@ def inputs_of(learner: "Learner") -> tuple[Column, ...]:
 
 def outputs_of(learner: "Learner") -> tuple[Column, ...]:
     """The columns of the table that comes back."""
-    if learner.target_size is not None:
+    if learner.task.target_size_told is not None:
         return tuple(Column(name, "double") for name in target_names(learner))
     plain = Column("label", "string"), Column("probability", "double"), Column("probabilities", "string")
     return *plain, Column("distribution", MAP)

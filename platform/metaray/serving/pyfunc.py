@@ -89,7 +89,7 @@ class PyfuncLearner:
         support = (model_input["role"] == "support").to_numpy()
         known = np.flatnonzero(support)
         x = _inputs(model_input, learner)
-        if learner.target_size is None:
+        if learner.task.target_size_told is None:
             y: list[Any] = _labels(model_input["label"], known)
         else:
             y = _rows(model_input, target_names(learner), known)
@@ -137,15 +137,15 @@ def example_input(learner: "Learner") -> "pd.DataFrame":
     """
     import pandas as pd
 
-    regression = learner.target_size is not None
+    regression = learner.task.target_size_told is not None
     known = learner.spec.shots if regression else (learner.ways or 2)
     shares = [place / max(1, known - 1) for place in range(known)]
-    targets = [[0.0] * (learner.target_size or 0) if regression else [f"class {way}"] for way in range(known)]
+    targets = [[0.0] * (learner.task.target_size_told or 0) if regression else [f"class {way}"] for way in range(known)]
     rows: list[list[Any]] = [
         ["support", *target, *_example(share, learner)] for share, target in zip(shares, targets, strict=True)
     ]
     # Two, because transductive batch norm takes no single query.
-    empty = [math.nan] * (learner.target_size or 0) if regression else [""]
+    empty = [math.nan] * (learner.task.target_size_told or 0) if regression else [""]
     rows += [["query", *empty, *_example(share, learner)] for share in (0.0, 1.0)]
     return pd.DataFrame(rows, columns=[column.name for column in inputs_of(learner)])
 
@@ -166,7 +166,7 @@ def _png(grey: int, height: int, width: int) -> bytes:
 def _predictions(task: "AdaptedTask", x: list[Any]) -> dict[str, Any]:
     """The columns of the output, by name."""
     names = [column.name for column in outputs_of(task.learner)]
-    if task.learner.target_size is not None:
+    if task.learner.task.target_size_told is not None:
         return dict(zip(names, task.predict_values(x).astype(np.float64).T, strict=True))
     proba, classes = task.predict_proba(x), [str(name) for name in task.classes]
     shares = [dict(zip(classes, map(float, row), strict=True)) for row in proba]
@@ -183,7 +183,7 @@ def _inputs(table: "pd.DataFrame", learner: "Learner") -> list[Any]:
 
 def _labels(column: "pd.Series[Any]", rows: NDArray[np.int64]) -> list[str]:
     """The labels in some rows, as text."""
-    from metaray.learners.labels import plain_label, plain_labels
+    from metaray.tasks.labels import plain_label, plain_labels
 
     found = [plain_label(column.iloc[row], f"row {row}: the label") for row in rows]
     labels = [str(label) for label in plain_labels(found)]

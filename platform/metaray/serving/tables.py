@@ -50,7 +50,7 @@ def read_points(
         InputError: for names that are not as many as the learner's numbers, a missing file or column, one that the
             learner does not know, no rows, or a cell that holds no finite number; naming the line.
     """
-    if learner.target_size is None:
+    if learner.task.target_size_told is None:
         raise InputError(
             f"{str(path)!r} is no folder, but a {learner.algorithm.kind} learner of classes takes a folder "
             "with a folder of images per class"
@@ -98,7 +98,7 @@ def require_classes(learner: "Learner") -> None:
     Raises:
         InputError: saying what it takes.
     """
-    if learner.target_size is not None:
+    if learner.task.target_size_told is not None:
         columns = ",".join([*feature_names(learner), *target_names(learner)])
         raise InputError(
             f"a learner of numbers takes no folders: give CSV files with the columns {columns} as --support and "

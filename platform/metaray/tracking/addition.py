@@ -11,7 +11,6 @@ from metaray.data.draws import Split
 from metaray.data.source import Source
 from metaray.experiment.experiment import Evaluation, Experiment, protocol_of
 from metaray.experiment.overrides import flatten
-from metaray.experiment.quality import Quality, quality_of
 from metaray.learners.learner import Learner
 from metaray.records.estimate import Estimate, Values
 from metaray.records.journal import Metric
@@ -73,7 +72,7 @@ class Addition:
     version: ModelVersion
     decision: Decision
     protocol: str
-    quality: Quality
+    quality: str
     scores: Scores | None
     tracked: MlflowRun
 
@@ -137,7 +136,7 @@ def add_learner(
                 raise
             run.finish()
             version = find_version(server, name, number)
-    return Addition(version, decision, tags["protocol"], quality_of(learner.target_size), scores, run)
+    return Addition(version, decision, tags["protocol"], learner.task.score.name, scores, run)
 
 
 def _judging(learner: Learner, name: str, source: Source | Experiment) -> Experiment:

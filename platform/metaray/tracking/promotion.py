@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from metaray.errors import InputError
-from metaray.experiment.quality import Quality
 from metaray.records.estimate import Values, estimate, paired_difference
+from metaray.tasks.score import score_named
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Champion(NamedTuple):
 
 
 def decide(
-    challenger: Values, champion: Champion | None, *, baselines: Mapping[str, Values], quality: Quality = "accuracy"
+    challenger: Values, champion: Champion | None, *, baselines: Mapping[str, Values], quality: str = "accuracy"
 ) -> Decision:
     """The policy: a first champion surpasses every baseline, a later one the champion; paired, beyond the interval.
 
@@ -65,9 +65,9 @@ def decide(
         challenger: its meta-val scores, by episode.
         champion: None if there is none.
         baselines: of what needs no training, by name, on the same episodes.
-        quality: what the scores are; of squared error less is better.
+        quality: what the scores are, one of `metaray.tasks.score.SCORES`.
     """
-    what = "meta-val" if quality == "accuracy" else "meta-val mse"
+    what = _what(quality)
     mean = estimate(challenger).mean
     if not math.isfinite(mean):
         return Decision(False, f"its {what} is {mean}, which is not finite")
@@ -87,7 +87,7 @@ def insisted(decision: Decision) -> Decision:
     return decision if decision.promote else Decision(True, f"--promote said so, although {decision.reason}")
 
 
-def _first(challenger: Values, baselines: Mapping[str, Values], quality: Quality, reason: str) -> Decision:
+def _first(challenger: Values, baselines: Mapping[str, Values], quality: str, reason: str) -> Decision:
     """Where there is no champion to compare with."""
     for name, scores in baselines.items():
         found = _against(challenger, scores, name, quality)
@@ -97,10 +97,15 @@ def _first(challenger: Values, baselines: Mapping[str, Values], quality: Quality
     return Decision(True, reason)
 
 
-def _against(challenger: Values, other: Values, name: str, quality: Quality) -> Decision:
-    what, side = ("meta-val", "above") if quality == "accuracy" else ("meta-val mse", "below")
+def _against(challenger: Values, other: Values, name: str, quality: str) -> Decision:
+    what, score = _what(quality), score_named(quality)
     difference = paired_difference(challenger, other)
     reason = f"{what} difference to {name}: {difference.mean:+.4f} +- {difference.half_width:.4f}"
-    if difference.low > 0 if quality == "accuracy" else difference.high < 0:
+    if all(score.gain(end) > 0 for end in (difference.low, difference.high)):
         return Decision(True, reason)
+    side = "above" if score.higher_is_better else "below"
     return Decision(False, f"{reason}, whose interval is not {side} zero")
+
+
+def _what(quality: str) -> str:
+    return "meta-val" if quality == "accuracy" else f"meta-val {quality}"

@@ -205,8 +205,9 @@ def _version_of(server: MlflowServer, name: str, tracked: str) -> int | None:
 def _baselines(experiment: Experiment, nearest: Values) -> dict[str, Values]:
     """What a first champion must surpass, on the meta-val episodes."""
     found: dict[str, Values] = {"the nearest neighbour": nearest}
-    if experiment.quality == "accuracy":
-        found["chance"] = [1 / experiment.eval_spec.ways] * len(nearest)
+    chance = experiment.source.task.chance(experiment.eval_spec.ways)
+    if chance is not None:
+        found["chance"] = [chance] * len(nearest)
     return found
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from metaray.experiment.experiment import Experiment
 from metaray.learners.loading import load_learner
-from metaray.plots.function_fits import draw_fits, fits_of, has_curve
+from metaray.plots.function_fits import draw_fits, fits_of
 from metaray.plots.learning_curve import draw_learning_curve
 from metaray.records.result import RESULT
 from metaray.records.run import LEARNER, Run
@@ -32,7 +32,7 @@ def _log_fit(experiment: Experiment, run: Run, tracker: Tracker, scratch: Path) 
     """A picture of what adaptation does, where tasks are functions that can be drawn."""
     source, plan = experiment.source, experiment.evaluation
     # Asked first, since it needs no files: a run is uploaded where its data are not.
-    if source.target_size is None or not has_curve(source.feature_shape, source.target_size):
+    if not (source.task.is_curve and source.feature_shape == (1,)):
         return
     learner = load_learner(run.storage.download(LEARNER, scratch / LEARNER), trust=["*"])
     picture = scratch / "fit.png"

@@ -58,7 +58,7 @@ def open_in_training_view(server: MlflowServer, experiment: Experiment) -> None:
     tags = {
         "mlflow.experimentKind": "custom_model_development",
         "mlflow.experiment.primaryMetric.name": f"test/{experiment.quality}",
-        "mlflow.experiment.primaryMetric.greaterIsBetter": str(experiment.quality == "accuracy").lower(),
+        "mlflow.experiment.primaryMetric.greaterIsBetter": str(experiment.source.task.score.higher_is_better).lower(),
     }
     have = server.client.get_experiment(found).tags
     for key, value in tags.items():
@@ -94,8 +94,8 @@ def log_data(run: MlflowRun, experiment: Experiment, fingerprint: str) -> None:
 def _seen(source: Source) -> tuple[str | None, dict[str, int]]:
     """The shapes of a source's examples, as JSON, and how many classes each part has; neither where it is not there."""
     try:
-        schema = json.dumps({"inputs": list(source.feature_shape), "targets": source.target_size})
-        if source.target_size is not None:
+        schema = json.dumps({"inputs": list(source.feature_shape), "targets": source.task.target_size_told})
+        if not source.num_classes("meta-train"):
             return schema, {}
         return schema, {f"classes of {split}": source.num_classes(split) for split in SPLITS}
     except InputError:
@@ -140,9 +140,9 @@ def version_note(experiment: Experiment, judged: Sequence[str], run: MlflowRun, 
         run: In MLflow, which holds the picture.
         uri: Of the version, `models:/NAME/VERSION`.
     """
-    task = "predicts values" if experiment.source.target_size is not None else "tells classes apart"
+    does = experiment.source.task.verb
     lines = [
-        f"**{_what(experiment)}.** It {task} that it has never seen, from a few examples of each.",
+        f"**{_what(experiment)}.** It {does} that it has never seen, from a few examples of each.",
         "",
         *judged,
         "",

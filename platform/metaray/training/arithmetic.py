@@ -33,7 +33,7 @@ class Arithmetic:
     """What training an experiment takes.
 
     Attributes:
-        classes: of each meta-split, rotations counted; all 0 in regression.
+        classes: of each meta-split, rotations counted; all 0 where tasks have none of their own.
         tasks: distinct ones of each meta-split, labels and order aside.
         train_episodes: that are trained on.
         val_episodes: of meta-val that are judged, over all evaluations while it trains.
@@ -102,17 +102,19 @@ def arithmetic_of(experiment: Experiment) -> Arithmetic:
 def _one_chunk(experiment: Experiment, state: TrainState) -> tuple[Tensors, int, float]:
     """The meta-gradient of a chunk in the last step, and the memory and the seconds that each of its episodes takes."""
     size, last = chunk_size_of(experiment, CPU), max(0, experiment.num_steps - 1)
-    context = context_of(experiment, state.network, training=True, step=last).with_batched(size > 1)
+    context = context_of(experiment, state.network, training=True, step=last)
     batch = sample_meta_batch(experiment.source, experiment.episodes, "meta-train", experiment.seed, range(size))
-    chunk = next(chunks(batch, size, CPU, experiment.source, "meta-train", experiment.augmentation))
+    parts = next(chunks(batch, size, CPU, experiment.source, "meta-train", experiment.augmentation))
     with LiveMemory() as memory:
-        experiment.algorithm.meta_gradient(state.meta, chunk, context)
+        for part in parts:
+            experiment.algorithm.meta_gradient(state.meta, part, context.of(part))
     # Uncounted, and not for the first time, it takes as long as in training. Time on a processor, all threads together,
     # is what it costs however busy the machine is; the shortest is the least disturbed.
     taken: list[float] = []
     while len(taken) < MOST_TIMES and sum(taken) < ENOUGH_S:
         started = time.process_time()
-        gradient = experiment.algorithm.meta_gradient(state.meta, chunk, context).gradient
+        for part in parts:
+            gradient = experiment.algorithm.meta_gradient(state.meta, part, context.of(part)).gradient
         taken.append(time.process_time() - started)
     return gradient, -(-memory.most_bytes // size), min(taken) / size
 

@@ -37,7 +37,7 @@ class Scores(NamedTuple):
 
     Attributes:
         loss: [E] float64.
-        score: [E] float64, accuracy in [0, 1], or in regression the mean squared error.
+        score: [E] float64, as the kind of the tasks has it.
     """
 
     loss: NDArray[np.float64]
@@ -137,11 +137,8 @@ def require_fit(learner: Learner, experiment: Experiment) -> None:
         InputError: if it is fixed to other ways, or takes inputs or targets of another shape.
     """
     spec, shape = experiment.eval_spec, experiment.source.feature_shape
-    if learner.target_size != experiment.source.target_size:
-        raise InputError(
-            f"the learner predicts {_targets(learner.target_size)}, the source has "
-            f"{_targets(experiment.source.target_size)} as targets"
-        )
+    if learner.task != experiment.source.task:
+        raise InputError(f"the learner is for {learner.task}, the source yields {experiment.source.task}")
     if learner.ways not in (None, spec.ways):
         raise InputError(f"the learner is {learner.ways}-way, the evaluation {spec.ways}-way")
     if learner.preprocessing.feature_shape != shape:
@@ -176,17 +173,13 @@ def judging_context(
         InputError: if the learner is fixed to other ways, or takes inputs or targets of another shape.
     """
     require_fit(learner, experiment)
-    context = learner.context(experiment.eval_spec.ways, inner_steps=inner_steps)
+    context = learner.context(learner.task.labels(experiment.eval_spec.ways), inner_steps=inner_steps)
     return replace(
         context,
         network=context.network.to(device),
         precision=experiment.precision.dtype,
         channels_last=experiment.precision.channels_last,
     )
-
-
-def _targets(size: int | None) -> str:
-    return "classes" if size is None else f"vectors of {size} {'value' if size == 1 else 'values'}"
 
 
 def evaluate(
@@ -219,14 +212,14 @@ def evaluate(
     mine = share_of(0, judge.episodes, reducer.rank, reducer.world_size, chunk_size=chunk_size)
     table = torch.zeros(2, judge.episodes, dtype=torch.float64, device=device)
     frozen = {name: tensor.detach() for name, tensor in meta.items()}
-    context = context.with_batched(chunk_size > 1)
     reducer.mark("judging")
     with closing(_stream(judge, mine, chunk_size)) as stream, torch.no_grad():
         for _, batch, _ in stream:
             here = slice(int(batch.index[0]) - judge.first, int(batch.index[-1]) - judge.first + 1)
             (chunk,) = chunks(batch, chunk_size, device, judge.source, judge.split)
-            outcome = algorithm.outcomes(frozen, chunk, context)
-            table[0, here], table[1, here] = outcome.loss.double(), outcome.score.double()
+            found = [algorithm.outcomes(frozen, some, context.of(some)) for some in chunk]
+            table[0, here] = torch.cat([outcome.loss for outcome in found]).double()
+            table[1, here] = torch.cat([outcome.score for outcome in found]).double()
             reducer.mark("judging")
             if progress is not None:
                 progress(judge.episodes * (here.stop - mine.start) // len(mine))

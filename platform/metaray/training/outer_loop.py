@@ -28,7 +28,7 @@ class Step(NamedTuple):
     Attributes:
         step: its number.
         loss: mean query loss over the meta-batch.
-        score: mean query accuracy over the meta-batch, or in regression squared error.
+        score: mean query score over the meta-batch, as the kind of its tasks has it.
         outer_lr: learning rate used.
         gradient_norm: of the outer gradient, before clipping.
         wait_s: time this rank stood waiting for episodes.
@@ -64,15 +64,16 @@ def context_of(experiment: Experiment, network: nn.Module, *, training: bool, st
         training: whether it trains.
         step: in training its number, else outer steps done by what is judged: schedules are where the last one was.
     """
+    spec = experiment.episodes if training else experiment.eval_spec
     return Context(
         network=network,
-        ways=experiment.episodes.ways if training else experiment.eval_spec.ways,
+        ways=experiment.source.task.labels(spec.ways),
         step=step if training else max(0, step - 1),
         training=training,
         inner_steps=None if training else experiment.evaluation.inner_steps,
         precision=experiment.precision.dtype,
         channels_last=experiment.precision.channels_last,
-        regression=experiment.source.target_size is not None,
+        task=experiment.source.task,
     )
 
 
@@ -143,17 +144,22 @@ def _leaves(
 ) -> Iterator[Tensor]:
     """One buffer a chunk: its gradient; losses and scores by their place in the meta-batch; once, the stop flag."""
     size = experiment.meta_batch_size
-    context = context_of(experiment, state.network, training=True, step=arrival.step).with_batched(chunk_size > 1)
-    slots = (arrival.batch.index - arrival.step * size).tolist()
+    context = context_of(experiment, state.network, training=True, step=arrival.step)
+    slots, seeds = (arrival.batch.index - arrival.step * size).tolist(), arrival.batch.seed.tolist()
+    at = 0
     given = chunks(arrival.batch, chunk_size, device, experiment.source, "meta-train", experiment.augmentation)
-    for at, chunk in zip(range(0, len(slots), chunk_size), given, strict=True):
-        # Modules such as dropout draw from the global generator: make it a function of the episode, not of history.
-        torch.manual_seed(int(arrival.batch.seed[at]))
-        part = experiment.algorithm.meta_gradient(state.meta, chunk, context)
+    for chunk in given:
+        gradient: Tensors = {}
         outcomes = torch.zeros(2, size, device=device)
-        here = slice(slots[at], slots[at] + len(part.outcome.loss))
-        outcomes[0, here], outcomes[1, here] = part.outcome
-        yield flatten({name: part.gradient[name] for name in state.meta}, outcomes, stop)
+        for some in chunk:
+            # Modules such as dropout draw from the global generator: make it a function of the episode, not of history.
+            torch.manual_seed(seeds[at])
+            part = experiment.algorithm.meta_gradient(state.meta, some, context.of(some))
+            gradient = {name: gradient[name] + g if gradient else g for name, g in part.gradient.items()}
+            here = slice(slots[at], slots[at] + len(part.outcome.loss))
+            outcomes[0, here], outcomes[1, here] = part.outcome
+            at += len(part.outcome.loss)
+        yield flatten({name: gradient[name] for name in state.meta}, outcomes, stop)
         stop = torch.zeros_like(stop)
 
 

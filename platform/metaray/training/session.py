@@ -14,7 +14,6 @@ from metaray.data.source import SameData
 from metaray.episodes.prefetch import Arrival
 from metaray.errors import RunFailed, RunStopped
 from metaray.experiment.experiment import Experiment
-from metaray.experiment.quality import surpasses
 from metaray.learners.learner import Learner
 from metaray.models.state import kept, marks_of, rebuilt
 from metaray.records.checkpoint import copies, load_checkpoint
@@ -138,7 +137,7 @@ class Session:
     def _validate(self) -> None:
         scores = self._judge("meta-val", self.state.meta, self.state.step)
         score, quality = scores.estimate.mean, self.experiment.quality
-        if surpasses(quality, score, self.progress.best_score):
+        if self.experiment.source.task.score.surpasses(score, self.progress.best_score):
             self.progress = replace(self.progress, best_score=score, best_step=self.state.step)
             self.best = copies(self.state.meta)
         values = {"val/loss": float(scores.loss.mean()), f"val/{quality}": score}
@@ -240,7 +239,7 @@ class Session:
             inner_steps=experiment.evaluation.inner_steps,
             step=self.progress.best_step or 0,
             seed=experiment.seed,
-            target_size=experiment.source.target_size,
+            task=experiment.source.task,
             classes=experiment.task_shape.classes,
             provenance={
                 "experiment": experiment.model_dump(mode="json"),

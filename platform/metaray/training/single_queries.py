@@ -9,7 +9,6 @@ from metaray.episodes.sampler import sample_meta_batch
 from metaray.episodes.tensors import chunks
 from metaray.errors import InputError
 from metaray.experiment.experiment import Experiment
-from metaray.experiment.quality import Quality
 from metaray.learners.learner import Learner
 from metaray.records.estimate import Estimate, estimate, paired_difference
 from metaray.training.device import execution
@@ -32,7 +31,7 @@ class SingleQueries(NamedTuple):
         queries: of each episode.
     """
 
-    quality: Quality
+    quality: str
     together: Estimate
     alone: Estimate | None
     difference: Estimate | None
@@ -71,8 +70,9 @@ def _judged(learner: Learner, experiment: Experiment) -> tuple[list[float], list
     alone: list[float] = []
     for index in range(episodes):
         batch = sample_meta_batch(judge.source, judge.spec, judge.split, judge.seed, range(index, index + 1))
-        (episode,) = chunks(batch, 1, CPU, judge.source, judge.split)
+        ((episode,),) = chunks(batch, 1, CPU, judge.source, judge.split)
         x, y = episode.query
+        context = context.of(episode)
         picked = _spread(len(y), max(1, MOST_QUERIES // episodes))
         with torch.no_grad():
             adapted = algorithm.adapt(meta, episode.support, context)

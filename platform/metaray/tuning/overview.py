@@ -2,15 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import cast
 
 from metaray.errors import InputError
-from metaray.experiment.quality import Quality, surpasses
 from metaray.json_text import parse_json
 from metaray.manifest import unsealed_json
 from metaray.records.overview import Overview, Score, State, first_look, look, named, one_line
 from metaray.records.run import RECORD_FILE
 from metaray.records.storage import Storage
+from metaray.tasks.score import score_named
 from metaray.tuning.ledger_files import SEARCH, TRIAL, read_outcome
 from metaray.tuning.trial import ENDED
 
@@ -94,6 +93,6 @@ def _score(storage: Storage, trials: Sequence[str]) -> Score | None:
         score = look(storage.child(trial), trial).score
         if score is None or not score.quality:
             continue
-        if best is None or surpasses(cast(Quality, score.quality), score.mean, best.mean):
+        if best is None or score_named(score.quality).surpasses(score.mean, best.mean):
             best = score
     return None if best is None else best._replace(split="meta-val")

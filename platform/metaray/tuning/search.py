@@ -9,7 +9,8 @@ from pydantic import Field, field_serializer, field_validator, model_validator
 
 from metaray.algorithms.families.inner_lr import Schedule
 from metaray.config import Config, refuse_subclass, replace
-from metaray.episodes.sampler import sample_meta_batch
+from metaray.data.task import same_examples
+from metaray.episodes.sampler import sample_episode
 from metaray.errors import InputError
 from metaray.experiment.experiment import Experiment
 from metaray.experiment.overrides import changed
@@ -45,7 +46,7 @@ class Search(Config):
             trains the same experiment twice: what was tried is drawn anew.
         scheduler: who is stopped early: "asha" (Li et al., MLSys 2020), "median" (Golovin et al., KDD 2017) or "none".
         trials: how many; with "pbt" the size of the population; None with "grid" takes all of its points.
-        objective: "quality" (accuracy, in regression squared error) or "loss", on meta-val.
+        objective: "quality" (the score of the kind of its tasks) or "loss", on meta-val.
         episodes: meta-train episodes that a whole trial sees; None takes those of `experiment`. It is the axis of early
             stopping, so that trials with other meta-batch sizes are compared fairly.
         grace: episodes before a trial may be stopped; None takes a ninth of all.
@@ -148,8 +149,10 @@ class Search(Config):
     @property
     def optimises(self) -> Objective:
         """What is optimised."""
-        name = "loss" if self.objective == "loss" else self.experiment.quality
-        return Objective(name, highest=name == "accuracy")
+        if self.objective == "loss":
+            return Objective("loss", highest=False)
+        score = self.experiment.source.task.score
+        return Objective(score.name, highest=score.higher_is_better)
 
     @property
     def logs(self) -> dict[str, bool]:
@@ -249,9 +252,8 @@ class Search(Config):
         if experiment.source == base.source:
             return
         one, other = (
-            sample_meta_batch(source, base.eval_spec, "meta-val", base.evaluation.seed, range(2))
+            [sample_episode(source, base.eval_spec, "meta-val", base.evaluation.seed, index).task for index in range(2)]
             for source in (base.source, experiment.source)
         )
-        arrays = ("support_x", "support_y", "query_x", "query_y")
-        if not all(np.array_equal(getattr(one, name), getattr(other, name)) for name in arrays):
+        if not all(same_examples(*pair) for pair in zip(one, other, strict=True)):
             raise InputError("it changes the episodes of meta-val, on which all trials are judged")

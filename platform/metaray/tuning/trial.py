@@ -13,7 +13,7 @@ class Objective(NamedTuple):
     """What a search optimises, on meta-val.
 
     Attributes:
-        name: "accuracy", "mse" or "loss".
+        name: of a score, as "accuracy", or "loss".
         highest: whether more is better.
     """
 

@@ -21,6 +21,8 @@ from metaray.algorithms.families.embedding import embed, embed_support
 from metaray.algorithms.families.inner_loop import split_statistics
 from metaray.episodes.tensors import Examples
 from metaray.models.batch_norm import Protocol
+from metaray.tasks import classes
+from metaray.tasks.classes import one_hot
 
 HeadFit = Callable[[Tensor, Tensor], Tensors]
 Temperature = Literal["size"] | Annotated[float, Field(gt=0)] | None
@@ -61,13 +63,12 @@ def queries_and_head(
 
 def members(y: Tensor, context: Context) -> Tensor:
     """One-hot labels [n, N] in `context.loss_dtype`."""
-    return torch.nn.functional.one_hot(y, context.ways).to(context.loss_dtype)
+    return one_hot(y, context.ways, context.loss_dtype)
 
 
 def class_means(embedding: Tensor, y: Tensor, context: Context) -> Tensor:
-    """[N, E] of an embedded set [n, E]; classes may differ in size."""
-    belongs = members(y, context)
-    return (belongs.T @ embedding) / belongs.sum(dim=0)[:, None]
+    """[N, E] of an embedded set [n, E] in `context.loss_dtype`; classes may differ in size."""
+    return classes.class_means(embedding, y, context.ways)
 
 
 def with_bias(embedding: Tensor) -> Tensor:

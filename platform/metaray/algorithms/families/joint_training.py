@@ -17,6 +17,7 @@ from metaray.algorithms.families.prefixes import join, part, without
 from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.errors import InputError
+from metaray.tasks import TaskKind
 
 JOINT = "joint:"
 
@@ -73,6 +74,19 @@ class JointTraining(Algorithm):
     @abstractmethod
     def head_gradient(self, head: Tensors, features: Tensor, slope: Tensor) -> Tensors:
         """The gradient of a loss with respect to a head, from that with respect to its logits, `slope`."""
+
+    def check_task(self, task: TaskKind) -> None:
+        """Refuse tasks that have no classes of their own.
+
+        Raises:
+            InputError: naming both.
+        """
+        super().check_task(task)
+        if not task.labels_vary:
+            raise InputError(
+                f"algorithm {self.kind} trains one classifier over all classes of meta-train, but the labels of "
+                f"{task.kind} tasks mean the same in all of them"
+            )
 
     def outputs(self, task_shape: TaskShape) -> int | None:
         """An embedding network, whatever the ways."""

@@ -12,6 +12,7 @@ from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
 from metaray.config import replace
 from metaray.data.draws import Split
+from metaray.data.task import Side
 from metaray.episodes.episode import EpisodeSpec
 from metaray.episodes.sampler import sample_meta_batch
 from metaray.episodes.tensors import Examples, TensorEpisode, chunks
@@ -149,7 +150,7 @@ class _DrawnAlike(TorchFunctionMode):
 def _small(experiment: Experiment) -> EpisodeSpec:
     """Episodes as small as the algorithm can learn from: derivatives do not depend on how many examples there are."""
     spec = experiment.episodes
-    if experiment.source.target_size is not None:
+    if not experiment.source.task.labels_vary:
         return replace(spec, shots=min(spec.shots, 6), queries=min(spec.queries, 4))
     ways = spec.ways if experiment.algorithm.fixed_ways else min(spec.ways, 3)
     return replace(spec, ways=ways, shots=min(spec.shots, 2), queries=min(spec.queries, 2))
@@ -188,7 +189,7 @@ def _numbers_kept(experiment: Experiment, network: nn.Module) -> int:
     hooks = [module.register_forward_hook(count) for module in network.modules() if not list(module.children())]
     try:
         with torch.no_grad():
-            context = Context(network=network, ways=experiment.episodes.ways)
+            context = Context(network=network, ways=1)
             context.forward(dict(trainable(network)), torch.zeros(2, *experiment.source.feature_shape))
     finally:
         for hook in hooks:
@@ -208,7 +209,8 @@ def _with_steps(algorithm: Algorithm, inner_steps: int) -> Algorithm:
 def _pair(experiment: Experiment, split: Split, spec: EpisodeSpec, rows: int | None) -> Pair:
     seed = experiment.seed if split == "meta-train" else experiment.evaluation.seed
     batch = sample_meta_batch(experiment.source, spec, split, seed, range(2))
-    chunk = _cut(next(chunks(batch, 2, CPU, experiment.source, split)), rows)
+    (whole,) = next(chunks(batch, 2, CPU, experiment.source, split))
+    chunk = _cut(whole, rows)
     one, other = (TensorEpisode(*(_at(part, i) for part in chunk)) for i in range(2))
     return Pair(one, other, chunk)
 
@@ -226,7 +228,7 @@ def _cut(chunk: TensorEpisode, rows: int | None) -> TensorEpisode:
 
 def _at(part: Any, i: int) -> Any:
     """Of one episode of a chunk."""
-    return Examples(part.x[i], part.y[i]) if isinstance(part, Examples) else part[i]
+    return Examples(part.x[i], part.y[i]) if isinstance(part, Side) else part[i]
 
 
 def _as(dtype: torch.dtype, episode: TensorEpisode) -> TensorEpisode:

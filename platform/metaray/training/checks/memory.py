@@ -73,7 +73,7 @@ def _key(experiment: Experiment, network: nn.Module) -> str | None:
             mode="json",
             include={"episodes", "model", "algorithm", "evaluation", "precision", "num_steps"},
         ),
-        "tasks": [experiment.source.kind, experiment.source.feature_shape, experiment.source.target_size],
+        "tasks": [experiment.source.kind, experiment.source.feature_shape, str(experiment.source.task)],
     }
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 

@@ -68,11 +68,11 @@ def _check(experiment: Experiment, device: torch.device) -> tuple[str, ...]:
         memory = Memory(experiment, state.network)
         memory.once("stateless", lambda: _check_stateless(experiment, state))
         before = left_by(state.network)
-        first_loss = _check_meta_gradient(experiment, state)
+        doubts = _check_meta_gradient(experiment, state)
         _check_judging(experiment, state)
         require_unchanged(state.network, before, "an episode")
         _check_chunks(experiment, state, device, memory)
-    return doubts_of(experiment, first_loss)
+    return doubts
 
 
 def check_chunks(experiment: Experiment, device: torch.device) -> None:
@@ -115,7 +115,7 @@ def _check_outputs(experiment: Experiment, state: TrainState) -> None:
         why = "every parameter of the network is frozen" if frozen else "it serves as a baseline that every run reports"
         raise InputError(f"algorithm {experiment.algorithm.kind!r} has nothing to train; {why}")
     expected = experiment.algorithm.outputs(experiment.task_shape)
-    context = Context(network=state.network, ways=experiment.episodes.ways)
+    context = Context(network=state.network, ways=1)
     x = torch.zeros(2, *experiment.source.feature_shape)
     try:
         with torch.no_grad(), undone(state.network):
@@ -125,8 +125,8 @@ def _check_outputs(experiment: Experiment, state: TrainState) -> None:
             f"the model cannot take a batch of shape {tuple(x.shape)} from this source: {error}"
         ) from error
     if output.ndim != 2 or len(output) != 2 or (expected is not None and output.shape[1] != expected):
-        classes = experiment.source.target_size is None
-        each = f"each of {expected} ways" if classes else "each value of a target"
+        classes = experiment.source.task.has_classes
+        each = f"each of {expected} classes" if classes else "each value of a target"
         wanted = f"[2, {expected}] (one output for {each})" if expected else "[2, embedding]"
         raise InputError(
             f"the model maps a batch of 2 inputs to shape {list(output.shape)}, but {experiment.algorithm.kind} "
@@ -140,7 +140,7 @@ def _check_stateless(experiment: Experiment, state: TrainState) -> None:
     batch = sample_meta_batch(experiment.source, experiment.episodes, "meta-train", experiment.seed, range(2))
     one, other = (
         torch.cat([task.support.x, task.query.x])[:EXAMPLES]
-        for task in chunks(batch, 1, CPU, experiment.source, "meta-train")
+        for (task,) in chunks(batch, 1, CPU, experiment.source, "meta-train")
     )
     context = dataclasses.replace(context, precision="float32")
     check_stateless(context, one, other)
@@ -148,20 +148,26 @@ def _check_stateless(experiment: Experiment, state: TrainState) -> None:
         check_single(dataclasses.replace(context, training=False), one)
 
 
-def _check_meta_gradient(experiment: Experiment, state: TrainState) -> float:
-    """Compute the meta-gradient of one task, as training will; its value is for training to judge. Returns the loss."""
-    algorithm, context, task = experiment.algorithm, _last(experiment, state), _first_task(experiment, "meta-train", 1)
+def _check_meta_gradient(experiment: Experiment, state: TrainState) -> tuple[str, ...]:
+    """Compute the meta-gradient of one task, as training will; its value is for training to judge.
+
+    Returns:
+        What looks wrong with the loss.
+    """
+    algorithm, task = experiment.algorithm, _first_task(experiment, "meta-train", 1)
+    context = _last(experiment, state).of(task)
     if algorithm.differentiates_twice and goes_through_custom_functions(context, task.support.x):
         fault = find_fault(context, task.support.x)
         if fault is not None and fault.operation is not None:
             raise InputError(_lacking(experiment, fault.operation, fault))
     try:
-        return float(algorithm.meta_gradient(state.meta, task, context).outcome.loss.mean())
+        loss = algorithm.meta_gradient(state.meta, task, context).outcome.loss
     except RuntimeError as error:
         told = _explained(experiment, context, task, error)
         if told is None:
             raise
         raise InputError(told) from error
+    return doubts_of(experiment, float(loss.mean()), context.ways)
 
 
 def _check_chunks(experiment: Experiment, state: TrainState, device: torch.device, memory: Memory) -> None:
@@ -173,10 +179,10 @@ def _check_chunks(experiment: Experiment, state: TrainState, device: torch.devic
     def check() -> None:
         # The processor here may lack what a GPU has for low precision.
         precision = experiment.precision.dtype if device.type == "cpu" else "float32"
-        context = dataclasses.replace(_last(experiment, state), batched=True, precision=precision)
+        context = dataclasses.replace(_last(experiment, state), precision=precision)
         chunk = _first_task(experiment, "meta-train", chunk_size)
         try:
-            experiment.algorithm.meta_gradient(state.meta, chunk, context)
+            experiment.algorithm.meta_gradient(state.meta, chunk, context.of(chunk))
         except RuntimeError as error:
             fault = find_fault(context, _first_task(experiment, "meta-train", 1).support.x)
             where = "" if fault is None else f" {fault.call.where}"
@@ -200,7 +206,8 @@ def _first_task(experiment: Experiment, split: Split, chunk_size: int) -> Tensor
     spec = experiment.episodes if split == "meta-train" else experiment.eval_spec
     seed = experiment.seed if split == "meta-train" else experiment.evaluation.seed
     batch = sample_meta_batch(experiment.source, spec, split, seed, range(1))
-    return next(chunks(batch, chunk_size, CPU, experiment.source, split))
+    (episode,) = next(chunks(batch, chunk_size, CPU, experiment.source, split))
+    return episode
 
 
 def _explained(experiment: Experiment, context: Context, task: TensorEpisode, error: RuntimeError) -> str | None:
@@ -235,4 +242,5 @@ def _check_judging(experiment: Experiment, state: TrainState) -> None:
         context = dataclasses.replace(context, inner_steps=1)
     meta = {name: tensor.detach() for name, tensor in state.meta.items()}
     with torch.no_grad():
-        experiment.algorithm.outcomes(meta, _first_task(experiment, "meta-val", 1), context)
+        task = _first_task(experiment, "meta-val", 1)
+        experiment.algorithm.outcomes(meta, task, context.of(task))

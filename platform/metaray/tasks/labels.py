@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metaray.containers import described, opened, opened_whole
 from metaray.errors import InputError
-from metaray.learners.containers import described, opened, opened_whole
 
 
 def plain_labels(y: Any) -> list[Hashable]:

@@ -1,0 +1,179 @@
+"""Tasks of telling positives from negatives."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from metaray.errors import InputError
+from metaray.tasks.classes import (
+    PREDICTIONS,
+    TARGETS,
+    class_means,
+    cross_entropy,
+    most_probable,
+    nearest_members,
+    no_values,
+    one_hot,
+    softmax,
+)
+from metaray.tasks.column import Column
+from metaray.tasks.score import SCORES, Score
+from metaray.tasks.task_kind import Targets, TaskKind
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+CLASSES = (0, 1)
+"""Negative and positive, the same in every task."""
+SPELLINGS: dict[Hashable, int] = {"0": 0, "1": 1, "false": 0, "true": 1, "negative": 0, "positive": 1}
+
+
+class Binary(TaskKind):
+    """Each example is negative (0) or positive (1), and labels are never permuted. A task, such as an assay, has one
+    way; its support holds K negatives and K positives at K shots.
+
+    Predictions are two logits, so that algorithms which put the members of a class together work as with any other
+    classes; the loss is cross-entropy. The score is the area under the ROC curve of the positive's logit less the
+    negative's: the share of pairs of a positive and a negative in which the positive has more of it, ties by half.
+    """
+
+    kind: ClassVar[str] = "binary"
+    score: ClassVar[Score] = SCORES["auroc"]
+    has_classes: ClassVar[bool] = True
+    free_scale: ClassVar[bool] = True
+    verb: ClassVar[str] = "tells positives from negatives"
+    target_word: ClassVar[str] = "label"
+
+    def labels(self, ways: int) -> int:
+        """2."""
+        return len(CLASSES)
+
+    def outputs(self, ways: int) -> int:
+        """2."""
+        return len(CLASSES)
+
+    def check_ways(self, ways: int) -> None:
+        """1."""
+        if ways != 1:
+            raise ValueError(f"these have 1 way, with positives and negatives (got {ways})")
+
+    def loss(self, output: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Mean cross-entropy of logits [n, 2] for labels [n]."""
+        return cross_entropy(output, y, weights)
+
+    def judged(self, output: Tensor, y: Tensor) -> Tensor:
+        """AUROC; NaN where all labels are alike."""
+        margin = output[:, 1] - output[:, 0]
+        difference = margin[:, None] - margin[None, :]
+        positive = y.to(margin.dtype)
+        pairs = positive[:, None] * (1 - positive)[None, :]
+        won = (difference > 0).to(margin.dtype) + (difference == 0).to(margin.dtype) / 2
+        return (pairs * won).sum() / pairs.sum()
+
+    def chance(self, ways: int) -> float | None:
+        """One half, whatever the share of positives."""
+        return 0.5
+
+    def aims(self, y: Tensor, ways: int, dtype: torch.dtype) -> Tensor:
+        """One-hot labels."""
+        return one_hot(y, len(CLASSES), dtype)
+
+    def seen(self, y: Tensor, dtype: torch.dtype) -> Tensor:
+        """Nothing."""
+        return y.new_empty((len(y), 0), dtype=dtype)
+
+    def pooled(self, encoded: Tensor, y: Tensor, ways: int) -> Tensor:
+        """The mean of the negatives, then that of the positives."""
+        return class_means(encoded, y, len(CLASSES)).flatten()
+
+    def nearest(self, distances: Tensor, y: Tensor, ways: int) -> Tensor:
+        """For negatives and positives, minus the distance to the nearest known one."""
+        return nearest_members(distances, y, len(CLASSES))
+
+    def distribution_size(self, ways: int) -> int:
+        """Two logits."""
+        return len(CLASSES)
+
+    def expected(self, distribution: Tensor) -> Tensor:
+        """The logits."""
+        return distribution
+
+    def surprise(self, distribution: Tensor, y: Tensor) -> Tensor:
+        """Cross-entropy."""
+        return cross_entropy(distribution, y, None)
+
+    def check_task(self, support_y: NDArray[Any], query_y: NDArray[Any]) -> None:
+        """Positives and negatives on both sides: of one class alone there is nothing to learn, and no AUROC."""
+        for side, y in (("support", support_y), ("query", query_y)):
+            found = sorted(set(y.tolist()))
+            if found != list(CLASSES):
+                raise InputError(
+                    f"the {side} of a binary task holds the labels {found}; it needs negatives (0) and positives (1)"
+                )
+
+    def read(self, y: Any, *, ways: int | None, learner: str) -> Targets:
+        """0 or False of a negative, 1 or True of a positive, as numbers or text."""
+        import torch
+
+        from metaray.tasks.labels import plain_labels
+
+        places = [_place(label, f"label {i}") for i, label in enumerate(plain_labels(y))]
+        if set(places) != set(CLASSES):
+            only = "positives" if 1 in places else "negatives"
+            raise InputError(f"the support set holds {only} only; a binary task needs examples of both")
+        return Targets(torch.tensor(places), CLASSES)
+
+    def probabilities(self, output: Tensor) -> NDArray[np.float32]:
+        """Of the negative and the positive."""
+        return softmax(output)
+
+    def values(self, output: Tensor, flat: bool) -> NDArray[np.float32]:
+        """There are none."""
+        raise no_values()
+
+    def predictions(
+        self, output: Tensor, classes: Sequence[Hashable], flat: bool
+    ) -> list[Hashable] | NDArray[np.float32]:
+        """1 where the positive is more probable, else 0."""
+        return most_probable(output, classes)
+
+    def found_classes(self, output: Tensor) -> list[int] | None:
+        """The same."""
+        found: list[int] = output.argmax(dim=-1).tolist()
+        return found
+
+    def check_classes(self, classes: Sequence[Hashable], ways: int | None, flat: bool) -> None:
+        """0 and 1."""
+        if flat or tuple(classes) != CLASSES:
+            raise ValueError(f"its labels {list(classes)} do not fit its learner, whose labels are 0 and 1")
+
+    def target_columns(self) -> tuple[Column, ...]:
+        """label."""
+        return TARGETS
+
+    def prediction_columns(self) -> tuple[Column, ...]:
+        """label, probability, probabilities, distribution."""
+        return PREDICTIONS
+
+    def example_targets(self, count: int) -> list[list[Any]]:
+        """Negatives and positives in turn."""
+        return [[str(place % 2)] for place in range(count)]
+
+    def told(self, ways: str, fixed: bool, shots: str) -> str:
+        """As in "10-shot binary"."""
+        return f"{shots}-shot binary"
+
+
+def _place(label: Hashable, where: str) -> int:
+    """0 or 1."""
+    if isinstance(label, str):
+        found = SPELLINGS.get(label.strip().lower())
+    else:
+        found = int(label) if isinstance(label, int | float) and label in CLASSES else None
+    if found is None:
+        raise InputError(f"{where} is {label!r}; give 0 for a negative and 1 for a positive")
+    return found

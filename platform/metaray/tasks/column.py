@@ -1,0 +1,22 @@
+"""Columns of the tables that tasks and predictions are handed over in."""
+
+from typing import NamedTuple
+
+
+class Column(NamedTuple):
+    """A column of a table.
+
+    Attributes:
+        name: in the table's first line.
+        type: in MLflow's words.
+        required: whether it must be there.
+    """
+
+    name: str
+    type: str
+    required: bool = True
+
+
+def numbered(name: str, count: int) -> list[str]:
+    """The names of so many columns of numbers: x, or x0, x1, ..."""
+    return [name] if count == 1 else [f"{name}{i}" for i in range(count)]

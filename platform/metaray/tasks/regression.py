@@ -1,0 +1,158 @@
+"""Tasks of predicting values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+from metaray.errors import InputError
+from metaray.tasks.column import Column, numbered
+from metaray.tasks.score import SCORES, Score
+from metaray.tasks.task_kind import Targets, TaskKind
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+SIGMA_MIN, SIGMA_SCALE = 0.1, 0.9
+
+
+class Regression(TaskKind):
+    """Each example has values as its target, which mean the same in all tasks. A task has one way.
+
+    Predictions are the values; loss and score are the mean squared error.
+
+    Attributes:
+        target_size: how many values a target has.
+    """
+
+    kind: ClassVar[str] = "regression"
+    score: ClassVar[Score] = SCORES["mse"]
+    verb: ClassVar[str] = "predicts values"
+
+    target_size: int = Field(default=1, ge=1, strict=True)
+
+    def labels(self, ways: int) -> int:
+        """1."""
+        return 1
+
+    def outputs(self, ways: int) -> int:
+        """One a value."""
+        return self.target_size
+
+    def check_ways(self, ways: int) -> None:
+        """1."""
+        if ways != 1:
+            raise ValueError(f"these have 1 way (got {ways})")
+
+    def loss(self, output: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Mean squared error of values [n, target_size]."""
+        from torch.nn import functional
+
+        if weights is None:
+            return functional.mse_loss(output, y.to(output.dtype))
+        each = functional.mse_loss(output, y.to(output.dtype), reduction="none").mean(dim=1)
+        return (weights * each).sum() / weights.sum()
+
+    def judged(self, output: Tensor, y: Tensor) -> Tensor:
+        """Mean squared error."""
+        return self.loss(output, y)
+
+    def aims(self, y: Tensor, ways: int, dtype: torch.dtype) -> Tensor:
+        """The values."""
+        return y.to(dtype)
+
+    def seen(self, y: Tensor, dtype: torch.dtype) -> Tensor:
+        """The values."""
+        return y.to(dtype)
+
+    def pooled(self, encoded: Tensor, y: Tensor, ways: int) -> Tensor:
+        """The mean of all."""
+        return encoded.mean(dim=0)
+
+    def nearest(self, distances: Tensor, y: Tensor, ways: int) -> Tensor:
+        """The target of the nearest known example."""
+        return y[distances.argmin(dim=1)]
+
+    def distribution_size(self, ways: int) -> int:
+        """The mean and the spread of a Gaussian for each value."""
+        return 2 * self.target_size
+
+    def expected(self, distribution: Tensor) -> Tensor:
+        """The means."""
+        return distribution.chunk(2, dim=1)[0]
+
+    def surprise(self, distribution: Tensor, y: Tensor) -> Tensor:
+        """Of a Gaussian with sigma = 0.1 + 0.9 softplus(.), summed over the values of a target.
+
+        Garnelo et al. ("Conditional neural processes", ICML 2018, arXiv:1807.01613, section 4.1).
+        """
+        from torch.nn import functional
+
+        mean, raw = distribution.chunk(2, dim=1)
+        sigma = SIGMA_MIN + SIGMA_SCALE * functional.softplus(raw)
+        surprise = ((y.to(mean.dtype) - mean) / sigma).square() / 2 + sigma.log() + math.log(2 * math.pi) / 2
+        return surprise.sum(dim=1).mean()
+
+    def read(self, y: Any, *, ways: int | None, learner: str) -> Targets:
+        """Finite numbers [n, target_size], or [n] where a target is one number."""
+        import torch
+
+        from metaray.containers import opened_whole
+        from metaray.numbers import is_flat, numbers
+
+        given = opened_whole(y, "y")
+        values = torch.from_numpy(numbers(given, (self.target_size,), "y"))
+        return Targets(values, flat=is_flat(given))
+
+    def probabilities(self, output: Tensor) -> NDArray[np.float32]:
+        """There are none."""
+        raise InputError("this learner predicts values: use predict or predict_values, not predict_proba")
+
+    def values(self, output: Tensor, flat: bool) -> NDArray[np.float32]:
+        """[n, target_size], or [n] where `flat`."""
+        found: NDArray[np.float32] = output.numpy()
+        return found[:, 0] if flat else found
+
+    def predictions(
+        self, output: Tensor, classes: Sequence[Hashable], flat: bool
+    ) -> list[Hashable] | NDArray[np.float32]:
+        """The values."""
+        return self.values(output, flat)
+
+    def found_classes(self, output: Tensor) -> list[int] | None:
+        """There are none."""
+        return None
+
+    def check_classes(self, classes: Sequence[Hashable], ways: int | None, flat: bool) -> None:
+        """None at all."""
+        if classes:
+            raise ValueError(f"{len(classes)} labels do not fit its learner")
+        if flat and self.target_size != 1:
+            raise ValueError("its labels or targets do not fit its learner")
+
+    def target_columns(self) -> tuple[Column, ...]:
+        """y, or y0, y1, ..."""
+        return tuple(Column(name, "double", required=False) for name in numbered("y", self.target_size))
+
+    def prediction_columns(self) -> tuple[Column, ...]:
+        """y, or y0, y1, ..."""
+        return tuple(Column(name, "double") for name in numbered("y", self.target_size))
+
+    def example_targets(self, count: int) -> list[list[Any]]:
+        """Zeros."""
+        return [[0.0] * self.target_size for _ in range(count)]
+
+    def told(self, ways: str, fixed: bool, shots: str) -> str:
+        """As in "10-shot regression of 1 value"."""
+        return f"{shots}-shot regression of {self.target_size} value{'' if self.target_size == 1 else 's'}"
+
+    @property
+    def is_curve(self) -> bool:
+        """Where a target is one value."""
+        return self.target_size == 1

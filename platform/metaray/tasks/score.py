@@ -1,0 +1,80 @@
+"""What tells how good a learner is, and which of two scores is the better one: decided here and nowhere else."""
+
+import math
+from collections.abc import Iterable
+from typing import Annotated, NamedTuple
+
+from pydantic import AfterValidator
+
+from metaray.errors import unknown
+
+
+class Score(NamedTuple):
+    """A number that judges predictions, for one task.
+
+    Attributes:
+        name: in results, metrics and tags.
+        higher_is_better: whether more of it is better.
+    """
+
+    name: str
+    higher_is_better: bool
+
+    def surpasses(self, score: float, best: float | None) -> bool:
+        """Whether `score` is better than the `best` so far. The first always is, and anything is better than NaN."""
+        if best is None or math.isnan(best):
+            return best is None or not math.isnan(score)
+        return score > best if self.higher_is_better else score < best
+
+    def gain(self, difference: float) -> float:
+        """A difference of two scores, turned so that a positive one is an improvement."""
+        return difference if self.higher_is_better else -difference
+
+    def best(self, scores: Iterable[float]) -> int:
+        """The place of the best of several finite scores, the first of equals."""
+        found = list(scores)
+        return found.index(max(found, key=self.gain))
+
+    @property
+    def better(self) -> str:
+        """The direction in a word: "more" or "less"."""
+        return "more" if self.higher_is_better else "less"
+
+
+SCORES: dict[str, Score] = {
+    score.name: score
+    for score in (
+        Score("accuracy", True),
+        Score("balanced_accuracy", True),
+        Score("f1", True),
+        Score("auroc", True),
+        Score("average_precision", True),
+        Score("hit_rate", True),
+        Score("ndcg", True),
+        Score("mse", False),
+        Score("rmse", False),
+        Score("mae", False),
+        Score("nll", False),
+    )
+}
+"""All scores that results may hold; a task kind of one's own takes one of these."""
+
+
+def _known(name: str) -> str:
+    if name not in SCORES:
+        raise ValueError(str(unknown("score", name, SCORES)))
+    return name
+
+
+ScoreName = Annotated[str, AfterValidator(_known)]
+
+
+def score_named(name: str) -> Score:
+    """The score of that name.
+
+    Raises:
+        InputError: if there is none.
+    """
+    if name not in SCORES:
+        raise unknown("score", name, SCORES)
+    return SCORES[name]

@@ -1,0 +1,221 @@
+"""The interface of every kind of task: what is asked of a network, and how its answers are judged, read and shown."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from metaray.config import Config
+from metaray.tasks.column import Column
+from metaray.tasks.score import SCORES, Score
+
+if TYPE_CHECKING:  # sampler processes need no torch, and start a second sooner without it
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+
+class Targets(NamedTuple):
+    """The targets of a support set, as a user gave them.
+
+    Attributes:
+        y: as the kind's `loss` takes them.
+        classes: labels in the order of the outputs; none where targets are values.
+        flat: whether values were given as [n], so that predictions are, too.
+    """
+
+    y: Tensor
+    classes: tuple[Hashable, ...] = ()
+    flat: bool = False
+
+
+class TaskKind(Config):
+    """A kind of task. Nobody else asks which one it is.
+
+    N stands for the ways of an episode, n for a number of examples. A kind of one's own is a class below this one; it
+    is named by its import path, as algorithms and models of one's own are.
+
+    Attributes:
+        kind: its name in files.
+        score: what judges predictions of one task; one of `metaray.tasks.score.SCORES`.
+        baseline: the algorithm, by its kind, that a learner must surpass to become champion.
+        has_classes: whether a target is one of a few classes, so that the examples of a class can be put together.
+        labels_vary: whether a label stands for another class in each task, so that joint training tells all classes of
+            meta-train apart; else outputs mean the same in all tasks.
+        free_scale: whether the scale of outputs is free, as that of logits is; else it is that of the targets.
+        verb: what a learner does, for descriptions.
+        target_word: what one target is called.
+    """
+
+    kind: ClassVar[str]
+    score: ClassVar[Score]
+    baseline: ClassVar[str] = "nearest_neighbor"
+    has_classes: ClassVar[bool] = False
+    labels_vary: ClassVar[bool] = False
+    free_scale: ClassVar[bool] = False
+    verb: ClassVar[str]
+    target_word: ClassVar[str] = "target"
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        score = getattr(cls, "score", None)
+        if score is not None and SCORES.get(score.name) != score:
+            raise TypeError(f"{cls.__name__}.score is {score}; take one of metaray.tasks.score.SCORES")
+
+    # What is asked of a network.
+
+    @abstractmethod
+    def labels(self, ways: int) -> int:
+        """The number of classes that `loss` tells apart in an episode of so many ways; 1 where targets are values."""
+
+    @abstractmethod
+    def outputs(self, ways: int) -> int:
+        """How many numbers a prediction has."""
+
+    @abstractmethod
+    def check_ways(self, ways: int) -> None:
+        """Refuse ways that no task of this kind has.
+
+        Raises:
+            ValueError: saying how many it has.
+        """
+
+    # How answers are judged.
+
+    @abstractmethod
+    def loss(self, output: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
+        """The mean loss of predictions.
+
+        Args:
+            output: [n, outputs].
+            y: [n] labels, or [n, outputs] values.
+            weights: [n] of the examples, not negative; None counts all alike.
+        """
+
+    @abstractmethod
+    def judged(self, output: Tensor, y: Tensor) -> Tensor:
+        """The score of the predictions for one task, []; arguments as for `loss`. Works inside `torch.vmap`."""
+
+    # What algorithms build on.
+
+    @abstractmethod
+    def aims(self, y: Tensor, ways: int, dtype: torch.dtype) -> Tensor:
+        """What a linear fit aims at, [n, outputs]: one-hot labels, or the values themselves."""
+
+    @abstractmethod
+    def seen(self, y: Tensor, dtype: torch.dtype) -> Tensor:
+        """What an encoder of examples sees of their targets besides their place: [n, 0] of labels, else the values."""
+
+    @abstractmethod
+    def pooled(self, encoded: Tensor, y: Tensor, ways: int) -> Tensor:
+        """One vector of a set of encoded examples [n, E], whatever their order: the means of its classes one after the
+        other, or the mean of all."""
+
+    @abstractmethod
+    def nearest(self, distances: Tensor, y: Tensor, ways: int) -> Tensor:
+        """Predictions [n, outputs] by the nearest of m known examples, from distances [n, m] to them."""
+
+    @abstractmethod
+    def distribution_size(self, ways: int) -> int:
+        """How many numbers describe what is believed about one target."""
+
+    @abstractmethod
+    def expected(self, distribution: Tensor) -> Tensor:
+        """The prediction [n, outputs] in such numbers [n, distribution_size]."""
+
+    @abstractmethod
+    def surprise(self, distribution: Tensor, y: Tensor) -> Tensor:
+        """Minus the log-density of targets under such numbers, mean over the examples."""
+
+    # What sources yield.
+
+    def check_task(self, support_y: NDArray[Any], query_y: NDArray[Any]) -> None:
+        """Refuse a sampled task that cannot be learned or judged.
+
+        Raises:
+            InputError: saying what it lacks.
+        """
+
+    # What users bring and get.
+
+    @abstractmethod
+    def read(self, y: Any, *, ways: int | None, learner: str) -> Targets:
+        """The targets of a support set as users hold them: a list, an array, a tensor, a column, an iterator.
+
+        Args:
+            y: the targets.
+            ways: that the learner is fixed to; None if it takes any.
+            learner: the kind of its algorithm, for messages.
+
+        Raises:
+            InputError: naming what can't be read, or does not fit.
+        """
+
+    @abstractmethod
+    def probabilities(self, output: Tensor) -> NDArray[np.float32]:
+        """Of the classes, [n, classes].
+
+        Raises:
+            InputError: if predictions are values.
+        """
+
+    @abstractmethod
+    def values(self, output: Tensor, flat: bool) -> NDArray[np.float32]:
+        """The predicted values, [n, outputs], or [n] where `flat`.
+
+        Raises:
+            InputError: if predictions are classes.
+        """
+
+    @abstractmethod
+    def predictions(
+        self, output: Tensor, classes: Sequence[Hashable], flat: bool
+    ) -> list[Hashable] | NDArray[np.float32]:
+        """What a user gets: a label each, or values."""
+
+    @abstractmethod
+    def found_classes(self, output: Tensor) -> list[int] | None:
+        """The place of the predicted class of each example; None where predictions are values."""
+
+    @abstractmethod
+    def check_classes(self, classes: Sequence[Hashable], ways: int | None, flat: bool) -> None:
+        """Refuse the labels of an adapted task that was saved, if no task of this kind has such.
+
+        Raises:
+            ValueError: saying what does not fit.
+        """
+
+    @abstractmethod
+    def target_columns(self) -> tuple[Column, ...]:
+        """The columns that hold the targets of a support set; query rows leave them empty."""
+
+    @abstractmethod
+    def prediction_columns(self) -> tuple[Column, ...]:
+        """The columns of what comes back."""
+
+    @abstractmethod
+    def example_targets(self, count: int) -> list[list[Any]]:
+        """Cells of `target_columns` for so many made-up examples, of different classes where there are any."""
+
+    # How it is told.
+
+    @abstractmethod
+    def told(self, ways: str, fixed: bool, shots: str) -> str:
+        """A learner's tasks in a few words, as in "5-way (fixed) 1-shot"."""
+
+    def chance(self, ways: int) -> float | None:
+        """The mean score of guesses that know nothing; None where that depends on the tasks."""
+        return None
+
+    @property
+    def target_size_told(self) -> int | None:
+        """How many numbers a target has; None where it is a label."""
+        return None if self.has_classes else self.outputs(1)
+
+    @property
+    def is_curve(self) -> bool:
+        """Whether predictions of tasks with inputs of one number can be drawn as a curve."""
+        return False
