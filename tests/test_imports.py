@@ -17,7 +17,7 @@ from metaray.imports import TRUST_ALL, dump_kind, import_folders, import_from, p
 class Own(ProtoNet):
     """An algorithm from outside metaray."""
 
-    temperature: float = 1.0
+    sharpness: float = 1.0
 
 
 class Unfinished(Algorithm):
@@ -72,9 +72,10 @@ def test_paths_that_lead_nowhere() -> None:
 
 
 def test_kinds_from_elsewhere_round_trip() -> None:
-    tree = dump_kind(Own(temperature=2.0), ALGORITHMS)
-    assert tree == {"kind": PATH, "batch_norm": "inductive", "temperature": 2.0}
-    assert parse_kind(tree, ALGORITHMS, Algorithm, what="algorithm") == Own(temperature=2.0)
+    tree = dump_kind(Own(sharpness=2.0), ALGORITHMS)
+    inherited = {"batch_norm": "inductive", "temperature": None, "learned_scale": False}
+    assert tree == {"kind": PATH, **inherited, "sharpness": 2.0}
+    assert parse_kind(tree, ALGORITHMS, Algorithm, what="algorithm") == Own(sharpness=2.0)
     with pytest.raises(InputError, match="refusing to import"):
         parse_kind(tree, ALGORITHMS, Algorithm, what="algorithm", trust=())
 

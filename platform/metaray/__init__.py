@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from metaray.data.source import Source as Source
     from metaray.data.umtra import UMTRA as UMTRA
     from metaray.data.writing import write_class_store as write_class_store
+    from metaray.episodes.augmentation import Augmentation as Augmentation
     from metaray.episodes.episode import EpisodeSpec as EpisodeSpec
     from metaray.errors import InputError as InputError
     from metaray.errors import RunFailed as RunFailed
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
     from metaray.models.conv4 import Conv4 as Conv4
     from metaray.models.custom import Custom as Custom
     from metaray.models.mlp import MLP as MLP
+    from metaray.models.r2d2_net import R2D2Net as R2D2Net
     from metaray.models.resnet12 import ResNet12 as ResNet12
     from metaray.optimizers.adam import Adam as Adam
     from metaray.optimizers.adamw import AdamW as AdamW
@@ -91,6 +93,7 @@ __all__ = [
     "AdamW",
     "AdaptedTask",
     "Algorithm",
+    "Augmentation",
     "BOIL",
     "Baseline",
     "BaselinePP",
@@ -132,6 +135,7 @@ __all__ = [
     "Regression",
     "RelationNet",
     "Reptile",
+    "R2D2Net",
     "ResNet12",
     "RunFailed",
     "RunStopped",
@@ -171,6 +175,7 @@ _HOMES = {
     "Conv4": "metaray.models.conv4",
     "Custom": "metaray.models.custom",
     "CustomOptimizer": "metaray.optimizers.custom",
+    "Augmentation": "metaray.episodes.augmentation",
     "EpisodeSpec": "metaray.episodes.episode",
     "Evaluation": "metaray.experiment.experiment",
     "Experiment": "metaray.experiment.experiment",
@@ -200,6 +205,7 @@ _HOMES = {
     "Regression": "metaray.tasks.regression",
     "RelationNet": "metaray.algorithms.relationnet",
     "Reptile": "metaray.algorithms.reptile",
+    "R2D2Net": "metaray.models.r2d2_net",
     "ResNet12": "metaray.models.resnet12",
     "RunFailed": "metaray.errors",
     "RunStopped": "metaray.errors",

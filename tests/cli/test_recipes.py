@@ -73,7 +73,7 @@ def test_a_recipe_is_shown_as_json(tiny: Path, command: Any, make_experiment: Ma
     code, out, _ = command("show", tiny, "--json", "--set", "seed=3")
     shown = json.loads(out)
     assert code == 0 and shown["experiment"] == make_experiment(seed=3).model_dump(mode="json")
-    assert shown["checks"] == {"passed": True, "refusal": None} and shown["search"] is None
+    assert shown["checks"] == {"passed": True, "refusal": None, "notes": []} and shown["search"] is None
     assert shown["arithmetic"]["train_episodes"] == make_experiment().num_steps * make_experiment().meta_batch_size
     assert shown["arithmetic"]["worker_bytes"].keys() == {"cpu", "cuda"}
     assert {"key": "seed", "value": "3", "meaning": "of the initial weights and of the training episodes."} in shown[

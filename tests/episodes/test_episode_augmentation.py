@@ -13,7 +13,7 @@ from metaray.data.preprocessing import ImagePreprocessing, VectorPreprocessing
 from metaray.episodes.augmentation import Augmentation, normalized
 from metaray.episodes.episode import EpisodeSpec, MetaBatch
 from metaray.episodes.sampler import sample_meta_batch
-from metaray.episodes.tensors import chunks
+from metaray.episodes.tensors import TensorEpisode, chunks
 from metaray.errors import InputError
 
 CPU = torch.device("cpu")
@@ -166,31 +166,39 @@ def test_the_seed_and_the_side_decide_and_nothing_else() -> None:
     assert not torch.equal(query, one)
 
 
+def chunked(batch: MetaBatch, size: int, source: ClassStore, augmentation: Augmentation | None) -> list[TensorEpisode]:
+    """All chunks, each of equal episodes."""
+    found = list(chunks(batch, size, CPU, source, "meta-train", augmentation))
+    assert all(len(parts) == 1 for parts in found)
+    return [parts[0] for parts in found]
+
+
 def test_a_side_that_is_not_covered_is_only_normalised(batch: MetaBatch, tiny_source: ClassStore) -> None:
-    (plain,) = next(chunks(batch, 1, CPU, tiny_source, "meta-train"))
+    plain = chunked(batch, 1, tiny_source, None)[0]
     for on, same in (("support", (False, True)), ("query", (True, False)), ("both", (False, False))):
         augmentation = Augmentation.parse({"on": on, "crop_padding": 3}, where="test")
-        (found,) = next(chunks(batch, 1, CPU, tiny_source, "meta-train", augmentation))
+        found = chunked(batch, 1, tiny_source, augmentation)[0]
         assert (torch.equal(found.support.x, plain.support.x), torch.equal(found.query.x, plain.query.x)) == same
         assert torch.equal(found.support.y, plain.support.y) and torch.equal(found.query.y, plain.query.y)
 
 
 @pytest.mark.parametrize("size", [2, 4, 5])
 def test_chunks_of_any_size_hold_the_same_bits(batch: MetaBatch, tiny_source: ClassStore, size: int) -> None:
-    single = [c.query.x for (c,) in chunks(batch, 1, CPU, tiny_source, "meta-train", EVERYTHING)]
-    found = [c.query.x for (c,) in chunks(batch, size, CPU, tiny_source, "meta-train", EVERYTHING)]
+    single = [chunk.query.x for chunk in chunked(batch, 1, tiny_source, EVERYTHING)]
+    found = [chunk.query.x for chunk in chunked(batch, size, tiny_source, EVERYTHING)]
+    # The last may be a single one, with its leading axis all the same.
     assert torch.equal(torch.stack(single), torch.cat(found))
 
 
 def test_episodes_are_altered_the_same_wherever_they_stand(batch: MetaBatch, tiny_source: ClassStore) -> None:
-    whole = [c.support.x for (c,) in chunks(batch, 1, CPU, tiny_source, "meta-train", EVERYTHING)]
+    whole = chunked(batch, 1, tiny_source, EVERYTHING)
     last = sample_meta_batch(tiny_source, EpisodeSpec(ways=3, shots=1, queries=2), "meta-train", 0, [4])
-    assert torch.equal(next(chunks(last, 1, CPU, tiny_source, "meta-train", EVERYTHING))[0].support.x, whole[4])
+    assert torch.equal(chunked(last, 1, tiny_source, EVERYTHING)[0].support.x, whole[4].support.x)
 
 
 def test_the_batch_is_left_alone(batch: MetaBatch, tiny_source: ClassStore) -> None:
     before = batch.stacks[0].task.support.x.copy()
-    assert all(c.support.x.is_contiguous() for (c,) in chunks(batch, 2, CPU, tiny_source, "meta-train", EVERYTHING))
+    assert all(chunk.support.x.is_contiguous() for chunk in chunked(batch, 2, tiny_source, EVERYTHING))
     assert np.array_equal(batch.stacks[0].task.support.x, before)
 
 

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from metaray.config import replace
 from metaray.data.access import without_access
 from metaray.data.class_sampling import DrawnTask, count_tasks, draw_task, require_tasks
 from metaray.data.draws import Draws, Split
@@ -102,7 +101,7 @@ class ClassStore(Source):
             raise InputError(
                 f"{shown(self.path)}: mean and std are given, which its preprocessing {stored.kind!r} does not have"
             )
-        return replace(stored, mean=self.mean, std=self.std)
+        return type(stored).parse({**dict(stored), "mean": self.mean, "std": self.std}, where=shown(self.path))
 
     @property
     def feature_shape(self) -> FeatureShape:

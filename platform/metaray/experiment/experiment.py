@@ -231,7 +231,8 @@ class Experiment(Config):
 
     def every_field(self) -> dict[str, Any]:
         """As JSON types, with all fields that can be set, also those that `to_json` leaves out at their default."""
-        return {"augmentation": None, **self.model_dump(mode="json", context=EVERY_FIELD)}
+        written = self.model_dump(mode="json", context=EVERY_FIELD)
+        return {name: written.get(name) for name in type(self).model_fields if name in {*written, "augmentation"}}
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, two spaces."""

@@ -21,16 +21,16 @@ def test_distances_that_are_taken_as_they_are(
     (doubt,) = preflight(make_experiment(algorithm=algorithm))
     assert doubt.startswith("the first loss is ") and "where guessing has 1.1" in doubt
     assert f"{algorithm.kind} takes them as they are; algorithm.temperature=size" in doubt
-    (doubt,) = doubts_of(make_experiment(algorithm=ProtoNet(temperature="size")), 99.0)
+    (doubt,) = doubts_of(make_experiment(algorithm=ProtoNet(temperature="size")), 99.0, 3)
     assert "temperature" not in doubt
 
 
 def test_of_what_is_as_usual_nothing_is_said(make_experiment: MakeExperiment, make_waves: MakeExperiment) -> None:
     assert preflight(make_experiment()) == preflight(make_experiment(algorithm=ProtoNet())) == ()
-    assert doubts_of(make_waves(), 1e9) == ()
+    assert doubts_of(make_waves(), 1e9, 1) == ()
 
 
 def test_other_algorithms_are_told_what_is_seen(make_experiment: MakeExperiment) -> None:
-    (doubt,) = doubts_of(make_experiment(), 100.0)
+    (doubt,) = doubts_of(make_experiment(), 100.0, 3)
     assert doubt.endswith("maml on mlp begins with logits that are very large")
-    assert doubts_of(make_experiment(), float("nan")) == ()
+    assert doubts_of(make_experiment(), float("nan"), 3) == ()

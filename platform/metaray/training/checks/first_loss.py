@@ -8,16 +8,16 @@ FAR = 20.0
 """Times the loss of guessing. Prototypical networks on small embeddings begin at ten times that, and train well."""
 
 
-def doubts_of(experiment: Experiment, loss: float) -> tuple[str, ...]:
+def doubts_of(experiment: Experiment, loss: float, ways: int) -> tuple[str, ...]:
     """What to say of the loss of the first task before any step, where it is far above that of guessing its classes.
 
     Args:
-        experiment: whose it is; of values nothing is known.
+        experiment: whose it is; of targets that are values nothing is known.
         loss: mean cross-entropy on the query.
+        ways: of the task.
     """
-    classes = experiment.source.task.labels(experiment.episodes.most_ways)
-    guessing = math.log(classes) if classes > 1 else math.inf
-    if not loss > FAR * guessing:
+    guessing = math.log(experiment.source.task.labels(ways))
+    if not guessing or not loss > FAR * guessing:
         return ()
     kind, said = experiment.algorithm.kind, f"the first loss is {loss:.4g}, where guessing has {guessing:.3g}"
     if getattr(experiment.algorithm, "temperature", 0) is None:

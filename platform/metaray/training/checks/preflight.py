@@ -72,11 +72,11 @@ def _check(experiment: Experiment, device: torch.device) -> tuple[str, ...]:
         memory = Memory(experiment, state.network)
         memory.once("stateless", lambda: _check_stateless(experiment, state))
         before = left_by(state.network)
-        first_loss = _check_meta_gradient(experiment, state)
+        doubts = _check_meta_gradient(experiment, state)
         _check_judging(experiment, state)
         require_unchanged(state.network, before, "an episode")
         _check_chunks(experiment, state, device, memory)
-    return doubts_of(experiment, first_loss)
+    return doubts
 
 
 def check_chunks(experiment: Experiment, device: torch.device) -> None:
@@ -150,8 +150,12 @@ def _check_stateless(experiment: Experiment, state: TrainState) -> None:
         check_single(dataclasses.replace(context, training=False), one)
 
 
-def _check_meta_gradient(experiment: Experiment, state: TrainState) -> float:
-    """Compute the meta-gradient of one task, as training will; its value is for training to judge. Returns the loss."""
+def _check_meta_gradient(experiment: Experiment, state: TrainState) -> tuple[str, ...]:
+    """Compute the meta-gradient of one task, as training will; its value is for training to judge.
+
+    Returns:
+        What looks wrong with the loss.
+    """
     algorithm, task = experiment.algorithm, _first_task(experiment, "meta-train", 1)
     context = _last(experiment, state).of(task)
     if algorithm.differentiates_twice and goes_through_custom_functions(context, task.support.x):
@@ -159,12 +163,13 @@ def _check_meta_gradient(experiment: Experiment, state: TrainState) -> float:
         if fault is not None and fault.operation is not None:
             raise InputError(_lacking(experiment, fault.operation, fault))
     try:
-        return float(algorithm.meta_gradient(state.meta, task, context).outcome.loss.mean())
+        loss = algorithm.meta_gradient(state.meta, task, context).outcome.loss
     except RuntimeError as error:
         told = _explained(experiment, context, task, error)
         if told is None:
             raise
         raise InputError(told) from error
+    return doubts_of(experiment, float(loss.mean()), context.ways)
 
 
 def _check_chunks(experiment: Experiment, state: TrainState, device: torch.device, memory: Memory) -> None:
