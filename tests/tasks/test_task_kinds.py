@@ -98,9 +98,9 @@ def test_one_sided_tasks_are_refused() -> None:
 def test_labels_of_binary_tasks(y: Any, classes: tuple[Any, ...] | None) -> None:
     if classes is None:
         with pytest.raises(InputError, match="label 0 is 'inactive'; give 0 for a negative and 1 for a positive"):
-            Binary().read(y, ways=None, learner="maml")
+            Binary().read(y)
         return
-    found = Binary().read(y, ways=None, learner="maml")
+    found = Binary().read(y)
     assert found.classes == classes
     assert [found.classes[place] for place in found.y.tolist()] == list(y)
     Binary().check_classes(found.classes, None, False)
@@ -111,7 +111,7 @@ def test_a_support_of_one_class_is_refused() -> None:
         with pytest.raises(
             InputError, match=f"the support set holds {only} only; a binary task needs examples of both"
         ):
-            Binary().read(y, ways=None, learner="maml")
+            Binary().read(y)
 
 
 def test_predictions() -> None:

@@ -160,12 +160,17 @@ class Learner(FromModule):
             InputError: if lengths differ, an input cannot be read or has the wrong shape, or the number of classes is
                 not the learner's.
         """
-        targets = self.task.read(y, ways=self.ways, learner=self.algorithm.kind)
+        targets = self.task.read(y)
         inputs = self.inputs(x, count=len(targets.y))
         if len(targets.y) != count(inputs):
             one, other = self.preprocessing.input_word, self.task.target_word
             counted = f"{count(inputs)} support {one}{'' if count(inputs) == 1 else 's'}"
             raise InputError(f"{counted} for {len(targets.y)} {other}s; give one {other} an {one}")
+        if self.ways not in (None, len(targets.classes)):
+            raise InputError(
+                f"the support set has {len(targets.classes)} classes, but this learner is {self.ways}-way "
+                f"(a {self.algorithm.kind} learner has one output a class)"
+            )
         context = self.context(len(targets.classes) or 1, inner_steps=inner_steps)
         with torch.no_grad():
             adapted = self.algorithm.adapt(self.meta, Examples(inputs, targets.y), context)

@@ -117,7 +117,7 @@ class Binary(TaskKind):
                     f"the {side} of a binary task holds the labels {found}; it needs negatives (0) and positives (1)"
                 )
 
-    def read(self, y: Any, *, ways: int | None, learner: str) -> Targets:
+    def read(self, y: Any) -> Targets:
         """0 or False of a negative, 1 or True of a positive, as numbers or text; predictions are told the same way."""
         import torch
 

@@ -96,11 +96,11 @@ class Classification(TaskKind):
         """Cross-entropy."""
         return cross_entropy(distribution, y, None)
 
-    def read(self, y: Any, *, ways: int | None, learner: str) -> Targets:
+    def read(self, y: Any) -> Targets:
         """Labels of any kind; classes keep the order of their first appearance."""
         from metaray.tasks.labels import classes_of, plain_labels
 
-        classes, places = classes_of(plain_labels(y), ways, learner)
+        classes, places = classes_of(plain_labels(y))
         return Targets(places, classes)
 
     def probabilities(self, output: Tensor) -> NDArray[np.float32]:

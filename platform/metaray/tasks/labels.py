@@ -30,25 +30,18 @@ def plain_labels(y: Any) -> list[Hashable]:
     return labels
 
 
-def classes_of(labels: Sequence[Hashable], ways: int | None, kind: str) -> tuple[tuple[Hashable, ...], Tensor]:
+def classes_of(labels: Sequence[Hashable]) -> tuple[tuple[Hashable, ...], Tensor]:
     """The classes of a support set in the order of their first appearance, and the place of each label, [n] int64.
 
     Args:
         labels: as `plain_labels` gives them.
-        ways: that the learner is fixed to; None if it takes any.
-        kind: of its algorithm, for messages.
 
     Raises:
-        InputError: if there are too few classes, or not as many as the learner's.
+        InputError: if there are too few classes.
     """
     classes = tuple(dict.fromkeys(labels))
     if len(classes) < 2:
         raise InputError(f"the support set has {len(classes)} class; a task needs at least 2")
-    if ways is not None and len(classes) != ways:
-        raise InputError(
-            f"the support set has {len(classes)} classes, but this learner is {ways}-way "
-            f"(a {kind} learner has one output a class)"
-        )
     places = {label: place for place, label in enumerate(classes)}
     return classes, torch.tensor([places[label] for label in labels])
 

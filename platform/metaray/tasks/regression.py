@@ -103,7 +103,7 @@ class Regression(TaskKind):
         surprise = ((y.to(mean.dtype) - mean) / sigma).square() / 2 + sigma.log() + math.log(2 * math.pi) / 2
         return surprise.sum(dim=1).mean()
 
-    def read(self, y: Any, *, ways: int | None, learner: str) -> Targets:
+    def read(self, y: Any) -> Targets:
         """Finite numbers [n, target_size], or [n] where a target is one number."""
         import torch
 

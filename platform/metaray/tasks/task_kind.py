@@ -149,16 +149,14 @@ class TaskKind(Config):
     # What users bring and get.
 
     @abstractmethod
-    def read(self, y: Any, *, ways: int | None, learner: str) -> Targets:
+    def read(self, y: Any) -> Targets:
         """The targets of a support set as users hold them: a list, an array, a tensor, a column, an iterator.
 
         Args:
             y: the targets.
-            ways: that the learner is fixed to; None if it takes any.
-            learner: the kind of its algorithm, for messages.
 
         Raises:
-            InputError: naming what can't be read, or does not fit.
+            InputError: naming what can't be read.
         """
 
     @abstractmethod
