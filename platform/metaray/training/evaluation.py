@@ -138,7 +138,7 @@ def require_fit(learner: Learner, experiment: Experiment) -> None:
     """
     spec, shape = experiment.eval_spec, experiment.source.feature_shape
     if learner.task != experiment.source.task:
-        raise InputError(f"the learner is for {learner.task}, the source yields {experiment.source.task}")
+        raise InputError(f"the learner is for {learner.task!r} tasks, the source yields {experiment.source.task!r}")
     if learner.ways not in (None, spec.fixed_ways):
         asked = f"of {spec.ways_in_words}" if spec.fixed_ways is None else f"{spec.fixed_ways}-way"
         raise InputError(f"the learner is {learner.ways}-way, the evaluation {asked}")
