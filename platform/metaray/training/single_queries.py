@@ -84,9 +84,7 @@ def _judged(learner: Learner, experiment: Experiment) -> tuple[list[float], list
             most = max(most, len(picked))
             together.append(float(context.score(whole[picked], y[picked])))
             try:
-                answers = [
-                    algorithm.predict(meta, adapted, take(x, slice(i, i + 1)), context) for i in picked.tolist()
-                ]
+                answers = [algorithm.predict(meta, adapted, take(x, slice(i, i + 1)), context) for i in picked.tolist()]
             except InputError:  # batch norm over one value a channel
                 continue
             alone.append(float(context.score(torch.cat(answers), y[picked])))
