@@ -20,6 +20,11 @@ def parse(**values: Any) -> EpisodeSpec:
     return EpisodeSpec.parse({"shots": 1, "queries": 1, **values}, where="episodes")
 
 
+def test_a_source_that_draws_plain_sizes_refuses_other_samplings() -> None:
+    with pytest.raises(InputError, match=r"Meta-Dataset's sampling is of stores of classes; this source takes numbers"):
+        META.draw(Draws(0, "meta-train", 0))
+
+
 def test_json_of_numbers_is_what_it_was() -> None:
     spec = EpisodeSpec(ways=5, shots=1, queries=15)
     assert json.dumps(spec.model_dump(mode="json")) == '{"ways": 5, "shots": 1, "queries": 15}'

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from metaray.config import replace
 from metaray.errors import InputError
@@ -16,6 +17,8 @@ from metaray.experiment import Evaluation, Experiment
 
 ROOT = Path(__file__).parents[2]
 ASSAYS = 8
+MEAN, SPREAD = np.array([300.0, 1.0, 2.0]), np.array([100.0, 2.0, 0.5])
+"""Of the features in the table."""
 
 
 def molecules(path: Path, count: int = 90) -> None:
@@ -28,7 +31,9 @@ def molecules(path: Path, count: int = 90) -> None:
         writer.writerow(["mw", "logp", "rings", *(f"a{i}" for i in range(ASSAYS))])
         for row, labels in zip(x, active, strict=True):
             known = generator.random(ASSAYS) > 0.3
-            writer.writerow([*row, *(int(one) if seen else "" for one, seen in zip(labels, known, strict=True))])
+            writer.writerow(
+                [*(SPREAD * row + MEAN), *(int(one) if seen else "" for one, seen in zip(labels, known, strict=True))]
+            )
 
 
 @pytest.fixture
@@ -58,8 +63,10 @@ def test_it_trains_and_its_learner_takes_a_new_assay(experiment: Experiment, tra
     generator = np.random.default_rng(1)
     x = generator.standard_normal((40, 3))
     y = (x @ np.array([1.0, -1.0, 0.5]) > 0).astype(int)
-    task = report.learner.adapt(x[:20], y[:20])
-    assert set(task.predict(x[20:])) <= {0, 1} and task.predict_proba(x[20:]).shape == (20, 2)
+    raw = SPREAD * x + MEAN
+    task = report.learner.adapt(raw[:20], y[:20])
+    assert np.mean(task.predict(raw[20:]) == y[20:]) > 0.7 and task.predict_proba(raw[20:]).shape == (20, 2)
+    torch.testing.assert_close(report.learner.inputs(raw), torch.from_numpy(x).float(), rtol=0.3, atol=0.3)
 
 
 def test_what_it_lacks_is_refused(experiment: Experiment) -> None:

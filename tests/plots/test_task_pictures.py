@@ -7,7 +7,8 @@ from PIL import Image
 from metaray.data.class_store import ClassStore
 from metaray.episodes.episode import EpisodeSpec
 from metaray.errors import InputError
-from metaray.plots.task_pictures import draw_episodes, draw_task
+from metaray.plots import task_pictures as module
+from metaray.plots.task_pictures import TaskPicture, draw_episodes, draw_task
 from tests.data.conftest import MakeStore
 
 
@@ -18,6 +19,23 @@ def test_episodes_of_a_source(make_store: MakeStore, tmp_path: Path) -> None:
     with Image.open(tmp_path / "new" / "a.png") as first, Image.open(tmp_path / "b.png") as second:
         assert first.format == "PNG" and first.height > 300
         assert np.array_equal(np.asarray(first), np.asarray(second))
+
+
+def test_queries_stand_in_the_row_of_their_class(
+    make_store: MakeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where classes have unequal numbers of them."""
+    drawn: list[TaskPicture] = []
+    monkeypatch.setattr(module, "draw_tasks", lambda pictures, path: drawn.extend(pictures))
+    store = ClassStore(path=str(make_store([4, 2, 3], {"meta-test": [0, 1, 2]})))
+    spec = EpisodeSpec(ways=3, shots=1, queries="rest")
+    draw_episodes(store, tmp_path / "a.png", "meta-test", spec, count=3)
+    for picture in drawn:
+        rows, left = list(dict.fromkeys(picture.support_labels)), {"class0": 3, "class1": 1, "class2": 2}
+        expected = [(row, column) for row, label in enumerate(rows) for column in range(left[label])]
+        assert module._places(picture) == expected
+    unsaid = drawn[0]._replace(query_labels=())
+    assert module._places(unsaid) == [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1)]
 
 
 def test_predictions_are_coloured(tmp_path: Path) -> None:

@@ -84,6 +84,16 @@ def test_one_sided_tasks_are_refused() -> None:
         Binary().check_task(np.array([0, 1, 2]), np.array([1, 0]))
 
 
+def test_targets_of_another_form_are_refused() -> None:
+    with pytest.raises(InputError, match=r"query labels of a binary task are float64 of shape \[2\]; it"):
+        Binary().check_task(np.array([0, 1]), np.array([0.0, 1.0]))
+    fine = np.zeros((3, 1), dtype=np.float32)
+    Regression().check_task(fine, fine)
+    for bad in (fine[:, 0], np.zeros((3, 2), dtype=np.float32), np.zeros((3, 1), dtype=np.int64)):
+        with pytest.raises(InputError, match=r"query targets of a regression task are .* it needs .* \[n, 1\]"):
+            Regression().check_task(fine, bad)
+
+
 @pytest.mark.parametrize(
     ("y", "classes"),
     [
@@ -93,6 +103,7 @@ def test_one_sided_tasks_are_refused() -> None:
         (["Positive", "negative"], ("negative", "Positive")),
         (["0", "1"], ("0", "1")),
         ([1.0, 0.0], (0.0, 1.0)),
+        (["1.0", "0.0"], ("0.0", "1.0")),
     ],
 )
 def test_labels_of_binary_tasks(y: Any, classes: tuple[Any, ...] | None) -> None:

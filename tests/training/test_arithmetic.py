@@ -1,10 +1,15 @@
+from typing import Any
+
 """What an experiment amounts to."""
 
 from collections.abc import Callable
 from pathlib import Path
 
+from metaray.algorithms import ProtoNet
 from metaray.episodes.episode import EpisodeSpec
+from metaray.episodes.sampler import sample_episode
 from metaray.experiment.experiment import Evaluation, Experiment
+from metaray.models import Conv4
 from metaray.records.events import Fanout
 from metaray.records.storage import Storage
 from metaray.training.arithmetic import COPIES, arithmetic_of
@@ -40,6 +45,23 @@ def test_memory_grows_with_inner_steps_and_chunks(make_waves: MakeExperiment) ->
     assert one.worker_bytes("cpu") == COPIES * one.parameters_bytes + one.optimizer_bytes + one.episode_bytes
     assert together.worker_bytes("cpu") > one.worker_bytes("cpu")
     assert not any(one.classes.values())
+
+
+def test_of_unequal_episodes_the_largest_counts(make_experiment: MakeExperiment) -> None:
+    """One of the first 32 is as large as can be; the first is not."""
+    model, algorithm = Conv4(channels=4), ProtoNet()
+
+    def make(**counts: Any) -> Experiment:
+        return make_experiment(model=model, algorithm=algorithm, episodes=EpisodeSpec(**counts), meta_batch_size=8)
+
+    ranged = make(ways=(2, 6), shots=(1, 3), queries=2)
+    ranges = arithmetic_of(ranged)
+    most = arithmetic_of(make(ways=6, shots=3, queries=2))
+    small = arithmetic_of(make(ways=2, shots=1, queries=2))
+    assert ranges.episode_bytes == most.episode_bytes > 2 * small.episode_bytes
+    spec = ranged.episodes
+    first = sample_episode(ranged.source, spec, "meta-train", ranged.seed, 0)
+    assert len(first.task.support.y) < spec.most_support
 
 
 def test_judging_that_is_seldom(make_waves: MakeExperiment) -> None:

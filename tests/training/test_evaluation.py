@@ -19,6 +19,7 @@ from metaray.data.preprocessing import ImagePreprocessing
 from metaray.data.source import Source
 from metaray.data.task import Task
 from metaray.episodes.episode import EpisodeSpec
+from metaray.episodes.sampler import sample_meta_batch
 from metaray.episodes.tensors import Examples
 from metaray.errors import InputError
 from metaray.experiment.experiment import Evaluation, Experiment
@@ -274,6 +275,23 @@ def test_a_learner_that_cannot_be_mapped_over_is_judged_one_by_one(
     learner = replace(learner_of(experiment), algorithm=Branching(batch_norm="transductive", raises=raises))
     expected = evaluate_learner(learner, experiment, "meta-test")
     found = evaluate_learner(learner, make_experiment(chunk_size=4), "meta-test")
+    assert np.array_equal(found.loss, expected.loss)
+
+
+@pytest.mark.parametrize("raises", [True, False])
+def test_so_it_is_where_the_first_episodes_are_unequal(raises: bool, make_experiment: MakeExperiment) -> None:
+    """These are not mapped over, whatever the learner; later ones are."""
+    judged = Evaluation(episodes=EpisodeSpec(ways=(2, 3), shots=1, queries=2), test_episodes=16, seed=1)
+    experiment = make_experiment(algorithm=ProtoNet(batch_norm="transductive"), evaluation=judged)
+    judge = judge_of(experiment, "meta-test")
+    sizes = [
+        len(sample_meta_batch(judge.source, judge.spec, judge.split, judge.seed, range(i, i + 2)).stacks)
+        for i in range(0, 16, 2)
+    ]
+    assert sizes[0] == 2 and 1 in sizes
+    learner = replace(learner_of(experiment), algorithm=Branching(batch_norm="transductive", raises=raises))
+    expected = evaluate_learner(learner, experiment, "meta-test")
+    found = evaluate_learner(learner, experiment.model_copy(update={"chunk_size": 2}), "meta-test")
     assert np.array_equal(found.loss, expected.loss)
 
 

@@ -1,6 +1,7 @@
 """What a learner loses at one query."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,9 @@ from metaray.models import MLP, Conv4
 from metaray.training import single_queries as module
 from metaray.training.evaluation import evaluate_learner
 from metaray.training.single_queries import single_queries
+from tests.tasks.planes import Planes
+from tests.text_task.recipe import experiment as text_experiment
+from tests.text_task.recipe import store, texts
 
 MakeExperiment = Callable[..., Experiment]
 
@@ -66,3 +70,19 @@ def test_its_cost_is_bounded(make_experiment: MakeExperiment, monkeypatch: pytes
     assert (found.together.episodes, found.queries) == (5, 4)
     assert module._spread(21, 4).tolist() == [0, 5, 10, 15], "of all three classes"
     assert np.array_equal(module._spread(3, 5), [0, 1, 2])
+
+
+def test_inputs_of_several_tensors(tmp_path: Path) -> None:
+    experiment = text_experiment(store(tmp_path / "texts.arrow", texts()))
+    found = single_queries(untrained(experiment), experiment)
+    assert found.difference is not None and abs(found.difference.mean) < 1e-6
+
+
+def test_a_few_queries_hold_both_classes(make_waves: MakeExperiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 41 queries one is positive, the last; every fifth would be negatives alone, which have no AUROC."""
+    monkeypatch.setattr(module, "MOST_QUERIES", 32)
+    spec, evaluation = EpisodeSpec(shots=2, queries=40), Evaluation(val_episodes=4)
+    experiment = make_waves(source=Planes(positives=1), episodes=spec, evaluation=evaluation)
+    found = single_queries(untrained(experiment), experiment)
+    assert found.queries == 9 and "meta-val auroc" in str(found)
+    assert found.alone is not None and found.alone.mean == pytest.approx(found.together.mean)

@@ -17,6 +17,7 @@ from pydantic import (
 from metaray.config import Config
 from metaray.data.draws import Draws
 from metaray.data.names import counted
+from metaray.errors import InputError
 from metaray.imports import EVERY_FIELD
 
 MOST_SUPPORT = 500
@@ -242,8 +243,13 @@ class EpisodeSpec(Config):
         return Sizes(self.fewest_ways, self.fewest_shots, queries)
 
     def draw(self, draws: Draws) -> Sizes:
-        """The sizes of one plain episode: ways, shots and queries in this order. What is no range draws nothing."""
-        assert self.sampling == "plain", self
+        """The sizes of one plain episode: ways, shots and queries in this order. What is no range draws nothing.
+
+        Raises:
+            InputError: if it asks for Meta-Dataset's sampling, whose sizes depend on the classes.
+        """
+        if self.sampling != "plain":
+            raise InputError("Meta-Dataset's sampling is of stores of classes; this source takes numbers and ranges")
         ways, shots = (draws.between(*_ends_of(count)) for count in (self.ways, self.shots))
         return Sizes(ways, shots, None if self.queries == "rest" else draws.between(*_ends_of(self.queries)))
 

@@ -1,5 +1,6 @@
 """Pictures of tasks: the support set on the left, queries on the right, a row a class."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -30,11 +31,12 @@ class TaskPicture(NamedTuple):
     Attributes:
         support_x: [n, channels, height, width] uint8, or floats in [0, 1]; channels 1 or 3.
         support_labels: [n] class names; a row each, in order of their first appearance.
-        query_x: [m, channels, height, width]; spread over the rows in the order given.
+        query_x: [m, channels, height, width]; spread over the rows in the order given, unless labels say the row.
         query_captions: [m] texts under the queries, for instance predictions; empty for none.
         correct: [m] whether the caption is right, shown by its colour; None, or items that are None, where there is
             nothing to judge.
         title: over the picture.
+        query_labels: [m] class names, each of the row that a query belongs to; empty where nobody says.
     """
 
     support_x: NDArray[Any]
@@ -43,6 +45,7 @@ class TaskPicture(NamedTuple):
     query_captions: Sequence[str] = ()
     correct: Sequence[bool | None] | None = None
     title: str = ""
+    query_labels: Sequence[str] = ()
 
 
 def draw_task(
@@ -84,9 +87,9 @@ def draw_episodes(
     for index in range(count):
         task = source.sample_task(Draws(seed, split, index), split, spec)
         names = [source.class_name(int(class_id)) for class_id in task.class_ids]
-        labels = [names[label] for label in task.support.y]
+        labels, asked = ([names[label] for label in side.y] for side in task[:2])
         title = f"{split}, task {index}: {spec.in_short}, support and queries"
-        pictures.append(TaskPicture(task.support.x, labels, task.query.x, title=title))
+        pictures.append(TaskPicture(task.support.x, labels, task.query.x, title=title, query_labels=asked))
     draw_tasks(pictures, path)
 
 
@@ -135,11 +138,25 @@ def _rows(picture: TaskPicture) -> dict[str, list[int]]:
     return rows
 
 
+def _places(picture: TaskPicture) -> list[tuple[int, int]]:
+    """Row and column of each query."""
+    rows = list(_rows(picture))
+    if not picture.query_labels:
+        columns = -(-len(picture.query_x) // len(rows))
+        return [divmod(i, columns) for i in range(len(picture.query_x))]
+    filled = Counter[str]()
+    found = []
+    for label in picture.query_labels:
+        found.append((rows.index(label), filled[label]))
+        filled[label] += 1
+    return found
+
+
 def _layout(picture: TaskPicture) -> tuple[int, int, float]:
     """Support columns, query columns, and the height of a row in tiles."""
     rows = _rows(picture)
     row_height = 1.08 + (CAPTION_HEIGHT if len(picture.query_captions) else 0)
-    return max(map(len, rows.values())), -(-len(picture.query_x) // len(rows)), row_height
+    return max(map(len, rows.values())), 1 + max(column for _, column in _places(picture)), row_height
 
 
 def _size(picture: TaskPicture) -> tuple[float, float]:
@@ -149,7 +166,7 @@ def _size(picture: TaskPicture) -> tuple[float, float]:
 
 
 def _draw(axes: "Axes", picture: TaskPicture, top: float) -> None:
-    shots, queries, row_height = _layout(picture)
+    shots, _, row_height = _layout(picture)
     axes.text(0.15, top + TITLE_HEIGHT / 2, picture.title, fontsize=8, va="center", weight="bold")
     top += TITLE_HEIGHT
     query_left = NAME_WIDTH + 1.08 * shots + GAP
@@ -160,8 +177,8 @@ def _draw(axes: "Axes", picture: TaskPicture, top: float) -> None:
         axes.text(NAME_WIDTH - 0.15, y + 0.5, name, fontsize=6, ha="right", va="center", parse_math=False)
         for column, i in enumerate(examples):
             _tile(axes, picture.support_x[i], NAME_WIDTH + 1.08 * column, y)
-    for i, image in enumerate(picture.query_x):
-        x, y = query_left + 1.08 * (i % queries), top + (i // queries) * row_height
+    for i, (image, (row, column)) in enumerate(zip(picture.query_x, _places(picture), strict=True)):
+        x, y = query_left + 1.08 * column, top + row * row_height
         _tile(axes, image, x, y)
         if len(picture.query_captions):
             right = None if picture.correct is None else picture.correct[i]

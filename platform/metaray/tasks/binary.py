@@ -31,7 +31,10 @@ if TYPE_CHECKING:
 
 CLASSES = (0, 1)
 """Negative and positive, the same in every task."""
-SPELLINGS: dict[Hashable, int] = {"0": 0, "1": 1, "false": 0, "true": 1, "negative": 0, "positive": 1}
+SPELLINGS: dict[Hashable, int] = {
+    **{"0": 0, "1": 1, "false": 0, "true": 1, "negative": 0, "positive": 1},
+    **{"0.0": 0, "1.0": 1},  # a column with empty cells, as those of queries are, becomes one of floats
+}
 
 
 class Binary(TaskKind):
@@ -111,6 +114,10 @@ class Binary(TaskKind):
     def check_task(self, support_y: NDArray[Any], query_y: NDArray[Any]) -> None:
         """Positives and negatives on both sides: of one class alone there is nothing to learn, and no AUROC."""
         for side, y in (("support", support_y), ("query", query_y)):
+            if y.ndim != 1 or y.dtype.kind != "i":
+                raise InputError(
+                    f"the {side} labels of a binary task are {y.dtype} of shape {list(y.shape)}; it needs integers [n]"
+                )
             found = sorted(set(y.tolist()))
             if found != list(CLASSES):
                 raise InputError(

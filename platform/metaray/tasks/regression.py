@@ -103,6 +103,15 @@ class Regression(TaskKind):
         surprise = ((y.to(mean.dtype) - mean) / sigma).square() / 2 + sigma.log() + math.log(2 * math.pi) / 2
         return surprise.sum(dim=1).mean()
 
+    def check_task(self, support_y: NDArray[Any], query_y: NDArray[Any]) -> None:
+        """Values [n, target_size] on both sides: [n] beside predictions [n, 1] would be compared all with all."""
+        for side, y in (("support", support_y), ("query", query_y)):
+            if y.ndim != 2 or y.shape[1] != self.target_size or y.dtype.kind != "f":
+                raise InputError(
+                    f"the {side} targets of a regression task are {y.dtype} of shape {list(y.shape)}; it needs "
+                    f"floating-point numbers [n, {self.target_size}]"
+                )
+
     def read(self, y: Any) -> Targets:
         """Finite numbers [n, target_size], or [n] where a target is one number."""
         import torch

@@ -8,8 +8,10 @@ from torch import Tensor
 
 from metaray.algorithms.context import Tensors
 from metaray.data.draws import SPLITS, Split
-from metaray.episodes.sampler import sample_meta_batch
-from metaray.episodes.tensors import chunks
+from metaray.data.inputs import parts_of
+from metaray.episodes.episode import shape_of
+from metaray.episodes.sampler import sample_episode, sample_meta_batch
+from metaray.episodes.tensors import TensorEpisode, chunks
 from metaray.experiment.experiment import Experiment
 from metaray.models.model import seeded
 from metaray.models.state import kept
@@ -26,6 +28,8 @@ COPIES = 5
 
 MOST_TIMES, ENOUGH_S = 5, 0.5
 """How often a chunk is computed to see how long it takes."""
+LOOKED_AT, TIMED = 32, 8
+"""Episodes whose sizes are looked at, for the largest; and of unequal ones those that are timed, in the mean."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +47,11 @@ class Arithmetic:
         parameters_bytes: of the meta-parameters.
         optimizer_bytes: of the optimiser's state.
         checkpoint_bytes: at most, with the best meta-parameters beside the current ones.
-        episode_bytes: tensors that live at the height of the meta-gradient, of each episode mapped over at once.
+        episode_bytes: tensors that live at the height of the meta-gradient, of each episode mapped over at once; of
+            unequal ones that of the largest among the first.
         chunk_sizes: how many these are, by type of device.
-        episode_s: processor time that the meta-gradient of an episode took here, among as many at once on a CPU.
+        episode_s: processor time that the meta-gradient of an episode took here, among as many at once on a CPU; of
+            unequal ones the mean of the first.
     """
 
     classes: dict[Split, int]
@@ -103,10 +109,12 @@ def _one_chunk(experiment: Experiment, state: TrainState) -> tuple[Tensors, int,
     """The meta-gradient of a chunk in the last step, and the memory and the seconds that each of its episodes takes."""
     size, last = chunk_size_of(experiment, CPU), max(0, experiment.num_steps - 1)
     context = context_of(experiment, state.network, training=True, step=last)
-    batch = sample_meta_batch(experiment.source, experiment.episodes, "meta-train", experiment.seed, range(size))
-    parts = next(chunks(batch, size, CPU, experiment.source, "meta-train", experiment.augmentation))
+    largest, unequal = _largest(experiment)
+    size = TIMED if unequal else size
+    parts = _episodes(experiment, range(size))
+    height = _episodes(experiment, range(largest, largest + 1)) if unequal else parts
     with LiveMemory() as memory:
-        for part in parts:
+        for part in height:
             experiment.algorithm.meta_gradient(state.meta, part, context.of(part))
     # Uncounted, and not for the first time, it takes as long as in training. Time on a processor, all threads together,
     # is what it costs however busy the machine is; the shortest is the least disturbed.
@@ -116,7 +124,23 @@ def _one_chunk(experiment: Experiment, state: TrainState) -> tuple[Tensors, int,
         for part in parts:
             gradient = experiment.algorithm.meta_gradient(state.meta, part, context.of(part)).gradient
         taken.append(time.process_time() - started)
-    return gradient, -(-memory.most_bytes // size), min(taken) / size
+    return gradient, -(-memory.most_bytes // (1 if unequal else size)), min(taken) / size
+
+
+def _episodes(experiment: Experiment, indices: range) -> tuple[TensorEpisode, ...]:
+    """Of meta-train, as one chunk where they are of equal shape."""
+    batch = sample_meta_batch(experiment.source, experiment.episodes, "meta-train", experiment.seed, indices)
+    return next(chunks(batch, len(indices), CPU, experiment.source, "meta-train", experiment.augmentation))
+
+
+def _largest(experiment: Experiment) -> tuple[int, bool]:
+    """Which of the first episodes has the most numbers in its inputs, and whether their shapes differ."""
+    shapes, numbers = set(), []
+    for index in range(LOOKED_AT):
+        episode = sample_episode(experiment.source, experiment.episodes, "meta-train", experiment.seed, index)
+        shapes.add(shape_of(episode))
+        numbers.append(sum(part.size for side in episode.task[:2] for part in parts_of(side.x)))
+    return numbers.index(max(numbers)), len(shapes) > 1
 
 
 def _after_a_step(experiment: Experiment, state: TrainState, gradient: Tensors) -> Tensors:

@@ -30,6 +30,8 @@ from metaray.training.reduction import LocalReducer, Reducer
 CPU = torch.device("cpu")
 MAPPED_ALIKE = 1e-3
 """Relative difference of a loss up to which chunks count as rounding alone."""
+TRIED = 32
+"""Episodes among which two neighbours of equal shape are looked for."""
 
 
 class Scores(NamedTuple):
@@ -117,17 +119,27 @@ def evaluate_learner(
 def can_be_mapped(algorithm: Algorithm, meta: Tensors, context: Context, judge: Judge, device: torch.device) -> bool:
     """Whether two episodes that are mapped over together have the losses that they have one by one.
 
-    A run's own network was checked before it began; a learner may come from a run that mapped over none.
+    A run's own network was checked before it began; a learner may come from a run that mapped over none. Where no two
+    neighbours of equal shape are found, hardly any would be mapped over, and it is taken for one that cannot be.
     """
+    first = next((first for first in range(0, TRIED, 2) if _are_alike(judge, first)), None)
+    if first is None:
+        return False
     few = context.inner_steps if context.inner_steps == 0 else 1  # rounding makes more of them differ
     context = replace(context, precision="float32", inner_steps=few if algorithm.gradient_steps else None)
-    judge = judge._replace(first=0, episodes=2)
+    judge = judge._replace(first=first, episodes=2)
     alone = evaluate(algorithm, meta, context, judge, device=device).loss
     try:
         together = evaluate(algorithm, meta, context, judge, device=device, chunk_size=2).loss
     except RuntimeError:  # torch.vmap has no rule for something
         return False
     return not np.isfinite(alone).all() or bool(np.allclose(together, alone, rtol=MAPPED_ALIKE, atol=1e-5))
+
+
+def _are_alike(judge: Judge, first: int) -> bool:
+    """Whether an episode and the next are of equal shape, so that they would be mapped over."""
+    batch = sample_meta_batch(judge.source, judge.spec, judge.split, judge.seed, range(first, first + 2))
+    return len(batch.stacks) == 1
 
 
 def require_fit(learner: Learner, experiment: Experiment) -> None:
@@ -138,7 +150,9 @@ def require_fit(learner: Learner, experiment: Experiment) -> None:
     """
     spec, shape = experiment.eval_spec, experiment.source.feature_shape
     if learner.task != experiment.source.task:
-        raise InputError(f"the learner is for {learner.task}, the source yields {experiment.source.task}")
+        pair = learner.task, experiment.source.task
+        mine, theirs = map(repr if str(pair[0]) == str(pair[1]) else str, pair)
+        raise InputError(f"the learner is for {mine}, the source yields {theirs}")
     if learner.ways not in (None, spec.fixed_ways):
         asked = f"of {spec.ways_in_words}" if spec.fixed_ways is None else f"{spec.fixed_ways}-way"
         raise InputError(f"the learner is {learner.ways}-way, the evaluation {asked}")

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from metaray.episodes.inputs import take
 from metaray.episodes.sampler import sample_meta_batch
 from metaray.episodes.tensors import chunks
 from metaray.errors import InputError
@@ -28,7 +29,7 @@ class SingleQueries(NamedTuple):
         together: score of the answers in whole batches.
         alone: score of the single answers; None if the learner refuses single queries.
         difference: alone - together, by episode; None likewise.
-        queries: of each episode.
+        queries: of each episode; of unequal ones the most.
     """
 
     quality: str
@@ -68,6 +69,7 @@ def _judged(learner: Learner, experiment: Experiment) -> tuple[list[float], list
     episodes = min(judge.episodes, MOST_EPISODES)
     together: list[float] = []
     alone: list[float] = []
+    most = 0
     for index in range(episodes):
         batch = sample_meta_batch(judge.source, judge.spec, judge.split, judge.seed, range(index, index + 1))
         ((episode,),) = chunks(batch, 1, CPU, judge.source, judge.split)
@@ -77,16 +79,28 @@ def _judged(learner: Learner, experiment: Experiment) -> tuple[list[float], list
         with torch.no_grad():
             adapted = algorithm.adapt(meta, episode.support, context)
             whole = algorithm.predict(meta, adapted, x, context)
+            if context.score(whole[picked], y[picked]).isnan():  # few queries of one class have no such score
+                picked = _with_all_classes(picked, y)
+            most = max(most, len(picked))
             together.append(float(context.score(whole[picked], y[picked])))
             try:
-                answers = [algorithm.predict(meta, adapted, x[i : i + 1], context) for i in picked.tolist()]
+                answers = [algorithm.predict(meta, adapted, take(x, slice(i, i + 1)), context) for i in picked.tolist()]
             except InputError:  # batch norm over one value a channel
                 continue
             alone.append(float(context.score(torch.cat(answers), y[picked])))
-    return together, alone, len(picked)
+    return together, alone, most
 
 
 def _spread(count: int, most: int) -> Tensor:
     """At most so many of the places 0 .. count-1, evenly: queries lie class by class."""
     some = min(count, most)
     return torch.arange(some) * count // some
+
+
+def _with_all_classes(picked: Tensor, y: Tensor) -> Tensor:
+    """The picked places, and the first one of each class that is not among them."""
+    if y.is_floating_point():
+        return picked
+    missing = set(y.tolist()) - set(y[picked].tolist())
+    more = [int((y == label).nonzero()[0, 0]) for label in sorted(missing)]
+    return torch.cat([picked, torch.tensor(more, dtype=picked.dtype)])

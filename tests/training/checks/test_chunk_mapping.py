@@ -8,11 +8,13 @@ import torch
 from metaray.algorithms import ALGORITHMS, MAML, MAMLPP, ProtoNet
 from metaray.episodes.episode import EpisodeSpec
 from metaray.errors import InputError
-from metaray.experiment.experiment import Experiment, Precision
+from metaray.experiment.experiment import Experiment, Precision, learners_of
 from metaray.models import Conv4
+from metaray.tasks import Binary
 from metaray.training.checks import chunk_mapping as mapping
 from metaray.training.checks.preflight import check_chunks, preflight
 from metaray.training.outer_loop import initial_state
+from tests.tasks.planes import Planes
 from tests.user_networks import own
 
 MakeExperiment = Callable[..., Experiment]
@@ -50,6 +52,11 @@ def test_what_is_right_passes(name: str, dtype: str, make_experiment: MakeExperi
 @pytest.mark.parametrize("kind", [kind for kind in ALGORITHMS if kind != "nearest_neighbor"])
 def test_every_algorithm_passes(kind: str, make_experiment: MakeExperiment) -> None:
     preflight(make_experiment(algorithm=ALGORITHMS[kind](), model=Conv4(channels=2), chunk_size=2))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in learners_of(Binary()) if kind != "nearest_neighbor"])
+def test_every_algorithm_passes_on_two_classes_of_one_way(kind: str, make_waves: MakeExperiment) -> None:
+    preflight(make_waves(source=Planes(), algorithm=ALGORITHMS[kind](), chunk_size=2))
 
 
 def test_what_rounding_makes_of_wild_inner_steps_is_no_fault(make_experiment: MakeExperiment) -> None:

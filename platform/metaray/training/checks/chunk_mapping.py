@@ -68,7 +68,11 @@ def check_mapping(experiment: Experiment, state: TrainState) -> None:
     algorithm = _with_steps(experiment.algorithm, size.inner_steps)
     context = context_of(experiment, state.network, training=True, step=max(0, experiment.num_steps - 1))
     context = dataclasses.replace(
-        context, ways=spec.most_ways, precision="float32", channels_last=False, randomness="same"
+        context,
+        ways=experiment.source.task.labels(spec.most_ways),
+        precision="float32",
+        channels_last=False,
+        randomness="same",
     )
     training, judging = (_pair(experiment, split, spec, size.rows) for split in SPLITS)
     for dtype in TOLERANCES:

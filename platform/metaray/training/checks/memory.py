@@ -81,7 +81,7 @@ def _key(experiment: Experiment, network: nn.Module) -> str | None:
             mode="json",
             include={"episodes", "model", "algorithm", "evaluation", "precision", "num_steps"},
         ),
-        "tasks": [experiment.source.kind, experiment.source.feature_shape, str(experiment.source.task)],
+        "tasks": [experiment.source.kind, experiment.source.feature_shape, repr(experiment.source.task)],
         "preprocessing": dump_kind(experiment.source.preprocessing, PREPROCESSINGS),
     }
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
