@@ -107,12 +107,13 @@ def test_it_reads_well(spec: EpisodeSpec, text: str) -> None:
 def test_what_others_ask_for() -> None:
     plain = EpisodeSpec(ways=5, shots=2, queries=3)
     assert plain.is_fixed and plain.fixed_ways == plain.fewest_ways == plain.most_ways == 5
-    assert plain.most_support == 10 and plain.chance == 1 / 5
+    assert plain.most_support == 10 and plain.chance() == 1 / 5
     assert plain.largest == plain.smallest == Sizes(5, 2, 3)
     ranged = EpisodeSpec(ways=(2, 4), shots=(1, 3), queries=(5, 6))
     assert not ranged.is_fixed and ranged.fixed_ways is None
     assert ranged.smallest == Sizes(2, 1, 5) and ranged.largest == Sizes(4, 3, 6)
-    assert ranged.most_support == 12 and ranged.chance == pytest.approx((1 / 2 + 1 / 3 + 1 / 4) / 3)
+    assert ranged.most_support == 12 and ranged.chance() == pytest.approx((1 / 2 + 1 / 3 + 1 / 4) / 3)
+    assert EpisodeSpec.meta_dataset(ways=(2, 50)).chance(3) == pytest.approx((1 / 2 + 1 / 3) / 2)
     rest = EpisodeSpec(ways=2, shots=1, queries="rest")
     assert not rest.is_fixed and rest.most_queries is None and rest.fewest_queries == 1
     assert rest.largest.least_examples == 2

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from metaray.config import replace
+from metaray.data.source import Source
 from metaray.errors import InputError
 from metaray.experiment import Evaluation, Experiment
 
@@ -77,3 +78,10 @@ def test_what_it_lacks_is_refused(experiment: Experiment) -> None:
         replace(experiment, episodes=replace(episodes, ways=3), evaluation=Evaluation())
     with pytest.raises(InputError, match="algorithm baselinepp trains one classifier over all classes of meta-train"):
         replace(experiment, algorithm={"kind": "baselinepp"})
+
+
+def test_a_source_of_an_older_interface_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"Old.sample_task is of an older interface: .* see docs/new_source.md"):
+        type("Old", (Source,), {"sample_task": lambda self, draws, split, *, ways, shots, queries: None})
+    with pytest.raises(TypeError, match=r"Sized.target_size is of an older interface"):
+        type("Sized", (Source,), {"target_size": property(lambda self: 1)})

@@ -1,9 +1,8 @@
-from typing import Any
-
 """What an experiment amounts to."""
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from metaray.algorithms import ProtoNet
 from metaray.episodes.episode import EpisodeSpec

@@ -84,7 +84,8 @@ def describe(
         _print_groups(description.groups)
     for note in description.notes:
         print(f"note: {note}")
-    print_normalisations(description.normalisations)
+    if store != "glyphs":  # which is normalised by no fields
+        print_normalisations(description.normalisations)
     if gallery is not None:
         print(f"gallery: {gallery}")
 

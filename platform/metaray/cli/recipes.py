@@ -152,9 +152,11 @@ def _source(experiment: "Experiment", arithmetic: "Arithmetic | None") -> str:
     if arithmetic is None:
         return kind
     if not any(arithmetic.classes.values()):
-        return (
-            f"{kind}; {experiment.source.task.kind}, {_about(min(arithmetic.tasks.values()))} tasks in each meta-split"
-        )
+        amounts = {split: _about(count) for split, count in arithmetic.tasks.items()}
+        each = ", ".join(f"{count} in {split}" for split, count in amounts.items())
+        if len(set(amounts.values())) == 1:
+            each = f"{amounts['meta-train']} tasks in each meta-split"
+        return f"{kind}; {experiment.source.task}, {each}"
     counts = (
         f"{split} {count} classes, {_about(arithmetic.tasks[split])} tasks"
         for split, count in arithmetic.classes.items()

@@ -204,10 +204,15 @@ class EpisodeSpec(Config):
             return self.most_ways * self.most_shots
         return MOST_SUPPORT if self.max_support is None else self.max_support
 
-    @property
-    def chance(self) -> float:
-        """The accuracy of guessing: the mean of 1/N over all numbers of ways."""
+    def chance(self, classes: int | None = None) -> float:
+        """The accuracy of guessing: the mean of 1/N over all numbers of ways.
+
+        Args:
+            classes: of the split, which Meta-Dataset's sampling takes no more ways than; None where nobody knows.
+        """
         low, high = _ends_of(self.ways)
+        if classes is not None and self.sampling != "plain":
+            high = max(low, min(high, classes))
         return sum(1 / ways for ways in range(low, high + 1)) / (high + 1 - low)
 
     @property

@@ -1,7 +1,8 @@
 """The interface of everything that yields tasks."""
 
+import inspect
 from abc import abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,19 @@ class Source(Config):
     """
 
     kind: ClassVar[str]
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        old = "target_size" if hasattr(cls, "target_size") else None
+        for name in ("check", "sample_task", "count_tasks"):
+            if "ways" in inspect.signature(getattr(cls, name)).parameters:
+                old = name
+        if old is not None:
+            raise TypeError(
+                f"{cls.__name__}.{old} is of an older interface: a source says its `task`, and its methods take an "
+                "EpisodeSpec and return a Task; see docs/new_source.md"
+            )
 
     @property
     @abstractmethod

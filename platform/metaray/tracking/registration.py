@@ -3,6 +3,7 @@
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -206,7 +207,10 @@ def _version_of(server: MlflowServer, name: str, tracked: str) -> int | None:
 def _baselines(experiment: Experiment, nearest: Values, episodes: int) -> dict[str, Values]:
     """What a first champion must surpass, on the meta-val episodes."""
     found: dict[str, Values] = {"the nearest neighbour": nearest} if len(nearest) else {}
-    chance = experiment.source.task.chance(experiment.eval_spec.chance)
+    classes = None
+    with suppress(InputError):  # the data may be elsewhere by now
+        classes = experiment.source.num_classes("meta-val")
+    chance = experiment.source.task.chance(experiment.eval_spec.chance(classes))
     if chance is not None:
         found["chance"] = [chance] * episodes
     return found
