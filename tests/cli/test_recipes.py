@@ -107,7 +107,7 @@ def test_a_search_is_shown_with_its_experiment(command: Any, tmp_path: Path) -> 
     code, out, err = command("show", f"{tmp_path}/searches.py:found", "--set", "num_steps=20")
     assert (code, err) == (0, "")
     assert "search: 3 trials by random stopped early by asha over algorithm.inner_lr=loguniform(0.001, 1.0)" in out
-    assert "regression, some 10^19 tasks in each meta-split" in out and "num_steps=20" in out
+    assert "regression tasks of 1 value, some 10^19 tasks in each meta-split" in out and "num_steps=20" in out
     shown = json.loads(command("show", f"{tmp_path}/searches.py:found", "--json").out)
     assert shown["search"]["space"] == {"algorithm.inner_lr": "loguniform(0.001, 1.0)"}
     assert "experiment" not in shown["search"]
