@@ -105,6 +105,11 @@ class GroupTable(Source):
         return "" if ordered_by is None else f"support before query by {ordered_by}"
 
     @property
+    def baselines(self) -> tuple[str, ...]:
+        """A linear fit to each support set; of values also their mean."""
+        return ("logistic",) if self.targets == "binary" else ("support_mean", "ridge")
+
+    @property
     def stamp(self) -> tuple[int, ...]:
         """The file's size, times and inode."""
         path = local_path(self.path)
