@@ -33,6 +33,11 @@ def cnp_10shot() -> Experiment:
     return _experiment("cnp", CNP(), shots=10)
 
 
+def cnp_5shot() -> Experiment:
+    """The same from 5 recordings."""
+    return _experiment("cnp", CNP(), shots=5)
+
+
 def maml_10shot() -> Experiment:
     """MAML from 10 recordings, in 3 inner steps."""
     return replace(_experiment("maml", MAML(inner_lr=0.01, inner_steps=3), shots=10), model=TableMLP(hidden=(32, 32)))
@@ -50,16 +55,17 @@ def _experiment(name: str, algorithm: Algorithm, shots: int) -> Experiment:
         model=TableMLP(hidden=(32, 32)),
         algorithm=algorithm,
         optimizer=Adam(outer_lr=1e-3),
-        meta_batch_size=8,
-        num_steps=400,
+        meta_batch_size=16,
+        num_steps=1500,
+        chunk_size=4,  # episodes that are mapped over at once; up to four workers have one each
         **_episodes(shots),
     )
 
 
 def _episodes(shots: int) -> dict[str, object]:
     return {
-        "episodes": EpisodeSpec(shots=shots, queries=40),
+        "episodes": EpisodeSpec(shots=shots, queries=20),
         "evaluation": Evaluation(
-            episodes=EpisodeSpec(shots=shots, queries="rest"), every=50, val_episodes=100, test_episodes=300
+            episodes=EpisodeSpec(shots=shots, queries="rest"), every=100, val_episodes=100, test_episodes=300
         ),
     }

@@ -10,6 +10,7 @@ RECIPES = {
     "parkinsons-r2d2-10shot": parkinsons.r2d2_10shot,
     "parkinsons-r2d2-5shot": parkinsons.r2d2_5shot,
     "parkinsons-cnp-10shot": parkinsons.cnp_10shot,
+    "parkinsons-cnp-5shot": parkinsons.cnp_5shot,
     "parkinsons-maml-10shot": parkinsons.maml_10shot,
     "parkinsons-maml-5shot": parkinsons.maml_5shot,
 }

@@ -31,6 +31,11 @@ class Rival(NamedTuple):
     score: Estimate
     gain: Estimate
 
+    def __str__(self) -> str:
+        word = "worse" if self.gain.mean < 0 else "better"
+        gain = f"{abs(self.gain.mean):.4f} +- {self.gain.half_width:.4f}"
+        return f"{self.score}; the learner is {word} by {gain}, episode by episode"
+
 
 @dataclass(frozen=True)
 class Result:
@@ -103,14 +108,7 @@ class Result:
     @property
     def rivals(self) -> list[tuple[str, str]]:
         """Each baseline of `baselines` by its name in words, and how it did."""
-        return [
-            (
-                name.replace("_", " "),
-                f"{rival.score}; the learner is better by {rival.gain.mean:.4f} +- "
-                f"{rival.gain.half_width:.4f}, by episode",
-            )
-            for name, rival in self.baselines.items()
-        ]
+        return [(name.replace("_", " "), str(rival)) for name, rival in self.baselines.items()]
 
     def to_json(self) -> str:
         """JSON text."""

@@ -166,14 +166,18 @@ class TablePreprocessing(Preprocessing):
         return self._compact(cells, lambda row: f"row {row} of x")
 
     def from_cells(self, rows: Sequence[Sequence[Any]], names: Sequence[str], where: Callable[[int], str]) -> RawInputs:
-        """A dict a row; the names of the columns are those of the table at hand."""
-        own = [column.name for column in self.columns]
+        """A dict a row, by the columns' own names: numbers, None where one is missing, and categories as they are."""
         numbers = {column.name: column for column in self.numbers}
+        found = []
         for i, row in enumerate(rows):
-            for name, shown, cell in zip(own, names, row, strict=True):
+            tree = dict(zip([column.name for column in self.columns], row, strict=True))
+            for name, shown in zip(tree, names, strict=True):
                 if name in numbers:
-                    numbers[name].read(cell, f"{where(i)}" if shown == name else f"{where(i)} (column {shown!r})")
-        return [dict(zip(own, row, strict=True)) for row in rows]
+                    place = where(i) if shown == name else f"{where(i)} (column {shown!r})"
+                    value = numbers[name].read(tree[name], place)
+                    tree[name] = None if np.isnan(value) else value
+            found.append(tree)
+        return found
 
     @property
     def columns(self) -> tuple[Column, ...]:
