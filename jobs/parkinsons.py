@@ -66,6 +66,6 @@ def _episodes(shots: int) -> dict[str, object]:
     return {
         "episodes": EpisodeSpec(shots=shots, queries=20),
         "evaluation": Evaluation(
-            episodes=EpisodeSpec(shots=shots, queries="rest"), every=100, val_episodes=100, test_episodes=300
+            episodes=EpisodeSpec(shots=shots, queries="rest"), every=100, val_episodes=100, test_episodes=600
         ),
     }
