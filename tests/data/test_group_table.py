@@ -143,6 +143,7 @@ def test_what_is_refused(make_table: MakeTable) -> None:
         replace(table, target_std=2.0)
     with pytest.raises(InputError, match="no such table"):
         GroupTable(path="/nowhere.arrow").check("meta-test", SPECS[0])
+    assert GroupTable(path="/nowhere.arrow").drawn_together == ""  # its description is told all the same
 
 
 def test_another_table_in_its_place_is_noticed(make_table: MakeTable) -> None:

@@ -100,8 +100,11 @@ class GroupTable(Source):
 
     @property
     def drawn_together(self) -> str:
-        """Whether support comes before query."""
-        ordered_by = self.meta.ordered_by
+        """Whether support comes before query; not known where the file is not."""
+        try:
+            ordered_by = self.meta.ordered_by
+        except InputError:  # descriptions are told on any machine; whoever samples says what is wrong
+            return ""
         return "" if ordered_by is None else f"support before query by {ordered_by}"
 
     @property
