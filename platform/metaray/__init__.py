@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from metaray.data.class_store import ClassStore as ClassStore
     from metaray.data.function_family import FunctionFamily as FunctionFamily
     from metaray.data.glyphs import Glyphs as Glyphs
+    from metaray.data.group_table import GroupTable as GroupTable
     from metaray.data.preprocessing import ImagePreprocessing as ImagePreprocessing
     from metaray.data.preprocessing import Preprocessing as Preprocessing
     from metaray.data.preprocessing import VectorPreprocessing as VectorPreprocessing
@@ -75,6 +76,7 @@ if TYPE_CHECKING:
     from metaray.models.mlp import MLP as MLP
     from metaray.models.r2d2_net import R2D2Net as R2D2Net
     from metaray.models.resnet12 import ResNet12 as ResNet12
+    from metaray.models.table_mlp import TableMLP as TableMLP
     from metaray.optimizers.adam import Adam as Adam
     from metaray.optimizers.adamw import AdamW as AdamW
     from metaray.optimizers.custom import CustomOptimizer as CustomOptimizer
@@ -113,6 +115,7 @@ __all__ = [
     "FunctionFamily",
     "Glyphs",
     "Group",
+    "GroupTable",
     "IMAML",
     "ImagePreprocessing",
     "InputError",
@@ -143,6 +146,7 @@ __all__ = [
     "Search",
     "Source",
     "TaskKind",
+    "TableMLP",
     "UMTRA",
     "VectorPreprocessing",
     "compare",
@@ -183,6 +187,7 @@ _HOMES = {
     "FunctionFamily": "metaray.data.function_family",
     "Glyphs": "metaray.data.glyphs",
     "Group": "metaray.optimizers.groups",
+    "GroupTable": "metaray.data.group_table",
     "IMAML": "metaray.algorithms.imaml",
     "ImagePreprocessing": "metaray.data.preprocessing",
     "InputError": "metaray.errors",
@@ -213,6 +218,7 @@ _HOMES = {
     "Search": "metaray.tuning.search",
     "Source": "metaray.data.source",
     "TaskKind": "metaray.tasks.task_kind",
+    "TableMLP": "metaray.models.table_mlp",
     "UMTRA": "metaray.data.umtra",
     "VectorPreprocessing": "metaray.data.preprocessing",
     "compare": "metaray.api.compare",

@@ -4,6 +4,7 @@ import io
 import os
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 from metaray.data.draws import Split
 from metaray.data.preprocessing import ImagePreprocessing
 from metaray.data.store_file import write_store
+from tests.data.patients import MakeTable, made_table
 
 MakeStore = Callable[..., Path]
 MakeZip = Callable[[str, Mapping[str, bytes]], Path]
@@ -85,3 +87,9 @@ def omniglot_folder() -> Path:
     if not (folder / "images_background.zip").exists():
         pytest.skip("no Omniglot on this machine; METARAY_TEST_DATA names its folder")
     return folder
+
+
+@pytest.fixture
+def make_table(tmp_path: Path) -> MakeTable:
+    """Imports the patients, or other lines; keyword arguments are those of `import_table`."""
+    return partial(made_table, tmp_path)

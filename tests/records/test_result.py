@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from metaray.records.estimate import Estimate
-from metaray.records.result import Result, parameters_sha256
+from metaray.records.result import Result, Rival, parameters_sha256
 
 ESTIMATE = Estimate(0.5, 0.1, 10)
 
@@ -35,6 +35,8 @@ def test_round_trip(before: Estimate | None) -> None:
     assert Result.from_json(squared.to_json()) == squared != result
     judged = dataclasses.replace(result, baseline_val_scores=(0.5, 0.25))
     assert Result.from_json(judged.to_json()) == judged != result
+    rivalled = dataclasses.replace(result, baselines={"ridge": Rival(ESTIMATE, ESTIMATE)})
+    assert Result.from_json(rivalled.to_json()) == rivalled != result and "baselines" not in result.to_json()
     old = json.loads(result.to_json())
     del old["quality"], old["baseline_val_scores"], old["compared"], old["device"]
     assert Result.from_json(json.dumps(old)) == result, "what was written before there were regression and baselines"

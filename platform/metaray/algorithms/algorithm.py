@@ -181,7 +181,13 @@ def start(
         seed: of both.
         fresh: what `build_fresh` built of these arguments, where somebody has done so already.
     """
-    network, generator = fresh or build_fresh(model, task_shape.feature_shape, algorithm.outputs(task_shape), seed=seed)
+    network, generator = fresh or build_fresh(
+        model,
+        task_shape.feature_shape,
+        algorithm.outputs(task_shape),
+        seed=seed,
+        preprocessing=task_shape.preprocessing,
+    )
     with seeded(seed):
         torch.default_generator.set_state(generator)
         return network, algorithm.init(network, task_shape)

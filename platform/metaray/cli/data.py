@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,9 +9,11 @@ import typer
 
 from metaray.cli import data_import
 from metaray.cli.data_import import print_normalisations
+from metaray.cli.data_table import count, describe_table
 from metaray.cli.help import Command, Group
 from metaray.cli.options import AsJson, Verify
 from metaray.displays.table import print_table
+from metaray.errors import InputError
 
 if TYPE_CHECKING:
     from metaray.data.describe import Groups
@@ -53,11 +54,18 @@ def describe(
     verify: Verify = False,
     as_json: AsJson = False,
 ) -> None:
-    """Describe a store: its classes, splits and fingerprint, and how many distinct episodes there are."""
+    """Describe a store or a table: its classes or groups, splits and fingerprint, and how many episodes there are."""
     from metaray.data.describe import describe_store
     from metaray.data.episode_spec import EpisodeSpec
     from metaray.data.ragged import shape_text
+    from metaray.data.tables.table_file import is_table_file
 
+    if is_table_file(Path(store)):
+        options = {"--split": split, "--rotations": rotations, "--within-groups": within_groups, "--gallery": gallery}
+        if given := [name for name, value in options.items() if value]:
+            raise InputError(f"{given[0]} is of class stores, and {store} is a table")
+        describe_table(Path(store), shots, queries, verify=verify, as_json=as_json)
+        return
     spec = EpisodeSpec.parse({"ways": ways, "shots": shots, "queries": queries}, where="episodes")
     description = describe_store(store, split, spec, rotations=rotations, within_groups=within_groups, verify=verify)
     if gallery is not None:
@@ -78,7 +86,7 @@ def describe(
     counted = f"distinct {spec.in_short} episodes{where}"
     if not spec.is_fixed:
         counted = f"distinct episodes{where} ({spec.in_short}), at least"
-    rows = [(row.scheme, row.part, str(row.classes), row.sizes, _count(row.episodes)) for row in description.rows]
+    rows = [(row.scheme, row.part, str(row.classes), row.sizes, count(row.episodes)) for row in description.rows]
     print_table(("split", "part", "classes", "examples a class", counted), rows)
     if description.groups is not None:
         _print_groups(description.groups)
@@ -139,7 +147,3 @@ def _print_groups(groups: "Groups") -> None:
 
 def _more(names: Sequence[str]) -> str:
     return ", ..." if len(names) > SHOWN_GROUPS else ""
-
-
-def _count(episodes: int) -> str:
-    return f"{Decimal(episodes):.3e}" if episodes >= 10**6 else str(episodes)

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from metaray.cli import data_table
 from metaray.cli.help import Command, Group
+from metaray.cli.store_options import Out, Seed, splits_of
 from metaray.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,8 +20,8 @@ if TYPE_CHECKING:
     from metaray.data.normalisation import Normalisation
 
 app = typer.Typer(cls=Group, help="Build a store file from raw data.")
+app.command(cls=Command)(data_table.table)
 
-Out = Annotated[Path, typer.Option(metavar="FILE", help="The store file to write.")]
 Size = Annotated[str, typer.Option(metavar="SIZE", help="Size of the stored images in pixels: SIDE or HEIGHTxWIDTH.")]
 Mode = Annotated[
     Literal["RGB", "L"],
@@ -34,7 +36,6 @@ Resample = Annotated[
         "images with the same.",
     ),
 ]
-Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Seed by which classes are dealt to the splits at random.")]
 
 
 @app.command(cls=Command)
@@ -66,7 +67,7 @@ def omniglot(
             source,
             out,
             **_pixels(size, mode, invert, resample),
-            splits=None if splits is None else _splits(splits),
+            splits=None if splits is None else splits_of(splits),
             seed=seed,
             progress=progress,
         )
@@ -154,7 +155,7 @@ def images(
             out,
             **_pixels(size, mode, invert, resample),
             value_range=None if value_range is None else _range(value_range),
-            splits=None if splits is None else _splits(splits),
+            splits=None if splits is None else splits_of(splits),
             seed=seed,
             depth=depth,
             nested=nested,
@@ -229,14 +230,3 @@ def _range(text: str) -> tuple[float, float]:
     if not -math.inf < low < high < math.inf:
         raise InputError(f"--range {text!r}: write LOW,HIGH, the numbers of black and white, for instance 0,4095")
     return low, high
-
-
-def _splits(text: str) -> Path | tuple[float, float, float]:
-    parts = text.split(",")
-    if len(parts) != 3:
-        return Path(text)
-    try:
-        train, val, test = (float(part) for part in parts)
-    except ValueError:
-        raise InputError(f"--splits {text!r}: three fractions such as 0.64,0.16,0.2, or a folder") from None
-    return train, val, test

@@ -54,6 +54,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "metaray data import images my-images --out mine.arrow --size 84",
         "metaray data import images images.zip --labels labels.csv --out mine.arrow",
     ),
+    "metaray data import table": (
+        "metaray data import table v.csv --task patient --target score --out v.arrow",
+        "metaray data import table a.csv --wide --task a,b,c --binary --out a.arrow",
+    ),
     "metaray data import glyphs": ("metaray data import glyphs --out glyphs.arrow",),
     "metaray data describe": ("metaray data describe omniglot.arrow --ways 20 --gallery gallery.png",),
     "metaray data export": ("metaray data export glyphs --part meta-test --ways 20 --out my-task",),

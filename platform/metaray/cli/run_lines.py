@@ -155,6 +155,7 @@ def _of_a_result(result: "Result") -> Iterator[tuple[str, str]]:
     yield f"meta-val {quality}", f"{result.meta_val}, best of the run, after step {result.best_step}"
     if result.nearest_neighbor is not None:
         yield f"nearest neighbour on {result.compared}", str(result.nearest_neighbor)
+    yield from result.rivals
     yield f"meta-test {quality} before training", str(result.before_training)
     if result.before_adaptation is not None:
         yield f"meta-test {quality} before adaptation", str(result.before_adaptation)

@@ -129,7 +129,7 @@ def values(task: "AdaptedTask", query: "Points", *, picture: Path | None = None,
 
     found = task.predict_values(query.x)
     errors = None if query.y is None else np.mean((found - query.y) ** 2, axis=1)
-    rows = np.column_stack([query.x.reshape(len(query.x), -1), found]).tolist()
+    rows = [[*cells, *numbers] for cells, numbers in zip(_inputs(query), found.tolist(), strict=True)]
     if as_json:
         trees: list[dict[str, Any]] = [dict(zip(query.names, row, strict=True)) for row in rows]
         if query.y is not None and errors is not None:
@@ -137,11 +137,28 @@ def values(task: "AdaptedTask", query: "Points", *, picture: Path | None = None,
                 tree |= {"target": target[0] if len(target) == 1 else target, "squared_error": error}
         print(json.dumps(trees, indent=2))
         return
-    print_table(query.names, [[f"{value:.6g}" for value in row] for row in rows])
+    print_table(query.names, [[_told(value) for value in row] for row in rows])
     if errors is not None:
         print(f"mse: {errors.mean():.4f}")
     if picture is not None:
         print(f"picture: {picture}")
+
+
+def _inputs(query: "Points") -> list[list[Any]]:
+    """The inputs of each row, a cell a column: numbers where they are such."""
+    import numpy as np
+
+    if isinstance(query.x, np.ndarray):
+        found: list[list[Any]] = query.x.reshape(len(query.x), -1).tolist()
+        return found
+    pairs = zip(query.x, query.cells, strict=True)
+    return [list(x.values()) if isinstance(x, dict) else list(cells) for x, cells in pairs]
+
+
+def _told(value: Any) -> str:
+    if value is None:
+        return ""
+    return _short(value) if isinstance(value, str) else f"{value:.6g}"
 
 
 def draw_fit(learner: "Learner", support: "Points", query: "Points", picture: Path, *, inner_steps: int | None) -> None:

@@ -3,6 +3,7 @@
 from metaray.data.class_store import ClassStore
 from metaray.data.function_family import FunctionFamily
 from metaray.data.glyphs import Glyphs
+from metaray.data.group_table import GroupTable
 from metaray.data.source import Source
 from metaray.data.umtra import UMTRA
 from metaray.data.writing import write_class_store
@@ -12,6 +13,7 @@ SOURCES: dict[str, type[Source]] = {
     "glyphs": Glyphs,
     "umtra": UMTRA,
     "function_family": FunctionFamily,
+    "group_table": GroupTable,
 }
 
-__all__ = ["SOURCES", "ClassStore", "FunctionFamily", "Glyphs", "Source", "UMTRA", "write_class_store"]
+__all__ = ["SOURCES", "ClassStore", "FunctionFamily", "Glyphs", "GroupTable", "Source", "UMTRA", "write_class_store"]

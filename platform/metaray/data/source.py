@@ -59,6 +59,14 @@ class Source(Config):
         return ""
 
     @property
+    def baselines(self) -> tuple[str, ...]:
+        """What else than the nearest neighbour a run reports that needs no training, on the same episodes of meta-test.
+
+        Keys of `metaray.algorithms.per_task.BASELINES`.
+        """
+        return ()
+
+    @property
     @abstractmethod
     def fingerprint(self) -> str:
         """SHA-256 (hex) over everything that decides which examples a sampled task holds."""

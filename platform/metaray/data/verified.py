@@ -9,9 +9,10 @@ import json
 import os
 import time
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from metaray.data.cache import cache_folder
 from metaray.data.store_file import StoreFile, read_store
@@ -23,6 +24,8 @@ MOST_RECORDS = 512
 RESTS_S = 2.0
 """Times of files are this coarse at worst: what was written more recently may change again and keep them."""
 TRIES = 3
+
+T = TypeVar("T")
 
 
 def stamp(path: Path) -> tuple[int, ...]:
@@ -36,10 +39,20 @@ def stamp(path: Path) -> tuple[int, ...]:
 
 
 def open_store(path: Path, *, verify: bool = False) -> StoreFile:
+    """As `open_verified`, of a class store.
+
+    Raises:
+        InputError: what is wrong with the file, and what would be right.
+    """
+    return open_verified(path, read_store, verify=verify)
+
+
+def open_verified(path: Path, read: Callable[..., T], *, verify: bool = False) -> T:
     """Open a store, memory-mapped, after its content was compared with its fingerprint: now, or earlier on this node.
 
     Args:
         path: of the file.
+        read: opens it: read(path, verify=...), as `read_store` does.
         verify: compare now, whatever is known.
 
     Raises:
@@ -49,7 +62,7 @@ def open_store(path: Path, *, verify: bool = False) -> StoreFile:
         now_s = time.time()
         before = _stamp(path)
         known = before is not None and not verify and _record(path) == _facts(path, before)
-        opened = read_store(path, verify=not known)
+        opened = read(path, verify=not known)
         if before is None or before != _stamp(path):
             continue  # replaced meanwhile
         if not known and now_s - max(before[-2:]) / 1e9 > RESTS_S:
@@ -62,7 +75,7 @@ def _stamp(path: Path) -> tuple[int, ...] | None:
     try:
         return stamp(path)
     except (OSError, ValueError):
-        return None  # `read_store` says what is wrong
+        return None  # who reads it says what is wrong
 
 
 def _facts(path: Path, seen: tuple[int, ...]) -> dict[str, Any]:

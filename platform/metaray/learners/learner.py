@@ -103,8 +103,10 @@ class Learner(FromModule):
         """
         with suppress(IndexError):
             return self._unused.pop()
-        outputs = self.algorithm.outputs(self.task_shape)
-        build = lambda: build_seeded(self.model, self.preprocessing.feature_shape, outputs, seed=self.seed)  # noqa: E731
+        outputs, shape = self.algorithm.outputs(self.task_shape), self.preprocessing.feature_shape
+        build = lambda: build_seeded(  # noqa: E731
+            self.model, shape, outputs, seed=self.seed, preprocessing=self.preprocessing
+        )
         return restored(build, self.state, self.rebuilt)
 
     @property

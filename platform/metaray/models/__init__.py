@@ -6,13 +6,15 @@ from metaray.models.mlp import MLP
 from metaray.models.model import Model
 from metaray.models.r2d2_net import R2D2Net
 from metaray.models.resnet12 import ResNet12
+from metaray.models.table_mlp import TableMLP
 
 MODELS: dict[str, type[Model]] = {
     "mlp": MLP,
     "conv4": Conv4,
     "r2d2_net": R2D2Net,
     "resnet12": ResNet12,
+    "table_mlp": TableMLP,
     "custom": Custom,
 }
 
-__all__ = ["MLP", "MODELS", "Conv4", "Custom", "Model", "R2D2Net", "ResNet12"]
+__all__ = ["MLP", "MODELS", "Conv4", "Custom", "Model", "R2D2Net", "ResNet12", "TableMLP"]

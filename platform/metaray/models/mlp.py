@@ -7,7 +7,9 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 from torch import nn
 
+from metaray.data.preprocessing import Preprocessing, TablePreprocessing
 from metaray.data.ragged import FeatureShape, fixed_shape
+from metaray.errors import InputError
 from metaray.models.batch_norm import EpisodicBatchNorm
 from metaray.models.model import Model, Network
 
@@ -34,3 +36,14 @@ class MLP(Model):
                 layers.append(EpisodicBatchNorm(size))
             layers.append(nn.ReLU())
         return Network(nn.Sequential(*layers), sizes[-1], outputs)
+
+    def build_for(
+        self, feature_shape: FeatureShape, outputs: int | None, preprocessing: Preprocessing | None
+    ) -> nn.Module:
+        """See `Model.build_for`."""
+        if isinstance(preprocessing, TablePreprocessing) and not preprocessing.is_plain:
+            raise InputError(
+                f"model {self.kind!r} takes one tensor of numbers, but this table also has categories or missing "
+                "cells: take table_mlp"
+            )
+        return self.build(feature_shape, outputs)

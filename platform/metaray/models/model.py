@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from metaray.config import Config
+from metaray.data.preprocessing import Preprocessing
 from metaray.data.ragged import FeatureShape
 
 
@@ -32,6 +33,21 @@ class Model(Config):
         Raises:
             InputError: if the architecture cannot take such inputs.
         """
+
+    def build_for(
+        self, feature_shape: FeatureShape, outputs: int | None, preprocessing: Preprocessing | None
+    ) -> nn.Module:
+        """As `build`; a model that must know more of its inputs than their shape asks their preprocessing.
+
+        Args:
+            feature_shape: of one input.
+            outputs: size of the output layer; None for an embedding network without one.
+            preprocessing: of the inputs; None where they are plain numbers.
+
+        Raises:
+            InputError: if the architecture cannot take such inputs.
+        """
+        return self.build(feature_shape, outputs)
 
 
 class Network(nn.Module):
@@ -91,12 +107,27 @@ class Fresh(NamedTuple):
     generator: Tensor
 
 
-def build_fresh(model: Model, feature_shape: FeatureShape, outputs: int | None, *, seed: int) -> Fresh:
+def build_fresh(
+    model: Model,
+    feature_shape: FeatureShape,
+    outputs: int | None,
+    *,
+    seed: int,
+    preprocessing: Preprocessing | None = None,
+) -> Fresh:
     """Build on the CPU with weights that depend on `seed` alone."""
     with seeded(seed):
-        return Fresh(model.build(feature_shape, outputs), torch.default_generator.get_state())
+        network = model.build_for(feature_shape, outputs, preprocessing)
+        return Fresh(network, torch.default_generator.get_state())
 
 
-def build_seeded(model: Model, feature_shape: FeatureShape, outputs: int | None, *, seed: int) -> nn.Module:
+def build_seeded(
+    model: Model,
+    feature_shape: FeatureShape,
+    outputs: int | None,
+    *,
+    seed: int,
+    preprocessing: Preprocessing | None = None,
+) -> nn.Module:
     """The network alone."""
-    return build_fresh(model, feature_shape, outputs, seed=seed).network
+    return build_fresh(model, feature_shape, outputs, seed=seed, preprocessing=preprocessing).network

@@ -1,7 +1,8 @@
 """What a finished run found out, and the digest of its parameters."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -17,6 +18,23 @@ from metaray.tasks.score import ScoreName
 RESULT = "result.json"
 HALF_WIDTH = "_half_width"
 """Ends the key of the metric that holds another one's 95% interval."""
+
+
+class Rival(NamedTuple):
+    """What learns each task alone, on the same meta-test episodes.
+
+    Attributes:
+        score: of its predictions.
+        gain: by how much the learner is better, paired by episode; negative where it is worse.
+    """
+
+    score: Estimate
+    gain: Estimate
+
+    def __str__(self) -> str:
+        word = "worse" if self.gain.mean < 0 else "better"
+        gain = f"{abs(self.gain.mean):.4f} +- {self.gain.half_width:.4f}"
+        return f"{self.score}; the learner is {word} by {gain}, episode by episode"
 
 
 @dataclass(frozen=True)
@@ -43,6 +61,8 @@ class Result:
         compared: what the nearest neighbour compares, in words.
         device: the kind of device that all of this was judged on, "cpu" or "cuda"; empty where an old result does not
             say.
+        baselines: those that the source names besides (`metaray.algorithms.per_task`), by name; its JSON leaves out
+            none at all.
     """
 
     num_steps: int
@@ -62,17 +82,19 @@ class Result:
     baseline_val_scores: tuple[float, ...] = ()  # nor do those of before it was judged there
     compared: str | None = "pixels"
     device: str = ""
+    baselines: dict[str, Rival] = field(default_factory=dict)
 
     @property
     def metrics(self) -> dict[str, float]:
         """What a run was trained for, as metrics by key, each with the half width of its 95% interval."""
-        estimates = {
+        estimates: dict[str, Estimate | None] = {
             f"test/{self.quality}": self.meta_test,
             f"test/{self.quality}_before_adaptation": self.before_adaptation,
             f"test/{self.quality}_before_training": self.before_training,
             f"test/{self.quality}_nearest_neighbor": self.nearest_neighbor,
             f"best/val_{self.quality}": self.meta_val,
         }
+        estimates |= {f"test/{self.quality}_{name}": rival.score for name, rival in self.baselines.items()}
         found: dict[str, float] = {"best/step": float(self.best_step)}
         for key, estimate in estimates.items():
             if estimate is not None:
@@ -83,9 +105,20 @@ class Result:
             "speed/seconds": self.seconds,
         }
 
+    @property
+    def rivals(self) -> list[tuple[str, str]]:
+        """Each baseline of `baselines` by its name in words, and how it did."""
+        return [(name.replace("_", " "), str(rival)) for name, rival in self.baselines.items()]
+
     def to_json(self) -> str:
         """JSON text."""
         tree = {key: value._asdict() if isinstance(value, Estimate) else value for key, value in _fields(self)}
+        tree["baselines"] = {
+            name: {"score": rival.score._asdict(), "gain": rival.gain._asdict()}
+            for name, rival in self.baselines.items()
+        }
+        if not self.baselines:
+            del tree["baselines"]
         return json.dumps(tree, indent=2) + "\n"
 
     def file(self) -> bytes:

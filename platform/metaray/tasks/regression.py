@@ -26,10 +26,14 @@ SIGMA_MIN, SIGMA_SCALE = 0.1, 0.9
 class Regression(TaskKind):
     """Each example has values as its target, which mean the same in all tasks. A task has one way.
 
-    Predictions are the values; loss and score are the mean squared error.
+    Predictions are the values; loss and score are the mean squared error. Where the values are far from 0 or have
+    another size than about 1, networks and losses see (value - mean) / std of them, in which `y` is, too; scores and
+    what users bring and get have the values' own units.
 
     Attributes:
         target_size: how many values a target has.
+        mean: subtracted from the values; its JSON leaves out 0.
+        std: that they are then divided by; its JSON leaves out 1.
     """
 
     kind: ClassVar[str] = "regression"
@@ -37,6 +41,8 @@ class Regression(TaskKind):
     verb: ClassVar[str] = "predicts values"
 
     target_size: int = Field(default=1, ge=1, strict=True)
+    mean: float = Field(default=0.0, exclude_if=lambda mean: mean == 0.0)
+    std: float = Field(default=1.0, gt=0, exclude_if=lambda std: std == 1.0)
 
     def __str__(self) -> str:
         return f"{self.kind} tasks of {self.target_size} value{'' if self.target_size == 1 else 's'}"
@@ -64,8 +70,9 @@ class Regression(TaskKind):
         return (weights * each).sum() / weights.sum()
 
     def judged(self, output: Tensor, y: Tensor) -> Tensor:
-        """Mean squared error."""
-        return self.loss(output, y)
+        """Mean squared error, in the values' own units."""
+        loss = self.loss(output, y)
+        return loss if self.std == 1.0 else loss * self.std**2
 
     def aims(self, y: Tensor, ways: int, dtype: torch.dtype) -> Tensor:
         """The values."""
@@ -120,8 +127,10 @@ class Regression(TaskKind):
         from metaray.numbers import is_flat, numbers
 
         given = opened_whole(y, "y")
-        values = torch.from_numpy(numbers(given, (self.target_size,), "y"))
-        return Targets(values, flat=is_flat(given))
+        values = numbers(given, (self.target_size,), "y")
+        if (self.mean, self.std) != (0.0, 1.0):
+            values = ((values.astype("float64") - self.mean) / self.std).astype("float32")
+        return Targets(torch.from_numpy(values), flat=is_flat(given))
 
     def probabilities(self, output: Tensor) -> NDArray[np.float32]:
         """There are none."""
@@ -130,6 +139,8 @@ class Regression(TaskKind):
     def values(self, output: Tensor, flat: bool) -> NDArray[np.float32]:
         """[n, target_size], or [n] where `flat`."""
         found: NDArray[np.float32] = output.numpy()
+        if (self.mean, self.std) != (0.0, 1.0):
+            found = (found.astype("float64") * self.std + self.mean).astype("float32")
         return found[:, 0] if flat else found
 
     def predictions(

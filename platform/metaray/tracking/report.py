@@ -81,6 +81,7 @@ class Report:
         ]
         if result.nearest_neighbor is not None:
             lines.append(f"nearest neighbour on {result.compared}: {result.nearest_neighbor}")
+        lines += [f"{name}: {told}" for name, told in result.rivals]
         lines.append(f"meta-test {quality} before training: {result.before_training}")
         if result.before_adaptation is not None:
             lines.append(f"meta-test {quality} before adaptation: {result.before_adaptation}")

@@ -181,4 +181,5 @@ def judged(result: Result) -> list[str]:
     lines.append(f"- before training: {result.before_training}")
     if result.nearest_neighbor is not None:
         lines.append(f"- nearest neighbour on {result.compared}, which needs no training: {result.nearest_neighbor}")
+    lines += [f"- {name}, of each task alone: {told}" for name, told in result.rivals]
     return lines

@@ -6,8 +6,10 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Tensors
 from metaray.algorithms.nearest_neighbor import NearestNeighbor
+from metaray.algorithms.per_task import BASELINES
 from metaray.data.draws import Split
 from metaray.data.source import SameData
 from metaray.episodes.prefetch import Arrival
@@ -20,7 +22,7 @@ from metaray.records.checkpoint import copies, load_checkpoint
 from metaray.records.environment import changes, environment
 from metaray.records.estimate import estimate
 from metaray.records.events import Event, EventKind, Listener, sparingly
-from metaray.records.result import HALF_WIDTH, RESULT, Result, parameters_sha256
+from metaray.records.result import HALF_WIDTH, RESULT, Result, Rival, parameters_sha256
 from metaray.records.run import LEARNER
 from metaray.records.storage import Storage
 from metaray.training.agreement import gathered, number_of, require_same_network, require_start
@@ -151,15 +153,15 @@ class Session:
         meta: Tensors,
         step: int,
         *,
-        nearest: bool = False,
+        baseline: Algorithm | None = None,
         inner_steps: int | None = None,
     ) -> Scores:
-        network = Comparison(self.experiment.source.preprocessing) if nearest else self.state.network
+        network = Comparison(self.experiment.source.preprocessing) if baseline else self.state.network
         context = context_of(self.experiment, network, training=False, step=step)
         plan = judge_of(self.experiment, split)
         tell = lambda done: self._say("judging", {"done": done, "episodes": plan.episodes}, text=split)  # noqa: E731
         scores = evaluate(
-            NearestNeighbor() if nearest else self.experiment.algorithm,
+            baseline or self.experiment.algorithm,
             meta,
             context if inner_steps is None else replace(context, inner_steps=inner_steps),
             plan,
@@ -205,8 +207,9 @@ class Session:
         also = "" if compared is None else ", and by nearest neighbour"
         self._say("note", text=f"judging: meta-test before training{also}")
         untrained = self._judge("meta-test", self.initial, 0)
-        nearest = None if compared is None else self._judge("meta-test", {}, 0, nearest=True)
-        baseline = None if compared is None else self._judge("meta-val", {}, 0, nearest=True)
+        neighbor = NearestNeighbor()
+        nearest = None if compared is None else self._judge("meta-test", {}, 0, baseline=neighbor)
+        baseline = None if compared is None else self._judge("meta-val", {}, 0, baseline=neighbor)
         result = Result(
             num_steps=self.state.step,
             best_step=best_step,
@@ -225,10 +228,17 @@ class Session:
             baseline_val_scores=tuple(baseline.score.tolist()) if baseline else (),
             compared=compared,
             device=self.rank.device.type,
+            baselines={name: self._rival(name, meta_test) for name in experiment.source.baselines},
         )
         self._record(result.metrics)
         if self.writer is not None:
             self.writer.finish({LEARNER: self._learner().files()}, {RESULT: result.file()}, self.state.step)
+
+    def _rival(self, name: str, learner: Scores) -> Rival:
+        self._say("note", text=f"judging: meta-test by {name.replace('_', ' ')}")
+        scores = self._judge("meta-test", {}, 0, baseline=BASELINES[name])
+        gain = self.experiment.source.task.score.gain
+        return Rival(scores.estimate, estimate([gain(one) for one in (learner.score - scores.score).tolist()]))
 
     def _learner(self) -> Learner:
         experiment = self.experiment

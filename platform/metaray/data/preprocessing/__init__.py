@@ -2,19 +2,27 @@
 
 from metaray.data.preprocessing.image import RESAMPLING, ImagePreprocessing, Resample
 from metaray.data.preprocessing.preprocessing import Preprocessing, RawInputs, mask_of
+from metaray.data.preprocessing.table import CategoryColumn, NumberColumn, TablePreprocessing
 from metaray.data.preprocessing.vector import VectorPreprocessing
 from metaray.data.ragged import Compact
 
-PREPROCESSINGS: dict[str, type[Preprocessing]] = {"image": ImagePreprocessing, "vector": VectorPreprocessing}
+PREPROCESSINGS: dict[str, type[Preprocessing]] = {
+    "image": ImagePreprocessing,
+    "table": TablePreprocessing,
+    "vector": VectorPreprocessing,
+}
 
 __all__ = [
     "PREPROCESSINGS",
     "RESAMPLING",
+    "CategoryColumn",
     "Compact",
     "ImagePreprocessing",
+    "NumberColumn",
     "Preprocessing",
     "RawInputs",
     "Resample",
+    "TablePreprocessing",
     "VectorPreprocessing",
     "mask_of",
 ]

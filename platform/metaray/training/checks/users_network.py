@@ -49,7 +49,9 @@ def check_network(experiment: Experiment) -> Fresh | None:
 
     def built() -> Fresh:
         with users_code(f"{name} cannot be built"):
-            return build_fresh(model, problem.feature_shape, outputs, seed=experiment.seed)
+            return build_fresh(
+                model, problem.feature_shape, outputs, seed=experiment.seed, preprocessing=problem.preprocessing
+            )
 
     network = built().network
     if not isinstance(network, nn.Module):

@@ -1,0 +1,27 @@
+"""What the importers of all kinds of stores take."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from metaray.errors import InputError
+
+Out = Annotated[Path, typer.Option(metavar="FILE", help="The store file to write.")]
+Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Seed by which classes are dealt to the splits at random.")]
+
+
+def splits_of(text: str) -> Path | tuple[float, float, float]:
+    """Three fractions, or a folder.
+
+    Raises:
+        InputError: for three things that are no numbers.
+    """
+    parts = text.split(",")
+    if len(parts) != 3:
+        return Path(text)
+    try:
+        train, val, test = (float(part) for part in parts)
+    except ValueError:
+        raise InputError(f"--splits {text!r}: three fractions such as 0.64,0.16,0.2, or a folder") from None
+    return train, val, test

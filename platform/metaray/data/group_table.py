@@ -1,0 +1,287 @@
+"""Tasks from a table whose rows come in groups: a patient, a user, a shop, an assay is a task."""
+
+import hashlib
+from functools import lru_cache
+from math import comb
+from typing import ClassVar, Literal, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, field_validator, model_validator
+
+from metaray.data.draws import Draws, Split
+from metaray.data.episode_spec import EpisodeSpec, Sizes
+from metaray.data.names import counted
+from metaray.data.preprocessing import TablePreprocessing
+from metaray.data.remote import is_remote, local_path
+from metaray.data.source import Source
+from metaray.data.tables.table_file import TableFile, TableMeta, read_table
+from metaray.data.task import Side, Task
+from metaray.data.verified import open_verified, stamp
+from metaray.errors import InputError
+from metaray.tasks import Binary, Regression
+
+Rows = NDArray[np.int64]
+
+
+class Pools(NamedTuple):
+    """The rows that a task of one group draws from.
+
+    Attributes:
+        group: its number.
+        each: all of its rows, where targets are values; where they are labels the negatives and the positives. In
+            order, where the table has one.
+    """
+
+    group: int
+    each: tuple[Rows, ...]
+
+
+class GroupTable(Source):
+    """Each group of rows is a task: some of them are the support set, others the query set.
+
+    With K shots the support has K rows; of binary targets K negatives and K positives. So have queries, of which "rest"
+    takes all other rows. Groups too small for that are left out, and it is an error if none is left.
+
+    Where the file says that the rows of a group are in an order (`metaray data import table --order-by`), each row of
+    the support lies before each of the query: K + Q rows are drawn, and the first K of them are the support. With
+    "rest", and of binary targets, the support is the first K rows (of each class), and the query lies behind.
+
+    Targets that are values are learned as (y - target_mean) / target_std; scores and predictions have the table's own
+    units. `metaray data import table` and `metaray data describe` say which numbers meta-train has.
+
+    Attributes:
+        path: of the file that `metaray data import table` wrote.
+        targets: "regression", or "binary": as the file has them.
+        target_mean: subtracted from targets that are values.
+        target_std: that they are then divided by.
+    """
+
+    kind: ClassVar[str] = "group_table"
+
+    path: str = Field(min_length=1)
+    targets: Literal["regression", "binary"] = "regression"
+    target_mean: float = 0.0
+    target_std: float = Field(default=1.0, gt=0)
+
+    @field_validator("path")
+    @classmethod
+    def _is_here(cls, path: str) -> str:
+        if is_remote(path):
+            raise ValueError(f"a table is opened where it lies, on a disk that all nodes share: fetch {path} first")
+        return path
+
+    @model_validator(mode="after")
+    def _scales_values_alone(self) -> Self:
+        if self.targets == "binary" and (self.target_mean, self.target_std) != (0.0, 1.0):
+            raise ValueError("target_mean and target_std are of targets that are values; binary ones have none")
+        return self
+
+    @property
+    def task(self) -> Regression | Binary:
+        """Positives and negatives, or one value a target."""
+        return Binary() if self.targets == "binary" else Regression(mean=self.target_mean, std=self.target_std)
+
+    @property
+    def preprocessing(self) -> TablePreprocessing:
+        """The columns, by their names."""
+        return self.meta.preprocessing
+
+    @property
+    def meta(self) -> TableMeta:
+        """The file's description."""
+        return self._open().file.meta
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over the file's own fingerprint and how targets are scaled."""
+        parts = f"{self.meta.fingerprint}\n{self.targets}\n{self.target_mean!r}\n{self.target_std!r}"
+        return hashlib.sha256(parts.encode()).hexdigest()
+
+    @property
+    def drawn_together(self) -> str:
+        """Whether support comes before query; not known where the file is not."""
+        try:
+            ordered_by = self.meta.ordered_by
+        except InputError:  # descriptions are told on any machine; whoever samples says what is wrong
+            return ""
+        return "" if ordered_by is None else f"support before query by {ordered_by}"
+
+    @property
+    def baselines(self) -> tuple[str, ...]:
+        """A linear fit to each support set; of values also their mean."""
+        return ("logistic",) if self.targets == "binary" else ("support_mean", "ridge")
+
+    @property
+    def stamp(self) -> tuple[int, ...]:
+        """The file's size, times and inode."""
+        path = local_path(self.path)
+        try:
+            return stamp(path)
+        except (OSError, ValueError):
+            read_table(path)  # says what is wrong
+            raise
+
+    def verify(self) -> None:
+        """Read the whole file and compare it with its fingerprint, whatever this node knows of it.
+
+        Raises:
+            InputError: if it is damaged.
+        """
+        open_verified(local_path(self.path), read_table, verify=True)
+
+    def check(self, split: Split, spec: EpisodeSpec) -> None:
+        """Check that a group of `split` has enough rows for every task of `spec`.
+
+        Raises:
+            InputError: with the numbers.
+        """
+        opened = self._open()
+        if opened.file.meta.kind != self.targets:
+            raise InputError(
+                f"{self.path}: its targets are {opened.file.meta.kind}; set source.targets={opened.file.meta.kind}"
+            )
+        if spec.sampling != "plain":
+            raise InputError("Meta-Dataset's sampling is of classes, and a task of a table is one group of rows")
+        if spec.fixed_ways != 1:
+            raise InputError(
+                f"{spec.ways_in_words} asked for, but a task of a table is one group of rows: ways must be 1"
+            )
+        if not opened.eligible(split, spec.largest):
+            raise self._none_left(split, spec)
+
+    def left_out(self, split: Split, spec: EpisodeSpec) -> list[str]:
+        """The names of the groups of `split` that are too small for the largest task of `spec`."""
+        opened = self._open()
+        kept = {pools.group for pools in opened.eligible(split, spec.largest)}
+        meta = opened.file.meta
+        return [meta.groups[group] for group in meta.splits.get(split, ()) if group not in kept]
+
+    def sample_task(self, draws: Draws, split: Split, spec: EpisodeSpec) -> Task:
+        """Draw sizes, then a group among those that are large enough, then its rows without replacement.
+
+        Raises:
+            InputError: no group of `split` has enough rows.
+        """
+        opened, sizes = self._open(), spec.draw(draws)
+        eligible = opened.eligible(split, sizes)
+        if not eligible:
+            self.check(split, spec)
+        pools = eligible[draws.between(0, len(eligible) - 1)]
+        support, query = opened.drawn(pools, sizes, draws)
+        sides = [self._side(opened.file, pools.group, rows) for rows in (support, query)]
+        return Task(sides[0], sides[1], class_ids=np.zeros(1, dtype=np.int64))
+
+    def count_tasks(self, split: Split, spec: EpisodeSpec) -> int:
+        """The number of support and query sets, over all groups; of ranges those with the fewest rows."""
+        opened, sizes = self._open(), spec.smallest
+        return sum(opened.count(pools, sizes) for pools in opened.eligible(split, sizes))
+
+    def _side(self, file: TableFile, group: int, rows: Rows) -> Side[NDArray[np.float32] | NDArray[np.int64]]:
+        y = file.targets(group, rows)
+        if self.targets == "binary":
+            return Side(file.x[rows], y.astype(np.int64))
+        scaled = (y.astype(np.float64) - self.target_mean) / self.target_std
+        return Side(file.x[rows], scaled.astype(np.float32)[:, None])
+
+    def _none_left(self, split: Split, spec: EpisodeSpec) -> InputError:
+        opened, sizes = self._open(), spec.largest
+        pools, meta = opened.pools[split], opened.file.meta
+        if not pools:
+            return InputError(f"{self.path}: no group is for {split}; import the table with other --splits")
+        queries = "1 more" if sizes.queries is None else f"{sizes.queries} more"
+        needed = f"{sizes.shots} for the support and {queries} for the query"
+        if meta.kind == "binary":
+            most = max(pools, key=lambda one: min(map(len, one.each)))
+            had = f"{len(most.each[0])} negatives and {len(most.each[1])} positives"
+            needed += ", of each class"
+        else:
+            most = max(pools, key=lambda one: len(one.each[0]))
+            had = counted(len(most.each[0]), "row")
+        order = f"; by {meta.ordered_by}, the query must lie behind the support" if meta.ordered_by else ""
+        return InputError(
+            f"{self.path}: none of the {counted(len(pools), 'group')} of {split} has enough rows: {needed} are asked "
+            f"for, and the largest, {meta.groups[most.group]!r}, has {had}{order}"
+        )
+
+    def _open(self) -> "OpenedTable":
+        return _open(self.path, self.stamp)
+
+
+class OpenedTable:
+    """An open file, and what its groups have to draw from."""
+
+    def __init__(self, file: TableFile) -> None:
+        self.file, meta = file, file.meta
+        self.pools: dict[Split, list[Pools]] = {"meta-train": [], "meta-val": [], "meta-test": []}
+        for split, groups in meta.splits.items():
+            self.pools[split] = [self._pools(group) for group in groups]
+        self.ordered = meta.ordered_by is not None
+
+    def eligible(self, split: Split, sizes: Sizes) -> list[Pools]:
+        """The groups of `split` with enough rows."""
+        return [pools for pools in self.pools[split] if self._suffices(pools, sizes)]
+
+    def drawn(self, pools: Pools, sizes: Sizes, draws: Draws) -> tuple[Rows, Rows]:
+        """The rows of support and query, class by class."""
+        if self.ordered and (len(pools.each) > 1 or sizes.queries is None):
+            support = [rows[: sizes.shots] for rows in pools.each]
+            query = self._later(pools, sizes.shots)
+            if sizes.queries is not None:
+                query = [rows[_some(draws, len(rows), sizes.queries)] for rows in query]
+            return np.concatenate(support), np.concatenate(query)
+        support, query = [], []
+        for rows in pools.each:
+            count = len(rows) if sizes.queries is None else sizes.shots + sizes.queries
+            chosen = _some(draws, len(rows), count)
+            if self.ordered:
+                chosen = np.sort(chosen)
+            support.append(rows[chosen[: sizes.shots]])
+            query.append(rows[chosen[sizes.shots :]])
+        return np.concatenate(support), np.concatenate(query)
+
+    def count(self, pools: Pools, sizes: Sizes) -> int:
+        """How many tasks an eligible group has."""
+        sizes_of = [len(rows) for rows in pools.each]
+        if self.ordered:
+            if sizes.queries is None:
+                return 1
+            if len(sizes_of) == 1:
+                return comb(sizes_of[0], sizes.shots + sizes.queries)
+            return int(
+                np.prod([comb(len(rows), sizes.queries) for rows in self._later(pools, sizes.shots)], dtype=object)
+            )
+        each = [
+            comb(n, sizes.shots) * (1 if sizes.queries is None else comb(n - sizes.shots, sizes.queries))
+            for n in sizes_of
+        ]
+        return int(np.prod(each, dtype=object))
+
+    def _suffices(self, pools: Pools, sizes: Sizes) -> bool:
+        if min(map(len, pools.each)) < sizes.least_examples:
+            return False
+        if not self.ordered or len(pools.each) == 1:
+            return True
+        return min(map(len, self._later(pools, sizes.shots))) >= (sizes.queries or 1)
+
+    def _later(self, pools: Pools, shots: int) -> list[Rows]:
+        """The rows behind the first `shots` of each class."""
+        last = max(rows[shots - 1] for rows in pools.each)
+        return [rows[rows > last] for rows in pools.each]
+
+    def _pools(self, group: int) -> Pools:
+        rows = self.file.rows(group)
+        if self.file.meta.kind == "regression":
+            return Pools(group, (rows,))
+        y = self.file.targets(group, rows)
+        return Pools(group, (rows[y == 0], rows[y == 1]))
+
+
+def _some(draws: Draws, population: int, count: int) -> Rows:
+    """An ordered sample of the places 0 .. population - 1."""
+    return draws.choose_each(np.array([population]), np.array([count]))[0]
+
+
+@lru_cache(maxsize=16)
+def _open(path: str, _stamp: tuple[int, ...]) -> OpenedTable:
+    return OpenedTable(open_verified(local_path(path), read_table))

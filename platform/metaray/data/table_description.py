@@ -1,0 +1,152 @@
+"""What a table holds, for people who decide on an experiment."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from metaray.config import replace
+from metaray.data.draws import SPLITS, Split
+from metaray.data.episode_spec import EpisodeSpec
+from metaray.data.group_table import GroupTable
+from metaray.data.tables.leaks import leaks
+from metaray.data.tables.table_file import TableFile, TableMeta, read_table
+from metaray.data.verified import open_verified
+
+
+@dataclass(frozen=True)
+class PartRow:
+    """One part.
+
+    Attributes:
+        part: "meta-train", "meta-val" or "meta-test".
+        groups: in it.
+        sizes: rows a group, "min / median / max".
+        targets: of its rows, mean +- standard deviation; of binary ones the share of positives in a group, "min /
+            median / max".
+        left_out: the groups that are too small for the episodes asked about.
+        episodes: distinct ones of these.
+    """
+
+    part: Split
+    groups: int
+    sizes: str
+    targets: str
+    left_out: int
+    episodes: int
+
+
+@dataclass(frozen=True)
+class ColumnRow:
+    """A column that is predicted from.
+
+    Attributes:
+        name: of it.
+        holds: "numbers" or "categories".
+        missing: the share of rows that lack it; of categories also those with one that meta-train has not.
+        values: mean +- standard deviation over meta-train, or how many categories meta-train has.
+    """
+
+    name: str
+    holds: str
+    missing: float
+    values: str
+
+
+@dataclass(frozen=True)
+class TableDescription:
+    """A table, described.
+
+    Attributes:
+        meta: of the file.
+        rows: in the file.
+        spec: of the episodes that are counted.
+        parts: of the split.
+        columns: that are predicted from.
+        settings: what `--set` takes so that targets are learned at a size of 1; empty where they are binary.
+        notes: what looks wrong, a sentence each.
+    """
+
+    meta: TableMeta
+    rows: int
+    spec: EpisodeSpec
+    parts: tuple[PartRow, ...]
+    columns: tuple[ColumnRow, ...]
+    settings: str
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON types."""
+        meta = self.meta
+        return {
+            "targets": meta.kind,
+            "target": meta.target,
+            "ordered_by": meta.ordered_by,
+            "wide": meta.wide,
+            "groups": len(meta.groups),
+            "rows": self.rows,
+            "fingerprint": meta.fingerprint,
+            "target_mean": meta.target_mean,
+            "target_std": meta.target_std,
+            "spec": self.spec.model_dump(mode="json"),
+            "parts": [asdict(part) for part in self.parts],
+            "columns": [asdict(column) for column in self.columns],
+            "notes": list(self.notes),
+        }
+
+
+def described(path: Path, spec: EpisodeSpec, *, verify: bool = False) -> TableDescription:
+    """Open a table, checked whole now or earlier on this machine, and describe it.
+
+    Args:
+        path: of the file that `metaray data import table` wrote.
+        spec: of the episodes to count; its ways are taken to be 1.
+        verify: check it now, whatever this machine knows of it.
+
+    Raises:
+        InputError: if it is none, or damaged.
+    """
+    file = open_verified(path, read_table, verify=verify)
+    meta, spec = file.meta, replace(spec, ways=1)
+    source = GroupTable(path=str(path), targets=meta.kind)
+    parts = tuple(_part(file, source, split, spec) for split in SPLITS)
+    return TableDescription(meta, len(file.x), spec, parts, _columns(file), settings_of(meta), leaks(file))
+
+
+def settings_of(meta: TableMeta) -> str:
+    """What `--set` takes so that a source reads the file well."""
+    if meta.kind == "binary":
+        return "--set source.targets=binary"
+    return f"--set source.target_mean={meta.target_mean:.6g} --set source.target_std={meta.target_std:.6g}"
+
+
+def _part(file: TableFile, source: GroupTable, split: Split, spec: EpisodeSpec) -> PartRow:
+    meta = file.meta
+    groups = meta.splits.get(split, ())
+    if not groups:
+        return PartRow(split, 0, "-", "-", 0, 0)
+    y = [file.targets(group, file.rows(group)).astype(np.float64) for group in groups]
+    if meta.kind == "binary":
+        shares = [float(one.mean()) for one in y]
+        targets = f"{min(shares):.3f} / {median(shares):.3f} / {max(shares):.3f}"
+    else:
+        whole = np.concatenate(y)
+        targets = f"{whole.mean():.4g} +- {whole.std():.4g}"
+    sizes = [len(one) for one in y]
+    told = f"{min(sizes)} / {median(sizes):g} / {max(sizes)}"
+    left_out = len(source.left_out(split, spec))
+    return PartRow(split, len(groups), told, targets, left_out, source.count_tasks(split, spec))
+
+
+def _columns(file: TableFile) -> tuple[ColumnRow, ...]:
+    table, found = file.meta.preprocessing, []
+    flags = dict(zip(table.flagged, range(len(table.numbers), len(table.numbers) + len(table.flagged)), strict=True))
+    for place, column in enumerate(table.numbers):
+        missing = float(file.x[:, flags[place]].mean()) if place in flags else 0.0
+        found.append(ColumnRow(column.name, "numbers", missing, f"{column.mean:.4g} +- {column.std:.4g}"))
+    for place, one in enumerate(table.categories, len(table.numbers) + len(table.flagged)):
+        missing = float((file.x[:, place] == 0).mean())
+        found.append(ColumnRow(one.name, "categories", missing, str(len(one.categories))))
+    return tuple(found)

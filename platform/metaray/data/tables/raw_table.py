@@ -1,0 +1,163 @@
+"""Tables as people keep them, read by batches: CSV files and Parquet files, however large."""
+
+import csv
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from metaray.data.preprocessing.table_rows import MISSING
+from metaray.errors import InputError, unknown
+
+BLOCK_BYTES = 2**24
+PARQUET_ROWS = 2**16
+DELIMITERS = ",;\t"
+
+
+class Batch(NamedTuple):
+    """Some rows.
+
+    Attributes:
+        first: the number of the first of them in the file, from 1 below the header.
+        columns: arrays of Arrow, by name.
+    """
+
+    first: int
+    columns: dict[str, Any]
+
+
+class RawTable:
+    """A CSV or Parquet file whose columns have names.
+
+    Args:
+        path: of the file; what begins as Parquet files do is one, anything else is read as CSV, with commas,
+            semicolons or tabs between cells.
+
+    Raises:
+        InputError: no such file, no header, a column without a name or one that is there twice.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.delimiter = path, ","
+        try:
+            with path.open("rb") as file:
+                self.is_parquet = file.read(4) == b"PAR1"
+            self.names = pq.read_schema(path).names if self.is_parquet else self._header()
+        except (OSError, UnicodeDecodeError, csv.Error, pa.ArrowException) as error:
+            raise InputError(f"{path}: cannot be read as a CSV or Parquet file: {error}") from None
+        for name in self.names:
+            if not name:
+                place = self.names.index(name) + 1
+                raise InputError(f"{path}: column {place} of its first line has no name: {self.names[:8]}")
+            if (times := self.names.count(name)) > 1:
+                raise InputError(f"{path}: has the column {name!r} {times} times; give each a name of its own")
+
+    def require(self, names: Sequence[str], what: str) -> None:
+        """Check that there are such columns.
+
+        Raises:
+            InputError: saying `what` names one that there is not.
+        """
+        for name in names:
+            if name not in self.names:
+                raise InputError(f"{self.path}: {what}: {unknown('column', name, self.names)}")
+
+    def batches(self, names: Sequence[str]) -> Iterator[Batch]:
+        """All rows of some columns, in order; those of a CSV file as text.
+
+        Raises:
+            InputError: a row with more or fewer cells than the header, bytes that are no UTF-8.
+        """
+        first = 1
+        try:
+            for batch in self._batches(list(names)):
+                if batch.num_rows:
+                    yield Batch(first, {name: batch.column(name) for name in names})
+                    first += batch.num_rows
+        except (OSError, pa.ArrowException) as error:
+            raise InputError(f"{self.path}: cannot be read: {error}") from None
+
+    def where(self, row: int) -> str:
+        """The name of a row in messages."""
+        return f"{self.path}, row {row}"
+
+    def _header(self) -> list[str]:
+        with self.path.open(encoding="utf-8-sig", newline="") as file:
+            line = file.readline()
+        self.delimiter = max(DELIMITERS, key=line.count)
+        return [name.strip() for name in next(csv.reader([line], delimiter=self.delimiter), [])]
+
+    def _batches(self, names: list[str]) -> Iterator[Any]:
+        if self.is_parquet:
+            with pq.ParquetFile(self.path) as file:
+                yield from file.iter_batches(PARQUET_ROWS, columns=names)
+            return
+        # Whole columns are judged, and not what the first block of them looks like: all as text.
+        types = dict.fromkeys(self.names, pa.string())
+        reader = pa_csv.open_csv(
+            self.path,
+            pa_csv.ReadOptions(block_size=BLOCK_BYTES, column_names=self.names, skip_rows=1),
+            pa_csv.ParseOptions(delimiter=self.delimiter, newlines_in_values=True),
+            pa_csv.ConvertOptions(column_types=types, include_columns=names, strings_can_be_null=False),
+        )
+        with reader:
+            yield from reader
+
+
+def texts(column: Any) -> Any:
+    """A column as trimmed texts, null where there is nothing. Whole numbers are told without a point."""
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pa.types.is_floating(column.type):
+        column = pc.if_else(pc.is_nan(column), None, column)
+    found = pc.utf8_trim_whitespace(column.cast(pa.string()))
+    return pc.if_else(pc.equal(found, ""), None, found)
+
+
+class Numbers(NamedTuple):
+    """A column read as numbers.
+
+    Attributes:
+        values: [n], NaN where there is none.
+        lacking: [n] where there is nothing at all.
+        bad: [n] where there is something that is no finite number.
+    """
+
+    values: NDArray[np.float64]
+    lacking: NDArray[np.bool_]
+    bad: NDArray[np.bool_]
+
+
+def numbers(column: Any) -> Numbers:
+    """A column as numbers, as far as it holds any."""
+    kind = column.type
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind):
+        values = _floats(column.cast(pa.int8() if pa.types.is_boolean(kind) else kind).cast(pa.float64()))
+        lacking = np.isnan(values)
+        return Numbers(values, lacking, np.isinf(values))
+    found = texts(column)
+    found = pc.if_else(pc.is_in(found, value_set=pa.array(sorted(MISSING))), None, found)
+    lacking = np.asarray(pc.is_null(found))
+    try:
+        values = _floats(found.cast(pa.float64()))
+    except pa.ArrowInvalid:
+        values = np.array([_float(text) for text in found.to_pylist()], dtype=np.float64)
+    return Numbers(np.where(np.isinf(values), np.nan, values), lacking, ~lacking & ~np.isfinite(values))
+
+
+def _floats(column: Any) -> NDArray[np.float64]:
+    found: NDArray[np.float64] = column.to_numpy(zero_copy_only=False).astype(np.float64)
+    return found
+
+
+def _float(text: str | None) -> float:
+    try:
+        return float(text or "nan")
+    except ValueError:
+        return np.nan

@@ -1,0 +1,219 @@
+"""The file of a table whose groups are tasks: one Arrow IPC file, memory-mapped; rows are read as they are drawn.
+
+One record batch with the columns `x` (a list of float32 a row, the compact form of `TablePreprocessing`) and `y` (a
+list of float32: the row's target; in wide form one a group, NaN where it was not measured). In long form rows lie group
+by group, in each in their order if there is one. Everything else is one JSON object in the schema metadata, described
+by `TableMeta`.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from metaray.config import Config, replace
+from metaray.data.draws import Split
+from metaray.data.preprocessing import TablePreprocessing
+from metaray.data.store_file import check_disjoint
+from metaray.errors import InputError
+from metaray.json_text import parse_object
+
+METADATA_KEY = b"metaray.table"
+FORMAT_VERSION = 1
+BLOCK_ROWS = 4096
+REMEDY = "import the table again (metaray data import table), or copy the file again from where it is whole"
+
+
+class TableMeta(Config):
+    """What the schema metadata says about the rows.
+
+    Attributes:
+        version: of this format.
+        kind: of the tasks.
+        target: name of its column; empty in wide form, where each group has its own.
+        ordered_by: name of the column by which the rows of a group are in order; None where they are in none.
+        wide: whether rows are shared: each group has those in which its target is measured.
+        groups: their names; the position is the number of the group.
+        counts: rows of each.
+        splits: the numbers of the groups of each meta-split, disjoint.
+        preprocessing: how raw rows became those of the file.
+        target_mean: over the rows of meta-train.
+        target_std: likewise.
+        origin: free notes; the fingerprint leaves them out.
+        fingerprint: SHA-256 (hex) over all of the above but the origin, and the rows.
+    """
+
+    version: int = FORMAT_VERSION
+    kind: Literal["regression", "binary"]
+    target: str
+    ordered_by: str | None
+    wide: bool
+    groups: tuple[str, ...]
+    counts: tuple[int, ...]
+    splits: dict[Split, tuple[int, ...]]
+    preprocessing: TablePreprocessing
+    target_mean: float
+    target_std: float
+    origin: dict[str, str] = {}
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True)
+class TableFile:
+    """An open table. Its arrays are read-only views of the memory-mapped file.
+
+    Attributes:
+        path: of the file.
+        meta: its description.
+        x: [rows, columns] float32.
+        y: [rows, 1] float32, in wide form [rows, groups].
+        offsets: [groups + 1] int64; in long form group g holds the rows offsets[g] .. offsets[g + 1] - 1.
+    """
+
+    path: Path
+    meta: TableMeta
+    x: NDArray[np.float32]
+    y: NDArray[np.float32]
+    offsets: NDArray[np.int64]
+
+    def rows(self, group: int) -> NDArray[np.int64]:
+        """Those of a group, in their order."""
+        if self.meta.wide:
+            return np.flatnonzero(~np.isnan(self.y[:, group]))
+        return np.arange(self.offsets[group], self.offsets[group + 1])
+
+    def targets(self, group: int, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """[n] of some of a group's rows."""
+        found: NDArray[np.float32] = self.y[rows, group if self.meta.wide else 0]
+        return found
+
+
+def is_table_file(path: Path) -> bool:
+    """Whether a file is one of these; False of what cannot be read at all."""
+    try:
+        with pa.memory_map(str(path)) as mapped:
+            return METADATA_KEY in (pa.ipc.open_file(mapped).schema.metadata or {})
+    except (pa.ArrowException, OSError, ValueError):
+        return False
+
+
+def read_table(path: Path, *, verify: bool = False) -> TableFile:
+    """Open a table, memory-mapped.
+
+    Args:
+        path: of the file.
+        verify: read every row and compare with the fingerprint.
+
+    Raises:
+        InputError: naming the file: missing, truncated, foreign, of another format version, inconsistent, or (with
+            `verify`) changed.
+    """
+    if not os.path.isfile(path):  # noqa: PTH113 - pathlib's raises for names that are too long
+        raise InputError(f"{path}: no such table" + (" (it is a folder)" if os.path.isdir(path) else ""))  # noqa: PTH112
+    try:
+        with pa.memory_map(str(path)) as mapped:
+            reader = pa.ipc.open_file(mapped)
+            meta = _parse(reader.schema.metadata or {}, path)
+            if reader.num_record_batches != 1 or reader.schema.names != ["x", "y"]:
+                raise InputError(f"{path}: damaged: its columns are {reader.schema.names}; {REMEDY}")
+            batch = reader.get_batch(0)
+            batch.validate()
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+        if isinstance(error, InputError):
+            raise
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{path}: not a table of metaray, or a truncated one ({first_line}); {REMEDY}") from None
+    widths = (meta.preprocessing.feature_shape[0], len(meta.groups) if meta.wide else 1)
+    x, y = (_matrix(batch.column(i), width, path) for i, width in enumerate(widths))
+    offsets = np.concatenate([[0], np.cumsum(meta.counts)]).astype(np.int64)
+    _check(meta, y, offsets, path)
+    if verify and fingerprint_of(meta, x, y) != meta.fingerprint:
+        raise InputError(f"{path}: damaged: its rows don't match its fingerprint {meta.fingerprint}; {REMEDY}")
+    return TableFile(path, meta, x, y, offsets)
+
+
+def write_table(path: Path, meta: TableMeta, x: NDArray[np.float32], y: NDArray[np.float32]) -> TableFile:
+    """Write a table: whole or not at all, replacing any file at `path`.
+
+    Args:
+        path: the file to write; missing folders are made.
+        meta: its description; the fingerprint is put in.
+        x: [rows, columns], as `TableFile` has them.
+        y: [rows, 1 or groups].
+
+    Raises:
+        InputError: an unwritable path, or what does not fit together.
+    """
+    meta = replace(meta, fingerprint=fingerprint_of(meta, x, y))
+    folder = path.absolute().parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=folder, prefix=f".{path.name}.")
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            _write(temporary, meta, x, y)
+            read_table(temporary, verify=True)
+            temporary.chmod(0o644)
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink()
+            raise
+    except OSError as error:
+        raise InputError(f"{path}: can't write the table: {error}") from None
+    return read_table(path)
+
+
+def fingerprint_of(meta: TableMeta, x: NDArray[np.float32], y: NDArray[np.float32]) -> str:
+    """SHA-256 (hex) over description and rows, by blocks: rows may be more than memory holds."""
+    described = meta.model_dump(mode="json", exclude={"origin", "fingerprint"})
+    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
+    for values in (x, y):
+        for start in range(0, len(values), BLOCK_ROWS):
+            digest.update(np.ascontiguousarray(values[start : start + BLOCK_ROWS]).data)
+    return digest.hexdigest()
+
+
+def _write(path: Path, meta: TableMeta, x: NDArray[np.float32], y: NDArray[np.float32]) -> None:
+    columns = [
+        pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(values).reshape(-1)), values.shape[1])
+        for values in (x, y)
+    ]
+    fields = [(name, column.type) for name, column in zip("xy", columns, strict=True)]
+    schema = pa.schema(fields, {METADATA_KEY: meta.model_dump_json()})
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+        writer.write_batch(pa.record_batch(columns, schema=schema))
+
+
+def _parse(metadata: Any, path: Path) -> TableMeta:
+    if METADATA_KEY not in metadata:
+        raise InputError(f"{path}: an Arrow file, but not a table of metaray: `metaray data import table` makes one")
+    values = parse_object(metadata[METADATA_KEY], where=f"{path}: its metadata")
+    if values.get("version") != FORMAT_VERSION:
+        raise InputError(
+            f"{path}: format version {values.get('version')!r}, but this metaray reads version {FORMAT_VERSION}; "
+            "import the table again"
+        )
+    return TableMeta.parse(values, where=str(path))
+
+
+def _matrix(column: Any, width: int, path: Path) -> NDArray[np.float32]:
+    if column.type != pa.list_(pa.float32(), width) or column.null_count or column.values.null_count:
+        raise InputError(f"{path}: damaged: a column is of type {column.type}, not {width} numbers; {REMEDY}")
+    flat: NDArray[np.float32] = column.flatten().to_numpy(zero_copy_only=True)
+    return flat.reshape(-1, width)
+
+
+def _check(meta: TableMeta, y: NDArray[np.float32], offsets: NDArray[np.int64], path: Path) -> None:
+    if len(set(meta.groups)) != len(meta.groups) or len(meta.counts) != len(meta.groups):
+        raise InputError(f"{path}: damaged: {len(meta.counts)} counts for {len(meta.groups)} groups; {REMEDY}")
+    if not meta.wide and (min(meta.counts, default=0) < 1 or offsets[-1] != len(y)):
+        raise InputError(f"{path}: damaged: its groups hold {offsets[-1]} rows, but there are {len(y)}; {REMEDY}")
+    check_disjoint(meta.splits, meta.groups, where=str(path))
