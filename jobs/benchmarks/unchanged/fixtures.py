@@ -35,7 +35,7 @@ SHARED = ("images", "logs", "mlartifacts", "plan.json", "predictions.json")
 """What a copy of the fixtures leaves out; MLflow finds its artifacts where they are."""
 WENT_ON = "going on from the checkpoint of step"
 """What `metaray train` says of a run that it takes up."""
-OF_THE_RUN = re.compile(r"(^|\.)(search|storage|tracking_uri|tracking_run|run|notes)$")
+OF_THE_RUN = re.compile(r"(^|\.)(search|storage|tracking_uri|tracking_run|run|learner|notes)$")
 """Keys of a search's answer that name it, where another name is right."""
 REFUSED_IMPORT = re.compile(r"refusing to import '([^']+)'")
 
