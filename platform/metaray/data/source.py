@@ -30,7 +30,8 @@ class Source(Config):
         super().__pydantic_init_subclass__(**kwargs)
         old = "target_size" if hasattr(cls, "target_size") else None
         for name in ("check", "sample_task", "count_tasks"):
-            if "ways" in inspect.signature(getattr(cls, name)).parameters:
+            method = getattr(cls, name)
+            if callable(method) and "ways" in inspect.signature(method).parameters:
                 old = name
         if old is not None:
             raise TypeError(
