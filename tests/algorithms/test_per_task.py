@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from metaray.algorithms.context import Context
-from metaray.algorithms.per_task import BASELINES, LOGISTIC_PENALTY, PENALTIES, Logistic, PerTask, Ridge, SupportMean
+from metaray.algorithms.families.per_task import PerTask
+from metaray.algorithms.per_task import BASELINES, LOGISTIC_PENALTY, PENALTIES, Logistic, Ridge, SupportMean
 from metaray.data.preprocessing import CategoryColumn, NumberColumn, TablePreprocessing
 from metaray.episodes.tensors import Examples
 from metaray.models.comparison import Comparison

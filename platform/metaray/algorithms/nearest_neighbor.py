@@ -3,17 +3,15 @@
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.task_shape import TaskShape
+from metaray.algorithms.families.per_task import PerTask, vectors
 from metaray.episodes.inputs import Inputs
 from metaray.episodes.tensors import Examples
-from metaray.models.comparison import Comparison
 
 
-class NearestNeighbor(Algorithm):
+class NearestNeighbor(PerTask):
     """One nearest neighbour in Euclidean distance between inputs, or between what a `Comparison` makes of them.
 
     The "pixels" row of Vinyals et al. (NeurIPS 2016, table 1) has cosine similarity instead. Where targets are
@@ -21,19 +19,6 @@ class NearestNeighbor(Algorithm):
     """
 
     kind: ClassVar[str] = "nearest_neighbor"
-    needs_classes: ClassVar[bool] = False
-
-    def outputs(self, task_shape: TaskShape) -> int | None:
-        """No output layer."""
-        return None
-
-    def heeds_batch(self, network: nn.Module) -> bool:
-        """No: no other network than a `Comparison` is asked."""
-        return False
-
-    def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:
-        """None at all."""
-        return {}
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
         """The support set, flattened."""
@@ -46,6 +31,5 @@ class NearestNeighbor(Algorithm):
 
 
 def _vectors(x: Inputs, context: Context) -> Tensor:
-    """[n, numbers] of inputs [n, ...]."""
-    found: Tensor = context.network(x) if isinstance(context.network, Comparison) else x.flatten(1)
-    return found.to(context.loss_dtype)
+    """As losses are computed."""
+    return vectors(x, context).to(context.loss_dtype)

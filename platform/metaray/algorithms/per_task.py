@@ -7,36 +7,16 @@ Runs report those that their source names (`Source.baselines`). They are judged,
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.task_shape import TaskShape
+from metaray.algorithms.families.per_task import PerTask, vectors
 from metaray.episodes.inputs import Inputs
 from metaray.episodes.tensors import Examples
-from metaray.models.comparison import Comparison
 
 PENALTIES = (0.1, 1.0, 10.0, 100.0, 1000.0, 10000.0)
 """Of ridge regression: from nearly none to nearly the mean."""
 LOGISTIC_PENALTY, LOGISTIC_STEPS = 1.0, 20
-
-
-class PerTask(Algorithm):
-    """Has no meta-parameters; what it compares are the vectors that the preprocessing makes of inputs."""
-
-    needs_classes: ClassVar[bool] = False
-
-    def outputs(self, task_shape: TaskShape) -> int | None:
-        """No output layer."""
-        return None
-
-    def heeds_batch(self, network: nn.Module) -> bool:
-        """No."""
-        return False
-
-    def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:
-        """None at all."""
-        return {}
 
 
 class SupportMean(PerTask):
@@ -125,6 +105,5 @@ BASELINES: dict[str, PerTask] = {
 
 
 def _vectors(x: Inputs, context: Context) -> Tensor:
-    """[n, numbers] of inputs, in float64."""
-    found: Tensor = context.network(x) if isinstance(context.network, Comparison) else x.flatten(1)
-    return found.to(torch.float64)
+    """In float64."""
+    return vectors(x, context).to(torch.float64)

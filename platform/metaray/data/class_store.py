@@ -23,7 +23,7 @@ from metaray.data.source import Source
 from metaray.data.store_file import StoreMeta, read_store
 from metaray.data.store_preprocessing import prepared
 from metaray.data.task import Side, Task
-from metaray.data.verified import open_store, stamp
+from metaray.data.verified import open_store, stamp_of
 from metaray.errors import InputError
 from metaray.imports import TRUST_ALL, trust_of
 
@@ -127,12 +127,7 @@ class ClassStore(Source):
         """The file's size, times and inode. A fetched one stays what it was when this process opened it."""
         if is_remote(self.path):
             return ()
-        path = local_path(self.path)
-        try:
-            return stamp(path)
-        except (OSError, ValueError):
-            read_store(path)  # says what is wrong
-            raise
+        return stamp_of(local_path(self.path), read_store)
 
     def verify(self) -> None:
         """Read the whole file and compare it with its fingerprint, whatever this node knows of it.

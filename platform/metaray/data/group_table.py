@@ -17,7 +17,7 @@ from metaray.data.remote import is_remote, local_path
 from metaray.data.source import Source
 from metaray.data.tables.table_file import TableFile, TableMeta, read_table
 from metaray.data.task import Side, Task
-from metaray.data.verified import open_verified, stamp
+from metaray.data.verified import open_verified, stamp_of
 from metaray.errors import InputError
 from metaray.tasks import Binary, Regression
 
@@ -109,18 +109,13 @@ class GroupTable(Source):
 
     @property
     def baselines(self) -> tuple[str, ...]:
-        """A linear fit to each support set; of values also their mean."""
-        return ("logistic",) if self.targets == "binary" else ("support_mean", "ridge")
+        """Those of the kind of its tasks: a linear fit to each support set, of values also their mean."""
+        return self.task.baselines
 
     @property
     def stamp(self) -> tuple[int, ...]:
         """The file's size, times and inode."""
-        path = local_path(self.path)
-        try:
-            return stamp(path)
-        except (OSError, ValueError):
-            read_table(path)  # says what is wrong
-            raise
+        return stamp_of(local_path(self.path), read_table)
 
     def verify(self) -> None:
         """Read the whole file and compare it with its fingerprint, whatever this node knows of it.

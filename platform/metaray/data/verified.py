@@ -38,6 +38,20 @@ def stamp(path: Path) -> tuple[int, ...]:
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
+def stamp_of(path: Path, read: Callable[[Path], object]) -> tuple[int, ...]:
+    """As `stamp`; where there is no such file, `read` says what is wrong.
+
+    Raises:
+        InputError: what `read` raises.
+        OSError: if it finds nothing wrong.
+    """
+    try:
+        return stamp(path)
+    except (OSError, ValueError):
+        read(path)
+        raise
+
+
 def open_store(path: Path, *, verify: bool = False) -> StoreFile:
     """As `open_verified`, of a class store.
 

@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from metaray.errors import InputError
-from metaray.tasks.classes import (
-    PREDICTIONS,
-    TARGETS,
-    class_means,
-    cross_entropy,
-    label_cells,
-    label_texts,
-    most_probable,
-    nearest_members,
-    no_values,
-    one_hot,
-    softmax,
-)
-from metaray.tasks.column import Column
+from metaray.tasks.classes import ClassKind
 from metaray.tasks.score import SCORES, Score
-from metaray.tasks.task_kind import Targets, TaskKind
+from metaray.tasks.task_kind import Targets
 
 if TYPE_CHECKING:
-    import numpy as np
-    import torch
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -37,7 +22,7 @@ SPELLINGS: dict[Hashable, int] = {
 }
 
 
-class Binary(TaskKind):
+class Binary(ClassKind):
     """Each example is negative (0) or positive (1), and labels are never permuted. A task, such as an assay, has one
     way; its support holds K negatives and K positives at K shots.
 
@@ -48,16 +33,10 @@ class Binary(TaskKind):
 
     kind: ClassVar[str] = "binary"
     score: ClassVar[Score] = SCORES["auroc"]
-    has_classes: ClassVar[bool] = True
-    free_scale: ClassVar[bool] = True
+    baselines: ClassVar[tuple[str, ...]] = ("logistic",)
     verb: ClassVar[str] = "tells positives from negatives"
-    target_word: ClassVar[str] = "label"
 
     def labels(self, ways: int) -> int:
-        """2."""
-        return len(CLASSES)
-
-    def outputs(self, ways: int) -> int:
         """2."""
         return len(CLASSES)
 
@@ -65,10 +44,6 @@ class Binary(TaskKind):
         """1."""
         if most != 1:
             raise ValueError(f"these have 1 way, with positives and negatives (got {most})")
-
-    def loss(self, output: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
-        """Mean cross-entropy of logits [n, 2] for labels [n]."""
-        return cross_entropy(output, y, weights)
 
     def judged(self, output: Tensor, y: Tensor) -> Tensor:
         """AUROC; NaN where all labels are alike."""
@@ -82,34 +57,6 @@ class Binary(TaskKind):
     def chance(self, guessing: float) -> float | None:
         """One half, whatever the share of positives."""
         return 0.5
-
-    def aims(self, y: Tensor, ways: int, dtype: torch.dtype) -> Tensor:
-        """One-hot labels."""
-        return one_hot(y, len(CLASSES), dtype)
-
-    def seen(self, y: Tensor, dtype: torch.dtype) -> Tensor:
-        """Nothing."""
-        return y.new_empty((len(y), 0), dtype=dtype)
-
-    def pooled(self, encoded: Tensor, y: Tensor, ways: int) -> Tensor:
-        """The mean of the negatives, then that of the positives."""
-        return class_means(encoded, y, len(CLASSES)).flatten()
-
-    def nearest(self, distances: Tensor, y: Tensor, ways: int) -> Tensor:
-        """For negatives and positives, minus the distance to the nearest known one."""
-        return nearest_members(distances, y, len(CLASSES))
-
-    def distribution_size(self, ways: int) -> int:
-        """Two logits."""
-        return len(CLASSES)
-
-    def expected(self, distribution: Tensor) -> Tensor:
-        """The logits."""
-        return distribution
-
-    def surprise(self, distribution: Tensor, y: Tensor) -> Tensor:
-        """Cross-entropy."""
-        return cross_entropy(distribution, y, None)
 
     def check_task(self, support_y: NDArray[Any], query_y: NDArray[Any]) -> None:
         """Positives and negatives on both sides: of one class alone there is nothing to learn, and no AUROC."""
@@ -137,25 +84,6 @@ class Binary(TaskKind):
             raise InputError(f"the support set holds {only} only; a binary task needs examples of both")
         return Targets(torch.tensor(places), tuple(labels[places.index(one)] for one in CLASSES))
 
-    def probabilities(self, output: Tensor) -> NDArray[np.float32]:
-        """Of the negative and the positive."""
-        return softmax(output)
-
-    def values(self, output: Tensor, flat: bool) -> NDArray[np.float32]:
-        """There are none."""
-        raise no_values()
-
-    def predictions(
-        self, output: Tensor, classes: Sequence[Hashable], flat: bool
-    ) -> list[Hashable] | NDArray[np.float32]:
-        """The label of the positive where that is more probable, else that of the negative."""
-        return most_probable(output, classes)
-
-    def found_classes(self, output: Tensor) -> list[int] | None:
-        """The same."""
-        found: list[int] = output.argmax(dim=-1).tolist()
-        return found
-
     def check_classes(self, classes: Sequence[Hashable], ways: int | None, flat: bool) -> None:
         """A negative and a positive."""
         try:
@@ -164,22 +92,6 @@ class Binary(TaskKind):
             places = ()
         if flat or places != CLASSES:
             raise ValueError(f"its labels {list(classes)} do not fit its learner, whose labels are 0 and 1")
-
-    def target_columns(self) -> tuple[Column, ...]:
-        """label."""
-        return TARGETS
-
-    def prediction_columns(self) -> tuple[Column, ...]:
-        """label, probability, probabilities, distribution."""
-        return PREDICTIONS
-
-    def from_cells(self, rows: Sequence[Sequence[Any]], names: Sequence[str], where: Callable[[int], str]) -> Any:
-        """Labels as text."""
-        return label_texts(rows, names, where)
-
-    def prediction_cells(self, output: Tensor, classes: Sequence[Hashable]) -> dict[str, Any]:
-        """The more probable label, and the probabilities of both."""
-        return label_cells(output, classes)
 
     def example_targets(self, ways: int | None, shots: int) -> list[list[Any]]:
         """A negative and a positive."""

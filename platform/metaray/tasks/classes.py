@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Hashable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from metaray.errors import InputError
 from metaray.tasks.cells import text
 from metaray.tasks.column import Column
+from metaray.tasks.task_kind import TaskKind
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,11 +67,6 @@ def softmax(output: Tensor) -> NDArray[np.float32]:
     return found
 
 
-def most_probable(output: Tensor, classes: Sequence[Hashable]) -> list[Hashable]:
-    """The label of the highest probability, of each row of logits."""
-    return [classes[i] for i in softmax(output).argmax(axis=1)]
-
-
 def label_texts(rows: Sequence[Sequence[Any]], names: Sequence[str], where: Callable[[int], str]) -> list[str]:
     """The labels in rows of one cell each, as text.
 
@@ -102,6 +98,80 @@ def label_cells(output: Tensor, classes: Sequence[Hashable]) -> dict[str, Any]:
     return {column.name: cells for column, cells in zip(PREDICTIONS, columns, strict=True)}
 
 
-def no_values() -> InputError:
-    """What is raised where values are asked for."""
-    return InputError("this learner tells classes apart: use predict or predict_proba, not predict_values")
+class ClassKind(TaskKind):
+    """What kinds share whose targets are classes: logits, one a label, and predictions that are labels."""
+
+    has_classes: ClassVar[bool] = True
+    free_scale: ClassVar[bool] = True
+    target_word: ClassVar[str] = "label"
+
+    def outputs(self, ways: int) -> int:
+        """One a label."""
+        return self.labels(ways)
+
+    def loss(self, output: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Mean cross-entropy of logits [n, labels] for labels [n]."""
+        return cross_entropy(output, y, weights)
+
+    def aims(self, y: Tensor, ways: int, dtype: torch.dtype) -> Tensor:
+        """One-hot labels."""
+        return one_hot(y, self.labels(ways), dtype)
+
+    def seen(self, y: Tensor, dtype: torch.dtype) -> Tensor:
+        """Nothing."""
+        return y.new_empty((len(y), 0), dtype=dtype)
+
+    def pooled(self, encoded: Tensor, y: Tensor, ways: int) -> Tensor:
+        """The class means, one after the other."""
+        return class_means(encoded, y, self.labels(ways)).flatten()
+
+    def nearest(self, distances: Tensor, y: Tensor, ways: int) -> Tensor:
+        """For each class, minus the distance to its nearest known example."""
+        return nearest_members(distances, y, self.labels(ways))
+
+    def distribution_size(self, ways: int) -> int:
+        """The logits."""
+        return self.labels(ways)
+
+    def expected(self, distribution: Tensor) -> Tensor:
+        """The logits."""
+        return distribution
+
+    def surprise(self, distribution: Tensor, y: Tensor) -> Tensor:
+        """Cross-entropy."""
+        return cross_entropy(distribution, y, None)
+
+    def probabilities(self, output: Tensor) -> NDArray[np.float32]:
+        """The softmax of the logits."""
+        return softmax(output)
+
+    def values(self, output: Tensor, flat: bool) -> NDArray[np.float32]:
+        """There are none."""
+        raise InputError("this learner tells classes apart: use predict or predict_proba, not predict_values")
+
+    def predictions(
+        self, output: Tensor, classes: Sequence[Hashable], flat: bool
+    ) -> list[Hashable] | NDArray[np.float32]:
+        """The most probable label."""
+        return [classes[i] for i in softmax(output).argmax(axis=1)]
+
+    def found_classes(self, output: Tensor) -> list[int] | None:
+        """The place of the highest logit."""
+        found: list[int] = output.argmax(dim=-1).tolist()
+        return found
+
+    def target_columns(self) -> tuple[Column, ...]:
+        """label."""
+        return TARGETS
+
+    def prediction_columns(self) -> tuple[Column, ...]:
+        """label, probability, probabilities, distribution."""
+        return PREDICTIONS
+
+    def from_cells(self, rows: Sequence[Sequence[Any]], names: Sequence[str], where: Callable[[int], str]) -> Any:
+        """Labels as text."""
+        return label_texts(rows, names, where)
+
+    def prediction_cells(self, output: Tensor, classes: Sequence[Hashable]) -> dict[str, Any]:
+        """The most probable label, and the probabilities of all."""
+        return label_cells(output, classes)

@@ -38,6 +38,7 @@ class Regression(TaskKind):
 
     kind: ClassVar[str] = "regression"
     score: ClassVar[Score] = SCORES["mse"]
+    baselines: ClassVar[tuple[str, ...]] = ("support_mean", "ridge")
     verb: ClassVar[str] = "predicts values"
 
     target_size: int = Field(default=1, ge=1, strict=True)

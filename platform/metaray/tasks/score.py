@@ -35,11 +35,6 @@ class Score(NamedTuple):
         found = list(scores)
         return found.index(max(found, key=self.gain))
 
-    @property
-    def better(self) -> str:
-        """The direction in a word: "more" or "less"."""
-        return "more" if self.higher_is_better else "less"
-
 
 SCORES: dict[str, Score] = {
     score.name: score

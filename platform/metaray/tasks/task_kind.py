@@ -40,7 +40,8 @@ class TaskKind(Config):
     Attributes:
         kind: its name in files.
         score: what judges predictions of one task; one of `metaray.tasks.score.SCORES`.
-        baseline: the algorithm, by its kind, that a learner must surpass to become champion.
+        baselines: what fits a task by its support alone, besides the nearest neighbour (`nearest`) that every kind has;
+            keys of `metaray.algorithms.per_task.BASELINES`.
         has_classes: whether a target is one of a few classes, so that the examples of a class can be put together.
         labels_vary: whether a label stands for another class in each task, so that joint training tells all classes of
             meta-train apart; else outputs mean the same in all tasks.
@@ -51,7 +52,7 @@ class TaskKind(Config):
 
     kind: ClassVar[str]
     score: ClassVar[Score]
-    baseline: ClassVar[str] = "nearest_neighbor"
+    baselines: ClassVar[tuple[str, ...]] = ()
     has_classes: ClassVar[bool] = False
     labels_vary: ClassVar[bool] = False
     free_scale: ClassVar[bool] = False

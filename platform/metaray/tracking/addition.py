@@ -201,7 +201,7 @@ def _run(
     learner: Learner, name: str, server: MlflowServer, experiment: Experiment | None, scores: Scores | None
 ) -> MlflowRun:
     """The MLflow run that holds what is known of the learner."""
-    tags = provenance() | {"origin": "trained elsewhere", "protocol": _protocol(learner)}
+    tags = provenance() | {"origin": "trained elsewhere", "protocol": _protocol(learner, experiment)}
     if experiment is None:
         parts = {"algorithm": learner.algorithm, "model": learner.model, "episodes": learner.spec}
         params = flatten(
@@ -231,12 +231,18 @@ def _judged(scores: Scores | None) -> list[str]:
     return lines
 
 
-def _protocol(learner: Learner) -> str:
-    return protocol_of(learner.spec, learner.algorithm, learner.inner_steps)
+def _protocol(learner: Learner, experiment: Experiment | None) -> str:
+    """How its scores are to be read: the source says, too, which classes meet in a task."""
+    source = None if experiment is None else experiment.source
+    return protocol_of(learner.spec, learner.algorithm, learner.inner_steps, source)
 
 
 def _tags(learner: Learner, experiment: Experiment | None, scores: Scores | None) -> dict[str, str]:
-    tags = {"algorithm": learner.algorithm.kind, "model": learner.model.kind, "protocol": _protocol(learner)}
+    tags = {
+        "algorithm": learner.algorithm.kind,
+        "model": learner.model.kind,
+        "protocol": _protocol(learner, experiment),
+    }
     tags["origin"] = "trained elsewhere"
     if experiment is None or scores is None:
         return tags
