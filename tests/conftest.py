@@ -37,6 +37,9 @@ collect_ignore_glob = ["conftest.py", "*/conftest.py"]
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
+# Of what torch warns once a process would else fail whichever test came first.
+torch.set_warn_always(True)
+
 MAY_SKIP = ("no GPU", "no Omniglot", "no git", "this machine lets nobody")
 """How the reasons begin for which tests may be skipped wherever they run: no package mends them."""
 

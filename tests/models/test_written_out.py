@@ -119,6 +119,7 @@ def test_values_and_types_are_those_of_the_fused_kernels(norm: Callable[[], nn.M
 
 
 @every_norm
+@pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight")
 def test_half_precision_can_be_mapped_over(norm: Callable[[], nn.Module], make_episode: Callable[..., object]) -> None:
     """With weights in float32: a traceback before."""
     network = network_of(norm)
