@@ -144,7 +144,7 @@ def test_a_run_of_before_baselines_were_kept_is_judged_by_them_too(
     report = train(make_experiment(name="older", num_steps=1), register=False)
     path = tmp_path / "runs" / report.run.name / RESULT
     tree = json.loads(path.read_text())
-    kept = tree.pop("baseline_val_scores")
+    kept = tree.pop("baselines")["nearest_neighbor"]["val_scores"]
     assert tree.pop("device") == "cpu"
     del tree["sha256"]  # nor had results a checksum then
     path.write_text(json.dumps(tree))
@@ -162,7 +162,7 @@ def test_the_nearest_neighbour_asks_nothing_of_a_users_network(
     report = train(experiment, register=False)
     path = tmp_path / "runs" / report.run.name / RESULT
     tree = json.loads(path.read_text())
-    del tree["baseline_val_scores"], tree["sha256"]
+    del tree["baselines"], tree["sha256"]
     path.write_text(json.dumps(tree))
     done = upload(report.run.name, storage=str(tmp_path / "runs"), tracking=database, register=True, trust=["tests"])
     assert isinstance(done, Report) and done.version is not None and done.decision is not None

@@ -72,7 +72,12 @@ def test_two_workers_score_as_one_process(make_experiment: MakeExperiment) -> No
     learners = [learner_of(experiment), learner_of(other)]
     told: list[int] = []
     with judging(learners, experiment, TWO) as there, judging(learners, experiment, Placement(device="cpu")) as here:
-        plans: list[tuple[int, dict[str, Any]]] = [(0, {}), (0, {"inner_steps": 0}), (1, {}), (1, {"baseline": "nearest_neighbor"})]
+        plans: list[tuple[int, dict[str, Any]]] = [
+            (0, {}),
+            (0, {"inner_steps": 0}),
+            (1, {}),
+            (1, {"baseline": "nearest_neighbor"}),
+        ]
         for which, plan in plans:
             found = there(which, "meta-test", progress=told.append, **plan)
             np.testing.assert_array_equal(found.table, here(which, "meta-test", **plan).table)

@@ -54,7 +54,7 @@ def test_round_trip(before: Estimate | None) -> None:
     for text in (full.to_json(), full.file()):
         read = Result.from_json(text)
         assert read == full != result
-        assert list(read.baselines) == ["nearest_neighbor", "logistic"], "files sort keys; the nearest neighbour is first"
+        assert list(read.baselines) == ["nearest_neighbor", "logistic"], "files sort keys"
     assert json.loads(full.to_json())["nearest_neighbor"] == ESTIMATE._asdict(), "where it always was"
 
 
@@ -79,7 +79,10 @@ def test_a_rival_says_who_is_better_by_episode_and_by_group() -> None:
     gain = Estimate(-0.25, 0.125, 10)
     told = "0.5000 +- 0.1000 (10 episodes); the learner is worse by 0.2500 +- 0.1250, episode by episode"
     assert str(Rival(ESTIMATE, gain)) == told == str(Rival(ESTIMATE, gain, GroupEstimate(0.5, math.nan, 1)))
-    assert str(Rival(ESTIMATE, gain, GroupEstimate(0.5, 2.0, 3))) == f"{told}, and better by 0.5000 +- 2.0000 over 3 groups"
+    assert (
+        str(Rival(ESTIMATE, gain, GroupEstimate(0.5, 2.0, 3)))
+        == f"{told}, and better by 0.5000 +- 2.0000 over 3 groups"
+    )
 
 
 def test_metrics_have_a_key_each() -> None:

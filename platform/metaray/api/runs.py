@@ -8,7 +8,7 @@ from metaray.errors import InputError, unknown
 from metaray.records.checkpoint import saved_steps, whole_steps
 from metaray.records.failure import FAILURE
 from metaray.records.journal import JournalReader, Metric
-from metaray.records.judged import Judged
+from metaray.records.judged import BY, JUDGED, Judged, Part
 from metaray.records.overview import Overview, is_run, look
 from metaray.records.result import Result
 from metaray.records.run import LEARNER, Run
@@ -77,6 +77,41 @@ def show_run(storage: str, name: str) -> Detail:
     if name not in trials:
         raise unknown(f"trial of {search}:", trial, [one.partition("/")[2] for one in trials])
     return _run_detail(root.child(search).child(trial), trials[name])
+
+
+def judged_of(detail: Detail) -> Judged:
+    """How each meta-test episode of a run went.
+
+    Raises:
+        InputError: if that is not known.
+    """
+    if detail.judged is not None:
+        return detail.judged
+    name = detail.seen.name
+    if detail.learner is None:
+        raise InputError(f"{name} is no finished run, so it has no meta-test episodes")
+    raise InputError(
+        f"run {name} was made before it was kept how each episode went, or its {JUDGED} is damaged: `metaray evaluate "
+        f"{detail.learner}` judges it anew"
+    )
+
+
+def parts_of(detail: Detail, by: str) -> list[Part]:
+    """The meta-test episodes of a run, by "support", "query" or "group".
+
+    Raises:
+        InputError: for another word, or if all episodes are alike, or that is not known.
+    """
+    if by not in BY:
+        raise unknown("--by", by, BY)
+    judged = judged_of(detail)
+    found = judged.parts(next(known for known in BY if known == by))
+    if not found:
+        alike = (
+            f"have {getattr(judged, by)[0]} {by} examples" if by != "group" else "are of no group that would come again"
+        )
+        raise InputError(f"--by {by}: all {len(judged)} meta-test episodes of {detail.seen.name} {alike}")
+    return found
 
 
 def overview(place: Storage, name: str) -> Overview:

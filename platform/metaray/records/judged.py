@@ -40,6 +40,15 @@ class Part(NamedTuple):
     name: str
     scores: dict[str, Estimate]
 
+    @property
+    def told(self) -> str:
+        """In words."""
+        return f"of {self.name}" if self.by == "group" else f"at {self.name} {self.by} examples"
+
+    def tree(self) -> dict[str, object]:
+        """For JSON."""
+        return {"name": self.name, "scores": {key: one._asdict() for key, one in self.scores.items()}}
+
 
 @dataclass(frozen=True)
 class Judged:
@@ -87,10 +96,12 @@ class Judged:
         for by in BY:
             parts = self.parts(by)
             for part in parts[: WORST if by == "group" else None]:
-                what = f"at {part.name} {by} examples"
-                if by == "group":
-                    what = f"of {part.name}, {'among the worst ' if len(parts) > WORST else ''}of {len(parts)} groups"
-                yield f"{self.split} {self.quality} {what}", self.line(part)
+                more = f", among the worst of {len(parts)} groups" if by == "group" and len(parts) > WORST else ""
+                yield f"{self.split} {self.quality} {part.told}{more}", self.line(part)
+
+    def told_of(self, part: Part) -> str:
+        """A line about a part."""
+        return f"{self.split} {self.quality} {part.told}: {self.line(part)}"
 
     def line(self, part: Part) -> str:
         """How well a part went, and each baseline on it."""
@@ -133,7 +144,7 @@ class Judged:
 
     def tree(self) -> dict[str, list[dict[str, object]]]:
         """The parts for JSON, by what they have in common."""
-        return {by: [_tree(part) for part in parts] for by in BY if (parts := self.parts(by))}
+        return {by: [part.tree() for part in parts] for by in BY if (parts := self.parts(by))}
 
     def _groups(self) -> list[Part]:
         if not self.group:
@@ -159,7 +170,3 @@ def _cut(sizes: NDArray[np.int64], ends: NDArray[np.int64]) -> list[NDArray[np.b
 def _span(sizes: Sequence[int] | NDArray[np.int64]) -> str:
     low, high = min(sizes), max(sizes)
     return f"{low}" if low == high else f"{low} to {high}"
-
-
-def _tree(part: Part) -> dict[str, object]:
-    return {"name": part.name, "scores": {key: one._asdict() for key, one in part.scores.items()}}

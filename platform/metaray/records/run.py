@@ -134,7 +134,10 @@ class Run:
         """
         if not self.storage.exists(JUDGED):
             return None
-        return Judged.from_json(self.storage.read(JUDGED), where=f"{self.storage.shown}/{JUDGED}")
+        try:
+            return Judged.from_json(self.storage.read(JUDGED), where=f"{self.storage.shown}/{JUDGED}")
+        except InputError as error:
+            raise InputError(f"{error}; delete it: the result itself does not need it") from None
 
     @property
     def result(self) -> Result:
