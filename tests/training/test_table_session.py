@@ -79,7 +79,7 @@ def learner_in(storage: Storage) -> Learner:
 def test_baselines_are_judged_on_the_same_episodes(tmp_path: Path, storage: Storage) -> None:
     experiment = experiment_of(tmp_path, R2D2())
     result, _ = train(experiment, storage)
-    assert list(result.baselines) == ["nearest_neighbor", "ridge", "support_mean"], "which files sort by name"
+    assert list(result.baselines) == ["nearest_neighbor", "support_mean", "ridge"]
     assert Result.from_json(storage.read(RESULT)) == result and "test/mse_support_mean" in result.metrics
     errors = []
     for index in range(8):
@@ -106,7 +106,7 @@ def test_few_groups_have_an_interval_of_their_own(tmp_path: Path, storage: Stora
     means = [part.scores["mse"].mean for part in judged.parts("group")]
     over = result.over_groups["mse"]
     assert means == sorted(means, reverse=True), "the worst first"
-    assert (over.groups, over.mean) == (2, pytest.approx(sum(means) / 2))
+    assert over.groups == 2 and over.mean == pytest.approx(sum(means) / 2)
     assert over.half_width == pytest.approx(12.7062 * abs(means[0] - means[1]) / 2, rel=1e-5)
     assert list(result.further) == ["mae"] == [name for name in result.over_groups if name != "mse"]
     assert estimate(judged.scores["mse"]) == result.meta_test

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from metaray.algorithms.context import Tensors
-from metaray.algorithms.per_task import NEAREST, title_of
+from metaray.algorithms.per_task import BASELINES, NEAREST, title_of
 from metaray.config import explain
 from metaray.errors import InputError, unknown
 from metaray.manifest import sealed_json, unsealed_json
@@ -21,6 +21,7 @@ from metaray.tasks.score import ScoreName
 RESULT = "result.json"
 OLD_SCORES = "baseline_val_scores"
 """Where results once had the scores of the nearest neighbour on meta-val, by episode."""
+QUOTED = ", the interval to quote: episodes of one group are not independent"
 HALF_WIDTH = "_half_width"
 """Ends the key of the metric that holds another one's 95% interval."""
 
@@ -201,8 +202,11 @@ def scores_told(
     split: str, further: Mapping[str, Estimate], over: Mapping[str, GroupEstimate]
 ) -> list[tuple[str, str]]:
     """What stands beside a score of a split, in words: further scores, and all of them over groups."""
-    told = {f"{split} {name}": str(one) for name, one in further.items()}
-    return list((told | {f"{split} {name} over groups": str(one) for name, one in over.items()}).items())
+    told = [(f"{split} {name}", str(one)) for name, one in further.items()]
+    names = sorted(over, key=lambda name: name in further)  # the one that decides comes first
+    return told + [
+        (f"{split} {name} over groups", str(over[name]) + (QUOTED if name == names[0] else "")) for name in names
+    ]
 
 
 def in_short(baselines: Mapping[str, Rival]) -> dict[str, Any]:
@@ -221,13 +225,14 @@ def plain(value: object) -> Any:
 
 
 def _unify(tree: dict[str, Any]) -> None:
-    """Put the nearest neighbour first among the baselines in the JSON of a result: files sort them by name, and results
-    of before it was one of them have it elsewhere."""
+    """Put the nearest neighbour among the baselines, in the JSON of a result of before it was one of them, and all of
+    them in order, since files sort them by name."""
     nearest, scores = tree.pop(NEAREST, None), tree.pop(OLD_SCORES, [])
     given = tree.get("baselines", {})
     if isinstance(given, Mapping):
         first = {} if nearest is None else {NEAREST: {"score": nearest, "val_scores": scores}}
-        tree["baselines"] = first | {name: given[name] for name in sorted(given, key=lambda name: name != NEAREST)}
+        order = [name for name in BASELINES if name in given]
+        tree["baselines"] = first | {name: given[name] for name in order} | dict(given)
 
 
 def parameters_sha256(meta: Tensors) -> str:
