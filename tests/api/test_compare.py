@@ -18,6 +18,7 @@ from metaray.experiment.experiment import Experiment
 from metaray.learners.learner import Learner
 from metaray.learners.loading import load_learner
 from metaray.records.estimate import Estimate, paired_difference
+from metaray.records.over_groups import GroupEstimate
 from metaray.tasks import Regression
 from metaray.training.evaluation import evaluate_learner
 from tests.training.test_evaluation import learner_of
@@ -62,6 +63,21 @@ def test_both_are_judged_on_the_same_episodes(
     tree = json.loads(command("compare", first, second, "--episodes", 8, "--json").out)
     assert tree["models"] == [str(first), str(second)] and tree["difference"] == difference._asdict()
     assert tree["verdict"] == lines[-1] and (tree["better"] is None) == lines[-1].startswith("neither")
+
+
+def test_over_few_groups_the_difference_must_hold_for_groups() -> None:
+    """Clear over 600 episodes, and not over the 7 patients that they are of."""
+    scores, clear = (Estimate(60.0, 1.0, 600), Estimate(50.0, 1.0, 600)), Estimate(-10.0, 2.0, 600)
+    found = Comparison(("a", "b"), "meta-test", ("5-shot", "5-shot"), "mse", scores, clear)
+    assert found.better == "b"
+    wide = dataclasses.replace(found, difference_over_groups=GroupEstimate(-9.0, 15.0, 7))
+    assert wide.better is None
+    assert wide.verdict == "neither is shown to be better: the interval of the difference over groups holds zero"
+    assert "difference over groups, second - first: -9.0000 +- 15.0000 (7 groups)" in str(wide).splitlines()
+    narrow = dataclasses.replace(found, difference_over_groups=GroupEstimate(-9.0, 5.0, 7))
+    assert narrow.better == "b" and "the interval of the difference over groups lies below zero" in narrow.verdict
+    alone = dataclasses.replace(found, difference_over_groups=GroupEstimate(-9.0, math.nan, 1))
+    assert alone.better is None and alone.verdict.endswith("one group alone says nothing of others")
 
 
 def test_one_with_itself(first: Path) -> None:

@@ -1,3 +1,4 @@
+import csv
 import dataclasses
 import json
 import re
@@ -43,6 +44,35 @@ def test_evaluate_as_json(trained: Any, command: Command) -> None:
     assert found["split"] == "meta-val"
     assert found["protocol"] == result["protocol"]
     assert set(found["before_adaptation"]) == {"mean", "half_width", "episodes"}
+
+
+def test_unequal_tasks_are_told_by_size(trained: Any, command: Command, tmp_path: Path) -> None:
+    learner, table = trained.storage / "first" / "learner", tmp_path / "episodes.csv"
+    options = ("--episodes", 12, "--shots", "1..2", "--queries", "1..3", "--table", table)
+    code, out, err = command("evaluate", learner, *options)
+    assert (code, err) == (0, "")
+    parts = [
+        line
+        for line in out.splitlines()
+        if re.match(r"meta-test accuracy at \d to \d (support|query) examples: ", line)
+    ]
+    parts += [
+        line for line in out.splitlines() if re.match(r"meta-test accuracy at \d (support|query) examples: ", line)
+    ]
+    assert len(parts) == 5 and all("; nearest neighbour " in line for line in parts)
+    rows = list(csv.DictReader(table.read_text().splitlines()))
+    assert {row["support"] for row in rows} == {"3", "6"} and {row["query"] for row in rows} == {"3", "6", "9"}
+    found = json.loads(command("evaluate", learner, *options[:-2], "--json").out)
+    assert [part["name"] for part in found["breakdown"]["query"]] == ["3", "6", "9"]
+    six = [float(row["accuracy"]) for row in rows if row["query"] == "6"]
+    assert found["breakdown"]["query"][1]["scores"]["accuracy"] == estimate(six)._asdict()
+    assert found["baselines"]["nearest_neighbor"]["score"] == found["nearest_neighbor"]
+    assert found["baselines"]["nearest_neighbor"]["gain"]["episodes"] == 12
+
+
+def test_a_table_that_cannot_be_written_is_refused_before_anything_is_judged(trained: Any, command: Command) -> None:
+    code, out, err = command("evaluate", "models:/none/1", "--table", trained.storage)
+    assert (code, out) == (2, "") and err.startswith("error: --table ") and "a folder; name a file" in err
 
 
 def test_another_protocol(trained: Any) -> None:

@@ -16,6 +16,7 @@ from metaray.errors import InputError, RunStopped
 from metaray.experiment.experiment import Evaluation, Experiment, Initial
 from metaray.experiment.optimizer import Optimizer
 from metaray.records.extension import ended_folder
+from metaray.records.judged import JUDGED
 from metaray.records.result import RESULT
 from metaray.records.run import LEARNER, RECORD_FILE
 from tests.training.whole_runs import Memory, StopAfter
@@ -23,6 +24,7 @@ from tests.training.whole_runs import Memory, StopAfter
 MakeExperiment = Callable[..., Experiment]
 Train = Callable[..., Report]
 Options = dict[str, Any]
+ENDED = (RESULT, JUDGED, RECORD_FILE)
 
 
 @pytest.fixture
@@ -45,7 +47,7 @@ def test_nothing_of_the_first_end_is_lost(options: Options, train: Train, make_e
     before = files(folder)
     report = extend(short, 2, **options, progress=Memory())
     kept = files(folder / ended_folder(6))
-    assert kept == {name: data for name, data in before.items() if name in (RESULT, RECORD_FILE) or LEARNER in name}
+    assert kept == {name: data for name, data in before.items() if name in ENDED or LEARNER in name}
     tags = json.loads((folder / RECORD_FILE).read_text())["tags"]
     assert {key: tags[key] for key in tags if key.startswith("extended.")} == {
         "extended.from_run": "x",

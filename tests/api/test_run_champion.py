@@ -11,6 +11,7 @@ import yaml
 
 import metaray
 from metaray.algorithms import R2D2, ProtoNet
+from metaray.algorithms.per_task import title_of
 from metaray.api.evaluate import evaluate
 from metaray.api.train import Report
 from metaray.api.upload import upload
@@ -24,6 +25,7 @@ from metaray.records.result import RESULT
 from metaray.tracking.client import open_client
 from metaray.tracking.registry import champion
 from metaray.tracking.server import MlflowServer
+from tests.training.test_table_session import experiment_of
 from tests.user_networks import own
 
 MakeExperiment = Callable[..., Experiment]
@@ -144,7 +146,7 @@ def test_a_run_of_before_baselines_were_kept_is_judged_by_them_too(
     report = train(make_experiment(name="older", num_steps=1), register=False)
     path = tmp_path / "runs" / report.run.name / RESULT
     tree = json.loads(path.read_text())
-    kept = tree.pop("baseline_val_scores")
+    kept = tree.pop("baselines")["nearest_neighbor"]["val_scores"]
     assert tree.pop("device") == "cpu"
     del tree["sha256"]  # nor had results a checksum then
     path.write_text(json.dumps(tree))
@@ -152,6 +154,30 @@ def test_a_run_of_before_baselines_were_kept_is_judged_by_them_too(
     assert isinstance(done, Report) and done.decision is not None
     difference = paired_difference(report.result.meta_val_scores, kept)
     assert f"the nearest neighbour: {difference.mean:+.4f} +- {difference.half_width:.4f}" in done.decision.reason
+
+
+@pytest.mark.parametrize("ahead", ["nearest_neighbor", "support_mean", "ridge", None])
+def test_a_first_version_must_surpass_every_baseline_of_its_source(
+    ahead: str | None, train: Callable[..., Report], tmp_path: Path, database: str
+) -> None:
+    plan = Evaluation(every=0, val_episodes=4, test_episodes=4)
+    report = train(experiment_of(tmp_path, R2D2(), name=f"behind-{ahead}", evaluation=plan), register=False)
+    path = tmp_path / "runs" / report.run.name / RESULT
+    tree = json.loads(path.read_text())
+    assert list(report.result.baselines) == ["nearest_neighbor", "support_mean", "ridge"]
+    scores = report.result.meta_val_scores
+    for name, rival in tree["baselines"].items():
+        assert len(rival["val_scores"]) == len(scores) == 4
+        rival["val_scores"] = [score - 1 if name == ahead else score + 1 for score in scores]
+    del tree["sha256"]
+    path.write_text(json.dumps(tree))
+    done = upload(report.run.name, storage=str(tmp_path / "runs"), tracking=database, register=True)
+    assert isinstance(done, Report) and done.decision is not None
+    if ahead is None:
+        assert done.decision.promote and done.decision.reason.endswith("to the ridge regression: -1.0000 +- 0.0000")
+    else:
+        told = f"a first champion must surpass the {title_of(ahead)}: meta-val mse difference"
+        assert not done.decision.promote and done.decision.reason.startswith(told)
 
 
 def test_the_nearest_neighbour_asks_nothing_of_a_users_network(
@@ -162,7 +188,7 @@ def test_the_nearest_neighbour_asks_nothing_of_a_users_network(
     report = train(experiment, register=False)
     path = tmp_path / "runs" / report.run.name / RESULT
     tree = json.loads(path.read_text())
-    del tree["baseline_val_scores"], tree["sha256"]
+    del tree["baselines"], tree["sha256"]
     path.write_text(json.dumps(tree))
     done = upload(report.run.name, storage=str(tmp_path / "runs"), tracking=database, register=True, trust=["tests"])
     assert isinstance(done, Report) and done.version is not None and done.decision is not None

@@ -95,9 +95,23 @@ def test_runs_are_listed_shown_and_cleaned(trained: Any, command: Any, tmp_path:
     ):
         assert text in out.splitlines(), text
     assert "last measured, after step 6: " in out
+    code, out, err = command("runs", "show", "first", "--storage", storage, "--table", tmp_path / "episodes.csv")
+    header, *rows = (tmp_path / "episodes.csv").read_text().splitlines()
+    assert (code, err) == (0, "") and len(rows) == 8 and header.startswith("episode,support,query,accuracy,accuracy_")
+    for options, problem in (
+        (("--by", "suport"), "unknown --by 'suport'. Did you mean 'support'?"),
+        (("--by", "query"), "--by query: all 8 meta-test episodes of first have 6 query examples"),
+        (("--by", "group"), "--by group: all 8 meta-test episodes of first are of no group that would come again"),
+        (("--table", tmp_path / "no" / "x.csv"), f"there is no folder {tmp_path}/no"),
+        (("--table", tmp_path), "a folder; name a file"),
+    ):
+        code, out, err = command("runs", "show", "first", "--storage", storage, *options)
+        assert (code, out) == (2, "") and problem in err
     shown = json.loads(command("runs", "show", "first", "--storage", storage, "--json").out)
     assert f"parameters sha256: {shown['result']['parameters_sha256']}" in trained.ended.out
     assert shown["last"]["val/accuracy"]["step"] == 6 and shown["failure"] is None and shown["checkpoints"]
+
+    assert shown["breakdown"] == {}
 
     (storage / "first/.x.0f.tmp").write_bytes(b"12")
     code, out, err = command("runs", "clean", "--storage", storage)

@@ -61,6 +61,8 @@ def test_it_trains_and_its_learner_takes_a_new_assay(experiment: Experiment, tra
         result.quality == "auroc" and result.protocol == "5-shot, all other examples as queries, inductive batch norm"
     )
     assert result.meta_test.mean > 0.7 and result.nearest_neighbor is not None
+    assert report.judged is not None and set(report.judged.group) == {"a6", "a7"}
+    assert result.over_groups["auroc"].groups == 2 and "average_precision" in result.further
     generator = np.random.default_rng(1)
     x = generator.standard_normal((40, 3))
     y = (x @ np.array([1.0, -1.0, 0.5]) > 0).astype(int)

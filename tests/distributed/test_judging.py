@@ -39,13 +39,13 @@ def test_a_piece_has_the_scores_that_it_has_within_the_whole(
 ) -> None:
     experiment = make_experiment(chunk_size=chunk_size)
     learner, one = learner_of(experiment), judged_by(experiment)
-    plans: list[dict[str, Any]] = [{}, {"inner_steps": 0}, {"nearest": True}]
+    plans: list[dict[str, Any]] = [{}, {"inner_steps": 0}, {"baseline": "nearest_neighbor"}]
     for plan in plans:
-        judged = learner.nearest_neighbor if plan.get("nearest") else learner
+        judged = learner.baseline("nearest_neighbor") if plan.get("baseline") else learner
         whole = evaluate_learner(judged, experiment, "meta-test", inner_steps=plan.get("inner_steps"))
         cut = pieces(8, 2, chunk_size or 1)
         parts = [one.judge(0, learner.files(), "meta-test", piece.start, piece.stop, **plan) for piece in cut]
-        np.testing.assert_array_equal(np.concatenate(parts, axis=1), np.stack(whole))
+        np.testing.assert_array_equal(np.concatenate(parts, axis=1), whole.table)
 
 
 def test_what_goes_wrong_is_told(make_experiment: MakeExperiment, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,10 +72,15 @@ def test_two_workers_score_as_one_process(make_experiment: MakeExperiment) -> No
     learners = [learner_of(experiment), learner_of(other)]
     told: list[int] = []
     with judging(learners, experiment, TWO) as there, judging(learners, experiment, Placement(device="cpu")) as here:
-        plans: list[tuple[int, dict[str, Any]]] = [(0, {}), (0, {"inner_steps": 0}), (1, {}), (1, {"nearest": True})]
+        plans: list[tuple[int, dict[str, Any]]] = [
+            (0, {}),
+            (0, {"inner_steps": 0}),
+            (1, {}),
+            (1, {"baseline": "nearest_neighbor"}),
+        ]
         for which, plan in plans:
             found = there(which, "meta-test", progress=told.append, **plan)
-            np.testing.assert_array_equal(np.stack(found), np.stack(here(which, "meta-test", **plan)))
+            np.testing.assert_array_equal(found.table, here(which, "meta-test", **plan).table)
     assert told.count(21) == len(plans) and told[:5] == sorted(told[:5])
 
 

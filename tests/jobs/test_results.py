@@ -14,7 +14,7 @@ from metaray.records.result import RESULT, Result
 from metaray.tracking.server import MlflowServer
 
 SCORE = Estimate(2.5, 0.1, 600)
-REGRESSION = Result(5, 5, SCORE, (2.4, 2.6), SCORE, None, SCORE, SCORE, "0" * 64, "10-shot", 1.0, 0.0, 5.0, "mse")
+REGRESSION = Result(5, 5, SCORE, (2.4, 2.6), SCORE, None, SCORE, "0" * 64, "10-shot", 1.0, 0.0, 5.0, "mse")
 
 
 def test_a_run_of_regression_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

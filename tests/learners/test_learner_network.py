@@ -215,7 +215,7 @@ def test_learners_of_before_buffers_were_saved_load(tmp_path: Path) -> None:
 
 def test_its_baseline_holds_nothing() -> None:
     """It asks no network, and builds none of the user's."""
-    nearest = learner_of(own("Held")).nearest_neighbor
+    nearest = learner_of(own("Held")).baseline("nearest_neighbor")
     assert nearest.state == nearest.rebuilt == nearest.meta == {} and answers(nearest).shape == (3, 2)
 
 

@@ -11,7 +11,7 @@ from metaray.errors import InputError
 from metaray.manifest import CHECKSUM
 from metaray.records.checked_json import read_record, write_record
 from metaray.records.estimate import Estimate
-from metaray.records.result import RESULT, Result, read_result
+from metaray.records.result import RESULT, Result, Rival, read_result
 from metaray.records.run import RECORD_FILE, Run, RunRecord
 from metaray.records.storage import Storage
 from metaray.tuning.ledger_files import OUTCOME, read_copies, read_outcome, write_copies
@@ -27,7 +27,7 @@ SOME_RESULT = Result(
     meta_test=ESTIMATE,
     before_adaptation=None,
     before_training=ESTIMATE,
-    nearest_neighbor=ESTIMATE,
+    baselines={"nearest_neighbor": Rival(ESTIMATE)},
     parameters_sha256="ab",
     protocol="5-way",
     seconds=1.5,

@@ -21,6 +21,7 @@ from metaray.records.extension import (
     require_end,
     restore_end,
 )
+from metaray.records.judged import JUDGED
 from metaray.records.result import RESULT
 from metaray.records.run import LEARNER, RECORD_FILE, Run
 from metaray.records.storage import Storage
@@ -108,7 +109,7 @@ def test_nothing_of_its_end_is_lost(root: Storage, make_experiment: MakeExperime
     before = files(folder.storage)
     extended(root, folder, make_experiment(num_steps=8), 6)
     assert files(folder.storage, ended_folder(6)) == {
-        name: data for name, data in before.items() if name in (RESULT, RECORD_FILE) or name.startswith(LEARNER)
+        name: data for name, data in before.items() if name in (RESULT, JUDGED, RECORD_FILE) or name.startswith(LEARNER)
     }
 
 

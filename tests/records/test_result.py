@@ -2,19 +2,21 @@
 
 import dataclasses
 import json
+import math
+from typing import Any
 
 import pytest
 import torch
 
 from metaray.records.estimate import Estimate
+from metaray.records.over_groups import GroupEstimate
 from metaray.records.result import Result, Rival, parameters_sha256
 
 ESTIMATE = Estimate(0.5, 0.1, 10)
 
 
-@pytest.mark.parametrize("before", [None, ESTIMATE])
-def test_round_trip(before: Estimate | None) -> None:
-    result = Result(
+def made(before: Estimate | None) -> Result:
+    return Result(
         num_steps=3,
         best_step=2,
         meta_val=ESTIMATE,
@@ -22,26 +24,74 @@ def test_round_trip(before: Estimate | None) -> None:
         meta_test=ESTIMATE,
         before_adaptation=before,
         before_training=ESTIMATE,
-        nearest_neighbor=ESTIMATE,
         parameters_sha256="ab",
         protocol="5-way",
         seconds=1.5,
         wait_share=0.01,
         episodes_per_s=100.0,
     )
+
+
+@pytest.fixture
+def result() -> Result:
+    return made(None)
+
+
+@pytest.mark.parametrize("before", [None, ESTIMATE])
+def test_round_trip(before: Estimate | None) -> None:
+    result = made(before)
     assert Result.from_json(result.to_json()) == result
     assert result.quality == "accuracy"
     squared = dataclasses.replace(result, quality="mse")
     assert Result.from_json(squared.to_json()) == squared != result
-    judged = dataclasses.replace(result, baseline_val_scores=(0.5, 0.25))
-    assert Result.from_json(judged.to_json()) == judged != result
-    rivalled = dataclasses.replace(result, baselines={"ridge": Rival(ESTIMATE, ESTIMATE)})
-    assert Result.from_json(rivalled.to_json()) == rivalled != result and "baselines" not in result.to_json()
+    over = GroupEstimate(0.4, 0.2, 3)
+    rivals = {
+        "nearest_neighbor": Rival(ESTIMATE, ESTIMATE, over, {"mae": ESTIMATE}, (0.5, 0.25)),
+        "logistic": Rival(ESTIMATE, ESTIMATE),
+    }
+    fields: dict[str, Any] = {"baselines": rivals, "further": {"mae": ESTIMATE}, "over_groups": {"mae": over}}
+    full = dataclasses.replace(result, **fields)
+    for text in (full.to_json(), full.file()):
+        read = Result.from_json(text)
+        assert read == full != result
+        assert list(read.baselines) == ["nearest_neighbor", "logistic"], "files sort keys"
+    assert json.loads(full.to_json())["nearest_neighbor"] == ESTIMATE._asdict(), "where it always was"
+
+
+def test_results_of_before(result: Result) -> None:
+    """Before there were regression, baselines by name, further scores and groups."""
     old = json.loads(result.to_json())
-    del old["quality"], old["baseline_val_scores"], old["compared"], old["device"]
-    assert Result.from_json(json.dumps(old)) == result, "what was written before there were regression and baselines"
-    old["quality"] = "mse"
-    assert Result.from_json(json.dumps(old)).compared == "inputs"
+    for key in ("quality", "compared", "device", "baselines", "further", "over_groups"):
+        del old[key]
+    assert Result.from_json(json.dumps(old)) == result
+    old["nearest_neighbor"] = ESTIMATE._asdict()
+    found = Result.from_json(json.dumps(old))
+    assert found.baselines == {"nearest_neighbor": Rival(ESTIMATE)} and found.nearest_neighbor == ESTIMATE
+    assert found.rivals == [("nearest neighbour on pixels", str(ESTIMATE))]
+    old["baseline_val_scores"], old["quality"] = [0.5, 0.25], "mse"
+    old["baselines"] = {"ridge": {"score": ESTIMATE._asdict(), "gain": ESTIMATE._asdict()}}
+    found = Result.from_json(json.dumps(old))
+    assert found.compared == "inputs" and found.baselines["nearest_neighbor"].val_scores == (0.5, 0.25)
+    assert list(found.baselines) == ["nearest_neighbor", "ridge"] and found.baselines["ridge"].gain == ESTIMATE
+
+
+def test_a_rival_says_who_is_better_by_episode_and_by_group() -> None:
+    gain = Estimate(-0.25, 0.125, 10)
+    told = "0.5000 +- 0.1000 (10 episodes); the learner is worse by 0.2500 +- 0.1250, episode by episode"
+    assert str(Rival(ESTIMATE, gain)) == told == str(Rival(ESTIMATE, gain, GroupEstimate(0.5, math.nan, 1)))
+    assert (
+        str(Rival(ESTIMATE, gain, GroupEstimate(0.5, 2.0, 3)))
+        == f"{told}, and better by 0.5000 +- 2.0000 over 3 groups"
+    )
+
+
+def test_metrics_have_a_key_each() -> None:
+    over, rival = GroupEstimate(0.4, 0.2, 3), Rival(ESTIMATE, further={"average_precision": ESTIMATE})
+    fields: dict[str, Any] = {"baselines": {"logistic": rival}, "further": {"average_precision": ESTIMATE}}
+    found = dataclasses.replace(made(None), quality="auroc", over_groups={"auroc": over}, **fields).metrics
+    for key in ("auroc", "auroc_logistic", "average_precision", "average_precision_logistic"):
+        assert (found[f"test/{key}"], found[f"test/{key}_half_width"]) == (0.5, 0.1)
+    assert (found["test/auroc_over_groups"], found["test/auroc_over_groups_half_width"]) == (0.4, 0.2)
 
 
 def test_the_digest_covers_names_shapes_types_and_bytes() -> None:

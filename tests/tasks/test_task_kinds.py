@@ -12,7 +12,8 @@ from metaray.algorithms import ALGORITHMS
 from metaray.errors import InputError
 from metaray.experiment.experiment import learners_of
 from metaray.tasks import TASK_KINDS, Binary, Classification, Regression, TaskKind
-from metaray.tasks.score import Score
+from metaray.tasks.ranking import average_precision
+from metaray.tasks.score import SCORES, Score
 
 CLASS_ALONE = {"protonet", "proto_maml", "matchingnet", "relationnet", "metaoptnet_svm", "baselinepp"}
 KINDS: list[TaskKind] = [Classification(), Binary(), Regression(target_size=2)]
@@ -66,6 +67,55 @@ def test_area_under_the_curve() -> None:
     torch.testing.assert_close(
         mapped, torch.stack([Binary().judged(*one) for one in zip(several, targets, strict=True)])
     )
+
+
+def precision(margin: list[float], labels: list[int]) -> float:
+    """The mean, over positives, of the share of positives among those that are ranked no lower: by definition."""
+    pairs = list(zip(margin, labels, strict=True))
+    shares = [
+        sum(label for other, label in pairs if other >= one) / sum(other >= one for other in margin)
+        for one, label in pairs
+        if label == 1
+    ]
+    return sum(shares) / len(shares)
+
+
+def test_average_precision_and_balanced_accuracy() -> None:
+    generator = torch.Generator().manual_seed(2)
+    assert [score.name for score in Binary().further] == ["average_precision", "balanced_accuracy"]
+    for _ in range(20):
+        margin = torch.randint(-3, 4, (15,), generator=generator).double()  # with ties
+        y = torch.cat([torch.tensor([0, 1]), torch.randint(0, 2, (13,), generator=generator)])
+        found = Binary().judged_further(torch.stack([-margin / 2, margin / 2], dim=1), y)
+        right = (margin > 0) == (y == 1)
+        expected = (
+            precision(margin.tolist(), y.tolist()),
+            (right[y == 0].double().mean() + right[y == 1].double().mean()) / 2,
+        )
+        assert [float(one) for one in found] == pytest.approx([float(one) for one in expected], rel=1e-6)
+        order = torch.randperm(15, generator=generator)
+        assert float(average_precision(margin[order], y[order])) == pytest.approx(float(found[0]), rel=1e-12)
+    several, targets = torch.randn(4, 15, 2, generator=generator), torch.arange(15).expand(4, 15) % 2
+    mapped = torch.stack(torch.vmap(Binary().judged_further)(several, targets), dim=1)
+    alone = [torch.stack(Binary().judged_further(*one)) for one in zip(several, targets, strict=True)]
+    torch.testing.assert_close(mapped, torch.stack(alone))
+    margin = torch.tensor([3.0, 2.0, 2.0, 1.0])
+    assert float(average_precision(margin, torch.tensor([0, 1, 0, 1]))) == pytest.approx((1 / 3 + 2 / 4) / 2)
+    assert average_precision(margin.index_fill(0, torch.tensor(1), torch.nan), torch.tensor([0, 1, 0, 1])).isnan()
+
+
+def test_errors_beside_one_another_have_the_values_own_units() -> None:
+    kind, (output, y) = Regression(target_size=2, std=3.0), sampled(Regression(target_size=2))
+    assert [score.name for score in kind.further] == ["mae"]
+    (found,) = kind.judged_further(output, y)
+    torch.testing.assert_close(found, 3 * (output - y).abs().mean())
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.kind)
+def test_further_scores_are_known_and_another_than_the_one_that_decides(kind: TaskKind) -> None:
+    found = kind.judged_further(*sampled(kind))
+    assert len(found) == len(kind.further) and all(one.ndim == 0 for one in found)
+    assert all(SCORES[score.name] == score != kind.score for score in kind.further)
 
 
 def test_a_score_does_not_know_the_share_of_positives() -> None:

@@ -200,8 +200,8 @@ def test_without_that_baseline(train: Callable[..., Any], tmp_path: Path) -> Non
     path = store(tmp_path / "texts.arrow", texts(), words=Uncompared())
     told = train(experiment(path, algorithm=ProtoNet(), num_steps=2), register=False)
     result = told.result
-    assert result.compared is None and result.nearest_neighbor is None and result.baseline_val_scores == ()
+    assert result.compared is None and result.nearest_neighbor is None and result.baselines == {}
     assert Result.from_json(result.to_json()) == result and "nearest" not in str(told)
-    assert list(_baselines(experiment(path), (), episodes=20)) == ["chance"]
+    assert list(_baselines(experiment(path), {}, episodes=20)) == ["chance"]
     judged = metaray.evaluate(told.run.storage.root + "/learner", episodes=4, trust=["tests"], progress=False)
     assert judged.nearest_neighbor is None and "nearest" not in str(judged)

@@ -10,7 +10,7 @@ import pytest
 from metaray.experiment.experiment import Experiment
 from metaray.records.estimate import Estimate
 from metaray.records.journal import Journal, Metric
-from metaray.records.result import RESULT, Result
+from metaray.records.result import RESULT, Result, Rival
 from metaray.records.run import Run
 from metaray.records.storage import Storage
 from metaray.tracking import run_upload as module
@@ -29,7 +29,7 @@ RESULT_OF_IT = Result(
     meta_test=ESTIMATE,
     before_adaptation=None,
     before_training=ESTIMATE,
-    nearest_neighbor=ESTIMATE,
+    baselines={"nearest_neighbor": Rival(ESTIMATE)},
     parameters_sha256="ab",
     protocol="5-way",
     seconds=1.5,

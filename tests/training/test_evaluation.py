@@ -99,7 +99,9 @@ def test_ranks_share_the_episodes(world_size: int, chunk_size: int, make_experim
     ranks = [FakeRank(rank, world_size) for rank in range(world_size)]
     for rank in ranks:
         evaluate(experiment.algorithm, state.meta, context, judge, device=CPU, chunk_size=chunk_size, reducer=rank)
-    loss, score = torch.stack([rank.buffers[0] for rank in ranks]).sum(0).view(2, -1).numpy()
+    joined = Scores.of(torch.stack([rank.buffers[0] for rank in ranks]).sum(0).view(alone.table.shape).numpy())
+    loss, score = joined.loss, joined.score
+    np.testing.assert_array_equal(joined.table, alone.table)
     np.testing.assert_array_equal(loss, alone.loss)
     np.testing.assert_array_equal(score, alone.score)
     assert all(len(rank.buffers) == 1 for rank in ranks)

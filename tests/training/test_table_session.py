@@ -18,8 +18,9 @@ from metaray.experiment import Evaluation, Experiment
 from metaray.learners.learner import Learner
 from metaray.learners.loading import load_learner
 from metaray.models import TableMLP
+from metaray.records.estimate import estimate
 from metaray.records.result import RESULT, Result, parameters_sha256
-from metaray.records.run import LEARNER
+from metaray.records.run import LEARNER, Run
 from metaray.records.storage import Storage
 from metaray.serving.pyfunc import PyfuncLearner, example_input
 from metaray.serving.tables import read_points
@@ -78,7 +79,7 @@ def learner_in(storage: Storage) -> Learner:
 def test_baselines_are_judged_on_the_same_episodes(tmp_path: Path, storage: Storage) -> None:
     experiment = experiment_of(tmp_path, R2D2())
     result, _ = train(experiment, storage)
-    assert sorted(result.baselines) == ["ridge", "support_mean"] and result.nearest_neighbor is not None
+    assert list(result.baselines) == ["nearest_neighbor", "support_mean", "ridge"]
     assert Result.from_json(storage.read(RESULT)) == result and "test/mse_support_mean" in result.metrics
     errors = []
     for index in range(8):
@@ -87,15 +88,41 @@ def test_baselines_are_judged_on_the_same_episodes(tmp_path: Path, storage: Stor
         errors.append(float((apart**2).mean()) * experiment.source.task.std**2)  # type: ignore[attr-defined]
     rival = result.baselines["support_mean"]
     assert rival.score.mean == pytest.approx(np.mean(errors), rel=1e-5)
+    assert rival.gain is not None
     assert rival.gain.mean == pytest.approx(rival.score.mean - result.meta_test.mean, rel=1e-6)
     told = dict(result.rivals)
-    assert "the learner is " in told["support mean"] and "episode by episode" in told["ridge"]
+    assert "the learner is " in told["support mean"] and "episode by episode" in told["ridge regression"]
     assert "protocol" in result.to_json() and "2-shot, all other examples as queries" in result.protocol
+
+
+def test_few_groups_have_an_interval_of_their_own(tmp_path: Path, storage: Storage) -> None:
+    """Two patients in meta-test: 8 episodes of them are not 8 patients."""
+    plan = Evaluation(episodes=EpisodeSpec(shots=(2, 4), queries="rest"), every=0, val_episodes=4, test_episodes=8)
+    result, _ = train(experiment_of(tmp_path, MAML(inner_lr=0.01), evaluation=plan), storage)
+    judged = Run("run", storage).judged
+    assert judged is not None and set(judged.group) == {"p7", "p8"} and len(judged) == 8
+    assert all(support + query == 10 for support, query in zip(judged.support, judged.query, strict=True))
+    assert set(judged.support) == {2, 3, 4}
+    means = [part.scores["mse"].mean for part in judged.parts("group")]
+    over = result.over_groups["mse"]
+    assert means == sorted(means, reverse=True), "the worst first"
+    assert over.groups == 2 and over.mean == pytest.approx(sum(means) / 2)
+    assert over.half_width == pytest.approx(12.7062 * abs(means[0] - means[1]) / 2, rel=1e-5)
+    assert list(result.further) == ["mae"] == [name for name in result.over_groups if name != "mse"]
+    assert estimate(judged.scores["mse"]) == result.meta_test
+    rival = result.baselines["support_mean"]
+    assert estimate(judged.scores["mse_support_mean"]) == rival.score and len(rival.val_scores) == 4
+    assert rival.gain_over_groups is not None and rival.gain_over_groups.groups == 2
+    assert "over 2 groups" in str(rival) and rival.further["mae"].episodes == 8
+    for key in ("test/mae", "test/mae_support_mean", "test/mse_over_groups", "test/mse_over_groups_half_width"):
+        assert key in result.metrics
 
 
 def test_binary_tables_have_a_logistic_regression(tmp_path: Path, storage: Storage) -> None:
     result, _ = train(experiment_of(tmp_path, ProtoNet(), binary=True), storage)
-    assert list(result.baselines) == ["logistic"] and 0 <= result.baselines["logistic"].score.mean <= 1
+    assert (
+        list(result.baselines) == ["nearest_neighbor", "logistic"] and 0 <= result.baselines["logistic"].score.mean <= 1
+    )
 
 
 def frame(group: str) -> pd.DataFrame:

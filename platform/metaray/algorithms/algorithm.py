@@ -27,7 +27,8 @@ class Outcome(NamedTuple):
 
     Attributes:
         loss: [] mean over the query; [B] for a chunk.
-        score: [] of the query, as the task's kind has it, without gradient; [B] for a chunk.
+        score: [] of the query, as the task's kind has it, without gradient; [B] for a chunk. Where the context asks for
+            `further` scores, [1 + F] and [B, 1 + F].
     """
 
     loss: Tensor

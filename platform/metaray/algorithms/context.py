@@ -42,6 +42,7 @@ class Context:
         randomness: of episodes that are mapped over: "same" lets all draw the same numbers, to be compared with single
             ones.
         task: the kind of the task.
+        further: scores are vectors: the score of the task's kind, then those that are reported beside it.
     """
 
     network: nn.Module
@@ -54,6 +55,7 @@ class Context:
     batched: bool = False
     randomness: Literal["different", "same"] = "different"
     task: TaskKind = CLASSES
+    further: bool = False
 
     def __post_init__(self) -> None:
         if self.inner_steps is not None and self.inner_steps < 0:
@@ -111,8 +113,15 @@ class Context:
         return self.task.loss(output.to(self.loss_dtype), y)
 
     def score(self, output: Tensor, y: Tensor) -> Tensor:
-        """The score of the task's kind, without gradient; arguments as for `loss`."""
-        return self.task.judged(output.detach().to(self.loss_dtype), y)
+        """The score of the task's kind, [], without gradient; arguments as for `loss`.
+
+        With `further` [1 + F], that score and the F of `TaskKind.further`.
+        """
+        output = output.detach().to(self.loss_dtype)
+        score = self.task.judged(output, y)
+        if not self.further:
+            return score
+        return torch.stack([score, *(one.to(score.dtype) for one in self.task.judged_further(output, y))])
 
     def gradient(self, loss: Callable[[Tensors], Tensor], at: Tensors, *, differentiable: bool) -> Tensors:
         """The gradient of `loss` with respect to the tensors `at`.

@@ -1,7 +1,7 @@
 """What learns each task from its support set alone: baselines for tables, which know nothing of other tasks.
 
-Runs report those that their source names (`Source.baselines`). They are judged, never trained, and no learner has one:
-`BASELINES` is the explicit dict of them.
+Runs report the nearest neighbour, where the preprocessing says how inputs are compared, and those that their source
+names (`Source.baselines`). They are judged, never trained: `BASELINES` is the explicit dict of them.
 """
 
 from typing import ClassVar
@@ -11,9 +11,13 @@ from torch import Tensor
 
 from metaray.algorithms.context import Context, Tensors
 from metaray.algorithms.families.per_task import PerTask, vectors
+from metaray.algorithms.nearest_neighbor import NearestNeighbor
+from metaray.data.preprocessing import Preprocessing
+from metaray.data.source import Source
 from metaray.episodes.inputs import Inputs
 from metaray.episodes.tensors import Examples
 
+NEAREST = NearestNeighbor.kind
 PENALTIES = (0.1, 1.0, 10.0, 100.0, 1000.0, 10000.0)
 """Of ridge regression: from nearly none to nearly the mean."""
 LOGISTIC_PENALTY, LOGISTIC_STEPS = 1.0, 20
@@ -42,6 +46,7 @@ class Ridge(PerTask):
     """
 
     kind: ClassVar[str] = "ridge"
+    title: ClassVar[str | None] = "ridge regression"
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
         """The weights and the intercept, in float64."""
@@ -74,6 +79,7 @@ class Logistic(PerTask):
     """
 
     kind: ClassVar[str] = "logistic"
+    title: ClassVar[str | None] = "logistic regression"
     needs_classes: ClassVar[bool] = True
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
@@ -98,10 +104,25 @@ class Logistic(PerTask):
 
 
 BASELINES: dict[str, PerTask] = {
+    NEAREST: NearestNeighbor(),
     "support_mean": SupportMean(),
     "ridge": Ridge(),
     "logistic": Logistic(),
 }
+
+
+def baselines_of(source: Source, preprocessing: Preprocessing) -> tuple[str, ...]:
+    """The names of what stands beside the scores of a source, the nearest neighbour first.
+
+    There is one where the preprocessing, that of the source or of the learner at hand, says how inputs are compared.
+    """
+    nearest = () if preprocessing.compared is None else (NEAREST,)
+    return tuple(dict.fromkeys((*nearest, *source.baselines)))
+
+
+def title_of(name: str) -> str:
+    """What reports call a baseline; one that is known no more goes by its name."""
+    return (name in BASELINES and BASELINES[name].title) or name.replace("_", " ")
 
 
 def _vectors(x: Inputs, context: Context) -> Tensor:

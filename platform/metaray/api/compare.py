@@ -14,9 +14,11 @@ from metaray.errors import InputError
 from metaray.experiment.experiment import Experiment, protocol_of
 from metaray.learners.learner import Learner
 from metaray.records.estimate import Estimate, paired_difference
+from metaray.records.over_groups import GroupEstimate, over_groups
 from metaray.tasks.score import score_named
 from metaray.training.evaluation import require_fit, require_same_preparation
 from metaray.training.placement import Placement, Workers
+from metaray.training.reports import groups_of
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Comparison:
         quality: what the scores are.
         scores: of each, after adaptation.
         difference: second - first, by episode.
+        difference_over_groups: the same over groups; None where tasks are of none. Where there is one, it decides.
     """
 
     models: tuple[str, str]
@@ -38,32 +41,43 @@ class Comparison:
     quality: str
     scores: tuple[Estimate, Estimate]
     difference: Estimate
+    difference_over_groups: GroupEstimate | None = None
 
     def tree(self) -> dict[str, Any]:
         """The same for JSON, as `metaray compare --json` prints it."""
         tree: dict[str, Any] = {"models": self.models, "split": self.split, "protocols": self.protocols}
         tree |= {"quality": self.quality, "scores": [score._asdict() for score in self.scores]}
-        return tree | {"difference": self.difference._asdict(), "better": self.better, "verdict": self.verdict}
+        over = self.difference_over_groups
+        tree |= {"difference": self.difference._asdict(), "difference_over_groups": over and over._asdict()}
+        return tree | {"better": self.better, "verdict": self.verdict}
+
+    @property
+    def _decisive(self) -> Estimate | GroupEstimate:
+        return self.difference if self.difference_over_groups is None else self.difference_over_groups
 
     @property
     def better(self) -> str | None:
         """The model whose score is better, beyond the interval of the difference; None if neither is shown to be."""
         first, second = self.models
-        if not (self.difference.low > 0 or self.difference.high < 0):  # NaN is neither
+        decisive = self._decisive
+        if not abs(decisive.mean) > decisive.half_width:  # nor is NaN
             return None
-        return second if score_named(self.quality).gain(self.difference.mean) > 0 else first
+        return second if score_named(self.quality).gain(decisive.mean) > 0 else first
 
     @property
     def verdict(self) -> str:
         """What the difference says, in words."""
-        difference = self.difference
+        difference, over = self._decisive, self.difference_over_groups
         if not math.isfinite(difference.mean):
             return "no verdict: a score is not finite"
+        if over is not None and over.groups == 1:
+            return "neither is shown to be better: one group alone says nothing of others"
+        what = "the difference" if over is None else "the difference over groups"
         if self.better is None:
-            return "neither is shown to be better: the interval of the difference holds zero"
-        side = "above" if difference.low > 0 else "below"
+            return f"neither is shown to be better: the interval of {what} holds zero"
+        side = "above" if difference.mean > 0 else "below"
         less = "" if score_named(self.quality).higher_is_better else f", and of {self.quality} less is better"
-        return f"{self.better} is better: the interval of the difference lies {side} zero{less}"
+        return f"{self.better} is better: the interval of {what} lies {side} zero{less}"
 
     def __str__(self) -> str:
         same = len(set(self.protocols)) == 1
@@ -75,6 +89,8 @@ class Comparison:
         lines.append(
             f"difference, second - first: {self.difference.mean:+.4f} +- {half_width:.4f} ({episodes} episodes, paired)"
         )
+        if self.difference_over_groups is not None:
+            lines.append(f"difference over groups, second - first: {self.difference_over_groups}")
         return "\n".join([*lines, self.verdict])
 
 
@@ -136,7 +152,7 @@ def compare(
         one, other = (
             judge(which, split, inner_steps=steps[which], progress=told(model)) for which, model in enumerate(models)
         )
-    spec = experiment.eval_spec
+    spec, groups = experiment.eval_spec, groups_of(experiment.source, one)
     protocols = [
         protocol_of(spec, learner.algorithm, n, experiment.source) for learner, n in zip(learners, steps, strict=True)
     ]
@@ -147,6 +163,7 @@ def compare(
         quality=experiment.quality,
         scores=(one.estimate, other.estimate),
         difference=paired_difference(other.score, one.score),
+        difference_over_groups=over_groups(other.score - one.score, groups) if groups else None,
     )
 
 

@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import metaray
+from metaray.algorithms.per_task import NEAREST, baselines_of, title_of
 from metaray.api.judging import judging
 from metaray.config import replace
 from metaray.data.draws import Split
@@ -17,7 +18,12 @@ from metaray.experiment.experiment import Experiment, protocol_of
 from metaray.experiment.overrides import override
 from metaray.learners.learner import Learner
 from metaray.records.estimate import Estimate
+from metaray.records.judged import Judged
+from metaray.records.over_groups import GroupEstimate
+from metaray.records.result import Rival, in_short, plain, rivals_told, scores_told
+from metaray.training.evaluation import Scores
 from metaray.training.placement import Placement, Workers
+from metaray.training.reports import further_of, judged_of, over_groups_of, rival_of
 
 SPLITS: dict[str, Split] = {"meta-val": "meta-val", "meta-test": "meta-test"}
 Count = int | tuple[int, int] | str
@@ -37,8 +43,11 @@ class ModelScore:
         quality: what the scores are.
         score: after adaptation.
         before_adaptation: with zero inner steps; None where the algorithm takes none.
-        nearest_neighbor: on pixels (or other inputs), same episodes; None where inputs are not compared.
-        compared: what the nearest neighbour compares, in words.
+        baselines: what needs no training, on the same episodes, by name.
+        compared: what the nearest neighbour compares, in words; None where inputs are not compared.
+        further: the scores that stand beside the one that decides, by name.
+        over_groups: each score over groups, by name; empty where tasks are of none.
+        judged: how each episode went: by size and by group, and as a table.
     """
 
     model: str
@@ -47,8 +56,16 @@ class ModelScore:
     quality: str
     score: Estimate
     before_adaptation: Estimate | None
-    nearest_neighbor: Estimate | None
+    baselines: dict[str, Rival]
     compared: str | None
+    further: dict[str, Estimate]
+    over_groups: dict[str, GroupEstimate]
+    judged: Judged = field(repr=False)
+
+    @property
+    def nearest_neighbor(self) -> Estimate | None:
+        """The score of the nearest neighbour; None where inputs are not compared."""
+        return self.baselines[NEAREST].score if NEAREST in self.baselines else None
 
     def tree(self) -> dict[str, Any]:
         """The same for JSON, as `metaray evaluate --json` prints it."""
@@ -57,14 +74,16 @@ class ModelScore:
         for key in ("before_adaptation", "nearest_neighbor"):
             estimate = getattr(self, key)
             tree[key] = None if estimate is None else estimate._asdict()
-        return tree
+        tree |= {"baselines": in_short(self.baselines), "further": plain(self.further)}
+        return tree | {"over_groups": plain(self.over_groups), "breakdown": self.judged.tree()}
 
     def __str__(self) -> str:
         lines = [f"protocol: {self.protocol}"]
-        if self.nearest_neighbor is not None:
-            lines.append(f"nearest neighbour on {self.compared}: {self.nearest_neighbor}")
+        lines += [f"{name}: {told}" for name, told in rivals_told(self.baselines, self.compared)]
         if self.before_adaptation is not None:
             lines.append(f"{self.split} {self.quality} before adaptation: {self.before_adaptation}")
+        beside = *self.judged.told(), *scores_told(self.split, self.further, self.over_groups)
+        lines += [f"{name}: {told}" for name, told in beside]
         return "\n".join([*lines, f"{self.split} {self.quality}: {self.score}"])
 
 
@@ -181,23 +200,28 @@ def evaluate(
     inner_steps = experiment.evaluation.inner_steps
     with shown_judging(progress) as show, judging([learner], experiment, placement, trust) as judge:
 
-        def judged(what: str, inner_steps: int | None = None, *, nearest: bool = False) -> Estimate:
+        def judged(what: str, inner_steps: int | None = None, *, baseline: str | None = None) -> Scores:
             tell = lambda done: show(f"{split}{what}", done, episodes)  # noqa: E731
-            return judge(0, split, inner_steps=inner_steps, nearest=nearest, progress=tell).estimate
+            return judge(0, split, inner_steps=inner_steps, baseline=baseline, progress=tell)
 
         score = judged("", inner_steps)
         unadapted = judged(" before adaptation", 0) if learner.algorithm.gradient_steps else None
-        compared = learner.preprocessing.compared
-        nearest = None if compared is None else judged(" by nearest neighbour", nearest=True)
+        names = baselines_of(experiment.source, learner.preprocessing)
+        rivals = {name: judged(f" by {title_of(name)}", baseline=name) for name in names}
+    source = experiment.source
+    beside = {"before_adaptation": unadapted, **rivals} if unadapted else rivals
     return ModelScore(
         model=str(model),
         split=split,
-        protocol=protocol_of(experiment.eval_spec, learner.algorithm, inner_steps, experiment.source),
+        protocol=protocol_of(experiment.eval_spec, learner.algorithm, inner_steps, source),
         quality=experiment.quality,
-        score=score,
-        before_adaptation=unadapted,
-        nearest_neighbor=nearest,
-        compared=compared,
+        score=score.estimate,
+        before_adaptation=unadapted.estimate if unadapted else None,
+        baselines={name: rival_of(source, score, rival) for name, rival in rivals.items()},
+        compared=learner.preprocessing.compared,
+        further=further_of(source.task, score),
+        over_groups=over_groups_of(source, score),
+        judged=judged_of(source, split, score, beside, names),
     )
 
 

@@ -21,7 +21,7 @@ class Judge(Protocol):
         split: Split,
         *,
         inner_steps: int | None = None,
-        nearest: bool = False,
+        baseline: str | None = None,
         progress: Callable[[int], None] = lambda done: None,
     ) -> Scores:
         """Scores by episode.
@@ -30,7 +30,7 @@ class Judge(Protocol):
             which: of the learners.
             split: "meta-val" or "meta-test".
             inner_steps: instead of the learner's own number.
-            nearest: the nearest neighbour in its place.
+            baseline: the one of that name in its place.
             progress: told the number of episodes judged so far.
         """
 
@@ -59,10 +59,10 @@ def judging(
         split: Split,
         *,
         inner_steps: int | None = None,
-        nearest: bool = False,
+        baseline: str | None = None,
         progress: Callable[[int], None] = lambda done: None,
     ) -> Scores:
-        learner = learners[which].nearest_neighbor if nearest else learners[which]
+        learner = learners[which] if baseline is None else learners[which].baseline(baseline)
         return evaluate_learner(learner, experiment, split, device=device, inner_steps=inner_steps, progress=progress)
 
     yield judge

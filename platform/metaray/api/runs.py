@@ -8,6 +8,7 @@ from metaray.errors import InputError, unknown
 from metaray.records.checkpoint import saved_steps, whole_steps
 from metaray.records.failure import FAILURE
 from metaray.records.journal import JournalReader, Metric
+from metaray.records.judged import BY, JUDGED, Judged, Part
 from metaray.records.overview import Overview, is_run, look
 from metaray.records.result import Result
 from metaray.records.run import LEARNER, Run
@@ -25,6 +26,7 @@ class Detail:
         tags: where a run comes from: code, versions, command; empty where that is not recorded.
         last: the last value of each metric in a run's journal.
         result: of a finished run, else None.
+        judged: how each of its meta-test episodes went; None where that was not kept.
         failure: all that is known of what ended a run; empty where it did not fail.
         learner: folder or URI of a finished run's learner, else None.
         checkpoints: steps of a run's whole ones.
@@ -38,6 +40,7 @@ class Detail:
     tags: Mapping[str, str] = field(default_factory=dict)
     last: Sequence[Metric] = ()
     result: Result | None = None
+    judged: Judged | None = None
     failure: str = ""
     learner: str | None = None
     checkpoints: Sequence[int] = ()
@@ -76,6 +79,41 @@ def show_run(storage: str, name: str) -> Detail:
     return _run_detail(root.child(search).child(trial), trials[name])
 
 
+def judged_of(detail: Detail) -> Judged:
+    """How each meta-test episode of a run went.
+
+    Raises:
+        InputError: if that is not known.
+    """
+    if detail.judged is not None:
+        return detail.judged
+    name = detail.seen.name
+    if detail.learner is None:
+        raise InputError(f"{name} is no finished run, so it has no meta-test episodes")
+    raise InputError(
+        f"run {name} was made before it was kept how each episode went, or its {JUDGED} is damaged: `metaray evaluate "
+        f"{detail.learner}` judges it anew"
+    )
+
+
+def parts_of(detail: Detail, by: str) -> list[Part]:
+    """The meta-test episodes of a run, by "support", "query" or "group".
+
+    Raises:
+        InputError: for another word, or if all episodes are alike, or that is not known.
+    """
+    if by not in BY:
+        raise unknown("--by", by, BY)
+    judged = judged_of(detail)
+    found = judged.parts(next(known for known in BY if known == by))
+    if not found:
+        alike = (
+            f"have {getattr(judged, by)[0]} {by} examples" if by != "group" else "are of no group that would come again"
+        )
+        raise InputError(f"--by {by}: all {len(judged)} meta-test episodes of {detail.seen.name} {alike}")
+    return found
+
+
 def overview(place: Storage, name: str) -> Overview:
     """A run or a search at a glance."""
     return look_at_search(place, name) if is_search(place) else look(place, name)
@@ -110,10 +148,12 @@ def _run_detail(place: Storage, seen: Overview) -> Detail:
     notes: list[str] = []
     tags: Mapping[str, str] = {}
     result: Result | None = None
+    judged: Judged | None = None
     try:
         run = Run(seen.name, place)
         tags = run.record.tags if run.is_begun else {}
         result = run.result if run.is_finished else None
+        judged = run.judged if result is not None else None
     except InputError as error:
         notes.append(str(error))
     reader = JournalReader(place)
@@ -127,6 +167,7 @@ def _run_detail(place: Storage, seen: Overview) -> Detail:
         tags=tags,
         last=list(last.values()),
         result=result,
+        judged=judged,
         failure=place.read(FAILURE).decode("utf-8", "replace") if place.exists(FAILURE) else "",
         learner=place.child(LEARNER).root if result is not None and place.names(LEARNER) else None,
         checkpoints=checkpoints,

@@ -140,6 +140,11 @@ def _added_tree(added: "Addition") -> dict[str, Any]:
     for key in ("meta_val", "meta_test", "before_adaptation", "nearest_neighbor"):
         estimate = None if scores is None else getattr(scores, key)
         tree[key] = None if estimate is None else estimate._asdict()
+    if scores is not None:
+        from metaray.records.result import in_short, plain
+
+        tree |= {"baselines": in_short(scores.baselines), "further": plain(scores.further)}
+        tree["over_groups"] = plain(scores.over_groups)
     return tree | {"tracking_uri": added.tracked.server.shown, "tracking_run": added.tracked.id}
 
 

@@ -12,6 +12,7 @@ from metaray.errors import redacted
 
 if TYPE_CHECKING:
     from metaray.api.runs import Detail
+    from metaray.records.judged import Judged
     from metaray.records.overview import Overview, Score
     from metaray.records.result import Result
 
@@ -130,7 +131,7 @@ def _of_a_run(detail: "Detail") -> Iterator[tuple[str, str]]:
     if versions := [f"{key.removesuffix('.version')} {text}" for key, text in tags.items() if key.endswith(".version")]:
         yield "made with", ", ".join(versions)
     if detail.result is not None:
-        yield from _of_a_result(detail.result)
+        yield from _of_a_result(detail.result, detail.judged)
     elif detail.seen.score is not None:
         yield f"best meta-val {detail.seen.score.quality}".rstrip(), f"{detail.seen.score.mean:.4f}"
     if detail.last:
@@ -149,15 +150,16 @@ def _of_a_run(detail: "Detail") -> Iterator[tuple[str, str]]:
     yield "MLflow run", detail.seen.tracking_run or "none"
 
 
-def _of_a_result(result: "Result") -> Iterator[tuple[str, str]]:
+def _of_a_result(result: "Result", judged: "Judged | None") -> Iterator[tuple[str, str]]:
     quality = result.quality
     yield "protocol", result.protocol
     yield f"meta-val {quality}", f"{result.meta_val}, best of the run, after step {result.best_step}"
-    if result.nearest_neighbor is not None:
-        yield f"nearest neighbour on {result.compared}", str(result.nearest_neighbor)
     yield from result.rivals
     yield f"meta-test {quality} before training", str(result.before_training)
     if result.before_adaptation is not None:
         yield f"meta-test {quality} before adaptation", str(result.before_adaptation)
+    if judged is not None:
+        yield from judged.told()
+    yield from result.scores_told
     yield f"meta-test {quality}", str(result.meta_test)
     yield "parameters sha256", result.parameters_sha256

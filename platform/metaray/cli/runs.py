@@ -13,6 +13,7 @@ from metaray.cli.amounts import size_text, wrapped
 from metaray.cli.help import Command, Group
 from metaray.cli.options import AsJson, RunStorage
 from metaray.cli.run_lines import detail_lines, print_overviews
+from metaray.cli.table_out import TableOut, require_place, write_table
 from metaray.errors import redacted
 
 if TYPE_CHECKING:
@@ -46,12 +47,32 @@ def show(
         ),
     ],
     storage: RunStorage = "runs",
+    by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHAT",
+            help="Of a finished run, show meta-test by this alone: support or query (the number of examples), or group "
+            "(all of them, the worst first).",
+        ),
+    ] = None,
+    table: TableOut = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what a run or a search has left: where it comes from, how far it is, its result or its failure."""
     from metaray.api import runs
 
+    require_place(table)
     detail = runs.show_run(storage, name)
+    if table is not None:
+        write_table(runs.judged_of(detail), table)
+    if by is not None:
+        found = runs.parts_of(detail, by)
+        if as_json:
+            _print_json([part.tree() for part in found])
+            return
+        for part in found:
+            print(runs.judged_of(detail).told_of(part))
+        return
     if as_json:
         _print_json(_detail_tree(detail))
         return
@@ -119,6 +140,7 @@ def _detail_tree(detail: "Detail") -> dict[str, Any]:
         tree |= {"tags": dict(detail.tags), "checkpoints": list(detail.checkpoints), "learner": detail.learner}
         tree["last"] = {one.key: {"value": _finite(one.value), "step": one.step} for one in detail.last}
         tree["result"] = None if detail.result is None else json.loads(detail.result.to_json())
+        tree["breakdown"] = None if detail.judged is None else detail.judged.tree()
         tree["failure"] = redacted(detail.failure) or None
     return tree | {"notes": [redacted(note) for note in detail.notes]}
 

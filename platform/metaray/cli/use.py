@@ -6,6 +6,7 @@ import typer
 
 from metaray.cli.imports import import_from_here
 from metaray.cli.options import SET_KEYS, Address, AsJson, TrackingUri, Trust, Verbose, Verify
+from metaray.cli.table_out import TableOut, require_place, write_table
 
 MODEL = "models:/NAME@ALIAS, models:/NAME/VERSION, runs:/ID/PATH or a folder."
 Model = Annotated[str, typer.Argument(metavar="MODEL", help=f"The learner: {MODEL}")]
@@ -51,6 +52,7 @@ def evaluate(
     settings: Settings = None,
     trust: Trust = None,
     verify: Verify = False,
+    table: TableOut = None,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
@@ -58,6 +60,7 @@ def evaluate(
     from metaray.api.evaluate import evaluate as judge
     from metaray.cli import show
 
+    require_place(table)
     if trust:
         import_from_here()
     judged = judge(
@@ -76,6 +79,8 @@ def evaluate(
         trust=trust or [],
         verify=verify,
     )
+    if table is not None:
+        write_table(judged.judged, table)
     show.result(judged, as_json=as_json)
 
 

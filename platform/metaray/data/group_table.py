@@ -165,12 +165,16 @@ class GroupTable(Source):
         pools = eligible[draws.between(0, len(eligible) - 1)]
         support, query = opened.drawn(pools, sizes, draws)
         sides = [self._side(opened.file, pools.group, rows) for rows in (support, query)]
-        return Task(sides[0], sides[1], class_ids=np.zeros(1, dtype=np.int64))
+        return Task(sides[0], sides[1], class_ids=np.array([pools.group], dtype=np.int64))
 
     def count_tasks(self, split: Split, spec: EpisodeSpec) -> int:
         """The number of support and query sets, over all groups; of ranges those with the fewest rows."""
         opened, sizes = self._open(), spec.smallest
         return sum(opened.count(pools, sizes) for pools in opened.eligible(split, sizes))
+
+    def group_name(self, class_id: int) -> str:
+        """As the file has it."""
+        return self.meta.groups[class_id]
 
     def _side(self, file: TableFile, group: int, rows: Rows) -> Side[NDArray[np.float32] | NDArray[np.int64]]:
         y = file.targets(group, rows)

@@ -61,9 +61,9 @@ class Source(Config):
 
     @property
     def baselines(self) -> tuple[str, ...]:
-        """What else than the nearest neighbour a run reports that needs no training, on the same episodes of meta-test.
+        """What else than the nearest neighbour needs no training and stands beside every score, on the same episodes.
 
-        Keys of `metaray.algorithms.per_task.BASELINES`.
+        A first champion surpasses each. Keys of `metaray.algorithms.per_task.BASELINES`.
         """
         return ()
 
@@ -124,6 +124,14 @@ class Source(Config):
         """The name behind a global class id."""
         self._require_no_classes("class_name")
         return f"{self.kind} {class_id}"
+
+    def group_name(self, class_id: int) -> str | None:
+        """The name of the patient, the user, the assay that a whole task with this class id is of.
+
+        None where tasks are of nothing that would come again. Where there are names, reports have an interval over
+        groups, since many episodes of few groups are not so many independent ones.
+        """
+        return None
 
     def num_examples(self, split: Split) -> int:
         """How many examples `split` has, whatever their classes.

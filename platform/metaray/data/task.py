@@ -28,7 +28,8 @@ class Task(NamedTuple):
     Attributes:
         support: what it is learned from.
         query: what it is judged on.
-        class_ids: [N] int64, the source-wide id of the class behind each label; all zero where there are none.
+        class_ids: [N] int64, the source-wide id of the class behind each label. Where labels mean the same in all
+            tasks, [1]: the id of the group that the whole task is of (see `Source.group_name`), or zero.
     """
 
     support: Side[NDArray[Any]]

@@ -22,7 +22,7 @@ from metaray.experiment.experiment import Experiment
 from metaray.learners.learner import Learner
 from metaray.learners.loading import load_learner
 from metaray.training.device import choose_device, set_execution
-from metaray.training.evaluation import Scores, evaluate_learner, judge_of
+from metaray.training.evaluation import FACTS, Scores, evaluate_learner, judge_of
 from metaray.training.outer_loop import chunk_size_of
 from metaray.training.placement import Placement
 
@@ -84,9 +84,9 @@ class Judging:
         start: int,
         stop: int,
         inner_steps: int | None = None,
-        nearest: bool = False,
+        baseline: str | None = None,
     ) -> NDArray[np.float64]:
-        """Loss and score, [2, stop - start], of episodes `start .. stop-1`.
+        """`Scores.table` of episodes `start .. stop-1`.
 
         Args:
             which: of several learners.
@@ -95,7 +95,7 @@ class Judging:
             start: the first episode; a multiple of the chunk size.
             stop: one past the last.
             inner_steps: instead of the learner's own number.
-            nearest: the nearest neighbour in its place.
+            baseline: the one of that name in its place.
 
         Raises:
             InputError: if the data are others here than the driver's, or the learner cannot be loaded.
@@ -105,9 +105,8 @@ class Judging:
             experiment, device = self._opened
             learner = self._learner(which, files)
             options: dict[str, Any] = {"device": device, "episodes": range(start, stop), "inner_steps": inner_steps}
-            return np.stack(
-                evaluate_learner(learner.nearest_neighbor if nearest else learner, experiment, split, **options)
-            )
+            judged = learner if baseline is None else learner.baseline(baseline)
+            return evaluate_learner(judged, experiment, split, **options).table
         except InputError:
             raise
         except Exception as error:
@@ -170,7 +169,7 @@ class Judges:
         split: Split,
         *,
         inner_steps: int | None = None,
-        nearest: bool = False,
+        baseline: str | None = None,
         progress: Callable[[int], None] = lambda done: None,
     ) -> Scores:
         """Scores of all episodes, in order: those of one process, to the last bit where the processors are of one kind.
@@ -179,7 +178,7 @@ class Judges:
             which: of the learners.
             split: "meta-val" or "meta-test".
             inner_steps: instead of the learner's own number.
-            nearest: the nearest neighbour in its place.
+            baseline: the one of that name in its place.
             progress: told the number of episodes judged so far.
 
         Raises:
@@ -188,13 +187,13 @@ class Judges:
         """
         episodes = judge_of(self._experiment, split).episodes
         left = deque(pieces(episodes, len(self._actors), self._chunk_size))
-        table = np.zeros((2, episodes))
+        table = np.zeros((FACTS + len(self._experiment.source.task.further), episodes))
         given: dict[Any, tuple[Any, range]] = {}
 
         def give(actor: Any) -> None:
             if left:
                 piece = left.popleft()
-                what = which, self._files[which], split, piece.start, piece.stop, inner_steps, nearest
+                what = which, self._files[which], split, piece.start, piece.stop, inner_steps, baseline
                 given[actor.judge.remote(*what)] = actor, piece
 
         for actor in self._actors * AHEAD:
@@ -207,7 +206,7 @@ class Judges:
             give(actor)
             done += len(piece)
             progress(done)
-        return Scores(*table)
+        return Scores.of(table)
 
 
 def _received(ref: Any) -> NDArray[np.float64]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import CLASSES, Context, Tensors
-from metaray.algorithms.nearest_neighbor import NearestNeighbor
+from metaray.algorithms.per_task import BASELINES
 from metaray.algorithms.task_shape import TaskShape
 from metaray.data.preprocessing import Preprocessing, RawInputs
 from metaray.data.ragged import Compact
@@ -109,15 +109,14 @@ class Learner(FromModule):
         )
         return restored(build, self.state, self.rebuilt)
 
-    @property
-    def nearest_neighbor(self) -> "Learner":
-        """The baseline on the same inputs. It knows nothing of what this one holds.
+    def baseline(self, name: str) -> "Learner":
+        """A baseline on the same inputs, one of `metaray.algorithms.per_task.BASELINES`. It knows nothing of this one.
 
-        Only where `preprocessing.compared` says what it compares is there one.
+        Only where `preprocessing.compared` says what inputs are compared by is there a nearest neighbour.
         """
         # The user's network is not built for it, which need not be able to do without an output layer.
         network = Compared(preprocessing=self.preprocessing)
-        return replace(self, algorithm=NearestNeighbor(), model=network, meta={}, state={}, rebuilt={})
+        return replace(self, algorithm=BASELINES[name], model=network, meta={}, state={}, rebuilt={})
 
     @property
     def own_code(self) -> dict[str, str]:

@@ -26,6 +26,7 @@ from metaray.records.checkpoint import (
     saved_steps,
     write_checkpoint,
 )
+from metaray.records.judged import JUDGED
 from metaray.records.result import RESULT
 from metaray.records.run import LEARNER, RECORD_FILE, Run
 from metaray.records.storage import Storage
@@ -86,11 +87,13 @@ def extend_record(run: Run, experiment: Experiment, step: int, tags: Mapping[str
         OSError: if the storage fails.
     """
     storage, aside = run.storage, ended_folder(step)
-    for name in (RECORD_FILE, *(f"{LEARNER}/{file}" for file in storage.names(LEARNER)), RESULT):
+    judged = [JUDGED] if storage.exists(JUDGED) else []  # runs of before it was kept have none
+    for name in (RECORD_FILE, *(f"{LEARNER}/{file}" for file in storage.names(LEARNER)), *judged, RESULT):
         storage.write(f"{aside}/{name}", storage.read(name))
     _forget_last_judgement(storage, step, experiment.evaluation.every)
     run.begin_anew(experiment, tags)
-    storage.delete_file(RESULT)
+    for name in (RESULT, *judged):
+        storage.delete_file(name)
 
 
 def restore_end(run: Run, step: int) -> None:
@@ -98,7 +101,8 @@ def restore_end(run: Run, step: int) -> None:
     storage, aside = run.storage, ended_folder(step)
     with suppress(Damaged):
         storage.write_folder(f"{CHECKPOINTS_FOLDER}/{checkpoint_name(step)}", sealed(_kept(storage, step)))
-    for name in (RESULT, RECORD_FILE):  # which is a result of the run only once the record says so again
+    judged = [JUDGED] if storage.exists(f"{aside}/{JUDGED}") else []
+    for name in (*judged, RESULT, RECORD_FILE):  # which is a result of the run only once the record says so again
         storage.write(name, storage.read(f"{aside}/{name}"))
 
 

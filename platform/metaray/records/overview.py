@@ -8,6 +8,7 @@ from metaray.errors import InputError
 from metaray.records.checkpoint import CHECKPOINTS_FOLDER, Progress, newest_progress
 from metaray.records.failure import FAILURE
 from metaray.records.journal import JOURNAL_FOLDER, Metric, newest_entries, read_journal
+from metaray.records.judged import JUDGED
 from metaray.records.result import RESULT, Result
 from metaray.records.run import LOCK, RECORD_FILE, Run
 from metaray.records.run_log import LOG
@@ -15,7 +16,7 @@ from metaray.records.storage import Storage
 from metaray.tasks.score import SCORES
 
 State = Literal["finished", "stopped early", "unfinished", "failed", "running", "not begun", "damaged"]
-LEFT_BY_A_RUN = (RECORD_FILE, RESULT, LOG, LOCK, FAILURE, CHECKPOINTS_FOLDER, JOURNAL_FOLDER)
+LEFT_BY_A_RUN = (RECORD_FILE, RESULT, JUDGED, LOG, LOCK, FAILURE, CHECKPOINTS_FOLDER, JOURNAL_FOLDER)
 """Names of files and folders by which the folder of a run is known, whatever it lacks."""
 
 

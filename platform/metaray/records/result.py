@@ -1,40 +1,62 @@
 """What a finished run found out, and the digest of its parameters."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from metaray.algorithms.context import Tensors
+from metaray.algorithms.per_task import BASELINES, NEAREST, title_of
 from metaray.config import explain
 from metaray.errors import InputError, unknown
 from metaray.manifest import sealed_json, unsealed_json
 from metaray.models.state import tensors_sha256
 from metaray.records.estimate import Estimate
+from metaray.records.over_groups import GroupEstimate
 from metaray.records.storage import Storage
 from metaray.tasks.score import ScoreName
 
 RESULT = "result.json"
+OLD_SCORES = "baseline_val_scores"
+"""Where results once had the scores of the nearest neighbour on meta-val, by episode."""
+QUOTED = ", the interval to quote: episodes of one group are not independent"
 HALF_WIDTH = "_half_width"
 """Ends the key of the metric that holds another one's 95% interval."""
 
 
-class Rival(NamedTuple):
-    """What learns each task alone, on the same meta-test episodes.
+@dataclass(frozen=True)
+class Rival:
+    """A baseline, on the same meta-test episodes.
 
     Attributes:
         score: of its predictions.
-        gain: by how much the learner is better, paired by episode; negative where it is worse.
+        gain: by how much the learner is better, paired by episode; negative where it is worse. None where an old result
+            does not say.
+        gain_over_groups: the same over groups; None where tasks are of none.
+        further: the scores beside the one that decides, by name.
+        val_scores: on meta-val, by episode: what a first champion must surpass. Empty where an old result has none.
     """
 
     score: Estimate
-    gain: Estimate
+    gain: Estimate | None = None
+    gain_over_groups: GroupEstimate | None = None
+    further: dict[str, Estimate] = field(default_factory=dict)
+    val_scores: tuple[float, ...] = ()
 
     def __str__(self) -> str:
-        word = "worse" if self.gain.mean < 0 else "better"
-        gain = f"{abs(self.gain.mean):.4f} +- {self.gain.half_width:.4f}"
-        return f"{self.score}; the learner is {word} by {gain}, episode by episode"
+        if self.gain is None:
+            return str(self.score)
+        told = f"{self.score}; the learner is {_better_by(self.gain)}, episode by episode"
+        over = self.gain_over_groups
+        if over is None or over.groups < 2:
+            return told
+        return f"{told}, and {_better_by(over)} over {over.groups} groups"
+
+
+def _better_by(gain: Estimate | GroupEstimate) -> str:
+    return f"{'worse' if gain.mean < 0 else 'better'} by {abs(gain.mean):.4f} +- {gain.half_width:.4f}"
 
 
 @dataclass(frozen=True)
@@ -49,20 +71,19 @@ class Result:
         meta_test: their score on meta-test.
         before_adaptation: the same on meta-test with zero inner steps; None where the algorithm takes none.
         before_training: the initial meta-parameters on meta-test.
-        nearest_neighbor: on pixels (or other inputs), on the same meta-test episodes; None where the preprocessing does
-            not say how inputs are compared.
         parameters_sha256: of the meta-parameters after the last step.
         protocol: how the scores are to be read.
         seconds: wall time in the training loop, evaluations included.
         wait_share: share of the steps' time that rank 0 waited for episodes.
         episodes_per_s: over the steps' time.
         quality: what the scores are.
-        baseline_val_scores: of the nearest neighbour on meta-val, by episode: what a first champion must surpass.
-        compared: what the nearest neighbour compares, in words.
+        compared: what the nearest neighbour compares, in words; None where inputs are not compared.
         device: the kind of device that all of this was judged on, "cpu" or "cuda"; empty where an old result does not
             say.
-        baselines: those that the source names besides (`metaray.algorithms.per_task`), by name; its JSON leaves out
-            none at all.
+        baselines: what needs no training, by name: the nearest neighbour where inputs are compared, and those that the
+            source names (`metaray.algorithms.per_task`).
+        further: the scores of meta-test that stand beside the one that decides, by name.
+        over_groups: each score of meta-test over groups, by name; empty where tasks are of none.
     """
 
     num_steps: int
@@ -72,29 +93,37 @@ class Result:
     meta_test: Estimate
     before_adaptation: Estimate | None
     before_training: Estimate
-    nearest_neighbor: Estimate | None
     parameters_sha256: str
     protocol: str
     seconds: float
     wait_share: float
     episodes_per_s: float
     quality: ScoreName = "accuracy"  # results of before there were other scores do not say
-    baseline_val_scores: tuple[float, ...] = ()  # nor do those of before it was judged there
     compared: str | None = "pixels"
     device: str = ""
     baselines: dict[str, Rival] = field(default_factory=dict)
+    further: dict[str, Estimate] = field(default_factory=dict)
+    over_groups: dict[str, GroupEstimate] = field(default_factory=dict)
+
+    @property
+    def nearest_neighbor(self) -> Estimate | None:
+        """The score of the nearest neighbour; None where inputs are not compared."""
+        return self.baselines[NEAREST].score if NEAREST in self.baselines else None
 
     @property
     def metrics(self) -> dict[str, float]:
         """What a run was trained for, as metrics by key, each with the half width of its 95% interval."""
-        estimates: dict[str, Estimate | None] = {
+        estimates: dict[str, Estimate | GroupEstimate | None] = {
             f"test/{self.quality}": self.meta_test,
             f"test/{self.quality}_before_adaptation": self.before_adaptation,
             f"test/{self.quality}_before_training": self.before_training,
-            f"test/{self.quality}_nearest_neighbor": self.nearest_neighbor,
             f"best/val_{self.quality}": self.meta_val,
         }
-        estimates |= {f"test/{self.quality}_{name}": rival.score for name, rival in self.baselines.items()}
+        estimates |= {f"test/{name}": one for name, one in self.further.items()}
+        estimates |= {f"test/{name}_over_groups": one for name, one in self.over_groups.items()}
+        for name, rival in self.baselines.items():
+            scores = {self.quality: rival.score, **rival.further}
+            estimates |= {f"test/{score}_{name}": one for score, one in scores.items()}
         found: dict[str, float] = {"best/step": float(self.best_step)}
         for key, estimate in estimates.items():
             if estimate is not None:
@@ -107,18 +136,19 @@ class Result:
 
     @property
     def rivals(self) -> list[tuple[str, str]]:
-        """Each baseline of `baselines` by its name in words, and how it did."""
-        return [(name.replace("_", " "), str(rival)) for name, rival in self.baselines.items()]
+        """Each baseline in words, and how it did."""
+        return rivals_told(self.baselines, self.compared)
+
+    @property
+    def scores_told(self) -> list[tuple[str, str]]:
+        """What stands beside the score of meta-test, in words: further scores, and all of them over groups."""
+        return scores_told("meta-test", self.further, self.over_groups)
 
     def to_json(self) -> str:
         """JSON text."""
-        tree = {key: value._asdict() if isinstance(value, Estimate) else value for key, value in _fields(self)}
-        tree["baselines"] = {
-            name: {"score": rival.score._asdict(), "gain": rival.gain._asdict()}
-            for name, rival in self.baselines.items()
-        }
-        if not self.baselines:
-            del tree["baselines"]
+        tree = {key: getattr(self, key) for key in self.__dataclass_fields__}
+        tree = {key: plain(value) for key, value in tree.items()}
+        tree[NEAREST] = plain(self.nearest_neighbor)  # also where it stood before it was one of the baselines
         return json.dumps(tree, indent=2) + "\n"
 
     def file(self) -> bytes:
@@ -133,8 +163,10 @@ class Result:
             InputError: naming `where`, if the text is damaged or says something else.
         """
         tree = unsealed_json(text, where=where)
-        if strange := tree.keys() - cls.__dataclass_fields__.keys():
-            raise unknown(f"key of {where}", min(strange), cls.__dataclass_fields__)
+        known = [*cls.__dataclass_fields__, NEAREST, OLD_SCORES]
+        if strange := tree.keys() - set(known):
+            raise unknown(f"key of {where}", min(strange), known)
+        _unify(tree)
         # Results of before a run said what its nearest neighbour compares.
         tree.setdefault("compared", "inputs" if tree.get("quality") == "mse" else "pixels")
         try:
@@ -160,8 +192,47 @@ def read_result(storage: Storage) -> Result:
         raise InputError(f"{error}; delete it, and `metaray train` with the same --run judges the run again") from None
 
 
-def _fields(result: Result) -> list[tuple[str, object]]:
-    return [(key, getattr(result, key)) for key in result.__dataclass_fields__]
+def rivals_told(baselines: Mapping[str, Rival], compared: str | None) -> list[tuple[str, str]]:
+    """Each baseline in words, and how it did; `compared` says what the nearest neighbour compares."""
+    on = {NEAREST: f" on {compared}"}
+    return [(title_of(name) + on.get(name, ""), str(rival)) for name, rival in baselines.items()]
+
+
+def scores_told(
+    split: str, further: Mapping[str, Estimate], over: Mapping[str, GroupEstimate]
+) -> list[tuple[str, str]]:
+    """What stands beside a score of a split, in words: further scores, and all of them over groups."""
+    told = [(f"{split} {name}", str(one)) for name, one in further.items()]
+    names = sorted(over, key=lambda name: name in further)  # the one that decides comes first
+    return told + [
+        (f"{split} {name} over groups", str(over[name]) + (QUOTED if name == names[0] else "")) for name in names
+    ]
+
+
+def in_short(baselines: Mapping[str, Rival]) -> dict[str, Any]:
+    """Baselines for JSON without their scores by episode, which are hundreds of numbers."""
+    found: dict[str, Any] = plain(baselines)
+    return {name: {key: one for key, one in rival.items() if key != "val_scores"} for name, rival in found.items()}
+
+
+def plain(value: object) -> Any:
+    """Estimates and what holds them for JSON; other values as they are."""
+    if isinstance(value, Rival):
+        return {key: plain(getattr(value, key)) for key in Rival.__dataclass_fields__}
+    if isinstance(value, Estimate | GroupEstimate):
+        return value._asdict()
+    return {key: plain(one) for key, one in value.items()} if isinstance(value, Mapping) else value
+
+
+def _unify(tree: dict[str, Any]) -> None:
+    """Put the nearest neighbour among the baselines, in the JSON of a result of before it was one of them, and all of
+    them in order, since files sort them by name."""
+    nearest, scores = tree.pop(NEAREST, None), tree.pop(OLD_SCORES, [])
+    given = tree.get("baselines", {})
+    if isinstance(given, Mapping):
+        first = {} if nearest is None else {NEAREST: {"score": nearest, "val_scores": scores}}
+        order = [name for name in BASELINES if name in given]
+        tree["baselines"] = first | {name: given[name] for name in order} | dict(given)
 
 
 def parameters_sha256(meta: Tensors) -> str:

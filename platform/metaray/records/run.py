@@ -17,6 +17,7 @@ from metaray.experiment.packages import packages_of
 from metaray.records.checked_json import read_record, write_record
 from metaray.records.checkpoint import newest_progress, saved_steps
 from metaray.records.journal import JournalReader, Metric, read_journal
+from metaray.records.judged import JUDGED, Judged
 from metaray.records.result import RESULT, Result, read_result
 from metaray.records.storage import Storage
 
@@ -123,6 +124,20 @@ class Run:
     def tracking_run(self) -> str | None:
         """Id of its MLflow run; None where it has none."""
         return self.record.tracking_run or None if self.is_begun else None
+
+    @property
+    def judged(self) -> Judged | None:
+        """How each of its meta-test episodes went; None of an unfinished run, and of one of before that was kept.
+
+        Raises:
+            InputError: If it is damaged.
+        """
+        if not self.storage.exists(JUDGED):
+            return None
+        try:
+            return Judged.from_json(self.storage.read(JUDGED), where=f"{self.storage.shown}/{JUDGED}")
+        except InputError as error:
+            raise InputError(f"{error}; delete it: the result itself does not need it") from None
 
     @property
     def result(self) -> Result:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from metaray.errors import InputError
 from metaray.tasks.classes import ClassKind
+from metaray.tasks.ranking import average_precision, balanced_accuracy
 from metaray.tasks.score import SCORES, Score
 from metaray.tasks.task_kind import Targets
 
@@ -29,6 +30,8 @@ class Binary(ClassKind):
     Predictions are two logits, so that algorithms which put the members of a class together work as with any other
     classes; the loss is cross-entropy. The score is the area under the ROC curve of the positive's logit less the
     negative's: the share of pairs of a positive and a negative in which the positive has more of it, ties by half.
+    Beside it stand average precision, which unlike it depends on the share of positives, and the balanced accuracy of
+    the more probable label.
     """
 
     kind: ClassVar[str] = "binary"
@@ -53,6 +56,16 @@ class Binary(ClassKind):
         pairs = positive[:, None] * (1 - positive)[None, :]
         won = (difference > 0).to(margin.dtype) + (difference == 0).to(margin.dtype) / 2
         return (pairs * won).sum() / pairs.sum()
+
+    @property
+    def further(self) -> tuple[Score, ...]:
+        """Average precision and balanced accuracy."""
+        return SCORES["average_precision"], SCORES["balanced_accuracy"]
+
+    def judged_further(self, output: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+        """Both by the positive's logit less the negative's, above 0 of what is told to be positive."""
+        margin = output[:, 1] - output[:, 0]
+        return average_precision(margin, y), balanced_accuracy(margin > 0, y).to(margin.dtype)
 
     def chance(self, guessing: float) -> float | None:
         """One half, whatever the share of positives."""

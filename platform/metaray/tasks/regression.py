@@ -75,6 +75,17 @@ class Regression(TaskKind):
         loss = self.loss(output, y)
         return loss if self.std == 1.0 else loss * self.std**2
 
+    @property
+    def further(self) -> tuple[Score, ...]:
+        """The mean absolute error, or the mean squared error where that one decides."""
+        return tuple(SCORES[name] for name in ("mae", "mse") if name != self.score.name)
+
+    def judged_further(self, output: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+        """In the values' own units, as the score is."""
+        apart = (output - y.to(output.dtype)) * self.std
+        errors = {"mae": lambda: apart.abs().mean(), "mse": lambda: apart.square().mean()}
+        return tuple(errors[score.name]() for score in self.further)
+
     def aims(self, y: Tensor, ways: int, dtype: torch.dtype) -> Tensor:
         """The values."""
         return y.to(dtype)

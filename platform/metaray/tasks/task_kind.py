@@ -107,6 +107,15 @@ class TaskKind(Config):
     def judged(self, output: Tensor, y: Tensor) -> Tensor:
         """The score of the predictions for one task, []; arguments as for `loss`. Works inside `torch.vmap`."""
 
+    @property
+    def further(self) -> tuple[Score, ...]:
+        """What else is reported of meta-test besides `score`, which alone decides; of `metaray.tasks.score.SCORES`."""
+        return ()
+
+    def judged_further(self, output: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+        """Each of `further` for one task, [] each; arguments as for `loss`. Works inside `torch.vmap`."""
+        return ()
+
     # What algorithms build on.
 
     @abstractmethod

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from metaray.algorithms.per_task import NEAREST, baselines_of, title_of
 from metaray.config import check_name
 from metaray.data.draws import Split
 from metaray.data.source import Source
@@ -14,7 +15,9 @@ from metaray.experiment.overrides import flatten
 from metaray.learners.learner import Learner
 from metaray.records.estimate import Estimate, Values
 from metaray.records.journal import Metric
+from metaray.records.over_groups import GroupEstimate
 from metaray.records.provenance import provenance
+from metaray.records.result import Rival, rivals_told, scores_told
 from metaray.tracking.champion import crown_by_hand
 from metaray.tracking.mlflow_run import MlflowRun
 from metaray.tracking.new_version import new_version
@@ -24,6 +27,7 @@ from metaray.tracking.registry import ModelVersion, find_version
 from metaray.tracking.server import MlflowServer
 from metaray.training.evaluation import Scores as EpisodeScores
 from metaray.training.evaluation import evaluate_learner, judge_of, judging_context, require_same_preparation
+from metaray.training.reports import further_of, over_groups_of, rival_of
 
 Progress = Callable[[str, int, int], None]
 
@@ -41,19 +45,36 @@ class Scores:
         meta_val: its score on meta-val.
         meta_test: its score on meta-test.
         before_adaptation: the same with zero inner steps; None where the algorithm takes none.
-        nearest_neighbor: of raw inputs, on the same meta-test episodes.
-        compared: what the nearest neighbour compares, in words.
+        baselines: what needs no training, on the same episodes, by name.
+        compared: what the nearest neighbour compares, in words; None where inputs are not compared.
         val_scores: on meta-val by episode.
-        nearest_val_scores: likewise, of the nearest neighbour.
+        further: the scores of meta-test that stand beside the one that decides, by name.
+        over_groups: each score of meta-test over groups, by name; empty where tasks are of none.
     """
 
     meta_val: Estimate
     meta_test: Estimate
     before_adaptation: Estimate | None
-    nearest_neighbor: Estimate | None
+    baselines: dict[str, Rival]
     compared: str | None
     val_scores: Values
-    nearest_val_scores: Values
+    further: dict[str, Estimate]
+    over_groups: dict[str, GroupEstimate]
+
+    @property
+    def nearest_neighbor(self) -> Estimate | None:
+        """The score of the nearest neighbour on meta-test; None where inputs are not compared."""
+        return self.baselines[NEAREST].score if NEAREST in self.baselines else None
+
+    @property
+    def rivals(self) -> list[tuple[str, str]]:
+        """Each baseline in words, and how it did."""
+        return rivals_told(self.baselines, self.compared)
+
+    @property
+    def beside(self) -> list[tuple[str, str]]:
+        """What stands beside the score of meta-test, in words."""
+        return scores_told("meta-test", self.further, self.over_groups)
 
 
 @dataclass(frozen=True)
@@ -81,10 +102,10 @@ class Addition:
         lines = [f"protocol: {self.protocol}"]
         if (scores := self.scores) is not None:
             lines.append(f"meta-val {self.quality}: {scores.meta_val}")
-            if scores.nearest_neighbor is not None:
-                lines.append(f"nearest neighbour on {scores.compared}: {scores.nearest_neighbor}")
+            lines += [f"{name}: {told}" for name, told in scores.rivals]
             if scores.before_adaptation is not None:
                 lines.append(f"meta-test {self.quality} before adaptation: {scores.before_adaptation}")
+            lines += [f"{name}: {told}" for name, told in scores.beside]
             lines.append(f"meta-test {self.quality}: {scores.meta_test}")
         lines.append(f"registered: {self.version.uri}{champion}")
         lines.append(f"champion: {'yes' if self.decision.promote else 'no'}, {self.decision.reason}")
@@ -176,24 +197,30 @@ def _judged_on(experiment: Experiment) -> dict[str, object]:
 
 
 def _scores(learner: Learner, experiment: Experiment, progress: Progress) -> Scores:
-    """Judge the learner and its nearest neighbour on meta-val and meta-test."""
+    """Judge the learner and its baselines on meta-val and meta-test."""
 
     def judged(one: Learner, split: Split, what: str = "", inner_steps: int | None = None) -> EpisodeScores:
         episodes = judge_of(experiment, split).episodes
         tell = lambda done: progress(f"{split}{what}", done, episodes)  # noqa: E731
         return evaluate_learner(one, experiment, split, inner_steps=inner_steps, progress=tell)
 
-    compared, nearest = learner.preprocessing.compared, learner.nearest_neighbor
+    source = experiment.source
     val, test = judged(learner, "meta-val"), judged(learner, "meta-test")
     unadapted = judged(learner, "meta-test", " before adaptation", 0) if learner.algorithm.gradient_steps else None
+
+    def rival(name: str) -> Rival:
+        one, by = learner.baseline(name), f" by {title_of(name)}"
+        return rival_of(source, test, judged(one, "meta-test", by), judged(one, "meta-val", by))
+
     return Scores(
         meta_val=val.estimate,
         meta_test=test.estimate,
         before_adaptation=unadapted.estimate if unadapted else None,
-        nearest_neighbor=judged(nearest, "meta-test", " by nearest neighbour").estimate if compared else None,
-        compared=compared,
+        baselines={name: rival(name) for name in baselines_of(source, learner.preprocessing)},
+        compared=learner.preprocessing.compared,
         val_scores=val.score,
-        nearest_val_scores=judged(nearest, "meta-val", " by nearest neighbour").score if compared else (),
+        further=further_of(source.task, test),
+        over_groups=over_groups_of(source, test),
     )
 
 
@@ -212,6 +239,7 @@ def _run(
     run = MlflowRun.create(server, name, f"added-{time.strftime('%Y%m%d-%H%M%S')}", params, tags)
     if experiment is not None and scores is not None:
         found = {f"val/{experiment.quality}": scores.meta_val, f"test/{experiment.quality}": scores.meta_test}
+        found |= {f"test/{key}": score for key, score in scores.further.items()}
         now_ms = time.time_ns() // 1_000_000
         run.log_metrics([Metric(key, score.mean, learner.step, now_ms) for key, score in found.items()])
         run.log_text(experiment.to_json(), "experiment.json")
@@ -225,10 +253,8 @@ def _judged(scores: Scores | None) -> list[str]:
     lines = [f"- meta-test: **{scores.meta_test}**; meta-val: {scores.meta_val}; trained elsewhere"]
     if scores.before_adaptation is not None:
         lines.append(f"- before adaptation: {scores.before_adaptation}")
-    if scores.nearest_neighbor is not None:
-        what = f"nearest neighbour on {scores.compared}"
-        lines.append(f"- {what}, which needs no training: {scores.nearest_neighbor}")
-    return lines
+    lines += [f"- {name}: {told}" for name, told in scores.beside]
+    return lines + [f"- {name}, which needs no training: {told}" for name, told in scores.rivals]
 
 
 def _protocol(learner: Learner, experiment: Experiment | None) -> str:
@@ -258,8 +284,8 @@ def _decided(
     name: str, server: MlflowServer, number: int, contest: Contest | None, scores: Scores | None, *, promote: bool
 ) -> Decision:
     if contest is not None and scores is not None:
-        values = scores.val_scores, scores.nearest_val_scores
-        return crown_if_better(contest, server, number, *values, promote=promote)
+        rivals = {key: rival.val_scores for key, rival in scores.baselines.items()}
+        return crown_if_better(contest, server, number, scores.val_scores, rivals, promote=promote)
     if not promote:
         return Decision(False, UNJUDGED.format(name=name, version=number))
     crown_by_hand(server, name, number)

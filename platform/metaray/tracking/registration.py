@@ -2,13 +2,14 @@
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
+from metaray.algorithms.per_task import title_of
 from metaray.config import Config
 from metaray.errors import InputError
 from metaray.experiment.experiment import Experiment
@@ -141,13 +142,14 @@ def _register(
             name, tracked, learner, loaded, tags, experiment=experiment, judged=judged(result), say=say
         )
     scores: Values = result.meta_val_scores
-    nearest: Values = result.baseline_val_scores
+    rivals: dict[str, Values] = {baseline: rival.val_scores for baseline, rival in result.baselines.items()}
     contest = Contest(experiment, loaded, result.device)
-    # A run of before they were kept does not say either on what device it was judged.
-    if not nearest and result.compared is not None:
+    if not all(map(len, rivals.values())):
+        # Of before they were kept, and perhaps of before results said on what device they were judged.
         contest = contest._replace(device="cpu")
-        scores, nearest = (contest.judged(one, "cpu") for one in (loaded, loaded.nearest_neighbor))
-    decision = crown_if_better(contest, server, number, scores, nearest, promote=promote, say=say)
+        scores = contest.judged(loaded, "cpu")
+        rivals = {baseline: contest.judged(loaded.baseline(baseline), "cpu") for baseline in rivals}
+    decision = crown_if_better(contest, server, number, scores, rivals, promote=promote, say=say)
     return Published(find_version(server, experiment.name, number), decision)
 
 
@@ -174,7 +176,7 @@ def crown_if_better(
     server: MlflowServer,
     number: int,
     scores: Values,
-    nearest: Values,
+    rivals: Mapping[str, Values],
     *,
     promote: bool,
     say: Callable[[str], None] = lambda text: None,
@@ -186,11 +188,11 @@ def crown_if_better(
         server: of MLflow.
         number: of the version.
         scores: of its learner, by episode.
-        nearest: those of the nearest neighbour.
+        rivals: those of each baseline, by name.
         promote: make it champion whatever the comparison says.
         say: told what takes a while.
     """
-    baselines = _baselines(contest.experiment, nearest, len(scores))
+    baselines = _baselines(contest.experiment, rivals, len(scores))
 
     def judge(present: ModelVersion | None) -> Decision:
         decision = _decide(contest, server, scores, present, baselines)
@@ -204,9 +206,9 @@ def _version_of(server: MlflowServer, name: str, tracked: str) -> int | None:
     return next((version.version for version in versions if version.run_id == tracked), None)
 
 
-def _baselines(experiment: Experiment, nearest: Values, episodes: int) -> dict[str, Values]:
+def _baselines(experiment: Experiment, rivals: Mapping[str, Values], episodes: int) -> dict[str, Values]:
     """What a first champion must surpass, on the meta-val episodes."""
-    found: dict[str, Values] = {"the nearest neighbour": nearest} if len(nearest) else {}
+    found = {f"the {title_of(name)}": values for name, values in rivals.items()}
     classes = None
     with suppress(InputError):  # the data may be elsewhere by now
         classes = experiment.source.num_classes("meta-val")

@@ -3,6 +3,7 @@
 import json
 import tempfile
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,8 @@ from metaray.learners.learner import Learner
 from metaray.learners.loading import load_learner
 from metaray.plots.learning_curve import learning_curve
 from metaray.plots.notebook import as_html
-from metaray.records.result import Result
+from metaray.records.judged import Judged
+from metaray.records.result import Result, in_short
 from metaray.records.run import LEARNER, Run
 from metaray.tracking.mlflow_run import MlflowRun
 from metaray.tracking.promotion import Decision
@@ -56,6 +58,11 @@ class Report:
             folder = self.run.storage.download(LEARNER, Path(scratch) / LEARNER)
             return load_learner(folder, trust=["*"])  # the user's own run
 
+    @cached_property
+    def judged(self) -> Judged | None:
+        """How each meta-test episode went: by size and by group, and as a table; None where that was not kept."""
+        return self.run.judged
+
     def plot(self) -> "Figure":
         """The learning curve, as a figure of matplotlib; `.savefig(path)` writes it."""
         return learning_curve(self.run.metrics, title=f"{self.run.name}: {self.result.protocol}")
@@ -63,7 +70,9 @@ class Report:
     def tree(self) -> dict[str, Any]:
         """The same for JSON, as `metaray train --json` prints it."""
         tree: dict[str, Any] = json.loads(self.result.to_json())
-        del tree["meta_val_scores"], tree["baseline_val_scores"]  # hundreds of numbers, kept in the run's result.json
+        del tree["meta_val_scores"]  # hundreds of numbers, kept in the run's result.json
+        tree["baselines"] = in_short(self.result.baselines)
+        tree["breakdown"] = self.judged.tree() if self.judged else {}
         tree |= {"run": self.run.name, "learner": self._learner_shown}
         tree["tracking_uri"] = None if self.tracked is None else self.tracked.server.shown
         tree |= {"tracking_run": self.tracking_run, "registered": self._registered}
@@ -79,12 +88,13 @@ class Report:
             f"protocol: {result.protocol}",
             f"meta-val {quality}: {result.meta_val}, best of the run, after step {result.best_step}",
         ]
-        if result.nearest_neighbor is not None:
-            lines.append(f"nearest neighbour on {result.compared}: {result.nearest_neighbor}")
         lines += [f"{name}: {told}" for name, told in result.rivals]
         lines.append(f"meta-test {quality} before training: {result.before_training}")
         if result.before_adaptation is not None:
             lines.append(f"meta-test {quality} before adaptation: {result.before_adaptation}")
+        lines += [
+            f"{name}: {told}" for name, told in (*(self.judged.told() if self.judged else ()), *result.scores_told)
+        ]
         lines.append(f"meta-test {quality}: {result.meta_test}")
         lines.append(
             f"speed: {result.episodes_per_s:.1f} episodes/s, {100 * result.wait_share:.1f}% of step time waiting for "

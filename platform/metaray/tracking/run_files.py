@@ -11,6 +11,9 @@ from metaray.records.result import RESULT
 from metaray.records.run import LEARNER, Run
 from metaray.tracking.tracker import Tracker
 
+EPISODES = "meta-test.csv"
+"""How each meta-test episode went, a row each."""
+
 
 def log_files(experiment: Experiment, run: Run, tracker: Tracker) -> None:
     """Give a tracker the result of a run, and its pictures.
@@ -25,6 +28,8 @@ def log_files(experiment: Experiment, run: Run, tracker: Tracker) -> None:
         draw_learning_curve(run.metrics, curve, title=f"{experiment.name}: {experiment.protocol}")
         tracker.log_file(curve)
         tracker.log_text(run.storage.read(RESULT).decode(), RESULT)
+        if (judged := run.judged) is not None:
+            tracker.log_text(judged.csv(), EPISODES)
         _log_fit(experiment, run, tracker, Path(scratch))
 
 

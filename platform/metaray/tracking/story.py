@@ -179,7 +179,5 @@ def judged(result: Result) -> list[str]:
     if result.before_adaptation is not None:
         lines.append(f"- before adaptation: {result.before_adaptation}")
     lines.append(f"- before training: {result.before_training}")
-    if result.nearest_neighbor is not None:
-        lines.append(f"- nearest neighbour on {result.compared}, which needs no training: {result.nearest_neighbor}")
-    lines += [f"- {name}, of each task alone: {told}" for name, told in result.rivals]
-    return lines
+    lines += [f"- {name}: {told}" for name, told in result.scores_told]
+    return lines + [f"- {name}, which needs no training: {told}" for name, told in result.rivals]

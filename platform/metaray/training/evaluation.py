@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
@@ -28,6 +29,8 @@ from metaray.training.outer_loop import chunk_size_of
 from metaray.training.reduction import LocalReducer, Reducer
 
 CPU = torch.device("cpu")
+FACTS = 5
+"""What is known of a judged episode besides the further scores of its kind."""
 MAPPED_ALIKE = 1e-3
 """Relative difference of a loss up to which chunks count as rounding alone."""
 TRIED = 32
@@ -40,10 +43,29 @@ class Scores(NamedTuple):
     Attributes:
         loss: [E] float64.
         score: [E] float64, as the kind of the tasks has it.
+        support: [E], the number of support examples.
+        query: [E], the number of query examples.
+        group: [E], the id of the class behind the first label, of which the whole task is where there is but one.
+        further: [F, E] float64, each of `TaskKind.further`.
     """
 
     loss: NDArray[np.float64]
     score: NDArray[np.float64]
+    support: NDArray[np.float64]
+    query: NDArray[np.float64]
+    group: NDArray[np.float64]
+    further: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, table: NDArray[np.float64]) -> "Scores":
+        """The inverse of `table`."""
+        loss, score, support, query, group = table[:FACTS]
+        return cls(loss, score, support, query, group, table[FACTS:])
+
+    @property
+    def table(self) -> NDArray[np.float64]:
+        """All of it, [5 + F, E]; whole numbers are exact."""
+        return np.concatenate([np.stack(self[:FACTS]), self.further])
 
     @property
     def estimate(self) -> Estimate:
@@ -225,7 +247,9 @@ def evaluate(
     """
     reducer = reducer or LocalReducer()
     mine = share_of(0, judge.episodes, reducer.rank, reducer.world_size, chunk_size=chunk_size)
-    table = torch.zeros(2, judge.episodes, dtype=torch.float64, device=device)
+    further = len(context.task.further)
+    table = torch.zeros(FACTS + further, judge.episodes, dtype=torch.float64, device=device)
+    context = replace(context, further=True)
     frozen = {name: tensor.detach() for name, tensor in meta.items()}
     reducer.mark("judging")
     with closing(_stream(judge, mine, chunk_size)) as stream, torch.no_grad():
@@ -234,12 +258,26 @@ def evaluate(
             (chunk,) = chunks(batch, chunk_size, device, judge.source, judge.split)
             found = [algorithm.outcomes(frozen, some, context.of(some)) for some in chunk]
             table[0, here] = torch.cat([outcome.loss for outcome in found]).double()
-            table[1, here] = torch.cat([outcome.score for outcome in found]).double()
+            scores = torch.cat([_whole(outcome.score, further) for outcome in found]).double()
+            table[1, here], table[FACTS:, here] = scores[:, 0], scores[:, 1:].T
+            table[2:FACTS, here] = _facts(batch).to(device)
             reducer.mark("judging")
             if progress is not None:
                 progress(judge.episodes * (here.stop - mine.start) // len(mine))
-    loss, score = reducer.sum_(table.flatten()).view(2, judge.episodes).cpu().numpy()
-    return Scores(loss, score)
+    return Scores.of(reducer.sum_(table.flatten()).view(table.shape).cpu().numpy())
+
+
+def _whole(score: Tensor, further: int) -> Tensor:
+    """[B, 1 + F] of what an algorithm gave; one that scores by itself, [B], does not know the further ones."""
+    if score.ndim > 1:
+        return score
+    return torch.cat([score[:, None], score.new_full((len(score), further), torch.nan)], dim=1)
+
+
+def _facts(batch: MetaBatch) -> Tensor:
+    """[3, B]: numbers of support and query examples, and the id of the class behind the first label."""
+    each = [(s.task.support.y.shape[1], s.task.query.y.shape[1], one) for s in batch.stacks for one in s.task.class_ids]
+    return torch.tensor([[support, query, ids[0]] for support, query, ids in each], dtype=torch.float64).T
 
 
 def _stream(judge: Judge, mine: range, chunk_size: int) -> Generator[Arrival, None, None]:

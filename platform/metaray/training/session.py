@@ -6,9 +6,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Tensors
-from metaray.algorithms.nearest_neighbor import NearestNeighbor
 from metaray.algorithms.per_task import BASELINES
 from metaray.data.draws import Split
 from metaray.data.source import SameData
@@ -22,10 +20,12 @@ from metaray.records.checkpoint import copies, load_checkpoint
 from metaray.records.environment import changes, environment
 from metaray.records.estimate import estimate
 from metaray.records.events import Event, EventKind, Listener, sparingly
-from metaray.records.result import HALF_WIDTH, RESULT, Result, Rival, parameters_sha256
+from metaray.records.judged import JUDGED
+from metaray.records.result import HALF_WIDTH, RESULT, Result, parameters_sha256
 from metaray.records.run import LEARNER
 from metaray.records.storage import Storage
 from metaray.training.agreement import gathered, number_of, require_same_network, require_start
+from metaray.training.conclusion import judged_end
 from metaray.training.evaluation import Scores, evaluate, judge_of
 from metaray.training.outer_loop import Step, chunk_size_of, context_of, initial_state, outer_loop
 from metaray.training.place import WHOLE, Extent
@@ -153,7 +153,7 @@ class Session:
         meta: Tensors,
         step: int,
         *,
-        baseline: Algorithm | None = None,
+        baseline: str | None = None,
         inner_steps: int | None = None,
     ) -> Scores:
         network = Comparison(self.experiment.source.preprocessing) if baseline else self.state.network
@@ -161,7 +161,7 @@ class Session:
         plan = judge_of(self.experiment, split)
         tell = lambda done: self._say("judging", {"done": done, "episodes": plan.episodes}, text=split)  # noqa: E731
         scores = evaluate(
-            baseline or self.experiment.algorithm,
+            BASELINES[baseline] if baseline else self.experiment.algorithm,
             meta,
             context if inner_steps is None else replace(context, inner_steps=inner_steps),
             plan,
@@ -194,51 +194,28 @@ class Session:
         return self.seconds_before + time.perf_counter() - self.started
 
     def _conclude(self) -> None:
-        experiment, best_step = self.experiment, self.progress.best_step
+        source, best_step = self.experiment.source, self.progress.best_step
         assert best_step is not None
         self._say("phase", text="meta-test")
-        meta_val = self._judge("meta-val", self.best, best_step)
-        meta_test = self._judge("meta-test", self.best, best_step)
-        unadapted = None
-        if experiment.algorithm.gradient_steps:
-            self._say("note", text="judging: meta-test before adaptation")
-            unadapted = self._judge("meta-test", self.best, best_step, inner_steps=0)
-        compared = experiment.source.preprocessing.compared
-        also = "" if compared is None else ", and by nearest neighbour"
-        self._say("note", text=f"judging: meta-test before training{also}")
-        untrained = self._judge("meta-test", self.initial, 0)
-        neighbor = NearestNeighbor()
-        nearest = None if compared is None else self._judge("meta-test", {}, 0, baseline=neighbor)
-        baseline = None if compared is None else self._judge("meta-val", {}, 0, baseline=neighbor)
+        note = lambda text: self._say("note", text=text)  # noqa: E731
+        verdict = judged_end(self.experiment, self._judge, self.best, best_step, self.initial, say=note)
         result = Result(
             num_steps=self.state.step,
             best_step=best_step,
-            meta_val=meta_val.estimate,
-            meta_val_scores=tuple(meta_val.score.tolist()),
-            meta_test=meta_test.estimate,
-            before_adaptation=unadapted.estimate if unadapted else None,
-            before_training=untrained.estimate,
-            nearest_neighbor=nearest.estimate if nearest else None,
             parameters_sha256=parameters_sha256(self.state.meta | kept(self.state.network)),
-            protocol=experiment.protocol,
+            protocol=self.experiment.protocol,
             seconds=self.seconds,
             wait_share=self.clock.wait_share,
-            episodes_per_s=self.clock.steps_per_s * experiment.meta_batch_size,
-            quality=experiment.quality,
-            baseline_val_scores=tuple(baseline.score.tolist()) if baseline else (),
-            compared=compared,
+            episodes_per_s=self.clock.steps_per_s * self.experiment.meta_batch_size,
+            quality=self.experiment.quality,
+            compared=source.preprocessing.compared,
             device=self.rank.device.type,
-            baselines={name: self._rival(name, meta_test) for name in experiment.source.baselines},
+            **verdict.found(source),
         )
         self._record(result.metrics)
         if self.writer is not None:
-            self.writer.finish({LEARNER: self._learner().files()}, {RESULT: result.file()}, self.state.step)
-
-    def _rival(self, name: str, learner: Scores) -> Rival:
-        self._say("note", text=f"judging: meta-test by {name.replace('_', ' ')}")
-        scores = self._judge("meta-test", {}, 0, baseline=BASELINES[name])
-        gain = self.experiment.source.task.score.gain
-        return Rival(scores.estimate, estimate([gain(one) for one in (learner.score - scores.score).tolist()]))
+            files = {JUDGED: verdict.judged(source).file(), RESULT: result.file()}
+            self.writer.finish({LEARNER: self._learner().files()}, files, self.state.step)
 
     def _learner(self) -> Learner:
         experiment = self.experiment
