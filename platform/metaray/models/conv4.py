@@ -68,5 +68,6 @@ class _Block(nn.Module):
         self.pool: nn.Module = nn.MaxPool2d(2) if downsample == "max_pool" else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        result: Tensor = self.pool(nn.functional.relu(self.norm(self.conv(x))))
+        # The larger of two stays so under ReLU, and a quarter is left to be rectified: the same bits for less.
+        result: Tensor = nn.functional.relu(self.pool(self.norm(self.conv(x))))
         return result
