@@ -1,9 +1,11 @@
 """A network of which the end alone adapts: everything before sees the support set once, however many steps follow."""
 
-from collections.abc import Callable, Collection
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Iterable
+from typing import Any, NamedTuple, Self
 
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 from metaray.algorithms.context import Context, Tensors
 from metaray.algorithms.families.inner_loop import STATISTICS
@@ -37,29 +39,22 @@ def last_layer(
         protocol: of batch norm.
 
     Returns:
-        None where nothing can be kept: no module has these parameters and no others, it shares one, it normalises
-        batches, or it is not called once, with one tensor, as the last thing that the network does.
+        None where nothing can be kept: no module has these parameters and no others, it normalises batches, it is not
+        called once, with one tensor, as the last thing that the network does, or something else uses them as well.
     """
     name = _module_of(context.network, moving)
     if name is None:
         return None
     module = context.network.get_submodule(name)
     statistics: Tensors = {}
-    calls: list[tuple[tuple[Any, ...], dict[str, Any], Any]] = []
-    handle = module.register_forward_hook(lambda _, *call: calls.append(call), with_kwargs=True)
-    try:
+    with _Watch(module, [meta[full] for full in moving]) as watch:
         if protocol == "transductive":
             output = context.forward(meta, support.x)
         else:
             output, statistics = context.forward_recording(meta, support.x)
-    finally:
-        handle.remove()
-    if len(calls) != 1:
+    features = watch.features_before(output)
+    if features is None:
         return None
-    (args, kwargs, found) = calls[0]
-    if found is not output or kwargs or len(args) != 1 or not isinstance(args[0], Tensor):
-        return None
-    (features,) = args
 
     def loss(theta: Tensors) -> Tensor:
         own = {full.removeprefix(f"{name}."): theta[full] for full in moving}
@@ -69,12 +64,59 @@ def last_layer(
 
 
 def _module_of(network: nn.Module, moving: Collection[str]) -> str | None:
-    """The outermost module, the network aside, whose parameters are these, which nothing else in the network has."""
-    wanted, everywhere = set(moving), list(network.named_parameters(remove_duplicate=False))
+    """The outermost module, the network aside, with these parameters and no others; None if it normalises batches."""
     for name, module in network.named_modules():
-        if not name or {f"{name}.{own}" for own, _ in module.named_parameters()} != wanted:
-            continue
-        own = {id(parameter) for parameter in module.parameters()}
-        shared = any(id(parameter) in own and not full.startswith(f"{name}.") for full, parameter in everywhere)
-        return None if shared or normalises_batches(module) else name
+        if name and {f"{name}.{own}" for own, _ in module.named_parameters()} == set(moving):
+            return None if normalises_batches(module) else name
     return None
+
+
+class _Watch(TorchFunctionMode):
+    """Sees the calls of a module, and whether its parameters are used outside of them, as where weights are tied.
+
+    Args:
+        module: to watch.
+        parameters: what stands for its parameters.
+    """
+
+    def __init__(self, module: nn.Module, parameters: Iterable[Tensor]) -> None:
+        super().__init__()
+        self._module, self._parameters = module, {id(parameter) for parameter in parameters}
+        self._calls: list[tuple[tuple[Any, ...], dict[str, Any], Any]] = []
+        self._inside, self._used_outside = False, False
+
+    def features_before(self, output: Tensor) -> Tensor | None:
+        """The one tensor that made the module give `output`; None if that is not all that happened."""
+        if self._used_outside or len(self._calls) != 1:
+            return None
+        args, kwargs, found = self._calls[0]
+        if found is not output or kwargs or len(args) != 1 or not isinstance(args[0], Tensor):
+            return None
+        return args[0]
+
+    def __enter__(self) -> Self:
+        self._handles = [
+            self._module.register_forward_pre_hook(self._enter),
+            self._module.register_forward_hook(self._leave, with_kwargs=True),
+        ]
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+        for handle in self._handles:
+            handle.remove()
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if not self._inside:
+            self._used_outside |= any(id(leaf) in self._parameters for leaf in tree_leaves((args, kwargs)))
+        return func(*args, **(kwargs or {}))
+
+    def _enter(self, _module: nn.Module, _args: tuple[Any, ...]) -> None:
+        self._inside = True
+
+    def _leave(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        self._calls.append((args, kwargs, output))
+        self._inside = False
