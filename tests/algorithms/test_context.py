@@ -70,14 +70,28 @@ def test_bfloat16_runs_the_network_alone_in_it(context: Context) -> None:
     assert not torch.is_autocast_enabled("cpu")
 
 
-def test_channels_last_changes_the_format_and_not_the_numbers() -> None:
-    network = build_seeded(Conv4(channels=4), (3, 16, 16), 2, seed=0)
+@pytest.mark.parametrize("colours", [1, 3])
+def test_channels_last_changes_the_format_and_not_the_numbers(colours: int) -> None:
+    network = build_seeded(Conv4(channels=4), (colours, 16, 16), 2, seed=0)
+    maps: list[Tensor] = []
+    first = next(module for module in network.modules() if isinstance(module, torch.nn.Conv2d))
+    first.register_forward_hook(lambda module, args, output: maps.append(output))
     context, seen = Context(network=network, ways=2), []
     network.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
     parameters: Tensors = dict(network.named_parameters())
-    x = torch.randn(2, 3, 16, 16)
+    x = torch.randn(2, colours, 16, 16)
     with torch.no_grad():
         plain = context.forward(parameters, x)
         other = replace(context, channels_last=True).forward(parameters, x)
     torch.testing.assert_close(plain, other)
     assert seen[1].is_contiguous(memory_format=torch.channels_last) and seen[0] is x
+    formats = [found.is_contiguous(memory_format=torch.channels_last) for found in maps]
+    assert formats == [False, True], "of one channel torch held any images for so laid out"
+
+
+def test_inner_steps_that_are_differentiated_again_keep_the_other_format() -> None:
+    """Double backward is dearer with channels last."""
+    context = Context(network=Conv4().build((1, 16, 16), 2), ways=2, training=True, channels_last=True)
+    assert not context.for_inner_steps(second_order=True).channels_last
+    assert context.for_inner_steps(second_order=False).channels_last
+    assert replace(context, training=False).for_inner_steps(second_order=True).channels_last

@@ -5,7 +5,8 @@ from typing import cast
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from metaray.errors import InputError
 from metaray.models import Conv4
@@ -86,3 +87,32 @@ def test_inputs_it_cannot_take() -> None:
         Conv4.parse({"pools": 5}, where="model")
     with pytest.raises(InputError, match=r"channels: .*greater than 0 \(got 0\)"):
         Conv4.parse({"channels": 0}, where="model")
+
+
+def test_batch_norm_takes_biases_away() -> None:
+    with_bias = Conv4(channels=4).build((1, 16, 16), 3)
+    without = Conv4(channels=4, bias=False).build((1, 16, 16), 3)
+    state = with_bias.state_dict()
+    biases = {name for name in state if name.endswith("conv.bias")}
+    assert len(biases) == 4
+    for name in biases:
+        state[name].fill_(0.7)
+    without.load_state_dict({name: tensor for name, tensor in state.items() if name not in biases})
+    x = torch.randn(6, 1, 16, 16)
+    torch.testing.assert_close(without(x), with_bias(x), rtol=1e-4, atol=1e-5)
+
+
+def test_pooling_first_changes_no_bit() -> None:
+    x = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(0)).double()
+    forms: tuple[Callable[[Tensor], Tensor], ...] = (
+        lambda z: F.relu(F.max_pool2d(z, 2)),
+        lambda z: F.max_pool2d(F.relu(z), 2),
+    )
+    found = []
+    for form in forms:
+        at = x.clone().requires_grad_()
+        output = form(at.pow(3) - at)
+        (slope,) = torch.autograd.grad(output.square().sum(), at, create_graph=True)
+        (bend,) = torch.autograd.grad(slope.square().sum(), at)
+        found.append((output.detach(), slope.detach(), bend))
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))

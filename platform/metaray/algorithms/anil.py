@@ -16,6 +16,7 @@ from metaray.algorithms.families.inner_loop import (
     with_statistics,
 )
 from metaray.algorithms.families.inner_lr import InnerLR, rates
+from metaray.algorithms.families.last_layer import last_layer
 from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import Examples
 
@@ -29,6 +30,8 @@ class ANIL(Algorithm):
         theta_l' = theta_l - alpha * grad_{theta_l} L_s(theta),    theta_1' .. theta_{l-1}' = theta_1 .. theta_{l-1},
 
     while the outer loop trains all of them. Second derivatives are those of the head alone: a body without any will do.
+    Where the head is a module of its own at the end of the network, the body sees the support set once: what it draws
+    at random there, as dropout does, is the same in all steps.
 
     Attributes:
         inner_lr: alpha; a number, one a parameter pattern, or a schedule over outer steps.
@@ -57,10 +60,13 @@ class ANIL(Algorithm):
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
         """The body as it is, with theta_l' of one task."""
         alpha = rates(self.inner_lr, matching(self.head, list(meta), "head", context.network), context.step)
-        loss, theta = support_loss(support, context), meta
+        last = last_layer(meta, alpha, support, context, self.batch_norm)
+        loss, theta = support_loss(support, context, second_order=True) if last is None else last.loss, meta
         for _ in range(steps_of(self.inner_steps, context)):
             theta = descend(loss, theta, alpha, context, second_order=True)
-        return with_statistics(theta, support, context, self.batch_norm)
+        if last is None:
+            return with_statistics(theta, support, context, self.batch_norm)
+        return {**theta, **last.statistics}
 
     def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
         """The network with the adapted head."""

@@ -65,7 +65,7 @@ class BOIL(Algorithm):
         """The head as it is, with theta_b' of one task."""
         head = matching(self.head, list(meta), "head", context.network)
         alpha = rates(self.inner_lr, [name for name in meta if name not in head], context.step)
-        loss, theta = support_loss(support, context), meta
+        loss, theta = support_loss(support, context, second_order=True), meta
         for _ in range(steps_of(self.inner_steps, context)):
             theta = descend(loss, theta, alpha, context, second_order=True)
         return with_statistics(theta, support, context, self.batch_norm)

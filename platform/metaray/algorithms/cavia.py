@@ -82,8 +82,10 @@ class CAVIA(Algorithm):
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
         """phi of one task, and under inductive batch norm the support set's statistics there."""
 
+        inner = context.for_inner_steps(second_order=True)
+
         def loss(at: Tensors) -> Tensor:
-            return context.loss(self._output(meta, at[CONTEXT], support.x, context), support.y)
+            return context.loss(self._output(meta, at[CONTEXT], support.x, inner), support.y)
 
         phi = next(iter(meta.values())).new_zeros(self.context_size)
         for _ in range(steps_of(self.inner_steps, context)):

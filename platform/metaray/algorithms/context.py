@@ -37,7 +37,8 @@ class Context:
         training: whether gradients flow back to the meta-parameters.
         inner_steps: overrides the algorithm's number, where evaluation differs from training.
         precision: of the arithmetic in the network: "bfloat16" runs it under autocast.
-        channels_last: memory format of image batches; without effect where `batched`.
+        channels_last: memory format of image batches; without effect where `batched`, and in what is differentiated
+            twice, which it makes dearer.
         batched: the call is mapped over a chunk by `torch.vmap`.
         randomness: of episodes that are mapped over: "same" lets all draw the same numbers, to be compared with single
             ones.
@@ -64,6 +65,11 @@ class Context:
     def with_batched(self, batched: bool) -> Self:
         """The same circumstances, mapped over a chunk or not."""
         return replace(self, batched=batched)
+
+    def for_inner_steps(self, *, second_order: bool) -> Self:
+        """The same circumstances for the loss of inner steps, through which the meta-gradient runs or not."""
+        twice = second_order and self.training
+        return replace(self, channels_last=False) if twice and self.channels_last else self
 
     def of(self, episode: TensorEpisode) -> Self:
         """The same circumstances for an episode of as many ways as it has, or for a chunk to map over."""
@@ -96,7 +102,7 @@ class Context:
         """As `forward`, of another module than the network: one that an algorithm brings."""
         # torch.vmap knows no memory formats.
         if self.channels_last and isinstance(x, Tensor) and x.ndim == 4 and not self.batched:
-            x = x.contiguous(memory_format=torch.channels_last)
+            x = channels_last(x)
         module.train(self.training)  # dropout and the like; our batch norm knows no such modes
         kernels = written_out() if self.batched else nullcontext()
         with self._autocast(device_of(x)), kernels, given(module, statistics or {}):
@@ -177,3 +183,14 @@ class Context:
         if self.precision == "float32":
             return nullcontext()
         return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """Images [n, channels, height, width] in that memory format, such that torch's kernels notice.
+
+    Of one channel, torch holds images for so laid out already, and convolutions for the contrary.
+    """
+    if x.shape[1] > 1:
+        return x.contiguous(memory_format=torch.channels_last)
+    _, channels, height, width = x.shape
+    return x.contiguous().as_strided(x.shape, (channels * height * width, 1, channels * width, channels))

@@ -86,7 +86,7 @@ class IMAML(Algorithm):
                 return predict_at(adapted, episode.query.x, context)
 
             slope = context.gradient(lambda at: context.loss(output(at), episode.query.y), phi, differentiable=False)
-            _, curve = context.curvature(support_loss(episode.support, context), phi)
+            _, curve = context.curvature(support_loss(episode.support, context, second_order=True), phi)
 
             def matrix(vector: Tensors) -> Tensors:
                 bent = curve(vector)

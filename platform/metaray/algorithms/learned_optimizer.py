@@ -93,7 +93,8 @@ class LearnedOptimizer(Algorithm):
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
         """theta after the last step, and under inductive batch norm the support set's statistics there."""
-        theta, phi, loss = without(meta, OPTIMIZER), part(meta, OPTIMIZER), support_loss(support, context)
+        theta, phi = without(meta, OPTIMIZER), part(meta, OPTIMIZER)
+        loss = support_loss(support, context, second_order=self.second_order)
         state: State = []
         for _ in range(steps_of(self.inner_steps, context)):
             gradient = context.gradient(loss, theta, differentiable=self.second_order and context.training)

@@ -49,7 +49,7 @@ class MAML(Algorithm):
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
         """theta' of one task, and under inductive batch norm the support set's statistics at theta'."""
         alpha = rates(self.inner_lr, list(meta), context.step)
-        loss, theta = support_loss(support, context), meta
+        loss, theta = support_loss(support, context, second_order=self.second_order), meta
         for _ in range(steps_of(self.inner_steps, context)):
             theta = descend(loss, theta, alpha, context, second_order=self.second_order)
         return with_statistics(theta, support, context, self.batch_norm)

@@ -109,7 +109,7 @@ class MAMLPP(Algorithm):
         second_order = context.step >= self.first_order_steps
         theta = without(meta, RATE, STEPS)
         path = [theta | _of_step(meta, 0)]
-        loss = support_loss(support, context)
+        loss = support_loss(support, context, second_order=context.step >= self.first_order_steps)
         for number in range(steps_of(self.inner_steps, context)):
             at = min(number, self.inner_steps - 1)
             alpha = {name: meta[RATE + name][at] for name in theta}

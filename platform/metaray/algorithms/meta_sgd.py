@@ -56,7 +56,7 @@ class MetaSGD(Algorithm):
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
         """theta' of one task."""
         theta, alpha = without(meta, RATE), part(meta, RATE)
-        loss = support_loss(support, context)
+        loss = support_loss(support, context, second_order=True)
         for _ in range(steps_of(self.inner_steps, context)):
             theta = descend(loss, theta, alpha, context, second_order=True)
         return with_statistics(theta, support, context, self.batch_norm)

@@ -78,8 +78,10 @@ class ProtoMAML(Algorithm):
             start = {name: value / divisor for name, value in start.items()}
         theta |= start
 
+        inner = context.for_inner_steps(second_order=self.second_order)
+
         def loss(at: Tensors) -> Tensor:
-            return context.loss(_logits(at, support.x, context), support.y)
+            return context.loss(_logits(at, support.x, inner), support.y)
 
         for _ in range(steps_of(self.inner_steps, context)):
             theta = descend(loss, theta, alpha, context, second_order=self.second_order)

@@ -24,7 +24,7 @@ class ResNet12(Model):
     The network of Lee et al. ("Meta-learning with differentiable convex optimization", MetaOptNet, CVPR 2019,
     arXiv:1904.03758, section 4.1), after Oreshkin et al. (TADAM, NeurIPS 2018, arXiv:1805.10123). A block is
 
-        max_pool(leaky_relu(norm(conv(a)) + norm(conv_1x1(x)))),    a = two times leaky_relu(norm(conv(.))) of x
+        leaky_relu(max_pool(norm(conv(a)) + norm(conv_1x1(x)))),    a = two times leaky_relu(norm(conv(.))) of x
 
     with slope 0.1 and convolutions without bias: 12.4 million parameters on colour images. Convolutions start as in
     the authors' code, from a normal distribution of variance 2 / fan-out (He et al., arXiv:1502.01852), and the linear
@@ -114,7 +114,7 @@ class _Block(nn.Module):
         a = nn.functional.leaky_relu(self.norm1(self.conv1(x)), SLOPE)
         a = nn.functional.leaky_relu(self.norm2(self.conv2(a)), SLOPE)
         a = self.norm3(self.conv3(a)) + self.shortcut_norm(self.shortcut(x))
-        result: Tensor = self.drop(self.pool(nn.functional.leaky_relu(a, SLOPE)))
+        result: Tensor = self.drop(nn.functional.leaky_relu(self.pool(a), SLOPE))
         return result
 
 

@@ -16,8 +16,9 @@ STATISTICS = "statistics:"
 Rates = Mapping[str, float | Tensor]
 
 
-def support_loss(support: Examples, context: Context) -> Callable[[Tensors], Tensor]:
-    """L_s as a function of the network's parameters."""
+def support_loss(support: Examples, context: Context, *, second_order: bool = False) -> Callable[[Tensors], Tensor]:
+    """L_s as a function of the network's parameters, whose gradient is differentiated again or not."""
+    context = context.for_inner_steps(second_order=second_order)
     return lambda parameters: context.loss(context.forward(parameters, support.x), support.y)
 
 
