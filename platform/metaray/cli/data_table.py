@@ -3,7 +3,7 @@
 import json
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -41,6 +41,14 @@ def table(
     leave_out: Annotated[
         str | None, typer.Option(metavar="COLUMNS", help="Columns that are not predicted from, as A,B.")
     ] = None,
+    scaling: Annotated[
+        Literal["standard", "quantile"],
+        typer.Option(
+            metavar="NAME",
+            help="How numbers are scaled: standard, by mean and deviation; or quantile, by rank, where a few cells lie "
+            "far off.",
+        ),
+    ] = "standard",
     splits: Annotated[
         str | None,
         typer.Option(
@@ -67,6 +75,7 @@ def table(
         order_by=order_by,
         categorical=split_names(categorical),
         leave_out=split_names(leave_out),
+        scaling=scaling,
         splits=USUAL if splits is None else splits_of(splits),
         seed=seed,
     )

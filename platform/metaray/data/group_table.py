@@ -50,11 +50,15 @@ class GroupTable(Source):
     Targets that are values are learned as (y - target_mean) / target_std; scores and predictions have the table's own
     units. `metaray data import table` and `metaray data describe` say which numbers meta-train has.
 
+    Where groups differ in their level more than the rows of a group do, `centred` learns differences to the mean of the
+    task's support; target_std is then best that of rows within a group, which the same commands tell.
+
     Attributes:
         path: of the file that `metaray data import table` wrote.
         targets: "regression", or "binary": as the file has them.
         target_mean: subtracted from targets that are values.
         target_std: that they are then divided by.
+        centred: the mean of the task's support is subtracted as well, and added to predictions; see `Regression`.
     """
 
     kind: ClassVar[str] = "group_table"
@@ -63,6 +67,7 @@ class GroupTable(Source):
     targets: Literal["regression", "binary"] = "regression"
     target_mean: float = 0.0
     target_std: float = Field(default=1.0, gt=0)
+    centred: bool = Field(default=False, exclude_if=lambda centred: not centred)
 
     @field_validator("path")
     @classmethod
@@ -75,12 +80,16 @@ class GroupTable(Source):
     def _scales_values_alone(self) -> Self:
         if self.targets == "binary" and (self.target_mean, self.target_std) != (0.0, 1.0):
             raise ValueError("target_mean and target_std are of targets that are values; binary ones have none")
+        if self.targets == "binary" and self.centred:
+            raise ValueError("centred: only targets that are values have a mean to be differences to")
         return self
 
     @property
     def task(self) -> Regression | Binary:
         """Positives and negatives, or one value a target."""
-        return Binary() if self.targets == "binary" else Regression(mean=self.target_mean, std=self.target_std)
+        if self.targets == "binary":
+            return Binary()
+        return Regression(mean=self.target_mean, std=self.target_std, centred=self.centred)
 
     @property
     def preprocessing(self) -> TablePreprocessing:
@@ -96,6 +105,7 @@ class GroupTable(Source):
     def fingerprint(self) -> str:
         """SHA-256 (hex) over the file's own fingerprint and how targets are scaled."""
         parts = f"{self.meta.fingerprint}\n{self.targets}\n{self.target_mean!r}\n{self.target_std!r}"
+        parts += "\ncentred" if self.centred else ""
         return hashlib.sha256(parts.encode()).hexdigest()
 
     @property

@@ -11,6 +11,7 @@ from metaray.config import replace
 from metaray.data.draws import SPLITS, Split
 from metaray.data.episode_spec import EpisodeSpec
 from metaray.data.group_table import GroupTable
+from metaray.data.tables.advice import advice
 from metaray.data.tables.leaks import leaks
 from metaray.data.tables.table_file import TableFile, TableMeta, read_table
 from metaray.data.verified import open_verified
@@ -112,7 +113,8 @@ def described(path: Path, spec: EpisodeSpec, *, verify: bool = False) -> TableDe
     meta, spec = file.meta, replace(spec, ways=1)
     source = GroupTable(path=str(path), targets=meta.kind)
     parts = tuple(_part(file, source, split, spec) for split in SPLITS)
-    return TableDescription(meta, len(file.x), spec, parts, _columns(file), settings_of(meta), leaks(file))
+    notes = (*leaks(file), *advice(file))
+    return TableDescription(meta, len(file.x), spec, parts, _columns(file), settings_of(meta), notes)
 
 
 def settings_of(meta: TableMeta) -> str:

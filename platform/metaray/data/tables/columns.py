@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +14,10 @@ from metaray.data.tables.raw_table import Batch, RawTable, numbers, texts
 from metaray.errors import InputError
 
 MOST_CATEGORIES = 100_000
+QUANTILES, RANKED_ROWS = 201, 10_000
+"""How many quantiles describe a column, and of how many rows of meta-train, drawn at random, they are at most."""
+
+Scaling = Literal["standard", "quantile"]
 
 
 @dataclass
@@ -109,17 +113,24 @@ class Fit:
         names: of all columns.
         categorical: those of categories.
         missing: those of numbers that rows may lack.
+        scaling: "standard" makes numbers (number - mean) / std; "quantile" makes them normal scores, which far values
+            of heavy-tailed columns do not upset.
+        total: rows of meta-train that will be seen.
     """
 
     names: Sequence[str]
     categorical: set[str]
     missing: set[str]
+    scaling: Scaling = "standard"
+    total: int = 0
+    _seen: int = 0
     _moments: dict[str, _Moments] = field(default_factory=dict)
     _texts: dict[str, set[str]] = field(default_factory=dict)
+    _sample: dict[str, list[NDArray[np.float64]]] = field(default_factory=dict)
 
     def see(self, batch: Batch, rows: NDArray[np.bool_]) -> None:
         """Count those of a batch's rows that are of meta-train."""
-        mask = pa.array(rows)
+        mask, ranked = pa.array(rows), self._ranked(int(rows.sum()))
         for name in self.names:
             column = batch.columns[name].filter(mask)
             if name in self.categorical:
@@ -131,13 +142,19 @@ class Fit:
                         f"--leave-out {name!r}"
                     )
             else:
-                self._moments.setdefault(name, _Moments()).see(numbers(column).values)
+                values = numbers(column).values
+                self._moments.setdefault(name, _Moments()).see(values)
+                self._sample.setdefault(name, []).append(values[ranked])
 
     def preprocessing(self) -> TablePreprocessing:
         """What was found, columns in the table's order."""
         found = [
             NumberColumn(
-                name=name, mean=self._moments[name].mean, std=self._moments[name].std, missing=name in self.missing
+                name=name,
+                mean=self._moments[name].mean,
+                std=self._moments[name].std,
+                missing=name in self.missing,
+                quantiles=self._quantiles(name),
             )
             for name in self.names
             if name not in self.categorical
@@ -148,6 +165,22 @@ class Fit:
             if name in self.categorical
         ]
         return TablePreprocessing(numbers=tuple(found), categories=tuple(categories))
+
+    def _ranked(self, count: int) -> NDArray[np.int64]:
+        """The places of the rows among the next `count` that quantiles are of."""
+        if self.scaling == "standard":
+            return np.empty(0, dtype=np.int64)
+        first, self._seen = self._seen, self._seen + count
+        chosen = np.random.default_rng(0).choice(self.total, min(self.total, RANKED_ROWS), replace=False)
+        return np.sort(chosen[(chosen >= first) & (chosen < self._seen)]) - first
+
+    def _quantiles(self, name: str) -> tuple[float, ...]:
+        known = np.concatenate(self._sample[name])
+        known = known[~np.isnan(known)]
+        if self.scaling == "standard" or not len(known):
+            return ()
+        found: list[float] = np.quantile(known, np.linspace(0, 1, QUANTILES)).tolist()
+        return tuple(found)
 
     @property
     def constant(self) -> list[str]:
