@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from metaray.cli.options import DecimalMark
 from metaray.cli.store_options import Out, Seed, splits_of
 from metaray.displays.table import print_table
 
@@ -49,6 +50,7 @@ def table(
             "far off.",
         ),
     ] = "standard",
+    decimal: DecimalMark = ".",
     splits: Annotated[
         str | None,
         typer.Option(
@@ -76,6 +78,7 @@ def table(
         categorical=split_names(categorical),
         leave_out=split_names(leave_out),
         scaling=scaling,
+        decimal=decimal,
         splits=USUAL if splits is None else splits_of(splits),
         seed=seed,
     )

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from metaray.data.preprocessing import CategoryColumn, NumberColumn, TablePreprocessing
+from metaray.data.tables.notation import Decimal, comma_hint, is_date
 from metaray.data.tables.raw_table import Batch, RawTable, numbers, texts
 from metaray.errors import InputError
 
@@ -29,21 +30,27 @@ class Content:
         others: cells with something else.
         lacking: cells with nothing.
         example: the first of the others, and its row.
+        counts_rows: whether each cell is one more than that before.
     """
 
     numbers: int = 0
     others: int = 0
     lacking: int = 0
     example: tuple[str, int] = ("", 0)
+    counts_rows: bool = True
+    _last: float = np.nan
 
-    def see(self, column: Any, first: int) -> None:
+    def see(self, column: Any, first: int, decimal: Decimal = ".") -> None:
         """Count the cells of a batch, whose first row has the number `first`."""
-        found = numbers(column)
+        found = numbers(column, decimal)
         bad = np.flatnonzero(found.bad)
         if len(bad) and not self.others:
             self.example = (str(column[int(bad[0])].as_py()), first + int(bad[0]))
         self.others += len(bad)
         self.lacking += int(found.lacking.sum())
+        steps = np.diff(found.values, prepend=self._last)
+        self.counts_rows &= bool((steps[int(np.isnan(self._last)) :] == 1).all())
+        self._last = float(found.values[-1])
         self.numbers += len(column) - len(bad) - int(found.lacking.sum())
 
 
@@ -52,7 +59,7 @@ def look(table: RawTable, names: Sequence[str]) -> dict[str, Content]:
     found = {name: Content() for name in names}
     for batch in table.batches(names):
         for name in names:
-            found[name].see(batch.columns[name], batch.first)
+            found[name].see(batch.columns[name], batch.first, batch.decimal)
     return found
 
 
@@ -68,12 +75,17 @@ def categorical_of(table: RawTable, found: dict[str, Content], declared: Sequenc
             raise InputError(f"{table.path}: column {name!r} is empty in every row; leave it out: --leave-out {name!r}")
         if name in chosen or not content.others:
             continue
+        text, row = content.example
+        if not content.numbers and comma_hint(text, table.decimal):
+            raise InputError(
+                f"{table.where(row)}: {name} is {text!r}{comma_hint(text, table.decimal)}; if it is a name, say "
+                f"--categorical {name!r}"
+            )
         if content.numbers:
-            text, row = content.example
             raise InputError(
                 f"{table.where(row)}: {name} is {text!r}, but {content.numbers} other cells of the column hold numbers "
                 f"(of {content.others} this is the first that does not); correct it, or say --categorical {name!r} or "
-                f"--leave-out {name!r}"
+                f"--leave-out {name!r}{comma_hint(text, table.decimal)}"
             )
         chosen.add(name)
     return chosen
@@ -142,7 +154,7 @@ class Fit:
                         f"--leave-out {name!r}"
                     )
             else:
-                values = numbers(column).values
+                values = numbers(column, batch.decimal).values
                 self._moments.setdefault(name, _Moments()).see(values)
                 self._sample.setdefault(name, []).append(values[ranked])
 
@@ -188,6 +200,11 @@ class Fit:
         still = [name for name, moments in self._moments.items() if moments.std == 1.0 and moments.squares < 1e-12]
         return still + [name for name, known in self._texts.items() if len(known) < 2]
 
+    @property
+    def dates(self) -> list[str]:
+        """The columns of categories that are dates."""
+        return [name for name, known in self._texts.items() if known and all(map(is_date, known))]
+
 
 def compact(preprocessing: TablePreprocessing, batch: Batch, where: str) -> NDArray[np.float32]:
     """The rows of a batch as the file holds them, [n, columns and flags].
@@ -195,7 +212,7 @@ def compact(preprocessing: TablePreprocessing, batch: Batch, where: str) -> NDAr
     Raises:
         InputError: naming `where`, for numbers too large for 32 bits.
     """
-    values = {one.name: numbers(batch.columns[one.name]).values for one in preprocessing.numbers}
+    values = {one.name: numbers(batch.columns[one.name], batch.decimal).values for one in preprocessing.numbers}
     codes = {}
     for one in preprocessing.categories:
         places = pc.index_in(texts(batch.columns[one.name]), value_set=pa.array(one.categories, pa.string()))

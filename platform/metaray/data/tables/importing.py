@@ -15,6 +15,7 @@ from metaray.data.store_file import check_writable
 from metaray.data.tables.advice import advice
 from metaray.data.tables.columns import Fit, Scaling, categorical_of, compact, look
 from metaray.data.tables.grouping import Grouping, long_form, wide_form
+from metaray.data.tables.notation import Decimal
 from metaray.data.tables.raw_table import RawTable
 from metaray.data.tables.table_file import TableMeta, read_table, write_table
 from metaray.errors import InputError, unknown
@@ -50,6 +51,7 @@ def import_table(
     categorical: Sequence[str] = (),
     leave_out: Sequence[str] = (),
     scaling: Scaling = "standard",
+    decimal: Decimal = ".",
     splits: Path | Fractions | Mapping[Split, Sequence[str]] = USUAL,
     seed: int = 0,
 ) -> TableReport:
@@ -70,6 +72,7 @@ def import_table(
         categorical: columns of categories whose cells are numbers.
         leave_out: columns that are not predicted from.
         scaling: of numbers: "standard" by mean and deviation, or "quantile" by rank, where columns have far values.
+        decimal: what numbers in a CSV file have before tenths; where it is a comma, points are between thousands.
         splits: the names of the groups of meta-train, meta-val and meta-test; a folder with train.txt, val.txt and
             test.txt of them; or fractions by which they are drawn.
         seed: of the drawing.
@@ -78,7 +81,7 @@ def import_table(
         InputError: what is wrong with the table or the options, and what would be right.
     """
     check_writable(out)
-    table = RawTable(source)
+    table = RawTable(source, decimal)
     features = _features(table, tasks, target, wide, order_by, categorical, leave_out, binary)
     content = look(table, features)
     if not any(one.numbers + one.others + one.lacking for one in content.values()):
@@ -113,6 +116,12 @@ def import_table(
     )
     meta, rows = _write(out, meta, table, features, grouping), len(grouping.rows)
     notes = [f"{name!r} is the same in all rows of meta-train" for name in fit.constant]
+    notes += [f"{name!r} counts the rows: --leave-out {name!r}" for name in features if content[name].counts_rows]
+    notes += [
+        f"{name!r} holds dates, which are categories that rows of later days have not: --leave-out {name!r}, or "
+        f"--order-by {name!r}"
+        for name in fit.dates
+    ]
     if lost := len(grouping.order_of) - rows:
         notes.append(f"{counted(lost, 'row')} without a target left out")
     notes += advice(read_table(out))
