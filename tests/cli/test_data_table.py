@@ -92,9 +92,9 @@ def test_a_strangers_files(command: Command, tmp_path: Path) -> None:
     new = german("new.csv", [["colour", "dose", "age"], ["grün", "-0,25", "1.000,5"], ["red", "1,5", ""]])
     options = ("adapt", tmp_path / "learner", "--support", known, "--query", new, "--y", "score")
     code, _, err = command(*options)
-    assert code == 2 and "known.csv, line 2: age is '50,000" not in err and "say --decimal ','" in err
+    assert code == 2 and "known.csv, line 2: age is '" in err and "say --decimal ','" in err
     code, printed, err = command(*options, "--decimal", ",", "--save", tmp_path / "task")
-    assert (code, err) == (0, "") and printed.splitlines()[1].split()[:3] == ["1.000,5", "-0,25", "grün"]
+    assert (code, err) == (0, "") and printed.splitlines()[1].split()[:3] == ["1000.5", "-0.25", "grün"]
     code, again, err = command("predict", tmp_path / "task", "--query", new, "--decimal", ",")
     assert (code, err) == (0, "") and again.splitlines() == printed.splitlines()[: len(again.splitlines())]
     code, _, err = command("predict", tmp_path / "task", "--query", new)

@@ -76,7 +76,7 @@ def read_points(
             reader.fieldnames = header
             rows = [(reader.line_num, row) for row in reader]
     except UnicodeDecodeError as error:
-        raise InputError(f"{str(path)!r} is not in UTF-8 ({error}): save it as a CSV file in UTF-8") from None
+        raise InputError(f"{str(path)!r} cannot be read as a CSV file in UTF-8, which it must be: {error}") from None
     except (OSError, csv.Error) as error:
         raise InputError(f"{str(path)!r} cannot be read as a CSV file: {error}") from None
     has_targets = targets or any(name in header for name in wanted)
