@@ -10,11 +10,13 @@ from metaray.algorithms import ALGORITHMS, CNP, MAML, Algorithm
 from metaray.algorithms.algorithm import start
 from metaray.algorithms.task_shape import TaskShape
 from metaray.config import replace
+from metaray.data import SOURCES
 from metaray.data.group_table import GroupTable
 from metaray.data.preprocessing import VectorPreprocessing
 from metaray.episodes.episode import EpisodeSpec
 from metaray.episodes.sampler import sample_episode
 from metaray.errors import InputError
+from metaray.imports import dump_kind
 from metaray.learners.learner import Learner
 from metaray.learners.loading import load_task
 from metaray.models import MLP
@@ -44,7 +46,8 @@ def test_episodes_hold_the_differences(tmp_path: Path) -> None:
         mean = np.float32(before.support.y.astype(np.float64).mean())
         np.testing.assert_array_equal(after.support.y, before.support.y - mean)
         np.testing.assert_array_equal(after.query.y, before.query.y - mean)
-    assert plain.fingerprint != centred.fingerprint and "centred" not in plain.model_dump(mode="json")
+    assert plain.fingerprint != centred.fingerprint and "centred" not in dump_kind(plain, SOURCES, every_field=False)
+    assert dump_kind(plain, SOURCES)["centred"] is False  # so that --set knows it
     assert centred.task == Regression(mean=20.0, std=4.0, centred=True)
     with pytest.raises(InputError, match="centred: only targets that are values have a mean"):
         GroupTable.parse({"path": "t.arrow", "targets": "binary", "centred": True}, where="source")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 SHOWN_GROUPS = 3
 
-app = typer.Typer(cls=Group, help="Import, describe and export class stores.")
+app = typer.Typer(cls=Group, help="Import, describe and export class stores and tables.")
 app.add_typer(data_import.app, name="import")
 
 Store = Annotated[
@@ -28,11 +28,16 @@ Store = Annotated[
 ]
 Ways = Annotated[str, typer.Option(metavar="N", help="Number of classes in an episode, or a range such as 5..20.")]
 Shots = Annotated[
-    str, typer.Option(metavar="N", help="Number of support examples of each class, or a range such as 1..5.")
+    str,
+    typer.Option(
+        metavar="N", help="Number of support examples of each class (of a table: rows), or a range such as 1..5."
+    ),
 ]
 Queries = Annotated[
     str,
-    typer.Option(metavar="N", help="Number of query examples of each class, a range, or 'rest' for all that are left."),
+    typer.Option(
+        metavar="N", help="Number of query examples of each class (rows), a range, or 'rest' for all that are left."
+    ),
 ]
 WithinGroups = Annotated[
     bool, typer.Option("--within-groups", help="Take the classes of an episode from one group, such as an alphabet.")

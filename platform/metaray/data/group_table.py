@@ -64,12 +64,13 @@ class GroupTable(Source):
     """
 
     kind: ClassVar[str] = "group_table"
+    left_out_of_json: ClassVar[tuple[str, ...]] = ("centred",)
 
     path: str = Field(min_length=1)
     targets: Literal["regression", "binary"] = "regression"
     target_mean: float = 0.0
     target_std: float = Field(default=1.0, gt=0)
-    centred: bool = Field(default=False, exclude_if=lambda centred: not centred)
+    centred: bool = False
 
     @field_validator("path")
     @classmethod

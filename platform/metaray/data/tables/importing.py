@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from metaray.data.draws import Split
 from metaray.data.names import counted, some
-from metaray.data.splits import USUAL, Fractions, chosen_splits
+from metaray.data.splits import GROUPS, USUAL, Fractions, chosen_splits
 from metaray.data.store_file import check_writable
 from metaray.data.tables.advice import advice
 from metaray.data.tables.columns import Fit, Scaling, categorical_of, compact, look
@@ -192,4 +192,4 @@ def _splits(
         if twice := sorted({name for name in owners if owners.count(name) > 1}):
             raise InputError(f"splits: groups in more than one part: {some(twice)}")
         return {split: splits.get(split, ()) for split in ("meta-train", "meta-val", "meta-test")}, "given"
-    return chosen_splits(names, splits, seed)
+    return chosen_splits(names, splits, seed, GROUPS)
