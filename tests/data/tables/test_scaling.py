@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from metaray.data.episode_spec import EpisodeSpec
 from metaray.data.group_table import GroupTable
 from metaray.data.preprocessing import NumberColumn, TablePreprocessing
 from metaray.data.preprocessing.table import normal_scores
+from metaray.data.table_description import described
 from metaray.data.tables import columns
 from metaray.imports import dump_kind, parse_kind
 from tests.data.patients import Lines, MakeTable, patients
@@ -73,12 +75,12 @@ def test_the_scaling_is_of_the_preprocessing(make_table: MakeTable) -> None:
     assert isinstance(prepared, TablePreprocessing)
 
 
-def test_advice(make_table: MakeTable, tmp_path: Path) -> None:
-    """Far cells are told of while they are standardised, and levels of groups that hide what varies within them."""
-    from metaray.data.episode_spec import EpisodeSpec
-    from metaray.data.table_description import described
+def notes(table: GroupTable) -> tuple[str, ...]:
+    return described(Path(table.path), EpisodeSpec(shots=2, queries=2)).notes
 
-    notes = lambda table: described(Path(table.path), EpisodeSpec(shots=2, queries=2)).notes  # noqa: E731
+
+def test_advice(make_table: MakeTable) -> None:
+    """Far cells are told of while they are standardised, and levels of groups that hide what varies within them."""
     far = [note for note in notes(make_table(heavy())) if "standard deviations off, in dose: --scaling quant" in note]
     assert len(far) == 1
     assert not [note for note in notes(make_table(heavy(), scaling="quantile")) if "--scaling" in note]
@@ -93,4 +95,3 @@ def test_advice(make_table: MakeTable, tmp_path: Path) -> None:
     within = float(note.rpartition("=")[2])
     y = [table._open().file.targets(g, table._open().file.rows(g)) for g in range(5)]
     assert within == pytest.approx(np.concatenate([one - one.mean() for one in y]).std(), rel=1e-3)
-    assert isinstance(table, GroupTable)
