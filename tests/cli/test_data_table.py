@@ -13,7 +13,7 @@ from metaray.episodes.episode import EpisodeSpec
 from metaray.learners.learner import Learner
 from metaray.models import TableMLP
 from metaray.tasks import Regression
-from tests.data.patients import patients, write
+from tests.data.patients import Lines, patients, write
 
 Command = Callable[..., Any]
 
@@ -81,7 +81,10 @@ def test_adapt_by_the_names_of_columns(command: Command, tmp_path: Path) -> None
 def test_a_strangers_files(command: Command, tmp_path: Path) -> None:
     """Semicolons, decimal commas, other columns in another order, categories that nobody has seen; told where wrong."""
     head, *rows = [line[:2] + [cell.replace(".", ",") for cell in line[2:]] for line in patients()]
-    german = lambda name, lines: write(tmp_path / name, [[";".join(line)] for line in lines])  # noqa: E731
+
+    def german(name: str, lines: Lines) -> Path:
+        return write(tmp_path / name, [[";".join(line)] for line in lines])
+
     out = tmp_path / "patients.arrow"
     arguments = ("data", "import", "table", german("all.csv", [head, *rows]), "--task", "patient", "--target", "score")
     code, _, err = command(*arguments, "--leave-out", "day", "--out", out)

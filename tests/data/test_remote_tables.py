@@ -12,7 +12,7 @@ from metaray.data.group_table import GroupTable
 from metaray.data.task import same_examples
 from metaray.errors import InputError
 from tests.cli.test_data_table import Command
-from tests.data.conftest import MakeTable
+from tests.data.patients import MakeTable
 from tests.data.small_server import SmallServer, small_server, without_proxies
 
 SPEC = EpisodeSpec(shots=2, queries=3)
