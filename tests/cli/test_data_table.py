@@ -13,9 +13,21 @@ from metaray.episodes.episode import EpisodeSpec
 from metaray.learners.learner import Learner
 from metaray.models import TableMLP
 from metaray.tasks import Regression
-from tests.data.patients import patients, write
+from tests.data.patients import Lines, patients, write
 
 Command = Callable[..., Any]
+
+
+def untrained_learner(table: Path) -> Learner:
+    learner = Learner(
+        algorithm=MAML(inner_lr=0.01),
+        model=TableMLP(hidden=(4,)),
+        meta={},
+        preprocessing=GroupTable(path=str(table)).preprocessing,
+        spec=EpisodeSpec(shots=2, queries=2),
+        task=Regression(mean=20.0, std=3.0),
+    )
+    return replace(learner, meta=start(learner.algorithm, learner.model, learner.task_shape, seed=0)[1])
 
 
 def test_import_and_describe(command: Command, tmp_path: Path) -> None:
@@ -51,16 +63,7 @@ def test_adapt_by_the_names_of_columns(command: Command, tmp_path: Path) -> None
     csv, out = write(tmp_path / "patients.csv", patients()), tmp_path / "patients.arrow"
     arguments = ("data", "import", "table", csv, "--task", "patient", "--target", "score", "--out", out)
     assert command(*arguments, "--leave-out", "day").code == 0
-    learner = Learner(
-        algorithm=MAML(inner_lr=0.01),
-        model=TableMLP(hidden=(4,)),
-        meta={},
-        preprocessing=GroupTable(path=str(out)).preprocessing,
-        spec=EpisodeSpec(shots=2, queries=2),
-        task=Regression(mean=20.0, std=3.0),
-    )
-    meta = start(learner.algorithm, learner.model, learner.task_shape, seed=0)[1]
-    replace(learner, meta=meta).save(tmp_path / "learner")
+    untrained_learner(out).save(tmp_path / "learner")
     head, *rows = patients()
     known, new = write(tmp_path / "known.csv", [head, *rows[:4]]), write(tmp_path / "new.csv", [head, *rows[4:7]])
     options = ("adapt", tmp_path / "learner", "--support", known, "--query", new, "--y", "score")
@@ -73,3 +76,29 @@ def test_adapt_by_the_names_of_columns(command: Command, tmp_path: Path) -> None
     write(new, [head, [*rows[4][:3], "high", *rows[4][4:]]])
     code, _, err = command(*options)
     assert code == 2 and "new.csv, line 2: dose is 'high', not a number" in err
+
+
+def test_a_strangers_files(command: Command, tmp_path: Path) -> None:
+    """Semicolons, decimal commas, other columns in another order, categories that nobody has seen; told where wrong."""
+    head, *rows = [line[:2] + [cell.replace(".", ",") for cell in line[2:]] for line in patients()]
+
+    def german(name: str, lines: Lines) -> Path:
+        return write(tmp_path / name, [[";".join(line)] for line in lines])
+
+    out = tmp_path / "patients.arrow"
+    arguments = ("data", "import", "table", german("all.csv", [head, *rows]), "--task", "patient", "--target", "score")
+    code, _, err = command(*arguments, "--leave-out", "day", "--out", out)
+    assert code == 2 and "if that is a decimal comma, say --decimal ','" in err
+    assert command(*arguments, "--leave-out", "day", "--decimal", ",", "--out", out).code == 0
+    untrained_learner(out).save(tmp_path / "learner")
+    known = german("known.csv", [["note", *head[::-1]], *(["x", *row[::-1]] for row in rows[:4])])
+    new = german("new.csv", [["colour", "dose", "age"], ["grün", "-0,25", "1.000,5"], ["red", "1,5", ""]])
+    options = ("adapt", tmp_path / "learner", "--support", known, "--query", new, "--y", "score")
+    code, _, err = command(*options)
+    assert code == 2 and "known.csv, line 2: age is '" in err and "say --decimal ','" in err
+    code, printed, err = command(*options, "--decimal", ",", "--save", tmp_path / "task")
+    assert (code, err) == (0, "") and printed.splitlines()[1].split()[:3] == ["1000.5", "-0.25", "grün"]
+    code, again, err = command("predict", tmp_path / "task", "--query", new, "--decimal", ",")
+    assert (code, err) == (0, "") and again.splitlines() == printed.splitlines()[: len(again.splitlines())]
+    code, _, err = command("predict", tmp_path / "task", "--query", new)
+    assert code == 2 and "new.csv, line 2: age is '1.000,5', not a number; if that is a decimal comma" in err

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,7 +58,7 @@ def test_what_is_refused(text: str, message: str, file: Path, curve: Learner) ->
 
 def test_columns_may_have_names_of_their_own(file: Path, field: Learner) -> None:
     file.write_text("patient,dose,age,low,mid,high\nA,1,2,3,4,5\n")
-    names = {"x": ["age", "dose"], "y": split_names("low, mid,high")}
+    names: dict[str, Any] = {"x": ["age", "dose"], "y": split_names("low, mid,high")}
     found = read_points(file, field, targets=True, **names)
     assert found.x.tolist() == [[2, 1]] and found.y is not None and found.y.tolist() == [[3, 4, 5]]
     assert found.names == ("age", "dose", "low", "mid", "high")

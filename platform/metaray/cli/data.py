@@ -9,7 +9,7 @@ import typer
 
 from metaray.cli import data_import
 from metaray.cli.data_import import print_normalisations
-from metaray.cli.data_table import count, describe_table
+from metaray.cli.data_table import count, describe_table, is_table
 from metaray.cli.help import Command, Group
 from metaray.cli.options import AsJson, Verify
 from metaray.displays.table import print_table
@@ -20,17 +20,24 @@ if TYPE_CHECKING:
 
 SHOWN_GROUPS = 3
 
-app = typer.Typer(cls=Group, help="Import, describe and export class stores.")
+app = typer.Typer(cls=Group, help="Import, describe and export class stores and tables.")
 app.add_typer(data_import.app, name="import")
 
-Store = Annotated[str, typer.Argument(metavar="STORE", help="A store file, or 'glyphs' for the embedded one.")]
+Store = Annotated[
+    str, typer.Argument(metavar="STORE", help="A store or table file or its URI, or 'glyphs' for the embedded one.")
+]
 Ways = Annotated[str, typer.Option(metavar="N", help="Number of classes in an episode, or a range such as 5..20.")]
 Shots = Annotated[
-    str, typer.Option(metavar="N", help="Number of support examples of each class, or a range such as 1..5.")
+    str,
+    typer.Option(
+        metavar="N", help="Number of support examples of each class (of a table: rows), or a range such as 1..5."
+    ),
 ]
 Queries = Annotated[
     str,
-    typer.Option(metavar="N", help="Number of query examples of each class, a range, or 'rest' for all that are left."),
+    typer.Option(
+        metavar="N", help="Number of query examples of each class (rows), a range, or 'rest' for all that are left."
+    ),
 ]
 WithinGroups = Annotated[
     bool, typer.Option("--within-groups", help="Take the classes of an episode from one group, such as an alphabet.")
@@ -58,13 +65,12 @@ def describe(
     from metaray.data.describe import describe_store
     from metaray.data.episode_spec import EpisodeSpec
     from metaray.data.ragged import shape_text
-    from metaray.data.tables.table_file import is_table_file
 
-    if is_table_file(Path(store)):
+    if store != "glyphs" and is_table(store):
         options = {"--split": split, "--rotations": rotations, "--within-groups": within_groups, "--gallery": gallery}
         if given := [name for name, value in options.items() if value]:
             raise InputError(f"{given[0]} is of class stores, and {store} is a table")
-        describe_table(Path(store), shots, queries, verify=verify, as_json=as_json)
+        describe_table(store, shots, queries, verify=verify, as_json=as_json)
         return
     spec = EpisodeSpec.parse({"ways": ways, "shots": shots, "queries": queries}, where="episodes")
     description = describe_store(store, split, spec, rotations=rotations, within_groups=within_groups, verify=verify)

@@ -3,10 +3,11 @@
 import json
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
+from metaray.cli.options import DecimalMark
 from metaray.cli.store_options import Out, Seed, splits_of
 from metaray.displays.table import print_table
 
@@ -41,6 +42,15 @@ def table(
     leave_out: Annotated[
         str | None, typer.Option(metavar="COLUMNS", help="Columns that are not predicted from, as A,B.")
     ] = None,
+    scaling: Annotated[
+        Literal["standard", "quantile"],
+        typer.Option(
+            metavar="NAME",
+            help="How numbers are scaled: standard, by mean and deviation; or quantile, by rank, where a few cells lie "
+            "far off.",
+        ),
+    ] = "standard",
+    decimal: DecimalMark = ".",
     splits: Annotated[
         str | None,
         typer.Option(
@@ -67,6 +77,8 @@ def table(
         order_by=order_by,
         categorical=split_names(categorical),
         leave_out=split_names(leave_out),
+        scaling=scaling,
+        decimal=decimal,
         splits=USUAL if splits is None else splits_of(splits),
         seed=seed,
     )
@@ -84,9 +96,10 @@ def table(
     print(f"to learn it: {settings_of(meta)}")
 
 
-def describe_table(path: Path, shots: str, queries: str, *, verify: bool, as_json: bool) -> None:
+def describe_table(path: str, shots: str, queries: str, *, verify: bool, as_json: bool) -> None:
     """Print what a table holds."""
     from metaray.data.episode_spec import EpisodeSpec
+    from metaray.data.servers import shown
     from metaray.data.table_description import described
 
     spec = EpisodeSpec.parse({"shots": shots, "queries": queries}, where="episodes")
@@ -97,7 +110,7 @@ def describe_table(path: Path, shots: str, queries: str, *, verify: bool, as_jso
     meta = found.meta
     form = "wide, " if meta.wide else ""
     target = "" if meta.wide else f" {meta.target!r}"
-    print(f"{path}: {len(meta.groups)} groups, {found.rows} rows, {form}{meta.kind} target{target}")
+    print(f"{shown(path)}: {len(meta.groups)} groups, {found.rows} rows, {form}{meta.kind} target{target}")
     print(f"fingerprint: {meta.fingerprint}")
     if meta.ordered_by is not None:
         print(f"ordered by: {meta.ordered_by}")
@@ -113,6 +126,15 @@ def describe_table(path: Path, shots: str, queries: str, *, verify: bool, as_jso
     for note in found.notes:
         print(f"note: {note}")
     print(f"to learn it: {found.settings}")
+
+
+def is_table(store: str) -> bool:
+    """Whether what a path or URI leads to, fetched if need be, is a table."""
+    from metaray.data.remote import held
+    from metaray.data.tables.table_file import is_table_file
+
+    with held(store) as local:
+        return is_table_file(local)
 
 
 def count(episodes: int) -> str:

@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -29,6 +29,10 @@ Promote = Annotated[
 Verify = Annotated[
     bool,
     typer.Option("--verify", help="Read the data whole and check them, even where this machine has done so before."),
+]
+DecimalMark = Annotated[
+    Literal[".", ","],
+    typer.Option("--decimal", metavar="MARK", help="What numbers of CSV files have before tenths: . or ,"),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 Address = Annotated[

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from metaray.cli.imports import import_from_here
-from metaray.cli.options import AsJson, TrackingUri, Trust, Verbose
+from metaray.cli.options import AsJson, DecimalMark, TrackingUri, Trust, Verbose
 from metaray.cli.use import Model
 from metaray.errors import InputError
 
@@ -41,6 +41,7 @@ def adapt(
         str | None,
         typer.Option(metavar="COLUMNS", help="Columns of the CSV files that are targets or labels, as in dose."),
     ] = None,
+    decimal: DecimalMark = ".",
     inner_steps: Annotated[
         int | None, typer.Option(min=0, metavar="N", help="Number of inner steps, instead of the learner's own.")
     ] = None,
@@ -64,7 +65,7 @@ def adapt(
     if trust:
         import_from_here()
     if is_table(support):
-        task = _to_rows(load(), support, query, x, y, inner_steps, picture, as_json)
+        task = _to_rows(load(), support, query, x, y, decimal, inner_steps, picture, as_json)
     elif x or y:
         raise InputError("--x and --y name columns of CSV files; --support is none")
     else:
@@ -84,6 +85,7 @@ def predict(
         list[Path] | None,
         typer.Argument(metavar="PATH", help="More of the same, as a shell writes them for --query *.png."),
     ] = None,
+    decimal: DecimalMark = ".",
     trust: Trust = None,
     as_json: AsJson = False,
     verbose: Verbose = False,
@@ -102,7 +104,7 @@ def predict(
     if not prepared.takes_folders:
         inputs = found.columns[: len(prepared.columns)]
         targets = found.columns[len(inputs) :]
-        show_task.rows(found, read_tables(paths, found.learner, x=inputs, y=targets), as_json=as_json)
+        show_task.rows(found, read_tables(paths, found.learner, x=inputs, y=targets, decimal=decimal), as_json=as_json)
         return
     show_task.predictions(found, read_queries(paths), as_json=as_json)
 
@@ -128,19 +130,21 @@ def _to_rows(
     query: Path | None,
     x: str | None,
     y: str | None,
+    decimal: DecimalMark,
     inner_steps: int | None,
     picture: Path | None,
     as_json: bool,
 ) -> "AdaptedTask":
     """A task of values or classes from CSV files."""
     from dataclasses import replace
+    from functools import partial
 
     from metaray.cli import show_task
     from metaray.serving.tables import read_points, split_names
 
-    names = {"x": split_names(x), "y": split_names(y)}
-    known = read_points(support, learner, targets=True, **names)
-    asked = None if query is None else read_points(query, learner, targets=False, **names)
+    read = partial(read_points, learner=learner, x=split_names(x), y=split_names(y), decimal=decimal)
+    known = read(support, targets=True)
+    asked = None if query is None else read(query, targets=False)
     if picture is not None and not (learner.task.is_curve and learner.preprocessing.feature_shape == (1,)):
         raise InputError("--picture draws functions of one number, and images; this learner takes or gives several")
     task = show_task.doubting(learner.adapt(known.x, known.y, inner_steps=inner_steps))

@@ -11,14 +11,15 @@ from metaray.cli.table_out import TableOut, require_place, write_table
 MODEL = "models:/NAME@ALIAS, models:/NAME/VERSION, runs:/ID/PATH or a folder."
 Model = Annotated[str, typer.Argument(metavar="MODEL", help=f"The learner: {MODEL}")]
 Episodes = Annotated[int, typer.Option(min=2, metavar="N", help="Number of episodes to judge on.")]
-Part = Annotated[str, typer.Option(metavar="PART", help="Whose classes to judge on: meta-val or meta-test.")]
+Part = Annotated[str, typer.Option(metavar="PART", help="Whose classes or groups to judge on: meta-val or meta-test.")]
 Ways = Annotated[
     str | None,
     typer.Option(metavar="N", help="Classes of an episode, or a range such as 5..20, where they are others."),
 ]
-Shots = Annotated[str | None, typer.Option(metavar="N", help="Support examples a class, likewise.")]
+Shots = Annotated[str | None, typer.Option(metavar="N", help="Support examples a class, or rows of a table, likewise.")]
 Queries = Annotated[
-    str | None, typer.Option(metavar="N", help="Query examples a class, likewise, or 'rest' for all that are left.")
+    str | None,
+    typer.Option(metavar="N", help="Query examples a class, or rows, likewise, or 'rest' for all that are left."),
 ]
 Device = Annotated[
     str, typer.Option(metavar="DEVICE", help="What to compute on: auto (a GPU where there is one), cpu or cuda.")

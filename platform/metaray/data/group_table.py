@@ -9,11 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
+from metaray.data.access import without_access
 from metaray.data.draws import Draws, Split
 from metaray.data.episode_spec import EpisodeSpec, Sizes
 from metaray.data.names import counted
 from metaray.data.preprocessing import TablePreprocessing
-from metaray.data.remote import is_remote, local_path
+from metaray.data.remote import held, is_remote, local_path
+from metaray.data.servers import shown
 from metaray.data.source import Source
 from metaray.data.tables.table_file import TableFile, TableMeta, read_table
 from metaray.data.task import Side, Task
@@ -50,37 +52,46 @@ class GroupTable(Source):
     Targets that are values are learned as (y - target_mean) / target_std; scores and predictions have the table's own
     units. `metaray data import table` and `metaray data describe` say which numbers meta-train has.
 
+    Where groups differ in their level more than the rows of a group do, `centred` learns differences to the mean of the
+    task's support; target_std is then best that of rows within a group, which the same commands tell.
+
     Attributes:
-        path: of the file that `metaray data import table` wrote.
+        path: of the file that `metaray data import table` wrote, or its URI, as of a class store.
         targets: "regression", or "binary": as the file has them.
         target_mean: subtracted from targets that are values.
         target_std: that they are then divided by.
+        centred: the mean of the task's support is subtracted as well, and added to predictions; see `Regression`.
     """
 
     kind: ClassVar[str] = "group_table"
+    left_out_of_json: ClassVar[tuple[str, ...]] = ("centred",)
 
     path: str = Field(min_length=1)
     targets: Literal["regression", "binary"] = "regression"
     target_mean: float = 0.0
     target_std: float = Field(default=1.0, gt=0)
+    centred: bool = False
 
     @field_validator("path")
     @classmethod
-    def _is_here(cls, path: str) -> str:
-        if is_remote(path):
-            raise ValueError(f"a table is opened where it lies, on a disk that all nodes share: fetch {path} first")
-        return path
+    def _known_scheme(cls, path: str) -> str:
+        # Experiments are stored with checkpoints, in MLflow and in learners, for others to read.
+        return without_access(path) if is_remote(path) else path
 
     @model_validator(mode="after")
     def _scales_values_alone(self) -> Self:
         if self.targets == "binary" and (self.target_mean, self.target_std) != (0.0, 1.0):
             raise ValueError("target_mean and target_std are of targets that are values; binary ones have none")
+        if self.targets == "binary" and self.centred:
+            raise ValueError("centred: only targets that are values have a mean to be differences to")
         return self
 
     @property
     def task(self) -> Regression | Binary:
         """Positives and negatives, or one value a target."""
-        return Binary() if self.targets == "binary" else Regression(mean=self.target_mean, std=self.target_std)
+        if self.targets == "binary":
+            return Binary()
+        return Regression(mean=self.target_mean, std=self.target_std, centred=self.centred)
 
     @property
     def preprocessing(self) -> TablePreprocessing:
@@ -96,6 +107,7 @@ class GroupTable(Source):
     def fingerprint(self) -> str:
         """SHA-256 (hex) over the file's own fingerprint and how targets are scaled."""
         parts = f"{self.meta.fingerprint}\n{self.targets}\n{self.target_mean!r}\n{self.target_std!r}"
+        parts += "\ncentred" if self.centred else ""
         return hashlib.sha256(parts.encode()).hexdigest()
 
     @property
@@ -114,7 +126,9 @@ class GroupTable(Source):
 
     @property
     def stamp(self) -> tuple[int, ...]:
-        """The file's size, times and inode."""
+        """The file's size, times and inode. A fetched one stays what it was when this process opened it."""
+        if is_remote(self.path):
+            return ()
         return stamp_of(local_path(self.path), read_table)
 
     def verify(self) -> None:
@@ -123,7 +137,8 @@ class GroupTable(Source):
         Raises:
             InputError: if it is damaged.
         """
-        open_verified(local_path(self.path), read_table, verify=True)
+        with held(self.path) as local:
+            open_verified(local, read_table, verify=True)
 
     def check(self, split: Split, spec: EpisodeSpec) -> None:
         """Check that a group of `split` has enough rows for every task of `spec`.
@@ -133,9 +148,8 @@ class GroupTable(Source):
         """
         opened = self._open()
         if opened.file.meta.kind != self.targets:
-            raise InputError(
-                f"{self.path}: its targets are {opened.file.meta.kind}; set source.targets={opened.file.meta.kind}"
-            )
+            kind = opened.file.meta.kind
+            raise InputError(f"{shown(self.path)}: its targets are {kind}; set source.targets={kind}")
         if spec.sampling != "plain":
             raise InputError("Meta-Dataset's sampling is of classes, and a task of a table is one group of rows")
         if spec.fixed_ways != 1:
@@ -187,7 +201,7 @@ class GroupTable(Source):
         opened, sizes = self._open(), spec.largest
         pools, meta = opened.pools[split], opened.file.meta
         if not pools:
-            return InputError(f"{self.path}: no group is for {split}; import the table with other --splits")
+            return InputError(f"{shown(self.path)}: no group is for {split}; import the table with other --splits")
         queries = "1 more" if sizes.queries is None else f"{sizes.queries} more"
         needed = f"{sizes.shots} for the support and {queries} for the query"
         if meta.kind == "binary":
@@ -199,8 +213,8 @@ class GroupTable(Source):
             had = counted(len(most.each[0]), "row")
         order = f"; by {meta.ordered_by}, the query must lie behind the support" if meta.ordered_by else ""
         return InputError(
-            f"{self.path}: none of the {counted(len(pools), 'group')} of {split} has enough rows: {needed} are asked "
-            f"for, and the largest, {meta.groups[most.group]!r}, has {had}{order}"
+            f"{shown(self.path)}: none of the {counted(len(pools), 'group')} of {split} has enough rows: {needed} are "
+            f"asked for, and the largest, {meta.groups[most.group]!r}, has {had}{order}"
         )
 
     def _open(self) -> "OpenedTable":
@@ -283,4 +297,5 @@ def _some(draws: Draws, population: int, count: int) -> Rows:
 
 @lru_cache(maxsize=16)
 def _open(path: str, _stamp: tuple[int, ...]) -> OpenedTable:
-    return OpenedTable(open_verified(local_path(path), read_table))
+    with held(path) as local:
+        return OpenedTable(open_verified(local, read_table))

@@ -1,9 +1,9 @@
-"""Class stores that lie elsewhere: a node fetches each once into its cache, however many processes ask at a time.
+"""Class stores and tables that lie elsewhere: a node fetches each once into its cache, however many processes ask.
 
 The cache is `stores` in $METARAY_CACHE (by default `metaray` in $XDG_CACHE_HOME, or in ~/.cache). An entry is named by
 its URI and by what the server says of the object, so that a replaced object is another entry:
 
-    KEY.arrow   the store, whole and verified
+    KEY.arrow   the store or table, whole and verified
     KEY.part    a download under way, or what a killed one left
     KEY.lock    locked by the process that fetches, opens or sweeps the entry; its time is that of the last use; stays
     KEY.json    where it came from, and how often it was fetched; stays
@@ -14,7 +14,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,8 +24,9 @@ from urllib.parse import unquote, urlsplit
 from metaray.data.access import with_access
 from metaray.data.cache import CACHE, cache_folder
 from metaray.data.servers import HttpObject, ObjectVersion, RemoteObject, S3Object, shown
-from metaray.data.store_file import read_store
-from metaray.data.verified import open_store
+from metaray.data.store_file import StoreFile, read_store
+from metaray.data.tables.table_file import TableFile, is_table_file, read_table
+from metaray.data.verified import open_verified
 from metaray.errors import InputError, unknown
 from metaray.file_lock import lock
 from metaray.json_text import parse_object
@@ -102,9 +103,14 @@ def _local(uri: str) -> Path:
     return Path(unquote(parts.path))
 
 
+def _reader(path: Path) -> Callable[..., StoreFile | TableFile]:
+    """What opens a file of its kind; of what is neither it says so."""
+    return read_table if is_table_file(path) else read_store
+
+
 def _is_whole(path: Path) -> bool:
     try:
-        open_store(path)
+        open_verified(path, _reader(path))
     except InputError:
         return False  # fetched again
     return True
@@ -147,7 +153,7 @@ def _fetch(remote: RemoteObject, size_bytes: int, path: Path) -> None:
             target.flush()
             os.fsync(target.fileno())
         try:
-            read_store(partial, verify=True)
+            _reader(partial)(partial, verify=True)
         except InputError as error:
             what = str(error).removeprefix(f"{partial}: ")
             raise InputError(f"{remote.shown}: fetched whole ({size_bytes} bytes), but {what}") from None

@@ -4,6 +4,7 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from math import isclose
 from pathlib import Path
+from typing import NamedTuple
 
 from metaray.data.draws import SPLITS, Split
 from metaray.data.names import one_spelling, some
@@ -15,6 +16,16 @@ SPLIT_FILES: dict[Split, str] = {"meta-train": "train.txt", "meta-val": "val.txt
 Fractions = tuple[float, float, float]
 USUAL: Fractions = (0.64, 0.16, 0.2)
 ANEW = "--splits 0.64,0.16,0.2 puts the images of each class together and deals the classes anew"
+
+
+class Nouns(NamedTuple):
+    """What messages call that which is dealt to the splits: one of it, and many."""
+
+    one: str
+    many: str
+
+
+CLASSES, GROUPS = Nouns("class", "classes"), Nouns("group", "groups")
 
 # Names that mean a split wherever two of them stand side by side ...
 PLAIN: dict[str, Split] = {
@@ -89,13 +100,16 @@ def given_splits(
     return whole, f"{by}; none is for {split}, so {count} of the {len(train)} of meta-train were drawn, seed {seed}"
 
 
-def chosen_splits(names: Sequence[str], splits: Path | Fractions, seed: int) -> tuple[dict[Split, list[str]], str]:
+def chosen_splits(
+    names: Sequence[str], splits: Path | Fractions, seed: int, of: Nouns = CLASSES
+) -> tuple[dict[Split, list[str]], str]:
     """The splits that a user asks for, whatever the data come with.
 
     Args:
         names: of all classes.
         splits: a folder for `read_splits`, or fractions for `random_splits`.
         seed: of the latter.
+        of: what they are called.
 
     Returns:
         The classes of every split, and how they came about.
@@ -104,12 +118,12 @@ def chosen_splits(names: Sequence[str], splits: Path | Fractions, seed: int) -> 
         InputError: as these two do.
     """
     if isinstance(splits, Path):
-        return read_splits(splits, names), f"the files in {splits.name}"
+        return read_splits(splits, names, of), f"the files in {splits.name}"
     by = f"fractions {' '.join(f'{fraction:g}' for fraction in splits)}, seed {seed}"
-    return random_splits(names, splits, seed), by
+    return random_splits(names, splits, seed, of), by
 
 
-def random_splits(names: Sequence[str], fractions: Fractions, seed: int) -> dict[Split, list[str]]:
+def random_splits(names: Sequence[str], fractions: Fractions, seed: int, of: Nouns = CLASSES) -> dict[Split, list[str]]:
     """Deal the classes to the meta-splits at random.
 
     Raises:
@@ -125,12 +139,12 @@ def random_splits(names: Sequence[str], fractions: Fractions, seed: int) -> dict
         if fraction > 0 and not splits[split]:
             listed = some(sorted(names))
             raise InputError(
-                f"a fraction of {fraction:g} of {len(names)} classes leaves {split} without a class: {listed}"
+                f"a fraction of {fraction:g} of {len(names)} {of.many} leaves {split} without a {of.one}: {listed}"
             )
     return splits
 
 
-def read_splits(folder: Path, names: Sequence[str]) -> dict[Split, list[str]]:
+def read_splits(folder: Path, names: Sequence[str], of: Nouns = CLASSES) -> dict[Split, list[str]]:
     """Read train.txt, val.txt and test.txt.
 
     Raises:
@@ -142,12 +156,12 @@ def read_splits(folder: Path, names: Sequence[str]) -> dict[Split, list[str]]:
         splits[split] = list(_lines(folder / file))
         for line in splits[split]:
             if line not in ids:
-                raise InputError(f"{folder / file}: {unknown('class', line, names)}")
+                raise InputError(f"{folder / file}: {unknown(of.one, line, names)}")
     scheme = {split: [ids[name] for name in members] for split, members in splits.items()}
-    check_disjoint(scheme, names, where=str(folder))
+    check_disjoint(scheme, names, where=str(folder), many=of.many)
     listed = {name for members in splits.values() for name in members}
     if missing := [name for name in names if name not in listed]:
-        raise InputError(f"{folder}: none of {', '.join(SPLIT_FILES.values())} names the class {missing[0]!r}")
+        raise InputError(f"{folder}: none of {', '.join(SPLIT_FILES.values())} names the {of.one} {missing[0]!r}")
     return splits
 
 

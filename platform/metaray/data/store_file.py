@@ -277,8 +277,10 @@ def _check_meta(meta: StoreMeta, *, rows: int, where: str) -> None:
         check_disjoint(splits, names, where=f"{where}: split scheme {scheme!r}")
 
 
-def check_disjoint(splits: Mapping[Split, Sequence[int]], class_names: Sequence[str], *, where: str) -> None:
-    """Check one split scheme.
+def check_disjoint(
+    splits: Mapping[Split, Sequence[int]], class_names: Sequence[str], *, where: str, many: str = "classes"
+) -> None:
+    """Check one split scheme of classes, or of what else is called `many`.
 
     Raises:
         InputError: a class id out of range, or a class that is listed twice; naming the classes.
@@ -289,7 +291,7 @@ def check_disjoint(splits: Mapping[Split, Sequence[int]], class_names: Sequence[
             raise InputError(f"{where}: {split} lists class id {bad[0]}, but the ids are 0 .. {len(class_names) - 1}")
         if shared := [c for c in ids if c in owner]:
             listed = ", ".join(repr(class_names[c]) for c in shared[:5]) + (", ..." if len(shared) > 5 else "")
-            raise InputError(f"{where}: {owner[shared[0]]} and {split} overlap in {len(shared)} classes: {listed}")
+            raise InputError(f"{where}: {owner[shared[0]]} and {split} overlap in {len(shared)} {many}: {listed}")
         if len(set(ids)) != len(ids):
             twice = Counter(ids).most_common(1)[0][0]
             raise InputError(f"{where}: {split} lists {class_names[twice]!r} twice")

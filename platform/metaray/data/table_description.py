@@ -11,6 +11,8 @@ from metaray.config import replace
 from metaray.data.draws import SPLITS, Split
 from metaray.data.episode_spec import EpisodeSpec
 from metaray.data.group_table import GroupTable
+from metaray.data.remote import held
+from metaray.data.tables.advice import advice
 from metaray.data.tables.leaks import leaks
 from metaray.data.tables.table_file import TableFile, TableMeta, read_table
 from metaray.data.verified import open_verified
@@ -97,22 +99,24 @@ class TableDescription:
         }
 
 
-def described(path: Path, spec: EpisodeSpec, *, verify: bool = False) -> TableDescription:
+def described(path: str | Path, spec: EpisodeSpec, *, verify: bool = False) -> TableDescription:
     """Open a table, checked whole now or earlier on this machine, and describe it.
 
     Args:
-        path: of the file that `metaray data import table` wrote.
+        path: of the file, or its URI, that `metaray data import table` wrote.
         spec: of the episodes to count; its ways are taken to be 1.
         verify: check it now, whatever this machine knows of it.
 
     Raises:
         InputError: if it is none, or damaged.
     """
-    file = open_verified(path, read_table, verify=verify)
+    with held(str(path)) as local:
+        file = open_verified(local, read_table, verify=verify)
     meta, spec = file.meta, replace(spec, ways=1)
     source = GroupTable(path=str(path), targets=meta.kind)
     parts = tuple(_part(file, source, split, spec) for split in SPLITS)
-    return TableDescription(meta, len(file.x), spec, parts, _columns(file), settings_of(meta), leaks(file))
+    notes = (*leaks(file), *advice(file))
+    return TableDescription(meta, len(file.x), spec, parts, _columns(file), settings_of(meta), notes)
 
 
 def settings_of(meta: TableMeta) -> str:

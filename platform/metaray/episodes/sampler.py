@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from metaray.data.draws import Draws, Split
 from metaray.data.source import Source
+from metaray.data.task import Side
 from metaray.episodes.episode import Episode, EpisodeSpec, MetaBatch, stack
 
 
@@ -27,6 +28,10 @@ def sample_episode(source: Source, spec: EpisodeSpec, split: Split, seed: int, i
     own_seed = int(draws.raw(1)[0])
     task = source.sample_task(draws, split, spec)
     source.task.check_task(task.support.y, task.query.y)
+    centre = source.task.centre(task.support.y)
+    if centre is not None:
+        support, query = (Side(side.x, side.y - centre) for side in (task.support, task.query))
+        task = task._replace(support=support, query=query)
     return Episode(task, index, own_seed)
 
 

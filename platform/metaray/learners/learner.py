@@ -34,6 +34,9 @@ from metaray.models.model import Model, build_seeded
 from metaray.models.state import Marks
 from metaray.tasks import TaskKind
 
+CENTRE = "task:centre"
+"""Beside what an algorithm's `adapt` returned: what its predictions have added; see `TaskKind.centre`."""
+
 
 @dataclass(frozen=True, repr=False)
 class Learner(FromModule):
@@ -173,8 +176,13 @@ class Learner(FromModule):
                 f"(a {self.algorithm.kind} learner has one output a class)"
             )
         context = self.context(len(targets.classes) or 1, inner_steps=inner_steps)
+        known, centre = targets.y, self.task.centre(targets.y.numpy())
+        if centre is not None:
+            known = known - torch.from_numpy(centre)
         with torch.no_grad():
-            adapted = self.algorithm.adapt(self.meta, Examples(inputs, targets.y), context)
+            adapted = self.algorithm.adapt(self.meta, Examples(inputs, known), context)
+        if centre is not None:
+            adapted = {**adapted, CENTRE: torch.from_numpy(centre)}
         return AdaptedTask(self, targets.classes, adapted, context, flat=targets.flat)
 
     def inputs(self, x: RawInputs, *, count: int | None = None) -> Inputs:
@@ -300,9 +308,12 @@ class AdaptedTask:
         return self.learner.task.prediction_cells(self._outputs(x), self.classes)
 
     def _outputs(self, x: RawInputs) -> Tensor:
-        learner = self.learner
+        learner, adapted = self.learner, dict(self.adapted)
+        centre = adapted.pop(CENTRE, None)
         with torch.no_grad():
-            output = learner.algorithm.predict(learner.meta, self.adapted, learner.inputs(x), self.context).float()
+            output = learner.algorithm.predict(learner.meta, adapted, learner.inputs(x), self.context).float()
+        if centre is not None:
+            output = output + centre
         if not self._doubts and learner.algorithm.heeds_batch(self.context.network):
             found = learner.task.found_classes(output)
             text = doubt(learner.spec, self.context.ways, found, len(output))

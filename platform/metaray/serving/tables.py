@@ -2,14 +2,15 @@
 preprocessing says) and of the targets: label, or y (or y0, ...) where they are values."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from metaray.data.tables.notation import Decimal, comma_hint, delimiter_of, with_point
 from metaray.errors import InputError, unknown
-from metaray.serving.columns import target_names
+from metaray.serving.columns import Column, target_names
 
 if TYPE_CHECKING:
     from metaray.learners.learner import Learner
@@ -37,9 +38,15 @@ def is_table(path: Path) -> bool:
 
 
 def read_points(
-    path: Path, learner: "Learner", *, targets: bool, x: Sequence[str] = (), y: Sequence[str] = ()
+    path: Path,
+    learner: "Learner",
+    *,
+    targets: bool,
+    x: Sequence[str] = (),
+    y: Sequence[str] = (),
+    decimal: Decimal = ".",
 ) -> Points:
-    """Read a CSV file with a header.
+    """Read a CSV file with a header, with commas, semicolons or tabs between cells.
 
     Args:
         path: of the file.
@@ -47,6 +54,7 @@ def read_points(
         targets: whether it must have those of the targets; else it may.
         x: the columns of the inputs, in the order that the learner takes them; those of its preprocessing if left out.
         y: the columns of the targets, likewise. Where either is given, the file may have more columns.
+        decimal: what numbers have before tenths.
 
     Raises:
         InputError: for names that are not as many as the learner's numbers, a missing file or column, one that the
@@ -61,11 +69,15 @@ def read_points(
     wanted = _named("--y", y, target_names(learner))
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, restkey="", strict=True, skipinitialspace=True)
+            delimiter = delimiter_of(file.readline())
+            file.seek(0)
+            reader = csv.DictReader(file, restkey="", strict=True, skipinitialspace=True, delimiter=delimiter)
             header = [name.strip() for name in reader.fieldnames or ()]
             reader.fieldnames = header
             rows = [(reader.line_num, row) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError as error:
+        raise InputError(f"{str(path)!r} cannot be read as a CSV file in UTF-8, which it must be: {error}") from None
+    except (OSError, csv.Error) as error:
         raise InputError(f"{str(path)!r} cannot be read as a CSV file: {error}") from None
     has_targets = targets or any(name in header for name in wanted)
     columns = [*features, *(wanted if has_targets else ())]
@@ -77,19 +89,28 @@ def read_points(
             raise InputError(f"{path}, line {line}: more cells than columns")
     where = lambda i: f"{path}, line {rows[i][0]}"  # noqa: E731
     cells = [tuple(row[name] or "" for name in features) for _, row in rows]
-    found = learner.preprocessing.from_cells(cells, features, where)
+    inputs, aims = learner.preprocessing.columns, learner.task.target_columns()
+    found = learner.preprocessing.from_cells(_with_points(cells, features, inputs, decimal, where), features, where)
     known = [[(row[name] or "").strip() for name in wanted] for _, row in rows] if has_targets else None
+    known = None if known is None else _with_points(known, wanted, aims, decimal, where)
     targets_found = None if known is None else learner.task.from_cells(known, wanted, where)
     return Points(found, targets_found, (*features, *wanted), tuple(cells))
 
 
-def read_tables(paths: Sequence[Path], learner: "Learner", *, x: Sequence[str] = (), y: Sequence[str] = ()) -> Points:
+def read_tables(
+    paths: Sequence[Path],
+    learner: "Learner",
+    *,
+    x: Sequence[str] = (),
+    y: Sequence[str] = (),
+    decimal: Decimal = ".",
+) -> Points:
     """Queries from several CSV files, one after the other; targets where all have them.
 
     Raises:
         InputError: as `read_points`.
     """
-    found = [read_points(path, learner, targets=False, x=x, y=y) for path in paths]
+    found = [read_points(path, learner, targets=False, x=x, y=y, decimal=decimal) for path in paths]
     targets = [one.y for one in found if one.y is not None]
     values = _joined(targets) if len(targets) == len(found) else None
     return Points(_joined([one.x for one in found]), values, found[0].names, sum((one.cells for one in found), ()))
@@ -114,6 +135,25 @@ def require_folders(learner: "Learner") -> None:
             f"a learner of {what} takes no folders: give CSV files with the columns {columns} as --support and "
             "--query, or call learner.adapt(x, y) in Python"
         )
+
+
+def _with_points(
+    cells: Sequence[Sequence[str]],
+    names: Sequence[str],
+    columns: Sequence[Column],
+    decimal: Decimal,
+    where: Callable[[int], str],
+) -> list[list[str]]:
+    """The cells, their numbers as Python writes them."""
+    numeric = [column.type == "double" for column in columns]
+    for i, row in enumerate(cells):
+        for cell, name, is_number in zip(row, names, numeric, strict=True):
+            if is_number and (hint := comma_hint(cell, decimal)):
+                raise InputError(f"{where(i)}: {name} is {cell!r}, not a number{hint}")
+    return [
+        [with_point(cell, decimal) if is_number else cell for cell, is_number in zip(row, numeric, strict=True)]
+        for row in cells
+    ]
 
 
 def _named(option: str, given: Sequence[str], default: list[str]) -> list[str]:

@@ -30,10 +30,15 @@ class Regression(TaskKind):
     another size than about 1, networks and losses see (value - mean) / std of them, in which `y` is, too; scores and
     what users bring and get have the values' own units.
 
+    Where tasks differ in their level more than examples of a task do, as patients do, values are better `centred`:
+    learned as differences to the mean of the task's support, which predictions have added. An algorithm then starts
+    from the support mean, and cannot overfit to the levels of a few meta-train tasks.
+
     Attributes:
         target_size: how many values a target has.
         mean: subtracted from the values; its JSON leaves out 0.
         std: that they are then divided by; its JSON leaves out 1.
+        centred: of a task, the mean of its support is subtracted as well; its JSON leaves out false.
     """
 
     kind: ClassVar[str] = "regression"
@@ -44,6 +49,7 @@ class Regression(TaskKind):
     target_size: int = Field(default=1, ge=1, strict=True)
     mean: float = Field(default=0.0, exclude_if=lambda mean: mean == 0.0)
     std: float = Field(default=1.0, gt=0, exclude_if=lambda std: std == 1.0)
+    centred: bool = Field(default=False, exclude_if=lambda centred: not centred)
 
     def __str__(self) -> str:
         return f"{self.kind} tasks of {self.target_size} value{'' if self.target_size == 1 else 's'}"
@@ -130,6 +136,15 @@ class Regression(TaskKind):
                     f"the {side} targets of a regression task are {y.dtype} of shape {list(y.shape)}; it needs "
                     f"floating-point numbers [n, {self.target_size}]"
                 )
+
+    def centre(self, support_y: NDArray[Any]) -> NDArray[Any] | None:
+        """The support's mean, where values are `centred`; rounded once, so that it is the same on all machines."""
+        if not self.centred:
+            return None
+        import numpy as np
+
+        means = [math.fsum(column) / len(column) for column in support_y.T.tolist()]
+        return np.array(means, dtype=support_y.dtype)
 
     def read(self, y: Any) -> Targets:
         """Finite numbers [n, target_size], or [n] where a target is one number."""

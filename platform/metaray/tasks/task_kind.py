@@ -156,6 +156,17 @@ class TaskKind(Config):
             InputError: saying what it lacks.
         """
 
+    def centre(self, support_y: NDArray[Any]) -> NDArray[Any] | None:
+        """What is subtracted from the targets of a task, and added to its predictions, as its support says.
+
+        Args:
+            support_y: [n, outputs] values.
+
+        Returns:
+            [outputs], of their type; None where nothing is.
+        """
+        return None
+
     # What users bring and get.
 
     @abstractmethod

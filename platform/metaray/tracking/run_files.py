@@ -3,6 +3,7 @@
 import tempfile
 from pathlib import Path
 
+from metaray.data.preprocessing import TablePreprocessing
 from metaray.experiment.experiment import Experiment
 from metaray.learners.loading import load_learner
 from metaray.plots.function_fits import draw_fits, fits_of
@@ -39,6 +40,8 @@ def _log_fit(experiment: Experiment, run: Run, tracker: Tracker, scratch: Path) 
     # Asked first, since it needs no files: a run is uploaded where its data are not.
     if not (source.task.is_curve and source.feature_shape == (1,)):
         return
+    if isinstance(source.preprocessing, TablePreprocessing):
+        return  # episodes hold scaled numbers, and pictures show those that users have
     learner = load_learner(run.storage.download(LEARNER, scratch / LEARNER), trust=["*"])
     picture = scratch / "fit.png"
     title = f"{experiment.name}: meta-test tasks, {experiment.protocol}"

@@ -143,3 +143,19 @@ def test_a_damaged_file_is_told(make_table: MakeTable) -> None:
     path.write_bytes(bytes(data[: len(data) // 2]))
     with pytest.raises(InputError, match="not a table of metaray, or a truncated one"):
         table.verify()
+
+
+def test_splits_are_of_groups(make_table: MakeTable, tmp_path: Path) -> None:
+    """And so they are called where they go wrong."""
+    with pytest.raises(InputError, match="a fraction of 0.01 of 9 groups leaves meta-val without a group: p0, p1"):
+        make_table(splits=(0.9, 0.01, 0.09))
+    for name, groups in {"train": "p1\np99", "val": "p2", "test": "p3"}.items():
+        (tmp_path / f"{name}.txt").write_text(groups)
+    with pytest.raises(InputError, match=r"train\.txt: unknown group 'p99'"):
+        make_table(splits=tmp_path)
+    (tmp_path / "train.txt").write_text("p1\np2")
+    with pytest.raises(InputError, match="meta-train and meta-val overlap in 1 groups: 'p2'"):
+        make_table(splits=tmp_path)
+    (tmp_path / "train.txt").write_text("p1")
+    with pytest.raises(InputError, match="none of train.txt, val.txt, test.txt names the group 'p0'"):
+        make_table(splits=tmp_path)

@@ -69,6 +69,8 @@ def _by_column(x: Any, names: Sequence[str]) -> dict[str, list[Any]] | None:
     if hasattr(x, "columns") and hasattr(x, "dtypes"):  # a data frame of pandas or polars
         _require([str(name) for name in x.columns], names)
         return {name: x[name].tolist() if hasattr(x[name], "tolist") else x[name].to_list() for name in names}
+    if hasattr(x, "index") and hasattr(x, "to_dict") and set(names) <= set(map(str, x.index)):  # a row of pandas
+        return {name: [x[name]] for name in names}
     if isinstance(x, np.ndarray) and x.dtype.names:
         _require(list(x.dtype.names), names)
         return {name: np.atleast_1d(x[name]).tolist() for name in names}

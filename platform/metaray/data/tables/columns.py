@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -10,10 +10,15 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from metaray.data.preprocessing import CategoryColumn, NumberColumn, TablePreprocessing
+from metaray.data.tables.notation import Decimal, comma_hint, is_date
 from metaray.data.tables.raw_table import Batch, RawTable, numbers, texts
 from metaray.errors import InputError
 
 MOST_CATEGORIES = 100_000
+QUANTILES, RANKED_ROWS = 201, 10_000
+"""How many quantiles describe a column, and of how many rows of meta-train, drawn at random, they are at most."""
+
+Scaling = Literal["standard", "quantile"]
 
 
 @dataclass
@@ -25,21 +30,27 @@ class Content:
         others: cells with something else.
         lacking: cells with nothing.
         example: the first of the others, and its row.
+        counts_rows: whether each cell is one more than that before.
     """
 
     numbers: int = 0
     others: int = 0
     lacking: int = 0
     example: tuple[str, int] = ("", 0)
+    counts_rows: bool = True
+    _last: float = np.nan
 
-    def see(self, column: Any, first: int) -> None:
+    def see(self, column: Any, first: int, decimal: Decimal = ".") -> None:
         """Count the cells of a batch, whose first row has the number `first`."""
-        found = numbers(column)
+        found = numbers(column, decimal)
         bad = np.flatnonzero(found.bad)
         if len(bad) and not self.others:
             self.example = (str(column[int(bad[0])].as_py()), first + int(bad[0]))
         self.others += len(bad)
         self.lacking += int(found.lacking.sum())
+        steps = np.diff(found.values, prepend=self._last)
+        self.counts_rows &= bool((steps[int(np.isnan(self._last)) :] == 1).all())
+        self._last = float(found.values[-1])
         self.numbers += len(column) - len(bad) - int(found.lacking.sum())
 
 
@@ -48,7 +59,7 @@ def look(table: RawTable, names: Sequence[str]) -> dict[str, Content]:
     found = {name: Content() for name in names}
     for batch in table.batches(names):
         for name in names:
-            found[name].see(batch.columns[name], batch.first)
+            found[name].see(batch.columns[name], batch.first, batch.decimal)
     return found
 
 
@@ -64,12 +75,17 @@ def categorical_of(table: RawTable, found: dict[str, Content], declared: Sequenc
             raise InputError(f"{table.path}: column {name!r} is empty in every row; leave it out: --leave-out {name!r}")
         if name in chosen or not content.others:
             continue
+        text, row = content.example
+        if not content.numbers and comma_hint(text, table.decimal):
+            raise InputError(
+                f"{table.where(row)}: {name} is {text!r}{comma_hint(text, table.decimal)}; if it is a name, say "
+                f"--categorical {name!r}"
+            )
         if content.numbers:
-            text, row = content.example
             raise InputError(
                 f"{table.where(row)}: {name} is {text!r}, but {content.numbers} other cells of the column hold numbers "
                 f"(of {content.others} this is the first that does not); correct it, or say --categorical {name!r} or "
-                f"--leave-out {name!r}"
+                f"--leave-out {name!r}{comma_hint(text, table.decimal)}"
             )
         chosen.add(name)
     return chosen
@@ -109,17 +125,24 @@ class Fit:
         names: of all columns.
         categorical: those of categories.
         missing: those of numbers that rows may lack.
+        scaling: "standard" makes numbers (number - mean) / std; "quantile" makes them normal scores, which far values
+            of heavy-tailed columns do not upset.
+        total: rows of meta-train that will be seen.
     """
 
     names: Sequence[str]
     categorical: set[str]
     missing: set[str]
+    scaling: Scaling = "standard"
+    total: int = 0
+    _seen: int = 0
     _moments: dict[str, _Moments] = field(default_factory=dict)
     _texts: dict[str, set[str]] = field(default_factory=dict)
+    _sample: dict[str, list[NDArray[np.float64]]] = field(default_factory=dict)
 
     def see(self, batch: Batch, rows: NDArray[np.bool_]) -> None:
         """Count those of a batch's rows that are of meta-train."""
-        mask = pa.array(rows)
+        mask, ranked = pa.array(rows), self._ranked(int(rows.sum()))
         for name in self.names:
             column = batch.columns[name].filter(mask)
             if name in self.categorical:
@@ -131,13 +154,19 @@ class Fit:
                         f"--leave-out {name!r}"
                     )
             else:
-                self._moments.setdefault(name, _Moments()).see(numbers(column).values)
+                values = numbers(column, batch.decimal).values
+                self._moments.setdefault(name, _Moments()).see(values)
+                self._sample.setdefault(name, []).append(values[ranked])
 
     def preprocessing(self) -> TablePreprocessing:
         """What was found, columns in the table's order."""
         found = [
             NumberColumn(
-                name=name, mean=self._moments[name].mean, std=self._moments[name].std, missing=name in self.missing
+                name=name,
+                mean=self._moments[name].mean,
+                std=self._moments[name].std,
+                missing=name in self.missing,
+                quantiles=self._quantiles(name),
             )
             for name in self.names
             if name not in self.categorical
@@ -149,11 +178,32 @@ class Fit:
         ]
         return TablePreprocessing(numbers=tuple(found), categories=tuple(categories))
 
+    def _ranked(self, count: int) -> NDArray[np.int64]:
+        """The places of the rows among the next `count` that quantiles are of."""
+        if self.scaling == "standard":
+            return np.empty(0, dtype=np.int64)
+        first, self._seen = self._seen, self._seen + count
+        chosen = np.random.default_rng(0).choice(self.total, min(self.total, RANKED_ROWS), replace=False)
+        return np.sort(chosen[(chosen >= first) & (chosen < self._seen)]) - first
+
+    def _quantiles(self, name: str) -> tuple[float, ...]:
+        known = np.concatenate(self._sample[name])
+        known = known[~np.isnan(known)]
+        if self.scaling == "standard" or not len(known):
+            return ()
+        found: list[float] = np.quantile(known, np.linspace(0, 1, QUANTILES)).tolist()
+        return tuple(found)
+
     @property
     def constant(self) -> list[str]:
         """The columns that say nothing: of one value throughout meta-train."""
         still = [name for name, moments in self._moments.items() if moments.std == 1.0 and moments.squares < 1e-12]
         return still + [name for name, known in self._texts.items() if len(known) < 2]
+
+    @property
+    def dates(self) -> list[str]:
+        """The columns of categories that are dates."""
+        return [name for name, known in self._texts.items() if known and all(map(is_date, known))]
 
 
 def compact(preprocessing: TablePreprocessing, batch: Batch, where: str) -> NDArray[np.float32]:
@@ -162,7 +212,7 @@ def compact(preprocessing: TablePreprocessing, batch: Batch, where: str) -> NDAr
     Raises:
         InputError: naming `where`, for numbers too large for 32 bits.
     """
-    values = {one.name: numbers(batch.columns[one.name]).values for one in preprocessing.numbers}
+    values = {one.name: numbers(batch.columns[one.name], batch.decimal).values for one in preprocessing.numbers}
     codes = {}
     for one in preprocessing.categories:
         places = pc.index_in(texts(batch.columns[one.name]), value_set=pa.array(one.categories, pa.string()))

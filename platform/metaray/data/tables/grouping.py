@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from metaray.data.tables.notation import comma_hint, dates_out_of_order, with_point
 from metaray.data.tables.raw_table import RawTable, numbers, texts
 from metaray.errors import InputError
 from metaray.tasks.binary import SPELLINGS
@@ -115,7 +116,13 @@ class _Keys:
         if found.null_count:
             row = first + int(np.flatnonzero(np.asarray(found.is_null()))[0])
             raise InputError(f"{self._table.where(row)}: {self._name} is empty, but rows are ordered by it")
-        self._texts += found.to_pylist()
+        keys = found.to_pylist()
+        if (date := dates_out_of_order(keys)) is not None:
+            raise InputError(
+                f"{self._table.path}: {self._name} is {date!r}, but texts are ordered letter by letter: write dates "
+                "with the year first, as 2024-03-31"
+            )
+        self._texts += [with_point(key, self._table.decimal) for key in keys]
 
     def ranks(self) -> NDArray[np.int64]:
         """[raw rows] equal for equal keys; all zero without a column."""
@@ -143,9 +150,10 @@ def _targets(table: RawTable, name: str, column: Any, first: int, binary: bool) 
             told = f"{found[bad[0]]!r}; of binary targets give 0 for a negative and 1 for a positive"
             raise InputError(f"{table.where(first + int(bad[0]))}: {name} is {told}")
         return y
-    read = numbers(column)
+    read = numbers(column, table.decimal)
     if (bad := np.flatnonzero(read.bad | (np.abs(np.nan_to_num(read.values)) > np.finfo(np.float32).max))).size:
-        told = f"{column[int(bad[0])].as_py()!r}, not a finite number of 32 bits, but it is the target"
+        cell = column[int(bad[0])].as_py()
+        told = f"{cell!r}, not a finite number of 32 bits, but it is the target{comma_hint(str(cell), table.decimal)}"
         raise InputError(f"{table.where(first + int(bad[0]))}: {name} is {told}")
     return read.values
 

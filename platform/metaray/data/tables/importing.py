@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 
 from metaray.data.draws import Split
 from metaray.data.names import counted, some
-from metaray.data.splits import USUAL, Fractions, chosen_splits
+from metaray.data.splits import GROUPS, USUAL, Fractions, chosen_splits
 from metaray.data.store_file import check_writable
-from metaray.data.tables.columns import Fit, categorical_of, compact, look
+from metaray.data.tables.advice import advice
+from metaray.data.tables.columns import Fit, Scaling, categorical_of, compact, look
 from metaray.data.tables.grouping import Grouping, long_form, wide_form
+from metaray.data.tables.notation import Decimal
 from metaray.data.tables.raw_table import RawTable
-from metaray.data.tables.table_file import TableMeta, write_table
+from metaray.data.tables.table_file import TableMeta, read_table, write_table
 from metaray.errors import InputError, unknown
 
 RESERVED = ("role",)
@@ -48,6 +50,8 @@ def import_table(
     order_by: str | None = None,
     categorical: Sequence[str] = (),
     leave_out: Sequence[str] = (),
+    scaling: Scaling = "standard",
+    decimal: Decimal = ".",
     splits: Path | Fractions | Mapping[Split, Sequence[str]] = USUAL,
     seed: int = 0,
 ) -> TableReport:
@@ -67,6 +71,8 @@ def import_table(
         order_by: a column by which the rows of a group are in order, as time. It is not predicted from.
         categorical: columns of categories whose cells are numbers.
         leave_out: columns that are not predicted from.
+        scaling: of numbers: "standard" by mean and deviation, or "quantile" by rank, where columns have far values.
+        decimal: what numbers in a CSV file have before tenths; where it is a comma, points are between thousands.
         splits: the names of the groups of meta-train, meta-val and meta-test; a folder with train.txt, val.txt and
             test.txt of them; or fractions by which they are drawn.
         seed: of the drawing.
@@ -75,7 +81,7 @@ def import_table(
         InputError: what is wrong with the table or the options, and what would be right.
     """
     check_writable(out)
-    table = RawTable(source)
+    table = RawTable(source, decimal)
     features = _features(table, tasks, target, wide, order_by, categorical, leave_out, binary)
     content = look(table, features)
     if not any(one.numbers + one.others + one.lacking for one in content.values()):
@@ -89,7 +95,8 @@ def import_table(
     parts, how = _splits(grouping.groups, splits, seed)
     numbers = {split: tuple(grouping.groups.index(name) for name in names) for split, names in parts.items()}
     of_train = grouping.of_groups(numbers["meta-train"])
-    fit = Fit(features, chosen, {name for name in features if content[name].lacking})
+    missing = {name for name in features if content[name].lacking}
+    fit = Fit(features, chosen, missing, scaling, int(of_train.sum()))
     for batch in table.batches(features):
         fit.see(batch, of_train[batch.first - 1 :][: len(batch.columns[features[0]])])
     preprocessing = fit.preprocessing()
@@ -109,8 +116,15 @@ def import_table(
     )
     meta, rows = _write(out, meta, table, features, grouping), len(grouping.rows)
     notes = [f"{name!r} is the same in all rows of meta-train" for name in fit.constant]
+    notes += [f"{name!r} counts the rows: --leave-out {name!r}" for name in features if content[name].counts_rows]
+    notes += [
+        f"{name!r} holds dates, which are categories that rows of later days have not: --leave-out {name!r}, or "
+        f"--order-by {name!r}"
+        for name in fit.dates
+    ]
     if lost := len(grouping.order_of) - rows:
         notes.append(f"{counted(lost, 'row')} without a target left out")
+    notes += advice(read_table(out))
     return TableReport(out, meta, rows, tuple(notes))
 
 
@@ -178,4 +192,4 @@ def _splits(
         if twice := sorted({name for name in owners if owners.count(name) > 1}):
             raise InputError(f"splits: groups in more than one part: {some(twice)}")
         return {split: splits.get(split, ()) for split in ("meta-train", "meta-val", "meta-test")}, "given"
-    return chosen_splits(names, splits, seed)
+    return chosen_splits(names, splits, seed, GROUPS)

@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from metaray.data.preprocessing.table_rows import MISSING
+from metaray.data.tables.notation import Decimal, cells_of, delimiter_of, with_point
 from metaray.errors import InputError, unknown
 
 BLOCK_BYTES = 2**24
 PARQUET_ROWS = 2**16
-DELIMITERS = ",;\t"
 
 
 class Batch(NamedTuple):
@@ -26,10 +26,12 @@ class Batch(NamedTuple):
     Attributes:
         first: the number of the first of them in the file, from 1 below the header.
         columns: arrays of Arrow, by name.
+        decimal: what their numbers have before tenths, where they are texts.
     """
 
     first: int
     columns: dict[str, Any]
+    decimal: Decimal = "."
 
 
 class RawTable:
@@ -38,18 +40,21 @@ class RawTable:
     Args:
         path: of the file; what begins as Parquet files do is one, anything else is read as CSV, with commas,
             semicolons or tabs between cells.
+        decimal: what numbers in a CSV file have before tenths.
 
     Raises:
         InputError: no such file, no header, a column without a name or one that is there twice.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.delimiter = path, ","
+    def __init__(self, path: Path, decimal: Decimal = ".") -> None:
+        self.path, self.delimiter, self.decimal = path, ",", decimal
         try:
             with path.open("rb") as file:
                 self.is_parquet = file.read(4) == b"PAR1"
             self.names = pq.read_schema(path).names if self.is_parquet else self._header()
-        except (OSError, UnicodeDecodeError, csv.Error, pa.ArrowException) as error:
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path}: is not in UTF-8 ({error}): save it as a CSV file in UTF-8") from None
+        except (OSError, csv.Error, pa.ArrowException) as error:
             raise InputError(f"{path}: cannot be read as a CSV or Parquet file: {error}") from None
         for name in self.names:
             if not name:
@@ -78,10 +83,11 @@ class RawTable:
         try:
             for batch in self._batches(list(names)):
                 if batch.num_rows:
-                    yield Batch(first, {name: batch.column(name) for name in names})
+                    yield Batch(first, {name: batch.column(name) for name in names}, self.decimal)
                     first += batch.num_rows
         except (OSError, pa.ArrowException) as error:
-            raise InputError(f"{self.path}: cannot be read: {error}") from None
+            advice = "; save it as a CSV file in UTF-8" if "UTF8" in str(error) else ""
+            raise InputError(f"{self.path}: cannot be read: {error}{advice}") from None
 
     def where(self, row: int) -> str:
         """The name of a row in messages."""
@@ -90,8 +96,8 @@ class RawTable:
     def _header(self) -> list[str]:
         with self.path.open(encoding="utf-8-sig", newline="") as file:
             line = file.readline()
-        self.delimiter = max(DELIMITERS, key=line.count)
-        return [name.strip() for name in next(csv.reader([line], delimiter=self.delimiter), [])]
+        self.delimiter = delimiter_of(line)
+        return cells_of(line)
 
     def _batches(self, names: list[str]) -> Iterator[Any]:
         if self.is_parquet:
@@ -134,8 +140,8 @@ class Numbers(NamedTuple):
     bad: NDArray[np.bool_]
 
 
-def numbers(column: Any) -> Numbers:
-    """A column as numbers, as far as it holds any."""
+def numbers(column: Any, decimal: Decimal = ".") -> Numbers:
+    """A column as numbers, as far as it holds any; texts have `decimal` before tenths."""
     kind = column.type
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind):
         values = _floats(column.cast(pa.int8() if pa.types.is_boolean(kind) else kind).cast(pa.float64()))
@@ -144,6 +150,10 @@ def numbers(column: Any) -> Numbers:
     found = texts(column)
     found = pc.if_else(pc.is_in(found, value_set=pa.array(sorted(MISSING))), None, found)
     lacking = np.asarray(pc.is_null(found))
+    if decimal != ".":
+        found = pa.array(
+            [None if text is None else with_point(text, decimal) for text in found.to_pylist()], pa.string()
+        )
     try:
         values = _floats(found.cast(pa.float64()))
     except pa.ArrowInvalid:

@@ -216,4 +216,4 @@ def _check(meta: TableMeta, y: NDArray[np.float32], offsets: NDArray[np.int64], 
         raise InputError(f"{path}: damaged: {len(meta.counts)} counts for {len(meta.groups)} groups; {REMEDY}")
     if not meta.wide and (min(meta.counts, default=0) < 1 or offsets[-1] != len(y)):
         raise InputError(f"{path}: damaged: its groups hold {offsets[-1]} rows, but there are {len(y)}; {REMEDY}")
-    check_disjoint(meta.splits, meta.groups, where=str(path))
+    check_disjoint(meta.splits, meta.groups, where=str(path), many="groups")
