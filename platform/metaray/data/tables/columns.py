@@ -9,11 +9,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from metaray.data.preprocessing import CategoryColumn, NumberColumn, TablePreprocessing
+from metaray.data.preprocessing import CategoryColumn, NumberColumn, TablePreprocessing, VectorColumn
 from metaray.data.tables.raw_table import Batch, RawTable, numbers, texts
+from metaray.data.tables.vectors import Scale, Vectors, is_whole, matrix
 from metaray.errors import InputError
 
 MOST_CATEGORIES = 100_000
+LEAST_SHARE = 0.1
 
 
 @dataclass
@@ -25,12 +27,19 @@ class Content:
         others: cells with something else.
         lacking: cells with nothing.
         example: the first of the others, and its row.
+        whole: whether all numbers are whole ones that a byte holds.
     """
 
     numbers: int = 0
     others: int = 0
     lacking: int = 0
     example: tuple[str, int] = ("", 0)
+    whole: bool = True
+
+    @property
+    def cells(self) -> int:
+        """All of them."""
+        return self.numbers + self.others + self.lacking
 
     def see(self, column: Any, first: int) -> None:
         """Count the cells of a batch, whose first row has the number `first`."""
@@ -41,25 +50,35 @@ class Content:
         self.others += len(bad)
         self.lacking += int(found.lacking.sum())
         self.numbers += len(column) - len(bad) - int(found.lacking.sum())
+        self.whole = self.whole and is_whole(found.values)
 
 
-def look(table: RawTable, names: Sequence[str]) -> dict[str, Content]:
-    """Read some columns once."""
-    found = {name: Content() for name in names}
+def look(table: RawTable, names: Sequence[str]) -> dict[str, Content | Vectors]:
+    """Read some columns once.
+
+    Raises:
+        InputError: a row with a vector that is none, or of another size than the others.
+    """
+    vectors = table.vectors_among(names)
+    found = {name: Vectors(name, str(table.path)) if name in vectors else Content() for name in names}
     for batch in table.batches(names):
         for name in names:
             found[name].see(batch.columns[name], batch.first)
     return found
 
 
-def categorical_of(table: RawTable, found: dict[str, Content], declared: Sequence[str]) -> set[str]:
+def categorical_of(table: RawTable, found: dict[str, Content | Vectors], declared: Sequence[str]) -> set[str]:
     """The columns of categories: those that are declared so, and those that hold no number at all.
 
     Raises:
-        InputError: a column that holds nothing, or texts among numbers.
+        InputError: a column that holds nothing, or texts among numbers, or vectors that are declared categories.
     """
     chosen = set(declared)
     for name, content in found.items():
+        if isinstance(content, Vectors):
+            if name in chosen:
+                raise InputError(f"--categorical: column {name!r} holds vectors, which are no categories")
+            continue
         if not content.numbers and not content.others:
             raise InputError(f"{table.path}: column {name!r} is empty in every row; leave it out: --leave-out {name!r}")
         if name in chosen or not content.others:
@@ -82,6 +101,8 @@ class _Moments:
     count: int = 0
     mean: float = 0.0
     squares: float = 0.0
+    ends: set[float] = field(default_factory=set)
+    is_binary: bool = True
 
     def see(self, values: NDArray[np.float64]) -> None:
         """Count the values that are not NaN."""
@@ -93,12 +114,21 @@ class _Moments:
         self.squares += float(((values - mean) ** 2).sum()) + apart**2 * self.count * len(values) / total
         self.mean += apart * len(values) / total
         self.count = total
+        if self.is_binary:
+            low, high = float(values.min()), float(values.max())
+            self.ends |= {low, high}
+            self.is_binary = len(self.ends) <= 2 and bool(((values == low) | (values == high)).all())
 
     @property
     def std(self) -> float:
-        """1 where nothing varies."""
+        """1 where nothing varies; of two values at least `LEAST_SHARE` of what lies between them.
+
+        Else a value that hardly any row has would be hundreds of deviations from the mean, and outweigh all else.
+        """
         found = (self.squares / self.count) ** 0.5 if self.count else 0.0
-        return found if found > 1e-12 * max(1.0, abs(self.mean)) else 1.0
+        if found <= 1e-12 * max(1.0, abs(self.mean)):
+            return 1.0
+        return max(found, LEAST_SHARE * (max(self.ends) - min(self.ends))) if self.is_binary else found
 
 
 @dataclass
@@ -109,18 +139,27 @@ class Fit:
         names: of all columns.
         categorical: those of categories.
         missing: those of numbers that rows may lack.
+        as_is: those of numbers and vectors that are not to be standardised.
+        sizes: of vectors, by the column.
     """
 
     names: Sequence[str]
     categorical: set[str]
     missing: set[str]
+    as_is: set[str] = field(default_factory=set)
+    sizes: dict[str, int] = field(default_factory=dict)
     _moments: dict[str, _Moments] = field(default_factory=dict)
+    _scales: dict[str, Scale] = field(default_factory=dict)
     _texts: dict[str, set[str]] = field(default_factory=dict)
 
     def see(self, batch: Batch, rows: NDArray[np.bool_]) -> None:
         """Count those of a batch's rows that are of meta-train."""
         mask = pa.array(rows)
         for name in self.names:
+            if name in self.sizes:
+                if name not in self.as_is:
+                    self._scales.setdefault(name, Scale()).see(matrix(batch.columns[name], self.sizes[name])[rows])
+                continue
             column = batch.columns[name].filter(mask)
             if name in self.categorical:
                 known = self._texts.setdefault(name, set())
@@ -135,19 +174,23 @@ class Fit:
 
     def preprocessing(self) -> TablePreprocessing:
         """What was found, columns in the table's order."""
-        found = [
-            NumberColumn(
-                name=name, mean=self._moments[name].mean, std=self._moments[name].std, missing=name in self.missing
-            )
-            for name in self.names
-            if name not in self.categorical
-        ]
+        found = []
+        for name in self.names:
+            if name not in self.categorical and name not in self.sizes:
+                moments = self._moments[name]
+                mean, std = (0.0, 1.0) if name in self.as_is else (moments.mean, moments.std)
+                found.append(NumberColumn(name=name, mean=mean, std=std, missing=name in self.missing))
         categories = [
             CategoryColumn(name=name, categories=tuple(sorted(self._texts[name])))
             for name in self.names
             if name in self.categorical
         ]
-        return TablePreprocessing(numbers=tuple(found), categories=tuple(categories))
+        vectors = []
+        for name, size in self.sizes.items():
+            scale = self._scales.get(name)
+            mean, std = (0.0, 1.0) if scale is None else (scale.mean, scale.std)
+            vectors.append(VectorColumn(name=name, size=size, mean=mean, std=std))
+        return TablePreprocessing(numbers=tuple(found), categories=tuple(categories), vectors=tuple(vectors))
 
     @property
     def constant(self) -> list[str]:
@@ -167,8 +210,10 @@ def compact(preprocessing: TablePreprocessing, batch: Batch, where: str) -> NDAr
     for one in preprocessing.categories:
         places = pc.index_in(texts(batch.columns[one.name]), value_set=pa.array(one.categories, pa.string()))
         codes[one.name] = (np.asarray(pc.fill_null(places, -1)) + 1).astype(np.float32)
-    found: NDArray[np.float32] = preprocessing.joined(values, codes)
+    vectors = {one.name: matrix(batch.columns[one.name], one.size) for one in preprocessing.vectors}
+    found: NDArray[np.float32] = preprocessing.joined(values, codes, vectors)
     if np.isinf(found).any():
-        name = preprocessing.numbers[int(np.argwhere(np.isinf(found))[0][1])].name
+        place = int(np.argwhere(np.isinf(found))[0][1])
+        name = (preprocessing.numbers[place] if place < len(values) else preprocessing.vectors[0]).name
         raise InputError(f"{where}: column {name!r} holds numbers too far apart for 32 bits")
     return found
