@@ -44,9 +44,9 @@ def _experiment(name: str, algorithm: Algorithm) -> Experiment:
         algorithm=algorithm,
         optimizer=Adam(outer_lr=1e-3),
         meta_batch_size=8,
-        num_steps=400,
+        num_steps=100,
         episodes=EpisodeSpec(shots=10, queries=32),
         evaluation=Evaluation(
-            episodes=EpisodeSpec(shots=10, queries="rest"), every=50, val_episodes=40, test_episodes=600
+            episodes=EpisodeSpec(shots=10, queries="rest"), every=25, val_episodes=16, test_episodes=600
         ),
     )

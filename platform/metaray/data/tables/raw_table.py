@@ -18,7 +18,7 @@ from metaray.data.tables.vectors import vector_columns
 from metaray.errors import InputError, unknown
 
 BLOCK_BYTES = 2**24
-PARQUET_ROWS, PARQUET_CELLS, PARQUET_BUFFER = 2**16, 2**24, 2**22
+PARQUET_ROWS, PARQUET_CELLS, PARQUET_BUFFER = 2**16, 2**22, 2**22
 """Rows of a batch, fewer where they are wide, and the bytes of a column that are read ahead."""
 DELIMITERS = ",;\t"
 
@@ -115,7 +115,7 @@ class RawTable:
 
     def _batches(self, names: list[str]) -> Iterator[Any]:
         if self.is_parquet:
-            with pq.ParquetFile(self.path, buffer_size=PARQUET_BUFFER) as file:
+            with pq.ParquetFile(self.path, pre_buffer=False, buffer_size=PARQUET_BUFFER) as file:
                 yield from file.iter_batches(_batch_rows(file, set(names)), columns=names)
             return
         # Whole columns are judged, and not what the first block of them looks like: all as text.
