@@ -60,8 +60,8 @@ class VectorColumn(Config):
         try:
             found = np.asarray(given, dtype=np.float64)
         except (TypeError, ValueError):
-            found = np.empty(0)
-        if found.ndim != 1 or (isinstance(given, list | np.ndarray) and len(given) and not len(found)):
+            found = np.empty((0, 0))
+        if found.ndim != 1:
             raise InputError(f"{where}: {self.name} is {_short(cell)}, but must be a vector of {self.size} numbers")
         if len(found) != self.size:
             raise InputError(f"{where}: {self.name} has {len(found)} numbers, but must have {self.size}")
