@@ -1,7 +1,7 @@
 """Assays: from K molecules that an assay finds active and K that it does not, which others are. An assay is a task, a
 column of a table in wide form. Each recipe is a plain function that returns an `Experiment`.
 
-    metaray data import table tox21.parquet --wide --binary --task NR-AR,NR-AR-LBD,... --splits splits --out assays.arrow
+    metaray data import table tox21.parquet --wide --binary --task NR-AR,... --splits splits --out assays.arrow
     metaray train jobs/assays.py:protonet_10shot --set source.path=assays.arrow
 
 All that they need is a table with a column of 1 and 0 for each assay, empty where nobody measured, and what describes a

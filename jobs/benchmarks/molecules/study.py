@@ -4,8 +4,9 @@
         [--part meta-test] [--repeats 10] [--set algorithm.inner_lr=0.05 ...] [--out docs/molecules]
 
 A seed decides the network, the episodes that it learns from, and the support sets on which it is judged; baselines are
-judged on the same ones. In training the step is chosen by meta-val. What is found is added to NAME.json; `page` makes
-the table of all that are there. Choose settings with `--part meta-val`; nothing is chosen on meta-test.
+judged on the same ones. In training the step is chosen by meta-val. What is found is added to NAME.json, and the page
+beside that folder is built from all records in it. Choose settings with `--part meta-val`; nothing is chosen on
+meta-test.
 """
 
 import argparse
@@ -30,6 +31,7 @@ from metaray.experiment.experiment import Experiment
 from metaray.experiment.overrides import override
 from metaray.learners.loading import load_learner
 from metaray.models.comparison import Comparison
+from metaray.records.estimate import estimate, paired_difference
 from metaray.records.events import Event, Listener
 from metaray.records.run import LEARNER
 from metaray.records.storage import Storage
@@ -115,6 +117,51 @@ def study(path: Path, recipes: list[str], seed: int, part: Split, repeats: int, 
     }
 
 
+def page(folder: Path) -> str:
+    """What the records in a folder say: means over seeds, of all assays and of each, with intervals over seeds."""
+    parts = ["# Few-shot assays", "", "Made by `jobs/benchmarks/molecules/study.py` from its records."]
+    for path in sorted(folder.glob("*.json")):
+        parts += ["", *_section(path.stem, json.loads(path.read_text()))]
+    return "\n".join(parts) + "\n"
+
+
+def _section(name: str, seeds: list[dict[str, Any]]) -> list[str]:
+    rivals = seeds[0]["areas"]
+    assays_of = list(next(iter(rivals.values())))
+    whole = {rival: [_mean(list(one["areas"][rival].values())) for one in seeds] for rival in rivals}
+    first = seeds[0]
+    settings = " ".join(["", *first["settings"]])
+    lines = [
+        f"## {name}: {len(seeds)} seeds",
+        "",
+        f"AUROC, % on {first['part']}, mean over seeds +- half a 95% interval; {first['steps']} outer steps{settings}; "
+        f"{_mean([one['training_cpu_s'] for one in seeds]):.0f} s of one core a seed for training.",
+        "",
+        f"| | all | {' | '.join(assays_of)} |",
+        f"|---|---|{'---|' * len(assays_of)}",
+    ]
+    for rival in rivals:
+        each = [[one["areas"][rival][assay] for one in seeds] for assay in assays_of]
+        lines.append(f"| {rival} | {' | '.join(_told(values) for values in [whole[rival], *each])} |")
+    trained = [rival for rival in rivals if f"{rival}, untrained" in rivals]
+    for rival in trained:
+        for other in rivals:
+            if other not in trained and (other == f"{rival}, untrained" or "untrained" not in other):
+                gain = paired_difference(whole[rival], whole[other])
+                told = f"{100 * gain.mean:+.1f} +- {100 * gain.half_width:.1f}"
+                lines += ["", f"{rival} less {other}, seed by seed: {told}"]
+    return lines
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _told(values: list[float]) -> str:
+    found = estimate(values)
+    return f"{100 * found.mean:.1f} +- {100 * found.half_width:.1f}"
+
+
 def main() -> None:
     """Study the seeds that are not in the record yet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -134,6 +181,7 @@ def main() -> None:
         found = study(options.path, options.recipes, seed, options.part, options.repeats, options.settings)
         done.append(found)
         record.write_text(json.dumps(done, indent=1) + "\n")
+        options.out.with_suffix(".md").write_text(page(options.out))
         means = {name: round(sum(of.values()) / len(of), 4) for name, of in found["areas"].items()}
         print(f"seed {seed}: {means}, {found['training_cpu_s']} + {found['judging_cpu_s']} s", flush=True)
 
