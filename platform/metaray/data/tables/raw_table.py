@@ -55,6 +55,8 @@ class RawTable:
         except (OSError, UnicodeDecodeError, csv.Error, pa.ArrowException) as error:
             raise InputError(f"{path}: cannot be read as a CSV or Parquet file: {error}") from None
         self.names, self.types = [name for name, _ in columns], dict(columns)
+        if not self.names:
+            raise InputError(f"{path}: is empty; its first line must name the columns")
         counts = Counter(self.names)
         for name, times in counts.items():
             if not name:
@@ -169,7 +171,9 @@ def numbers(column: Any) -> Numbers:
     """A column as numbers, as far as it holds any."""
     kind = column.type
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind):
-        values = _floats(column.cast(pa.int8() if pa.types.is_boolean(kind) else kind).cast(pa.float64()))
+        if column.null_count or not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+            column = column.cast(pa.int8() if pa.types.is_boolean(kind) else kind).cast(pa.float64())
+        values = _floats(column)
         lacking = np.isnan(values)
         return Numbers(values, lacking, np.isinf(values))
     if (plain := _all_numbers(column)) is not None:

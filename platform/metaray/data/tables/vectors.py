@@ -21,6 +21,12 @@ def is_vectors(kind: Any) -> bool:
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
 
+def is_bytes(kind: Any) -> bool:
+    """Whether a type of Arrow is one of bytes that are no text."""
+    each = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
+    return any(one(kind) for one in each)
+
+
 def holds_numbers(kind: Any) -> bool:
     """Whether the lists of a type hold numbers, or bits."""
     of = kind.value_type
@@ -140,10 +146,15 @@ def vector_columns(types: Iterable[tuple[str, Any]], where: str) -> frozenset[st
     """The names of the columns that hold vectors.
 
     Raises:
-        InputError: saying `where`, for lists of something else than numbers.
+        InputError: saying `where`, for lists of something else than numbers, and for what is no cell of a table at all.
     """
     found = set()
     for name, kind in types:
+        if pa.types.is_nested(kind) != is_vectors(kind) or is_bytes(kind):
+            raise InputError(
+                f"{where}: column {name!r} holds {kind}, which is no number, no text and no list of numbers; "
+                f"leave it out: --leave-out {name!r}"
+            )
         if is_vectors(kind):
             if not holds_numbers(kind):
                 raise InputError(
