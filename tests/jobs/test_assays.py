@@ -77,6 +77,16 @@ def test_fingerprints_are_a_column_of_lists(tmp_path: Path, monkeypatch: pytest.
     assert np.array_equal(labels[~np.isnan(labels)], values[~np.isnan(labels), 0] > 0)
 
 
+def test_assays_with_molecules_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fingerprints, "Fingerprints", Letters)
+    out = tmp_path / "m.parquet"
+    fingerprints.write_fingerprints(molecules(tmp_path / "m.csv.gz"), out, bits=8, binary=False, apart=["d", "e"])
+    rows = pq.read_table(out).to_pylist()
+    new = [any(row[name] is not None for name in "de") for row in rows]
+    old = [any(row[name] is not None for name in "abc") for row in rows]
+    assert not any(a and b for a, b in zip(new, old, strict=True)) and 20 < sum(new) < 50 and sum(old) > 60
+
+
 def test_without_rdkit_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     def nothing(name: str) -> Any:
         raise ModuleNotFoundError(name)
@@ -94,7 +104,13 @@ def test_a_study_judges_assay_by_assay(tmp_path: Path, monkeypatch: pytest.Monke
     settings = ["num_steps=2", "meta_batch_size=2", "episodes.queries=4", "evaluation.val_episodes=2"]
     arguments = (tmp_path / "m.arrow", ["protonet_10shot"], 0, "meta-test", 2, settings)
     found = study.study(*arguments)  # type: ignore[arg-type]
-    names = ["nearest neighbour", "logistic regression", "protonet_10shot", "protonet_10shot, untrained"]
+    names = [
+        "labels in meta-train, no support",
+        "nearest neighbour",
+        "logistic regression",
+        "protonet_10shot",
+        "protonet_10shot, untrained",
+    ]
     assert list(found["areas"]) == names
     for of in found["areas"].values():
         assert list(of) == ["d", "e"] and all(0 <= one <= 1 for one in of.values())

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
@@ -13,8 +14,10 @@ from metaray.data.draws import Draws, Split
 from metaray.data.task import Side, Task
 from metaray.episodes.episode import Episode, EpisodeSpec, stack
 from metaray.episodes.tensors import TensorEpisode, chunks
+from metaray.tasks.ranking import area_under_roc
 
 CPU = torch.device("cpu")
+OTHER_LABELS = "labels in meta-train, no support"
 
 
 class Rival(NamedTuple):
@@ -31,10 +34,22 @@ class Rival(NamedTuple):
     context: Context
 
 
-def episodes_of(
-    source: GroupTable, spec: EpisodeSpec, split: Split, seed: int, repeats: int
-) -> Iterator[tuple[str, TensorEpisode]]:
-    """Episodes and the names of their assays: of each assay of a split as many, whatever its size.
+class Judged(NamedTuple):
+    """An episode of an assay.
+
+    Attributes:
+        assay: its name.
+        episode: as algorithms see it.
+        rows: [queries] of the file.
+    """
+
+    assay: str
+    episode: TensorEpisode
+    rows: NDArray[np.int64]
+
+
+def episodes_of(source: GroupTable, spec: EpisodeSpec, split: Split, seed: int, repeats: int) -> Iterator[Judged]:
+    """Of each assay of a split as many episodes, whatever its size.
 
     Args:
         source: of the assays.
@@ -53,15 +68,36 @@ def episodes_of(
             task = Task(sides[0], sides[1], class_ids=np.zeros(1, dtype=np.int64))
             batch = stack([Episode(task, index, index)])
             ((episode,),) = chunks(batch, 1, CPU, source, split)
-            yield file.meta.groups[pools.group], episode
+            yield Judged(file.meta.groups[pools.group], episode, rows[1])
 
 
-def areas(rivals: dict[str, Rival], episodes: Iterator[tuple[str, TensorEpisode]]) -> dict[str, dict[str, list[float]]]:
-    """The area under the ROC curve of each rival on the same episodes, by rival and by assay."""
-    found: dict[str, dict[str, list[float]]] = {name: {} for name in rivals}
+def areas(
+    rivals: dict[str, Rival], source: GroupTable, episodes: Iterator[Judged]
+) -> dict[str, dict[str, list[float]]]:
+    """The area under the ROC curve of each rival on the same episodes, by rival and by assay.
+
+    Besides them that of `other_labels`, which knows nothing of the assay.
+    """
+    found: dict[str, dict[str, list[float]]] = {name: {} for name in (OTHER_LABELS, *rivals)}
+    others = other_labels(source)
     with torch.no_grad():
-        for assay, episode in episodes:
+        for assay, episode, rows in episodes:
+            area = area_under_roc(torch.from_numpy(others[rows]), episode.query.y)
+            found[OTHER_LABELS].setdefault(assay, []).append(float(area))
             for name, rival in rivals.items():
                 outcome = rival.algorithm.outcomes(rival.meta, episode, rival.context)
                 found[name].setdefault(assay, []).append(float(outcome.score))
     return found
+
+
+def other_labels(source: GroupTable) -> NDArray[np.float64]:
+    """[rows] by how much each molecule's labels in the assays of meta-train exceed those of others, on average.
+
+    0 where it has none. Where assays share their molecules it tells, without a single example of a new assay, how often
+    a molecule is active at all: what is learned should be worth more than that.
+    """
+    file = source._open().file
+    labels = file.y[:, list(file.meta.splits["meta-train"])].astype(np.float64)
+    known = ~np.isnan(labels)
+    above = np.where(known, labels - np.nanmean(labels, axis=0), 0.0)
+    return np.asarray(above.sum(axis=1) / np.maximum(known.sum(axis=1), 1))

@@ -4,7 +4,8 @@
         [--part meta-test] [--repeats 10] [--set algorithm.inner_lr=0.05 ...] [--out docs/molecules]
 
 A seed decides the network, the episodes that it learns from, and the support sets on which it is judged; baselines are
-judged on the same ones. In training the step is chosen by meta-val. What is found is added to NAME.json, and the page
+judged on the same ones, and so is what needs no support: how often a molecule is active in the assays of meta-train. In
+training the step is chosen by meta-val. What is found is added to NAME.json, and the page
 beside that folder is built from all records in it. Choose settings with `--part meta-val`; nothing is chosen on
 meta-test.
 """
@@ -104,7 +105,7 @@ def study(path: Path, recipes: list[str], seed: int, part: Split, repeats: int, 
     trained = resource.getrusage(resource.RUSAGE_SELF).ru_utime
     assert isinstance(first.source, GroupTable)
     spec = EpisodeSpec(shots=first.episodes.most_shots, queries="rest")
-    found = areas(rivals, episodes_of(first.source, spec, part, seed, repeats))
+    found = areas(rivals, first.source, episodes_of(first.source, spec, part, seed, repeats))
     ended = resource.getrusage(resource.RUSAGE_SELF).ru_utime
     return {
         "seed": seed,
