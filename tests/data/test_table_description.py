@@ -30,3 +30,10 @@ def test_a_table_of_labels(make_table: MakeTable) -> None:
     found = described(Path(make_table(binary=True).path), EpisodeSpec(shots=3, queries="rest"))
     assert found.parts[1].targets == "0.500 / 0.500 / 0.500" and found.parts[0].left_out == 1
     assert found.settings == "--set source.targets=binary"
+
+
+def test_a_column_of_vectors_is_one_line(tmp_path: Path) -> None:
+    from tests.data.tables.test_vectors import assays, imported
+
+    (column,) = described(Path(imported(tmp_path, assays()).path), EpisodeSpec(shots=2, queries=1)).columns
+    assert (column.name, column.holds, column.values) == ("fingerprint", "vectors", "12 numbers, as they are")

@@ -9,7 +9,11 @@ import typer
 
 from metaray.cli.options import DecimalMark
 from metaray.cli.store_options import Out, Seed, splits_of
+from metaray.data.names import some
 from metaray.displays.table import print_table
+
+MOST_COLUMNS = 40
+"""That are told on the screen."""
 
 
 def table(
@@ -51,6 +55,10 @@ def table(
         ),
     ] = "standard",
     decimal: DecimalMark = ".",
+    as_is: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMNS", help="Columns of numbers or vectors that are not standardised, as A,B."),
+    ] = None,
     splits: Annotated[
         str | None,
         typer.Option(
@@ -79,6 +87,7 @@ def table(
         leave_out=split_names(leave_out),
         scaling=scaling,
         decimal=decimal,
+        as_is=split_names(as_is),
         splits=USUAL if splits is None else splits_of(splits),
         seed=seed,
     )
@@ -88,9 +97,10 @@ def table(
     print(f"splits: {parts} groups for meta-train, meta-val, meta-test: {meta.origin['splits']}")
     numbers = [column.name for column in meta.preprocessing.numbers]
     categories = [column.name for column in meta.preprocessing.categories]
-    for what, names in (("numbers", numbers), ("categories", categories)):
+    vectors = [f"{one.name} of {one.size} numbers" for one in meta.preprocessing.vectors]
+    for what, names in (("numbers", numbers), ("categories", categories), ("vectors", vectors)):
         if names:
-            print(f"{what}: {', '.join(names)}")
+            print(f"{what}: {some(names, MOST_COLUMNS)}")
     for note in report.notes:
         print(f"note: {note}")
     print(f"to learn it: {settings_of(meta)}")
@@ -121,8 +131,10 @@ def describe_table(path: str, shots: str, queries: str, *, verify: bool, as_json
     targets = "share of positives" if meta.kind == "binary" else "target"
     counted = f"distinct {found.spec.in_short} episodes"
     print_table(("part", "groups", "rows a group", targets, "too small", counted), parts)
-    columns = [(one.name, one.holds, f"{one.missing:.1%}", one.values) for one in found.columns]
+    columns = [(one.name, one.holds, f"{one.missing:.1%}", one.values) for one in found.columns[:MOST_COLUMNS]]
     print_table(("column", "holds", "missing", "mean and std, or how many"), columns)
+    if (more := len(found.columns) - MOST_COLUMNS) > 0:
+        print(f"... and {more} more columns; --json has all")
     for note in found.notes:
         print(f"note: {note}")
     print(f"to learn it: {found.settings}")

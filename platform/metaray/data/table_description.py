@@ -46,9 +46,10 @@ class ColumnRow:
 
     Attributes:
         name: of it.
-        holds: "numbers" or "categories".
+        holds: "numbers", "categories" or "vectors".
         missing: the share of rows that lack it; of categories also those with one that meta-train has not.
-        values: mean +- standard deviation over meta-train, or how many categories meta-train has.
+        values: mean +- standard deviation over meta-train, or how many categories meta-train has; of vectors also how
+            many numbers each has.
     """
 
     name: str
@@ -153,4 +154,7 @@ def _columns(file: TableFile) -> tuple[ColumnRow, ...]:
     for place, one in enumerate(table.categories, len(table.numbers) + len(table.flagged)):
         missing = float((file.x[:, place] == 0).mean())
         found.append(ColumnRow(one.name, "categories", missing, str(len(one.categories))))
+    for vector in table.vectors:
+        scale = "as they are" if (vector.mean, vector.std) == (0, 1) else f"{vector.mean:.4g} +- {vector.std:.4g}"
+        found.append(ColumnRow(vector.name, "vectors", 0.0, f"{vector.size} numbers, {scale}"))
     return tuple(found)

@@ -16,7 +16,7 @@ from metaray.models.model import Model, Network
 
 
 class TableMLP(Model):
-    """Linear layers with ReLU over standardised numbers, flags of what is missing, and embeddings of categories.
+    """Linear layers with ReLU over standardised numbers, vectors, flags of what is missing, embeddings of categories.
 
     Each column of categories has an embedding of its own (Guo and Berkhahn, "Entity embeddings of categorical
     variables", 2016, arXiv:1604.06737), whose first row stands for what is missing or was not seen in meta-train.
@@ -45,7 +45,8 @@ class TableMLP(Model):
         if not isinstance(preprocessing, TablePreprocessing):
             return self.build(feature_shape, outputs)
         sizes = tuple(column.size for column in preprocessing.categories)
-        return self._network(len(preprocessing.numbers) + len(preprocessing.flagged), sizes, outputs)
+        numbers = len(preprocessing.numbers) + len(preprocessing.flagged) + preprocessing.vector_size
+        return self._network(numbers, sizes, outputs)
 
     def _network(self, numbers: int, categories: tuple[int, ...], outputs: int | None) -> nn.Module:
         body = _Body(numbers, categories, self)

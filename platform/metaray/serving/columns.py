@@ -3,12 +3,12 @@
 from typing import TYPE_CHECKING
 
 from metaray.tasks.classes import MAP
-from metaray.tasks.column import Column
+from metaray.tasks.column import VECTOR, Column
 
 if TYPE_CHECKING:
     from metaray.learners.learner import Learner
 
-__all__ = ["MAP", "Column", "inputs_of", "outputs_of", "target_names"]
+__all__ = ["MAP", "VECTOR", "Column", "inputs_of", "outputs_of", "target_names"]
 
 
 def target_names(learner: "Learner") -> list[str]:

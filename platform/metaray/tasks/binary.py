@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from metaray.errors import InputError
 from metaray.tasks.classes import ClassKind
-from metaray.tasks.ranking import average_precision, balanced_accuracy
+from metaray.tasks.ranking import area_under_roc, average_precision, balanced_accuracy
 from metaray.tasks.score import SCORES, Score
 from metaray.tasks.task_kind import Targets
 
@@ -50,12 +50,7 @@ class Binary(ClassKind):
 
     def judged(self, output: Tensor, y: Tensor) -> Tensor:
         """AUROC; NaN where all labels are alike."""
-        margin = output[:, 1] - output[:, 0]
-        difference = margin[:, None] - margin[None, :]
-        positive = y.to(margin.dtype)
-        pairs = positive[:, None] * (1 - positive)[None, :]
-        won = (difference > 0).to(margin.dtype) + (difference == 0).to(margin.dtype) / 2
-        return (pairs * won).sum() / pairs.sum()
+        return area_under_roc(output[:, 1] - output[:, 0], y)
 
     @property
     def further(self) -> tuple[Score, ...]:

@@ -2,13 +2,16 @@
 
 from typing import NamedTuple
 
+VECTOR = "vector"
+"""The type of a column whose cells are lists of numbers, which MLflow calls an array of doubles."""
+
 
 class Column(NamedTuple):
     """A column of a table.
 
     Attributes:
         name: in the table's first line.
-        type: in MLflow's words.
+        type: in MLflow's words, or `VECTOR`.
         required: whether it must be there.
     """
 

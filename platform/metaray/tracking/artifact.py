@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from metaray.errors import InputError, unknown
 from metaray.retry import retry
-from metaray.serving.columns import MAP
+from metaray.serving.columns import MAP, VECTOR
 from metaray.tracking.client import error_code, is_transient, summary
 from metaray.tracking.registry import find_alias, find_version
 from metaray.tracking.server import MlflowServer
@@ -177,14 +177,14 @@ def _write_model(
     """The artifact as MLflow lays it out. Requirements are given, so MLflow does not run the model to infer them."""
     from mlflow.models import Model, ModelSignature
     from mlflow.types import ColSpec, Schema
-    from mlflow.types.schema import Map
+    from mlflow.types.schema import Array, Map
 
     with warnings.catch_warnings():  # importing it warns about MLflow's own type hints
         warnings.filterwarnings("ignore", message=".*Any type hint is inferred as AnyType")
         from mlflow.pyfunc import save_model
 
     def schema(columns: Sequence[ColumnType]) -> Schema:
-        kinds = {MAP: Map("double")}
+        kinds = {MAP: Map("double"), VECTOR: Array("double")}
         return Schema([ColSpec(kinds.get(kind, kind), name, required=required) for name, kind, required in columns])
 
     model = Model(

@@ -4,6 +4,7 @@ from metaray.data.preprocessing.image import RESAMPLING, ImagePreprocessing, Res
 from metaray.data.preprocessing.preprocessing import Preprocessing, RawInputs, mask_of
 from metaray.data.preprocessing.table import CategoryColumn, NumberColumn, TablePreprocessing
 from metaray.data.preprocessing.vector import VectorPreprocessing
+from metaray.data.preprocessing.vector_column import VectorColumn
 from metaray.data.ragged import Compact
 
 PREPROCESSINGS: dict[str, type[Preprocessing]] = {
@@ -23,6 +24,7 @@ __all__ = [
     "RawInputs",
     "Resample",
     "TablePreprocessing",
+    "VectorColumn",
     "VectorPreprocessing",
     "mask_of",
 ]

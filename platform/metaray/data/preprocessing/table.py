@@ -1,22 +1,25 @@
-"""Rows of a table: numbers, some of which may be missing, and categories."""
+"""Rows of a table: numbers, some of which may be missing, categories, and vectors."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import Field, SerializationInfo, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from metaray.config import Config
 from metaray.data.preprocessing.preprocessing import Preprocessing, RawInputs
-from metaray.data.preprocessing.table_rows import category_text, columns_of, is_missing
+from metaray.data.preprocessing.table_rows import category_text, columns_of, is_missing, rows_of_vectors
+from metaray.data.preprocessing.vector_column import VectorColumn
 from metaray.data.ragged import Compact
 from metaray.errors import InputError
+from metaray.imports import EVERY_FIELD
 from metaray.tasks.cells import number
-from metaray.tasks.column import Column
+from metaray.tasks.column import VECTOR, Column
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,6 +70,11 @@ class NumberColumn(Config):
         if self.quantiles and (len(self.quantiles) < 3 or list(self.quantiles) != sorted(self.quantiles)):
             raise ValueError(f"quantiles of {self.name!r}: give at least 3 numbers in rising order")
         return self
+
+    @property
+    def is_standardised(self) -> bool:
+        """Whether numbers are counted in standard deviations: neither ranked nor as they are."""
+        return not self.quantiles and (self.mean, self.std) != (0.0, 1.0)
 
     def compact(self, values: NDArray[np.float64]) -> NDArray[np.float32]:
         """Standardised; what is missing, a NaN, has the mean's or the median's place, 0."""
@@ -119,10 +127,10 @@ class TablePreprocessing(Preprocessing):
     """Inputs that are rows of a table, whose columns are known by their names.
 
     The compact form is one vector: standardised numbers, 0 where one is missing; flags of what is missing, 1 or 0, of
-    the columns that may be so; and the codes of the categories.
+    the columns that may be so; the codes of the categories; and the vectors.
     Where there is nothing but numbers of which none may be missing, a network takes these as one tensor, as any vector.
-    Otherwise it takes a dict, which lacks what there is nothing of: `numbers` [n, D], `missing` [n, M] flags of the
-    columns that may be so, and `categories` [n, C] codes.
+    Otherwise it takes a dict, which lacks what there is nothing of: `numbers` [n, D] with the vectors behind them,
+    `missing` [n, M] flags of the columns that may be so, and `categories` [n, C] codes.
 
     Raw rows are a data frame, an Arrow table, a dict of columns, a list of dicts, or an array or list of rows in the
     order of `columns`; columns that are not asked for may be there as well.
@@ -130,6 +138,7 @@ class TablePreprocessing(Preprocessing):
     Attributes:
         numbers: the columns of numbers.
         categories: the columns of categories.
+        vectors: the columns of vectors; left out of its JSON where there are none.
     """
 
     kind: ClassVar[str] = "table"
@@ -138,20 +147,37 @@ class TablePreprocessing(Preprocessing):
 
     numbers: tuple[NumberColumn, ...] = ()
     categories: tuple[CategoryColumn, ...] = ()
+    vectors: tuple[VectorColumn, ...] = ()
 
     @model_validator(mode="after")
     def _has_columns(self) -> TablePreprocessing:
-        names = [*(column.name for column in self.numbers), *(column.name for column in self.categories)]
+        names = [one.name for columns in (self.numbers, self.categories, self.vectors) for one in columns]
         if not names:
             raise ValueError("a table needs at least one column")
-        if twice := [name for name in names if names.count(name) > 1]:
+        if twice := [name for name, times in Counter(names).items() if times > 1]:
             raise ValueError(f"two columns are named {twice[0]!r}")
         return self
 
+    @model_serializer(mode="wrap")
+    def _as_before_vectors(self, write: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
+        tree: dict[str, Any] = write(self)
+        if info.context != EVERY_FIELD and not tree.get("vectors"):
+            tree.pop("vectors", None)
+        return tree
+
     @property
     def feature_shape(self) -> tuple[int, ...]:
-        """(columns and flags,)."""
-        return (len(self.numbers) + len(self.flagged) + len(self.categories),)
+        """(columns, flags and numbers of vectors,)."""
+        return (self._before_vectors + self.vector_size,)
+
+    @property
+    def vector_size(self) -> int:
+        """How many numbers all vectors of a row have."""
+        return sum(column.size for column in self.vectors)
+
+    @property
+    def _before_vectors(self) -> int:
+        return len(self.numbers) + len(self.flagged) + len(self.categories)
 
     @property
     def flagged(self) -> list[int]:
@@ -170,13 +196,15 @@ class TablePreprocessing(Preprocessing):
         x = x.to(torch.float32)
         if self.is_plain:
             return x
-        numbers, flags, found = len(self.numbers), len(self.flagged), {}
-        if numbers:
-            found[NUMBERS] = x[..., :numbers]
+        numbers, flags, end, found = len(self.numbers), len(self.flagged), self._before_vectors, {}
+        if numbers and self.vectors:
+            found[NUMBERS] = torch.cat([x[..., :numbers], x[..., end:]], dim=-1)
+        elif numbers or self.vectors:
+            found[NUMBERS] = x[..., :numbers] if numbers else x[..., end:]
         if flags:
             found[MISSING] = x[..., numbers : numbers + flags]
         if self.categories:
-            found[CATEGORIES] = x[..., numbers + flags :].long()
+            found[CATEGORIES] = x[..., numbers + flags : end].long()
         return found
 
     def comparable(self, x: Any) -> Tensor:
@@ -194,11 +222,13 @@ class TablePreprocessing(Preprocessing):
 
     def read(self, x: RawInputs, *, count: int | None = None) -> Compact:
         """See `Preprocessing.read`; bad cells are named."""
+        if self._is_one_vector:
+            x = rows_of_vectors(x, self.vectors[0].name, self.vectors[0].size)
         cells = columns_of(x, [column.name for column in self.columns])
         return self._compact(cells, lambda row: f"row {row} of x")
 
     def from_cells(self, rows: Sequence[Sequence[Any]], names: Sequence[str], where: Callable[[int], str]) -> RawInputs:
-        """A dict a row, by the columns' own names: numbers, None where one is missing, and categories as they are."""
+        """A dict a row, by the columns' own names: numbers, None where one is missing, and the rest as it is."""
         numbers = {column.name: column for column in self.numbers}
         found = []
         for i, row in enumerate(rows):
@@ -213,9 +243,10 @@ class TablePreprocessing(Preprocessing):
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """The table's own: numbers, then categories."""
+        """The table's own: numbers, categories, vectors."""
         numbers = [Column(column.name, "double") for column in self.numbers]
-        return (*numbers, *(Column(column.name, "string") for column in self.categories))
+        categories = [Column(column.name, "string") for column in self.categories]
+        return (*numbers, *categories, *(Column(column.name, VECTOR) for column in self.vectors))
 
     def example_cells(self, share: float) -> list[Any]:
         """Numbers about the mean, and a category that there is."""
@@ -225,6 +256,7 @@ class TablePreprocessing(Preprocessing):
                 one.categories[round(share * (len(one.categories) - 1))] if one.categories else ""
                 for one in self.categories
             ),
+            *([one.mean + (share - 0.5) * one.std] * one.size for one in self.vectors),
         ]
 
     def probe(self, count: int, seed: int = 0) -> NDArray[np.float32]:
@@ -240,24 +272,41 @@ class TablePreprocessing(Preprocessing):
             found[:, place] = (column.size - 1 - rows) % column.size
         return found
 
-    def joined(self, values: Mapping[str, NDArray[np.float64]], codes: Mapping[str, NDArray[np.float32]]) -> Compact:
-        """The compact form [n, columns and flags] of what the columns hold, by name.
+    def joined(
+        self,
+        values: Mapping[str, NDArray[np.float64]],
+        codes: Mapping[str, NDArray[np.float32]],
+        vectors: Mapping[str, NDArray[np.float64]] | None = None,
+    ) -> NDArray[np.float32]:
+        """The compact form [n, columns, flags and numbers of vectors] of what the columns hold, by name.
 
         Args:
             values: [n] numbers, NaN where they are missing.
             codes: [n] of categories.
+            vectors: [n, size] of vectors; not needed where there are none.
         """
         parts = [column.compact(values[column.name]) for column in self.numbers]
         parts += [np.isnan(values[self.numbers[place].name]).astype(np.float32) for place in self.flagged]
-        return np.stack([*parts, *(codes[column.name] for column in self.categories)], axis=1)
+        parts += [codes[column.name] for column in self.categories]
+        whole = [np.stack(parts, axis=1)] if parts else []
+        whole += [column.compact((vectors or {})[column.name]) for column in self.vectors]
+        return np.concatenate(whole, axis=1) if len(whole) > 1 else whole[0]
+
+    @property
+    def _is_one_vector(self) -> bool:
+        return len(self.vectors) == 1 and not self._before_vectors
 
     def _compact(self, cells: dict[str, list[Any]], where: Callable[[int], str]) -> Compact:
         values = {
             column.name: np.array([column.read(cell, where(row)) for row, cell in enumerate(cells[column.name])])
             for column in self.numbers
         }
-        found = self.joined(values, {column.name: column.codes(cells[column.name]) for column in self.categories})
+        codes = {column.name: column.codes(cells[column.name]) for column in self.categories}
+        vectors = {column.name: column.read(cells[column.name], where) for column in self.vectors}
+        found = self.joined(values, codes, vectors)
         for row, place in np.argwhere(np.isinf(found))[:1]:
+            if place >= len(self.numbers):
+                raise InputError(f"{where(row)}: a number of its vectors is too large for 32 bits")
             column = self.numbers[place]
             told = f"{values[column.name][row]:g}, too far from the {column.mean:g} of the table that was learned from"
             raise InputError(f"{where(row)}: {column.name} is {told}")

@@ -61,6 +61,28 @@ def columns_of(x: Any, names: Sequence[str]) -> dict[str, list[Any]]:
     return found
 
 
+def rows_of_vectors(x: Any, name: str, size: int) -> Any:
+    """Rows of a table whose only column holds vectors, where they were given as an array or list of these.
+
+    Args:
+        x: rows, or vectors [n, size], or one of them [size].
+        name: of the column.
+        size: of a vector.
+
+    Returns:
+        A dict of the column; what is no such array, as it was.
+    """
+    if isinstance(x, Mapping) or hasattr(x, "columns") or hasattr(x, "schema"):
+        return x
+    try:
+        found = np.asarray(opened(x, "x"), dtype=np.float64)
+    except (TypeError, ValueError):  # dicts, texts, rows of cells
+        return x
+    if found.ndim == 2:
+        return {name: list(found)}
+    return {name: [found]} if found.ndim == 1 and len(found) == size > 1 else x
+
+
 def _by_column(x: Any, names: Sequence[str]) -> dict[str, list[Any]] | None:
     """Of what holds its columns by name; None of anything else."""
     if hasattr(x, "schema") and hasattr(x, "to_pydict"):  # a table or record batch of Arrow

@@ -20,7 +20,7 @@ def advice(file: TableFile) -> tuple[str, ...]:
 
 def _far_cells(file: TableFile) -> Iterator[str]:
     columns = file.meta.preprocessing.numbers
-    standard = [place for place, column in enumerate(columns) if not column.quantiles]
+    standard = [place for place, column in enumerate(columns) if column.is_standardised]
     farthest = np.zeros(len(standard))
     for start in range(0, len(file.x) if standard else 0, BLOCK_ROWS):
         farthest = np.maximum(farthest, np.abs(file.x[start : start + BLOCK_ROWS, standard]).max(axis=0))

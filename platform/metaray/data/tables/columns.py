@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from metaray.data.preprocessing import CategoryColumn, NumberColumn, TablePreprocessing
+from metaray.data.preprocessing import CategoryColumn, NumberColumn, TablePreprocessing, VectorColumn
 from metaray.data.tables.notation import Decimal, comma_hint, is_date
 from metaray.data.tables.raw_table import Batch, RawTable, numbers, texts
+from metaray.data.tables.vectors import Scale, Vectors, is_whole, matrix
 from metaray.errors import InputError
 
 MOST_CATEGORIES = 100_000
@@ -19,6 +20,7 @@ QUANTILES, RANKED_ROWS = 201, 10_000
 """How many quantiles describe a column, and of how many rows of meta-train, drawn at random, they are at most."""
 
 Scaling = Literal["standard", "quantile"]
+LEAST_SHARE = 0.1
 
 
 @dataclass
@@ -31,6 +33,7 @@ class Content:
         lacking: cells with nothing.
         example: the first of the others, and its row.
         counts_rows: whether each cell is one more than that before.
+        whole: whether all numbers are whole ones that a byte holds.
     """
 
     numbers: int = 0
@@ -39,6 +42,12 @@ class Content:
     example: tuple[str, int] = ("", 0)
     counts_rows: bool = True
     _last: float = np.nan
+    whole: bool = True
+
+    @property
+    def cells(self) -> int:
+        """All of them."""
+        return self.numbers + self.others + self.lacking
 
     def see(self, column: Any, first: int, decimal: Decimal = ".") -> None:
         """Count the cells of a batch, whose first row has the number `first`."""
@@ -52,25 +61,39 @@ class Content:
         self.counts_rows &= bool((steps[int(np.isnan(self._last)) :] == 1).all())
         self._last = float(found.values[-1])
         self.numbers += len(column) - len(bad) - int(found.lacking.sum())
+        self.whole = self.whole and is_whole(found.values)
 
 
-def look(table: RawTable, names: Sequence[str]) -> dict[str, Content]:
-    """Read some columns once."""
-    found = {name: Content() for name in names}
+def look(table: RawTable, names: Sequence[str]) -> dict[str, Content | Vectors]:
+    """Read some columns once.
+
+    Raises:
+        InputError: a row with a vector that is none, or of another size than the others.
+    """
+    vectors = table.vectors_among(names)
+    found = {name: Vectors(name, str(table.path)) if name in vectors else Content() for name in names}
     for batch in table.batches(names):
         for name in names:
-            found[name].see(batch.columns[name], batch.first, batch.decimal)
+            one = found[name]
+            if isinstance(one, Vectors):
+                one.see(batch.columns[name], batch.first)
+            else:
+                one.see(batch.columns[name], batch.first, batch.decimal)
     return found
 
 
-def categorical_of(table: RawTable, found: dict[str, Content], declared: Sequence[str]) -> set[str]:
+def categorical_of(table: RawTable, found: dict[str, Content | Vectors], declared: Sequence[str]) -> set[str]:
     """The columns of categories: those that are declared so, and those that hold no number at all.
 
     Raises:
-        InputError: a column that holds nothing, or texts among numbers.
+        InputError: a column that holds nothing, or texts among numbers, or vectors that are declared categories.
     """
     chosen = set(declared)
     for name, content in found.items():
+        if isinstance(content, Vectors):
+            if name in chosen:
+                raise InputError(f"--categorical: column {name!r} holds vectors, which are no categories")
+            continue
         if not content.numbers and not content.others:
             raise InputError(f"{table.path}: column {name!r} is empty in every row; leave it out: --leave-out {name!r}")
         if name in chosen or not content.others:
@@ -98,6 +121,8 @@ class _Moments:
     count: int = 0
     mean: float = 0.0
     squares: float = 0.0
+    ends: set[float] = field(default_factory=set)
+    is_binary: bool = True
 
     def see(self, values: NDArray[np.float64]) -> None:
         """Count the values that are not NaN."""
@@ -109,12 +134,21 @@ class _Moments:
         self.squares += float(((values - mean) ** 2).sum()) + apart**2 * self.count * len(values) / total
         self.mean += apart * len(values) / total
         self.count = total
+        if self.is_binary:
+            low, high = float(values.min()), float(values.max())
+            self.ends |= {low, high}
+            self.is_binary = len(self.ends) <= 2 and bool(((values == low) | (values == high)).all())
 
     @property
     def std(self) -> float:
-        """1 where nothing varies."""
+        """1 where nothing varies; of two values at least `LEAST_SHARE` of what lies between them.
+
+        Else a value that hardly any row has would be hundreds of deviations from the mean, and outweigh all else.
+        """
         found = (self.squares / self.count) ** 0.5 if self.count else 0.0
-        return found if found > 1e-12 * max(1.0, abs(self.mean)) else 1.0
+        if found <= 1e-12 * max(1.0, abs(self.mean)):
+            return 1.0
+        return max(found, LEAST_SHARE * (max(self.ends) - min(self.ends))) if self.is_binary else found
 
 
 @dataclass
@@ -128,6 +162,8 @@ class Fit:
         scaling: "standard" makes numbers (number - mean) / std; "quantile" makes them normal scores, which far values
             of heavy-tailed columns do not upset.
         total: rows of meta-train that will be seen.
+        as_is: those of numbers and vectors that are not to be standardised.
+        sizes: of vectors, by the column.
     """
 
     names: Sequence[str]
@@ -135,8 +171,11 @@ class Fit:
     missing: set[str]
     scaling: Scaling = "standard"
     total: int = 0
+    as_is: set[str] = field(default_factory=set)
+    sizes: dict[str, int] = field(default_factory=dict)
     _seen: int = 0
     _moments: dict[str, _Moments] = field(default_factory=dict)
+    _scales: dict[str, Scale] = field(default_factory=dict)
     _texts: dict[str, set[str]] = field(default_factory=dict)
     _sample: dict[str, list[NDArray[np.float64]]] = field(default_factory=dict)
 
@@ -144,6 +183,10 @@ class Fit:
         """Count those of a batch's rows that are of meta-train."""
         mask, ranked = pa.array(rows), self._ranked(int(rows.sum()))
         for name in self.names:
+            if name in self.sizes:
+                if name not in self.as_is:
+                    self._scales.setdefault(name, Scale()).see(matrix(batch.columns[name], self.sizes[name])[rows])
+                continue
             column = batch.columns[name].filter(mask)
             if name in self.categorical:
                 known = self._texts.setdefault(name, set())
@@ -160,23 +203,26 @@ class Fit:
 
     def preprocessing(self) -> TablePreprocessing:
         """What was found, columns in the table's order."""
-        found = [
-            NumberColumn(
-                name=name,
-                mean=self._moments[name].mean,
-                std=self._moments[name].std,
-                missing=name in self.missing,
-                quantiles=self._quantiles(name),
-            )
-            for name in self.names
-            if name not in self.categorical
-        ]
+        found = []
+        for name in self.names:
+            if name not in self.categorical and name not in self.sizes:
+                moments = self._moments[name]
+                mean, std = (0.0, 1.0) if name in self.as_is else (moments.mean, moments.std)
+                quantiles = () if name in self.as_is else self._quantiles(name)
+                found.append(
+                    NumberColumn(name=name, mean=mean, std=std, missing=name in self.missing, quantiles=quantiles)
+                )
         categories = [
             CategoryColumn(name=name, categories=tuple(sorted(self._texts[name])))
             for name in self.names
             if name in self.categorical
         ]
-        return TablePreprocessing(numbers=tuple(found), categories=tuple(categories))
+        vectors = []
+        for name, size in self.sizes.items():
+            scale = self._scales.get(name)
+            mean, std = (0.0, 1.0) if scale is None else (scale.mean, scale.std)
+            vectors.append(VectorColumn(name=name, size=size, mean=mean, std=std))
+        return TablePreprocessing(numbers=tuple(found), categories=tuple(categories), vectors=tuple(vectors))
 
     def _ranked(self, count: int) -> NDArray[np.int64]:
         """The places of the rows among the next `count` that quantiles are of."""
@@ -217,8 +263,10 @@ def compact(preprocessing: TablePreprocessing, batch: Batch, where: str) -> NDAr
     for one in preprocessing.categories:
         places = pc.index_in(texts(batch.columns[one.name]), value_set=pa.array(one.categories, pa.string()))
         codes[one.name] = (np.asarray(pc.fill_null(places, -1)) + 1).astype(np.float32)
-    found: NDArray[np.float32] = preprocessing.joined(values, codes)
+    vectors = {one.name: matrix(batch.columns[one.name], one.size) for one in preprocessing.vectors}
+    found: NDArray[np.float32] = preprocessing.joined(values, codes, vectors)
     if np.isinf(found).any():
-        name = preprocessing.numbers[int(np.argwhere(np.isinf(found))[0][1])].name
+        place = int(np.argwhere(np.isinf(found))[0][1])
+        name = (preprocessing.numbers[place] if place < len(values) else preprocessing.vectors[0]).name
         raise InputError(f"{where}: column {name!r} holds numbers too far apart for 32 bits")
     return found

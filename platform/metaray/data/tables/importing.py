@@ -2,8 +2,9 @@
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +14,13 @@ from metaray.data.names import counted, some
 from metaray.data.splits import GROUPS, USUAL, Fractions, chosen_splits
 from metaray.data.store_file import check_writable
 from metaray.data.tables.advice import advice
-from metaray.data.tables.columns import Fit, Scaling, categorical_of, compact, look
+from metaray.data.tables.columns import Content, Fit, Scaling, categorical_of, compact, look
 from metaray.data.tables.grouping import Grouping, long_form, wide_form
 from metaray.data.tables.notation import Decimal
+from metaray.data.tables.packed import packing, places_of, scales
 from metaray.data.tables.raw_table import RawTable
 from metaray.data.tables.table_file import TableMeta, read_table, write_table
+from metaray.data.tables.vectors import Vectors
 from metaray.errors import InputError, unknown
 
 RESERVED = ("role",)
@@ -52,13 +55,16 @@ def import_table(
     leave_out: Sequence[str] = (),
     scaling: Scaling = "standard",
     decimal: Decimal = ".",
+    as_is: Sequence[str] = (),
     splits: Path | Fractions | Mapping[Split, Sequence[str]] = USUAL,
     seed: int = 0,
 ) -> TableReport:
     """Write a table as a file for `GroupTable`: whole or not at all.
 
     The columns that are none of those named below are what a row's target is predicted from: numbers, or categories
-    where none of the cells is a number. Both are standardised and numbered by the rows of meta-train alone.
+    where none of the cells is a number. Both are standardised and numbered by the rows of meta-train alone. A column
+    of lists of one length holds vectors, whose numbers are scaled alike; those that are all whole and within a byte, as
+    fingerprints are, stay as they are.
 
     Args:
         source: a CSV or Parquet file.
@@ -73,6 +79,7 @@ def import_table(
         leave_out: columns that are not predicted from.
         scaling: of numbers: "standard" by mean and deviation, or "quantile" by rank, where columns have far values.
         decimal: what numbers in a CSV file have before tenths; where it is a comma, points are between thousands.
+        as_is: columns of numbers or vectors that are not standardised.
         splits: the names of the groups of meta-train, meta-val and meta-test; a folder with train.txt, val.txt and
             test.txt of them; or fractions by which they are drawn.
         seed: of the drawing.
@@ -83,10 +90,14 @@ def import_table(
     check_writable(out)
     table = RawTable(source, decimal)
     features = _features(table, tasks, target, wide, order_by, categorical, leave_out, binary)
+    if unknown_ones := [name for name in as_is if name not in features]:
+        raise InputError(f"--as-is: {unknown_ones[0]!r} is no column to predict from here")
     content = look(table, features)
-    if not any(one.numbers + one.others + one.lacking for one in content.values()):
+    if not any(one.size if isinstance(one, Vectors) else one.cells for one in content.values()):
         raise InputError(f"{source}: has no rows below its header")
     chosen = categorical_of(table, content, categorical)
+    if both := chosen & set(as_is):
+        raise InputError(f"--as-is: {min(both)!r} holds categories, which are not standardised anyway")
     if wide:
         grouping = wide_form(table, tasks, order_by, binary=binary)
     else:
@@ -95,8 +106,18 @@ def import_table(
     parts, how = _splits(grouping.groups, splits, seed)
     numbers = {split: tuple(grouping.groups.index(name) for name in names) for split, names in parts.items()}
     of_train = grouping.of_groups(numbers["meta-train"])
-    missing = {name for name in features if content[name].lacking}
-    fit = Fit(features, chosen, missing, scaling, int(of_train.sum()))
+    sizes = {name: one.size for name, one in content.items() if isinstance(one, Vectors)}
+    whole = {name for name, one in content.items() if one.whole and name not in chosen}
+    missing = {name for name, one in content.items() if isinstance(one, Content) and one.lacking}
+    fit = Fit(
+        features,
+        chosen,
+        missing,
+        scaling=scaling,
+        total=int(of_train.sum()),
+        as_is={*as_is, *(whole & sizes.keys())},
+        sizes=sizes,
+    )
     for batch in table.batches(features):
         fit.see(batch, of_train[batch.first - 1 :][: len(batch.columns[features[0]])])
     preprocessing = fit.preprocessing()
@@ -112,11 +133,18 @@ def import_table(
         preprocessing=preprocessing,
         target_mean=float(np.nanmean(y)),
         target_std=float(np.nanstd(y)) or 1.0,
+        small=packing(preprocessing, whole),
         origin={"importer": "table", "source": source.name, "splits": how},
     )
     meta, rows = _write(out, meta, table, features, grouping), len(grouping.rows)
-    notes = [f"{name!r} is the same in all rows of meta-train" for name in fit.constant]
-    notes += [f"{name!r} counts the rows: --leave-out {name!r}" for name in features if content[name].counts_rows]
+    notes = []
+    if still := fit.constant:
+        notes = [f"{some([repr(name) for name in still])}: the same in all rows of meta-train"]
+    notes += [
+        f"{name!r} counts the rows: --leave-out {name!r}"
+        for name, one in content.items()
+        if isinstance(one, Content) and one.counts_rows
+    ]
     notes += [
         f"{name!r} holds dates, which are categories that rows of later days have not: --leave-out {name!r}, or "
         f"--order-by {name!r}"
@@ -132,13 +160,34 @@ def _write(out: Path, meta: TableMeta, table: RawTable, features: Sequence[str],
     """Encode the rows in their new order, in a file without a name beside the store: they may be more than memory."""
     rows = len(grouping.rows)
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=out.absolute().parent) as scratch:
-        x: NDArray[np.float32] = np.memmap(scratch, np.float32, "w+", shape=(rows, *meta.preprocessing.feature_shape))
+    width = meta.preprocessing.feature_shape[0]
+    is_small = places_of(meta.small, width)
+    mean, std = scales(meta.preprocessing)
+    is_raw = not mean[is_small].any() and bool((std[is_small] == 1).all())
+    with ExitStack() as stack:
+        x = _scratch(stack, out, np.float32, rows, width - int(is_small.sum()))
+        small = _scratch(stack, out, np.uint8, rows, int(is_small.sum()))
         for batch in table.batches(features):
-            found = compact(meta.preprocessing, batch, str(table.path))
-            places = grouping.order_of[batch.first - 1 :][: len(found)]
-            x[places[places >= 0]] = found[places >= 0]
-        return write_table(out, meta, x, grouping.y[grouping.rows].astype(np.float32)).meta
+            places = grouping.order_of[batch.first - 1 :][: len(batch.columns[features[0]])]
+            found = compact(meta.preprocessing, batch, str(table.path))[places >= 0]
+            places = places[places >= 0]
+            if meta.small:
+                # Standardised values are told back to the whole numbers that they were: 24 bits are enough for a byte.
+                raw = found if is_small.all() else found[:, is_small]
+                raw = raw if is_raw else np.rint(raw * std[is_small] + mean[is_small])
+                small[places] = raw.astype(np.uint8)
+                found = found[:, ~is_small]
+            x[places] = found
+        y = grouping.y[grouping.rows].astype(np.float32)
+        return write_table(out, meta, x, y, small if meta.small else None).meta
+
+
+def _scratch(stack: ExitStack, out: Path, kind: type, rows: int, width: int) -> NDArray[Any]:
+    """An array in a file without a name beside the one to write; of no columns one in memory."""
+    if not width:
+        return np.empty((rows, 0), dtype=kind)
+    file = stack.enter_context(tempfile.TemporaryFile(dir=out.absolute().parent))  # noqa: SIM115 - the stack closes it
+    return np.memmap(file, kind, "w+", shape=(rows, width))
 
 
 def _features(
@@ -171,7 +220,10 @@ def _features(
         raise InputError(f"{table.path}: column {twice[0]!r} cannot be two of --task, --target and --order-by")
     if both := [name for name in categorical if name in used or name in leave_out]:
         raise InputError(f"--categorical: {both[0]!r} is no column to predict from here")
-    features = [name for name in table.names if name not in used and name not in leave_out]
+    taken = {*used, *leave_out}
+    if odd := table.vectors_among(used):
+        raise InputError(f"{table.path}: column {min(odd)!r} holds vectors, and is no --task, --target or --order-by")
+    features = [name for name in table.names if name not in taken]
     if not features:
         raise InputError(f"{table.path}: no column is left to predict from; it has {', '.join(table.names)}")
     for name in features:

@@ -31,13 +31,13 @@ def _determining(file: TableFile) -> Iterator[str]:
         return
     step = -(-total // MOST_ROWS)
     each = [(rows[::step], y[::step]) for rows, y in each]
-    x = file.x[np.concatenate([rows for rows, _ in each])].astype(np.float64)
+    rows = np.concatenate([rows for rows, _ in each])
     y = np.concatenate([y for _, y in each])
     ends = np.cumsum([len(rows) for rows, _ in each])[:-1]
     judge = _area if meta.kind == "binary" else _followed
     word = "of the area under the ROC curve" if meta.kind == "binary" else "of its variance"
     for place, column in enumerate(meta.preprocessing.numbers):
-        values = x[:, place]
+        values = file.x[rows, place].astype(np.float64)  # a column at a time: all of them may be more than memory
         whole = judge(values, y)
         inner = [judge(part, of) for part, of in zip(np.split(values, ends), np.split(y, ends), strict=True)]
         known = [one for one in inner if not np.isnan(one)]
@@ -51,7 +51,7 @@ def _determining(file: TableFile) -> Iterator[str]:
             )
     first = len(meta.preprocessing.numbers) + len(meta.preprocessing.flagged)
     for place, one in enumerate(meta.preprocessing.categories, first):
-        if _explained(x[:, place].astype(np.int64), y) >= DETERMINES:
+        if _explained(file.x[rows, place].astype(np.int64), y) >= DETERMINES:
             yield f"column {one.name!r} determines the target: leave it out if it is no cause"
 
 

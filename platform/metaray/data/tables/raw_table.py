@@ -1,6 +1,7 @@
 """Tables as people keep them, read by batches: CSV files and Parquet files, however large."""
 
 import csv
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,10 +15,12 @@ from numpy.typing import NDArray
 
 from metaray.data.preprocessing.table_rows import MISSING
 from metaray.data.tables.notation import Decimal, cells_of, delimiter_of, with_point
+from metaray.data.tables.vectors import vector_columns
 from metaray.errors import InputError, unknown
 
 BLOCK_BYTES = 2**24
-PARQUET_ROWS = 2**16
+PARQUET_ROWS, PARQUET_CELLS, PARQUET_BUFFER = 2**16, 2**22, 2**22
+"""Rows of a batch, fewer where they are wide, and the bytes of a column that are read ahead."""
 
 
 class Batch(NamedTuple):
@@ -51,16 +54,20 @@ class RawTable:
         try:
             with path.open("rb") as file:
                 self.is_parquet = file.read(4) == b"PAR1"
-            self.names = pq.read_schema(path).names if self.is_parquet else self._header()
+            columns = self._types()
         except UnicodeDecodeError as error:
             raise InputError(f"{path}: is not in UTF-8 ({error}): save it as a CSV file in UTF-8") from None
         except (OSError, csv.Error, pa.ArrowException) as error:
             raise InputError(f"{path}: cannot be read as a CSV or Parquet file: {error}") from None
-        for name in self.names:
+        self.names, self.types = [name for name, _ in columns], dict(columns)
+        if not self.names:
+            raise InputError(f"{path}: is empty; its first line must name the columns")
+        counts = Counter(self.names)
+        for name, times in counts.items():
             if not name:
                 place = self.names.index(name) + 1
                 raise InputError(f"{path}: column {place} of its first line has no name: {self.names[:8]}")
-            if (times := self.names.count(name)) > 1:
+            if times > 1:
                 raise InputError(f"{path}: has the column {name!r} {times} times; give each a name of its own")
 
     def require(self, names: Sequence[str], what: str) -> None:
@@ -93,6 +100,21 @@ class RawTable:
         """The name of a row in messages."""
         return f"{self.path}, row {row}"
 
+    def vectors_among(self, names: Sequence[str]) -> frozenset[str]:
+        """Those of some columns whose cells are lists of numbers.
+
+        Raises:
+            InputError: for lists of anything else.
+        """
+        return vector_columns([(name, self.types[name]) for name in names], str(self.path))
+
+    def _types(self) -> list[tuple[str, Any]]:
+        """Of the columns, by name, in their order; cells of CSV files are texts."""
+        if not self.is_parquet:
+            return [(name, pa.string()) for name in self._header()]
+        schema = pq.read_schema(self.path)
+        return list(zip(schema.names, schema.types, strict=True))
+
     def _header(self) -> list[str]:
         with self.path.open(encoding="utf-8-sig", newline="") as file:
             line = file.readline()
@@ -101,8 +123,8 @@ class RawTable:
 
     def _batches(self, names: list[str]) -> Iterator[Any]:
         if self.is_parquet:
-            with pq.ParquetFile(self.path) as file:
-                yield from file.iter_batches(PARQUET_ROWS, columns=names)
+            with pq.ParquetFile(self.path, pre_buffer=False, buffer_size=PARQUET_BUFFER) as file:
+                yield from file.iter_batches(_batch_rows(file, set(names)), columns=names)
             return
         # Whole columns are judged, and not what the first block of them looks like: all as text.
         types = dict.fromkeys(self.names, pa.string())
@@ -114,6 +136,17 @@ class RawTable:
         )
         with reader:
             yield from reader
+
+
+def _batch_rows(file: Any, names: set[str]) -> int:
+    """How many rows of some columns to read at once."""
+    described = file.metadata
+    cells = 0
+    for group in range(described.num_row_groups):
+        columns = (described.row_group(group).column(place) for place in range(described.num_columns))
+        cells += sum(int(one.num_values) for one in columns if one.path_in_schema.split(".")[0] in names)
+    width = max(1, cells // max(1, int(described.num_rows)))
+    return min(PARQUET_ROWS, max(1, PARQUET_CELLS // width))
 
 
 def texts(column: Any) -> Any:
@@ -144,9 +177,13 @@ def numbers(column: Any, decimal: Decimal = ".") -> Numbers:
     """A column as numbers, as far as it holds any; texts have `decimal` before tenths."""
     kind = column.type
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind):
-        values = _floats(column.cast(pa.int8() if pa.types.is_boolean(kind) else kind).cast(pa.float64()))
+        if column.null_count or not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+            column = column.cast(pa.int8() if pa.types.is_boolean(kind) else kind).cast(pa.float64())
+        values = _floats(column)
         lacking = np.isnan(values)
         return Numbers(values, lacking, np.isinf(values))
+    if decimal == "." and (plain := _all_numbers(column)) is not None:
+        return Numbers(np.where(np.isinf(plain), np.nan, plain), np.zeros(len(plain), np.bool_), np.isinf(plain))
     found = texts(column)
     found = pc.if_else(pc.is_in(found, value_set=pa.array(sorted(MISSING))), None, found)
     lacking = np.asarray(pc.is_null(found))
@@ -159,6 +196,17 @@ def numbers(column: Any, decimal: Decimal = ".") -> Numbers:
     except pa.ArrowInvalid:
         values = np.array([_float(text) for text in found.to_pylist()], dtype=np.float64)
     return Numbers(np.where(np.isinf(values), np.nan, values), lacking, ~lacking & ~np.isfinite(values))
+
+
+def _all_numbers(column: Any) -> NDArray[np.float64] | None:
+    """The numbers of a column of texts that are nothing else, which is by far the most frequent; else None."""
+    if column.null_count or not pa.types.is_string(column.type):
+        return None
+    try:
+        found = _floats(column.cast(pa.float64()))
+    except pa.ArrowInvalid:
+        return None
+    return None if np.isnan(found).any() else found
 
 
 def _floats(column: Any) -> NDArray[np.float64]:

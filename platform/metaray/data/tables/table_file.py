@@ -1,15 +1,17 @@
 """The file of a table whose groups are tasks: one Arrow IPC file, memory-mapped; rows are read as they are drawn.
 
 One record batch with the columns `x` (a list of float32 a row, the compact form of `TablePreprocessing`) and `y` (a
-list of float32: the row's target; in wide form one a group, NaN where it was not measured). In long form rows lie group
-by group, in each in their order if there is one. Everything else is one JSON object in the schema metadata, described
-by `TableMeta`.
+list of float32: the row's target; in wide form one a group, NaN where it was not measured). Where most numbers are
+small whole ones (`TableMeta.small`) a third column, `small`, holds these as bytes, and `x` only the others: the second
+version of the format. In long form rows lie group by group, in each in their order if there is one. Everything else is
+one JSON object in the schema metadata, described by `TableMeta`.
 """
 
 import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,16 +19,18 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from metaray.config import Config, replace
 from metaray.data.draws import Split
 from metaray.data.preprocessing import TablePreprocessing
 from metaray.data.store_file import check_disjoint
+from metaray.data.tables.packed import PackedRows, Ranges, places_of
 from metaray.errors import InputError
 from metaray.json_text import parse_object
 
 METADATA_KEY = b"metaray.table"
-FORMAT_VERSION = 1
+FORMAT_VERSION, PACKED_VERSION = 1, 2
 BLOCK_ROWS = 4096
 REMEDY = "import the table again (metaray data import table), or copy the file again from where it is whole"
 
@@ -35,7 +39,7 @@ class TableMeta(Config):
     """What the schema metadata says about the rows.
 
     Attributes:
-        version: of this format.
+        version: of this format: 2 where there are bytes, else 1.
         kind: of the tasks.
         target: name of its column; empty in wide form, where each group has its own.
         ordered_by: name of the column by which the rows of a group are in order; None where they are in none.
@@ -46,6 +50,7 @@ class TableMeta(Config):
         preprocessing: how raw rows became those of the file.
         target_mean: over the rows of meta-train.
         target_std: likewise.
+        small: the places of the numbers that the file holds in a byte each; left out of the JSON where there are none.
         origin: free notes; the fingerprint leaves them out.
         fingerprint: SHA-256 (hex) over all of the above but the origin, and the rows.
     """
@@ -61,8 +66,16 @@ class TableMeta(Config):
     preprocessing: TablePreprocessing
     target_mean: float
     target_std: float
+    small: Ranges = ()
     origin: dict[str, str] = {}
     fingerprint: str = ""
+
+    @model_serializer(mode="wrap")
+    def _as_before_bytes(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        tree: dict[str, Any] = write(self)
+        if not tree.get("small"):
+            tree.pop("small", None)
+        return tree
 
 
 @dataclass(frozen=True)
@@ -72,14 +85,14 @@ class TableFile:
     Attributes:
         path: of the file.
         meta: its description.
-        x: [rows, columns] float32.
+        x: [rows, columns], float32 or bytes.
         y: [rows, 1] float32, in wide form [rows, groups].
         offsets: [groups + 1] int64; in long form group g holds the rows offsets[g] .. offsets[g + 1] - 1.
     """
 
     path: Path
     meta: TableMeta
-    x: NDArray[np.float32]
+    x: NDArray[np.float32] | PackedRows
     y: NDArray[np.float32]
     offsets: NDArray[np.int64]
 
@@ -121,7 +134,7 @@ def read_table(path: Path, *, verify: bool = False) -> TableFile:
         with pa.memory_map(str(path)) as mapped:
             reader = pa.ipc.open_file(mapped)
             meta = _parse(reader.schema.metadata or {}, path)
-            if reader.num_record_batches != 1 or reader.schema.names != ["x", "y"]:
+            if reader.num_record_batches != 1 or reader.schema.names != _columns(meta):
                 raise InputError(f"{path}: damaged: its columns are {reader.schema.names}; {REMEDY}")
             batch = reader.get_batch(0)
             batch.validate()
@@ -130,28 +143,39 @@ def read_table(path: Path, *, verify: bool = False) -> TableFile:
             raise
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{path}: not a table of metaray, or a truncated one ({first_line}); {REMEDY}") from None
-    widths = (meta.preprocessing.feature_shape[0], len(meta.groups) if meta.wide else 1)
-    x, y = (_matrix(batch.column(i), width, path) for i, width in enumerate(widths))
+    parts = _parts(meta, batch, path)
     offsets = np.concatenate([[0], np.cumsum(meta.counts)]).astype(np.int64)
-    _check(meta, y, offsets, path)
-    if verify and fingerprint_of(meta, x, y) != meta.fingerprint:
+    _check(meta, parts[1], offsets, path)
+    if verify and fingerprint_of(meta, parts) != meta.fingerprint:
         raise InputError(f"{path}: damaged: its rows don't match its fingerprint {meta.fingerprint}; {REMEDY}")
-    return TableFile(path, meta, x, y, offsets)
+    x: NDArray[np.float32] | PackedRows = parts[0]
+    if meta.small:
+        x = PackedRows(parts[0], parts[2], meta.small, meta.preprocessing)
+    return TableFile(path, meta, x, parts[1], offsets)
 
 
-def write_table(path: Path, meta: TableMeta, x: NDArray[np.float32], y: NDArray[np.float32]) -> TableFile:
+def write_table(
+    path: Path,
+    meta: TableMeta,
+    x: NDArray[np.float32],
+    y: NDArray[np.float32],
+    small: NDArray[np.uint8] | None = None,
+) -> TableFile:
     """Write a table: whole or not at all, replacing any file at `path`.
 
     Args:
         path: the file to write; missing folders are made.
         meta: its description; the fingerprint is put in.
-        x: [rows, columns], as `TableFile` has them.
+        x: [rows, columns], those of the description's `small` left out.
         y: [rows, 1 or groups].
+        small: [rows, bytes] those, as the raw table has them; None where there are none.
 
     Raises:
         InputError: an unwritable path, or what does not fit together.
     """
-    meta = replace(meta, fingerprint=fingerprint_of(meta, x, y))
+    parts: list[NDArray[Any]] = [x, y, *([] if small is None else [small])]
+    meta = replace(meta, version=FORMAT_VERSION if small is None else PACKED_VERSION)
+    meta = replace(meta, fingerprint=fingerprint_of(meta, parts))
     folder = path.absolute().parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -159,7 +183,7 @@ def write_table(path: Path, meta: TableMeta, x: NDArray[np.float32], y: NDArray[
         os.close(handle)
         temporary = Path(name)
         try:
-            _write(temporary, meta, x, y)
+            _write(temporary, meta, parts)
             read_table(temporary, verify=True)
             temporary.chmod(0o644)
             temporary.replace(path)
@@ -171,44 +195,66 @@ def write_table(path: Path, meta: TableMeta, x: NDArray[np.float32], y: NDArray[
     return read_table(path)
 
 
-def fingerprint_of(meta: TableMeta, x: NDArray[np.float32], y: NDArray[np.float32]) -> str:
+def fingerprint_of(meta: TableMeta, parts: Sequence[NDArray[Any]]) -> str:
     """SHA-256 (hex) over description and rows, by blocks: rows may be more than memory holds."""
     described = meta.model_dump(mode="json", exclude={"origin", "fingerprint"})
     digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
-    for values in (x, y):
+    for values in parts:
         for start in range(0, len(values), BLOCK_ROWS):
             digest.update(np.ascontiguousarray(values[start : start + BLOCK_ROWS]).data)
     return digest.hexdigest()
 
 
-def _write(path: Path, meta: TableMeta, x: NDArray[np.float32], y: NDArray[np.float32]) -> None:
+def _write(path: Path, meta: TableMeta, parts: Sequence[NDArray[Any]]) -> None:
     columns = [
         pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(values).reshape(-1)), values.shape[1])
-        for values in (x, y)
+        if values.shape[1]
+        else _of_nothing(len(values))
+        for values in parts
     ]
-    fields = [(name, column.type) for name, column in zip("xy", columns, strict=True)]
+    fields = [(name, column.type) for name, column in zip(_columns(meta), columns, strict=True)]
     schema = pa.schema(fields, {METADATA_KEY: meta.model_dump_json()})
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
         writer.write_batch(pa.record_batch(columns, schema=schema))
+
+
+def _of_nothing(rows: int) -> Any:
+    """A column of lists of no float32."""
+    return pa.Array.from_buffers(pa.list_(pa.float32(), 0), rows, [None], children=[pa.array([], pa.float32())])
+
+
+def _columns(meta: TableMeta) -> list[str]:
+    return ["x", "y", *(["small"] if meta.small else [])]
+
+
+def _parts(meta: TableMeta, batch: Any, path: Path) -> list[NDArray[Any]]:
+    """The arrays of a file: `x` without bytes, `y`, and the bytes where there are some."""
+    width = meta.preprocessing.feature_shape[0]
+    if any(not 0 <= first < last <= width for first, last in meta.small):
+        raise InputError(f"{path}: damaged: of {width} columns those of bytes are {meta.small}; {REMEDY}")
+    small = int(places_of(meta.small, width).sum())
+    widths = [(width - small, pa.float32()), (len(meta.groups) if meta.wide else 1, pa.float32())]
+    widths += [(small, pa.uint8())] if small else []
+    return [_matrix(batch.column(i), size, kind, path) for i, (size, kind) in enumerate(widths)]
 
 
 def _parse(metadata: Any, path: Path) -> TableMeta:
     if METADATA_KEY not in metadata:
         raise InputError(f"{path}: an Arrow file, but not a table of metaray: `metaray data import table` makes one")
     values = parse_object(metadata[METADATA_KEY], where=f"{path}: its metadata")
-    if values.get("version") != FORMAT_VERSION:
+    if values.get("version") not in (FORMAT_VERSION, PACKED_VERSION):
         raise InputError(
-            f"{path}: format version {values.get('version')!r}, but this metaray reads version {FORMAT_VERSION}; "
-            "import the table again"
+            f"{path}: format version {values.get('version')!r}, but this metaray reads version {FORMAT_VERSION} and "
+            f"{PACKED_VERSION}; import the table again"
         )
     return TableMeta.parse(values, where=str(path))
 
 
-def _matrix(column: Any, width: int, path: Path) -> NDArray[np.float32]:
-    if column.type != pa.list_(pa.float32(), width) or column.null_count or column.values.null_count:
+def _matrix(column: Any, width: int, kind: Any, path: Path) -> NDArray[Any]:
+    if column.type != pa.list_(kind, width) or column.null_count or column.values.null_count:
         raise InputError(f"{path}: damaged: a column is of type {column.type}, not {width} numbers; {REMEDY}")
-    flat: NDArray[np.float32] = column.flatten().to_numpy(zero_copy_only=True)
-    return flat.reshape(-1, width)
+    flat: NDArray[Any] = column.flatten().to_numpy(zero_copy_only=True)
+    return flat.reshape(len(column), width)
 
 
 def _check(meta: TableMeta, y: NDArray[np.float32], offsets: NDArray[np.int64], path: Path) -> None:
