@@ -9,6 +9,7 @@ import typer
 
 from metaray.cli.store_options import Out, Seed, splits_of
 from metaray.displays.table import print_table
+from metaray.errors import InputError
 
 
 def table(
@@ -38,6 +39,20 @@ def table(
     categorical: Annotated[
         str | None, typer.Option(metavar="COLUMNS", help="Columns of numbers that are names of categories, as A,B.")
     ] = None,
+    labels: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN:SEPARATOR",
+            help="A column of several labels a cell, such as genres:'|' of Action|Comedy. Repeatable.",
+        ),
+    ] = None,
+    item: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="The column that names an item which the rows of many groups share, such as the film that is rated.",
+        ),
+    ] = None,
     leave_out: Annotated[
         str | None, typer.Option(metavar="COLUMNS", help="Columns that are not predicted from, as A,B.")
     ] = None,
@@ -66,6 +81,8 @@ def table(
         binary=binary,
         order_by=order_by,
         categorical=split_names(categorical),
+        labels=dict(map(_separated, labels or [])),
+        item=item,
         leave_out=split_names(leave_out),
         splits=USUAL if splits is None else splits_of(splits),
         seed=seed,
@@ -76,7 +93,9 @@ def table(
     print(f"splits: {parts} groups for meta-train, meta-val, meta-test: {meta.origin['splits']}")
     numbers = [column.name for column in meta.preprocessing.numbers]
     categories = [column.name for column in meta.preprocessing.categories]
-    for what, names in (("numbers", numbers), ("categories", categories)):
+    several = [f"{column.name} ({len(column.labels)})" for column in meta.preprocessing.labels]
+    items = [] if meta.preprocessing.item is None else [f"{item} ({len(meta.preprocessing.item.items)})"]
+    for what, names in (("numbers", numbers), ("categories", categories), ("labels", several), ("items", items)):
         if names:
             print(f"{what}: {', '.join(names)}")
     for note in report.notes:
@@ -110,9 +129,20 @@ def describe_table(path: Path, shots: str, queries: str, *, verify: bool, as_jso
     print_table(("part", "groups", "rows a group", targets, "too small", counted), parts)
     columns = [(one.name, one.holds, f"{one.missing:.1%}", one.values) for one in found.columns]
     print_table(("column", "holds", "missing", "mean and std, or how many"), columns)
+    if found.items is not None:
+        for line in found.items.lines:
+            print(line)
     for note in found.notes:
         print(f"note: {note}")
     print(f"to learn it: {found.settings}")
+
+
+def _separated(option: str) -> tuple[str, str]:
+    """A column and what separates its labels, which may be a colon."""
+    name, _, separator = option.partition(":")
+    if not name or not separator:
+        raise InputError(f"--labels {option!r}: write it as COLUMN:SEPARATOR, for instance genres:'|'")
+    return name, separator
 
 
 def count(episodes: int) -> str:

@@ -20,6 +20,7 @@ from metaray.data.task import Side, Task
 from metaray.data.verified import open_verified, stamp_of
 from metaray.errors import InputError
 from metaray.tasks import Binary, Regression
+from metaray.tasks.regression import JudgedBy, TrainedBy
 
 Rows = NDArray[np.int64]
 
@@ -55,14 +56,19 @@ class GroupTable(Source):
         targets: "regression", or "binary": as the file has them.
         target_mean: subtracted from targets that are values.
         target_std: that they are then divided by.
+        judged_by: of targets that are values: the score, as in `Regression`.
+        trained_by: of the same: the loss.
     """
 
     kind: ClassVar[str] = "group_table"
+    left_out_of_json: ClassVar[tuple[str, ...]] = ("judged_by", "trained_by")
 
     path: str = Field(min_length=1)
     targets: Literal["regression", "binary"] = "regression"
     target_mean: float = 0.0
     target_std: float = Field(default=1.0, gt=0)
+    judged_by: JudgedBy = "mse"
+    trained_by: TrainedBy = "mse"
 
     @field_validator("path")
     @classmethod
@@ -75,12 +81,18 @@ class GroupTable(Source):
     def _scales_values_alone(self) -> Self:
         if self.targets == "binary" and (self.target_mean, self.target_std) != (0.0, 1.0):
             raise ValueError("target_mean and target_std are of targets that are values; binary ones have none")
+        if self.targets == "binary" and (self.judged_by, self.trained_by) != ("mse", "mse"):
+            raise ValueError("judged_by and trained_by are of targets that are values; binary ones have AUROC")
         return self
 
     @property
     def task(self) -> Regression | Binary:
         """Positives and negatives, or one value a target."""
-        return Binary() if self.targets == "binary" else Regression(mean=self.target_mean, std=self.target_std)
+        if self.targets == "binary":
+            return Binary()
+        return Regression(
+            mean=self.target_mean, std=self.target_std, judged_by=self.judged_by, trained_by=self.trained_by
+        )
 
     @property
     def preprocessing(self) -> TablePreprocessing:
@@ -109,8 +121,10 @@ class GroupTable(Source):
 
     @property
     def baselines(self) -> tuple[str, ...]:
-        """Those of the kind of its tasks: a linear fit to each support set, of values also their mean."""
-        return self.task.baselines
+        """Those of the kind of its tasks: a linear fit to each support set, of values also their mean; and where rows
+        name items the means of these."""
+        task, items = self.task, self.preprocessing.item is not None
+        return (*task.baselines, *task.item_baselines) if items else task.baselines
 
     @property
     def stamp(self) -> tuple[int, ...]:

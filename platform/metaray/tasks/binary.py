@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+EPSILON = 1e-6
 CLASSES = (0, 1)
 """Negative and positive, the same in every task."""
 SPELLINGS: dict[Hashable, int] = {
@@ -34,6 +35,7 @@ class Binary(ClassKind):
     kind: ClassVar[str] = "binary"
     score: ClassVar[Score] = SCORES["auroc"]
     baselines: ClassVar[tuple[str, ...]] = ("logistic",)
+    item_baselines: ClassVar[tuple[str, ...]] = ("item_mean",)
     verb: ClassVar[str] = "tells positives from negatives"
 
     def labels(self, ways: int) -> int:
@@ -53,6 +55,12 @@ class Binary(ClassKind):
         pairs = positive[:, None] * (1 - positive)[None, :]
         won = (difference > 0).to(margin.dtype) + (difference == 0).to(margin.dtype) / 2
         return (pairs * won).sum() / pairs.sum()
+
+    def guesses(self, means: Tensor) -> Tensor:
+        """Logits whose difference says the share of positives that each mean is; shares of 0 and 1 stay finite."""
+        import torch
+
+        return torch.stack([torch.zeros_like(means), means.logit(eps=EPSILON)], dim=1)
 
     def chance(self, guessing: float) -> float | None:
         """One half, whatever the share of positives."""

@@ -1,4 +1,4 @@
-"""Rows of a table: numbers, some of which may be missing, and categories."""
+"""Rows of a table: numbers, some of which may be missing, categories, several labels a cell, and items."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from metaray.config import Config
+from metaray.data.preprocessing.items import ItemColumn, ItemRows
+from metaray.data.preprocessing.labels_column import LabelsColumn
 from metaray.data.preprocessing.preprocessing import Preprocessing, RawInputs
 from metaray.data.preprocessing.table_rows import category_text, columns_of, is_missing
 from metaray.data.ragged import Compact
@@ -20,8 +22,17 @@ from metaray.tasks.column import Column
 if TYPE_CHECKING:
     from torch import Tensor
 
-NUMBERS, MISSING, CATEGORIES = "numbers", "missing", "categories"
+NUMBERS, MISSING, CATEGORIES, LABELS, ITEM, ITEM_CODE = (
+    "numbers",
+    "missing",
+    "categories",
+    "labels",
+    "item",
+    "item_code",
+)
 """The tensors that a network takes, by name."""
+IN_ORDER = (NUMBERS, MISSING, CATEGORIES, LABELS, ITEM)
+"""As they lie in the compact form; behind them is the code of the item."""
 
 
 class NumberColumn(Config):
@@ -87,10 +98,12 @@ class TablePreprocessing(Preprocessing):
     """Inputs that are rows of a table, whose columns are known by their names.
 
     The compact form is one vector: standardised numbers, 0 where one is missing; flags of what is missing, 1 or 0, of
-    the columns that may be so; and the codes of the categories.
+    the columns that may be so; the codes of the categories; of each label whether it is there; and of the item the two
+    numbers and the code that `ItemColumn` says.
     Where there is nothing but numbers of which none may be missing, a network takes these as one tensor, as any vector.
     Otherwise it takes a dict, which lacks what there is nothing of: `numbers` [n, D], `missing` [n, M] flags of the
-    columns that may be so, and `categories` [n, C] codes.
+    columns that may be so, `categories` [n, C] codes, `labels` [n, L] of 0 and 1, `item` [n, 2] its mean and number,
+    standardised, and `item_code` [n].
 
     Raw rows are a data frame, an Arrow table, a dict of columns, a list of dicts, or an array or list of rows in the
     order of `columns`; columns that are not asked for may be there as well.
@@ -98,6 +111,8 @@ class TablePreprocessing(Preprocessing):
     Attributes:
         numbers: the columns of numbers.
         categories: the columns of categories.
+        labels: the columns of several labels a cell; its JSON leaves out none.
+        item: the column that names an item which groups share; its JSON leaves out none.
     """
 
     kind: ClassVar[str] = "table"
@@ -106,10 +121,12 @@ class TablePreprocessing(Preprocessing):
 
     numbers: tuple[NumberColumn, ...] = ()
     categories: tuple[CategoryColumn, ...] = ()
+    labels: tuple[LabelsColumn, ...] = Field(default=(), exclude_if=lambda labels: not labels)
+    item: ItemColumn | None = Field(default=None, exclude_if=lambda item: item is None)
 
     @model_validator(mode="after")
     def _has_columns(self) -> TablePreprocessing:
-        names = [*(column.name for column in self.numbers), *(column.name for column in self.categories)]
+        names = [column.name for column in self.columns]
         if not names:
             raise ValueError("a table needs at least one column")
         if twice := [name for name in names if names.count(name) > 1]:
@@ -119,7 +136,7 @@ class TablePreprocessing(Preprocessing):
     @property
     def feature_shape(self) -> tuple[int, ...]:
         """(columns and flags,)."""
-        return (len(self.numbers) + len(self.flagged) + len(self.categories),)
+        return (self._starts[-1],)
 
     @property
     def flagged(self) -> list[int]:
@@ -129,7 +146,7 @@ class TablePreprocessing(Preprocessing):
     @property
     def is_plain(self) -> bool:
         """Whether a network takes one tensor."""
-        return not self.categories and not self.flagged
+        return not self.categories and not self.flagged and not self.labels and self.item is None
 
     def normalize(self, x: Tensor) -> Tensor | dict[str, Tensor]:
         """[..., columns] to float32 of the same shape, or to the dict of tensors."""
@@ -138,24 +155,27 @@ class TablePreprocessing(Preprocessing):
         x = x.to(torch.float32)
         if self.is_plain:
             return x
-        numbers, flags, found = len(self.numbers), len(self.flagged), {}
-        if numbers:
-            found[NUMBERS] = x[..., :numbers]
-        if flags:
-            found[MISSING] = x[..., numbers : numbers + flags]
-        if self.categories:
-            found[CATEGORIES] = x[..., numbers + flags :].long()
+        found = {
+            name: x[..., start:end]
+            for name, start, end in zip(IN_ORDER, self._starts, self._starts[1:], strict=False)
+            if end > start
+        }
+        if CATEGORIES in found:
+            found[CATEGORIES] = found[CATEGORIES].long()
+        if self.item is not None:
+            found[ITEM_CODE] = x[..., -1].long()
         return found
 
     def comparable(self, x: Any) -> Tensor:
-        """Numbers, flags, and the categories one-hot: what is missing is compared as the mean."""
+        """Numbers, flags, labels, the two numbers of an item, and the categories one-hot; what is missing is compared
+        as the mean."""
         import torch
         from torch.nn import functional
 
         if not isinstance(x, dict):
             found: Tensor = x.flatten(1)
             return found
-        parts = [x[name] for name in (NUMBERS, MISSING) if name in x]
+        parts = [x[name] for name in IN_ORDER if name in x and name != CATEGORIES]
         for place, column in enumerate(self.categories):
             parts.append(functional.one_hot(x[CATEGORIES][:, place], column.size).to(torch.float32))
         return torch.cat(parts, dim=1)
@@ -181,18 +201,18 @@ class TablePreprocessing(Preprocessing):
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """The table's own: numbers, then categories."""
+        """The table's own: numbers, then categories, labels and the item."""
         numbers = [Column(column.name, "double") for column in self.numbers]
-        return (*numbers, *(Column(column.name, "string") for column in self.categories))
+        others = (*self.categories, *self.labels, *(() if self.item is None else (self.item,)))
+        return (*numbers, *(Column(column.name, "string") for column in others))
 
     def example_cells(self, share: float) -> list[Any]:
-        """Numbers about the mean, and a category that there is."""
+        """Numbers about the mean, and a category, a label and an item that there is."""
+        known = [one.categories for one in self.categories] + [one.labels for one in self.labels]
+        known += [] if self.item is None else [self.item.items]
         return [
             *(column.mean + (share - 0.5) * column.std for column in self.numbers),
-            *(
-                one.categories[round(share * (len(one.categories) - 1))] if one.categories else ""
-                for one in self.categories
-            ),
+            *(texts[round(share * (len(texts) - 1))] if texts else "" for texts in known),
         ]
 
     def probe(self, count: int, seed: int = 0) -> NDArray[np.float32]:
@@ -206,25 +226,56 @@ class TablePreprocessing(Preprocessing):
             found[:, len(self.numbers) + flag] = missing
         for place, column in enumerate(self.categories, len(self.numbers) + len(self.flagged)):
             found[:, place] = (column.size - 1 - rows) % column.size
+        start, end = self._starts[3:5]
+        found[:, start:end] = found[:, start:end] > 0
+        if self.item is not None:
+            found[:, -1] = (self.item.size - 1 - rows) % self.item.size
         return found
 
-    def joined(self, values: Mapping[str, NDArray[np.float64]], codes: Mapping[str, NDArray[np.float32]]) -> Compact:
+    def joined(
+        self,
+        values: Mapping[str, NDArray[np.float64]],
+        codes: Mapping[str, NDArray[np.float32]],
+        labels: Mapping[str, NDArray[np.float32]],
+        items: ItemRows | None,
+    ) -> Compact:
         """The compact form [n, columns and flags] of what the columns hold, by name.
 
         Args:
             values: [n] numbers, NaN where they are missing.
             codes: [n] of categories.
+            labels: [n, labels] which are there.
+            items: of the rows, where there is a column of items.
         """
         parts = [column.compact(values[column.name]) for column in self.numbers]
         parts += [np.isnan(values[self.numbers[place].name]).astype(np.float32) for place in self.flagged]
-        return np.stack([*parts, *(codes[column.name] for column in self.categories)], axis=1)
+        parts += [codes[column.name] for column in self.categories]
+        parts += [labels[column.name] for column in self.labels]
+        if self.item is not None:
+            assert items is not None
+            parts.append(self.item.compact(items))
+        return np.column_stack(parts)
+
+    @property
+    def _starts(self) -> list[int]:
+        """Where each part of the compact form begins, in the order of `IN_ORDER`; then where the codes of items do, and
+        where all ends."""
+        labels = sum(len(column.labels) for column in self.labels)
+        sizes = [len(self.numbers), len(self.flagged), len(self.categories), labels]
+        sizes += [0, 0] if self.item is None else [2, 1]
+        return [sum(sizes[:part]) for part in range(len(sizes) + 1)]
 
     def _compact(self, cells: dict[str, list[Any]], where: Callable[[int], str]) -> Compact:
         values = {
             column.name: np.array([column.read(cell, where(row)) for row, cell in enumerate(cells[column.name])])
             for column in self.numbers
         }
-        found = self.joined(values, {column.name: column.codes(cells[column.name]) for column in self.categories})
+        found = self.joined(
+            values,
+            {column.name: column.codes(cells[column.name]) for column in self.categories},
+            {column.name: column.compact(cells[column.name]) for column in self.labels},
+            None if self.item is None else self.item.look_up(cells[self.item.name]),
+        )
         for row, place in np.argwhere(np.isinf(found))[:1]:
             column = self.numbers[place]
             told = f"{values[column.name][row]:g}, too far from the {column.mean:g} of the table that was learned from"

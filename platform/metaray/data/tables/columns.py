@@ -1,6 +1,7 @@
 """What the columns of a raw table hold: numbers or categories, and what meta-train says of either."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,11 +10,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from metaray.data.preprocessing import CategoryColumn, NumberColumn, TablePreprocessing
+from metaray.data.preprocessing import (
+    CategoryColumn,
+    ItemColumn,
+    ItemRows,
+    LabelsColumn,
+    NumberColumn,
+    TablePreprocessing,
+)
+from metaray.data.preprocessing.labels_column import labels_in
 from metaray.data.tables.raw_table import Batch, RawTable, numbers, texts
 from metaray.errors import InputError
 
 MOST_CATEGORIES = 100_000
+MOST_LABELS = 256
+"""Of a column; beyond these the rarest are left out."""
 
 
 @dataclass
@@ -106,23 +117,28 @@ class Fit:
     """Fits the preprocessing to the rows of meta-train, batch by batch.
 
     Args:
-        names: of all columns.
+        names: of all columns, but that of items.
         categorical: those of categories.
         missing: those of numbers that rows may lack.
+        separators: of the columns of several labels, by name.
     """
 
     names: Sequence[str]
     categorical: set[str]
     missing: set[str]
+    separators: Mapping[str, str] = field(default_factory=dict)
     _moments: dict[str, _Moments] = field(default_factory=dict)
     _texts: dict[str, set[str]] = field(default_factory=dict)
+    _labels: dict[str, Counter[str]] = field(default_factory=dict)
 
     def see(self, batch: Batch, rows: NDArray[np.bool_]) -> None:
         """Count those of a batch's rows that are of meta-train."""
         mask = pa.array(rows)
         for name in self.names:
             column = batch.columns[name].filter(mask)
-            if name in self.categorical:
+            if name in self.separators:
+                self._labels.setdefault(name, Counter()).update(_labels_of(column, self.separators[name]))
+            elif name in self.categorical:
                 known = self._texts.setdefault(name, set())
                 known.update(text for text in pc.unique(texts(column)).to_pylist() if text is not None)
                 if len(known) > MOST_CATEGORIES:
@@ -133,31 +149,62 @@ class Fit:
             else:
                 self._moments.setdefault(name, _Moments()).see(numbers(column).values)
 
-    def preprocessing(self) -> TablePreprocessing:
+    def preprocessing(self, item: ItemColumn | None = None) -> TablePreprocessing:
         """What was found, columns in the table's order."""
         found = [
             NumberColumn(
                 name=name, mean=self._moments[name].mean, std=self._moments[name].std, missing=name in self.missing
             )
             for name in self.names
-            if name not in self.categorical
+            if name not in self.categorical and name not in self.separators
         ]
         categories = [
             CategoryColumn(name=name, categories=tuple(sorted(self._texts[name])))
             for name in self.names
             if name in self.categorical
         ]
-        return TablePreprocessing(numbers=tuple(found), categories=tuple(categories))
+        labels = [
+            LabelsColumn(name=name, separator=self.separators[name], labels=tuple(sorted(self._frequent(name))))
+            for name in self.names
+            if name in self.separators
+        ]
+        return TablePreprocessing(numbers=tuple(found), categories=tuple(categories), labels=tuple(labels), item=item)
+
+    def _frequent(self, name: str) -> list[str]:
+        """The labels that most rows have; of equals the first in the alphabet."""
+        counts = self._labels[name]
+        return sorted(counts, key=lambda label: (-counts[label], label))[:MOST_LABELS]
+
+    @property
+    def left_out(self) -> list[str]:
+        """Sentences about labels that are too many."""
+        return [
+            f"{name!r} has {len(counts)} labels in meta-train; the {MOST_LABELS} of most rows are seen"
+            for name, counts in self._labels.items()
+            if len(counts) > MOST_LABELS
+        ]
 
     @property
     def constant(self) -> list[str]:
         """The columns that say nothing: of one value throughout meta-train."""
         still = [name for name, moments in self._moments.items() if moments.std == 1.0 and moments.squares < 1e-12]
+        still += [name for name, counts in self._labels.items() if not counts]
         return still + [name for name, known in self._texts.items() if len(known) < 2]
 
 
-def compact(preprocessing: TablePreprocessing, batch: Batch, where: str) -> NDArray[np.float32]:
-    """The rows of a batch as the file holds them, [n, columns and flags].
+def _labels_of(column: Any, separator: str) -> Counter[str]:
+    """How many rows have each label."""
+    found: Counter[str] = Counter()
+    for one in pc.value_counts(texts(column)).to_pylist():
+        for label in set(labels_in(one["values"] or "", separator)):
+            found[label] += one["counts"]
+    return found
+
+
+def compact(
+    preprocessing: TablePreprocessing, batch: Batch, where: str, items: ItemRows | None = None
+) -> NDArray[np.float32]:
+    """The rows of a batch as the file holds them, [n, columns and flags], `items` where there is a column of them.
 
     Raises:
         InputError: naming `where`, for numbers too large for 32 bits.
@@ -167,7 +214,8 @@ def compact(preprocessing: TablePreprocessing, batch: Batch, where: str) -> NDAr
     for one in preprocessing.categories:
         places = pc.index_in(texts(batch.columns[one.name]), value_set=pa.array(one.categories, pa.string()))
         codes[one.name] = (np.asarray(pc.fill_null(places, -1)) + 1).astype(np.float32)
-    found: NDArray[np.float32] = preprocessing.joined(values, codes)
+    labels = {one.name: one.compact(texts(batch.columns[one.name]).to_pylist()) for one in preprocessing.labels}
+    found: NDArray[np.float32] = preprocessing.joined(values, codes, labels, items)
     if np.isinf(found).any():
         name = preprocessing.numbers[int(np.argwhere(np.isinf(found))[0][1])].name
         raise InputError(f"{where}: column {name!r} holds numbers too far apart for 32 bits")

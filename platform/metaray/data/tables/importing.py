@@ -14,8 +14,9 @@ from metaray.data.splits import USUAL, Fractions, chosen_splits
 from metaray.data.store_file import check_writable
 from metaray.data.tables.columns import Fit, categorical_of, compact, look
 from metaray.data.tables.grouping import Grouping, long_form, wide_form
+from metaray.data.tables.items import MOST_SHRINKAGE, FittedItems, fitted_items
 from metaray.data.tables.raw_table import RawTable
-from metaray.data.tables.table_file import TableMeta, write_table
+from metaray.data.tables.table_file import TableMeta, version_of, write_table
 from metaray.errors import InputError, unknown
 
 RESERVED = ("role",)
@@ -47,6 +48,8 @@ def import_table(
     binary: bool = False,
     order_by: str | None = None,
     categorical: Sequence[str] = (),
+    labels: Mapping[str, str] | None = None,
+    item: str | None = None,
     leave_out: Sequence[str] = (),
     splits: Path | Fractions | Mapping[Split, Sequence[str]] = USUAL,
     seed: int = 0,
@@ -66,6 +69,9 @@ def import_table(
         binary: targets are labels, 0 and 1, and not values.
         order_by: a column by which the rows of a group are in order, as time. It is not predicted from.
         categorical: columns of categories whose cells are numbers.
+        labels: columns of several labels a cell, and what separates these.
+        item: of the long form: a column that names an item which the rows of many groups share, as films are rated by
+            users. Rows then have the mean of the item's targets in meta-train, and their number.
         leave_out: columns that are not predicted from.
         splits: the names of the groups of meta-train, meta-val and meta-test; a folder with train.txt, val.txt and
             test.txt of them; or fractions by which they are drawn.
@@ -76,11 +82,14 @@ def import_table(
     """
     check_writable(out)
     table = RawTable(source)
-    features = _features(table, tasks, target, wide, order_by, categorical, leave_out, binary)
+    separators = dict(labels or {})
+    named = {"--categorical": categorical, "--labels": list(separators), "--item": [item] if item else []}
+    features = _features(table, tasks, target, wide, order_by, named, leave_out, binary)
     content = look(table, features)
     if not any(one.numbers + one.others + one.lacking for one in content.values()):
         raise InputError(f"{source}: has no rows below its header")
-    chosen = categorical_of(table, content, categorical)
+    chosen = categorical_of(table, content, [name for names in named.values() for name in names])
+    chosen -= {*separators, *named["--item"]}
     if wide:
         grouping = wide_form(table, tasks, order_by, binary=binary)
     else:
@@ -89,12 +98,15 @@ def import_table(
     parts, how = _splits(grouping.groups, splits, seed)
     numbers = {split: tuple(grouping.groups.index(name) for name in names) for split, names in parts.items()}
     of_train = grouping.of_groups(numbers["meta-train"])
-    fit = Fit(features, chosen, {name for name in features if content[name].lacking})
-    for batch in table.batches(features):
-        fit.see(batch, of_train[batch.first - 1 :][: len(batch.columns[features[0]])])
-    preprocessing = fit.preprocessing()
+    own = [name for name in features if name != item]
+    fit = Fit(own, chosen, {name for name in own if content[name].lacking}, separators)
+    for batch in table.batches(own) if own else ():
+        fit.see(batch, of_train[batch.first - 1 :][: len(batch.columns[own[0]])])
+    items = fitted_items(table, item, grouping, of_train) if item else None
+    preprocessing = fit.preprocessing(items.column if items else None)
     y = grouping.y[of_train][:, numbers["meta-train"] if wide else slice(None)]
     meta = TableMeta(
+        version=version_of(preprocessing),
         kind="binary" if binary else "regression",
         target="" if wide else str(target),
         ordered_by=order_by,
@@ -107,22 +119,32 @@ def import_table(
         target_std=float(np.nanstd(y)) or 1.0,
         origin={"importer": "table", "source": source.name, "splits": how},
     )
-    meta, rows = _write(out, meta, table, features, grouping), len(grouping.rows)
-    notes = [f"{name!r} is the same in all rows of meta-train" for name in fit.constant]
+    meta, rows = _write(out, meta, table, features, grouping, items), len(grouping.rows)
+    notes = [f"{name!r} is the same in all rows of meta-train" for name in fit.constant] + fit.left_out
+    if items and items.column.shrinkage == MOST_SHRINKAGE:
+        notes.append(f"{item!r}: rows of an item are no more alike than others, so that its mean says nothing")
     if lost := len(grouping.order_of) - rows:
         notes.append(f"{counted(lost, 'row')} without a target left out")
     return TableReport(out, meta, rows, tuple(notes))
 
 
-def _write(out: Path, meta: TableMeta, table: RawTable, features: Sequence[str], grouping: Grouping) -> TableMeta:
+def _write(
+    out: Path,
+    meta: TableMeta,
+    table: RawTable,
+    features: Sequence[str],
+    grouping: Grouping,
+    items: FittedItems | None,
+) -> TableMeta:
     """Encode the rows in their new order, in a file without a name beside the store: they may be more than memory."""
     rows = len(grouping.rows)
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=out.absolute().parent) as scratch:
         x: NDArray[np.float32] = np.memmap(scratch, np.float32, "w+", shape=(rows, *meta.preprocessing.feature_shape))
         for batch in table.batches(features):
-            found = compact(meta.preprocessing, batch, str(table.path))
-            places = grouping.order_of[batch.first - 1 :][: len(found)]
+            here = slice(batch.first - 1, batch.first - 1 + len(batch.columns[features[0]]))
+            found = compact(meta.preprocessing, batch, str(table.path), items.of(here) if items else None)
+            places = grouping.order_of[here]
             x[places[places >= 0]] = found[places >= 0]
         return write_table(out, meta, x, grouping.y[grouping.rows].astype(np.float32)).meta
 
@@ -133,7 +155,7 @@ def _features(
     target: str | None,
     wide: bool,
     order_by: str | None,
-    categorical: Sequence[str],
+    named: Mapping[str, Sequence[str]],
     leave_out: Sequence[str],
     binary: bool,
 ) -> list[str]:
@@ -150,13 +172,19 @@ def _features(
     table.require(tasks, "--task")
     table.require(others, "--target")
     table.require([order_by] if order_by else [], "--order-by")
-    table.require(categorical, "--categorical")
+    for option, names in named.items():
+        table.require(names, option)
     table.require(leave_out, "--leave-out")
     used = [*tasks, *others, *([order_by] if order_by else [])]
     if twice := [name for name in used if used.count(name) > 1]:
         raise InputError(f"{table.path}: column {twice[0]!r} cannot be two of --task, --target and --order-by")
-    if both := [name for name in categorical if name in used or name in leave_out]:
-        raise InputError(f"--categorical: {both[0]!r} is no column to predict from here")
+    if wide and named["--item"]:
+        raise InputError("--item: in wide form a row is shared by tasks already; items are of the long form")
+    seen = list(used)
+    for option, names in named.items():
+        if both := [name for name in names if name in seen or name in leave_out]:
+            raise InputError(f"{option}: {both[0]!r} is no column to predict from here, or is one of other options")
+        seen += names
     features = [name for name in table.names if name not in used and name not in leave_out]
     if not features:
         raise InputError(f"{table.path}: no column is left to predict from; it has {', '.join(table.names)}")

@@ -26,7 +26,8 @@ from metaray.errors import InputError
 from metaray.json_text import parse_object
 
 METADATA_KEY = b"metaray.table"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""1 knew neither columns of several labels nor items, and tables without these are written as before."""
 BLOCK_ROWS = 4096
 REMEDY = "import the table again (metaray data import table), or copy the file again from where it is whole"
 
@@ -50,7 +51,7 @@ class TableMeta(Config):
         fingerprint: SHA-256 (hex) over all of the above but the origin, and the rows.
     """
 
-    version: int = FORMAT_VERSION
+    version: int = 1
     kind: Literal["regression", "binary"]
     target: str
     ordered_by: str | None
@@ -93,6 +94,11 @@ class TableFile:
         """[n] of some of a group's rows."""
         found: NDArray[np.float32] = self.y[rows, group if self.meta.wide else 0]
         return found
+
+
+def version_of(preprocessing: TablePreprocessing) -> int:
+    """The oldest format that holds such columns, so that metaray of its time reads the file, too."""
+    return 1 if not preprocessing.labels and preprocessing.item is None else 2
 
 
 def is_table_file(path: Path) -> bool:
@@ -196,9 +202,9 @@ def _parse(metadata: Any, path: Path) -> TableMeta:
     if METADATA_KEY not in metadata:
         raise InputError(f"{path}: an Arrow file, but not a table of metaray: `metaray data import table` makes one")
     values = parse_object(metadata[METADATA_KEY], where=f"{path}: its metadata")
-    if values.get("version") != FORMAT_VERSION:
+    if values.get("version") not in range(1, FORMAT_VERSION + 1):
         raise InputError(
-            f"{path}: format version {values.get('version')!r}, but this metaray reads version {FORMAT_VERSION}; "
+            f"{path}: format version {values.get('version')!r}, but this metaray reads versions 1 to {FORMAT_VERSION}; "
             "import the table again"
         )
     return TableMeta.parse(values, where=str(path))
