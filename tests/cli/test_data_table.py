@@ -14,6 +14,7 @@ from metaray.learners.learner import Learner
 from metaray.models import TableMLP
 from metaray.tasks import Regression
 from tests.data.patients import patients, write
+from tests.data.ratings import ratings
 
 Command = Callable[..., Any]
 
@@ -73,3 +74,16 @@ def test_adapt_by_the_names_of_columns(command: Command, tmp_path: Path) -> None
     write(new, [head, [*rows[4][:3], "high", *rows[4][4:]]])
     code, _, err = command(*options)
     assert code == 2 and "new.csv, line 2: dose is 'high', not a number" in err
+
+
+def test_items_and_labels(command: Command, tmp_path: Path) -> None:
+    csv, out = write(tmp_path / "ratings.csv", ratings()), tmp_path / "ratings.arrow"
+    arguments = ("data", "import", "table", csv, "--task", "user", "--target", "rating", "--item", "film", "--out", out)
+    code, printed, err = command(*arguments, "--order-by", "when", "--labels", "genres:|", "--splits", "0.6,0.2,0.2")
+    assert (code, err) == (0, "")
+    assert printed.splitlines()[2:4] == ["labels: genres (3)", printed.splitlines()[3]]
+    assert printed.splitlines()[3].startswith("items: film (")
+    code, printed, err = command("data", "describe", out)
+    assert (code, err) == (0, "") and "rows whose item meta-train has not: " in printed and "in meta-train" in printed
+    code, printed, err = command(*arguments, "--labels", "genres")
+    assert (code, printed) == (2, "") and "--labels 'genres': write it as COLUMN:SEPARATOR" in err
