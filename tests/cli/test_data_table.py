@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from metaray.algorithms import MAML
 from metaray.algorithms.algorithm import start
 from metaray.data.group_table import GroupTable
@@ -47,7 +49,8 @@ def test_bad_options(command: Command, tmp_path: Path) -> None:
     assert not out.exists()
 
 
-def test_adapt_by_the_names_of_columns(command: Command, tmp_path: Path) -> None:
+@pytest.mark.parametrize("judged_by", ["mse", "mae"])
+def test_adapt_by_the_names_of_columns(command: Command, tmp_path: Path, judged_by: Any) -> None:
     """Known rows and new ones; what is missing stays so; a bad cell is named by line and column."""
     csv, out = write(tmp_path / "patients.csv", patients()), tmp_path / "patients.arrow"
     arguments = ("data", "import", "table", csv, "--task", "patient", "--target", "score", "--out", out)
@@ -58,7 +61,7 @@ def test_adapt_by_the_names_of_columns(command: Command, tmp_path: Path) -> None
         meta={},
         preprocessing=GroupTable(path=str(out)).preprocessing,
         spec=EpisodeSpec(shots=2, queries=2),
-        task=Regression(mean=20.0, std=3.0),
+        task=Regression(mean=20.0, std=3.0, judged_by=judged_by),
     )
     meta = start(learner.algorithm, learner.model, learner.task_shape, seed=0)[1]
     replace(learner, meta=meta).save(tmp_path / "learner")
@@ -67,8 +70,10 @@ def test_adapt_by_the_names_of_columns(command: Command, tmp_path: Path) -> None
     options = ("adapt", tmp_path / "learner", "--support", known, "--query", new, "--y", "score")
     code, printed, err = command(*options)
     assert (code, err) == (0, "") and printed.splitlines()[0].split() == ["age", "dose", "colour", "score"]
-    assert printed.splitlines()[-1].startswith("mse: ")
+    name, _, told = printed.splitlines()[-1].partition(": ")
     trees = json.loads(command(*options, "--json").out)
+    errors = [tree["squared_error"] ** (0.5 if judged_by == "mae" else 1) for tree in trees]
+    assert name == judged_by and float(told) == pytest.approx(sum(errors) / len(errors), abs=1e-4)
     ages = [float(row[2]) if row[2] else None for row in rows[4:7]]
     assert [tree["age"] for tree in trees] == ages and None in ages and 5 < trees[0]["score"] < 40
     write(new, [head, [*rows[4][:3], "high", *rows[4][4:]]])

@@ -154,7 +154,7 @@ def rating_experiment(folder: Path, **changes: Any) -> Experiment:
 def test_items_have_baselines_and_scores_are_those_asked_for(tmp_path: Path, storage: Storage) -> None:
     experiment = rating_experiment(tmp_path)
     result, _ = train(experiment, storage)
-    assert list(result.baselines) == [*Regression.baselines, *Regression.item_baselines] and result.quality == "mae"
+    assert set(result.baselines) == {*Regression.baselines, *Regression.item_baselines} and result.quality == "mae"
     assert {"test/mae", "test/mae_item_mean", "best/val_mae"} <= result.metrics.keys()
     errors: dict[str, list[float]] = {"item_mean": [], "global_mean": []}
     item = experiment.source.preprocessing.item  # type: ignore[attr-defined]
@@ -166,7 +166,7 @@ def test_items_have_baselines_and_scores_are_those_asked_for(tmp_path: Path, sto
     for name, expected in errors.items():
         assert result.baselines[name].score.mean == pytest.approx(np.mean(expected), rel=1e-5)
     gain = float(np.mean(errors["item_mean"])) - result.meta_test.mean
-    assert result.baselines["item_mean"].gain.mean == pytest.approx(gain)
+    assert result.baselines["item_mean"].gain.mean == pytest.approx(gain, rel=1e-4)
     on_val = [one.value for one in read_journal(storage) if one.key == "val/mae"]
     assert result.meta_val.mean == pytest.approx(min(on_val))  # less is better
 

@@ -15,7 +15,8 @@ from metaray.data.tables.items import MOST_SHRINKAGE, shrinkage
 from metaray.data.tables.leaks import leaks
 from metaray.data.tables.table_file import read_table
 from metaray.errors import InputError
-from tests.data.ratings import GENRES, SPLITS, Lines, imported, ratings
+from tests.data.patients import Lines
+from tests.data.ratings import GENRES, SPLITS, imported, ratings
 
 
 def of(lines: Lines, users: list[str], film: str) -> list[float]:
