@@ -72,8 +72,8 @@ class ItemColumn(Config):
             raise ValueError(f"{len(self.items)} items, {len(self.sums)} sums and {len(self.counts)} counts")
         if len(set(self.items)) < len(self.items):
             raise ValueError("an item is there twice")
-        if min(self.counts, default=1) < 1:
-            raise ValueError("an item of meta-train has at least one target")
+        if not 1 <= min(self.counts, default=1) <= max(self.counts, default=1) < 2**53:
+            raise ValueError("an item of meta-train has at least one target, and fewer than 2**53")
         return self
 
     @property
