@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -31,7 +32,7 @@ from metaray.experiment.overrides import override
 from metaray.learners.learner import Learner
 from metaray.learners.loading import load_learner
 from metaray.models.comparison import Comparison
-from metaray.records.estimate import estimate
+from metaray.records.estimate import estimate, paired_difference
 from metaray.records.events import Event, Listener
 from metaray.records.result import read_result
 from metaray.records.run import LEARNER
@@ -50,8 +51,17 @@ RIVALS = (
 ORDERS = ("time", "random")
 SHOTS = 10
 
-Errors = dict[str, NDArray[np.float64]]
-"""By who predicts: the mean absolute error of each user."""
+
+class Errors(NamedTuple):
+    """Mean absolute errors of users.
+
+    Attributes:
+        by: who predicts: of each user.
+        counts: ratings of each that were predicted.
+    """
+
+    by: dict[str, NDArray[np.float64]]
+    counts: NDArray[np.int64]
 
 
 def imported(archive: Path, folder: Path, fold: int, order: str) -> Path:
@@ -93,6 +103,7 @@ def judged(learner: Learner, table: GroupTable) -> Errors:
     """Each user of meta-test once: the first ratings are the support, of those in no order some that a seed says."""
     opened = table._open()
     found: dict[str, list[float]] = {}
+    counts = []
     for place, pools in enumerate(opened.pools["meta-test"]):
         (rows,) = pools.each
         if not opened.ordered:
@@ -101,9 +112,10 @@ def judged(learner: Learner, table: GroupTable) -> Errors:
         support, query = (
             Examples(table.preprocessing.normalize(torch.tensor(side.x)), torch.tensor(side.y)) for side in sides
         )
+        counts.append(len(rows) - SHOTS)
         for name, score in _scores(learner, table.preprocessing, support, query):
             found.setdefault(name, []).append(score)
-    return {name: np.array(scores) for name, scores in found.items()}
+    return Errors({name: np.array(scores) for name, scores in found.items()}, np.array(counts))
 
 
 def _scores(
@@ -120,14 +132,17 @@ def _scores(
 
 
 def tell(what: str, errors: Errors) -> None:
-    """Print errors, and the paired differences of all to the learner."""
-    users = len(errors["learner"])
-    print(f"{what}, {users} users: learner {estimate(errors['learner'])}")
+    """Print errors a user (and, in brackets, a rating), and what the learner's are less each baseline's, by user."""
+    ours = errors.by["learner"]
+    print(f"{what}, {len(ours)} users: learner {estimate(ours)} ({_a_rating(ours, errors):.4f} a rating)")
     for name in RIVALS:
-        apart = errors["learner"] - errors[name]
-        print(
-            f"  {name.replace('_', ' ')}: {errors[name].mean():.4f}; learner less this: {estimate(apart)}", flush=True
-        )
+        theirs, words = errors.by[name], name.replace("_", " ")
+        told = f"{theirs.mean():.4f} ({_a_rating(theirs, errors):.4f} a rating)"
+        print(f"  {words}: {told}; learner less this: {paired_difference(ours, theirs)}", flush=True)
+
+
+def _a_rating(each: NDArray[np.float64], errors: Errors) -> float:
+    return float(np.average(each, weights=errors.counts))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -161,7 +176,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             assert isinstance(experiment.source, GroupTable)
             whole.append(judged(learner, experiment.source))
             tell(f"fold {fold}", whole[-1])
-    tell("all folds", {name: np.concatenate([errors[name] for errors in whole]) for name in whole[0]})
+    together = {name: np.concatenate([errors.by[name] for errors in whole]) for name in whole[0].by}
+    tell("all folds", Errors(together, np.concatenate([errors.counts for errors in whole])))
 
 
 if __name__ == "__main__":
