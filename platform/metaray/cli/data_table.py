@@ -43,7 +43,7 @@ def table(
         list[str] | None,
         typer.Option(
             metavar="COLUMN:SEPARATOR",
-            help="A column of several labels a cell, such as genres:'|' of Action|Comedy. Repeatable.",
+            help="A column of several labels a cell, such as genres:'|' of Action|Comedy.",
         ),
     ] = None,
     item: Annotated[
