@@ -82,7 +82,7 @@ def test_logistic_regression_is_at_its_minimum() -> None:
     assert output.shape == (10, 2) and float(Binary().judged(output, y)) > 0.8
 
 
-@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize("name", ["support_mean", "ridge", "logistic"])
 def test_they_can_be_mapped_over(name: str) -> None:
     algorithm, task = BASELINES[name], Binary() if name == "logistic" else Regression()
     context = context_of(task)

@@ -132,3 +132,33 @@ def test_ways_are_free_and_wrong_fields_are_refused() -> None:
         R2D2.parse({"initial_regularizer": 0}, where="algorithm")
     with pytest.raises(InputError, match=r"initial_scale: .*greater than 0 \(got -1\)"):
         R2D2.parse({"initial_scale": -1}, where="algorithm")
+
+
+def test_a_prior_draws_the_weights_towards_itself(make_episode: MakeEpisode) -> None:
+    """W minimises |X W - Y|^2 + lambda |W - W_0|^2, and without a prior is that of W_0 = 0."""
+    task = Regression(target_size=2)
+    algorithm, without = R2D2(prior=True, initial_regularizer=0.7), R2D2(initial_regularizer=0.7)
+    (meta, context), (plain, other) = bench(algorithm, task=task), bench(without, task=task)
+    assert meta.keys() - plain.keys() == {"ridge:prior"} and meta["ridge:prior"].shape == (7, 2)
+    found = regression_episode(make_episode)
+    sides = [Examples(side.x.double(), side.y.double()) for side in (found.support, found.query)]
+    episode = found._replace(support=sides[0], query=sides[1])
+    expected = predict(without, plain, episode, other)
+    torch.testing.assert_close(predict(algorithm, meta, episode, context), expected)
+    prior = torch.randn(7, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64).requires_grad_()
+    meta["ridge:prior"] = prior
+    weights = algorithm.adapt(meta, episode.support, context)["weights"].detach().requires_grad_()
+    body = {name: tensor for name, tensor in meta.items() if not name.startswith("ridge:")}
+    embedded = context.forward(body, episode.support.x).detach()
+    x = torch.cat([embedded, torch.ones(len(embedded), 1)], dim=1)
+    aim = ((x @ weights - episode.support.y) ** 2).sum() + 0.7 * ((weights - prior.detach()) ** 2).sum()
+    (slope,) = torch.autograd.grad(aim, weights)
+    assert float(slope.abs().max()) < 1e-5
+    (gradient,) = torch.autograd.grad(predict(algorithm, meta, episode, context).sum(), prior)
+    assert float(gradient.abs().max()) > 0
+
+
+def test_labels_of_no_lasting_meaning_have_no_prior() -> None:
+    with pytest.raises(InputError, match="prior=True is of outputs that mean the same in all classification tasks"):
+        R2D2(prior=True).check_task(CLASSES)
+    R2D2(prior=True).check_task(Regression())

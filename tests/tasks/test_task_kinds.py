@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from metaray.algorithms import ALGORITHMS
+from metaray.config import replace
 from metaray.errors import InputError
 from metaray.experiment.experiment import learners_of
 from metaray.tasks import TASK_KINDS, Binary, Classification, Regression, TaskKind
@@ -208,3 +209,55 @@ def test_a_kind_takes_a_known_score() -> None:
 
         class Hits(Classification):
             score = Score("hits", True)
+
+
+@pytest.mark.parametrize(("judged_by", "power"), [("mse", 2), ("rmse", 2), ("mae", 1)])
+def test_values_are_judged_as_asked_in_their_own_units(judged_by: Any, power: int) -> None:
+    kind = Regression(mean=3.0, std=2.0, judged_by=judged_by)
+    output, y = sampled(kind)
+    expected = (2 * (output - y)).abs().pow(power).mean()
+    torch.testing.assert_close(kind.judged(output, y), expected.sqrt() if judged_by == "rmse" else expected)
+    assert (kind.score.name, kind.score.higher_is_better) == (judged_by, False)
+    assert torch.equal(kind.loss(output, y), functional.mse_loss(output, y))
+    mapped = torch.vmap(kind.judged)(output[None], y[None])
+    torch.testing.assert_close(mapped[0], kind.judged(output, y))
+
+
+def test_values_are_trained_as_asked() -> None:
+    kind = Regression(trained_by="mae")
+    output, y = sampled(kind)
+    assert torch.equal(kind.loss(output, y), functional.l1_loss(output, y)) and kind.score.name == "mse"
+    weights = torch.arange(12) % 3
+    repeated = torch.arange(12).repeat_interleave(weights)
+    torch.testing.assert_close(kind.loss(output, y, weights.double()), kind.loss(output[repeated], y[repeated]))
+
+
+def test_how_tasks_are_judged_does_not_make_others_of_them() -> None:
+    kind = Regression(std=2.0)
+    assert kind.is_alike(replace(kind, judged_by="mae", trained_by="mae")) and kind.is_alike(kind)
+    assert not kind.is_alike(Regression(std=3.0)) and not kind.is_alike(Binary()) and not Binary().is_alike(kind)
+    assert Regression(judged_by="mae").model_dump(mode="json") == {"target_size": 1, "judged_by": "mae"}
+
+
+def test_a_score_that_results_do_not_hold_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"Odd.score is .*'odd'.*take one of metaray.tasks.score.SCORES"):
+
+        class Odd(Classification):
+            score = Score("odd", True)
+
+    class Late(Regression):
+        @property
+        def score(self) -> Score:
+            return Score("late", True)
+
+    with pytest.raises(TypeError, match=r"Late.score is .*'late'"):
+        Late()
+
+
+def test_guesses_of_means() -> None:
+    kind = Regression(mean=3.0, std=2.0, target_size=2)
+    assert kind.guesses(torch.tensor([3.0, 5.0])).tolist() == [[0, 0], [1, 1]]
+    found = Binary().guesses(torch.tensor([0.25, 0.0, 1.0]))
+    assert found.isfinite().all() and float(found[0].softmax(0)[1]) == pytest.approx(0.25)
+    with pytest.raises(InputError, match="targets of classification tasks have no mean"):
+        Classification().guesses(torch.zeros(1))

@@ -19,14 +19,18 @@ from metaray.learners.learner import Learner
 from metaray.learners.loading import load_learner
 from metaray.models import TableMLP
 from metaray.records.estimate import estimate
+from metaray.records.journal import read_journal
 from metaray.records.result import RESULT, Result, parameters_sha256
 from metaray.records.run import LEARNER, Run
 from metaray.records.storage import Storage
 from metaray.serving.pyfunc import PyfuncLearner, example_input
 from metaray.serving.tables import read_points
+from metaray.tasks import Regression
+from metaray.training.evaluation import evaluate_learner
 from metaray.training.outer_loop import initial_state
 from metaray.training.reduction import LocalReducer
 from tests.data.patients import made_table, patients
+from tests.data.ratings import imported, ratings
 from tests.training.test_unequal import STEPS, advance, advance_by
 from tests.training.whole_runs import train
 
@@ -157,3 +161,69 @@ def test_one_table_for_mlflow(tmp_path: Path, storage: Storage) -> None:
     found = PyfuncLearner(learner).predict(table)
     np.testing.assert_allclose(found["y"], expected, rtol=1e-6)
     assert len(PyfuncLearner(learner).predict(example_input(learner))) == 2
+
+
+def rating_experiment(folder: Path, **changes: Any) -> Experiment:
+    table = replace(imported(folder), target_mean=4.0, target_std=1.5, judged_by="mae", trained_by="mae")
+    fields: dict[str, Any] = {
+        "name": "ratings",
+        "source": table,
+        "episodes": EpisodeSpec(shots=2, queries="rest"),
+        "model": TableMLP(hidden=(6,), item_embedding=2),
+        "algorithm": R2D2(prior=True),
+        "meta_batch_size": 6,
+        "num_steps": STEPS,
+        "evaluation": Evaluation(every=1, val_episodes=4, test_episodes=8),
+    }
+    return Experiment(**fields | changes)
+
+
+def test_items_have_baselines_and_scores_are_those_asked_for(tmp_path: Path, storage: Storage) -> None:
+    experiment = rating_experiment(tmp_path)
+    result, _ = train(experiment, storage)
+    assert (
+        set(result.baselines) == {"nearest_neighbor", *Regression.baselines, *Regression.item_baselines}
+        and result.quality == "mae"
+    )
+    assert {"test/mae", "test/mae_item_mean", "best/val_mae"} <= result.metrics.keys()
+    errors: dict[str, list[float]] = {"item_mean": [], "global_mean": []}
+    item = experiment.source.preprocessing.item  # type: ignore[attr-defined]
+    for index in range(8):
+        query = sample_episode(experiment.source, experiment.eval_spec, "meta-test", 0, index).task.query
+        means, y = query.x[:, 3] * item.std_of_means + item.mean_of_means, query.y[:, 0] * 1.5 + 4
+        errors["item_mean"].append(float(np.abs(y - means).mean()))
+        errors["global_mean"].append(float(np.abs(y - item.global_mean).mean()))
+    for name, expected in errors.items():
+        assert result.baselines[name].score.mean == pytest.approx(np.mean(expected), rel=1e-5)
+    gain = float(np.mean(errors["item_mean"])) - result.meta_test.mean
+    found = result.baselines["item_mean"].gain
+    assert found is not None and found.mean == pytest.approx(gain, rel=1e-4)
+    on_val = [one.value for one in read_journal(storage) if one.key == "val/mae"]
+    assert result.meta_val.mean == pytest.approx(min(on_val))  # less is better
+
+
+def test_learners_find_items_by_their_names(tmp_path: Path, storage: Storage) -> None:
+    train(rating_experiment(tmp_path), storage)
+    learner = learner_in(storage)
+    rows = pd.DataFrame(ratings()[1:], columns=ratings()[0])
+    rows = rows[rows["user"] == "u9"].assign(rating=lambda each: each["rating"].astype(float))
+    found = learner.adapt(rows[:3], rows["rating"][:3]).predict_values(rows[3:].drop(columns="rating"))
+    assert found.shape == (6,) and len(set(found.tolist())) > 1 and abs(found.mean() - rows["rating"].mean()) < 3
+    assert [column.name for column in learner.preprocessing.columns] == ["genres", "film"]
+
+
+def test_ratings_by_any_number_of_workers_have_the_same_bits(tmp_path: Path) -> None:
+    experiment = rating_experiment(tmp_path)
+    states = {ranks: initial_state(experiment, CPU) for ranks in (1, 3)}
+    for _ in range(STEPS):
+        advance(experiment, states[1], LocalReducer(), 0, 1)
+        advance_by(3, experiment, states[3])
+    assert len({parameters_sha256(state.meta) for state in states.values()}) == 1
+
+
+def test_a_learner_is_judged_by_another_score_where_it_is_asked_for(tmp_path: Path, storage: Storage) -> None:
+    experiment = rating_experiment(tmp_path)
+    result, _ = train(experiment, storage)
+    other = replace(experiment, source=replace(experiment.source, judged_by="rmse"))
+    scores = evaluate_learner(learner_in(storage), other, "meta-test")
+    assert scores.estimate.mean > result.meta_test.mean  # the root mean square is above the mean absolute error

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from metaray.algorithms.context import Context, Tensors
 from metaray.algorithms.families.per_task import PerTask, vectors
+from metaray.algorithms.item_means import GlobalMean, ItemMean, ItemMeanAndOffset, ItemMeanAndShrunkOffset
 from metaray.algorithms.nearest_neighbor import NearestNeighbor
 from metaray.data.preprocessing import Preprocessing
 from metaray.data.source import Source
@@ -108,6 +109,10 @@ BASELINES: dict[str, PerTask] = {
     "support_mean": SupportMean(),
     "ridge": Ridge(),
     "logistic": Logistic(),
+    "global_mean": GlobalMean(),
+    "item_mean": ItemMean(),
+    "item_mean_and_offset": ItemMeanAndOffset(),
+    "item_mean_and_shrunk_offset": ItemMeanAndShrunkOffset(),
 }
 
 

@@ -10,14 +10,17 @@ from torch import Tensor, nn
 
 from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
+from metaray.algorithms.families.embedding import embedding_size
 from metaray.algorithms.families.head import adapt_head, queries_and_head, with_bias
 from metaray.algorithms.families.prefixes import join, without
 from metaray.algorithms.families.ridge import ridge_weights
 from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import Examples
+from metaray.errors import InputError
+from metaray.tasks import TaskKind
 
 RIDGE = "ridge:"
-LOG_REGULARIZER, SCALE = RIDGE + "log_regularizer", RIDGE + "scale"
+LOG_REGULARIZER, SCALE, PRIOR = RIDGE + "log_regularizer", RIDGE + "scale", RIDGE + "prior"
 
 
 class R2D2(Algorithm):
@@ -37,6 +40,13 @@ class R2D2(Algorithm):
     multiplies lambda by the number of support examples, the paper and the default here do not. For batch norm see
     `head`. Logits do not grow with the size of the embedding: with a larger one, W gets smaller.
 
+    With `prior`, W is drawn towards meta-learned weights W_0 instead of 0, as in ALPaCA (Harrison, Sharma and Pavone,
+    "Meta-learning priors for efficient online Bayesian regression", WAFR 2018, arXiv:1807.08912, with one lambda):
+
+        W = W_0 + X^T (X X^T + lambda I)^-1 (Y - X W_0)
+
+    so that the support decides how a task differs from what all have in common. W_0 is 0 before the first outer step.
+
     Example:
         >>> R2D2(initial_regularizer=1.0).outputs(TaskShape(ways=5)) is None
         True
@@ -45,15 +55,23 @@ class R2D2(Algorithm):
         initial_regularizer: lambda before the first outer step; 50 is the authors' code's.
         initial_scale: alpha before the first outer step.
         per_example: multiply lambda by the number of support examples.
+        prior: learn W_0; of targets that are values, or of labels that mean the same in all tasks.
     """
 
     kind: ClassVar[str] = "r2d2"
     needs_classes: ClassVar[bool] = False
-    left_out_of_json: ClassVar[tuple[str, ...]] = ("per_example",)
+    left_out_of_json: ClassVar[tuple[str, ...]] = ("per_example", "prior")
 
     initial_regularizer: float = Field(default=50.0, gt=0)
     initial_scale: float = Field(default=10.0, gt=0)
     per_example: bool = False
+    prior: bool = False
+
+    def check_task(self, task: TaskKind) -> None:
+        """See `Algorithm.check_task`; labels that stand for another class in each task have no prior."""
+        super().check_task(task)
+        if self.prior and task.labels_vary:
+            raise InputError(f"algorithm {self.kind}: prior=True is of outputs that mean the same in all {task}")
 
     def outputs(self, task_shape: TaskShape) -> int | None:
         """An embedding network, whatever the ways."""
@@ -64,6 +82,9 @@ class R2D2(Algorithm):
         own = {"log_regularizer": torch.tensor(math.log(self.initial_regularizer))}
         if task_shape.task.free_scale:
             own["scale"] = torch.tensor(self.initial_scale)
+        if self.prior:
+            outputs = task_shape.task.outputs(task_shape.ways)
+            own["prior"] = torch.zeros(embedding_size(network, task_shape) + 1, outputs)
         return join(super().init(network, task_shape), {RIDGE: own})
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
@@ -82,4 +103,7 @@ class R2D2(Algorithm):
         regularizer = meta[LOG_REGULARIZER].exp()
         if self.per_example:
             regularizer = regularizer * len(y)
-        return {"weights": ridge_weights(with_bias(embedding), aims, regularizer)}
+        if not self.prior:
+            return {"weights": ridge_weights(with_bias(embedding), aims, regularizer)}
+        x, prior = with_bias(embedding), meta[PRIOR]
+        return {"weights": prior + ridge_weights(x, aims - x @ prior, regularizer)}

@@ -11,6 +11,7 @@ from metaray.cli.options import DecimalMark
 from metaray.cli.store_options import Out, Seed, splits_of
 from metaray.data.names import some
 from metaray.displays.table import print_table
+from metaray.errors import InputError
 
 MOST_COLUMNS = 40
 """That are told on the screen."""
@@ -42,6 +43,20 @@ def table(
     ] = None,
     categorical: Annotated[
         str | None, typer.Option(metavar="COLUMNS", help="Columns of numbers that are names of categories, as A,B.")
+    ] = None,
+    labels: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN:SEPARATOR",
+            help="A column of several labels a cell, such as genres:'|' of Action|Comedy.",
+        ),
+    ] = None,
+    item: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="The column that names an item which the rows of many groups share, such as the film that is rated.",
+        ),
     ] = None,
     leave_out: Annotated[
         str | None, typer.Option(metavar="COLUMNS", help="Columns that are not predicted from, as A,B.")
@@ -84,6 +99,8 @@ def table(
         binary=binary,
         order_by=order_by,
         categorical=split_names(categorical),
+        labels=dict(map(_separated, labels or [])),
+        item=item,
         leave_out=split_names(leave_out),
         scaling=scaling,
         decimal=decimal,
@@ -98,7 +115,10 @@ def table(
     numbers = [column.name for column in meta.preprocessing.numbers]
     categories = [column.name for column in meta.preprocessing.categories]
     vectors = [f"{one.name} of {one.size} numbers" for one in meta.preprocessing.vectors]
-    for what, names in (("numbers", numbers), ("categories", categories), ("vectors", vectors)):
+    several = [f"{column.name} ({len(column.labels)})" for column in meta.preprocessing.labels]
+    items = [] if meta.preprocessing.item is None else [f"{item} ({len(meta.preprocessing.item.items)})"]
+    held = {"numbers": numbers, "categories": categories, "labels": several, "vectors": vectors, "items": items}
+    for what, names in held.items():
         if names:
             print(f"{what}: {some(names, MOST_COLUMNS)}")
     for note in report.notes:
@@ -135,6 +155,9 @@ def describe_table(path: str, shots: str, queries: str, *, verify: bool, as_json
     print_table(("column", "holds", "missing", "mean and std, or how many"), columns)
     if (more := len(found.columns) - MOST_COLUMNS) > 0:
         print(f"... and {more} more columns; --json has all")
+    if found.items is not None:
+        for line in found.items.lines:
+            print(line)
     for note in found.notes:
         print(f"note: {note}")
     print(f"to learn it: {found.settings}")
@@ -147,6 +170,14 @@ def is_table(store: str) -> bool:
 
     with held(store) as local:
         return is_table_file(local)
+
+
+def _separated(option: str) -> tuple[str, str]:
+    """A column and what separates its labels, which may be a colon."""
+    name, _, separator = option.partition(":")
+    if not name or not separator:
+        raise InputError(f"--labels {option!r}: write it as COLUMN:SEPARATOR, for instance genres:'|'")
+    return name, separator
 
 
 def count(episodes: int) -> str:

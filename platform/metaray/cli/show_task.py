@@ -124,7 +124,7 @@ def _not_counted(truth: list[str], known: list[str]) -> str:
 
 
 def values(task: "AdaptedTask", query: "Points", *, picture: Path | None = None, as_json: bool) -> None:
-    """Predictions of numbers, and the squared error where the truth is known."""
+    """Predictions of numbers, and their score where the truth is known."""
     import numpy as np
 
     found = task.predict_values(query.x)
@@ -138,8 +138,10 @@ def values(task: "AdaptedTask", query: "Points", *, picture: Path | None = None,
         print(json.dumps(trees, indent=2))
         return
     print_table(query.names, [[_told(value) for value in row] for row in rows])
-    if errors is not None:
-        print(f"mse: {errors.mean():.4f}")
+    if query.y is not None:
+        kind = task.learner.task
+        score = kind.judged(kind.read(found).y, kind.read(query.y).y)
+        print(f"{kind.score.name}: {float(score):.4f}")
     if picture is not None:
         print(f"picture: {picture}")
 

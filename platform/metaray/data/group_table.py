@@ -22,6 +22,7 @@ from metaray.data.task import Side, Task
 from metaray.data.verified import open_verified, stamp_of
 from metaray.errors import InputError
 from metaray.tasks import Binary, Regression
+from metaray.tasks.regression import JudgedBy, TrainedBy
 
 Rows = NDArray[np.int64]
 
@@ -61,16 +62,20 @@ class GroupTable(Source):
         target_mean: subtracted from targets that are values.
         target_std: that they are then divided by.
         centred: the mean of the task's support is subtracted as well, and added to predictions; see `Regression`.
+        judged_by: of targets that are values: the score, as in `Regression`.
+        trained_by: of the same: the loss.
     """
 
     kind: ClassVar[str] = "group_table"
-    left_out_of_json: ClassVar[tuple[str, ...]] = ("centred",)
+    left_out_of_json: ClassVar[tuple[str, ...]] = ("centred", "judged_by", "trained_by")
 
     path: str = Field(min_length=1)
     targets: Literal["regression", "binary"] = "regression"
     target_mean: float = 0.0
     target_std: float = Field(default=1.0, gt=0)
     centred: bool = False
+    judged_by: JudgedBy = "mse"
+    trained_by: TrainedBy = "mse"
 
     @field_validator("path")
     @classmethod
@@ -84,6 +89,8 @@ class GroupTable(Source):
             raise ValueError("target_mean and target_std are of targets that are values; binary ones have none")
         if self.targets == "binary" and self.centred:
             raise ValueError("centred: only targets that are values have a mean to be differences to")
+        if self.targets == "binary" and (self.judged_by, self.trained_by) != ("mse", "mse"):
+            raise ValueError("judged_by and trained_by are of targets that are values; binary ones have AUROC")
         return self
 
     @property
@@ -91,7 +98,13 @@ class GroupTable(Source):
         """Positives and negatives, or one value a target."""
         if self.targets == "binary":
             return Binary()
-        return Regression(mean=self.target_mean, std=self.target_std, centred=self.centred)
+        return Regression(
+            mean=self.target_mean,
+            std=self.target_std,
+            centred=self.centred,
+            judged_by=self.judged_by,
+            trained_by=self.trained_by,
+        )
 
     @property
     def preprocessing(self) -> TablePreprocessing:
@@ -121,8 +134,10 @@ class GroupTable(Source):
 
     @property
     def baselines(self) -> tuple[str, ...]:
-        """Those of the kind of its tasks: a linear fit to each support set, of values also their mean."""
-        return self.task.baselines
+        """Those of the kind of its tasks: a linear fit to each support set, of values also their mean; and where rows
+        name items the means of these."""
+        task, items = self.task, self.preprocessing.item is not None
+        return (*task.baselines, *task.item_baselines) if items else task.baselines
 
     @property
     def stamp(self) -> tuple[int, ...]:
@@ -144,12 +159,17 @@ class GroupTable(Source):
         """Check that a group of `split` has enough rows for every task of `spec`.
 
         Raises:
-            InputError: with the numbers.
+            InputError: with the numbers; or options of the source that do not go with the file.
         """
         opened = self._open()
         if opened.file.meta.kind != self.targets:
             kind = opened.file.meta.kind
             raise InputError(f"{shown(self.path)}: its targets are {kind}; set source.targets={kind}")
+        if self.centred and opened.file.meta.preprocessing.item is not None:
+            raise InputError(
+                f"{shown(self.path)}: centred: the means of its items are of whole targets, not of differences to the "
+                "support's mean; leave source.centred out, and let R2D2(prior=True) learn what differs from the items"
+            )
         if spec.sampling != "plain":
             raise InputError("Meta-Dataset's sampling is of classes, and a task of a table is one group of rows")
         if spec.fixed_ways != 1:

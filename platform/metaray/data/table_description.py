@@ -6,6 +6,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from metaray.config import replace
 from metaray.data.draws import SPLITS, Split
@@ -14,6 +15,7 @@ from metaray.data.group_table import GroupTable
 from metaray.data.remote import held
 from metaray.data.tables.advice import advice
 from metaray.data.tables.leaks import leaks
+from metaray.data.tables.packed import PackedRows
 from metaray.data.tables.table_file import TableFile, TableMeta, read_table
 from metaray.data.verified import open_verified
 
@@ -46,16 +48,47 @@ class ColumnRow:
 
     Attributes:
         name: of it.
-        holds: "numbers", "categories" or "vectors".
-        missing: the share of rows that lack it; of categories also those with one that meta-train has not.
-        values: mean +- standard deviation over meta-train, or how many categories meta-train has; of vectors also how
-            many numbers each has.
+        holds: "numbers", "categories", "labels", "vectors" or "items".
+        missing: the share of rows that lack it; of categories, labels and items also those with none that meta-train
+            has.
+        values: mean +- standard deviation over meta-train, or how many categories, labels or items are known; of
+            vectors also how many numbers each has.
     """
 
     name: str
     holds: str
     missing: float
     values: str
+
+
+@dataclass(frozen=True)
+class ItemsRow:
+    """The items that groups share.
+
+    Attributes:
+        name: of their column.
+        items: that meta-train has.
+        rows_an_item: of meta-train, "min / median / max".
+        unknown: the share of each part's rows whose items meta-train has not, or which name none.
+        shrinkage: how many rows of the global mean an item's own are weighed against.
+        offset_shrinkage: likewise, of a group's mean difference to its items.
+    """
+
+    name: str
+    items: int
+    rows_an_item: str
+    unknown: dict[Split, float]
+    shrinkage: float
+    offset_shrinkage: float
+
+    @property
+    def lines(self) -> list[str]:
+        """Told."""
+        shares = ", ".join(f"{share:.1%} of {part}" for part, share in self.unknown.items() if part != "meta-train")
+        return [
+            f"items: {self.items} in meta-train ({self.name}), rows an item {self.rows_an_item}",
+            f"rows whose item meta-train has not: {shares or 'none'}",
+        ]
 
 
 @dataclass(frozen=True)
@@ -68,6 +101,7 @@ class TableDescription:
         spec: of the episodes that are counted.
         parts: of the split.
         columns: that are predicted from.
+        items: that groups share, if any.
         settings: what `--set` takes so that targets are learned at a size of 1; empty where they are binary.
         notes: what looks wrong, a sentence each.
     """
@@ -77,6 +111,7 @@ class TableDescription:
     spec: EpisodeSpec
     parts: tuple[PartRow, ...]
     columns: tuple[ColumnRow, ...]
+    items: ItemsRow | None
     settings: str
     notes: tuple[str, ...]
 
@@ -96,6 +131,7 @@ class TableDescription:
             "spec": self.spec.model_dump(mode="json"),
             "parts": [asdict(part) for part in self.parts],
             "columns": [asdict(column) for column in self.columns],
+            "items": None if self.items is None else asdict(self.items),
             "notes": list(self.notes),
         }
 
@@ -116,8 +152,8 @@ def described(path: str | Path, spec: EpisodeSpec, *, verify: bool = False) -> T
     meta, spec = file.meta, replace(spec, ways=1)
     source = GroupTable(path=str(path), targets=meta.kind)
     parts = tuple(_part(file, source, split, spec) for split in SPLITS)
-    notes = (*leaks(file), *advice(file))
-    return TableDescription(meta, len(file.x), spec, parts, _columns(file), settings_of(meta), notes)
+    columns, items, notes = _columns(file), _items(file), (*leaks(file), *advice(file))
+    return TableDescription(meta, len(file.x), spec, parts, columns, items, settings_of(meta), notes)
 
 
 def settings_of(meta: TableMeta) -> str:
@@ -154,7 +190,32 @@ def _columns(file: TableFile) -> tuple[ColumnRow, ...]:
     for place, one in enumerate(table.categories, len(table.numbers) + len(table.flagged)):
         missing = float((file.x[:, place] == 0).mean())
         found.append(ColumnRow(one.name, "categories", missing, str(len(one.categories))))
+    start = len(table.numbers) + len(table.flagged) + len(table.categories)
+    for several in table.labels:
+        end = start + len(several.labels)
+        missing = float((file.x[:, start:end].sum(axis=1) == 0).mean())
+        found.append(ColumnRow(several.name, "labels", missing, str(len(several.labels))))
+        start = end
+    if table.item is not None:
+        found.append(ColumnRow(table.item.name, "items", _unknown(file.x), str(len(table.item.items))))
     for vector in table.vectors:
         scale = "as they are" if (vector.mean, vector.std) == (0, 1) else f"{vector.mean:.4g} +- {vector.std:.4g}"
         found.append(ColumnRow(vector.name, "vectors", 0.0, f"{vector.size} numbers, {scale}"))
     return tuple(found)
+
+
+def _items(file: TableFile) -> ItemsRow | None:
+    item = file.meta.preprocessing.item
+    if item is None:
+        return None
+    shares: dict[Split, float] = {}
+    for split in SPLITS:
+        if groups := file.meta.splits.get(split, ()):
+            shares[split] = _unknown(file.x[np.concatenate([file.rows(group) for group in groups])])
+    told = f"{min(item.counts)} / {median(item.counts):g} / {max(item.counts)}"
+    return ItemsRow(item.name, len(item.items), told, shares, item.shrinkage, item.offset_shrinkage)
+
+
+def _unknown(x: NDArray[np.float32] | PackedRows) -> float:
+    """The share of rows whose item has no code."""
+    return float((x[:, -1] == 0).mean())

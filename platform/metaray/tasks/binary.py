@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+EPSILON = 1e-6
 CLASSES = (0, 1)
 """Negative and positive, the same in every task."""
 SPELLINGS: dict[Hashable, int] = {
@@ -37,6 +38,7 @@ class Binary(ClassKind):
     kind: ClassVar[str] = "binary"
     score: ClassVar[Score] = SCORES["auroc"]
     baselines: ClassVar[tuple[str, ...]] = ("logistic",)
+    item_baselines: ClassVar[tuple[str, ...]] = ("item_mean",)
     verb: ClassVar[str] = "tells positives from negatives"
 
     def labels(self, ways: int) -> int:
@@ -61,6 +63,12 @@ class Binary(ClassKind):
         """Both by the positive's logit less the negative's, above 0 of what is told to be positive."""
         margin = output[:, 1] - output[:, 0]
         return average_precision(margin, y), balanced_accuracy(margin > 0, y).to(margin.dtype)
+
+    def guesses(self, means: Tensor) -> Tensor:
+        """Logits whose difference says the share of positives that each mean is; shares of 0 and 1 stay finite."""
+        import torch
+
+        return torch.stack([torch.zeros_like(means), means.logit(eps=EPSILON)], dim=1)
 
     def chance(self, guessing: float) -> float | None:
         """One half, whatever the share of positives."""

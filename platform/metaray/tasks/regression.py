@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from metaray.config import replace
 from metaray.errors import InputError
 from metaray.tasks.cells import numbers_of
 from metaray.tasks.column import Column, numbered
@@ -20,15 +21,18 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+JudgedBy = Literal["mse", "rmse", "mae"]
+TrainedBy = Literal["mse", "mae"]
 SIGMA_MIN, SIGMA_SCALE = 0.1, 0.9
 
 
 class Regression(TaskKind):
     """Each example has values as its target, which mean the same in all tasks. A task has one way.
 
-    Predictions are the values; loss and score are the mean squared error. Where the values are far from 0 or have
-    another size than about 1, networks and losses see (value - mean) / std of them, in which `y` is, too; scores and
-    what users bring and get have the values' own units.
+    Predictions are the values; loss and score are the mean squared error, if nothing else is asked for. Where the
+    values are far from 0 or have another size than about 1, networks and losses see (value - mean) / std of them, in
+    which `y` is, too; scores and what users bring and get have the values' own units (the mean squared error their
+    square).
 
     Where tasks differ in their level more than examples of a task do, as patients do, values are better `centred`:
     learned as differences to the mean of the task's support, which predictions have added. An algorithm then starts
@@ -39,17 +43,29 @@ class Regression(TaskKind):
         mean: subtracted from the values; its JSON leaves out 0.
         std: that they are then divided by; its JSON leaves out 1.
         centred: of a task, the mean of its support is subtracted as well; its JSON leaves out false.
+        judged_by: the score of a task: the mean squared error ("mse"), its root ("rmse"), or the mean absolute error
+            ("mae"). It decides checkpoints and promotion; its JSON leaves out "mse".
+        trained_by: the loss, the mean squared or the mean absolute error: the former aims at the mean of what a target
+            may be, the latter at its median. Neural processes have a likelihood instead, and closed-form solvers fit
+            the support by squares in any case. Its JSON leaves out "mse".
     """
 
     kind: ClassVar[str] = "regression"
-    score: ClassVar[Score] = SCORES["mse"]
     baselines: ClassVar[tuple[str, ...]] = ("support_mean", "ridge")
+    item_baselines: ClassVar[tuple[str, ...]] = (
+        "global_mean",
+        "item_mean",
+        "item_mean_and_offset",
+        "item_mean_and_shrunk_offset",
+    )
     verb: ClassVar[str] = "predicts values"
 
     target_size: int = Field(default=1, ge=1, strict=True)
     mean: float = Field(default=0.0, exclude_if=lambda mean: mean == 0.0)
     std: float = Field(default=1.0, gt=0, exclude_if=lambda std: std == 1.0)
     centred: bool = Field(default=False, exclude_if=lambda centred: not centred)
+    judged_by: JudgedBy = Field(default="mse", exclude_if=lambda judged_by: judged_by == "mse")
+    trained_by: TrainedBy = Field(default="mse", exclude_if=lambda trained_by: trained_by == "mse")
 
     def __str__(self) -> str:
         return f"{self.kind} tasks of {self.target_size} value{'' if self.target_size == 1 else 's'}"
@@ -68,18 +84,40 @@ class Regression(TaskKind):
             raise ValueError(f"these have 1 way (got {most})")
 
     def loss(self, output: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
-        """Mean squared error of values [n, target_size]."""
+        """Mean squared or absolute error of values [n, target_size]."""
         from torch.nn import functional
 
+        error = functional.l1_loss if self.trained_by == "mae" else functional.mse_loss
         if weights is None:
-            return functional.mse_loss(output, y.to(output.dtype))
-        each = functional.mse_loss(output, y.to(output.dtype), reduction="none").mean(dim=1)
+            return error(output, y.to(output.dtype))
+        each = error(output, y.to(output.dtype), reduction="none").mean(dim=1)
         return (weights * each).sum() / weights.sum()
 
+    @property
+    def score(self) -> Score:
+        """As asked for."""
+        return SCORES[self.judged_by]
+
+    def is_alike(self, other: TaskKind) -> bool:
+        """Where values are of the same size and scale."""
+        if not isinstance(other, Regression):
+            return False
+        return replace(other, judged_by=self.judged_by, trained_by=self.trained_by) == self
+
     def judged(self, output: Tensor, y: Tensor) -> Tensor:
-        """Mean squared error, in the values' own units."""
-        loss = self.loss(output, y)
-        return loss if self.std == 1.0 else loss * self.std**2
+        """The error in the values' own units."""
+        from torch.nn import functional
+
+        if self.judged_by == "mae":
+            return functional.l1_loss(output, y.to(output.dtype)) * self.std
+        squared = functional.mse_loss(output, y.to(output.dtype))
+        if self.judged_by == "rmse":
+            return squared.sqrt() * self.std
+        return squared if self.std == 1.0 else squared * self.std**2
+
+    def guesses(self, means: Tensor) -> Tensor:
+        """The means themselves, as networks learn values."""
+        return ((means - self.mean) / self.std)[:, None].expand(-1, self.target_size)
 
     @property
     def further(self) -> tuple[Score, ...]:

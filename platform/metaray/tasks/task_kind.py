@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+
+from pydantic import model_validator
 
 from metaray.config import Config
+from metaray.errors import InputError
 from metaray.tasks.column import Column
 from metaray.tasks.score import SCORES, Score
 
@@ -39,9 +42,9 @@ class TaskKind(Config):
 
     Attributes:
         kind: its name in files.
-        score: what judges predictions of one task; one of `metaray.tasks.score.SCORES`.
         baselines: what fits a task by its support alone, besides the nearest neighbour (`nearest`) that every kind has;
             keys of `metaray.algorithms.per_task.BASELINES`.
+        item_baselines: likewise, of tables whose rows name an item that groups share.
         has_classes: whether a target is one of a few classes, so that the examples of a class can be put together.
         labels_vary: whether a label stands for another class in each task, so that joint training tells all classes of
             meta-train apart; else outputs mean the same in all tasks.
@@ -51,8 +54,8 @@ class TaskKind(Config):
     """
 
     kind: ClassVar[str]
-    score: ClassVar[Score]
     baselines: ClassVar[tuple[str, ...]] = ()
+    item_baselines: ClassVar[tuple[str, ...]] = ()
     has_classes: ClassVar[bool] = False
     labels_vary: ClassVar[bool] = False
     free_scale: ClassVar[bool] = False
@@ -62,9 +65,12 @@ class TaskKind(Config):
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         super().__pydantic_init_subclass__(**kwargs)
-        score = getattr(cls, "score", None)
-        if score is not None and SCORES.get(score.name) != score:
-            raise TypeError(f"{cls.__name__}.score is {score}; take one of metaray.tasks.score.SCORES")
+        _require_known(cls, getattr(cls, "score", None))
+
+    @model_validator(mode="after")
+    def _has_a_known_score(self) -> Self:
+        _require_known(type(self), self.score)
+        return self
 
     def __str__(self) -> str:
         return f"{self.kind} tasks"
@@ -92,6 +98,18 @@ class TaskKind(Config):
         """
 
     # How answers are judged.
+
+    @property
+    @abstractmethod
+    def score(self) -> Score:
+        """What judges predictions of one task; one of `metaray.tasks.score.SCORES`.
+
+        A kind that is always judged alike has it as a class variable.
+        """
+
+    def is_alike(self, other: TaskKind) -> bool:
+        """Whether a learner for these tasks is one for the others: how they are judged does not matter."""
+        return self == other
 
     @abstractmethod
     def loss(self, output: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -146,6 +164,14 @@ class TaskKind(Config):
     @abstractmethod
     def surprise(self, distribution: Tensor, y: Tensor) -> Tensor:
         """Minus the log-density of targets under such numbers, mean over the examples."""
+
+    def guesses(self, means: Tensor) -> Tensor:
+        """Predictions [n, outputs] that put each target at a mean of targets [n], which is in their own units.
+
+        Raises:
+            InputError: if targets have no mean.
+        """
+        raise InputError(f"targets of {self} have no mean")
 
     # What sources yield.
 
@@ -276,3 +302,9 @@ class TaskKind(Config):
     def is_curve(self) -> bool:
         """Whether predictions of tasks with inputs of one number can be drawn as a curve."""
         return False
+
+
+def _require_known(cls: type, score: object) -> None:
+    """Refuse a score that results cannot hold; what depends on a kind's fields is seen when there are any."""
+    if isinstance(score, Score) and SCORES.get(score.name) != score:
+        raise TypeError(f"{cls.__name__}.score is {score}; take one of metaray.tasks.score.SCORES")

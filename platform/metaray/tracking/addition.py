@@ -158,7 +158,8 @@ def add_learner(
                 raise
             run.finish()
             version = find_version(server, name, number)
-    return Addition(version, decision, tags["protocol"], learner.task.score.name, scores, run)
+    quality = learner.task.score.name if experiment is None else experiment.quality
+    return Addition(version, decision, tags["protocol"], quality, scores, run)
 
 
 def _judging(learner: Learner, name: str, source: Source | Experiment) -> Experiment:

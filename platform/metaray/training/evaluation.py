@@ -171,7 +171,7 @@ def require_fit(learner: Learner, experiment: Experiment) -> None:
         InputError: if it is fixed to other ways, or takes inputs or targets of another shape.
     """
     spec, shape = experiment.eval_spec, experiment.source.feature_shape
-    if learner.task != experiment.source.task:
+    if not learner.task.is_alike(experiment.source.task):
         pair = learner.task, experiment.source.task
         mine, theirs = map(repr if str(pair[0]) == str(pair[1]) else str, pair)
         raise InputError(f"the learner is for {mine}, the source yields {theirs}")
@@ -213,6 +213,7 @@ def judging_context(
     context = learner.context(learner.task.labels(experiment.eval_spec.most_ways), inner_steps=inner_steps)
     return replace(
         context,
+        task=experiment.source.task,  # which says what judges
         network=context.network.to(device),
         precision=experiment.precision.dtype,
         channels_last=experiment.precision.channels_last,

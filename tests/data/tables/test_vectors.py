@@ -116,7 +116,7 @@ def test_columns_of_small_whole_numbers_are_the_same_rows_in_fewer_bytes(
     monkeypatch.setattr("metaray.data.tables.importing.packing", lambda *_: ())
     plain = imported(tmp_path, table)
     expected = plain._open().file.x
-    assert isinstance(expected, np.ndarray) and plain.meta.version == 1 and "small" not in plain.meta.model_dump_json()
+    assert isinstance(expected, np.ndarray) and plain.meta.version == 2 and "small" not in plain.meta.model_dump_json()
     assert np.array_equal(found, expected) and size < Path(plain.path).stat().st_size
     some = np.array([5, 2, 9])
     assert np.array_equal(rows[some], expected[some]) and np.array_equal(rows[7], expected[7])

@@ -1,4 +1,4 @@
-"""Rows of a table: numbers, some of which may be missing, categories, and vectors."""
+"""Rows of a table: numbers that may be missing, categories, several labels a cell, vectors, and items."""
 
 from __future__ import annotations
 
@@ -9,23 +9,34 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, SerializationInfo, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, model_validator
 
 from metaray.config import Config
+from metaray.data.preprocessing.items import ItemColumn, ItemRows
+from metaray.data.preprocessing.labels_column import LabelsColumn
 from metaray.data.preprocessing.preprocessing import Preprocessing, RawInputs
 from metaray.data.preprocessing.table_rows import category_text, columns_of, is_missing, rows_of_vectors
 from metaray.data.preprocessing.vector_column import VectorColumn
 from metaray.data.ragged import Compact
 from metaray.errors import InputError
-from metaray.imports import EVERY_FIELD
 from metaray.tasks.cells import number
 from metaray.tasks.column import VECTOR, Column
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-NUMBERS, MISSING, CATEGORIES = "numbers", "missing", "categories"
+NUMBERS, MISSING, CATEGORIES, LABELS, VECTORS, ITEM, ITEM_CODE = (
+    "numbers",
+    "missing",
+    "categories",
+    "labels",
+    "vectors",
+    "item",
+    "item_code",
+)
 """The tensors that a network takes, by name."""
+IN_ORDER = (NUMBERS, MISSING, CATEGORIES, LABELS, VECTORS, ITEM)
+"""As they lie in the compact form; behind them is the code of the item."""
 
 
 def normal_scores(values: NDArray[np.float64], quantiles: Sequence[float]) -> NDArray[np.float64]:
@@ -127,10 +138,12 @@ class TablePreprocessing(Preprocessing):
     """Inputs that are rows of a table, whose columns are known by their names.
 
     The compact form is one vector: standardised numbers, 0 where one is missing; flags of what is missing, 1 or 0, of
-    the columns that may be so; the codes of the categories; and the vectors.
-    Where there is nothing but numbers of which none may be missing, a network takes these as one tensor, as any vector.
-    Otherwise it takes a dict, which lacks what there is nothing of: `numbers` [n, D] with the vectors behind them,
-    `missing` [n, M] flags of the columns that may be so, and `categories` [n, C] codes.
+    the columns that may be so; the codes of the categories; of each label whether it is there; the vectors; and of the
+    item the two numbers and the code that `ItemColumn` says.
+    Where there is nothing but numbers of which none may be missing, or nothing but vectors, a network takes these as
+    one tensor, as any vector. Otherwise it takes a dict, which lacks what there is nothing of: `numbers` [n, D],
+    `missing` [n, M] flags of the columns that may be so, `categories` [n, C] codes, `labels` [n, L] of 0 and 1,
+    `vectors` [n, V] one behind the other, `item` [n, 2] its mean and number, standardised, and `item_code` [n].
 
     Raw rows are a data frame, an Arrow table, a dict of columns, a list of dicts, or an array or list of rows in the
     order of `columns`; columns that are not asked for may be there as well.
@@ -138,7 +151,9 @@ class TablePreprocessing(Preprocessing):
     Attributes:
         numbers: the columns of numbers.
         categories: the columns of categories.
-        vectors: the columns of vectors; left out of its JSON where there are none.
+        labels: the columns of several labels a cell; its JSON leaves out none.
+        vectors: the columns of vectors; its JSON leaves out none.
+        item: the column that names an item which groups share; its JSON leaves out none.
     """
 
     kind: ClassVar[str] = "table"
@@ -147,37 +162,23 @@ class TablePreprocessing(Preprocessing):
 
     numbers: tuple[NumberColumn, ...] = ()
     categories: tuple[CategoryColumn, ...] = ()
-    vectors: tuple[VectorColumn, ...] = ()
+    labels: tuple[LabelsColumn, ...] = Field(default=(), exclude_if=lambda labels: not labels)
+    vectors: tuple[VectorColumn, ...] = Field(default=(), exclude_if=lambda vectors: not vectors)
+    item: ItemColumn | None = Field(default=None, exclude_if=lambda item: item is None)
 
     @model_validator(mode="after")
     def _has_columns(self) -> TablePreprocessing:
-        names = [one.name for columns in (self.numbers, self.categories, self.vectors) for one in columns]
+        names = [column.name for column in self.columns]
         if not names:
             raise ValueError("a table needs at least one column")
         if twice := [name for name, times in Counter(names).items() if times > 1]:
             raise ValueError(f"two columns are named {twice[0]!r}")
         return self
 
-    @model_serializer(mode="wrap")
-    def _as_before_vectors(self, write: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
-        tree: dict[str, Any] = write(self)
-        if info.context != EVERY_FIELD and not tree.get("vectors"):
-            tree.pop("vectors", None)
-        return tree
-
     @property
     def feature_shape(self) -> tuple[int, ...]:
-        """(columns, flags and numbers of vectors,)."""
-        return (self._before_vectors + self.vector_size,)
-
-    @property
-    def vector_size(self) -> int:
-        """How many numbers all vectors of a row have."""
-        return sum(column.size for column in self.vectors)
-
-    @property
-    def _before_vectors(self) -> int:
-        return len(self.numbers) + len(self.flagged) + len(self.categories)
+        """(numbers of the compact form,)."""
+        return (self._starts[-1],)
 
     @property
     def flagged(self) -> list[int]:
@@ -187,7 +188,8 @@ class TablePreprocessing(Preprocessing):
     @property
     def is_plain(self) -> bool:
         """Whether a network takes one tensor."""
-        return not self.categories and not self.flagged
+        others = self.categories or self.flagged or self.labels or self.item is not None
+        return not others and not (self.numbers and self.vectors)
 
     def normalize(self, x: Tensor) -> Tensor | dict[str, Tensor]:
         """[..., columns] to float32 of the same shape, or to the dict of tensors."""
@@ -196,33 +198,34 @@ class TablePreprocessing(Preprocessing):
         x = x.to(torch.float32)
         if self.is_plain:
             return x
-        numbers, flags, end, found = len(self.numbers), len(self.flagged), self._before_vectors, {}
-        if numbers and self.vectors:
-            found[NUMBERS] = torch.cat([x[..., :numbers], x[..., end:]], dim=-1)
-        elif numbers or self.vectors:
-            found[NUMBERS] = x[..., :numbers] if numbers else x[..., end:]
-        if flags:
-            found[MISSING] = x[..., numbers : numbers + flags]
-        if self.categories:
-            found[CATEGORIES] = x[..., numbers + flags : end].long()
+        found = {
+            name: x[..., start:end]
+            for name, start, end in zip(IN_ORDER, self._starts, self._starts[1:], strict=False)
+            if end > start
+        }
+        if CATEGORIES in found:
+            found[CATEGORIES] = found[CATEGORIES].long()
+        if self.item is not None:
+            found[ITEM_CODE] = x[..., -1].long()
         return found
 
     def comparable(self, x: Any) -> Tensor:
-        """Numbers, flags, and the categories one-hot: what is missing is compared as the mean."""
+        """Numbers, flags, labels, vectors, the two numbers of an item, and the categories one-hot; what is missing is
+        compared as the mean."""
         import torch
         from torch.nn import functional
 
         if not isinstance(x, dict):
             found: Tensor = x.flatten(1)
             return found
-        parts = [x[name] for name in (NUMBERS, MISSING) if name in x]
+        parts = [x[name] for name in IN_ORDER if name in x and name != CATEGORIES]
         for place, column in enumerate(self.categories):
             parts.append(functional.one_hot(x[CATEGORIES][:, place], column.size).to(torch.float32))
         return torch.cat(parts, dim=1)
 
     def read(self, x: RawInputs, *, count: int | None = None) -> Compact:
         """See `Preprocessing.read`; bad cells are named."""
-        if self._is_one_vector:
+        if len(self.vectors) == 1 and len(self.columns) == 1:
             x = rows_of_vectors(x, self.vectors[0].name, self.vectors[0].size)
         cells = columns_of(x, [column.name for column in self.columns])
         return self._compact(cells, lambda row: f"row {row} of x")
@@ -243,20 +246,27 @@ class TablePreprocessing(Preprocessing):
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """The table's own: numbers, categories, vectors."""
-        numbers = [Column(column.name, "double") for column in self.numbers]
-        categories = [Column(column.name, "string") for column in self.categories]
-        return (*numbers, *categories, *(Column(column.name, VECTOR) for column in self.vectors))
+        """The table's own: numbers, then categories, labels, vectors and the item."""
+        return (
+            *(Column(one.name, "double") for one in self.numbers),
+            *(Column(one.name, "string") for one in self.categories),
+            *(Column(one.name, "string") for one in self.labels),
+            *(Column(one.name, VECTOR) for one in self.vectors),
+            *([] if self.item is None else [Column(self.item.name, "string")]),
+        )
 
     def example_cells(self, share: float) -> list[Any]:
-        """Numbers about the mean, and a category that there is."""
+        """Numbers about the mean, and a category, a label and an item that there is."""
+
+        def one_of(texts: Sequence[str]) -> str:
+            return texts[round(share * (len(texts) - 1))] if texts else ""
+
         return [
             *(column.mean + (share - 0.5) * column.std for column in self.numbers),
-            *(
-                one.categories[round(share * (len(one.categories) - 1))] if one.categories else ""
-                for one in self.categories
-            ),
+            *(one_of(column.categories) for column in self.categories),
+            *(one_of(column.labels) for column in self.labels),
             *([one.mean + (share - 0.5) * one.std] * one.size for one in self.vectors),
+            *([] if self.item is None else [one_of(self.item.items)]),
         ]
 
     def probe(self, count: int, seed: int = 0) -> NDArray[np.float32]:
@@ -270,40 +280,62 @@ class TablePreprocessing(Preprocessing):
             found[:, len(self.numbers) + flag] = missing
         for place, column in enumerate(self.categories, len(self.numbers) + len(self.flagged)):
             found[:, place] = (column.size - 1 - rows) % column.size
+        start, end = self._starts[IN_ORDER.index(LABELS) :][:2]
+        found[:, start:end] = found[:, start:end] > 0
+        if self.item is not None:
+            found[:, -1] = (self.item.size - 1 - rows) % self.item.size
         return found
 
     def joined(
         self,
         values: Mapping[str, NDArray[np.float64]],
         codes: Mapping[str, NDArray[np.float32]],
-        vectors: Mapping[str, NDArray[np.float64]] | None = None,
+        labels: Mapping[str, NDArray[np.float32]],
+        vectors: Mapping[str, NDArray[np.float64]],
+        items: ItemRows | None,
     ) -> NDArray[np.float32]:
-        """The compact form [n, columns, flags and numbers of vectors] of what the columns hold, by name.
+        """The compact form [n, ...] of what the columns hold, by name.
 
         Args:
             values: [n] numbers, NaN where they are missing.
             codes: [n] of categories.
-            vectors: [n, size] of vectors; not needed where there are none.
+            labels: [n, labels] which are there.
+            vectors: [n, size] of vectors.
+            items: of the rows, where there is a column of items.
         """
         parts = [column.compact(values[column.name]) for column in self.numbers]
         parts += [np.isnan(values[self.numbers[place].name]).astype(np.float32) for place in self.flagged]
         parts += [codes[column.name] for column in self.categories]
-        whole = [np.stack(parts, axis=1)] if parts else []
-        whole += [column.compact((vectors or {})[column.name]) for column in self.vectors]
-        return np.concatenate(whole, axis=1) if len(whole) > 1 else whole[0]
+        parts += [labels[column.name] for column in self.labels]
+        parts += [column.compact(vectors[column.name]) for column in self.vectors]
+        if self.item is not None:
+            assert items is not None
+            parts.append(self.item.compact(items))
+        found: NDArray[np.float32] = parts[0] if parts[0].ndim == 2 and len(parts) == 1 else np.column_stack(parts)
+        return found
 
     @property
-    def _is_one_vector(self) -> bool:
-        return len(self.vectors) == 1 and not self._before_vectors
+    def _starts(self) -> list[int]:
+        """Where each part of the compact form begins, in the order of `IN_ORDER`; then where the codes of items do, and
+        where all ends."""
+        labels = sum(len(column.labels) for column in self.labels)
+        vectors = sum(column.size for column in self.vectors)
+        sizes = [len(self.numbers), len(self.flagged), len(self.categories), labels, vectors]
+        sizes += [0, 0] if self.item is None else [2, 1]
+        return [sum(sizes[:part]) for part in range(len(sizes) + 1)]
 
     def _compact(self, cells: dict[str, list[Any]], where: Callable[[int], str]) -> Compact:
         values = {
             column.name: np.array([column.read(cell, where(row)) for row, cell in enumerate(cells[column.name])])
             for column in self.numbers
         }
-        codes = {column.name: column.codes(cells[column.name]) for column in self.categories}
-        vectors = {column.name: column.read(cells[column.name], where) for column in self.vectors}
-        found = self.joined(values, codes, vectors)
+        found = self.joined(
+            values,
+            {column.name: column.codes(cells[column.name]) for column in self.categories},
+            {column.name: column.compact(cells[column.name]) for column in self.labels},
+            {column.name: column.read(cells[column.name], where) for column in self.vectors},
+            None if self.item is None else self.item.look_up(cells[self.item.name]),
+        )
         for row, place in np.argwhere(np.isinf(found))[:1]:
             if place >= len(self.numbers):
                 raise InputError(f"{where(row)}: a number of its vectors is too large for 32 bits")

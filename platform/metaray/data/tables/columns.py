@@ -1,6 +1,7 @@
 """What the columns of a raw table hold: numbers or categories, and what meta-train says of either."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -9,7 +10,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from metaray.data.preprocessing import CategoryColumn, NumberColumn, TablePreprocessing, VectorColumn
+from metaray.data.preprocessing import (
+    CategoryColumn,
+    ItemColumn,
+    ItemRows,
+    LabelsColumn,
+    NumberColumn,
+    TablePreprocessing,
+    VectorColumn,
+)
+from metaray.data.preprocessing.labels_column import labels_in
 from metaray.data.tables.notation import Decimal, comma_hint, is_date
 from metaray.data.tables.raw_table import Batch, RawTable, numbers, texts
 from metaray.data.tables.vectors import Scale, Vectors, is_whole, matrix
@@ -21,6 +31,8 @@ QUANTILES, RANKED_ROWS = 201, 10_000
 
 Scaling = Literal["standard", "quantile"]
 LEAST_SHARE = 0.1
+MOST_LABELS = 256
+"""Of a column; beyond these the rarest are left out."""
 
 
 @dataclass
@@ -92,7 +104,7 @@ def categorical_of(table: RawTable, found: dict[str, Content | Vectors], declare
     for name, content in found.items():
         if isinstance(content, Vectors):
             if name in chosen:
-                raise InputError(f"--categorical: column {name!r} holds vectors, which are no categories")
+                raise InputError(f"column {name!r} holds vectors, which are no categories, labels or items")
             continue
         if not content.numbers and not content.others:
             raise InputError(f"{table.path}: column {name!r} is empty in every row; leave it out: --leave-out {name!r}")
@@ -156,7 +168,7 @@ class Fit:
     """Fits the preprocessing to the rows of meta-train, batch by batch.
 
     Args:
-        names: of all columns.
+        names: of all columns, but that of items.
         categorical: those of categories.
         missing: those of numbers that rows may lack.
         scaling: "standard" makes numbers (number - mean) / std; "quantile" makes them normal scores, which far values
@@ -164,6 +176,7 @@ class Fit:
         total: rows of meta-train that will be seen.
         as_is: those of numbers and vectors that are not to be standardised.
         sizes: of vectors, by the column.
+        separators: of the columns of several labels, by name.
     """
 
     names: Sequence[str]
@@ -173,11 +186,13 @@ class Fit:
     total: int = 0
     as_is: set[str] = field(default_factory=set)
     sizes: dict[str, int] = field(default_factory=dict)
+    separators: Mapping[str, str] = field(default_factory=dict)
     _seen: int = 0
     _moments: dict[str, _Moments] = field(default_factory=dict)
     _scales: dict[str, Scale] = field(default_factory=dict)
     _texts: dict[str, set[str]] = field(default_factory=dict)
     _sample: dict[str, list[NDArray[np.float64]]] = field(default_factory=dict)
+    _labels: dict[str, Counter[str]] = field(default_factory=dict)
 
     def see(self, batch: Batch, rows: NDArray[np.bool_]) -> None:
         """Count those of a batch's rows that are of meta-train."""
@@ -188,7 +203,9 @@ class Fit:
                     self._scales.setdefault(name, Scale()).see(matrix(batch.columns[name], self.sizes[name])[rows])
                 continue
             column = batch.columns[name].filter(mask)
-            if name in self.categorical:
+            if name in self.separators:
+                self._labels.setdefault(name, Counter()).update(_labels_of(column, self.separators[name]))
+            elif name in self.categorical:
                 known = self._texts.setdefault(name, set())
                 known.update(text for text in pc.unique(texts(column)).to_pylist() if text is not None)
                 if len(known) > MOST_CATEGORIES:
@@ -201,11 +218,11 @@ class Fit:
                 self._moments.setdefault(name, _Moments()).see(values)
                 self._sample.setdefault(name, []).append(values[ranked])
 
-    def preprocessing(self) -> TablePreprocessing:
+    def preprocessing(self, item: ItemColumn | None = None) -> TablePreprocessing:
         """What was found, columns in the table's order."""
         found = []
         for name in self.names:
-            if name not in self.categorical and name not in self.sizes:
+            if name not in {*self.categorical, *self.sizes, *self.separators}:
                 moments = self._moments[name]
                 mean, std = (0.0, 1.0) if name in self.as_is else (moments.mean, moments.std)
                 quantiles = () if name in self.as_is else self._quantiles(name)
@@ -222,7 +239,18 @@ class Fit:
             scale = self._scales.get(name)
             mean, std = (0.0, 1.0) if scale is None else (scale.mean, scale.std)
             vectors.append(VectorColumn(name=name, size=size, mean=mean, std=std))
-        return TablePreprocessing(numbers=tuple(found), categories=tuple(categories), vectors=tuple(vectors))
+        labels = [
+            LabelsColumn(name=name, separator=self.separators[name], labels=tuple(sorted(self._frequent(name))))
+            for name in self.names
+            if name in self.separators
+        ]
+        return TablePreprocessing(
+            numbers=tuple(found),
+            categories=tuple(categories),
+            labels=tuple(labels),
+            vectors=tuple(vectors),
+            item=item,
+        )
 
     def _ranked(self, count: int) -> NDArray[np.int64]:
         """The places of the rows among the next `count` that quantiles are of."""
@@ -240,10 +268,25 @@ class Fit:
         found: list[float] = np.quantile(known, np.linspace(0, 1, QUANTILES)).tolist()
         return tuple(found)
 
+    def _frequent(self, name: str) -> list[str]:
+        """The labels that most rows have; of equals the first in the alphabet."""
+        counts = self._labels[name]
+        return sorted(counts, key=lambda label: (-counts[label], label))[:MOST_LABELS]
+
+    @property
+    def left_out(self) -> list[str]:
+        """Sentences about labels that are too many."""
+        return [
+            f"{name!r} has {len(counts)} labels in meta-train; the {MOST_LABELS} of most rows are seen"
+            for name, counts in self._labels.items()
+            if len(counts) > MOST_LABELS
+        ]
+
     @property
     def constant(self) -> list[str]:
         """The columns that say nothing: of one value throughout meta-train."""
         still = [name for name, moments in self._moments.items() if moments.std == 1.0 and moments.squares < 1e-12]
+        still += [name for name, counts in self._labels.items() if not counts]
         return still + [name for name, known in self._texts.items() if len(known) < 2]
 
     @property
@@ -252,8 +295,19 @@ class Fit:
         return [name for name, known in self._texts.items() if known and all(map(is_date, known))]
 
 
-def compact(preprocessing: TablePreprocessing, batch: Batch, where: str) -> NDArray[np.float32]:
-    """The rows of a batch as the file holds them, [n, columns and flags].
+def _labels_of(column: Any, separator: str) -> Counter[str]:
+    """How many rows have each label."""
+    found: Counter[str] = Counter()
+    for one in pc.value_counts(texts(column)).to_pylist():
+        for label in set(labels_in(one["values"] or "", separator)):
+            found[label] += one["counts"]
+    return found
+
+
+def compact(
+    preprocessing: TablePreprocessing, batch: Batch, where: str, items: ItemRows | None = None
+) -> NDArray[np.float32]:
+    """The rows of a batch as the file holds them, [n, columns and flags], `items` where there is a column of them.
 
     Raises:
         InputError: naming `where`, for numbers too large for 32 bits.
@@ -264,7 +318,8 @@ def compact(preprocessing: TablePreprocessing, batch: Batch, where: str) -> NDAr
         places = pc.index_in(texts(batch.columns[one.name]), value_set=pa.array(one.categories, pa.string()))
         codes[one.name] = (np.asarray(pc.fill_null(places, -1)) + 1).astype(np.float32)
     vectors = {one.name: matrix(batch.columns[one.name], one.size) for one in preprocessing.vectors}
-    found: NDArray[np.float32] = preprocessing.joined(values, codes, vectors)
+    labels = {one.name: one.compact(texts(batch.columns[one.name]).to_pylist()) for one in preprocessing.labels}
+    found: NDArray[np.float32] = preprocessing.joined(values, codes, labels, vectors, items)
     if np.isinf(found).any():
         place = int(np.argwhere(np.isinf(found))[0][1])
         name = (preprocessing.numbers[place] if place < len(values) else preprocessing.vectors[0]).name

@@ -61,7 +61,7 @@ def long_form(table: RawTable, task: str, target: str, order_by: str | None, *, 
     y = np.concatenate(targets)
     _require_variety(table, y, target, binary)
     unique, group_of = np.unique(np.array(names), return_inverse=True)
-    order = np.argsort(_as_numbers(unique), kind="stable")
+    order = in_order(unique)
     group_of = np.argsort(order)[group_of.reshape(-1)].astype(np.int64)
     kept = ~np.isnan(y)
     counts = np.bincount(group_of[kept], minlength=len(unique))
@@ -130,6 +130,12 @@ class _Keys:
             return np.zeros(self._rows, dtype=np.int64)
         found: NDArray[np.int64] = np.unique(_as_numbers(np.array(self._texts)), return_inverse=True)[1].reshape(-1)
         return found
+
+
+def in_order(names: NDArray[np.str_]) -> NDArray[np.int64]:
+    """[n] the places of names in their order: as numbers, where all are."""
+    found: NDArray[np.int64] = np.argsort(_as_numbers(names), kind="stable")
+    return found
 
 
 def _as_numbers(names: NDArray[np.str_]) -> Order:

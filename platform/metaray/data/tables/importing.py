@@ -16,6 +16,7 @@ from metaray.data.store_file import check_writable
 from metaray.data.tables.advice import advice
 from metaray.data.tables.columns import Content, Fit, Scaling, categorical_of, compact, look
 from metaray.data.tables.grouping import Grouping, long_form, wide_form
+from metaray.data.tables.items import MOST_SHRINKAGE, FittedItems, fitted_items
 from metaray.data.tables.notation import Decimal
 from metaray.data.tables.packed import packing, places_of, scales
 from metaray.data.tables.raw_table import RawTable
@@ -52,6 +53,8 @@ def import_table(
     binary: bool = False,
     order_by: str | None = None,
     categorical: Sequence[str] = (),
+    labels: Mapping[str, str] | None = None,
+    item: str | None = None,
     leave_out: Sequence[str] = (),
     scaling: Scaling = "standard",
     decimal: Decimal = ".",
@@ -76,6 +79,9 @@ def import_table(
         binary: targets are labels, 0 and 1, and not values.
         order_by: a column by which the rows of a group are in order, as time. It is not predicted from.
         categorical: columns of categories whose cells are numbers.
+        labels: columns of several labels a cell, and what separates these.
+        item: of the long form: a column that names an item which the rows of many groups share, as films are rated by
+            users. Rows then have the mean of the item's targets in meta-train, and their number.
         leave_out: columns that are not predicted from.
         scaling: of numbers: "standard" by mean and deviation, or "quantile" by rank, where columns have far values.
         decimal: what numbers in a CSV file have before tenths; where it is a comma, points are between thousands.
@@ -89,15 +95,20 @@ def import_table(
     """
     check_writable(out)
     table = RawTable(source, decimal)
-    features = _features(table, tasks, target, wide, order_by, categorical, leave_out, binary)
+    separators = dict(labels or {})
+    named = {"--categorical": categorical, "--labels": list(separators), "--item": [item] if item else []}
+    features = _features(table, tasks, target, wide, order_by, named, leave_out, binary)
     if unknown_ones := [name for name in as_is if name not in features]:
         raise InputError(f"--as-is: {unknown_ones[0]!r} is no column to predict from here")
     content = look(table, features)
     if not any(one.size if isinstance(one, Vectors) else one.cells for one in content.values()):
         raise InputError(f"{source}: has no rows below its header")
-    chosen = categorical_of(table, content, categorical)
+    chosen = categorical_of(table, content, [name for names in named.values() for name in names])
     if both := chosen & set(as_is):
-        raise InputError(f"--as-is: {min(both)!r} holds categories, which are not standardised anyway")
+        raise InputError(f"--as-is: {min(both)!r} holds no numbers, and so nothing to standardise")
+    chosen -= {*separators, *named["--item"]}
+    chosen = categorical_of(table, content, [name for names in named.values() for name in names])
+    chosen -= {*separators, *named["--item"]}
     if wide:
         grouping = wide_form(table, tasks, order_by, binary=binary)
     else:
@@ -109,18 +120,21 @@ def import_table(
     sizes = {name: one.size for name, one in content.items() if isinstance(one, Vectors)}
     whole = {name for name, one in content.items() if one.whole and name not in chosen}
     missing = {name for name, one in content.items() if isinstance(one, Content) and one.lacking}
+    own = [name for name in features if name != item]
     fit = Fit(
-        features,
+        own,
         chosen,
         missing,
         scaling=scaling,
         total=int(of_train.sum()),
         as_is={*as_is, *(whole & sizes.keys())},
         sizes=sizes,
+        separators=separators,
     )
-    for batch in table.batches(features):
-        fit.see(batch, of_train[batch.first - 1 :][: len(batch.columns[features[0]])])
-    preprocessing = fit.preprocessing()
+    for batch in table.batches(own) if own else ():
+        fit.see(batch, of_train[batch.first - 1 :][: len(batch.columns[own[0]])])
+    items = fitted_items(table, item, grouping, of_train) if item else None
+    preprocessing = fit.preprocessing(items.column if items else None)
     y = grouping.y[of_train][:, numbers["meta-train"] if wide else slice(None)]
     meta = TableMeta(
         kind="binary" if binary else "regression",
@@ -136,7 +150,7 @@ def import_table(
         small=packing(preprocessing, whole),
         origin={"importer": "table", "source": source.name, "splits": how},
     )
-    meta, rows = _write(out, meta, table, features, grouping), len(grouping.rows)
+    meta, rows = _write(out, meta, table, features, grouping, items), len(grouping.rows)
     notes = []
     if still := fit.constant:
         notes = [f"{some([repr(name) for name in still])}: the same in all rows of meta-train"]
@@ -150,13 +164,23 @@ def import_table(
         f"--order-by {name!r}"
         for name in fit.dates
     ]
+    notes += fit.left_out
+    if items and items.column.shrinkage == MOST_SHRINKAGE:
+        notes.append(f"{item!r}: rows of an item are no more alike than others, so that its mean says nothing")
     if lost := len(grouping.order_of) - rows:
         notes.append(f"{counted(lost, 'row')} without a target left out")
     notes += advice(read_table(out))
     return TableReport(out, meta, rows, tuple(notes))
 
 
-def _write(out: Path, meta: TableMeta, table: RawTable, features: Sequence[str], grouping: Grouping) -> TableMeta:
+def _write(
+    out: Path,
+    meta: TableMeta,
+    table: RawTable,
+    features: Sequence[str],
+    grouping: Grouping,
+    items: FittedItems | None,
+) -> TableMeta:
     """Encode the rows in their new order, in a file without a name beside the store: they may be more than memory."""
     rows = len(grouping.rows)
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
@@ -168,8 +192,9 @@ def _write(out: Path, meta: TableMeta, table: RawTable, features: Sequence[str],
         x = _scratch(stack, out, np.float32, rows, width - int(is_small.sum()))
         small = _scratch(stack, out, np.uint8, rows, int(is_small.sum()))
         for batch in table.batches(features):
-            places = grouping.order_of[batch.first - 1 :][: len(batch.columns[features[0]])]
-            found = compact(meta.preprocessing, batch, str(table.path))[places >= 0]
+            here = slice(batch.first - 1, batch.first - 1 + len(batch.columns[features[0]]))
+            places = grouping.order_of[here]
+            found = compact(meta.preprocessing, batch, str(table.path), items.of(here) if items else None)[places >= 0]
             places = places[places >= 0]
             if meta.small:
                 # Standardised values are told back to the whole numbers that they were: 24 bits are enough for a byte.
@@ -196,7 +221,7 @@ def _features(
     target: str | None,
     wide: bool,
     order_by: str | None,
-    categorical: Sequence[str],
+    named: Mapping[str, Sequence[str]],
     leave_out: Sequence[str],
     binary: bool,
 ) -> list[str]:
@@ -213,16 +238,22 @@ def _features(
     table.require(tasks, "--task")
     table.require(others, "--target")
     table.require([order_by] if order_by else [], "--order-by")
-    table.require(categorical, "--categorical")
+    for option, names in named.items():
+        table.require(names, option)
     table.require(leave_out, "--leave-out")
     used = [*tasks, *others, *([order_by] if order_by else [])]
     if twice := [name for name in used if used.count(name) > 1]:
         raise InputError(f"{table.path}: column {twice[0]!r} cannot be two of --task, --target and --order-by")
-    if both := [name for name in categorical if name in used or name in leave_out]:
-        raise InputError(f"--categorical: {both[0]!r} is no column to predict from here")
-    taken = {*used, *leave_out}
+    if wide and named["--item"]:
+        raise InputError("--item: in wide form a row is shared by tasks already; items are of the long form")
+    seen = list(used)
+    for option, names in named.items():
+        if both := [name for name in names if name in seen or name in leave_out]:
+            raise InputError(f"{option}: {both[0]!r} is no column to predict from here, or is one of other options")
+        seen += names
     if odd := table.vectors_among(used):
         raise InputError(f"{table.path}: column {min(odd)!r} holds vectors, and is no --task, --target or --order-by")
+    taken = {*used, *leave_out}
     features = [name for name in table.names if name not in taken]
     if not features:
         raise InputError(f"{table.path}: no column is left to predict from; it has {', '.join(table.names)}")

@@ -91,9 +91,9 @@ def _explained(codes: NDArray[np.int64], y: NDArray[np.float64]) -> float:
 
 
 def _shared_rows(file: TableFile) -> Iterator[str]:
-    """Rows with the same inputs and target in two parts; in wide form all parts share their inputs on purpose."""
+    """Rows with the same inputs and target in two parts; in wide form, and of items, they share inputs on purpose."""
     meta = file.meta
-    if meta.wide:
+    if meta.wide or meta.preprocessing.item is not None:
         return
     generator = np.random.default_rng(0)
     odd = generator.integers(0, 2**63, file.x.shape[1] + 1, dtype=np.uint64) * np.uint64(2) + np.uint64(1)

@@ -53,7 +53,7 @@ class PackedRows:
         if isinstance(key, tuple):
             rows, place = key
             if isinstance(place, int | np.integer):
-                return self._column(rows, int(place))
+                return self._column(rows, int(place) % self.shape[1])
             return self[rows][..., place]
         small = self._small[key]
         if self._is_small.all():
@@ -79,8 +79,10 @@ def scales(preprocessing: TablePreprocessing) -> tuple[NDArray[np.float64], NDAr
     """What is subtracted from the raw numbers of each place, [columns], and what they are then divided by."""
     pairs = [(one.mean, one.std) for one in preprocessing.numbers]
     pairs += [(0.0, 1.0)] * (len(preprocessing.flagged) + len(preprocessing.categories))
+    pairs += [(0.0, 1.0)] * sum(len(one.labels) for one in preprocessing.labels)
     for one in preprocessing.vectors:
         pairs += [(one.mean, one.std)] * one.size
+    pairs += [(0.0, 1.0)] * (preprocessing.feature_shape[0] - len(pairs))  # of an item, which is never packed
     mean, std = np.array(pairs, dtype=np.float64).T
     return mean, std
 
@@ -109,7 +111,9 @@ def packing(preprocessing: TablePreprocessing, whole: set[str]) -> Ranges:
     places = [one.name in whole and not one.missing and not one.quantiles for one in preprocessing.numbers]
     places += [True] * len(preprocessing.flagged)
     places += [one.size <= 256 for one in preprocessing.categories]
+    places += [True] * sum(len(one.labels) for one in preprocessing.labels)
     for one in preprocessing.vectors:
         places += [one.name in whole] * one.size
+    places += [False] * (preprocessing.feature_shape[0] - len(places))
     size, packed = 4 * len(places), 4 * len(places) - 3 * sum(places)
     return ranges_of(places) if 2 * packed <= size else ()

@@ -30,7 +30,8 @@ from metaray.errors import InputError
 from metaray.json_text import parse_object
 
 METADATA_KEY = b"metaray.table"
-FORMAT_VERSION, PACKED_VERSION = 1, 2
+FORMAT_VERSION = 2
+"""1 knew neither bytes, nor columns of vectors, of several labels, of items and of ranks: without, it is written."""
 BLOCK_ROWS = 4096
 REMEDY = "import the table again (metaray data import table), or copy the file again from where it is whole"
 
@@ -39,7 +40,7 @@ class TableMeta(Config):
     """What the schema metadata says about the rows.
 
     Attributes:
-        version: of this format: 2 where there are bytes, else 1.
+        version: of this format: the oldest that holds such a table, so that metaray of its time reads it, too.
         kind: of the tasks.
         target: name of its column; empty in wide form, where each group has its own.
         ordered_by: name of the column by which the rows of a group are in order; None where they are in none.
@@ -55,7 +56,7 @@ class TableMeta(Config):
         fingerprint: SHA-256 (hex) over all of the above but the origin, and the rows.
     """
 
-    version: int = FORMAT_VERSION
+    version: int = 1
     kind: Literal["regression", "binary"]
     target: str
     ordered_by: str | None
@@ -174,7 +175,7 @@ def write_table(
         InputError: an unwritable path, or what does not fit together.
     """
     parts: list[NDArray[Any]] = [x, y, *([] if small is None else [small])]
-    meta = replace(meta, version=FORMAT_VERSION if small is None else PACKED_VERSION)
+    meta = replace(meta, version=_version_of(meta.preprocessing, packed=small is not None))
     meta = replace(meta, fingerprint=fingerprint_of(meta, parts))
     folder = path.absolute().parent
     try:
@@ -238,14 +239,19 @@ def _parts(meta: TableMeta, batch: Any, path: Path) -> list[NDArray[Any]]:
     return [_matrix(batch.column(i), size, kind, path) for i, (size, kind) in enumerate(widths)]
 
 
+def _version_of(preprocessing: TablePreprocessing, *, packed: bool) -> int:
+    later = preprocessing.labels or preprocessing.vectors or preprocessing.item is not None
+    return 2 if packed or later or any(column.quantiles for column in preprocessing.numbers) else 1
+
+
 def _parse(metadata: Any, path: Path) -> TableMeta:
     if METADATA_KEY not in metadata:
         raise InputError(f"{path}: an Arrow file, but not a table of metaray: `metaray data import table` makes one")
     values = parse_object(metadata[METADATA_KEY], where=f"{path}: its metadata")
-    if values.get("version") not in (FORMAT_VERSION, PACKED_VERSION):
+    if values.get("version") not in range(1, FORMAT_VERSION + 1):
         raise InputError(
-            f"{path}: format version {values.get('version')!r}, but this metaray reads version {FORMAT_VERSION} and "
-            f"{PACKED_VERSION}; import the table again"
+            f"{path}: format version {values.get('version')!r}, but this metaray reads versions 1 to {FORMAT_VERSION}; "
+            "import the table again"
         )
     return TableMeta.parse(values, where=str(path))
 

@@ -1,0 +1,119 @@
+"""Items that the rows of many groups share, such as films: what meta-train says of each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from metaray.config import Config
+from metaray.data.preprocessing.table_rows import category_text, is_missing
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class ItemRows(NamedTuple):
+    """What is known of the items of n rows.
+
+    Attributes:
+        codes: [n] from 1, 0 of an item that meta-train has not, or none at all.
+        sums: [n] of the item's targets in meta-train, in their own units.
+        counts: [n] of these targets.
+    """
+
+    codes: NDArray[np.int64]
+    sums: NDArray[np.float64]
+    counts: NDArray[np.int64]
+
+
+class ItemColumn(Config):
+    """A column that names an item, and the targets that each item has in meta-train: their sum and their number.
+
+    A network sees of a row's item its mean and log(1 + number), both standardised, and its code. The mean of n targets
+    is (sum + shrinkage * global_mean) / (n + shrinkage): few of them say little (empirical Bayes; Efron and Morris,
+    1975). Of rows of meta-train the targets of their own group are left out, or the mean would tell the target. An item
+    that meta-train has not has the global mean and the number 0.
+
+    Attributes:
+        name: in tables.
+        items: of meta-train, as text, none twice.
+        sums: of the targets of each.
+        counts: how many these are, at least 1.
+        global_mean: of all targets of meta-train.
+        shrinkage: the variance within an item over that between items.
+        offset_shrinkage: the variance of a group's differences to its items' means over that of their mean between
+            groups.
+        mean_of_means: of the shrunk means over the rows of meta-train, subtracted.
+        std_of_means: that they are then divided by.
+        mean_of_logs: of log(1 + number), likewise.
+        std_of_logs: likewise.
+    """
+
+    name: str = Field(min_length=1)
+    items: tuple[str, ...]
+    sums: tuple[float, ...]
+    counts: tuple[int, ...]
+    global_mean: float
+    shrinkage: float = Field(ge=0)
+    offset_shrinkage: float = Field(ge=0)
+    mean_of_means: float = 0.0
+    std_of_means: float = Field(default=1.0, gt=0)
+    mean_of_logs: float = 0.0
+    std_of_logs: float = Field(default=1.0, gt=0)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> ItemColumn:
+        if not len(self.items) == len(self.sums) == len(self.counts):
+            raise ValueError(f"{len(self.items)} items, {len(self.sums)} sums and {len(self.counts)} counts")
+        if len(set(self.items)) < len(self.items):
+            raise ValueError("an item is there twice")
+        if not 1 <= min(self.counts, default=1) <= max(self.counts, default=1) < 2**53:
+            raise ValueError("an item of meta-train has at least one target, and fewer than 2**53")
+        return self
+
+    @property
+    def size(self) -> int:
+        """How many codes there are."""
+        return len(self.items) + 1
+
+    def look_up(self, cells: Sequence[object]) -> ItemRows:
+        """What meta-train says of the items in cells."""
+        codes = np.array(
+            [0 if is_missing(cell, of_numbers=False) else self._code_of.get(category_text(cell), 0) for cell in cells],
+            dtype=np.int64,
+        )
+        return ItemRows(codes, self._sums[codes], self._counts[codes])
+
+    def means(self, rows: ItemRows) -> NDArray[np.float64]:
+        """[n] the shrunk mean of each row's item."""
+        number = rows.counts + self.shrinkage
+        with np.errstate(invalid="ignore"):
+            found = (rows.sums + self.shrinkage * self.global_mean) / number
+        return np.where(number > 0, found, self.global_mean)
+
+    def compact(self, rows: ItemRows) -> NDArray[np.float32]:
+        """[n, 3] the mean and log(1 + number), standardised, and the code."""
+        means = (self.means(rows) - self.mean_of_means) / self.std_of_means
+        logs = (np.log1p(rows.counts) - self.mean_of_logs) / self.std_of_logs
+        return np.column_stack([means, logs, rows.codes]).astype(np.float32)
+
+    def means_of(self, statistics: Tensor) -> Tensor:
+        """[n] the shrunk means, in the targets' own units, in what a network sees, [n, 2]."""
+        return statistics[:, 0] * self.std_of_means + self.mean_of_means
+
+    @cached_property
+    def _code_of(self) -> dict[str, int]:
+        return {item: code for code, item in enumerate(self.items, 1)}
+
+    @cached_property
+    def _sums(self) -> NDArray[np.float64]:
+        return np.array([0.0, *self.sums])
+
+    @cached_property
+    def _counts(self) -> NDArray[np.int64]:
+        return np.array([0, *self.counts], dtype=np.int64)

@@ -1,0 +1,52 @@
+"""A column whose cells hold several labels each, such as the genres of a film."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, field_validator
+
+from metaray.config import Config
+from metaray.data.preprocessing.table_rows import category_text, is_missing
+
+
+class LabelsColumn(Config):
+    """A column of several labels a cell, as in "Action|Comedy"; a network sees for each label whether it is there.
+
+    Others than those named are passed over, and an empty cell has none.
+
+    Attributes:
+        name: in tables.
+        separator: between the labels of a cell.
+        labels: that are seen.
+    """
+
+    name: str = Field(min_length=1)
+    separator: str = Field(min_length=1)
+    labels: tuple[str, ...]
+
+    @field_validator("labels")
+    @classmethod
+    def _are_different(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(labels)) < len(labels):
+            raise ValueError("a label is there twice")
+        return labels
+
+    def compact(self, cells: Sequence[object]) -> NDArray[np.float32]:
+        """[n, labels] 1 where a label is there, else 0."""
+        place_of = {label: place for place, label in enumerate(self.labels)}
+        found = np.zeros((len(cells), len(self.labels)), dtype=np.float32)
+        known: dict[str, list[int]] = {}
+        for row, cell in enumerate(cells):
+            text = "" if is_missing(cell, of_numbers=False) else category_text(cell)
+            if text not in known:
+                known[text] = [place_of[one] for one in labels_in(text, self.separator) if one in place_of]
+            found[row, known[text]] = 1
+        return found
+
+
+def labels_in(text: str, separator: str) -> list[str]:
+    """The labels of a cell, trimmed."""
+    return [label.strip() for label in text.split(separator) if label.strip()]
