@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from metaray.data import UMTRA, ClassStore, FunctionFamily, Source
 from metaray.data.draws import SPLITS, Draws, Split
+from metaray.data.inputs import parts_of
 from metaray.data.many_draws import ManyDraws
 from metaray.data.preprocessing import ImagePreprocessing, VectorPreprocessing
 from metaray.data.ragged import joined
@@ -71,7 +72,9 @@ def require_same(source: Source, spec: EpisodeSpec, split: Split, seed: int, ind
 
 
 def _arrays(record: Any) -> list[Any]:
-    return [array for part in record for array in _arrays(part)] if isinstance(record, tuple) else [record]
+    if isinstance(record, tuple):
+        return [array for part in record for array in _arrays(part)]
+    return parts_of(record)
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])

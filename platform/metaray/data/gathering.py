@@ -9,7 +9,7 @@ from metaray.data.ragged import Compact, Ragged, gather
 from metaray.data.store_columns import Examples
 
 QUARTER_TURNS = 4
-TURNED_BYTES = 2**18
+TURNED_BYTES = 2**20
 """So much is turned at a time: it stays in a core's own cache, and beside the result little is held."""
 
 
@@ -23,7 +23,7 @@ def gathered(examples: Examples, *sides: tuple[NDArray[np.int64], NDArray[np.int
     found = gather(examples, *(rows.reshape(-1) for rows, _ in sides))
     if isinstance(examples, Ragged):
         return found
-    return tuple(_turned(x, turns) for x, (_, turns) in zip(found, sides, strict=True))
+    return tuple(_turned(x, turns) if turns.any() else x for x, (_, turns) in zip(found, sides, strict=True))
 
 
 def _turned(x: Any, turns: NDArray[np.int64]) -> NDArray[Any]:
@@ -34,5 +34,5 @@ def _turned(x: Any, turns: NDArray[np.int64]) -> NDArray[Any]:
         classes = np.flatnonzero(turns == quarters)
         for start in range(0, len(classes), at_once):
             some = classes[start : start + at_once]
-            by_class[some] = np.ascontiguousarray(np.rot90(by_class[some], quarters, axes=(-2, -1)))
+            by_class[some] = np.rot90(by_class[some], quarters, axes=(-2, -1))
     return by_class.reshape(x.shape)

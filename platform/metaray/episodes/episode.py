@@ -12,6 +12,7 @@ Shape letters, used everywhere in metaray:
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -94,9 +95,9 @@ def meta_batch(stacks: Sequence[Task], indices: Sequence[int], seeds: NDArray[np
         seeds: [B] their own.
     """
     index = np.array(indices, dtype=np.int64)
-    ends = np.cumsum([len(tasks.class_ids) for tasks in stacks])
-    parts = zip(stacks, np.split(index, ends[:-1]), np.split(seeds, ends[:-1]), strict=True)
-    return MetaBatch(tuple(Episode(*one) for one in parts))
+    ends = list(accumulate((len(tasks.class_ids) for tasks in stacks), initial=0))
+    rows = [slice(start, stop) for start, stop in pairwise(ends)]
+    return MetaBatch(tuple(Episode(tasks, index[some], seeds[some]) for tasks, some in zip(stacks, rows, strict=True)))
 
 
 def part(whole: Episode, rows: slice | int) -> Episode:
