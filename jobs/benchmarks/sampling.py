@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,6 +40,13 @@ class Case(NamedTuple):
 
     source: ClassStore
     spec: EpisodeSpec
+
+
+class Contender(NamedTuple):
+    """Samples so many episodes at a call."""
+
+    sample: Callable[[], object]
+    episodes: int
 
 
 def synthetic(folder: Path, classes: int, side: int) -> ClassStore:
@@ -69,25 +77,25 @@ def cases(folder: Path, omniglot: str | None) -> Iterator[tuple[str, Case]]:
     yield "100,000 classes, 8x8, 5-way 1-shot", Case(synthetic(folder, 100_000, 8), FIVE_WAYS)
 
 
-def meta_batches(case: Case, size: int) -> Callable[[], int]:
+def meta_batches(case: Case, size: int) -> Contender:
     """metaray: each call samples the next meta-batch."""
-    step = iter(range(10**9))
+    steps = count()
 
-    def sample() -> int:
-        return len(sample_meta_batch(case.source, case.spec, "meta-train", 0, share_of(next(step), size)))
+    def sample() -> object:
+        return sample_meta_batch(case.source, case.spec, "meta-train", 0, share_of(next(steps), size))
 
-    return sample
+    return Contender(sample, size)
 
 
-def one_by_one(case: Case) -> Callable[[], int]:
+def one_by_one(case: Case) -> Contender:
     """The same episodes, each alone, then stacked."""
-    step = iter(range(10**9))
+    steps = count()
 
-    def sample() -> int:
-        indices = share_of(next(step), META_BATCH)
-        return len(stack([sample_episode(case.source, case.spec, "meta-train", 0, index) for index in indices]))
+    def sample() -> object:
+        indices = share_of(next(steps), META_BATCH)
+        return stack([sample_episode(case.source, case.spec, "meta-train", 0, index) for index in indices])
 
-    return sample
+    return Contender(sample, META_BATCH)
 
 
 def images_of(case: Case) -> tuple[NDArray[Any], int]:
@@ -97,7 +105,7 @@ def images_of(case: Case) -> tuple[NDArray[Any], int]:
     return np.stack([source.examples(class_id)[:PER_CLASS] for class_id in ids.tolist()]), 4 if source.rotations else 1
 
 
-def plain_numpy(case: Case) -> Callable[[], int]:
+def plain_numpy(case: Case) -> Contender:
     """The bound."""
     images, turns = images_of(case)
     images = np.concatenate([np.rot90(images, turn, axes=(-2, -1)) for turn in range(turns)])
@@ -105,33 +113,29 @@ def plain_numpy(case: Case) -> Callable[[], int]:
     assert queries is not None
     draws, per_class = np.random.default_rng(0), shots + queries
 
-    def sample() -> int:
+    def sample() -> object:
         chosen = np.stack([draws.choice(len(images), ways, replace=False) for _ in range(META_BATCH)])
         places = draws.random((META_BATCH, ways, PER_CLASS)).argsort(axis=-1)[..., :per_class]
         rows = chosen[..., None] * PER_CLASS + places
         sides = [flat[rows[..., :shots]], flat[rows[..., shots:]]]
         labels = [np.tile(np.arange(ways).repeat(count), (META_BATCH, 1)) for count in (shots, queries)]
-        return len(sides[0]) if len(labels) == len(sides) else 0
+        return sides, labels
 
-    return sample
+    return Contender(sample, META_BATCH)
 
 
-def fused(case: Case) -> Callable[[], int]:
-    """The stand-in, a task a call."""
+def fused(case: Case) -> Contender:
+    """The stand-in."""
     images, turns = images_of(case)
     labels = np.arange(len(images)).repeat(PER_CLASS)
     ways, shots, queries = case.spec.largest
     assert queries is not None
     flat = images.reshape(-1, *images.shape[2:])
     taskset = FusedTaskset(flat, labels, ways=ways, per_class=shots + queries, rotations=turns > 1)
-
-    def sample() -> int:
-        return len(taskset.sample()) // 2
-
-    return sample
+    return Contender(taskset.sample, 1)
 
 
-CONTENDERS: dict[str, Callable[[Case], Callable[[], int]]] = {
+CONTENDERS: dict[str, Callable[[Case], Contender]] = {
     "metaray": partial(meta_batches, size=META_BATCH),
     "metaray, meta-batches of 4": partial(meta_batches, size=4),
     "metaray, one by one": one_by_one,
@@ -140,11 +144,12 @@ CONTENDERS: dict[str, Callable[[Case], Callable[[], int]]] = {
 }
 
 
-def turn(sample: Callable[[], int], seconds: float) -> tuple[float, float]:
+def turn(contender: Contender, seconds: float) -> tuple[float, float]:
     """Microseconds an episode, of processor time and of wall time."""
     episodes, cpu, wall = 0, time.process_time(), time.perf_counter()
     while time.process_time() - cpu < seconds:
-        episodes += sample()
+        contender.sample()
+        episodes += contender.episodes
     return 1e6 * (time.process_time() - cpu) / episodes, 1e6 * (time.perf_counter() - wall) / episodes
 
 
@@ -160,11 +165,11 @@ def summary(turns: list[tuple[float, float]]) -> dict[str, Any]:
 
 def measured(case: Case, turns: int, seconds: float) -> dict[str, Any]:
     """All contenders, in turn; the first round warms up."""
-    samplers = {name: make(case) for name, make in CONTENDERS.items()}
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in samplers}
+    contenders = {name: make(case) for name, make in CONTENDERS.items()}
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in contenders}
     for repeat in range(turns + 1):
-        for name, sample in samplers.items():
-            taken = turn(sample, seconds)
+        for name, contender in contenders.items():
+            taken = turn(contender, seconds)
             if repeat:
                 found[name].append(taken)
     return {name: summary(times) for name, times in found.items()}
@@ -185,7 +190,7 @@ def streamed(case: Case, actors: int, steps: int = 300) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Print all as JSON."""
+    """Print a line of JSON a case."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--omniglot", help="class store of `metaray data import omniglot`")
     parser.add_argument("--turns", type=int, default=7)
@@ -193,14 +198,14 @@ def main() -> None:
     parser.add_argument("--actors", type=int, nargs="*", default=[], help="also stream through so many")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    result: dict[str, Any] = {"numpy": np.__version__, "meta_batch": META_BATCH, "turns": options.turns}
+    print(json.dumps({"numpy": np.__version__, "meta_batch": META_BATCH, "turns": options.turns}))
     with tempfile.TemporaryDirectory() as folder:
-        for place, (name, case) in enumerate(cases(Path(folder), options.omniglot)):
-            result[name] = measured(case, options.turns, options.seconds)
-            if place == 0:
-                counts = {f"streamed, {n} actors": streamed(case, n) for n in options.actors}
-                result[name].update(counts)
-            print(json.dumps({name: result[name]}, indent=2), flush=True)
+        known = dict(cases(Path(folder), options.omniglot))
+        for name, case in known.items():
+            print(json.dumps({name: measured(case, options.turns, options.seconds)}), flush=True)
+        name, case = next(iter(known.items()))
+        for actors in options.actors:
+            print(json.dumps({f"{name}, through {actors} actors": streamed(case, actors)}), flush=True)
 
 
 if __name__ == "__main__":
