@@ -115,9 +115,10 @@ def plain_numpy(case: Case) -> Contender:
 
     def sample() -> object:
         chosen = np.stack([draws.choice(len(images), ways, replace=False) for _ in range(META_BATCH)])
-        places = draws.random((META_BATCH, ways, PER_CLASS)).argsort(axis=-1)[..., :per_class]
-        rows = chosen[..., None] * PER_CLASS + places
-        sides = [flat[rows[..., :shots]], flat[rows[..., shots:]]]
+        drawn = draws.random((META_BATCH, ways, PER_CLASS)).argsort(axis=-1)[..., :per_class]
+        rows = chosen[..., None] * PER_CLASS + drawn
+        both = rows[..., :shots], rows[..., shots:]
+        sides = [flat[places.reshape(META_BATCH, -1)] for places in both]
         labels = [np.tile(np.arange(ways).repeat(count), (META_BATCH, 1)) for count in (shots, queries)]
         return sides, labels
 
