@@ -178,8 +178,10 @@ def measured(case: Case, turns: int, seconds: float) -> dict[str, Any]:
 
 def streamed(case: Case, actors: int, steps: int = 300) -> dict[str, Any]:
     """Through sampler actors to one consumer that does nothing else: wall time, first round left out."""
+    from metaray.distributed.cluster import join_cluster
     from metaray.distributed.samplers import actor_stream, start_samplers
 
+    join_cluster(None)
     samplers = start_samplers(case.source, case.spec, 0, count=actors)
     share = partial(share_of, meta_batch_size=META_BATCH)
     rates = []

@@ -36,7 +36,9 @@ def test_all_are_measured_on_the_same_tasks(tmp_path: Path) -> None:
     assert isinstance(batch, MetaBatch) and isinstance(alone, MetaBatch)
     (mine,), (theirs,) = batch.stacks, alone.stacks
     assert np.array_equal(mine.task.query.x, theirs.task.query.x) and len(batch) == 32
-    sides, labels = CONTENDERS["numpy, one gather (a bound)"](case).sample()  # type: ignore[misc]
+    bound = CONTENDERS["numpy, one gather (a bound)"](case).sample()
+    assert isinstance(bound, tuple)
+    sides, labels = bound
     assert [side.shape for side in sides] == [mine.task.support.x.shape, mine.task.query.x.shape]
     assert [side.shape for side in labels] == [mine.task.support.y.shape, mine.task.query.y.shape]
     found = measured(case, turns=1, seconds=0.001)
