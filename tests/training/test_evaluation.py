@@ -13,12 +13,12 @@ from torch import Tensor
 
 from metaray.algorithms import MAML, NearestNeighbor, ProtoNet
 from metaray.algorithms.context import Context, Tensors
-from metaray.data import FunctionFamily
+from metaray.data import ClassStore, FunctionFamily
 from metaray.data.draws import Draws, Split
 from metaray.data.preprocessing import ImagePreprocessing
 from metaray.data.source import Source
 from metaray.data.task import Task
-from metaray.episodes.episode import EpisodeSpec
+from metaray.episodes.episode import EpisodeSpec, MetaBatch
 from metaray.episodes.sampler import sample_meta_batch
 from metaray.episodes.tensors import Examples
 from metaray.errors import InputError
@@ -151,6 +151,33 @@ def test_episodes_are_sampled_ahead_by_a_thread_that_ends() -> None:
     assert len(reducer.marks) >= 8 and set(reducer.marks) == {"judging"}
     assert not sampling()
     assert np.array_equal(found.loss, nearest(FunctionFamily()).loss)
+
+
+@pytest.mark.parametrize(("chunk_size", "together"), [(1, [16, 16, 8]), (3, [15, 15, 10]), (20, [20, 20])])
+def test_what_is_drawn_side_by_side_is_sampled_some_at_a_time(
+    chunk_size: int, together: list[int], tiny_source: ClassStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def noted(source: Source, spec: EpisodeSpec, split: Split, seed: int, indices: range) -> MetaBatch:
+        asked.append(len(indices))
+        return sample_meta_batch(source, spec, split, seed, indices)
+
+    monkeypatch.setattr("metaray.training.evaluation.sample_meta_batch", noted)
+    context = Context(network=torch.nn.Identity(), ways=3, task=tiny_source.task)
+    judge = Judge(tiny_source, EpisodeSpec(ways=3, shots=1, queries=2), "meta-val", 40, 0, first=5)
+    told: list[int] = []
+    found = evaluate(NearestNeighbor(), {}, context, judge, device=CPU, chunk_size=chunk_size, progress=told.append)
+    assert asked == together and told[-1] == 40 and len(told) == -(-40 // chunk_size)
+    asked.clear()
+    monkeypatch.setattr("metaray.training.evaluation.TOGETHER_NUMBERS", 2 * 9 * 16 * 16)
+    evaluate(NearestNeighbor(), {}, context, judge, device=CPU, chunk_size=chunk_size)
+    assert max(asked) == max(2, chunk_size), "large episodes are few"
+    monkeypatch.setattr(ClassStore, "sample_tasks", Source.sample_tasks)
+    asked.clear()
+    alone = evaluate(NearestNeighbor(), {}, context, judge, device=CPU, chunk_size=chunk_size)
+    assert max(asked) == min(chunk_size, 40)
+    assert np.array_equal(found.loss, alone.loss) and np.array_equal(found.score, alone.score)
 
 
 def test_what_sampling_raises_comes_up_and_its_thread_ends() -> None:

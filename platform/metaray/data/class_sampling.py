@@ -9,16 +9,17 @@ from numpy.typing import NDArray
 
 from metaray.data.draws import Draws, Split
 from metaray.data.episode_spec import EpisodeSpec, Sizes
+from metaray.data.many_draws import ManyDraws
 from metaray.data.meta_dataset import LEAST_EXAMPLES, meta_dataset_sizes
 from metaray.data.names import counted
-from metaray.data.opened_store import OpenedStore
+from metaray.data.opened_store import OpenedStore, Pools
 from metaray.errors import InputError
 
 Ids = NDArray[np.int64]
 
 
 class DrawnTask(NamedTuple):
-    """The classes and examples of one task.
+    """The classes and examples of one task, or of B tasks one after the other, where [N] is [B * N].
 
     Attributes:
         base: [N] base class ids.
@@ -63,6 +64,27 @@ def draw_task(opened: OpenedStore, split: Split, spec: EpisodeSpec, draws: Draws
     return DrawnTask(base, turns, support, query, sizes.shots, sizes.queries)
 
 
+def draw_tasks(opened: OpenedStore, split: Split, spec: EpisodeSpec, draws: ManyDraws) -> DrawnTask | None:
+    """As `draw_task`, B tasks of a spec of fixed sizes.
+
+    Returns:
+        None if `split` has too few classes or examples.
+    """
+    assert spec.is_fixed, spec
+    ways, shots, queries = spec.largest
+    least = spec.largest.least_examples
+    pools = _able(opened, split, least, ways)
+    if not len(pools.sizes):
+        return None
+    pool = draws.between(0, len(pools.sizes) - 1)
+    chosen = draws.choose((pools.sizes[pool] * opened.turns)[:, None], ways)[:, 0]
+    base = pools.classes[pools.starts[pool][:, None] + chosen // opened.turns]
+    rows = opened.file.offsets[base][..., None] + draws.choose(opened.counts(base), least)
+    support, query = rows[..., :shots].reshape(-1), rows[..., shots:].reshape(-1)
+    assert queries is not None, spec
+    return DrawnTask(base.reshape(-1), (chosen % opened.turns).reshape(-1), support, query, shots, queries)
+
+
 def _imbalanced(opened: OpenedStore, split: Split, spec: EpisodeSpec, draws: Draws) -> DrawnTask | None:
     pool = _pool(opened, split, LEAST_EXAMPLES, spec.fewest_ways, draws)
     if pool is None:
@@ -81,10 +103,18 @@ def _imbalanced(opened: OpenedStore, split: Split, spec: EpisodeSpec, draws: Dra
     return _unequal(opened, base, turns, sizes.shots, np.full(ways, sizes.queries), draws)
 
 
+def _able(opened: OpenedStore, split: Split, examples: int, ways: int) -> Pools:
+    """What has enough classes, rotations included."""
+    return opened.pools(split, examples).able(-(-ways // opened.turns))
+
+
 def _pool(opened: OpenedStore, split: Split, examples: int, ways: int, draws: Draws) -> Ids | None:
     """The base classes to draw from; where tasks stay within groups, those of one that has enough."""
-    able = [pool for pool in opened.pools(split, examples) if len(pool) * opened.turns >= ways]
-    return able[draws.between(0, len(able) - 1)] if able else None
+    pools = _able(opened, split, examples, ways)
+    if not len(pools.sizes):
+        return None
+    place = draws.between(0, len(pools.sizes) - 1)
+    return pools.classes[pools.starts[place] : pools.starts[place] + pools.sizes[place]]
 
 
 def _classes(pool: Ids, turns: int, ways: int, draws: Draws) -> tuple[Ids, Ids]:
@@ -118,18 +148,18 @@ def require_tasks(opened: OpenedStore, split: Split, spec: EpisodeSpec, where: s
     plain = spec.sampling == "plain"
     sizes = spec.largest if plain else Sizes(spec.fewest_ways, 1, 1)
     least = sizes.least_examples
-    found = [len(pool) * opened.turns for pool in opened.pools(split, least)]
-    if max(found) >= sizes.ways:
+    found = int(opened.pools(split, least).sizes.max()) * opened.turns
+    if found >= sizes.ways:
         return
     asked = f"{sizes.ways} ways" if spec.fixed_ways else f"up to {sizes.ways} ways"
     asked = asked if plain else f"{sizes.ways} ways or more"
     rest = "" if sizes.queries is None else f" + {counted(sizes.queries, 'query', 'queries')}"
     each = f"at least {counted(least, 'example')} ({counted(sizes.shots, 'shot')}{rest or ' + 1 query or more'})"
     if opened.groups is None:
-        has = f"{split} has {counted(found[0], 'class', 'classes')} with {each}"
+        has = f"{split} has {counted(found, 'class', 'classes')} with {each}"
     else:
         groups = len(np.unique(opened.groups[opened.classes[split]]))
-        most = counted(max(found), "class", "classes")
+        most = counted(found, "class", "classes")
         has = f"no group of {split} ({groups} in all) has more than {most} with {each}"
     in_all = counted(len(opened.classes[split]) * opened.turns, "class", "classes")
     raise InputError(f"{asked} asked for, but {has}; {in_all} in all ({where})")
@@ -150,7 +180,7 @@ def count_tasks(opened: OpenedStore, split: Split, spec: EpisodeSpec) -> int:
         most = int(eligible.min()) // 2 if len(eligible) else 1
         sizes = Sizes(spec.fewest_ways, 1, min(spec.most_queries or 1, most))
     total = 0
-    for pool in opened.pools(split, sizes.least_examples):
+    for pool in opened.pools(split, sizes.least_examples).each():
         choices = Counter(_choices(n, sizes) for n in opened.counts(pool).tolist())
         numbers = elementary_symmetric({w: m * opened.turns for w, m in choices.items()}, spec.most_ways)
         total += sum(numbers[spec.fewest_ways :])

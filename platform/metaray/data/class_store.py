@@ -9,14 +9,15 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from metaray.data.access import without_access
-from metaray.data.class_sampling import DrawnTask, count_tasks, draw_task, require_tasks
+from metaray.data.class_sampling import DrawnTask, count_tasks, draw_task, draw_tasks, require_tasks
 from metaray.data.draws import Draws, Split
 from metaray.data.episode_spec import EpisodeSpec
 from metaray.data.gathering import gathered
+from metaray.data.many_draws import ManyDraws
 from metaray.data.names import counted
 from metaray.data.opened_store import OpenedStore, open_scheme
 from metaray.data.preprocessing import Preprocessing
-from metaray.data.ragged import Compact, FeatureShape
+from metaray.data.ragged import Compact, FeatureShape, is_ragged
 from metaray.data.remote import held, is_remote, local_path
 from metaray.data.servers import shown
 from metaray.data.source import Source
@@ -164,6 +165,21 @@ class ClassStore(Source):
         assert drawn is not None
         return _task(opened, drawn)
 
+    def sample_tasks(self, draws: ManyDraws, split: Split, spec: EpisodeSpec) -> list[Task]:
+        """Of fixed sizes all at once, with one gather for each side; ragged or unequal ones by `sample_task`.
+
+        Raises:
+            InputError: `split` has too few classes or examples.
+        """
+        opened = self._open()
+        if not spec.is_fixed or is_ragged(opened.file.meta.feature_shape):
+            return super().sample_tasks(draws, split, spec)
+        drawn = draw_tasks(opened, split, spec, draws)
+        if drawn is None:
+            self.check(split, spec)
+        assert drawn is not None
+        return [_stack(_task(opened, drawn), len(draws))]
+
     def count_tasks(self, split: Split, spec: EpisodeSpec) -> int:
         """How many distinct tasks there are, or more; a task is a set of classes, each with a support and a query set.
 
@@ -258,3 +274,14 @@ def _task(opened: OpenedStore, drawn: DrawnTask) -> Task:
         query=Side(query, labels.repeat(drawn.queries)),
         class_ids=drawn.base * opened.turns + drawn.turns,
     )
+
+
+def _stack(tasks: Task, count: int) -> Task:
+    """`count` equal tasks that lie one after the other as though they were one."""
+    support, query, class_ids = tasks
+    ways = len(class_ids) // count
+    return Task(_rows(support, count, ways), _rows(query, count, ways), class_ids.reshape(count, ways))
+
+
+def _rows(side: Side[NDArray[np.int64]], count: int, ways: int) -> Side[NDArray[np.int64]]:
+    return Side(side.x.reshape(count, -1, *side.x.shape[1:]), side.y.reshape(count, -1) % ways)

@@ -1,8 +1,9 @@
 """Counter-based random numbers: every draw is a pure function of (seed, split, index)."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.random.bit_generator import ISeedSequence
 from numpy.typing import NDArray
 
 Split = Literal["meta-train", "meta-val", "meta-test"]
@@ -27,9 +28,7 @@ class Draws:
     """
 
     def __init__(self, seed: int, split: Split, index: int) -> None:
-        key = np.array([seed, index], dtype=np.uint64)
-        counter = np.array([0, 0, 0, SPLITS.index(split)], dtype=np.uint64)
-        self._bits = np.random.Philox(key=key, counter=counter)
+        self._bits = philox(seed, split, index)
 
     def raw(self, count: int) -> NDArray[np.uint64]:
         """The next `count` raw 64-bit words."""
@@ -37,17 +36,14 @@ class Draws:
 
     def uniform(self, count: int) -> NDArray[np.float64]:
         """`count` numbers in [0, 1), multiples of 2**-53."""
-        return (self.raw(count) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+        return in_unit_interval(self.raw(count))
 
     def between(self, low: int, high: int) -> int:
         """A whole number from `low` to `high`, both included; where they are equal, nothing is drawn."""
         return low if low == high else low + int(self.uniform(1)[0] * (high - low + 1))
 
     def choose(self, populations: NDArray[np.int64], k: int) -> NDArray[np.int64]:
-        """For each row r, an ordered sample of `k` distinct integers below `populations[r]`.
-
-        Floyd's algorithm (Bentley and Floyd, CACM 30(9), 1987) gives a uniform set in `k` draws, vectorised over the
-        rows; a random permutation then makes the order uniform too.
+        """For each row r, an ordered sample of `k` distinct integers below `populations[r]`; see `ordered_samples`.
 
         Args:
             populations: [rows], each at least `k`.
@@ -57,16 +53,8 @@ class Draws:
             [rows, k] distinct within a row.
         """
         rows = len(populations)
-        assert (populations >= k).all(), (populations, k)
         uniforms = self.uniform(rows * k).reshape(k, rows)
-        chosen = np.empty((rows, k), dtype=np.int64)
-        for j in range(k):
-            last = populations - k + j
-            candidate = (uniforms[j] * (last + 1)).astype(np.int64)
-            taken = (chosen[:, :j] == candidate[:, None]).any(axis=1)
-            chosen[:, j] = np.where(taken, last, candidate)
-        order = self.raw(rows * k).reshape(rows, k).argsort(axis=1, kind="stable")
-        return np.take_along_axis(chosen, order, axis=1)
+        return ordered_samples(populations, uniforms, self.raw(rows * k).reshape(rows, k))
 
     def choose_each(self, populations: NDArray[np.int64], sizes: NDArray[np.int64]) -> list[NDArray[np.int64]]:
         """As `choose`, with a sample size for each row.
@@ -86,3 +74,54 @@ class Draws:
             return self.choose(np.array([population]), k).reshape(-1)
         order: NDArray[np.int64] = self.raw(population).argsort(kind="stable")
         return order[:k]
+
+
+def philox(seed: int, split: Split, index: int) -> np.random.Philox:
+    """The generator of one episode, at the beginning of its stream."""
+    counter = np.array([0, 0, 0, SPLITS.index(split)], dtype=np.uint64)
+    # numpy takes any ISeedSequence; its types name one of them alone.
+    return np.random.Philox(_Key(seed, index), counter=counter)  # type: ignore[arg-type]
+
+
+class _Key(ISeedSequence):
+    """A key as it is. Beside one that is given as such, numpy asks the system for entropy: four times as dear."""
+
+    def __init__(self, seed: int, index: int) -> None:
+        self._words = np.array([seed, index], dtype=np.uint64)
+
+    def generate_state(self, n_words: int, dtype: Any = np.uint32) -> Any:
+        assert (n_words, dtype) == (2, np.uint64), (n_words, dtype)
+        return self._words
+
+
+def in_unit_interval(raw: NDArray[np.uint64]) -> NDArray[np.float64]:
+    """Raw words as numbers in [0, 1), multiples of 2**-53; the shape is that of `raw`."""
+    return (raw >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def ordered_samples(
+    populations: NDArray[np.int64], uniforms: NDArray[np.float64], keys: NDArray[np.uint64]
+) -> NDArray[np.int64]:
+    """For each row r, an ordered sample of k distinct integers below `populations[r]`.
+
+    Floyd's algorithm (Bentley and Floyd, CACM 30(9), 1987) gives a uniform set in k draws, vectorised over the rows; a
+    random permutation then makes the order uniform too.
+
+    Args:
+        populations: [rows], each at least k.
+        uniforms: [k, rows] in [0, 1); what Floyd's algorithm draws from.
+        keys: [rows, k] words, whose order is the permutation.
+
+    Returns:
+        [rows, k] distinct within a row.
+    """
+    k, rows = uniforms.shape
+    assert (populations >= k).all(), (populations, k)
+    last = populations - k + np.arange(k)[:, None]
+    chosen = (uniforms * (last + 1)).astype(np.int64)
+    for j in range(1, k):
+        taken = np.logical_or.reduce(chosen[:j] == chosen[j])
+        np.copyto(chosen[j], last[j], where=taken)
+    order = keys.argsort(axis=1, kind="stable")
+    found: NDArray[np.int64] = chosen[order, np.arange(rows)[:, None]]
+    return found

@@ -9,6 +9,8 @@ from metaray.data.ragged import Compact, Ragged, gather
 from metaray.data.store_columns import Examples
 
 QUARTER_TURNS = 4
+TURNED_BYTES = 2**20
+"""So much is turned at a time: it stays in a core's own cache, and beside the result little is held."""
 
 
 def gathered(examples: Examples, *sides: tuple[NDArray[np.int64], NDArray[np.int64]]) -> tuple[Compact, ...]:
@@ -21,14 +23,16 @@ def gathered(examples: Examples, *sides: tuple[NDArray[np.int64], NDArray[np.int
     found = gather(examples, *(rows.reshape(-1) for rows, _ in sides))
     if isinstance(examples, Ragged):
         return found
-    return tuple(_turned(x, turns) for x, (_, turns) in zip(found, sides, strict=True))
+    return tuple(_turned(x, turns) if turns.any() else x for x, (_, turns) in zip(found, sides, strict=True))
 
 
 def _turned(x: Any, turns: NDArray[np.int64]) -> NDArray[Any]:
     """Examples [classes * n, *feature], class r turned by turns[r] quarters, in place."""
     by_class: NDArray[Any] = x.reshape(len(turns), -1, *x.shape[1:])
+    at_once = max(1, TURNED_BYTES // by_class[0].nbytes)
     for quarters in range(1, QUARTER_TURNS):
-        turned = turns == quarters
-        if turned.any():
-            by_class[turned] = np.rot90(by_class[turned], quarters, axes=(-2, -1))
+        classes = np.flatnonzero(turns == quarters)
+        for start in range(0, len(classes), at_once):
+            some = classes[start : start + at_once]
+            by_class[some] = np.rot90(by_class[some], quarters, axes=(-2, -1))
     return by_class.reshape(x.shape)

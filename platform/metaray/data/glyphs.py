@@ -22,6 +22,7 @@ from metaray.data.class_store import ClassStore
 from metaray.data.draws import SPLITS, Draws, Split
 from metaray.data.episode_spec import EpisodeSpec
 from metaray.data.groups import folder_of
+from metaray.data.many_draws import ManyDraws
 from metaray.data.preprocessing import ImagePreprocessing, Preprocessing
 from metaray.data.rendering import INK_SIZE, RENDER_SIZE, SIDE, Bitmap, render_all, script_of
 from metaray.data.source import Source
@@ -102,6 +103,10 @@ class Glyphs(Source):
     def sample_task(self, draws: Draws, split: Split, spec: EpisodeSpec) -> Task:
         """As in `ClassStore`."""
         return self.store.sample_task(draws, split, spec)
+
+    def sample_tasks(self, draws: ManyDraws, split: Split, spec: EpisodeSpec) -> list[Task]:
+        """As in `ClassStore`."""
+        return self.store.sample_tasks(draws, split, spec)
 
     def count_tasks(self, split: Split, spec: EpisodeSpec) -> int:
         """As in `ClassStore`."""

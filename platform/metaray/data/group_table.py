@@ -26,6 +26,9 @@ from metaray.tasks.regression import JudgedBy, TrainedBy
 
 Rows = NDArray[np.int64]
 
+KEPT = 64
+"""So many answers about which groups are large enough are remembered: one for each of the sizes of a spec."""
+
 
 class Pools(NamedTuple):
     """The rows that a task of one group draws from.
@@ -250,10 +253,17 @@ class OpenedTable:
         for split, groups in meta.splits.items():
             self.pools[split] = [self._pools(group) for group in groups]
         self.ordered = meta.ordered_by is not None
+        self._eligible: dict[tuple[Split, Sizes], list[Pools]] = {}
 
     def eligible(self, split: Split, sizes: Sizes) -> list[Pools]:
-        """The groups of `split` with enough rows."""
-        return [pools for pools in self.pools[split] if self._suffices(pools, sizes)]
+        """The groups of `split` with enough rows; remembered, since there may be thousands."""
+        found = self._eligible.get((split, sizes))
+        if found is None:
+            found = [pools for pools in self.pools[split] if self._suffices(pools, sizes)]
+            if len(self._eligible) >= KEPT:
+                self._eligible.clear()
+            self._eligible[split, sizes] = found
+        return found
 
     def drawn(self, pools: Pools, sizes: Sizes, draws: Draws) -> tuple[Rows, Rows]:
         """The rows of support and query, class by class."""

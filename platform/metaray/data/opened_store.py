@@ -1,6 +1,7 @@
 """A store file seen through one of its split schemes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,34 @@ from metaray.data.servers import shown
 from metaray.data.store_file import StoreFile
 from metaray.data.verified import open_store
 from metaray.errors import InputError, unknown
+
+KEPT = 32
+"""So many pools are remembered: specs of ranges ask for as many as they have sizes."""
+
+
+class Pools(NamedTuple):
+    """Sets of base classes, each of which a task may draw its classes from.
+
+    Attributes:
+        classes: the ids of all, one set after the other.
+        starts: [pools] where each begins.
+        sizes: [pools] of each.
+    """
+
+    classes: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+
+    def each(self) -> list[NDArray[np.int64]]:
+        """The classes of each."""
+        return np.split(self.classes, self.starts[1:])
+
+    def able(self, classes: int) -> "Pools":
+        """Those of so many classes, or more."""
+        if len(self.sizes) == 1 and self.sizes[0] >= classes:
+            return self
+        enough = self.sizes >= classes
+        return self._replace(starts=self.starts[enough], sizes=self.sizes[enough])
 
 
 @dataclass(frozen=True)
@@ -32,6 +61,7 @@ class OpenedStore:
     turns: int
     places: NDArray[np.int64]
     groups: NDArray[np.int64] | None
+    _pools: dict[tuple[Split, int], Pools] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def counts(self, classes: NDArray[np.int64]) -> NDArray[np.int64]:
         """The number of examples of each of these base classes."""
@@ -45,14 +75,24 @@ class OpenedStore:
         """The base classes of `split` with at least `examples` examples."""
         return self.classes[split][self.sizes(split) >= examples]
 
-    def pools(self, split: Split, examples: int) -> list[NDArray[np.int64]]:
+    def pools(self, split: Split, examples: int) -> Pools:
         """The eligible base classes that a task may draw from together: all, or those of each group that has any."""
+        found = self._pools.get((split, examples))
+        if found is None:
+            found = self._pools_of(split, examples)
+            if len(self._pools) >= KEPT:
+                self._pools.clear()
+            self._pools[split, examples] = found
+        return found
+
+    def _pools_of(self, split: Split, examples: int) -> Pools:
         eligible = self.eligible(split, examples)
         if self.groups is None or not len(eligible):
-            return [eligible]
+            return Pools(eligible, np.zeros(1, dtype=np.int64), np.array([len(eligible)]))
         numbers = self.groups[eligible]
         order = numbers.argsort(kind="stable")
-        return np.split(eligible[order], np.flatnonzero(np.diff(numbers[order])) + 1)
+        starts = np.flatnonzero(np.diff(numbers[order], prepend=-1))
+        return Pools(eligible[order], starts, np.diff(starts, append=len(eligible)))
 
 
 def open_scheme(path: str, scheme: str, *, rotations: bool, within_groups: bool) -> OpenedStore:

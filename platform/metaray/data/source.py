@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from metaray.config import Config
 from metaray.data.draws import Draws, Split
 from metaray.data.episode_spec import EpisodeSpec
+from metaray.data.many_draws import ManyDraws
 from metaray.data.preprocessing import Preprocessing
 from metaray.data.ragged import Compact, FeatureShape
-from metaray.data.task import Task
+from metaray.data.task import Task, stacks_of
 from metaray.errors import InputError
 from metaray.tasks import Classification, TaskKind
 
@@ -38,6 +39,9 @@ class Source(Config):
                 f"{cls.__name__}.{old} is of an older interface: a source says its `task`, and its methods take an "
                 "EpisodeSpec and return a Task; see docs/new_source.md"
             )
+        if _place(cls, "sample_task") < _place(cls, "sample_tasks"):
+            # Drawn many at once, tasks would be those of the class it is derived from.
+            cls.sample_tasks = Source.sample_tasks  # type: ignore[method-assign]
 
     @property
     @abstractmethod
@@ -103,6 +107,16 @@ class Source(Config):
         are numbers it draws nothing.
         """
 
+    def sample_tasks(self, draws: ManyDraws, split: Split, spec: EpisodeSpec) -> list[Task]:
+        """Draw many tasks at once: bit for bit what `sample_task` makes of the draws of each, which is the default.
+
+        Where all episodes draw alike, tasks can be drawn side by side, without a loop over them.
+
+        Returns:
+            Stacks of consecutive tasks of equal shape, each as long as can be.
+        """
+        return stacks_of(self.sample_task(one, split, spec) for one in draws.each())
+
     @abstractmethod
     def count_tasks(self, split: Split, spec: EpisodeSpec) -> int:
         """How many distinct tasks there are, labels and order aside; of a spec with ranges at least so many."""
@@ -160,6 +174,11 @@ class Source(Config):
 
     def _without_examples(self) -> InputError:
         return InputError(f"{self.kind} has no examples to draw one by one, as class_store and glyphs have")
+
+
+def _place(cls: type, name: str) -> int:
+    """How far up in a class's ancestry an attribute is defined; 0 in itself."""
+    return next(place for place, base in enumerate(cls.__mro__) if name in vars(base))
 
 
 class SameData:

@@ -1,11 +1,13 @@
 """A sampled task: its support set and its query set."""
 
+from collections.abc import Iterable, Sequence
+from itertools import groupby
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from metaray.data.inputs import parts_of
+from metaray.data.inputs import parts_of, shapes_of, stacked
 
 A = TypeVar("A")
 
@@ -24,6 +26,7 @@ class Side(NamedTuple, Generic[A]):
 
 class Task(NamedTuple):
     """One task as a source yields it: compact (images stay uint8), and rows are class-major where there are classes.
+    Or a stack of tasks of equal shape, whose arrays are contiguous and all have a leading axis B.
 
     Attributes:
         support: what it is learned from.
@@ -35,6 +38,25 @@ class Task(NamedTuple):
     support: Side[NDArray[Any]]
     query: Side[NDArray[Any]]
     class_ids: NDArray[np.int64]
+
+
+def shape_of(task: Task) -> tuple[tuple[int, ...], ...]:
+    """By what tasks can be stacked: the shapes of their arrays."""
+    support, query, class_ids = task
+    return (*shapes_of(support.x), support.y.shape, *shapes_of(query.x), query.y.shape, class_ids.shape)
+
+
+def stacks_of(tasks: Iterable[Task]) -> list[Task]:
+    """Neighbours of equal shape put together, each stack as long as can be."""
+    return [_stacked(list(alike)) for _, alike in groupby(tasks, key=shape_of)]
+
+
+def _stacked(tasks: Sequence[Task]) -> Task:
+    support, query = (
+        Side(stacked([side.x for side in alike]), np.stack([side.y for side in alike]))
+        for alike in zip(*((task.support, task.query) for task in tasks), strict=True)
+    )
+    return Task(support, query, np.stack([task.class_ids for task in tasks]))
 
 
 def same_examples(one: Task, other: Task) -> bool:

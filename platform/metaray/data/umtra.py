@@ -14,6 +14,7 @@ from metaray.data.class_store import ClassStore
 from metaray.data.draws import Draws, Split
 from metaray.data.episode_spec import EpisodeSpec
 from metaray.data.glyphs import Glyphs
+from metaray.data.many_draws import ManyDraws
 from metaray.data.preprocessing import ImagePreprocessing, Preprocessing
 from metaray.data.source import Source
 from metaray.data.task import Side, Task
@@ -157,6 +158,12 @@ class UMTRA(Source):
             query=Side(np.ascontiguousarray(query).reshape(-1, *x.shape[2:]), labels.repeat(queries)),
             class_ids=-1 - places,
         )
+
+    def sample_tasks(self, draws: ManyDraws, split: Split, spec: EpisodeSpec) -> list[Task]:
+        """In meta-train one by one; else as the wrapped source does."""
+        if split != "meta-train":
+            return self.source.sample_tasks(draws, split, spec)
+        return super().sample_tasks(draws, split, spec)
 
     def altered(self, images: Images, draws: Draws) -> Images:
         """A copy of each of [n, channels, height, width], augmented by this description's settings."""

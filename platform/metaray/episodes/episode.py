@@ -12,15 +12,15 @@ Shape letters, used everywhere in metaray:
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from metaray.data.episode_spec import EpisodeSpec as EpisodeSpec
-from metaray.data.inputs import shapes_of, stacked, take
-from metaray.data.task import Side, Task
+from metaray.data.inputs import take
+from metaray.data.task import Side, Task, stacks_of
 
 
 class Episode(NamedTuple):
@@ -82,7 +82,22 @@ def stack(episodes: Sequence[Episode]) -> MetaBatch:
     """
     if not episodes:
         raise ValueError("no episodes to stack")
-    return MetaBatch(tuple(_stacked(list(alike)) for _, alike in groupby(episodes, key=shape_of)))
+    indices, seeds = [one.index for one in episodes], [one.seed for one in episodes]
+    return meta_batch(stacks_of(one.task for one in episodes), indices, np.array(seeds, dtype=np.uint64))
+
+
+def meta_batch(stacks: Sequence[Task], indices: Sequence[int], seeds: NDArray[np.uint64]) -> MetaBatch:
+    """Tasks that are stacked already as episodes.
+
+    Args:
+        stacks: of consecutive tasks of equal shape, each as long as can be.
+        indices: [B] of the episodes.
+        seeds: [B] their own.
+    """
+    index = np.array(indices, dtype=np.int64)
+    ends = list(accumulate((len(tasks.class_ids) for tasks in stacks), initial=0))
+    rows = [slice(start, stop) for start, stop in pairwise(ends)]
+    return MetaBatch(tuple(Episode(tasks, index[some], seeds[some]) for tasks, some in zip(stacks, rows, strict=True)))
 
 
 def part(whole: Episode, rows: slice | int) -> Episode:
@@ -90,21 +105,3 @@ def part(whole: Episode, rows: slice | int) -> Episode:
     (support, query, class_ids), index, seed = whole
     support, query = (Side(take(side.x, rows), side.y[rows]) for side in (support, query))
     return Episode(Task(support, query, class_ids[rows]), index[rows], seed[rows])
-
-
-def shape_of(episode: Episode) -> tuple[tuple[int, ...], ...]:
-    """By what episodes can be stacked: the shapes of their arrays."""
-    support, query, class_ids = episode.task
-    return (*shapes_of(support.x), support.y.shape, *shapes_of(query.x), query.y.shape, class_ids.shape)
-
-
-def _stacked(episodes: Sequence[Episode]) -> Episode:
-    support, query = (
-        Side(stacked([side.x for side in alike]), np.stack([side.y for side in alike]))
-        for alike in zip(*((e.task.support, e.task.query) for e in episodes), strict=True)
-    )
-    return Episode(
-        Task(support, query, np.stack([e.task.class_ids for e in episodes])),
-        index=np.array([e.index for e in episodes], dtype=np.int64),
-        seed=np.array([e.seed for e in episodes], dtype=np.uint64),
-    )

@@ -1,11 +1,17 @@
 """The pure sampler: (source, spec, split, seed, index) -> Episode."""
 
 from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from metaray.data.draws import Draws, Split
+from metaray.data.many_draws import ManyDraws
 from metaray.data.source import Source
-from metaray.data.task import Side
-from metaray.episodes.episode import Episode, EpisodeSpec, MetaBatch, stack
+from metaray.data.task import Side, Task
+from metaray.episodes.episode import Episode, EpisodeSpec, MetaBatch, meta_batch
+from metaray.tasks import TaskKind
 
 
 def sample_episode(source: Source, spec: EpisodeSpec, split: Split, seed: int, index: int) -> Episode:
@@ -29,15 +35,38 @@ def sample_episode(source: Source, spec: EpisodeSpec, split: Split, seed: int, i
     task = source.sample_task(draws, split, spec)
     source.task.check_task(task.support.y, task.query.y)
     centre = source.task.centre(task.support.y)
-    if centre is not None:
-        support, query = (Side(side.x, side.y - centre) for side in (task.support, task.query))
-        task = task._replace(support=support, query=query)
-    return Episode(task, index, own_seed)
+    return Episode(task if centre is None else _less(task, centre), index, own_seed)
 
 
 def sample_meta_batch(source: Source, spec: EpisodeSpec, split: Split, seed: int, indices: Iterable[int]) -> MetaBatch:
-    """The episodes of `indices`, in that order, stacked."""
-    return stack([sample_episode(source, spec, split, seed, index) for index in indices])
+    """The episodes of `indices`, in that order, stacked: bit for bit those of `sample_episode`.
+
+    Raises:
+        InputError: as in `sample_episode`.
+        ValueError: if there are no indices.
+    """
+    wanted = list(indices)
+    if not wanted:
+        raise ValueError("no episodes to sample")
+    draws = ManyDraws(seed, split, wanted)
+    own_seeds = draws.raw(1)[:, 0].copy()
+    kind = source.task
+    stacks = [_centred(stack, kind) for stack in source.sample_tasks(draws, split, spec)]
+    return meta_batch(stacks, wanted, own_seeds)
+
+
+def _centred(stack: Task, kind: TaskKind) -> Task:
+    """The tasks of a stack, each checked, and less the centre of its support where the kind has one."""
+    for support_y, query_y in zip(stack.support.y, stack.query.y, strict=True):
+        kind.check_task(support_y, query_y)
+    centres = [kind.centre(support_y) for support_y in stack.support.y]
+    known = [centre for centre in centres if centre is not None]
+    return _less(stack, np.stack(known)[:, None]) if known else stack
+
+
+def _less(task: Task, centre: NDArray[Any]) -> Task:
+    support, query = (Side(side.x, side.y - centre) for side in (task.support, task.query))
+    return task._replace(support=support, query=query)
 
 
 def chunks_of(count: int, rank: int, world_size: int) -> range:

@@ -1,7 +1,7 @@
 """Episodes as tensors on a device."""
 
 from collections.abc import Iterator
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metaray.data.draws import Split
+from metaray.data.preprocessing import Preprocessing
 from metaray.data.source import Source
 from metaray.data.task import Side
 from metaray.episodes.augmentation import Augmentation, SideName, normalized
@@ -38,9 +39,15 @@ class TensorEpisode(NamedTuple):
 
 def _copy(array: NDArray[Any], device: torch.device) -> Tensor:
     # Always a fresh allocation: kernels may round differently at other alignments, and what Ray hands out is read-only.
-    tensor = torch.empty(array.shape, dtype=getattr(torch, array.dtype.name), pin_memory=device.type == "cuda")
+    tensor = torch.empty(array.shape, dtype=_torch_type(array.dtype), pin_memory=device.type == "cuda")
     tensor.numpy()[...] = array
     return tensor.to(device, non_blocking=True)
+
+
+@cache
+def _torch_type(numpy_type: np.dtype[Any]) -> torch.dtype:
+    found: torch.dtype = getattr(torch, numpy_type.name)
+    return found
 
 
 def chunks(
@@ -59,26 +66,34 @@ def chunks(
         One chunk with a leading axis B; where its episodes are of unequal shape, and where `chunk_size` is 1, its
         episodes in their order, without that axis.
     """
+    # Once a batch: a source looks after its file whenever it is asked for anything.
+    preprocessing = source.preprocessing
+    batch = MetaBatch(tuple(_placed(stack, source, split) for stack in batch.stacks))
     for start in range(0, len(batch), chunk_size):
         rows = list(batch.rows(start, min(start + chunk_size, len(batch))))
         alone = chunk_size == 1 or len(rows) > 1
-        yield tuple(_on_device(part(one, 0) if alone else one, device, source, split, augmentation) for one in rows)
+        yield tuple(_on_device(part(one, 0) if alone else one, device, preprocessing, augmentation) for one in rows)
+
+
+def _placed(stack: Episode, source: Source, split: Split) -> Episode:
+    """With the place of each class instead of its id."""
+    return stack._replace(task=stack.task._replace(class_ids=source.places(split, stack.task.class_ids)))
 
 
 def _on_device(
-    episode: Episode, device: torch.device, source: Source, split: Split, augmentation: Augmentation | None
+    episode: Episode, device: torch.device, preprocessing: Preprocessing, augmentation: Augmentation | None
 ) -> TensorEpisode:
-    support, query, class_ids = episode.task
+    support, query, places = episode.task
     seeds = np.atleast_1d(episode.seed).tolist()
 
     def side(name: SideName, given: Side[NDArray[Any]]) -> Examples:
         x = mapped(partial(_copy, device=device), given.x)
-        x = normalized(source.preprocessing, x, augmentation, name, seeds)
+        x = normalized(preprocessing, x, augmentation, name, seeds)
         return Side(x, _copy(given.y, device))
 
     return TensorEpisode(
         support=side("support", support),
         query=side("query", query),
         seed=_copy(np.asarray(episode.seed).view(np.int64), device),
-        classes=_copy(source.places(split, class_ids), device),
+        classes=_copy(places, device),
     )

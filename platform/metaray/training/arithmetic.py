@@ -9,7 +9,7 @@ from torch import Tensor
 from metaray.algorithms.context import Tensors
 from metaray.data.draws import SPLITS, Split
 from metaray.data.inputs import parts_of
-from metaray.episodes.episode import shape_of
+from metaray.data.task import shape_of
 from metaray.episodes.sampler import sample_episode, sample_meta_batch
 from metaray.episodes.tensors import TensorEpisode, chunks
 from metaray.experiment.experiment import Experiment
@@ -138,7 +138,7 @@ def _largest(experiment: Experiment) -> tuple[int, bool]:
     shapes, numbers = set(), []
     for index in range(LOOKED_AT):
         episode = sample_episode(experiment.source, experiment.episodes, "meta-train", experiment.seed, index)
-        shapes.add(shape_of(episode))
+        shapes.add(shape_of(episode.task))
         numbers.append(sum(part.size for side in episode.task[:2] for part in parts_of(side.x)))
     return numbers.index(max(numbers)), len(shapes) > 1
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import replace
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -33,6 +34,8 @@ FACTS = 5
 """What is known of a judged episode besides the further scores of its kind."""
 MAPPED_ALIKE = 1e-3
 """Relative difference of a loss up to which chunks count as rounding alone."""
+TOGETHER, TOGETHER_NUMBERS = 16, 2**20
+"""Episodes that a source draws side by side are sampled so many at a time, or as many as have so many numbers."""
 TRIED = 32
 """Episodes among which two neighbours of equal shape are looked for."""
 
@@ -254,17 +257,18 @@ def evaluate(
     frozen = {name: tensor.detach() for name, tensor in meta.items()}
     reducer.mark("judging")
     with closing(_stream(judge, mine, chunk_size)) as stream, torch.no_grad():
-        for _, batch, _ in stream:
-            here = slice(int(batch.index[0]) - judge.first, int(batch.index[-1]) - judge.first + 1)
-            (chunk,) = chunks(batch, chunk_size, device, judge.source, judge.split)
-            found = [algorithm.outcomes(frozen, some, context.of(some)) for some in chunk]
-            table[0, here] = torch.cat([outcome.loss for outcome in found]).double()
-            scores = torch.cat([_whole(outcome.score, further) for outcome in found]).double()
-            table[1, here], table[FACTS:, here] = scores[:, 0], scores[:, 1:].T
-            table[2:FACTS, here] = _facts(batch).to(device)
-            reducer.mark("judging")
-            if progress is not None:
-                progress(judge.episodes * (here.stop - mine.start) // len(mine))
+        done = mine.start
+        for arrival in stream:
+            table[2:FACTS, done : done + len(arrival.batch)] = _facts(arrival.batch).to(device)
+            for chunk in chunks(arrival.batch, chunk_size, device, judge.source, judge.split):
+                found = [algorithm.outcomes(frozen, some, context.of(some)) for some in chunk]
+                scores = torch.cat([_whole(outcome.score, further) for outcome in found]).double()
+                here = slice(done, done := done + len(scores))
+                table[0, here] = torch.cat([outcome.loss for outcome in found]).double()
+                table[1, here], table[FACTS:, here] = scores[:, 0], scores[:, 1:].T
+                reducer.mark("judging")
+                if progress is not None:
+                    progress(judge.episodes * (done - mine.start) // len(mine))
     return Scores.of(reducer.sum_(table.flatten()).view(table.shape).cpu().numpy())
 
 
@@ -282,11 +286,21 @@ def _facts(batch: MetaBatch) -> Tensor:
 
 
 def _stream(judge: Judge, mine: range, chunk_size: int) -> Generator[Arrival, None, None]:
-    """The episodes of `mine`, a chunk at a time, sampled ahead by a background thread."""
-    starts = mine[::chunk_size]
+    """The episodes of `mine`, a few chunks at a time, sampled ahead by a background thread."""
+    at_once = chunk_size * max(1, _sampled_together(judge) // chunk_size)
+    starts = mine[::at_once]
 
     def sample(place: int) -> MetaBatch:
-        indices = range(judge.first + starts[place], judge.first + min(starts[place] + chunk_size, mine.stop))
+        indices = range(judge.first + starts[place], judge.first + min(starts[place] + at_once, mine.stop))
         return sample_meta_batch(judge.source, judge.spec, judge.split, judge.seed, indices)
 
     return threaded_stream(sample, start=0, stop=len(starts))
+
+
+def _sampled_together(judge: Judge) -> int:
+    """Episodes that cost less to sample together, and of which memory hardly notices how many there are."""
+    shape = judge.source.feature_shape
+    if not judge.spec.is_fixed or None in shape or type(judge.source).sample_tasks is Source.sample_tasks:
+        return 1
+    examples = judge.spec.most_ways * judge.spec.largest.least_examples
+    return min(TOGETHER, TOGETHER_NUMBERS // (examples * prod(shape)))
