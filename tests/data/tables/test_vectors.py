@@ -86,8 +86,8 @@ def test_vectors_beside_numbers_and_categories(tmp_path: Path) -> None:
     prepared, file = source.preprocessing, source._open().file
     assert file.meta.version == 2 and file.meta.small and prepared.feature_shape == (3 + SIZE,)
     x = prepared.normalize(torch.from_numpy(file.x[:]))
-    assert isinstance(x, dict) and x["numbers"].shape == (len(file.x), 1 + SIZE) and x["categories"].max() == 2
-    assert np.array_equal(x["numbers"][:, 1:].numpy(), raw(table))
+    assert isinstance(x, dict) and x["numbers"].shape == (len(file.x), 1) and x["categories"].max() == 2
+    assert np.array_equal(x["vectors"].numpy(), raw(table))
     network = TableMLP(hidden=(4,), embedding=2).build_for(prepared.feature_shape, 2, prepared)
     assert network(x).shape == (len(file.x), 2)
     rows = table.drop_columns(list("abc")).slice(5, 4)
@@ -116,7 +116,7 @@ def test_columns_of_small_whole_numbers_are_the_same_rows_in_fewer_bytes(
     monkeypatch.setattr("metaray.data.tables.importing.packing", lambda *_: ())
     plain = imported(tmp_path, table)
     expected = plain._open().file.x
-    assert isinstance(expected, np.ndarray) and plain.meta.version == 2 and "small" not in plain.meta.model_dump_json()
+    assert isinstance(expected, np.ndarray) and plain.meta.version == 1 and "small" not in plain.meta.model_dump_json()
     assert np.array_equal(found, expected) and size < Path(plain.path).stat().st_size
     some = np.array([5, 2, 9])
     assert np.array_equal(rows[some], expected[some]) and np.array_equal(rows[7], expected[7])
@@ -160,7 +160,7 @@ def ragged() -> pa.Array:
         ({"fingerprint": pa.array([b"a"] * ROWS)}, {}, "holds binary, which is no number, no text and no list"),
         ({}, {"categorical": ["fingerprint"]}, "'fingerprint' holds vectors, which are no categories"),
         ({}, {"as_is": ["a"]}, "--as-is: 'a' is no column to predict from"),
-        ({"c1": ["x"] * ROWS}, {"as_is": ["c1"]}, "--as-is: 'c1' holds categories"),
+        ({"c1": ["x"] * ROWS}, {"as_is": ["c1"]}, "--as-is: 'c1' holds no numbers"),
         ({}, {"tasks": ["a", "b", "fingerprint"]}, "'fingerprint' holds vectors, and is no --task"),
         ({"a": pa.array([1] * ROWS)}, {}, "target 'a' is positive in every row: there is nothing to learn"),
         ({"a": pa.array([None] * ROWS, pa.int8())}, {}, "target 'a' is empty in every row"),
