@@ -32,7 +32,7 @@ Verify = Annotated[
 ]
 DecimalMark = Annotated[
     Literal[".", ","],
-    typer.Option("--decimal", metavar="MARK", help="What numbers of CSV files have before tenths: . or ,"),
+    typer.Option("--decimal", metavar="MARK", help="What numbers of CSV files have before tenths: a point or a comma."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 Address = Annotated[

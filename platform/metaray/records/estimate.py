@@ -21,6 +21,8 @@ class Estimate(NamedTuple):
     episodes: int
 
     def __str__(self) -> str:
+        if self.episodes == 1:
+            return f"{self.mean:.4f} (1 episode, which has no interval)"
         return f"{self.mean:.4f} +- {self.half_width:.4f} ({self.episodes} episodes)"
 
     @property
