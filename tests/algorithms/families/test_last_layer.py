@@ -121,7 +121,8 @@ class Borrower(nn.Module):
 class Borrows(Plain):
     def __init__(self) -> None:
         super().__init__()
-        assert isinstance(lender := self.body[1], nn.Linear)
+        lender = self.body[1]
+        assert isinstance(lender, nn.Linear)
         self.head = Borrower(lender)
 
 

@@ -14,7 +14,7 @@ from metaray.episodes.inputs import device_of
 from metaray.episodes.tensors import Examples
 from metaray.models.batch_norm import Protocol, normalises_batches
 
-_OPERATORS = "add sub mul matmul truediv floordiv mod pow lshift rshift and or xor".split()
+_OPERATORS = "add", "sub", "mul", "matmul", "truediv", "floordiv", "mod", "pow", "lshift", "rshift", "and", "or", "xor"
 IN_PLACE = {"__setitem__", "__set__", *(f"__i{operator}__" for operator in _OPERATORS)}
 """Methods that write to a tensor, besides those whose names end with an underscore."""
 

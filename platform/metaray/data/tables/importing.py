@@ -107,8 +107,6 @@ def import_table(
     if both := chosen & set(as_is):
         raise InputError(f"--as-is: {min(both)!r} holds no numbers, and so nothing to standardise")
     chosen -= {*separators, *named["--item"]}
-    chosen = categorical_of(table, content, [name for names in named.values() for name in names])
-    chosen -= {*separators, *named["--item"]}
     if wide:
         grouping = wide_form(table, tasks, order_by, binary=binary)
     else:
