@@ -15,6 +15,7 @@ from metaray.data.tables import advice
 from metaray.data.tables.importing import import_table
 from metaray.data.tables.packed import PackedRows
 from metaray.data.tables.table_file import TableFile, read_table
+from metaray.errors import InputError
 
 GROUPS, EACH = 30, 10
 ROWS = GROUPS * EACH
@@ -98,3 +99,29 @@ def test_a_description_never_reads_whole_rows_of_more_than_a_block(
         monkeypatch.setattr(module, "BLOCK_ROWS", 16)
     assert table_description.described(file.path, spec) == wanted
     assert max(found) == 16
+
+
+def test_labels_that_meta_train_has_not_are_not_enough(tmp_path: Path) -> None:
+    table = everything(np.float32).select(["group", "target", "labels"])
+    kept = ["x|y" if group == "g29" else None for group in table["group"].to_pylist()]
+    with pytest.raises(InputError, match="no row of meta-train has a label in 'labels', and there is no other column"):
+        imported(tmp_path, table.set_column(2, "labels", pa.array(kept, pa.string())))
+    assert not (tmp_path / "table.arrow").exists()
+
+
+@pytest.mark.parametrize("written", ["3", "3.0"])
+def test_names_that_are_whole_numbers_are_known_however_they_are_written(tmp_path: Path, written: str) -> None:
+    """pandas writes whole numbers beside empty cells with a point, and reads them as floats."""
+    rows = [
+        f"g{place % 3:02d},{place},{place % 7},{written if place % 2 else ''},{written if place % 2 else ''}"
+        for place in range(30)
+    ]
+    (tmp_path / "raw.csv").write_text("\n".join(["group,target,number,name,item", *rows]))
+    splits: dict[Split, list[str]] = {"meta-train": ["g00"], "meta-val": ["g01"], "meta-test": ["g02"]}
+    options: dict[str, Any] = {"categorical": ["name"], "item": "item", "splits": splits}
+    report = import_table(tmp_path / "raw.csv", tmp_path / "table.arrow", tasks=["group"], target="target", **options)
+    table = report.meta.preprocessing
+    for cell in (written, 3, 3.0, np.float32(3)):
+        row = table.read([{"number": 1, "name": cell, "item": cell}])
+        assert row[0, -1] == 1 and row[0, 1] == 1, cell
+    assert table.read([{"number": 1, "name": 4.0, "item": 30}])[0, -1] == 0
