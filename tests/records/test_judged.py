@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -56,6 +57,15 @@ def test_the_worst_group_comes_first() -> None:
     better_is_more = replace(JUDGED, quality="auroc", baselines=(), scores={"auroc": ERRORS})
     assert [part.name for part in better_is_more.parts("group")] == ["a", "c", "d", "e", "b"]
     assert replace(JUDGED, group=()).parts("group") == []
+
+
+@pytest.mark.parametrize("quality", ["mse", "auroc"])
+def test_a_group_whose_score_is_no_number_is_the_worst(quality: str) -> None:
+    for place in range(5):
+        lost = tuple(math.nan if GROUPS[i] == "abcde"[place] else error for i, error in enumerate(ERRORS))
+        parts = replace(JUDGED, quality=quality, baselines=(), scores={quality: lost}).parts("group")
+        known = [part.scores[quality].mean for part in parts[1:]]
+        assert parts[0].name == "abcde"[place] and known == sorted(known, reverse=quality == "mse")
 
 
 def test_what_is_told() -> None:

@@ -10,7 +10,7 @@ import torch
 
 from metaray.records.estimate import Estimate
 from metaray.records.over_groups import GroupEstimate
-from metaray.records.result import Result, Rival, parameters_sha256
+from metaray.records.result import QUOTED, Result, Rival, parameters_sha256, scores_told
 
 ESTIMATE = Estimate(0.5, 0.1, 10)
 
@@ -111,3 +111,15 @@ def test_the_digest_covers_names_shapes_types_and_bytes() -> None:
 def test_the_digest_ignores_strides() -> None:
     x = torch.arange(6.0).view(2, 3)
     assert parameters_sha256({"a": x.T.contiguous().T}) == parameters_sha256({"a": x})
+
+
+def test_an_interval_is_quoted_where_there_is_one() -> None:
+    few, one = GroupEstimate(0.4, 0.2, 3), GroupEstimate(0.4, math.nan, 1)
+    assert [
+        told.endswith(QUOTED) for _, told in scores_told("meta-test", {"mae": ESTIMATE}, {"mae": few, "mse": few})
+    ] == [
+        False,
+        True,
+        False,
+    ]
+    assert [told for _, told in scores_told("meta-test", {}, {"mse": one})] == [str(one)]

@@ -143,7 +143,7 @@ def _section(name: str, seeds: list[dict[str, Any]]) -> list[str]:
     assays_of = list(next(iter(rivals.values())))
     whole = {rival: [_mean(list(one["areas"][rival].values())) for one in seeds] for rival in rivals}
     first = seeds[0]
-    settings = " ".join(["", *first["settings"]])
+    settings = ", ".join(["", *first["settings"]])
     lines = [
         f"## {name}: {len(seeds)} seeds",
         "",

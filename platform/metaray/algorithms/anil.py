@@ -30,8 +30,8 @@ class ANIL(Algorithm):
         theta_l' = theta_l - alpha * grad_{theta_l} L_s(theta),    theta_1' .. theta_{l-1}' = theta_1 .. theta_{l-1},
 
     while the outer loop trains all of them. Second derivatives are those of the head alone: a body without any will do.
-    Where the head is a module of its own at the end of the network, the body sees the support set once: what it draws
-    at random there, as dropout does, is the same in all steps.
+    Where the head is a module of its own at the end of the network, and nothing is drawn at random, as dropout does,
+    the body sees the support set once.
 
     Attributes:
         inner_lr: alpha; a number, one a parameter pattern, or a schedule over outer steps.

@@ -9,6 +9,7 @@ import typer
 
 from metaray.cli.help import Command, Group
 from metaray.cli.imports import import_from_here
+from metaray.cli.json_out import print_json
 from metaray.cli.options import AsJson, Promote, TrackingUri, Trust, Verbose
 from metaray.displays.table import print_table
 
@@ -116,7 +117,10 @@ def add(
     learner, judged_on = metaray.load(folder, trust=trust or []), _source(source, split)
     with JudgingDisplay(Console(stderr=True)) as progress:
         added = add_learner(learner, name, source=judged_on, promote=promote, tracking=tracking_uri, progress=progress)
-    print(json.dumps(_added_tree(added), indent=2) if as_json else added)
+    if as_json:
+        print_json(_added_tree(added))
+    else:
+        print(added)
 
 
 def _source(text: str | None, split: str) -> "Source | Experiment | None":

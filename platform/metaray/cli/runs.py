@@ -1,7 +1,6 @@
 """`metaray runs`: list, show, clean."""
 
 import json
-import math
 import time
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -11,6 +10,7 @@ import typer
 
 from metaray.cli.amounts import size_text, wrapped
 from metaray.cli.help import Command, Group
+from metaray.cli.json_out import print_json
 from metaray.cli.options import AsJson, RunStorage
 from metaray.cli.run_lines import detail_lines, print_overviews
 from metaray.cli.table_out import TableOut, require_place, write_table
@@ -31,7 +31,7 @@ def list_runs(storage: RunStorage = "runs", as_json: AsJson = False) -> None:
 
     found = runs.list_runs(storage)
     if as_json:
-        _print_json([_tree(seen) for seen in found])
+        print_json([_tree(seen) for seen in found])
     elif found:
         print_overviews(found, time.time())
     else:
@@ -68,13 +68,13 @@ def show(
     if by is not None:
         found = runs.parts_of(detail, by)
         if as_json:
-            _print_json([part.tree() for part in found])
+            print_json([part.tree() for part in found])
             return
         for part in found:
             print(runs.judged_of(detail).told_of(part))
         return
     if as_json:
-        _print_json(_detail_tree(detail))
+        print_json(_detail_tree(detail))
         return
     for line in detail_lines(detail, time.time()):
         print(line)
@@ -127,7 +127,7 @@ def _tree(seen: "Overview") -> dict[str, Any]:
     empty = {key: None for key in ("experiment", "holder", "why") if not tree[key]}
     tree |= {"changed": changed, "why": redacted(seen.why)} | empty
     if seen.score is not None:
-        tree["score"]["mean"] = _finite(seen.score.mean)
+        tree["score"]["mean"] = seen.score.mean
     return tree
 
 
@@ -138,16 +138,8 @@ def _detail_tree(detail: "Detail") -> dict[str, Any]:
         tree |= {"trials": [_tree(trial) for trial in detail.trials], "winner": detail.winner}
     else:
         tree |= {"tags": dict(detail.tags), "checkpoints": list(detail.checkpoints), "learner": detail.learner}
-        tree["last"] = {one.key: {"value": _finite(one.value), "step": one.step} for one in detail.last}
+        tree["last"] = {one.key: {"value": one.value, "step": one.step} for one in detail.last}
         tree["result"] = None if detail.result is None else json.loads(detail.result.to_json())
         tree["breakdown"] = None if detail.judged is None else detail.judged.tree()
         tree["failure"] = redacted(detail.failure) or None
     return tree | {"notes": [redacted(note) for note in detail.notes]}
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-def _print_json(tree: Any) -> None:
-    print(json.dumps(tree, indent=2, ensure_ascii=False))

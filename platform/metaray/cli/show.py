@@ -1,7 +1,8 @@
 """Printing results, as lines that a person and a script can read, or as JSON."""
 
-import json
 from typing import TYPE_CHECKING, Any
+
+from metaray.cli.json_out import print_json
 
 if TYPE_CHECKING:
     from metaray.api.compare import Comparison
@@ -13,12 +14,18 @@ if TYPE_CHECKING:
 
 def report(report: "Report", *, as_json: bool) -> None:
     """How a run ended."""
-    print(json.dumps(report.tree(), indent=2) if as_json else report)
+    if as_json:
+        print_json(report.tree())
+    else:
+        print(report)
 
 
 def search(report: "SearchReport", *, as_json: bool) -> None:
     """How a search ended: its trials, and its winner as `train` shows a run."""
-    print(json.dumps(report.tree(), indent=2) if as_json else report)
+    if as_json:
+        print_json(report.tree())
+    else:
+        print(report)
 
 
 def unfinished(run: "Unfinished", *, as_json: bool) -> None:
@@ -29,7 +36,7 @@ def unfinished(run: "Unfinished", *, as_json: bool) -> None:
         tree: dict[str, Any] = {"finished": False, "run": run.run.name}
         tree |= {"tracking_uri": run.tracked.server.shown, "tracking_run": run.tracked.id}
         tree |= {"storage": redacted(run.storage), "step": run.step, "num_steps": run.num_steps}
-        print(json.dumps(tree | {"notes": list(run.notes)}, indent=2))
+        print_json(tree | {"notes": list(run.notes)})
         return
     print(f"run: {run.run.name} (MLflow {run.tracked.id} at {run.tracked.server.shown})")
     print(
@@ -42,4 +49,7 @@ def unfinished(run: "Unfinished", *, as_json: bool) -> None:
 
 def result(result: "ModelScore | Comparison", *, as_json: bool) -> None:
     """An evaluation, or two learners on the same episodes."""
-    print(json.dumps(result.tree(), indent=2) if as_json else result)
+    if as_json:
+        print_json(result.tree())
+    else:
+        print(result)

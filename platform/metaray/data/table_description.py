@@ -16,7 +16,7 @@ from metaray.data.remote import held
 from metaray.data.tables.advice import advice
 from metaray.data.tables.leaks import leaks
 from metaray.data.tables.packed import PackedRows
-from metaray.data.tables.table_file import TableFile, TableMeta, read_table
+from metaray.data.tables.table_file import BLOCK_ROWS, TableFile, TableMeta, read_table
 from metaray.data.verified import open_verified
 
 
@@ -193,11 +193,11 @@ def _columns(file: TableFile) -> tuple[ColumnRow, ...]:
     start = len(table.numbers) + len(table.flagged) + len(table.categories)
     for several in table.labels:
         end = start + len(several.labels)
-        missing = float((file.x[:, start:end].sum(axis=1) == 0).mean())
+        missing = _without(file.x, start, end)
         found.append(ColumnRow(several.name, "labels", missing, str(len(several.labels))))
         start = end
     if table.item is not None:
-        found.append(ColumnRow(table.item.name, "items", _unknown(file.x), str(len(table.item.items))))
+        found.append(ColumnRow(table.item.name, "items", _unknown(file.x[:, -1]), str(len(table.item.items))))
     for vector in table.vectors:
         scale = "as they are" if (vector.mean, vector.std) == (0, 1) else f"{vector.mean:.4g} +- {vector.std:.4g}"
         found.append(ColumnRow(vector.name, "vectors", 0.0, f"{vector.size} numbers, {scale}"))
@@ -211,11 +211,17 @@ def _items(file: TableFile) -> ItemsRow | None:
     shares: dict[Split, float] = {}
     for split in SPLITS:
         if groups := file.meta.splits.get(split, ()):
-            shares[split] = _unknown(file.x[np.concatenate([file.rows(group) for group in groups])])
+            shares[split] = _unknown(file.x[np.concatenate([file.rows(group) for group in groups]), -1])
     told = f"{min(item.counts)} / {median(item.counts):g} / {max(item.counts)}"
     return ItemsRow(item.name, len(item.items), told, shares, item.shrinkage, item.offset_shrinkage)
 
 
-def _unknown(x: NDArray[np.float32] | PackedRows) -> float:
+def _unknown(codes: NDArray[np.float32]) -> float:
     """The share of rows whose item has no code."""
-    return float((x[:, -1] == 0).mean())
+    return float((codes == 0).mean())
+
+
+def _without(x: NDArray[np.float32] | PackedRows, start: int, end: int) -> float:
+    """The share of rows with nothing in some columns, read by blocks: rows may be more than memory."""
+    blocks = (x[first : first + BLOCK_ROWS, start:end] for first in range(0, len(x), BLOCK_ROWS))
+    return sum(int((block == 0).all(axis=1).sum()) for block in blocks) / len(x)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal, NamedTuple, get_args
@@ -76,7 +77,8 @@ class Judged:
         return len(self.support)
 
     def parts(self, by: By) -> list[Part]:
-        """The episodes by size, from small to large, or by group, the worst first; none where all are alike.
+        """The episodes by size, from small to large, or by group, the worst first, before all those without a
+        score; none where all are alike.
 
         Of many sizes quantiles make four parts.
         """
@@ -152,7 +154,12 @@ class Judged:
         names = np.array(self.group)
         found = [self._part("group", str(name), names == name) for name in np.unique(names)]
         gain = score_named(self.quality).gain
-        return sorted(found, key=lambda part: (gain(part.scores[self.quality].mean), part.name))
+
+        def place(part: Part) -> tuple[bool, float, str]:
+            mean = part.scores[self.quality].mean
+            return not math.isnan(mean), 0.0 if math.isnan(mean) else gain(mean), part.name
+
+        return sorted(found, key=place)
 
     def _part(self, by: By, name: str, chosen: NDArray[np.bool_]) -> Part:
         return Part(by, name, {key: estimate(np.array(values)[chosen]) for key, values in self.scores.items()})

@@ -205,7 +205,11 @@ def scores_told(
     told = [(f"{split} {name}", str(one)) for name, one in further.items()]
     names = sorted(over, key=lambda name: name in further)  # the one that decides comes first
     return told + [
-        (f"{split} {name} over groups", str(over[name]) + (QUOTED if name == names[0] else "")) for name in names
+        (
+            f"{split} {name} over groups",
+            str(over[name]) + (QUOTED if name == names[0] and over[name].groups > 1 else ""),
+        )
+        for name in names
     ]
 
 

@@ -1,16 +1,22 @@
 """A network of which the end alone adapts: everything before sees the support set once, however many steps follow."""
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
+import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from metaray.algorithms.context import Context, Tensors
 from metaray.algorithms.families.inner_loop import STATISTICS
+from metaray.episodes.inputs import device_of
 from metaray.episodes.tensors import Examples
 from metaray.models.batch_norm import Protocol, normalises_batches
+
+_OPERATORS = "add", "sub", "mul", "matmul", "truediv", "floordiv", "mod", "pow", "lshift", "rshift", "and", "or", "xor"
+IN_PLACE = {"__setitem__", "__set__", *(f"__i{operator}__" for operator in _OPERATORS)}
+"""Methods that write to a tensor, besides those whose names end with an underscore."""
 
 
 class LastLayer(NamedTuple):
@@ -40,14 +46,16 @@ def last_layer(
 
     Returns:
         None where nothing can be kept: no module has these parameters and no others, it normalises batches, it is not
-        called once, with one tensor, as the last thing that the network does, or something else uses them as well.
+        called once, with one tensor, as the last thing that the network does, something else uses them as well, the
+        module writes to tensors in place, or the network draws random numbers, as dropout does.
     """
     name = _module_of(context.network, moving)
     if name is None:
         return None
     module = context.network.get_submodule(name)
     statistics: Tensors = {}
-    with _Watch(module, [meta[full] for full in moving]) as watch:
+    own, others = [meta[full] for full in moving], [meta[full] for full in meta.keys() - set(moving)]
+    with _Watch(module, own, others, device_of(support.x)) as watch:
         if protocol == "transductive":
             output = context.forward(meta, support.x)
         else:
@@ -72,32 +80,44 @@ def _module_of(network: nn.Module, moving: Collection[str]) -> str | None:
 
 
 class _Watch(TorchFunctionMode):
-    """Sees the calls of a module, and whether its parameters are used outside of them, as where weights are tied.
+    """Sees the calls of a module, and whether something happens that a call of it alone would not repeat.
+
+    That is where its parameters are used outside of it, as where weights are tied, or other ones within; where numbers
+    are drawn at random, which are to be others at each step; and where tensors are changed in place from then on, or
+    what came out is used. The state of the random numbers is left as it was found.
 
     Args:
         module: to watch.
-        parameters: what stands for its parameters.
+        own: what stands for its parameters.
+        others: what stands for all other parameters.
+        device: where it computes.
     """
 
-    def __init__(self, module: nn.Module, parameters: Iterable[Tensor]) -> None:
+    def __init__(
+        self, module: nn.Module, own: Iterable[Tensor], others: Iterable[Tensor], device: torch.device
+    ) -> None:
         super().__init__()
-        self._module, self._parameters = module, {id(parameter) for parameter in parameters}
-        self._calls: list[tuple[tuple[Any, ...], dict[str, Any], Any]] = []
-        self._inside, self._used_outside = False, False
+        self._module, self._device = module, device
+        self._own, self._others = ({id(parameter) for parameter in some} for some in (own, others))
+        self._calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+        self._output: object = None
+        self._inside, self._is_more = False, False
 
     def features_before(self, output: Tensor) -> Tensor | None:
         """The one tensor that made the module give `output`; None if that is not all that happened."""
-        if self._used_outside or len(self._calls) != 1:
+        if self._is_more or len(self._calls) != 1:
             return None
-        args, kwargs, found = self._calls[0]
-        if found is not output or kwargs or len(args) != 1 or not isinstance(args[0], Tensor):
+        args, kwargs = self._calls[0]
+        if self._output is not output or kwargs or len(args) != 1 or not isinstance(args[0], Tensor):
             return None
         return args[0]
 
     def __enter__(self) -> Self:
+        self._random = _random_state(self._device)
+        # The first before it, and the last behind: with hooks of the user's it is called again.
         self._handles = [
-            self._module.register_forward_pre_hook(self._enter),
-            self._module.register_forward_hook(self._leave, with_kwargs=True),
+            self._module.register_forward_pre_hook(self._enter, prepend=True, with_kwargs=True),
+            self._module.register_forward_hook(self._leave),
         ]
         super().__enter__()  # type: ignore[no-untyped-call]
         return self
@@ -106,17 +126,43 @@ class _Watch(TorchFunctionMode):
         super().__exit__(*error)  # type: ignore[no-untyped-call]
         for handle in self._handles:
             handle.remove()
+        if not all(map(torch.equal, self._random, _random_state(self._device))):
+            self._is_more = True
+            _set_random_state(self._random, self._device)
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if not self._inside:
-            self._used_outside |= any(id(leaf) in self._parameters for leaf in tree_leaves((args, kwargs)))
+        leaves = tree_leaves((args, kwargs))
+        strange = self._others if self._inside else self._own
+        self._is_more |= any(id(leaf) in strange for leaf in leaves)
+        if self._calls:
+            self._is_more |= _changes_in_place(func, kwargs or {})
+            self._is_more |= not self._inside and any(leaf is self._output for leaf in leaves)
         return func(*args, **(kwargs or {}))
 
-    def _enter(self, _module: nn.Module, _args: tuple[Any, ...]) -> None:
+    def _enter(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._calls.append((args, kwargs))
         self._inside = True
 
-    def _leave(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        self._calls.append((args, kwargs, output))
-        self._inside = False
+    def _leave(self, _module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
+        self._output, self._inside = output, False
+
+
+def _changes_in_place(func: Callable[..., Any], kwargs: Mapping[str, Any]) -> bool:
+    """Whether a function of torch writes to what it is given, as `relu_`, `+=` and `relu(x, inplace=True)` do."""
+    name = getattr(func, "__name__", "")
+    if name.endswith("_") and (not name.endswith("__") or name in IN_PLACE):
+        return True
+    return bool(kwargs.get("inplace")) or kwargs.get("out") is not None
+
+
+def _random_state(device: torch.device) -> list[Tensor]:
+    """Of what draws random numbers on a device, that of the CPU first."""
+    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
+
+
+def _set_random_state(state: Sequence[Tensor], device: torch.device) -> None:
+    torch.set_rng_state(state[0])
+    for one in state[1:]:
+        torch.cuda.set_rng_state(one, device)

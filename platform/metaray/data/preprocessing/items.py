@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from metaray.config import Config
-from metaray.data.preprocessing.table_rows import category_text, is_missing
+from metaray.data.preprocessing.table_rows import code_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -84,7 +84,7 @@ class ItemColumn(Config):
     def look_up(self, cells: Sequence[object]) -> ItemRows:
         """What meta-train says of the items in cells."""
         codes = np.array(
-            [0 if is_missing(cell, of_numbers=False) else self._code_of.get(category_text(cell), 0) for cell in cells],
+            [code_of(cell, self._code_of) for cell in cells],
             dtype=np.int64,
         )
         return ItemRows(codes, self._sums[codes], self._counts[codes])

@@ -15,7 +15,7 @@ from metaray.config import Config
 from metaray.data.preprocessing.items import ItemColumn, ItemRows
 from metaray.data.preprocessing.labels_column import LabelsColumn
 from metaray.data.preprocessing.preprocessing import Preprocessing, RawInputs
-from metaray.data.preprocessing.table_rows import category_text, columns_of, is_missing, rows_of_vectors
+from metaray.data.preprocessing.table_rows import code_of, columns_of, is_missing, rows_of_vectors
 from metaray.data.preprocessing.vector_column import VectorColumn
 from metaray.data.ragged import Compact
 from metaray.errors import InputError
@@ -130,8 +130,7 @@ class CategoryColumn(Config):
     def codes(self, cells: Sequence[object]) -> NDArray[np.float32]:
         """[n] of each cell."""
         known = {text: code for code, text in enumerate(self.categories, 1)}
-        found = [0 if is_missing(cell, of_numbers=False) else known.get(category_text(cell), 0) for cell in cells]
-        return np.array(found, dtype=np.float32)
+        return np.array([code_of(cell, known) for cell in cells], dtype=np.float32)
 
 
 class TablePreprocessing(Preprocessing):

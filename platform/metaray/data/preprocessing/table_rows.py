@@ -35,6 +35,19 @@ def category_text(cell: object) -> str:
     return str(cell)
 
 
+def code_of(cell: object, known: Mapping[str, int]) -> int:
+    """The code of a category among those that are known by their texts, 0 of what is missing or none of them.
+
+    A CSV file has 3.0 where whole numbers were beside empty cells; data frames then hold a number, and no text.
+    """
+    if is_missing(cell, of_numbers=False):
+        return 0
+    found = known.get(category_text(cell))
+    if found is None and isinstance(cell, int | float | np.integer | np.floating) and float(cell).is_integer():
+        found = known.get(f"{int(cell)}.0")
+    return found or 0
+
+
 def columns_of(x: Any, names: Sequence[str]) -> dict[str, list[Any]]:
     """The cells of the columns `names`, whatever else the table has.
 

@@ -37,7 +37,8 @@ class VectorColumn(Config):
         if (self.mean, self.std) == (0.0, 1.0):
             return values.astype(np.float32)
         with np.errstate(over="ignore"):
-            found: NDArray[np.float32] = ((values - self.mean) / self.std).astype(np.float32)
+            # In float64, whatever a table has, as the numbers that learners read are: so are they the same, to the bit.
+            found: NDArray[np.float32] = ((values.astype(np.float64) - self.mean) / self.std).astype(np.float32)
         return found
 
     def read(self, cells: Sequence[object], where: Callable[[int], str]) -> NDArray[np.float64]:

@@ -33,7 +33,7 @@ def _far_cells(file: TableFile) -> Iterator[str]:
 
 def _levels(file: TableFile) -> Iterator[str]:
     meta = file.meta
-    if meta.kind != "regression":
+    if meta.kind != "regression" or meta.preprocessing.item is not None:  # which does not go with `centred`
         return
     each = [file.targets(group, file.rows(group)).astype(np.float64) for group in meta.splits.get("meta-train", ())]
     each = [y for y in each if len(y)]

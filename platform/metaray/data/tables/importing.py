@@ -107,8 +107,6 @@ def import_table(
     if both := chosen & set(as_is):
         raise InputError(f"--as-is: {min(both)!r} holds no numbers, and so nothing to standardise")
     chosen -= {*separators, *named["--item"]}
-    chosen = categorical_of(table, content, [name for names in named.values() for name in names])
-    chosen -= {*separators, *named["--item"]}
     if wide:
         grouping = wide_form(table, tasks, order_by, binary=binary)
     else:
@@ -135,6 +133,11 @@ def import_table(
         fit.see(batch, of_train[batch.first - 1 :][: len(batch.columns[own[0]])])
     items = fitted_items(table, item, grouping, of_train) if item else None
     preprocessing = fit.preprocessing(items.column if items else None)
+    if not preprocessing.feature_shape[0]:
+        raise InputError(
+            f"{source}: no row of meta-train has a label in {some([repr(name) for name in own])}, and there is no "
+            "other column to predict from"
+        )
     y = grouping.y[of_train][:, numbers["meta-train"] if wide else slice(None)]
     meta = TableMeta(
         kind="binary" if binary else "regression",
