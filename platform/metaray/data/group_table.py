@@ -1,9 +1,7 @@
 """Tasks from a table whose rows come in groups: a patient, a user, a shop, an assay is a task."""
 
 import hashlib
-from functools import lru_cache
-from math import comb
-from typing import ClassVar, Literal, NamedTuple, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +9,9 @@ from pydantic import Field, field_validator, model_validator
 
 from metaray.data.access import without_access
 from metaray.data.draws import Draws, Split
-from metaray.data.episode_spec import EpisodeSpec, Sizes
+from metaray.data.episode_spec import EpisodeSpec
 from metaray.data.names import counted
+from metaray.data.opened_table import OpenedTable, Rows, opened_table
 from metaray.data.preprocessing import TablePreprocessing
 from metaray.data.remote import held, is_remote, local_path
 from metaray.data.servers import shown
@@ -23,24 +22,6 @@ from metaray.data.verified import open_verified, stamp_of
 from metaray.errors import InputError
 from metaray.tasks import Binary, Regression
 from metaray.tasks.regression import JudgedBy, TrainedBy
-
-Rows = NDArray[np.int64]
-
-KEPT = 64
-"""So many answers about which groups are large enough are remembered: one for each of the sizes of a spec."""
-
-
-class Pools(NamedTuple):
-    """The rows that a task of one group draws from.
-
-    Attributes:
-        group: its number.
-        each: all of its rows, where targets are values; where they are labels the negatives and the positives. In
-            order, where the table has one.
-    """
-
-    group: int
-    each: tuple[Rows, ...]
 
 
 class GroupTable(Source):
@@ -240,92 +221,5 @@ class GroupTable(Source):
             f"asked for, and the largest, {meta.groups[most.group]!r}, has {had}{order}"
         )
 
-    def _open(self) -> "OpenedTable":
-        return _open(self.path, self.stamp)
-
-
-class OpenedTable:
-    """An open file, and what its groups have to draw from."""
-
-    def __init__(self, file: TableFile) -> None:
-        self.file, meta = file, file.meta
-        self.pools: dict[Split, list[Pools]] = {"meta-train": [], "meta-val": [], "meta-test": []}
-        for split, groups in meta.splits.items():
-            self.pools[split] = [self._pools(group) for group in groups]
-        self.ordered = meta.ordered_by is not None
-        self._eligible: dict[tuple[Split, Sizes], list[Pools]] = {}
-
-    def eligible(self, split: Split, sizes: Sizes) -> list[Pools]:
-        """The groups of `split` with enough rows; remembered, since there may be thousands."""
-        found = self._eligible.get((split, sizes))
-        if found is None:
-            found = [pools for pools in self.pools[split] if self._suffices(pools, sizes)]
-            if len(self._eligible) >= KEPT:
-                self._eligible.clear()
-            self._eligible[split, sizes] = found
-        return found
-
-    def drawn(self, pools: Pools, sizes: Sizes, draws: Draws) -> tuple[Rows, Rows]:
-        """The rows of support and query, class by class."""
-        if self.ordered and (len(pools.each) > 1 or sizes.queries is None):
-            support = [rows[: sizes.shots] for rows in pools.each]
-            query = self._later(pools, sizes.shots)
-            if sizes.queries is not None:
-                query = [rows[_some(draws, len(rows), sizes.queries)] for rows in query]
-            return np.concatenate(support), np.concatenate(query)
-        support, query = [], []
-        for rows in pools.each:
-            count = len(rows) if sizes.queries is None else sizes.shots + sizes.queries
-            chosen = _some(draws, len(rows), count)
-            if self.ordered:
-                chosen = np.sort(chosen)
-            support.append(rows[chosen[: sizes.shots]])
-            query.append(rows[chosen[sizes.shots :]])
-        return np.concatenate(support), np.concatenate(query)
-
-    def count(self, pools: Pools, sizes: Sizes) -> int:
-        """How many tasks an eligible group has."""
-        sizes_of = [len(rows) for rows in pools.each]
-        if self.ordered:
-            if sizes.queries is None:
-                return 1
-            if len(sizes_of) == 1:
-                return comb(sizes_of[0], sizes.shots + sizes.queries)
-            return int(
-                np.prod([comb(len(rows), sizes.queries) for rows in self._later(pools, sizes.shots)], dtype=object)
-            )
-        each = [
-            comb(n, sizes.shots) * (1 if sizes.queries is None else comb(n - sizes.shots, sizes.queries))
-            for n in sizes_of
-        ]
-        return int(np.prod(each, dtype=object))
-
-    def _suffices(self, pools: Pools, sizes: Sizes) -> bool:
-        if min(map(len, pools.each)) < sizes.least_examples:
-            return False
-        if not self.ordered or len(pools.each) == 1:
-            return True
-        return min(map(len, self._later(pools, sizes.shots))) >= (sizes.queries or 1)
-
-    def _later(self, pools: Pools, shots: int) -> list[Rows]:
-        """The rows behind the first `shots` of each class."""
-        last = max(rows[shots - 1] for rows in pools.each)
-        return [rows[rows > last] for rows in pools.each]
-
-    def _pools(self, group: int) -> Pools:
-        rows = self.file.rows(group)
-        if self.file.meta.kind == "regression":
-            return Pools(group, (rows,))
-        y = self.file.targets(group, rows)
-        return Pools(group, (rows[y == 0], rows[y == 1]))
-
-
-def _some(draws: Draws, population: int, count: int) -> Rows:
-    """An ordered sample of the places 0 .. population - 1."""
-    return draws.choose_each(np.array([population]), np.array([count]))[0]
-
-
-@lru_cache(maxsize=16)
-def _open(path: str, _stamp: tuple[int, ...]) -> OpenedTable:
-    with held(path) as local:
-        return OpenedTable(open_verified(local, read_table))
+    def _open(self) -> OpenedTable:
+        return opened_table(self.path, self.stamp)

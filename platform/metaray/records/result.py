@@ -1,6 +1,7 @@
 """What a finished run found out, and the digest of its parameters."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -56,6 +57,8 @@ class Rival:
 
 
 def _better_by(gain: Estimate | GroupEstimate) -> str:
+    if math.isnan(gain.mean):
+        return "neither better nor worse: a score is not a number"
     return f"{'worse' if gain.mean < 0 else 'better'} by {abs(gain.mean):.4f} +- {gain.half_width:.4f}"
 
 

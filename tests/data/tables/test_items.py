@@ -131,7 +131,7 @@ def test_bad_items_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_many_labels_are_the_frequent_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("metaray.data.tables.columns.MOST_LABELS", 2)
+    monkeypatch.setattr("metaray.data.tables.fitting.MOST_LABELS", 2)
     (column,) = imported(tmp_path).preprocessing.labels
     assert column.labels == ("Comedy", "Drama")  # War has half as many rows
 

@@ -9,9 +9,9 @@ from pydantic import ValidationError
 from metaray.data.episode_spec import EpisodeSpec
 from metaray.data.group_table import GroupTable
 from metaray.data.preprocessing import NumberColumn, TablePreprocessing
-from metaray.data.preprocessing.table import normal_scores
+from metaray.data.preprocessing.number_column import normal_scores
 from metaray.data.table_description import described
-from metaray.data.tables import columns
+from metaray.data.tables import fitting
 from metaray.imports import dump_kind, parse_kind
 from tests.data.patients import Lines, MakeTable, patients
 
@@ -54,7 +54,7 @@ def test_a_column_of_far_values(make_table: MakeTable) -> None:
 
 def test_quantiles_do_not_depend_on_batches(make_table: MakeTable, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows are drawn by their number alone, also where there are more of them than are ranked."""
-    monkeypatch.setattr(columns, "RANKED_ROWS", 50)
+    monkeypatch.setattr(fitting, "RANKED_ROWS", 50)
     whole = make_table(heavy(), scaling="quantile").preprocessing
     monkeypatch.setattr("metaray.data.tables.raw_table.BLOCK_BYTES", 300)
     small = make_table(heavy(), scaling="quantile").preprocessing

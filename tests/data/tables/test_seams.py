@@ -11,7 +11,7 @@ import pytest
 from metaray.data import table_description
 from metaray.data.draws import Split
 from metaray.data.episode_spec import EpisodeSpec
-from metaray.data.tables import advice
+from metaray.data.tables import advice, table_file
 from metaray.data.tables.importing import import_table
 from metaray.data.tables.packed import PackedRows
 from metaray.data.tables.table_file import TableFile, read_table
@@ -95,7 +95,7 @@ def test_a_description_never_reads_whole_rows_of_more_than_a_block(
         return rows
 
     monkeypatch.setattr(PackedRows, "__getitem__", watched)
-    for module in (table_description, advice):
+    for module in (table_description, advice, table_file):
         monkeypatch.setattr(module, "BLOCK_ROWS", 16)
     assert table_description.described(file.path, spec) == wanted
     assert max(found) == 16

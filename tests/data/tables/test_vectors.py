@@ -111,13 +111,14 @@ def test_columns_of_small_whole_numbers_are_the_same_rows_in_fewer_bytes(
     packed = imported(tmp_path, table)
     rows = packed._open().file.x
     assert isinstance(rows, PackedRows)
-    found, size = rows[:], Path(packed.path).stat().st_size
+    found, size, packed_fingerprint = rows[:], Path(packed.path).stat().st_size, packed.meta.fingerprint
     assert found.dtype == np.float32 and rows.dtype == np.float32
     monkeypatch.setattr("metaray.data.tables.importing.packing", lambda *_: ())
     plain = imported(tmp_path, table)
     expected = plain._open().file.x
     assert isinstance(expected, np.ndarray) and plain.meta.version == 1 and "small" not in plain.meta.model_dump_json()
     assert np.array_equal(found, expected) and size < Path(plain.path).stat().st_size
+    assert packed_fingerprint == plain.meta.fingerprint, "how a file keeps its rows makes it no other data"
     some = np.array([5, 2, 9])
     assert np.array_equal(rows[some], expected[some]) and np.array_equal(rows[7], expected[7])
     for place in (0, 4, 9):

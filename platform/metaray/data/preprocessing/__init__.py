@@ -1,10 +1,12 @@
 """From a raw input to the compact array a source holds, and from that to the numbers a model sees: one file a kind."""
 
+from metaray.data.preprocessing.category_column import CategoryColumn
 from metaray.data.preprocessing.image import RESAMPLING, ImagePreprocessing, Resample
 from metaray.data.preprocessing.items import ItemColumn, ItemRows
 from metaray.data.preprocessing.labels_column import LabelsColumn
+from metaray.data.preprocessing.number_column import NumberColumn
 from metaray.data.preprocessing.preprocessing import Preprocessing, RawInputs, mask_of
-from metaray.data.preprocessing.table import CategoryColumn, NumberColumn, TablePreprocessing
+from metaray.data.preprocessing.table import TablePreprocessing
 from metaray.data.preprocessing.vector import VectorPreprocessing
 from metaray.data.preprocessing.vector_column import VectorColumn
 from metaray.data.ragged import Compact

@@ -14,7 +14,8 @@ from metaray.data.names import counted, some
 from metaray.data.splits import GROUPS, USUAL, Fractions, chosen_splits
 from metaray.data.store_file import check_writable
 from metaray.data.tables.advice import advice
-from metaray.data.tables.columns import Content, Fit, Scaling, categorical_of, compact, look
+from metaray.data.tables.columns import Content, categorical_of, compact, look
+from metaray.data.tables.fitting import Fit, Scaling
 from metaray.data.tables.grouping import Grouping, long_form, wide_form
 from metaray.data.tables.items import MOST_SHRINKAGE, FittedItems, fitted_items
 from metaray.data.tables.notation import Decimal

@@ -145,13 +145,11 @@ def read_table(path: Path, *, verify: bool = False) -> TableFile:
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{path}: not a table of metaray, or a truncated one ({first_line}); {REMEDY}") from None
     parts = _parts(meta, batch, path)
+    x = _rows(meta, parts)
     offsets = np.concatenate([[0], np.cumsum(meta.counts)]).astype(np.int64)
     _check(meta, parts[1], offsets, path)
-    if verify and fingerprint_of(meta, parts) != meta.fingerprint:
+    if verify and fingerprint_of(meta, x, parts[1]) != meta.fingerprint:
         raise InputError(f"{path}: damaged: its rows don't match its fingerprint {meta.fingerprint}; {REMEDY}")
-    x: NDArray[np.float32] | PackedRows = parts[0]
-    if meta.small:
-        x = PackedRows(parts[0], parts[2], meta.small, meta.preprocessing)
     return TableFile(path, meta, x, parts[1], offsets)
 
 
@@ -176,7 +174,7 @@ def write_table(
     """
     parts: list[NDArray[Any]] = [x, y, *([] if small is None else [small])]
     meta = replace(meta, version=_version_of(meta.preprocessing, packed=small is not None))
-    meta = replace(meta, fingerprint=fingerprint_of(meta, parts))
+    meta = replace(meta, fingerprint=fingerprint_of(meta, _rows(meta, parts), y))
     folder = path.absolute().parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -196,14 +194,22 @@ def write_table(
     return read_table(path)
 
 
-def fingerprint_of(meta: TableMeta, parts: Sequence[NDArray[Any]]) -> str:
-    """SHA-256 (hex) over description and rows, by blocks: rows may be more than memory holds."""
-    described = meta.model_dump(mode="json", exclude={"origin", "fingerprint"})
+def fingerprint_of(meta: TableMeta, x: NDArray[np.float32] | PackedRows, y: NDArray[np.float32]) -> str:
+    """SHA-256 (hex) over description and rows, however the file keeps them.
+
+    By blocks: rows may be more than memory holds.
+    """
+    described = meta.model_dump(mode="json", exclude={"origin", "fingerprint", "small"})
+    described["version"] = _version_of(meta.preprocessing, packed=False)
     digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
-    for values in parts:
+    for values in (x, y):
         for start in range(0, len(values), BLOCK_ROWS):
-            digest.update(np.ascontiguousarray(values[start : start + BLOCK_ROWS]).data)
+            digest.update(np.ascontiguousarray(values[start : start + BLOCK_ROWS], dtype=np.float32).data)
     return digest.hexdigest()
+
+
+def _rows(meta: TableMeta, parts: Sequence[NDArray[Any]]) -> NDArray[np.float32] | PackedRows:
+    return PackedRows(parts[0], parts[2], meta.small, meta.preprocessing) if meta.small else parts[0]
 
 
 def _write(path: Path, meta: TableMeta, parts: Sequence[NDArray[Any]]) -> None:
