@@ -24,6 +24,9 @@ from metaray.records.storage import Storage
 RECORD_FILE = "run.json"
 LEARNER = "learner"
 """The folder of what it learned, once it is finished."""
+PROFILE = "profile"
+"""The folder of a profile of some of its steps, where one was asked for."""
+PROFILE_TRACE, PROFILE_TABLE = f"{PROFILE}/trace.json.gz", f"{PROFILE}/table.txt"
 LOCK = "lock"
 
 
