@@ -22,7 +22,9 @@ PHASES: tuple[Phase, ...] = get_args(Phase)
 """In the order of a step. "rest of the algorithm" holds the three before it, "evaluation" may hold any."""
 
 Mark = Callable[[str], AbstractContextManager[object]]
-P, R, T = ParamSpec("P"), TypeVar("R"), TypeVar("T")
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
 
 _UNMARKED = nullcontext()
 _mark: Mark | None = None

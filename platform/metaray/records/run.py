@@ -153,6 +153,11 @@ class Run:
         return read_result(self.storage)
 
     @property
+    def profile(self) -> str | None:
+        """The table of its profile; None where there is none."""
+        return self.storage.read(PROFILE_TABLE).decode() if self.storage.exists(PROFILE_TABLE) else None
+
+    @property
     def saved_steps(self) -> list[int]:
         """Outer steps of which there are checkpoints."""
         return saved_steps(self.storage)

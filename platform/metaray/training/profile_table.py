@@ -4,7 +4,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from torch.autograd import DeviceType
 from torch.profiler import profile
 
 from metaray.phases import PHASES
@@ -74,7 +73,7 @@ def phase_lines(own: Mapping[str, float], beside: Mapping[str, float], whole: fl
         count: Of steps.
     """
     rest = whole - sum(own.values())
-    rows = [(name, own[name]) for name in PHASES if name in own]
+    rows: list[tuple[str, float]] = [(name, own[name]) for name in PHASES if name in own]
     rows += [(REST, rest), *((f"({name}, in a thread beside)", time) for name, time in beside.items())]
     yield f"{'phase':<{WIDTH}}{'share':>8}{'ms a step':>12}"
     for name, time in rows:
@@ -95,4 +94,4 @@ def _operation_lines(rows: Sequence[Any], count: int) -> Iterator[str]:
 
 
 def _on_host(event: Any) -> bool:
-    return bool(event.device_type == DeviceType.CPU)
+    return bool(event.device_type.name == "CPU")

@@ -106,8 +106,7 @@ class Session:
         stream = rank.stream(state.step)
         loop = outer_loop(experiment, state, stream, rank.reducer, rank.device, extent.should_stop)
         note = lambda text: self._say("note", text=text)  # noqa: E731
-        looked_at = profiled(loop, extent.profile, rank.storage, rank.device, rank.reducer, note)
-        with closing(looked_at) as steps:
+        with closing(profiled(loop, extent.profile, rank.storage, rank.device, rank.reducer, note)) as steps:
             for step in steps:
                 self.window.count(step)
                 self.clock.count(step)
