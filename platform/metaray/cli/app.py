@@ -154,7 +154,7 @@ def train(
     ] = None,
     promote: Promote = False,
     verify: Verify = False,
-    profile: Profile = 0,
+    profile: Profile = None,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
@@ -190,7 +190,7 @@ def train(
         "register": register,
         "promote": promote,
         "verify": verify,
-        "profile": profile,
+        "profile": profile or 0,
         "progress": partial(shown_run, True, started_s=STARTED_S),
     }
     with stop_signals() as should_stop:

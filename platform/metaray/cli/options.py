@@ -34,13 +34,12 @@ DecimalMark = Annotated[
     Literal[".", ","],
     typer.Option("--decimal", metavar="MARK", help="What numbers of CSV files have before tenths: . or ,"),
 ]
-FEW_STEPS = "5"
+FEW_STEPS = "5"  # as training.profiling has it, which takes seconds to import
 Profile = Annotated[
-    int,
+    int | None,
     typer.Option(
         min=0,
         metavar="[STEPS]",
-        show_default=False,
         help="Show where the time of a step goes, by phase and operation: profile so many outer steps after a warm-up, "
         f"{FEW_STEPS} of them where no number follows. A table and a trace for Perfetto are left in the run's folder.",
     ),
