@@ -91,15 +91,14 @@ def test_the_trace_holds_the_steps_that_were_profiled(storage: Storage, make_exp
     assert marks.count("optimiser") == 2
 
 
-@pytest.mark.parametrize(
-    "algorithm",
-    [
-        MAML(inner_lr=0.1),
-        Reptile(inner_lr=0.1, inner_steps=2, eval_steps=1),
-        IMAML(inner_lr=0.1, inner_steps=2, cg_steps=1),
-    ],
-    ids=lambda a: a.kind,
+SHORT = (
+    MAML(inner_lr=0.1),
+    Reptile(inner_lr=0.1, inner_steps=2, eval_steps=1),
+    IMAML(inner_lr=0.1, inner_steps=2, cg_steps=1),
 )
+
+
+@pytest.mark.parametrize("algorithm", SHORT, ids=lambda algorithm: algorithm.kind)
 def test_each_kind_of_meta_gradient_has_an_inner_loop(
     algorithm: Algorithm, storage: Storage, make_experiment: MakeExperiment
 ) -> None:
