@@ -132,7 +132,8 @@ def _heading(done: Sequence[Step], device: torch.device, reducer: Reducer) -> st
     where = f"rank {reducer.rank} of {reducer.world_size}, {device.type}, threads: {torch.get_num_threads()}"
     return (
         f"profile of steps {seen[0].step} to {seen[-1].step} on {where}\n"
-        f"{each_ms:.2f} ms a step, {before_ms:.2f} ms in step {done[UNSEEN - 1].step}, without the profiler; "
+        f"apart from evaluation and checkpoints {each_ms:.2f} ms a step, and {before_ms:.2f} ms in step "
+        f"{done[UNSEEN - 1].step}, without the profiler; "
         f"peak memory {_peak_mib(device):.0f} MiB"
     )
 
