@@ -160,6 +160,9 @@ def test_words_of_a_job() -> None:
         *("jobs/x.py:f", "--workers", "4", "--spread", "--no-register", "--set", "a=1", "--set", "b=2"),
         *("--hang-timeout", "60.0", "--tracker", "mlflow", "--storage", "s3://bucket/runs"),
     ]
+    assert words_of("train", "r", {"profile": True}) + words_of("train", "r", {"profile": 3})[1:] == [
+        *("r", "--profile", "--profile", "3")
+    ]
     assert words_of("tune", "r", {"search": ["k=choice(1,2)"], "trials": 3})[1:] == [
         *("--search", "k=choice(1,2)", "--trials", "3")
     ]

@@ -281,3 +281,37 @@ def test_a_damaged_record_is_refused_with_what_to_do(name: str, copied: Any, com
     assert re.search("restore it from a copy|delete it", ended.err)
     (folder / name).write_text(text)
     assert command(*words).code == 0
+
+
+def test_a_profile_is_shown_and_kept_with_the_run(
+    make_experiment: MakeExperiment, command: Any, train: Callable[..., Report], database: str, tmp_path: Path
+) -> None:
+    (tmp_path / "tiny.json").write_text(make_experiment().to_json())
+    places = ("--run", "looked-at", "--storage", tmp_path / "runs", "--tracking-uri", database, "--no-register")
+    code, out, err = command("train", tmp_path / "tiny.json", *places, "--profile", "2")
+    assert code == 0, err
+    table = (tmp_path / "runs/looked-at/profile/table.txt").read_text()
+    assert out.startswith(f"{table}\nprotocol: ") and "\nouter backward " in table
+    assert "profile/table.txt, and profile/trace.json.gz for https://ui.perfetto.dev" in err
+    # Five steps do not fit into six with their warm-up, but there is a profile already.
+    report = train(make_experiment(), run="looked-at", profile=True)
+    assert report.tree()["profile"] == str(tmp_path / "runs/looked-at/profile")
+    client, run_id = open_client(database), report.tracking_run
+    assert run_id is not None
+    sizes = {item.path: item.file_size for item in client.list_artifacts(run_id, "profile")}
+    assert sizes == {
+        f"profile/{path.name}": path.stat().st_size for path in (tmp_path / "runs/looked-at/profile").iterdir()
+    }
+
+
+def test_a_profile_that_cannot_be_is_refused_before_anything_is_written(
+    trained: Any, make_experiment: MakeExperiment, command: Any, train: Callable[..., Report], tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=r"--profile 5 needs 3 steps to warm up and 5 to look at, but the run has 6 "):
+        train(make_experiment(), run="short", profile=True)
+    assert not (tmp_path / "runs" / "short").exists()
+    code, _, err = command(*trained.arguments, "--profile")
+    assert (code, err.splitlines()[-1]) == (
+        2,
+        "error: --profile 5 needs 3 steps to warm up and 5 to look at, but run 'first' is finished: profile a new run",
+    )

@@ -19,7 +19,7 @@ from metaray.experiment.optimizer import Optimizer
 from metaray.records.events import Event, Listener
 from metaray.records.journal import read_journal
 from metaray.records.result import Result, read_result
-from metaray.records.run import LEARNER
+from metaray.records.run import LEARNER, PROFILE_TABLE
 from metaray.records.storage import Storage
 from metaray.training.place import Extent
 from metaray.training.placement import Placement, Workers
@@ -72,9 +72,10 @@ def train(
     placement: Placement = TWO,
     listeners: Sequence[Listener] = (),
     should_stop: Callable[[], bool] = lambda: False,
+    profile: int = 0,
 ) -> Result:
     connect(placement)
-    OnRay(placement, listeners).train(experiment, storage, display, Extent(should_stop=should_stop))
+    OnRay(placement, listeners).train(experiment, storage, display, Extent(should_stop=should_stop, profile=profile))
     return read_result(storage)
 
 
@@ -104,7 +105,7 @@ def test_two_workers_train_what_one_process_trains(make_experiment: MakeExperime
     # Workers cannot import this file.
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     display, heard = Memory(), str(tmp_path / "heard")
-    result = train(experiment, there, display, listeners=[Silent(heard)])
+    result = train(experiment, there, display, listeners=[Silent(heard)], profile=1)
 
     last = "checkpoints/step-000000004/state.safetensors"
     expected, found = (load_file(Path(storage.root) / last) for storage in (here, there))
@@ -117,6 +118,8 @@ def test_two_workers_train_what_one_process_trains(make_experiment: MakeExperime
     assert [e.step for e in display.events if e.kind == "step"] == [1, 2, 3, 4] and display.closed
     assert undated(there) == undated(here)
     assert Path(heard).read_text().split().count("step") == 4
+    table = there.read(PROFILE_TABLE).decode()
+    assert table.startswith("profile of steps 3 to 3 on rank 0 of 2, cpu, ") and "\ninner loop " in table
 
 
 @pytest.mark.slow

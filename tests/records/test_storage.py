@@ -1,6 +1,7 @@
 """Where runs keep their files."""
 
 import fcntl
+import gzip
 import signal
 import subprocess
 import sys
@@ -41,6 +42,15 @@ def test_write_read_replace(storage: Storage) -> None:
     assert storage.names("a") == ["b.txt"] and storage.names() == ["a"]
     storage.write("empty", b"")
     assert storage.read("empty") == b""
+
+
+def test_a_name_does_not_change_bytes(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = gzip.compress(b"trace")
+    for is_local in (True, False):  # object stores take bytes in another way
+        monkeypatch.setattr(storage, "is_local", is_local)
+        storage.write("trace.json.gz", packed)
+        assert storage.read("trace.json.gz") == packed
+        assert Path(storage._path("trace.json.gz")).read_bytes() == packed
 
 
 def test_what_is_not_there(storage: Storage) -> None:

@@ -16,6 +16,7 @@ from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.errors import InputError
 from metaray.models.batch_norm import Protocol, normalises_batches
 from metaray.models.model import Fresh, Model, build_fresh, seeded, trainable
+from metaray.phases import phase
 from metaray.tasks import TaskKind
 
 MOST_INNER_STEPS, MOST = 10_000, 1 << 20
@@ -134,9 +135,11 @@ class Algorithm(Config):
 
     def loss(self, meta: Tensors, episode: TensorEpisode, context: Context) -> Outcome:
         """Adapt to the support, then loss and score of the task's kind on the query."""
-        adapted = self.adapt(meta, episode.support, context)
-        output = self.predict(meta, adapted, episode.query.x, context)
-        return Outcome(context.loss(output, episode.query.y), context.score(output, episode.query.y))
+        with phase("inner loop"):
+            adapted = self.adapt(meta, episode.support, context)
+        with phase("query pass"):
+            output = self.predict(meta, adapted, episode.query.x, context)
+            return Outcome(context.loss(output, episode.query.y), context.score(output, episode.query.y))
 
     def meta_gradient(self, meta: Tensors, chunk: TensorEpisode, context: Context) -> MetaGradient:
         """Differentiate `loss` with respect to the meta-parameters.
@@ -147,7 +150,8 @@ class Algorithm(Config):
             context: training context.
         """
         outcome = self.outcomes(meta, chunk, context)
-        gradients = torch.autograd.grad(outcome.loss.sum(), list(meta.values()), materialize_grads=True)
+        with phase("outer backward"):
+            gradients = torch.autograd.grad(outcome.loss.sum(), list(meta.values()), materialize_grads=True)
         return MetaGradient(dict(zip(meta, gradients, strict=True)), Outcome(outcome.loss.detach(), outcome.score))
 
     def outcomes(self, meta: Tensors, chunk: TensorEpisode, context: Context) -> Outcome:

@@ -13,6 +13,7 @@ from metaray.algorithms.families.embedding import embed, embed_support, embeddin
 from metaray.algorithms.families.prefixes import join, part, without
 from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import Examples, TensorEpisode
+from metaray.phases import phase
 
 ENCODER, DECODER = "encoder:", "decoder:"
 
@@ -88,9 +89,12 @@ class CNP(Algorithm):
 
     def loss(self, meta: Tensors, episode: TensorEpisode, context: Context) -> Outcome:
         """Adapt to the support, then minus the log-density of the query, which for classes is cross-entropy."""
-        adapted, y = self.adapt(meta, episode.support, context), episode.query.y
-        phi = self._decoded(meta, adapted, episode.query.x, context).to(context.loss_dtype)
-        return Outcome(context.task.surprise(phi, y), context.score(context.task.expected(phi), y))
+        y = episode.query.y
+        with phase("inner loop"):
+            adapted = self.adapt(meta, episode.support, context)
+        with phase("query pass"):
+            phi = self._decoded(meta, adapted, episode.query.x, context).to(context.loss_dtype)
+            return Outcome(context.task.surprise(phi, y), context.score(context.task.expected(phi), y))
 
     def _decoded(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
         """phi of each input."""

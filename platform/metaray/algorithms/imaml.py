@@ -12,6 +12,7 @@ from metaray.algorithms.context import Context, Tensors
 from metaray.algorithms.families.inner_loop import predict_at, steps_of, support_loss, with_statistics
 from metaray.algorithms.families.inner_lr import InnerLR, rates
 from metaray.episodes.tensors import Examples, TensorEpisode
+from metaray.phases import in_phase
 
 
 class IMAML(Algorithm):
@@ -58,6 +59,7 @@ class IMAML(Algorithm):
         """phi of one task, without a graph."""
         return with_statistics(self._solve(meta, support, context), support, context, self.batch_norm)
 
+    @in_phase("inner loop")
     def _solve(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
         alpha = rates(self.inner_lr, list(meta), context.step)
         loss = support_loss(support, context)

@@ -14,6 +14,7 @@ from metaray.algorithms.families.prefixes import join, part, without
 from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.models.batch_norm import EpisodicBatchNorm
+from metaray.phases import in_phase
 
 RATE, STEPS = "inner_lr:", "by_step:"
 
@@ -104,6 +105,7 @@ class MAMLPP(Algorithm):
         early = max(1 / count - step * (1 / count / self.msl_steps), least)
         return [early] * (count - 1) + [1 - (count - 1) * early]
 
+    @in_phase("inner loop")
     def _path(self, meta: Tensors, support: Examples, context: Context) -> list[Tensors]:
         """theta before the first step and after each, with the batch norm weights that belong there."""
         second_order = context.step >= self.first_order_steps

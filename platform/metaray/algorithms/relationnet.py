@@ -18,6 +18,7 @@ from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.errors import InputError
 from metaray.models.batch_norm import EpisodicBatchNorm, recording
 from metaray.models.model import initialize
+from metaray.phases import phase
 
 RELATION = "relation:"
 STATISTICS = "relation_statistics:"
@@ -96,10 +97,12 @@ class RelationNet(Algorithm):
 
     def loss(self, meta: Tensors, episode: TensorEpisode, context: Context) -> Outcome:
         """Mean squared error of the relation scores, and accuracy."""
-        adapted = self.adapt(meta, episode.support, context)
-        logits = self.predict(meta, adapted, episode.query.x, context)
-        error = logits.exp() - members(episode.query.y, context)
-        return Outcome(error.square().mean(), context.score(logits, episode.query.y))
+        with phase("inner loop"):
+            adapted = self.adapt(meta, episode.support, context)
+        with phase("query pass"):
+            logits = self.predict(meta, adapted, episode.query.x, context)
+            error = logits.exp() - members(episode.query.y, context)
+            return Outcome(error.square().mean(), context.score(logits, episode.query.y))
 
     def _fit(self, meta: Tensors, context: Context, embedding: Tensor, y: Tensor) -> Tensors:
         features = members(y, context).T @ embedding

@@ -12,6 +12,7 @@ from metaray.algorithms.families.inner_loop import predict_at, steps_of, support
 from metaray.algorithms.families.inner_lr import InnerLR, rates
 from metaray.episodes.inputs import concatenate, take
 from metaray.episodes.tensors import Examples, TensorEpisode
+from metaray.phases import in_phase
 
 SECOND_MOMENT, EPSILON = 0.999, 1e-8
 MIXER = (0x5851F42D4C957F2D, 0x14057B7EF767814F)
@@ -80,10 +81,12 @@ class Reptile(Algorithm):
 
         return by_episode(gradient_of, chunk, context)
 
+    @in_phase("query pass")
     def _judged(self, data: Examples, phi: Tensors, context: Context) -> Outcome:
         output = predict_at(with_statistics(phi, data, context, self.batch_norm), data.x, context)
         return Outcome(context.loss(output, data.y), context.score(output, data.y))
 
+    @in_phase("inner loop")
     def _trained(self, meta: Tensors, episode: TensorEpisode, context: Context) -> tuple[Examples, Tensors]:
         """All data of a task, and phi after `inner_steps` mini-batches of it."""
         sides = (episode.support, episode.query)

@@ -28,6 +28,7 @@ from metaray.training.device import choose_device
 from metaray.training.in_process import InProcess
 from metaray.training.place import Extent, Place
 from metaray.training.placement import Placement, Workers
+from metaray.training.profiling import steps_to_profile
 
 __all__ = ["NotUploaded", "Report", "train"]
 
@@ -50,6 +51,7 @@ def train(
     register: bool | None = None,
     promote: bool = False,
     verify: bool = False,
+    profile: bool | int = False,
     progress: Progress = True,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Report:
@@ -79,6 +81,8 @@ def train(
         register: Whether the best learner goes into the registry; None does so where MLflow is a tracker.
         promote: Whether it becomes @champion whatever the comparison on meta-val says.
         verify: Whether data are read whole and compared with their fingerprint, also where that was done before.
+        profile: Number of outer steps, after a warm-up, of which a table and a trace are left in the run's folder; True
+            takes a few.
         progress: Whether to show progress; or who hears the events of the run instead, or what makes that one.
         should_stop: Asked at each step; True stops the run after a checkpoint.
 
@@ -98,7 +102,7 @@ def train(
     trackers = trackers_of([tracker] if isinstance(tracker, str) else tracker, tracking_uri)
     wish = wish_of(register, promote, trackers)
     with shown_run(progress, experiment) as display:
-        root, found = _checked(experiment, run, storage, trackers, placement, display)
+        root, found = _checked(experiment, run, storage, trackers, placement, display, profile)
         with found.held(), run_log(found.storage) as log:
             display = Fanout([display, log])
             if found.is_begun:
@@ -111,7 +115,8 @@ def train(
             if fresh:
                 with _recorded(experiment, found, trackers, display) as listener:
                     place = _place(placement, listener)
-                    place.train(experiment, found.storage, listener, Extent(should_stop=should_stop))
+                    extent = Extent(should_stop=should_stop, profile=steps_to_profile(profile, found, experiment))
+                    place.train(experiment, found.storage, listener, extent)
             mlflow = [tracker for tracker in trackers if isinstance(tracker, MlflowTracker)]
             others = [tracker for tracker in trackers if not isinstance(tracker, MlflowTracker)]
             for other in [] if fresh else others:
@@ -147,6 +152,7 @@ def _checked(
     trackers: Sequence[Tracker],
     placement: Placement,
     display: Listener,
+    profile: bool | int,
 ) -> tuple[Storage, Run]:
     """Find out all that may be wrong, the cheapest first, before anything of the run is written."""
     display.on_event(entering("checks"))
@@ -155,6 +161,7 @@ def _checked(
         loaded = [pool.submit(tracker.load) for tracker in trackers]
         root = writable_storage(storage)
         run = Run.of(root, experiment, name)
+        steps_to_profile(profile, run, experiment)
         device = torch.device("cpu")
         if not run.is_finished:
             device = _check_request(experiment, placement)

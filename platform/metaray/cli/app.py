@@ -16,6 +16,7 @@ from metaray.cli.options import (
     SET_KEYS,
     Address,
     AsJson,
+    Profile,
     Promote,
     RunStorage,
     TrackingUri,
@@ -153,6 +154,7 @@ def train(
     ] = None,
     promote: Promote = False,
     verify: Verify = False,
+    profile: Profile = None,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
@@ -188,6 +190,7 @@ def train(
         "register": register,
         "promote": promote,
         "verify": verify,
+        "profile": profile or 0,
         "progress": partial(shown_run, True, started_s=STARTED_S),
     }
     with stop_signals() as should_stop:

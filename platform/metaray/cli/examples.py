@@ -19,6 +19,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "metaray train jobs/glyphs.py:demo --workers 2 --run mine",
         "metaray train jobs/glyphs.py:demo --keys",
         "metaray train jobs/glyphs.py:demo --set algorithm.inner_lr=0.1",
+        "metaray train jobs/glyphs.py:demo --profile",
     ),
     "metaray tune": (
         "metaray tune jobs/glyphs.py:demo --trials 8 \\",

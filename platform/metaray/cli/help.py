@@ -6,6 +6,7 @@ from typing import Any
 from typer.core import TyperCommand, TyperGroup
 
 from metaray.cli.examples import EXAMPLES
+from metaray.cli.options import with_values
 
 AS_WIDE_AS_THE_TERMINAL = {"max_content_width": 10_000}
 """Settings of the root; by themselves help texts end at 80 columns, however wide the terminal is."""
@@ -15,6 +16,10 @@ HUGE = 2**31
 
 class Command(TyperCommand):
     """A command whose help names values by words (`--workers N`) and ends with examples."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Values that were left out have their defaults."""
+        return super().parse_args(ctx, with_values(args))
 
     def get_help_option(self, ctx: Any) -> Any:
         """The option --help."""

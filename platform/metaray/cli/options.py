@@ -34,6 +34,16 @@ DecimalMark = Annotated[
     Literal[".", ","],
     typer.Option("--decimal", metavar="MARK", help="What numbers of CSV files have before tenths: a point or a comma."),
 ]
+FEW_STEPS = "5"  # as training.profiling has it, which takes seconds to import
+Profile = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        metavar="[STEPS]",
+        help="Show where the time of a step goes, by phase and operation: profile so many outer steps after a warm-up, "
+        f"{FEW_STEPS} of them where no number follows. A table and a trace for Perfetto are left in the run's folder.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 Address = Annotated[
     str | None,
@@ -62,6 +72,17 @@ Verbose = Annotated[
         help="Print the package's log, what Ray says, and whole tracebacks.",
     ),
 ]
+
+
+def with_values(arguments: list[str]) -> list[str]:
+    """The arguments, with a number after a --profile that has none: typer has no options whose value may be missing."""
+    filled: list[str] = []
+    for place, word in enumerate(arguments):
+        filled.append(word)
+        after = arguments[place + 1] if place + 1 < len(arguments) else ""
+        if word == "--profile" and not after.removeprefix("-").isdecimal():
+            filled.append(FEW_STEPS)
+    return filled
 
 
 def is_verbose() -> bool:

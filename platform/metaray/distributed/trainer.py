@@ -67,6 +67,7 @@ class OnRay(Place):
             "listeners": list(self.listeners),
             "judge": extent.judge,
             "until": extent.until,
+            "profile": extent.profile,
         }
         try:
             supervisor = Supervisor(coordinator, listener, placement, samplers)

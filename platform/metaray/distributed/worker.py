@@ -99,7 +99,7 @@ def _train(config: dict[str, Any], reducer: HeartbeatReducer) -> None:
         device=device,
         listener=Fanout([coordinator, *config["listeners"]]),
         stream=lambda start: _stream(experiment, config["samplers"], reducer, device, start),
-        extent=Extent(config["until"], config["judge"], coordinator.should_stop),
+        extent=Extent(config["until"], config["judge"], coordinator.should_stop, config["profile"]),
     )
     try:
         Session(experiment, rank).run()

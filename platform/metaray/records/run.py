@@ -24,6 +24,9 @@ from metaray.records.storage import Storage
 RECORD_FILE = "run.json"
 LEARNER = "learner"
 """The folder of what it learned, once it is finished."""
+PROFILE = "profile"
+"""The folder of a profile of some of its steps, where one was asked for."""
+PROFILE_TRACE, PROFILE_TABLE = f"{PROFILE}/trace.json.gz", f"{PROFILE}/table.txt"
 LOCK = "lock"
 
 
@@ -148,6 +151,11 @@ class Run:
             InputError: If it is damaged.
         """
         return read_result(self.storage)
+
+    @property
+    def profile(self) -> str | None:
+        """The table of its profile; None where there is none."""
+        return self.storage.read(PROFILE_TABLE).decode() if self.storage.exists(PROFILE_TABLE) else None
 
     @property
     def saved_steps(self) -> list[int]:

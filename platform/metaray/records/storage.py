@@ -16,6 +16,8 @@ from metaray.file_lock import is_locked, lock
 from metaray.uris import Uri
 
 UNFINISHED = ".tmp"
+AS_THEY_ARE = None
+"""How pyarrow is to pack bytes: by itself it unpacks what is called `.gz`, and packs it once more."""
 GLANCE_S = 0.05
 """After which whoever only looked who holds a lock has let go of it."""
 
@@ -101,7 +103,7 @@ class Storage:
         """
         path = self._path(name)
         if not self.is_local:
-            with self._fs.open_output_stream(path) as stream:
+            with self._fs.open_output_stream(path, compression=AS_THEY_ARE) as stream:
                 stream.write(data)
             return
         final = Path(path)
@@ -127,7 +129,7 @@ class Storage:
         Raises:
             FileNotFoundError: if there is none.
         """
-        with self._fs.open_input_stream(self._path(name)) as stream:
+        with self._fs.open_input_stream(self._path(name), compression=AS_THEY_ARE) as stream:
             data: bytes = stream.readall()
         return data
 

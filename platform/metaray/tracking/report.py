@@ -14,7 +14,7 @@ from metaray.plots.learning_curve import learning_curve
 from metaray.plots.notebook import as_html
 from metaray.records.judged import Judged
 from metaray.records.result import Result, in_short
-from metaray.records.run import LEARNER, Run
+from metaray.records.run import LEARNER, PROFILE, Run
 from metaray.tracking.mlflow_run import MlflowRun
 from metaray.tracking.promotion import Decision
 from metaray.tracking.registry import ModelVersion
@@ -79,12 +79,15 @@ class Report:
         tree["champion"] = self.version is not None and "champion" in self.version.aliases
         tree["decision"] = self.decision.reason if self.decision else None
         tree["single_queries"] = self._single
+        tree["profile"] = f"{self.run.storage.shown}/{PROFILE}" if self.run.profile else None
         tree["notes"] = list(self.notes)
         return tree
 
     def __str__(self) -> str:
         result, quality = self.result, self.result.quality
+        profile = self.run.profile
         lines = [
+            *([] if profile is None else [profile]),
             f"protocol: {result.protocol}",
             f"meta-val {quality}: {result.meta_val}, best of the run, after step {result.best_step}",
         ]

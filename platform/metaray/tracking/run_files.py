@@ -9,7 +9,7 @@ from metaray.learners.loading import load_learner
 from metaray.plots.function_fits import draw_fits, fits_of
 from metaray.plots.learning_curve import draw_learning_curve
 from metaray.records.result import RESULT
-from metaray.records.run import LEARNER, Run
+from metaray.records.run import LEARNER, PROFILE, Run
 from metaray.tracking.tracker import Tracker
 
 EPISODES = "meta-test.csv"
@@ -31,6 +31,8 @@ def log_files(experiment: Experiment, run: Run, tracker: Tracker) -> None:
         tracker.log_text(run.storage.read(RESULT).decode(), RESULT)
         if (judged := run.judged) is not None:
             tracker.log_text(judged.csv(), EPISODES)
+        if run.profile is not None:
+            tracker.log_file(run.storage.download(PROFILE, Path(scratch) / PROFILE))
         _log_fit(experiment, run, tracker, Path(scratch))
 
 

@@ -24,6 +24,7 @@ from metaray.episodes.tensors import chunks
 from metaray.errors import InputError
 from metaray.experiment.experiment import Experiment
 from metaray.learners.learner import Learner
+from metaray.phases import in_phase
 from metaray.records.estimate import Estimate, estimate
 from metaray.training.device import execution
 from metaray.training.outer_loop import chunk_size_of
@@ -223,6 +224,7 @@ def judging_context(
     )
 
 
+@in_phase("evaluation")
 def evaluate(
     algorithm: Algorithm,
     meta: Tensors,

@@ -8,6 +8,7 @@ from metaray.episodes.episode import MetaBatch
 from metaray.episodes.prefetch import Arrival, threaded_stream
 from metaray.episodes.sampler import sample_meta_batch, share_of
 from metaray.experiment.experiment import Experiment
+from metaray.phases import in_phase
 from metaray.records.events import Listener
 from metaray.records.storage import Storage
 from metaray.training.device import choose_device, set_execution
@@ -45,6 +46,7 @@ def sampled_here(experiment: Experiment, start: int) -> Iterator[Arrival]:
     """The meta-batches of an experiment from step `start` on, each sampled while the one before is computed."""
     data = SameData(experiment.source)
 
+    @in_phase("sampling episodes")
     def sample(step: int) -> MetaBatch:
         indices = share_of(step, experiment.meta_batch_size)
         found = sample_meta_batch(experiment.source, experiment.episodes, "meta-train", experiment.seed, indices)

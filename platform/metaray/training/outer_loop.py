@@ -16,6 +16,7 @@ from metaray.errors import Diverged
 from metaray.experiment.experiment import Experiment
 from metaray.models.model import Fresh
 from metaray.optimizers.stepping import build_optimizer, clip_, global_norm, update
+from metaray.phases import each, phase
 from metaray.records.train_state import TrainState
 from metaray.training.reduction import Reducer, flatten, total, unflatten
 
@@ -109,7 +110,7 @@ def outer_loop(
     chunk_size = chunk_size_of(experiment, device)
     count = -(-size // chunk_size)
     started = time.perf_counter()
-    for arrival in stream:
+    for arrival in each("waiting for episodes", stream):
         stop = torch.tensor([float(should_stop())], device=device)
         leaves = _leaves(experiment, state, arrival, stop, chunk_size, device)
         first = (int(arrival.batch.index[0]) - arrival.step * size) // chunk_size
@@ -120,12 +121,13 @@ def outer_loop(
             torch.empty(2, size, device="meta"),
             stop,
         )
-        for summand in gradient.values():
-            summand /= size
-        losses, scores = outcomes.cpu()
-        norm = global_norm(gradient)
-        _require_finite(experiment, arrival.step, losses, norm)
-        outer_lr = _update(experiment, state, gradient, norm)
+        with phase("optimiser"):
+            for summand in gradient.values():
+                summand /= size
+            losses, scores = outcomes.cpu()
+            norm = global_norm(gradient)
+            _require_finite(experiment, arrival.step, losses, norm)
+            outer_lr = _update(experiment, state, gradient, norm)
         yield Step(
             step=arrival.step,
             loss=float(losses.mean()),
@@ -148,18 +150,21 @@ def _leaves(
     slots, seeds = (arrival.batch.index - arrival.step * size).tolist(), arrival.batch.seed.tolist()
     at = 0
     given = chunks(arrival.batch, chunk_size, device, experiment.source, "meta-train", experiment.augmentation)
-    for chunk in given:
+    for chunk in each("moving to the device", given):
         gradient: Tensors = {}
         outcomes = torch.zeros(2, size, device=device)
         for some in chunk:
             # Modules such as dropout draw from the global generator: make it a function of the episode, not of history.
             torch.manual_seed(seeds[at])
-            part = experiment.algorithm.meta_gradient(state.meta, some, context.of(some))
+            with phase("rest of the algorithm"):
+                part = experiment.algorithm.meta_gradient(state.meta, some, context.of(some))
             gradient = {name: gradient[name] + g if gradient else g for name, g in part.gradient.items()}
             here = slice(slots[at], slots[at] + len(part.outcome.loss))
             outcomes[0, here], outcomes[1, here] = part.outcome
             at += len(part.outcome.loss)
-        yield flatten({name: gradient[name] for name in state.meta}, outcomes, stop)
+        with phase("reduction"):
+            leaf = flatten({name: gradient[name] for name in state.meta}, outcomes, stop)
+        yield leaf
         stop = torch.zeros_like(stop)
 
 

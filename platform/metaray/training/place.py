@@ -11,17 +11,19 @@ from metaray.records.storage import Storage
 
 @dataclass(frozen=True)
 class Extent:
-    """How far a run is trained.
+    """How far a run is trained, and how many of its steps are looked at.
 
     Attributes:
         until: Number of outer steps after which it stops, with a checkpoint; None goes on to the end.
         judge: Whether it is judged at the end; otherwise a later call, which has nothing left to train, does that.
         should_stop: Asked at each step; True stops the run after a checkpoint.
+        profile: Number of outer steps, after a warm-up, of which a profile is left in the storage.
     """
 
     until: int | None = None
     judge: bool = True
     should_stop: Callable[[], bool] = lambda: False
+    profile: int = 0
 
 
 WHOLE = Extent()

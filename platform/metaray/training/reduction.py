@@ -17,6 +17,7 @@ from torch import Tensor
 
 from metaray.algorithms.context import Tensors
 from metaray.episodes.sampler import chunks_of
+from metaray.phases import phase
 
 Reduction = Literal["exact", "fast"]
 
@@ -209,14 +210,18 @@ def total(leaves: Iterable[Tensor], chunks: range, count: int, reducer: Reducer,
         buffer = None
         for leaf in leaves:
             reducer.mark("computing")
-            buffer = leaf if buffer is None else buffer.add_(leaf)
+            with phase("reduction"):
+                buffer = leaf if buffer is None else buffer.add_(leaf)
         assert buffer is not None
-        return reducer.sum_(buffer)
+        with phase("reduction"):
+            return reducer.sum_(buffer)
     tree = TreeSum()
     for index, leaf in zip(chunks, leaves, strict=True):
         reducer.mark("computing")
-        tree.push(0, index, leaf)
-    return reducer.join(tree.nodes, count)
+        with phase("reduction"):
+            tree.push(0, index, leaf)
+    with phase("reduction"):
+        return reducer.join(tree.nodes, count)
 
 
 def flatten(gradient: Tensors, *riders: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from metaray.algorithms.context import Tensors
 from metaray.errors import RunFailed
+from metaray.phases import in_phase
 from metaray.records.checkpoint import Progress, keep_checkpoints, save_checkpoint, saved_steps, sweep
 from metaray.records.events import Event, Listener
 from metaray.records.journal import Journal, Metric
@@ -52,6 +53,7 @@ class RunWriter:
         except OSError as error:
             self._note(f"metrics could not be written: {error}. They wait for the next time")
 
+    @in_phase("checkpoint")
     def save(self, state: TrainState, progress: Progress, best: Tensors, *, needed: bool) -> None:
         """Write a checkpoint; where that fails, the next one tries again, unless this one is `needed`.
 

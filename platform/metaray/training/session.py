@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 
 import torch
@@ -29,6 +30,7 @@ from metaray.training.conclusion import judged_end
 from metaray.training.evaluation import Scores, evaluate, judge_of
 from metaray.training.outer_loop import Step, chunk_size_of, context_of, initial_state, outer_loop
 from metaray.training.place import WHOLE, Extent
+from metaray.training.profiling import profiled
 from metaray.training.reduction import Reducer
 from metaray.training.run_writer import RunWriter
 from metaray.training.step_sums import StepSums
@@ -102,22 +104,25 @@ class Session:
         self._say("phase", text="training")
         rank, extent = self.rank, self.rank.extent
         stream = rank.stream(state.step)
-        for step in outer_loop(experiment, state, stream, rank.reducer, rank.device, extent.should_stop):
-            self.window.count(step)
-            self.clock.count(step)
-            last = state.step == experiment.num_steps
-            stop = (step.stop or state.step == extent.until) and not last
-            judged = last or _due(state.step, experiment.evaluation.every)
-            if judged or _due(state.step, max(1, experiment.num_steps // POINTS_A_CURVE)):
-                self._record_window(step)
-            self._say("step", step._asdict())
-            if judged:
-                self._validate()
-            if judged or stop or _due(state.step, experiment.checkpoint.every):
-                self._checkpoint(needed=stop or last)
-            if stop:
-                why = "by a signal" if step.stop else "as planned"
-                raise RunStopped(f"stopped {why} after step {step.step}; a checkpoint holds it")
+        loop = outer_loop(experiment, state, stream, rank.reducer, rank.device, extent.should_stop)
+        note = lambda text: self._say("note", text=text)  # noqa: E731
+        with closing(profiled(loop, extent.profile, rank.storage, rank.device, rank.reducer, note)) as steps:
+            for step in steps:
+                self.window.count(step)
+                self.clock.count(step)
+                last = state.step == experiment.num_steps
+                stop = (step.stop or state.step == extent.until) and not last
+                judged = last or _due(state.step, experiment.evaluation.every)
+                if judged or _due(state.step, max(1, experiment.num_steps // POINTS_A_CURVE)):
+                    self._record_window(step)
+                self._say("step", step._asdict())
+                if judged:
+                    self._validate()
+                if judged or stop or _due(state.step, experiment.checkpoint.every):
+                    self._checkpoint(needed=stop or last)
+                if stop:
+                    why = "by a signal" if step.stop else "as planned"
+                    raise RunStopped(f"stopped {why} after step {step.step}; a checkpoint holds it")
         if self.progress.best_step is None:
             self._validate()
             self._checkpoint(needed=True)
