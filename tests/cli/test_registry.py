@@ -48,7 +48,7 @@ def test_promote(registry: Command) -> None:
 
 
 def test_an_empty_registry(command: Command, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("metaray.tracking.registry.list_models", lambda uri: [])
+    monkeypatch.setattr("metaray.tracking.registry_file.read_models", lambda uri: [])
     code, out, err = command("registry", "list", "--tracking-uri", database)
     assert (code, err) == (0, "")
     assert len(out.splitlines()) == 1

@@ -37,9 +37,10 @@ def _ready(flag: str | None) -> "MlflowServer":
 @app.command("list", cls=Command)
 def list_models(tracking_uri: TrackingUri = None, as_json: AsJson = False) -> None:
     """List every registered model, its versions and aliases."""
-    from metaray.tracking import registry
+    from metaray.tracking.registry_file import every_model
+    from metaray.tracking.server import MlflowServer
 
-    models = registry.list_models(_ready(tracking_uri))
+    models = every_model(MlflowServer.of(tracking_uri))
     if as_json:
         rows = [{"name": m.name, "versions": [v.version for v in m.versions], "aliases": m.aliases} for m in models]
         print(json.dumps(rows, indent=2))
@@ -61,9 +62,15 @@ def _quality(tags: Mapping[str, str]) -> str:
 @app.command(cls=Command)
 def show(name: Name, tracking_uri: TrackingUri = None, as_json: AsJson = False) -> None:
     """Show the versions of one model, with their tags and aliases."""
-    from metaray.tracking import registry
+    from metaray.errors import unknown
+    from metaray.tracking.registry_file import every_model
+    from metaray.tracking.server import MlflowServer
 
-    model = registry.show(_ready(tracking_uri), name)
+    server = MlflowServer.of(tracking_uri)
+    models = {model.name: model for model in every_model(server)}
+    if name not in models:
+        raise unknown(f"model at {server.shown}:", name, models)
+    model = models[name]
     if as_json:
         rows = [
             {

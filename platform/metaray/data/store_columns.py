@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from metaray.data.arrow_numbers import numbers_in
 from metaray.data.ragged import FeatureShape, Ragged, check_lengths, fixed_shape, is_ragged
 from metaray.errors import InputError
 
@@ -53,7 +54,7 @@ def examples_in(column: Any, shape: FeatureShape) -> Examples:
         InputError: saying which offset or example is wrong, if they are ragged.
     """
     if not is_ragged(shape):
-        flat: NDArray[Any] = column.flatten().to_numpy(zero_copy_only=True)
+        flat: NDArray[Any] = numbers_in(column.flatten())
         return flat.reshape(-1, *fixed_shape(shape, "a store"))
     values, rest = column.values, fixed_shape(shape[1:], "a store")
     if rest:
@@ -62,8 +63,8 @@ def examples_in(column: Any, shape: FeatureShape) -> Examples:
         values = values.flatten()
     if values.null_count:
         raise InputError("a value of an example is missing")
-    numbers: NDArray[Any] = values.to_numpy(zero_copy_only=True).reshape(-1, *rest)
-    offsets: NDArray[np.int64] = column.offsets.to_numpy(zero_copy_only=True)
+    numbers: NDArray[Any] = numbers_in(values).reshape(-1, *rest)
+    offsets: NDArray[np.int64] = numbers_in(column.offsets)
     if offsets[0] != 0 or offsets[-1] != len(numbers):
         raise InputError(f"its examples go from value {offsets[0]} to {offsets[-1]} of {len(numbers)}")
     if (bad := np.flatnonzero(np.diff(offsets) < 0)).size:

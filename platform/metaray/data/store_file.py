@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from metaray.config import Config
+from metaray.data.arrow_numbers import numbers_in
 from metaray.data.draws import Split
 from metaray.data.groups import ClassGroups
 from metaray.data.preprocessing import Preprocessing
@@ -199,7 +200,7 @@ def _examples(batch: Any, meta: StoreMeta, offsets: NDArray[np.int64], path: Pat
     if types != expected or batch.column(0).null_count or batch.column(1).null_count:
         shape = shape_text(meta.feature_shape) if None in meta.feature_shape else meta.feature_shape
         raise InputError(f"{path}: damaged: column types {types} are not those of {shape} {meta.dtype}; {REMEDY}")
-    if not np.array_equal(batch.column(1).to_numpy(), np.repeat(np.arange(len(meta.counts)), np.diff(offsets))):
+    if not np.array_equal(numbers_in(batch.column(1)), np.repeat(np.arange(len(meta.counts)), np.diff(offsets))):
         raise InputError(f"{path}: damaged: the examples are not sorted by class as its counts say; {REMEDY}")
     try:
         return examples_in(batch.column(0), meta.feature_shape)

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 import torch
 
 from metaray.optimizers.classic import Classic
+from metaray.optimizers.eager import eager
 
 
 class AdamW(Classic):
@@ -14,4 +15,5 @@ class AdamW(Classic):
 
     def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
         """See `OuterOptimizer.build`. `foreach` is off: one kernel a tensor, in a fixed order."""
-        return torch.optim.AdamW(groups, self.outer_lr, betas=self.betas, weight_decay=self.weight_decay, foreach=False)
+        made = eager(torch.optim.AdamW)
+        return made(groups, self.outer_lr, betas=self.betas, weight_decay=self.weight_decay, foreach=False)

@@ -6,6 +6,7 @@ import torch
 from pydantic import model_validator
 
 from metaray.optimizers.classic import Classic
+from metaray.optimizers.eager import eager
 
 
 class SGD(Classic):
@@ -21,7 +22,7 @@ class SGD(Classic):
 
     def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
         """See `OuterOptimizer.build`. `foreach` is off: one kernel a tensor, in a fixed order."""
-        return torch.optim.SGD(
+        return eager(torch.optim.SGD)(
             groups,
             self.outer_lr,
             momentum=self.momentum,

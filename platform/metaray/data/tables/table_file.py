@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from metaray.config import Config, replace
+from metaray.data.arrow_numbers import numbers_in
 from metaray.data.draws import Split
 from metaray.data.preprocessing import TablePreprocessing
 from metaray.data.store_file import check_disjoint
@@ -265,7 +266,7 @@ def _parse(metadata: Any, path: Path) -> TableMeta:
 def _matrix(column: Any, width: int, kind: Any, path: Path) -> NDArray[Any]:
     if column.type != pa.list_(kind, width) or column.null_count or column.values.null_count:
         raise InputError(f"{path}: damaged: a column is of type {column.type}, not {width} numbers; {REMEDY}")
-    flat: NDArray[Any] = column.flatten().to_numpy(zero_copy_only=True)
+    flat: NDArray[Any] = numbers_in(column.flatten())
     return flat.reshape(len(column), width)
 
 
