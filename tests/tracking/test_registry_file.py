@@ -22,16 +22,16 @@ def filled(server: MlflowServer, tracked: MlflowRun, tmp_path: Path) -> MlflowSe
     shutil.copy(server.uri.removeprefix("sqlite:///"), path)
     found = MlflowServer.of(f"sqlite:///{path}")
     client = found.client
-    for name in ("zebra", "it's a name", "none yet"):
+    for name in ("okapi", "it's one name", "none as yet"):
         client.create_registered_model(name)
-    for name, count in (("zebra", 3), ("it's a name", 1)):
+    for name, count in (("okapi", 3), ("it's one name", 1)):
         for number in range(count):
             run = tracked.id if number else None
             client.create_model_version(name, f"{tmp_path}/{number}", run_id=run, tags={"meta_test.accuracy": "0.9"})
-    client.delete_model_version("zebra", "2")
-    set_alias(found, "zebra", 1)
-    set_alias(found, "zebra", 3, "stable")
-    set_alias(found, "zebra", 3, "canary")
+    client.delete_model_version("okapi", "2")
+    set_alias(found, "okapi", 1)
+    set_alias(found, "okapi", 3, "stable")
+    set_alias(found, "okapi", 3, "canary")
     client.register_prompt("greeting", "Hello {{name}}")
     return found
 
@@ -40,9 +40,9 @@ def test_it_says_what_mlflow_says(filled: MlflowServer) -> None:
     found = read_models(filled.uri)
     assert found == list_models(filled) == every_model(filled)
     models = {model.name: model for model in found or ()}
-    assert {"zebra", "it's a name", "none yet"} <= set(models) and "greeting" not in models
-    assert [version.version for version in models["zebra"].versions] == [3, 1]
-    assert models["zebra"].versions[0].aliases == ("canary", "stable")
+    assert {"okapi", "it's one name", "none as yet"} <= set(models) and "greeting" not in models
+    assert [version.version for version in models["okapi"].versions] == [3, 1]
+    assert models["okapi"].versions[0].aliases == ("canary", "stable")
 
 
 def change(server: MlflowServer, statement: str) -> None:
@@ -80,11 +80,11 @@ def test_a_listing_imports_nothing_heavy(filled: MlflowServer) -> None:
     code = (
         "import sys\n"
         "from metaray.cli import main\n"
-        "for arguments in (['list'], ['show', 'zebra'], ['show', 'zebrra']):\n"
+        "for arguments in (['list'], ['show', 'okapi'], ['show', 'zebrra']):\n"
         f"    try: main(['registry', *arguments, '--tracking-uri', {filled.uri!r}])\n"
         "    except SystemExit: pass\n"
         f"print([name for name in {heavy} if name in sys.modules])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
-    assert "models:/zebra/3 @canary @stable" in done.stdout and "zebrra" in done.stderr
+    assert "models:/okapi/3 @canary @stable" in done.stdout and "zebrra" in done.stderr

@@ -14,6 +14,7 @@ TIMED = re.compile(r"(^|[/_.])(wait|seconds?|time|speed|duration)([/_.]|$)|_per_
 """Keys of what is measured in seconds or by them, in results and journals."""
 SEAL = "sha256"
 """Key of the checksum of a file, which covers what was timed."""
+MOVED = {"baselines.nearest_neighbor.val_scores": "baseline_val_scores"}
 PLACE = "device"
 """Key of what a run was judged on, which old results do not say: no part of what came out."""
 
@@ -58,10 +59,16 @@ def outcome_of(run: Path) -> Outcome:
     """
     if not (run / "result.json").is_file():
         return Outcome("no result", {}, {}, {})
-    results = flat(_json(run / "result.json"))
+    results = {_as_before(key): value for key, value in flat(_json(run / "result.json")).items()}
     digest = {"parameters_sha256": results.pop("parameters_sha256", "missing")}
     results = {key: value for key, value in results.items() if key not in (SEAL, PLACE) and not TIMED.search(key)}
     return Outcome("", digest | tensors_of(run), results, journal_of(run))
+
+
+def _as_before(key: str) -> str:
+    """A field of a result by the name it had before it was moved."""
+    found = next((new for new in MOVED if key.startswith(f"{new}.")), None)
+    return key if found is None else MOVED[found] + key.removeprefix(found)
 
 
 def journal_of(run: Path) -> Values:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -106,7 +106,8 @@ class Session:
         stream = rank.stream(state.step)
         loop = outer_loop(experiment, state, stream, rank.reducer, rank.device, extent.should_stop)
         note = lambda text: self._say("note", text=text)  # noqa: E731
-        with closing(profiled(loop, extent.profile, rank.storage, rank.device, rank.reducer, note)) as steps:
+        watched = profiled(loop, extent.profile, rank.storage, rank.device, rank.reducer, note)
+        with closing(watched) if extent.profile else nullcontext(loop) as steps:
             for step in steps:
                 self.window.count(step)
                 self.clock.count(step)
