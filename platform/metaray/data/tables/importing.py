@@ -155,6 +155,15 @@ def import_table(
         origin={"importer": "table", "source": source.name, "splits": how},
     )
     meta, rows = _write(out, meta, table, features, grouping, items), len(grouping.rows)
+    notes = _notes(content, fit, items)
+    if lost := len(grouping.order_of) - rows:
+        notes.append(f"{counted(lost, 'row')} without a target left out")
+    notes += advice(read_table(out))
+    return TableReport(out, meta, rows, tuple(notes))
+
+
+def _notes(content: Mapping[str, Content | Vectors], fit: Fit, items: FittedItems | None) -> list[str]:
+    """Sentences about columns that say nothing, or too much."""
     notes = []
     if still := fit.constant:
         notes = [f"{some([repr(name) for name in still])}: the same in all rows of meta-train"]
@@ -170,11 +179,9 @@ def import_table(
     ]
     notes += fit.left_out
     if items and items.column.shrinkage == MOST_SHRINKAGE:
-        notes.append(f"{item!r}: rows of an item are no more alike than others, so that its mean says nothing")
-    if lost := len(grouping.order_of) - rows:
-        notes.append(f"{counted(lost, 'row')} without a target left out")
-    notes += advice(read_table(out))
-    return TableReport(out, meta, rows, tuple(notes))
+        name = items.column.name
+        notes.append(f"{name!r}: rows of an item are no more alike than others, so that its mean says nothing")
+    return notes
 
 
 def _write(
