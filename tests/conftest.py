@@ -245,9 +245,13 @@ def command() -> Callable[..., Ended]:
 @pytest.fixture(scope="session")
 def database(tmp_path_factory: pytest.TempPathFactory) -> str:
     """URI of one MLflow database for all commands: to create it takes seconds."""
+    return _prepared_database(tmp_path_factory.mktemp("tracking"))
+
+
+def _prepared_database(folder: Path) -> str:
     from metaray.tracking.server import MlflowServer
 
-    server = MlflowServer.of(f"sqlite:///{tmp_path_factory.mktemp('tracking')}/mlflow.db")
+    server = MlflowServer.of(f"sqlite:///{folder}/mlflow.db")
     server.prepare()
     return server.uri
 
@@ -260,7 +264,7 @@ class Trained:
         ended: the command.
         experiment: its JSON file.
         storage: folder of all runs.
-        uri: of MLflow.
+        uri: of an MLflow database of its own, so that no other test's "tiny" stands among its versions.
     """
 
     ended: Ended
@@ -276,13 +280,11 @@ class Trained:
 
 
 @pytest.fixture(scope="session")
-def trained(
-    make_experiment: Callable[..., Experiment], database: str, tmp_path_factory: pytest.TempPathFactory
-) -> Trained:
+def trained(make_experiment: Callable[..., Experiment], tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """The first run of the session."""
     folder = tmp_path_factory.mktemp("trained")
     (folder / "tiny.json").write_text(make_experiment().to_json())
-    planned = Trained(Ended(0, "", ""), folder / "tiny.json", folder / "runs", database)
+    planned = Trained(Ended(0, "", ""), folder / "tiny.json", folder / "runs", _prepared_database(folder))
     return dataclasses.replace(planned, ended=metaray_command(*planned.arguments))
 
 
