@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 
-from metaray.algorithms import ProtoNet
-from metaray.api.evaluate import evaluate
+from metaray.algorithms import MAML, ProtoNet
+from metaray.api.evaluate import Changes, evaluate
+from metaray.data.group_table import GroupTable
 from metaray.episodes.episode import EpisodeSpec
 from metaray.errors import InputError
 from metaray.experiment.experiment import Experiment
 from metaray.experiment.overrides import override
 from metaray.learners.loading import load_learner
+from metaray.models import MLP
 from metaray.records.estimate import estimate
 from metaray.training.evaluation import Judge, evaluate_learner
 from metaray.training.evaluation import evaluate as judge_episodes
@@ -163,6 +165,29 @@ def test_other_data_than_it_comes_from_are_refused_unless_they_are_named(
         evaluate(str(tmp_path / "learner"), settings=["episodes.queries=3"], **judge)
     named = evaluate(str(tmp_path / "learner"), settings=[f"source.path={tiny_store}"], **judge)
     assert named.score.episodes == 2
+
+
+@pytest.mark.parametrize(
+    ("setting", "named"),
+    [
+        ("source.path=other.arrow", True),
+        ("source.targets=binary", True),
+        ('source={"kind":"group_table","path":"other.arrow"}', True),
+        ("source.judged_by=mae", False),
+        ("source.target_std=2.5", False),
+        ("episodes.shots=3", False),
+    ],
+)
+def test_how_targets_are_judged_does_not_name_other_data(setting: str, named: bool) -> None:
+    table = Experiment(
+        name="table",
+        source=GroupTable(path="table.arrow"),
+        episodes=EpisodeSpec(shots=5, queries=5),
+        model=MLP(),
+        algorithm=MAML(),
+    )
+    assert Changes(settings=[setting]).name_data(table) == named
+    assert Changes(settings=[setting, "source.path=other.arrow"]).name_data(table)
 
 
 def test_other_ways_than_the_learner_has(trained: Any) -> None:

@@ -121,6 +121,14 @@ class Changes:
         """Whether a setting is one of these, or lies in one of them."""
         return any(re.match(rf"{re.escape(key)}[.=]", setting) for setting in self.settings for key in keys)
 
+    def name_data(self, experiment: Experiment) -> bool:
+        """Whether they say what data to use, with more than how the experiment's targets are judged."""
+        about_targets = tuple(f"source.{name}=" for name in experiment.source.about_targets)
+        return any(
+            setting.startswith(("source.", "source=")) and not setting.startswith(about_targets)
+            for setting in self.settings
+        )
+
     def made(self, experiment: Experiment) -> Experiment:
         """The experiment with these changes.
 
@@ -274,7 +282,7 @@ def judged_experiment(
     experiment = override(changes.made(experiment), [count])
     if verify:
         experiment.source.verify()
-    if not changes.sets("source"):
+    if not changes.name_data(experiment):
         _require_own_data(model, learner, experiment)
     spec = experiment.eval_spec
     experiment.source.check(split, spec)

@@ -52,6 +52,7 @@ class GroupTable(Source):
 
     kind: ClassVar[str] = "group_table"
     left_out_of_json: ClassVar[tuple[str, ...]] = ("centred", "judged_by", "trained_by")
+    about_targets: ClassVar[tuple[str, ...]] = ("target_mean", "target_std", "centred", "judged_by", "trained_by")
 
     path: str = Field(min_length=1)
     targets: Literal["regression", "binary"] = "regression"

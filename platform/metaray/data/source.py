@@ -43,6 +43,9 @@ class Source(Config):
             # Drawn many at once, tasks would be those of the class it is derived from.
             cls.sample_tasks = Source.sample_tasks  # type: ignore[method-assign]
 
+    about_targets: ClassVar[tuple[str, ...]] = ()
+    """Fields that say how targets are learned and judged, and nothing of which data these are."""
+
     @property
     @abstractmethod
     def preprocessing(self) -> Preprocessing:
