@@ -117,6 +117,7 @@ def test_a_crash_tells_no_secret_either(
     assert ended.code == 1 and "ZeroDivisionError: of metaray" in ended.err and "hush" not in ended.err
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
 def test_nothing_that_a_search_writes_or_prints_tells_a_secret(

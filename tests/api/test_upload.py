@@ -288,6 +288,7 @@ def test_a_malformed_uri_is_wrong_also_for_a_run_that_goes_on(
             run(experiment, options | {"tracking_uri": uri}, QUIET)
 
 
+@pytest.mark.slow
 def test_to_another_server_and_back(
     make_experiment: MakeExperiment, options: Options, again: Callable[..., Any], database: str, tmp_path: Path
 ) -> None:

@@ -111,10 +111,10 @@ def own(name: str, path: str | Path = "") -> Learner:
     ("name", "file", "absolute"),
     [
         ("Numpy", "table.npy", False),
-        ("Numpy", "table.npy", True),
-        ("Safetensors", "table.safetensors", False),
-        ("Safetensors", "table.safetensors", True),
-        ("Torch", "table.pt", True),
+        pytest.param("Numpy", "table.npy", True, marks=pytest.mark.slow),
+        pytest.param("Safetensors", "table.safetensors", False, marks=pytest.mark.slow),
+        pytest.param("Safetensors", "table.safetensors", True, marks=pytest.mark.slow),
+        pytest.param("Torch", "table.pt", True, marks=pytest.mark.slow),
         ("Home", "table.bin", True),
     ],
 )
@@ -127,7 +127,10 @@ def test_a_file_of_elsewhere_is_refused_by_name(name: str, file: str, absolute: 
     assert not (place / "learner").exists()
 
 
-@pytest.mark.parametrize("name", ["Plain", "Beside", "IfThere", "Scratch"])
+@pytest.mark.parametrize(
+    "name",
+    ["Plain", pytest.param("Beside", marks=pytest.mark.slow), pytest.param("IfThere", marks=pytest.mark.slow), "Scratch"],
+)
 def test_what_can_be_built_anywhere_is_saved(name: str, place: Path) -> None:
     learner = own(name, place / "table.npy")
     learner.save(place / "learner")

@@ -73,7 +73,14 @@ def test_its_code_is_imported_only_where_the_experiment_may(path: str) -> None:
     assert Experiment.from_json(bare, trust=()).source.fingerprint == kept.source.fingerprint
 
 
-@pytest.mark.parametrize("algorithm", [ProtoNet(), MAML(inner_lr=0.5), R2D2()], ids=lambda one: one.kind)
+@pytest.mark.parametrize(
+    "algorithm",
+    [
+        pytest.param(ProtoNet(), id="protonet"),
+        pytest.param(MAML(inner_lr=0.5), id="maml", marks=pytest.mark.slow),
+        pytest.param(R2D2(), id="r2d2", marks=pytest.mark.slow),
+    ],
+)
 def test_learned_registered_and_used(
     algorithm: Algorithm,
     path: str,
