@@ -129,7 +129,12 @@ def test_a_file_of_elsewhere_is_refused_by_name(name: str, file: str, absolute: 
 
 @pytest.mark.parametrize(
     "name",
-    ["Plain", pytest.param("Beside", marks=pytest.mark.slow), pytest.param("IfThere", marks=pytest.mark.slow), "Scratch"],
+    [
+        "Plain",
+        pytest.param("Beside", marks=pytest.mark.slow),
+        pytest.param("IfThere", marks=pytest.mark.slow),
+        "Scratch",
+    ],
 )
 def test_what_can_be_built_anywhere_is_saved(name: str, place: Path) -> None:
     learner = own(name, place / "table.npy")
