@@ -9,6 +9,7 @@ from metaray.episodes.prefetch import Arrival, threaded_stream
 from metaray.episodes.sampler import sample_meta_batch, share_of
 from metaray.experiment.experiment import Experiment
 from metaray.phases import in_phase
+from metaray.records.begun import as_begun
 from metaray.records.events import Listener
 from metaray.records.storage import Storage
 from metaray.training.device import choose_device, set_execution
@@ -30,6 +31,7 @@ class InProcess(Place):
     def train(self, experiment: Experiment, storage: Storage, listener: Listener, extent: Extent = WHOLE) -> None:
         """Train here, as `Place` says."""
         device = choose_device(self.device)
+        experiment = as_begun(experiment, storage, device.type)
         set_execution(experiment, device)
 
         def stream(start: int) -> Iterator[Arrival]:

@@ -13,14 +13,13 @@ from metaray.algorithms.context import Context, Tensors
 from metaray.episodes.prefetch import Arrival
 from metaray.episodes.tensors import chunks
 from metaray.errors import Diverged
+from metaray.experiment.chunking import chunk_size_on
 from metaray.experiment.experiment import Experiment
 from metaray.models.model import Fresh
 from metaray.optimizers.stepping import build_optimizer, clip_, global_norm, update
 from metaray.phases import each, phase
 from metaray.records.train_state import TrainState
 from metaray.training.reduction import Reducer, flatten, total, unflatten
-
-CHUNKS_ON_GPU = 4
 
 
 class Step(NamedTuple):
@@ -80,9 +79,7 @@ def context_of(experiment: Experiment, network: nn.Module, *, training: bool, st
 
 def chunk_size_of(experiment: Experiment, device: torch.device) -> int:
     """Episodes mapped over at once on `device`; the outer gradient is summed over chunks of so many."""
-    if experiment.chunk_size is not None:
-        return min(experiment.chunk_size, experiment.meta_batch_size)
-    return 1 if device.type == "cpu" else -(-experiment.meta_batch_size // CHUNKS_ON_GPU)
+    return chunk_size_on(experiment, device.type)
 
 
 def outer_loop(
