@@ -2,6 +2,7 @@
 
 import torch
 
+from metaray.episodes.resident import is_wanted
 from metaray.experiment.chunking import workers_at_most
 from metaray.experiment.experiment import Experiment
 from metaray.records.begun import as_begun
@@ -52,7 +53,8 @@ def likely_device(placement: Placement) -> torch.device:
 
 
 def check_workers(experiment: Experiment, placement: Placement, device: torch.device) -> None:
-    """Find out what is wrong with the number of workers by itself."""
+    """Find out what is wrong with the number of workers by itself, and with where the data are to be."""
+    is_wanted(experiment.source, device.type, placement.data_on)
     if not placement.in_process:
         check_shares(experiment, placement.workers.most, device)
 

@@ -57,6 +57,7 @@ def train(
     register: bool | None = None,
     promote: bool = False,
     verify: bool = False,
+    data_on: str = "auto",
     profile: bool | int = False,
     progress: Progress = True,
     should_stop: Callable[[], bool] = lambda: False,
@@ -87,6 +88,8 @@ def train(
         register: Whether the best learner goes into the registry; None does so where MLflow is a tracker.
         promote: Whether it becomes @champion whatever the comparison on meta-val says.
         verify: Whether data are read whole and compared with their fingerprint, also where that was done before.
+        data_on: Where examples are while a worker trains: on its "device", on the "host", or "auto": on a GPU where
+            they are rows of a store, and fit.
         profile: Number of outer steps, after a warm-up, of which a table and a trace are left in the run's folder; True
             takes a few.
         progress: Whether to show progress; or who hears the events of the run instead, or what makes that one.
@@ -103,7 +106,7 @@ def train(
     """
     count = Workers.parse(str(workers))
     placement = Placement(
-        count, samplers, cpus_per_worker, device, address, hang_timeout_s, spread, samplers_on, verify
+        count, samplers, cpus_per_worker, device, address, hang_timeout_s, spread, samplers_on, verify, data_on
     )
     trackers = trackers_of([tracker] if isinstance(tracker, str) else tracker, tracking_uri)
     wish = wish_of(register, promote, trackers)
@@ -192,7 +195,7 @@ def _checked(
 
 def _place(placement: Placement, listener: Listener) -> Place:
     if placement.in_process:
-        return InProcess(placement.device)
+        return InProcess(placement.device, placement.data_on)
     from metaray.distributed.trainer import OnRay
 
     listener.on_event(entering("workers"))

@@ -64,6 +64,7 @@ class OnRay(Place):
             "verify": placement.verify,
             "storage": storage.root,
             "use_gpu": use_gpu,
+            "data_on": placement.data_on,
             "samplers": samplers,
             "coordinator": coordinator,
             "listeners": list(self.listeners),

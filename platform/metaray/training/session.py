@@ -49,6 +49,7 @@ class RankSetup:
         listener: hears the events; only rank 0's is called.
         stream: gives this rank's meta-batch shares from a step on.
         extent: how far to go; where any rank is asked to stop, all do.
+        notes: what there is to say of this rank at its start, a sentence each.
     """
 
     storage: Storage
@@ -57,6 +58,7 @@ class RankSetup:
     listener: Listener
     stream: Callable[[int], Iterator[Arrival]]
     extent: Extent = WHOLE
+    notes: tuple[str, ...] = ()
 
     @property
     def is_chief(self) -> bool:
@@ -258,6 +260,8 @@ class Session:
     def _tell_start(self) -> None:
         """Say where the run goes on from, and what is unusual about it."""
         step, now, then = self.state.step, environment(self.rank.device), self.progress.environment
+        for note in self.rank.notes:
+            self._say("note", text=note)
         for damaged, why in self.damaged.items():
             self._say("note", text=f"the checkpoint of step {damaged} is damaged ({why}) and is passed over")
         if step:
