@@ -62,10 +62,15 @@ def bring_home(source: Source, device: torch.device, data_on: str = "auto") -> H
     examples, free = source.lasting_examples, free_bytes(device)
     assert examples is not None
     size, whose = _mib(examples.nbytes), f"{_mib(free)} that the device has free"
-    if examples.nbytes > SHARE * free and (source.fingerprint, str(device)) not in _brought():
+    if examples.nbytes > SHARE * free and not lives_on(source, device):
         return Home(False, f"the data ({size}) stay on the host: they would take more than {SHARE:.0%} of the {whose}")
     resident(source, device)
     return Home(True, f"the data ({size}) live on the device: episodes travel as rows of them")
+
+
+def lives_on(source: Source, device: torch.device) -> bool:
+    """Whether the examples have been brought there in this process, so that any episodes may travel as rows."""
+    return source.lasting_examples is not None and (source.fingerprint, str(device)) in _brought()
 
 
 def free_bytes(device: torch.device) -> int:
