@@ -14,7 +14,7 @@ from metaray.data import ClassStore, Glyphs
 from metaray.data.draws import SPLITS, Split
 from metaray.data.preprocessing import ImagePreprocessing, Preprocessing, VectorPreprocessing
 from metaray.data.ragged import VALUES, joined
-from metaray.data.rows import ROWS, TURNS
+from metaray.data.rows import DATA_ON, ROWS, TURNS
 from metaray.data.store_file import write_store
 from metaray.episodes import resident as its
 from metaray.episodes.augmentation import Augmentation
@@ -152,7 +152,7 @@ class Own(ClassStore):
 
 def test_where_data_are_wanted(stores: dict[str, ClassStore]) -> None:
     source = stores["colour"]
-    found = {(device, on): is_wanted(source, device, on) for device in ("cpu", "cuda") for on in its.DATA_ON}
+    found = {(device, on): is_wanted(source, device, on) for device in ("cpu", "cuda") for on in DATA_ON}
     assert found == {
         ("cpu", "auto"): False,
         ("cpu", "device"): True,

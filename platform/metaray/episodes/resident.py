@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metaray.data.gathering import QUARTER_TURNS
-from metaray.data.rows import ROWS, TURNS
+from metaray.data.rows import DATA_ON, ROWS, TURNS
 from metaray.data.source import Source
 from metaray.errors import InputError, unknown
 
-DATA_ON = ("auto", "device", "host")
 SHARE = 0.25
 """Of the device's free memory that examples may take; the rest is for computing."""
 BLOCK_BYTES = 2**26

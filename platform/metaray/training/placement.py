@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
-from metaray.episodes.resident import DATA_ON
+from metaray.data.rows import DATA_ON
 from metaray.errors import InputError, unknown
 
 DEVICES = ("auto", "cpu", "cuda")
