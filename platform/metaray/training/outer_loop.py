@@ -112,14 +112,16 @@ def outer_loop(
     Raises:
         Diverged: if the loss or the gradient is not finite; the meta-parameters are then those of the step before.
     """
-    lag = lag_on(device) if lag is None else lag
+    size, chunk_size = experiment.meta_batch_size, chunk_size_of(experiment, device)
+    count, lag = -(-size // chunk_size), lag_on(device) if lag is None else lag
     launches, clock = Launches(experiment, state, lag, settles), _Clock(time.perf_counter())
     try:
         for arrival in each("waiting for episodes", stream):
             stop = torch.full((1,), float(should_stop()), device=device)
-            gradient, outcomes, stop = _gradient(experiment, state, arrival, stop, reducer, device)
+            leaves = _leaves(experiment, state, arrival, stop, chunk_size, device)
+            root = total(leaves, _mine(arrival, size, chunk_size), count, reducer, experiment.reduction)
             with phase("optimiser"):
-                launches.add(_stepped(experiment, state, arrival, gradient, outcomes, stop, wait=lag == 0))
+                launches.add(_stepped(experiment, state, arrival, root, stop, wait=lag == 0))
             yield from _told(launches.settled(), clock)
         yield from _told(launches.settled(all_of_them=True), clock)
     except Diverged:
@@ -136,37 +138,20 @@ class _Clock:
     started_s: float
 
 
-def _gradient(
-    experiment: Experiment, state: TrainState, arrival: Arrival, stop: Tensor, reducer: Reducer, device: torch.device
-) -> tuple[Tensors, Tensor, Tensor]:
-    """The gradient over the meta-batch, losses and scores of all its episodes, and how many ranks are to stop."""
-    size, chunk_size = experiment.meta_batch_size, chunk_size_of(experiment, device)
-    count = -(-size // chunk_size)
-    leaves = _leaves(experiment, state, arrival, stop, chunk_size, device)
+def _mine(arrival: Arrival, size: int, chunk_size: int) -> range:
+    """The chunks of the meta-batch that have arrived."""
     first = (int(arrival.batch.index[0]) - arrival.step * size) // chunk_size
-    mine = range(first, first - (-len(arrival.batch) // chunk_size))
-    gradient, (outcomes, stop) = unflatten(
-        total(leaves, mine, count, reducer, experiment.reduction),
-        state.meta,
-        torch.empty(2, size, device="meta"),
-        stop,
-    )
-    return gradient, outcomes, stop
+    return range(first, first - (-len(arrival.batch) // chunk_size))
 
 
 def _stepped(
-    experiment: Experiment,
-    state: TrainState,
-    arrival: Arrival,
-    gradient: Tensors,
-    outcomes: Tensor,
-    stop: Tensor,
-    *,
-    wait: bool,
+    experiment: Experiment, state: TrainState, arrival: Arrival, root: Tensor, stop: Tensor, *, wait: bool
 ) -> Launch:
-    """Update the state; after finding out whether that may be, or on trust, with the state before kept."""
+    """Update the state by the sum over all chunks: once it is known that this may be, or on trust, with a copy kept."""
+    size = experiment.meta_batch_size
+    gradient, (outcomes, stop) = unflatten(root, state.meta, torch.empty(2, size, device="meta"), stop)
     for summand in gradient.values():
-        summand /= experiment.meta_batch_size
+        summand /= size
     norm = global_norm(gradient)
     outcome = Outcome(arrival.step, outcomes, norm, stop)
     if not wait:
