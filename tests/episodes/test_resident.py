@@ -134,7 +134,12 @@ def test_what_travels_is_small(stores: dict[str, ClassStore]) -> None:
 def test_it_is_brought_once_and_few_are_kept(stores: dict[str, ClassStore], monkeypatch: pytest.MonkeyPatch) -> None:
     brought: list[int] = []
     bring = its._bring
-    monkeypatch.setattr(its, "_bring", lambda examples, device: brought.append(1) or bring(examples, device))
+
+    def noted(examples: Any, device: torch.device) -> its.Resident:
+        brought.append(1)
+        return bring(examples, device)
+
+    monkeypatch.setattr(its, "_bring", noted)
     its._brought().clear()
     first = resident(stores["grey"], CPU)
     assert resident(stores["grey"].model_copy(), CPU) is first and len(brought) == 1

@@ -185,7 +185,7 @@ def test_each_way_of_computing_is_had_or_said_to_be_missing(setting: Setting, mo
                 execution.experiment_for(of_one[name], gpu)
     else:
         for name, kind in of_one.items():
-            assert execution.experiment_for(kind, gpu).execution == name
+            assert dict(execution.experiment_for(kind, gpu))["execution"] == name
     assert execution.experiment_for(execution.Kind(execution.PROTONET, "by hand"), gpu).episodes.ways == 20
 
 

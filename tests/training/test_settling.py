@@ -107,7 +107,8 @@ def test_what_is_not_finite_leaves_the_state_of_before(
     for _ in range(bad):
         next(good)
     COUNT[0] = 0
-    state, seen = initial_state(experiment, CPU), []
+    state = initial_state(experiment, CPU)
+    seen: list[int] = []
     with pytest.raises(Diverged, match=message):
         seen.extend(step.step for step in loop_of(experiment, state, lag))
     assert seen == list(range(bad)) and state.step == bad

@@ -209,6 +209,7 @@ class Run:
             origin: Of the run from whose end it starts, if it does: it goes on in that one's chunks.
         """
         before = self.record if self.is_begun else None
+        known = before or origin
         record = {
             "experiment": experiment.model_dump(mode="json"),
             "source_fingerprint": (before and before.source_fingerprint)
@@ -216,7 +217,7 @@ class Run:
             or experiment.source.fingerprint,
             "tracking_run": tracking_run or (before.tracking_run if before else ""),
             "tags": dict((before and before.tags) or tags),
-            "chunk_sizes": (before or origin).chunk_sizes if before or origin else chunk_sizes(experiment),
+            "chunk_sizes": chunk_sizes(experiment) if known is None else known.chunk_sizes,
         }
         if before is None or record != before.model_dump(mode="json"):
             write_record(self.storage, RECORD_FILE, record)

@@ -101,7 +101,7 @@ class Kept:
         self._meta = {name: copied[id(tensor)] for name, tensor in state.meta.items()}
         # Parameters are the keys of an optimiser's state, and stay themselves; of other tensors there are copies now.
         known = copied | {id(one): one for one in parameters}
-        self._state = copy.deepcopy(state_before, known)  # type: ignore[arg-type]
+        self._state = copy.deepcopy(state_before, known)
         groups = [] if optimizer is None else optimizer.param_groups
         self._groups = [copy.deepcopy({k: v for k, v in group.items() if k != "params"}) for group in groups]
 

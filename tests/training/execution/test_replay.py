@@ -88,7 +88,7 @@ def test_other_shapes_are_recorded_beside_and_the_longest_unused_makes_room(devi
 def test_parameters_stepped_in_place_are_read_where_they_are(device: str, recorder: Any) -> None:
     weight, x = numbers(3, device=device).requires_grad_(), numbers(3, seed=1, device=device)
 
-    def slope(weight: Tensor, x: Tensor) -> tuple[Tensor]:
+    def slope(weight: Tensor, x: Tensor) -> tuple[Tensor, ...]:
         return torch.autograd.grad((weight.square() * x).sum(), weight)
 
     for fixed in (0, 1):
