@@ -207,6 +207,13 @@ def test_what_is_kept_is_a_copy(make_experiment: MakeExperiment) -> None:
     assert all(torch.equal(state.meta[name], after[name]) for name in after), "the optimiser's state came back, too"
 
 
+def test_the_norm_is_the_nearest_number() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(200):
+        gradient = {"a": torch.randn(7, generator=generator)}
+        assert float(global_norm(gradient)) == math.sqrt(float(gradient["a"].double().square().sum()))
+
+
 @pytest.mark.parametrize("max_norm", [0.01, 1.0, 1e6])
 @pytest.mark.parametrize("scale", [1e-3, 1.0, math.nan, math.inf])
 def test_clipping_is_the_same_whether_the_norm_is_waited_for(max_norm: float, scale: float) -> None:

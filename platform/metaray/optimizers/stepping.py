@@ -1,5 +1,7 @@
 """From the description of an optimiser to steps: building it over meta-parameters, clipping, one update."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -75,7 +77,10 @@ def global_norm(gradient: dict[str, Tensor]) -> Tensor:
     if not gradient:
         return torch.zeros((), dtype=torch.float64)
     squares = torch.stack([g.detach().to(torch.float64).square().sum() for g in gradient.values()])
-    return squares.sum().sqrt()
+    total = squares.sum()
+    if total.device.type == "cpu":  # where torch's root is not always the nearest number
+        return torch.tensor(math.sqrt(float(total)), dtype=torch.float64)
+    return total.sqrt()
 
 
 def clip_(gradient: dict[str, Tensor], norm: Tensor | float, max_norm: float) -> None:
