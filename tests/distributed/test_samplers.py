@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from metaray.data import SOURCES, ClassStore
+from metaray.data.rows import are_rows
 from metaray.data.task import same_examples
 from metaray.distributed.samplers import Sampler, SamplingFailed, actor_stream, enter, require_same_data
 from metaray.episodes.episode import EpisodeSpec, MetaBatch
@@ -71,7 +72,7 @@ def test_relative_paths_mean_what_they_meant_to_the_driver(tmp_path: Path, monke
 
 
 def test_what_a_source_raises_keeps_its_lines_on_the_way(sampler: Sampler, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*arguments: Any) -> MetaBatch:
+    def broken(*arguments: Any, **options: Any) -> MetaBatch:
         raise KeyError("no such class")
 
     monkeypatch.setattr("metaray.distributed.samplers.sample_meta_batch", broken)
@@ -93,26 +94,30 @@ class FakeActor:
     def sample(self) -> "FakeActor":
         return self
 
-    def remote(self, start: int, stop: int) -> MetaBatch:
+    def remote(self, start: int, stop: int, rows: bool = False) -> MetaBatch:
         self.asked.append((start, stop))
-        return self._sampler.sample(start, stop)
+        return self._sampler.sample(start, stop, rows)
 
 
 @pytest.mark.parametrize("size", [4, 5])
 @pytest.mark.parametrize("rank", [0, 1])
-def test_samplers_are_asked_in_turn(rank: int, size: int, sampler: Sampler, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("rows", [False, True])
+def test_samplers_are_asked_in_turn(
+    rows: bool, rank: int, size: int, sampler: Sampler, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def get(ref: Any) -> Any:
         return ref
 
     monkeypatch.setattr("ray.get", get)
     actors = [FakeActor(sampler) for _ in range(2)]
     share = partial(share_of, meta_batch_size=size, rank=rank, world_size=2)
-    arrivals = list(actor_stream(actors, share, start=3, stop=9, depth=2))
+    arrivals = list(actor_stream(actors, share, start=3, stop=9, depth=2, rows=rows))
     assert [a.step for a in arrivals] == [3, 4, 5, 6, 7, 8]
     for arrival in arrivals:
         indices = share(arrival.step)
         assert arrival.batch.index.tolist() == list(indices)
-        assert same(arrival.batch, sampler.sample(indices.start, indices.stop))
+        assert same(arrival.batch, sampler.sample(indices.start, indices.stop, rows))
+        assert are_rows(arrival.batch.stacks[0].task.query.x) is rows
     # Each step once, each sampler every other step.
     (first, second) = (actor.asked for actor in actors)
     assert sorted(first + second) == [(s.start, s.stop) for s in map(share, range(3, 9))]

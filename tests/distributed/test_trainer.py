@@ -92,7 +92,8 @@ def undated(storage: Storage) -> list[tuple[str, float, int]]:
 
 
 def test_two_workers_train_what_one_process_trains(make_experiment: MakeExperiment, tmp_path: Path) -> None:
-    # Five episodes a step: shares of two and three. Patterns in an order that JSON does not keep.
+    # Five episodes a step: shares of two and three. Patterns in an order that JSON does not keep. Here episodes travel
+    # whole, there as rows of the store.
     experiment = make_experiment(
         meta_batch_size=5,
         num_steps=4,
@@ -105,7 +106,9 @@ def test_two_workers_train_what_one_process_trains(make_experiment: MakeExperime
     # Workers cannot import this file.
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     display, heard = Memory(), str(tmp_path / "heard")
-    result = train(experiment, there, display, listeners=[Silent(heard)], profile=1)
+    placement = dataclasses.replace(TWO, data_on="device")
+    result = train(experiment, there, display, placement=placement, listeners=[Silent(heard)], profile=1)
+    assert any("live on the device" in event.text for event in display.events if event.kind == "note")
 
     last = "checkpoints/step-000000004/state.safetensors"
     expected, found = (load_file(Path(storage.root) / last) for storage in (here, there))

@@ -8,6 +8,7 @@ import torch
 from ray.exceptions import RayTaskError
 
 from metaray.data import SOURCES
+from metaray.data.rows import are_rows
 from metaray.distributed import worker
 from metaray.distributed.samplers import Sampler, SamplingFailed
 from metaray.distributed.worker import HeartbeatReducer, _stream
@@ -35,9 +36,9 @@ class FakeSampler:
         self.asked: list[range] = []
         self.sample = Method(self._sample)
 
-    def _sample(self, start: int, stop: int) -> MetaBatch:
+    def _sample(self, start: int, stop: int, rows: bool) -> MetaBatch:
         self.asked.append(range(start, stop))
-        return self._sampler.sample(start, stop)
+        return self._sampler.sample(start, stop, rows)
 
 
 class Marked(LocalReducer):
@@ -70,6 +71,8 @@ def test_a_rank_asks_for_its_chunks_and_says_that_it_waits(
     assert sampler.asked == [range(21 + 4, 21 + 7), range(28 + 4, 28 + 7)]
     assert [arrival.batch.index.tolist() for arrival in arrivals] == [list(share) for share in sampler.asked]
     assert reducer.marks == ["waiting for episodes", "computing"] * 2 + ["waiting for episodes"]
+    by_row = _stream(experiment, [sampler], cast(GroupReducer, reducer), torch.device("cpu"), 3, rows=True)
+    assert all(are_rows(arrival.batch.stacks[0].task.support.x) for arrival in by_row)
 
 
 class FakeCoordinator:

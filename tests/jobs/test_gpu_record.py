@@ -92,7 +92,7 @@ def test_a_record_as_tables_by_command(record: Record, capsys: pytest.CaptureFix
 def test_without_a_record_the_page_says_that_nothing_was_run() -> None:
     text = page.page([])
     assert "## Not run yet" in text and "have run on CPUs only" in text
-    assert "- **conformance** (60 s): The meta-gradient of" in text and "- **ray** (200 s): " in text
+    assert "- **conformance** (50 s): The meta-gradient of" in text and "- **ray** (200 s): " in text
 
 
 def test_a_record_that_is_kept_makes_the_page(record: Record, tmp_path: Path) -> None:

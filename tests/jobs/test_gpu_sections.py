@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,14 +13,17 @@ import torch
 from torch import Tensor
 from torch._C._autograd import DeviceType
 
-from jobs.benchmarks.gpu import bits, ceilings, conformance, costs, experiments, kernels
+from jobs.benchmarks.gpu import bits, ceilings, conformance, costs, execution, experiments, kernels
 from jobs.benchmarks.gpu.__main__ import main
 from jobs.benchmarks.gpu.record import Record, Row
-from jobs.benchmarks.gpu.section import Section, Setting, Wrong, run_section
+from jobs.benchmarks.gpu.section import Section, Setting, Skipped, Wrong, run_section
 from jobs.benchmarks.gpu.sections import load
+from jobs.benchmarks.gpu.table import tables
+from jobs.benchmarks.gpu.targets import targets
 from jobs.benchmarks.overhead import arrivals
 from metaray.algorithms import ALGORITHMS, MAML
 from metaray.config import replace
+from metaray.experiment.experiment import Experiment
 from metaray.models import MLP
 
 CPU = torch.device("cpu")
@@ -67,6 +71,29 @@ def test_costs_small(setting: Setting, record: Record) -> None:
             assert row.values["share of the bound"] == pytest.approx(bound_ms / took_ms)
 
 
+def test_executions_small(setting: Setting, record: Record) -> None:
+    rows = of("execution", setting, record)
+    timed = {case: row.values for case, row in rows.items() if "most_workers" in case and row.status == "holds"}
+    assert len(timed) >= 6 and all(float(str(values["first s"])) > 0 for values in timed.values())
+    compared = [
+        float(str(values["loss off by"]))
+        for case, values in timed.items()
+        if "float32" in case and "inductive" not in case
+    ]
+    assert len(compared) >= 4 and max(compared) < 1e-5
+    assert rows[f"{execution.ONE}: graph, float32, most_workers=1"].why == "CUDA graphs need a GPU"
+    rates = [
+        float(str(rows[f"sampling in one process, {what}"].values["episodes/s"]))
+        for what in ("whole", "rows of the store")
+    ]
+    assert min(rates) > 0
+    found = {target.what: target for target in targets(record)}
+    one = found[f"{execution.ONE}, float32: task by task / metaray"]
+    assert one.found is not None and one.found > 0 and one.by.endswith("ms (batched)")
+    assert found["a worker on Ray / the bare step"].cells[2] == "not measured"
+    assert f"| {one.what} | >= 35 |" in tables(record)
+
+
 def test_kernels_small(setting: Setting, record: Record) -> None:
     counts = [int(str(row.values["operations"])) for row in of("kernels", setting, record).values()]
     assert len(counts) == 2 and min(counts) > 100
@@ -87,7 +114,7 @@ def test_jax_small(setting: Setting, record: Record) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("name", ["conformance", "bits", "costs", "kernels", "training"])
+@pytest.mark.parametrize("name", ["conformance", "bits", "execution", "costs", "kernels", "training"])
 def test_on_a_gpu(name: str, setting: Setting, record: Record) -> None:
     of(name, Setting(torch.device("cuda"), setting.scratch, small=True, train_s=1.0), record)
 
@@ -144,6 +171,54 @@ def test_a_loop_by_hand_with_another_loss_is_not_timed_against(setting: Setting,
 def test_a_loss_that_is_no_number_is_not_timed(setting: Setting) -> None:
     with pytest.raises(Wrong, match="the loss is nan"):
         costs.timed(iter([1.0, math.nan]), setting)
+
+
+def test_each_way_of_computing_is_had_or_said_to_be_missing(setting: Setting, monkeypatch: Any) -> None:
+    of_one = {name: execution.Kind(execution.ONE, name, 2) for name in execution.EXECUTIONS}
+    gpu = Setting(torch.device("cuda"), setting.scratch, small=True)
+    if "execution" not in Experiment.model_fields:
+        assert execution.experiment_for(of_one["each"], gpu).chunk_size == 1
+        batched = execution.experiment_for(of_one["batched"], gpu)
+        assert (batched.chunk_size, batched.most_workers) == (None, 2)
+        for name in ("compiled", "graph"):
+            with pytest.raises(Skipped, match="this metaray has no field `execution`"):
+                execution.experiment_for(of_one[name], gpu)
+    else:
+        for name, kind in of_one.items():
+            assert dict(execution.experiment_for(kind, gpu))["execution"] == name
+    assert execution.experiment_for(execution.Kind(execution.PROTONET, "by hand"), gpu).episodes.ways == 20
+
+
+def test_executions_in_order() -> None:
+    kinds = execution.kinds()
+    assert len(kinds) == len(set(kinds)) and {kind.execution for kind in kinds} == {*execution.EXECUTIONS, "by hand"}
+    assert kinds[:4] == [
+        execution.Kind(execution.ONE, "by hand"),
+        execution.Kind(execution.FIVE, "by hand"),
+        execution.Kind(execution.ONE, "graph"),
+        execution.Kind(execution.FIVE, "graph"),
+    ]
+
+
+def test_another_first_loss_is_wrong(setting: Setting, monkeypatch: Any) -> None:
+    monkeypatch.setattr(execution, "_loss_by_hand", lambda workload, setting: 5.0)
+    with pytest.raises(Wrong, match="the first loss is .*, that by hand 5"):
+        execution.cost(execution.Kind(execution.ONE, "batched"), {}, setting)
+
+
+def test_steps_in_a_row_are_waited_for_together(setting: Setting, monkeypatch: Any) -> None:
+    did: list[str] = []
+    monkeypatch.setattr(Setting, "synchronize", lambda _: did.append("wait"))
+
+    def steps() -> Iterator[float]:
+        while True:
+            did.append("step")
+            yield 1.0
+
+    assert 0 < execution.in_a_row(steps(), setting) < 0.1
+    assert did.count("wait") == 2 * (1 + execution.ROUNDS) and did[:5] == ["wait", "step", "step", "wait", "wait"]
+    with pytest.raises(Wrong, match="the loss is nan"):
+        execution.in_a_row(iter([math.nan]), setting)
 
 
 def test_the_most_important_costs_come_first() -> None:

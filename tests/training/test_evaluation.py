@@ -18,7 +18,9 @@ from metaray.data.draws import Draws, Split
 from metaray.data.preprocessing import ImagePreprocessing
 from metaray.data.source import Source
 from metaray.data.task import Task
+from metaray.episodes import resident
 from metaray.episodes.episode import EpisodeSpec, MetaBatch
+from metaray.episodes.resident import bring_home
 from metaray.episodes.sampler import sample_meta_batch
 from metaray.episodes.tensors import Examples
 from metaray.errors import InputError
@@ -158,10 +160,13 @@ def test_what_is_drawn_side_by_side_is_sampled_some_at_a_time(
     chunk_size: int, together: list[int], tiny_source: ClassStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
+    by_row: list[bool] = []
+    resident._brought().clear()
 
-    def noted(source: Source, spec: EpisodeSpec, split: Split, seed: int, indices: range) -> MetaBatch:
+    def noted(source: Source, spec: EpisodeSpec, split: Split, seed: int, indices: range, rows: bool) -> MetaBatch:
         asked.append(len(indices))
-        return sample_meta_batch(source, spec, split, seed, indices)
+        by_row.append(rows)
+        return sample_meta_batch(source, spec, split, seed, indices, rows=rows)
 
     monkeypatch.setattr("metaray.training.evaluation.sample_meta_batch", noted)
     context = Context(network=torch.nn.Identity(), ways=3, task=tiny_source.task)
@@ -169,6 +174,10 @@ def test_what_is_drawn_side_by_side_is_sampled_some_at_a_time(
     told: list[int] = []
     found = evaluate(NearestNeighbor(), {}, context, judge, device=CPU, chunk_size=chunk_size, progress=told.append)
     assert asked == together and told[-1] == 40 and len(told) == -(-40 // chunk_size)
+    bring_home(tiny_source, CPU, "device")
+    at_home = evaluate(NearestNeighbor(), {}, context, judge, device=CPU, chunk_size=chunk_size)
+    assert by_row == [False] * len(together) + [True] * len(together) and np.array_equal(at_home.table, found.table)
+    resident._brought().clear()
     asked.clear()
     monkeypatch.setattr("metaray.training.evaluation.TOGETHER_NUMBERS", 2 * 9 * 16 * 16)
     evaluate(NearestNeighbor(), {}, context, judge, device=CPU, chunk_size=chunk_size)

@@ -5,14 +5,18 @@ from pathlib import Path
 
 import pytest
 
+from metaray.episodes.augmentation import Augmentation
 from metaray.errors import InputError, RunStopped
 from metaray.experiment.experiment import Experiment
 from metaray.optimizers import CustomOptimizer, Group, OuterOptimizer
 from metaray.records.events import Event, Listener
+from metaray.records.result import read_result
 from metaray.records.storage import Storage
 from metaray.training.checks.preflight import preflight
+from metaray.training.in_process import InProcess
+from metaray.training.place import Extent
 from tests.optimizers import own
-from tests.training.whole_runs import Memory, train_in_process, train_part_in_process
+from tests.training.whole_runs import Memory, comparable, train_in_process, train_part_in_process
 
 
 class Broken(Listener):
@@ -36,6 +40,23 @@ def test_a_wrong_device_is_found_first(make_experiment: Callable[..., Experiment
     with pytest.raises(InputError, match="unknown device 'tpu'"):
         train_in_process(make_experiment(), Storage(str(tmp_path)), Broken(), device="tpu")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_data_that_live_on_the_device_lead_to_the_same_bits(
+    make_experiment: Callable[..., Experiment], tmp_path: Path
+) -> None:
+    source = make_experiment().source.model_copy(update={"rotations": True})
+    experiment = make_experiment(source=source, augmentation=Augmentation(crop_padding=2), chunk_size=3)
+    results, notes = {}, {}
+    for data_on in ("host", "device"):
+        storage, memory = Storage(str(tmp_path / data_on)), Memory()
+        place = InProcess("cpu", data_on)
+        with pytest.raises(RunStopped):
+            place.train(experiment, storage, memory, Extent(until=2))
+        place.train(experiment, storage, memory)
+        results[data_on], notes[data_on] = comparable(read_result(storage)), memory.notes()
+    assert results["device"] == results["host"]
+    assert "live on the device" in notes["device"] and "live on the device" not in notes["host"]
 
 
 @pytest.mark.parametrize(

@@ -249,7 +249,10 @@ def test_chunks_by_device(make_experiment: MakeExperiment) -> None:
     assert chunk_size_of(make_experiment(chunk_size=3), CPU) == chunk_size_of(make_experiment(chunk_size=3), gpu) == 3
     assert chunk_size_of(make_experiment(chunk_size=9), CPU) == 4
     found = [chunk_size_of(make_experiment(meta_batch_size=size), gpu) for size in (1, 4, 5, 8, 30, 32)]
-    assert found == [1, 1, 2, 2, 8, 8]
+    assert found == [1, 4, 5, 8, 30, 32]
+    assert (
+        chunk_size_of(make_experiment(most_workers=3), CPU) == chunk_size_of(make_experiment(most_workers=3), gpu) == 2
+    )
 
 
 class WithDropout(nn.Module):

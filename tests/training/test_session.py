@@ -27,7 +27,7 @@ from metaray.records.journal import Metric, read_journal
 from metaray.records.result import RESULT, Result, parameters_sha256
 from metaray.records.run import LEARNER
 from metaray.records.storage import Storage
-from metaray.training import session
+from metaray.training import milestones, session
 from metaray.training.outer_loop import initial_state
 from metaray.training.reduction import LocalReducer
 from metaray.training.session import RankSetup
@@ -122,7 +122,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(
 def test_a_run_that_is_stopped_at_every_step(
     points: int, storage: Storage, make_experiment: MakeExperiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "POINTS_A_CURVE", points)
+    monkeypatch.setattr(milestones, "POINTS_A_CURVE", points)
     experiment = make_experiment(evaluation=Evaluation(every=4, val_episodes=6, test_episodes=8))
     undisturbed = Storage(f"{storage.root}-undisturbed")
     expected, _ = train(experiment, undisturbed)
@@ -165,7 +165,7 @@ def test_a_killed_run_leaves_no_trace_either(
     at: int, storage: Storage, make_experiment: MakeExperiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Steps are done again, their metrics are there once."""
-    monkeypatch.setattr(session, "POINTS_A_CURVE", 2)
+    monkeypatch.setattr(milestones, "POINTS_A_CURVE", 2)
     experiment = make_experiment(
         checkpoint=Checkpoint(every=2), evaluation=Evaluation(every=0, val_episodes=6, test_episodes=8)
     )

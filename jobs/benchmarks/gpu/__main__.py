@@ -1,6 +1,6 @@
 """One command that says what holds and what it costs on a GPU.
 
-    python -m jobs.benchmarks.gpu [--out gpu-record] [--omniglot omniglot.arrow] [--only SECTION ...] [--budget-s 350]
+    python -m jobs.benchmarks.gpu [--out gpu-record] [--omniglot omniglot.arrow] [--only SECTION ...] [--budget-s 560]
     python -m jobs.benchmarks.gpu --device cpu --small
     python -m jobs.benchmarks.gpu --table RECORD
     python -m jobs.benchmarks.gpu --keep RECORD
@@ -19,13 +19,13 @@ from jobs.benchmarks.gpu.machine import machine
 from jobs.benchmarks.gpu.page import keep
 from jobs.benchmarks.gpu.record import Record
 from jobs.benchmarks.gpu.section import Setting
-from jobs.benchmarks.gpu.sections import BUDGETS_S, DEFAULT
+from jobs.benchmarks.gpu.sections import BUDGETS_S, DEFAULT, TRAIN_S
 from jobs.benchmarks.gpu.supervise import run_here, supervised
 from jobs.benchmarks.gpu.table import summary, tables
 from metaray.errors import InputError
 from metaray.training.device import choose_device
 
-BUDGET_S = 350.0
+BUDGET_S = 560.0
 
 
 def parsed(arguments: list[str] | None) -> argparse.Namespace:
@@ -38,7 +38,7 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--budget-s", type=float, default=BUDGET_S, help="for all sections together; where all is small, the only limit"
     )
-    parser.add_argument("--train-s", type=float, default=60.0, help="seconds to train for")
+    parser.add_argument("--train-s", type=float, default=TRAIN_S, help="seconds to train for")
     parser.add_argument("--omniglot", type=Path, help="Omniglot's class store; without one it trains on glyphs")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     parser.add_argument("--small", action="store_true", help="tiny networks and few cases, to check the script")

@@ -35,11 +35,11 @@ SAME_LOSS = 1e-2
 
 ABOUT = f"""One outer step of metaray's loop on episodes that are sampled beforehand: 5-way 1-shot, 15 queries a \
 class, second order, transductive batch norm. Conv4 (64 channels, max-pool) on grey 28x28 images, 32 episodes a step; \
-ResNet-12 on colour 32x32 images, 8 episodes a step. A chunk of 1, of a quarter (the default on a GPU) or the whole \
-meta-batch. "By hand" is a loop in plain PyTorch, task by task, whose first loss must be metaray's to {SAME_LOSS:g}. \
-Medians of 2 to {MOST_TIMINGS} steps after two to warm up (one where a step is slow), each waited for. The bound is \
-the arithmetic of matrix products and convolutions alone, counted operation by operation, at the speed of the device's \
-own large matrix product. Memory is the most that tensors took at once."""
+ResNet-12 on colour 32x32 images, 8 episodes a step. A chunk of 1, of a quarter or of the whole meta-batch (the \
+default on a GPU). "By hand" is a loop in plain PyTorch, task by task, whose first loss must be metaray's to \
+{SAME_LOSS:g}. Medians of 2 to {MOST_TIMINGS} steps after two to warm up (one where a step is slow), each waited for. \
+The bound is the arithmetic of matrix products and convolutions alone, counted operation by operation, at the speed of \
+the device's own large matrix product. Memory is the most that tensors took at once."""
 
 
 class Kind(NamedTuple):

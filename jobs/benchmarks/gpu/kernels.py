@@ -47,7 +47,7 @@ class Launched(NamedTuple):
 
 
 def cases(setting: Setting) -> Iterator[Case]:
-    """The default chunk and the whole meta-batch, the most important first."""
+    """The whole meta-batch and a quarter of it, the most important first."""
     every = [Kind(*each) for each in product(("Conv4", "ResNet-12"), ALGORITHMS, CHUNKS, PRECISIONS)]
     for kind in every[:2] if setting.small else every:
         yield Case(kind.name, partial(kernels, kind, setting))

@@ -1,36 +1,45 @@
 """The same run on Ray: a worker that has the GPU, sampler actors, and what is killed on the way."""
 
+import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 from importlib.util import find_spec
+from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 from torch.multiprocessing.spawn import ProcessRaisedException, spawn
 
 from jobs.benchmarks.faults import Disturbed, Pace, Until, sampler_killed, worker_killed
+from jobs.benchmarks.gpu.execution import in_a_row
 from jobs.benchmarks.gpu.experiments import experiment_of, networks
 from jobs.benchmarks.gpu.record import Values
 from jobs.benchmarks.gpu.section import Case, Section, Setting, Skipped, Wrong
 from jobs.benchmarks.gpu.two_ranks import Way, rank_main
+from jobs.benchmarks.overhead import arrivals, platform_steps
 from metaray.algorithms import MAML
 from metaray.config import replace
 from metaray.experiment.experiment import Checkpoint, Experiment
 from metaray.records.events import Event
 from metaray.records.result import Result, read_result
 from metaray.records.storage import Storage
+from metaray.training.device import set_execution
 from metaray.training.in_process import InProcess
 from metaray.training.placement import Placement, Workers
 
 STEPS, SAMPLERS, PACE_S = 120, 4, 0.1
+SETTLED = 20
+"""Steps before, in which kernels are loaded, compiled and recorded, count for nothing."""
 
 ABOUT = f"""{STEPS} outer steps of MAML on Conv4, with a checkpoint every ten: in this process; by `OnRay` with \
 one worker (NCCL on a GPU) and {SAMPLERS} sampler actors; again, with a sampler actor and then the worker killed \
 (SIGKILL). Digests of the parameters must be one. Seconds to the first step are from the call, Ray's start included \
-where it starts then. Two workers on one GPU are plain processes with the reducer of a Ray worker, since Ray Train \
-gives each worker a GPU of its own: NCCL and gloo on tensors of the device, if they allow that, and gloo by way of the \
-host's memory."""
+where it starts then. "Step / bare step" is its median step, without the first {SETTLED}, against steps in \
+a row on episodes that are there, without Ray. Two workers on one GPU are plain processes with the reducer of a Ray \
+worker, since Ray Train gives each worker a GPU of its own: NCCL and gloo on tensors of the device, if they allow \
+that, and gloo by way of the host's memory."""
 
 
 def cases(setting: Setting) -> Iterator[Case]:
@@ -82,15 +91,31 @@ class Timed(Disturbed):
 
     Attributes:
         first_s: seconds since the epoch; 0 before.
+        steps_s: how long each step took.
     """
 
     first_s = 0.0
 
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.steps_s: list[float] = []
+
     def on_event(self, event: Event) -> None:
         """Take the time."""
-        if event.kind == "step" and not self.first_s:
-            self.first_s = event.time_s
+        if event.kind == "step":
+            self.first_s = self.first_s or event.time_s
+            self.steps_s.append(event.values["duration_s"])
         super().on_event(event)
+
+
+@lru_cache
+def bare_s(setting: Setting) -> float:
+    """Seconds of a step of the same experiment, of many in a row on episodes that are there."""
+    experiment = experiment_on(setting)
+    set_execution(experiment, setting.device)
+    steps = platform_steps(experiment, cycle(arrivals(experiment, 2)), setting.device)
+    next(steps)
+    return in_a_row(steps, setting)
 
 
 def both_killed(run: Disturbed) -> Iterator[Until]:
@@ -123,6 +148,8 @@ def on_ray(script: Callable[[Disturbed], Iterator[Until]] | None, setting: Setti
         OnRay(placement, pace).train(experiment_on(setting), storage, run)
         result = read_result(storage)
     values = _told(result) | {"first step after s": run.first_s - started_s}
+    if script is None:
+        values["step / bare step"] = statistics.median(run.steps_s[SETTLED:]) / bare_s(setting)
     if script is not None:
         values["worker back after s"] = run.recoveries[-1].back_s - run.recoveries[-1].acted_s if run.finished else None
     if not run.finished:
@@ -141,7 +168,7 @@ def two_workers(way: Way, setting: Setting) -> Values:
     """
     if way == "nccl" and not setting.on_gpu:
         raise Skipped("NCCL joins GPUs alone")
-    experiment = replace(experiment_on(setting), num_steps=10)
+    experiment = replace(experiment_on(setting), num_steps=10, most_workers=2)
     with tempfile.TemporaryDirectory() as folder:
         alone = _alone(experiment, f"{folder}/alone", setting)
         started = time.perf_counter()

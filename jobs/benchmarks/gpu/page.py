@@ -13,10 +13,10 @@ HEAD = """# On a GPU
 Made by `python -m jobs.benchmarks.gpu` from the records in gpu/, one a kind of card; nothing here is edited by hand.
 
 ```
-make gpu                          # on a machine with a GPU: into gpu-record/, in under 6 minutes
+make gpu                          # on a machine with a GPU: into gpu-record/, in under 10 minutes
 make gpu-ray                      # Ray on it: NCCL, sampler actors, what is killed on the way; about 3 minutes more
 make gpu-pack OMNIGLOT=FILE.arrow # what a bare GPU machine lacks, to carry there: bash gpu-pack/run.sh OUT [--ray]
-python -m jobs.benchmarks.gpu --only costs --budget-s 110     # one section
+python -m jobs.benchmarks.gpu --only execution --budget-s 240 # one section
 python -m jobs.benchmarks.gpu --device cpu --small            # whether the script itself works, on a CPU
 python -m jobs.benchmarks.gpu --table gpu-record/record.json  # a record as tables
 python -m jobs.benchmarks.gpu --keep gpu-record/record.json   # keep a record here, and write this page anew

@@ -13,7 +13,7 @@ import torch
 
 from jobs.benchmarks.gpu.record import Record
 from jobs.benchmarks.gpu.section import Case, Section, Setting, run_section
-from jobs.benchmarks.gpu.sections import BUDGETS_S, load
+from jobs.benchmarks.gpu.sections import BUDGETS_S, TRAIN_S, load
 
 GRACE_S = 12.0
 """For the case that a section is in when its time is over; then it is killed."""
@@ -70,7 +70,7 @@ def supervised(names: Sequence[str], options: argparse.Namespace, record: Record
             _note_end(record, name, 0.0, "not begun: the time for all was over")
             continue
         # Its grace is part of what is left, so that all together end in time.
-        most_s = options.budget_s if options.small else BUDGETS_S[name]
+        most_s = options.budget_s if options.small else most_s_of(name, options.train_s)
         budget_s = min(most_s, max(LEAST_S, left_s - GRACE_S))
         print(f"--- {name}: at most {budget_s:.0f} s", flush=True)
         started = time.monotonic()
@@ -79,6 +79,11 @@ def supervised(names: Sequence[str], options: argparse.Namespace, record: Record
         if ended:
             _note_end(record, name, time.monotonic() - started, ended)
     return record
+
+
+def most_s_of(name: str, train_s: float) -> float:
+    """The wall time that a section may take."""
+    return BUDGETS_S[name] + (train_s - TRAIN_S if name == "training" else 0.0)
 
 
 def _note_end(record: Record, name: str, seconds: float, ended: str) -> None:

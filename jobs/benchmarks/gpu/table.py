@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from jobs.benchmarks.gpu.record import BAD, Record, Row, Value, Values
 from jobs.benchmarks.gpu.section import shown
+from jobs.benchmarks.gpu.targets import HEAD, targets
 
 GROUPED = ("conformance",)
 """Sections with many cases an algorithm: a line each, of the worst that was found."""
@@ -19,6 +20,8 @@ def tables(record: Record, *, level: int = 2) -> str:
         level: of the headings.
     """
     parts = [_machine(record.machine), summary(record)]
+    if record.of("execution"):
+        parts += [f"{'#' * level} targets", markdown(HEAD, [target.cells for target in targets(record)])]
     for name in record.sections:
         parts += [f"{'#' * level} {name}", str(record.sections[name]["about"] or ""), section_table(record, name)]
         parts += [_problem(row) for row in record.of(name) if row.status in BAD]

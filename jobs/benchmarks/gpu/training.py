@@ -12,6 +12,7 @@ from metaray.data import ClassStore, Glyphs
 from metaray.data.draws import Split
 from metaray.episodes.episode import MetaBatch
 from metaray.episodes.prefetch import threaded_stream
+from metaray.episodes.resident import bring_home
 from metaray.episodes.sampler import sample_meta_batch, share_of
 from metaray.experiment.experiment import Experiment, Precision
 from metaray.records.estimate import Estimate
@@ -27,8 +28,9 @@ EPISODES, JUDGED = 32, 600
 WARM_UP_STEPS, MOST_STEPS = 10, 10**6
 
 ABOUT = f"""MAML, 5-way 1-shot, by the recipe `jobs/omniglot.py:maml_5way_1shot` but for {EPISODES} episodes a step in \
-one chunk; a thread of the same process samples. A few steps tell how many fit into the time, to which the learning \
-rate's cosine is stretched; then it begins again. Accuracy over {JUDGED} episodes of meta-test, one query a class, \
+one chunk; a thread of the same process samples, rows of the store where that lives on the device. A few steps tell \
+how many fit into the time, to which the learning rate's cosine is stretched; then it begins again. Accuracy over \
+{JUDGED} episodes of meta-test, one query a class, \
 three inner steps, transductive batch norm, after the last step: nothing is chosen. Waiting is the share of the time \
 in which the trainer waited for episodes."""
 
@@ -93,9 +95,11 @@ def train(
     """
     size = experiment.meta_batch_size
 
+    rows = bring_home(experiment.source, setting.device).on_device
+
     def sample(step: int) -> MetaBatch:
         source, episodes = experiment.source, experiment.episodes
-        return sample_meta_batch(source, episodes, "meta-train", experiment.seed, share_of(step, size))
+        return sample_meta_batch(source, episodes, "meta-train", experiment.seed, share_of(step, size), rows=rows)
 
     stream = threaded_stream(sample, start=0, stop=steps or experiment.num_steps)
     state, sums = initial_state(experiment, setting.device), StepSums()

@@ -2,9 +2,17 @@
 
 import torch
 
+from metaray.episodes.resident import is_wanted
+from metaray.experiment.chunking import workers_at_most
 from metaray.experiment.experiment import Experiment
+from metaray.records.begun import as_begun
+from metaray.records.events import Listener, entering
+from metaray.records.run import Run
 from metaray.records.storage import Storage
-from metaray.training.checks.preflight import preflight
+from metaray.training.checks.preflight import check_chunks, check_shares, preflight
+from metaray.training.device import choose_device
+from metaray.training.outer_loop import chunk_size_of
+from metaray.training.placement import Placement
 
 
 def writable_storage(root: str) -> Storage:
@@ -35,3 +43,43 @@ def check_experiment(experiment: Experiment, device: torch.device, *, verify: bo
     if verify:
         experiment.source.verify()
     return preflight(experiment, device)
+
+
+def likely_device(placement: Placement) -> torch.device:
+    """Where a run will compute, as far as that is known before it has joined a cluster."""
+    if placement.in_process:
+        return choose_device(placement.device)
+    return torch.device("cuda" if placement.device == "cuda" else "cpu")
+
+
+def check_workers(experiment: Experiment, placement: Placement, device: torch.device) -> None:
+    """Find out what is wrong with the number of workers by itself, and with where the data are to be."""
+    is_wanted(experiment.source, device.type, placement.data_on)
+    if not placement.in_process:
+        check_shares(experiment, placement.workers.most, device)
+
+
+def most_in_words(experiment: Experiment, device: torch.device) -> str:
+    """How many workers a run can ever use, to put after its name."""
+    most = workers_at_most(experiment, chunk_size_of(experiment, device))
+    return f" (at most {most} worker{'' if most == 1 else 's'}, each on a {'CPU' if device.type == 'cpu' else 'GPU'})"
+
+
+def check_cluster(
+    experiment: Experiment, placement: Placement, root: Storage, run: Run, display: Listener
+) -> torch.device:
+    """Find out whether the cluster has room and the device asked for, which is returned, and its nodes the storage."""
+    # Only here, because a run in process needs no Ray at all.
+    from metaray.distributed.cluster import connect, uses_gpu
+    from metaray.distributed.cluster_nodes import check_storage_everywhere, samplers_on
+
+    display.on_event(entering("Ray"))
+    connect(placement)
+    samplers_on(placement.samplers_on, use_gpu=uses_gpu(placement))
+    check_storage_everywhere(root)
+    device = torch.device("cuda" if uses_gpu(placement) else "cpu")
+    experiment = as_begun(experiment, run.storage, device.type)
+    check_workers(experiment, placement, device)
+    if device != likely_device(placement):
+        check_chunks(experiment, device)
+    return device

@@ -7,10 +7,18 @@ from contextlib import contextmanager
 
 import torch
 
-from metaray.api.checks import check_experiment, writable_storage
+from metaray.api.checks import (
+    check_cluster,
+    check_experiment,
+    check_workers,
+    likely_device,
+    most_in_words,
+    writable_storage,
+)
 from metaray.displays.progress import Progress, shown_run
 from metaray.errors import Diverged, InputError, RunFailed, RunStopped
 from metaray.experiment.experiment import Experiment
+from metaray.records.begun import as_begun
 from metaray.records.events import Event, Fanout, Listener, entering
 from metaray.records.failure import as_failure, forget_failure, write_failure
 from metaray.records.run import Run
@@ -23,8 +31,6 @@ from metaray.tracking.promotion import Wish
 from metaray.tracking.report import NotUploaded, Report
 from metaray.tracking.run_upload import Destination, deliver, finish, mark_ended
 from metaray.tracking.tracker import Tracker, trackers_of
-from metaray.training.checks.preflight import check_chunks, check_shares
-from metaray.training.device import choose_device
 from metaray.training.in_process import InProcess
 from metaray.training.place import Extent, Place
 from metaray.training.placement import Placement, Workers
@@ -51,6 +57,7 @@ def train(
     register: bool | None = None,
     promote: bool = False,
     verify: bool = False,
+    data_on: str = "auto",
     profile: bool | int = False,
     progress: Progress = True,
     should_stop: Callable[[], bool] = lambda: False,
@@ -81,6 +88,8 @@ def train(
         register: Whether the best learner goes into the registry; None does so where MLflow is a tracker.
         promote: Whether it becomes @champion whatever the comparison on meta-val says.
         verify: Whether data are read whole and compared with their fingerprint, also where that was done before.
+        data_on: Where examples are while a worker trains: on its "device", on the "host", or "auto": on a GPU where
+            they are rows of a store, and fit.
         profile: Number of outer steps, after a warm-up, of which a table and a trace are left in the run's folder; True
             takes a few.
         progress: Whether to show progress; or who hears the events of the run instead, or what makes that one.
@@ -97,18 +106,18 @@ def train(
     """
     count = Workers.parse(str(workers))
     placement = Placement(
-        count, samplers, cpus_per_worker, device, address, hang_timeout_s, spread, samplers_on, verify
+        count, samplers, cpus_per_worker, device, address, hang_timeout_s, spread, samplers_on, verify, data_on
     )
     trackers = trackers_of([tracker] if isinstance(tracker, str) else tracker, tracking_uri)
     wish = wish_of(register, promote, trackers)
     with shown_run(progress, experiment) as display:
-        root, found = _checked(experiment, run, storage, trackers, placement, display, profile)
+        root, found, most = _checked(experiment, run, storage, trackers, placement, display, profile)
         with found.held(), run_log(found.storage) as log:
             display = Fanout([display, log])
             if found.is_begun:
                 # Again, now that nobody else can write to it: another process may have finished it meanwhile.
                 found.require(experiment)
-            _note(display, f"run: {found.name}")
+            _note(display, f"run: {found.name}{most}")
             if found.is_begun and not found.record.source_fingerprint:
                 _note(display, "it does not say on what data it was begun, so whether these are the same is not known")
             fresh = not found.is_finished
@@ -153,8 +162,12 @@ def _checked(
     placement: Placement,
     display: Listener,
     profile: bool | int,
-) -> tuple[Storage, Run]:
-    """Find out all that may be wrong, the cheapest first, before anything of the run is written."""
+) -> tuple[Storage, Run, str]:
+    """Find out all that may be wrong, the cheapest first, before anything of the run is written.
+
+    Returns:
+        The storage of all runs, this one, and how many workers it can ever use, in words to put after its name.
+    """
     display.on_event(entering("checks"))
     # MLflow takes seconds to import: let that overlap with the checks.
     with ThreadPoolExecutor(max_workers=1) as pool:
@@ -162,56 +175,27 @@ def _checked(
         root = writable_storage(storage)
         run = Run.of(root, experiment, name)
         steps_to_profile(profile, run, experiment)
-        device = torch.device("cpu")
+        device, begun = torch.device("cpu"), experiment
         if not run.is_finished:
-            device = _check_request(experiment, placement)
-        for doubt in check_experiment(experiment, device, verify=placement.verify):
+            device = likely_device(placement)
+            begun = as_begun(experiment, run.storage, device.type)
+            check_workers(begun, placement, device)
+        for doubt in check_experiment(begun, device, verify=placement.verify):
             _note(display, doubt)
         if not run.is_finished and not placement.in_process:
-            _check_cluster(experiment, placement, root, display)
+            device = check_cluster(experiment, placement, root, run, display)
         if trackers:
             display.on_event(entering(" and ".join(tracker.title for tracker in trackers)))
         for future in loaded:
             future.result()
     for tracker in trackers:
         tracker.check(experiment, run)
-    return root, run
-
-
-def _likely_device(placement: Placement) -> torch.device:
-    """Where a run will compute, as far as that is known before it has joined a cluster."""
-    if placement.in_process:
-        return choose_device(placement.device)
-    return torch.device("cuda" if placement.device == "cuda" else "cpu")
-
-
-def _check_request(experiment: Experiment, placement: Placement) -> torch.device:
-    """Find out what is wrong with the device and the number of workers by themselves; returns the likely device."""
-    device = _likely_device(placement)
-    if not placement.in_process:
-        check_shares(experiment, placement.workers.most, device)
-    return device
-
-
-def _check_cluster(experiment: Experiment, placement: Placement, root: Storage, display: Listener) -> None:
-    """Find out whether the cluster has room and the device asked for, and all its nodes the storage."""
-    # Only here, because a run in process needs no Ray at all.
-    from metaray.distributed.cluster import connect, uses_gpu
-    from metaray.distributed.cluster_nodes import check_storage_everywhere, samplers_on
-
-    display.on_event(entering("Ray"))
-    connect(placement)
-    samplers_on(placement.samplers_on, use_gpu=uses_gpu(placement))
-    check_storage_everywhere(root)
-    device = torch.device("cuda" if uses_gpu(placement) else "cpu")
-    check_shares(experiment, placement.workers.most, device)
-    if device != _likely_device(placement):
-        check_chunks(experiment, device)
+    return root, run, "" if run.is_finished else most_in_words(as_begun(experiment, run.storage, device.type), device)
 
 
 def _place(placement: Placement, listener: Listener) -> Place:
     if placement.in_process:
-        return InProcess(placement.device)
+        return InProcess(placement.device, placement.data_on)
     from metaray.distributed.trainer import OnRay
 
     listener.on_event(entering("workers"))

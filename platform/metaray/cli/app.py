@@ -16,6 +16,7 @@ from metaray.cli.options import (
     SET_KEYS,
     Address,
     AsJson,
+    DataOn,
     Profile,
     Promote,
     RunStorage,
@@ -154,6 +155,7 @@ def train(
     ] = None,
     promote: Promote = False,
     verify: Verify = False,
+    data_on: DataOn = "auto",
     profile: Profile = None,
     as_json: AsJson = False,
     verbose: Verbose = False,
@@ -190,6 +192,7 @@ def train(
         "register": register,
         "promote": promote,
         "verify": verify,
+        "data_on": data_on,
         "profile": profile or 0,
         "progress": partial(shown_run, True, started_s=STARTED_S),
     }

@@ -30,6 +30,15 @@ Verify = Annotated[
     bool,
     typer.Option("--verify", help="Read the data whole and check them, even where this machine has done so before."),
 ]
+DataOn = Annotated[
+    str,
+    typer.Option(
+        "--data-on",
+        metavar="PLACE",
+        help="Where examples are while a worker trains: host, device, or auto: on a GPU where they are rows of a "
+        "store, and fit.",
+    ),
+]
 DecimalMark = Annotated[
     Literal[".", ","],
     typer.Option("--decimal", metavar="MARK", help="What numbers of CSV files have before tenths: a point or a comma."),

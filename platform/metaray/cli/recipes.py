@@ -174,6 +174,7 @@ def _amounts(arithmetic: "Arithmetic") -> Iterator[tuple[str, str]]:
     parts = ", ".join(f"{part} {count}" for part, count in arithmetic.parameters.items())
     frozen = f"; {arithmetic.frozen} numbers besides are saved, not trained" if arithmetic.frozen else ""
     yield "meta-parameters", f"{sum(arithmetic.parameters.values())} ({parts}){frozen}"
+    yield "workers", _workers(arithmetic)
     yield "memory", _memory(arithmetic)
     yield "checkpoints", f"at most {size_text(arithmetic.checkpoint_bytes)} each, of which up to three are kept"
     whole = arithmetic.train_episodes * arithmetic.episode_s
@@ -182,6 +183,13 @@ def _amounts(arithmetic: "Arithmetic") -> Iterator[tuple[str, str]]:
         f"{1000 * arithmetic.episode_s:.3g} ms an episode on a CPU here, so {duration_text(whole)} of one core "
         "for all of them; judging comes on top",
     )
+
+
+def _workers(arithmetic: "Arithmetic") -> str:
+    """How many can take part on each type of device."""
+    cpu, gpu = (arithmetic.most_workers[device] for device in ("cpu", "cuda"))
+    remedy = "; more take part with most_workers=" if gpu < cpu else ""
+    return f"at most {cpu}" if cpu == gpu else f"at most {cpu} on CPUs, {gpu} on GPUs{remedy and f'{remedy}{cpu}'}"
 
 
 def _memory(arithmetic: "Arithmetic") -> str:

@@ -2,14 +2,15 @@
 
 import hashlib
 from functools import lru_cache
-from typing import Annotated, ClassVar, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from metaray.data.access import without_access
-from metaray.data.class_sampling import DrawnTask, count_tasks, draw_task, draw_tasks, require_tasks
+from metaray.data.class_sampling import count_tasks, draw_task, draw_tasks, require_tasks
+from metaray.data.drawn_tasks import stack_of, task_of
 from metaray.data.draws import Draws, Split
 from metaray.data.episode_spec import EpisodeSpec
 from metaray.data.gathering import gathered
@@ -19,11 +20,12 @@ from metaray.data.opened_store import OpenedStore, open_scheme
 from metaray.data.preprocessing import Preprocessing
 from metaray.data.ragged import Compact, FeatureShape, is_ragged
 from metaray.data.remote import held, is_remote, local_path
+from metaray.data.rows import places
 from metaray.data.servers import shown
 from metaray.data.source import Source
 from metaray.data.store_file import StoreMeta, read_store
 from metaray.data.store_preprocessing import prepared
-from metaray.data.task import Side, Task
+from metaray.data.task import Task, stacks_of
 from metaray.data.verified import open_store, stamp_of
 from metaray.errors import InputError
 from metaray.imports import TRUST_ALL, trust_of
@@ -163,7 +165,7 @@ class ClassStore(Source):
         if drawn is None:
             self.check(split, spec)
         assert drawn is not None
-        return _task(opened, drawn)
+        return task_of(opened, drawn)
 
     def sample_tasks(self, draws: ManyDraws, split: Split, spec: EpisodeSpec) -> list[Task]:
         """Of fixed sizes all at once, with one gather for each side; ragged or unequal ones by `sample_task`.
@@ -178,7 +180,29 @@ class ClassStore(Source):
         if drawn is None:
             self.check(split, spec)
         assert drawn is not None
-        return [_stack(_task(opened, drawn), len(draws))]
+        return [stack_of(task_of(opened, drawn), len(draws))]
+
+    @property
+    def lasting_examples(self) -> NDArray[Any] | None:
+        """All of the file; None where they are ragged, and of a class of one's own, which may make them otherwise."""
+        examples = self._open().file.examples
+        return examples if type(self) is ClassStore and isinstance(examples, np.ndarray) else None
+
+    def sample_rows(self, draws: ManyDraws, split: Split, spec: EpisodeSpec) -> list[Task]:
+        """As `sample_tasks`, with places among `lasting_examples` for inputs; nothing is copied.
+
+        Raises:
+            InputError: `split` has too few classes or examples.
+        """
+        opened = self._open()
+        if spec.is_fixed:
+            drawn = [draw_tasks(opened, split, spec, draws)]
+        else:
+            drawn = [draw_task(opened, split, spec, one) for one in draws.each()]
+        if any(one is None for one in drawn):
+            self.check(split, spec)
+        tasks = [task_of(opened, one, places) for one in drawn if one is not None]
+        return [stack_of(tasks[0], len(draws))] if spec.is_fixed else stacks_of(tasks)
 
     def count_tasks(self, split: Split, spec: EpisodeSpec) -> int:
         """How many distinct tasks there are, or more; a task is a set of classes, each with a support and a query set.
@@ -260,28 +284,3 @@ class ClassStore(Source):
 @lru_cache(maxsize=16)
 def _open(path: str, scheme: str, rotations: bool, within_groups: bool, _stamp: tuple[int, ...]) -> OpenedStore:
     return open_scheme(path, scheme, rotations=rotations, within_groups=within_groups)
-
-
-def _task(opened: OpenedStore, drawn: DrawnTask) -> Task:
-    labels = np.arange(len(drawn.base), dtype=np.int64)
-    support, query = gathered(
-        opened.file.examples,
-        (drawn.support[:, None], drawn.turns.repeat(drawn.shots)),
-        (drawn.query[:, None], drawn.turns.repeat(drawn.queries)),
-    )
-    return Task(
-        support=Side(support, labels.repeat(drawn.shots)),
-        query=Side(query, labels.repeat(drawn.queries)),
-        class_ids=drawn.base * opened.turns + drawn.turns,
-    )
-
-
-def _stack(tasks: Task, count: int) -> Task:
-    """`count` equal tasks that lie one after the other as though they were one."""
-    support, query, class_ids = tasks
-    ways = len(class_ids) // count
-    return Task(_rows(support, count, ways), _rows(query, count, ways), class_ids.reshape(count, ways))
-
-
-def _rows(side: Side[NDArray[np.int64]], count: int, ways: int) -> Side[NDArray[np.int64]]:
-    return Side(side.x.reshape(count, -1, *side.x.shape[1:]), side.y.reshape(count, -1) % ways)

@@ -120,6 +120,18 @@ class Source(Config):
         """
         return stacks_of(self.sample_task(one, split, spec) for one in draws.each())
 
+    @property
+    def lasting_examples(self) -> NDArray[Any] | None:
+        """[examples, *feature] all that there are, where every task takes its inputs from them as they are.
+
+        They can then live on a device, and tasks be drawn by `sample_rows`. None where tasks are made otherwise.
+        """
+        return None
+
+    def sample_rows(self, draws: ManyDraws, split: Split, spec: EpisodeSpec) -> list[Task]:
+        """As `sample_tasks`, with places among `lasting_examples` for inputs; see `metaray.data.rows`."""
+        raise NotImplementedError(f"{self.kind} has no examples that last")
+
     @abstractmethod
     def count_tasks(self, split: Split, spec: EpisodeSpec) -> int:
         """How many distinct tasks there are, labels and order aside; of a spec with ranges at least so many."""

@@ -67,14 +67,15 @@ class Sampler:
         require_same_data(self._source, fingerprint, verify=verify)
         self._data, self._spec, self._seed = SameData(self._source), EpisodeSpec(**spec), seed
 
-    def sample(self, start: int, stop: int) -> MetaBatch:
-        """The meta-training episodes `start .. stop-1`.
+    def sample(self, start: int, stop: int, rows: bool = False) -> MetaBatch:
+        """The meta-training episodes `start .. stop-1`, with their examples or as rows of the store.
 
         Raises:
             SamplingFailed: If the source raises anything.
         """
         try:
-            found = sample_meta_batch(self._source, self._spec, "meta-train", self._seed, range(start, stop))
+            indices = range(start, stop)
+            found = sample_meta_batch(self._source, self._spec, "meta-train", self._seed, indices, rows=rows)
             self._data.check()
             return found
         except Exception as error:
@@ -132,7 +133,13 @@ def start_samplers(
 
 
 def actor_stream(
-    samplers: Sequence[Any], share: Callable[[int], range], *, start: int, stop: int, depth: int = CREDITS
+    samplers: Sequence[Any],
+    share: Callable[[int], range],
+    *,
+    start: int,
+    stop: int,
+    depth: int = CREDITS,
+    rows: bool = False,
 ) -> Iterator[Arrival]:
     """One rank's shares of steps `start .. stop-1`, asked of the samplers in turn, one object a step.
 
@@ -142,6 +149,7 @@ def actor_stream(
         start: first step.
         stop: one past the last step.
         depth: credits.
+        rows: episodes come as rows of the store.
     """
 
     offset = share(0).start
@@ -149,6 +157,6 @@ def actor_stream(
     def request(step: int) -> Any:
         indices = share(step)
         # In turn, each rank from another one on.
-        return samplers[(step + offset) % len(samplers)].sample.remote(indices.start, indices.stop)
+        return samplers[(step + offset) % len(samplers)].sample.remote(indices.start, indices.stop, rows)
 
     return credit_window(request, ray.get, start=start, stop=stop, depth=depth)

@@ -22,6 +22,7 @@ from metaray.distributed.temporary_folders import scratch
 from metaray.distributed.worker import train_worker
 from metaray.errors import RunFailed
 from metaray.experiment.experiment import Experiment
+from metaray.records.begun import as_begun
 from metaray.records.events import Listener
 from metaray.records.result import RESULT
 from metaray.records.storage import Storage
@@ -45,13 +46,14 @@ class OnRay(Place):
 
     def train(self, experiment: Experiment, storage: Storage, listener: Listener, extent: Extent = WHOLE) -> None:
         """Train there, as `Place` says; every worker must see the storage."""
-        placement = self.placement
+        placement, use_gpu = self.placement, uses_gpu(self.placement)
+        experiment = as_begun(experiment, storage, "cuda" if use_gpu else "cpu")
         samplers = start_samplers(
             experiment.source,
             experiment.episodes,
             experiment.seed,
             count=placement.samplers,
-            nodes=samplers_on(placement.samplers_on, use_gpu=uses_gpu(placement)),
+            nodes=samplers_on(placement.samplers_on, use_gpu=use_gpu),
             verify=placement.verify,
         )
         coordinator = _coordinator_here()
@@ -61,7 +63,8 @@ class OnRay(Place):
             "fingerprint": experiment.source.fingerprint,
             "verify": placement.verify,
             "storage": storage.root,
-            "use_gpu": uses_gpu(placement),
+            "use_gpu": use_gpu,
+            "data_on": placement.data_on,
             "samplers": samplers,
             "coordinator": coordinator,
             "listeners": list(self.listeners),

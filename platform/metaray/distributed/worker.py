@@ -15,6 +15,7 @@ from metaray import tracebacks
 from metaray.distributed.coordinator import CoordinatorListener
 from metaray.distributed.samplers import SamplingFailed, actor_stream, enter, require_same_data
 from metaray.episodes.prefetch import Arrival
+from metaray.episodes.resident import bring_home
 from metaray.episodes.sampler import share_of
 from metaray.errors import RunFailed, RunStopped
 from metaray.experiment.experiment import Experiment
@@ -92,14 +93,16 @@ def _train(config: dict[str, Any], reducer: HeartbeatReducer) -> None:
     require_same_data(experiment.source, config["fingerprint"], verify=config["verify"])
     device = ray.train.torch.get_device() if config["use_gpu"] else choose_device("cpu")
     set_execution(experiment, device)
+    home = bring_home(experiment.source, device, config["data_on"])
     coordinator = CoordinatorListener(config["coordinator"], reducer.token)
     rank = RankSetup(
         storage=Storage(config["storage"]),
         reducer=reducer,
         device=device,
         listener=Fanout([coordinator, *config["listeners"]]),
-        stream=lambda start: _stream(experiment, config["samplers"], reducer, device, start),
+        stream=lambda start: _stream(experiment, config["samplers"], reducer, device, start, rows=home.on_device),
         extent=Extent(config["until"], config["judge"], coordinator.should_stop, config["profile"]),
+        notes=(home.note,) if home.note else (),
     )
     try:
         Session(experiment, rank).run()
@@ -115,7 +118,13 @@ def _train(config: dict[str, Any], reducer: HeartbeatReducer) -> None:
 
 
 def _stream(
-    experiment: Experiment, samplers: list[Any], reducer: GroupReducer, device: torch.device, start: int
+    experiment: Experiment,
+    samplers: list[Any],
+    reducer: GroupReducer,
+    device: torch.device,
+    start: int,
+    *,
+    rows: bool = False,
 ) -> Iterator[Arrival]:
     """This rank's episodes from step `start` on."""
     size, chunk_size = experiment.meta_batch_size, chunk_size_of(experiment, device)
@@ -123,7 +132,7 @@ def _stream(
     def share(step: int) -> range:
         return share_of(step, size, reducer.rank, reducer.world_size, chunk_size=chunk_size)
 
-    stream = actor_stream(samplers, share, start=start, stop=experiment.num_steps)
+    stream = actor_stream(samplers, share, start=start, stop=experiment.num_steps, rows=rows)
     while True:
         reducer.mark(WAITING)
         arrival = next(stream, None)

@@ -38,8 +38,18 @@ def sample_episode(source: Source, spec: EpisodeSpec, split: Split, seed: int, i
     return Episode(task if centre is None else _less(task, centre), index, own_seed)
 
 
-def sample_meta_batch(source: Source, spec: EpisodeSpec, split: Split, seed: int, indices: Iterable[int]) -> MetaBatch:
+def sample_meta_batch(
+    source: Source, spec: EpisodeSpec, split: Split, seed: int, indices: Iterable[int], *, rows: bool = False
+) -> MetaBatch:
     """The episodes of `indices`, in that order, stacked: bit for bit those of `sample_episode`.
+
+    Args:
+        source: where the tasks come from.
+        spec: ways, shots and queries, or what they are drawn from.
+        split: "meta-train", "meta-val" or "meta-test".
+        seed: of the whole sequence of episodes.
+        indices: of these.
+        rows: inputs are not the examples themselves but their places in the store; see `metaray.data.rows`.
 
     Raises:
         InputError: as in `sample_episode`.
@@ -51,7 +61,9 @@ def sample_meta_batch(source: Source, spec: EpisodeSpec, split: Split, seed: int
     draws = ManyDraws(seed, split, wanted)
     own_seeds = draws.raw(1)[:, 0].copy()
     kind = source.task
-    stacks = [_centred(stack, kind) for stack in source.sample_tasks(draws, split, spec)]
+    stacks = [
+        _centred(stack, kind) for stack in (source.sample_rows if rows else source.sample_tasks)(draws, split, spec)
+    ]
     return meta_batch(stacks, wanted, own_seeds)
 
 

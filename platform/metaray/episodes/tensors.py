@@ -11,11 +11,13 @@ from torch import Tensor
 
 from metaray.data.draws import Split
 from metaray.data.preprocessing import Preprocessing
+from metaray.data.rows import are_rows
 from metaray.data.source import Source
 from metaray.data.task import Side
 from metaray.episodes.augmentation import Augmentation, SideName, normalized
 from metaray.episodes.episode import Episode, MetaBatch, part
 from metaray.episodes.inputs import mapped
+from metaray.episodes.resident import Resident, resident
 
 Examples = Side[Tensor]
 """Inputs [n, *feature] and targets [n] or [n, target_size] of one side of an episode; with a leading B in a chunk."""
@@ -60,7 +62,8 @@ def chunks(
 ) -> Iterator[tuple[TensorEpisode, ...]]:
     """Cut a meta-batch into chunks of `chunk_size` episodes (the last may be smaller), each in storage of its own.
 
-    Inputs cross to the device compact and are normalised there, and altered where there is an augmentation.
+    Inputs cross to the device compact and are normalised there, and altered where there is an augmentation. Those that
+    are rows of a store are gathered there from what has been brought to the device.
 
     Yields:
         One chunk with a leading axis B; where its episodes are of unequal shape, and where `chunk_size` is 1, its
@@ -68,11 +71,14 @@ def chunks(
     """
     # Once a batch: a source looks after its file whenever it is asked for anything.
     preprocessing = source.preprocessing
+    home = resident(source, device) if are_rows(batch.stacks[0].task.support.x) else None
     batch = MetaBatch(tuple(_placed(stack, source, split) for stack in batch.stacks))
     for start in range(0, len(batch), chunk_size):
         rows = list(batch.rows(start, min(start + chunk_size, len(batch))))
         alone = chunk_size == 1 or len(rows) > 1
-        yield tuple(_on_device(part(one, 0) if alone else one, device, preprocessing, augmentation) for one in rows)
+        yield tuple(
+            _on_device(part(one, 0) if alone else one, device, preprocessing, augmentation, home) for one in rows
+        )
 
 
 def _placed(stack: Episode, source: Source, split: Split) -> Episode:
@@ -81,13 +87,18 @@ def _placed(stack: Episode, source: Source, split: Split) -> Episode:
 
 
 def _on_device(
-    episode: Episode, device: torch.device, preprocessing: Preprocessing, augmentation: Augmentation | None
+    episode: Episode,
+    device: torch.device,
+    preprocessing: Preprocessing,
+    augmentation: Augmentation | None,
+    home: Resident | None,
 ) -> TensorEpisode:
     support, query, places = episode.task
     seeds = np.atleast_1d(episode.seed).tolist()
 
     def side(name: SideName, given: Side[NDArray[Any]]) -> Examples:
         x = mapped(partial(_copy, device=device), given.x)
+        x = x if home is None else home.gather(x)
         x = normalized(preprocessing, x, augmentation, name, seeds)
         return Side(x, _copy(given.y, device))
 

@@ -97,8 +97,11 @@ class Experiment(Config):
         checkpoint: when to save.
         reduction: how the outer gradient is summed. "exact": in one fixed tree over the chunks of the meta-batch, so
             that no bit depends on the number of workers. "fast": plain all-reduce, with other bits for each number.
-        chunk_size: episodes that are mapped over at once; None means 1 on a CPU, a quarter of the meta-batch on a GPU.
-            At most as many workers as chunks take part.
+        chunk_size: episodes that are mapped over at once; None leaves it to `most_workers`. At most as many workers as
+            chunks can take part.
+        most_workers: how many workers may ever take part: the meta-batch is cut into so many chunks. None, which its
+            JSON leaves out, means a chunk of 1 on a CPU, and of the whole meta-batch, for 1 worker, on a GPU. Not
+            together with `chunk_size`.
         precision: of the network.
         threads_per_worker: threads of each worker's kernels.
         seed: of the initial weights and of the training episodes.
@@ -120,6 +123,7 @@ class Experiment(Config):
     checkpoint: Checkpoint = Checkpoint()
     reduction: Literal["exact", "fast"] = "exact"
     chunk_size: int | None = Field(default=None, gt=0)
+    most_workers: int | None = Field(default=None, gt=0, exclude_if=lambda workers: workers is None)
     precision: Precision = Precision()
     threads_per_worker: int = Field(default=1, gt=0, le=1024)
     seed: int = Field(default=0, ge=0, lt=2**64)
@@ -134,6 +138,15 @@ class Experiment(Config):
     @model_validator(mode="after")
     def _is_no_subclass(self) -> "Experiment":
         refuse_subclass(self, Experiment)
+        return self
+
+    @model_validator(mode="after")
+    def _is_cut_once(self) -> "Experiment":
+        if self.chunk_size is not None and self.most_workers is not None:
+            raise ValueError(
+                f"most_workers={self.most_workers} and chunk_size={self.chunk_size} both cut the meta-batch: give one, "
+                "and set the other to null"
+            )
         return self
 
     @model_validator(mode="after")
@@ -232,7 +245,8 @@ class Experiment(Config):
     def every_field(self) -> dict[str, Any]:
         """As JSON types, with all fields that can be set, also those that `to_json` leaves out at their default."""
         written = self.model_dump(mode="json", context=EVERY_FIELD)
-        return {name: written.get(name) for name in type(self).model_fields if name in {*written, "augmentation"}}
+        settable = {*written, "augmentation", "most_workers"}
+        return {name: written.get(name) for name in type(self).model_fields if name in settable}
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, two spaces."""

@@ -72,16 +72,29 @@ def update(
     built.zero_grad()
 
 
-def global_norm(gradient: dict[str, Tensor]) -> float:
-    """Euclidean norm over all tensors together."""
+def global_norm(gradient: dict[str, Tensor]) -> Tensor:
+    """[] float64, the Euclidean norm over all tensors together, on their device."""
     if not gradient:
-        return 0.0
+        return torch.zeros((), dtype=torch.float64)
     squares = torch.stack([g.detach().to(torch.float64).square().sum() for g in gradient.values()])
-    return math.sqrt(float(squares.sum()))
+    total = squares.sum()
+    if total.device.type == "cpu":  # where torch's root is not always the nearest number
+        return torch.tensor(math.sqrt(float(total)), dtype=torch.float64)
+    return total.sqrt()
 
 
-def clip_(gradient: dict[str, Tensor], norm: float, max_norm: float) -> None:
-    """Scale `gradient`, whose global norm is `norm`, in place so that it is at most `max_norm`."""
-    if norm > max_norm:
+def clip_(gradient: dict[str, Tensor], norm: Tensor | float, max_norm: float) -> None:
+    """Scale `gradient` in place so that its global norm is at most `max_norm`.
+
+    Args:
+        gradient: of each.
+        norm: its global norm; one that is a tensor is not waited for.
+        max_norm: the most that it may be.
+    """
+    if isinstance(norm, Tensor):
+        factor = torch.where(norm > max_norm, max_norm / norm, 1.0)
+        for g in gradient.values():
+            g.mul_(factor)
+    elif norm > max_norm:
         for g in gradient.values():
             g.mul_(max_norm / norm)

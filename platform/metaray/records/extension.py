@@ -124,7 +124,8 @@ def begin_record(run: Run, experiment: Experiment, source: Storage, fingerprint:
     assert initial is not None
     if not storage.exists(RECORD_FILE):
         # First: what lies in a folder without a record would be taken for the next run's that is called so.
-        run.begin(experiment, tags=tags, fingerprint=fingerprint)
+        origin = Run(initial.run, source).record
+        run.begin(experiment, tags=tags, fingerprint=fingerprint, origin=origin)
     try:
         files = _start_of(storage)
     except Damaged:

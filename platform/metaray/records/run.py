@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from metaray.config import NAME, Config, check_name
 from metaray.errors import InputError, unknown
+from metaray.experiment.chunking import chunk_sizes
 from metaray.experiment.experiment import Experiment
 from metaray.experiment.overrides import differences
 from metaray.experiment.packages import packages_of
@@ -38,12 +39,14 @@ class RunRecord(Config):
         source_fingerprint: Of its source; empty where nobody wrote it down.
         tracking_run: Id of its MLflow run; empty where it has none.
         tags: Where it comes from: code, versions, command.
+        chunk_sizes: Episodes of a chunk by type of device; empty where nobody wrote them down when it was begun.
     """
 
     experiment: dict[str, Any]
     source_fingerprint: str = ""
     tracking_run: str = ""
     tags: dict[str, str] = {}
+    chunk_sizes: dict[str, int] = {}
 
 
 @dataclass(frozen=True)
@@ -188,7 +191,13 @@ class Run:
         return held(self.storage)
 
     def begin(
-        self, experiment: Experiment, *, tags: Mapping[str, str], tracking_run: str = "", fingerprint: str = ""
+        self,
+        experiment: Experiment,
+        *,
+        tags: Mapping[str, str],
+        tracking_run: str = "",
+        fingerprint: str = "",
+        origin: RunRecord | None = None,
     ) -> None:
         """Write down what the name stands for, before training starts; what was written before stays.
 
@@ -197,8 +206,10 @@ class Run:
             tags: Where it comes from.
             tracking_run: Id of its MLflow run, which replaces one from before.
             fingerprint: Of its source, where that is known already.
+            origin: Of the run from whose end it starts, if it does: it goes on in that one's chunks.
         """
         before = self.record if self.is_begun else None
+        known = before or origin
         record = {
             "experiment": experiment.model_dump(mode="json"),
             "source_fingerprint": (before and before.source_fingerprint)
@@ -206,6 +217,7 @@ class Run:
             or experiment.source.fingerprint,
             "tracking_run": tracking_run or (before.tracking_run if before else ""),
             "tags": dict((before and before.tags) or tags),
+            "chunk_sizes": chunk_sizes(experiment) if known is None else known.chunk_sizes,
         }
         if before is None or record != before.model_dump(mode="json"):
             write_record(self.storage, RECORD_FILE, record)
@@ -220,6 +232,7 @@ class Run:
             "source_fingerprint": self.record.source_fingerprint,
             "tracking_run": "",
             "tags": dict(tags),
+            "chunk_sizes": self.record.chunk_sizes,
         }
         write_record(self.storage, RECORD_FILE, record)
 

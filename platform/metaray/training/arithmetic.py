@@ -12,6 +12,7 @@ from metaray.data.inputs import parts_of
 from metaray.data.task import shape_of
 from metaray.episodes.sampler import sample_episode, sample_meta_batch
 from metaray.episodes.tensors import TensorEpisode, chunks
+from metaray.experiment.chunking import chunk_sizes, workers_at_most
 from metaray.experiment.experiment import Experiment
 from metaray.models.model import seeded
 from metaray.models.state import kept
@@ -50,6 +51,7 @@ class Arithmetic:
         episode_bytes: tensors that live at the height of the meta-gradient, of each episode mapped over at once; of
             unequal ones that of the largest among the first.
         chunk_sizes: how many these are, by type of device.
+        most_workers: how many can take part, by type of device.
         episode_s: processor time that the meta-gradient of an episode took here, among as many at once on a CPU; of
             unequal ones the mean of the first.
     """
@@ -66,6 +68,7 @@ class Arithmetic:
     checkpoint_bytes: int
     episode_bytes: int
     chunk_sizes: dict[str, int]
+    most_workers: dict[str, int]
     episode_s: float
 
     def worker_bytes(self, device: str) -> int:
@@ -87,7 +90,7 @@ def arithmetic_of(experiment: Experiment) -> Arithmetic:
         gradient, episode_bytes, episode_s = _one_chunk(experiment, state)
         moments = _after_a_step(experiment, state, gradient)
     parameters_bytes, optimizer_bytes = _size(state.meta), _size(moments)
-    devices = [CPU, torch.device("cuda")]
+    sizes = chunk_sizes(experiment)
     return Arithmetic(
         classes={split: experiment.source.num_classes(split) for split in SPLITS},
         tasks={split: _tasks(experiment, split) for split in SPLITS},
@@ -100,7 +103,8 @@ def arithmetic_of(experiment: Experiment) -> Arithmetic:
         optimizer_bytes=optimizer_bytes,
         checkpoint_bytes=2 * parameters_bytes + optimizer_bytes,
         episode_bytes=episode_bytes,
-        chunk_sizes={device.type: chunk_size_of(experiment, device) for device in devices},
+        chunk_sizes=sizes,
+        most_workers={device: workers_at_most(experiment, size) for device, size in sizes.items()},
         episode_s=episode_s,
     )
 

@@ -19,6 +19,7 @@ from metaray.data.draws import Split
 from metaray.data.source import Source
 from metaray.episodes.episode import EpisodeSpec, MetaBatch
 from metaray.episodes.prefetch import Arrival, threaded_stream
+from metaray.episodes.resident import lives_on
 from metaray.episodes.sampler import sample_meta_batch, share_of
 from metaray.episodes.tensors import chunks
 from metaray.errors import InputError
@@ -258,7 +259,8 @@ def evaluate(
     context = replace(context, further=True)
     frozen = {name: tensor.detach() for name, tensor in meta.items()}
     reducer.mark("judging")
-    with closing(_stream(judge, mine, chunk_size)) as stream, torch.no_grad():
+    rows = lives_on(judge.source, device)
+    with closing(_stream(judge, mine, chunk_size, rows=rows)) as stream, torch.no_grad():
         done = mine.start
         for arrival in stream:
             table[2:FACTS, done : done + len(arrival.batch)] = _facts(arrival.batch).to(device)
@@ -287,14 +289,14 @@ def _facts(batch: MetaBatch) -> Tensor:
     return torch.tensor([[support, query, ids[0]] for support, query, ids in each], dtype=torch.float64).T
 
 
-def _stream(judge: Judge, mine: range, chunk_size: int) -> Generator[Arrival, None, None]:
+def _stream(judge: Judge, mine: range, chunk_size: int, *, rows: bool) -> Generator[Arrival, None, None]:
     """The episodes of `mine`, a few chunks at a time, sampled ahead by a background thread."""
     at_once = chunk_size * max(1, _sampled_together(judge) // chunk_size)
     starts = mine[::at_once]
 
     def sample(place: int) -> MetaBatch:
         indices = range(judge.first + starts[place], judge.first + min(starts[place] + at_once, mine.stop))
-        return sample_meta_batch(judge.source, judge.spec, judge.split, judge.seed, indices)
+        return sample_meta_batch(judge.source, judge.spec, judge.split, judge.seed, indices, rows=rows)
 
     return threaded_stream(sample, start=0, stop=len(starts))
 

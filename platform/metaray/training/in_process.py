@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from metaray.data.source import SameData
 from metaray.episodes.episode import MetaBatch
 from metaray.episodes.prefetch import Arrival, threaded_stream
+from metaray.episodes.resident import bring_home
 from metaray.episodes.sampler import sample_meta_batch, share_of
 from metaray.experiment.experiment import Experiment
 from metaray.phases import in_phase
+from metaray.records.begun import as_begun
 from metaray.records.events import Listener
 from metaray.records.storage import Storage
 from metaray.training.device import choose_device, set_execution
@@ -23,33 +25,49 @@ class InProcess(Place):
 
     Attributes:
         device: "auto" (a GPU where there is one), "cpu" or "cuda".
+        data_on: "auto", "device" or "host", as a placement has it.
     """
 
     device: str = "auto"
+    data_on: str = "auto"
 
     def train(self, experiment: Experiment, storage: Storage, listener: Listener, extent: Extent = WHOLE) -> None:
         """Train here, as `Place` says."""
         device = choose_device(self.device)
+        experiment = as_begun(experiment, storage, device.type)
         set_execution(experiment, device)
 
-        def stream(start: int) -> Iterator[Arrival]:
-            return sampled_here(experiment, start)
-
         try:
-            rank = RankSetup(storage, LocalReducer(), device, listener, stream, extent)
+            home = bring_home(experiment.source, device, self.data_on)
+            rank = RankSetup(
+                storage,
+                LocalReducer(),
+                device,
+                listener,
+                stream=lambda start: sampled_here(experiment, start, rows=home.on_device),
+                extent=extent,
+                notes=(home.note,) if home.note else (),
+            )
             Session(experiment, rank).run()
         finally:
             listener.close()
 
 
-def sampled_here(experiment: Experiment, start: int) -> Iterator[Arrival]:
-    """The meta-batches of an experiment from step `start` on, each sampled while the one before is computed."""
+def sampled_here(experiment: Experiment, start: int, *, rows: bool = False) -> Iterator[Arrival]:
+    """The meta-batches of an experiment from step `start` on, each sampled while the one before is computed.
+
+    Args:
+        experiment: of the run.
+        start: first step.
+        rows: episodes come as rows of the store.
+    """
     data = SameData(experiment.source)
 
     @in_phase("sampling episodes")
     def sample(step: int) -> MetaBatch:
         indices = share_of(step, experiment.meta_batch_size)
-        found = sample_meta_batch(experiment.source, experiment.episodes, "meta-train", experiment.seed, indices)
+        seed, spec = experiment.seed, experiment.episodes
+        found = sample_meta_batch(experiment.source, spec, "meta-train", seed, indices, rows=rows)
         data.check()
         return found
 

@@ -1,8 +1,8 @@
 """THE outer loop: a generator of steps. Logging, evaluating, saving and stopping belong to whoever iterates."""
 
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -13,14 +13,15 @@ from metaray.algorithms.context import Context, Tensors
 from metaray.episodes.prefetch import Arrival
 from metaray.episodes.tensors import chunks
 from metaray.errors import Diverged
+from metaray.experiment.chunking import chunk_size_on
 from metaray.experiment.experiment import Experiment
 from metaray.models.model import Fresh
 from metaray.optimizers.stepping import build_optimizer, clip_, global_norm, update
 from metaray.phases import each, phase
 from metaray.records.train_state import TrainState
+from metaray.training.moving import moved
 from metaray.training.reduction import Reducer, flatten, total, unflatten
-
-CHUNKS_ON_GPU = 4
+from metaray.training.settling import Kept, Launch, Launches, Outcome, Settled, lag_on
 
 
 class Step(NamedTuple):
@@ -80,9 +81,7 @@ def context_of(experiment: Experiment, network: nn.Module, *, training: bool, st
 
 def chunk_size_of(experiment: Experiment, device: torch.device) -> int:
     """Episodes mapped over at once on `device`; the outer gradient is summed over chunks of so many."""
-    if experiment.chunk_size is not None:
-        return min(experiment.chunk_size, experiment.meta_batch_size)
-    return 1 if device.type == "cpu" else -(-experiment.meta_batch_size // CHUNKS_ON_GPU)
+    return chunk_size_on(experiment, device.type)
 
 
 def outer_loop(
@@ -92,53 +91,90 @@ def outer_loop(
     reducer: Reducer,
     device: torch.device,
     should_stop: Callable[[], bool] = lambda: False,
+    *,
+    lag: int | None = None,
+    settles: Callable[[int], bool] = lambda done: False,
 ) -> Iterator[Step]:
     """Step the meta-parameters once for each arrival of `stream`, and yield what happened.
 
     Args:
         experiment: what to train.
-        state: updated in place; when a step is yielded, `state.step` is the one after it.
+        state: updated in place; when a step is yielded, `state.step` is the one after it, or up to `lag` later ones.
         stream: this rank's share of each meta-batch, from `state.step` on.
         reducer: joins the ranks. Clipping and the NaN decision come after it, so all ranks decide alike.
         device: where to compute.
         should_stop: whether this rank has been asked to stop; the flag rides with the gradient.
+        lag: how many steps may be launched before the outcome of a step is waited for; None is 1 on a GPU, else 0. No
+            bit depends on it.
+        settles: whether whoever iterates looks at the state once so many steps are done. Then, when a stop is passed
+            on, and at the end, no step is under way: `state.step` is the one after the step that is yielded.
 
     Raises:
         Diverged: if the loss or the gradient is not finite; the meta-parameters are then those of the step before.
     """
+    size, chunk_size = experiment.meta_batch_size, chunk_size_of(experiment, device)
+    count, lag = -(-size // chunk_size), lag_on(device) if lag is None else lag
+    launches, clock = Launches(experiment, state, lag, settles), _Clock(time.perf_counter())
+    try:
+        for arrival in each("waiting for episodes", stream):
+            stop = torch.full((1,), float(should_stop()), device=device)
+            leaves = _leaves(experiment, state, arrival, stop, chunk_size, device)
+            root = total(leaves, _mine(arrival, size, chunk_size), count, reducer, experiment.reduction)
+            with phase("optimiser"):
+                launches.add(_stepped(experiment, state, arrival, root, stop, wait=lag == 0))
+            yield from _told(launches.settled(), clock)
+        yield from _told(launches.settled(all_of_them=True), clock)
+    except Diverged:
+        raise
+    except Exception:
+        launches.blame()
+        raise
+
+
+@dataclass
+class _Clock:
+    """When the present step began: what is done with one that was yielded is not part of it."""
+
+    started_s: float
+
+
+def _mine(arrival: Arrival, size: int, chunk_size: int) -> range:
+    """The chunks of the meta-batch that have arrived."""
+    first = (int(arrival.batch.index[0]) - arrival.step * size) // chunk_size
+    return range(first, first - (-len(arrival.batch) // chunk_size))
+
+
+def _stepped(
+    experiment: Experiment, state: TrainState, arrival: Arrival, root: Tensor, stop: Tensor, *, wait: bool
+) -> Launch:
+    """Update the state by the sum over all chunks: once it is known that this may be, or on trust, with a copy kept."""
     size = experiment.meta_batch_size
-    chunk_size = chunk_size_of(experiment, device)
-    count = -(-size // chunk_size)
-    started = time.perf_counter()
-    for arrival in each("waiting for episodes", stream):
-        stop = torch.tensor([float(should_stop())], device=device)
-        leaves = _leaves(experiment, state, arrival, stop, chunk_size, device)
-        first = (int(arrival.batch.index[0]) - arrival.step * size) // chunk_size
-        mine = range(first, first - (-len(arrival.batch) // chunk_size))
-        gradient, (outcomes, stop) = unflatten(
-            total(leaves, mine, count, reducer, experiment.reduction),
-            state.meta,
-            torch.empty(2, size, device="meta"),
-            stop,
-        )
-        with phase("optimiser"):
-            for summand in gradient.values():
-                summand /= size
-            losses, scores = outcomes.cpu()
-            norm = global_norm(gradient)
-            _require_finite(experiment, arrival.step, losses, norm)
-            outer_lr = _update(experiment, state, gradient, norm)
+    gradient, (outcomes, stop) = unflatten(root, state.meta, torch.empty(2, size, device="meta"), stop)
+    for summand in gradient.values():
+        summand /= size
+    norm = global_norm(gradient)
+    outcome = Outcome(arrival.step, outcomes, norm, stop)
+    if not wait:
+        kept = Kept(state)
+        return Launch(outcome, kept, _update(experiment, state, gradient, norm), arrival.wait_s)
+    settled = outcome.wait()
+    settled.require_finite(experiment)
+    return Launch(outcome, None, _update(experiment, state, gradient, settled.norm), arrival.wait_s)
+
+
+def _told(steps: Iterable[tuple[Launch, Settled]], clock: _Clock) -> Iterator[Step]:
+    for launch, settled in steps:
         yield Step(
-            step=arrival.step,
-            loss=float(losses.mean()),
-            score=float(scores.mean()),
-            outer_lr=outer_lr,
-            gradient_norm=norm,
-            wait_s=arrival.wait_s,
-            duration_s=time.perf_counter() - started,
-            stop=bool(stop),
+            step=settled.step,
+            loss=float(settled.losses.mean()),
+            score=float(settled.scores.mean()),
+            outer_lr=launch.outer_lr,
+            gradient_norm=settled.norm,
+            wait_s=launch.wait_s,
+            duration_s=time.perf_counter() - clock.started_s,
+            stop=settled.stop,
         )
-        started = time.perf_counter()
+        clock.started_s = time.perf_counter()
 
 
 def _leaves(
@@ -150,7 +186,7 @@ def _leaves(
     slots, seeds = (arrival.batch.index - arrival.step * size).tolist(), arrival.batch.seed.tolist()
     at = 0
     given = chunks(arrival.batch, chunk_size, device, experiment.source, "meta-train", experiment.augmentation)
-    for chunk in each("moving to the device", given):
+    for chunk in each("moving to the device", moved(given, device)):
         gradient: Tensors = {}
         outcomes = torch.zeros(2, size, device=device)
         for some in chunk:
@@ -168,21 +204,7 @@ def _leaves(
         stop = torch.zeros_like(stop)
 
 
-def _require_finite(experiment: Experiment, step: int, losses: Tensor, norm: float) -> None:
-    bad = [i for i, loss in enumerate(losses.tolist()) if not math.isfinite(loss)]
-    if not bad and math.isfinite(norm):
-        return
-    first = step * experiment.meta_batch_size
-    if bad:
-        listed = ", ".join(f"episode {first + i} (loss {losses[i]:g})" for i in bad)
-        what = f"the loss is not finite in {listed}"
-    else:
-        episodes = f"episodes {first} to {first + experiment.meta_batch_size - 1}"
-        what = f"the outer gradient is not finite (norm {norm:g}) over {episodes}, mean loss {losses.mean():g}"
-    raise Diverged(f"stopped at step {step}: {what}. A smaller inner or outer learning rate often helps.")
-
-
-def _update(experiment: Experiment, state: TrainState, gradient: Tensors, norm: float) -> float:
+def _update(experiment: Experiment, state: TrainState, gradient: Tensors, norm: Tensor | float) -> float:
     """Clip, step the optimiser, count the step; returns the outer learning rate used."""
     recipe = experiment.optimizer
     if recipe.clip_norm is not None:

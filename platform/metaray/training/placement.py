@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
+from metaray.data.rows import DATA_ON
 from metaray.errors import InputError, unknown
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -54,6 +55,8 @@ class Placement:
         spread: workers on as many nodes as there are; otherwise on as few as have room for them.
         samplers_on: "any" node, nodes without GPUs ("cpu"), or those where workers can run ("workers").
         verify: compare the data with their fingerprint wherever they are opened, also where that was done before.
+        data_on: where examples are while a worker trains: on its "device", on the "host", or "auto", which is the
+            device on a GPU where they are rows of a store and fit.
     """
 
     workers: Workers = Workers(0, 0)
@@ -65,6 +68,7 @@ class Placement:
     spread: bool = False
     samplers_on: str = "any"
     verify: bool = False
+    data_on: str = "auto"
 
     def __post_init__(self) -> None:
         """Check the fields against one another."""
@@ -72,6 +76,8 @@ class Placement:
             raise unknown("device", self.device, DEVICES)
         if self.samplers_on not in SAMPLERS_ON:
             raise unknown("place of samplers", self.samplers_on, SAMPLERS_ON)
+        if self.data_on not in DATA_ON:
+            raise unknown("place of the data", self.data_on, DATA_ON)
         if self.in_process and self.address is not None:
             raise InputError(f"a cluster address ({self.address!r}) needs at least 1 worker: 0 workers use no Ray")
 

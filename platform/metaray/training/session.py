@@ -28,14 +28,13 @@ from metaray.records.storage import Storage
 from metaray.training.agreement import gathered, number_of, require_same_network, require_start
 from metaray.training.conclusion import judged_end
 from metaray.training.evaluation import Scores, evaluate, judge_of
+from metaray.training.milestones import Milestones
 from metaray.training.outer_loop import Step, chunk_size_of, context_of, initial_state, outer_loop
 from metaray.training.place import WHOLE, Extent
 from metaray.training.profiling import profiled
 from metaray.training.reduction import Reducer
 from metaray.training.run_writer import RunWriter
 from metaray.training.step_sums import StepSums
-
-POINTS_A_CURVE = 500
 
 
 @dataclass(frozen=True)
@@ -49,6 +48,7 @@ class RankSetup:
         listener: hears the events; only rank 0's is called.
         stream: gives this rank's meta-batch shares from a step on.
         extent: how far to go; where any rank is asked to stop, all do.
+        notes: what there is to say of this rank at its start, a sentence each.
     """
 
     storage: Storage
@@ -57,6 +57,7 @@ class RankSetup:
     listener: Listener
     stream: Callable[[int], Iterator[Arrival]]
     extent: Extent = WHOLE
+    notes: tuple[str, ...] = ()
 
     @property
     def is_chief(self) -> bool:
@@ -104,23 +105,24 @@ class Session:
         self._say("phase", text="training")
         rank, extent = self.rank, self.rank.extent
         stream = rank.stream(state.step)
-        loop = outer_loop(experiment, state, stream, rank.reducer, rank.device, extent.should_stop)
+        plan, asked = Milestones(experiment, extent.until), extent.should_stop
+        loop = outer_loop(experiment, state, stream, rank.reducer, rank.device, asked, settles=plan.looks)
         note = lambda text: self._say("note", text=text)  # noqa: E731
         watched = profiled(loop, extent.profile, rank.storage, rank.device, rank.reducer, note)
         with closing(watched) if extent.profile else nullcontext(loop) as steps:
             for step in steps:
                 self.window.count(step)
                 self.clock.count(step)
-                last = state.step == experiment.num_steps
-                stop = (step.stop or state.step == extent.until) and not last
-                judged = last or _due(state.step, experiment.evaluation.every)
-                if judged or _due(state.step, max(1, experiment.num_steps // POINTS_A_CURVE)):
+                done = step.step + 1
+                stop = plan.stops(done, asked=step.stop)
+                if plan.records(done):
                     self._record_window(step)
-                self._say("step", step._asdict())
-                if judged:
+                self._say("step", step._asdict(), step=done)
+                assert state.step == done or not (stop or plan.looks(done)), (state.step, done)
+                if plan.judges(done):
                     self._validate()
-                if judged or stop or _due(state.step, experiment.checkpoint.every):
-                    self._checkpoint(needed=stop or last)
+                if stop or plan.saves(done):
+                    self._checkpoint(needed=stop or plan.is_last(done))
                 if stop:
                     why = "by a signal" if step.stop else "as planned"
                     raise RunStopped(f"stopped {why} after step {step.step}; a checkpoint holds it")
@@ -139,7 +141,8 @@ class Session:
                 "train/gradient_norm": window.mean("gradient_norm"),
                 "train/outer_lr": step.outer_lr,
                 "train/wait_share": window.wait_share,
-            }
+            },
+            step.step + 1,
         )
 
     def _validate(self) -> None:
@@ -247,17 +250,22 @@ class Session:
             rebuilt={name: self.marks[name] for name in sorted(rebuilt(self.state.network).keys() & self.marks)},
         )
 
-    def _record(self, values: dict[str, float]) -> None:
+    def _record(self, values: dict[str, float], step: int | None = None) -> None:
         if self.writer is not None:
-            self.writer.record(values, self.state.step)
+            self.writer.record(values, self.state.step if step is None else step)
 
-    def _say(self, kind: EventKind, values: dict[str, float] | None = None, *, text: str = "") -> None:
+    def _say(
+        self, kind: EventKind, values: dict[str, float] | None = None, *, text: str = "", step: int | None = None
+    ) -> None:
         if self.rank.is_chief:
-            self.rank.listener.on_event(Event(kind, self.state.step, values or {}, time.time(), text))
+            at = self.state.step if step is None else step
+            self.rank.listener.on_event(Event(kind, at, values or {}, time.time(), text))
 
     def _tell_start(self) -> None:
         """Say where the run goes on from, and what is unusual about it."""
         step, now, then = self.state.step, environment(self.rank.device), self.progress.environment
+        for note in self.rank.notes:
+            self._say("note", text=note)
         for damaged, why in self.damaged.items():
             self._say("note", text=f"the checkpoint of step {damaged} is damaged ({why}) and is passed over")
         if step:
@@ -295,7 +303,3 @@ class Session:
 
     def _gathered(self, value: int) -> list[int]:
         return gathered(value, self.rank.reducer, self.rank.device)
-
-
-def _due(step: int, every: int) -> bool:
-    return every > 0 and step % every == 0

@@ -63,23 +63,29 @@ def test_more_workers_than_chunks(make_experiment: MakeExperiment) -> None:
         check_shares(make_experiment(), workers, CPU)
     told = (
         "5 workers for a meta-batch of 4 in 4 chunks of 1 episode: each worker needs at least one chunk a step; "
-        "lower --workers or raise meta_batch_size"
+        "lower --workers or raise meta_batch_size to 5"
     )
     with pytest.raises(InputError, match=told):
         check_shares(make_experiment(), 5, CPU)
     check_shares(make_experiment(meta_batch_size=7, chunk_size=2), 4, CPU)
-    told = "5 workers for a meta-batch of 7 in 4 chunks of 2 episodes: .* lower --workers or set a smaller chunk_size"
+    told = "5 workers for a meta-batch of 7 in 4 chunks of 2 episodes: .* lower --workers or set chunk_size=1"
     with pytest.raises(InputError, match=told):
         check_shares(make_experiment(meta_batch_size=7, chunk_size=2), 5, CPU)
-    with pytest.raises(InputError, match="2 workers for a meta-batch of 3 in 1 chunks? of 3 episodes"):
+    with pytest.raises(
+        InputError, match="2 workers for a meta-batch of 3 in 1 chunk of 3 episodes: .* set chunk_size=2"
+    ):
         check_shares(make_experiment(meta_batch_size=3, chunk_size=9), 2, CPU)
 
 
 def test_gpus_have_larger_chunks(make_experiment: MakeExperiment) -> None:
     gpu = torch.device("cuda")
-    check_shares(make_experiment(meta_batch_size=32), 4, gpu)
+    check_shares(make_experiment(meta_batch_size=32), 1, gpu)
+    told = "2 workers for a meta-batch of 32 in 1 chunk of 32 episodes: .* lower --workers or set most_workers=2"
+    with pytest.raises(InputError, match=told):
+        check_shares(make_experiment(meta_batch_size=32), 2, gpu)
+    check_shares(make_experiment(meta_batch_size=32, most_workers=2), 2, gpu)
     with pytest.raises(InputError, match="5 workers for a meta-batch of 32 in 4 chunks of 8 episodes"):
-        check_shares(make_experiment(meta_batch_size=32), 5, gpu)
+        check_shares(make_experiment(meta_batch_size=32, most_workers=4), 5, gpu)
     check_shares(make_experiment(meta_batch_size=32, chunk_size=1), 32, gpu)
 
 

@@ -11,6 +11,7 @@ from metaray.episodes.inputs import NOT_TAKEN, concatenate, not_taken, take
 from metaray.episodes.sampler import sample_meta_batch
 from metaray.episodes.tensors import TensorEpisode, chunks
 from metaray.errors import InputError
+from metaray.experiment.chunking import remedy_for, workers_at_most
 from metaray.experiment.experiment import Experiment
 from metaray.models.model import seeded, trainable
 from metaray.models.state import undone
@@ -103,13 +104,13 @@ def check_shares(experiment: Experiment, workers: int, device: torch.device) -> 
         InputError: with the numbers, if there are more workers than chunks.
     """
     size, chunk_size = experiment.meta_batch_size, chunk_size_of(experiment, device)
-    count = -(-size // chunk_size)
+    count = workers_at_most(experiment, chunk_size)
     if workers > count:
         episodes = "1 episode" if chunk_size == 1 else f"{chunk_size} episodes"
-        remedy = "raise meta_batch_size" if chunk_size == 1 else "set a smaller chunk_size"
+        cut = "1 chunk" if count == 1 else f"{count} chunks"
         raise InputError(
-            f"{workers} workers for a meta-batch of {size} in {count} chunks of {episodes}: each worker needs at least "
-            f"one chunk a step; lower --workers or {remedy}"
+            f"{workers} workers for a meta-batch of {size} in {cut} of {episodes}: each worker needs at least "
+            f"one chunk a step; lower --workers or {remedy_for(experiment, workers)}"
         )
 
 
