@@ -20,7 +20,7 @@ from metaray.data.opened_store import OpenedStore, open_scheme
 from metaray.data.preprocessing import Preprocessing
 from metaray.data.ragged import Compact, FeatureShape, is_ragged
 from metaray.data.remote import held, is_remote, local_path
-from metaray.data.rows import places
+from metaray.data.rows import places, turned_places
 from metaray.data.servers import shown
 from metaray.data.source import Source
 from metaray.data.store_file import StoreMeta, read_store
@@ -201,7 +201,8 @@ class ClassStore(Source):
             drawn = [draw_task(opened, split, spec, one) for one in draws.each()]
         if any(one is None for one in drawn):
             self.check(split, spec)
-        tasks = [task_of(opened, one, places) for one in drawn if one is not None]
+        inputs = turned_places if self.rotations else places
+        tasks = [task_of(opened, one, inputs) for one in drawn if one is not None]
         return [stack_of(tasks[0], len(draws))] if spec.is_fixed else stacks_of(tasks)
 
     def count_tasks(self, split: Split, spec: EpisodeSpec) -> int:

@@ -102,9 +102,10 @@ class Resident:
             x: as `metaray.data.rows` has it, on the device.
         """
         rows = x[ROWS].reshape(-1)
-        if self.turned is None:
+        if TURNS not in x:
             found = self.examples.index_select(0, rows)
         else:
+            assert self.turned is not None, self.shape
             channels = torch.arange(self.examples.shape[1], device=rows.device)[None, :, None]
             pixels = self.turned[x[TURNS].reshape(-1).long()][:, None]
             found = self.examples[rows[:, None, None], channels, pixels]
