@@ -133,7 +133,11 @@ class Context:
 
     def forward_recording(self, parameters: Tensors, x: Inputs) -> tuple[Tensor, Tensors]:
         """The network's output, and the batch norm statistics of `x` at every layer."""
-        found: tuple[Tensor, Tensors] = self.compute(Forward(self.bare(), self.network, True), parameters, x, {})
+        return self.call_recording(self.network, parameters, x)
+
+    def call_recording(self, module: nn.Module, parameters: Tensors, x: Inputs) -> tuple[Tensor, Tensors]:
+        """As `forward_recording`, of another module than the network."""
+        found: tuple[Tensor, Tensors] = self.compute(Forward(self.bare(), module, True), parameters, x, {})
         return found
 
     def call(self, module: nn.Module, parameters: Tensors, x: Inputs, statistics: Tensors | None = None) -> Tensor:

@@ -14,6 +14,7 @@ from torch._functorch.pyfunctorch import retrieve_all_functorch_interpreters
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from metaray.algorithms.families.inner_loop import InnerStep
+from metaray.models.batch_norm import is_watched
 from metaray.training.execution.recomputing import recomputed
 
 Region = Callable[..., Any]
@@ -62,7 +63,7 @@ class Runner:
         if self._make is None and not again:
             return region(*given)
         around = retrieve_all_functorch_interpreters()
-        if len(around) > 1 or any(one.key() != TransformType.Vmap for one in around) or _has_hooks(region):
+        if len(around) > 1 or any(one.key() != TransformType.Vmap for one in around) or _is_watched(region):
             return region(*given)
         leaves, tree = tree_flatten(given)
         call = _Call(self, region, tree, tuple(None if isinstance(leaf, Tensor) else leaf for leaf in leaves), again)
@@ -163,10 +164,11 @@ class _Lowered(torch.autograd.Function):
         return outputs, (0,) * len(outputs)
 
 
-def _has_hooks(region: Region) -> bool:
+def _is_watched(region: Region) -> bool:
     """Whether somebody watches the modules of a region, so that it is more than a function of its arguments."""
     context = getattr(region, "context", None)
-    modules = [getattr(region, "module", None) or context.network] if context is not None else []
-    return any(
-        module._forward_hooks or module._forward_pre_hooks for root in modules for module in root.modules()
-    )
+    if context is None:
+        return False
+    root = getattr(region, "module", context.network)
+    hooked = any(module._forward_hooks or module._forward_pre_hooks for module in root.modules())
+    return hooked or is_watched(root)

@@ -1,0 +1,89 @@
+"""Graphs of regions compiled, with artefacts that processes and runs share."""
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, fx
+
+from metaray.data.cache import cache_folder
+from metaray.training.execution.tracing import Flat, traced
+
+Backend = Literal["traced", "aot_eager", "inductor"]
+
+COMPILED_FOLDER = "compiled"
+FOLDERS = {"TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton"}
+
+
+class Compiler:
+    """Makes compiled functions of regions; see `Runner`.
+
+    Args:
+        backend: "inductor" compiles; "aot_eager" does all that comes before that, and "traced" runs the graph as it is,
+            so that nothing has to be waited for.
+    """
+
+    def __init__(self, backend: Backend = "inductor") -> None:
+        self._backend = backend
+        self.texts: list[str] = []
+        """The graphs, in the order in which they were met."""
+        self.seconds = 0.0
+        """Spent on tracing, and on compiling for the way forward."""
+
+    def __call__(self, function: Flat, inputs: Sequence[Tensor]) -> Flat:
+        """What computes `function` on inputs like these; it is compiled when it is first called."""
+        started = time.perf_counter()
+        graph = traced(function, inputs)
+        self.texts.append(_text(graph, inputs))
+        self.seconds += time.perf_counter() - started
+        if self._backend == "traced":
+            return graph
+        if self._backend == "inductor":
+            share_artefacts()
+        return self._timed(compiled(graph, self._backend))
+
+    def _timed(self, function: Flat) -> Flat:
+        done = False
+
+        def timed(*inputs: Tensor) -> Sequence[Tensor]:
+            nonlocal done
+            if done:
+                return function(*inputs)
+            started = time.perf_counter()
+            found, done = function(*inputs), True
+            self.seconds += time.perf_counter() - started
+            return found
+
+        return timed
+
+    @property
+    def digest(self) -> str:
+        """Of all that was compiled so far."""
+        return hashlib.sha256("\n".join(self.texts).encode()).hexdigest()
+
+
+def compiled(graph: fx.GraphModule, backend: str) -> Flat:
+    """A graph, compiled by one of torch's backends for inputs of fixed shapes."""
+    options: dict[str, Any] = {}
+    if backend == "inductor":
+        # Random numbers as uncompiled code draws them; no kernel chosen by how fast it was just now.
+        options = {"fallback_random": True, "max_autotune": False, "compile_threads": 1}
+        options["cpp.threads"] = torch.get_num_threads()
+    function: Callable[..., Any] = torch.compile(
+        graph, dynamic=False, fullgraph=True, backend=backend, options=options or None
+    )
+    return function
+
+
+def share_artefacts() -> None:
+    """Let torch keep what it compiles in metaray's cache folder, unless the environment names another place."""
+    for variable, name in FOLDERS.items():
+        os.environ.setdefault(variable, str(cache_folder(COMPILED_FOLDER) / name))
+
+
+def _text(graph: fx.GraphModule, inputs: Sequence[Tensor]) -> str:
+    shapes = [[list(t.shape), list(t.stride()), str(t.dtype), t.requires_grad] for t in inputs]
+    return f"{graph.code}\n{shapes}"
