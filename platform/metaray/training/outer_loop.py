@@ -18,6 +18,7 @@ from metaray.models.model import Fresh
 from metaray.optimizers.stepping import build_optimizer, clip_, global_norm, update
 from metaray.phases import each, phase
 from metaray.records.train_state import TrainState
+from metaray.training.execution.strategy import Strategy
 from metaray.training.reduction import Reducer, flatten, total, unflatten
 
 CHUNKS_ON_GPU = 4
@@ -92,6 +93,7 @@ def outer_loop(
     reducer: Reducer,
     device: torch.device,
     should_stop: Callable[[], bool] = lambda: False,
+    strategy: Strategy | None = None,
 ) -> Iterator[Step]:
     """Step the meta-parameters once for each arrival of `stream`, and yield what happened.
 
@@ -102,6 +104,7 @@ def outer_loop(
         reducer: joins the ranks. Clipping and the NaN decision come after it, so all ranks decide alike.
         device: where to compute.
         should_stop: whether this rank has been asked to stop; the flag rides with the gradient.
+        strategy: how a chunk's meta-gradient is computed; None does so line by line, and batched where chunks are.
 
     Raises:
         Diverged: if the loss or the gradient is not finite; the meta-parameters are then those of the step before.
@@ -109,10 +112,11 @@ def outer_loop(
     size = experiment.meta_batch_size
     chunk_size = chunk_size_of(experiment, device)
     count = -(-size // chunk_size)
+    strategy = strategy or Strategy("batched", device, recomputes=experiment.recompute_inner_steps)
     started = time.perf_counter()
     for arrival in each("waiting for episodes", stream):
         stop = torch.tensor([float(should_stop())], device=device)
-        leaves = _leaves(experiment, state, arrival, stop, chunk_size, device)
+        leaves = _leaves(experiment, state, arrival, stop, chunk_size, device, strategy)
         first = (int(arrival.batch.index[0]) - arrival.step * size) // chunk_size
         mine = range(first, first - (-len(arrival.batch) // chunk_size))
         gradient, (outcomes, stop) = unflatten(
@@ -142,7 +146,13 @@ def outer_loop(
 
 
 def _leaves(
-    experiment: Experiment, state: TrainState, arrival: Arrival, stop: Tensor, chunk_size: int, device: torch.device
+    experiment: Experiment,
+    state: TrainState,
+    arrival: Arrival,
+    stop: Tensor,
+    chunk_size: int,
+    device: torch.device,
+    strategy: Strategy,
 ) -> Iterator[Tensor]:
     """One buffer a chunk: its gradient; losses and scores by their place in the meta-batch; once, the stop flag."""
     size = experiment.meta_batch_size
@@ -157,7 +167,7 @@ def _leaves(
             # Modules such as dropout draw from the global generator: make it a function of the episode, not of history.
             torch.manual_seed(seeds[at])
             with phase("rest of the algorithm"):
-                part = experiment.algorithm.meta_gradient(state.meta, some, context.of(some))
+                part = strategy.meta_gradient(experiment.algorithm, state.meta, some, context.of(some))
             gradient = {name: gradient[name] + g if gradient else g for name, g in part.gradient.items()}
             here = slice(slots[at], slots[at] + len(part.outcome.loss))
             outcomes[0, here], outcomes[1, here] = part.outcome

@@ -78,6 +78,35 @@ def compiled(graph: fx.GraphModule, backend: str) -> Flat:
     return function
 
 
+def compiler_lacking(device: torch.device) -> str | None:
+    """What torch cannot compile without, if it is not here."""
+    if device.type == "cuda":
+        from torch.utils._triton import has_triton
+
+        return None if has_triton() else "triton, which compiles for GPUs, is not installed"
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        get_cpp_compiler()
+    except InvalidCxxCompiler:
+        return "there is no C++ compiler (such as g++) on this machine"
+    return None
+
+
+def compiler_version(device: torch.device) -> str:
+    """What stands for the compiler here and its version; empty where there is none."""
+    if compiler_lacking(device) is not None:
+        return ""
+    if device.type == "cuda":
+        import triton
+
+        return f"triton {triton.__version__}"
+    from torch._inductor.cpp_builder import get_compiler_version_info, get_cpp_compiler
+
+    return hashlib.sha256(get_compiler_version_info(get_cpp_compiler()).encode()).hexdigest()[:12]
+
+
 def share_artefacts() -> None:
     """Let torch keep what it compiles in metaray's cache folder, unless the environment names another place."""
     for variable, name in FOLDERS.items():
