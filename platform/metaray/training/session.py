@@ -32,7 +32,7 @@ from metaray.training.execution.strategy import Strategy
 from metaray.training.outer_loop import Step, chunk_size_of, context_of, initial_state, outer_loop
 from metaray.training.place import WHOLE, Extent
 from metaray.training.profiling import profiled
-from metaray.training.readiness import executed_by, made_ready
+from metaray.training.readiness import Ground, executed_by, made_ready
 from metaray.training.reduction import Reducer
 from metaray.training.run_writer import RunWriter
 from metaray.training.step_sums import StepSums
@@ -87,7 +87,9 @@ class Session:
         self.progress, self.best, self.damaged = load_checkpoint(rank.storage, self.state)
         self._agree_on_start()
         require_start(experiment, self.state.step)
-        self.executed = executed_by(experiment, rank.device, rank.storage, writes=rank.is_chief)
+        say = lambda kind, text: self._say(kind, text=text)  # noqa: E731
+        self.ground = Ground(rank.storage, rank.device, rank.is_chief, self._gathered, say)
+        self.executed = executed_by(experiment, self.ground)
         self._tell_start()
         self.writer: RunWriter | None = None
         if rank.is_chief:
@@ -138,8 +140,8 @@ class Session:
         """What computes meta-gradients; None where nothing is left to train."""
         if self.state.step == self.experiment.num_steps:
             return None
-        say = lambda kind, text: self._say(kind, text=text)  # noqa: E731
-        return made_ready(self.experiment, self.executed, self.state, self.rank.device, self._gathered, say)
+        strategy, self.executed = made_ready(self.experiment, self.executed, self.state, self.ground)
+        return strategy
 
     def _record_window(self, step: Step) -> None:
         window, self.window = self.window, StepSums()

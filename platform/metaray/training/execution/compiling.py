@@ -3,6 +3,7 @@
 import hashlib
 import os
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -43,6 +44,7 @@ class Compiler:
             return graph
         if self._backend == "inductor":
             share_artefacts()
+            _load_inductor()
         return self._timed(compiled(graph, self._backend))
 
     def _timed(self, function: Flat) -> Flat:
@@ -53,7 +55,9 @@ class Compiler:
             if done:
                 return function(*inputs)
             started = time.perf_counter()
-            found, done = function(*inputs), True
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # what torch's compiler says of its own doings
+                found, done = function(*inputs), True
             self.seconds += time.perf_counter() - started
             return found
 
@@ -111,6 +115,13 @@ def share_artefacts() -> None:
     """Let torch keep what it compiles in metaray's cache folder, unless the environment names another place."""
     for variable, name in FOLDERS.items():
         os.environ.setdefault(variable, str(cache_folder(COMPILED_FOLDER) / name))
+
+
+def _load_inductor() -> None:
+    """Import it, which warns of parts of torch that it uses itself."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import torch._inductor.compile_fx  # noqa: F401 - used by torch.compile
 
 
 def _text(graph: fx.GraphModule, inputs: Sequence[Tensor]) -> str:
