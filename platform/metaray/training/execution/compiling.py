@@ -16,7 +16,7 @@ from metaray.training.execution.tracing import Flat, traced
 Backend = Literal["traced", "aot_eager", "inductor"]
 
 COMPILED_FOLDER = "compiled"
-FOLDERS = {"TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton"}
+CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 
 
 class Compiler:
@@ -112,9 +112,14 @@ def compiler_version(device: torch.device) -> str:
 
 
 def share_artefacts() -> None:
-    """Let torch keep what it compiles in metaray's cache folder, unless the environment names another place."""
-    for variable, name in FOLDERS.items():
-        os.environ.setdefault(variable, str(cache_folder(COMPILED_FOLDER) / name))
+    """Let torch keep what it compiles in metaray's cache folder, unless the environment names another place.
+
+    Importing torch's compiler puts its own default there.
+    """
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir
+
+    if os.environ.get(CACHE_VARIABLE, default_cache_dir()) == default_cache_dir():
+        os.environ[CACHE_VARIABLE] = str(cache_folder(COMPILED_FOLDER))
 
 
 def _load_inductor() -> None:
