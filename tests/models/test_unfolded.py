@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from metaray.models import Conv4, ResNet12
 from metaray.models.unfolded import conv2d
 from metaray.models.written_out import written_out
-from metaray.models import Conv4, ResNet12
 from tests.conformance.bench import Bench, Trial, close
 
 CASES: list[dict[str, Any]] = [
@@ -37,16 +37,20 @@ def test_values_and_two_derivatives(side: int, options: dict[str, Any]) -> None:
     close(found, expected)
     weights = torch.linspace(-1, 1, expected.numel(), dtype=torch.float64).view(expected.shape)
     slopes = [torch.autograd.grad((out**3 * weights).sum(), given, create_graph=True) for out in (found, expected)]
-    bends = [torch.autograd.grad(sum((s**2).sum() for s in slope), given) for slope in slopes]
+    bends = [torch.autograd.grad(torch.stack([(s**2).sum() for s in slope]).sum(), given) for slope in slopes]
     for one, other in (*zip(*slopes, strict=True), *zip(*bends, strict=True)):
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+
+
+def strided(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return conv2d(x, weight, bias, stride=2, padding=1)
 
 
 def test_second_derivatives_against_differences() -> None:
     x, weight, bias = tensors()
     small = [x[:1, :, :4, :4].detach().requires_grad_(), weight, bias]
-    assert torch.autograd.gradcheck(lambda *given: conv2d(*given, stride=2, padding=1), small)
-    assert torch.autograd.gradgradcheck(lambda *given: conv2d(*given, stride=2, padding=1), small)
+    assert torch.autograd.gradcheck(strided, small)
+    assert torch.autograd.gradgradcheck(strided, small)
 
 
 def test_groups_and_single_images_are_torchs_own() -> None:
@@ -57,11 +61,13 @@ def test_groups_and_single_images_are_torchs_own() -> None:
 
 def test_under_vmap_with_weights_by_episode() -> None:
     given = tensors(3, 4)
-    found = torch.vmap(lambda *one: conv2d(*one, padding=1))(*given)
+    found = torch.vmap(lambda x, weight, bias: conv2d(x, weight, bias, padding=1))(*given)
     close(found, torch.stack([torch.conv2d(*one, padding=1) for one in zip(*given, strict=True)]))
 
 
-@pytest.mark.parametrize("model", [Conv4(channels=3), Conv4(channels=3, downsample="stride"), ResNet12(channels=(2,) * 4)])
+@pytest.mark.parametrize(
+    "model", [Conv4(channels=3), Conv4(channels=3, downsample="stride"), ResNet12(channels=(2,) * 4)]
+)
 def test_the_meta_gradient_of_a_chunk(model: Any) -> None:
     bench = Bench(Trial("maml", "classification", "inductive"), model=model, feature=(1, 16, 16))
     chunk = bench.episode(size=2)

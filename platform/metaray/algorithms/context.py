@@ -210,8 +210,7 @@ class Context:
         """
         if self.run is not None:
             with plainly():
-                slope, product = replace(self, run=None).curvature(loss, at)
-            return slope, product
+                return replace(self, run=None).curvature(loss, at)
         at = {name: tensor.detach() for name, tensor in at.items()}
         if self.batched:
             gradient, pull_back, *_ = torch.func.vjp(torch.func.grad(loss), at)

@@ -1,8 +1,7 @@
 """Relation networks."""
 
 import math
-from functools import partial
-from functools import cache
+from functools import cache, partial
 from typing import ClassVar
 
 import torch

@@ -36,7 +36,7 @@ def conv2d(
         groups: of channels.
     """
     if groups != 1 or input.ndim != 4:
-        return torch.conv2d(input, weight, bias, stride, padding, dilation, groups)  # type: ignore[call-overload,no-any-return]
+        return torch.conv2d(input, weight, bias, stride, padding, dilation, groups)
     outputs, channels, *kernel = weight.shape
     steps, spread = _pair(stride), _pair(dilation)
     columns, size = _columns(_padded(input, padding, kernel, spread), (kernel[0], kernel[1]), steps, spread)

@@ -83,6 +83,6 @@ def require_same_execution(described: Mapping[str, Any], gather: Callable[[int],
     unlike_mine = [name for name in sorted(described) if len(set(gather(number_of({name: described[name]})))) > 1]
     if unlike_mine:
         raise RunFailed(
-            f"the workers would compute meta-gradients in different ways: they differ in {', '.join(unlike_mine)}. Give "
-            "them the same software and kind of processor, or set execution=batched, which is computed alike everywhere"
+            f"the workers would compute meta-gradients in different ways: they differ in {', '.join(unlike_mine)}. "
+            "Give them the same software and kind of processor, or set execution=batched, which is computed alike everywhere"
         )

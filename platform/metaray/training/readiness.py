@@ -66,8 +66,8 @@ def made_ready(
 ) -> tuple[Strategy, Executed]:
     """What computes a rank's meta-gradients; what is to be compiled for it is, on episodes of the first step.
 
-    A run that begins falls back to what is plain where that fails on any rank; how it computes is written down, where it
-    is out of the ordinary, before the first step.
+    A run that begins falls back to what is plain where that fails on any rank. How it computes is written down before
+    the first step, where it is out of the ordinary.
 
     Args:
         experiment: to train.
@@ -104,9 +104,7 @@ def _strategy(experiment: Experiment, kind: Kind, ground: Ground) -> Strategy:
     return Strategy(kind, ground.device, recomputes=experiment.recompute_inner_steps)
 
 
-def _compiled(
-    experiment: Experiment, strategy: Strategy, kind: Kind, state: TrainState, ground: Ground
-) -> str | None:
+def _compiled(experiment: Experiment, strategy: Strategy, kind: Kind, state: TrainState, ground: Ground) -> str | None:
     """Compile; returns what went wrong on this rank.
 
     Raises:

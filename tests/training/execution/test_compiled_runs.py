@@ -1,4 +1,4 @@
-"""Whole runs by compiled pieces: the same parameters after kills, in other processes, and as if nothing was compiled."""
+"""Whole runs by compiled pieces: the same parameters after kills and on any number of workers."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -21,7 +21,9 @@ SHAPE = TaskShape((1, 16, 16), 3, classes=5)
 
 
 @pytest.mark.parametrize("second_order", [True, False])
-def test_bits_are_those_of_one_episode_in_float32(second_order: bool, make_episode: Callable[..., TensorEpisode]) -> None:
+def test_bits_are_those_of_one_episode_in_float32(
+    second_order: bool, make_episode: Callable[..., TensorEpisode]
+) -> None:
     algorithm = MAML(inner_lr=0.1, inner_steps=3, second_order=second_order)
     network, meta = start(algorithm, Conv4(channels=4), SHAPE, seed=0)
     meta = {name: tensor.requires_grad_() for name, tensor in meta.items()}
@@ -34,14 +36,14 @@ def test_bits_are_those_of_one_episode_in_float32(second_order: bool, make_episo
 
 
 def test_more_inner_steps_take_hardly_more_memory(make_episode: Callable[..., TensorEpisode]) -> None:
-    def height(steps: int, runner: Runner | None) -> int:
+    def height(steps: int, runner: Runner | None) -> float:
         algorithm = MAML(inner_lr=0.1, inner_steps=steps)
         network, meta = start(algorithm, Conv4(channels=8), SHAPE, seed=0)
         meta = {name: tensor.requires_grad_() for name, tensor in meta.items()}
         episode = make_episode(feature=SHAPE.feature_shape, shots=5, dtype=torch.float32)
         with LiveMemory() as memory:
             algorithm.meta_gradient(meta, episode, Context(network=network, ways=3, training=True, run=runner))
-        return memory.most_bytes
+        return float(memory.most_bytes)
 
     plain, again = (height(6, None) / height(1, None), height(6, Runner(None, recomputes=True)) / height(1, None))
     assert plain > 3

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +26,8 @@ def of_network(theta: Tensors, x: Inputs, context: Context) -> Tensor:
     return context.forward(theta, x)
 
 
-class SupportLoss(NamedTuple):
+@dataclass(frozen=True)
+class SupportLoss:
     """L_s as a function of parameters, which says what it depends on besides.
 
     Attributes:
@@ -106,7 +106,9 @@ def _moved(
 def _as_tensors(rates: Rates, theta: Tensors) -> Tensors:
     """A schedule changes rates from step to step, but not what is computed with them."""
     return {
-        name: rate if isinstance(rate, Tensor) else torch.full((), rate, dtype=theta[name].dtype, device=theta[name].device)
+        name: rate
+        if isinstance(rate, Tensor)
+        else torch.full((), rate, dtype=theta[name].dtype, device=theta[name].device)
         for name, rate in rates.items()
     }
 

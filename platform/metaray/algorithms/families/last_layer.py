@@ -95,7 +95,8 @@ class _Seen:
     protocol: Protocol
 
     def __call__(self, meta: Tensors, x: Inputs) -> tuple[Tensor, Tensors] | None:
-        module, context, statistics = self.context.network.get_submodule(self.name), self.context, {}
+        module, context = self.context.network.get_submodule(self.name), self.context
+        statistics: Tensors = {}
         own, others = [meta[full] for full in self.moving], [meta[full] for full in meta.keys() - set(self.moving)]
         with _Watch(module, own, others, device_of(x)) as watch:
             if self.protocol == "transductive":

@@ -1,6 +1,7 @@
 """Whether an experiment can be computed as it asks for: decided before step 0, alike by all that take part."""
 
 import dataclasses
+
 import torch
 
 from metaray.algorithms.algorithm import Algorithm, MetaGradient
@@ -136,7 +137,7 @@ def _by_graphs(
 ) -> Tensors:
     try:
         return _gradient(strategy, algorithm, meta, chunk, context).gradient
-    except Exception as error:  # noqa: BLE001 - whatever a user's code or torch's tracing raises is the reason
+    except Exception as error:
         line = str(error).strip().partition("\n")[0]
         raise _Unfit(f"no graph of it can be made ({type(error).__name__}: {line})") from error
 

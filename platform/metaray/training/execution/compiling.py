@@ -5,6 +5,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from typing import Any, Literal
 
 import torch
@@ -103,9 +104,7 @@ def compiler_version(device: torch.device) -> str:
     if compiler_lacking(device) is not None:
         return ""
     if device.type == "cuda":
-        import triton
-
-        return f"triton {triton.__version__}"
+        return f"triton {version('triton')}"
     from torch._inductor.cpp_builder import get_compiler_version_info, get_cpp_compiler
 
     return hashlib.sha256(get_compiler_version_info(get_cpp_compiler()).encode()).hexdigest()[:12]

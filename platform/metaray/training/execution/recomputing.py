@@ -50,9 +50,7 @@ class _Recomputed(torch.autograd.Function):
         moving = [tensor for tensor in inputs if tensor.requires_grad]
         if not asked:
             return (None,) * (1 + len(inputs))
-        found = iter(
-            torch.autograd.grad([one for one, _ in asked], moving, [g for _, g in asked], allow_unused=True)
-        )
+        found = iter(torch.autograd.grad([one for one, _ in asked], moving, [g for _, g in asked], allow_unused=True))
         return (None, *(next(found) if tensor.requires_grad else None for tensor in inputs))
 
 

@@ -1,6 +1,6 @@
 """What computes the regions of an algorithm: as graphs, made once for each kind of input, and perhaps again backwards.
 
-Under `torch.vmap` a region is lowered: a function of autograd, of which vmap asks how it is mapped, gets the chunk as it
+Under `torch.vmap` a region is lowered: a function of autograd, which vmap asks how it is mapped, gets the chunk as it
 lies in memory, and computes the region mapped over it as one graph, which autograd records then.
 """
 
