@@ -84,5 +84,5 @@ def require_same_execution(described: Mapping[str, Any], gather: Callable[[int],
     if unlike_mine:
         raise RunFailed(
             f"the workers would compute meta-gradients in different ways: they differ in {', '.join(unlike_mine)}. "
-            "Give them the same software and kind of processor, or set execution=batched, which is computed alike everywhere"
+            "Give them the same software and kind of processor, or set execution=batched, for which nothing is compiled"
         )
