@@ -16,6 +16,7 @@ from metaray.distributed.trainer import OnRay
 from metaray.errors import Diverged, RunFailed, RunStopped
 from metaray.experiment.experiment import Evaluation, Experiment
 from metaray.experiment.optimizer import Optimizer
+from metaray.models import MLP
 from metaray.records.events import Event, Listener
 from metaray.records.journal import read_journal
 from metaray.records.result import Result, read_result
@@ -123,6 +124,18 @@ def test_two_workers_train_what_one_process_trains(make_experiment: MakeExperime
     assert Path(heard).read_text().split().count("step") == 4
     table = there.read(PROFILE_TABLE).decode()
     assert table.startswith("profile of steps 3 to 3 on rank 0 of 2, cpu, ") and "\ninner loop " in table
+
+
+@pytest.mark.slow
+def test_two_workers_compute_by_compiled_pieces_as_one_process_does(
+    make_experiment: MakeExperiment, tmp_path: Path
+) -> None:
+    experiment = make_experiment(model=MLP(hidden=(4,), batch_norm=False), execution="compiled", num_steps=3)
+    alone = train_in_process(experiment, Storage(str(tmp_path / "here")), Memory(), device="cpu")
+    display = Memory()
+    result = train(experiment, Storage(str(tmp_path / "there")), display)
+    assert (alone.execution, result.execution) == ("compiled", "compiled"), display.notes()
+    assert result.parameters_sha256 == alone.parameters_sha256
 
 
 @pytest.mark.slow

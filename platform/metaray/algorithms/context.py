@@ -1,9 +1,10 @@
 """What an algorithm's methods are told besides their data."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
-from typing import Literal, Self
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,30 @@ from metaray.tasks import Classification, TaskKind
 CLASSES = Classification()
 
 Tensors = dict[str, Tensor]
+
+_plainly: ContextVar[bool] = ContextVar("plainly", default=False)
+
+
+class Runner(Protocol):
+    """Computes regions of an algorithm in another way than line by line, as `metaray.training.execution` does."""
+
+    def __call__(self, region: Callable[..., Any], *given: Any) -> Any:
+        """What `region(*given)` gives.
+
+        Args:
+            region: a function of its arguments alone, equal to (and with the hash of) every other that does the same.
+            given: trees of tensors (tuples, lists, dicts); nothing else that it computes with needs derivatives.
+        """
+
+
+@contextmanager
+def plainly() -> Iterator[None]:
+    """Within the block, regions are computed line by line: what is differentiated twice cannot be run otherwise."""
+    token = _plainly.set(True)
+    try:
+        yield
+    finally:
+        _plainly.reset(token)
 
 
 def not_finite(tensors: Tensors) -> str | None:
@@ -44,6 +69,8 @@ class Context:
             ones.
         task: the kind of the task.
         further: scores are vectors: the score of the task's kind, then those that are reported beside it.
+        unfolded: where `batched`, convolutions are written out as products with unfolded inputs.
+        run: computes the regions of the call; None computes them line by line.
     """
 
     network: nn.Module
@@ -57,6 +84,8 @@ class Context:
     randomness: Literal["different", "same"] = "different"
     task: TaskKind = CLASSES
     further: bool = False
+    unfolded: bool = False
+    run: Runner | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.inner_steps is not None and self.inner_steps < 0:
@@ -76,6 +105,16 @@ class Context:
         ways = self.task.labels(episode.classes.shape[-1])
         return replace(self, ways=ways, batched=episode.seed.ndim > 0)
 
+    def bare(self) -> Self:
+        """What a region may depend on: the same circumstances, wherever in the outer loop, without a runner."""
+        return replace(self, step=0, run=None)
+
+    def compute(self, region: Callable[..., Any], *given: Any) -> Any:
+        """`region(*given)`, as the runner does it where there is one; see `Runner`."""
+        if self.run is None or _plainly.get():
+            return region(*given)
+        return self.run(region, *given)
+
     @property
     def loss_dtype(self) -> torch.dtype:
         """Losses are computed in float32, or in float64 where the weights are."""
@@ -94,18 +133,27 @@ class Context:
 
     def forward_recording(self, parameters: Tensors, x: Inputs) -> tuple[Tensor, Tensors]:
         """The network's output, and the batch norm statistics of `x` at every layer."""
-        with recording(self.network) as statistics:
-            output = self.forward(parameters, x)
-        return output, statistics
+        return self.call_recording(self.network, parameters, x)
+
+    def call_recording(self, module: nn.Module, parameters: Tensors, x: Inputs) -> tuple[Tensor, Tensors]:
+        """As `forward_recording`, of another module than the network."""
+        found: tuple[Tensor, Tensors] = self.compute(Forward(self.bare(), module, True), parameters, x, {})
+        return found
 
     def call(self, module: nn.Module, parameters: Tensors, x: Inputs, statistics: Tensors | None = None) -> Tensor:
         """As `forward`, of another module than the network: one that an algorithm brings."""
+        if self.run is None:
+            return self._called(module, parameters, x, statistics or {})
+        output: Tensor = self.compute(Forward(self.bare(), module), parameters, x, statistics or {})
+        return output
+
+    def _called(self, module: nn.Module, parameters: Tensors, x: Inputs, statistics: Tensors) -> Tensor:
         # torch.vmap knows no memory formats.
         if self.channels_last and isinstance(x, Tensor) and x.ndim == 4 and not self.batched:
             x = channels_last(x)
         module.train(self.training)  # dropout and the like; our batch norm knows no such modes
-        kernels = written_out() if self.batched else nullcontext()
-        with self._autocast(device_of(x)), kernels, given(module, statistics or {}):
+        kernels = written_out(convolutions=self.unfolded) if self.batched else nullcontext()
+        with self._autocast(device_of(x)), kernels, given(module, statistics):
             output: Tensor = functional_call(module, parameters, (x,))
         return output
 
@@ -139,6 +187,9 @@ class Context:
         """
         if not at:
             return {}
+        if differentiable and self.run is not None:
+            with plainly():
+                return replace(self, run=None).gradient(loss, at, differentiable=True)
         if self.batched:
             # Inside vmap, autograd.grad sees the whole chunk; func.grad sees one episode.
             gradients: Tensors = torch.func.grad(loss)(at)
@@ -157,6 +208,9 @@ class Context:
             loss: a scalar function of `at`.
             at: where; what comes back is not connected to it.
         """
+        if self.run is not None:
+            with plainly():
+                return replace(self, run=None).curvature(loss, at)
         at = {name: tensor.detach() for name, tensor in at.items()}
         if self.batched:
             gradient, pull_back, *_ = torch.func.vjp(torch.func.grad(loss), at)
@@ -183,6 +237,29 @@ class Context:
         if self.precision == "float32":
             return nullcontext()
         return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+@dataclass(frozen=True)
+class Forward:
+    """The region of a forward pass.
+
+    Attributes:
+        context: the circumstances, bare.
+        module: to call.
+        records: also gives the batch norm statistics of what it sees.
+    """
+
+    context: Context
+    module: nn.Module
+    records: bool = False
+
+    def __call__(self, parameters: Tensors, x: Inputs, statistics: Tensors) -> Any:
+        """The output, and where it records the statistics."""
+        if not self.records:
+            return self.context._called(self.module, parameters, x, statistics)
+        with recording(self.module) as found:
+            output = self.context._called(self.module, parameters, x, statistics)
+        return output, found
 
 
 def channels_last(x: Tensor) -> Tensor:

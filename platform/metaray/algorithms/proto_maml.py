@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
 from metaray.algorithms.families.head import Temperature, class_means, temperature_of
-from metaray.algorithms.families.inner_loop import descend, split_statistics, steps_of, with_statistics
+from metaray.algorithms.families.inner_loop import SupportLoss, descend, split_statistics, steps_of, with_statistics
 from metaray.algorithms.families.inner_lr import InnerLR, rates
 from metaray.algorithms.families.prefixes import join
 from metaray.algorithms.task_shape import TaskShape
@@ -78,11 +78,7 @@ class ProtoMAML(Algorithm):
             start = {name: value / divisor for name, value in start.items()}
         theta |= start
 
-        inner = context.for_inner_steps(second_order=self.second_order)
-
-        def loss(at: Tensors) -> Tensor:
-            return context.loss(_logits(at, support.x, inner), support.y)
-
+        loss = SupportLoss(support, context.for_inner_steps(second_order=self.second_order), _logits)
         for _ in range(steps_of(self.inner_steps, context)):
             theta = descend(loss, theta, alpha, context, second_order=self.second_order)
         head = {name: theta.pop(name) for name in (WEIGHT, BIAS)}

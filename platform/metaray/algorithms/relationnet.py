@@ -1,7 +1,7 @@
 """Relation networks."""
 
 import math
-from functools import partial
+from functools import cache, partial
 from typing import ClassVar
 
 import torch
@@ -16,7 +16,7 @@ from metaray.algorithms.families.prefixes import join, part, without
 from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.errors import InputError
-from metaray.models.batch_norm import EpisodicBatchNorm, recording
+from metaray.models.batch_norm import EpisodicBatchNorm
 from metaray.models.model import initialize
 from metaray.phases import phase
 
@@ -109,8 +109,7 @@ class RelationNet(Algorithm):
         if self.batch_norm == "transductive":
             return {"features": features}
         g = self._module(embedding)
-        with recording(g) as statistics:
-            self._compare(g, meta, features, embedding, context)
+        _, statistics = context.call_recording(g, part(meta, RELATION), self._pairs(features, embedding))
         return {"features": features, **{STATISTICS + name: value for name, value in statistics.items()}}
 
     def _compare(
@@ -123,13 +122,15 @@ class RelationNet(Algorithm):
         statistics: Tensors | None = None,
     ) -> Tensor:
         """g before its sigmoid [n, N], for class features [N, E] and embedded examples [n, E]."""
+        output = context.call(g, part(meta, RELATION), self._pairs(features, others), statistics)
+        return output.view(len(others), len(features)).to(context.loss_dtype)
+
+    def _pairs(self, features: Tensor, others: Tensor) -> Tensor:
+        """Each class beside each example, [n * N, ...]."""
         shape = self._map_shape(features.shape[1])
         wide = (len(others), len(features), *shape)
-        pairs = torch.cat(
-            [features.view(-1, *shape).expand(wide), others.view(-1, 1, *shape).expand(wide)], dim=2
-        ).flatten(0, 1)
-        output = context.call(g, part(meta, RELATION), pairs, statistics)
-        return output.view(len(others), len(features)).to(context.loss_dtype)
+        parts = [features.view(-1, *shape).expand(wide), others.view(-1, 1, *shape).expand(wide)]
+        return torch.cat(parts, dim=2).flatten(0, 1)
 
     def _map_shape(self, size: int) -> tuple[int, ...]:
         """Of an embedding of so many numbers: (channels, side, side), or (size,) where vectors are compared."""
@@ -145,8 +146,7 @@ class RelationNet(Algorithm):
 
     def _module(self, embedding: Tensor) -> nn.Sequential:
         """g for such embeddings, with no weights of its own: it neither draws random numbers nor takes memory."""
-        with torch.device("meta"):
-            return _relation(*self._map_shape(embedding.shape[1]))
+        return _weightless(*self._map_shape(embedding.shape[1]))
 
 
 class _Linear(nn.Linear):
@@ -161,6 +161,13 @@ class _Conv2d(nn.Conv2d):
 
     def reset_parameters(self) -> None:
         pass
+
+
+@cache
+def _weightless(size: int, *sides: int) -> nn.Sequential:
+    """The same one each time, so that what is known of it by its identity stays known."""
+    with torch.device("meta"):
+        return _relation(size, *sides)
 
 
 def _relation(size: int, *sides: int) -> nn.Sequential:

@@ -24,6 +24,8 @@ from metaray.optimizers import Adam
 from metaray.tasks import TaskKind
 from metaray.uris import place_of_secret
 
+Execution = Literal["auto", "each", "batched", "compiled", "graph"]
+
 
 class Evaluation(Config):
     """How the run is judged. Its episodes are the same whatever the training seed.
@@ -105,6 +107,11 @@ class Experiment(Config):
         precision: of the network.
         threads_per_worker: threads of each worker's kernels.
         seed: of the initial weights and of the training episodes.
+        execution: how a chunk's meta-gradient is computed: "each" episode by itself, "batched" under torch.vmap,
+            "compiled" in pieces (an inner step, a forward pass), or as a CUDA "graph" of all of it; "auto", which its
+            JSON leaves out, goes by device, model and algorithm (`metaray.training.execution.table`).
+        recompute_inner_steps: keep only what an inner step starts from, and compute it again for its derivatives: less
+            memory for more time. Its JSON leaves out False.
         augmentation: random alterations of images in training, such as `augmentation.flip=true`; None, which its JSON
             leaves out, alters none.
         initial: the state that it starts from, where `metaray train --extend` made it so; None, which its JSON leaves
@@ -127,6 +134,8 @@ class Experiment(Config):
     precision: Precision = Precision()
     threads_per_worker: int = Field(default=1, gt=0, le=1024)
     seed: int = Field(default=0, ge=0, lt=2**64)
+    execution: Execution = Field(default="auto", exclude_if=lambda execution: execution == "auto")
+    recompute_inner_steps: bool = Field(default=False, exclude_if=lambda recompute: not recompute)
     augmentation: Augmentation | None = Field(default=None, exclude_if=lambda augmentation: augmentation is None)
     initial: Initial | None = Field(default=None, exclude_if=lambda initial: initial is None)
 
@@ -245,8 +254,14 @@ class Experiment(Config):
     def every_field(self) -> dict[str, Any]:
         """As JSON types, with all fields that can be set, also those that `to_json` leaves out at their default."""
         written = self.model_dump(mode="json", context=EVERY_FIELD)
-        settable = {*written, "augmentation", "most_workers"}
-        return {name: written.get(name) for name in type(self).model_fields if name in settable}
+        settable = {
+            "most_workers": None,
+            "augmentation": None,
+            "execution": self.execution,
+            "recompute_inner_steps": False,
+        }
+        written = settable | written
+        return {name: written[name] for name in type(self).model_fields if name in written}
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, two spaces."""

@@ -95,6 +95,11 @@ def normalises_batches(network: nn.Module) -> bool:
     return bool(_layers(network))
 
 
+def is_watched(network: nn.Module) -> bool:
+    """Whether this is inside of `recording` or `given` of a network."""
+    return any(layer.record or layer.statistics is not None for layer in _layers(network).values())
+
+
 @contextmanager
 def recording(network: nn.Module) -> Iterator[dict[str, Tensor]]:
     """Within the block, forward passes fill the yielded dict with `<layer>.mean` and `<layer>.variance`."""

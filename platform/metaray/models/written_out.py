@@ -5,7 +5,7 @@ constants (torch 2.13), and in low precision with float32 weights they fail. `wr
 whatever module calls them. `group_norm` and `rms_norm` are right as they are.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+
+from metaray.models import unfolded
 
 HALVES = (torch.bfloat16, torch.float16)
 
@@ -25,11 +27,15 @@ def is_written_out() -> bool:
 
 
 @contextmanager
-def written_out() -> Iterator[None]:
-    """Within the block, the functions of torch that normalise are computed in plain arithmetic."""
+def written_out(*, convolutions: bool = False) -> Iterator[None]:
+    """Within the block, the functions of torch that normalise are computed in plain arithmetic.
+
+    Args:
+        convolutions: those are, too; see `metaray.models.unfolded`.
+    """
     token = _writing.set(True)
     try:
-        with _WrittenOut():
+        with _WrittenOut(_FORMS | unfolded.FORMS if convolutions else _FORMS):
             yield
     finally:
         _writing.reset(token)
@@ -189,7 +195,11 @@ _FORMS: dict[Callable[..., Any], Callable[..., Any]] = {
 
 
 class _WrittenOut(TorchFunctionMode):
+    def __init__(self, forms: Mapping[Callable[..., Any], Callable[..., Any]]) -> None:
+        super().__init__()
+        self._forms = forms
+
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        return _FORMS.get(func, func)(*args, **(kwargs or {}))
+        return self._forms.get(func, func)(*args, **(kwargs or {}))

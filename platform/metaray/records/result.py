@@ -83,6 +83,8 @@ class Result:
         compared: what the nearest neighbour compares, in words; None where inputs are not compared.
         device: the kind of device that all of this was judged on, "cpu" or "cuda"; empty where an old result does not
             say.
+        execution: how meta-gradients were computed, see `metaray.records.execution`; empty where an old result does not
+            say.
         baselines: what needs no training, by name: the nearest neighbour where inputs are compared, and those that the
             source names (`metaray.algorithms.per_task`).
         further: the scores of meta-test that stand beside the one that decides, by name.
@@ -104,6 +106,7 @@ class Result:
     quality: ScoreName = "accuracy"  # results of before there were other scores do not say
     compared: str | None = "pixels"
     device: str = ""
+    execution: str = ""
     baselines: dict[str, Rival] = field(default_factory=dict)
     further: dict[str, Estimate] = field(default_factory=dict)
     over_groups: dict[str, GroupEstimate] = field(default_factory=dict)

@@ -68,3 +68,21 @@ def require_same_network(marks: Marks, before: Marks, gather: Callable[[int], li
             "the workers build networks with different frozen parameters or buffers: what is read there must be the "
             "same on all nodes, and what is random must come from torch's generator"
         )
+
+
+def require_same_execution(described: Mapping[str, Any], gather: Callable[[int], list[int]]) -> None:
+    """Refuse to sum gradients that were computed in different ways.
+
+    Args:
+        described: how this rank computes: the kind of execution, its graphs, what compiles them, and for what.
+        gather: an integer of each rank, on all.
+
+    Raises:
+        RunFailed: on all ranks.
+    """
+    unlike_mine = [name for name in sorted(described) if len(set(gather(number_of({name: described[name]})))) > 1]
+    if unlike_mine:
+        raise RunFailed(
+            f"the workers would compute meta-gradients in different ways: they differ in {', '.join(unlike_mine)}. "
+            "Give them the same software and kind of processor, or set execution=batched, for which nothing is compiled"
+        )

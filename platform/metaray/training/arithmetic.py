@@ -20,6 +20,7 @@ from metaray.optimizers.stepping import update
 from metaray.records.optimizer_state import pack_optimizer
 from metaray.records.train_state import TrainState
 from metaray.training.device import set_execution
+from metaray.training.execution.strategy import Strategy
 from metaray.training.live_memory import LiveMemory
 from metaray.training.outer_loop import chunk_size_of, context_of, initial_state
 
@@ -117,16 +118,17 @@ def _one_chunk(experiment: Experiment, state: TrainState) -> tuple[Tensors, int,
     size = TIMED if unequal else size
     parts = _episodes(experiment, range(size))
     height = _episodes(experiment, range(largest, largest + 1)) if unequal else parts
+    strategy = Strategy("batched", CPU, recomputes=experiment.recompute_inner_steps)
     with LiveMemory() as memory:
         for part in height:
-            experiment.algorithm.meta_gradient(state.meta, part, context.of(part))
+            strategy.meta_gradient(experiment.algorithm, state.meta, part, context.of(part))
     # Uncounted, and not for the first time, it takes as long as in training. Time on a processor, all threads together,
     # is what it costs however busy the machine is; the shortest is the least disturbed.
     taken: list[float] = []
     while len(taken) < MOST_TIMES and sum(taken) < ENOUGH_S:
         started = time.process_time()
         for part in parts:
-            gradient = experiment.algorithm.meta_gradient(state.meta, part, context.of(part)).gradient
+            gradient = strategy.meta_gradient(experiment.algorithm, state.meta, part, context.of(part)).gradient
         taken.append(time.process_time() - started)
     return gradient, -(-memory.most_bytes // (1 if unequal else size)), min(taken) / size
 

@@ -19,6 +19,7 @@ from metaray.models.model import Fresh
 from metaray.optimizers.stepping import build_optimizer, clip_, global_norm, update
 from metaray.phases import each, phase
 from metaray.records.train_state import TrainState
+from metaray.training.execution.strategy import Strategy
 from metaray.training.moving import moved
 from metaray.training.reduction import Reducer, flatten, total, unflatten
 from metaray.training.settling import Kept, Launch, Launches, Outcome, Settled, lag_on
@@ -91,6 +92,7 @@ def outer_loop(
     reducer: Reducer,
     device: torch.device,
     should_stop: Callable[[], bool] = lambda: False,
+    strategy: Strategy | None = None,
     *,
     lag: int | None = None,
     settles: Callable[[int], bool] = lambda done: False,
@@ -104,6 +106,7 @@ def outer_loop(
         reducer: joins the ranks. Clipping and the NaN decision come after it, so all ranks decide alike.
         device: where to compute.
         should_stop: whether this rank has been asked to stop; the flag rides with the gradient.
+        strategy: how a chunk's meta-gradient is computed; None does so line by line, and batched where chunks are.
         lag: how many steps may be launched before the outcome of a step is waited for; None is 1 on a GPU, else 0. No
             bit depends on it.
         settles: whether whoever iterates looks at the state once so many steps are done. Then, when a stop is passed
@@ -114,11 +117,12 @@ def outer_loop(
     """
     size, chunk_size = experiment.meta_batch_size, chunk_size_of(experiment, device)
     count, lag = -(-size // chunk_size), lag_on(device) if lag is None else lag
+    strategy = strategy or Strategy("batched", device, recomputes=experiment.recompute_inner_steps)
     launches, clock = Launches(experiment, state, lag, settles), _Clock(time.perf_counter())
     try:
         for arrival in each("waiting for episodes", stream):
             stop = torch.full((1,), float(should_stop()), device=device)
-            leaves = _leaves(experiment, state, arrival, stop, chunk_size, device)
+            leaves = _leaves(experiment, state, arrival, stop, chunk_size, device, strategy)
             root = total(leaves, _mine(arrival, size, chunk_size), count, reducer, experiment.reduction)
             with phase("optimiser"):
                 launches.add(_stepped(experiment, state, arrival, root, stop, wait=lag == 0))
@@ -178,7 +182,13 @@ def _told(steps: Iterable[tuple[Launch, Settled]], clock: _Clock) -> Iterator[St
 
 
 def _leaves(
-    experiment: Experiment, state: TrainState, arrival: Arrival, stop: Tensor, chunk_size: int, device: torch.device
+    experiment: Experiment,
+    state: TrainState,
+    arrival: Arrival,
+    stop: Tensor,
+    chunk_size: int,
+    device: torch.device,
+    strategy: Strategy,
 ) -> Iterator[Tensor]:
     """One buffer a chunk: its gradient; losses and scores by their place in the meta-batch; once, the stop flag."""
     size = experiment.meta_batch_size
@@ -193,7 +203,7 @@ def _leaves(
             # Modules such as dropout draw from the global generator: make it a function of the episode, not of history.
             torch.manual_seed(seeds[at])
             with phase("rest of the algorithm"):
-                part = experiment.algorithm.meta_gradient(state.meta, some, context.of(some))
+                part = strategy.meta_gradient(experiment.algorithm, state.meta, some, context.of(some))
             gradient = {name: gradient[name] + g if gradient else g for name, g in part.gradient.items()}
             here = slice(slots[at], slots[at] + len(part.outcome.loss))
             outcomes[0, here], outcomes[1, here] = part.outcome

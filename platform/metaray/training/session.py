@@ -28,10 +28,12 @@ from metaray.records.storage import Storage
 from metaray.training.agreement import gathered, number_of, require_same_network, require_start
 from metaray.training.conclusion import judged_end
 from metaray.training.evaluation import Scores, evaluate, judge_of
+from metaray.training.execution.strategy import Strategy
 from metaray.training.milestones import Milestones
 from metaray.training.outer_loop import Step, chunk_size_of, context_of, initial_state, outer_loop
 from metaray.training.place import WHOLE, Extent
 from metaray.training.profiling import profiled
+from metaray.training.readiness import Ground, executed_by, made_ready
 from metaray.training.reduction import Reducer
 from metaray.training.run_writer import RunWriter
 from metaray.training.step_sums import StepSums
@@ -86,6 +88,9 @@ class Session:
         self.progress, self.best, self.damaged = load_checkpoint(rank.storage, self.state)
         self._agree_on_start()
         require_start(experiment, self.state.step)
+        say = lambda kind, text: self._say(kind, text=text)  # noqa: E731
+        self.ground = Ground(rank.storage, rank.device, rank.is_chief, self._gathered, say)
+        self.executed = executed_by(experiment, self.ground)
         self._tell_start()
         self.writer: RunWriter | None = None
         if rank.is_chief:
@@ -102,11 +107,12 @@ class Session:
             RunStopped: If the extent said so; a checkpoint holds the state.
         """
         experiment, state = self.experiment, self.state
-        self._say("phase", text="training")
         rank, extent = self.rank, self.rank.extent
+        strategy = self._made_ready()
+        self._say("phase", text="training")
         stream = rank.stream(state.step)
         plan, asked = Milestones(experiment, extent.until), extent.should_stop
-        loop = outer_loop(experiment, state, stream, rank.reducer, rank.device, asked, settles=plan.looks)
+        loop = outer_loop(experiment, state, stream, rank.reducer, rank.device, asked, strategy, settles=plan.looks)
         note = lambda text: self._say("note", text=text)  # noqa: E731
         watched = profiled(loop, extent.profile, rank.storage, rank.device, rank.reducer, note)
         with closing(watched) if extent.profile else nullcontext(loop) as steps:
@@ -131,6 +137,13 @@ class Session:
             self._checkpoint(needed=True)
         if extent.judge:
             self._conclude()
+
+    def _made_ready(self) -> Strategy | None:
+        """What computes meta-gradients; None where nothing is left to train."""
+        if self.state.step == self.experiment.num_steps:
+            return None
+        strategy, self.executed = made_ready(self.experiment, self.executed, self.state, self.ground)
+        return strategy
 
     def _record_window(self, step: Step) -> None:
         window, self.window = self.window, StepSums()
@@ -219,6 +232,7 @@ class Session:
             quality=self.experiment.quality,
             compared=source.preprocessing.compared,
             device=self.rank.device.type,
+            execution=self.executed.kind,
             **verdict.found(source),
         )
         self._record(result.metrics)

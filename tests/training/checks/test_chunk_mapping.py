@@ -31,14 +31,14 @@ def test_chunks_that_differ_are_refused_by_the_modules_name(make_experiment: Mak
 
 
 def test_it_is_the_device_that_decides(make_experiment: MakeExperiment) -> None:
-    """A meta-batch of 8 has chunks of 2 on a GPU, and of 1 here."""
+    """A meta-batch of 8 is one chunk on a GPU, and has chunks of 1 here."""
     experiment = make_experiment(model=own("WrongInChunks"), algorithm=STEEP, meta_batch_size=8)
     preflight(experiment)
     check_chunks(experiment, CPU)
     for check in (preflight, check_chunks):
         with pytest.raises(InputError, match="set chunk_size=1"):
             check(experiment, GPU)
-    check_chunks(make_experiment(model=own("WrongInChunks"), algorithm=STEEP, meta_batch_size=4), GPU)
+    check_chunks(make_experiment(model=own("WrongInChunks"), algorithm=STEEP, meta_batch_size=4, most_workers=4), GPU)
 
 
 @pytest.mark.parametrize("name", ["Norms", "Dropping", "Chances", "Held", "Single", "Remembering"])

@@ -1,8 +1,10 @@
 """What algorithms with gradient steps on the support set share."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+import torch
 from torch import Tensor, nn
 
 from metaray.algorithms.context import Context, Tensors
@@ -15,11 +17,59 @@ STATISTICS = "statistics:"
 
 Rates = Mapping[str, float | Tensor]
 
+Output = Callable[[Tensors, Inputs, Context], Tensor]
+"""What a network makes of inputs [n, ...] under parameters: [n, outputs]. It is equal to every other that does so."""
 
-def support_loss(support: Examples, context: Context, *, second_order: bool = False) -> Callable[[Tensors], Tensor]:
+
+def of_network(theta: Tensors, x: Inputs, context: Context) -> Tensor:
+    """That of the network itself."""
+    return context.forward(theta, x)
+
+
+@dataclass(frozen=True)
+class SupportLoss:
+    """L_s as a function of parameters, which says what it depends on besides.
+
+    Attributes:
+        support: of the task.
+        context: of the call.
+        output: what the loss is of.
+    """
+
+    support: Examples
+    context: Context
+    output: Output = of_network
+
+    def __call__(self, theta: Tensors) -> Tensor:
+        """The mean loss at `theta`."""
+        return self.context.loss(self.output(theta, self.support.x, self.context), self.support.y)
+
+
+def support_loss(support: Examples, context: Context, *, second_order: bool = False) -> SupportLoss:
     """L_s as a function of the network's parameters, whose gradient is differentiated again or not."""
-    context = context.for_inner_steps(second_order=second_order)
-    return lambda parameters: context.loss(context.forward(parameters, support.x), support.y)
+    return SupportLoss(support, context.for_inner_steps(second_order=second_order))
+
+
+@dataclass(frozen=True)
+class InnerStep:
+    """The region of one inner step on a `SupportLoss`.
+
+    Attributes:
+        context: of the step, bare.
+        inner: of the loss, bare.
+        output: what the loss is of.
+        second_order: connected through the gradient as well.
+    """
+
+    context: Context
+    inner: Context
+    output: Output
+    second_order: bool
+
+    def __call__(self, theta: Tensors, rates: Rates, support: Examples) -> Tensors:
+        """The parameters that have moved."""
+        loss = SupportLoss(support, self.inner, self.output)
+        return _moved(loss, theta, rates, self.context, second_order=self.second_order)
 
 
 def descend(
@@ -34,6 +84,15 @@ def descend(
         context: while it trains, the result is connected to `theta`; else it is not.
         second_order: connected through the gradient as well.
     """
+    if context.run is None or not isinstance(loss, SupportLoss):
+        return {**theta, **_moved(loss, theta, rates, context, second_order=second_order)}
+    step = InnerStep(context.bare(), loss.context.bare(), loss.output, second_order)
+    return {**theta, **context.compute(step, theta, _as_tensors(rates, theta), loss.support)}
+
+
+def _moved(
+    loss: Callable[[Tensors], Tensor], theta: Tensors, rates: Rates, context: Context, *, second_order: bool
+) -> Tensors:
     moving = {name: theta[name] for name in rates}
     gradient = context.gradient(
         lambda some: loss({**theta, **some}), moving, differentiable=second_order and context.training
@@ -41,7 +100,17 @@ def descend(
     moved = {name: value - rates[name] * gradient[name] for name, value in moving.items()}
     if not context.training:
         moved = {name: value.detach() for name, value in moved.items()}
-    return {**theta, **moved}
+    return moved
+
+
+def _as_tensors(rates: Rates, theta: Tensors) -> Tensors:
+    """A schedule changes rates from step to step, but not what is computed with them."""
+    return {
+        name: rate
+        if isinstance(rate, Tensor)
+        else torch.full((), rate, dtype=theta[name].dtype, device=theta[name].device)
+        for name, rate in rates.items()
+    }
 
 
 def steps_of(inner_steps: int, context: Context) -> int:

@@ -1,6 +1,7 @@
 """A network of which the end alone adapts: everything before sees the support set once, however many steps follow."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -9,8 +10,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.families.inner_loop import STATISTICS
-from metaray.episodes.inputs import device_of
+from metaray.algorithms.families.inner_loop import STATISTICS, SupportLoss
+from metaray.episodes.inputs import Inputs, device_of
 from metaray.episodes.tensors import Examples
 from metaray.models.batch_norm import Protocol, normalises_batches
 
@@ -28,7 +29,7 @@ class LastLayer(NamedTuple):
         statistics: under inductive batch norm those of the support set, named as `predict_at` needs them.
     """
 
-    loss: Callable[[Tensors], Tensor]
+    loss: SupportLoss
     statistics: Tensors
 
 
@@ -52,23 +53,58 @@ def last_layer(
     name = _module_of(context.network, moving)
     if name is None:
         return None
-    module = context.network.get_submodule(name)
-    statistics: Tensors = {}
-    own, others = [meta[full] for full in moving], [meta[full] for full in meta.keys() - set(moving)]
-    with _Watch(module, own, others, device_of(support.x)) as watch:
-        if protocol == "transductive":
-            output = context.forward(meta, support.x)
-        else:
-            output, statistics = context.forward_recording(meta, support.x)
-    features = watch.features_before(output)
-    if features is None:
+    seen = context.compute(_Seen(context.bare(), name, tuple(moving), protocol), meta, support.x)
+    if seen is None:
         return None
-
-    def loss(theta: Tensors) -> Tensor:
-        own = {full.removeprefix(f"{name}."): theta[full] for full in moving}
-        return context.loss(context.call(module, own, features), support.y)
-
+    features, statistics = seen
+    loss = SupportLoss(Examples(features, support.y), context, _EndOf(name, tuple(moving)))
     return LastLayer(loss, {STATISTICS + layer: value for layer, value in statistics.items()})
+
+
+@dataclass(frozen=True)
+class _EndOf:
+    """The output of a module at the end of a network, by the features that reach it.
+
+    Attributes:
+        name: of the module.
+        moving: names of its parameters in the network.
+    """
+
+    name: str
+    moving: tuple[str, ...]
+
+    def __call__(self, theta: Tensors, x: Inputs, context: Context) -> Tensor:
+        own = {full.removeprefix(f"{self.name}."): theta[full] for full in self.moving}
+        return context.call(context.network.get_submodule(self.name), own, x)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """The region of a forward pass that is watched: the features that reach a module, if that is all there is to it.
+
+    Attributes:
+        context: bare.
+        name: of the module.
+        moving: names of its parameters in the network.
+        protocol: of batch norm; under the inductive one statistics are recorded.
+    """
+
+    context: Context
+    name: str
+    moving: tuple[str, ...]
+    protocol: Protocol
+
+    def __call__(self, meta: Tensors, x: Inputs) -> tuple[Tensor, Tensors] | None:
+        module, context = self.context.network.get_submodule(self.name), self.context
+        statistics: Tensors = {}
+        own, others = [meta[full] for full in self.moving], [meta[full] for full in meta.keys() - set(self.moving)]
+        with _Watch(module, own, others, device_of(x)) as watch:
+            if self.protocol == "transductive":
+                output = context.forward(meta, x)
+            else:
+                output, statistics = context.forward_recording(meta, x)
+        features = watch.features_before(output)
+        return None if features is None else (features, statistics)
 
 
 def _module_of(network: nn.Module, moving: Collection[str]) -> str | None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +41,14 @@ class Pair(NamedTuple):
     one: TensorEpisode
     other: TensorEpisode
     chunk: TensorEpisode
+
+    def to(self, dtype: torch.dtype) -> Self:
+        """With inputs of another type."""
+        return type(self)(*(_as(dtype, episode) for episode in self))
+
+    def turned(self) -> TensorEpisode:
+        """The chunk with its episodes the other way round."""
+        return TensorEpisode(*(_turned(part) for part in self.chunk))
 
 
 class Comparison(NamedTuple):
@@ -86,8 +94,15 @@ def check_mapping(experiment: Experiment, state: TrainState) -> None:
                 raise
 
 
+def small_trial(experiment: Experiment, network: nn.Module) -> tuple[Pair, Algorithm]:
+    """Two small episodes of meta-train, and the algorithm with as many inner steps as memory allows for."""
+    size = _size_of(experiment, network)
+    pair = _pair(experiment, "meta-train", _small(experiment), size.rows)
+    return pair, _with_steps(experiment.algorithm, size.inner_steps)
+
+
 def _check_training(dtype: torch.dtype, algorithm: Algorithm, meta: Tensors, pair: Pair, context: Context) -> None:
-    pair, meta = Pair(*(_as(dtype, each) for each in pair)), _leaves(meta, dtype)
+    pair, meta = pair.to(dtype), leaves(meta, dtype)
     found = _compared(algorithm, meta, pair, context)
     tolerance = TOLERANCES[dtype]
     # What is not finite is left to training, which says in which episode.
@@ -106,8 +121,8 @@ def _check_training(dtype: torch.dtype, algorithm: Algorithm, meta: Tensors, pai
 
 def _check_judging(dtype: torch.dtype, algorithm: Algorithm, meta: Tensors, pair: Pair, context: Context) -> None:
     judging = dataclasses.replace(context, training=False, inner_steps=1 if algorithm.gradient_steps else None)
-    pair = Pair(*(_as(dtype, each) for each in pair))
-    meta = {name: tensor.detach() for name, tensor in _leaves(meta, dtype).items()}
+    pair = pair.to(dtype)
+    meta = {name: tensor.detach() for name, tensor in leaves(meta, dtype).items()}
 
     def losses(episode: TensorEpisode, batched: bool) -> Tensor:
         with torch.no_grad(), _DrawnAlike():
@@ -239,6 +254,12 @@ def _twice(part: Any) -> Any:
     return torch.cat([part, part])
 
 
+def _turned(part: Any) -> Any:
+    if isinstance(part, Side):
+        return Side(mapped(lambda x: x.flip(0), part.x), part.y.flip(0))
+    return part.flip(0)
+
+
 def _cut(chunk: TensorEpisode, rows: int | None) -> TensorEpisode:
     """The same with so many examples a side at most, of all classes evenly."""
 
@@ -260,5 +281,6 @@ def _as(dtype: torch.dtype, episode: TensorEpisode) -> TensorEpisode:
     return episode._replace(support=sides[0], query=sides[1])
 
 
-def _leaves(meta: Tensors, dtype: torch.dtype) -> Tensors:
+def leaves(meta: Tensors, dtype: torch.dtype) -> Tensors:
+    """Copies of a type, which require gradients."""
     return {name: tensor.detach().to(dtype, copy=True).requires_grad_() for name, tensor in meta.items()}

@@ -24,6 +24,7 @@ from metaray.training.checks.double_backward import (
     goes_through_custom_functions,
     operation_of,
 )
+from metaray.training.checks.execution import check_recomputing, decide
 from metaray.training.checks.first_loss import doubts_of
 from metaray.training.checks.memory import Memory
 from metaray.training.checks.stateless import check_single, check_stateless, left_by, require_unchanged
@@ -77,7 +78,9 @@ def _check(experiment: Experiment, device: torch.device) -> tuple[str, ...]:
         _check_judging(experiment, state)
         require_unchanged(state.network, before, "an episode")
         _check_chunks(experiment, state, device, memory)
-    return doubts
+        check_recomputing(experiment, state)
+    fallen_back = decide(experiment, device).why if device.type == "cpu" else ""
+    return (*doubts, fallen_back) if fallen_back else doubts
 
 
 def check_chunks(experiment: Experiment, device: torch.device) -> None:

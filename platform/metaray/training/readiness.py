@@ -1,0 +1,152 @@
+"""Before the first step: how a rank computes meta-gradients is looked up or decided, made ready, and agreed upon."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from metaray.data.cache import cache_folder
+from metaray.episodes.sampler import sample_meta_batch
+from metaray.episodes.tensors import chunks
+from metaray.errors import RunFailed
+from metaray.experiment.experiment import Experiment
+from metaray.models.model import seeded
+from metaray.records.environment import environment
+from metaray.records.execution import Executed, read_executed, write_executed
+from metaray.records.storage import Storage
+from metaray.records.train_state import TrainState
+from metaray.training.agreement import require_same_execution
+from metaray.training.checks.execution import decide
+from metaray.training.execution.compiling import COMPILED_FOLDER, compiler_lacking, compiler_version
+from metaray.training.execution.replay import Replay
+from metaray.training.execution.runner import Flat
+from metaray.training.execution.strategy import Strategy
+from metaray.training.execution.table import Kind
+from metaray.training.outer_loop import chunk_size_of, context_of
+
+COMPILED = ("compiled", "graph")
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Where a rank gets ready.
+
+    Attributes:
+        storage: of the run.
+        device: of the rank.
+        writes: whether it writes for all.
+        gather: an integer of each rank, on all.
+        say: tells of a "phase" or a "note".
+    """
+
+    storage: Storage
+    device: torch.device
+    writes: bool
+    gather: Callable[[int], list[int]]
+    say: Callable[[Literal["phase", "note"], str], None]
+
+
+def executed_by(experiment: Experiment, ground: Ground) -> Executed:
+    """How a run computes: as it was begun, or else as is decided now.
+
+    Raises:
+        RunFailed: if it was begun compiled, and this machine cannot compile.
+    """
+    recorded = _recorded(ground)
+    if recorded is None:
+        return decide(experiment, ground.device)
+    lacking = compiler_lacking(ground.device) if recorded.kind in COMPILED else None
+    if lacking is not None:
+        raise RunFailed(f"the run was begun with execution={recorded.kind}, but {lacking}")
+    return recorded
+
+
+def made_ready(
+    experiment: Experiment, executed: Executed, state: TrainState, ground: Ground
+) -> tuple[Strategy, Executed]:
+    """What computes a rank's meta-gradients; what is to be compiled for it is, on episodes of the first step.
+
+    A run that begins falls back to what is plain where that fails on any rank. How it computes is written down before
+    the first step, where it is out of the ordinary.
+
+    Args:
+        experiment: to train.
+        executed: how.
+        state: that training goes on from; its meta-parameters stay as they are.
+        ground: where.
+
+    Raises:
+        RunFailed: if the ranks would not compute alike, or a run that was begun compiled cannot go on so.
+    """
+    strategy = _strategy(experiment, executed.kind, ground)
+    problem = _compiled(experiment, strategy, executed.kind, state, ground) if strategy.compiler is not None else None
+    if strategy.compiler is not None and any(ground.gather(int(problem is not None))):
+        why = problem or "another worker could not compile it"
+        if _recorded(ground) is not None or state.step:
+            raise RunFailed(f"the run was begun with execution={executed.kind}, which fails here: {why}")
+        plain: Kind = "each" if chunk_size_of(experiment, ground.device) == 1 else "batched"
+        executed = Executed(kind=plain, why=f"computed {plain}, because {why}", device=ground.device.type)
+        strategy = _strategy(experiment, plain, ground)
+    if executed.why:
+        ground.say("note", executed.why)
+    if ground.writes and (executed.why or executed.kind in COMPILED) and _recorded(ground) is None:
+        write_executed(ground.storage, executed)
+    return strategy, executed
+
+
+def _recorded(ground: Ground) -> Executed | None:
+    """What the run was begun with on such a device; on another one its bits are others anyway."""
+    found = read_executed(ground.storage)
+    return found if found is not None and found.device == ground.device.type else None
+
+
+def _strategy(experiment: Experiment, kind: Kind, ground: Ground) -> Strategy:
+    capture = _recorded_once if kind == "graph" else None
+    return Strategy(kind, ground.device, recomputes=experiment.recompute_inner_steps, capture=capture)
+
+
+def _recorded_once(function: Flat, inputs: Sequence[Tensor], fixed: int) -> Flat:
+    return Replay(function, inputs, fixed=fixed, hand_out=True)
+
+
+def _compiled(experiment: Experiment, strategy: Strategy, kind: Kind, state: TrainState, ground: Ground) -> str | None:
+    """Compile; returns what went wrong on this rank.
+
+    Raises:
+        RunFailed: if another rank has compiled something else.
+    """
+    assert strategy.compiler is not None
+    ground.say("phase", "compiling")
+    started, problem = time.perf_counter(), None
+    try:
+        _warm_up(experiment, strategy, state, ground.device)
+    except Exception as error:  # noqa: BLE001 - a compiler fails in ways of its own
+        problem = f"it could not be compiled ({type(error).__name__}: {str(error).strip().partition(chr(10))[0]})"
+        strategy.compiler.texts.clear()
+    if not any(ground.gather(int(problem is not None))):
+        found = {
+            "the kind of execution": kind,
+            "what was compiled": strategy.compiler.digest,
+            "the compiler": compiler_version(ground.device),
+            "software or kind of processor": environment(ground.device),
+        }
+        require_same_execution(found, ground.gather)
+        seconds, count = time.perf_counter() - started, len(strategy.runner.regions)
+        ground.say("note", f"{count} pieces compiled in {seconds:.1f} s (kept in {cache_folder(COMPILED_FOLDER)})")
+    return problem
+
+
+def _warm_up(experiment: Experiment, strategy: Strategy, state: TrainState, device: torch.device) -> None:
+    """Compute once what each kind of chunk needs, now and in the last step, and forget it."""
+    size, total = chunk_size_of(experiment, device), experiment.meta_batch_size
+    for count in sorted({size, total % size or size}):
+        batch = sample_meta_batch(experiment.source, experiment.episodes, "meta-train", experiment.seed, range(count))
+        given = next(chunks(batch, size, device, experiment.source, "meta-train", experiment.augmentation))
+        for step in sorted({state.step, experiment.num_steps - 1}):
+            context = context_of(experiment, state.network, training=True, step=step)
+            with seeded(0):
+                for some in given:
+                    strategy.meta_gradient(experiment.algorithm, state.meta, some, context.of(some))

@@ -1,0 +1,94 @@
+"""What compiled pieces are made with, and where they are kept."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch._inductor.runtime.cache_dir_utils import default_cache_dir
+
+from metaray.training.execution import compiling
+from metaray.training.execution.compiling import (
+    CACHE_VARIABLE,
+    Compiler,
+    compiler_lacking,
+    compiler_version,
+    share_artefacts,
+)
+
+CPU = torch.device("cpu")
+
+TWICE = """
+import torch
+from torch._dynamo.utils import counters
+from metaray.training.execution.compiling import Compiler
+
+torch.set_num_threads(1)
+x = torch.linspace(-1, 1, 64).requires_grad_()
+function = Compiler()(lambda given: [(given.sin() * given).exp()], [x])
+torch.autograd.grad(function(x)[0].sum(), x)
+found = counters["aot_autograd"]
+print(found["autograd_cache_hit"], found["autograd_cache_miss"])
+"""
+
+
+@pytest.mark.skipif(compiler_lacking(CPU) is not None, reason="no C++ compiler here")
+def test_a_second_process_compiles_nothing_again(tmp_path: Path) -> None:
+    variables = {name: value for name, value in os.environ.items() if name not in (CACHE_VARIABLE, "TRITON_CACHE_DIR")}
+    variables["METARAY_CACHE"] = str(tmp_path)
+
+    def run() -> list[str]:
+        command = [sys.executable, "-c", TWICE]
+        return subprocess.run(command, env=variables, check=True, capture_output=True, text=True).stdout.split()
+
+    assert run() == ["0", "1"]
+    made = sorted(path for path in tmp_path.rglob("*.so"))
+    assert made
+    assert run() == ["1", "0"]
+    assert sorted(path for path in tmp_path.rglob("*.so")) == made
+
+
+def test_the_environment_may_name_another_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("METARAY_CACHE", str(tmp_path))
+    monkeypatch.setenv(CACHE_VARIABLE, "/elsewhere")
+    share_artefacts()
+    assert os.environ[CACHE_VARIABLE] == "/elsewhere"
+    monkeypatch.setenv(CACHE_VARIABLE, default_cache_dir())
+    share_artefacts()
+    assert os.environ[CACHE_VARIABLE] == str(tmp_path / "compiled")
+
+
+def test_a_digest_stands_for_the_graphs() -> None:
+    def of(factor: float, x: Tensor) -> str:
+        compiler = Compiler("traced")
+        compiler(lambda given: [given * factor], [x])
+        return compiler.digest
+
+    x = torch.ones(3)
+    assert of(2.0, x) == of(2.0, x + 1)
+    assert len({of(2.0, x), of(3.0, x), of(2.0, torch.ones(4)), of(2.0, torch.ones(3, requires_grad=True))}) == 4
+
+
+def test_random_numbers_and_threads_are_fixed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What torch's compiler would else choose by itself."""
+    seen = {}
+
+    def compile(_graph: object, **options: object) -> object:  # noqa: A001
+        seen.update(options)
+        return lambda *inputs: inputs
+
+    monkeypatch.setattr(torch, "compile", compile)
+    compiling.compiled(torch.fx.symbolic_trace(torch.nn.Identity()), "inductor")
+    assert seen["options"] == {
+        "fallback_random": True,
+        "max_autotune": False,
+        "compile_threads": 1,
+        "cpp.threads": torch.get_num_threads(),
+    }
+
+
+def test_the_compiler_has_a_version() -> None:
+    assert bool(compiler_version(CPU)) == (compiler_lacking(CPU) is None)
