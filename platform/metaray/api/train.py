@@ -156,11 +156,12 @@ def _checked(
 ) -> tuple[Storage, Run]:
     """Find out all that may be wrong, the cheapest first, before anything of the run is written."""
     display.on_event(entering("checks"))
+    root = writable_storage(storage)
+    run = Run.of(root, experiment, name)
+    asked = [tracker for tracker in trackers if not tracker.is_sure(experiment, run)]
     # MLflow takes seconds to import: let that overlap with the checks.
     with ThreadPoolExecutor(max_workers=1) as pool:
-        loaded = [pool.submit(tracker.load) for tracker in trackers]
-        root = writable_storage(storage)
-        run = Run.of(root, experiment, name)
+        loaded = [pool.submit(tracker.load) for tracker in asked]
         steps_to_profile(profile, run, experiment)
         device = torch.device("cpu")
         if not run.is_finished:
@@ -169,11 +170,11 @@ def _checked(
             _note(display, doubt)
         if not run.is_finished and not placement.in_process:
             _check_cluster(experiment, placement, root, display)
-        if trackers:
-            display.on_event(entering(" and ".join(tracker.title for tracker in trackers)))
+        if asked:
+            display.on_event(entering(" and ".join(tracker.title for tracker in asked)))
         for future in loaded:
             future.result()
-    for tracker in trackers:
+    for tracker in asked:
         tracker.check(experiment, run)
     return root, run
 
