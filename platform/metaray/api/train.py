@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from importlib import import_module
 
 import torch
 
@@ -160,7 +161,7 @@ def _checked(
     run = Run.of(root, experiment, name)
     asked = [tracker for tracker in trackers if not tracker.is_sure(experiment, run)]
     # MLflow takes seconds to import: let that overlap with the checks.
-    with ThreadPoolExecutor(max_workers=1) as pool:
+    with ThreadPoolExecutor() as pool:
         loaded = [pool.submit(tracker.load) for tracker in asked]
         steps_to_profile(profile, run, experiment)
         device = torch.device("cpu")
@@ -169,6 +170,7 @@ def _checked(
         for doubt in check_experiment(experiment, device, verify=placement.verify):
             _note(display, doubt)
         if not run.is_finished and not placement.in_process:
+            loaded.append(pool.submit(import_module, "metaray.distributed.trainer"))  # while Ray is starting
             _check_cluster(experiment, placement, root, display)
         if asked:
             display.on_event(entering(" and ".join(tracker.title for tracker in asked)))
@@ -197,11 +199,12 @@ def _check_request(experiment: Experiment, placement: Placement) -> torch.device
 def _check_cluster(experiment: Experiment, placement: Placement, root: Storage, display: Listener) -> None:
     """Find out whether the cluster has room and the device asked for, and all its nodes the storage."""
     # Only here, because a run in process needs no Ray at all.
-    from metaray.distributed.cluster import connect, uses_gpu
+    from metaray.distributed.cluster import connect, start_helpers, uses_gpu
     from metaray.distributed.cluster_nodes import check_storage_everywhere, samplers_on
 
     display.on_event(entering("Ray"))
     connect(placement)
+    start_helpers()
     samplers_on(placement.samplers_on, use_gpu=uses_gpu(placement))
     check_storage_everywhere(root)
     device = torch.device("cuda" if uses_gpu(placement) else "cpu")

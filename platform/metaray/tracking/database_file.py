@@ -17,13 +17,12 @@ from metaray.tracking.probes import PROBE_TIMEOUT_S, sqlite_path
 REVISION = re.compile(r'^(down_)?revision\s*(?::[^=]*)?=\s*["\'](\w+)["\']', re.MULTILINE)
 
 
-def takes_run(uri: str, experiment: str, tracking_run: str | None) -> bool:
-    """Whether MLflow will surely take a run's metrics.
+def takes_run(uri: str, experiment: str) -> bool:
+    """Whether MLflow will surely take a new run and its metrics.
 
     Args:
         uri: of tracking, of any kind; what can be told at a glance was found right.
         experiment: name of MLflow's experiment, which is made where it is not there.
-        tracking_run: id of the run; None for a new one.
 
     Returns:
         False where only MLflow can tell, or would refuse.
@@ -35,7 +34,7 @@ def takes_run(uri: str, experiment: str, tracking_run: str | None) -> bool:
     if latest is None:
         return False
     if not path.exists():
-        return tracking_run is None
+        return True
     try:
         readable = f"{path.absolute().as_uri()}?mode=ro"
         with closing(sqlite3.connect(readable, uri=True, timeout=PROBE_TIMEOUT_S)) as database:
@@ -43,11 +42,9 @@ def takes_run(uri: str, experiment: str, tracking_run: str | None) -> bool:
             revisions = database.execute("SELECT version_num FROM alembic_version").fetchall()
             named = "SELECT lifecycle_stage FROM experiments WHERE name = ?"
             stages = database.execute(named, [experiment]).fetchall()
-            begun = "SELECT lifecycle_stage FROM runs WHERE run_uuid = ?"
-            states = [("active",)] if tracking_run is None else database.execute(begun, [tracking_run]).fetchall()
     except sqlite3.Error:
         return False
-    return revisions == [(latest,)] and stages in ([], [("active",)]) and states == [("active",)]
+    return revisions == [(latest,)] and stages in ([], [("active",)])
 
 
 @cache

@@ -87,10 +87,9 @@ class MlflowTracker(Tracker):
         return self.mlflow_run.id
 
     def is_sure(self, experiment: Experiment, run: Run) -> bool:
-        """So it is with a database on disk, unless MLflow itself is to measure this machine from the start."""
-        self._sure = not os.environ.get(SYSTEM_METRICS) and takes_run(
-            self.server.uri, experiment.name, run.tracking_run
-        )
+        """So it is of a new run in a database on disk, unless MLflow is to measure this machine from the start."""
+        is_new = run.tracking_run is None and not os.environ.get(SYSTEM_METRICS)
+        self._sure = is_new and takes_run(self.server.uri, experiment.name)
         return self._sure
 
     def load(self) -> None:
