@@ -100,6 +100,7 @@ def ran(command: Sequence[str], folder: str, checkout: Path) -> Ran:
         time.sleep(LOOK_EVERY_S)
     seconds = time.perf_counter() - started
     reader.join()
+    process.stderr.close()
     said = "".join(lines)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command, stderr=said)
