@@ -164,12 +164,13 @@ def _checked(
     with ThreadPoolExecutor() as pool:
         loaded = [pool.submit(tracker.load) for tracker in asked]
         steps_to_profile(profile, run, experiment)
-        device = torch.device("cpu")
-        if not run.is_finished:
-            device = _check_request(experiment, placement)
+        device = torch.device("cpu") if run.is_finished else _likely_device(placement)
+        on_ray = not run.is_finished and not placement.in_process
+        if on_ray:
+            check_shares(experiment, placement.workers.most, device)
         for doubt in check_experiment(experiment, device, verify=placement.verify):
             _note(display, doubt)
-        if not run.is_finished and not placement.in_process:
+        if on_ray:
             loaded.append(pool.submit(import_module, "metaray.distributed.trainer"))  # while Ray is starting
             _check_cluster(experiment, placement, root, display)
         if asked:
@@ -186,14 +187,6 @@ def _likely_device(placement: Placement) -> torch.device:
     if placement.in_process:
         return choose_device(placement.device)
     return torch.device("cuda" if placement.device == "cuda" else "cpu")
-
-
-def _check_request(experiment: Experiment, placement: Placement) -> torch.device:
-    """Find out what is wrong with the device and the number of workers by themselves; returns the likely device."""
-    device = _likely_device(placement)
-    if not placement.in_process:
-        check_shares(experiment, placement.workers.most, device)
-    return device
 
 
 def _check_cluster(experiment: Experiment, placement: Placement, root: Storage, display: Listener) -> None:
