@@ -2,9 +2,10 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib import import_module
+from typing import Any
 
 import torch
 
@@ -162,7 +163,7 @@ def _checked(
     asked = [tracker for tracker in trackers if not tracker.is_sure(experiment, run)]
     # MLflow takes seconds to import: let that overlap with the checks.
     with ThreadPoolExecutor() as pool:
-        loaded = [pool.submit(tracker.load) for tracker in asked]
+        loaded: list[Future[Any]] = [pool.submit(tracker.load) for tracker in asked]
         steps_to_profile(profile, run, experiment)
         device = torch.device("cpu") if run.is_finished else _likely_device(placement)
         on_ray = not run.is_finished and not placement.in_process
