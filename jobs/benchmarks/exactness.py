@@ -42,7 +42,7 @@ from metaray.episodes.episode import EpisodeSpec
 from metaray.experiment.experiment import Checkpoint, Evaluation, Experiment
 from metaray.experiment.optimizer import Optimizer
 from metaray.models import Conv4
-from metaray.records.checkpoint import saved_steps
+from metaray.records.checkpoint_files import saved_steps
 from metaray.records.environment import environment
 from metaray.records.provenance import provenance
 from metaray.records.result import read_result

@@ -11,7 +11,6 @@ import yaml
 
 import metaray
 from metaray.algorithms import R2D2, ProtoNet
-from metaray.algorithms.per_task import title_of
 from metaray.api.evaluate import evaluate
 from metaray.api.train import Report
 from metaray.api.upload import upload
@@ -22,6 +21,7 @@ from metaray.models import MLP, Conv4
 from metaray.models.batch_norm import Protocol
 from metaray.records.estimate import Estimate, paired_difference
 from metaray.records.result import RESULT
+from metaray.tasks.baselines import title_of
 from metaray.tracking.client import open_client
 from metaray.tracking.registry import champion
 from metaray.tracking.server import MlflowServer

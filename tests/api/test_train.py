@@ -20,7 +20,7 @@ from metaray.errors import InputError, RunFailed, RunStopped
 from metaray.experiment.experiment import Experiment
 from metaray.experiment.overrides import flatten
 from metaray.manifest import sealed_json, unsealed_json
-from metaray.records.checkpoint import checkpoint_name
+from metaray.records.checkpoint_files import checkpoint_name
 from metaray.records.estimate import Estimate
 from metaray.records.events import Event, Listener
 from metaray.records.provenance import git_state

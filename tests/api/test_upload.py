@@ -40,6 +40,8 @@ class Link:
         for name in ("log_batch", "get_run", "update_run", "set_terminated", "create_run", "log_artifact"):
             monkeypatch.setattr(mlflow.MlflowClient, name, self._guarded(getattr(mlflow.MlflowClient, name)))
         monkeypatch.setattr(server, "probe", self._prepare)
+        # A server: of none is it sure before it was asked.
+        monkeypatch.setattr("metaray.tracking.mlflow_tracker.takes_run", lambda *_: False)
 
     def _guarded(self, method: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **options: Any) -> Any:

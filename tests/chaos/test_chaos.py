@@ -21,7 +21,7 @@ from jobs.benchmarks.exactness import experiment_of
 from jobs.benchmarks.faults import kill
 from metaray.config import replace
 from metaray.experiment.experiment import Checkpoint, Evaluation, Experiment
-from metaray.records.checkpoint import CHECKPOINTS_FOLDER, checkpoint_name, saved_steps
+from metaray.records.checkpoint_files import CHECKPOINTS_FOLDER, checkpoint_name, saved_steps
 from metaray.records.storage import Storage
 
 pytestmark = [pytest.mark.slow, pytest.mark.chaos, pytest.mark.ray]

@@ -1,6 +1,9 @@
 """Where workers on several hosts meet. That they do is shown by tests/cluster/test_end_to_end.py, on several hosts."""
 
+import multiprocessing
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -8,11 +11,13 @@ from typing import Any
 import psutil
 import pytest
 import ray
-from ray.train.torch import TorchConfig
-from ray.train.torch.config import get_address_and_port
-from torch.distributed.rendezvous import rendezvous
+import ray.train
+import torch
+from torch import distributed
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from metaray.distributed import rendezvous as network
+from tests.patience import PATIENT_S
 
 
 class Group:
@@ -25,8 +30,7 @@ class Group:
         found = []
         for address in self._addresses:
             self._monkeypatch.setattr(ray.util, "get_node_ip_address", lambda address=address: address)
-            asks = call is not network.choose_interface  # for the address, with what was patched in before
-            found.append(address if asks else call())
+            found.append(call())
         return found
 
 
@@ -57,60 +61,76 @@ def test_workers_meet_where_nodes_do(
     if set_by_user is None:
         monkeypatch.delenv(network.GLOO)
     started: list[str | None] = []
-    ray_backend = TorchConfig().backend_cls
-    monkeypatch.setattr(ray_backend, "on_start", lambda *_: started.append(os.environ.get(network.GLOO)))
-    config = network.MeetingTorchConfig()
-    monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "")
+    monkeypatch.setattr(network, "_meet", lambda *_: started.append(os.environ.get(network.GLOO)))
+    config = network.MeetingConfig()
     config.backend_cls().on_start(Group(addresses, monkeypatch), config)
     assert started == [chosen]
 
 
-class Remote(Group):
-    """Of two workers; everything runs in this process."""
-
-    def execute(self, call: Callable[[], Any]) -> list[Any]:
-        return [call() for _ in self._addresses]
-
-    def execute_single(self, rank: int, call: Callable[[], Any]) -> Any:
-        return call()
-
-    def __len__(self) -> int:
-        return len(self._addresses)
-
-
 @pytest.fixture
 def no_store(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "")
-    monkeypatch.delenv("TORCHELASTIC_USE_AGENT_STORE")
     monkeypatch.setattr(network, "_kept", [])
 
 
 @pytest.mark.usefixtures("no_store")
 def test_workers_meet_at_one_address_and_not_at_all_of_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "127.0.0.1")
-    group = network._Hosted(Remote(["127.0.0.1"] * 2, monkeypatch))
-    assert len(group) == 2
-    address, port = group.execute_single(0, get_address_and_port)
+    address, port = network.open_store()
     listening = [each.laddr for each in psutil.Process().net_connections("inet") if each.status == "LISTEN"]
     assert [each.ip for each in listening if each.port == port] == [address] == ["127.0.0.1"]
-    assert os.environ["TORCHELASTIC_USE_AGENT_STORE"] == "True"
-    ranks = [rendezvous(f"tcp://{address}:{port}", rank, 2) for rank in range(2)]
-    stores = [next(rank)[0] for rank in ranks]
-    stores[0].set("key", "value")
-    assert stores[1].get("key") == b"value"
+    (store,) = network._kept
+    store.set("key", "value")
+    assert TCPStore(address, port, is_master=False).get("key") == b"value"
 
 
 @pytest.mark.usefixtures("no_store")
-def test_behind_a_translated_address_workers_meet_as_ray_would_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "203.0.113.9")
+def test_behind_a_translated_address_the_store_is_open_at_all_of_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "127.0.0.1")
+    monkeypatch.setattr(network, "interface_of", lambda address: None)
+    _, port = network.open_store()
+    listening = [each.laddr for each in psutil.Process().net_connections("inet") if each.status == "LISTEN"]
+    assert [each.ip for each in listening if each.port == port] == ["0.0.0.0"]
 
-    def ask() -> tuple[str, int]:
-        return "203.0.113.9", 1
 
-    monkeypatch.setattr(network, "get_address_and_port", ask)
-    group = network._Hosted(Remote(["203.0.113.9"], monkeypatch))
-    assert group.execute_single(0, ask) == ("203.0.113.9", 1)
-    assert group.execute_single(0, lambda: 7) == 7 and "TORCHELASTIC_USE_AGENT_STORE" not in os.environ
+def rank_of_two(rank: int, meeting: Any, told: Any) -> None:
+    """A worker, in a process of its own."""
+    here = SimpleNamespace(
+        get_world_rank=lambda: rank,
+        get_world_size=lambda: 2,
+        get_local_rank=lambda: rank,
+        get_local_world_size=lambda: 2,
+        get_node_rank=lambda: 0,
+    )
+    ray.train.get_context = lambda: here
+    ray.util.get_node_ip_address = lambda: "127.0.0.1"
+    if rank == 0:
+        meeting.put(network.open_store())
+    place = meeting.get()
+    meeting.put(place)
+    network.join("gloo", place, 60)
+    total = torch.tensor([float(rank + 1)])
+    distributed.all_reduce(total)
+    told.put((os.environ["RANK"], os.environ["WORLD_SIZE"], float(total)))
+    network.leave(alone=False)
+    assert not distributed.is_initialized()
+
+
+def test_two_workers_join_and_leave() -> None:
+    context = multiprocessing.get_context("spawn")
+    meeting, told = context.Queue(), context.Queue()
+    workers = [context.Process(target=rank_of_two, args=(rank, meeting, told)) for rank in range(2)]
+    for worker in workers:
+        worker.start()
+    found = sorted(told.get(timeout=PATIENT_S) for _ in workers)
+    for worker in workers:
+        worker.join(PATIENT_S)
+    assert found == [("0", "2", 3.0), ("1", "2", 3.0)] and [worker.exitcode for worker in workers] == [0, 0]
+
+
+def test_what_the_controller_needs_imports_no_torch() -> None:
+    code = "import sys, metaray.distributed.rendezvous, metaray.distributed.coordinator; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False"]
 
 
 def test_why_workers_could_not_meet_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,9 +139,8 @@ def test_why_workers_could_not_meet_is_told(monkeypatch: pytest.MonkeyPatch) -> 
 
     told: list[str] = []
     coordinator = SimpleNamespace(report_not_joined=SimpleNamespace(remote=told.append))
-    config = network.MeetingTorchConfig(coordinator=coordinator)
-    monkeypatch.setattr(TorchConfig().backend_cls, "on_start", fail)
-    monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "")
+    config = network.MeetingConfig(coordinator=coordinator)
+    monkeypatch.setattr(network, "_meet", fail)
     with pytest.raises(RuntimeError, match="connectFullMesh"):
         config.backend_cls().on_start(Group(["127.0.0.1"], monkeypatch), config)
     assert told == ["the workers could not meet: Gloo connectFullMesh failed"]

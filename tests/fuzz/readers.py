@@ -31,7 +31,8 @@ from metaray.learners.learner import Learner
 from metaray.learners.loading import load_learner
 from metaray.manifest import MANIFEST, sealed
 from metaray.models import MLP
-from metaray.records.checkpoint import load_checkpoint, sweep
+from metaray.records.checkpoint import load_checkpoint
+from metaray.records.checkpoint_files import sweep
 from metaray.records.events import Fanout
 from metaray.records.journal import JournalReader
 from metaray.records.run import Run

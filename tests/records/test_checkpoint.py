@@ -17,16 +17,14 @@ from metaray.experiment.experiment import Experiment
 from metaray.manifest import MANIFEST, sealed
 from metaray.optimizers import SGD, Adam, AdamW, CustomOptimizer, Group, OuterOptimizer
 from metaray.optimizers.schedules import Cosine, LinearWarmUp, Step
-from metaray.records.checkpoint import (
+from metaray.records.checkpoint import copies, load_checkpoint, save_checkpoint
+from metaray.records.checkpoint_files import (
     CHECKPOINTS_FOLDER,
     Progress,
     checkpoint_name,
-    copies,
     keep_checkpoints,
-    load_checkpoint,
     newest_progress,
     orphans,
-    save_checkpoint,
     saved_steps,
     sweep,
     whole_steps,

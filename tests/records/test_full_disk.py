@@ -14,7 +14,8 @@ import torch
 
 from metaray.errors import RunFailed, RunStopped
 from metaray.experiment.experiment import Checkpoint, Experiment
-from metaray.records.checkpoint import load_checkpoint, saved_steps
+from metaray.records.checkpoint import load_checkpoint
+from metaray.records.checkpoint_files import saved_steps
 from metaray.records.events import Event
 from metaray.records.journal import read_journal
 from metaray.records.result import RESULT

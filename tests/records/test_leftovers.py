@@ -11,7 +11,7 @@ import pytest
 
 from metaray.experiment.experiment import Evaluation, Experiment
 from metaray.manifest import sealed
-from metaray.records.checkpoint import saved_steps, whole_steps
+from metaray.records.checkpoint_files import saved_steps, whole_steps
 from metaray.records.events import Fanout
 from metaray.records.leftovers import QUIET_S, broken_off_files, deletions_broken_off, leftovers, remove, why_not_now
 from metaray.records.overview import Overview, look

@@ -9,14 +9,8 @@ import torch
 
 from metaray.errors import RunFailed
 from metaray.experiment.experiment import Experiment
-from metaray.records.checkpoint import (
-    CHECKPOINTS_FOLDER,
-    Progress,
-    checkpoint_name,
-    copies,
-    load_checkpoint,
-    saved_steps,
-)
+from metaray.records.checkpoint import copies, load_checkpoint
+from metaray.records.checkpoint_files import CHECKPOINTS_FOLDER, Progress, checkpoint_name, saved_steps
 from metaray.records.events import Event, Listener
 from metaray.records.journal import Journal, Metric, read_journal
 from metaray.records.storage import Storage

@@ -21,7 +21,8 @@ from metaray.experiment.experiment import Checkpoint, Evaluation, Experiment
 from metaray.experiment.optimizer import Optimizer
 from metaray.learners.loading import load_learner
 from metaray.manifest import sealed
-from metaray.records.checkpoint import CHECKPOINTS_FOLDER, checkpoint_name, load_checkpoint, saved_steps
+from metaray.records.checkpoint import load_checkpoint
+from metaray.records.checkpoint_files import CHECKPOINTS_FOLDER, checkpoint_name, saved_steps
 from metaray.records.environment import environment
 from metaray.records.journal import Metric, read_journal
 from metaray.records.result import RESULT, Result, parameters_sha256

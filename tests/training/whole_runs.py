@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from metaray.experiment.experiment import Experiment
-from metaray.records.checkpoint import CHECKPOINTS_FOLDER, checkpoint_name
+from metaray.records.checkpoint_files import CHECKPOINTS_FOLDER, checkpoint_name
 from metaray.records.events import Event, Listener
 from metaray.records.journal import read_journal
 from metaray.records.result import Result, read_result

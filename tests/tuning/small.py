@@ -9,7 +9,7 @@ from typing import Any
 from metaray.algorithms.families.inner_lr import Schedule
 from metaray.experiment.experiment import Experiment
 from metaray.manifest import sealed
-from metaray.records.checkpoint import CHECKPOINTS_FOLDER, Progress, checkpoint_name, keep_checkpoints
+from metaray.records.checkpoint_files import CHECKPOINTS_FOLDER, Progress, checkpoint_name, keep_checkpoints
 from metaray.records.journal import Journal, Metric, read_journal
 from metaray.tuning.ledger import Entry, Ledger
 from metaray.tuning.proposers import Next, Proposer, Work

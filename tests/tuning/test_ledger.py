@@ -14,7 +14,8 @@ from metaray.data import FunctionFamily
 from metaray.errors import InputError, RunStopped
 from metaray.experiment.experiment import Experiment
 from metaray.manifest import sealed_json, unsealed_json
-from metaray.records.checkpoint import load_checkpoint, saved_steps
+from metaray.records.checkpoint import load_checkpoint
+from metaray.records.checkpoint_files import saved_steps
 from metaray.records.journal import Journal, Metric, read_journal
 from metaray.records.run import RECORD_FILE, Run
 from metaray.records.storage import Storage

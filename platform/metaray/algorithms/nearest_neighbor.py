@@ -19,7 +19,6 @@ class NearestNeighbor(PerTask):
     """
 
     kind: ClassVar[str] = "nearest_neighbor"
-    title: ClassVar[str | None] = "nearest neighbour"
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
         """The support set, flattened."""

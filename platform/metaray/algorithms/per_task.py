@@ -17,8 +17,8 @@ from metaray.data.preprocessing import Preprocessing
 from metaray.data.source import Source
 from metaray.episodes.inputs import Inputs
 from metaray.episodes.tensors import Examples
+from metaray.tasks.baselines import NEAREST
 
-NEAREST = NearestNeighbor.kind
 PENALTIES = (0.1, 1.0, 10.0, 100.0, 1000.0, 10000.0)
 """Of ridge regression: from nearly none to nearly the mean."""
 LOGISTIC_PENALTY, LOGISTIC_STEPS = 1.0, 20
@@ -47,7 +47,6 @@ class Ridge(PerTask):
     """
 
     kind: ClassVar[str] = "ridge"
-    title: ClassVar[str | None] = "ridge regression"
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
         """The weights and the intercept, in float64."""
@@ -80,7 +79,6 @@ class Logistic(PerTask):
     """
 
     kind: ClassVar[str] = "logistic"
-    title: ClassVar[str | None] = "logistic regression"
     needs_classes: ClassVar[bool] = True
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
@@ -123,11 +121,6 @@ def baselines_of(source: Source, preprocessing: Preprocessing) -> tuple[str, ...
     """
     nearest = () if preprocessing.compared is None else (NEAREST,)
     return tuple(dict.fromkeys((*nearest, *source.baselines)))
-
-
-def title_of(name: str) -> str:
-    """What reports call a baseline; one that is known no more goes by its name."""
-    return (name in BASELINES and BASELINES[name].title) or name.replace("_", " ")
 
 
 def _vectors(x: Inputs, context: Context) -> Tensor:

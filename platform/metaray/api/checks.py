@@ -70,11 +70,12 @@ def check_cluster(
 ) -> torch.device:
     """Find out whether the cluster has room and the device asked for, which is returned, and its nodes the storage."""
     # Only here, because a run in process needs no Ray at all.
-    from metaray.distributed.cluster import connect, uses_gpu
+    from metaray.distributed.cluster import connect, start_helpers, uses_gpu
     from metaray.distributed.cluster_nodes import check_storage_everywhere, samplers_on
 
     display.on_event(entering("Ray"))
     connect(placement)
+    start_helpers()
     samplers_on(placement.samplers_on, use_gpu=uses_gpu(placement))
     check_storage_everywhere(root)
     device = torch.device("cuda" if uses_gpu(placement) else "cpu")

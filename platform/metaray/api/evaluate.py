@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import metaray
-from metaray.algorithms.per_task import NEAREST, baselines_of, title_of
+from metaray.algorithms.per_task import baselines_of
 from metaray.api.judging import judging
 from metaray.config import replace
 from metaray.data.draws import Split
@@ -21,6 +21,7 @@ from metaray.records.estimate import Estimate
 from metaray.records.judged import Judged
 from metaray.records.over_groups import GroupEstimate
 from metaray.records.result import Rival, in_short, plain, rivals_told, scores_told
+from metaray.tasks.baselines import NEAREST, title_of
 from metaray.training.evaluation import Scores
 from metaray.training.placement import Placement, Workers
 from metaray.training.reports import further_of, judged_of, over_groups_of, rival_of

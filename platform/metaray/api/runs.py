@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from metaray.config import NAME
 from metaray.errors import InputError, unknown
-from metaray.records.checkpoint import saved_steps, whole_steps
+from metaray.records.checkpoint_files import saved_steps, whole_steps
 from metaray.records.failure import FAILURE
 from metaray.records.journal import JournalReader, Metric
 from metaray.records.judged import BY, JUDGED, Judged, Part

@@ -2,8 +2,10 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
 
 import torch
 
@@ -169,26 +171,29 @@ def _checked(
         The storage of all runs, this one, and how many workers it can ever use, in words to put after its name.
     """
     display.on_event(entering("checks"))
+    root = writable_storage(storage)
+    run = Run.of(root, experiment, name)
+    asked = [tracker for tracker in trackers if not tracker.is_sure(experiment, run)]
     # MLflow takes seconds to import: let that overlap with the checks.
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        loaded = [pool.submit(tracker.load) for tracker in trackers]
-        root = writable_storage(storage)
-        run = Run.of(root, experiment, name)
+    with ThreadPoolExecutor() as pool:
+        loaded: list[Future[Any]] = [pool.submit(tracker.load) for tracker in asked]
         steps_to_profile(profile, run, experiment)
         device, begun = torch.device("cpu"), experiment
+        on_ray = not run.is_finished and not placement.in_process
         if not run.is_finished:
             device = likely_device(placement)
             begun = as_begun(experiment, run.storage, device.type)
             check_workers(begun, placement, device)
         for doubt in check_experiment(begun, device, verify=placement.verify):
             _note(display, doubt)
-        if not run.is_finished and not placement.in_process:
+        if on_ray:
+            loaded.append(pool.submit(import_module, "metaray.distributed.trainer"))  # while Ray is starting
             device = check_cluster(experiment, placement, root, run, display)
-        if trackers:
-            display.on_event(entering(" and ".join(tracker.title for tracker in trackers)))
+        if asked:
+            display.on_event(entering(" and ".join(tracker.title for tracker in asked)))
         for future in loaded:
             future.result()
-    for tracker in trackers:
+    for tracker in asked:
         tracker.check(experiment, run)
     return root, run, "" if run.is_finished else most_in_words(as_begun(experiment, run.storage, device.type), device)
 

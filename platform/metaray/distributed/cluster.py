@@ -7,8 +7,8 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -60,17 +60,15 @@ def join_cluster(address: str | None) -> None:
         _check_address(address)
         verbose = logging.getLogger("metaray").isEnabledFor(logging.DEBUG)
         on_sigterm = signal.getsignal(signal.SIGTERM)
+        found = {
+            "PYTHONPATH": os.pathsep.join(_python_path()),
+            FOLDERS: os.pathsep.join([*import_folders(), str(Path.cwd())]),
+            **{name: os.environ[name] for name in QUICK_TRAIN},
+        }
         try:
-            with closed_cluster() if address == "local" else _joined(address) as options:
+            with _started(found) if address == "local" else _joined(address, found) as options:
                 ray.init(
                     **options,
-                    runtime_env={
-                        "env_vars": {
-                            "PYTHONPATH": os.pathsep.join(_python_path()),
-                            FOLDERS: os.pathsep.join([*import_folders(), str(Path.cwd())]),
-                            **{k: os.environ[k] for k in QUICK_TRAIN},
-                        }
-                    },
                     # The display is for progress; what workers print is in Ray's own log folder.
                     logging_level="info" if verbose else "error",
                     log_to_driver=verbose,
@@ -82,6 +80,17 @@ def join_cluster(address: str | None) -> None:
         if threading.current_thread() is threading.main_thread():
             # Ray puts a handler of its own there, which would end the run without a checkpoint.
             signal.signal(signal.SIGTERM, on_sigterm)
+
+
+def start_helpers() -> None:
+    """Start what Ray Train's controller would start and wait for: the actor that asks for more nodes where there are.
+
+    It has no public name: where it goes by another one, the controller starts it.
+    """
+    with suppress(ImportError, AttributeError):
+        from ray.data._internal.cluster_autoscaler import default_autoscaling_coordinator
+
+        default_autoscaling_coordinator.get_or_create_autoscaling_coordinator()
 
 
 def ray_logs() -> str:
@@ -121,10 +130,30 @@ def closed_cluster() -> Iterator[dict[str, Any]]:
 
 
 @contextmanager
-def _joined(address: str) -> Iterator[dict[str, Any]]:
+def _started(environment: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    """Options of `ray.init` for a cluster on this machine, of this process alone.
+
+    Its processes inherit their environment. With a runtime environment of the job none of those that Ray starts
+    beforehand would serve it, and each other one would wait for the agent that makes it.
+    """
+    before = {name: os.environ.get(name) for name in environment}
+    os.environ.update(environment)
+    try:
+        with closed_cluster() as options:
+            yield options
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def _joined(address: str, environment: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """Options of `ray.init` for a cluster that runs."""
     with entrypoint_without_secrets():
-        yield {"address": address}
+        yield {"address": address, "runtime_env": {"env_vars": dict(environment)}}
 
 
 @contextmanager

@@ -40,10 +40,14 @@ def alive_nodes() -> list[ClusterNode]:
 def check_storage_everywhere(root: Storage) -> None:
     """Write a probe from every node, and look for it from here.
 
+    Where there is no other node than this one, which has done so by itself, none is asked.
+
     Raises:
         InputError: naming the nodes that cannot write there, or that write to a place of their own.
     """
     nodes = alive_nodes()
+    if _is_alone(nodes):
+        return
     mark = f".probe-{uuid.uuid4().hex}"
     root.write(mark, b"probe")
     try:
@@ -64,6 +68,11 @@ def check_storage_everywhere(root: Storage) -> None:
             "folder of their own by that name, where the others would not find what they write; give --storage a URI "
             "such as s3://bucket/runs, or a folder that all nodes mount"
         )
+
+
+def _is_alone(nodes: list[ClusterNode]) -> bool:
+    """Whether there is no node but that of this process."""
+    return [node.id for node in nodes] == [ray.get_runtime_context().get_node_id()]
 
 
 def samplers_on(where: str, *, use_gpu: bool) -> list[str] | None:

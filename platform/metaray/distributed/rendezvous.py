@@ -1,101 +1,146 @@
-"""How workers on several hosts find one another."""
+"""How workers find one another, on one host or on several.
+
+Ray Train's controller, which has them do so, is a process of its own that starts before they do: nothing that it needs
+imports torch. Each function that workers call says so.
+"""
 
 import os
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import psutil
 import ray
-from ray.train.torch import TorchConfig
-from ray.train.torch.config import get_address_and_port
-from torch.distributed import TCPStore  # type: ignore[attr-defined]  # torch exports it, but not by name
+from ray.exceptions import GetTimeoutError
+from ray.train.backend import Backend, BackendConfig
 
 GLOO = "GLOO_SOCKET_IFNAME"
+NCCL = ("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1")
+"""Has waits of NCCL end with an error where a rank is gone; Ray Train itself sets that."""
 LOOPBACK = "127.0.0.1"
+LEAVE_WITHIN_S = "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S"
+"""Names the seconds that workers have to say goodbye, which those that were killed do not."""
 
 
 @dataclass
-class MeetingTorchConfig(TorchConfig):  # type: ignore[misc]  # Ray has no types
-    """Ray Train's own, but that gloo's workers meet at the addresses that their nodes have in the cluster.
+class MeetingConfig(BackendConfig):  # type: ignore[misc]  # Ray has no types
+    """Has workers join in a process group of torch's, and gloo's at the addresses that their nodes have in the cluster.
 
     By itself gloo listens at the address of the host's name. On many machines that is 127.0.0.1 or 127.0.1.1, where no
     other host gets to.
 
     Attributes:
+        timeout_s: of collectives.
+        use_gpu: whether they talk by NCCL.
         coordinator: actor that is told why workers could not meet; Ray Train itself tries again without a word.
     """
 
+    timeout_s: int = 1800
+    use_gpu: bool = False
     coordinator: Any = None
 
     @property
     def backend_cls(self) -> type[Any]:
-        """That of Ray Train, with the interface chosen first."""
-        return _MeetingBackend
+        """What does so."""
+        return _Meeting
 
 
-_RayBackend: type[Any] = TorchConfig().backend_cls
+class _Meeting(Backend):  # type: ignore[misc]
+    share_cuda_visible_devices = True
 
-
-class _MeetingBackend(_RayBackend):  # type: ignore[misc]
-    def on_start(self, worker_group: Any, backend_config: MeetingTorchConfig) -> None:
-        addresses = set(worker_group.execute(ray.util.get_node_ip_address))
+    def on_start(self, worker_group: Any, backend_config: MeetingConfig) -> None:
+        addresses = set(worker_group.execute(get_ready))
         if len(addresses) > 1 or addresses == {LOOPBACK}:
             worker_group.execute(choose_interface)
         try:
-            super().on_start(_Hosted(worker_group), backend_config)
+            _meet(worker_group, backend_config)
         except Exception as error:
             why = str(getattr(error, "cause", error)).strip().splitlines() or [type(error).__name__]
             if backend_config.coordinator is not None:
                 backend_config.coordinator.report_not_joined.remote(f"the workers could not meet: {why[0]}")
             raise
 
+    def on_shutdown(self, worker_group: Any, backend_config: MeetingConfig) -> None:
+        leaving = worker_group.execute_async(leave, alone=len(worker_group) == 1)
+        with suppress(GetTimeoutError):
+            ray.get(leaving, timeout=float(os.environ.get(LEAVE_WITHIN_S, "3")))
 
-class _Hosted:
-    """A worker group whose rank 0 opens the store where the ranks meet, before Ray has all of them go there.
 
-    By itself torch opens it at every address of the host, for everybody.
+def _meet(group: Any, config: MeetingConfig) -> None:
+    backend, meeting = "nccl" if config.use_gpu else "gloo", group.execute_single(0, open_store)
+    ray.get(group.execute_async(join, backend, meeting, config.timeout_s))
+
+
+def get_ready() -> str:
+    """Import in a worker what it needs, in all of them at once; returns its node's address in the cluster."""
+    import metaray.distributed.worker  # noqa: F401
+
+    return str(ray.util.get_node_ip_address())
+
+
+def open_store() -> tuple[str, int]:
+    """Open, in rank 0, the store where the ranks meet: at this node's address in the cluster and no other.
+
+    By itself torch opens it at every address of the host, for everybody; so it is only where no interface has the
+    address, as behind a translated one.
+
+    Returns:
+        The address and its port.
     """
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]  # torch exports it, but not by name
 
-    def __init__(self, worker_group: Any) -> None:
-        self._group = worker_group
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._group, name)
-
-    def __len__(self) -> int:
-        return len(self._group)
-
-    def execute_single(self, rank: int, function: Any, *args: Any, **kwargs: Any) -> Any:
-        if function is not get_address_and_port:
-            return self._group.execute_single(rank, function, *args, **kwargs)
-        if (opened := self._group.execute_single(rank, open_store)) is None:
-            return self._group.execute_single(rank, function, *args, **kwargs)
-        self._group.execute(_only_visit)
-        return opened
-
-
-def _only_visit() -> None:
-    os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "True"
-
-
-def open_store() -> tuple[str, int] | None:
-    """Open the store, at this node's address in the cluster and no other; returns the address and its port.
-
-    None where no interface has the address, as behind a translated one.
-    """
     address = str(ray.util.get_node_ip_address())
-    if interface_of(address) is None:
-        return None
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    listener = socket.create_server((address, 0), family=family)
+    listener = socket.create_server((address if interface_of(address) else "", 0), family=family)
     port = int(listener.getsockname()[1])
-    _kept.append(TCPStore(address, port, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach()))
+    store = TCPStore(address, port, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach())
+    _kept.append(store)
     return address, port
 
 
-_kept: list[TCPStore] = []
+_kept: list[Any] = []
 """Stores are open as long as this process."""
+
+
+def join(backend: str, meeting: tuple[str, int], timeout_s: int) -> None:
+    """Join the others, in a worker.
+
+    Args:
+        backend: "nccl" or "gloo".
+        meeting: address and port of the store that rank 0 has opened.
+        timeout_s: of collectives.
+    """
+    from torch import distributed
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+    here = ray.train.get_context()
+    rank, world_size = here.get_world_rank(), here.get_world_size()
+    found = {
+        "MASTER_ADDR": meeting[0],
+        "MASTER_PORT": meeting[1],
+        "RANK": rank,
+        "WORLD_SIZE": world_size,
+        "LOCAL_RANK": here.get_local_rank(),
+        "LOCAL_WORLD_SIZE": here.get_local_world_size(),
+        "NODE_RANK": here.get_node_rank(),
+    }
+    # As torch's own launchers do: libraries in a network's code may read them.
+    os.environ.update({name: str(value) for name, value in found.items()})
+    os.environ.setdefault(*NCCL)
+    within = timedelta(seconds=timeout_s)
+    store = _kept[-1] if rank == 0 else TCPStore(*meeting, is_master=False, timeout=within)
+    store.set_timeout(within)
+    distributed.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=within)
+
+
+def leave(*, alone: bool) -> None:
+    """Leave the others, in a worker."""
+    from torch import distributed
+
+    if not alone and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def choose_interface() -> None:

@@ -11,7 +11,7 @@ from metaray.distributed.samplers import enter, require_same_data
 from metaray.distributed.trial_schedulers import AGAIN, EPISODES, VALUE
 from metaray.errors import InputError, RunFailed, RunStopped
 from metaray.experiment.experiment import Experiment
-from metaray.records.checkpoint import newest_progress
+from metaray.records.checkpoint_files import newest_progress
 from metaray.records.events import Event, Listener
 from metaray.records.failure import as_failure, write_failure
 from metaray.records.run import held

@@ -9,13 +9,13 @@ from typing import Any, Self
 
 import ray
 from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchTrainer
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from metaray.distributed.cluster import ray_logs, uses_gpu
 from metaray.distributed.cluster_nodes import samplers_on
 from metaray.distributed.coordinator import Coordinator
-from metaray.distributed.rendezvous import MeetingTorchConfig
+from metaray.distributed.rendezvous import MeetingConfig
 from metaray.distributed.samplers import start_samplers
 from metaray.distributed.supervisor import Supervisor
 from metaray.distributed.temporary_folders import scratch
@@ -90,8 +90,15 @@ def _coordinator_here() -> Any:
     return remote(Coordinator).remote()
 
 
+class _Trainer(DataParallelTrainer):  # type: ignore[misc]  # Ray has no types
+    """Ray Train's own, without what feeds workers from Ray Data: a process that takes seconds, and that nobody asks."""
+
+    def _create_default_callbacks(self) -> list[Any]:
+        return [each for each in super()._create_default_callbacks() if type(each).__name__ != "DatasetsCallback"]
+
+
 class _FitThread(threading.Thread):
-    """`TorchTrainer.fit` in a thread, so that the main thread can display and hear signals."""
+    """Ray Train's `fit` in a thread, so that the main thread can display and hear signals."""
 
     def __init__(self, config: dict[str, Any], placement: Placement) -> None:
         super().__init__(name="ray-train", daemon=True)
@@ -113,15 +120,17 @@ class _FitThread(threading.Thread):
         except BaseException as error:  # noqa: BLE001 - handed to the main thread, which raises it
             self.error = error
 
-    def _trainer(self, folder: str) -> TorchTrainer:
+    def _trainer(self, folder: str) -> DataParallelTrainer:
         placement, use_gpu = self._placement, self._config["use_gpu"]
         fewest, most = placement.workers.fewest, placement.workers.most
-        return TorchTrainer(
+        return _Trainer(
             train_worker,
             train_loop_config=self._config,
             # The supervisor below finds out who hangs; the collectives of the others have to wait for that.
-            torch_config=MeetingTorchConfig(
-                timeout_s=int(2 * placement.hang_timeout_s + 60), coordinator=self._config["coordinator"]
+            backend_config=MeetingConfig(
+                timeout_s=int(2 * placement.hang_timeout_s + 60),
+                use_gpu=use_gpu,
+                coordinator=self._config["coordinator"],
             ),
             scaling_config=ScalingConfig(
                 num_workers=fewest if fewest == most else (fewest, most),

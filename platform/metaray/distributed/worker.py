@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import ray
-import ray.train
-import ray.train.torch
 import torch
 from torch import distributed
 
@@ -91,7 +89,7 @@ def _train(config: dict[str, Any], reducer: HeartbeatReducer) -> None:
     enter(config["folder"])
     experiment = Experiment.from_json(config["experiment"])
     require_same_data(experiment.source, config["fingerprint"], verify=config["verify"])
-    device = ray.train.torch.get_device() if config["use_gpu"] else choose_device("cpu")
+    device = _gpu() if config["use_gpu"] else choose_device("cpu")
     set_execution(experiment, device)
     home = bring_home(experiment.source, device, config["data_on"])
     coordinator = CoordinatorListener(config["coordinator"], reducer.token)
@@ -115,6 +113,15 @@ def _train(config: dict[str, Any], reducer: HeartbeatReducer) -> None:
             rank.listener.close()
     # Nobody leaves before rank 0 has written everything.
     reducer.sum_(torch.zeros(1, device=device))
+
+
+def _gpu() -> torch.device:
+    """The GPU that Ray Train has given this worker, as the current one."""
+    from ray.train.torch import get_device
+
+    device = get_device()
+    torch.cuda.set_device(device)
+    return torch.device(device)
 
 
 def _stream(

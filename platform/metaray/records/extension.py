@@ -17,7 +17,7 @@ from safetensors.torch import load, save
 from metaray.errors import InputError
 from metaray.experiment.experiment import Experiment
 from metaray.manifest import Damaged, sealed, unsealed
-from metaray.records.checkpoint import (
+from metaray.records.checkpoint_files import (
     CHECKPOINTS_FOLDER,
     STATE,
     checkpoint_name,

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from metaray.algorithms.per_task import title_of
 from metaray.config import explain
 from metaray.data.draws import Split
 from metaray.errors import InputError
 from metaray.manifest import sealed_json, unsealed_json
 from metaray.records.estimate import Estimate, estimate
+from metaray.tasks.baselines import title_of
 from metaray.tasks.score import ScoreName, score_named
 
 JUDGED = "judged.json"

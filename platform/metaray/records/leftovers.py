@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from metaray.records.checkpoint import (
+from metaray.records.checkpoint_files import (
     CHECKPOINTS_FOLDER,
     checkpoint_name,
     newest_progress,

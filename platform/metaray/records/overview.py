@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from metaray.errors import InputError
-from metaray.records.checkpoint import CHECKPOINTS_FOLDER, Progress, newest_progress
+from metaray.records.checkpoint_files import CHECKPOINTS_FOLDER, Progress, newest_progress
 from metaray.records.failure import FAILURE
 from metaray.records.journal import JOURNAL_FOLDER, Metric, newest_entries, read_journal
 from metaray.records.judged import JUDGED

@@ -4,20 +4,21 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from metaray.algorithms.context import Tensors
-from metaray.algorithms.per_task import BASELINES, NEAREST, title_of
 from metaray.config import explain
 from metaray.errors import InputError, unknown
 from metaray.manifest import sealed_json, unsealed_json
-from metaray.models.state import tensors_sha256
 from metaray.records.estimate import Estimate
 from metaray.records.over_groups import GroupEstimate
 from metaray.records.storage import Storage
+from metaray.tasks.baselines import NEAREST, TITLES, title_of
 from metaray.tasks.score import ScoreName
+
+if TYPE_CHECKING:
+    from metaray.algorithms.context import Tensors
 
 RESULT = "result.json"
 OLD_SCORES = "baseline_val_scores"
@@ -241,10 +242,12 @@ def _unify(tree: dict[str, Any]) -> None:
     given = tree.get("baselines", {})
     if isinstance(given, Mapping):
         first = {} if nearest is None else {NEAREST: {"score": nearest, "val_scores": scores}}
-        order = [name for name in BASELINES if name in given]
+        order = [name for name in TITLES if name in given]
         tree["baselines"] = first | {name: given[name] for name in order} | dict(given)
 
 
-def parameters_sha256(meta: Tensors) -> str:
+def parameters_sha256(meta: "Tensors") -> str:
     """SHA-256 (hex) over names, shapes, dtypes and bytes, in the order of the names."""
+    from metaray.models.state import tensors_sha256  # whoever reads a result needs no torch
+
     return tensors_sha256(meta)

@@ -7,20 +7,21 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from metaray.config import NAME, Config, check_name
 from metaray.errors import InputError, unknown
 from metaray.experiment.chunking import chunk_sizes
-from metaray.experiment.experiment import Experiment
-from metaray.experiment.overrides import differences
-from metaray.experiment.packages import packages_of
 from metaray.records.checked_json import read_record, write_record
-from metaray.records.checkpoint import newest_progress, saved_steps
+from metaray.records.checkpoint_files import newest_progress, saved_steps
 from metaray.records.journal import JournalReader, Metric, read_journal
 from metaray.records.judged import JUDGED, Judged
 from metaray.records.result import RESULT, Result, read_result
 from metaray.records.storage import Storage
+
+if TYPE_CHECKING:
+    # Whoever lists runs needs no experiment, and no torch, which that imports.
+    from metaray.experiment.experiment import Experiment
 
 RECORD_FILE = "run.json"
 LEARNER = "learner"
@@ -65,7 +66,7 @@ class Run:
     storage: Storage
 
     @classmethod
-    def of(cls, root: Storage, experiment: Experiment, name: str | None = None) -> Self:
+    def of(cls, root: Storage, experiment: "Experiment", name: str | None = None) -> Self:
         """The run called `name` where there is one, or a new one, of which nothing is written yet.
 
         Args:
@@ -170,7 +171,7 @@ class Run:
         """All that was measured, by step and key, without what is damaged."""
         return read_journal(self.storage)
 
-    def experiment(self, trust: Sequence[str] = ()) -> Experiment:
+    def experiment(self, trust: Sequence[str] = ()) -> "Experiment":
         """What it trains.
 
         Args:
@@ -179,6 +180,8 @@ class Run:
         Raises:
             InputError: If it asks for code that is not trusted.
         """
+        from metaray.experiment.experiment import Experiment
+
         where = f"experiment of run {self.name!r}"
         return Experiment.parse(self.record.experiment, where=where, context={"trust": tuple(trust)})
 
@@ -192,7 +195,7 @@ class Run:
 
     def begin(
         self,
-        experiment: Experiment,
+        experiment: "Experiment",
         *,
         tags: Mapping[str, str],
         tracking_run: str = "",
@@ -222,7 +225,7 @@ class Run:
         if before is None or record != before.model_dump(mode="json"):
             write_record(self.storage, RECORD_FILE, record)
 
-    def begin_anew(self, experiment: Experiment, tags: Mapping[str, str]) -> None:
+    def begin_anew(self, experiment: "Experiment", tags: Mapping[str, str]) -> None:
         """Write down that the name stands for another experiment on the same data from now on.
 
         That has an MLflow run of its own, which is made when training starts.
@@ -236,12 +239,15 @@ class Run:
         }
         write_record(self.storage, RECORD_FILE, record)
 
-    def require(self, experiment: Experiment) -> None:
+    def require(self, experiment: "Experiment") -> None:
         """The run must be one of this experiment on these data.
 
         Raises:
             InputError: If it is not; shows the difference.
         """
+        from metaray.experiment.overrides import differences
+        from metaray.experiment.packages import packages_of
+
         record = self.record
         recorded = _with_defaults(record.experiment, packages_of(experiment))
         changed = differences(recorded, experiment.model_dump(mode="json"))
@@ -254,7 +260,7 @@ class Run:
             )
         self.require_data(experiment)
 
-    def require_data(self, experiment: Experiment) -> None:
+    def require_data(self, experiment: "Experiment") -> None:
         """The source must yield what it yielded when the run was begun, as far as that was written down.
 
         Raises:
@@ -293,6 +299,8 @@ def fresh_name(base: str) -> str:
 
 def _with_defaults(recorded: dict[str, Any], trust: Sequence[str]) -> dict[str, Any]:
     """A recorded experiment with the fields that descriptions have got since; as it is where it is not valid now."""
+    from metaray.experiment.experiment import Experiment
+
     try:
         return Experiment.parse(recorded, where="recorded experiment", context={"trust": tuple(trust)}).model_dump(
             mode="json"

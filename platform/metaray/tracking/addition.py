@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from metaray.algorithms.per_task import NEAREST, baselines_of, title_of
+from metaray.algorithms.per_task import baselines_of
 from metaray.config import check_name
 from metaray.data.draws import Split
 from metaray.data.source import Source
@@ -18,6 +18,7 @@ from metaray.records.journal import Metric
 from metaray.records.over_groups import GroupEstimate
 from metaray.records.provenance import provenance
 from metaray.records.result import Rival, rivals_told, scores_told
+from metaray.tasks.baselines import NEAREST, title_of
 from metaray.tracking.champion import crown_by_hand
 from metaray.tracking.mlflow_run import MlflowRun
 from metaray.tracking.new_version import new_version

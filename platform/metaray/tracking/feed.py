@@ -61,6 +61,7 @@ class JournalFeed:
             Exception: Whatever the tracker raises.
         """
         with self._taking:
+            self.tracker.open()
             known = self._position()
             entries = self._reader.after(known)
             if not entries and self._reader.count <= known:
@@ -79,10 +80,15 @@ class JournalFeed:
             self._thread.start()
 
     def close(self, within_s: float = CLOSE_WITHIN_S) -> None:
-        """End the background thread; what it cannot send within `within_s` seconds stays in the journal."""
+        """End the background thread; what it cannot send within `within_s` seconds stays in the journal.
+
+        Where the tracker is only just being opened, the seconds count from then on.
+        """
         self._closing.set()
         self._news.set()
         if self._thread is not None:
+            with suppress(Exception):  # the thread, which has tried it, too, tells what is wrong
+                self.tracker.open()
             self._thread.join(within_s)
             if self._thread.is_alive():
                 self.problem = f"{self.tracker.title} does not answer within {within_s:g} s"

@@ -1,7 +1,10 @@
 """The tracker that writes to a run of MLflow."""
 
+import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from threading import RLock
 from typing import TYPE_CHECKING, Self, final
 
 from metaray.experiment.experiment import Experiment
@@ -11,6 +14,7 @@ from metaray.records.journal import Metric
 from metaray.records.provenance import provenance
 from metaray.records.run import Run
 from metaray.tracking.client import quiet_mlflow
+from metaray.tracking.database_file import takes_run
 from metaray.tracking.mlflow_run import MlflowRun, RunStatus, find_experiment
 from metaray.tracking.server import MlflowServer, TrackingAway, Unreachable
 from metaray.tracking.story import NOTE, log_data, open_in_training_view, run_note, source_tags
@@ -18,6 +22,11 @@ from metaray.tracking.tracker import Ending, Tracker
 
 if TYPE_CHECKING:
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+SYSTEM_METRICS = "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"
+
+_opening = RLock()
+"""Of all trackers of this process: none makes a second MLflow run of a run while another makes the first."""
 
 STATUSES: dict[Ending, RunStatus] = {"finished": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
 
@@ -38,6 +47,8 @@ class MlflowTracker(Tracker):
         self._begun: MlflowRun | None = None
         self._monitor: SystemMetricsMonitor | None = None
         self._reopen = False
+        self._sure = False
+        self._put_off: Callable[[], None] | None = None
 
     @classmethod
     def at(cls, uri: str | None) -> Self:
@@ -66,7 +77,7 @@ class MlflowTracker(Tracker):
 
     @property
     def mlflow_run(self) -> MlflowRun:
-        """The run in MLflow; there is one from `begin` on."""
+        """The run in MLflow; there is one once it is open."""
         assert self._begun is not None
         return self._begun
 
@@ -74,6 +85,12 @@ class MlflowTracker(Tracker):
     def place(self) -> str:
         """The id of the run in MLflow: a run elsewhere gets all that the first one had."""
         return self.mlflow_run.id
+
+    def is_sure(self, experiment: Experiment, run: Run) -> bool:
+        """So it is of a new run in a database on disk, unless MLflow is to measure this machine from the start."""
+        is_new = run.tracking_run is None and not os.environ.get(SYSTEM_METRICS)
+        self._sure = is_new and takes_run(self.server.uri, experiment.name)
+        return self._sure
 
     def load(self) -> None:
         """Import MLflow."""
@@ -92,7 +109,22 @@ class MlflowTracker(Tracker):
                 raise
 
     def begin(self, experiment: Experiment, run: Run, say: Callable[[str], None]) -> None:
-        """Open the run's MLflow run, or make one. To go on needs no server: what is measured meanwhile waits."""
+        """Open the run's MLflow run, or make one. To go on needs no server: what is measured meanwhile waits.
+
+        All of it is put off where it is sure to work: MLflow takes seconds, which are not the first step's to wait for.
+        """
+        self._put_off = partial(self._begin, experiment, run, say)
+        if not self._sure:
+            self.open()
+
+    def open(self) -> None:
+        """Open the MLflow run, if that was put off."""
+        with _opening:
+            if self._put_off is not None:
+                self._put_off()
+                self._put_off = None
+
+    def _begin(self, experiment: Experiment, run: Run, say: Callable[[str], None]) -> None:
         before = run.tracking_run
         try:
             self.server.prepare()
@@ -112,6 +144,7 @@ class MlflowTracker(Tracker):
 
     def log(self, metrics: Sequence[Metric]) -> None:
         """Store metrics; what MLflow has already it drops, so nothing is there twice."""
+        self.open()
         with self.server.asking("MLflow takes no metrics"):
             if self._reopen:
                 self.mlflow_run.reopen()
@@ -120,6 +153,7 @@ class MlflowTracker(Tracker):
 
     def log_file(self, path: Path, folder: str = "") -> None:
         """Upload it as an artifact."""
+        self.open()
         self.mlflow_run.log_file(path, folder)
 
     def leave(self) -> None:
@@ -134,6 +168,7 @@ class MlflowTracker(Tracker):
         Raises:
             RunFailed: If that can't be stored.
         """
+        self.open()
         self._reopen = False
         if why:
             self.mlflow_run.log_text(why, FAILURE)
@@ -161,7 +196,7 @@ def open_mlflow_run(server: MlflowServer, experiment: Experiment, run: Run) -> M
         RunFailed: If it refuses.
         InputError: If its experiment was deleted.
     """
-    with server.asking():
+    with server.asking(), _opening:
         tracked = run.tracking_run
         found = None if tracked is None else MlflowRun(server, tracked)
         if found is None or not found.is_there:

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import torch
 
-from metaray.algorithms.per_task import title_of
 from metaray.config import Config
 from metaray.errors import InputError
 from metaray.experiment.experiment import Experiment
@@ -17,12 +16,13 @@ from metaray.experiment.packages import packages_in, packages_of
 from metaray.learners.learner import Learner
 from metaray.learners.loading import load_learner
 from metaray.records.checked_json import read_record, write_record
-from metaray.records.checkpoint import CHECKPOINTS_FOLDER as CHECKPOINTS
-from metaray.records.checkpoint import checkpoint_name
+from metaray.records.checkpoint_files import CHECKPOINTS_FOLDER as CHECKPOINTS
+from metaray.records.checkpoint_files import checkpoint_name
 from metaray.records.estimate import Values
 from metaray.records.journal import Metric
 from metaray.records.result import Result
 from metaray.records.run import LEARNER, Run
+from metaray.tasks.baselines import title_of
 from metaray.tracking.artifact import download
 from metaray.tracking.champion import settle
 from metaray.tracking.mlflow_run import MlflowRun

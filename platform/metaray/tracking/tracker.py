@@ -53,6 +53,13 @@ class Tracker(ABC):
         """
         return cls()
 
+    def is_sure(self, experiment: Experiment, run: Run) -> bool:
+        """Whether it is certain already that the run can be written there, so that nothing has to wait for it.
+
+        Then it is neither loaded nor checked, and `begin` may leave its work to `open`.
+        """
+        return False
+
     def load(self) -> None:  # noqa: B027 - most have nothing to import
         """Import what it needs, which may take seconds; called in a thread beside other checks."""
 
@@ -71,6 +78,13 @@ class Tracker(ABC):
             experiment: What is trained.
             run: Whose record it is; it is held by this process.
             say: Told what its user should know.
+        """
+
+    def open(self) -> None:  # noqa: B027 - most leave nothing to it
+        """Do what `begin` has put off, if anything; called before anything is written, in any thread.
+
+        Raises:
+            Exception: Any, if that does not work now: it is called again.
         """
 
     @property

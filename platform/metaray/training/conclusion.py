@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from metaray.algorithms.context import Tensors
-from metaray.algorithms.per_task import baselines_of, title_of
+from metaray.algorithms.per_task import baselines_of
 from metaray.data.draws import Split
 from metaray.data.source import Source
 from metaray.experiment.experiment import Experiment
 from metaray.records.judged import Judged
+from metaray.tasks.baselines import title_of
 from metaray.training.evaluation import Scores
 from metaray.training.reports import further_of, judged_of, over_groups_of, rival_of
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 from metaray.algorithms.context import Tensors
 from metaray.errors import RunFailed
 from metaray.phases import in_phase
-from metaray.records.checkpoint import Progress, keep_checkpoints, save_checkpoint, saved_steps, sweep
+from metaray.records.checkpoint import save_checkpoint
+from metaray.records.checkpoint_files import Progress, keep_checkpoints, saved_steps, sweep
 from metaray.records.events import Event, Listener
 from metaray.records.journal import Journal, Metric
 from metaray.records.storage import Storage

@@ -11,7 +11,7 @@ from typing import Any
 
 from metaray.errors import InputError
 from metaray.experiment.overrides import differences
-from metaray.records.checkpoint import copy_checkpoint, newest_progress
+from metaray.records.checkpoint_files import copy_checkpoint, newest_progress
 from metaray.records.journal import Journal, JournalReader, Metric
 from metaray.records.run import RECORD_FILE as RUN_RECORD
 from metaray.records.run import Run

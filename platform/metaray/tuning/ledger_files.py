@@ -3,12 +3,11 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import Field
 
 from metaray.config import Config
-from metaray.experiment.experiment import Experiment
 from metaray.json_text import parse_json
 from metaray.manifest import unsealed_json
 from metaray.records.checked_json import read_record, write_record
@@ -16,8 +15,12 @@ from metaray.records.journal import Metric, read_journal
 from metaray.records.result import HALF_WIDTH
 from metaray.records.storage import Storage
 from metaray.tuning.population import Copy
-from metaray.tuning.search import Search
 from metaray.tuning.trial import Objective, TrialScore, TrialStatus
+
+if TYPE_CHECKING:
+    # Whoever lists searches needs neither, nor torch, which both import.
+    from metaray.experiment.experiment import Experiment
+    from metaray.tuning.search import Search
 
 SEARCH, TRIAL, OUTCOME = "search.json", "trial.json", "outcome.json"
 RESTORE = "restore it from a copy, or search under another --run name"
@@ -43,7 +46,7 @@ class Entry(NamedTuple):
 
     number: int
     settings: dict[str, Any]
-    experiment: Experiment
+    experiment: "Experiment"
     fingerprint: str
     origin: Origin | None = None
 
@@ -59,7 +62,7 @@ class Header:
         tags: where it comes from: code, versions, command.
     """
 
-    search: Search
+    search: "Search"
     id: str
     fingerprint: str
     tags: Mapping[str, str]
@@ -116,6 +119,8 @@ def read_header(storage: Storage, trust: Sequence[str] = ()) -> Header:
     Raises:
         InputError: if it is damaged.
     """
+    from metaray.tuning.search import Search
+
     record = read_record(storage, SEARCH, _Search, remedy=RESTORE)
     context = {"trust": tuple(trust)}
     search = Search.parse(record.search, where=f"the search in {storage.shown}", context=context)
@@ -135,6 +140,8 @@ def read_entry(run: Storage, number: int, trust: Sequence[str] = ()) -> Entry:
     Raises:
         InputError: if it is damaged.
     """
+    from metaray.experiment.experiment import Experiment
+
     record = read_record(run, TRIAL, _Trial, remedy=RESTORE)
     context = {"trust": tuple(trust)}
     experiment = Experiment.parse(record.experiment, where=f"the experiment of {run.shown}", context=context)
@@ -178,12 +185,12 @@ def read_copies(storage: Storage, name: str) -> list[tuple[int, Copy]]:
     return [(made.number, made.copy_) for made in _Generation.parse(tree, where=where).copies]
 
 
-def curve_of(run: Storage, experiment: Experiment, objective: Objective) -> tuple[TrialScore, ...]:
+def curve_of(run: Storage, experiment: "Experiment", objective: Objective) -> tuple[TrialScore, ...]:
     """The evaluations that a run's journal holds."""
     return curve_in(read_journal(run), experiment, objective)
 
 
-def curve_in(metrics: Iterable[Metric], experiment: Experiment, objective: Objective) -> tuple[TrialScore, ...]:
+def curve_in(metrics: Iterable[Metric], experiment: "Experiment", objective: Objective) -> tuple[TrialScore, ...]:
     """The evaluations among a run's metrics."""
     key = f"val/{objective.name}"
     found: dict[str, dict[int, float]] = {key: {}, key + HALF_WIDTH: {}}

@@ -12,13 +12,8 @@ from metaray.models.comparison import Comparison
 
 
 class PerTask(Algorithm):
-    """Has no meta-parameters; what it compares are the vectors that the preprocessing makes of inputs.
+    """Has no meta-parameters; what it compares are the vectors that the preprocessing makes of inputs."""
 
-    Attributes:
-        title: what reports call it; None takes its kind.
-    """
-
-    title: ClassVar[str | None] = None
     needs_classes: ClassVar[bool] = False
 
     def outputs(self, task_shape: TaskShape) -> int | None:

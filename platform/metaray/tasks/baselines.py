@@ -1,0 +1,21 @@
+"""The names of what needs no training and stands beside scores, known without what computes it."""
+
+from collections.abc import Mapping
+
+NEAREST = "nearest_neighbor"
+TITLES: Mapping[str, str] = {
+    NEAREST: "nearest neighbour",
+    "support_mean": "support mean",
+    "ridge": "ridge regression",
+    "logistic": "logistic regression",
+    "global_mean": "global mean",
+    "item_mean": "item mean",
+    "item_mean_and_offset": "item mean and offset",
+    "item_mean_and_shrunk_offset": "item mean and shrunk offset",
+}
+"""What reports call each, in their order; `metaray.algorithms.per_task.BASELINES` computes them."""
+
+
+def title_of(name: str) -> str:
+    """What reports call a baseline; one that is known no more goes by its name."""
+    return TITLES.get(name, name.replace("_", " "))
