@@ -6,7 +6,7 @@ from typing import Any
 
 from jobs.benchmarks.cpu import bounds
 from jobs.benchmarks.cpu.cases import CASES, DTYPES, Case, experiment_of, without_instructions
-from jobs.benchmarks.cpu.contenders import BOUNDS, Ready, ready, turns_of
+from jobs.benchmarks.cpu.contenders import BOUNDS, ready, turns_of
 from jobs.benchmarks.cpu.runs import Job, Setting
 from jobs.benchmarks.cpu.turns import alternated
 from jobs.benchmarks.gpu.ceilings import flops_of_an_episode
@@ -18,10 +18,10 @@ from metaray.experiment.experiment import Experiment
 from metaray.training.device import set_execution
 
 SECTION = "meta-step"
-ABOUT = f"""One meta-step: the gradient of a meta-batch and Adam's step, of Conv4 (64 channels, max-pool) on grey 28x28 \
-images, 15 queries a class, transductive batch norm. All start from the same weights, and learn the same episodes, \
-which are sampled beforehand. Who finds a loss that is off metaray's by more than {BOUNDS["float32"][0]:g} of it \
-({BOUNDS["bfloat16"][0]:g} in bfloat16), or a gradient's norm by more than {BOUNDS["float32"][1]:g} \
+ABOUT = f"""One meta-step: the gradient of a meta-batch and Adam's step, of Conv4 (64 channels, max-pool) on grey \
+28x28 images, 15 queries a class, transductive batch norm. All start from the same weights, and learn the same \
+episodes, which are sampled beforehand. Who finds a loss that is off metaray's by more than {BOUNDS["float32"][0]:g} of \
+it ({BOUNDS["bfloat16"][0]:g} in bfloat16), or a gradient's norm by more than {BOUNDS["float32"][1]:g} \
 ({BOUNDS["bfloat16"][1]:g}), is not timed. Metaray's time is that of its whole outer loop, normalising images and \
 checking for what is not finite included; JAX's is that of the gradient alone, and compiling comes on top, once. "By \
 hand" is `jobs/benchmarks/plain.py` on torch's own modules, in this process as metaray is, the others are in processes \
@@ -41,7 +41,13 @@ def jobs(setting: Setting) -> Iterator[Job]:
 def settings_of(case: Case, setting: Setting) -> dict[str, Any]:
     """What a record of it was made with."""
     told = {**case._asdict(), "algorithm": case.algorithm.model_dump(mode="json")}
-    return {**told, "turns": setting.turns, "seconds": setting.seconds, "size": setting.size._asdict()}
+    return {
+        **told,
+        "turns": setting.turns,
+        "seconds": setting.seconds,
+        "jax": setting.jax,
+        "size": setting.size._asdict(),
+    }
 
 
 def measured(case: Case, setting: Setting) -> dict[str, Any]:
@@ -54,7 +60,8 @@ def measured(case: Case, setting: Setting) -> dict[str, Any]:
         raise Skipped(why)
     experiment = experiment_of(case, setting.scratch, setting.size)
     set_execution(experiment, CPU)
-    found, absent = ready(case, experiment, setting.peers)
+    jax = setting.jax or case == CASES[0]
+    found, absent = ready(case, experiment, setting.peers, jax=jax)
     for name, why in absent.items():
         setting.say(f"  without {name}: {why.strip().splitlines()[-1]}")
     turns = turns_of(found, case.meta_batch_size) | {bounds.GEMM: bounds.matrix_product()}
@@ -66,13 +73,12 @@ def measured(case: Case, setting: Setting) -> dict[str, Any]:
         "first_step_s": {name: one.first_s for name, one in found.items()},
         "absent": absent,
         "gemm_gflop_per_s": gemm,
-        "gflop_an_episode": gflop_of(experiment, found, setting),
+        "gflop_an_episode": gflop_of(experiment, setting),
         "peers": setting.peers.versions,
     }
 
 
-def gflop_of(experiment: Experiment, found: dict[str, Ready], setting: Setting) -> float:
+def gflop_of(experiment: Experiment, setting: Setting) -> float:
     """The arithmetic of an episode, without what a compiler or recomputing makes of it."""
-    assert found
     batch = arrivals(experiment, 1)[0].batch
     return flops_of_an_episode(experiment, Flops(CPU, setting.scratch), batch) / 1e9

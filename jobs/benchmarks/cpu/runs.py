@@ -31,6 +31,7 @@ class Setting(NamedTuple):
         turns: at most, of each contender.
         seconds: for the turns of one job.
         size: of networks and images.
+        jax: whether JAX is timed everywhere.
         say: is told how it goes.
     """
 
@@ -39,6 +40,7 @@ class Setting(NamedTuple):
     turns: int = 9
     seconds: float = 30.0
     size: Size = FULL
+    jax: bool = False
     say: Callable[[str], None] = lambda text: print(text, flush=True)
 
 

@@ -10,8 +10,8 @@ import numpy as np
 Turn = Callable[[], float]
 """Works for a moment, and returns what one unit of its work took, or the rate at which it went."""
 LEAST_TURNS = 3
-SLOW_SHARE = 0.08
-"""Of the time for all: a turn that takes more is only taken LEAST_TURNS times."""
+SLOW_SHARE, SLOW_S = 0.08, 2.0
+"""Whose turn takes more than that share of the time for all, and so many seconds, has one after the first round."""
 
 
 def alternated(contenders: Mapping[str, Turn], *, turns: int, seconds: float) -> dict[str, list[float]]:
@@ -28,11 +28,13 @@ def alternated(contenders: Mapping[str, Turn], *, turns: int, seconds: float) ->
     for number in range(turns + 1):
         if number > LEAST_TURNS and time.perf_counter() - began > seconds:
             break
-        names = [name for name in contenders if number <= LEAST_TURNS or name not in slow]
+        names = [name for name in contenders if number <= 1 or name not in slow]
+        if not names:
+            break
         for name in names[number % len(names) :] + names[: number % len(names)]:
             started = time.perf_counter()
             value = contenders[name]()
-            if time.perf_counter() - started > SLOW_SHARE * seconds:
+            if time.perf_counter() - started > max(SLOW_S, SLOW_SHARE * seconds):
                 slow.add(name)
             if number:
                 found[name].append(value)

@@ -79,7 +79,6 @@ class MetaGradient:
         episodes: support and query of a meta-batch, each x and y, with a leading axis.
         loss: the query's loss of one task, as a function of the parameters.
         precision: of matrix products and convolutions: "float32" or "tensorfloat32" where a GPU is.
-        together: map over the tasks by `vmap`; else one after the other, by `lax.map`.
     """
 
     def __init__(
@@ -89,14 +88,12 @@ class MetaGradient:
         *,
         loss: Callable[[Parameters, Any], Any],
         precision: str = "float32",
-        together: bool = True,
     ) -> None:
         self._parameters = {name: jnp.asarray(value) for name, value in parameters.items()}
         self._episodes = tuple(jnp.asarray(array) for array in episodes)
 
         def total(theta: Parameters, given: Any) -> tuple[Any, Any]:
-            one = partial(loss, theta)
-            losses = jax.vmap(one)(given) if together else lax.map(one, given)
+            losses = jax.vmap(partial(loss, theta))(given)
             return losses.sum(), losses
 
         with jax.default_matmul_precision(precision):

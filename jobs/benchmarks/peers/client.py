@@ -13,10 +13,11 @@ from jobs.benchmarks.peers.install import NOTE
 from jobs.benchmarks.peers.wire import Arrays, receive, send
 
 ROOT = Path(__file__).resolve().parents[3]
-ONE_THREAD = {
+ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
+    "JAX_PLATFORMS": "cpu",
     "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
     "PYTHONWARNINGS": "ignore",
 }
@@ -46,7 +47,7 @@ class Peer:
         self._process = subprocess.Popen(
             [str(python), "-m", "jobs.benchmarks.peers.serve", name],
             cwd=ROOT,
-            env={**os.environ, **ONE_THREAD},
+            env={**os.environ, **ENVIRONMENT},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=sys.stderr,
@@ -66,7 +67,9 @@ class Peer:
             send(self._process.stdin, {"do": do, **words}, arrays)  # type: ignore[arg-type]
             answer = receive(self._process.stdout).words  # type: ignore[arg-type]
         except (EOFError, OSError) as error:
-            why = f"no answer within {self._timeout_s:.0f} s" if late.finished.is_set() else f"its process ended: {error}"
+            why = (
+                f"no answer within {self._timeout_s:.0f} s" if late.finished.is_set() else f"its process ended: {error}"
+            )
             raise Failed(f"{self.name}: {why}") from error
         finally:
             late.cancel()

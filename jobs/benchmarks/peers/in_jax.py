@@ -1,15 +1,11 @@
 """JAX on the CPU: a meta-gradient that is compiled whole, jit(grad(vmap)), without an outer step.
 
-Where mapping by `vmap` makes slower kernels than one task after the other, `lax.map`, both can be asked for. JAX has no
-types that are checked here: arrays are Any.
+JAX has no types that are checked here: arrays are Any.
 """
 
-import os
 from collections.abc import Callable
 from functools import partial
 from typing import Any
-
-os.environ["JAX_PLATFORMS"] = "cpu"
 
 import jax
 import jax.numpy as jnp
@@ -40,14 +36,13 @@ class Learner:
     Args:
         loss: of one task.
         arrays: weights and episodes.
-        together: see `MetaGradient`.
     """
 
-    def __init__(self, loss: Loss, arrays: Arrays, *, together: bool) -> None:
+    def __init__(self, loss: Loss, arrays: Arrays) -> None:
         weights = {name.removeprefix(WEIGHT): array for name, array in arrays.items() if name.startswith(WEIGHT)}
         episodes = tuple(arrays[side] for side in SIDES)
         self._count = len(episodes[0])
-        self._compiled = MetaGradient(weights, episodes, loss=loss, together=together)
+        self._compiled = MetaGradient(weights, episodes, loss=loss)
 
     def outcome(self) -> Outcome:
         """The mean loss, and the norm of its gradient."""
@@ -59,7 +54,7 @@ class Learner:
         self._compiled.step()
 
 
-def build(method: Method, arrays: Arrays, *, together: bool = True) -> Learner:
+def build(method: Method, arrays: Arrays) -> Learner:
     """What computes it.
 
     Raises:
@@ -68,7 +63,7 @@ def build(method: Method, arrays: Arrays, *, together: bool = True) -> Learner:
     if method.kind not in LOSSES:
         raise Refused(f"{method.kind} is not written in JAX here")
     body = partial(embedded, dtype=jnp.bfloat16 if method.dtype == "bfloat16" else jnp.float32)
-    return Learner(partial(LOSSES[method.kind], method, body), arrays, together=together)
+    return Learner(partial(LOSSES[method.kind], method, body), arrays)
 
 
 def maml(method: Method, body: Callable[..., Any], parameters: Parameters, episode: Episode) -> Any:

@@ -1,12 +1,6 @@
 """learn2learn (Arnold et al., arXiv:2008.12284): a module that is cloned and adapted, and the fused taskset."""
 
-import sys
 from collections.abc import Callable
-from types import ModuleType
-
-# Parts that this comparison has no use for, and that need gym and torchvision.
-for _part in ("gym", "text", "vision"):
-    sys.modules[f"learn2learn.{_part}"] = ModuleType(f"learn2learn.{_part}")
 
 import learn2learn as l2l
 import torch

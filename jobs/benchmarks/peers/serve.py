@@ -24,6 +24,7 @@ import traceback
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 from typing import Any, BinaryIO
 
 from jobs.benchmarks.peers.wire import Message, Method, receive, send
@@ -110,17 +111,25 @@ def serve(server: Server, requests: BinaryIO, answers: BinaryIO) -> None:
         send(answers, server.answer(message))
 
 
+def prepare(name: str) -> None:
+    """See that the library computes with one thread, and that it can be imported."""
+    if name == "jax":  # takes as many threads as there are processors for it
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        return
+    import torch
+
+    torch.set_num_threads(1)
+    if name == "learn2learn":  # parts that this comparison has no use for, and that need gym and torchvision
+        for part in ("gym", "text", "vision"):
+            sys.modules[f"learn2learn.{part}"] = ModuleType(f"learn2learn.{part}")
+
+
 def main() -> None:
-    """Serve one library, with one thread."""
+    """Serve one library."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     name = sys.argv[1]
-    if name.startswith("jax"):  # takes as many threads as there are processors for it
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    else:
-        import torch
-
-        torch.set_num_threads(1)
+    prepare(name)
     serve(Server(importlib.import_module(f"jobs.benchmarks.peers.in_{name}")), sys.stdin.buffer, answers)
 
 
