@@ -293,7 +293,9 @@ def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     def go(*jobs: Job, again: bool = False) -> bool:
         ran.clear()
-        return runs.run(jobs, Records(tmp_path, "make bench"), again=again, say=said.append)
+        return runs.run(
+            jobs, Records(tmp_path, "make bench"), again=again, say=said.append, kept=lambda: said.append("kept")
+        )
 
     with pytest.raises(KeyboardInterrupt):
         go(job("a"), job("b", KeyboardInterrupt()), job("c"))  # type: ignore[arg-type]
@@ -305,7 +307,7 @@ def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert go(job("e")) and ran == ["e"], "what failed is tried again"
     record = json.loads((tmp_path / "part-a.json").read_text())
     assert record["found"] == {"value": 0.333333} and record["made"]["command"] == "make bench"
-    assert any("ValueError: broken" in line for line in said)
+    assert any("ValueError: broken" in line for line in said) and said.count("kept") == 9
     monkeypatch.setattr(runs, "code_digest", lambda: "other")
     assert go(job("f")) and ran == ["f"], "other code"
 

@@ -3,7 +3,7 @@
     python -m jobs.benchmarks.cpu [--only SECTION ...] [--again] [--out docs] [--peers .venv-peers] [--jax]
     python -m jobs.benchmarks.cpu --page
 
-Every result goes into OUT/performance/ as soon as it is there, and OUT/performance.md is made anew from all records.
+Every result goes into OUT/performance/ as soon as it is there, and OUT/performance.md is made anew each time.
 A run that was interrupted goes on: what is on record of this very code, machine and settings is not measured again,
 unless --again says so. What fails is on record with its traceback, and the next begins; then the exit code is 1.
 `make peers` makes the environment of the other libraries; without it, metaray is compared with a loop by hand alone.
@@ -13,6 +13,7 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -69,7 +70,8 @@ def main(arguments: list[str] | None = None) -> int:
                 setting.say(f"without {name}: {why}")
             jobs = [job for name in SECTIONS if name in options.only for job in SECTIONS[name](setting)]
             records = Records(options.out / "performance", command_of(options))
-            good = run(jobs, records, again=options.again, say=setting.say)
+            kept = partial(write_page, options.out)
+            good = run(jobs, records, again=options.again, say=setting.say, kept=kept)
     print(f"written: {write_page(options.out)}")
     return 0 if good else 1
 

@@ -19,14 +19,15 @@ from metaray.training.device import set_execution
 
 SECTION = "meta-step"
 ABOUT = f"""One meta-step: the gradient of a meta-batch and Adam's step, of Conv4 (64 channels, max-pool) on grey \
-28x28 images, 15 queries a class, transductive batch norm. All start from the same weights, and learn the same \
-episodes, which are sampled beforehand. Who finds a loss that is off metaray's by more than {BOUNDS["float32"][0]:g} of \
-it ({BOUNDS["bfloat16"][0]:g} in bfloat16), or a gradient's norm by more than {BOUNDS["float32"][1]:g} \
-({BOUNDS["bfloat16"][1]:g}), is not timed. Metaray's time is that of its whole outer loop, normalising images and \
-checking for what is not finite included; JAX's is that of the gradient alone, and compiling comes on top, once. "By \
-hand" is `jobs/benchmarks/plain.py` on torch's own modules, in this process as metaray is, the others are in processes \
-of their own. Work is what `torch.utils.flop_counter` counts in the matrix products and convolutions of one episode's \
-meta-gradient, a multiplication and an addition as two; the bound is the rate of a float32 product of matrices of \
+28x28 images, 15 queries a class, transductive batch norm. All start from the same weights, and learn the \
+same episodes, which are sampled beforehand. Who finds a loss that is off metaray's by more than \
+{BOUNDS["float32"][0]:g} of it ({BOUNDS["bfloat16"][0]:g} in bfloat16), or a gradient's norm by more than \
+{BOUNDS["float32"][1]:g} ({BOUNDS["bfloat16"][1]:g}), is not timed. Metaray's time is that of its whole \
+outer loop, normalising images and checking for what is not finite included; JAX's is that of the \
+gradient alone, and compiling comes on top, once. "By hand" is `jobs/benchmarks/plain.py` on torch's own \
+modules, in this process as metaray is, the others are in processes of their own. Work is what \
+`torch.utils.flop_counter` counts in the matrix products and convolutions of one episode's meta-gradient, \
+a multiplication and an addition as two; the bound is the rate of a float32 product of matrices of \
 {bounds.LARGE} rows, taken in the same turns."""
 
 

@@ -64,14 +64,17 @@ def _section(title: str, about: str, content: str) -> list[str]:
     return [f"## {title}", "", about, "", content or "Not measured yet.", ""]
 
 
-def shown(values: Sequence[float] | None, digits: int = 2) -> str:
-    """A median with its quartiles, from either the three or from single turns."""
-    if not values:
+def shown(low_median_high: Sequence[float] | None, digits: int = 2) -> str:
+    """A median with its quartiles."""
+    if low_median_high is None:
         return "-"
-    low, middle, high = values if len(values) == 3 and values[0] <= values[1] <= values[2] else quartiles(values)
-    if low == high:
-        return f"{middle:.{digits}f}"
-    return f"{middle:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
+    low, middle, high = (f"{value:.{digits}f}" for value in low_median_high)
+    return middle if low == high else f"{middle} ({low}-{high})"
+
+
+def of_turns(values: Sequence[float], digits: int = 2) -> str:
+    """The same of single turns."""
+    return shown(quartiles(values) if values else None, digits)
 
 
 def targets(found: Found, limits: Mapping[str, str]) -> str:
@@ -104,16 +107,16 @@ def meta_step_tables(found: Found) -> str:
     for title, record in chosen:
         times = record["ms_an_episode"]
         best = ours_of(times)
-        over = [shown(ratios(times.get(name, []), times[best])) for name in names]
-        told = [title, best, shown(times[best], 1), shown(shares(record, best))]
+        over = [of_turns(ratios(times.get(name, []), times[best])) for name in names]
+        told = [title, best, of_turns(times[best], 1), of_turns(shares(record, best))]
         lines.append([*told, *_marked(names, over, peer_of(times)), str(len(times[best]))])
         mine = {name: values for name, values in times.items() if name.startswith("metaray")}
         ours += [
             [
                 title,
                 name,
-                shown(ms, 1),
-                shown(ratios(times["metaray, each"], ms)),
+                of_turns(ms, 1),
+                of_turns(ratios(times["metaray, each"], ms)),
                 f"{record['first_step_s'][name]:.1f}",
             ]
             for name, ms in mine.items()
@@ -142,7 +145,7 @@ def bound_table(found: Found) -> str:
     record = found.get(key_of(bounds.SECTION, "one thread"))
     if record is None:
         return ""
-    return markdown(("", "one thread"), [[name, shown(rates, 1)] for name, rates in record["rates"].items()])
+    return markdown(("", "one thread"), [[name, of_turns(rates, 1)] for name, rates in record["rates"].items()])
 
 
 def sampling_tables(found: Found) -> str:
@@ -153,9 +156,9 @@ def sampling_tables(found: Found) -> str:
         lines = [
             [
                 name,
-                shown(us, 1),
+                of_turns(us, 1),
                 f"{1e6 / statistics.median(us):,.0f}",
-                shown(ratios(us, times["metaray"])),
+                of_turns(ratios(us, times["metaray"])),
                 str(len(us)),
             ]
             for name, us in times.items()
@@ -164,7 +167,7 @@ def sampling_tables(found: Found) -> str:
     streamed = [(name, r["episodes_a_second"]) for name, r in found.items() if name.startswith("sampling: streamed")]
     if streamed:
         rows = [
-            [name.removeprefix("sampling: "), shown([float(rate) for rate in rates], 0)] for name, rates in streamed
+            [name.removeprefix("sampling: "), of_turns([float(rate) for rate in rates], 0)] for name, rates in streamed
         ]
         parts.append(markdown(("", "episodes/s, by the clock"), rows))
     return "\n\n".join(parts)

@@ -117,7 +117,14 @@ def code_digest(root: Path = ROOT) -> str:
     return digest.hexdigest()[:12]
 
 
-def run(jobs: Iterable[Job], records: Records, *, again: bool, say: Callable[[str], None]) -> bool:
+def run(
+    jobs: Iterable[Job],
+    records: Records,
+    *,
+    again: bool,
+    say: Callable[[str], None],
+    kept: Callable[[], object] = lambda: None,
+) -> bool:
     """Run what is not on record yet, and put each on record; returns whether nothing failed.
 
     Args:
@@ -125,6 +132,7 @@ def run(jobs: Iterable[Job], records: Records, *, again: bool, say: Callable[[st
         records: that are added to.
         again: run them all.
         say: is told of every job.
+        kept: is called after every record, so that what is made of them is never behind.
     """
     good = True
     todo = list(jobs)
@@ -137,6 +145,7 @@ def run(jobs: Iterable[Job], records: Records, *, again: bool, say: Callable[[st
         started = time.perf_counter()
         result = outcome_of(job)
         records.keep(job, result, time.perf_counter() - started)
+        kept()
         said = result.get("failed") or result.get("skipped") or "done"
         say(f"{title}: {said.strip().splitlines()[-1]} [{time.perf_counter() - started:.0f} s]")
         good = good and "failed" not in result
