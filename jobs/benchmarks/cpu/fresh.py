@@ -59,7 +59,7 @@ def memory(case_name: str, who: str, steps: int, folder: Path, *, tiny: bool) ->
     from jobs.benchmarks.cpu.contenders import BY_HAND, by_hand, ours
     from jobs.benchmarks.cpu.memories import who_are
     from jobs.benchmarks.overhead import arrivals
-    from jobs.benchmarks.peers.learner import Outcome
+    from jobs.benchmarks.peers.learner import Outcome, import_late_parts
     from jobs.benchmarks.peers.serve import memory as held
     from jobs.benchmarks.trials import CPU
     from metaray.training.device import set_execution
@@ -67,6 +67,7 @@ def memory(case_name: str, who: str, steps: int, folder: Path, *, tiny: bool) ->
     (case,) = (case for case in CASES if case.title == case_name)
     experiment = experiment_of(case, folder, TINY if tiny else FULL)
     torch.set_num_threads(1)
+    import_late_parts()
     loop: Iterator[Outcome]
     if who == BY_HAND:
         loop = by_hand(experiment, arrivals(experiment, 1))

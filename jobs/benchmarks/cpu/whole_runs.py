@@ -14,6 +14,7 @@ from typing import Any
 from jobs.benchmarks.cpu.cases import FULL, METHODS, Case, experiment_of
 from jobs.benchmarks.cpu.fresh import ROOT
 from jobs.benchmarks.cpu.runs import Job, Setting
+from jobs.benchmarks.gpu.supervise import attended
 from metaray.records.journal import read_journal
 from metaray.records.result import RESULT, Result
 from metaray.records.storage import Storage
@@ -66,11 +67,11 @@ def trained(recipe: Path, count: str, folder: Path) -> tuple[float, str]:
     words = ["train", str(recipe), "--workers", count, "--no-register", "--tracker", "none", "--run", "bench"]
     command = [sys.executable, "-m", "metaray", *words, "--storage", str(folder / "runs"), "--device", "cpu"]
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-    done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
-    )
-    if done.returncode:
-        raise RuntimeError(f"a run with {count} workers failed: {(done.stderr + done.stdout)[-2000:]}")
+    with (folder / "log").open("w+") as log:
+        ended = attended(command, TIMEOUT_S, cwd=folder, env=environment, stdout=log, stderr=log)
+        log.seek(0)
+        if ended:
+            raise RuntimeError(f"a run with {count} workers: {ended}: {log.read()[-2000:]}")
     storage = Storage(str(folder / "runs" / "bench"))
     times = [entry.time_ms / 1e3 for entry in read_journal(storage) if entry.key == "train/loss"][WARM_UP:]
     gaps = [after - before for before, after in itertools.pairwise(times)]

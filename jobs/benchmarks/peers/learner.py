@@ -27,6 +27,15 @@ class Outcome(NamedTuple):
     gradient_norm: float
 
 
+def import_late_parts() -> None:
+    """Let torch import what its optimisers need with their first step: that is not the memory of a meta-step."""
+    value = torch.zeros(1, requires_grad=True)
+    value.grad = torch.zeros(1)
+    optimizer = torch.optim.Adam([value])
+    optimizer.step()
+    optimizer.zero_grad()
+
+
 Backward = Callable[[Episode, float], Tensor]
 """Adds a share of one task's meta-gradient to `.grad` of the network's parameters, and returns the task's loss."""
 

@@ -118,7 +118,10 @@ def prepare(name: str) -> None:
         return
     import torch
 
+    from jobs.benchmarks.peers.learner import import_late_parts
+
     torch.set_num_threads(1)
+    import_late_parts()
     if name == "learn2learn":  # parts that this comparison has no use for, and that need gym and torchvision
         for part in ("gym", "text", "vision"):
             sys.modules[f"learn2learn.{part}"] = ModuleType(f"learn2learn.{part}")
