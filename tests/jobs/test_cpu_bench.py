@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -113,8 +114,6 @@ def test_a_server_answers_refuses_and_tells_what_failed() -> None:
 
 
 def pipe() -> tuple[BinaryIO, BinaryIO]:
-    import os
-
     out, into = os.pipe()
     return os.fdopen(out, "rb"), os.fdopen(into, "wb")
 

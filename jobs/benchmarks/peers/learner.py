@@ -57,8 +57,9 @@ class Body(nn.Sequential):
     def forward(self, x: Tensor) -> Tensor:
         """[n, channels, height, width] to [n, embedding]."""
         with cast(self.dtype):
-            found: Tensor = super().forward(x)
-        return found
+            for module in self:
+                x = module(x)
+        return x
 
 
 class Head(nn.Linear):
@@ -103,7 +104,8 @@ class Conv4(nn.Module):
         self.head: nn.Module = nn.Identity()
         self.body.dtype = dtype
         if "head.weight" in weights:
-            self.head = head = Head(*reversed(weights["head.weight"].shape))
+            outputs, inputs = weights["head.weight"].shape
+            self.head = head = Head(inputs, outputs)
             head.dtype = dtype
         self.load_state_dict(weights)
 
