@@ -140,13 +140,13 @@ def maml(network: Conv4, method: Method) -> Backward:
     second = method.kind == "maml"
 
     def adapted(episode: Episode) -> tuple[Tensor, list[Tensor]]:
-        theta = dict(network.named_parameters())
+        theta: dict[str, Tensor] = dict(network.named_parameters())
         for _ in range(method.steps):
             loss = cross_entropy(torch.func.functional_call(network, theta, (episode.support_x,)), episode.support_y)
             slopes = torch.autograd.grad(loss, list(theta.values()), create_graph=second)
-            theta = {n: t - method.rate * g for (n, t), g in zip(theta.items(), slopes, strict=True)}  # type: ignore[misc]
+            theta = {n: t - method.rate * g for (n, t), g in zip(theta.items(), slopes, strict=True)}
         if not second:
-            theta = {n: t.detach().requires_grad_() for n, t in theta.items()}  # type: ignore[misc]
+            theta = {n: t.detach().requires_grad_() for n, t in theta.items()}
         logits = torch.func.functional_call(network, theta, (episode.query_x,))
         return cross_entropy(logits, episode.query_y), list(theta.values())
 
@@ -261,7 +261,7 @@ def test_bounds_small(setting: Setting) -> None:
 
 def test_turns_alternate_and_the_slow_ones_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, order = [0.0], list[str]()
-    monkeypatch.setattr(turns.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr("jobs.benchmarks.cpu.turns.time.perf_counter", lambda: clock[0])
 
     def turn(name: str, seconds: float) -> turns.Turn:
         def take() -> float:
