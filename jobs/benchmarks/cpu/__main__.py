@@ -42,7 +42,7 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=list(SECTIONS), default=list(SECTIONS), metavar="SECTION")
     parser.add_argument("--again", action="store_true", help="also measure what is on record")
     parser.add_argument("--turns", type=int, default=9, help="at most, of each contender")
-    parser.add_argument("--seconds", type=float, default=28.0, help="for the turns of one case")
+    parser.add_argument("--seconds", type=float, default=25.0, help="for the turns of one case")
     parser.add_argument("--jax", action="store_true", help="time JAX in every case: compiling takes minutes more")
     parser.add_argument("--peers", type=Path, default=Path(".venv-peers"), help="the environment of `make peers`")
     parser.add_argument("--out", type=Path, default=Path("docs"))

@@ -141,8 +141,8 @@ def _start_up(*path: str) -> Callable[[Found], list[float] | None]:
             return None
         value = record["medians"]
         for key in path:
-            value = value[key]
-        return [float(value)] * 3
+            value = value.get(key, {})
+        return [float(value)] * 3 if value else None
 
     return reached
 
