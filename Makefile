@@ -6,7 +6,7 @@ BIN := .venv/bin
 export RAY_USAGE_STATS_ENABLED := 0
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-slow chaos fuzz check format lock clean gpu gpu-ray gpu-pack
+.PHONY: demo test test-slow chaos fuzz check format lock clean gpu gpu-ray gpu-pack peers bench
 
 demo: .venv/ready
 	$(BIN)/metaray train jobs/glyphs.py:demo --workers 2 --samplers 2
@@ -43,6 +43,14 @@ gpu-ray: .venv/ready
 gpu-pack: .venv/ready
 	$(BIN)/python -m jobs.benchmarks.gpu.pack $(if $(OMNIGLOT),--omniglot $(OMNIGLOT))
 
+# The libraries that metaray is compared with, in an environment of their own; what cannot be had is left out.
+peers: .venv-peers/ready
+
+# What metaray costs on a CPU beside them: 15 minutes on 2 quiet cores, into docs/performance/ and docs/performance.md.
+# An interrupted run goes on; make bench BENCH_OPTIONS='--only meta-step --again'
+bench: .venv/ready .venv-peers/ready
+	$(BIN)/python -m jobs.benchmarks.cpu $(BENCH_OPTIONS)
+
 check: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -70,6 +78,10 @@ format: .venv/ready
 	    --editable '.[cluster,notebook,references]'
 	touch .venv/ready-slow
 
+.venv-peers/ready: jobs/benchmarks/peers/install.py requirements.lock
+	$(PYTHON) jobs/benchmarks/peers/install.py .venv-peers
+	touch .venv-peers/ready
+
 # The lock is what pip chooses from pyproject.toml's ranges; local version labels (+cpu) are cut off, so that the same
 # file gives a machine with a GPU the GPU build.
 lock:
@@ -82,4 +94,4 @@ lock:
 	rm -rf .venv-lock
 
 clean:
-	rm -rf .venv .venv-lock runs mlruns mlartifacts mlflow.db demo-task demo-task.png build gpu-pack gpu-record .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-lock .venv-peers runs mlruns mlartifacts mlflow.db demo-task demo-task.png build gpu-pack gpu-record .mypy_cache .ruff_cache .pytest_cache

@@ -63,7 +63,8 @@ def against_jax(steps: int, precision: str, setting: Setting) -> Values:
     initial = {name: t.detach().numpy() for name, t in initial_state(experiment, CPU).meta.items()}
     arrays = tuple(tensor.numpy() for side in (chunk.support, chunk.query) for tensor in side)
     started = time.perf_counter()
-    theirs = jax_maml.Maml(initial, arrays, rate=RATE, steps=steps, precision=precision)
+    loss = partial(jax_maml.query_loss, rate=RATE, steps=steps)
+    theirs = jax_maml.MetaGradient(initial, arrays, loss=loss, precision=precision)
     values: Values = {"device": jax_maml.device(), "compiled in s": time.perf_counter() - started}
     if precision == "float32":
         values |= same(theirs, experiment, chunk, BOUNDS[steps], values)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 
@@ -101,9 +102,15 @@ def command(name: str, budget_s: float, options: argparse.Namespace) -> list[str
     return words + (["--omniglot", str(options.omniglot)] if options.omniglot else [])
 
 
-def attended(words: Sequence[str], timeout_s: float) -> str:
-    """Run a command to its end, or kill it and what it started; returns what went wrong, "" if nothing did."""
-    with subprocess.Popen(words, start_new_session=True) as process:
+def attended(words: Sequence[str], timeout_s: float, **options: Any) -> str:
+    """Run a command to its end, or kill it and what it started; returns what went wrong, "" if nothing did.
+
+    Args:
+        words: of the command.
+        timeout_s: after which it is killed.
+        options: of `subprocess.Popen`, such as where it runs.
+    """
+    with subprocess.Popen(words, start_new_session=True, **options) as process:
         try:
             code = process.wait(timeout_s)
         except subprocess.TimeoutExpired:
