@@ -84,7 +84,7 @@ class FromModule:
         _check_answers(module, network, meta, preprocessing)
         made: Any = cast(Any, cls)(
             algorithm=algorithm,
-            model=model,
+            model=model.held,
             meta=meta,
             preprocessing=preprocessing,
             spec=spec,

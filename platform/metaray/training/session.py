@@ -227,7 +227,7 @@ class Session:
         experiment = self.experiment
         return Learner(
             algorithm=experiment.algorithm,
-            model=experiment.model,
+            model=experiment.model.held,
             meta=self.best,
             preprocessing=experiment.source.preprocessing,
             spec=experiment.eval_spec,

@@ -7,6 +7,7 @@ from metaray.data.preprocessing.labels_column import LabelsColumn
 from metaray.data.preprocessing.number_column import NumberColumn
 from metaray.data.preprocessing.preprocessing import Preprocessing, RawInputs, mask_of
 from metaray.data.preprocessing.table import TablePreprocessing
+from metaray.data.preprocessing.text import TextPreprocessing
 from metaray.data.preprocessing.vector import VectorPreprocessing
 from metaray.data.preprocessing.vector_column import VectorColumn
 from metaray.data.ragged import Compact
@@ -14,6 +15,7 @@ from metaray.data.ragged import Compact
 PREPROCESSINGS: dict[str, type[Preprocessing]] = {
     "image": ImagePreprocessing,
     "table": TablePreprocessing,
+    "text": TextPreprocessing,
     "vector": VectorPreprocessing,
 }
 
@@ -31,6 +33,7 @@ __all__ = [
     "RawInputs",
     "Resample",
     "TablePreprocessing",
+    "TextPreprocessing",
     "VectorColumn",
     "VectorPreprocessing",
     "mask_of",
