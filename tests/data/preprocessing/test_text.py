@@ -66,8 +66,9 @@ def test_what_it_refuses() -> None:
         TextPreprocessing.parse({"tokenizer": '{"model": {"vocab": {"a": "b"}}}'}, where="text")
     pieces = TextPreprocessing(tokenizer='{"model": {"type": "Unigram", "vocab": [["a", -1.0], ["b", -2.0]]}}')
     assert pieces.vocabulary == 2
+    strange = TextPreprocessing(tokenizer='{"model": {"type": "Nothing", "vocab": {"a": 0}}}')
     with pytest.raises(InputError, match="the tokenizer can't be read"):
-        pieces.read("a")
+        strange.read("a")
 
 
 def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
