@@ -85,7 +85,8 @@ def held_weights(uri: str, sha256: str = "") -> Weights:
 
     Args:
         uri: of a safetensors file.
-        sha256: that it must have, hex; empty takes whatever it has. A remote file that the node has is not asked for.
+        sha256: that it must have, hex; empty takes whatever it has. Of weights that the node has, a remote file is not
+            asked for, and a local one may be gone.
 
     Raises:
         InputError: if there is no such file, it holds no safetensors or has another SHA-256, naming both; or what went
@@ -128,6 +129,8 @@ def _fetched(uri: str, sha256: str, folder: Path) -> Weights:
 
 
 def _of_file(path: Path, sha256: str, folder: Path) -> Weights:
+    if sha256 and not path.exists() and (kept := folder / f"{sha256}.safetensors").is_file():
+        return Weights(kept, sha256)  # the very weights, wherever they were
     if not path.is_file():
         raise InputError(f"{path}: no such file of weights" + (" (it is a folder)" if path.is_dir() else ""))
     where = os.path.realpath(path)

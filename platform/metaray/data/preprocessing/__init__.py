@@ -1,6 +1,7 @@
 """From a raw input to the compact array a source holds, and from that to the numbers a model sees: one file a kind."""
 
 from metaray.data.preprocessing.category_column import CategoryColumn
+from metaray.data.preprocessing.encoded import EncodedPreprocessing
 from metaray.data.preprocessing.image import RESAMPLING, ImagePreprocessing, Resample
 from metaray.data.preprocessing.items import ItemColumn, ItemRows
 from metaray.data.preprocessing.labels_column import LabelsColumn
@@ -13,6 +14,7 @@ from metaray.data.preprocessing.vector_column import VectorColumn
 from metaray.data.ragged import Compact
 
 PREPROCESSINGS: dict[str, type[Preprocessing]] = {
+    "encoded": EncodedPreprocessing,
     "image": ImagePreprocessing,
     "table": TablePreprocessing,
     "text": TextPreprocessing,
@@ -24,6 +26,7 @@ __all__ = [
     "RESAMPLING",
     "CategoryColumn",
     "Compact",
+    "EncodedPreprocessing",
     "ImagePreprocessing",
     "ItemColumn",
     "ItemRows",
