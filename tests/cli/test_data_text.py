@@ -36,3 +36,19 @@ def test_import(command: Callable[..., Any], tmp_path: Path) -> None:
     assert twice.code == 2 and "there is a scheme 'one' already" in twice.err
     none = command("data", "import", "text", source, "--out", out, "--tokenizer", tmp_path / "nowhere")
     assert none.code == 2 and "no such tokenizer" in none.err
+
+
+def test_embed(command: Callable[..., Any], tmp_path: Path) -> None:
+    folder, source, texts = bert_folder(tmp_path / "encoder"), rows(tmp_path / "a.csv"), tmp_path / "texts.arrow"
+    assert command("data", "import", "text", source, "--out", texts, "--tokenizer", folder, "--longest", "6").code == 0
+    out = tmp_path / "vectors.arrow"
+    said = command("data", "embed", texts, "--encoder", folder, "--out", out, "--batch-size", "8")
+    assert said.code == 0, said.err
+    first, second = said.out.splitlines()
+    assert first == f"wrote {out}: 32 vectors of 8 numbers" and second.startswith("encoder sha256: ")
+    told = command("data", "describe", out, "--ways", "2")
+    assert told.code == 0 and "8 classes, 32 examples of shape (8)" in told.out
+    wrong = command("data", "embed", texts, "--encoder", folder, "--out", out, "--sha256", "0" * 64)
+    assert wrong.code == 2 and f"but {'0' * 64} is asked for" in wrong.err
+    pooled = command("data", "embed", texts, "--encoder", folder, "--out", out, "--pooling", "cls", "--no-normalized")
+    assert pooled.code == 0, pooled.err
