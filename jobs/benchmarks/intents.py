@@ -109,6 +109,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--encoder", required=True, help="folder of the encoder, or its weights")
     parser.add_argument("--tokenizer", help="its tokenizer, where it is not in that folder")
+    parser.add_argument("--no-special", action="store_true", help="texts without the tokens that are put around them")
     parser.add_argument("--called", default="all-MiniLM-L6-v2", help="what the encoder is called in the record")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=SETS)
     parser.add_argument("--episodes", type=int, default=600, help="of each fold")
@@ -116,7 +117,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     encoder = Encoder(path=given.encoder)
-    texts = TextPreprocessing(tokenizer=read_tokenizer(given.tokenizer or given.encoder))
+    texts = TextPreprocessing(tokenizer=read_tokenizer(given.tokenizer or given.encoder), special=not given.no_special)
     record: dict[str, Any] = {
         "encoder": given.called,
         "encoder_sha256": encoder.sha256,

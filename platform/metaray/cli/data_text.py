@@ -43,6 +43,12 @@ def text(
             min=3, metavar="N", help="Tokens of a text that are looked at; of longer texts the first of them count."
         ),
     ] = 128,
+    special: Annotated[
+        bool,
+        typer.Option(
+            help="Put around each text the tokens that the tokenizer puts there; static word embeddings go without."
+        ),
+    ] = True,
     splits: Annotated[
         list[str] | None,
         typer.Option(
@@ -67,7 +73,7 @@ def text(
     from metaray.data.texts.rows import Columns
 
     preprocessing = TextPreprocessing.parse(
-        {"tokenizer": read_tokenizer(tokenizer), "longest": longest}, where="import"
+        {"tokenizer": read_tokenizer(tokenizer), "longest": longest, "special": special}, where="import"
     )
     with import_progress() as (progress, tell):
         report = import_texts(

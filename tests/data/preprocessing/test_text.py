@@ -37,6 +37,11 @@ def test_a_text_that_is_too_long_is_cut_and_said() -> None:
     assert TEXTS.encoded(["play a song now"]).cut == [0] and TEXTS.encoded(["play a song"]).cut == []
 
 
+def test_without_the_tokens_around() -> None:
+    bare = TextPreprocessing(tokenizer=tokenizer(), longest=5, special=False)
+    assert bare.encoded(["play a song"]).rows[0].tolist() == [number("play"), number("a"), number("song")]
+
+
 def test_padding_and_cutting_of_the_file_do_not_count() -> None:
     """Files have what their last user set."""
     tree = json.loads(tokenizer()) | {

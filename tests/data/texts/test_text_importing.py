@@ -101,8 +101,9 @@ def test_splits(tmp_path: Path) -> None:
     def schemes(*paths: Path, **options: Any) -> dict[str, Any]:
         imported(list(paths), out, **options)
         meta = read_store(out).meta
-        named = lambda ids: [meta.class_names[i] for i in ids]  # noqa: E731
-        return {name: [named(ids) for ids in parts.values()] for name, parts in meta.schemes.items()}
+        return {
+            name: [[meta.class_names[i] for i in ids] for ids in parts.values()] for name, parts in meta.schemes.items()
+        }
 
     named = [
         lines(tmp_path / f"{name}.jsonl", [row]) for name, row in zip(("train", "valid", "test"), ROWS, strict=False)

@@ -60,7 +60,7 @@ def test_second_derivatives(pooling: Any) -> None:
     start = {name: parameter.detach() for name, parameter in network.named_parameters()}
 
     def function(*parts: Tensor) -> Tensor:
-        found = torch.func.functional_call(network, start | dict(zip(names, parts, strict=True)), (x,))
+        found: Tensor = torch.func.functional_call(network, start | dict(zip(names, parts, strict=True)), (x,))
         return found.square().sum(0)[:2] + found.sum(0)[2:4]
 
     parts = tuple(start[name].clone().requires_grad_() for name in names)

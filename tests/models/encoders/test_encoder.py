@@ -77,7 +77,7 @@ def test_static_words(tmp_path: Path) -> None:
 
 
 def test_weights_that_do_not_fit(tmp_path: Path) -> None:
-    more = bert_folder(tmp_path / "more", **{"encoder.layer.2.extra": torch.zeros(2)})
+    more = bert_folder(tmp_path / "more", more={"encoder.layer.2.extra": torch.zeros(2)})
     with pytest.raises(InputError, match=r"do not fit a bert network: they hold encoder.layer.2.extra \(1\), which"):
         built(Encoder(path=more))
     deeper = bert_folder(tmp_path / "deeper", config={**CONFIG, "num_hidden_layers": 3})

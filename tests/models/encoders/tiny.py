@@ -51,7 +51,7 @@ def tokenizer(words: list[str] = WORDS, *, special: bool = True) -> str:
         "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
         "special_tokens": {name: {"id": name, "ids": [names.index(name)], "tokens": [name]} for name in SPECIAL[2:]},
     }
-    tree = {
+    tree: dict[str, Any] = {
         "version": "1.0",
         "truncation": None,
         "padding": None,
@@ -94,12 +94,14 @@ def weights(seed: int = 0) -> dict[str, Tensor]:
     return {their_name(name): parameter.detach().clone() for name, parameter in network.named_parameters()}
 
 
-def bert_folder(folder: Path, *, seed: int = 0, config: dict[str, Any] = CONFIG, **more: Tensor) -> str:
+def bert_folder(
+    folder: Path, *, seed: int = 0, config: dict[str, Any] = CONFIG, more: dict[str, Tensor] | None = None
+) -> str:
     """A folder of an encoder of the BERT family, with further tensors."""
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "tokenizer.json").write_text(tokenizer())
-    save_file({**weights(seed), **more}, folder / "model.safetensors")
+    save_file({**weights(seed), **(more or {})}, folder / "model.safetensors")
     return str(folder)
 
 

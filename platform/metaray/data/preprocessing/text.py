@@ -48,6 +48,7 @@ class TextPreprocessing(Preprocessing):
     Attributes:
         tokenizer: what the file `tokenizer.json` holds, to the letter.
         longest: tokens of a text that are looked at.
+        special: put around each text what the tokenizer puts there; matrices of word embeddings know no such tokens.
     """
 
     kind: ClassVar[str] = "text"
@@ -57,6 +58,7 @@ class TextPreprocessing(Preprocessing):
 
     tokenizer: str = Field(min_length=1, repr=False)
     longest: int = Field(default=USUAL_LONGEST, ge=3, le=LONGEST)
+    special: bool = True
 
     @model_validator(mode="after")
     def _is_a_tokenizer(self) -> TextPreprocessing:
@@ -96,7 +98,7 @@ class TextPreprocessing(Preprocessing):
             InputError: without the tokenizers library, or if it can't read the tokenizer.
         """
         tokenizer = _opened(self.tokenizer, self.longest)
-        found = [tokenizer.encode(text) for text in texts]
+        found = [tokenizer.encode(text, add_special_tokens=self.special) for text in texts]
         cut = [place for place, one in enumerate(found) if one.overflowing]
         return Encoded([np.array(one.ids, dtype=np.int32) for one in found], cut)
 

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -121,7 +121,7 @@ class _Partial:
             notes = parse_object(self._notes.read_bytes(), where=self._notes.name)
             fits = notes["key"] == key and place.stat().st_size == 4 * shape[0] * shape[1]
             self.done = min(int(notes["done"]), shape[0]) if fits else 0
-        mode = "r+" if self.done else "w+"
+        mode: Literal["r+", "w+"] = "r+" if self.done else "w+"
         self.vectors: np.memmap[tuple[int, ...], np.dtype[np.float32]] = np.memmap(
             place, dtype=np.float32, mode=mode, shape=shape
         )

@@ -29,6 +29,8 @@ from metaray.models.model import Model, initialize
 ARCHITECTURES: dict[str, type[Architecture]] = {"bert": Bert, "static_words": StaticWords}
 """The explicit dict of them."""
 SHOWN = 4
+UNREAD = StaticWords(vocabulary=1, width=1)
+"""In the place of what is read from a path, where that is no path, which is then the error."""
 
 
 class Encoder(Model):
@@ -57,7 +59,7 @@ class Encoder(Model):
     sha256: str = Field(default="", pattern="^([0-9a-f]{64})?$")
     architecture: Annotated[
         Architecture, reads_kind(ARCHITECTURES, Architecture, what="architecture"), writes_kind(ARCHITECTURES)
-    ]
+    ] = Field(default_factory=lambda: UNREAD)
     tokenizer_sha256: str = Field(default="", pattern="^([0-9a-f]{64})?$")
     pooling: Pooling = "mean"
     normalized: bool = True
