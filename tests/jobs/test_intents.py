@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from jobs.benchmarks import intents
+from metaray.data.preprocessing import TextPreprocessing
 from tests.models.encoders.tiny import WORDS, bert_folder
 
 
@@ -31,8 +32,7 @@ def test_it_measures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     data = home(tmp_path / "data")
     asked = [str(data), "--encoder", encoder, "--sets", "hwu64", "--episodes", "4", "--out", str(out)]
     # Tiny encoders take 16 tokens, not 128.
-    tiny = intents.TextPreprocessing
-    monkeypatch.setattr(intents, "TextPreprocessing", lambda **fields: tiny(longest=8, **fields))
+    monkeypatch.setattr(intents, "TextPreprocessing", lambda **fields: TextPreprocessing(longest=8, **fields))
     monkeypatch.setattr(sys, "argv", ["intents", *asked])
     intents.main()
     record = json.loads(out.read_text())

@@ -192,5 +192,5 @@ class _Layer(nn.Module):
 
     def _by_head(self, x: Tensor) -> Tensor:
         """[n, L, width] to [n, heads, L, width / heads]."""
-        found: Tensor = x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # type: ignore[no-untyped-call]
+        found: Tensor = x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
         return found
