@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from metaray.learners.learner import Learner as Learner
     from metaray.models.conv4 import Conv4 as Conv4
     from metaray.models.custom import Custom as Custom
+    from metaray.models.encoders.encoder import Encoder as Encoder
     from metaray.models.mlp import MLP as MLP
     from metaray.models.r2d2_net import R2D2Net as R2D2Net
     from metaray.models.resnet12 import ResNet12 as ResNet12
@@ -178,6 +179,7 @@ _HOMES = {
     "Classification": "metaray.tasks.classification",
     "Conv4": "metaray.models.conv4",
     "Custom": "metaray.models.custom",
+    "Encoder": "metaray.models.encoders.encoder",
     "CustomOptimizer": "metaray.optimizers.custom",
     "Augmentation": "metaray.episodes.augmentation",
     "EpisodeSpec": "metaray.episodes.episode",

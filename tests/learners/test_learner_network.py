@@ -181,7 +181,7 @@ def test_a_format_that_does_not_go_with_its_files(tmp_path: Path) -> None:
     description = json.loads(files[DESCRIPTION])
     for changes, told in (
         ({"format": 1}, f"has format 1, but also {STATE}"),
-        ({"format": 3}, "has format 3; this metaray reads formats 1 and 2"),
+        ({"format": 4}, "has format 4; this metaray reads formats 1, 2, 3"),
         ({"rebuilt": [1]}, "rebuilt does not describe tensors"),
     ):
         reseal(tmp_path, files | {DESCRIPTION: json.dumps(description | changes).encode()})

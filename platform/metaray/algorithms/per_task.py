@@ -1,7 +1,8 @@
 """What learns each task from its support set alone: baselines for tables, which know nothing of other tasks.
 
-Runs report the nearest neighbour, where the preprocessing says how inputs are compared, and those that their source
-names (`Source.baselines`). They are judged, never trained: `BASELINES` is the explicit dict of them.
+Runs report the nearest neighbour, where the preprocessing says how inputs are compared, and those that it or their
+source names (`Preprocessing.baselines`, `Source.baselines`). They are judged, never trained: `BASELINES` is the
+explicit dict of them.
 """
 
 from typing import ClassVar
@@ -9,6 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from metaray.algorithms.class_means import ClassMeans
 from metaray.algorithms.context import Context, Tensors
 from metaray.algorithms.families.per_task import PerTask, vectors
 from metaray.algorithms.item_means import GlobalMean, ItemMean, ItemMeanAndOffset, ItemMeanAndShrunkOffset
@@ -104,6 +106,7 @@ class Logistic(PerTask):
 
 BASELINES: dict[str, PerTask] = {
     NEAREST: NearestNeighbor(),
+    ClassMeans.kind: ClassMeans(),
     "support_mean": SupportMean(),
     "ridge": Ridge(),
     "logistic": Logistic(),
@@ -120,7 +123,8 @@ def baselines_of(source: Source, preprocessing: Preprocessing) -> tuple[str, ...
     There is one where the preprocessing, that of the source or of the learner at hand, says how inputs are compared.
     """
     nearest = () if preprocessing.compared is None else (NEAREST,)
-    return tuple(dict.fromkeys((*nearest, *source.baselines)))
+    own = [name for name in preprocessing.baselines if source.task.has_classes or not BASELINES[name].needs_classes]
+    return tuple(dict.fromkeys((*nearest, *own, *source.baselines)))
 
 
 def _vectors(x: Inputs, context: Context) -> Tensor:

@@ -1,16 +1,14 @@
 """`metaray data import`: build a store file from raw data."""
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from metaray.cli import data_table
+from metaray.cli import data_table, data_text
 from metaray.cli.help import Command, Group
-from metaray.cli.store_options import Out, Seed, splits_of
+from metaray.cli.store_options import Out, Seed, import_progress, splits_of
 from metaray.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,6 +19,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(cls=Group, help="Build a store file from raw data.")
 app.command(cls=Command)(data_table.table)
+app.command(cls=Command)(data_text.text)
 
 Size = Annotated[str, typer.Option(metavar="SIZE", help="Size of the stored images in pixels: SIDE or HEIGHTxWIDTH.")]
 Mode = Annotated[
@@ -62,7 +61,7 @@ def omniglot(
     """Import Omniglot, in grey at 28x28 unless told otherwise, with the splits vinyals, maml and lake."""
     from metaray.data.omniglot import import_omniglot
 
-    with _progress() as (progress, _):
+    with import_progress() as (progress, _):
         report = import_omniglot(
             source,
             out,
@@ -149,7 +148,7 @@ def images(
     """Import any images: a folder for each class, or a CSV file that names their classes."""
     from metaray.data.images import import_images
 
-    with _progress() as (progress, tell):
+    with import_progress() as (progress, tell):
         report = import_images(
             folder,
             out,
@@ -192,22 +191,6 @@ def print_normalisations(found: "Mapping[str, Normalisation]") -> None:
     """A line for each split scheme: what `--set` takes to normalise images by what its meta-train has."""
     for scheme, normalisation in found.items():
         print(f"to normalise by {scheme}'s meta-train: {normalisation.settings}")
-
-
-@contextmanager
-def _progress() -> Iterator[tuple[Callable[[int, int], None], Callable[[str], None]]]:
-    """A bar on standard error while images are read, and what writes a line above it."""
-    from rich.console import Console
-    from rich.progress import Progress
-    from rich.text import Text
-
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("reading", total=None)
-        yield (
-            lambda done, total: progress.update(task, completed=done, total=total),
-            lambda line: console.print(Text(line), soft_wrap=True),  # as Text: a class called "[red]" is no markup
-        )
 
 
 def _pixels(size: str, mode: str, invert: bool, resample: str) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def held(uri: str) -> Iterator[Path]:
     if not is_remote(uri):
         yield _local(uri)
         return
-    remote = S3Object(uri) if _scheme(uri) == "s3" else HttpObject(with_access(uri))
+    remote = remote_object(uri)
     seen = remote.look()
     folder = cache_folder("stores")
     with ExitStack() as stack:
@@ -84,6 +84,11 @@ def held(uri: str) -> Iterator[Path]:
         except OSError as error:
             raise InputError(f"{remote.shown}: can't be kept in the cache {folder} ({CACHE}): {error}") from None
         yield path
+
+
+def remote_object(uri: str) -> RemoteObject:
+    """What a URI that `is_remote` names."""
+    return S3Object(uri) if _scheme(uri) == "s3" else HttpObject(with_access(uri))
 
 
 def _scheme(uri: str) -> str:

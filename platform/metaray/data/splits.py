@@ -145,24 +145,36 @@ def random_splits(names: Sequence[str], fractions: Fractions, seed: int, of: Nou
 
 
 def read_splits(folder: Path, names: Sequence[str], of: Nouns = CLASSES) -> dict[Split, list[str]]:
-    """Read train.txt, val.txt and test.txt.
+    """Read train.txt, val.txt and test.txt, or files whose names say as much, such as labels.valid.txt.
 
     Raises:
-        InputError: a missing file, a name that is no class, a class that no file or more than one names.
+        InputError: a missing file, several that may be it, a name that is no class, a class that no file or more than
+            one names.
     """
     ids = {name: i for i, name in enumerate(names)}
     splits: dict[Split, list[str]] = {}
-    for split, file in SPLIT_FILES.items():
-        splits[split] = list(_lines(folder / file))
+    for split in SPLIT_FILES:
+        file = _split_file(folder, split)
+        splits[split] = list(_lines(file))
         for line in splits[split]:
             if line not in ids:
-                raise InputError(f"{folder / file}: {unknown(of.one, line, names)}")
+                raise InputError(f"{file}: {unknown(of.one, line, names)}")
     scheme = {split: [ids[name] for name in members] for split, members in splits.items()}
     check_disjoint(scheme, names, where=str(folder), many=of.many)
     listed = {name for members in splits.values() for name in members}
     if missing := [name for name in names if name not in listed]:
         raise InputError(f"{folder}: none of {', '.join(SPLIT_FILES.values())} names the {of.one} {missing[0]!r}")
     return splits
+
+
+def _split_file(folder: Path, split: Split) -> Path:
+    usual = folder / SPLIT_FILES[split]
+    if usual.exists() or not folder.is_dir():
+        return usual
+    found = [one for one in sorted(folder.glob("*.txt")) if split in map(split_named, one.stem.split("."))]
+    if len(found) > 1:
+        raise InputError(f"{folder}: {found[0].name} and {found[1].name} may both be the classes of {split}")
+    return found[0] if found else usual
 
 
 def _lines(path: Path) -> Iterable[str]:

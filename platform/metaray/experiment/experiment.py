@@ -159,6 +159,11 @@ class Experiment(Config):
         return self
 
     @model_validator(mode="after")
+    def _can_start(self) -> "Experiment":
+        self.model.check_start()
+        return self
+
+    @model_validator(mode="after")
     def _does_more_than_it_starts_from(self) -> "Experiment":
         if self.initial is not None and self.num_steps <= self.initial.step:
             raise ValueError(

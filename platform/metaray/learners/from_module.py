@@ -15,6 +15,7 @@ from metaray.episodes.episode import EpisodeSpec
 from metaray.episodes.inputs import mapped
 from metaray.errors import InputError
 from metaray.imports import resolve
+from metaray.learners.encoder import weights_behind
 from metaray.learners.learner_network import built, check_tensors
 from metaray.models.batch_norm import EpisodicBatchNorm, normalises_batches
 from metaray.models.custom import Custom
@@ -84,7 +85,7 @@ class FromModule:
         _check_answers(module, network, meta, preprocessing)
         made: Any = cast(Any, cls)(
             algorithm=algorithm,
-            model=model,
+            model=model.held,
             meta=meta,
             preprocessing=preprocessing,
             spec=spec,
@@ -94,6 +95,7 @@ class FromModule:
             provenance=kept_provenance,
             state={name: tensor.detach().clone() for name, tensor in kept(network).items()},
             rebuilt=marks,
+            encoder=weights_behind(preprocessing),
         )
         return cast(Self, made)
 

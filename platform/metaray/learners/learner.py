@@ -15,16 +15,17 @@ from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import CLASSES, Context, Tensors
 from metaray.algorithms.per_task import BASELINES
 from metaray.algorithms.task_shape import TaskShape
-from metaray.data.preprocessing import Preprocessing, RawInputs
+from metaray.data.preprocessing import EncodedPreprocessing, Preprocessing, RawInputs
 from metaray.data.ragged import Compact
 from metaray.episodes.episode import EpisodeSpec
 from metaray.episodes.inputs import Inputs, count, mapped
 from metaray.episodes.tensors import Examples
 from metaray.errors import InputError
 from metaray.learners.alone import require_alone
+from metaray.learners.encoder import encoder_of, vectors_of
 from metaray.learners.from_module import FromModule
 from metaray.learners.joint_queries import doubt, warn_of
-from metaray.learners.learner_file import FORMAT, FORMAT_WITH_STATE, learner_files
+from metaray.learners.learner_file import FORMAT, FORMAT_WITH_ENCODER, FORMAT_WITH_STATE, learner_files
 from metaray.learners.learner_network import restored
 from metaray.learners.one_line import classes_line, parts_line, spec_line
 from metaray.learners.own_code import own_code, parts_to_json
@@ -59,6 +60,8 @@ class Learner(FromModule):
         state: frozen parameters and persistent buffers of the network.
         rebuilt: by what the tensors that come from building the network anew are known again.
         code: SHA-256 of each package of the user's own, as it was when this was made; see `metaray.trust`.
+        encoder: weights of the encoder that makes vectors of raw inputs, where it was trained on such; see
+            `metaray.learners.encoder`.
     """
 
     algorithm: Algorithm
@@ -75,6 +78,9 @@ class Learner(FromModule):
     state: Tensors = field(default_factory=dict)
     rebuilt: Marks = field(default_factory=dict)
     code: dict[str, str] = field(default_factory=dict)
+    encoder: Tensors = field(default_factory=dict)
+    _encoders: list[nn.Module] = field(default_factory=list, init=False, repr=False, compare=False)
+    """The encoder, once it was asked."""
     _unused: list[nn.Module] = field(default_factory=list, init=False, repr=False, compare=False)
     """Networks of this learner that were built for a look at them; a thread that pops one has it for itself."""
 
@@ -195,7 +201,12 @@ class Learner(FromModule):
         Raises:
             InputError: naming the input that cannot be read or has the wrong shape.
         """
-        return self.preprocessing.normalize(mapped(torch.from_numpy, self.compact(x, count=count)))
+        compact, prepared = self.compact(x, count=count), self.preprocessing
+        if not isinstance(prepared, EncodedPreprocessing):
+            return prepared.normalize(mapped(torch.from_numpy, compact))
+        if not self._encoders:
+            self._encoders.append(encoder_of(prepared, self.encoder))
+        return prepared.normalize(vectors_of(self._encoders[0], prepared, compact))
 
     def compact(self, x: RawInputs, *, count: int | None = None) -> Compact:
         """Raw inputs as a source would hold them: images as uint8, numbers as float32, ragged ones padded.
@@ -207,7 +218,8 @@ class Learner(FromModule):
         Raises:
             InputError: naming the input that cannot be read or has the wrong shape.
         """
-        return self.preprocessing.read(x, count=count)
+        prepared = self.preprocessing
+        return (prepared.raw if isinstance(prepared, EncodedPreprocessing) else prepared).read(x, count=count)
 
     def save(self, folder: str | Path) -> None:
         """Write it as JSON and safetensors, with checksums.
@@ -225,7 +237,7 @@ class Learner(FromModule):
         """What `save` writes, by file name; the manifest is last."""
         stateful = bool(self.state or self.rebuilt)
         description: dict[str, Any] = {
-            "format": FORMAT_WITH_STATE if stateful else FORMAT,
+            "format": FORMAT_WITH_ENCODER if self.encoder else FORMAT_WITH_STATE if stateful else FORMAT,
             **parts_to_json(self.algorithm, self.model, self.preprocessing, self.task),
             "spec": self.spec.model_dump(mode="json"),
             "inner_steps": self.inner_steps,
@@ -238,7 +250,7 @@ class Learner(FromModule):
             description["rebuilt"] = self.rebuilt
         if self.own_code:
             description["code"] = self.own_code
-        return learner_files(description, self.meta, self.state if stateful else None)
+        return learner_files(description, self.meta, self.state if stateful else None, self.encoder)
 
 
 @dataclass(frozen=True, repr=False)

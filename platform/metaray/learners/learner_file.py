@@ -20,8 +20,10 @@ from metaray.models.state import is_marks
 DESCRIPTION = "learner.json"
 PARAMETERS = "parameters.safetensors"
 STATE = "state.safetensors"
-FORMAT, FORMAT_WITH_STATE = 1, 2
-"""The second is that of a learner whose network holds more than what is trained, which older versions would ignore."""
+ENCODER = "encoder.safetensors"
+FORMAT, FORMAT_WITH_STATE, FORMAT_WITH_ENCODER = 1, 2, 3
+"""The second is that of a learner whose network holds more than what is trained, which older versions would ignore; the
+third that of one with an encoder before its network, whatever this holds."""
 _KEYS = {"algorithm", "model", "preprocessing", "spec", "inner_steps", "provenance"}
 
 
@@ -41,24 +43,30 @@ class Contents(NamedTuple):
         description: with what older files leave out filled in.
         meta: the meta-parameters.
         state: frozen parameters and persistent buffers of the network.
+        encoder: weights of the encoder before it; none where there is none.
     """
 
     description: dict[str, Any]
     meta: Tensors
     state: Tensors
+    encoder: Tensors
 
 
-def learner_files(description: Mapping[str, Any], meta: Tensors, state: Tensors | None) -> dict[str, bytes]:
+def learner_files(
+    description: Mapping[str, Any], meta: Tensors, state: Tensors | None, encoder: Tensors | None = None
+) -> dict[str, bytes]:
     """The files of a learner by name; the manifest is last.
 
     Args:
         description: in JSON types.
         meta: the meta-parameters.
-        state: frozen parameters and persistent buffers; None for a learner of the first format.
+        state: frozen parameters and persistent buffers; None for a learner that has none.
+        encoder: weights of the encoder before its network, if there is one.
     """
     text = json.dumps(description, indent=2, sort_keys=True) + "\n"
     files = {DESCRIPTION: text.encode(), PARAMETERS: save(_plain(meta))}
-    return sealed(files if state is None else files | {STATE: save(_plain(state))})
+    files |= {} if state is None else {STATE: save(_plain(state))}
+    return sealed(files | ({ENCODER: save(_plain(encoder))} if encoder else {}))
 
 
 def read_folder(folder: Path) -> Contents:
@@ -82,20 +90,24 @@ def contents_of(folder: Path, files: Mapping[str, bytes]) -> Contents:
     """
     try:
         description, meta = parse_object(files[DESCRIPTION], where=DESCRIPTION), load(files[PARAMETERS])
-        state = load(files[STATE]) if STATE in files else {}
+        state, encoder = (load(files[name]) if name in files else {} for name in (STATE, ENCODER))
     except KeyError as missing:
         raise InputError(f"{folder} does not hold a whole learner: no {missing}") from None
     except (ValueError, SafetensorError) as error:
         raise InputError(f"{folder} does not hold a whole learner: {error}") from None
     if (bad := not_finite(meta)) is not None:  # not of the state, whose buffers may be masks of -inf
         raise InputError(f"{folder / PARAMETERS}: parameter {bad} holds values that are not finite (NaN or infinite)")
-    known = (FORMAT, FORMAT_WITH_STATE)
+    known = (FORMAT, FORMAT_WITH_STATE, FORMAT_WITH_ENCODER)
     if description.get("format") not in known:
-        formats = " and ".join(map(str, known))
+        formats = ", ".join(map(str, known))
         raise InputError(f"{folder} has format {description.get('format')}; this metaray reads formats {formats}")
-    stateful = description["format"] == FORMAT_WITH_STATE
-    if stateful != (STATE in files):
-        raise InputError(f"{folder} has format {description['format']}, but {'no' if stateful else 'also'} {STATE}")
+    encoded, stateful = description["format"] == FORMAT_WITH_ENCODER, STATE in files
+    for name, is_there, is_due in (
+        (ENCODER, ENCODER in files, encoded),
+        (STATE, stateful, stateful if encoded else description["format"] == FORMAT_WITH_STATE),
+    ):
+        if is_there != is_due:
+            raise InputError(f"{folder} has format {description['format']}, but {'no' if is_due else 'also'} {name}")
     absent = (_KEYS | ({"rebuilt"} if stateful else set())) - description.keys()
     if absent:
         raise InputError(f"{folder / DESCRIPTION} lacks {', '.join(sorted(absent))}")
@@ -121,7 +133,8 @@ def contents_of(folder: Path, files: Mapping[str, bytes]) -> Contents:
         # Files of before there were others do not say that theirs is of images.
         description["preprocessing"] = {"kind": "image", **description["preprocessing"]}
     # Copies: what safetensors hands out lies at any offset of the file, and kernels may round differently there.
-    return Contents(description, *({name: tensor.clone() for name, tensor in one.items()} for one in (meta, state)))
+    copied = ({name: tensor.clone() for name, tensor in one.items()} for one in (meta, state, encoder))
+    return Contents(description, *copied)
 
 
 def _plain(tensors: Tensors) -> Tensors:

@@ -11,6 +11,7 @@ from metaray.data.preprocessing import PREPROCESSINGS, Preprocessing
 from metaray.episodes.episode import EpisodeSpec
 from metaray.errors import InputError
 from metaray.imports import parse_kind
+from metaray.learners.encoder import check_weights
 from metaray.learners.learner import AdaptedTask, Learner
 from metaray.learners.learner_file import Contents, read_folder
 from metaray.learners.learner_network import built, check_state, check_tensors
@@ -59,7 +60,7 @@ def load_task(folder: Path, *, trust: Sequence[str] = ()) -> AdaptedTask:
 
 def _rebuilt(folder: Path, contents: Contents, trust: Sequence[str]) -> Learner:
     """The learner of a folder's contents."""
-    description, meta, state = contents
+    description, meta, state, encoder = contents
     code = require_trusted_code(description, trust, str(folder))
     learner = Learner(
         algorithm=parse_kind(description["algorithm"], ALGORITHMS, Algorithm, what="algorithm", trust=trust),
@@ -78,6 +79,7 @@ def _rebuilt(folder: Path, contents: Contents, trust: Sequence[str]) -> Learner:
         state=state,
         rebuilt=description["rebuilt"],
         code=code,
+        encoder=encoder,
     )
     _check_parameters(learner, folder)
     return learner
@@ -91,6 +93,7 @@ def _check_parameters(learner: Learner, folder: Path) -> None:
         network, initial = built(lambda: start(algorithm, learner.model, learner.task_shape, seed=learner.seed))
         check_tensors(initial, learner.meta, "parameter")
         check_state(network, learner.state, learner.rebuilt)
+        check_weights(learner.preprocessing, learner.encoder)
         learner._unused.append(network)
     except InputError as error:
         raise InputError(f"{folder}: {error}") from error

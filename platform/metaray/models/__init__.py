@@ -2,6 +2,7 @@
 
 from metaray.models.conv4 import Conv4
 from metaray.models.custom import Custom
+from metaray.models.encoders import Encoder
 from metaray.models.mlp import MLP
 from metaray.models.model import Model
 from metaray.models.r2d2_net import R2D2Net
@@ -14,7 +15,8 @@ MODELS: dict[str, type[Model]] = {
     "r2d2_net": R2D2Net,
     "resnet12": ResNet12,
     "table_mlp": TableMLP,
+    "encoder": Encoder,
     "custom": Custom,
 }
 
-__all__ = ["MLP", "MODELS", "Conv4", "Custom", "Model", "R2D2Net", "ResNet12", "TableMLP"]
+__all__ = ["MLP", "MODELS", "Conv4", "Custom", "Encoder", "Model", "R2D2Net", "ResNet12", "TableMLP"]

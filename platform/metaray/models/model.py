@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +48,21 @@ class Model(Config):
             InputError: if the architecture cannot take such inputs.
         """
         return self.build(feature_shape, outputs)
+
+    @property
+    def held(self) -> Self:
+        """The description as a learner has it: the same network, built without any file that this one reads.
+
+        What comes from such files is in the learner, which fills it in.
+        """
+        return self
+
+    def check_start(self) -> None:
+        """Refuse a description that a learner alone can complete.
+
+        Raises:
+            InputError: saying what it lacks.
+        """
 
 
 class Network(nn.Module):

@@ -1,5 +1,6 @@
 """Judging meta-parameters on episodes: per-episode scores, intervals, paired differences."""
 
+import hashlib
 import re
 from collections.abc import Callable, Generator
 from contextlib import closing
@@ -40,6 +41,8 @@ TOGETHER, TOGETHER_NUMBERS = 16, 2**20
 """Episodes that a source draws side by side are sampled so many at a time, or as many as have so many numbers."""
 TRIED = 32
 """Episodes among which two neighbours of equal shape are looked for."""
+SHOWN = 200
+"""Letters of a preprocessing's field in a message: a tokenizer has a million."""
 
 
 class Scores(NamedTuple):
@@ -202,8 +205,16 @@ def require_same_preparation(learner: Learner, source: Source) -> None:
         )
 
 
-def _at(preprocessing: object, place: str) -> object:
-    return getattr(preprocessing, re.split(r"\W", place)[0], None) if place else type(preprocessing).__name__
+def _at(preprocessing: object, place: str) -> str:
+    if not place:
+        return type(preprocessing).__name__
+    found: object = preprocessing
+    for name in re.split(r"\W", place):
+        found = getattr(found, name, found)
+    text = str(found)
+    if len(text) <= SHOWN:
+        return text
+    return f"{text[:SHOWN]}... ({len(text)} letters, SHA-256 {hashlib.sha256(text.encode()).hexdigest()[:12]}...)"
 
 
 def judging_context(

@@ -14,6 +14,7 @@ from metaray.data.source import SameData
 from metaray.episodes.prefetch import Arrival
 from metaray.errors import RunFailed, RunStopped
 from metaray.experiment.experiment import Experiment
+from metaray.learners.encoder import weights_behind
 from metaray.learners.learner import Learner
 from metaray.models.comparison import Comparison
 from metaray.models.state import kept, marks_of, rebuilt
@@ -244,7 +245,7 @@ class Session:
         experiment = self.experiment
         return Learner(
             algorithm=experiment.algorithm,
-            model=experiment.model,
+            model=experiment.model.held,
             meta=self.best,
             preprocessing=experiment.source.preprocessing,
             spec=experiment.eval_spec,
@@ -262,6 +263,7 @@ class Session:
             },
             state=kept(self.state.network),
             rebuilt={name: self.marks[name] for name in sorted(rebuilt(self.state.network).keys() & self.marks)},
+            encoder=weights_behind(experiment.source.preprocessing),
         )
 
     def _record(self, values: dict[str, float], step: int | None = None) -> None:

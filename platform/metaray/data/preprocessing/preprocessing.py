@@ -53,6 +53,8 @@ class Preprocessing(Config):
         dtype: numpy's name of the compact form's type.
         input_word: what one raw input is called.
         compared: what the nearest neighbour compares, in words; None offers no such baseline.
+        baselines: what else than the nearest neighbour is worth to stand beside scores on such inputs; keys of
+            `metaray.algorithms.per_task.BASELINES`.
         takes_folders: raw inputs are files, a folder a class; else they are rows of CSV files.
     """
 
@@ -60,6 +62,7 @@ class Preprocessing(Config):
     dtype: ClassVar[str] = "float32"
     input_word: ClassVar[str] = "input"
     compared: ClassVar[str | None] = "inputs"
+    baselines: ClassVar[tuple[str, ...]] = ()
     takes_folders: ClassVar[bool] = False
 
     @property

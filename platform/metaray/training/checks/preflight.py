@@ -13,6 +13,7 @@ from metaray.episodes.tensors import TensorEpisode, chunks
 from metaray.errors import InputError
 from metaray.experiment.chunking import remedy_for, workers_at_most
 from metaray.experiment.experiment import Experiment
+from metaray.learners.encoder import weights_behind
 from metaray.models.model import seeded, trainable
 from metaray.models.state import undone
 from metaray.records.train_state import TrainState
@@ -65,6 +66,7 @@ def _check(experiment: Experiment, device: torch.device) -> tuple[str, ...]:
         experiment.source.check(split, spec)
     if experiment.augmentation is not None:
         experiment.augmentation.check(experiment.source.preprocessing)
+    weights_behind(experiment.source.preprocessing)  # the learner, at the end, holds them
     state = initial_state(experiment, CPU, check_network(experiment))
     _check_outputs(experiment, state)
     check_optimizer(experiment, state.meta)

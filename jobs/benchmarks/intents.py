@@ -1,0 +1,142 @@
+"""A frozen text encoder with class means, untrained, on the intents of ProtAugment's folds, beside what was published.
+
+    python -m jobs.benchmarks.intents FOLDER --encoder ENCODER --out docs/intents/frozen.json
+
+FOLDER holds `intent_banking77`, `intent_hwu64`, `intent_clinc150` and `intent_liu54`, as their authors give them, each
+with `few_shot_splits/01..05/labels.{train,valid,test}.txt` of Dopierre, Gravier and Logerais ("ProtAugment", ACL 2021).
+"""
+
+import argparse
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from time import process_time
+from typing import Any
+
+import numpy as np
+import torch
+
+from metaray.algorithms.algorithm import start
+from metaray.algorithms.class_means import ClassMeans
+from metaray.algorithms.context import Context
+from metaray.algorithms.task_shape import TaskShape
+from metaray.data import ClassStore
+from metaray.data.encoder_folder import read_tokenizer
+from metaray.data.preprocessing import TextPreprocessing
+from metaray.data.texts.importing import import_texts
+from metaray.episodes.episode import EpisodeSpec
+from metaray.models import Encoder
+from metaray.models.comparison import Compared
+from metaray.models.encoders.embedding import embed_store
+from metaray.records.estimate import estimate
+from metaray.training.evaluation import Judge, evaluate
+
+SETS = ("clinc150", "banking77", "hwu64", "liu54")
+FOLDS = ("01", "02", "03", "04", "05")
+SHOTS, WAYS, QUERIES = (1, 5), 5, 5
+MEASURED = {
+    ("all-MiniLM-L6-v2", "clinc150"): (94.50, 98.75),
+    ("all-MiniLM-L6-v2", "banking77"): (86.92, 95.88),
+    ("all-MiniLM-L6-v2", "hwu64"): (81.62, 92.65),
+    ("WordLlama-256", "clinc150"): (88.62, 96.93),
+    ("WordLlama-256", "banking77"): (82.14, 93.67),
+    ("WordLlama-256", "hwu64"): (76.11, 89.71),
+    ("WordLlama-256", "liu54"): (75.13, 88.69),
+}
+"""Percent at 1 and 5 shots, of the same protocol by a plain script: 600 episodes a fold, cosine to the class mean."""
+
+
+def texts_of(name: str, folder: Path, scratch: Path) -> list[Path]:
+    """The files of a data set as they can be imported."""
+    home = folder / f"intent_{name}"
+    if name == "banking77":
+        return [home / "train.csv", home / "test.csv"]
+    if name != "clinc150":
+        return [home / "full.jsonl"]
+    made = scratch / "clinc150.jsonl"
+    tree: dict[str, Any] = json.loads((home / "data_full.json").read_text())
+    with made.open("w") as file:
+        for part in ("train", "val", "test"):
+            for text, label in tree[part]:
+                file.write(json.dumps({"text": text, "label": label}) + "\n")
+    return [made]
+
+
+def accuracies(path: str, shots: int, episodes: int) -> Iterator[np.ndarray]:
+    """Of each fold's test classes, per episode."""
+    spec = EpisodeSpec(ways=WAYS, shots=shots, queries=QUERIES)
+    for fold in FOLDS:
+        source = ClassStore(path=path, split=fold)
+        shape = TaskShape(source.feature_shape, WAYS, preprocessing=source.preprocessing)
+        network, meta = start(ClassMeans(), Compared(preprocessing=source.preprocessing), shape, seed=0)
+        judge = Judge(source, spec, "meta-test", episodes, seed=0)
+        yield evaluate(ClassMeans(), meta, Context(network, ways=WAYS), judge, device=torch.device("cpu")).score
+
+
+def measured(name: str, folder: Path, encoder: Encoder, texts: TextPreprocessing, episodes: int) -> dict[str, Any]:
+    """What a data set gives, and what it takes."""
+    with tempfile.TemporaryDirectory() as scratch:
+        store, vectors = Path(scratch, "texts.arrow"), Path(scratch, "vectors.arrow")
+        folds = {fold: folder / f"intent_{name}" / "few_shot_splits" / fold for fold in FOLDS}
+        began = process_time()
+        report = import_texts(texts_of(name, folder, Path(scratch)), store, texts, splits=folds)
+        imported = process_time()
+        embed_store(str(store), encoder, vectors)
+        embedded = process_time()
+        found: dict[str, Any] = {}
+        for shots in SHOTS:
+            by_fold = list(accuracies(str(vectors), shots, episodes))
+            whole = estimate(np.concatenate(by_fold))
+            found[f"{shots}-shot"] = {
+                "accuracy": round(100 * whole.mean, 2),
+                "interval": round(100 * whole.half_width, 2),
+                "folds": [round(100 * float(one.mean()), 2) for one in by_fold],
+            }
+        return {
+            "classes": report.classes,
+            "texts": report.examples,
+            "notes": list(report.notes),
+            "import_cpu_s": round(imported - began, 2),
+            "embed_cpu_s": round(embedded - imported, 2),
+            **found,
+        }
+
+
+def main() -> None:
+    """Measure, print a line a figure, and write the record."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--encoder", required=True, help="folder of the encoder, or its weights")
+    parser.add_argument("--tokenizer", help="its tokenizer, where it is not in that folder")
+    parser.add_argument("--no-special", action="store_true", help="texts without the tokens that are put around them")
+    parser.add_argument("--called", default="all-MiniLM-L6-v2", help="what the encoder is called in the record")
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=SETS)
+    parser.add_argument("--episodes", type=int, default=600, help="of each fold")
+    parser.add_argument("--out", type=Path, required=True)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    encoder = Encoder(path=given.encoder)
+    texts = TextPreprocessing(tokenizer=read_tokenizer(given.tokenizer or given.encoder), special=not given.no_special)
+    record: dict[str, Any] = {
+        "encoder": given.called,
+        "encoder_sha256": encoder.sha256,
+        "protocol": f"{WAYS}-way, {QUERIES} queries a class, {given.episodes} episodes of each of the 5 test folds; "
+        "cosine to the class mean, nothing trained",
+        "sets": json.loads(given.out.read_text())["sets"] if given.out.exists() else {},
+    }
+    for name in given.sets:
+        record["sets"][name] = found = measured(name, given.folder, encoder, texts, given.episodes)
+        for place, shots in enumerate(SHOTS):
+            one = found[f"{shots}-shot"]
+            other = MEASURED.get((given.called, name))
+            if other is not None:
+                one["plain_script"] = other[place]
+            beside = "" if other is None else f" (a plain script: {other[place]})"
+            print(f"{name} {shots}-shot: {one['accuracy']:.2f} +- {one['interval']:.2f}{beside}", flush=True)
+        given.out.parent.mkdir(parents=True, exist_ok=True)
+        given.out.write_text(json.dumps(record, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""`metaray data embed`."""
+
+from typing import Annotated, Literal
+
+import typer
+
+from metaray.cli.store_options import Out, import_progress
+
+
+def embed(
+    store: Annotated[str, typer.Argument(metavar="STORE", help="A store file or its URI, of the encoder's inputs.")],
+    encoder: Annotated[
+        str,
+        typer.Option(
+            metavar="PATH",
+            help="The folder of a pretrained encoder, with config.json and model.safetensors, or a URI of it.",
+        ),
+    ],
+    out: Out,
+    sha256: Annotated[
+        str, typer.Option(metavar="HEX", help="SHA-256 that the weights must have; whatever they have if left out.")
+    ] = "",
+    pooling: Annotated[
+        Literal["mean", "cls"],
+        typer.Option(
+            metavar="mean|cls", help="How the vectors of a text's tokens become one: their mean, or the first."
+        ),
+    ] = "mean",
+    normalized: Annotated[bool, typer.Option(help="Bring each vector to length 1.")] = True,
+    batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Examples that are encoded together.")] = 64,
+    device: Annotated[str, typer.Option(metavar="NAME", help="Where to compute: cpu or cuda.")] = "cpu",
+    trust: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PACKAGE", help="A package that the store's preprocessing may come from."),
+    ] = None,
+) -> None:
+    """Run a frozen encoder once over a store, and write a store of its vectors; a call that was stopped goes on."""
+    from metaray.models.encoders.embedding import embed_store
+    from metaray.models.encoders.encoder import Encoder
+
+    described = {"path": encoder, "sha256": sha256, "pooling": pooling, "normalized": normalized}
+    model = Encoder.parse(described, where="encoder")
+    with import_progress() as (progress, _):
+        report = embed_store(
+            store, model, out, batch_size=batch_size, device=device, trust=tuple(trust or ()), progress=progress
+        )
+    if report.before:
+        print(f"went on after {report.before} examples, which were done")
+    print(f"wrote {report.path}: {report.examples} vectors of {report.size} numbers")
+    print(f"encoder sha256: {model.sha256}")

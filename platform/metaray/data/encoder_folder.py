@@ -1,0 +1,97 @@
+"""Where the files of a pretrained encoder lie: a Hugging Face-style folder, or weights alone; here or elsewhere."""
+
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+from typing import Any
+
+from metaray.data.remote import is_remote, local_path
+from metaray.data.servers import shown
+from metaray.data.weights import Weights, beside, held_weights
+from metaray.errors import InputError
+from metaray.json_text import parse_object
+from metaray.uris import Uri
+
+WEIGHTS, CONFIGURATION, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json"
+PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+
+
+@dataclass(frozen=True)
+class EncoderFolder:
+    """The files of an encoder.
+
+    Attributes:
+        path: of the folder, or of its weights, which end in ".safetensors"; or the URI of either.
+    """
+
+    path: str
+
+    def __post_init__(self) -> None:
+        if self.path.lower().endswith(PICKLED):
+            raise InputError(
+                f"{shown(self.path)}: weights are read from safetensors alone, since whatever opens other files runs "
+                "code that may lie in them; safetensors.torch.save_file writes one"
+            )
+
+    @property
+    def weights_uri(self) -> str:
+        """Of the file of weights."""
+        return self.path if self._is_file else self.uri(WEIGHTS)
+
+    def uri(self, name: str) -> str:
+        """Of a file in the folder."""
+        if "://" not in self.path:
+            folder = PurePosixPath(self.path)
+            return str((folder.parent if self._is_file else folder) / name)
+        parts = Uri.parse(self.path)
+        folder_text = parts.place.rpartition("/")[0] if self._is_file else parts.place.rstrip("/")
+        return replace(parts, place=f"{folder_text}/{name}").text
+
+    def weights(self, sha256: str = "") -> Weights:
+        """The weights, in the cache; see `held_weights`."""
+        return held_weights(self.weights_uri, sha256)
+
+    def configuration(self) -> dict[str, Any]:
+        """What `config.json` holds; empty where there is none.
+
+        Raises:
+            InputError: if it is no JSON object, or can't be read.
+        """
+        found = beside(self.uri(CONFIGURATION))
+        return {} if found is None else parse_object(found, where=shown(self.uri(CONFIGURATION)))
+
+    def tokenizer(self) -> str | None:
+        """What `tokenizer.json` holds; None where there is none.
+
+        Raises:
+            InputError: if it is no text in UTF-8, or can't be read.
+        """
+        found = beside(self.uri(TOKENIZER))
+        try:
+            return None if found is None else found.decode()
+        except UnicodeDecodeError:
+            raise InputError(f"{shown(self.uri(TOKENIZER))}: not a text in UTF-8") from None
+
+    @property
+    def _is_file(self) -> bool:
+        return Uri.parse(self.path).place.lower().endswith(".safetensors")
+
+
+def read_tokenizer(path: str) -> str:
+    """What a tokenizer's file holds: `tokenizer.json`, or any other .json, or that in an encoder's folder.
+
+    Raises:
+        InputError: if there is none.
+    """
+    if path.lower().endswith(".json"):
+        found, where = beside(path), path
+        try:
+            text = None if found is None else found.decode()
+        except UnicodeDecodeError:
+            raise InputError(f"{shown(path)}: not a text in UTF-8") from None
+    else:
+        folder = EncoderFolder(path)
+        text, where = folder.tokenizer(), folder.uri(TOKENIZER)
+    if text is None:
+        hint = "" if is_remote(path) or local_path(path).exists() else f"; {path} does not exist"
+        raise InputError(f"{shown(where)}: no such tokenizer{hint}")
+    return text

@@ -1,0 +1,90 @@
+"""Inputs that a pretrained encoder made vectors of: stores hold these, learners the encoder and the raw form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import Field, JsonValue
+
+from metaray.data.preprocessing.image import ImagePreprocessing
+from metaray.data.preprocessing.preprocessing import Preprocessing, RawInputs
+from metaray.data.preprocessing.text import TextPreprocessing
+from metaray.data.preprocessing.vector import VectorPreprocessing
+from metaray.data.ragged import Compact
+from metaray.errors import InputError
+from metaray.imports import reads_kind, writes_kind
+from metaray.tasks.column import Column
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+RAW: dict[str, type[Preprocessing]] = {
+    "image": ImagePreprocessing,
+    "text": TextPreprocessing,
+    "vector": VectorPreprocessing,
+}
+"""Of what an encoder may make vectors."""
+
+
+class EncodedPreprocessing(Preprocessing):
+    """Vectors that a frozen encoder made, once, of raw inputs; see `metaray data embed`.
+
+    Training knows the vectors alone. A learner holds the encoder, too, and sends raw inputs through it.
+
+    Attributes:
+        raw: what the encoder takes.
+        encoder: its description, see `metaray.models.Encoder`, with the SHA-256 of its weights.
+        size: of a vector.
+    """
+
+    kind: ClassVar[str] = "encoded"
+    compared: ClassVar[str | None] = "embeddings"
+    baselines: ClassVar[tuple[str, ...]] = ("class_means",)
+
+    raw: Annotated[Preprocessing, reads_kind(RAW, Preprocessing, what="preprocessing"), writes_kind(RAW)]
+    encoder: dict[str, JsonValue]
+    size: int = Field(gt=0)
+
+    @property
+    def feature_shape(self) -> tuple[int, ...]:
+        """(size,)."""
+        return (self.size,)
+
+    @property
+    def input_word(self) -> str:  # type: ignore[override]  # here it is that of the raw inputs
+        """What one raw input is called."""
+        return self.raw.input_word
+
+    @property
+    def takes_folders(self) -> bool:  # type: ignore[override]
+        """As the raw inputs have it."""
+        return self.raw.takes_folders
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Those of the raw inputs."""
+        return self.raw.columns
+
+    def from_cells(self, rows: Sequence[Sequence[Any]], names: Sequence[str], where: Callable[[int], str]) -> RawInputs:
+        """Raw inputs."""
+        return self.raw.from_cells(rows, names, where)
+
+    def example_cells(self, share: float) -> list[Any]:
+        """Those of raw inputs."""
+        return self.raw.example_cells(share)
+
+    def read(self, x: RawInputs, *, count: int | None = None) -> Compact:
+        """Nobody's affair but a learner's, which has the encoder.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError(
+            f"{self.input_word}s become vectors by an encoder, which a learner holds: give them to one, or to "
+            "`metaray data embed` in a store"
+        )
+
+    def normalize(self, x: Tensor) -> Tensor:
+        """[..., size] float32, as it is."""
+        return x

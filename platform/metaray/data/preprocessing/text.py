@@ -1,0 +1,162 @@
+"""Texts, as tokens by the tokenizer of a pretrained encoder, which is kept whole."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from metaray.data.preprocessing.preprocessing import Preprocessing, RawInputs, mask_of
+from metaray.data.ragged import LONGEST, VALUES, Compact
+from metaray.errors import InputError
+from metaray.json_text import parse_object
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+USUAL_LONGEST = 128
+
+
+class TextCut(UserWarning):
+    """Some texts have more tokens than are looked at."""
+
+
+class Encoded(NamedTuple):
+    """Texts as tokens.
+
+    Attributes:
+        rows: [tokens] int32 of each text.
+        cut: places of the texts that had more.
+    """
+
+    rows: list[NDArray[np.int32]]
+    cut: list[int]
+
+
+class TextPreprocessing(Preprocessing):
+    """Texts, tokenised by the `tokenizers` library. A learner keeps the tokenizer's file, and so takes raw texts.
+
+    Of a text with more than `longest` tokens the first count; tokens that the tokenizer puts around each text, such as
+    [CLS] and [SEP], are among the `longest` and stay.
+
+    Attributes:
+        tokenizer: what the file `tokenizer.json` holds, to the letter.
+        longest: tokens of a text that are looked at.
+        special: put around each text what the tokenizer puts there; matrices of word embeddings know no such tokens.
+    """
+
+    kind: ClassVar[str] = "text"
+    dtype: ClassVar[str] = "int32"
+    input_word: ClassVar[str] = "text"
+    compared: ClassVar[str | None] = "token counts"
+
+    tokenizer: str = Field(min_length=1, repr=False)
+    longest: int = Field(default=USUAL_LONGEST, ge=3, le=LONGEST)
+    special: bool = True
+
+    @model_validator(mode="after")
+    def _is_a_tokenizer(self) -> TextPreprocessing:
+        _ = self.vocabulary
+        return self
+
+    @property
+    def feature_shape(self) -> tuple[None]:
+        """Any number of tokens."""
+        return (None,)
+
+    @property
+    def vocabulary(self) -> int:
+        """One more than the highest token that it may make."""
+        return _vocabulary(self.tokenizer)
+
+    @property
+    def tokenizer_sha256(self) -> str:
+        """Of the tokenizer's file."""
+        return hashlib.sha256(self.tokenizer.encode()).hexdigest()
+
+    def read(self, x: RawInputs, *, count: int | None = None) -> Compact:
+        """Texts as padded tokens. Warns with `TextCut` of those that are longer than is looked at.
+
+        Raises:
+            InputError: naming the input that is no text, or empty.
+        """
+        found = self.encoded([text for text, _ in self.texts(x)])
+        if found.cut:
+            warnings.warn(self.told_of_cut(len(found.cut), len(found.rows)), TextCut, stacklevel=2)
+        return self.packed(found.rows)
+
+    def encoded(self, texts: Sequence[str]) -> Encoded:
+        """The tokens of each text, and which were cut.
+
+        Raises:
+            InputError: without the tokenizers library, or if it can't read the tokenizer.
+        """
+        tokenizer = _opened(self.tokenizer, self.longest)
+        found = [tokenizer.encode(text, add_special_tokens=self.special) for text in texts]
+        cut = [place for place, one in enumerate(found) if one.overflowing]
+        return Encoded([np.array(one.ids, dtype=np.int32) for one in found], cut)
+
+    def told_of_cut(self, cut: int, count: int) -> str:
+        """For messages."""
+        texts = "1 text has" if cut == 1 else f"{cut} texts have"
+        return f"{texts} more than {self.longest} tokens (of {count}); of these the first {self.longest} count"
+
+    def normalize(self, x: dict[str, Tensor]) -> dict[str, Tensor]:
+        """`tokens` [..., L] int64, and `mask` [..., L] True where there is one."""
+        return {"tokens": x[VALUES].long(), "mask": mask_of(x)}
+
+    def probe(self, count: int, seed: int = 0) -> Compact:
+        """Tokens at random, the highest among them."""
+        generator = np.random.default_rng(seed)
+        rows = [generator.integers(0, self.vocabulary, length) for length in self.probe_lengths(count)]
+        rows[0][0] = self.vocabulary - 1
+        return self.packed(rows)
+
+    def comparable(self, x: dict[str, Tensor]) -> Tensor:
+        """[n, vocabulary] how often each token is in a text, all texts of length 1."""
+        import torch
+
+        tokens = x["tokens"]
+        counts = torch.zeros(len(tokens), self.vocabulary, device=tokens.device)
+        counts.scatter_add_(1, tokens, x["mask"].float())
+        return torch.nn.functional.normalize(counts, dim=1)
+
+
+@lru_cache(maxsize=4)
+def _vocabulary(text: str) -> int:
+    tree = parse_object(text.encode(), where="tokenizer")
+    model, added = tree.get("model"), tree.get("added_tokens") or []
+    vocabulary = model.get("vocab") if isinstance(model, dict) else None
+    if isinstance(vocabulary, dict):
+        numbers = list(vocabulary.values())
+    elif isinstance(vocabulary, list):  # pieces with their probabilities, numbered by their places
+        numbers = list(range(len(vocabulary)))
+    else:
+        raise ValueError("tokenizer: not the content of a tokenizer.json: it has no model with a vocabulary")
+    numbers += [one.get("id") for one in added if isinstance(one, dict)]
+    if not numbers or any(type(number) is not int or number < 0 for number in numbers):
+        raise ValueError("tokenizer: its vocabulary does not give each token a number")
+    return int(max(numbers)) + 1
+
+
+@lru_cache(maxsize=4)
+def _opened(text: str, longest: int) -> Any:
+    try:
+        from tokenizers import Tokenizer
+    except ImportError:
+        raise InputError(
+            "texts need the package tokenizers, which is not installed: pip install 'metaray[text]'"
+        ) from None
+    try:
+        tokenizer = Tokenizer.from_str(text)
+    except Exception as error:  # noqa: BLE001 - it raises nothing more special
+        raise InputError(f"the tokenizer can't be read: {error}") from None
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(max_length=longest)
+    return tokenizer

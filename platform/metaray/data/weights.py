@@ -1,0 +1,220 @@
+"""Files of pretrained weights: fetched once by a node, known by their SHA-256, memory-mapped by all its processes.
+
+The cache is `weights` in $METARAY_CACHE (by default `metaray` in $XDG_CACHE_HOME, or in ~/.cache):
+
+    SHA256.safetensors   the tensors of the file with this SHA-256, float32, each at an address that kernels like
+    KEY.json             which SHA-256 a file had, and its size, times and inode then
+    KEY.lock             locked by whoever fetches or reads the file with this address
+
+A file lays its tensors at any offset, and kernels may round differently there: so they are laid anew, for the same bits
+everywhere. Only safetensors are read: nothing is unpickled.
+"""
+
+import hashlib
+import json
+import os
+import struct
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from metaray.data.cache import CACHE, cache_folder
+from metaray.data.remote import is_remote, local_path, remote_object
+from metaray.data.servers import shown
+from metaray.data.verified import RESTS_S, stamp
+from metaray.errors import InputError
+from metaray.file_lock import lock
+from metaray.json_text import parse_object
+from metaray.uris import Uri
+
+FOLDER = "weights"
+ALIGNED = 64
+BLOCK_BYTES = 1 << 22
+FLOATS = ("F64", "F32", "F16", "BF16")
+MOST_BYTES = 64 << 20
+"""Of a file beside the weights: a configuration, a tokenizer."""
+
+
+class Weights(NamedTuple):
+    """A file of weights in the cache.
+
+    Attributes:
+        path: of the tensors, to be mapped.
+        sha256: of the file that they came in, hex.
+    """
+
+    path: Path
+    sha256: str
+
+
+def beside(uri: str) -> bytes | None:
+    """A small file, such as a configuration; None if there is none.
+
+    Raises:
+        InputError: what went wrong with the object or the network.
+    """
+    if not is_remote(uri):
+        path = local_path(uri)
+        try:
+            return path.read_bytes() if path.is_file() else None
+        except OSError as error:
+            raise InputError(f"{path}: can't be read: {error.strerror}") from None
+    remote = remote_object(uri)
+    try:
+        size_bytes = remote.look().size_bytes
+    except InputError as error:
+        if "no such object" in str(error):
+            return None
+        raise
+    if size_bytes > MOST_BYTES:
+        raise InputError(f"{shown(uri)}: refused: a file of {size_bytes} bytes (at most {MOST_BYTES})")
+    with tempfile.TemporaryFile() as file:
+        remote.download(file, size_bytes)
+        file.seek(0)
+        return file.read()
+
+
+def held_weights(uri: str, sha256: str = "") -> Weights:
+    """The weights behind a path or URI, from the cache, where they are put if they are not there.
+
+    Args:
+        uri: of a safetensors file.
+        sha256: that it must have, hex; empty takes whatever it has. Of weights that the node has, a remote file is not
+            asked for, and a local one may be gone.
+
+    Raises:
+        InputError: if there is no such file, it holds no safetensors or has another SHA-256, naming both; or what went
+            wrong with the network or the cache.
+    """
+    folder = cache_folder(FOLDER)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if is_remote(uri):
+            kept = folder / f"{sha256}.safetensors"
+            return Weights(kept, sha256) if sha256 and kept.is_file() else _fetched(uri, sha256, folder)
+        return _of_file(local_path(uri), sha256, folder)
+    except OSError as error:
+        raise InputError(f"{shown(uri)}: can't be kept in the cache {folder} ({CACHE}): {error}") from None
+
+
+def shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
+    """The shape of each tensor in a file of safetensors.
+
+    Raises:
+        InputError: if it is none.
+    """
+    try:
+        with safe_open(path, "np") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: no whole file of safetensors: {error}") from None
+
+
+def _fetched(uri: str, sha256: str, folder: Path) -> Weights:
+    remote = remote_object(uri)
+    with _locked(folder, Uri.parse(uri).identity):
+        kept = folder / f"{sha256}.safetensors"
+        if sha256 and kept.is_file():  # another process was first
+            return Weights(kept, sha256)
+        with tempfile.NamedTemporaryFile(dir=folder, suffix=".part") as file:
+            remote.download(file, remote.look().size_bytes)
+            file.flush()
+            return _kept(Path(file.name), shown(uri), _digest(Path(file.name)), sha256, folder)
+
+
+def _of_file(path: Path, sha256: str, folder: Path) -> Weights:
+    if sha256 and not path.exists() and (kept := folder / f"{sha256}.safetensors").is_file():
+        return Weights(kept, sha256)  # the very weights, wherever they were
+    if not path.is_file():
+        raise InputError(f"{path}: no such file of weights" + (" (it is a folder)" if path.is_dir() else ""))
+    where = os.path.realpath(path)
+    with _locked(folder, where):
+        record, now_s, seen = folder / f"{_key(where)}.json", time.time(), list(stamp(path))
+        digest = ""
+        with suppress(OSError, ValueError, KeyError):
+            known = parse_object(record.read_bytes(), where=record.name)
+            digest = str(known["sha256"]) if known["stamp"] == seen else ""
+        digest = digest or _digest(path)
+        if now_s - max(seen[-2:]) / 1e9 > RESTS_S:
+            record.write_text(json.dumps({"stamp": seen, "sha256": digest}))
+        return _kept(path, str(path), digest, sha256, folder)
+
+
+def _kept(path: Path, where: str, digest: str, sha256: str, folder: Path) -> Weights:
+    if sha256 and digest != sha256:
+        raise InputError(f"{where}: its SHA-256 is {digest}, but {sha256} is asked for: these are other weights")
+    kept = folder / f"{digest}.safetensors"
+    if not kept.is_file():
+        with tempfile.NamedTemporaryFile(dir=folder, suffix=".part", delete=False) as target:
+            try:
+                _lay_anew(path, where, target)
+                target.flush()
+                os.fsync(target.fileno())
+                Path(target.name).replace(kept)
+            finally:
+                Path(target.name).unlink(missing_ok=True)
+    return Weights(kept, digest)
+
+
+def _lay_anew(path: Path, where: str, target: Any) -> None:
+    """Write the tensors of a file, floats as float32, each at a multiple of `ALIGNED`."""
+    import torch
+
+    try:
+        with safe_open(path, "pt") as source:
+            kinds = {name: source.get_slice(name) for name in source.keys()}  # noqa: SIM118
+            # Those of odd sizes last, since safetensors know no gaps.
+            names = sorted(kinds, key=lambda name: (_size_bytes(kinds[name]) % ALIGNED != 0, name))
+            start, header = 0, {}
+            for name in names:
+                size = _size_bytes(kinds[name])
+                kind = "F32" if kinds[name].get_dtype() in FLOATS else kinds[name].get_dtype()
+                shape = kinds[name].get_shape()
+                header[name] = {"dtype": kind, "shape": shape, "data_offsets": [start, start + size]}
+                start += size
+            text = json.dumps(header).encode()
+            text += b" " * (-(8 + len(text)) % ALIGNED)
+            target.write(struct.pack("<Q", len(text)) + text)
+            for name in names:
+                tensor = source.get_tensor(name)
+                tensor = tensor.to(torch.float32) if tensor.is_floating_point() else tensor
+                target.write(np.ascontiguousarray(tensor.numpy()).tobytes())
+    except SafetensorError as error:
+        raise InputError(
+            f"{where}: no whole file of safetensors, the one kind of weights that is read: {error}"
+        ) from None
+
+
+def _size_bytes(found: Any) -> int:
+    """Of a slice, written anew."""
+    count = int(np.prod(found.get_shape(), dtype=np.int64))
+    sizes = {"BOOL": 1, "U8": 1, "I8": 1, "I16": 2, "U16": 2, "I32": 4, "U32": 4, "I64": 8, "U64": 8}
+    kind = found.get_dtype()
+    if kind not in FLOATS and kind not in sizes:
+        raise InputError(f"weights of type {kind} can't be read; give float32, float16 or bfloat16")
+    return count * (4 if kind in FLOATS else sizes[kind])
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _key(text: str) -> str:
+    return hashlib.sha256(os.fsencode(text)).hexdigest()
+
+
+@contextmanager
+def _locked(folder: Path, text: str) -> Iterator[None]:
+    with (folder / f"{_key(text)}.lock").open("a") as file:
+        lock(file, wait=True)
+        yield

@@ -1,0 +1,73 @@
+"""The encoder that a learner holds where it was trained on vectors: it makes such of raw inputs.
+
+Whether a learner was trained on inputs or on vectors that a frozen encoder made of them, it takes the same raw inputs.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from metaray.algorithms.context import Tensors
+from metaray.data.preprocessing import EncodedPreprocessing, Preprocessing
+from metaray.data.ragged import Compact
+from metaray.episodes.inputs import Inputs, count, mapped, take
+from metaray.errors import InputError
+from metaray.learners.learner_network import check_tensors
+from metaray.models.encoders.encoder import Encoder
+
+AT_ONCE = 64
+
+
+def weights_behind(preprocessing: Preprocessing) -> Tensors:
+    """The weights of the encoder that made the vectors of a source; none where no encoder did.
+
+    Raises:
+        InputError: if they are no longer where the store of vectors says, or are others by now.
+    """
+    if not isinstance(preprocessing, EncodedPreprocessing):
+        return {}
+    try:
+        body = _encoder(preprocessing).body()
+    except InputError as error:
+        raise InputError(
+            f"the source holds vectors, and a learner of them needs the encoder that made these: {error}"
+        ) from None
+    return dict(body.state_dict())
+
+
+def check_weights(preprocessing: Preprocessing, weights: Tensors) -> None:
+    """Refuse weights that are not those of the encoder that a learner's preprocessing names.
+
+    Raises:
+        InputError: naming what differs.
+    """
+    if not isinstance(preprocessing, EncodedPreprocessing):
+        if weights:
+            raise InputError("it holds an encoder, but its inputs are not such that one makes")
+        return
+    encoder = _encoder(preprocessing)
+    encoder.check_inputs(preprocessing.raw)
+    if encoder.architecture.size != preprocessing.size:
+        raise InputError(
+            f"its encoder makes {encoder.architecture.size} numbers, its network takes {preprocessing.size}"
+        )
+    check_tensors(dict(encoder.held.body().state_dict()), weights, "encoder's tensor")
+
+
+def encoder_of(preprocessing: EncodedPreprocessing, weights: Tensors) -> nn.Module:
+    """The encoder, whose weights are those given, not copies."""
+    body = _encoder(preprocessing).held.body()
+    body.load_state_dict(weights, assign=True)
+    return body.requires_grad_(False).eval()
+
+
+def vectors_of(encoder: nn.Module, preprocessing: EncodedPreprocessing, compact: Compact) -> Tensor:
+    """Raw inputs, compact, as vectors [n, size]."""
+    x: Inputs = preprocessing.raw.normalize(mapped(torch.from_numpy, compact))
+    places = range(0, count(x), AT_ONCE)
+    with torch.no_grad():
+        found: list[Tensor] = [encoder(take(x, slice(start, start + AT_ONCE))) for start in places]
+    return torch.cat(found)
+
+
+def _encoder(preprocessing: EncodedPreprocessing) -> Encoder:
+    return Encoder.parse(preprocessing.encoder, where="encoder")

@@ -1,0 +1,196 @@
+"""Text encoders of the BERT family, in arithmetic that can be differentiated twice and mapped over by `torch.vmap`.
+
+Devlin, Chang, Lee and Toutanova ("BERT: Pre-training of deep bidirectional transformers for language understanding",
+NAACL 2019, arXiv:1810.04805); each layer is, with the norms after the sums (Vaswani et al., NeurIPS 2017, section 3.1):
+
+    a = softmax(q k' / sqrt(width / heads) + mask) v,    x = norm(x + W a),    x = norm(x + W2 act(W1 x))
+
+Fused attention has no second derivative on a CPU, so that attention is written out. Departure: no dropout.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from functools import partial
+from math import sqrt
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn import functional
+
+from metaray.data.preprocessing import Preprocessing
+from metaray.errors import InputError
+from metaray.models.encoders.architecture import Architecture, Pooling
+from metaray.models.encoders.pooling import pooled
+from metaray.models.encoders.unfilled import Embedding, Linear
+from metaray.models.encoders.vocabulary import check_vocabulary
+
+Activation = Literal["gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu"]
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": functional.gelu,
+    "gelu_new": partial(functional.gelu, approximate="tanh"),
+    "gelu_pytorch_tanh": partial(functional.gelu, approximate="tanh"),
+    "relu": functional.relu,
+    "silu": functional.silu,
+}
+SHIFTED = ("roberta", "xlm-roberta", "camembert")
+"""Kinds of model whose first place has a number after that of the padding; otherwise they are the same."""
+NAMES = (
+    (r"embeddings\.word_embeddings\.", "words."),
+    (r"embeddings\.position_embeddings\.", "places."),
+    (r"embeddings\.token_type_embeddings\.", "segments."),
+    (r"embeddings\.LayerNorm\.", "norm."),
+    (r"encoder\.layer\.(\d+)\.attention\.self\.(query|key|value)\.", r"layers.\1.\2."),
+    (r"encoder\.layer\.(\d+)\.attention\.output\.dense\.", r"layers.\1.joined."),
+    (r"encoder\.layer\.(\d+)\.attention\.output\.LayerNorm\.", r"layers.\1.joined_norm."),
+    (r"encoder\.layer\.(\d+)\.intermediate\.dense\.", r"layers.\1.wide."),
+    (r"encoder\.layer\.(\d+)\.output\.dense\.", r"layers.\1.narrow."),
+    (r"encoder\.layer\.(\d+)\.output\.LayerNorm\.", r"layers.\1.norm."),
+)
+"""What the usual files of weights call a layer, and what it is called here."""
+UNUSED = ("pooler.", "cls.", "lm_head.", "embeddings.position_ids", "embeddings.token_type_ids")
+"""Heads of the pretraining's own tasks, and numbers that say nothing."""
+
+
+class Bert(Architecture):
+    """The shape of a text encoder of the BERT family.
+
+    Attributes:
+        vocabulary: tokens that it knows.
+        width: of the vectors.
+        layers: how many.
+        heads: of attention in each.
+        wide: width inside the feed-forward part.
+        places: that it has vectors for.
+        segments: likewise; all tokens are of the first.
+        first_place: the number of a text's first place.
+        activation: of the feed-forward part.
+        eps: of the norms.
+    """
+
+    kind: ClassVar[str] = "bert"
+
+    vocabulary: int = Field(gt=0)
+    width: int = Field(gt=0)
+    layers: int = Field(gt=0)
+    heads: int = Field(gt=0)
+    wide: int = Field(gt=0)
+    places: int = Field(gt=0)
+    segments: int = Field(default=2, gt=0)
+    first_place: int = Field(default=0, ge=0)
+    activation: Activation = "gelu"
+    eps: float = Field(default=1e-12, gt=0)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"a width of {self.width} is not divided by {self.heads} heads")
+        if self.longest < 1:
+            raise ValueError(f"{self.places} places, the first of which is {self.first_place}, take no text")
+        return self
+
+    @classmethod
+    def read(cls, configuration: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> Self | None:
+        """See `Architecture.read`."""
+        kind = configuration.get("model_type")
+        if kind not in ("bert", *SHIFTED):
+            return None
+        if (places := configuration.get("position_embedding_type") or "absolute") != "absolute":
+            raise InputError(f"config.json: places are told by {places!r}, but only 'absolute' can be computed")
+        names = {
+            "vocabulary": "vocab_size",
+            "width": "hidden_size",
+            "layers": "num_hidden_layers",
+            "heads": "num_attention_heads",
+            "wide": "intermediate_size",
+            "places": "max_position_embeddings",
+            "segments": "type_vocab_size",
+            "activation": "hidden_act",
+            "eps": "layer_norm_eps",
+        }
+        if missing := [theirs for ours, theirs in names.items() if ours != "eps" and theirs not in configuration]:
+            raise InputError(f"config.json lacks {', '.join(missing)}")
+        fields = {ours: configuration[theirs] for ours, theirs in names.items() if theirs in configuration}
+        first = configuration.get("pad_token_id", 1) + 1 if kind in SHIFTED else 0
+        return cls.parse({**fields, "first_place": first}, where="config.json")
+
+    @property
+    def size(self) -> int:
+        """See `Architecture.size`."""
+        return self.width
+
+    @property
+    def longest(self) -> int:
+        """Tokens that a text may have."""
+        return self.places - self.first_place
+
+    def build(self, pooling: Pooling, normalized: bool) -> nn.Module:
+        """See `Architecture.build`."""
+        return BertNetwork(self, pooling, normalized)
+
+    def own_name(self, name: str) -> str | None:
+        """See `Architecture.own_name`."""
+        name = re.sub(r"^(bert|roberta|model)\.", "", name)
+        if name.startswith(UNUSED):
+            return None
+        name = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+        for theirs, ours in NAMES:
+            found, count = re.subn(f"^{theirs}", ours, name)
+            if count:
+                return found
+        return name
+
+    def check(self, preprocessing: Preprocessing) -> None:
+        """See `Architecture.check`."""
+        check_vocabulary(preprocessing, self.vocabulary, self.longest)
+
+
+class BertNetwork(nn.Module):
+    """The encoder: a dict of `tokens` [n, L] and `mask` [n, L] to [n, width]."""
+
+    def __init__(self, shape: Bert, pooling: Pooling, normalized: bool) -> None:
+        super().__init__()
+        self.words, self.places = Embedding(shape.vocabulary, shape.width), Embedding(shape.places, shape.width)
+        self.segments, self.norm = Embedding(shape.segments, shape.width), nn.LayerNorm(shape.width, shape.eps)
+        self.layers = nn.ModuleList(_Layer(shape) for _ in range(shape.layers))
+        self.first_place, self.pooling, self.normalized = shape.first_place, pooling, normalized
+
+    def forward(self, x: dict[str, Tensor]) -> Tensor:
+        """See the class."""
+        tokens, mask = x["tokens"], x["mask"]
+        places = self.places.weight[self.first_place : self.first_place + tokens.shape[1]]
+        hidden = self.norm(self.words(tokens) + self.segments.weight[0] + places)
+        for layer in self.layers:
+            hidden = layer(hidden, mask)
+        return pooled(hidden, mask, self.pooling, normalized=self.normalized)
+
+
+class _Layer(nn.Module):
+    """Attention and the feed-forward part."""
+
+    def __init__(self, shape: Bert) -> None:
+        super().__init__()
+        self.query, self.key, self.value, self.joined = (Linear(shape.width, shape.width) for _ in range(4))
+        self.joined_norm, self.norm = (nn.LayerNorm(shape.width, shape.eps) for _ in range(2))
+        self.wide, self.narrow = Linear(shape.width, shape.wide), Linear(shape.wide, shape.width)
+        self.heads, self.activation = shape.heads, ACTIVATIONS[shape.activation]
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """[n, L, width] and [n, L] to [n, L, width]."""
+        x = self.joined_norm(x + self.joined(self._attended(x, mask)))
+        found: Tensor = self.norm(x + self.narrow(self.activation(self.wide(x))))
+        return found
+
+    def _attended(self, x: Tensor, mask: Tensor) -> Tensor:
+        query, key, value = (self._by_head(part(x)) for part in (self.query, self.key, self.value))
+        scores = query @ key.transpose(-2, -1) / sqrt(query.shape[-1])
+        # Not -inf: where nothing counts, that would be no number.
+        scores = scores.masked_fill(~mask[:, None, None, :], torch.finfo(scores.dtype).min)
+        found: Tensor = (scores.softmax(-1) @ value).transpose(1, 2).flatten(2)
+        return found
+
+    def _by_head(self, x: Tensor) -> Tensor:
+        """[n, L, width] to [n, heads, L, width / heads]."""
+        found: Tensor = x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return found

@@ -1,0 +1,197 @@
+"""A pretrained encoder, frozen unless told otherwise, and a linear head behind it."""
+
+from collections.abc import Mapping
+from hashlib import sha256 as sha256_of
+from typing import Annotated, Any, ClassVar, Self
+
+import torch
+from pydantic import Field, model_validator
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from metaray.config import replace
+from metaray.data.access import without_access
+from metaray.data.encoder_folder import EncoderFolder
+from metaray.data.names import some
+from metaray.data.preprocessing import Preprocessing, TextPreprocessing
+from metaray.data.ragged import FeatureShape
+from metaray.data.remote import is_remote
+from metaray.data.servers import shown
+from metaray.data.weights import shapes_in
+from metaray.episodes.inputs import Inputs
+from metaray.errors import InputError
+from metaray.imports import reads_kind, writes_kind
+from metaray.models.encoders.architecture import Architecture, Pooling
+from metaray.models.encoders.bert import Bert
+from metaray.models.encoders.static_words import StaticWords
+from metaray.models.model import Model, initialize
+
+ARCHITECTURES: dict[str, type[Architecture]] = {"bert": Bert, "static_words": StaticWords}
+"""The explicit dict of them."""
+SHOWN = 4
+UNREAD = StaticWords(vocabulary=1, width=1)
+"""In the place of what is read from a path, where that is no path, which is then the error."""
+
+
+class Encoder(Model):
+    """A network with pretrained weights, as they lie in a Hugging Face-style folder or in one file of safetensors.
+
+    Give `path`; the rest of what says which weights these are is read there, once, and is part of the description from
+    then on: an experiment's JSON says all of it, whatever becomes of the folder. Parameters are named `body.*` and, of
+    the linear layer behind it, `head.*`. A frozen body is neither trained nor adapted nor in checkpoints; a learner has
+    it beside what was trained, and so needs no folder.
+
+    Attributes:
+        path: a folder with `model.safetensors`, `config.json` (if it is not static word embeddings) and
+            `tokenizer.json`, a file of safetensors, or the URI of either (file://, s3://, http(s)://). Empty in a
+            learner, which holds the weights.
+        sha256: of the file of weights, hex; empty reads everything anew.
+        architecture: what the weights are for.
+        tokenizer_sha256: of the tokenizer's file, hex; empty if there is none beside the weights.
+        pooling: how the vectors of a text's tokens become one: their "mean", or the first ("cls").
+        normalized: bring that to length 1.
+        frozen: leave the pretrained weights as they are.
+    """
+
+    kind: ClassVar[str] = "encoder"
+
+    path: str = ""
+    sha256: str = Field(default="", pattern="^([0-9a-f]{64})?$")
+    architecture: Annotated[
+        Architecture, reads_kind(ARCHITECTURES, Architecture, what="architecture"), writes_kind(ARCHITECTURES)
+    ] = Field(default_factory=lambda: UNREAD)
+    tokenizer_sha256: str = Field(default="", pattern="^([0-9a-f]{64})?$")
+    pooling: Pooling = "mean"
+    normalized: bool = True
+    frozen: bool = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _reads_what_is_not_said(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        path, sha256 = values.get("path", ""), values.get("sha256", "")
+        if not isinstance(path, str) or (sha256 and "architecture" in values):
+            return values
+        if not path:
+            raise ValueError("path: give the folder or the file of the pretrained weights, or its URI")
+        path = without_access(path) if is_remote(path) else path
+        return {**values, "path": path, **_read(EncoderFolder(path), str(sha256))}
+
+    @property
+    def held(self) -> Self:
+        """See `Model.held`."""
+        return replace(self, path="")
+
+    def check_start(self) -> None:
+        """See `Model.check_start`."""
+        if not self.path:
+            raise InputError(
+                "encoder: it has no path to read its weights from: only a learner, which holds them, leaves that empty"
+            )
+
+    def build(self, feature_shape: FeatureShape, outputs: int | None) -> nn.Module:
+        """See `Model.build`.
+
+        Raises:
+            InputError: always: plain numbers are none of its inputs.
+        """
+        raise InputError("encoder: it takes the inputs that its weights are for, such as texts, not plain numbers")
+
+    def build_for(
+        self, feature_shape: FeatureShape, outputs: int | None, preprocessing: Preprocessing | None
+    ) -> nn.Module:
+        """See `Model.build_for`."""
+        if preprocessing is None:
+            return self.build(feature_shape, outputs)
+        self.check_inputs(preprocessing)
+        return EncoderNetwork(self.body(), self.architecture.size, outputs)
+
+    def check_inputs(self, preprocessing: Preprocessing) -> None:
+        """Refuse inputs that the weights are not for.
+
+        Raises:
+            InputError: naming both sides.
+        """
+        self.architecture.check(preprocessing)
+        if isinstance(preprocessing, TextPreprocessing) and self.tokenizer_sha256 not in (
+            "",
+            preprocessing.tokenizer_sha256,
+        ):
+            raise InputError(
+                f"the encoder's tokenizer has the SHA-256 {self.tokenizer_sha256}, that of the source's texts "
+                f"{preprocessing.tokenizer_sha256}: the same words have other numbers; import the texts again with the "
+                "encoder's tokenizer"
+            )
+
+    def body(self) -> nn.Module:
+        """The encoder alone, with its weights: memory-mapped, or, where a learner is to fill them in, zeros.
+
+        Raises:
+            InputError: if the weights are not those of the architecture, naming what differs.
+        """
+        body = self.architecture.build(self.pooling, self.normalized)
+        wanted = body.state_dict()
+        if self.path:
+            tensors = _fitting(self, wanted)
+        else:
+            tensors = {name: torch.zeros(tensor.shape) for name, tensor in wanted.items()}
+        body.load_state_dict(tensors, assign=True)
+        return body.requires_grad_(not self.frozen)
+
+
+class EncoderNetwork(nn.Module):
+    """An encoder and a linear head (or none): the parameters are named `body.*` and `head.*`."""
+
+    def __init__(self, body: nn.Module, size: int, outputs: int | None) -> None:
+        super().__init__()
+        self.body = body
+        self.head: nn.Module = nn.Identity() if outputs is None else nn.Linear(size, outputs)
+        initialize(self.head)
+
+    def forward(self, x: Inputs) -> Tensor:
+        """What the body takes to [n, outputs], or to [n, size] where there is no head."""
+        found: Tensor = self.head(self.body(x))
+        return found
+
+
+def _read(folder: EncoderFolder, sha256: str) -> dict[str, Any]:
+    """What the files say: digests, and what the weights are for."""
+    configuration = folder.configuration()
+    weights = folder.weights(sha256)
+    shapes, tokenizer = shapes_in(weights.path), folder.tokenizer()
+    found = (cls.read(configuration, shapes) for cls in ARCHITECTURES.values())
+    architecture = next((one for one in found if one is not None), None)
+    if architecture is None:
+        kind = configuration.get("model_type")
+        said = f"config.json says model_type {kind!r}" if configuration else "there is no config.json"
+        raise InputError(
+            f"{shown(folder.path)}: {said}, and the weights hold {len(shapes)} tensors; known are text encoders of the "
+            "BERT family (bert, roberta, xlm-roberta, camembert), and a single matrix of static word embeddings"
+        )
+    digest = "" if tokenizer is None else sha256_of(tokenizer.encode()).hexdigest()
+    return {"sha256": weights.sha256, "architecture": architecture, "tokenizer_sha256": digest}
+
+
+def _fitting(encoder: Encoder, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of the file by the names that the network has for them."""
+    weights = EncoderFolder(encoder.path).weights(encoder.sha256)
+    with safe_open(weights.path, "pt") as file:
+        names = {name: encoder.architecture.own_name(name) for name in file.keys()}  # noqa: SIM118
+        tensors = {own: file.get_tensor(name) for name, own in names.items() if own is not None}
+    theirs = {own: name for name, own in names.items() if own is not None}
+    where, kind = shown(encoder.path), encoder.architecture.kind
+    missing, strange = sorted(wanted.keys() - tensors.keys()), sorted(theirs[own] for own in tensors.keys() - wanted)
+    if missing or strange:
+        lacks = f"lack {some(missing, SHOWN)} ({len(missing)})" if missing else ""
+        holds = f"hold {some(strange, SHOWN)} ({len(strange)}), which it has no use for" if strange else ""
+        raise InputError(
+            f"{where}: the weights do not fit a {kind} network: they {' and '.join(filter(None, (lacks, holds)))}"
+        )
+    for own, tensor in tensors.items():
+        if tensor.shape != wanted[own].shape:
+            raise InputError(
+                f"{where}: the weights do not fit: {theirs[own]} has the shape {list(tensor.shape)}, but {own} of the "
+                f"{kind} network has {list(wanted[own].shape)}"
+            )
+    return tensors

@@ -1,0 +1,17 @@
+"""Layers whose weights are still to be filled in: nothing is drawn for them, which would take seconds."""
+
+from torch import nn
+
+
+class Linear(nn.Linear):
+    """A linear layer of any numbers."""
+
+    def reset_parameters(self) -> None:
+        """Leave them as they are."""
+
+
+class Embedding(nn.Embedding):
+    """A matrix of any numbers."""
+
+    def reset_parameters(self) -> None:
+        """Leave them as they are."""
