@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from metaray.data import gathering
-from metaray.data.gathering import gathered, half_turned
+from metaray.data.gathering import gathered, turned
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "float32", "int64"])
@@ -33,4 +33,4 @@ def test_classes_are_turned_each_by_its_own_quarters(
 @pytest.mark.parametrize("shape", [(7, 1, 28, 28), (2, 3, 2, 4), (4, 3, 3), (0, 4, 4)])
 def test_half_turns_reverse_each_plane(shape: tuple[int, ...]) -> None:
     images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    assert np.array_equal(half_turned(images), images[..., ::-1, ::-1])
+    assert np.array_equal(turned(images, 2), images[..., ::-1, ::-1])

@@ -1,5 +1,6 @@
 """A meta-batch of groups of rows that is drawn all at once holds, byte for byte, what is drawn task by task."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,7 @@ def test_all_is_drawn_side_by_side(
     monkeypatch.delattr(GroupTable, "sample_task")
     batch = sample_meta_batch(tables[name], spec, "meta-train", 0, range(50))
     shapes = [one.task.query.x.shape for one in expected]
-    assert len(batch.stacks) == 1 + sum(one != other for one, other in zip(shapes, shapes[1:], strict=False))
+    assert len(batch.stacks) == 1 + sum(one != other for one, other in pairwise(shapes))
     assert [one.task.class_ids[0] for one in expected] == [ids[0] for one in batch.stacks for ids in one.task.class_ids]
 
 

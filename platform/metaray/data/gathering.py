@@ -36,24 +36,18 @@ def _turned(x: Any, turns: NDArray[np.int64]) -> NDArray[Any]:
         for start in range(0, len(classes), at_once):
             some = classes[start : start + at_once]
             # Made whole before it is put in place: numpy writes strided rows to scattered places one by one.
-            by_class[some] = (
-                half_turned(by_class[some]) if quarters == HALF else quarter_turned(by_class[some], quarters)
-            )
+            by_class[some] = turned(by_class[some], quarters)
     return by_class.reshape(x.shape)
 
 
-def quarter_turned(images: NDArray[Any], quarters: int) -> NDArray[Any]:
-    """A copy of images [..., height, width], turned."""
-    return np.ascontiguousarray(np.rot90(images, quarters, axes=(-2, -1)))
+def turned(images: NDArray[Any], quarters: int) -> NDArray[Any]:
+    """A copy of contiguous images [..., height, width], turned.
 
-
-def half_turned(images: NDArray[Any]) -> NDArray[Any]:
-    """A copy of contiguous images [..., height, width], turned by two quarters, which is each plane backwards.
-
-    Of bytes eight are reversed at a time, as a number of the other byte order: six times as fast.
+    Half a turn is each plane backwards. Of bytes eight are reversed at a time, as a number of the other byte order: six
+    times as fast.
     """
     size = images.shape[-2] * images.shape[-1]
-    if images.itemsize > 1 or size % WORD:
-        return quarter_turned(images, HALF)
+    if quarters != HALF or images.itemsize > 1 or size % WORD:
+        return np.ascontiguousarray(np.rot90(images, quarters, axes=(-2, -1)))
     words = images.reshape(-1, size).view(f">u{WORD}")[:, ::-1]
     return words.astype(f"<u{WORD}").view(images.dtype).reshape(images.shape)

@@ -92,7 +92,13 @@ def _in_order(strip: Strip, place: Rows, sizes: Sizes, draws: ManyDraws) -> tupl
 
 
 def _behind(rows: Rows, first: Rows, stop: Rows) -> tuple[Rows, Rows]:
-    """Of each of rows [B, C, most] those at first [B, C] (or a number for all) .. stop - 1, one after the other, and how many [B] of each."""
+    """Of each of rows [B, C, most] those at first .. stop - 1, one after the other, and how many [B] of each task.
+
+    Args:
+        rows: of each pool.
+        first: [B, C], or a number for all.
+        stop: [B, C].
+    """
     places = np.arange(rows.shape[-1])
     within = (places >= first[..., None]) & (places < stop[..., None])
     return rows[within], np.count_nonzero(within, axis=(1, 2))
