@@ -62,7 +62,7 @@ PLANS: dict[str, Plan] = {
     "meta_sgd": Plan({"inner_lr": 0.1, "inner_steps": 1}),
     "mamlpp": Plan({"inner_lr": 0.1, "inner_steps": 3}, annealed={"msl_steps": 0.2, "first_order_steps": 0.1}),
     "imaml": Plan({"inner_lr": 0.4, "inner_steps": 3, "proximity": 0.2, "cg_steps": 1, "damping": 2}),
-    "cavia": Plan({"inner_lr": 1.0, "inner_steps": 2}),
+    "cavia": Plan({"inner_steps": 2}),
     "proto_maml": Plan({"inner_lr": 0.05, "inner_steps": 1}),
     "matchingnet": Plan({"temperature": 0.1}, model=POOLED, ways=20, meta_batch_size=2),
     "relationnet": Plan({"channels": 64}, model=Conv4(pools=2), queries=10),
