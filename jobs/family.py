@@ -67,7 +67,7 @@ PLANS: dict[str, Plan] = {
     "matchingnet": Plan({"temperature": 0.1}, model=POOLED, ways=20, meta_batch_size=2),
     "relationnet": Plan({"channels": 64}, model=Conv4(pools=2), queries=10),
     "metaoptnet_svm": Plan({"initial_scale": 10}, model=POOLED, ways=10),
-    "learned_optimizer": Plan({"inner_steps": 3}, model=Conv4(channels=16, downsample="stride")),
+    "learned_optimizer": Plan({"inner_steps": 5}, model=Conv4(channels=16, downsample="stride")),
     # A training batch of theirs is both sides of an episode, whatever it will be judged at.
     "baseline": Plan({"inner_lr": 0.1}, model=POOLED, ways=60, shots=1, queries=1, meta_batch_size=2),
     "baselinepp": Plan({"inner_lr": 0.1}, model=POOLED, ways=60, shots=1, queries=1, meta_batch_size=2),
