@@ -67,6 +67,11 @@ PLANS: dict[str, Plan] = {
     "matchingnet": Plan({"temperature": 0.1}, model=POOLED, ways=20, meta_batch_size=2),
     "relationnet": Plan({"channels": 64}, model=Conv4(pools=2), queries=10),
     "metaoptnet_svm": Plan({"initial_scale": 10}, model=POOLED, ways=10),
+    # A deep h makes r one number early on, and the next of its dimensions come one by one.
+    "cnp": Plan(
+        {"encoder": (), "representation": 64, "decoder": (512, 128)},
+        optimizer=Optimizer(outer_lr=1e-3, schedule="cosine"),
+    ),
     "learned_optimizer": Plan({"inner_steps": 5}, model=Conv4(channels=16, downsample="stride")),
     # A training batch of theirs is both sides of an episode, whatever it will be judged at.
     "baseline": Plan({"inner_lr": 0.1}, model=POOLED, ways=60, shots=1, queries=1, meta_batch_size=2),
