@@ -68,8 +68,8 @@ def draw_tables(opened: OpenedTable, split: Split, sizes: Sizes, draws: ManyDraw
         rows = strip.starts[place][..., None] + chosen
         support, query = rows[..., : sizes.shots], rows[..., sizes.shots :]
         counts = np.full(len(place), query[0].size)
-    found = (strip.rows[side.reshape(-1)] for side in (support, query))
-    return DrawnTables(strip.groups[place], *found, support[0].size, counts)
+    rows_of = [strip.rows[side.reshape(-1)] for side in (support, query)]
+    return DrawnTables(strip.groups[place], rows_of[0], rows_of[1], support[0].size, counts)
 
 
 def _in_order(strip: Strip, place: Rows, sizes: Sizes, draws: ManyDraws) -> tuple[Rows, Rows, Rows]:
@@ -120,6 +120,6 @@ def stacks_of_rows(drawn: DrawnTables, support: Side[NDArray[Any]], query: Side[
             Side(*(array[first : first + of].reshape(tasks, -1, *array.shape[1:]) for array in side))
             for side, first, of in ((support, support_row, rows), (query, query_row, tasks * count))
         ]
-        found.append(Task(*sides, class_ids=drawn.groups[task : task + tasks, None]))
+        found.append(Task(sides[0], sides[1], class_ids=drawn.groups[task : task + tasks, None]))
         task, support_row, query_row = task + tasks, support_row + rows, query_row + tasks * count
     return found
