@@ -62,12 +62,17 @@ PLANS: dict[str, Plan] = {
     "meta_sgd": Plan({"inner_lr": 0.1, "inner_steps": 1}),
     "mamlpp": Plan({"inner_lr": 0.1, "inner_steps": 3}, annealed={"msl_steps": 0.2, "first_order_steps": 0.1}),
     "imaml": Plan({"inner_lr": 0.4, "inner_steps": 3, "proximity": 0.2, "cg_steps": 1, "damping": 2}),
-    "cavia": Plan({"inner_lr": 1.0, "inner_steps": 2}),
+    "cavia": Plan({"inner_steps": 2}),
     "proto_maml": Plan({"inner_lr": 0.05, "inner_steps": 1}),
     "matchingnet": Plan({"temperature": 0.1}, model=POOLED, ways=20, meta_batch_size=2),
     "relationnet": Plan({"channels": 64}, model=Conv4(pools=2), queries=10),
     "metaoptnet_svm": Plan({"initial_scale": 10}, model=POOLED, ways=10),
-    "learned_optimizer": Plan({"inner_steps": 3}, model=Conv4(channels=16, downsample="stride")),
+    # A deep h makes r one number early on, and the next of its dimensions come one by one.
+    "cnp": Plan(
+        {"encoder": (), "representation": 64, "decoder": (512, 128)},
+        optimizer=Optimizer(outer_lr=1e-3, schedule="cosine"),
+    ),
+    "learned_optimizer": Plan({"inner_steps": 5}, model=Conv4(channels=16, downsample="stride")),
     # A training batch of theirs is both sides of an episode, whatever it will be judged at.
     "baseline": Plan({"inner_lr": 0.1}, model=POOLED, ways=60, shots=1, queries=1, meta_batch_size=2),
     "baselinepp": Plan({"inner_lr": 0.1}, model=POOLED, ways=60, shots=1, queries=1, meta_batch_size=2),

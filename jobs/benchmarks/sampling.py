@@ -6,6 +6,7 @@ They take turns on the same images, one thread each; medians and quartiles are o
 other processes disturb little, and of wall time. `metaray` samples meta-batches of 32 and of 4 episodes, `one by one`
 the same episodes alone, as `sample_task` defines them. `numpy` is a bound: all images, turned ones too, in memory,
 examples drawn by one generator for the whole meta-batch, one gather; its episodes are no pure function of an index.
+Tables of groups and functions are measured alone: nobody else draws such tasks from a file.
 With --actors, meta-batches are also streamed through so many sampler actors of a local Ray.
 """
 
@@ -20,13 +21,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
 from jobs.benchmarks.fused_taskset import FusedTaskset
-from metaray.data import ClassStore
+from metaray.data import ClassStore, FunctionFamily, GroupTable, Source
+from metaray.data.draws import Split
 from metaray.data.preprocessing import ImagePreprocessing
 from metaray.data.store_file import write_store
+from metaray.data.tables.importing import import_table
 from metaray.episodes.episode import EpisodeSpec, stack
 from metaray.episodes.sampler import sample_episode, sample_meta_batch, share_of
 
@@ -36,9 +41,9 @@ FIVE_WAYS, TWENTY_WAYS = (EpisodeSpec(ways=n, shots=k, queries=15) for n, k in (
 
 
 class Case(NamedTuple):
-    """A store, and which episodes of it."""
+    """A source, and which episodes of it."""
 
-    source: ClassStore
+    source: Source
     spec: EpisodeSpec
 
 
@@ -65,6 +70,21 @@ def synthetic(folder: Path, classes: int, side: int) -> ClassStore:
     return ClassStore(path=str(path))
 
 
+def table(folder: Path, groups: int, *, binary: bool) -> GroupTable:
+    """So many groups of 40 to 200 rows of 16 numbers of noise."""
+    generator = np.random.default_rng(0)
+    sizes = generator.integers(40, 201, groups)
+    ids = np.arange(groups).repeat(sizes)
+    x = generator.standard_normal((len(ids), 16)).round(3)
+    y = np.arange(len(ids)) % 2 if binary else x.sum(axis=1).round(3)
+    columns = {"group": ids, **{f"x{place}": column for place, column in enumerate(x.T)}, "y": y}
+    raw, path = folder / f"{binary}.parquet", folder / f"{binary}.arrow"
+    pq.write_table(pa.table(columns), raw)
+    splits: dict[Split, list[str]] = {"meta-train": [str(group) for group in range(groups)]}
+    import_table(raw, path, tasks=["group"], target="y", binary=binary, splits=splits)
+    return GroupTable(path=str(path), targets="binary" if binary else "regression")
+
+
 def cases(folder: Path, omniglot: str | None) -> Iterator[tuple[str, Case]]:
     """By name. 100,000 classes have 8x8 images: at 28x28 they would be 1.6 GB."""
     if omniglot is not None:
@@ -75,6 +95,11 @@ def cases(folder: Path, omniglot: str | None) -> Iterator[tuple[str, Case]]:
         yield "Omniglot with rotations, 20-way 5-shot", Case(turned, TWENTY_WAYS)
     yield "1,000 classes, 28x28, 5-way 1-shot", Case(synthetic(folder, 1000, 28), FIVE_WAYS)
     yield "100,000 classes, 8x8, 5-way 1-shot", Case(synthetic(folder, 100_000, 8), FIVE_WAYS)
+    values, labels = (table(folder, 300, binary=binary) for binary in (False, True))
+    yield "300 groups of rows, 10 and 15", Case(values, EpisodeSpec(shots=10, queries=15))
+    yield "300 groups of rows, 10 and the rest", Case(values, EpisodeSpec(shots=10, queries="rest"))
+    yield "300 groups of labels, 5 and 8 of each class", Case(labels, EpisodeSpec(shots=5, queries=8))
+    yield "sinusoids, 10 and 15", Case(FunctionFamily(), EpisodeSpec(shots=10, queries=15))
 
 
 def meta_batches(case: Case, size: int) -> Contender:
@@ -101,6 +126,7 @@ def one_by_one(case: Case) -> Contender:
 def images_of(case: Case) -> tuple[NDArray[Any], int]:
     """The images of meta-train [classes, 20, *feature], and by how many turns their classes count."""
     source = case.source
+    assert isinstance(source, ClassStore), source
     ids = source.class_ids("meta-train")[:: 4 if source.rotations else 1]
     return np.stack([source.examples(class_id)[:PER_CLASS] for class_id in ids.tolist()]), 4 if source.rotations else 1
 
@@ -136,10 +162,12 @@ def fused(case: Case) -> Contender:
     return Contender(taskset.sample, 1)
 
 
-CONTENDERS: dict[str, Callable[[Case], Contender]] = {
+OURS: dict[str, Callable[[Case], Contender]] = {
     "metaray": partial(meta_batches, size=META_BATCH),
     "metaray, meta-batches of 4": partial(meta_batches, size=4),
     "metaray, one by one": one_by_one,
+}
+CONTENDERS: dict[str, Callable[[Case], Contender]] = OURS | {
     "numpy, one gather (a bound)": plain_numpy,
     "stand-in for learn2learn's fused taskset": fused,
 }
@@ -166,7 +194,8 @@ def summary(turns: list[tuple[float, float]]) -> dict[str, Any]:
 
 def measured(case: Case, turns: int, seconds: float) -> dict[str, Any]:
     """All contenders, in turn; the first round warms up."""
-    contenders = {name: make(case) for name, make in CONTENDERS.items()}
+    chosen = CONTENDERS if isinstance(case.source, ClassStore) else OURS
+    contenders = {name: make(case) for name, make in chosen.items()}
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in contenders}
     for repeat in range(turns + 1):
         for name, contender in contenders.items():

@@ -68,6 +68,23 @@ def test_at_convolutions_it_scales_and_shifts_the_third_after_its_batch_norm(dow
     torch.testing.assert_close(seen[1], expected)
 
 
+@pytest.mark.parametrize(
+    ("model", "features", "chosen"),
+    [(MLP(hidden=(6,)), (1, 2, 2), 1.0), (Conv4(channels=3, downsample="stride"), (1, 16, 16), 10.0)],
+)
+def test_the_step_is_larger_where_phi_scales(model: Model, features: tuple[int, int, int], chosen: float) -> None:
+    steps = []
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(6, *features, dtype=torch.float64, generator=generator), torch.arange(6) % 3
+    for inner_lr in (None, chosen, 1.0, 10.0):
+        algorithm = CAVIA(context_size=4, inner_lr=inner_lr, inner_steps=1, batch_norm="transductive")
+        meta, context = bench(algorithm, model, TaskShape(features, 3))
+        steps.append(algorithm.adapt(meta, Examples(x, y), context)[CONTEXT].detach())
+    own, expected, *both = steps
+    assert torch.equal(own, expected) and own.norm() > 0
+    torch.testing.assert_close(both[1], 10 * both[0])
+
+
 def test_hooks_are_gone_afterwards(make_episode: MakeEpisode) -> None:
     algorithm = CAVIA(context_size=4)
     meta, context = bench(algorithm, MLP(hidden=(6,)), TaskShape((1, 2, 2), 3))

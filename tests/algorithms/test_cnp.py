@@ -76,6 +76,28 @@ def test_classification_by_hand(make_episode: MakeEpisode) -> None:
     torch.testing.assert_close(SMALL.predict(meta, adapted, query.x, context), logits)
 
 
+def in_order(episode: TensorEpisode, places: list[int]) -> TensorEpisode:
+    """The same task with its classes at other places."""
+    moved = torch.tensor(places)
+    support, query = (Examples(side.x, moved[side.y]) for side in (episode.support, episode.query))
+    return episode._replace(support=support, query=query)
+
+
+@pytest.mark.parametrize("algorithm", [SMALL, CNP(encoder=(), representation=4, decoder=())])
+def test_classification_learns_from_each_cyclic_order(algorithm: CNP, make_episode: MakeEpisode) -> None:
+    """The mean over what the task and its two shifts are judged at, one by one; and it trains in no other way."""
+    context, meta = bench(CLASSES, algorithm=algorithm)
+    episode = make_episode(shots=3)
+    judging = replace(context, training=False)
+    orders = [in_order(episode, places) for places in ([0, 1, 2], [1, 2, 0], [2, 0, 1])]
+    alone = [algorithm.loss(meta, order, judging) for order in orders]
+    outcome = algorithm.loss(meta, episode, context)
+    torch.testing.assert_close(outcome.loss, torch.stack([one.loss for one in alone]).mean())
+    torch.testing.assert_close(outcome.score, alone[0].score)
+    assert len({round(float(one.loss.detach()), 6) for one in alone}) == 3
+    assert all(torch.isclose(algorithm.loss(meta, order, context).loss, outcome.loss) for order in orders)
+
+
 @pytest.mark.parametrize("task_shape", [CLASSES, VALUES], ids=["classification", "regression"])
 def test_sizes_of_the_layers(task_shape: TaskShape) -> None:
     meta = bench(task_shape)[1]

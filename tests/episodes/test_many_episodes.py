@@ -114,7 +114,7 @@ OTHERS: dict[str, tuple[Callable[[str], Source], EpisodeSpec]] = {
     "rest": (lambda path: ClassStore(path=path), EpisodeSpec(ways=3, shots=1, queries="rest")),
     "meta-dataset": (lambda path: ClassStore(path=path), EpisodeSpec.meta_dataset(ways=(2, 5), shots=(1, 5))),
     "umtra": (lambda path: UMTRA(source=ClassStore(path=path), max_shift=2), FIXED),
-    "sinusoids": (lambda path: FunctionFamily(noise=0.1), EpisodeSpec(shots=5, queries=7)),
+    "sinusoids of many sizes": (lambda path: FunctionFamily(noise=0.1), EpisodeSpec(shots=(1, 5), queries=7)),
 }
 
 
@@ -123,6 +123,42 @@ OTHERS: dict[str, tuple[Callable[[str], Source], EpisodeSpec]] = {
 def test_what_is_not_drawn_side_by_side(case: str, split: Split, stores: dict[str, str]) -> None:
     make, spec = OTHERS[case]
     require_same(make(stores["images"]), spec, split, 2**64 - 1, [0, 5, 2**63 - 1, 5])
+
+
+@given(
+    source=st.builds(
+        FunctionFamily,
+        family=st.sampled_from(["sinusoid", "line"]),
+        noise=st.sampled_from([0.0, 0.3]),
+        oracle=st.booleans(),
+        x=st.sampled_from([(-5.0, 5.0), (0.0, 1e6)]),
+    ),
+    spec=st.builds(EpisodeSpec, shots=st.integers(1, 40), queries=st.integers(1, 40)),
+    split=st.sampled_from(SPLITS),
+    seed=st.integers(0, 2**64 - 1),
+    indices=st.lists(st.integers(0, 2**63 - 1), min_size=1, max_size=9),
+)
+def test_functions(source: FunctionFamily, spec: EpisodeSpec, split: Split, seed: int, indices: list[int]) -> None:
+    require_same(source, spec, split, seed, indices)
+
+
+@pytest.mark.parametrize("spec", [EpisodeSpec(ways=2, shots=1, queries=1), EpisodeSpec(shots=1, queries="rest")])
+def test_functions_that_are_none_are_refused_as_one_by_one(spec: EpisodeSpec) -> None:
+    with pytest.raises(InputError) as alone:
+        sample_episode(FunctionFamily(), spec, "meta-train", 0, 0)
+    with pytest.raises(InputError) as together:
+        sample_meta_batch(FunctionFamily(), spec, "meta-train", 0, [0])
+    assert str(alone.value) == str(together.value)
+
+
+@pytest.mark.parametrize("index", [-1, 2**63, 2**64 - 1, 2**64])
+def test_indices_that_no_episode_has_are_refused(index: int) -> None:
+    source, spec = FunctionFamily(), EpisodeSpec(shots=1, queries=1)
+    with pytest.raises(InputError, match=rf"0 to 2\*\*63 - 1 \(got {index}\)"):
+        sample_episode(source, spec, "meta-train", 0, index)
+    with pytest.raises(InputError, match=rf"0 to 2\*\*63 - 1 \(got {index}\)"):
+        sample_meta_batch(source, spec, "meta-train", 0, [3, index, 4])
+    require_same(source, spec, "meta-train", 0, [2**63 - 1])
 
 
 def test_ragged_examples_are_padded_to_the_lengths_of_their_own_episodes(tmp_path: Path) -> None:

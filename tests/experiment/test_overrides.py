@@ -247,8 +247,12 @@ def test_parts_and_the_whole_follow_the_order_given(make_experiment: MakeExperim
 @pytest.mark.parametrize(
     ("algorithm", "settings", "message"),
     [
-        (CAVIA(), ["head.*=1"], r"algorithm cavia: inner_lr: .*valid number \(got {'\*': 1.0, 'head.\*': 1}\)"),
-        (CAVIA(), ["0=1"], "algorithm cavia: inner_lr: .*valid number"),
+        (
+            CAVIA(inner_lr=1.0),
+            ["head.*=1"],
+            r"algorithm cavia: inner_lr: .*valid number \(got {'\*': 1.0, 'head.\*': 1}\)",
+        ),
+        (CAVIA(inner_lr=1.0), ["0=1"], "algorithm cavia: inner_lr: .*valid number"),
         (ProtoNet(), ["*=1"], r"unknown key 'algorithm.inner_lr.\*'.*Known: algorithm.batch_norm, algorithm.kind"),
         (MAML(), ["head.*=-1"], r"algorithm maml: inner_lr.head.\*: .*greater than or equal to 0 \(got -1\)"),
         (MAML(), ["head.*=fast"], r"inner_lr.head.\*: .*valid number.*'fast'"),

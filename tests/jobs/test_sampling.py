@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from jobs.benchmarks.fused_taskset import FusedTaskset
-from jobs.benchmarks.sampling import CONTENDERS, FIVE_WAYS, Case, measured, synthetic
+from jobs.benchmarks.sampling import CONTENDERS, FIVE_WAYS, OURS, Case, measured, synthetic, table
 from metaray.config import replace
-from metaray.episodes.episode import MetaBatch
+from metaray.data import FunctionFamily
+from metaray.episodes.episode import EpisodeSpec, MetaBatch
 
 
 @pytest.mark.parametrize("rotations", [False, True])
@@ -43,4 +44,12 @@ def test_all_are_measured_on_the_same_tasks(tmp_path: Path) -> None:
     assert [side.shape for side in labels] == [mine.task.support.y.shape, mine.task.query.y.shape]
     found = measured(case, turns=1, seconds=0.001)
     assert found.keys() == CONTENDERS.keys()
+    assert all(one["episodes_a_cpu_second"] > 0 for one in found.values())
+
+
+@pytest.mark.parametrize("kind", ["values", "labels", "functions"])
+def test_tables_and_functions_are_measured_alone(kind: str, tmp_path: Path) -> None:
+    source = FunctionFamily() if kind == "functions" else table(tmp_path, 3, binary=kind == "labels")
+    found = measured(Case(source, EpisodeSpec(shots=2, queries=3)), turns=1, seconds=0.001)
+    assert found.keys() == OURS.keys()
     assert all(one["episodes_a_cpu_second"] > 0 for one in found.values())

@@ -46,7 +46,7 @@ LEARNS_VALUES: dict[str, Tree] = {
     "meta_sgd": {"inner_lr": 0.05, "inner_steps": 2},
     "mamlpp": {"inner_steps": 2, "msl_steps": 2, "first_order_steps": 1},
     "imaml": {"inner_steps": 3, "cg_steps": 2, "damping": 1},
-    "cavia": {"context_size": 4},
+    "cavia": {"context_size": 4, "inner_lr": 1.0},
     "r2d2": {},
     "metaoptnet_ridge": {"regularizer": 2.0},
     "cnp": {"encoder": [5], "representation": 4, "decoder": [5]},

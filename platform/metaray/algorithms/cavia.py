@@ -22,6 +22,7 @@ CONTEXT = "context"
 MODULATION = "modulation:"
 SHIFT, SCALE = "shift", "scale"
 CONV_LAYER = 3
+INNER_LR, INNER_LR_SCALING = 1.0, 10.0
 
 
 class CAVIA(Algorithm):
@@ -40,10 +41,13 @@ class CAVIA(Algorithm):
 
     Departures: the layer is found by its kind, unless named: the third convolution (as in the paper) or the last if
     there are fewer, else the first linear layer. The scale is 1 + linear(phi), so that phi = 0 changes nothing whatever
-    the weights; the modulation's biases are therefore left out.
+    the weights; the modulation's biases are therefore left out. In the authors' code a scale begins at its bias, which
+    is some 0.06, and the next batch norm makes it 1 again: what phi adds counts for that much more, and so does a step
+    of alpha = 1. Here it takes alpha = 10: on Omniglot, 5-way 5-shot, 300 outer steps of 4 episodes then lead to 74.6%
+    (74.2% with the biases and alpha = 1), and to 50% with alpha = 1.
 
     Attributes:
-        inner_lr: alpha.
+        inner_lr: alpha; None takes 1 where phi is added at a linear layer, as in the paper, and 10 where it scales.
         inner_steps: gradient steps of phi on the support set.
         context_size: numbers in phi.
         layer: name of the convolution or linear layer after which phi enters; None finds it.
@@ -53,7 +57,7 @@ class CAVIA(Algorithm):
     gradient_steps: ClassVar[bool] = True
     needs_classes: ClassVar[bool] = False
 
-    inner_lr: float = Field(default=1.0, ge=0)
+    inner_lr: float | None = Field(default=None, ge=0)
     inner_steps: int = Field(default=2, ge=0)
     context_size: int = Field(default=100, gt=0)
     layer: str | None = None
@@ -83,6 +87,7 @@ class CAVIA(Algorithm):
         """phi of one task, and under inductive batch norm the support set's statistics there."""
 
         inner = context.for_inner_steps(second_order=True)
+        inner_lr = self._inner_lr(meta)
 
         def loss(at: Tensors) -> Tensor:
             return context.loss(self._output(meta, at[CONTEXT], support.x, inner), support.y)
@@ -90,7 +95,7 @@ class CAVIA(Algorithm):
         phi = next(iter(meta.values())).new_zeros(self.context_size)
         for _ in range(steps_of(self.inner_steps, context)):
             gradient = context.gradient(loss, {CONTEXT: phi}, differentiable=context.training)[CONTEXT]
-            phi = phi - self.inner_lr * gradient
+            phi = phi - inner_lr * gradient
             phi = phi if context.training else phi.detach()
         if self.batch_norm == "transductive":
             return {CONTEXT: phi}
@@ -102,6 +107,12 @@ class CAVIA(Algorithm):
         """The network, told phi."""
         _, statistics = split_statistics(adapted)
         return self._output(meta, adapted[CONTEXT], x, context, statistics)
+
+    def _inner_lr(self, meta: Tensors) -> float:
+        if self.inner_lr is not None:
+            return self.inner_lr
+        scales = any(name.endswith(f":{SCALE}") for name in part(meta, MODULATION))
+        return INNER_LR_SCALING if scales else INNER_LR
 
     def _output(
         self, meta: Tensors, phi: Tensor, x: Tensor, context: Context, statistics: Tensors | None = None

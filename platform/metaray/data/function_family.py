@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field
 
 from metaray.data.draws import Draws, Split
 from metaray.data.episode_spec import EpisodeSpec
+from metaray.data.many_draws import ManyDraws
 from metaray.data.preprocessing import VectorPreprocessing
 from metaray.data.source import Source
 from metaray.data.task import Side, Task
@@ -40,7 +41,7 @@ class Family(NamedTuple):
 
     Attributes:
         parameters: names of the fields of `FunctionFamily` that hold their ranges, in the order of drawing.
-        value: f(parameters, x) at x [n].
+        value: f(parameters, x) at x [n], or at x [B, n] where each parameter is one of B functions [B, 1].
     """
 
     parameters: tuple[str, ...]
@@ -145,25 +146,41 @@ class FunctionFamily(Source):
         self.check(split, spec)
         _, shots, queries = spec.draw(draws)
         assert queries is not None, spec
+        return self._tasks(draws, shots, queries, np.zeros(1, dtype=np.int64))
+
+    def sample_tasks(self, draws: ManyDraws, split: Split, spec: EpisodeSpec) -> list[Task]:
+        """Of fixed numbers of examples all functions at once; others by `sample_task`.
+
+        Raises:
+            InputError: as in `check`.
+        """
+        self.check(split, spec)
+        if not spec.is_fixed:
+            return super().sample_tasks(draws, split, spec)
+        _, shots, queries = spec.largest
+        assert queries is not None, spec
+        return [self._tasks(draws, shots, queries, np.zeros((len(draws), 1), dtype=np.int64))]
+
+    def _tasks(self, draws: Draws | ManyDraws, shots: int, queries: int, class_ids: NDArray[np.int64]) -> Task:
+        """One task, or a stack of them if `draws` are many's."""
         ranges = [getattr(self, name) for name in FAMILIES[self.family].parameters]
-        parameters = np.concatenate([_between(ends, draws.uniform(1)) for ends in ranges])
-        support_x, support_y = self._examples(draws, parameters, shots)
-        query_x, query_y = self._examples(draws, parameters, queries)
-        return Task(Side(support_x, support_y), Side(query_x, query_y), np.zeros(1, dtype=np.int64))
+        parameters = np.stack([_between(ends, draws.uniform(1)) for ends in ranges])
+        support, query = (Side(*self._examples(draws, parameters, count)) for count in (shots, queries))
+        return Task(support, query, class_ids)
 
     def _examples(
-        self, draws: Draws, parameters: Numbers, count: int
+        self, draws: Draws | ManyDraws, parameters: Numbers, count: int
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Inputs [count, features] and targets [count, 1]."""
+        """Inputs [..., count, features] and targets [..., count, 1] of functions whose parameters are [P, ..., 1]."""
         x = _between(self.x, draws.uniform(count)).astype(np.float32)
         y = FAMILIES[self.family].value(parameters, x.astype(np.float64))
         if self.noise:
             y = y + self.noise * _normal(draws, count)
-        known = np.broadcast_to(parameters, (count, len(parameters))) if self.oracle else np.empty((count, 0))
-        return np.column_stack([x, known]).astype(np.float32), y.astype(np.float32)[:, None]
+        known = [np.broadcast_to(one, x.shape) for one in parameters] if self.oracle else []
+        return np.stack([x, *known], axis=-1).astype(np.float32), y.astype(np.float32)[..., None]
 
     def count_tasks(self, split: Split, spec: EpisodeSpec) -> int:
-        """There is no end to them: as many as episodes have indices."""
+        """There is no end to them: more than episodes have indices."""
         return 2**64
 
     def class_name(self, class_id: int) -> str:
@@ -178,7 +195,7 @@ def _between(ends: tuple[float, float], uniform: Numbers) -> Numbers:
     return low + (high - low) * uniform
 
 
-def _normal(draws: Draws, count: int) -> Numbers:
+def _normal(draws: Draws | ManyDraws, count: int) -> Numbers:
     """Standard normal numbers (Box and Muller, Annals of Mathematical Statistics 29(2), 1958)."""
     first, second = draws.uniform(count), draws.uniform(count)
     return np.asarray(np.sqrt(-2 * np.log1p(-first)) * np.cos(2 * np.pi * second))

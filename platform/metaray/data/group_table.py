@@ -10,12 +10,14 @@ from pydantic import Field, field_validator, model_validator
 from metaray.data.access import without_access
 from metaray.data.draws import Draws, Split
 from metaray.data.episode_spec import EpisodeSpec
+from metaray.data.many_draws import ManyDraws
 from metaray.data.names import counted
 from metaray.data.opened_table import OpenedTable, Rows, opened_table
 from metaray.data.preprocessing import TablePreprocessing
 from metaray.data.remote import held, is_remote, local_path
 from metaray.data.servers import shown
 from metaray.data.source import Source
+from metaray.data.table_sampling import draw_tables, side_by_side, stacks_of_rows
 from metaray.data.tables.table_file import TableFile, TableMeta, read_table
 from metaray.data.task import Side, Task
 from metaray.data.verified import open_verified, stamp_of
@@ -161,13 +163,13 @@ class GroupTable(Source):
             raise InputError(
                 f"{spec.ways_in_words} asked for, but a task of a table is one group of rows: ways must be 1"
             )
-        if not opened.eligible(split, spec.largest):
+        if not len(opened.eligible(split, spec.largest)):
             raise self._none_left(split, spec)
 
     def left_out(self, split: Split, spec: EpisodeSpec) -> list[str]:
         """The names of the groups of `split` that are too small for the largest task of `spec`."""
         opened = self._open()
-        kept = {pools.group for pools in opened.eligible(split, spec.largest)}
+        kept = set(opened.strips[split].groups[opened.eligible(split, spec.largest)].tolist())
         meta = opened.file.meta
         return [meta.groups[group] for group in meta.splits.get(split, ()) if group not in kept]
 
@@ -179,23 +181,43 @@ class GroupTable(Source):
         """
         opened, sizes = self._open(), spec.draw(draws)
         eligible = opened.eligible(split, sizes)
-        if not eligible:
+        if not len(eligible):
             self.check(split, spec)
-        pools = eligible[draws.between(0, len(eligible) - 1)]
+        pools = opened.pools[split][eligible[draws.between(0, len(eligible) - 1)]]
         support, query = opened.drawn(pools, sizes, draws)
         sides = [self._side(opened.file, pools.group, rows) for rows in (support, query)]
         return Task(sides[0], sides[1], class_ids=np.array([pools.group], dtype=np.int64))
 
+    def sample_tasks(self, draws: ManyDraws, split: Split, spec: EpisodeSpec) -> list[Task]:
+        """Of fixed numbers of rows, or "rest", all at once, with one gather for each side; others by `sample_task`.
+
+        Raises:
+            InputError: no group of `split` has enough rows.
+        """
+        opened, sizes = self._open(), spec.largest
+        if spec.sampling != "plain" or sizes != spec.smallest:
+            return super().sample_tasks(draws, split, spec)
+        if not len(opened.eligible(split, sizes)):
+            self.check(split, spec)
+        if not side_by_side(opened, split, sizes, len(draws)):
+            return super().sample_tasks(draws, split, spec)
+        drawn = draw_tables(opened, split, sizes, draws)
+        support, query = (
+            self._side(opened.file, drawn.groups.repeat(counts), rows)
+            for rows, counts in ((drawn.support, drawn.support_count), (drawn.query, drawn.query_counts))
+        )
+        return stacks_of_rows(drawn, support, query)
+
     def count_tasks(self, split: Split, spec: EpisodeSpec) -> int:
         """The number of support and query sets, over all groups; of ranges those with the fewest rows."""
         opened, sizes = self._open(), spec.smallest
-        return sum(opened.count(pools, sizes) for pools in opened.eligible(split, sizes))
+        return sum(opened.count(opened.pools[split][place], sizes) for place in opened.eligible(split, sizes))
 
     def group_name(self, class_id: int) -> str:
         """As the file has it."""
         return self.meta.groups[class_id]
 
-    def _side(self, file: TableFile, group: int, rows: Rows) -> Side[NDArray[np.float32] | NDArray[np.int64]]:
+    def _side(self, file: TableFile, group: int | Rows, rows: Rows) -> Side[NDArray[np.float32] | NDArray[np.int64]]:
         y = file.targets(group, rows)
         if self.targets == "binary":
             return Side(file.x[rows], y.astype(np.int64))

@@ -32,22 +32,43 @@ class Pools(NamedTuple):
     each: tuple[Rows, ...]
 
 
+class Strip(NamedTuple):
+    """The pools of all groups of a split, C of each, one after the other.
+
+    Attributes:
+        rows: of all.
+        groups: [groups] their numbers.
+        starts: [groups, C] where each pool begins among the rows.
+        counts: [groups, C] rows of each.
+        largest: rows of a group, at most.
+    """
+
+    rows: Rows
+    groups: Rows
+    starts: Rows
+    counts: Rows
+    largest: int
+
+
 class OpenedTable:
     """An open file, and what its groups have to draw from."""
 
     def __init__(self, file: TableFile) -> None:
         self.file, meta = file, file.meta
         self.pools: dict[Split, list[Pools]] = {"meta-train": [], "meta-val": [], "meta-test": []}
-        for split, groups in meta.splits.items():
-            self.pools[split] = [self._pools(group) for group in groups]
+        self.strips: dict[Split, Strip] = {}
+        for split in self.pools:
+            found = [self._pools(group) for group in meta.splits.get(split, ())]
+            self.pools[split], self.strips[split] = joined(found)
         self.ordered = meta.ordered_by is not None
-        self._eligible: dict[tuple[Split, Sizes], list[Pools]] = {}
+        self._eligible: dict[tuple[Split, Sizes], Rows] = {}
 
-    def eligible(self, split: Split, sizes: Sizes) -> list[Pools]:
-        """The groups of `split` with enough rows; remembered, since there may be thousands."""
+    def eligible(self, split: Split, sizes: Sizes) -> Rows:
+        """The places, among the pools of `split`, of the groups with enough rows; remembered, since there may be
+        thousands."""
         found = self._eligible.get((split, sizes))
         if found is None:
-            found = [pools for pools in self.pools[split] if self._suffices(pools, sizes)]
+            found = np.flatnonzero([self._suffices(pools, sizes) for pools in self.pools[split]])
             if len(self._eligible) >= KEPT:
                 self._eligible.clear()
             self._eligible[split, sizes] = found
@@ -106,6 +127,18 @@ class OpenedTable:
             return Pools(group, (rows,))
         y = self.file.targets(group, rows)
         return Pools(group, (rows[y == 0], rows[y == 1]))
+
+
+def joined(pools: list[Pools]) -> tuple[list[Pools], Strip]:
+    """Pools as they lie side by side; those of the list are then views of it."""
+    counts = np.array([[len(rows) for rows in one.each] for one in pools], dtype=np.int64)
+    rows = np.concatenate([np.empty(0, dtype=np.int64), *(rows for one in pools for rows in one.each)])
+    ends = np.cumsum(counts).reshape(counts.shape)
+    cut = iter(np.split(rows, ends.reshape(-1)))
+    views = [Pools(one.group, tuple(next(cut) for _ in one.each)) for one in pools]
+    groups = np.array([one.group for one in pools], dtype=np.int64)
+    largest = max((sum(map(len, one.each)) for one in pools), default=0)
+    return views, Strip(rows, groups, ends - counts, counts, largest)
 
 
 def _some(draws: Draws, population: int, count: int) -> Rows:

@@ -11,7 +11,11 @@ from metaray.data.many_draws import ManyDraws
 from metaray.data.source import Source
 from metaray.data.task import Side, Task
 from metaray.episodes.episode import Episode, EpisodeSpec, MetaBatch, meta_batch
+from metaray.errors import InputError
 from metaray.tasks import TaskKind
+
+LAST_INDEX = 2**63 - 1
+"""Of an episode: tensors and journals count in 64 bits with a sign."""
 
 
 def sample_episode(source: Source, spec: EpisodeSpec, split: Split, seed: int, index: int) -> Episode:
@@ -25,11 +29,12 @@ def sample_episode(source: Source, spec: EpisodeSpec, split: Split, seed: int, i
         spec: ways, shots and queries, or what they are drawn from.
         split: "meta-train", "meta-val" or "meta-test".
         seed: of the whole sequence of episodes.
-        index: of this episode.
+        index: of this episode, 0 .. 2**63 - 1.
 
     Raises:
-        InputError: if there is no such task, or what was sampled is none of the source's kind.
+        InputError: if there is no such index or task, or what was sampled is none of the source's kind.
     """
+    _require_known(index)
     draws = Draws(seed, split, index)
     own_seed = int(draws.raw(1)[0])
     task = source.sample_task(draws, split, spec)
@@ -58,6 +63,8 @@ def sample_meta_batch(
     wanted = list(indices)
     if not wanted:
         raise ValueError("no episodes to sample")
+    _require_known(min(wanted))
+    _require_known(max(wanted))
     draws = ManyDraws(seed, split, wanted)
     own_seeds = draws.raw(1)[:, 0].copy()
     kind = source.task
@@ -65,6 +72,11 @@ def sample_meta_batch(
         _centred(stack, kind) for stack in (source.sample_rows if rows else source.sample_tasks)(draws, split, spec)
     ]
     return meta_batch(stacks, wanted, own_seeds)
+
+
+def _require_known(index: int) -> None:
+    if not 0 <= index <= LAST_INDEX:
+        raise InputError(f"episodes have the indices 0 to 2**63 - 1 (got {index})")
 
 
 def _centred(stack: Task, kind: TaskKind) -> Task:

@@ -104,8 +104,8 @@ class TableFile:
             return np.flatnonzero(~np.isnan(self.y[:, group]))
         return np.arange(self.offsets[group], self.offsets[group + 1])
 
-    def targets(self, group: int, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """[n] of some of a group's rows."""
+    def targets(self, group: int | NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """[n] of some of a group's rows, or of rows of as many groups [n]."""
         found: NDArray[np.float32] = self.y[rows, group if self.meta.wide else 0]
         return found
 
