@@ -59,7 +59,8 @@ def episodes_of(source: GroupTable, spec: EpisodeSpec, split: Split, seed: int, 
         repeats: support sets an assay.
     """
     opened, sizes = source._open(), spec.largest
-    for number, pools in enumerate(opened.eligible(split, sizes)):
+    for number, place in enumerate(opened.eligible(split, sizes)):
+        pools = opened.pools[split][place]
         for repeat in range(repeats):
             index = number * repeats + repeat
             rows = opened.drawn(pools, sizes, Draws(seed, split, index))

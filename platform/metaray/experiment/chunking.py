@@ -1,16 +1,13 @@
 """Into how many chunks a meta-batch is cut, which is how many workers can take part."""
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from metaray.experiment.experiment import Experiment
+from metaray.experiment.experiment import Experiment
 
 DEVICE_TYPES = ("cpu", "cuda")
 CHUNKS_BEFORE = 4
 """On a GPU, of runs that were begun before an experiment could say how many workers may take part."""
 
 
-def chunk_size_on(experiment: "Experiment", device_type: str) -> int:
+def chunk_size_on(experiment: Experiment, device_type: str) -> int:
     """Episodes of a chunk on that type of device: all are mapped over at once.
 
     Without `chunk_size` the meta-batch is cut evenly for `most_workers`. Without that, too, a chunk is one episode on a
@@ -23,24 +20,24 @@ def chunk_size_on(experiment: "Experiment", device_type: str) -> int:
     return -(-size // min(experiment.most_workers or usual, size))
 
 
-def chunk_sizes(experiment: "Experiment") -> dict[str, int]:
+def chunk_sizes(experiment: Experiment) -> dict[str, int]:
     """Those of each of `DEVICE_TYPES`."""
     return {device_type: chunk_size_on(experiment, device_type) for device_type in DEVICE_TYPES}
 
 
-def chunk_size_before(experiment: "Experiment", device_type: str) -> int:
+def chunk_size_before(experiment: Experiment, device_type: str) -> int:
     """What `chunk_size_on` was of runs whose records do not say it."""
     if experiment.chunk_size is not None or device_type == "cpu":
         return chunk_size_on(experiment, device_type)
     return -(-experiment.meta_batch_size // CHUNKS_BEFORE)
 
 
-def workers_at_most(experiment: "Experiment", chunk_size: int) -> int:
+def workers_at_most(experiment: Experiment, chunk_size: int) -> int:
     """How many workers can take part: each needs a chunk."""
     return -(-experiment.meta_batch_size // chunk_size)
 
 
-def remedy_for(experiment: "Experiment", workers: int) -> str:
+def remedy_for(experiment: Experiment, workers: int) -> str:
     """What to set, and to what, so that so many workers, at least 2, can take part."""
     size = experiment.meta_batch_size
     if workers > size:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 from metaray.config import NAME, Config, check_name
 from metaray.errors import InputError, unknown
-from metaray.experiment.chunking import chunk_sizes
 from metaray.records.checked_json import read_record, write_record
 from metaray.records.checkpoint_files import newest_progress, saved_steps
 from metaray.records.journal import JournalReader, Metric, read_journal
@@ -211,6 +210,9 @@ class Run:
             fingerprint: Of its source, where that is known already.
             origin: Of the run from whose end it starts, if it does: it goes on in that one's chunks.
         """
+        # Only here, because the package of experiments needs torch, and runs are listed without.
+        from metaray.experiment.chunking import chunk_sizes
+
         before = self.record if self.is_begun else None
         known = before or origin
         record = {

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 NEAREST = "nearest_neighbor"
 TITLES: Mapping[str, str] = {
     NEAREST: "nearest neighbour",
+    "class_means": "class means",
     "support_mean": "support mean",
     "ridge": "ridge regression",
     "logistic": "logistic regression",

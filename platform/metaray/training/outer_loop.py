@@ -194,7 +194,7 @@ def _leaves(
     size = experiment.meta_batch_size
     context = context_of(experiment, state.network, training=True, step=arrival.step)
     slots, seeds = (arrival.batch.index - arrival.step * size).tolist(), arrival.batch.seed.tolist()
-    at = 0
+    at, compute = 0, strategy.of(experiment.algorithm, chunk_size)
     given = chunks(arrival.batch, chunk_size, device, experiment.source, "meta-train", experiment.augmentation)
     for chunk in each("moving to the device", moved(given, device)):
         gradient: Tensors = {}
@@ -203,7 +203,7 @@ def _leaves(
             # Modules such as dropout draw from the global generator: make it a function of the episode, not of history.
             torch.manual_seed(seeds[at])
             with phase("rest of the algorithm"):
-                part = strategy.meta_gradient(experiment.algorithm, state.meta, some, context.of(some))
+                part = compute(state.meta, some, context.of(some))
             gradient = {name: gradient[name] + g if gradient else g for name, g in part.gradient.items()}
             here = slice(slots[at], slots[at] + len(part.outcome.loss))
             outcomes[0, here], outcomes[1, here] = part.outcome

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -48,6 +49,12 @@ class Strategy:
         self._is_plain = self.compiler is None and not recomputes
         self._unfolds = device.type == "cuda"
         self._capture, self._captured = capture, dict[object, Flat]()
+
+    def of(self, algorithm: Algorithm, chunk_size: int) -> Callable[[Tensors, TensorEpisode, Context], MetaGradient]:
+        """What computes meta-gradients of an algorithm: itself, where nothing is to be done besides."""
+        if self._is_plain and not self._unfolds and (self.kind == "batched" or chunk_size == 1):
+            return algorithm.meta_gradient
+        return partial(self.meta_gradient, algorithm)
 
     def meta_gradient(
         self, algorithm: Algorithm, meta: Tensors, chunk: TensorEpisode, context: Context
