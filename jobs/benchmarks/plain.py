@@ -151,7 +151,7 @@ def plain_outcomes(
         gradient_norm = global_norm({name: t.grad for name, t in meta.items() if t.grad is not None})
         optimizer.param_groups[0]["lr"] = experiment.optimizer.lr_at(arrival.step, experiment.num_steps)
         optimizer.step()
-        yield Outcome(float(torch.stack(losses).sum()), gradient_norm)
+        yield Outcome(float(torch.stack(losses).sum()), float(gradient_norm))
 
 
 def parts_of(network: nn.Module, experiment: Experiment, device: torch.device) -> Parts:

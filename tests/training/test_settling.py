@@ -13,7 +13,7 @@ from metaray.experiment.experiment import Checkpoint, Evaluation, Experiment
 from metaray.experiment.optimizer import Optimizer
 from metaray.optimizers import CustomOptimizer
 from metaray.optimizers.stepping import clip_, global_norm
-from metaray.records.checkpoint import saved_steps
+from metaray.records.checkpoint_files import saved_steps
 from metaray.records.events import Event
 from metaray.records.storage import Storage
 from metaray.training import outer_loop as its
