@@ -11,6 +11,7 @@ from metaray.errors import InputError, RunFailed, RunStopped
 from metaray.experiment.experiment import Evaluation, Experiment, Initial
 from metaray.optimizers import Adam, Group
 from metaray.optimizers.schedules import Cosine
+from metaray.records.execution import Executed, read_executed, write_executed
 from metaray.records.extension import (
     START_FOLDER,
     begin_record,
@@ -265,6 +266,20 @@ def test_a_new_run_whose_beginning_is_broken_off(
     assert train(longer, begun(root, folder, longer))[0].num_steps == 8
     forget_record(Run("new", root.child("new")))
     assert not root.child("new").exists(RECORD_FILE) and not root.child("new").names("checkpoints")
+
+
+@pytest.mark.parametrize(("asked", "is_kept"), [("auto", True), ("compiled", False)])
+def test_a_new_run_is_computed_as_the_other_was(
+    asked: str, is_kept: bool, root: Storage, make_experiment: MakeExperiment
+) -> None:
+    """Unless it asks for something else."""
+    short = make_experiment(optimizer=Adam(schedule="linear"))
+    folder, fallen = finished(root, short), Executed(kind="batched", why="there was no compiler")
+    write_executed(folder.storage, fallen)
+    storage = begun(root, folder, replace(starting(folder, short, 8), execution=asked))
+    assert read_executed(storage) == (fallen if is_kept else None)
+    forget_record(Run("new", storage))
+    assert read_executed(storage) is None
 
 
 def test_only_an_extension_makes_a_run_that_starts_from_another(root: Storage, make_experiment: MakeExperiment) -> None:

@@ -16,11 +16,13 @@ class Executed(Config):
         kind: "each" episode of a chunk by itself, "batched", "compiled" or "graph".
         why: it is not what was asked for; empty where it is.
         device: the type of device that this was decided for.
+        compiler: what stands for the compiler and its version; empty where nothing is compiled.
     """
 
     kind: Literal["each", "batched", "compiled", "graph"]
     why: str = ""
     device: str = "cpu"
+    compiler: str = ""
 
 
 def read_executed(storage: Storage) -> Executed | None:

@@ -26,6 +26,7 @@ from metaray.records.checkpoint_files import (
     saved_steps,
     write_checkpoint,
 )
+from metaray.records.execution import EXECUTION
 from metaray.records.judged import JUDGED
 from metaray.records.result import RESULT
 from metaray.records.run import LEARNER, RECORD_FILE, Run
@@ -131,10 +132,18 @@ def begin_record(run: Run, experiment: Experiment, source: Storage, fingerprint:
     except Damaged:
         files = read_checkpoint(source, initial.step)
         storage.write_folder(START_FOLDER, sealed(files))
+        _keep_execution(storage, source, experiment)
     if _newest_whole(storage) < initial.step:
         progress = replace(progress_of(files), best_step=None, best_score=None, window={}, clock={}, segments=0)
         tensors = {name: tensor for name, tensor in load(files[STATE]).items() if not name.startswith("best/")}
         write_checkpoint(storage, {**files, STATE: save(tensors)}, progress)
+
+
+def _keep_execution(storage: Storage, source: Storage, experiment: Experiment) -> None:
+    """A run that asks for the same goes on as the other one was computed."""
+    asked = source.exists(EXECUTION) and Run("", source).record.experiment.get("execution", "auto")
+    if asked == experiment.execution:
+        storage.write(EXECUTION, source.read(EXECUTION))
 
 
 def forget_record(run: Run) -> None:
@@ -142,6 +151,8 @@ def forget_record(run: Run) -> None:
     for name in (CHECKPOINTS_FOLDER, START_FOLDER):
         if run.storage.names(name):
             run.storage.delete_folder(name)
+    if run.storage.exists(EXECUTION):
+        run.storage.delete_file(EXECUTION)
     run.storage.delete_file(RECORD_FILE)
 
 

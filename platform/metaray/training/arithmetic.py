@@ -114,7 +114,8 @@ def _one_chunk(experiment: Experiment, state: TrainState) -> tuple[Tensors, int,
     """The meta-gradient of a chunk in the last step, and the memory and the seconds that each of its episodes takes."""
     size, last = chunk_size_of(experiment, CPU), max(0, experiment.num_steps - 1)
     context = context_of(experiment, state.network, training=True, step=last)
-    largest, unequal = _largest(experiment)
+    largest, shapes = _largest(experiment)
+    unequal = shapes > 1
     size = TIMED if unequal else size
     parts = _episodes(experiment, range(size))
     height = _episodes(experiment, range(largest, largest + 1)) if unequal else parts
@@ -139,14 +140,19 @@ def _episodes(experiment: Experiment, indices: range) -> tuple[TensorEpisode, ..
     return next(chunks(batch, len(indices), CPU, experiment.source, "meta-train", experiment.augmentation))
 
 
-def _largest(experiment: Experiment) -> tuple[int, bool]:
-    """Which of the first episodes has the most numbers in its inputs, and whether their shapes differ."""
+def first_shapes(experiment: Experiment) -> int:
+    """How many shapes the first episodes have."""
+    return _largest(experiment)[1]
+
+
+def _largest(experiment: Experiment) -> tuple[int, int]:
+    """Which of the first episodes has the most numbers in its inputs, and how many shapes they have."""
     shapes, numbers = set(), []
     for index in range(LOOKED_AT):
         episode = sample_episode(experiment.source, experiment.episodes, "meta-train", experiment.seed, index)
         shapes.add(shape_of(episode.task))
         numbers.append(sum(part.size for side in episode.task[:2] for part in parts_of(side.x)))
-    return numbers.index(max(numbers)), len(shapes) > 1
+    return numbers.index(max(numbers)), len(shapes)
 
 
 def _after_a_step(experiment: Experiment, state: TrainState, gradient: Tensors) -> Tensors:

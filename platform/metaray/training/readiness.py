@@ -1,8 +1,10 @@
 """Before the first step: how a rank computes meta-gradients is looked up or decided, made ready, and agreed upon."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Event, Thread
 from typing import Literal
 
 import torch
@@ -15,7 +17,7 @@ from metaray.errors import RunFailed
 from metaray.experiment.experiment import Experiment
 from metaray.models.model import seeded
 from metaray.records.environment import environment
-from metaray.records.execution import Executed, read_executed, write_executed
+from metaray.records.execution import EXECUTION, Executed, read_executed, write_executed
 from metaray.records.storage import Storage
 from metaray.records.train_state import TrainState
 from metaray.training.agreement import require_same_execution
@@ -28,6 +30,9 @@ from metaray.training.execution.table import Kind
 from metaray.training.outer_loop import chunk_size_of, context_of
 
 COMPILED = ("compiled", "graph")
+KINDS: tuple[Kind, ...] = ("each", "batched", "compiled", "graph")
+"""What needs more later."""
+ALIVE_EVERY_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,7 @@ class Ground:
         writes: whether it writes for all.
         gather: an integer of each rank, on all.
         say: tells of a "phase" or a "note".
+        alive: tells whoever watches over the rank that it gets ahead.
     """
 
     storage: Storage
@@ -47,15 +53,23 @@ class Ground:
     writes: bool
     gather: Callable[[int], list[int]]
     say: Callable[[Literal["phase", "note"], str], None]
+    alive: Callable[[], None] = lambda: None
 
 
-def executed_by(experiment: Experiment, ground: Ground) -> Executed:
+def executed_by(experiment: Experiment, ground: Ground, step: int = 0) -> Executed:
     """How a run computes: as it was begun, or else as is decided now.
+
+    Args:
+        experiment: of the run.
+        ground: where.
+        step: that it goes on from; what has gone so far without a record went line by line.
 
     Raises:
         RunFailed: if it was begun compiled, and this machine cannot compile.
     """
     recorded = _recorded(ground)
+    if recorded is None and step > _first_step(experiment) and not ground.storage.exists(EXECUTION):
+        return Executed(kind=_plain(experiment, ground), device=ground.device.type)
     if recorded is None:
         return decide(experiment, ground.device)
     lacking = compiler_lacking(ground.device) if recorded.kind in COMPILED else None
@@ -81,20 +95,52 @@ def made_ready(
     Raises:
         RunFailed: if the ranks would not compute alike, or a run that was begun compiled cannot go on so.
     """
+    recorded = _recorded(ground)  # before anybody can write it: all have read it once all have said what they would do
+    executed = _agreed(experiment, executed, ground)
     strategy = _strategy(experiment, executed.kind, ground)
     problem = _compiled(experiment, strategy, executed.kind, state, ground) if strategy.compiler is not None else None
     if strategy.compiler is not None and any(ground.gather(int(problem is not None))):
         why = problem or "another worker could not compile it"
-        if _recorded(ground) is not None or state.step:
+        if recorded is not None or state.step > _first_step(experiment):
             raise RunFailed(f"the run was begun with execution={executed.kind}, which fails here: {why}")
-        plain: Kind = "each" if chunk_size_of(experiment, ground.device) == 1 else "batched"
+        plain = _plain(experiment, ground)
         executed = Executed(kind=plain, why=f"computed {plain}, because {why}", device=ground.device.type)
         strategy = _strategy(experiment, plain, ground)
     if executed.why:
         ground.say("note", executed.why)
-    if ground.writes and (executed.why or executed.kind in COMPILED) and _recorded(ground) is None:
+    if executed.kind in COMPILED:
+        executed = _by_compiler(executed, recorded, ground)
+    if ground.writes and (executed.why or executed.kind in COMPILED) and recorded is None:
         write_executed(ground.storage, executed)
     return strategy, executed
+
+
+def _first_step(experiment: Experiment) -> int:
+    """The step that a run begins with."""
+    return 0 if experiment.initial is None else experiment.initial.step
+
+
+def _agreed(experiment: Experiment, executed: Executed, ground: Ground) -> Executed:
+    """What all ranks can do: where one has no compiler, none compiles."""
+    found = [KINDS[place] for place in ground.gather(KINDS.index(executed.kind))]
+    least = min(found, key=KINDS.index)
+    if least == executed.kind:
+        return executed
+    kind = least if least in COMPILED else _plain(experiment, ground)
+    why = f"computed {kind}, because another worker cannot do it {executed.kind}"
+    return Executed(kind=kind, why=why, device=executed.device)
+
+
+def _by_compiler(executed: Executed, recorded: Executed | None, ground: Ground) -> Executed:
+    """With what compiles it here; where that was another one before, it is told."""
+    compiler = compiler_version(ground.device)
+    if recorded is not None and recorded.compiler not in ("", compiler):
+        ground.say("note", f"another compiler than before ({recorded.compiler} -> {compiler}): bits may differ")
+    return executed.model_copy(update={"compiler": compiler})
+
+
+def _plain(experiment: Experiment, ground: Ground) -> Kind:
+    return "each" if chunk_size_of(experiment, ground.device) == 1 else "batched"
 
 
 def _recorded(ground: Ground) -> Executed | None:
@@ -122,7 +168,8 @@ def _compiled(experiment: Experiment, strategy: Strategy, kind: Kind, state: Tra
     ground.say("phase", "compiling")
     started, problem = time.perf_counter(), None
     try:
-        _warm_up(experiment, strategy, state, ground.device)
+        with _alive(ground):
+            _warm_up(experiment, strategy, state, ground.device)
     except Exception as error:  # noqa: BLE001 - a compiler fails in ways of its own
         problem = f"it could not be compiled ({type(error).__name__}: {str(error).strip().partition(chr(10))[0]})"
         strategy.compiler.texts.clear()
@@ -137,6 +184,25 @@ def _compiled(experiment: Experiment, strategy: Strategy, kind: Kind, state: Tra
         seconds, count = time.perf_counter() - started, len(strategy.runner.regions)
         ground.say("note", f"{count} pieces compiled in {seconds:.1f} s (kept in {cache_folder(COMPILED_FOLDER)})")
     return problem
+
+
+@contextmanager
+def _alive(ground: Ground) -> Iterator[None]:
+    """Within the block the rank counts as one that gets ahead: one piece alone may take a compiler minutes."""
+    done = Event()
+
+    def beat() -> None:
+        while not done.wait(ALIVE_EVERY_S):
+            ground.alive()
+
+    ground.alive()
+    thread = Thread(target=beat, name="compiling", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def _warm_up(experiment: Experiment, strategy: Strategy, state: TrainState, device: torch.device) -> None:

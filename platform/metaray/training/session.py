@@ -90,8 +90,9 @@ class Session:
         self._agree_on_start()
         require_start(experiment, self.state.step)
         say = lambda kind, text: self._say(kind, text=text)  # noqa: E731
-        self.ground = Ground(rank.storage, rank.device, rank.is_chief, self._gathered, say)
-        self.executed = executed_by(experiment, self.ground)
+        compiling = lambda: rank.reducer.mark("compiling")  # noqa: E731
+        self.ground = Ground(rank.storage, rank.device, rank.is_chief, self._gathered, say, compiling)
+        self.executed = executed_by(experiment, self.ground, self.state.step)
         self._tell_start()
         self.writer: RunWriter | None = None
         if rank.is_chief:

@@ -193,3 +193,12 @@ def test_encodings_and_columns(tmp_path: Path) -> None:
     (tmp_path / "folder" / "stray.txt").write_text("a")
     with pytest.raises(InputError, match="'stray.txt' lies beside the class folders"):
         read_rows(tmp_path / "folder", Columns(), None)
+
+
+def test_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    """Else the last of them would be taken without a word."""
+    path = table(tmp_path / "a.csv", [("one", "other", "a")], ("text", "text", "label"))
+    with pytest.raises(InputError, match="line 1: several columns are called 'text'"):
+        read_rows(path, Columns(), None)
+    table(path, [("one", "other", "a", "more")], ("text", "note", "label", "note"))
+    assert read_rows(path, Columns(), None).rows[0].text == "one"

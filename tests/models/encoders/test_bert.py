@@ -127,3 +127,8 @@ def test_it_is_the_reference_implementation(kind: str, tmp_path: Path) -> None:
     with torch.no_grad():
         hidden = reference(input_ids=x["tokens"], attention_mask=x["mask"].long()).last_hidden_state
         torch.testing.assert_close(ours(x), pooled(hidden, x["mask"], "mean", normalized=True), rtol=0, atol=1e-5)
+
+
+def test_a_first_place_that_nothing_says_is_refused() -> None:
+    with pytest.raises(InputError, match="pad_token_id is None"):
+        Bert.read({**CONFIG, "model_type": "roberta", "pad_token_id": None}, {})

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from metaray.algorithms import ANIL, CAVIA, MAML, ProtoNet, Reptile
 from metaray.algorithms.families.inner_lr import Schedule
+from metaray.episodes.episode import EpisodeSpec
 from metaray.errors import InputError
 from metaray.experiment.experiment import Experiment
 from metaray.models import MLP
@@ -101,6 +102,12 @@ def test_what_cannot_be_compiled_falls_back_by_name(
     assert re.search(why, found.why)
     assert found.why in preflight(experiment)
     assert decide(experiment, CPU) == found
+
+
+def test_unequal_episodes_are_not_compiled_one_by_one(make_experiment: MakeExperiment) -> None:
+    unequal = make_experiment(execution="compiled", episodes=EpisodeSpec(ways=3, shots=(1, 3), queries=2))
+    found = decide(unequal, CPU)
+    assert (found.kind, "its episodes are of unequal shapes" in found.why) == ("each", True)
 
 
 def test_without_a_compiler(make_experiment: MakeExperiment, monkeypatch: pytest.MonkeyPatch) -> None:

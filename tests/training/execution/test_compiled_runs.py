@@ -11,7 +11,7 @@ from metaray.experiment.experiment import Experiment
 from metaray.models import MLP
 from metaray.records.execution import Executed, read_executed
 from metaray.records.storage import Storage
-from metaray.training.execution.compiling import compiler_lacking
+from metaray.training.execution.compiling import compiler_lacking, compiler_version
 from tests.training.whole_runs import Memory, train_in_process, train_part_in_process
 
 pytestmark = pytest.mark.skipif(compiler_lacking(torch.device("cpu")) is not None, reason="no C++ compiler here")
@@ -24,7 +24,7 @@ def test_a_compiled_run_that_was_stopped_ends_in_the_same_parameters(
     storage, memory = Storage(str(tmp_path / "whole")), Memory()
     whole = train_in_process(experiment, storage, memory, device="cpu")
     assert whole.execution == "compiled", memory.notes()
-    assert read_executed(storage) == Executed(kind="compiled")
+    assert read_executed(storage) == Executed(kind="compiled", compiler=compiler_version(torch.device("cpu")))
     assert "compiling" in [event.text for event in memory.events if event.kind == "phase"]
     parts = Storage(str(tmp_path / "parts"))
     with pytest.raises(RunStopped):

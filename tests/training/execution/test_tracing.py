@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -88,3 +89,37 @@ def detaches_in_place(x: Tensor) -> list[Tensor]:
 def test_what_no_graph_can_say_is_refused(function: Callable[..., list[Tensor]]) -> None:
     with pytest.raises(NotTraceable, match="place among derivatives"):
         traced(function, [X()])
+
+
+@pytest.mark.parametrize(
+    ("looks", "why"),
+    [
+        (lambda x: x * max(x.detach().tolist()), "reads the values"),
+        (lambda x: x * float(x.detach().numpy().max()), "reads the values"),
+        (lambda x: x * float(np.asarray(x.detach()).max()), "reads the values"),
+        (lambda x: x * x[x > 0].sum(), "the shape of what it computes"),
+        (lambda x: x * torch.nonzero(x > 0).sum(), "the shape of what it computes"),
+    ],
+)
+def test_values_are_not_read_past_the_graph(looks: Callable[[Tensor], Tensor], why: str) -> None:
+    """What is read once would be taken for all that comes later."""
+    with pytest.raises(NotTraceable, match=why):
+        traced(lambda x: [looks(x)], [X()])
+
+
+def test_indices_that_are_no_masks_are_taken() -> None:
+    graph = traced(lambda x: [x[x.argsort()]], [X()])
+    assert torch.equal(graph(-X())[0], -X().flip(0))
+
+
+def test_hooks_into_gradients_are_refused() -> None:
+    """Whatever they do to it: one that clips does nothing to small ones, such as a check sees."""
+
+    def hooked(x: Tensor) -> list[Tensor]:
+        y = x * 2
+        if y.requires_grad:
+            y.register_hook(lambda gradient: gradient.clamp(-1e9, 1e9))
+        return [y]
+
+    with pytest.raises(NotTraceable, match="hooks into the gradient"):
+        traced(hooked, [X()])

@@ -128,6 +128,8 @@ def _table(path: Path, columns: Columns, encoding: str | None) -> list[TextRow]:
             if header is None:
                 header = [cell.strip() for cell in cells]
                 chosen = _chosen(header, columns, str(path))
+                if twice := [name for name in chosen if name and header.count(name) > 1]:
+                    raise InputError(f"{where}: several columns are called {twice[0]!r}; give each a name of its own")
             elif len(cells) != len(header):
                 raise InputError(f"{where}: {counted(len(cells), 'cell')} in a table of {len(header)} columns")
             else:

@@ -112,7 +112,10 @@ class Bert(Architecture):
         if missing := [theirs for ours, theirs in names.items() if ours != "eps" and theirs not in configuration]:
             raise InputError(f"config.json lacks {', '.join(missing)}")
         fields = {ours: configuration[theirs] for ours, theirs in names.items() if theirs in configuration}
-        first = configuration.get("pad_token_id", 1) + 1 if kind in SHIFTED else 0
+        padding = configuration.get("pad_token_id", 1)
+        if kind in SHIFTED and type(padding) is not int:
+            raise InputError(f"config.json: pad_token_id is {padding!r}, but the first place comes after that number")
+        first = padding + 1 if kind in SHIFTED else 0
         return cls.parse({**fields, "first_place": first}, where="config.json")
 
     @property

@@ -12,6 +12,7 @@ from metaray.experiment.experiment import Experiment
 from metaray.models.model import seeded
 from metaray.records.execution import Executed
 from metaray.records.train_state import TrainState
+from metaray.training.arithmetic import first_shapes
 from metaray.training.checks.chunk_mapping import leaves, small_trial
 from metaray.training.checks.double_backward import relative_difference
 from metaray.training.checks.memory import Memory
@@ -96,6 +97,8 @@ def _uncaptured(experiment: Experiment, device: torch.device) -> str | None:
 
 def _unfit(experiment: Experiment, device: torch.device) -> str | None:
     """Why graphs of it are not to be had, or not right; None where they are."""
+    if first_shapes(experiment) > 1:
+        return "its episodes are of unequal shapes, for each of which it would have to be compiled, whenever one comes"
     state = initial_state(experiment, CPU)
     batched = chunk_size_of(experiment, device) > 1
     what = f"graphs-{'batched' if batched else 'each'}-{experiment.recompute_inner_steps}"

@@ -170,5 +170,6 @@ def _is_watched(region: Region) -> bool:
     if context is None:
         return False
     root = getattr(region, "module", context.network)
-    hooked = any(module._forward_hooks or module._forward_pre_hooks for module in root.modules())
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    hooked = any(getattr(module, kind) for module in root.modules() for kind in hooks)
     return hooked or is_watched(root)

@@ -80,6 +80,10 @@ class _Detachments(TorchFunctionMode):
     ) -> Any:
         if func in _CHANGES:
             raise NotTraceable("it changes a tensor's data or its place among derivatives")
+        if func in _HOOKS:
+            raise NotTraceable("it hooks into the gradient of a tensor, of which a graph would know nothing")
+        if func in _READS:
+            raise NotTraceable("it reads the values of a tensor, which a graph would keep for all others")
         if func not in _DETACHES:
             return func(*args, **(kwargs or {}))
         self._notes.detaches = True
@@ -90,6 +94,17 @@ class _Detachments(TorchFunctionMode):
 
 
 _DETACHES = {Tensor.detach, torch.detach, Tensor.data.__get__}  # type: ignore[attr-defined]
+_HOOKS = {Tensor.register_hook, Tensor.register_post_accumulate_grad_hook}
+_READS = {
+    Tensor.tolist,
+    Tensor.numpy,
+    Tensor.__array__,
+    Tensor.__dlpack__,
+    Tensor.data_ptr,
+    Tensor.storage,
+    Tensor.untyped_storage,
+}
+"""What goes past torch's operations, so that nothing of it is seen; `item` and the like torch refuses by itself."""
 _CHANGES = {Tensor.data.__set__, Tensor.detach_, torch.detach_}  # type: ignore[attr-defined]
 
 
@@ -105,6 +120,8 @@ class _Operations(TorchDispatchMode):
     ) -> Any:
         mode = get_proxy_mode()
         assert mode is not None
+        if torch.Tag.dynamic_output_shape in func.tags and (func not in _INDEXES or any(map(_is_mask, args[1]))):
+            raise NotTraceable("the shape of what it computes depends on values")
         nodes = mode.tracer.graph._root
         last = nodes.prev
         result = func(*args, **(kwargs or {}))
@@ -113,6 +130,13 @@ class _Operations(TorchDispatchMode):
             last.meta[CUT] = self._notes.differentiates and not torch.is_grad_enabled()
             last.meta[MEANT] = self._notes.detaches
         return result
+
+
+_INDEXES = {torch.ops.aten.index.Tensor}
+
+
+def _is_mask(index: Tensor | None) -> bool:
+    return index is not None and index.dtype in (torch.bool, torch.uint8)
 
 
 def _require_closed(graph: fx.GraphModule) -> None:
