@@ -25,6 +25,7 @@ from metaray.experiment.experiment import Experiment
 from metaray.experiment.recipes import load_recipe
 from metaray.training.device import choose_device, set_execution
 from metaray.training.outer_loop import initial_state, outer_loop
+from metaray.training.readiness import strategy_of
 from metaray.training.reduction import LocalReducer
 
 
@@ -49,7 +50,8 @@ def arrivals(experiment: Experiment, steps: int) -> list[Arrival]:
 def platform_steps(experiment: Experiment, given: Iterable[Arrival], device: torch.device) -> Iterator[float]:
     """Losses of metaray's outer loop."""
     state = initial_state(experiment, device)
-    for step in outer_loop(experiment, state, given, LocalReducer(), device):
+    strategy = strategy_of(experiment, device)
+    for step in outer_loop(experiment, state, given, LocalReducer(), device, strategy=strategy):
         yield step.loss
 
 

@@ -8,14 +8,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from metaray.algorithms import MAML, ProtoNet
+from metaray.algorithms import CAVIA, MAML, ProtoNet
 from metaray.algorithms.context import Context, Tensors
 from metaray.algorithms.families.inner_lr import Schedule
+from metaray.config import replace
 from metaray.episodes.augmentation import Augmentation
 from metaray.episodes.prefetch import Arrival
 from metaray.episodes.sampler import sample_meta_batch
 from metaray.episodes.tensors import chunks
-from metaray.errors import Diverged
+from metaray.errors import Diverged, InputError
 from metaray.experiment.experiment import Evaluation, Experiment, Precision
 from metaray.experiment.optimizer import Optimizer
 from metaray.models import MLP, Custom
@@ -23,6 +24,7 @@ from metaray.models.model import build_seeded
 from metaray.records.train_state import TrainState
 from metaray.training.evaluation import evaluate, judge_of
 from metaray.training.outer_loop import Step, chunk_size_of, context_of, initial_state, outer_loop
+from metaray.training.readiness import strategy_of
 from metaray.training.reduction import LocalReducer
 
 MakeExperiment = Callable[..., Experiment]
@@ -279,3 +281,14 @@ def test_dropout_depends_on_the_episode_not_on_history(make_experiment: MakeExpe
     assert torch.equal(judging.forward(first.meta, x), judging.forward(first.meta, x)), "no dropout in evaluation"
     training = context_of(experiment, first.network, training=True)
     assert not torch.equal(training.forward(first.meta, x), training.forward(first.meta, x))
+
+
+def test_what_is_to_be_compiled_is_never_computed_plain(make_experiment: Any) -> None:
+    """Who iterates hands a strategy in; without one nobody would notice."""
+    experiment = make_experiment(execution="compiled")
+    with pytest.raises(AssertionError, match="a strategy makes it so"):
+        next(outer_loop(experiment, initial_state(experiment, CPU), iter(()), LocalReducer(), CPU))
+    assert strategy_of(experiment, CPU).kind == "compiled"
+    asked = replace(experiment, algorithm=CAVIA(inner_lr=0.1, context_size=4))
+    with pytest.raises(InputError, match="execution=compiled: cavia on mlp: computed each, because"):
+        strategy_of(asked, CPU)

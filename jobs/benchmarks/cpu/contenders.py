@@ -23,6 +23,7 @@ from metaray.episodes.tensors import chunks
 from metaray.errors import InputError
 from metaray.experiment.experiment import Experiment
 from metaray.training.outer_loop import initial_state, outer_loop
+from metaray.training.readiness import strategy_of
 from metaray.training.reduction import LocalReducer
 
 PEERS = ("learn2learn", "higher", "torchopt", "jax")
@@ -68,7 +69,7 @@ def ready(
     found: dict[str, Ready] = {}
     absent = {} if jax else {"jax": SLOW}
     makers: dict[str, Callable[[], Ready]] = {
-        name: partial(in_process, ours(one, given)) for name, one in variants(experiment).items()
+        name: partial(lambda one: in_process(ours(one, given)), one) for name, one in variants(experiment).items()
     }
     makers[BY_HAND] = lambda: in_process(by_hand(experiment, given))
     makers[BY_HAND_OURS] = partial(in_process, plain_outcomes(experiment, cycle(given), CPU))
@@ -102,9 +103,10 @@ def require_equal(name: str, found: Outcome, reference: Outcome, dtype: str) -> 
 
 def ours(experiment: Experiment, given: list[Arrival]) -> Iterator[Outcome]:
     """Metaray's outer loop, all of a step but its sampling."""
-    state = initial_state(experiment, CPU)
-    for step in outer_loop(experiment, state, cycle(given), LocalReducer(), CPU):
-        yield Outcome(step.loss, step.gradient_norm)
+    # Before the first step, so that what is checked for it counts neither as time nor as memory of a step.
+    state, strategy = initial_state(experiment, CPU), strategy_of(experiment, CPU)
+    steps = outer_loop(experiment, state, cycle(given), LocalReducer(), CPU, strategy=strategy)
+    return (Outcome(step.loss, step.gradient_norm) for step in steps)
 
 
 def by_hand(experiment: Experiment, given: list[Arrival]) -> Iterator[Outcome]:

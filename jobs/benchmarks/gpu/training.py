@@ -21,6 +21,7 @@ from metaray.records.train_state import TrainState
 from metaray.training.device import set_execution
 from metaray.training.evaluation import evaluate, judge_of
 from metaray.training.outer_loop import context_of, initial_state, outer_loop
+from metaray.training.readiness import strategy_of
 from metaray.training.reduction import LocalReducer
 from metaray.training.step_sums import StepSums
 
@@ -103,7 +104,8 @@ def train(
 
     stream = threaded_stream(sample, start=0, stop=steps or experiment.num_steps)
     state, sums = initial_state(experiment, setting.device), StepSums()
-    for step in outer_loop(experiment, state, stream, LocalReducer(), setting.device):
+    strategy = strategy_of(experiment, setting.device)
+    for step in outer_loop(experiment, state, stream, LocalReducer(), setting.device, strategy=strategy):
         if steps is None or step.step >= steps // 2:
             sums.count(step)
         if time.perf_counter() > until_s:

@@ -20,6 +20,7 @@ from metaray.optimizers.stepping import build_optimizer, clip_, global_norm, upd
 from metaray.phases import each, phase
 from metaray.records.train_state import TrainState
 from metaray.training.execution.strategy import Strategy
+from metaray.training.execution.table import Kind
 from metaray.training.moving import moved
 from metaray.training.reduction import Reducer, flatten, total, unflatten
 from metaray.training.settling import Kept, Launch, Launches, Outcome, Settled, lag_on
@@ -117,7 +118,7 @@ def outer_loop(
     """
     size, chunk_size = experiment.meta_batch_size, chunk_size_of(experiment, device)
     count, lag = -(-size // chunk_size), lag_on(device) if lag is None else lag
-    strategy = strategy or Strategy("batched", device, recomputes=experiment.recompute_inner_steps)
+    strategy = strategy or _plain(experiment, device)
     launches, clock = Launches(experiment, state, lag, settles), _Clock(time.perf_counter())
     try:
         for arrival in each("waiting for episodes", stream):
@@ -133,6 +134,12 @@ def outer_loop(
     except Exception:
         launches.blame()
         raise
+
+
+def _plain(experiment: Experiment, device: torch.device) -> Strategy:
+    assert experiment.execution not in ("compiled", "graph"), "a strategy makes it so: metaray.training.readiness"
+    kind: Kind = "each" if experiment.execution == "each" else "batched"
+    return Strategy(kind, device, recomputes=experiment.recompute_inner_steps)
 
 
 @dataclass

@@ -13,7 +13,7 @@ from torch import Tensor
 from metaray.data.cache import cache_folder
 from metaray.episodes.sampler import sample_meta_batch
 from metaray.episodes.tensors import chunks
-from metaray.errors import RunFailed
+from metaray.errors import InputError, RunFailed
 from metaray.experiment.experiment import Experiment
 from metaray.models.model import seeded
 from metaray.records.environment import environment
@@ -54,6 +54,18 @@ class Ground:
     gather: Callable[[int], list[int]]
     say: Callable[[Literal["phase", "note"], str], None]
     alive: Callable[[], None] = lambda: None
+
+
+def strategy_of(experiment: Experiment, device: torch.device) -> Strategy:
+    """What computes an experiment's meta-gradients in this process alone, without a run that would keep a record.
+
+    Raises:
+        InputError: if it cannot be computed as it says; a run would fall back, but who measures wants what was asked.
+    """
+    executed = decide(experiment, device)
+    if executed.why:
+        raise InputError(f"execution={experiment.execution}: {executed.why}")
+    return _strategy(experiment, executed.kind, device)
 
 
 def executed_by(experiment: Experiment, ground: Ground, step: int = 0) -> Executed:
@@ -97,7 +109,7 @@ def made_ready(
     """
     recorded = _recorded(ground)  # before anybody can write it: all have read it once all have said what they would do
     executed = _agreed(experiment, executed, ground)
-    strategy = _strategy(experiment, executed.kind, ground)
+    strategy = _strategy(experiment, executed.kind, ground.device)
     problem = _compiled(experiment, strategy, executed.kind, state, ground) if strategy.compiler is not None else None
     if strategy.compiler is not None and any(ground.gather(int(problem is not None))):
         why = problem or "another worker could not compile it"
@@ -105,7 +117,7 @@ def made_ready(
             raise RunFailed(f"the run was begun with execution={executed.kind}, which fails here: {why}")
         plain = _plain(experiment, ground)
         executed = Executed(kind=plain, why=f"computed {plain}, because {why}", device=ground.device.type)
-        strategy = _strategy(experiment, plain, ground)
+        strategy = _strategy(experiment, plain, ground.device)
     if executed.why:
         ground.say("note", executed.why)
     if executed.kind in COMPILED:
@@ -149,9 +161,9 @@ def _recorded(ground: Ground) -> Executed | None:
     return found if found is not None and found.device == ground.device.type else None
 
 
-def _strategy(experiment: Experiment, kind: Kind, ground: Ground) -> Strategy:
+def _strategy(experiment: Experiment, kind: Kind, device: torch.device) -> Strategy:
     capture = _recorded_once if kind == "graph" else None
-    return Strategy(kind, ground.device, recomputes=experiment.recompute_inner_steps, capture=capture)
+    return Strategy(kind, device, recomputes=experiment.recompute_inner_steps, capture=capture)
 
 
 def _recorded_once(function: Flat, inputs: Sequence[Tensor], fixed: int) -> Flat:
