@@ -11,6 +11,7 @@ from metaray.data.file_tree import FileTree
 from metaray.data.layout import Found, lookalikes, passed_over
 from metaray.data.names import check_characters, clean_path, counted, is_image_name, one_spelling, some
 from metaray.data.splits import split_named
+from metaray.data.text_encoding import decoded
 from metaray.errors import InputError
 
 # What people call the columns, best first; compared without case, spaces and underscores.
@@ -106,14 +107,7 @@ def _content(tree: FileTree, path: Path, encoding: str | None) -> str:
         raw = tree.read(clean_path(path.as_posix())) if inside else path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: can't read the labels: {error.strerror}") from None
-    utf16 = raw.startswith((b"\xff\xfe", b"\xfe\xff"))
-    for name in ("utf-16" if utf16 else "utf-8-sig", encoding):
-        try:
-            if name is not None:
-                return raw.decode(name)
-        except UnicodeDecodeError:
-            continue
-    raise InputError(f"{path}: not a text in {encoding or 'UTF-8'}; --encoding names another, for instance cp1252")
+    return decoded(raw, str(path), encoding)
 
 
 def _rows(path: Path, text: str, names: Sequence[str], table_split: Split | None) -> list[_Row]:

@@ -12,6 +12,7 @@ from metaray.data.draws import Split
 from metaray.data.label_tables import LABEL_COLUMNS, SEPARATORS, SPLIT_COLUMNS
 from metaray.data.names import check_characters, counted, one_spelling, some
 from metaray.data.splits import split_named
+from metaray.data.text_encoding import decoded
 from metaray.errors import InputError, unknown
 
 TEXT_COLUMNS = ("text", "sentence", "utterance", "query", "question", "content", "document", "body")
@@ -88,22 +89,6 @@ def read_rows(path: Path, columns: Columns, encoding: str | None) -> FoundTexts:
     if columns != Columns():
         raise InputError(f"{path}: columns are named, but this is no file of {', '.join((*LINES, *TABLES))}")
     return _files(path, encoding)
-
-
-def decoded(raw: bytes, where: str, encoding: str | None) -> str:
-    """The text in some bytes: UTF-8, UTF-16 that says so, or the given encoding.
-
-    Raises:
-        InputError: naming `where`.
-    """
-    utf16 = raw.startswith((b"\xff\xfe", b"\xfe\xff"))
-    for name in ("utf-16" if utf16 else "utf-8-sig", encoding):
-        try:
-            if name is not None:
-                return raw.decode(name)
-        except UnicodeDecodeError:
-            continue
-    raise InputError(f"{where}: not a text in {encoding or 'UTF-8'}; --encoding names another, for instance cp1252")
 
 
 def _content(path: Path, encoding: str | None) -> str:

@@ -1,13 +1,13 @@
 """Memory against time: a function that keeps only its inputs, and is computed again for its derivatives."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-Flat = Callable[..., Sequence[Tensor]]
+from metaray.training.execution.tracing import Flat
 
 
 def recomputed(function: Flat, inputs: Sequence[Tensor]) -> Sequence[Tensor]:

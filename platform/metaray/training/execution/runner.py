@@ -16,9 +16,9 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 from metaray.algorithms.families.inner_loop import InnerStep
 from metaray.models.batch_norm import is_watched
 from metaray.training.execution.recomputing import recomputed
+from metaray.training.execution.tracing import Flat
 
 Region = Callable[..., Any]
-Flat = Callable[..., Sequence[Tensor]]
 Make = Callable[[Flat, Sequence[Tensor]], Flat]
 """Of a function of tensors, and inputs like those that it will get: what computes it from then on."""
 
