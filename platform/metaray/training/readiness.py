@@ -24,9 +24,9 @@ from metaray.training.agreement import require_same_execution
 from metaray.training.checks.execution import decide
 from metaray.training.execution.compiling import COMPILED_FOLDER, compiler_lacking, compiler_version
 from metaray.training.execution.replay import Replay
-from metaray.training.execution.runner import Flat
 from metaray.training.execution.strategy import Strategy
 from metaray.training.execution.table import Kind
+from metaray.training.execution.tracing import Flat
 from metaray.training.outer_loop import chunk_size_of, context_of
 
 COMPILED = ("compiled", "graph")

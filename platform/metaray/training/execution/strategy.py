@@ -14,8 +14,9 @@ from metaray.data.task import Side
 from metaray.episodes.inputs import mapped
 from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.training.execution.compiling import Backend, Compiler
-from metaray.training.execution.runner import Flat, Runner
+from metaray.training.execution.runner import Runner
 from metaray.training.execution.table import Kind
+from metaray.training.execution.tracing import Flat
 
 Capture = Callable[[Flat, Sequence[Tensor], int], Flat]
 

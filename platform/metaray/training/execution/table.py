@@ -6,7 +6,8 @@ CUDA graph 54 and 115, and with convolutions written out as products 35 and 64. 
 was measured there: they stay batched.
 
 On a CPU (two cores, one thread, processor time, the same MAML of one episode) compiled takes 0.75 (1 step) and 0.74
-(5 steps) of the time of "each" (docs/performance.md), but to compile takes one or two minutes: whoever trains long asks for it.
+(5 steps) of the time of "each" (docs/performance.md), but to compile takes one or two minutes: whoever trains long asks
+for it.
 """
 
 from typing import Literal
