@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -34,6 +34,11 @@ class Home(NamedTuple):
 
     on_device: bool
     note: str = ""
+
+    @property
+    def place(self) -> Literal["host", "device"]:
+        """The same in a word."""
+        return "device" if self.on_device else "host"
 
 
 def is_wanted(source: Source, device_type: str, data_on: str = "auto") -> bool:
