@@ -128,7 +128,7 @@ def test_judging_takes_no_more_memory_for_more_inner_steps(trial: Trial, size: i
         with torch.no_grad(), LiveMemory() as memory:
             outcome = bench.algorithm.outcomes(meta, episode, context)
         assert outcome.loss.grad_fn is None and outcome.score.grad_fn is None
-        return memory.most_bytes
+        return int(memory.most_bytes)
 
     height(1)
     assert height(12) <= 1.2 * height(2)
