@@ -94,8 +94,7 @@ class Session:
         require_start(experiment, self.state.step)
         say = lambda kind, text: self._say(kind, text=text)  # noqa: E731
         compiling = lambda: rank.reducer.mark("compiling")  # noqa: E731
-        chief, home = rank.is_chief, rank.data_on
-        self.ground = Ground(rank.storage, rank.device, chief, self._gathered, say, compiling, home)
+        self.ground = Ground(rank.storage, rank.device, rank.is_chief, self._gathered, say, compiling, rank.data_on)
         self.executed = executed_by(experiment, self.ground, self.state.step)
         self._tell_start()
         self.writer: RunWriter | None = None
