@@ -8,6 +8,7 @@ from typing import Any
 import mlflow.artifacts
 import numpy as np
 import pytest
+import torch
 
 import metaray
 from metaray.algorithms import MAML
@@ -23,11 +24,14 @@ from metaray.manifest import sealed_json, unsealed_json
 from metaray.records.checkpoint_files import checkpoint_name
 from metaray.records.estimate import Estimate
 from metaray.records.events import Event, Listener
+from metaray.records.execution import read_executed
 from metaray.records.provenance import git_state
+from metaray.records.storage import Storage
 from metaray.tracking.client import open_client
 from metaray.tracking.mlflow_run import MlflowRun
 from metaray.tracking.registry import champion, show
 from metaray.tracking.server import MlflowServer
+from metaray.training.checks.preflight import check_shares
 from metaray.training.placement import Placement
 from tests.user_networks import Counted, own
 
@@ -55,6 +59,25 @@ def test_the_mlflow_run_says_what_was_done(trained: Any, make_experiment: MakeEx
     assert {key: tags[key] for key in git_state(Path.cwd())} == git_state(Path.cwd())
     assert {"metaray.version", "torch.version", "cpu.capability", "command"} <= set(tags)
     assert artifact(trained, "experiment.json").decode() == experiment.to_json()
+    told = {key: value for key, value in tags.items() if key.partition(".")[0] == "execution"}
+    executed = read_executed(Storage(str(trained.storage / "first")))
+    assert executed is not None and told == executed.tags
+    assert {"execution": "each", "execution.convolutions": "plain", "execution.data_on": "host"}.items() <= told.items()
+
+
+def test_the_first_line_says_how_many_workers_the_run_can_ever_use(
+    trained: Any, make_experiment: MakeExperiment
+) -> None:
+    """As its record does, and as the checks do that refuse more."""
+    experiment, cpu = make_experiment(), torch.device("cpu")
+    executed = read_executed(Storage(str(trained.storage / "first")))
+    assert executed is not None
+    most = executed.most_workers
+    log = (trained.storage / "first" / "log.txt").read_text()
+    assert f"run: first (at most {most} workers, each on a CPU)\n" in log
+    check_shares(experiment, most, cpu)
+    with pytest.raises(InputError, match=f"{most + 1} workers for a meta-batch of {most}"):
+        check_shares(experiment, most + 1, cpu)
 
 
 def test_what_an_algorithm_of_the_users_own_raises(

@@ -1,5 +1,6 @@
 """What every algorithm must do with its arguments, whatever it computes."""
 
+import dataclasses
 import json
 
 import pytest
@@ -13,6 +14,7 @@ from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.errors import InputError
 from metaray.imports import dump_kind, parse_kind
 from metaray.models.batch_norm import EpisodicBatchNorm
+from metaray.training.live_memory import LiveMemory
 from tests.conformance.bench import Bench, Trial, every
 
 
@@ -111,6 +113,25 @@ def test_judging_builds_no_graph(trial: Trial) -> None:
         adapted = bench.algorithm.adapt(meta, episode.support, bench.context)
         output = bench.algorithm.predict(meta, adapted, episode.query.x, bench.context)
     assert not any(t.requires_grad for t in [*adapted.values(), output])
+
+
+@every(steps=True, tasks=["classification"])
+@pytest.mark.parametrize("size", [None, 2])
+def test_judging_takes_no_more_memory_for_more_inner_steps(trial: Trial, size: int | None) -> None:
+    """A graph that stays alive from step to step would."""
+    bench = Bench(trial, training=False)
+    episode = bench.episode(size=size, queries=30)
+    meta = {name: t.detach() for name, t in bench.meta.items()}
+
+    def height(inner_steps: int) -> int:
+        context = dataclasses.replace(bench.context.of(episode), inner_steps=inner_steps)
+        with torch.no_grad(), LiveMemory() as memory:
+            outcome = bench.algorithm.outcomes(meta, episode, context)
+        assert outcome.loss.grad_fn is None and outcome.score.grad_fn is None
+        return int(memory.most_bytes)
+
+    height(1)
+    assert height(12) <= 1.2 * height(2)
 
 
 @every(trained=True)

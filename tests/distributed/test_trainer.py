@@ -18,6 +18,7 @@ from metaray.experiment.experiment import Evaluation, Experiment
 from metaray.experiment.optimizer import Optimizer
 from metaray.models import MLP
 from metaray.records.events import Event, Listener
+from metaray.records.execution import Executed, read_executed
 from metaray.records.journal import read_journal
 from metaray.records.result import Result, read_result
 from metaray.records.run import LEARNER, PROFILE_TABLE
@@ -116,6 +117,9 @@ def test_two_workers_train_what_one_process_trains(make_experiment: MakeExperime
     assert expected.keys() == found.keys()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     assert untimed(result) == untimed(alone)
+    executed = read_executed(here)
+    assert executed == Executed(kind="each", convolutions="plain", data_on="host", most_workers=5)
+    assert read_executed(there) == executed.model_copy(update={"data_on": "device"})
     assert there.names(LEARNER) == here.names(LEARNER)
     assert all(there.read(f"{LEARNER}/{name}") == here.read(f"{LEARNER}/{name}") for name in here.names(LEARNER))
 

@@ -1,7 +1,7 @@
 """From the journal to a tracker: each metric once, whoever is away or is killed."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -9,6 +9,7 @@ import pytest
 from metaray.errors import RunFailed
 from metaray.experiment.experiment import Experiment
 from metaray.records.events import Event, Listener
+from metaray.records.execution import EXECUTION, Executed, write_executed
 from metaray.records.journal import Journal, Metric
 from metaray.records.run import Run
 from metaray.records.storage import Storage
@@ -213,3 +214,38 @@ def test_the_end_does_not_wait_for_ever(run: Run, journal: Journal) -> None:
     feed.close(within_s=0.1)
     assert feed.problem == "Lines does not answer within 0.1 s"
     release.set()
+
+
+class Facts(Lines):
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[Mapping[str, str]] = []
+
+    def describe(self, facts: Mapping[str, str]) -> None:
+        if self.away:
+            raise ConnectionError(self.away)
+        self.told.append(facts)
+
+
+def test_how_a_run_is_computed_is_told_once_it_is_known(run: Run, journal: Journal) -> None:
+    tracker = Facts()
+    feed = JournalFeed(run, tracker)
+    write(journal, 1)
+    assert feed.send() and tracker.told == [], "a run of before that was written down"
+    executed = Executed(kind="batched", convolutions="grouped", data_on="host", most_workers=3)
+    write_executed(run.storage, executed)
+    tracker.away = "gone"
+    with pytest.raises(ConnectionError):
+        feed.send()
+    tracker.away = ""
+    assert not feed.send() and not feed.send() and len(tracker.told) == 1
+    assert tracker.told[0] == {
+        "execution": "batched",
+        "execution.device": "cpu",
+        "execution.convolutions": "grouped",
+        "execution.data_on": "host",
+        "execution.most_workers": "3",
+    }
+    run.storage.write(EXECUTION, b"{")
+    write(journal, 2)
+    assert JournalFeed(run, Facts()).send(), "metrics come all the same"

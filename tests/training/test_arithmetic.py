@@ -11,7 +11,8 @@ from metaray.experiment.experiment import Evaluation, Experiment
 from metaray.models import Conv4
 from metaray.records.events import Fanout
 from metaray.records.storage import Storage
-from metaray.training.arithmetic import COPIES, arithmetic_of
+from metaray.training.arithmetic import arithmetic_of
+from metaray.training.room import COPIES
 from tests.training.whole_runs import train_in_process
 
 MakeExperiment = Callable[..., Experiment]

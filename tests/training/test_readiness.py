@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import pytest
 import torch
@@ -25,14 +26,128 @@ def ground(folder: Path, said: list[str], others: Callable[[int], list[int]] = l
     return Ground(Storage(str(folder)), CPU, True, others, lambda kind, text: said.append(f"{kind}: {text}"))
 
 
-def test_the_ordinary_is_neither_written_nor_told(make_experiment: MakeExperiment, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, Executed(kind="each", convolutions="plain", data_on="host", most_workers=4)),
+        ({"chunk_size": 3}, Executed(kind="batched", convolutions="grouped", data_on="host", most_workers=2)),
+        (
+            {"chunk_size": 2, "execution": "each"},
+            Executed(kind="each", convolutions="plain", data_on="host", most_workers=2),
+        ),
+    ],
+)
+def test_the_ordinary_is_written_but_not_told(
+    changes: dict[str, Any], expected: Executed, make_experiment: MakeExperiment, tmp_path: Path
+) -> None:
     said: list[str] = []
-    experiment = make_experiment()
+    experiment = make_experiment(meta_batch_size=4, **changes)
     here = ground(tmp_path, said)
-    _, executed = made_ready(experiment, executed_by(experiment, here), initial_state(experiment, CPU), here)
-    assert executed == Executed(kind="each")
+    state = initial_state(experiment, CPU)
+    _, executed = made_ready(experiment, executed_by(experiment, here), state, here)
+    assert read_executed(here.storage) == executed == expected
+    other = replace(here, data_on="device")
+    made_ready(experiment, executed_by(experiment, other, 2), state, other)
+    assert read_executed(here.storage) == expected.model_copy(update={"data_on": "device"}), "it changes no bits"
     assert not said
-    assert read_executed(here.storage) is None
+
+
+def test_only_one_rank_writes_and_only_what_is_new(
+    make_experiment: MakeExperiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[Executed] = []
+
+    def write(storage: Storage, executed: Executed) -> None:
+        written.append(executed)
+        write_executed(storage, executed)
+
+    monkeypatch.setattr(readiness, "write_executed", write)
+    experiment, here = make_experiment(), ground(tmp_path, [])
+    for who, times in ((replace(here, writes=False), 0), (here, 1), (here, 1)):
+        made_ready(experiment, executed_by(experiment, who), initial_state(experiment, CPU), who)
+        assert len(written) == times
+
+
+def gpu(here: Ground) -> Ground:
+    return replace(here, device=torch.device("cuda"))
+
+
+@pytest.mark.parametrize(
+    ("record", "unfolds", "told"),
+    [
+        (None, False, True),  # of before there were records, and unfolded convolutions
+        (Executed(kind="batched", device="cuda", why="by hand"), True, False),  # of before they were written down
+        (Executed(kind="batched", device="cuda", convolutions="grouped"), False, False),
+        (Executed(kind="batched", device="cuda", convolutions="unfolded"), True, False),
+    ],
+)
+def test_a_run_keeps_the_convolutions_that_it_was_begun_with(
+    record: Executed | None, unfolds: bool, told: bool, make_experiment: MakeExperiment, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    here = gpu(ground(tmp_path, said))
+    if record is not None:
+        write_executed(here.storage, record)
+    experiment = make_experiment(chunk_size=2)
+    state = initial_state(experiment, CPU)
+    state.step = 3
+    strategy, _ = made_ready(experiment, executed_by(experiment, here, 3), state, here)
+    assert (strategy.kind, strategy.unfolds) == ("batched", unfolds)
+    found = read_executed(here.storage)
+    assert found is not None
+    assert found.convolutions == ("unfolded" if unfolds else "grouped")
+    assert any("goes on with those that it had then (convolutions: grouped)" in text for text in said) == told
+
+
+def test_a_run_that_moves_to_another_kind_of_device_is_written_down_anew(
+    make_experiment: MakeExperiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it can then fall back, as one that begins."""
+    experiment, here = make_experiment(chunk_size=2), ground(tmp_path, [])
+    state = initial_state(experiment, CPU)
+    made_ready(experiment, executed_by(experiment, here), state, here)
+    state.step, there = 3, gpu(here)
+    monkeypatch.setattr(readiness, "decide", lambda *_: Executed(kind="compiled", device="cuda"))
+    monkeypatch.setattr(readiness, "_warm_up", lambda *_: (_ for _ in ()).throw(RuntimeError("no triton")))
+    _, executed = made_ready(experiment, executed_by(experiment, there, 3), state, there)
+    assert read_executed(here.storage) == executed
+    assert (executed.device, executed.kind, executed.convolutions) == ("cuda", "batched", "unfolded")
+    assert "no triton" in executed.why
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("convolutions_of", lambda *_: "unfolded"),
+        ("metaray_version", lambda: "0.0.1"),
+        ("chunk_size_of", lambda *_: 4),
+    ],
+)
+def test_plain_ranks_with_other_kernels_stop_the_run(
+    name: str, other: Any, make_experiment: MakeExperiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment, said = make_experiment(chunk_size=2), dict[str, list[int]]()
+
+    def rank(who: str, answers: list[int] | None) -> None:
+        said[who] = []
+
+        def gather(mine: int) -> list[int]:
+            said[who].append(mine)
+            return [mine] if answers is None else [answers[len(said[who]) - 1], mine]
+
+        here = ground(tmp_path / who, [], gather)
+        made_ready(experiment, executed_by(experiment, here), initial_state(experiment, CPU), here)
+
+    rank("first", None)
+    monkeypatch.setattr(readiness, name, other)
+    what = {
+        "convolutions_of": "how convolutions are computed",
+        "metaray_version": "metaray's version",
+        "chunk_size_of": "how the meta-batch is cut",
+    }[name]
+    answers = [*said["first"], *[0] * 10]
+    with pytest.raises(RunFailed, match=f"in different ways: they differ in .*{what}"):
+        rank("second", answers)
 
 
 def test_a_run_goes_on_as_it_was_begun(
@@ -64,7 +179,7 @@ def test_what_fails_to_compile_anywhere_falls_back_everywhere(
     said: list[str] = []
     experiment = make_experiment(execution="compiled")
     both_compile = readiness.KINDS.index("compiled")
-    here = ground(tmp_path, said, lambda one: [one, one if one == both_compile else int(not mine)])
+    here = ground(tmp_path, said, lambda one: [one, one if one == both_compile or one > 1 else int(not mine)])
     state = initial_state(experiment, CPU)
     state.step = step
     if step:
@@ -93,6 +208,8 @@ def test_where_one_rank_has_no_compiler_none_compiles(
 
         def gather(one: int, asked: list[int] = asked, place: int = place) -> list[int]:
             asked.append(one)
+            if len(asked) > 1:  # what they agree on by then
+                return [one, one]
             return [0, one] if place else [one, 2]
 
         here = ground(tmp_path / str(place), said, gather)
@@ -113,7 +230,7 @@ def test_what_rank_0_writes_meanwhile_is_not_taken_for_what_was_before(
 
     def gather(one: int) -> list[int]:
         asked.append(one)
-        if len(asked) == 1:  # what it is going to do
+        if len(asked) <= 2:  # what it is going to do, and by which kernels
             return [one, one]
         write_executed(storage, fallen)  # by a rank that is quicker
         return [one, 1]

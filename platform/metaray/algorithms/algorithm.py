@@ -83,6 +83,14 @@ class Algorithm(Config):
         """Whether the meta-gradient holds second derivatives of the network."""
         return False
 
+    @property
+    def turns(self) -> tuple[int, ...]:
+        """Outer steps from which on it computes by other operations than before; schedules of rates aside.
+
+        What is compiled is compiled for all of them before the first step.
+        """
+        return ()
+
     def check_task(self, task: TaskKind) -> None:
         """Refuse a kind of task that it cannot learn.
 

@@ -64,6 +64,11 @@ class MAMLPP(Algorithm):
         """From `first_order_steps` on."""
         return True
 
+    @property
+    def turns(self) -> tuple[int, ...]:
+        """Where the second order begins, and where the multi-step loss ends."""
+        return self.first_order_steps, self.msl_steps
+
     def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:
         """theta; batch norm weights by step [inner_steps, channels]; rates [inner_steps] of all others."""
         theta = super().init(network, task_shape)

@@ -197,13 +197,14 @@ def _memory(arithmetic: "Arithmetic") -> str:
     each, besides = size_text(arithmetic.episode_bytes), "besides torch itself and the data"
     cpu, gpu = (arithmetic.chunk_sizes[device] for device in ("cpu", "cuda"))
     needs = {device: size_text(arithmetic.worker_bytes(device)) for device in arithmetic.chunk_sizes}
-    if cpu == gpu:
+    if needs["cpu"] == needs["cuda"]:
         at_once = "an episode, one at a time" if cpu == 1 else f"each of {cpu} episodes at once"
         return f"about {needs['cpu']} a worker, with {each} for {at_once}; {besides}"
     at_once = "1 episode at a time" if cpu == 1 else f"{cpu} episodes at once"
+    there = size_text(arithmetic.gpu_episode_bytes)
     return (
         f"about {needs['cpu']} a worker on a CPU ({at_once}), {needs['cuda']} on a GPU ({gpu} at once), with {each} "
-        f"for each episode; {besides}"
+        f"and {there} for each episode; {besides}"
     )
 
 

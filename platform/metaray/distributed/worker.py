@@ -101,6 +101,7 @@ def _train(config: dict[str, Any], reducer: HeartbeatReducer) -> None:
         stream=lambda start: _stream(experiment, config["samplers"], reducer, device, start, rows=home.on_device),
         extent=Extent(config["until"], config["judge"], coordinator.should_stop, config["profile"]),
         notes=(home.note,) if home.note else (),
+        data_on=home.place,
     )
     try:
         Session(experiment, rank).run()

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -35,6 +35,11 @@ class Home(NamedTuple):
     on_device: bool
     note: str = ""
 
+    @property
+    def place(self) -> Literal["host", "device"]:
+        """The same in a word."""
+        return "device" if self.on_device else "host"
+
 
 def is_wanted(source: Source, device_type: str, data_on: str = "auto") -> bool:
     """Whether a source's examples are to live on a device of that type, if there is room: by default on a GPU.
@@ -60,7 +65,7 @@ def bring_home(source: Source, device: torch.device, data_on: str = "auto") -> H
         return Home(False)
     examples, free = source.lasting_examples, free_bytes(device)
     assert examples is not None
-    size, whose = _mib(examples.nbytes), f"{_mib(free)} that the device has free"
+    size, whose = mib(examples.nbytes), f"{mib(free)} that the device has free"
     if examples.nbytes > SHARE * free and not lives_on(source, device):
         return Home(False, f"the data ({size}) stay on the host: they would take more than {SHARE:.0%} of the {whose}")
     resident(source, device)
@@ -149,7 +154,8 @@ def _bring(examples: NDArray[Any], device: torch.device) -> Resident:
     return Resident(there, shape, turned)
 
 
-def _mib(size_bytes: int) -> str:
+def mib(size_bytes: int) -> str:
+    """A size in words."""
     return f"{size_bytes / 2**20:,.3g} MiB" if size_bytes < 2**30 else f"{size_bytes / 2**30:,.1f} GiB"
 
 

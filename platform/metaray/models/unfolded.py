@@ -3,6 +3,12 @@
 Under `torch.vmap` weights by episode make grouped convolutions, whose gradients a GPU's libraries compute group by
 group. A product of matrices becomes one batched product instead. The columns hold for each output place the inputs
 that its kernel sees: cut out of the padded input by shifted slices, one for each place of the kernel.
+
+What comes out lies channel by channel, [channels, n, height, width]. Norms and ReLU keep that. A max-pool under vmap
+wants images one by one, and copies its input once, and its gradient once, as it does after grouped convolutions.
+Written out as the largest of each block, `amax`, it copies nothing, but its derivative compares, counts and divides: on
+a CPU a 1-step meta-gradient of MAML on Conv4 took 9 and 15 % longer so (warm rounds), with the same bits and 2 % less
+memory. Compiled, a pool reads any layout. So it stays.
 """
 
 from collections.abc import Callable

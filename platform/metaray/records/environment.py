@@ -6,6 +6,7 @@ import platform
 import re
 from collections.abc import Mapping
 from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,7 @@ UNSET = "(unset)"
 def environment(device: torch.device = CPU) -> dict[str, str]:
     """By name; all names are there in each run of one version, so what a checkpoint lacks, its version did not know."""
     found = {
+        "metaray": metaray_version(),
         "torch": torch.__version__,
         "torch_build": _digest(re.sub("CPU capability usage.*", "", torch.__config__.show())),
         "numpy": np.__version__,
@@ -65,6 +67,15 @@ def environment(device: torch.device = CPU) -> dict[str, str]:
     }
     found |= {name: os.environ.get(name, UNSET) for name in CPU_VARIABLES}
     return found if device.type != "cuda" else found | _gpu(device)
+
+
+@lru_cache
+def metaray_version() -> str:
+    """Which kernels a run is computed by is metaray's choice, too; code that was sent to a cluster has no version."""
+    try:
+        return version("metaray")
+    except PackageNotFoundError:
+        return "(not installed)"
 
 
 def changes(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:

@@ -11,6 +11,7 @@ from metaray.config import Config
 from metaray.errors import InputError, redacted
 from metaray.records.checked_json import read_record, write_record
 from metaray.records.events import Event, Listener
+from metaray.records.execution import read_executed
 from metaray.records.journal import JournalReader
 from metaray.records.run import Run
 from metaray.retry import SHORTLY, retry
@@ -53,6 +54,7 @@ class JournalFeed:
         self._taking = threading.Lock()
         self._news, self._closing = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
+        self._described = False
 
     def send(self) -> bool:
         """Give the tracker what it has not got yet, now; returns whether there was anything.
@@ -62,6 +64,7 @@ class JournalFeed:
         """
         with self._taking:
             self.tracker.open()
+            self._describe()
             known = self._position()
             entries = self._reader.after(known)
             if not entries and self._reader.count <= known:
@@ -71,6 +74,18 @@ class JournalFeed:
                 position = _Position(place=self.tracker.place, segments=self._reader.count)
                 write_record(self._run.storage, self._file, position.model_dump())
             return True
+
+    def _describe(self) -> None:
+        """Tell, once, how the run is computed: that is written down before its first step."""
+        if self._described:
+            return
+        try:
+            found = read_executed(self._run.storage)
+        except InputError:  # damaged: whoever trains says so
+            return
+        if found is not None:
+            self.tracker.describe(found.tags)
+            self._described = True
 
     def wake(self) -> None:
         """There is something new in the journal: send it, soon and in the background."""

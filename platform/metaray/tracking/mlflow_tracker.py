@@ -1,7 +1,7 @@
 """The tracker that writes to a run of MLflow."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from threading import RLock
@@ -150,6 +150,12 @@ class MlflowTracker(Tracker):
                 self.mlflow_run.reopen()
                 self._reopen = False
             self.mlflow_run.log_metrics(metrics)
+
+    def describe(self, facts: Mapping[str, str]) -> None:
+        """Set them as tags."""
+        self.open()
+        with self.server.asking("MLflow takes no tags"):
+            self.mlflow_run.set_tags(facts)
 
     def log_file(self, path: Path, folder: str = "") -> None:
         """Upload it as an artifact."""

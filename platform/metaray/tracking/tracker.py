@@ -105,6 +105,14 @@ class Tracker(ABC):
             Exception: Any, if it does not take them now: they come again.
         """
 
+    def describe(self, facts: Mapping[str, str]) -> None:  # noqa: B027 - most keep nothing but metrics and files
+        """Note what is known of a run once it has begun: how it is computed, and where its data are.
+
+        Raises:
+            Exception: Any, if it does not take them now: they come again. So do they whenever the run is taken up,
+                perhaps changed.
+        """
+
     @abstractmethod
     def log_file(self, path: Path, folder: str = "") -> None:
         """Store a file, or a folder under its own name, inside `folder` of the record."""
@@ -136,6 +144,7 @@ class MemoryTracker(Tracker):
     Attributes:
         metrics: In the order they were logged.
         files: The bytes of each file, by its path inside the record.
+        facts: What was said of the run, by name.
         endings: How it was closed, each time.
     """
 
@@ -144,6 +153,7 @@ class MemoryTracker(Tracker):
     def __init__(self) -> None:
         self.metrics: list[Metric] = []
         self.files: dict[str, bytes] = {}
+        self.facts: dict[str, str] = {}
         self.endings: list[Ending] = []
 
     def begin(self, experiment: Experiment, run: Run, say: Callable[[str], None]) -> None:
@@ -152,6 +162,10 @@ class MemoryTracker(Tracker):
     def log(self, metrics: Sequence[Metric]) -> None:
         """Append `metrics`."""
         self.metrics.extend(metrics)
+
+    def describe(self, facts: Mapping[str, str]) -> None:
+        """Keep them."""
+        self.facts.update(facts)
 
     def log_file(self, path: Path, folder: str = "") -> None:
         """Read the file, or every file below the folder."""

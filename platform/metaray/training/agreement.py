@@ -74,15 +74,19 @@ def require_same_execution(described: Mapping[str, Any], gather: Callable[[int],
     """Refuse to sum gradients that were computed in different ways.
 
     Args:
-        described: how this rank computes: the kind of execution, its graphs, what compiles them, and for what.
+        described: how this rank computes, in JSON types by what to call it: the kind of execution, its kernels or
+            graphs, what compiles them, and for what.
         gather: an integer of each rank, on all.
 
     Raises:
         RunFailed: on all ranks.
     """
+    if len(set(gather(number_of(described)))) == 1:
+        return
     unlike_mine = [name for name in sorted(described) if len(set(gather(number_of({name: described[name]})))) > 1]
     if unlike_mine:
         raise RunFailed(
             f"the workers would compute meta-gradients in different ways: they differ in {', '.join(unlike_mine)}. "
-            "Give them the same software and kind of processor, or set execution=batched, for which nothing is compiled"
+            "Give them the same software and kind of processor; with execution=batched, for which nothing is compiled, "
+            "the same version of metaray is enough"
         )

@@ -21,13 +21,10 @@ from metaray.records.optimizer_state import pack_optimizer
 from metaray.records.train_state import TrainState
 from metaray.training.device import set_execution
 from metaray.training.execution.strategy import Strategy
-from metaray.training.live_memory import LiveMemory
 from metaray.training.outer_loop import chunk_size_of, context_of, initial_state
+from metaray.training.room import COPIES, gpu_episode_bytes, peak_bytes
 
 CPU = torch.device("cpu")
-COPIES = 5
-"""Of the meta-parameters in a worker: initial, now, best so far, and two gradients while they are summed."""
-
 MOST_TIMES, ENOUGH_S = 5, 0.5
 """How often a chunk is computed to see how long it takes."""
 LOOKED_AT, TIMED = 32, 8
@@ -51,6 +48,7 @@ class Arithmetic:
         checkpoint_bytes: at most, with the best meta-parameters beside the current ones.
         episode_bytes: tensors that live at the height of the meta-gradient, of each episode mapped over at once; of
             unequal ones that of the largest among the first.
+        gpu_episode_bytes: the same on a GPU, where convolutions of many at once are unfolded.
         chunk_sizes: how many these are, by type of device.
         most_workers: how many can take part, by type of device.
         episode_s: processor time that the meta-gradient of an episode took here, among as many at once on a CPU; of
@@ -68,13 +66,15 @@ class Arithmetic:
     optimizer_bytes: int
     checkpoint_bytes: int
     episode_bytes: int
+    gpu_episode_bytes: int
     chunk_sizes: dict[str, int]
     most_workers: dict[str, int]
     episode_s: float
 
     def worker_bytes(self, device: str) -> int:
         """About what a worker takes on a device ("cpu" or "cuda"), besides torch itself and the data."""
-        return COPIES * self.parameters_bytes + self.optimizer_bytes + self.chunk_sizes[device] * self.episode_bytes
+        each = self.gpu_episode_bytes if device == "cuda" else self.episode_bytes
+        return COPIES * self.parameters_bytes + self.optimizer_bytes + self.chunk_sizes[device] * each
 
 
 def arithmetic_of(experiment: Experiment) -> Arithmetic:
@@ -89,6 +89,7 @@ def arithmetic_of(experiment: Experiment) -> Arithmetic:
     with seeded(0):
         state = initial_state(experiment, CPU)
         gradient, episode_bytes, episode_s = _one_chunk(experiment, state)
+        mapped_bytes = gpu_episode_bytes(experiment, state)
         moments = _after_a_step(experiment, state, gradient)
     parameters_bytes, optimizer_bytes = _size(state.meta), _size(moments)
     sizes = chunk_sizes(experiment)
@@ -104,6 +105,7 @@ def arithmetic_of(experiment: Experiment) -> Arithmetic:
         optimizer_bytes=optimizer_bytes,
         checkpoint_bytes=2 * parameters_bytes + optimizer_bytes,
         episode_bytes=episode_bytes,
+        gpu_episode_bytes=episode_bytes if mapped_bytes is None else mapped_bytes,
         chunk_sizes=sizes,
         most_workers={device: workers_at_most(experiment, size) for device, size in sizes.items()},
         episode_s=episode_s,
@@ -120,9 +122,7 @@ def _one_chunk(experiment: Experiment, state: TrainState) -> tuple[Tensors, int,
     parts = _episodes(experiment, range(size))
     height = _episodes(experiment, range(largest, largest + 1)) if unequal else parts
     strategy = Strategy("batched", CPU, recomputes=experiment.recompute_inner_steps)
-    with LiveMemory() as memory:
-        for part in height:
-            strategy.meta_gradient(experiment.algorithm, state.meta, part, context.of(part))
+    most_bytes = peak_bytes(experiment, state, height, unfolds=False)
     # Uncounted, and not for the first time, it takes as long as in training. Time on a processor, all threads together,
     # is what it costs however busy the machine is; the shortest is the least disturbed.
     taken: list[float] = []
@@ -131,7 +131,7 @@ def _one_chunk(experiment: Experiment, state: TrainState) -> tuple[Tensors, int,
         for part in parts:
             gradient = strategy.meta_gradient(experiment.algorithm, state.meta, part, context.of(part)).gradient
         taken.append(time.process_time() - started)
-    return gradient, -(-memory.most_bytes // (1 if unequal else size)), min(taken) / size
+    return gradient, -(-most_bytes // (1 if unequal else size)), min(taken) / size
 
 
 def _episodes(experiment: Experiment, indices: range) -> tuple[TensorEpisode, ...]:

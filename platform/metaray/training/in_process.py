@@ -47,6 +47,7 @@ class InProcess(Place):
                 stream=lambda start: sampled_here(experiment, start, rows=home.on_device),
                 extent=extent,
                 notes=(home.note,) if home.note else (),
+                data_on=home.place,
             )
             Session(experiment, rank).run()
         finally:

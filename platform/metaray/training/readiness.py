@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from threading import Event, Thread
 from typing import Literal
@@ -10,23 +10,24 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from metaray.data.cache import cache_folder
 from metaray.episodes.sampler import sample_meta_batch
 from metaray.episodes.tensors import chunks
 from metaray.errors import InputError, RunFailed
+from metaray.experiment.chunking import workers_at_most
 from metaray.experiment.experiment import Experiment
 from metaray.models.model import seeded
-from metaray.records.environment import environment
+from metaray.records.environment import environment, metaray_version
 from metaray.records.execution import EXECUTION, Executed, read_executed, write_executed
 from metaray.records.storage import Storage
 from metaray.records.train_state import TrainState
 from metaray.training.agreement import require_same_execution
 from metaray.training.checks.execution import decide
-from metaray.training.execution.compiling import COMPILED_FOLDER, compiler_lacking, compiler_version
+from metaray.training.execution.compiling import Alive, artefacts_folder, compiler_lacking, compiler_version
 from metaray.training.execution.replay import Replay
 from metaray.training.execution.strategy import Strategy
-from metaray.training.execution.table import Kind
+from metaray.training.execution.table import Kind, convolutions_of
 from metaray.training.execution.tracing import Flat
+from metaray.training.execution.turns import kinds_of_steps
 from metaray.training.outer_loop import chunk_size_of, context_of
 
 COMPILED = ("compiled", "graph")
@@ -46,6 +47,7 @@ class Ground:
         gather: an integer of each rank, on all.
         say: tells of a "phase" or a "note".
         alive: tells whoever watches over the rank that it gets ahead.
+        data_on: where the examples are that this rank computes with.
     """
 
     storage: Storage
@@ -54,6 +56,7 @@ class Ground:
     gather: Callable[[int], list[int]]
     say: Callable[[Literal["phase", "note"], str], None]
     alive: Callable[[], None] = lambda: None
+    data_on: Literal["host", "device"] = "host"
 
 
 def strategy_of(experiment: Experiment, device: torch.device) -> Strategy:
@@ -65,7 +68,7 @@ def strategy_of(experiment: Experiment, device: torch.device) -> Strategy:
     executed = decide(experiment, device)
     if executed.why:
         raise InputError(f"execution={experiment.execution}: {executed.why}")
-    return _strategy(experiment, executed.kind, device)
+    return _strategy(experiment, executed, device)
 
 
 def executed_by(experiment: Experiment, ground: Ground, step: int = 0) -> Executed:
@@ -81,7 +84,7 @@ def executed_by(experiment: Experiment, ground: Ground, step: int = 0) -> Execut
     """
     recorded = _recorded(ground)
     if recorded is None and step > _first_step(experiment) and not ground.storage.exists(EXECUTION):
-        return Executed(kind=_plain(experiment, ground), device=ground.device.type)
+        return _before_records(experiment, ground)
     if recorded is None:
         return decide(experiment, ground.device)
     lacking = compiler_lacking(ground.device) if recorded.kind in COMPILED else None
@@ -95,8 +98,8 @@ def made_ready(
 ) -> tuple[Strategy, Executed]:
     """What computes a rank's meta-gradients; what is to be compiled for it is, on episodes of the first step.
 
-    A run that begins falls back to what is plain where that fails on any rank. How it computes is written down before
-    the first step, where it is out of the ordinary.
+    A run that begins, or goes on on another type of device, falls back to what is plain where that fails on any rank.
+    How it computes is written down before the first step.
 
     Args:
         experiment: to train.
@@ -107,22 +110,25 @@ def made_ready(
     Raises:
         RunFailed: if the ranks would not compute alike, or a run that was begun compiled cannot go on so.
     """
-    recorded = _recorded(ground)  # before anybody can write it: all have read it once all have said what they would do
-    executed = _agreed(experiment, executed, ground)
-    strategy = _strategy(experiment, executed.kind, ground.device)
+    # Before anybody can write it: all have read it once all have said what they would do.
+    recorded, elsewhere = _recorded(ground), ground.storage.exists(EXECUTION)
+    executed = _in_full(experiment, _agreed(experiment, executed, ground), ground)
+    _require_alike(experiment, executed, ground)
+    strategy = _strategy(experiment, executed, ground.device, lambda: _alive(ground))
     problem = _compiled(experiment, strategy, executed.kind, state, ground) if strategy.compiler is not None else None
     if strategy.compiler is not None and any(ground.gather(int(problem is not None))):
         why = problem or "another worker could not compile it"
-        if recorded is not None or state.step > _first_step(experiment):
+        if recorded is not None or (state.step > _first_step(experiment) and not elsewhere):
             raise RunFailed(f"the run was begun with execution={executed.kind}, which fails here: {why}")
         plain = _plain(experiment, ground)
         executed = Executed(kind=plain, why=f"computed {plain}, because {why}", device=ground.device.type)
-        strategy = _strategy(experiment, plain, ground.device)
+        executed = _in_full(experiment, executed, ground)
+        strategy = _strategy(experiment, executed, ground.device)
     if executed.why:
         ground.say("note", executed.why)
     if executed.kind in COMPILED:
         executed = _by_compiler(executed, recorded, ground)
-    if ground.writes and (executed.why or executed.kind in COMPILED) and recorded is None:
+    if ground.writes and executed != recorded:
         write_executed(ground.storage, executed)
     return strategy, executed
 
@@ -130,6 +136,49 @@ def made_ready(
 def _first_step(experiment: Experiment) -> int:
     """The step that a run begins with."""
     return 0 if experiment.initial is None else experiment.initial.step
+
+
+def _before_records(experiment: Experiment, ground: Ground) -> Executed:
+    """How a run has gone that was begun before that was written down: plainly, by torch's own convolutions."""
+    kind, size = _plain(experiment, ground), chunk_size_of(experiment, ground.device)
+    now = convolutions_of(ground.device.type, kind, size)
+    then = "grouped" if now == "unfolded" else now
+    if then != now:
+        ground.say(
+            "note",
+            "the run was begun before its kernels were written down, and goes on with those that it had then "
+            f"(convolutions: {then}); a new one would have faster ones ({now})",
+        )
+    return Executed(kind=kind, device=ground.device.type, convolutions=then)
+
+
+def _in_full(experiment: Experiment, executed: Executed, ground: Ground) -> Executed:
+    """With all that a record says: what it does not say yet is as it is usual now."""
+    size = chunk_size_of(experiment, ground.device)
+    usual = convolutions_of(ground.device.type, executed.kind, size)
+    return executed.model_copy(
+        update={
+            "convolutions": executed.convolutions or usual,
+            "data_on": ground.data_on,
+            "most_workers": workers_at_most(experiment, size),
+        }
+    )
+
+
+def _require_alike(experiment: Experiment, executed: Executed, ground: Ground) -> None:
+    """Refuse ranks that would not compute by the same kernels, as far as metaray chooses them.
+
+    Raises:
+        RunFailed: on all ranks.
+    """
+    found = {
+        "the kind of execution": executed.kind,
+        "how convolutions are computed": executed.convolutions,
+        "the type of device": ground.device.type,
+        "how the meta-batch is cut": chunk_size_of(experiment, ground.device),
+        "metaray's version": metaray_version(),
+    }
+    require_same_execution(found, ground.gather)
 
 
 def _agreed(experiment: Experiment, executed: Executed, ground: Ground) -> Executed:
@@ -148,7 +197,8 @@ def _by_compiler(executed: Executed, recorded: Executed | None, ground: Ground) 
     compiler = compiler_version(ground.device)
     if recorded is not None and recorded.compiler not in ("", compiler):
         ground.say("note", f"another compiler than before ({recorded.compiler} -> {compiler}): bits may differ")
-    return executed.model_copy(update={"compiler": compiler})
+    # The record keeps the one that it was begun with.
+    return executed.model_copy(update={"compiler": (recorded and recorded.compiler) or compiler})
 
 
 def _plain(experiment: Experiment, ground: Ground) -> Kind:
@@ -161,9 +211,15 @@ def _recorded(ground: Ground) -> Executed | None:
     return found if found is not None and found.device == ground.device.type else None
 
 
-def _strategy(experiment: Experiment, kind: Kind, device: torch.device) -> Strategy:
-    capture = _recorded_once if kind == "graph" else None
-    return Strategy(kind, device, recomputes=experiment.recompute_inner_steps, capture=capture)
+def _strategy(experiment: Experiment, executed: Executed, device: torch.device, alive: Alive = nullcontext) -> Strategy:
+    return Strategy(
+        executed.kind,
+        device,
+        recomputes=experiment.recompute_inner_steps,
+        unfolds=executed.convolutions == "unfolded" if executed.convolutions else None,
+        alive=alive,
+        capture=_recorded_once if executed.kind == "graph" else None,
+    )
 
 
 def _recorded_once(function: Flat, inputs: Sequence[Tensor], fixed: int) -> Flat:
@@ -194,7 +250,7 @@ def _compiled(experiment: Experiment, strategy: Strategy, kind: Kind, state: Tra
         }
         require_same_execution(found, ground.gather)
         seconds, count = time.perf_counter() - started, len(strategy.runner.regions)
-        ground.say("note", f"{count} pieces compiled in {seconds:.1f} s (kept in {cache_folder(COMPILED_FOLDER)})")
+        ground.say("note", f"{count} pieces compiled in {seconds:.1f} s (kept in {artefacts_folder()})")
     return problem
 
 
@@ -218,12 +274,12 @@ def _alive(ground: Ground) -> Iterator[None]:
 
 
 def _warm_up(experiment: Experiment, strategy: Strategy, state: TrainState, device: torch.device) -> None:
-    """Compute once what each kind of chunk needs, now and in the last step, and forget it."""
+    """Compute once what each kind of chunk needs, in each kind of step that is to come, and forget it."""
     size, total = chunk_size_of(experiment, device), experiment.meta_batch_size
     for count in sorted({size, total % size or size}):
         batch = sample_meta_batch(experiment.source, experiment.episodes, "meta-train", experiment.seed, range(count))
         given = next(chunks(batch, size, device, experiment.source, "meta-train", experiment.augmentation))
-        for step in sorted({state.step, experiment.num_steps - 1}):
+        for step in kinds_of_steps(experiment, state.step):
             context = context_of(experiment, state.network, training=True, step=step)
             with seeded(0):
                 for some in given:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 
@@ -52,6 +53,7 @@ class RankSetup:
         stream: gives this rank's meta-batch shares from a step on.
         extent: how far to go; where any rank is asked to stop, all do.
         notes: what there is to say of this rank at its start, a sentence each.
+        data_on: where the examples are: on the "host", or on the "device", so that episodes come as rows of them.
     """
 
     storage: Storage
@@ -61,6 +63,7 @@ class RankSetup:
     stream: Callable[[int], Iterator[Arrival]]
     extent: Extent = WHOLE
     notes: tuple[str, ...] = ()
+    data_on: Literal["host", "device"] = "host"
 
     @property
     def is_chief(self) -> bool:
@@ -91,7 +94,7 @@ class Session:
         require_start(experiment, self.state.step)
         say = lambda kind, text: self._say(kind, text=text)  # noqa: E731
         compiling = lambda: rank.reducer.mark("compiling")  # noqa: E731
-        self.ground = Ground(rank.storage, rank.device, rank.is_chief, self._gathered, say, compiling)
+        self.ground = Ground(rank.storage, rank.device, rank.is_chief, self._gathered, say, compiling, rank.data_on)
         self.executed = executed_by(experiment, self.ground, self.state.step)
         self._tell_start()
         self.writer: RunWriter | None = None

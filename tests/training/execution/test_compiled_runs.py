@@ -24,7 +24,13 @@ def test_a_compiled_run_that_was_stopped_ends_in_the_same_parameters(
     storage, memory = Storage(str(tmp_path / "whole")), Memory()
     whole = train_in_process(experiment, storage, memory, device="cpu")
     assert whole.execution == "compiled", memory.notes()
-    assert read_executed(storage) == Executed(kind="compiled", compiler=compiler_version(torch.device("cpu")))
+    assert read_executed(storage) == Executed(
+        kind="compiled",
+        compiler=compiler_version(torch.device("cpu")),
+        convolutions="plain",
+        data_on="host",
+        most_workers=experiment.meta_batch_size,
+    )
     assert "compiling" in [event.text for event in memory.events if event.kind == "phase"]
     parts = Storage(str(tmp_path / "parts"))
     with pytest.raises(RunStopped):

@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from metaray.training.execution import compiling
 from metaray.training.execution.compiling import (
     CACHE_VARIABLE,
     Compiler,
+    artefacts_folder,
     compiler_lacking,
     compiler_version,
     share_artefacts,
@@ -58,7 +61,57 @@ def test_the_environment_may_name_another_place(monkeypatch: pytest.MonkeyPatch,
     assert os.environ[CACHE_VARIABLE] == "/elsewhere"
     monkeypatch.setenv(CACHE_VARIABLE, default_cache_dir())
     share_artefacts()
-    assert os.environ[CACHE_VARIABLE] == str(tmp_path / "compiled")
+    assert os.environ[CACHE_VARIABLE] == str(artefacts_folder())
+    assert artefacts_folder().parent == tmp_path / "compiled"
+
+
+INTEL = "vendor_id\t: GenuineIntel\ncpu family\t: 6\nmodel name\t: Xeon\nflags\t\t: fpu avx2 {}\n"
+ARM = "CPU implementer\t: 0x41\nCPU architecture: 8\nCPU part\t: 0xd40\nFeatures\t: fp asimd {}\n"
+
+
+@pytest.mark.parametrize("text", [INTEL, ARM])
+def test_machines_with_other_processors_have_artefacts_of_their_own(
+    text: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Who share a home directory: torch compiles for the processor that is there, and would load that anywhere."""
+    monkeypatch.setenv("METARAY_CACHE", str(tmp_path))
+
+    def folder(*words: str) -> Path:
+        monkeypatch.setattr(
+            Path, "read_text", lambda _: f"processor\t: 3\ncpu MHz\t: 2{len(words)}00\n{text}".format(*words)
+        )
+        compiling._kind_of_processor.cache_clear()
+        return artefacts_folder()
+
+    more, less = folder("avx512f sve"), folder("avx512")
+    assert more != less
+    assert folder("sve avx512f", "other MHz") == more, "in which order they are told, and what changes by the minute"
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "NO AVX")
+    assert folder("avx512f sve") != more, "as the environment may have it"
+    compiling._kind_of_processor.cache_clear()
+
+
+def test_what_is_compiled_late_counts_as_alive_until_its_derivatives_are_there() -> None:
+    doing: list[str] = []
+
+    @contextmanager
+    def alive() -> Iterator[None]:
+        doing.append("beats")
+        yield
+        doing.append("still")
+
+    compiler, x = Compiler("traced", alive), torch.ones(3)
+    with compiler.watched():
+        doing.append("known")
+    with compiler.watched():
+        with compiler.watched():
+            compiler(lambda given: [given * 2], [x])
+            compiler(lambda given: [given * 3], [x])
+        doing.append("backward")
+    with pytest.raises(RuntimeError, match="cannot"), compiler.watched():
+        compiler(lambda given: [given * 4], [x])
+        raise RuntimeError("cannot")
+    assert doing == ["known", "beats", "backward", "still", "beats"]
 
 
 def test_a_digest_stands_for_the_graphs() -> None:

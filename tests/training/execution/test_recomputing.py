@@ -50,6 +50,29 @@ def test_more_inner_steps_take_hardly_more_memory(make_episode: Callable[..., Te
     assert again < 1.5
 
 
+@pytest.mark.parametrize("runner", [None, Runner(None, recomputes=True)])
+def test_theta_need_not_be_cut_before_the_inner_steps_are_differentiated(
+    runner: Runner | None, make_episode: Callable[..., TensorEpisode]
+) -> None:
+    """Autograd goes back through the query pass first, and frees what it has passed: by hand it takes as much."""
+    algorithm = MAML(inner_lr=0.1, inner_steps=3)
+    network, meta = start(algorithm, Conv4(channels=8), SHAPE, seed=0)
+    meta = {name: tensor.requires_grad_() for name, tensor in meta.items()}
+    episode = make_episode(feature=SHAPE.feature_shape, dtype=torch.float32)
+    context = Context(network=network, ways=3, training=True, run=runner)
+    with LiveMemory() as memory:
+        whole = algorithm.meta_gradient(meta, episode, context)
+    with LiveMemory() as by_hand:
+        adapted = algorithm.adapt(meta, episode.support, context)
+        cut = {name: tensor.detach().requires_grad_() for name, tensor in adapted.items()}
+        loss = context.loss(algorithm.predict(meta, cut, episode.query.x, context), episode.query.y)
+        slope = torch.autograd.grad(loss, list(cut.values()))
+        del loss
+        found = torch.autograd.grad(list(adapted.values()), list(meta.values()), slope)
+    assert all(torch.equal(one, whole.gradient[name]) for name, one in zip(meta, found, strict=True))
+    assert memory.most_bytes <= by_hand.most_bytes
+
+
 def test_random_numbers_are_the_same_both_times() -> None:
     x = torch.ones(100, dtype=torch.float64, requires_grad=True)
     torch.manual_seed(0)

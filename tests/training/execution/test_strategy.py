@@ -7,9 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from metaray.algorithms.algorithm import Outcome
+from metaray.algorithms.context import Context, Tensors
+from metaray.episodes.tensors import TensorEpisode
 from metaray.training.execution.replay import Replay, Rerun
 from metaray.training.execution.strategy import Strategy, episodes_of
-from metaray.training.execution.table import automatic
+from metaray.training.execution.table import Kind, automatic, convolutions_of
 from metaray.training.execution.tracing import Flat
 from tests.conformance.bench import Bench, Trial, close, episode_of
 
@@ -98,8 +101,40 @@ def test_a_graph_is_captured_once_and_replayed(bench: Bench, size: int | None) -
 
 
 def test_convolutions_are_unfolded_for_gpus_alone() -> None:
-    assert Strategy("batched", torch.device("cuda"))._unfolds
-    assert not Strategy("batched", CPU)._unfolds
+    assert Strategy("batched", torch.device("cuda")).unfolds
+    assert not Strategy("batched", torch.device("cuda"), unfolds=False).unfolds, "a run that was begun so"
+    assert not Strategy("batched", CPU).unfolds
+
+
+@pytest.mark.parametrize(
+    ("where", "how"),
+    [
+        (("cpu", "each", 1), "plain"),
+        (("cpu", "batched", 4), "grouped"),
+        (("cuda", "each", 4), "plain"),
+        (("cuda", "compiled", 1), "plain"),
+        (("cuda", "batched", 4), "unfolded"),
+        (("cuda", "graph", 4), "unfolded"),
+    ],
+)
+def test_what_is_recorded_of_convolutions_is_what_is_computed(where: tuple[str, Kind, int], how: str) -> None:
+    device_type, kind, chunk_size = where
+    assert convolutions_of(device_type, kind, chunk_size) == how
+    bench = Bench(Trial("maml", "classification", "inductive"), settings={"inner_steps": 1})
+    chunk, seen = bench.episode(size=None if chunk_size == 1 else chunk_size), list[tuple[bool, bool]]()
+
+    class Watched(type(bench.algorithm)):  # type: ignore[misc]
+        def loss(self, meta: Tensors, episode: TensorEpisode, context: Context) -> Outcome:
+            seen.append((context.batched, context.unfolded))
+            found: Outcome = super().loss(meta, episode, context)
+            return found
+
+    capture = Capture() if kind == "graph" else None
+    strategy = Strategy(kind, torch.device(device_type), backend="traced", capture=capture)
+    algorithm = Watched(**{name: getattr(bench.algorithm, name) for name in type(bench.algorithm).model_fields})
+    strategy.meta_gradient(algorithm, bench.meta, chunk, bench.context.of(chunk))
+    words = {(False, False): "plain", (True, False): "grouped", (True, True): "unfolded"}
+    assert {words[one] for one in seen} == {how}
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from metaray.training.checks.memory import Memory
 from metaray.training.execution.compiling import compiler_lacking
 from metaray.training.execution.strategy import Strategy
 from metaray.training.execution.table import Kind, automatic
+from metaray.training.execution.turns import kinds_of_steps
 from metaray.training.outer_loop import chunk_size_of, context_of, initial_state
 
 CPU = torch.device("cpu")
@@ -85,13 +86,14 @@ def _uncaptured(experiment: Experiment, device: torch.device) -> str | None:
     state = initial_state(experiment, CPU)
     with seeded(0):
         pair, algorithm = small_trial(experiment, state.network)
-        steps = sorted({0, experiment.num_steps // 2, max(0, experiment.num_steps - 1)})
-        found = []
-        for step in steps:
+        first: Tensors = {}
+        # Also half-way: an algorithm may change what it computes without having said so.
+        for step in sorted({*kinds_of_steps(experiment, 0, rates=True), experiment.num_steps // 2}):
             context = dataclasses.replace(_context(experiment, state), step=step)
-            found.append(_gradient(Strategy("each", CPU), algorithm, state.meta, pair.one, context).gradient)
-    if any(not torch.equal(one[name], found[0][name]) for one in found for name in one):
-        return "what the algorithm computes changes from step to step"
+            found = _gradient(Strategy("each", CPU), algorithm, state.meta, pair.one, context).gradient
+            first = first or found
+            if any(not torch.equal(found[name], first[name]) for name in first):
+                return "what the algorithm computes changes from step to step"
     return None
 
 

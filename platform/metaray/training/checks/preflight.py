@@ -33,6 +33,7 @@ from metaray.training.checks.users_network import check_network, holds_users_cod
 from metaray.training.checks.users_optimizer import check_optimizer
 from metaray.training.checks.users_preprocessing import check_preprocessing
 from metaray.training.outer_loop import chunk_size_of, context_of, initial_state
+from metaray.training.room import room_lacking
 from metaray.users_code import users_code
 
 CPU = torch.device("cpu")
@@ -81,6 +82,8 @@ def _check(experiment: Experiment, device: torch.device) -> tuple[str, ...]:
         require_unchanged(state.network, before, "an episode")
         _check_chunks(experiment, state, device, memory)
         check_recomputing(experiment, state)
+        lacking = room_lacking(experiment, state, device)
+    doubts = doubts if lacking is None else (*doubts, lacking)
     fallen_back = decide(experiment, device).why if device.type == "cpu" else ""
     return (*doubts, fallen_back) if fallen_back else doubts
 

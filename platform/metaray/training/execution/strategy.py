@@ -1,6 +1,7 @@
 """What a chunk's meta-gradient is computed by."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 
@@ -13,7 +14,7 @@ from metaray.algorithms.context import Context, Tensors
 from metaray.data.task import Side
 from metaray.episodes.inputs import mapped
 from metaray.episodes.tensors import Examples, TensorEpisode
-from metaray.training.execution.compiling import Backend, Compiler
+from metaray.training.execution.compiling import Alive, Backend, Compiler
 from metaray.training.execution.runner import Runner
 from metaray.training.execution.table import Kind
 from metaray.training.execution.tracing import Flat
@@ -29,7 +30,9 @@ class Strategy:
             likewise, in compiled pieces; "graph" captured whole, pieces compiled.
         device: where.
         recomputes: inner steps keep only what they start from.
+        unfolds: convolutions of episodes that are mapped over are unfolded; None does so on a GPU.
         backend: of compiled pieces.
+        alive: entered while pieces are compiled, for whoever watches over this rank.
         capture: for "graph", makes of a function of tensors, inputs like those that it will get, and how many of these,
             the first ones, stay where they are, what replays it. What that returns may be overwritten by the next call.
     """
@@ -40,20 +43,22 @@ class Strategy:
         device: torch.device,
         *,
         recomputes: bool = False,
+        unfolds: bool | None = None,
         backend: Backend = "inductor",
+        alive: Alive = nullcontext,
         capture: Capture | None = None,
     ) -> None:
         assert kind != "graph" or capture is not None
         self.kind = kind
-        self.compiler = Compiler(backend) if kind in ("compiled", "graph") else None
+        self.compiler = Compiler(backend, alive) if kind in ("compiled", "graph") else None
         self.runner = Runner(self.compiler, recomputes=recomputes)
         self._is_plain = self.compiler is None and not recomputes
-        self._unfolds = device.type == "cuda"
+        self.unfolds = device.type == "cuda" if unfolds is None else unfolds
         self._capture, self._captured = capture, dict[object, Flat]()
 
     def of(self, algorithm: Algorithm, chunk_size: int) -> Callable[[Tensors, TensorEpisode, Context], MetaGradient]:
         """What computes meta-gradients of an algorithm: itself, where nothing is to be done besides."""
-        if self._is_plain and not self._unfolds and (self.kind == "batched" or chunk_size == 1):
+        if self._is_plain and not self.unfolds and (self.kind == "batched" or chunk_size == 1):
             return algorithm.meta_gradient
         return partial(self.meta_gradient, algorithm)
 
@@ -73,11 +78,12 @@ class Strategy:
             return _summed([self.meta_gradient(algorithm, meta, one, alone) for one in episodes_of(chunk)])
         if not self._is_plain:
             context = replace(context, run=self.runner)
-        if self._unfolds and context.batched:
+        if self.unfolds and context.batched:
             context = replace(context, unfolded=True)
-        if self._capture is None:
-            return algorithm.meta_gradient(meta, chunk, context)
-        return self._replayed(self._capture, algorithm, meta, chunk, context)
+        with nullcontext() if self.compiler is None else self.compiler.watched():
+            if self._capture is None:
+                return algorithm.meta_gradient(meta, chunk, context)
+            return self._replayed(self._capture, algorithm, meta, chunk, context)
 
     def _replayed(
         self, capture: Capture, algorithm: Algorithm, meta: Tensors, chunk: TensorEpisode, context: Context

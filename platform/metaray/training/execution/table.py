@@ -19,6 +19,7 @@ from typing import Literal
 from metaray.experiment.experiment import Execution
 
 Kind = Literal["each", "batched", "compiled", "graph"]
+Convolutions = Literal["plain", "grouped", "unfolded"]
 
 CHANNELS_LAST_MODELS = frozenset({"conv4", "resnet12"})
 GRAPH_MODELS = frozenset({"conv4", "resnet12"})
@@ -47,3 +48,16 @@ def automatic(device_type: str, model: str, algorithm: str) -> Kind:
     if device_type == "cuda" and model in GRAPH_MODELS and algorithm in GRAPH_ALGORITHMS:
         return "graph"
     return "batched"
+
+
+def convolutions_of(device_type: str, kind: Kind, chunk_size: int) -> Convolutions:
+    """How convolutions of a chunk are computed, whose weights differ by episode; see `metaray.records.execution`.
+
+    Args:
+        device_type: "cpu" or "cuda".
+        kind: of execution.
+        chunk_size: episodes that are mapped over at once.
+    """
+    if kind == "each" or chunk_size == 1:
+        return "plain"
+    return "unfolded" if device_type == "cuda" else "grouped"
