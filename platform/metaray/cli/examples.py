@@ -42,6 +42,13 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "metaray adapt models:/sinusoid@champion \\",
         "    --support known.csv --query asked.csv --x time --y height",
         "metaray adapt models:/glyphs@champion --support my-task/support --save mine",
+        "metaray adapt models:/glyphs@champion --support my-task/support \\",
+        "    --save mine --keep-support",
+    ),
+    "metaray extend": (
+        "metaray extend mine --support more --save mine",
+        "metaray extend mine --support more.csv --query asked.csv",
+        "metaray extend mine --support more --how continue --save other",
     ),
     "metaray predict": (
         "metaray predict mine --query my-task/query",
