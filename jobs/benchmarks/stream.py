@@ -15,7 +15,7 @@ STEPS = 900
 
 
 def experiment_of(name: str, algorithm: Algorithm, data: str) -> Experiment:
-    """60-way 5-shot episodes of the background alphabets, chosen by meta-val at 100 ways: some 8 minutes of one core."""
+    """60-way 5-shot episodes of the background alphabets, chosen by meta-val at 100 ways."""
     return Experiment(
         name=f"omniglot-stream-{name}",
         source=ClassStore(path=data, split="lake", rotations=True),

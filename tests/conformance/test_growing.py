@@ -44,8 +44,8 @@ class Examples(NamedTuple):
     x: NDArray[np.float64]
     y: list[Any]
 
-    def __getitem__(self, rows: slice) -> "Examples":  # type: ignore[override]
-        return Examples(self.x[rows], self.y[rows])
+    def part(self, start: int = 0, end: int | None = None) -> "Examples":
+        return Examples(self.x[start:end], self.y[start:end])
 
 
 def learner_of(trial: Trial, *, batch_norm: bool) -> Learner:
@@ -85,9 +85,9 @@ def assert_same(task: AdaptedTask, other: AdaptedTask) -> None:
 def test_extended_is_adapted_to_all_at_once(trial: Trial, batch_norm: bool) -> None:
     learner = learner_of(trial, batch_norm=batch_norm)
     all_of_it = examples_of(learner)
-    first = learner.adapt(*all_of_it[:6])
+    first = learner.adapt(*all_of_it.part(end=6))
     before = answers(first, all_of_it.x)
-    task = first.extend(*all_of_it[6:7]).extend(*all_of_it[7:])
+    task = first.extend(*all_of_it.part(6, 7)).extend(*all_of_it.part(7))
     assert_same(task, learner.adapt(*all_of_it))
     assert np.array_equal(answers(first, all_of_it.x), before), "the old task is another one now"
 
@@ -99,11 +99,11 @@ def test_a_saved_task_is_extended_by_its_summary_or_its_examples(
 ) -> None:
     learner = learner_of(trial, batch_norm=batch_norm)
     all_of_it = examples_of(learner)
-    first, whole = learner.adapt(*all_of_it[:6]), learner.adapt(*all_of_it)
+    first, whole = learner.adapt(*all_of_it.part(end=6)), learner.adapt(*all_of_it)
     first.save(tmp_path / "with", support=True)
-    loaded = metaray.load_task(tmp_path / "with").extend(*all_of_it[6:8])
+    loaded = metaray.load_task(tmp_path / "with").extend(*all_of_it.part(6, 8))
     loaded.save(tmp_path / "again", support=True)
-    assert_same(metaray.load_task(tmp_path / "again").extend(*all_of_it[8:]), whole)
+    assert_same(metaray.load_task(tmp_path / "again").extend(*all_of_it.part(8)), whole)
 
     first.save(tmp_path / "without")
     short = metaray.load_task(tmp_path / "without")
@@ -112,10 +112,10 @@ def test_a_saved_task_is_extended_by_its_summary_or_its_examples(
     waits = trial.protocol == "transductive" and trial.kind in heads
     summarised = trial.kind in SUMMARISED and not (batch_norm and trial.kind != "nearest_neighbor")
     if waits or summarised:
-        assert_same(short.extend(*all_of_it[6:]), whole)
+        assert_same(short.extend(*all_of_it.part(6)), whole)
     else:
         with pytest.raises(InputError, match=rf"a {trial.kind} learner.*support=True"):
-            short.extend(*all_of_it[6:])
+            short.extend(*all_of_it.part(6))
     assert short.kept.support is None
 
 
@@ -123,16 +123,16 @@ def test_a_saved_task_is_extended_by_its_summary_or_its_examples(
 def test_going_on_looks_at_further_examples_alone(trial: Trial, tmp_path: Path) -> None:
     learner = learner_of(trial, batch_norm=False)
     all_of_it = examples_of(learner)
-    first = learner.adapt(*all_of_it[:9])
+    first = learner.adapt(*all_of_it.part(end=9))
     first.save(tmp_path / "task")
     short = metaray.load_task(tmp_path / "task")
-    task = short.extend(*all_of_it[9:], how="continue")
+    task = short.extend(*all_of_it.part(9), how="continue")
     assert task.kept.support is None
-    assert_same(task, first.extend(*all_of_it[9:], how="continue"))
+    assert_same(task, first.extend(*all_of_it.part(9), how="continue"))
     if trial.kind in SUMMARISED:
         assert_same(task, learner.adapt(*all_of_it))
         return
-    no_steps = learner.adapt(*all_of_it[:9], inner_steps=0).extend(*all_of_it[9:], how="continue")
+    no_steps = learner.adapt(*all_of_it.part(end=9), inner_steps=0).extend(*all_of_it.part(9), how="continue")
     queries = all_of_it.x[:5]
     assert not np.allclose(answers(task, queries), answers(no_steps, queries), atol=1e-7), "no step was taken"
 
@@ -140,7 +140,7 @@ def test_going_on_looks_at_further_examples_alone(trial: Trial, tmp_path: Path) 
 @every(steps=True, protocols=("inductive",))
 def test_continued_inner_steps_start_where_the_task_is(trial: Trial) -> None:
     learner = learner_of(trial, batch_norm=False)
-    known = examples_of(learner)[:9]
+    known = examples_of(learner).part(end=9)
     if trial.kind in {"learned_optimizer", "reptile", "baseline", "baselinepp", "mamlpp", "imaml"}:
         pytest.skip("its steps depend on how many were taken since the start")
     twice = learner.adapt(*known, inner_steps=1).extend(*known, how="continue")
@@ -150,14 +150,14 @@ def test_continued_inner_steps_start_where_the_task_is(trial: Trial) -> None:
 @pytest.mark.parametrize("kind", ALGORITHMS)
 def test_new_classes_where_there_is_room_for_them(kind: str) -> None:
     learner = learner_of(Trial(kind, "classification", "inductive"), batch_norm=False)
-    first, random = learner.adapt(*examples_of(learner)[:6]), np.random.default_rng(3)
+    first, random = learner.adapt(*examples_of(learner).part(end=6)), np.random.default_rng(3)
     x, y = random.normal(size=(2, SIZE)) + 9, ["new", "a"]
     for how in ("together", "continue") if kind in SUMMARISED | GROWING_HEADS else ("continue",):
         if learner.ways is not None:
             with pytest.raises(InputError, match=rf"the new class 'new'.*3-way \(a {kind} learner.*'a', 'b', 'c'"):
-                first.extend(x, y, how=how)  # type: ignore[arg-type]
+                first.extend(x, y, how=how)
             continue
-        grown = first.extend(x, y, how=how)  # type: ignore[arg-type]
+        grown = first.extend(x, y, how=how)
         assert grown.classes == ("a", "b", "c", "new") and first.classes == ("a", "b", "c")
         assert grown.predict_proba(x).shape == (2, 4)
 
@@ -165,8 +165,8 @@ def test_new_classes_where_there_is_room_for_them(kind: str) -> None:
 def test_batch_norm_keeps_the_statistics_of_the_first_support() -> None:
     learner = learner_of(Trial("protonet", "classification", "inductive"), batch_norm=True)
     all_of_it = examples_of(learner)
-    first = learner.adapt(*all_of_it[:6])
-    task = first.extend(*all_of_it[6:], how="continue")
+    first = learner.adapt(*all_of_it.part(end=6))
+    task = first.extend(*all_of_it.part(6), how="continue")
     kept = {name: one for name, one in task.adapted.items() if name.startswith("statistics:")}
     assert kept and all(one is first.adapted[name] for name, one in kept.items())
     x = learner.inputs(all_of_it.x)
@@ -177,4 +177,4 @@ def test_batch_norm_keeps_the_statistics_of_the_first_support() -> None:
         mean = embedded[[i for i, one in enumerate(all_of_it.y) if one == label]].mean(dim=0)
         np.testing.assert_allclose(task.adapted["prototypes"][place], mean.detach(), atol=TOLERANCE)
     # What it became is still what adapting to everything gives, since it holds its examples.
-    assert_same(task.extend(*all_of_it[:1]), learner.adapt([*all_of_it.x, all_of_it.x[0]], [*all_of_it.y, "a"]))
+    assert_same(task.extend(*all_of_it.part(end=1)), learner.adapt([*all_of_it.x, all_of_it.x[0]], [*all_of_it.y, "a"]))

@@ -139,8 +139,8 @@ def test_baselines_grow_too(name: str) -> None:
     learner = learner_of(ProtoNet(), Regression() if name == "ridge" else None).baseline(name)
     y: Any = list(range(8)) if name == "ridge" else ["a", "b", "a", "b", "c", "a", "c", "d"]
     grown, whole = learner.adapt(X[:4], y[:4]).extend(X[4:], y[4:]), learner.adapt(X, y)
-    say = (lambda task: task.predict_values(X)) if name == "ridge" else (lambda task: task.predict_proba(X))
-    np.testing.assert_allclose(say(grown), say(whole), atol=1e-6)
+    found, wanted = (one.predict_values(X) if name == "ridge" else one.predict_proba(X) for one in (grown, whole))
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
     if name == "ridge":
         with pytest.raises(InputError, match="this task of a ridge learner holds nothing to go on from"):
             grown.extend(X[:1], [1.0], how="continue")

@@ -30,6 +30,8 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "metaray evaluate models:/glyphs@champion --episodes 600",
         "metaray evaluate models:/omniglot/1 --set source.path=other.arrow",
         "metaray evaluate models:/omniglot/1 --ways 20 --workers 4",
+        "metaray evaluate models:/omniglot/1 --stream 10,50,100,200 --shots 15 \\",
+        "    --picture stream.png",
     ),
     "metaray compare": (
         "metaray compare models:/glyphs@champion models:/glyphs/2",
