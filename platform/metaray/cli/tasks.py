@@ -109,8 +109,8 @@ def extend(
         str,
         typer.Option(
             metavar="HOW",
-            help="together: as if adapted to all examples at once; continue: go on from what the task has learned, "
-            "with the further examples alone.",
+            help="How to learn them: together, as if adapted to all examples at once, or continue, going on from what "
+            "the task has learned with the further examples alone.",
         ),
     ] = "together",
     decimal: DecimalMark = ".",

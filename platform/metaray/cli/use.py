@@ -43,7 +43,7 @@ Settings = Annotated[
 Stream = Annotated[
     str | None,
     typer.Option(
-        metavar="N,N,...",
+        metavar="NUMBERS",
         help="Judge on a stream instead: classes arrive one after another, and the learner's task is extended by them; "
         "accuracy on all that have arrived after so many classes, as in 10,50,100. MLflow gets the curve.",
     ),
@@ -51,7 +51,9 @@ Stream = Annotated[
 Orders = Annotated[int, typer.Option(min=1, metavar="N", help="Of a stream: number of orders of its classes.")]
 GrownHow = Annotated[
     str,
-    typer.Option("--how", metavar="HOW", help="Of a stream: together or continue, as `metaray extend` has it."),
+    typer.Option(
+        "--how", metavar="HOW", help="Of a stream: how tasks grow, together or continue, as `metaray extend` has it."
+    ),
 ]
 StreamPicture = Annotated[
     Path | None, typer.Option("--picture", metavar="FILE", help="Of a stream: PNG file to draw the curve to.")
