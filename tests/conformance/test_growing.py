@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 import metaray
-from metaray.algorithms import ALGORITHMS
+from metaray.algorithms import ALGORITHMS, Algorithm
 from metaray.algorithms.algorithm import start
 from metaray.algorithms.task_shape import TaskShape
 from metaray.data.preprocessing import VectorPreprocessing
@@ -21,16 +21,7 @@ from tests.conformance.bench import SETTINGS, Trial, every
 
 SIZE, WAYS = 4, 3
 TOLERANCE = 1e-6
-SUMMARISED = {
-    "cnp",
-    "matchingnet",
-    "metaoptnet_ridge",
-    "metaoptnet_svm",
-    "nearest_neighbor",
-    "protonet",
-    "r2d2",
-    "relationnet",
-}
+SUMMARISED = {kind for kind, cls in ALGORITHMS.items() if cls.summary is not Algorithm.summary}
 """Kinds of which a summary is enough where the network has no batch norm."""
 GROWING_HEADS = {"baseline", "baselinepp", "proto_maml"}
 """Kinds with inner steps whose tasks can take new classes."""
@@ -124,6 +115,10 @@ def test_going_on_looks_at_further_examples_alone(trial: Trial, tmp_path: Path) 
     learner = learner_of(trial, batch_norm=False)
     all_of_it = examples_of(learner)
     first = learner.adapt(*all_of_it.part(end=9))
+    if not learner.algorithm.gradient_steps and trial.kind not in SUMMARISED:
+        with pytest.raises(InputError, match=trial.kind):
+            first.extend(*all_of_it.part(9), how="continue")
+        return
     first.save(tmp_path / "task")
     short = metaray.load_task(tmp_path / "task")
     task = short.extend(*all_of_it.part(9), how="continue")
@@ -152,7 +147,7 @@ def test_new_classes_where_there_is_room_for_them(kind: str) -> None:
     learner = learner_of(Trial(kind, "classification", "inductive"), batch_norm=False)
     first, random = learner.adapt(*examples_of(learner).part(end=6)), np.random.default_rng(3)
     x, y = random.normal(size=(2, SIZE)) + 9, ["new", "a"]
-    for how in ("together", "continue") if kind in SUMMARISED | GROWING_HEADS else ("continue",):
+    for how in ("together", "continue") if kind in SUMMARISED | GROWING_HEADS or learner.ways else ("together",):
         if learner.ways is not None:
             with pytest.raises(InputError, match=rf"the new class 'new'.*3-way \(a {kind} learner.*'a', 'b', 'c'"):
                 first.extend(x, y, how=how)
@@ -160,6 +155,19 @@ def test_new_classes_where_there_is_room_for_them(kind: str) -> None:
         grown = first.extend(x, y, how=how)
         assert grown.classes == ("a", "b", "c", "new") and first.classes == ("a", "b", "c")
         assert grown.predict_proba(x).shape == (2, 4)
+
+
+def test_what_has_a_closed_form_has_a_summary() -> None:
+    assert SUMMARISED >= {
+        "cnp",
+        "matchingnet",
+        "metaoptnet_ridge",
+        "metaoptnet_svm",
+        "nearest_neighbor",
+        "protonet",
+        "r2d2",
+        "relationnet",
+    }
 
 
 def test_batch_norm_keeps_the_statistics_of_the_first_support() -> None:
