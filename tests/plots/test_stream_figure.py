@@ -17,8 +17,8 @@ def test_all_that_is_compared_has_a_line(tmp_path: Path) -> None:
     beside = {"published": [(2, 0.9), (9, 0.1)]}
     (axes,) = stream_figure(curves, "a $title", beside).axes
     assert axes.get_legend_handles_labels()[1] == [
-        "class means of one",
-        "class means of two",
+        "class means beside one",
+        "class means beside two",
         "published",
         "one",
         "two",

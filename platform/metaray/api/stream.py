@@ -123,7 +123,7 @@ def _curve(
     spec, split = experiment.eval_spec, split_of(part)
     judged = {"": learner, **_beside(learner)}
     found: dict[str, list[tuple[float, ...]]] = {name: [] for name in judged}
-    with shown_judging(progress) as show:
+    with shown_judging(progress, "classes") as show:
         for order in range(orders):
             for name, one in judged.items():
                 told = f"order {order + 1} of {orders}{f' by {name}' if name else ''}"

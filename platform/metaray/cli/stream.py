@@ -34,5 +34,5 @@ def judge_stream(
     if picture is not None:
         from metaray.plots.stream import draw_stream
 
-        draw_stream({"": curve}, picture, model)
+        draw_stream({"learner": curve}, picture, model)
     show.result(curve, as_json=as_json)

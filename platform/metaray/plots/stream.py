@@ -62,5 +62,4 @@ def _line(axes: Axes, name: str, curve: StreamCurve) -> None:
     axes.errorbar(curve.classes, means, yerr=bars, marker="o", markersize=4, capsize=3, label=name)
     for baseline, orders in curve.baselines.items():
         averages = [sum(column) / len(column) for column in zip(*orders, strict=True)]
-        label = title_of(baseline) if len(name) == 0 else f"{title_of(baseline)} of {name}"
-        axes.plot(curve.classes, averages, marker=".", linestyle=":", label=label)
+        axes.plot(curve.classes, averages, marker=".", linestyle=":", label=f"{title_of(baseline)} beside {name}")

@@ -33,7 +33,7 @@ def log_stream(server: MlflowServer, experiment_name: str, curve: StreamCurve, p
         run = MlflowRun.create(server, experiment_name, f"stream of {curve.model}", params, tags)
         run.log_metrics(curve.logged(int(time.time() * 1000)))
         run.log_text(curve.json(), RESULT)
-        draw_stream({"": curve}, Path(scratch) / PICTURE, curve.model)
+        draw_stream({"learner": curve}, Path(scratch) / PICTURE, curve.model)
         run.log_file(Path(scratch) / PICTURE)
         run.finish()
     return run
