@@ -85,10 +85,16 @@ def experiment_of(name: str, data: str) -> Experiment:
 
 
 def trained(name: str, data: str, storage: Path) -> tuple[Learner, dict[str, Any]]:
-    """The learner of a run, which goes on where it was stopped, and what is to be said of its training."""
+    """The learner of a run, which goes on where it was stopped, and what is to be said of its training.
+
+    A finished run is taken as it is: --storage is a new one for another recipe.
+    """
     experiment, place = experiment_of(name, data), Storage(str(storage / name))
-    InProcess("cpu").train(experiment, place, Progress())
-    result = read_result(place)
+    try:
+        result = read_result(place)
+    except FileNotFoundError:
+        InProcess("cpu").train(experiment, place, Progress())
+        result = read_result(place)
     with tempfile.TemporaryDirectory() as scratch:
         learner = load_learner(place.download(LEARNER, Path(scratch) / LEARNER))
     fields = experiment.model_dump(mode="json")
