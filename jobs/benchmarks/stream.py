@@ -9,6 +9,7 @@ built from all that is there: nothing in it is edited by hand.
 """
 
 import argparse
+import hashlib
 import json
 import shlex
 import tempfile
@@ -85,11 +86,10 @@ def experiment_of(name: str, data: str) -> Experiment:
 
 
 def trained(name: str, data: str, storage: Path) -> tuple[Learner, dict[str, Any]]:
-    """The learner of a run, which goes on where it was stopped, and what is to be said of its training.
-
-    A finished run is taken as it is: --storage is a new one for another recipe.
-    """
-    experiment, place = experiment_of(name, data), Storage(str(storage / name))
+    """The learner of a run, which goes on where it was stopped, and what is to be said of its training."""
+    experiment = experiment_of(name, data)
+    digest = hashlib.sha256(experiment.to_json().encode()).hexdigest()[:12]
+    place = Storage(str(storage / f"{name}-{digest}"))  # an edited recipe does not go on from what another left
     try:
         result = read_result(place)
     except FileNotFoundError:
