@@ -147,3 +147,49 @@ def test_code_of_ones_own_is_trusted_by_name(command: Command, place: Path) -> N
     code, _, err = command("predict", "mine", "--query", "task/query")
     assert code == 2 and "refusing to import 'tests.user_networks:Plain'" in err and "--trust tests" in err
     assert command("predict", "mine", "--query", "task/query", "--trust", "tests").code == 0
+
+
+def test_a_task_of_images_is_extended(command: Command, place: Path) -> None:
+    """Half of the support, then the rest: the answers of a task of all of it, with the folder's class order."""
+    classes = sorted((place / "task/support").iterdir())
+    for number, name in enumerate(("first", "rest")):
+        for one in classes[:2] if number == 0 else classes[2:]:
+            (place / name / one.name).mkdir(parents=True)
+            for image in one.iterdir():
+                (place / name / one.name / image.name).write_bytes(image.read_bytes())
+    whole = command(*ADAPT, "--query", "task/query", "--json").out
+    adapt = ("adapt", "learner", "--support", "first", "--save", "mine")
+    assert command(*adapt).code == 0
+    grow = ("extend", "mine", "--support", "rest")
+    # The network has batch norm, which takes its statistics from all examples.
+    code, out, err = command(*grow, "--save", "mine")
+    assert (code, out) == (2, "") and "holds no examples" in err and "--keep-support" in err
+    assert command(*adapt, "--keep-support").code == 0
+    code, out, err = command(*grow, "--query", "task/query", "--save", "mine", "--json")
+    assert (code, err) == (0, "") and json.loads(out) == json.loads(whole)
+    assert command("predict", "mine", "--query", "task/query", "--json").out == out
+    saved = command(*grow, "--save", "other", "--json")
+    assert json.loads(saved.out) == {"task": "other", "classes": [one.name for one in classes]}, "it grew in place"
+
+
+def test_a_task_of_rows_goes_on(command: Command, curve: Path) -> None:
+    columns = ("--x", "age,dose", "--y", "height")
+    assert command("adapt", "learner", "--support", "known.csv", *columns, "--save", "mine").code == 0
+    grow = ("extend", "mine", "--support", "told.csv", "--query", "asked.csv")
+    code, out, err = command(*grow, "--how", "continue", "--save", "more")
+    assert (
+        code == 0 and out.splitlines()[-1].startswith("task: more; ") and out.split()[:3] == ["age", "dose", "height"]
+    )
+    assert command("predict", "more", "--query", "asked.csv").out.splitlines() == out.splitlines()[:-1]
+    assert command("predict", "mine", "--query", "asked.csv").out.splitlines() != out.splitlines()[:-1]
+    for words, told in (
+        (grow[:4], "give --query, what to predict for, or --save"),
+        ((*grow, "--how", "go"), "unknown --how 'go'. Known: continue, together."),
+        (grow, "a maml learner which learns from all of them can't extend it without"),
+    ):
+        code, out, err = command(*words)
+        assert (code, out) == (2, "") and told in err
+    code, _, err = command(
+        "adapt", "learner", "--support", "known.csv", *columns, "--query", "asked.csv", "--keep-support"
+    )
+    assert code == 2 and "give --save, too" in err

@@ -9,6 +9,7 @@ from pydantic import model_validator
 from torch import Tensor, nn
 
 from metaray.algorithms.context import Context, Tensors
+from metaray.algorithms.growth import fixed_statistics, joined
 from metaray.algorithms.task_shape import TaskShape
 from metaray.config import Config
 from metaray.episodes.inputs import Inputs
@@ -140,6 +141,48 @@ class Algorithm(Config):
     def predict(self, meta: Tensors, adapted: Tensors, x: Inputs, context: Context) -> Tensor:
         """What the task's kind asks for, [n, outputs] such as logits, of inputs x [n, *feature] under what `adapt`
         returned."""
+
+    def summary(self, meta: Tensors, support: Examples, context: Context, statistics: Tensors) -> Tensors | None:
+        """What is enough to know of a support set to learn the task from it, and from it with more: see `growth`.
+
+        None, as here, where only the examples themselves will do.
+
+        Args:
+            meta: the meta-parameters.
+            support: some of a task's examples, perhaps of some of its classes.
+            context: of the call; its ways are those of the whole task.
+            statistics: of batch norm, with which they are to be embedded, as `growth.fixed_statistics` finds them.
+        """
+        return None
+
+    def joined(self, before: Tensors, further: Tensors) -> Tensors:
+        """The summary of two sets of examples; see `growth.joined`."""
+        return joined(before, further)
+
+    def adapt_to(self, meta: Tensors, summary: Tensors, context: Context) -> Tensors:
+        """What `adapt` returns for the examples that a summary is of."""
+        raise NotImplementedError(f"{self.kind} makes no summaries")
+
+    def go_on(self, meta: Tensors, adapted: Tensors, support: Examples, context: Context) -> Tensors:
+        """Go on from what a task has learned, with further examples alone.
+
+        By default the task's parameters stand in for the meta-parameters of their names, and `adapt` starts there.
+
+        Args:
+            meta: the meta-parameters.
+            adapted: what the task has learned, perhaps of fewer classes.
+            support: the further examples, perhaps of some classes only.
+            context: of the call; its ways are those of the grown task.
+
+        Raises:
+            InputError: if it takes no inner steps, or the task holds something else than the network's parameters.
+        """
+        theta = {name: value for name, value in adapted.items() if name not in fixed_statistics(adapted)}
+        if not self.gradient_steps or not theta or not theta.keys() <= meta.keys():
+            raise InputError(
+                f"a {self.kind} learner cannot go on from what a task has learned: extend it with how='together'"
+            )
+        return self.adapt({**meta, **theta}, support, context)
 
     def loss(self, meta: Tensors, episode: TensorEpisode, context: Context) -> Outcome:
         """Adapt to the support, then loss and score of the task's kind on the query."""

@@ -85,6 +85,12 @@ class Baseline(JointTraining):
         theta = self.fine_tuned(lambda at: context.gradient(loss, at, differentiable=False), start, context)
         return with_statistics(theta, support, context, self.batch_norm)
 
+    def go_on(self, meta: Tensors, adapted: Tensors, support: Examples, context: Context) -> Tensors:
+        """The task's head or network, fine-tuned on the further examples."""
+        if context.task.labels_vary:
+            return super().go_on(meta, adapted, support, context)
+        return Algorithm.go_on(self, meta, adapted, support, context)
+
     def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
         """The task's head on the frozen features, or the fine-tuned network."""
         if context.task.labels_vary:

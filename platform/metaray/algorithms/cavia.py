@@ -85,14 +85,20 @@ class CAVIA(Algorithm):
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
         """phi of one task, and under inductive batch norm the support set's statistics there."""
+        return self._from(next(iter(meta.values())).new_zeros(self.context_size), meta, support, context)
 
+    def go_on(self, meta: Tensors, adapted: Tensors, support: Examples, context: Context) -> Tensors:
+        """Inner steps on the further examples from the task's phi."""
+        return self._from(adapted[CONTEXT], meta, support, context)
+
+    def _from(self, phi: Tensor, meta: Tensors, support: Examples, context: Context) -> Tensors:
+        """Where inner steps lead from phi."""
         inner = context.for_inner_steps(second_order=True)
         inner_lr = self._inner_lr(meta)
 
         def loss(at: Tensors) -> Tensor:
             return context.loss(self._output(meta, at[CONTEXT], support.x, inner), support.y)
 
-        phi = next(iter(meta.values())).new_zeros(self.context_size)
         for _ in range(steps_of(self.inner_steps, context)):
             gradient = context.gradient(loss, {CONTEXT: phi}, differentiable=context.training)[CONTEXT]
             phi = phi - inner_lr * gradient

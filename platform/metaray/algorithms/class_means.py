@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.families.head import class_means
+from metaray.algorithms.families.head import class_means, class_sums, means_of
 from metaray.algorithms.families.per_task import PerTask, vectors
 from metaray.episodes.inputs import Inputs
 from metaray.episodes.tensors import Examples
@@ -27,10 +27,21 @@ class ClassMeans(PerTask):
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
         """The means' directions [N, numbers]."""
-        x = normalize(vectors(support.x, context).to(context.loss_dtype), dim=1)
-        return {"means": normalize(class_means(x, support.y, context), dim=1)}
+        return {"means": normalize(class_means(_directions(support.x, context), support.y, context), dim=1)}
+
+    def summary(self, meta: Tensors, support: Examples, context: Context, statistics: Tensors) -> Tensors | None:
+        """Sums of the directions of each class, and their numbers."""
+        return class_sums(_directions(support.x, context), support.y, context)
+
+    def adapt_to(self, meta: Tensors, summary: Tensors, context: Context) -> Tensors:
+        """The means' directions."""
+        return {"means": normalize(means_of(summary, context), dim=1)}
 
     def predict(self, meta: Tensors, adapted: Tensors, x: Inputs, context: Context) -> Tensor:
         """Minus the squared distances on the sphere."""
-        queries = normalize(vectors(x, context).to(context.loss_dtype), dim=1)
-        return 2 * (queries @ adapted["means"].T) - 2
+        return 2 * (_directions(x, context) @ adapted["means"].T) - 2
+
+
+def _directions(x: Inputs, context: Context) -> Tensor:
+    """[n, numbers] at length one, as losses are computed."""
+    return normalize(vectors(x, context).to(context.loss_dtype), dim=1)

@@ -11,9 +11,11 @@ from metaray.algorithms.algorithm import Algorithm, Outcome
 from metaray.algorithms.context import Context, Tensors
 from metaray.algorithms.families.embedding import embed, embed_support, embedding_size
 from metaray.algorithms.families.prefixes import join, part, without
+from metaray.algorithms.growth import SUM, fixed_statistics
 from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.inputs import Inputs
 from metaray.episodes.tensors import Examples, TensorEpisode
+from metaray.models.batch_norm import normalises_batches
 from metaray.phases import phase
 
 ENCODER, DECODER = "encoder:", "decoder:"
@@ -88,6 +90,21 @@ class CNP(Algorithm):
         pairs = torch.cat([seen, context.task.seen(support.y, seen.dtype)], dim=1)
         r = context.task.pooled(perceive(part(meta, ENCODER), pairs), support.y, context.ways)
         return {"r": r if context.training else r.detach(), **statistics}
+
+    def summary(self, meta: Tensors, support: Examples, context: Context, statistics: Tensors) -> Tensors | None:
+        """The sums of the r_i that r has the means of, and of how many."""
+        pools = context.task.pools(support.y, context.ways, torch.float64)
+        if pools is None or (self.batch_norm == "transductive" and normalises_batches(context.network)):
+            return None
+        seen = embed(without(meta, ENCODER, DECODER), statistics, support.x, context)
+        pairs = torch.cat([seen, context.task.seen(support.y, seen.dtype)], dim=1)
+        encoded = perceive(part(meta, ENCODER), pairs).to(torch.float64)
+        return {SUM + "r": pools.T @ encoded, SUM + "counts": pools.sum(dim=0), **statistics}
+
+    def adapt_to(self, meta: Tensors, summary: Tensors, context: Context) -> Tensors:
+        """r."""
+        r = (summary[SUM + "r"] / summary[SUM + "counts"][:, None]).flatten().to(context.loss_dtype)
+        return {"r": r, **fixed_statistics(summary)}
 
     def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
         """Logits, or the means of the Gaussians."""

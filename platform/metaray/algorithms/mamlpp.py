@@ -84,6 +84,11 @@ class MAMLPP(Algorithm):
         """theta' of one task, after the last step."""
         return with_statistics(self._path(meta, support, context)[-1], support, context, self.batch_norm)
 
+    def go_on(self, meta: Tensors, adapted: Tensors, support: Examples, context: Context) -> Tensors:
+        """Inner steps on the further examples from theta', with the rates and batch norm weights of the first ones."""
+        theta = {name: value for name, value in adapted.items() if name in meta}
+        return self.adapt({**meta, **theta}, support, context)
+
     def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
         """The network at theta'."""
         return predict_at(adapted, x, context)

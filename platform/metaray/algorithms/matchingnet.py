@@ -8,7 +8,7 @@ from torch import Tensor
 
 from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.families.head import adapt_head, members, queries_and_head
+from metaray.algorithms.families.head import adapt_head, embedded_rows, fit_rows, members, queries_and_head
 from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import Examples
 
@@ -50,6 +50,14 @@ class MatchingNet(Algorithm):
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
         """The support set's directions; under transductive batch norm they wait for the query to be known."""
         return adapt_head(partial(_fit, context), meta, support, context, self.batch_norm)
+
+    def summary(self, meta: Tensors, support: Examples, context: Context, statistics: Tensors) -> Tensors | None:
+        """The embedded examples."""
+        return embedded_rows(meta, support, context, self.batch_norm, statistics)
+
+    def adapt_to(self, meta: Tensors, summary: Tensors, context: Context) -> Tensors:
+        """Their directions."""
+        return fit_rows(partial(_fit, context), summary)
 
     def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
         """For each class, the logarithm of its votes."""

@@ -9,9 +9,11 @@ from torch import Tensor, nn
 
 from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
+from metaray.algorithms.families.embedding import embed
 from metaray.algorithms.families.head import adapt_head, queries_and_head, with_bias
 from metaray.algorithms.families.prefixes import join, without
-from metaray.algorithms.families.ridge import ridge_weights
+from metaray.algorithms.families.ridge import X, Y, ridge_joined, ridge_summary, ridge_weights
+from metaray.algorithms.growth import fixed_statistics
 from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import Examples
 
@@ -61,6 +63,22 @@ class MetaOptNetRidge(Algorithm):
         """The w_k as columns; under transductive batch norm they wait for the query to be known."""
         return adapt_head(partial(self._fit, context), without(meta, RIDGE), support, context, self.batch_norm)
 
+    def summary(self, meta: Tensors, support: Examples, context: Context, statistics: Tensors) -> Tensors | None:
+        """X and what its rows aim at, at most as many rows as X has columns."""
+        if self.batch_norm == "transductive":
+            return None
+        x = _features(embed(without(meta, RIDGE), statistics, support.x, context), context)
+        return ridge_summary(x, _aims(support.y, context)) | statistics
+
+    def joined(self, before: Tensors, further: Tensors) -> Tensors:
+        """See `ridge_joined`."""
+        return ridge_joined(before, further)
+
+    def adapt_to(self, meta: Tensors, summary: Tensors, context: Context) -> Tensors:
+        """The w_k as columns."""
+        weights = ridge_weights(summary[X], summary[Y], self.regularizer)
+        return {"weights": weights.to(context.loss_dtype), **fixed_statistics(summary)}
+
     def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
         """gamma <w_k, f(x)>."""
         fit, theta = partial(self._fit, context), without(meta, RIDGE)
@@ -68,9 +86,13 @@ class MetaOptNetRidge(Algorithm):
         return meta[SCALE] * (_features(queries, context) @ head["weights"])
 
     def _fit(self, context: Context, embedding: Tensor, y: Tensor) -> Tensors:
-        aims = context.task.aims(y, context.ways, context.loss_dtype)
-        twice = 2 * aims if context.task.free_scale else aims
-        return {"weights": ridge_weights(_features(embedding, context), twice, self.regularizer)}
+        return {"weights": ridge_weights(_features(embedding, context), _aims(y, context), self.regularizer)}
+
+
+def _aims(y: Tensor, context: Context) -> Tensor:
+    """Twice the one-hot labels, or the values."""
+    aims = context.task.aims(y, context.ways, context.loss_dtype)
+    return 2 * aims if context.task.free_scale else aims
 
 
 def _features(embedding: Tensor, context: Context) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.families.head import adapt_head, members, queries_and_head
+from metaray.algorithms.families.head import adapt_head, embedded_rows, fit_rows, members, queries_and_head
 from metaray.algorithms.families.prefixes import join, without
 from metaray.algorithms.families.quadratic_program import solve_quadratic_program
 from metaray.algorithms.task_shape import TaskShape
@@ -64,6 +64,14 @@ class MetaOptNetSVM(Algorithm):
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
         """The w_k as columns; under transductive batch norm they wait for the query to be known."""
         return adapt_head(partial(self._fit, context), without(meta, SVM), support, context, self.batch_norm)
+
+    def summary(self, meta: Tensors, support: Examples, context: Context, statistics: Tensors) -> Tensors | None:
+        """The embedded examples."""
+        return embedded_rows(without(meta, SVM), support, context, self.batch_norm, statistics)
+
+    def adapt_to(self, meta: Tensors, summary: Tensors, context: Context) -> Tensors:
+        """The machine of all of them."""
+        return fit_rows(partial(self._fit, context), summary)
 
     def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
         """gamma <w_k, f(x)>."""

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from metaray.algorithms.context import Context, Tensors
 from metaray.algorithms.families.per_task import PerTask, vectors
+from metaray.algorithms.growth import ROWS
 from metaray.episodes.inputs import Inputs
 from metaray.episodes.tensors import Examples
 
@@ -23,6 +24,14 @@ class NearestNeighbor(PerTask):
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
         """The support set, flattened."""
         return {"x": _vectors(support.x, context), "y": support.y}
+
+    def summary(self, meta: Tensors, support: Examples, context: Context, statistics: Tensors) -> Tensors | None:
+        """The support set, flattened."""
+        return {ROWS + name: rows for name, rows in self.adapt(meta, support, context).items()}
+
+    def adapt_to(self, meta: Tensors, summary: Tensors, context: Context) -> Tensors:
+        """The same."""
+        return {name.removeprefix(ROWS): rows for name, rows in summary.items()}
 
     def predict(self, meta: Tensors, adapted: Tensors, x: Inputs, context: Context) -> Tensor:
         """For each class, minus the distance to its nearest support example; or that example's target."""

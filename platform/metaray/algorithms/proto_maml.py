@@ -2,13 +2,21 @@
 
 from typing import ClassVar
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
 from metaray.algorithms.families.head import Temperature, class_means, temperature_of
-from metaray.algorithms.families.inner_loop import SupportLoss, descend, split_statistics, steps_of, with_statistics
+from metaray.algorithms.families.inner_loop import (
+    Rates,
+    SupportLoss,
+    descend,
+    split_statistics,
+    steps_of,
+    with_statistics,
+)
 from metaray.algorithms.families.inner_lr import InnerLR, rates
 from metaray.algorithms.families.prefixes import join
 from metaray.algorithms.task_shape import TaskShape
@@ -72,12 +80,34 @@ class ProtoMAML(Algorithm):
         centres = class_means(embedded, support.y, context)
         # Copies, as the head is computed from the leaves: the inner gradient must not run through that.
         theta = {name: value.clone() for name, value in meta.items()}
-        start = {WEIGHT: 2 * centres, BIAS: -centres.square().sum(dim=1)}
-        if self.temperature is not None:
-            divisor = temperature_of(self.temperature, embedded)
-            start = {name: value / divisor for name, value in start.items()}
-        theta |= start
+        theta |= self._head(centres, embedded)
+        return self._from(theta, alpha, support, context)
 
+    def go_on(self, meta: Tensors, adapted: Tensors, support: Examples, context: Context) -> Tensors:
+        """Inner steps on the further examples from the task's network and head; those of new classes are added to it.
+
+        A new class begins as its prototype does in the task's own embedding.
+        """
+        alpha = rates(self.inner_lr, [*meta, WEIGHT, BIAS], context.step)
+        theta, _ = split_statistics(adapted)
+        before = len(theta[WEIGHT])
+        if before < context.ways:
+            body = {name: theta[name] for name in meta}
+            embedded = context.forward(body, support.x).to(context.loss_dtype)
+            new = self._head(class_means(embedded, support.y, context)[before:], embedded)
+            theta |= {name: torch.cat([theta[name], more]) for name, more in new.items()}
+        return self._from(theta, alpha, support, context)
+
+    def _head(self, centres: Tensor, embedded: Tensor) -> Tensors:
+        """That of a prototypical network."""
+        head = {WEIGHT: 2 * centres, BIAS: -centres.square().sum(dim=1)}
+        if self.temperature is None:
+            return head
+        divisor = temperature_of(self.temperature, embedded)
+        return {name: value / divisor for name, value in head.items()}
+
+    def _from(self, theta: Tensors, alpha: Rates, support: Examples, context: Context) -> Tensors:
+        """Where inner steps lead from network and head."""
         loss = SupportLoss(support, context.for_inner_steps(second_order=self.second_order), _logits)
         for _ in range(steps_of(self.inner_steps, context)):
             theta = descend(loss, theta, alpha, context, second_order=self.second_order)

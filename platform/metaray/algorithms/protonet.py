@@ -8,8 +8,18 @@ from torch import Tensor, nn
 
 from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.families.head import Temperature, adapt_head, class_means, queries_and_head, temperature_of
+from metaray.algorithms.families.embedding import embed
+from metaray.algorithms.families.head import (
+    Temperature,
+    adapt_head,
+    class_means,
+    class_sums,
+    means_of,
+    queries_and_head,
+    temperature_of,
+)
 from metaray.algorithms.families.prefixes import join, without
+from metaray.algorithms.growth import fixed_statistics
 from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import Examples
 
@@ -62,6 +72,17 @@ class ProtoNet(Algorithm):
         """The prototypes [N, embedding]; under transductive batch norm they wait for the query to be known."""
         theta = without(meta, DISTANCE)
         return adapt_head(partial(_fit, context), theta, support, context, self.batch_norm)
+
+    def summary(self, meta: Tensors, support: Examples, context: Context, statistics: Tensors) -> Tensors | None:
+        """Sums and numbers of the embedded members of each class."""
+        if self.batch_norm == "transductive":
+            return None
+        embedding = embed(without(meta, DISTANCE), statistics, support.x, context)
+        return class_sums(embedding, support.y, context) | statistics
+
+    def adapt_to(self, meta: Tensors, summary: Tensors, context: Context) -> Tensors:
+        """The prototypes."""
+        return {"prototypes": means_of(summary, context), **fixed_statistics(summary)}
 
     def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
         """Minus the squared Euclidean distances to the prototypes, scaled."""

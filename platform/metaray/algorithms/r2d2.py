@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.families.embedding import embedding_size
+from metaray.algorithms.families.embedding import embed, embedding_size
 from metaray.algorithms.families.head import adapt_head, queries_and_head, with_bias
 from metaray.algorithms.families.prefixes import join, without
-from metaray.algorithms.families.ridge import ridge_weights
+from metaray.algorithms.families.ridge import COUNT, X, Y, ridge_joined, ridge_summary, ridge_weights
+from metaray.algorithms.growth import fixed_statistics
 from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import Examples
 from metaray.errors import InputError
@@ -91,6 +92,22 @@ class R2D2(Algorithm):
         """W; under transductive batch norm it waits for the query to be known."""
         return adapt_head(partial(self._fit, meta, context), without(meta, RIDGE), support, context, self.batch_norm)
 
+    def summary(self, meta: Tensors, support: Examples, context: Context, statistics: Tensors) -> Tensors | None:
+        """X and Y, at most as many rows as X has columns."""
+        if self.batch_norm == "transductive":
+            return None
+        x = with_bias(embed(without(meta, RIDGE), statistics, support.x, context))
+        return ridge_summary(x, context.task.aims(support.y, context.ways, context.loss_dtype)) | statistics
+
+    def joined(self, before: Tensors, further: Tensors) -> Tensors:
+        """See `ridge_joined`."""
+        return ridge_joined(before, further)
+
+    def adapt_to(self, meta: Tensors, summary: Tensors, context: Context) -> Tensors:
+        """W."""
+        weights = self._weights(meta, summary[X], summary[Y], summary[COUNT])
+        return {"weights": weights.to(context.loss_dtype), **fixed_statistics(summary)}
+
     def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
         """alpha X' W, or X' W where it is on the scale of the targets."""
         fit, theta = partial(self._fit, meta, context), without(meta, RIDGE)
@@ -100,10 +117,14 @@ class R2D2(Algorithm):
 
     def _fit(self, meta: Tensors, context: Context, embedding: Tensor, y: Tensor) -> Tensors:
         aims = context.task.aims(y, context.ways, context.loss_dtype)
+        return {"weights": self._weights(meta, with_bias(embedding), aims, len(y))}
+
+    def _weights(self, meta: Tensors, x: Tensor, aims: Tensor, count: int | Tensor) -> Tensor:
+        """W for X and Y, of so many examples."""
         regularizer = meta[LOG_REGULARIZER].exp()
         if self.per_example:
-            regularizer = regularizer * len(y)
+            regularizer = regularizer * count
         if not self.prior:
-            return {"weights": ridge_weights(with_bias(embedding), aims, regularizer)}
-        x, prior = with_bias(embedding), meta[PRIOR]
-        return {"weights": prior + ridge_weights(x, aims - x @ prior, regularizer)}
+            return ridge_weights(x, aims, regularizer)
+        prior = meta[PRIOR].to(x.dtype)
+        return prior + ridge_weights(x, aims - x @ prior, regularizer)

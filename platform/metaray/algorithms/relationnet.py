@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from metaray.algorithms.algorithm import Algorithm, Outcome
 from metaray.algorithms.context import Context, Tensors
 from metaray.algorithms.families.embedding import embedding_size
-from metaray.algorithms.families.head import adapt_head, members, queries_and_head
+from metaray.algorithms.families.head import adapt_head, embedded_rows, fit_rows, members, queries_and_head
 from metaray.algorithms.families.prefixes import join, part, without
 from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import Examples, TensorEpisode
@@ -86,6 +86,14 @@ class RelationNet(Algorithm):
         """The class features [N, E], and g's statistics; under transductive batch norm they wait for the query."""
         fit = partial(self._fit, meta, context)
         return adapt_head(fit, without(meta, RELATION), support, context, self.batch_norm)
+
+    def summary(self, meta: Tensors, support: Examples, context: Context, statistics: Tensors) -> Tensors | None:
+        """The embedded examples: g's statistics are of all pairs of one and a class."""
+        return embedded_rows(without(meta, RELATION), support, context, self.batch_norm, statistics)
+
+    def adapt_to(self, meta: Tensors, summary: Tensors, context: Context) -> Tensors:
+        """The class features, and g's statistics."""
+        return fit_rows(partial(self._fit, meta, context), summary)
 
     def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
         """The logarithms of the relation scores."""

@@ -29,7 +29,7 @@ from metaray.cli.options import (
 from metaray.cli.recipes import recipes, show
 from metaray.cli.signals import stop_signals
 from metaray.cli.submit import PASS_ON, jobs, submit
-from metaray.cli.tasks import adapt, predict
+from metaray.cli.tasks import adapt, extend, predict
 from metaray.cli.tune import tune
 from metaray.cli.use import compare, evaluate
 from metaray.errors import InputError, RunFailed, RunStopped, redacted, shareable
@@ -240,7 +240,7 @@ def upload(
 
 
 # In the order in which a user needs them, which is that of the help.
-for command in (tune, evaluate, compare, adapt, predict, upload):
+for command in (tune, evaluate, compare, adapt, extend, predict, upload):
     app.command(cls=Command)(command)
 app.command(cls=Command, context_settings=PASS_ON)(submit)
 

@@ -30,6 +30,8 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "metaray evaluate models:/glyphs@champion --episodes 600",
         "metaray evaluate models:/omniglot/1 --set source.path=other.arrow",
         "metaray evaluate models:/omniglot/1 --ways 20 --workers 4",
+        "metaray evaluate models:/omniglot/1 --stream 10,50,100,200 --shots 15 \\",
+        "    --picture stream.png",
     ),
     "metaray compare": (
         "metaray compare models:/glyphs@champion models:/glyphs/2",
@@ -42,6 +44,13 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "metaray adapt models:/sinusoid@champion \\",
         "    --support known.csv --query asked.csv --x time --y height",
         "metaray adapt models:/glyphs@champion --support my-task/support --save mine",
+        "metaray adapt models:/glyphs@champion --support my-task/support \\",
+        "    --save mine --keep-support",
+    ),
+    "metaray extend": (
+        "metaray extend mine --support more --save mine",
+        "metaray extend mine --support more.csv --query asked.csv",
+        "metaray extend mine --support more --how continue --save other",
     ),
     "metaray predict": (
         "metaray predict mine --query my-task/query",

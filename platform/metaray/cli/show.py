@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from metaray.api.evaluate import ModelScore
     from metaray.api.search_end import SearchReport
     from metaray.api.upload import Unfinished
+    from metaray.records.stream import StreamCurve
     from metaray.tracking.report import Report
 
 
@@ -47,7 +48,7 @@ def unfinished(run: "Unfinished", *, as_json: bool) -> None:
     print(f"go on: metaray train RECIPE --run {run.run.name} --storage {run.storage}, with its recipe and settings")
 
 
-def result(result: "ModelScore | Comparison", *, as_json: bool) -> None:
+def result(result: "ModelScore | Comparison | StreamCurve", *, as_json: bool) -> None:
     """An evaluation, or two learners on the same episodes."""
     if as_json:
         print_json(result.tree())

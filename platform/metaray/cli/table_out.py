@@ -9,6 +9,7 @@ from metaray.errors import InputError
 
 if TYPE_CHECKING:
     from metaray.records.judged import Judged
+    from metaray.records.stream import StreamCurve
 
 TableOut = Annotated[
     Path | None,
@@ -16,7 +17,7 @@ TableOut = Annotated[
         "--table",
         metavar="FILE",
         help="Also write how each episode went, as CSV: group, sizes, and each score of the learner and of what stands "
-        "beside it.",
+        "beside it; or of a stream, each order.",
     ),
 ]
 
@@ -35,7 +36,7 @@ def require_place(path: Path | None) -> None:
         raise InputError(f"--table {path}: there is no folder {path.parent}")
 
 
-def write_table(judged: "Judged", path: Path) -> None:
+def write_table(judged: "Judged | StreamCurve", path: Path) -> None:
     """Write it whole, or nothing.
 
     Raises:

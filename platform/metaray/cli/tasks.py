@@ -1,4 +1,4 @@
-"""`metaray adapt` and `metaray predict`: a new task learned, kept, and asked."""
+"""`metaray adapt`, `metaray extend` and `metaray predict`: a new task learned, kept, grown, and asked."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,8 +13,12 @@ from metaray.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from metaray.learners.growth import How
     from metaray.learners.learner import AdaptedTask, Learner
 
+TaskFolder = Annotated[
+    Path, typer.Argument(metavar="TASK", help="The folder of an adapted task, as `metaray adapt --save` writes it.")
+]
 QUERY = (
     "What to predict for: an image, a folder of images, or a folder with a folder for each class, to be told how many "
     "are right; or a CSV file."
@@ -34,6 +38,14 @@ def adapt(
         Path | None,
         typer.Option(metavar="PATH", help="Folder to keep the adapted task in, for `metaray predict`."),
     ] = None,
+    keep_support: Annotated[
+        bool,
+        typer.Option(
+            "--keep-support",
+            help="Keep the known examples in that folder, too, for `metaray extend`; class means, ridge regression and "
+            "the like, of a network without batch norm, can do without.",
+        ),
+    ] = False,
     x: Annotated[
         str | None, typer.Option(metavar="COLUMNS", help="Columns of the CSV files that are inputs, as in age,weight.")
     ] = None,
@@ -61,6 +73,8 @@ def adapt(
     from metaray.serving.tables import is_table
 
     _check_wishes(query, save, picture)
+    if keep_support and save is None:
+        raise InputError("--keep-support is about the folder of the adapted task: give --save, too")
     load = partial(metaray.load, model, tracking_uri=tracking_uri, trust=trust or [])
     if trust:
         import_from_here()
@@ -71,15 +85,72 @@ def adapt(
     else:
         task = _to_images(load, support, query, inner_steps, picture, as_json)
     if save is not None:
-        task.save(save)
+        task.save(save, support=keep_support)
         if query is None or not as_json:
             show_task.saved(task, save, as_json=as_json)
 
 
-def predict(
-    task: Annotated[
-        Path, typer.Argument(metavar="TASK", help="The folder of an adapted task, as `metaray adapt --save` writes it.")
+def extend(
+    task: TaskFolder,
+    support: Annotated[
+        Path,
+        typer.Option(
+            metavar="PATH",
+            help="Further known examples, of known or new classes: a folder with a folder of images for each class, or "
+            "a CSV file.",
+        ),
     ],
+    query: Annotated[Path | None, typer.Option(metavar="PATH", help=QUERY)] = None,
+    save: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="Folder to keep the extended task in; that of TASK itself replaces it."),
+    ] = None,
+    how: Annotated[
+        str,
+        typer.Option(
+            metavar="HOW",
+            help="How to learn them: together, as if adapted to all examples at once, or continue, going on from what "
+            "the task has learned with the further examples alone.",
+        ),
+    ] = "together",
+    decimal: DecimalMark = ".",
+    trust: Trust = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Extend an adapted task by further examples or classes; what it keeps of its support goes on with it."""
+    import metaray
+    from metaray.cli import show_task
+    from metaray.serving.folders import read_query, read_support
+    from metaray.serving.tables import read_points
+
+    _check_wishes(query, save, None)
+    way = _how(how)
+    if trust:
+        import_from_here()
+    before = show_task.doubting(metaray.load_task(task, trust=trust or []))
+    learner = before.learner
+    if learner.preprocessing.takes_folders:
+        images, asked_images = read_support(support), None if query is None else read_query(query)
+        grown = before.extend(images.paths, images.labels, how=way)
+        if asked_images is not None:
+            show_task.predictions(grown, asked_images, as_json=as_json)
+    else:
+        inputs = len(learner.preprocessing.columns)
+        names = {"x": before.columns[:inputs], "y": before.columns[inputs:]}
+        known = read_points(support, learner, targets=True, decimal=decimal, **names)
+        asked = None if query is None else read_points(query, learner, targets=False, decimal=decimal, **names)
+        grown = before.extend(known.x, known.y, how=way)
+        if asked is not None:
+            show_task.rows(grown, asked, as_json=as_json)
+    if save is not None:
+        grown.save(save, support=grown.kept.support is not None)
+        if query is None or not as_json:
+            show_task.saved(grown, save, as_json=as_json)
+
+
+def predict(
+    task: TaskFolder,
     query: Annotated[list[Path], typer.Option(metavar="PATH", help=QUERY)],
     more: Annotated[
         list[Path] | None,
@@ -107,6 +178,17 @@ def predict(
         show_task.rows(found, read_tables(paths, found.learner, x=inputs, y=targets, decimal=decimal), as_json=as_json)
         return
     show_task.predictions(found, read_queries(paths), as_json=as_json)
+
+
+def _how(word: str) -> "How":
+    """A way to extend a task, by name."""
+    from metaray.errors import unknown
+    from metaray.learners.growth import WAYS_TO_GROW
+
+    for how in WAYS_TO_GROW:
+        if word == how:
+            return how
+    raise unknown("--how", word, WAYS_TO_GROW)
 
 
 def _check_wishes(query: Path | None, save: Path | None, picture: Path | None) -> None:

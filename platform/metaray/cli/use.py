@@ -1,5 +1,6 @@
 """`metaray evaluate` and `metaray compare`: what learners are good for."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -7,6 +8,7 @@ import typer
 from metaray.cli.imports import import_from_here
 from metaray.cli.options import SET_KEYS, Address, AsJson, TrackingUri, Trust, Verbose, Verify
 from metaray.cli.table_out import TableOut, require_place, write_table
+from metaray.errors import InputError
 
 MODEL = "models:/NAME@ALIAS, models:/NAME/VERSION, runs:/ID/PATH or a folder."
 Model = Annotated[str, typer.Argument(metavar="MODEL", help=f"The learner: {MODEL}")]
@@ -38,7 +40,31 @@ Settings = Annotated[
 ]
 
 
+Stream = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NUMBERS",
+        help="Judge on a stream instead: classes arrive one after another, and the learner's task is extended by them; "
+        "accuracy on all that have arrived after so many classes, as in 10,50,100. MLflow gets the curve.",
+    ),
+]
+Orders = Annotated[int, typer.Option(min=1, metavar="N", help="Of a stream: number of orders of its classes.")]
+GrownHow = Annotated[
+    str,
+    typer.Option(
+        "--how", metavar="HOW", help="Of a stream: how tasks grow, together or continue, as `metaray extend` has it."
+    ),
+]
+StreamPicture = Annotated[
+    Path | None, typer.Option("--picture", metavar="FILE", help="Of a stream: PNG file to draw the curve to.")
+]
+StreamTracker = Annotated[
+    str, typer.Option("--tracker", metavar="NAME", help="Of a stream: mlflow, or none to write it nowhere.")
+]
+
+
 def evaluate(
+    context: typer.Context,
     model: Model,
     episodes: Episodes = 1000,
     part: Part = "meta-test",
@@ -54,16 +80,43 @@ def evaluate(
     trust: Trust = None,
     verify: Verify = False,
     table: TableOut = None,
+    stream: Stream = None,
+    orders: Orders = 5,
+    how: GrownHow = "together",
+    picture: StreamPicture = None,
+    tracker: StreamTracker = "mlflow",
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
-    """Judge a learner on episodes of its own source, or of another."""
+    """Judge a learner on episodes of its own source, or of another; or on a stream of classes."""
     from metaray.api.evaluate import evaluate as judge
     from metaray.cli import show
 
+    _refuse_others(context, OF_EPISODES if stream is not None else OF_STREAMS, stream is not None)
     require_place(table)
     if trust:
         import_from_here()
+    if stream is not None:
+        from metaray.cli.stream import judge_stream
+
+        judge_stream(
+            model,
+            stream,
+            table=table,
+            picture=picture,
+            as_json=as_json,
+            orders=orders,
+            how=how,
+            part=part,
+            settings=settings or [],
+            shots=shots,
+            queries=queries or "rest",
+            tracker=tracker,
+            tracking_uri=tracking_uri,
+            trust=trust or [],
+            verify=verify,
+        )
+        return
     judged = judge(
         model,
         episodes=episodes,
@@ -83,6 +136,24 @@ def evaluate(
     if table is not None:
         write_table(judged.judged, table)
     show.result(judged, as_json=as_json)
+
+
+OF_EPISODES = ("episodes", "ways", "device", "workers", "cpus_per_worker", "address")
+OF_STREAMS = ("orders", "how", "picture", "tracker")
+
+
+def _refuse_others(context: typer.Context, names: tuple[str, ...], is_stream: bool) -> None:
+    """Refuse options that would change nothing.
+
+    Raises:
+        InputError: naming the first.
+    """
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            option = f"--{name.replace('_', '-')}"
+            told = "is of episodes, not of a stream" if is_stream else "is of a stream: give --stream, too"
+            raise InputError(f"{option} {told}")
 
 
 def compare(

@@ -72,21 +72,22 @@ JudgingProgress = bool | Callable[[str, int, int], None]
 
 
 @contextmanager
-def shown_judging(progress: JudgingProgress) -> Iterator[Callable[[str, int, int], None]]:
+def shown_judging(progress: JudgingProgress, unit: str = "episodes") -> Iterator[Callable[[str, int, int], None]]:
     """What is told how far judging is, within the block.
 
     Args:
         progress: Whether to show it; or what is told instead.
+        unit: What is counted.
     """
     if callable(progress):
         yield progress
         return
     if not progress:
-        yield lambda what, done, episodes: None
+        yield lambda what, done, total: None
         return
     from metaray.displays.run_display import JudgingDisplay
 
-    with JudgingDisplay(console()) as display:
+    with JudgingDisplay(console(), unit) as display:
         yield display
 
 

@@ -168,10 +168,11 @@ class JudgingDisplay:
 
     Args:
         console: Where to print.
+        unit: What is counted.
     """
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    def __init__(self, console: Console, unit: str = "episodes") -> None:
+        self._console, self._unit = console, unit
         columns = TextColumn("{task.description}"), BarColumn(BAR_WIDTH), TextColumn("{task.completed}/{task.total}")
         self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._tasks: dict[str, TaskID] = {}
@@ -184,14 +185,14 @@ class JudgingDisplay:
     def __exit__(self, *error: object) -> None:
         self._bar.stop()
 
-    def __call__(self, what: str, done: int, episodes: int) -> None:
-        """`done` of `episodes` are judged."""
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """`done` of `total` are judged."""
         if what not in self._tasks:
-            self._tasks[what] = self._bar.add_task(f"judging {what}", total=episodes)
+            self._tasks[what] = self._bar.add_task(f"judging {what}", total=total)
         self._bar.update(self._tasks[what], completed=done)
         if not self._console.is_terminal and time.monotonic() - self._said_s >= PLAIN_EVERY_S:
             self._said_s = time.monotonic()
-            self._console.print(f"judging {what}: {done} of {episodes} episodes", highlight=False, soft_wrap=True)
+            self._console.print(f"judging {what}: {done} of {total} {self._unit}", highlight=False, soft_wrap=True)
 
 
 def _bar(console: Console) -> Progress:

@@ -24,6 +24,7 @@ from metaray.errors import InputError
 from metaray.learners.alone import require_alone
 from metaray.learners.encoder import encoder_of, vectors_of
 from metaray.learners.from_module import FromModule
+from metaray.learners.growth import CENTRE, How, Kept, Learned, grown, learned, with_summary
 from metaray.learners.joint_queries import doubt, warn_of
 from metaray.learners.learner_file import FORMAT, FORMAT_WITH_ENCODER, FORMAT_WITH_STATE, learner_files
 from metaray.learners.learner_network import restored
@@ -34,9 +35,7 @@ from metaray.models.comparison import Compared
 from metaray.models.model import Model, build_seeded
 from metaray.models.state import Marks
 from metaray.tasks import TaskKind
-
-CENTRE = "task:centre"
-"""Beside what an algorithm's `adapt` returned: what its predictions have added; see `TaskKind.centre`."""
+from metaray.tasks.task_kind import Targets
 
 
 @dataclass(frozen=True, repr=False)
@@ -171,25 +170,29 @@ class Learner(FromModule):
                 not the learner's.
         """
         targets = self.task.read(y)
-        inputs = self.inputs(x, count=len(targets.y))
-        if len(targets.y) != count(inputs):
-            one, other = self.preprocessing.input_word, self.task.target_word
-            counted = f"{count(inputs)} support {one}{'' if count(inputs) == 1 else 's'}"
-            raise InputError(f"{counted} for {len(targets.y)} {other}s; give one {other} an {one}")
+        support = self.examples(x, targets)
         if self.ways not in (None, len(targets.classes)):
             raise InputError(
                 f"the support set has {len(targets.classes)} classes, but this learner is {self.ways}-way "
                 f"(a {self.algorithm.kind} learner has one output a class)"
             )
         context = self.context(len(targets.classes) or 1, inner_steps=inner_steps)
-        known, centre = targets.y, self.task.centre(targets.y.numpy())
-        if centre is not None:
-            known = known - torch.from_numpy(centre)
         with torch.no_grad():
-            adapted = self.algorithm.adapt(self.meta, Examples(inputs, known), context)
-        if centre is not None:
-            adapted = {**adapted, CENTRE: torch.from_numpy(centre)}
-        return AdaptedTask(self, targets.classes, adapted, context, flat=targets.flat)
+            adapted, kept = learned(self.algorithm, self.meta, support, context)
+        return AdaptedTask(self, targets.classes, adapted, context, flat=targets.flat, kept=kept)
+
+    def examples(self, x: RawInputs, targets: Targets) -> Examples:
+        """Raw inputs as its network takes them, with their targets.
+
+        Raises:
+            InputError: as `inputs`, and if there are not as many of both.
+        """
+        inputs = self.inputs(x, count=len(targets.y))
+        if len(targets.y) != count(inputs):
+            one, other = self.preprocessing.input_word, self.task.target_word
+            counted = f"{count(inputs)} support {one}{'' if count(inputs) == 1 else 's'}"
+            raise InputError(f"{counted} for {len(targets.y)} {other}s; give one {other} an {one}")
+        return Examples(inputs, targets.y)
 
     def inputs(self, x: RawInputs, *, count: int | None = None) -> Inputs:
         """Raw inputs as its network takes them: normalised float32 [n, *feature], or a flat dict of named tensors.
@@ -266,6 +269,8 @@ class AdaptedTask:
         on_doubt: told, once, if answers depend on the other queries of a call and these are fewer or less mixed than
             the learner was judged on. By default it warns with `BatchMatters`.
         columns: of its CSV files, inputs first, then targets; empty where they have the learner's own names.
+        kept: of the support set, for `extend`: its examples, where it was adapted in this process or saved with them,
+            or a summary of them.
     """
 
     learner: Learner
@@ -275,21 +280,70 @@ class AdaptedTask:
     flat: bool = False
     on_doubt: Callable[[str], None] = warn_of
     columns: tuple[str, ...] = ()
+    kept: Kept = field(default=Kept(), repr=False, compare=False)
     _doubts: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __repr__(self) -> str:
         classes = f"{classes_line(self.classes)}; " if self.classes else ""
         return f"AdaptedTask({classes}of {self.learner})"
 
-    def save(self, path: str | Path) -> None:
-        """Write a folder that predicts alone, to the last bit as this does; `metaray.load_task` reads it.
+    def extend(self, x: RawInputs, y: Iterable[Any] | NDArray[Any] | Tensor, *, how: How = "together") -> "AdaptedTask":
+        """The task with further examples, of the classes it has or of new ones; this one stays as it is.
 
-        A task that lies there already is replaced.
+        "together" gives what adapting to all examples at once gives, up to rounding. Where the algorithm has a summary
+        of examples that do not influence one another in the network (class means, ridge regression, neural processes,
+        attention, and no batch norm), that is made of the summary and the further examples alone; else the task adapts
+        anew to all its examples, if it holds them.
+
+        "continue" looks at the further examples alone: algorithms with inner steps take these on them, from what the
+        task has learned; others add them to their summary, and batch norm keeps the statistics of the first support.
+
+        Args:
+            x: as for `Learner.adapt`.
+            y: their targets; new labels, which are of the same type as the task's own, come after these.
+            how: "together" or "continue".
 
         Raises:
-            InputError: if something else lies there, it can't be written, or a label is of a type that JSON can't keep.
+            InputError: as `Learner.adapt`; if labels are of another type, or new where the learner is fixed to the
+                ways it has; if the task does not hold what that takes, or its algorithm cannot go on.
         """
-        parts = TaskParts(self.classes, self.adapted, self.context.inner_steps, self.flat, self.columns)
+        learner = self.learner
+        targets = learner.task.read_more(y, self.classes)
+        new = targets.classes[len(self.classes) :]
+        if new and learner.ways is not None:
+            raise InputError(
+                f"this task can't take the new class {new[0]!r}: its learner is {learner.ways}-way (a "
+                f"{learner.algorithm.kind} learner has one output a class); extend it with examples of "
+                f"{', '.join(map(repr, self.classes))}"
+            )
+        further = learner.examples(x, targets)
+        context = learner.context(len(targets.classes) or 1, inner_steps=self.context.inner_steps)
+        with torch.no_grad():
+            before = Learned(self.adapted, self.kept)
+            adapted, kept = grown(learner.algorithm, learner.meta, before, further, context, how)
+        return replace(self, classes=targets.classes, adapted=adapted, context=context, kept=kept)
+
+    def save(self, path: str | Path, *, support: bool = False) -> None:
+        """Write a folder that predicts alone, to the last bit as this does; `metaray.load_task` reads it.
+
+        A task that lies there already is replaced. It can be extended where a summary of its examples is enough for
+        that, which is kept; where the examples themselves are needed, `support` keeps them, as the network takes them.
+
+        Args:
+            path: of the folder.
+            support: also write the examples.
+
+        Raises:
+            InputError: if something else lies there, it can't be written, a label is of a type that JSON can't keep, or
+                the examples are asked for that it does not hold.
+        """
+        learner, task = self.learner, Learned(self.adapted, self.kept)
+        with torch.no_grad():
+            kept = with_summary(learner.algorithm, learner.meta, task, self.context)
+        if support and kept.support is None and kept.summary is None:
+            raise InputError("this task was saved without its examples, so it can't be saved with them")
+        tensors = kept.tensors(support=support)
+        parts = TaskParts(self.classes, self.adapted, self.context.inner_steps, self.flat, self.columns, tensors)
         save_task(Path(path), self.learner.files(), parts)
 
     def predict_proba(self, x: RawInputs) -> NDArray[np.float32]:

@@ -12,6 +12,7 @@ from metaray.episodes.episode import EpisodeSpec
 from metaray.errors import InputError
 from metaray.imports import parse_kind
 from metaray.learners.encoder import check_weights
+from metaray.learners.growth import Kept
 from metaray.learners.learner import AdaptedTask, Learner
 from metaray.learners.learner_file import Contents, read_folder
 from metaray.learners.learner_network import built, check_state, check_tensors
@@ -53,7 +54,8 @@ def load_task(folder: Path, *, trust: Sequence[str] = ()) -> AdaptedTask:
     except ValueError as error:
         raise InputError(f"{folder}: {error}: {learner}") from None
     context = learner.context(len(parts.classes) or 1, inner_steps=parts.inner_steps)
-    task = AdaptedTask(learner, parts.classes, parts.adapted, context, parts.flat, columns=parts.columns)
+    kept = Kept.of(parts.kept)
+    task = AdaptedTask(learner, parts.classes, parts.adapted, context, parts.flat, columns=parts.columns, kept=kept)
     _check_answers(task, folder)
     return task
 

@@ -2,6 +2,7 @@
 
 learner.json, parameters.safetensors, ...   the learner, as `Learner.save` writes it
 adapted.safetensors                         what the algorithm's `adapt` returned
+kept.safetensors                            what it keeps of the support to be extended; only where there is any
 task.json                                   labels, inner steps, columns of CSV files
 manifest.json                               size and SHA-256 of all of them
 """
@@ -28,6 +29,7 @@ from metaray.manifest import MANIFEST, Damaged, sealed, unsealed
 
 TASK = "task.json"
 ADAPTED = "adapted.safetensors"
+KEPT = "kept.safetensors"
 FORMAT = 1
 
 
@@ -40,6 +42,7 @@ class TaskParts(NamedTuple):
         inner_steps: that it was adapted with; None where the algorithm's own number counts.
         flat: targets were [n].
         columns: of CSV files, inputs first; empty where they have the learner's own names.
+        kept: of the support set, by name.
     """
 
     classes: tuple[Hashable, ...]
@@ -47,6 +50,7 @@ class TaskParts(NamedTuple):
     inner_steps: int | None
     flat: bool
     columns: tuple[str, ...]
+    kept: Tensors = {}
 
 
 class _Description(Config):
@@ -103,6 +107,8 @@ def task_files(learner: dict[str, bytes], parts: TaskParts) -> dict[str, bytes]:
     }
     text = json.dumps(description, indent=2, sort_keys=True) + "\n"
     own = {name: data for name, data in learner.items() if name != MANIFEST}
+    if parts.kept:
+        own[KEPT] = save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in parts.kept.items()})
     return sealed(own | {TASK: text.encode(), ADAPTED: save(plain)})
 
 
@@ -130,7 +136,8 @@ def read_task(folder: Path) -> tuple[Contents, TaskParts]:
         if tree.get("format") != FORMAT:
             raise InputError(f"{folder} has format {tree.get('format')}; this metaray reads format {FORMAT} of tasks")
         described = _Description.parse(tree, where=str(folder / TASK))
-        return contents, _parts(described, load(files[ADAPTED]))
+        kept = {name: tensor.clone() for name, tensor in load(files[KEPT]).items()} if KEPT in files else {}
+        return contents, _parts(described, load(files[ADAPTED]))._replace(kept=kept)
     except InputError:
         raise
     except (ValueError, SafetensorError) as error:

@@ -100,6 +100,15 @@ class Binary(ClassKind):
             raise InputError(f"the support set holds {only} only; a binary task needs examples of both")
         return Targets(torch.tensor(places), tuple(labels[places.index(one)] for one in CLASSES))
 
+    def read_more(self, y: Any, classes: Sequence[Hashable]) -> Targets:
+        """Negatives and positives, of which there may be one kind alone."""
+        import torch
+
+        from metaray.tasks.labels import plain_labels, require_labels
+
+        labels = require_labels(plain_labels(y))
+        return Targets(torch.tensor([_place(label, f"label {i}") for i, label in enumerate(labels)]), tuple(classes))
+
     def check_classes(self, classes: Sequence[Hashable], ways: int | None, flat: bool) -> None:
         """A negative and a positive."""
         try:

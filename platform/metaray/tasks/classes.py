@@ -125,6 +125,10 @@ class ClassKind(TaskKind):
         """The class means, one after the other."""
         return class_means(encoded, y, self.labels(ways)).flatten()
 
+    def pools(self, y: Tensor, ways: int, dtype: torch.dtype) -> Tensor | None:
+        """The members of each class."""
+        return one_hot(y, self.labels(ways), dtype)
+
     def nearest(self, distances: Tensor, y: Tensor, ways: int) -> Tensor:
         """For each class, minus the distance to its nearest known example."""
         return nearest_members(distances, y, self.labels(ways))

@@ -48,6 +48,13 @@ class Classification(ClassKind):
         classes, places = classes_of(plain_labels(y))
         return Targets(places, classes)
 
+    def read_more(self, y: Any, classes: Sequence[Hashable]) -> Targets:
+        """Labels of the task's own classes, or of new ones, which come after these as they appear."""
+        from metaray.tasks.labels import further_labels, plain_labels
+
+        grown, places = further_labels(plain_labels(y), classes)
+        return Targets(places, grown)
+
     def check_classes(self, classes: Sequence[Hashable], ways: int | None, flat: bool) -> None:
         """At least two different ones, and as many as the learner is fixed to."""
         if len(set(classes)) < len(classes) or len(classes) < 2:

@@ -46,6 +46,41 @@ def classes_of(labels: Sequence[Hashable]) -> tuple[tuple[Hashable, ...], Tensor
     return classes, torch.tensor([places[label] for label in labels])
 
 
+def further_labels(labels: Sequence[Hashable], classes: Sequence[Hashable]) -> tuple[tuple[Hashable, ...], Tensor]:
+    """The classes of a task with further examples, and the place of each of these labels among them, [n] int64.
+
+    Args:
+        labels: of the further examples, as `plain_labels` gives them.
+        classes: of the task so far; new ones come after them in the order of their first appearance.
+
+    Raises:
+        InputError: if there are none, or one is of another type than the task's own, or can't be told from one of them.
+    """
+    types = {type(one) for one in classes}
+    for place, label in enumerate(require_labels(labels)):
+        if type(label) not in types:
+            words = " or ".join(sorted(one.__name__ for one in types))
+            raise InputError(
+                f"label {place} is {label!r} ({type(label).__name__}), but labels of this task are {words}, such as "
+                f"{classes[0]!r}; write them in the same way"
+            )
+    _check_distinct([*classes, *labels])
+    grown = tuple(dict.fromkeys((*classes, *labels)))
+    places = {label: place for place, label in enumerate(grown)}
+    return grown, torch.tensor([places[label] for label in labels])
+
+
+def require_labels(labels: Sequence[Hashable]) -> Sequence[Hashable]:
+    """The labels, of which there must be some.
+
+    Raises:
+        InputError: if there are none.
+    """
+    if not labels:
+        raise InputError("y holds no labels; give at least one further example")
+    return labels
+
+
 def plain_label(label: Any, where: str) -> Hashable:
     """One label; `where` names it in messages.
 

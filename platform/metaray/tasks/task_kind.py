@@ -149,6 +149,10 @@ class TaskKind(Config):
         """One vector of a set of encoded examples [n, E], whatever their order: the means of its classes one after the
         other, or the mean of all."""
 
+    def pools(self, y: Tensor, ways: int, dtype: torch.dtype) -> Tensor | None:
+        """Which examples each mean of `pooled` is over, [n, means] of 0 and 1; None if it is no matter of means."""
+        return None
+
     @abstractmethod
     def nearest(self, distances: Tensor, y: Tensor, ways: int) -> Tensor:
         """Predictions [n, outputs] by the nearest of m known examples, from distances [n, m] to them."""
@@ -205,6 +209,21 @@ class TaskKind(Config):
         Raises:
             InputError: naming what can't be read.
         """
+
+    def read_more(self, y: Any, classes: Sequence[Hashable]) -> Targets:
+        """The targets of further examples of a task, of which there may be any number; read as `read` does.
+
+        Args:
+            y: the targets.
+            classes: of the task so far, which keep their places; the result's are these and perhaps more.
+
+        Raises:
+            InputError: naming what can't be read, or does not go with the task's own.
+        """
+        found = self.read(y)
+        if found.classes != tuple(classes):
+            raise InputError(f"y has the classes {list(found.classes)}, but the task has {list(classes)}")
+        return found
 
     @abstractmethod
     def probabilities(self, output: Tensor) -> NDArray[np.float32]:

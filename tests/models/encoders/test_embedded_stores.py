@@ -148,7 +148,15 @@ def test_learners_of_vectors_take_texts(
     monkeypatch.setenv("METARAY_CACHE", str(tmp_path / "another node"))
     again = metaray.load(str(tmp_path / "learner"))
     assert np.array_equal(again.adapt(known, labels).predict_proba(asked), expected)
-    assert np.array_equal(metaray.load_task(str(tmp_path / "task")).predict_proba(asked), expected)
+    task = metaray.load_task(str(tmp_path / "task"))
+    assert np.array_equal(task.predict_proba(asked), expected)
+    more = (["play song", "wind rain now"], ["b", "a"])
+    if learner.algorithm.kind == "protonet":
+        whole = again.adapt(known + more[0] + ["album"], labels + more[1] + ["c"]).predict_proba(asked)
+        grown = task.extend(*more).extend("album", ["c"])
+        np.testing.assert_allclose(grown.predict_proba(asked), whole, atol=1e-6)
+    else:
+        assert not np.allclose(task.extend(*more, how="continue").predict_proba(asked), expected, atol=1e-6)
     with pytest.raises(InputError, match="a learner of them needs the encoder that made these: .* no such file"):
         preflight(experiment(str(out)))
 

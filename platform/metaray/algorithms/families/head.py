@@ -19,6 +19,7 @@ from torch import Tensor
 from metaray.algorithms.context import Context, Tensors
 from metaray.algorithms.families.embedding import embed, embed_support
 from metaray.algorithms.families.inner_loop import split_statistics
+from metaray.algorithms.growth import OF_CLASS, ROWS, fixed_statistics
 from metaray.episodes.inputs import Inputs, concatenate, flattened, unflattened
 from metaray.episodes.tensors import Examples
 from metaray.models.batch_norm import Protocol
@@ -60,6 +61,46 @@ def queries_and_head(
         embedding = embed(theta, {}, concatenate([unflattened(adapted, "support_x"), x]), context)
         return embedding[count:], fit(embedding[:count], adapted["support_y"])
     return embed(theta, adapted, x, context), split_statistics(adapted)[0]
+
+
+def waiting_support(adapted: Tensors) -> Examples | None:
+    """The support set, where `adapt_head` only keeps it until the queries are known."""
+    if "support_y" not in adapted:
+        return None
+    return Examples(unflattened(adapted, "support_x"), adapted["support_y"])
+
+
+def embedded_rows(
+    theta: Tensors, support: Examples, context: Context, protocol: Protocol, statistics: Tensors
+) -> Tensors | None:
+    """A summary that suits every head: the embedded examples. None where they have no embedding of their own.
+
+    Args:
+        theta: parameters of the network.
+        support: the examples.
+        context: of the call.
+        protocol: of batch norm; under the transductive one embeddings wait for the queries.
+        statistics: of batch norm, as `Algorithm.summary` has them.
+    """
+    if protocol == "transductive":
+        return None
+    return {ROWS + "x": embed(theta, statistics, support.x, context), ROWS + "y": support.y, **statistics}
+
+
+def class_sums(embedding: Tensor, y: Tensor, context: Context) -> Tensors:
+    """A summary that says where class means lie: sums and numbers of members, in float64."""
+    belongs = members(y, context).to(torch.float64)
+    return {OF_CLASS + "sums": belongs.T @ embedding.to(torch.float64), OF_CLASS + "counts": belongs.sum(dim=0)}
+
+
+def means_of(summary: Tensors, context: Context) -> Tensor:
+    """The class means [N, E] of such a summary."""
+    return (summary[OF_CLASS + "sums"] / summary[OF_CLASS + "counts"][:, None]).to(context.loss_dtype)
+
+
+def fit_rows(fit: HeadFit, summary: Tensors) -> Tensors:
+    """What `adapt_head` gives for the examples of such a summary."""
+    return {**fit(summary[ROWS + "x"], summary[ROWS + "y"]), **fixed_statistics(summary)}
 
 
 def members(y: Tensor, context: Context) -> Tensor:

@@ -8,12 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from metaray.algorithms.context import Context, Tensors
+from metaray.algorithms.growth import STATISTICS as STATISTICS
 from metaray.episodes.inputs import Inputs
 from metaray.episodes.tensors import Examples
 from metaray.errors import InputError
 from metaray.models.batch_norm import Protocol
-
-STATISTICS = "statistics:"
 
 Rates = Mapping[str, float | Tensor]
 

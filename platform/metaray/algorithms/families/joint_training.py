@@ -12,7 +12,7 @@ from metaray.algorithms.algorithm import Algorithm, Outcome
 from metaray.algorithms.context import Context, Tensors
 from metaray.algorithms.families.embedding import embed, embed_support, embedding_size
 from metaray.algorithms.families.head import members
-from metaray.algorithms.families.inner_loop import steps_of
+from metaray.algorithms.families.inner_loop import split_statistics, steps_of
 from metaray.algorithms.families.prefixes import join, part, without
 from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.inputs import concatenate
@@ -104,13 +104,25 @@ class JointTraining(Algorithm):
         """The fine-tuned head, and under inductive batch norm the support set's statistics."""
         features, statistics = embed_support(without(meta, JOINT), support.x, context, self.batch_norm)
         features = features if context.training else features.detach()
-        target = members(support.y, context)
+        return self._fitted(self.new_head(features, context.ways), features, support.y, context) | statistics
+
+    def go_on(self, meta: Tensors, adapted: Tensors, support: Examples, context: Context) -> Tensors:
+        """The task's head, fine-tuned on the further examples; new classes begin as those of a new head do."""
+        features, statistics = embed_support(without(meta, JOINT), support.x, context, self.batch_norm)
+        head, _ = split_statistics(adapted)
+        new = self.new_head(features, context.ways)
+        head = {name: torch.cat([value, new[name][len(value) :]]) for name, value in head.items()}
+        return self._fitted(head, features, support.y, context) | statistics
+
+    def _fitted(self, head: Tensors, features: Tensor, y: Tensor, context: Context) -> Tensors:
+        """Where fine-tuning leads from a head."""
+        target = members(y, context)
 
         def gradient(head: Tensors) -> Tensors:
             slope = (self.logits(head, features).softmax(dim=-1) - target) / len(target)
             return self.head_gradient(head, features, slope)
 
-        return self.fine_tuned(gradient, self.new_head(features, context.ways), context) | statistics
+        return self.fine_tuned(gradient, head, context)
 
     def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
         """The task's head on the frozen features."""

@@ -1,0 +1,65 @@
+"""Accuracy over the number of classes of a stream, as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from metaray.records.stream import StreamCurve
+from metaray.tasks.baselines import title_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Points = Sequence[tuple[int, float]]
+"""Numbers of classes, and the score after each."""
+
+
+def draw_stream(curves: Mapping[str, StreamCurve], path: Path, title: str, beside: Mapping[str, Points] = {}) -> None:
+    """Write the figure of `stream_figure` as a PNG, beside and renamed."""
+    scratch = path.with_name(f".{path.name}.tmp")
+    try:
+        stream_figure(curves, title, beside).savefig(scratch, format="png", dpi=120)
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def stream_figure(curves: Mapping[str, StreamCurve], title: str, beside: Mapping[str, Points] = {}) -> Figure:
+    """The score of each curve with its interval over the orders, and their baselines.
+
+    Args:
+        curves: by the name that the legend has; of one kind of score.
+        title: over the picture.
+        beside: of others, by name.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    figure.suptitle(title, parse_math=False)
+    for name, curve in curves.items():
+        _line(axes, name, curve)
+    for name, points in beside.items():
+        places, values = zip(*points, strict=True)
+        axes.plot(places, values, marker="s", markersize=4, linestyle="--", color="tab:gray", label=name)
+    axes.set_xlabel("classes that have arrived")
+    axes.set_ylabel(next(iter(curves.values())).quality)
+    axes.set_ylim(0, 1.02)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return figure
+
+
+def _line(axes: Axes, name: str, curve: StreamCurve) -> None:
+    scores = curve.scores
+    means, widths = [one.mean for one in scores], [one.half_width for one in scores]
+    bars = widths if len(curve.orders) > 1 else None
+    axes.errorbar(curve.classes, means, yerr=bars, marker="o", markersize=4, capsize=3, label=name)
+    for baseline, orders in curve.baselines.items():
+        averages = [sum(column) / len(column) for column in zip(*orders, strict=True)]
+        axes.plot(curve.classes, averages, marker=".", linestyle=":", label=f"{title_of(baseline)} beside {name}")
