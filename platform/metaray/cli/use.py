@@ -1,5 +1,6 @@
 """`metaray evaluate` and `metaray compare`: what learners are good for."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -98,6 +99,9 @@ def compare(
     settings: Settings = None,
     trust: Trust = None,
     verify: Verify = False,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write a report of the comparison, as one HTML file.")
+    ] = None,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
@@ -120,5 +124,6 @@ def compare(
         tracking_uri=tracking_uri,
         trust=trust or [],
         verify=verify,
+        out=out,
     )
     show.result(compared, as_json=as_json)
