@@ -28,7 +28,7 @@ from metaray.reports.page import require_place, write_page
 from metaray.reports.run_page import run_page
 from metaray.reports.search_page import search_page
 from metaray.tasks.score import SCORES
-from metaray.tracking.history import history_of, log_report
+from metaray.tracking.history import MODEL_REPORT, REPORT, history_of, log_report
 from metaray.tracking.search_runs import search_run
 from metaray.tracking.server import MlflowServer
 from metaray.training.device import choose_device
@@ -50,7 +50,7 @@ class ReportFile:
         path: Of the file.
         kind: What it is of: "run", "search" or "model".
         name: Of that.
-        tracking_run: Id of the MLflow run that has it as its artifact `report.html`; None where none has.
+        tracking_run: Id of the MLflow run that has it as its artifact; None where none has.
         tracking_uri: Of that MLflow, without secrets; None without one.
     """
 
@@ -60,6 +60,11 @@ class ReportFile:
     tracking_run: str | None = None
     tracking_uri: str | None = None
 
+    @property
+    def artifact(self) -> str:
+        """What it is called in MLflow."""
+        return MODEL_REPORT if self.kind == "model" else REPORT
+
     def tree(self) -> dict[str, Any]:
         """The same for JSON, as `metaray report --json` prints it."""
         tree: dict[str, Any] = {"report": str(self.path), "kind": self.kind, "name": self.name}
@@ -68,7 +73,7 @@ class ReportFile:
     def __str__(self) -> str:
         lines = [f"report: {self.path} ({self.path.stat().st_size // 1024} KiB)"]
         if self.tracking_run is not None:
-            lines.append(f"logged: report.html of MLflow run {self.tracking_run} at {self.tracking_uri}")
+            lines.append(f"logged: {self.artifact} of MLflow run {self.tracking_run} at {self.tracking_uri}")
         return "\n".join(lines)
 
 
@@ -253,7 +258,7 @@ def _logged(written: ReportFile, run_in: RunIn, tracking_uri: str | None) -> Rep
         run_id = run_in(server)
         if run_id is None:
             return written
-        log_report(server, run_id, written.path)
+        log_report(server, run_id, written.path, written.artifact)
     except (RunFailed, InputError) as error:
         told = f"the report is written to {written.path}, but MLflow does not have it: {error}"
         raise NotLogged(f"{told}; --no-log writes the file alone", written) from error

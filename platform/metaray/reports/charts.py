@@ -64,7 +64,7 @@ def intervals(rows: Sequence[tuple[str, Estimate]], quality: str) -> Markup:
     """Scores with their 95% intervals, one below the other."""
 
     def draw(axes: Axes) -> None:
-        for place, (name, one) in enumerate(rows):
+        for place, (_, one) in enumerate(rows):
             style = look(place)
             wide = one.half_width if math.isfinite(one.half_width) else 0.0
             axes.errorbar(one.mean, place, xerr=wide, fmt=style.marker, color=style.color, capsize=4, markersize=7)
@@ -175,7 +175,6 @@ def reliability(found: Calibration) -> Markup:
         axes.set_xlim(0, 1)
         axes.set_ylim(0, 1.02)
         _named(axes, "confidence", "accuracy")
-        axes.legend(loc="upper left")
 
     return chart(
         draw, f"accuracy by confidence; expected calibration error {found.expected_error:.4f}", width=4.6, height=4.2

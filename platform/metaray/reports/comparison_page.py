@@ -26,7 +26,7 @@ def comparison_page(facts: ComparisonFacts) -> Page:
         Card("difference, second - first", f"{one.mean:+.4f}", f"\u00b1 {number(one.half_width)}, paired by episode")
     )
     sections = [
-        Section("Who is better", [Prose(f"{facts.verdict[:1].upper()}{facts.verdict[1:]}."), *_scores(facts)]),
+        Section("Who is better", [Prose(f"Verdict: {facts.verdict}."), *_scores(facts)]),
         Section("Episode by episode", _episodes(facts)),
         Section("How the two differ", _settings(facts)),
         Section("Make it again", [Code(facts.again)]),

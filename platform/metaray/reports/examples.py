@@ -55,7 +55,8 @@ def _of_classes(answer: Answer, title: str, name_of: Callable[[int], str]) -> Ex
 def _told(found: Labelled, names: Sequence[str], at: int) -> tuple[str, bool]:
     """What was predicted of a query, how surely, and whether it is right."""
     told = int(found.told[at])
-    return f"{names[told]} ({found.confidence[at]:.0%})", told == int(found.truth[at])
+    sure, right = f"{found.confidence[at]:.0%}", told == int(found.truth[at])
+    return sure if right else f"{names[told]} ({sure})", right
 
 
 def _of_values(answer: Answer, title: str) -> Example:

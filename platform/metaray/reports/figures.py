@@ -20,6 +20,7 @@ from metaray.reports.settings import clean
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 INK, MUTED, GRID, PAPER = "#010101", "#010102", "#010103", "#010104"
 VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--line", PAPER: "--paper"}
@@ -93,19 +94,20 @@ def chart(draw: Callable[[Axes], None], told: str, *, width: float = 6.4, height
         FigureCanvasSVG(figure)
         axes = figure.subplots()
         draw(axes)
-        _explain(axes)
+        _explain(figure, axes)
         figure.savefig(
             buffer, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type"))
         )
     return Markup(_for_a_page(buffer.getvalue(), clean(told), round(width * POINTS_AN_INCH)))
 
 
-def _explain(axes: Axes) -> None:
-    """A legend, where there is something to explain and `draw` has made none; names in it are no formulas."""
-    if axes.get_legend_handles_labels()[0] and axes.get_legend() is None:
-        axes.legend()
-    legend = axes.get_legend()
-    for text in legend.get_texts() if legend is not None else ():
+def _explain(figure: Figure, axes: Axes) -> None:
+    """A legend below, where there is something to explain; names in it are no formulas."""
+    handles, names = axes.get_legend_handles_labels()
+    if not names:
+        return
+    legend = figure.legend(handles, names, loc="outside lower center", ncols=min(3, len(names)))
+    for text in legend.get_texts():
         text.set_parse_math(False)
 
 

@@ -155,9 +155,9 @@ def _confused(found: Classes) -> Block:
 
 
 def _calibration(one: Measured, found: Calibration) -> Section:
+    error, bins = number(found.expected_error), f"{len(found.bins)} bins"
     told = (
-        f"The expected calibration error (Guo et al., 2017) is {number(found.expected_error)} with {len(found.bins)} bins "
-        f"of equal width, the largest error of a bin {number(found.largest_error)}; {found.predictions} queries of "
+        f"The expected calibration error (Guo et al., 2017) is {error} with {bins} of equal width, the largest error of a bin {number(found.largest_error)}; {found.predictions} queries of "
         f"{one.episodes} episodes. Confidence is the probability of the predicted class among those of the task."
     )
     rows = [

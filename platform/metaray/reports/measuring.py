@@ -28,7 +28,7 @@ from metaray.training.evaluation import evaluate_learner
 STEPS, SHOTS = (0, 1, 2, 5, 10, 20, 50, 100), (1, 2, 5, 10, 20)
 LEAST_STEPS, LEAST_SHOTS = 5, 10
 """Curves go up to twice the judged number, but at least so far."""
-SHARE, FEWEST = 4, 10
+SHARE, FEWEST = 5, 10
 """Each point of a curve is judged on one in so many of the episodes, and on at least so many."""
 EXAMPLES, FITS, PAIRS = 2, 4, 12
 

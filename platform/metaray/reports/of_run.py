@@ -152,7 +152,7 @@ def _unrecorded(
     if not metrics:
         found["curves"] = Missing("Nothing was measured yet, or the run's journal is lost.", again)
     if not _profiled(run):
-        found["memory"] = Missing("How much memory training took was not recorded.", _profile(again))
+        found["memory"] = Missing("How much memory training took was not recorded.", _profile(again, run.name))
     if finished and not has_judged:
         found["judged"] = Missing("How each meta-test episode went was not kept when the run was made.", again)
     return found
@@ -165,8 +165,14 @@ def _profiled(run: Run) -> dict[str, str]:
     return {"profile": line.strip()} if line else {}
 
 
-def _profile(again: str) -> str:
-    return f"{again} --profile" if again.startswith("metaray train") else again
+def _profile(again: str, name: str) -> str:
+    """The command that trained a run, to train another one with a profile; empty where it is no such command."""
+    if " train " not in again:
+        return ""
+    words = [word for word in shlex.split(again) if word != "--promote"]
+    if "--run" in words[:-1]:
+        words[words.index("--run") + 1] = f"{name}-profiled"
+    return shlex.join([*words, "--profile", "--no-register"])
 
 
 def _read(read: Callable[[], T | None], notes: list[str]) -> T | None:
@@ -196,8 +202,3 @@ def _state(seen: Overview) -> str:
     words = {"unfinished": f"unfinished, {far}", "running": f"running, {far}", "failed": f"failed after {far}"}
     told = words.get(seen.state, seen.state)
     return f"{told}: {seen.why}" if seen.why else told
-
-
-def quoted(*words: str) -> str:
-    """A command line to be typed."""
-    return shlex.join(words)

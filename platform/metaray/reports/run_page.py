@@ -90,7 +90,7 @@ def _scores(facts: RunFacts) -> Section:
     blocks.append(Table(("score", "mean and 95% interval", "episodes"), table))
     rivals = result.rivals if result is not None else facts.scored.rivals if facts.scored else []
     if rivals:
-        blocks.append(Pairs(rivals))
+        blocks.append(Pairs([(name, told.replace("+-", "\u00b1")) for name, told in rivals]))
     return Section("Scores, with what stands beside them", blocks)
 
 

@@ -56,6 +56,10 @@ def response(trials: Sequence[Trial], key: str, objective: Objective, winner: Tr
 
     def draw(axes: Axes) -> None:
         scale.dress(axes)
+        if scale.numeric:
+            ticks = scale.ticks()
+            axes.set_xticks([at for at, _ in ticks], [text for _, text in ticks], parse_math=False)
+            axes.set_xticks([], minor=True)
         for place, status in enumerate(STATUSES):
             known = [
                 (scale.at(trial.settings[key]), best)

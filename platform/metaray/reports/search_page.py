@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from metaray.records.result import Result
 from metaray.reports import search_charts as charts
 from metaray.reports.blocks import Block, Card, Code, Folded, Page, Pairs, Pictures, Prose, Section, Table
 from metaray.reports.facts import SearchFacts
@@ -90,10 +91,14 @@ def _winner(facts: SearchFacts, search: Search) -> Section:
         told = [(f"meta-test {result.quality}", f"{interval(result.meta_test)} ({result.meta_test.episodes} episodes)")]
         before = result.before_adaptation
         told += [("before adaptation", interval(before))] if before is not None else []
-        told += [("before training", interval(result.before_training)), *result.rivals, ("protocol", result.protocol)]
+        told += [("before training", interval(result.before_training)), *_rivals(result), ("protocol", result.protocol)]
         blocks.append(Pairs(told))
     blocks += [Prose("A report of its run:"), Code(facts.report.replace(facts.name, f"{facts.name}/{winner.name}", 1))]
     return Section("The best", blocks)
+
+
+def _rivals(result: Result) -> list[tuple[str, str]]:
+    return [(name, told.replace("+-", "\u00b1")) for name, told in result.rivals]
 
 
 def _trials(facts: SearchFacts, search: Search) -> Section:

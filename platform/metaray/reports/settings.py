@@ -35,9 +35,8 @@ def described(tree: Any) -> str:
     """A part of an experiment in a line: its kind, and its fields with their values."""
     if not isinstance(tree, Mapping):
         return clean(tree)
-    fields = ", ".join(
-        f"{key} {value}" for key, value in settings_of({k: v for k, v in tree.items() if k != "kind"}).items()
-    )
+    set_here = {key: value for key, value in tree.items() if key != "kind" and value is not None}
+    fields = ", ".join(f"{key} {value}" for key, value in settings_of(set_here).items())
     kind = clean(tree.get("kind", ""))
     return f"{kind} ({fields})" if kind and fields else kind or fields
 

@@ -14,8 +14,8 @@ from metaray.tracking.probes import sqlite_path
 from metaray.tracking.registry import find_alias, find_version
 from metaray.tracking.server import MlflowServer
 
-REPORT = "report.html"
-"""The artifact of a run that holds its report."""
+REPORT, MODEL_REPORT = "report.html", "report-model.html"
+"""The artifacts of a run that hold its report, and that of its learner as the registry has it."""
 
 
 def history_of(server: MlflowServer, model: str, keys: Iterable[str]) -> History:
@@ -46,8 +46,8 @@ def history_of(server: MlflowServer, model: str, keys: Iterable[str]) -> History
     return History(place, run_id, tags, metrics, result, [note] if note else [])
 
 
-def log_report(server: MlflowServer, run_id: str, page: Path) -> None:
-    """Put a report into a run as its artifact `report.html`; one that is there is replaced.
+def log_report(server: MlflowServer, run_id: str, page: Path, name: str) -> None:
+    """Put a report into a run as its artifact `name`; one that is there is replaced.
 
     Raises:
         RunFailed: If that run is not there, or MLflow does not take it.
@@ -59,7 +59,7 @@ def log_report(server: MlflowServer, run_id: str, page: Path) -> None:
     if not is_there:
         raise RunFailed(f"there is no run {run_id} at {server.shown!r}: give the --tracking-uri that it was made with")
     with tempfile.TemporaryDirectory() as scratch:
-        copy = Path(scratch) / REPORT
+        copy = Path(scratch) / name
         copy.write_bytes(page.read_bytes())
         run.log_file(copy)
 
