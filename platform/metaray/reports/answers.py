@@ -88,7 +88,8 @@ def _answer(kind: TaskKind, task: Task, score: float, output: torch.Tensor, spre
         told = shares.argmax(axis=1)
         # Where labels mean the same in all tasks, the one id is that of the whole task's group.
         classes = task.class_ids if kind.labels_vary else np.arange(shares.shape[1])
-        sure = shares[np.arange(len(told)), told].clip(0.0, 1.0)
+        # A network that diverged has no probabilities, and is sure of nothing.
+        sure = np.nan_to_num(shares[np.arange(len(told)), told]).clip(0.0, 1.0)
         return Answer(task, score, Labelled(classes, task.query.y, told.astype(np.int64), sure))
     truth = kind.values(torch.from_numpy(np.array(task.query.y)), False)
     wide = None

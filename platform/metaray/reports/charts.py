@@ -10,6 +10,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from metaray.plots.axes import HUGE, fits
 from metaray.plots.learning_curve import series, smoothed
 from metaray.records.estimate import Estimate
 from metaray.records.journal import Metric
@@ -65,8 +66,10 @@ def intervals(rows: Sequence[tuple[str, Estimate]], quality: str) -> Markup:
 
     def draw(axes: Axes) -> None:
         for place, (_, one) in enumerate(rows):
+            if not fits(one.mean):
+                continue
             style = look(place)
-            wide = one.half_width if math.isfinite(one.half_width) else 0.0
+            wide = one.half_width if fits(one.half_width) else 0.0
             axes.errorbar(one.mean, place, xerr=wide, fmt=style.marker, color=style.color, capsize=4, markersize=7)
             axes.annotate(
                 f"{one.mean:.4f}", (one.mean, place), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=9
@@ -103,10 +106,10 @@ def points(
             lines[title_of(name)] = [point.baselines[name] for point in found if name in point.baselines]
         for number, (name, scores) in enumerate(lines.items()):
             one = look(number)
-            wide = [score.half_width if math.isfinite(score.half_width) else 0.0 for score in scores]
+            wide = [score.half_width if fits(score.half_width) else 0.0 for score in scores]
             axes.errorbar(
                 range(len(scores)),
-                [score.mean for score in scores],
+                [score.mean if fits(score.mean) else math.nan for score in scores],
                 wide,
                 color=one.color,
                 marker=one.marker,
@@ -196,11 +199,12 @@ def covered(levels: Sequence[Level]) -> Markup:
 
 def predicted(truth: NDArray[np.float64], told: NDArray[np.float64]) -> Markup:
     """Predicted values against true ones; of many an even choice."""
-    every = max(1, -(-len(truth) // MOST_DOTS))
-    truth, told = truth[::every], told[::every]
+    known = (np.abs(truth) < HUGE) & (np.abs(told) < HUGE)
+    every = max(1, -(-int(known.sum()) // MOST_DOTS))
+    truth, told = truth[known][::every], told[known][::every]
 
     def draw(axes: Axes) -> None:
-        low, high = (float(end([*truth, *told])) for end in (min, max))
+        low, high = (float(end([*truth, *told], default=0.0)) for end in (min, max))
         axes.plot([low, high], [low, high], color=MUTED, linestyle="--", linewidth=1, label="predicted = true")
         axes.plot(truth, told, linestyle="", marker="o", markersize=3, alpha=0.4, color=look(0).color, label="queries")
         _named(axes, "true value", "predicted value")
@@ -209,19 +213,31 @@ def predicted(truth: NDArray[np.float64], told: NDArray[np.float64]) -> Markup:
 
 
 def histogram(values: NDArray[np.float64], what: str, count_of: str, *, zero: bool = False) -> Markup:
-    """How values are distributed, between their 1% and 99% quantiles if they have long tails."""
-    low, high = np.quantile(values, (0.005, 0.995)) if len(values) > 200 else (values.min(), values.max())
+    """How values are distributed; of many with long tails the ends hold what lies beyond. What is not finite is left
+    out."""
+    known = values[np.abs(values) < HUGE]
+    low, high = _ends(known)
 
     def draw(axes: Axes) -> None:
-        wide = (float(low), float(high)) if high > low else (float(low) - 0.5, float(low) + 0.5)
-        axes.hist(values.clip(*wide), bins=30, range=wide, color=look(0).color, alpha=0.85)
-        mean = float(values.mean())
-        axes.axvline(mean, color=INK, linestyle="--", label=f"mean {mean:.4g}")
+        axes.hist(known.clip(low, high), bins=30, range=(low, high), color=look(0).color, alpha=0.85)
+        if len(known):
+            axes.axvline(float(known.mean()), color=INK, linestyle="--", label=f"mean {known.mean():.4g}")
         if zero:
             axes.axvline(0, color=MUTED, linestyle=":", label="zero")
         _named(axes, what, count_of)
 
-    return chart(draw, f"distribution of {what}", height=3.0)
+    left_out = f"; {len(values) - len(known)} are not finite" if len(known) < len(values) else ""
+    return chart(draw, f"distribution of {what}{left_out}", height=3.0)
+
+
+def _ends(known: NDArray[np.float64]) -> tuple[float, float]:
+    """Where a histogram begins and ends; not so close together that thirty bins could not be told apart."""
+    if not len(known):
+        return 0.0, 1.0
+    many = len(known) > 200
+    low, high = map(float, np.quantile(known, (0.005, 0.995)) if many else (known.min(), known.max()))
+    least = 1e-6 * max(abs(low), abs(high), 1e-300)
+    return (low, high) if high - low > least else (low - max(least, 0.5), high + max(least, 0.5))
 
 
 def fit(one: FunctionFit, told: str) -> Markup:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from markupsafe import Markup
+from numpy.typing import NDArray
 
 from metaray.plots.function_fits import FunctionFit
 from metaray.records.judged import BY, By, Judged
@@ -155,10 +156,11 @@ def _confused(found: Classes) -> Block:
 
 
 def _calibration(one: Measured, found: Calibration) -> Section:
-    error, bins = number(found.expected_error), f"{len(found.bins)} bins"
+    error, largest = number(found.expected_error), number(found.largest_error)
     told = (
-        f"The expected calibration error (Guo et al., 2017) is {error} with {bins} of equal width, the largest error of a bin {number(found.largest_error)}; {found.predictions} queries of "
-        f"{one.episodes} episodes. Confidence is the probability of the predicted class among those of the task."
+        f"The expected calibration error (Guo et al., 2017) is {error} with {len(found.bins)} bins of equal width, the "
+        f"largest error of a bin {largest}; {found.predictions} queries of {one.episodes} episodes. Confidence is the "
+        "probability of the predicted class among those of the task."
     )
     rows = [
         (f"{bin_.low:.2f} to {bin_.high:.2f}", str(bin_.predictions), number(bin_.confidence), number(bin_.accuracy))
@@ -183,18 +185,9 @@ def _calibration(one: Measured, found: Calibration) -> Section:
 
 
 def _errors(one: Measured, found: Values, name: str) -> Section:
-    apart = found.told - found.truth
-    rows = [
-        ("mean error (predicted - true)", number(float(apart.mean()))),
-        ("mean absolute error", number(float(np.abs(apart).mean()))),
-        ("root of the mean squared error", number(float(np.sqrt(np.square(apart).mean())))),
-        ("absolute error of 9 in 10 queries at most", number(float(np.quantile(np.abs(apart), 0.9)))),
-        (f"{name} of an episode: median", number(float(np.median(found.by_episode)))),
-        (
-            f"{name} of an episode: best and worst",
-            f"{number(float(found.by_episode.min()))} and {number(float(found.by_episode.max()))}",
-        ),
-    ]
+    with np.errstate(invalid="ignore"):  # a learner that diverged predicts what is no number
+        apart = found.told - found.truth
+    rows = [*_error_rows(apart), *_score_rows(found, name)]
     drawn = [
         (charts.predicted(found.truth, found.told), "On the diagonal a prediction is right."),
         (
@@ -205,6 +198,30 @@ def _errors(one: Measured, found: Values, name: str) -> Section:
     ]
     told = f"{one.episodes} episodes of {one.split}, {len(apart)} values, in their own units."
     return Section("Errors", [Prose(told), Pictures(drawn), Table(("what", "how much"), rows)])
+
+
+def _error_rows(apart: NDArray[np.float64]) -> list[tuple[str, str]]:
+    known = apart[np.isfinite(apart)]
+    rows = [("predictions that are no number", str(len(apart) - len(known)))] if len(known) < len(apart) else []
+    if not len(known):
+        return rows
+    with np.errstate(over="ignore"):
+        square = float(np.sqrt(np.square(known).mean()))
+    return [
+        *rows,
+        ("mean error (predicted - true)", number(float(known.mean()))),
+        ("mean absolute error", number(float(np.abs(known).mean()))),
+        ("root of the mean squared error", number(square)),
+        ("absolute error of 9 in 10 queries at most", number(float(np.quantile(np.abs(known), 0.9)))),
+    ]
+
+
+def _score_rows(found: Values, name: str) -> list[tuple[str, str]]:
+    low, middle, high = np.sort(found.by_episode)[[0, len(found.by_episode) // 2, -1]].tolist()
+    return [
+        (f"{name} of an episode: median", number(middle)),
+        (f"{name} of an episode: lowest and highest", f"{number(low)} and {number(high)}"),
+    ]
 
 
 def _coverage(one: Measured, found: Values) -> Section:

@@ -59,6 +59,7 @@ def facts_of_run(
     else:
         learner, measured, found = _measured(run, experiment, measure, report, trust)
         missing |= found
+        tree = tree or (_tree_of(learner) if learner else {})
     missing |= _unrecorded(run, metrics, again, has_judged=judged is not None, finished=result is not None)
     return RunFacts(
         name=name,
@@ -137,12 +138,20 @@ def _measured(
     if measure is None:
         return learner, None, left_out(report)
     try:
-        # Read again where that failed, for its message.
-        described_here = experiment or run.experiment(trust)
-        run.require_data(described_here)
-        return learner, measure(learner, described_here), {}
+        if not run.is_begun:  # its record is lost; the learner has a copy of what it says
+            where = f"experiment of the learner of {run.name}"
+            experiment = Experiment.parse(_tree_of(learner), where=where, context={"trust": tuple(trust)})
+        else:
+            experiment = experiment or run.experiment(trust)  # which failed before, and says why
+            run.require_data(experiment)
+        return learner, measure(learner, experiment), {}
     except InputError as error:
         return learner, None, not_measured(error, report)
+
+
+def _tree_of(learner: Learner) -> Mapping[str, Any]:
+    """The experiment that a learner says it comes from; empty where it does not say."""
+    return dict(learner.provenance.get("experiment") or {})
 
 
 def _unrecorded(
