@@ -26,6 +26,8 @@ INK, MUTED, GRID, PAPER = "#010101", "#010102", "#010103", "#010104"
 VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--line", PAPER: "--paper"}
 POINTS_AN_INCH = 72
 LONGEST_LABEL = 40
+LETTER_INCHES, HANDLE_INCHES = 0.075, 0.75
+"""Room that a letter of a legend, and the mark before it, take."""
 
 
 class Look(NamedTuple):
@@ -106,7 +108,8 @@ def _explain(figure: Figure, axes: Axes) -> None:
     handles, names = axes.get_legend_handles_labels()
     if not names:
         return
-    legend = figure.legend(handles, names, loc="outside lower center", ncols=min(3, len(names)))
+    columns = int(figure.get_figwidth() / (LETTER_INCHES * max(map(len, names)) + HANDLE_INCHES))
+    legend = figure.legend(handles, names, loc="outside lower center", ncols=max(1, min(columns, len(names))))
     for text in legend.get_texts():
         text.set_parse_math(False)
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 STATUSES: tuple[TrialStatus, ...] = ("finished", "stopped early", "running", "waiting", "failed")
+LEAST_APART = 0.13
+"""Of an axis, between two ticks with labels."""
 FEW = 6
 """Trials that have a colour each, and a name in the legend."""
 
@@ -57,7 +59,7 @@ def response(trials: Sequence[Trial], key: str, objective: Objective, winner: Tr
     def draw(axes: Axes) -> None:
         scale.dress(axes)
         if scale.numeric:
-            ticks = scale.ticks()
+            ticks = apart(scale)
             axes.set_xticks([at for at, _ in ticks], [text for _, text in ticks], parse_math=False)
             axes.set_xticks([], minor=True)
         for place, status in enumerate(STATUSES):
@@ -132,6 +134,17 @@ def parallel(trials: Sequence[Trial], logs: dict[str, bool], objective: Objectiv
         width=max(5.0, 1.9 * len(columns)),
         height=3.8,
     )
+
+
+def apart(scale: FieldAxis) -> list[tuple[float, str]]:
+    """The ticks of an axis of numbers: both ends, and those between that leave room for their labels."""
+    found = scale.ticks()
+    last, kept = scale.share(found[-1][0]), found[:1]
+    for tick in found[1:-1]:
+        share = scale.share(tick[0])
+        if share - scale.share(kept[-1][0]) >= LEAST_APART and last - share >= LEAST_APART:
+            kept.append(tick)
+    return kept + (found[-1:] if len(found) > 1 else [])
 
 
 def best_of(trial: Trial, objective: Objective) -> TrialScore | None:
