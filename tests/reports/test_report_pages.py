@@ -23,13 +23,13 @@ from metaray.reports.facts import (
     Point,
     Row,
     RunFacts,
-    SearchFacts,
     Side,
     Tile,
     Values,
 )
 from metaray.reports.page import html_of
 from metaray.reports.run_page import run_page
+from metaray.reports.search_facts import SearchFacts
 from metaray.reports.search_page import search_page
 from metaray.tasks.score import SCORES
 from tests.reports.html_page import seen

@@ -11,13 +11,10 @@ from metaray.plots.function_fits import FunctionFit
 from metaray.records.estimate import Estimate
 from metaray.records.journal import Metric
 from metaray.records.judged import Judged
-from metaray.records.overview import Overview
 from metaray.records.result import Result
 from metaray.reports.calibration import Calibration, Level
 from metaray.reports.confusion import ClassScore, Confusion
 from metaray.tasks.score import Score
-from metaray.tuning.search import Search
-from metaray.tuning.trial import Trial
 
 
 class Missing(NamedTuple):
@@ -230,35 +227,6 @@ class RunFacts:
     parameters: int | None = None
     measured: Measured | None = None
     missing: Mapping[str, Missing] = field(default_factory=dict)
-    again: str = ""
-    report: str = ""
-    notes: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
-class SearchFacts:
-    """A search.
-
-    Attributes:
-        name: Of it.
-        seen: At a glance.
-        search: Its description; None where it cannot be read.
-        trials: All of them.
-        winner: The best so far; None before there is one.
-        result: Of the winner's run, once it was judged on meta-test.
-        origin: Where it comes from: code, versions, command.
-        again: What makes it again; empty where nobody knows.
-        report: What makes this report again.
-        notes: What is wrong with it, a sentence each.
-    """
-
-    name: str
-    seen: Overview
-    search: Search | None
-    trials: Sequence[Trial] = ()
-    winner: Trial | None = None
-    result: Result | None = None
-    origin: Mapping[str, str] = field(default_factory=dict)
     again: str = ""
     report: str = ""
     notes: Sequence[str] = ()

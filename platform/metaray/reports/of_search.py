@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from metaray.errors import InputError
 from metaray.records.run import Run
 from metaray.records.storage import Storage
-from metaray.reports.facts import SearchFacts
+from metaray.reports.search_facts import SearchFacts
 from metaray.tuning.ledger import Header, Ledger, read_header
 from metaray.tuning.overview import look_at_search
 from metaray.tuning.trial import winner_of

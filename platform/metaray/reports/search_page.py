@@ -8,7 +8,7 @@ from typing import Any
 from metaray.records.result import Result
 from metaray.reports import search_charts as charts
 from metaray.reports.blocks import Block, Card, Code, Folded, Page, Pairs, Pictures, Prose, Section, Table
-from metaray.reports.facts import SearchFacts
+from metaray.reports.search_facts import SearchFacts
 from metaray.reports.wording import again_section, duration, interval, notes_section, number, trained_facts
 from metaray.tuning.search import Search
 from metaray.tuning.table import is_schedule, searched_keys
