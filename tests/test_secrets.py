@@ -75,6 +75,10 @@ def test_nothing_that_a_run_writes_or_prints_tells_a_secret(
     again = command(*first, "--set", f"source.path={server.address}/tiny?X-Amz-Date=2&X-Amz-{'Signature'}=hush99")
     assert again.code == 0 and "parameters sha256" in again.out, "the same data, signed anew"
     assert "hush" not in ended.out + ended.err + again.out + again.err
+    page = tmp_path / "report.html"
+    reported = command("report", "mine", *where[:4], "--out", page, "--episodes", 2)
+    assert reported.code == 0 and "hush" not in reported.out + reported.err, reported.err
+    assert f"{server.address}/tiny" in page.read_text()
     assert told(tmp_path, recipe) == told(Path(database.removeprefix("sqlite:///")).parent) == []
     record = json.loads((tmp_path / "runs/mine/run.json").read_text())
     assert record["experiment"]["source"]["path"] == f"{server.address}/tiny"

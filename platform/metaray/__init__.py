@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from metaray.api.compare import compare as compare
     from metaray.api.evaluate import evaluate as evaluate
     from metaray.api.extend import extend as extend
+    from metaray.api.report import report as report
     from metaray.api.stream import stream as stream
     from metaray.api.submit import submit as submit
     from metaray.api.train import train as train
@@ -156,6 +157,7 @@ __all__ = [
     "extend",
     "load",
     "load_task",
+    "report",
     "stream",
     "submit",
     "train",
@@ -228,6 +230,7 @@ _HOMES = {
     "compare": "metaray.api.compare",
     "evaluate": "metaray.api.evaluate",
     "extend": "metaray.api.extend",
+    "report": "metaray.api.report",
     "stream": "metaray.api.stream",
     "submit": "metaray.api.submit",
     "train": "metaray.api.train",

@@ -134,6 +134,11 @@ def has_secret(text: str) -> bool:
     return False
 
 
+def names_secret(name: str) -> bool:
+    """Whether a field or an option of that name holds a secret, as `api_key` and `dbPassword` do."""
+    return _is_secret(f"{name}=x")
+
+
 def place_of_secret(tree: object, at: str = "") -> str | None:
     """Where in a tree of JSON types there is a URI with a secret, as in "model.options.url"; None if nowhere."""
     if isinstance(tree, str):

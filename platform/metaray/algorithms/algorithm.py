@@ -184,6 +184,10 @@ class Algorithm(Config):
             )
         return self.adapt({**meta, **theta}, support, context)
 
+    def spread(self, meta: Tensors, adapted: Tensors, x: Inputs, context: Context) -> Tensor | None:
+        """The standard deviation [n, outputs] that it gives each value of `predict`; None where it gives none."""
+        return None
+
     def loss(self, meta: Tensors, episode: TensorEpisode, context: Context) -> Outcome:
         """Adapt to the support, then loss and score of the task's kind on the query."""
         with phase("inner loop"):

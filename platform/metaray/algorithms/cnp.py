@@ -110,6 +110,10 @@ class CNP(Algorithm):
         """Logits, or the means of the Gaussians."""
         return context.task.expected(self._decoded(meta, adapted, x, context))
 
+    def spread(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor | None:
+        """The standard deviations of the Gaussians; none of classes."""
+        return context.task.spread(self._decoded(meta, adapted, x, context))
+
     def loss(self, meta: Tensors, episode: TensorEpisode, context: Context) -> Outcome:
         """Adapt to the support, then minus the log-density of the query, which for classes is cross-entropy."""
         x, y = episode.query

@@ -1,8 +1,9 @@
 """Two learners on the same episodes: their paired difference says more than two scores with their intervals."""
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ class Comparison:
         scores: of each, after adaptation.
         difference: second - first, by episode.
         difference_over_groups: the same over groups; None where tasks are of none. Where there is one, it decides.
+        by_episode: the score of each by episode.
+        experiments: that each comes from, as JSON types; empty where it does not say.
     """
 
     models: tuple[str, str]
@@ -42,6 +45,8 @@ class Comparison:
     scores: tuple[Estimate, Estimate]
     difference: Estimate
     difference_over_groups: GroupEstimate | None = None
+    by_episode: tuple[Sequence[float], Sequence[float]] = field(default=((), ()), repr=False)
+    experiments: tuple[Mapping[str, Any], Mapping[str, Any]] = field(default=({}, {}), repr=False)
 
     def tree(self) -> dict[str, Any]:
         """The same for JSON, as `metaray compare --json` prints it."""
@@ -94,6 +99,38 @@ class Comparison:
         return "\n".join([*lines, self.verdict])
 
 
+def write_report(compared: Comparison, path: Path, command: str) -> None:
+    """Write a comparison as one HTML file that needs nothing but itself.
+
+    Args:
+        compared: What was found out.
+        path: Of the file.
+        command: That makes it again; secrets in it are not told.
+
+    Raises:
+        InputError: If the file cannot be written.
+    """
+    # Only here, since most comparisons are only printed.
+    from metaray.reports.comparison_page import comparison_page
+    from metaray.reports.facts import ComparisonFacts, Side
+    from metaray.reports.page import write_page
+
+    over = compared.difference_over_groups
+    names, protocols, scores = compared.models, compared.protocols, compared.scores
+    first, second = map(Side, names, protocols, scores, compared.by_episode, compared.experiments)
+    facts = ComparisonFacts(
+        sides=(first, second),
+        split=compared.split,
+        quality=compared.quality,
+        difference=compared.difference,
+        over_groups="" if over is None else str(over),
+        better=compared.better,
+        verdict=compared.verdict,
+        again=command,
+    )
+    write_page(comparison_page(facts), path)
+
+
 def compare(
     first: str | Path,
     second: str | Path,
@@ -108,6 +145,7 @@ def compare(
     tracking_uri: str | None = None,
     trust: Sequence[str] = (),
     verify: bool = False,
+    out: str | Path | None = None,
     progress: JudgingProgress = True,
 ) -> Comparison:
     """Judge two learners on the same episodes: those of the first one's source and protocol.
@@ -127,15 +165,21 @@ def compare(
         tracking_uri: URI of MLflow; None takes MLFLOW_TRACKING_URI, else `mlflow.db` in the working directory.
         trust: Packages besides metaray whose code the learners may name.
         verify: Whether the data are compared with their fingerprint, also where that was done before.
+        out: File for a report of the comparison, as HTML; None writes none.
         progress: Whether to show progress; or what is told what is judged, and how many episodes of how many are done.
 
     Raises:
-        InputError: As `metaray.evaluate`, or if the second learner can't be judged on such tasks.
+        InputError: As `metaray.evaluate`, or if the second learner can't be judged on such tasks, or the report not be
+            written.
         RunFailed: If judging fails in another process.
     """
     placement = Placement(
         Workers(workers, workers), cpus_per_worker=cpus_per_worker, device=device, address=address, verify=verify
     )
+    if out is not None:
+        from metaray.reports.page import require_place
+
+        require_place(Path(out))
     split, changes, models = split_of(part), Changes(settings), (str(first), str(second))
     learners = [metaray.load(model, tracking_uri=tracking_uri, trust=trust) for model in models]
     experiment = judged_experiment(models[0], learners[0], changes, split, episodes, trust, verify=verify)
@@ -156,7 +200,7 @@ def compare(
     protocols = [
         protocol_of(spec, learner.algorithm, n, experiment.source) for learner, n in zip(learners, steps, strict=True)
     ]
-    return Comparison(
+    compared = Comparison(
         models=models,
         split=split,
         protocols=(protocols[0], protocols[1]),
@@ -164,7 +208,19 @@ def compare(
         scores=(one.estimate, other.estimate),
         difference=paired_difference(other.score, one.score),
         difference_over_groups=over_groups(other.score - one.score, groups) if groups else None,
+        by_episode=(tuple(one.score.tolist()), tuple(other.score.tolist())),
+        experiments=(_origin(learners[0]), _origin(learners[1])),
     )
+    if out is not None:
+        words = [*models, "--episodes", str(episodes), "--part", part, *(w for s in settings for w in ("--set", s))]
+        write_report(compared, Path(out), shlex.join(["metaray", "compare", *words, "--out", str(out)]))
+    return compared
+
+
+def _origin(learner: Learner) -> Mapping[str, Any]:
+    """The experiment that a learner comes from."""
+    found: Mapping[str, Any] = learner.provenance.get("experiment") or {}
+    return found
 
 
 def _require_such_tasks(model: str, learner: Learner, first: str, experiment: Experiment) -> None:

@@ -27,6 +27,7 @@ from metaray.cli.options import (
     is_verbose,
 )
 from metaray.cli.recipes import recipes, show
+from metaray.cli.report import report
 from metaray.cli.signals import stop_signals
 from metaray.cli.submit import PASS_ON, jobs, submit
 from metaray.cli.tasks import adapt, extend, predict
@@ -240,7 +241,7 @@ def upload(
 
 
 # In the order in which a user needs them, which is that of the help.
-for command in (tune, evaluate, compare, adapt, extend, predict, upload):
+for command in (tune, evaluate, compare, report, adapt, extend, predict, upload):
     app.command(cls=Command)(command)
 app.command(cls=Command, context_settings=PASS_ON)(submit)
 

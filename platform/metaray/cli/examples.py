@@ -36,6 +36,12 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "metaray compare": (
         "metaray compare models:/glyphs@champion models:/glyphs/2",
         "metaray compare models:/glyphs/1 my-run/learner --part meta-val --json",
+        "metaray compare models:/glyphs/1 models:/glyphs/2 --out comparison.html",
+    ),
+    "metaray report": (
+        "metaray report mine",
+        "metaray report models:/glyphs@champion --episodes 600 --out glyphs.html",
+        "metaray report my-search/trial-0003 --no-log",
     ),
     "metaray adapt": (
         "metaray data export glyphs --part meta-test --out my-task",

@@ -169,6 +169,9 @@ def compare(
     settings: Settings = None,
     trust: Trust = None,
     verify: Verify = False,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write a report of the comparison, as one HTML file.")
+    ] = None,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
@@ -191,5 +194,6 @@ def compare(
         tracking_uri=tracking_uri,
         trust=trust or [],
         verify=verify,
+        out=out,
     )
     show.result(compared, as_json=as_json)

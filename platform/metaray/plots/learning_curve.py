@@ -38,12 +38,12 @@ def learning_curve(metrics: Sequence[Metric], title: str) -> Figure:
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
     figure.suptitle(title, parse_math=False)
-    _train(left, *_series(metrics, "train/loss"))
-    _val(left, *_series(metrics, "val/loss"))
+    _train(left, *series(metrics, "train/loss"))
+    _val(left, *series(metrics, "val/loss"))
     keys = {metric.key for metric in metrics}
     quality = next((name for name in SCORES if {f"train/{name}", f"val/{name}"} & keys), "accuracy")
-    _train(right, *_series(metrics, f"train/{quality}"))
-    steps, values = _series(metrics, f"val/{quality}")
+    _train(right, *series(metrics, f"train/{quality}"))
+    steps, values = series(metrics, f"val/{quality}")
     _val(right, steps, values)
     _best(right, steps, values, SCORES[quality])
     for axes, label in ((left, "loss"), (right, quality)):
@@ -64,7 +64,7 @@ def smoothed(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
     return means
 
 
-def _series(metrics: Sequence[Metric], key: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def series(metrics: Sequence[Metric], key: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Steps and finite values of `key`, by step; of a step logged twice (after a resume) the later value."""
     latest = {m.step: m.value for m in metrics if m.key == key and np.isfinite(m.value)}
     steps = sorted(latest)

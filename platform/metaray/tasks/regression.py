@@ -158,15 +158,17 @@ class Regression(TaskKind):
         """The means."""
         return distribution.chunk(2, dim=1)[0]
 
+    def spread(self, distribution: Tensor) -> Tensor:
+        """sigma = 0.1 + 0.9 softplus(.), as in `surprise`."""
+        return _sigma(distribution.chunk(2, dim=1)[1])
+
     def surprise(self, distribution: Tensor, y: Tensor) -> Tensor:
         """Of a Gaussian with sigma = 0.1 + 0.9 softplus(.), summed over the values of a target.
 
         Garnelo et al. ("Conditional neural processes", ICML 2018, arXiv:1807.01613, section 4.1).
         """
-        from torch.nn import functional
-
         mean, raw = distribution.chunk(2, dim=1)
-        sigma = SIGMA_MIN + SIGMA_SCALE * functional.softplus(raw)
+        sigma = _sigma(raw)
         surprise = ((y.to(mean.dtype) - mean) / sigma).square() / 2 + sigma.log() + math.log(2 * math.pi) / 2
         return surprise.sum(dim=1).mean()
 
@@ -258,3 +260,10 @@ class Regression(TaskKind):
     def is_curve(self) -> bool:
         """Where a target is one value."""
         return self.target_size == 1
+
+
+def _sigma(raw: Tensor) -> Tensor:
+    """Standard deviations from what a network says of them."""
+    from torch.nn import functional
+
+    return SIGMA_MIN + SIGMA_SCALE * functional.softplus(raw)

@@ -165,6 +165,10 @@ class TaskKind(Config):
     def expected(self, distribution: Tensor) -> Tensor:
         """The prediction [n, outputs] in such numbers [n, distribution_size]."""
 
+    def spread(self, distribution: Tensor) -> Tensor | None:
+        """The standard deviations [n, outputs] in such numbers, as networks learn values; None of classes."""
+        return None
+
     @abstractmethod
     def surprise(self, distribution: Tensor, y: Tensor) -> Tensor:
         """Minus the log-density of targets under such numbers, mean over the examples."""

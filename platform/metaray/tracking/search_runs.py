@@ -13,11 +13,12 @@ from metaray.records.failure import FAILURE
 from metaray.records.run import Run
 from metaray.retry import retry
 from metaray.tracking.feed import JournalFeed
+from metaray.tracking.history import require_there
 from metaray.tracking.mlflow_run import MlflowRun, RunStatus
 from metaray.tracking.mlflow_tracker import MlflowTracker
 from metaray.tracking.server import MlflowServer
 from metaray.tracking.story import log_data, open_in_training_view, source_tags
-from metaray.tuning.ledger import Ledger
+from metaray.tuning.ledger import Header, Ledger
 from metaray.tuning.trial import ENDED, Trial, TrialStatus, trial_name
 
 PARENT = "mlflow.parentRunId"
@@ -145,6 +146,18 @@ class SearchRuns:
         found = MlflowRun.tagged(self._server, entry.experiment.name, mine)
         run.begin(entry.experiment, tags=tags, tracking_run=found.id if found else "", fingerprint=entry.fingerprint)
         return MlflowTracker.opened(self._server, entry.experiment, run)
+
+
+def search_run(server: MlflowServer, header: Header) -> str | None:
+    """The id of a search's MLflow run; None where there is none.
+
+    Raises:
+        RunFailed: If that MLflow is not there, or does not answer.
+    """
+    require_there(server)
+    with server.asking("the search's run could not be looked up"):
+        found = MlflowRun.tagged(server, header.search.experiment.name, {SEARCH_ID: header.id, NUMBER: "none"})
+    return None if found is None else found.id
 
 
 def _was_swept(error: Exception) -> bool:
