@@ -12,6 +12,7 @@ from metaray.json_text import parse_object
 from metaray.uris import Uri
 
 WEIGHTS, CONFIGURATION, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json"
+PREPARATION = "preprocessor_config.json"
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
@@ -56,8 +57,15 @@ class EncoderFolder:
         Raises:
             InputError: if it is no JSON object, or can't be read.
         """
-        found = beside(self.uri(CONFIGURATION))
-        return {} if found is None else parse_object(found, where=shown(self.uri(CONFIGURATION)))
+        return self._object(CONFIGURATION)
+
+    def preparation(self) -> dict[str, Any]:
+        """What `preprocessor_config.json` holds, which says how images are prepared; empty where there is none.
+
+        Raises:
+            InputError: if it is no JSON object, or can't be read.
+        """
+        return self._object(PREPARATION)
 
     def tokenizer(self) -> str | None:
         """What `tokenizer.json` holds; None where there is none.
@@ -70,6 +78,10 @@ class EncoderFolder:
             return None if found is None else found.decode()
         except UnicodeDecodeError:
             raise InputError(f"{shown(self.uri(TOKENIZER))}: not a text in UTF-8") from None
+
+    def _object(self, name: str) -> dict[str, Any]:
+        found = beside(self.uri(name))
+        return {} if found is None else parse_object(found, where=shown(self.uri(name)))
 
     @property
     def _is_file(self) -> bool:

@@ -13,6 +13,7 @@ from metaray.config import Config
 from metaray.errors import InputError
 from metaray.experiment.experiment import Experiment
 from metaray.experiment.packages import packages_in, packages_of
+from metaray.imports import paths_in
 from metaray.learners.learner import Learner
 from metaray.learners.loading import load_learner
 from metaray.records.checked_json import read_record, write_record
@@ -248,8 +249,9 @@ def _decide(
 
 def _packages(experiment: Experiment) -> set[str]:
     """The packages whose code the user's own experiment names; the present champion may name no others."""
-    preprocessing = type(experiment.source.preprocessing).__module__
-    return {"metaray", *packages_of(experiment), *packages_in([preprocessing])}
+    preprocessing = experiment.source.preprocessing
+    paths = [type(preprocessing).__module__, *paths_in(preprocessing.model_dump(mode="json"))]
+    return {"metaray", *packages_of(experiment), *packages_in(paths)}
 
 
 def _summary(result: Result) -> list[Metric]:
