@@ -70,7 +70,7 @@ def _modules_of(tree: Any) -> Iterator[str]:
 
 
 def paths_in(tree: Any) -> list[str]:
-    """The import paths in a description, in JSON types: kinds that are not known here, and what calls code by a path."""
+    """The import paths in a description, in JSON types: kinds not known here, and what calls code by its path."""
     found: list[str] = []
     if isinstance(tree, Mapping):
         kind, path = tree.get("kind"), tree.get("path")

@@ -13,7 +13,7 @@ from metaray.data.preprocessing import ImagePreprocessing, TextPreprocessing, Ve
 from metaray.errors import InputError
 from metaray.models import Encoder
 from metaray.models.batch_norm import normalises_batches
-from metaray.models.encoders import ResNet, Sight, ViT
+from metaray.models.encoders import ResNet, ViT
 from metaray.models.encoders.resnet import NAMED
 from metaray.models.model import build_seeded, trainable
 from metaray.models.state import kept
@@ -109,7 +109,8 @@ def test_a_block_by_hand() -> None:
 
     def conv(y: Tensor, name: str, stride: int = 1) -> Tensor:
         weight = at[f"{name}.weight"]
-        return nn.functional.conv2d(y, weight, stride=stride, padding=weight.shape[-1] // 2)
+        found: Tensor = nn.functional.conv2d(y, weight, stride=stride, padding=weight.shape[-1] // 2)
+        return found
 
     y = nn.functional.max_pool2d(norm(conv(x, "conv1", 2), "bn1").relu(), 3, 2, 1)
     for layer, stride in enumerate((1, 2, 2, 2), 1):
@@ -190,7 +191,13 @@ def test_torchvision_names_of_vision_transformers(tmp_path: Path) -> None:
 
 def _of_torchvision(name: str) -> str:
     outside = {"first": "class_token", "places": "encoder.pos_embedding", "patches": "conv_proj", "norm": "encoder.ln"}
-    inside = {"before": "ln_1", "after": "ln_2", "wide": "mlp.0", "narrow": "mlp.3", "joined": "self_attention.out_proj"}
+    inside = {
+        "before": "ln_1",
+        "after": "ln_2",
+        "wide": "mlp.0",
+        "narrow": "mlp.3",
+        "joined": "self_attention.out_proj",
+    }
     if not name.startswith("layers."):
         part, _, kind = name.partition(".")
         return ".".join(filter(None, (outside[part], kind)))
@@ -261,7 +268,7 @@ def test_other_inputs(tmp_path: Path) -> None:
 
 def torchvision_models() -> ModuleType:
     """Its models alone: of its compiled operators, which are for other machines than this, two need be named."""
-    pytest.importorskip("torchvision.version", reason="the extra 'references'", exc_type=(ImportError, RuntimeError))
+    pytest.importorskip("torchvision.version", reason="the extra 'references'")
     return importlib.import_module("torchvision.models")
 
 

@@ -83,7 +83,9 @@ def resnet_folder(
 
 def vit_weights(seed: int = 0) -> dict[str, Tensor]:
     """As Hugging Face's files have them."""
-    return {their_name(name): tensor for name, tensor in random_tensors(VIT.build("cls", True).state_dict(), seed).items()}
+    return {
+        their_name(name): tensor for name, tensor in random_tensors(VIT.build("cls", True).state_dict(), seed).items()
+    }
 
 
 def their_name(name: str) -> str:

@@ -1,18 +1,16 @@
 """A pretrained encoder, frozen unless told otherwise, and a linear head behind it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from hashlib import sha256 as sha256_of
 from typing import Annotated, Any, ClassVar, Self
 
 import torch
 from pydantic import Field, model_validator
-from safetensors import safe_open
 from torch import Tensor, nn
 
 from metaray.config import replace
 from metaray.data.access import without_access
 from metaray.data.encoder_folder import EncoderFolder
-from metaray.data.names import some
 from metaray.data.preprocessing import Preprocessing, TextPreprocessing
 from metaray.data.ragged import FeatureShape
 from metaray.data.remote import is_remote
@@ -24,6 +22,7 @@ from metaray.imports import reads_kind, writes_kind
 from metaray.models.conversion import convert
 from metaray.models.encoders.architecture import Architecture, Pooling
 from metaray.models.encoders.bert import Bert
+from metaray.models.encoders.fitting import fitting
 from metaray.models.encoders.own_module import OwnModule
 from metaray.models.encoders.resnet import ResNet
 from metaray.models.encoders.static_words import StaticWords
@@ -38,7 +37,6 @@ ARCHITECTURES: dict[str, type[Architecture]] = {
     "module": OwnModule,
 }
 """The explicit dict of them."""
-SHOWN = 4
 UNREAD = StaticWords(vocabulary=1, width=1)
 """In the place of what is read from a path, where that is no path, which is then the error."""
 
@@ -165,7 +163,7 @@ class Encoder(Model):
             convert(body)
         wanted = body.state_dict()
         if self.path:
-            tensors = _fitting(self, wanted)
+            tensors = fitting(self.path, self.sha256, self.architecture, wanted)
         else:
             tensors = {name: torch.zeros(tensor.shape) for name, tensor in wanted.items()}
         body.load_state_dict(tensors, assign=True)
@@ -207,44 +205,3 @@ def _read(folder: EncoderFolder, values: Mapping[str, Any]) -> dict[str, Any]:
             "is a module of one's own: architecture=OwnModule(path='package.module:Name', width=...)"
         )
     return {"pooling": architecture.poolings[0], **read, "architecture": architecture}
-
-
-def _fitting(encoder: Encoder, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of the file by the names that the network has for them."""
-    weights, architecture = EncoderFolder(encoder.path).weights(encoder.sha256), encoder.architecture
-    tensors: dict[str, Tensor] = {}
-    theirs: dict[str, str] = {}
-    with safe_open(weights.path, "pt") as file:
-        for name in file.keys():  # noqa: SIM118
-            own = architecture.own_names(name)
-            if not own or (own[0] not in wanted and architecture.is_optional(own[0])):
-                continue
-            theirs |= dict.fromkeys(own, name)
-            tensors |= zip(own, _parts(file.get_tensor(name), len(own)), strict=True)
-    where, kind = shown(encoder.path), architecture.kind
-    missing, strange = sorted(wanted.keys() - tensors.keys()), sorted(theirs[own] for own in tensors.keys() - wanted)
-    if missing or strange:
-        lacks = f"lack {some(missing, SHOWN)} ({len(missing)})" if missing else ""
-        holds = f"hold {some(strange, SHOWN)} ({len(strange)}), which it has no use for" if strange else ""
-        raise InputError(
-            f"{where}: the weights do not fit a {kind} network: they {' and '.join(filter(None, (lacks, holds)))}"
-        )
-    for own, tensor in tensors.items():
-        if tensor.shape != wanted[own].shape:
-            raise InputError(
-                f"{where}: the weights do not fit: {theirs[own]} has the shape {list(tensor.shape)}, but {own} of the "
-                f"{kind} network has {list(wanted[own].shape)}"
-            )
-        if tensor.dtype != wanted[own].dtype:
-            raise InputError(
-                f"{where}: the weights do not fit: {theirs[own]} holds {tensor.dtype}, but {own} of the {kind} network "
-                f"has {wanted[own].dtype}"
-            )
-    return tensors
-
-
-def _parts(tensor: Tensor, count: int) -> Sequence[Tensor]:
-    """So many tensors of equal shapes; where it can't be cut, the tensor itself as often, whose shape is then wrong."""
-    if count == 1 or not tensor.ndim or len(tensor) % count:
-        return (tensor,) * count
-    return tensor.chunk(count)

@@ -95,7 +95,7 @@ class ResNet(Architecture):
     @property
     def size(self) -> int:
         """See `Architecture.size`."""
-        return self.width * 2 ** (LAYERS - 1) * self.widened
+        return self.width * (1 << LAYERS - 1) * self.widened
 
     def size_of(self, pooling: Pooling) -> int:
         """See `Architecture.size_of`."""
