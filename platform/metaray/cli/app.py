@@ -17,6 +17,7 @@ from metaray.cli.options import (
     Address,
     AsJson,
     DataOn,
+    LinkEncoder,
     Profile,
     Promote,
     RunStorage,
@@ -154,6 +155,7 @@ def train(
         ),
     ] = None,
     promote: Promote = False,
+    link_encoder: LinkEncoder = False,
     verify: Verify = False,
     data_on: DataOn = "auto",
     profile: Profile = None,
@@ -191,6 +193,7 @@ def train(
         "tracking_uri": tracking_uri,
         "register": register,
         "promote": promote,
+        "link_encoder": link_encoder,
         "verify": verify,
         "data_on": data_on,
         "profile": profile or 0,
@@ -214,6 +217,7 @@ def upload(
     tracking_uri: TrackingUri = None,
     register: Annotated[bool, typer.Option(help="Put the best learner into the registry.")] = True,
     promote: Promote = False,
+    link_encoder: LinkEncoder = False,
     trust: Trust = None,
     as_json: AsJson = False,
     verbose: Verbose = False,
@@ -228,7 +232,13 @@ def upload(
         import_from_here()
     try:
         done = upload_run(
-            run, storage=storage, tracking=tracking_uri, register=register, promote=promote, trust=trust or []
+            run,
+            storage=storage,
+            tracking=tracking_uri,
+            register=register,
+            promote=promote,
+            link_encoder=link_encoder,
+            trust=trust or [],
         )
     except NotUploaded as problem:
         shown.report(problem.report, as_json=as_json)

@@ -40,7 +40,7 @@ def used(folder: Path, digest: str) -> Path | None:
 def part_of(folder: Path) -> Iterator[IO[bytes]]:
     """A file to write something to that is not there yet; it goes with the block, unless it was `put`."""
     with _sweeping(folder):  # nobody takes it for one that was left
-        file = tempfile.NamedTemporaryFile(dir=folder, suffix=".part", delete=False)
+        file = tempfile.NamedTemporaryFile(dir=folder, suffix=".part", delete=False)  # noqa: SIM115 - closed below
         lock(file)
     with file:
         try:

@@ -126,9 +126,9 @@ def _fetched(uri: str, sha256: str, folder: Path) -> Weights:
             return Weights(kept, sha256)
         seen, record = remote.look(), folder / f"{_key(identity)}.json"
         stamped = [seen.size_bytes, seen.version]
-        if seen.version and (known := _recorded(record, stamped)) and sha256 in ("", known):
-            if kept := used(folder, known):
-                return Weights(kept, known)
+        known = _recorded(record, stamped) if seen.version else ""
+        if known and sha256 in ("", known) and (kept := used(folder, known)):
+            return Weights(kept, known)
         check_room(folder, seen.size_bytes, shown(uri))
         with part_of(folder) as file:
             remote.download(file, seen.size_bytes)

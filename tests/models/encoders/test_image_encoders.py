@@ -105,7 +105,8 @@ def test_a_block_by_hand() -> None:
         mean, variance, scale, shift = (
             at[f"{name}.{part}"].view(-1, 1, 1) for part in ("running_mean", "running_var", "weight", "bias")
         )
-        return (y - mean) / (variance + 1e-5).sqrt() * scale + shift
+        found: Tensor = (y - mean) / (variance + 1e-5).sqrt() * scale + shift
+        return found
 
     def conv(y: Tensor, name: str, stride: int = 1) -> Tensor:
         weight = at[f"{name}.weight"]

@@ -73,6 +73,11 @@ class Architecture(Config):
         Several where it holds as many tensors of equal shapes, one after the other.
         """
 
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """What makes of raw inputs what the weights were trained on, as far as their folder says that; else None."""
+        return None
+
     def is_optional(self, name: str) -> bool:
         """Whether a tensor of the file, by what `build` calls it, is of use to some networks of this shape alone."""
         return False

@@ -1,6 +1,7 @@
 """An encoder of one's own: any module by its import path, with a file of weights that has its names."""
 
 import inspect
+import sys
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
@@ -13,8 +14,11 @@ from metaray.errors import InputError
 from metaray.imports import resolve, trust_of
 from metaray.models.encoders.architecture import MOST_WIDE, Architecture, Pooling
 from metaray.models.encoders.pooling import unit
+from metaray.trust import package_of
 from metaray.users_code import users_code
 
+NOBODYS = {*sys.stdlib_module_names, "torch"}
+"""Packages whose functions build no network, but might do anything else with options that somebody wrote."""
 RUNNING = ("running_mean", "running_var", "num_batches_tracked")
 
 
@@ -42,7 +46,10 @@ class OwnModule(Architecture):
     @field_validator("path")
     @classmethod
     def _importable(cls, path: str, info: ValidationInfo) -> str:
-        resolve(path, trust=trust_of(info))
+        found = resolve(path, trust=trust_of(info))
+        is_class = isinstance(found, type) and issubclass(found, nn.Module)
+        if not is_class and (not inspect.isfunction(found) or package_of(path) in NOBODYS):
+            raise ValueError(f"{path!r} is neither a class derived from torch.nn.Module nor a function of one's own")
         return path
 
     @classmethod

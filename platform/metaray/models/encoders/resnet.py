@@ -125,6 +125,11 @@ class ResNet(Architecture):
         """See `Architecture.is_optional`."""
         return name.startswith("fc.")
 
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """See `Architecture.preprocessing`."""
+        return self.sight.preprocessing
+
     def check(self, preprocessing: Preprocessing) -> None:
         """See `Architecture.check`."""
         self.sight.check(preprocessing)

@@ -145,6 +145,11 @@ class ViT(Architecture):
                 return tuple(found.replace(PARTS[0], part) for part in PARTS) if fused else (found,)
         return (name,)
 
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """See `Architecture.preprocessing`."""
+        return self.sight.preprocessing
+
     def check(self, preprocessing: Preprocessing) -> None:
         """See `Architecture.check`."""
         self.sight.check(preprocessing)
