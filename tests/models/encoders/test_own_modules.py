@@ -93,9 +93,7 @@ def test_what_is_refused(weights: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=f"unknown name in {HERE} 'Nett'. Did you mean 'Net'"):
         own(weights, "Nett")
     for path in ("subprocess:run", "os:system", "torch.hub:load", f"{HERE}:HERE", "metaray.models:MLP"):
-        with pytest.raises(
-            InputError, match=f"'{path}' is neither a class derived from torch"
-        ):
+        with pytest.raises(InputError, match=f"'{path}' is neither a class derived from torch"):
             OwnModule.parse({"path": path, "width": 4}, where="encoder")
     with pytest.raises(InputError, match="(?s)broken cannot be built:.*no luck"):
         own(weights, "broken").body(VECTORS)
