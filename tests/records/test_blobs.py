@@ -1,5 +1,6 @@
 """Encoders that lie once in a storage, for all learners that have them: written once, checked, and not done without."""
 
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -11,14 +12,18 @@ import numpy as np
 import pytest
 
 import metaray
+from metaray import Experiment
 from metaray.algorithms import MAML, ProtoNet
+from metaray.api.train import train as train_run
 from metaray.errors import InputError
+from metaray.learners.encoder_link import EncoderLink
 from metaray.learners.learner import Learner
 from metaray.manifest import sealed
 from metaray.models import Encoder
 from metaray.models.encoders.embedding import embed_store
 from metaray.records.blobs import linked
 from metaray.records.storage import Storage
+from tests.data.small_server import small_server, without_proxies
 from tests.models.encoders.test_embedded_stores import experiment as on_vectors
 from tests.models.encoders.test_encoder import experiment as on_texts
 from tests.models.encoders.tiny import bert_folder
@@ -27,13 +32,18 @@ KNOWN, LABELS = ["play rain", "song sun", "money now", "card wind"], ["a", "a", 
 ASKED = ["play wind now", "please money", "album"]
 
 
-@pytest.fixture
-def learners(train: Callable[..., Any], tmp_path: Path) -> dict[str, Learner]:
+@pytest.fixture(scope="module")
+def learners(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Learner]:
     """With the same encoder in the network, and before it."""
-    folder, texts, vectors = bert_folder(tmp_path / "encoder"), tmp_path / "texts.arrow", tmp_path / "vectors.arrow"
-    inside = train(on_texts(str(texts), Encoder(path=folder), algorithm=MAML(inner_lr=0.5)), register=False).learner
+    place = tmp_path_factory.mktemp("made")
+
+    def trained(experiment: Experiment) -> Learner:
+        return train_run(experiment, storage=str(place / "runs"), tracker="none", progress=False).learner
+
+    folder, texts, vectors = bert_folder(place / "encoder"), place / "texts.arrow", place / "vectors.arrow"
+    inside = trained(on_texts(str(texts), Encoder(path=folder), algorithm=MAML(inner_lr=0.5)))
     embed_store(str(texts), Encoder(path=folder), vectors)
-    before = train(on_vectors(str(vectors), algorithm=ProtoNet()), register=False).learner
+    before = trained(on_vectors(str(vectors), algorithm=ProtoNet()))
     shutil.rmtree(folder)
     return {"inside": inside, "before": before}
 
@@ -98,6 +108,30 @@ def test_without_its_blob(learners: dict[str, Learner], tmp_path: Path, monkeypa
     shutil.copy(bert_blob(tmp_path), blob)
     with pytest.raises(InputError, match=f"blobs/{digest} is damaged: its content has another SHA-256"):
         linked(learners["before"], root)
+
+
+def test_from_s3(learners: dict[str, Learner], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fetched once by a node, whatever number of learners it loads."""
+    with small_server() as served:
+        without_proxies(monkeypatch, served)
+        for name, learner in learners.items():
+            light = linked(learner, Storage(str(tmp_path / "runs")))
+            assert light.link is not None
+            digest = light.link.sha256
+            served.objects[f"/bucket/runs/blobs/{digest}"] = Path(light.link.at).read_bytes()
+            moved = dataclasses.replace(
+                light, link=EncoderLink(sha256=digest, at=Storage("s3://bucket/runs").child("blobs").child(digest).root)
+            )
+            moved.save(tmp_path / name)
+        elsewhere(monkeypatch, tmp_path, "node")
+        for name, learner in learners.items():
+            assert np.array_equal(asked(metaray.load(str(tmp_path / name))), asked(learner))
+        assert served.count("GET") == 1
+        served.objects.clear()
+        assert np.array_equal(asked(metaray.load(str(tmp_path / "before"))), asked(learners["before"]))
+        elsewhere(monkeypatch, tmp_path, "another node")
+        with pytest.raises(InputError, match=f"nor at s3://bucket/runs/blobs/{digest} .*no such object"):
+            metaray.load(str(tmp_path / "before"))
 
 
 def bert_blob(tmp_path: Path) -> Path:

@@ -95,8 +95,8 @@ def images(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="The filter that resizes images: nearest, box, bilinear, hamming, bicubic or lanczos (the default). "
-            "Learners resize new images with the same.",
+            help="The filter that resizes images: nearest, box, bilinear, hamming, bicubic or lanczos. The last is the "
+            "default. Learners resize new images with the same.",
         ),
     ] = None,
     encoder: Annotated[

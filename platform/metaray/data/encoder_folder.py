@@ -35,7 +35,7 @@ class EncoderFolder:
     path: str
 
     def __post_init__(self) -> None:
-        if self.path.lower().endswith(PICKLED):
+        if Uri.parse(self.path).place.lower().endswith(PICKLED):
             raise InputError(f"{shown(self.path)}: {ADVICE}")
 
     @property

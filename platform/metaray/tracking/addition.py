@@ -133,8 +133,7 @@ def add_learner(
         source: what to judge it on, at the learner's own ways, shots, queries and inner steps. Of an experiment the
             source, the numbers of episodes and their seed are taken.
         promote: make it champion whatever the comparison on meta-val says.
-        link_encoder: folder or URI of a storage, in which its frozen encoder is to lie once for all versions that have
-            it; None puts it into the version.
+        link_encoder: storage in which its frozen encoder is to lie once for all versions; None puts it into this one.
         tracking: URI of MLflow; None takes MLFLOW_TRACKING_URI, else `mlflow.db` in the working directory.
         progress: told what is being judged, and how many episodes of how many are done.
 

@@ -152,7 +152,8 @@ def test_the_whole_way(
     assert of_one[0]["label"] == task.predict([query / "c8" / "3.png"])[0]
     import mlflow.pyfunc
 
-    rows = [("support", path.parent.name, path.read_bytes()) for path in known]
+    rows: list[tuple[str, str | None, bytes]] = []
+    rows += [("support", path.parent.name, path.read_bytes()) for path in known]
     rows += [("query", None, path.read_bytes()) for path in asked]
     found = mlflow.pyfunc.load_model(model).predict(pd.DataFrame(rows, columns=["role", "label", "image"]))
     assert list(found["label"]) == labels

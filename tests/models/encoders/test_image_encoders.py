@@ -259,6 +259,26 @@ def test_configurations_that_lack_something(tmp_path: Path) -> None:
         Encoder.parse({"path": vit_folder(tmp_path / "swin", config={"model_type": "swin"})}, where="model")
 
 
+def test_weights_in_another_form(tmp_path: Path) -> None:
+    """Pickled ones, and such in several files, are refused with the way out; nothing is opened."""
+    folder = Path(resnet_folder(tmp_path / "resnet"))
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(InputError, match="but pytorch_model.bin: .*save_file\\(torch.load\\(FILE"):
+        Encoder.parse({"path": str(folder)}, where="model")
+    (folder / "pytorch_model.bin").rename(folder / "model.safetensors.index.json")
+    with pytest.raises(InputError, match="but model.safetensors.index.json: weights are read from .* in one file"):
+        Encoder.parse({"path": f"file://{folder}"}, where="model")
+    for name in ("w.bin", "s3://models/w.pt", "https://a.b/w.pth?x=1"):
+        with pytest.raises(InputError, match="weights are read from safetensors alone"):
+            Encoder.parse({"path": name}, where="model")
+    whole = Path(resnet_folder(tmp_path / "cut"), "model.safetensors")
+    content = whole.read_bytes()
+    for damaged in (content[:-1], content[:100], b"", content[:8], (2**62).to_bytes(8, "little") + content[8:]):
+        whole.write_bytes(damaged)
+        with pytest.raises(InputError, match="no whole file of safetensors"):
+            Encoder.parse({"path": str(whole)}, where="model")
+
+
 def test_other_inputs(tmp_path: Path) -> None:
     for encoder in (Encoder(path=resnet_folder(tmp_path / "resnet")), Encoder(path=vit_folder(tmp_path / "vit"))):
         for other in (VectorPreprocessing(size=3), TextPreprocessing(tokenizer=tokenizer())):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 import metaray
@@ -70,7 +70,7 @@ def test_its_weights_are_those_of_the_file(weights: str) -> None:
     body = encoder.body(VECTORS)
     assert torch.equal(before, torch.random.get_rng_state()), "what its initialisation draws is for nothing"
     net = Net().eval()
-    net.load_state_dict(dict(metaray_tensors(weights)))
+    net.load_state_dict(metaray_tensors(weights))
     x = torch.randn(5, 3)
     torch.testing.assert_close(body.train()(x), net(x))
     assert isinstance(body.get_submodule("module.norm"), FrozenBatchNorm)
@@ -79,9 +79,7 @@ def test_its_weights_are_those_of_the_file(weights: str) -> None:
 
 
 def metaray_tensors(path: str) -> dict[str, torch.Tensor]:
-    from safetensors.torch import load_file
-
-    return load_file(path)
+    return dict(load_file(path))
 
 
 def test_what_is_refused(weights: str, tmp_path: Path) -> None:
