@@ -18,6 +18,7 @@ import metaray
 from metaray import ClassStore, EpisodeSpec, Evaluation, Experiment
 from metaray.algorithms import MAML, ProtoNet
 from metaray.data.preprocessing import EncodedPreprocessing, ImagePreprocessing
+from metaray.errors import InputError
 from metaray.models import MLP, Encoder
 from tests.models.encoders.tiny_images import PREPARATION, picture_folder, resnet_folder, vit_folder
 
@@ -90,6 +91,8 @@ def test_learners_of_an_image_encoder_take_pictures(
     known = [images / name / f"{place}.png" for name in ("c7", "c8") for place in range(2)]
     asked = [images / "c7" / "4.png", images / "c8" / "5.png"]
     expected = learner.adapt(known, ["a", "a", "b", "b"]).predict_proba(asked)
+    with pytest.raises(InputError, match="image 0"):
+        learner.adapt([np.zeros((16, 18, 5), dtype=np.uint8)] * 2, ["a", "b"])
     learner.save(tmp_path / "learner")
     shutil.rmtree(path)
     again = metaray.load(str(tmp_path / "learner"))

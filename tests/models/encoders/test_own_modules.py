@@ -1,5 +1,6 @@
 """Encoders of one's own: any module by its import path, with a file of weights that has its names."""
 
+import sys
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -141,7 +142,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.mark.slow
-def test_a_learner_leads_to_its_code(package: str, train: Any, tmp_path: Path) -> None:
+def test_a_learner_leads_to_its_code(package: str, train: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A store of its vectors, and a learner of these, import it where it is trusted, and say so where it is not."""
     save_file({"line.weight": torch.randn(4, 3), "line.bias": torch.zeros(4)}, tmp_path / "w.safetensors")
     examples = {f"c{i}": np.random.default_rng(i).normal(i, 0.1, (8, 3)).astype(np.float32) for i in range(9)}
@@ -166,3 +167,8 @@ def test_a_learner_leads_to_its_code(package: str, train: Any, tmp_path: Path) -
     assert list(task.predict([examples["c0"][5], examples["c8"][5]])) == ["a", "b"]
     direct = experiment(str(tmp_path / "raw.arrow"), model=encoder, algorithm=ProtoNet())
     assert packages_of(direct) == ("their_nets",) and packages_of(experiment(str(out), model=MLP())) == ()
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if not place.endswith("code")])
+    monkeypatch.delitem(sys.modules, "their_nets")
+    said = "cannot import 'their_nets'.*modules are looked for in the working directory"
+    with pytest.raises(InputError, match=said):
+        metaray.load(str(tmp_path / "learner"), trust=["their_nets"])
