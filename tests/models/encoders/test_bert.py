@@ -112,7 +112,7 @@ def test_static_words() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["bert", "roberta"])
-def test_it_is_the_reference_implementation(kind: str, tmp_path: Path) -> None:
+def test_it_is_the_reference_implementation(kind: str, operators: None, tmp_path: Path) -> None:
     """To 1e-5, whatever the activation, where transformers are installed (the extra "references")."""
     transformers = pytest.importorskip("transformers")
     config = {**CONFIG, "model_type": kind, "hidden_act": "gelu_new", "pad_token_id": 1 if kind == "roberta" else 0}

@@ -288,23 +288,13 @@ def test_other_inputs(tmp_path: Path) -> None:
 
 
 def torchvision_models() -> ModuleType:
-    """Its models alone: of its compiled operators, which are for other machines than this, two need be named."""
-    pytest.importorskip("torchvision.version", reason="the extra 'references'")
+    pytest.importorskip("torchvision", reason="the extra 'references'")
     return importlib.import_module("torchvision.models")
-
-
-@pytest.fixture(scope="module")
-def operators() -> Any:
-    library = torch.library.Library("torchvision", "DEF")
-    for name in ("nms", "qnms"):
-        if not hasattr(torch.ops.torchvision, name):
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    return library
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50"])
-def test_it_is_torchvision(name: str, operators: Any, tmp_path: Path) -> None:
+def test_it_is_torchvision(name: str, operators: None, tmp_path: Path) -> None:
     """To 1e-5 of the largest number, in evaluation mode, where torchvision is installed (the extra "references")."""
     reference = getattr(torchvision_models(), name)(weights=None).eval()
     given = random_tensors({n: t for n, t in reference.state_dict().items() if t.is_floating_point()})
@@ -324,7 +314,7 @@ def test_it_is_torchvision(name: str, operators: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_it_is_torchvisions_vision_transformer(operators: Any, tmp_path: Path) -> None:
+def test_it_is_torchvisions_vision_transformer(operators: None, tmp_path: Path) -> None:
     models = torchvision_models()
     shape = {"image_size": 32, "patch_size": 8, "num_layers": 3, "num_heads": 12, "hidden_dim": 768, "mlp_dim": 96}
     reference = models.VisionTransformer(**shape).eval()
@@ -338,7 +328,7 @@ def test_it_is_torchvisions_vision_transformer(operators: Any, tmp_path: Path) -
 
 @pytest.mark.slow
 @pytest.mark.parametrize("activation", ["gelu", "gelu_new"])
-def test_it_is_the_reference_vision_transformer(activation: str, tmp_path: Path) -> None:
+def test_it_is_the_reference_vision_transformer(activation: str, operators: None, tmp_path: Path) -> None:
     """To 1e-5, where transformers are installed (the extra "references"), from the very file that they write."""
     transformers = pytest.importorskip("transformers")
     settings = transformers.ViTConfig(**{**VIT_CONFIG, "hidden_act": activation, "qkv_bias": activation == "gelu"})
