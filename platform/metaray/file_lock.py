@@ -1,10 +1,10 @@
 """Locks on open files: they go with the process that holds them, however it ends."""
 
 import fcntl
-from typing import IO
+from typing import IO, Any
 
 
-def lock(file: IO[str], *, wait: bool = False) -> bool:
+def lock(file: IO[Any], *, wait: bool = False) -> bool:
     """Take the lock of an open file, which is held until the file is closed.
 
     Args:
@@ -22,6 +22,20 @@ def lock(file: IO[str], *, wait: bool = False) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def share(file: IO[Any] | int) -> None:
+    """Hold the lock of an open file together with all others who share it, until the file is closed.
+
+    Waits for whoever has it alone; nobody gets it alone meanwhile.
+
+    Args:
+        file: any open file, or its descriptor.
+
+    Raises:
+        OSError: if the file system has no locks.
+    """
+    fcntl.flock(file, fcntl.LOCK_SH)
 
 
 def is_locked(file: IO[str]) -> bool:

@@ -25,6 +25,8 @@ EVERY_FIELD = {"every_field": True}
 """Context in which a description is written with all its fields; see `writes_kind`."""
 FOLDERS = "METARAY_IMPORT_FOLDERS"
 """Environment variable of workers: folders of the user's own modules, where the driver found them too."""
+OWN_KINDS = ("custom", "module")
+"""Kinds whose `path` is an import path."""
 _folders: list[str] = []
 NOT_IMPORTABLE: dict[str, str] = {}
 """Modules of this process that no other one can import by their name, and why: recipe files with unlucky names."""
@@ -65,6 +67,21 @@ def _modules_of(tree: Any) -> Iterator[str]:
     elif isinstance(tree, list):
         for value in tree:
             yield from _modules_of(value)
+
+
+def paths_in(tree: Any) -> list[str]:
+    """The import paths in a description, in JSON types: kinds not known here, and what calls code by its path."""
+    found: list[str] = []
+    if isinstance(tree, Mapping):
+        kind, path = tree.get("kind"), tree.get("path")
+        named = [kind, path if kind in OWN_KINDS else None]
+        found += [name for name in named if isinstance(name, str) and ":" in name]
+        for value in tree.values():
+            found += paths_in(value)
+    elif isinstance(tree, list):
+        for value in tree:
+            found += paths_in(value)
+    return found
 
 
 def _folder_of(module: str) -> str | None:

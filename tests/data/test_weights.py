@@ -51,7 +51,7 @@ def test_laid_anew(file: Path, cache: Path) -> None:
     assert tensors["b"].data_ptr() % 64 == 0
     assert shapes_in(found.path) == {"a": (3,), "b": (32,), "c": (5,)}
     assert held_weights(str(file), digest(file)) == found
-    assert {path.suffix for path in cache.iterdir()} <= {".safetensors", ".lock", ".json"}
+    assert {path.suffix for path in cache.iterdir()} <= {".safetensors", ".lock", ".json", ".use"}
 
 
 def test_a_file_that_changes_is_seen(file: Path, cache: Path) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import os
 import random
 import tempfile
 import threading
@@ -30,7 +31,7 @@ from metaray.experiment.overrides import override
 from metaray.learners.learner import Learner
 from metaray.learners.loading import load_learner
 from metaray.manifest import MANIFEST, sealed
-from metaray.models import MLP
+from metaray.models import MLP, Encoder
 from metaray.records.checkpoint import load_checkpoint
 from metaray.records.checkpoint_files import sweep
 from metaray.records.events import Fanout
@@ -42,6 +43,7 @@ from metaray.serving.tables import read_points
 from metaray.submission.client import JobsClient
 from metaray.training.outer_loop import initial_state
 from tests.fuzz.mutations import EXTREMES, damage_bytes, damage_json
+from tests.models.encoders.tiny_images import PREPARATION, resnet_folder, vit_folder
 from tests.training.whole_runs import train_in_process
 
 Files = dict[str, bytes]
@@ -203,6 +205,38 @@ def resealed(files: Files, chance: random.Random) -> Files:
         damage_json(contents[name].decode(), chance) if name.endswith(".json") else damage_bytes(contents[name], chance)
     )
     return sealed(contents | {name: damaged})
+
+
+# --- encoders
+
+
+def encoder_files(folder: Path, kind: str) -> Files:
+    """A tiny image encoder, as people have them."""
+    make = {"resnet": resnet_folder, "vit": vit_folder}[kind]
+    return files_of(Path(make(folder, preparation=PREPARATION)))
+
+
+def read_an_encoder(files: Files) -> object:
+    folder = written(files)
+    os.environ["METARAY_CACHE"] = str(folder / "cache")  # of the child
+    encoder = Encoder.parse({"path": str(folder)}, where="encoder")
+    images = ImagePreprocessing(height=8, width=8)
+    with torch.no_grad():
+        made = encoder.body(images)(images.normalize(torch.from_numpy(np.asarray(images.probe(2)))))
+    assert made.shape == (2, encoder.size)
+    return digest(encoder.architecture, encoder.sha256, made.numpy())
+
+
+def damage_encoder(files: Files, chance: random.Random) -> Files:
+    """Bytes of one file, or what its JSON says, that before the weights among it."""
+    name = chance.choice(sorted(files))
+    if name.endswith(".json"):
+        return files | {name: damage_json(files[name].decode(), chance)}
+    if chance.random() < 0.4:
+        return damage_one({name: files[name]}, chance) | {other: files[other] for other in files if other != name}
+    size = int.from_bytes(files[name][:8], "little")
+    header = damage_json(files[name][8 : 8 + size].decode(), chance)
+    return files | {name: len(header).to_bytes(8, "little") + header + files[name][8 + size :]}
 
 
 # --- runs

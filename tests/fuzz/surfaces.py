@@ -19,9 +19,11 @@ from tests.fuzz.readers import (
     classes_experiment,
     damage_answer,
     damage_dashboard,
+    damage_encoder,
     damage_experiment,
     damage_one,
     damage_store_metadata,
+    encoder_files,
     files_of,
     headers,
     image_files,
@@ -31,6 +33,7 @@ from tests.fuzz.readers import (
     read_a_learner,
     read_a_run,
     read_a_store,
+    read_an_encoder,
     read_an_experiment,
     read_an_image,
     read_from_a_server,
@@ -67,6 +70,10 @@ def surfaces(scratch: Path) -> list[Surface]:
         Surface("experiment", partial(damage_experiment, text), read_an_experiment, (text.encode(), [])),
         Surface("learner folder", partial(damage_one, learner_files), read_a_learner, learner_files, exact=True),
         Surface("learner, resealed", partial(resealed, learner_files), read_a_learner, learner_files),
+        *(
+            Surface(f"encoder, {kind}", partial(damage_encoder, files), read_an_encoder, files)
+            for kind, files in ((kind, encoder_files(scratch / kind, kind)) for kind in ("resnet", "vit"))
+        ),
         Surface("run folder", partial(damage_one, run), read_a_run, run, both, exact=True),
         Surface("regression CSV", partial(damage_bytes, table), partial(read_a_csv, learner=waves), table),
         Surface("image", some_image, partial(read_an_image, learner=learner), images[0]),

@@ -17,7 +17,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> list[Surface]:
 
 
 def test_damaged_input_is_refused_or_changes_nothing(made: list[Surface], monkeypatch: pytest.MonkeyPatch) -> None:
-    assert len(made) == 12
+    assert len(made) == 14
     found = {surface.name: fuzz(surface, 0, CASES) for surface in made}
     assert {name: report.bad for name, report in found.items() if report.bad} == {}
     assert all(report.counts["clean"] for report in found.values())

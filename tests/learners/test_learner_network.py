@@ -181,7 +181,8 @@ def test_a_format_that_does_not_go_with_its_files(tmp_path: Path) -> None:
     description = json.loads(files[DESCRIPTION])
     for changes, told in (
         ({"format": 1}, f"has format 1, but also {STATE}"),
-        ({"format": 4}, "has format 4; this metaray reads formats 1, 2, 3"),
+        ({"format": 4}, "linked: sha256 is missing"),
+        ({"format": 5}, "has format 5; this metaray reads formats 1, 2, 3, 4"),
         ({"rebuilt": [1]}, "rebuilt does not describe tensors"),
     ):
         reseal(tmp_path, files | {DESCRIPTION: json.dumps(description | changes).encode()})

@@ -2,9 +2,11 @@
 
 import torch
 
+from metaray.data.preprocessing import EncodedPreprocessing
 from metaray.episodes.resident import is_wanted
 from metaray.experiment.chunking import workers_at_most
 from metaray.experiment.experiment import Experiment
+from metaray.models import Encoder
 from metaray.records.begun import as_begun
 from metaray.records.events import Listener, entering
 from metaray.records.run import Run
@@ -84,3 +86,10 @@ def check_cluster(
     if device != likely_device(placement):
         check_chunks(experiment, device)
     return device
+
+
+def has_frozen_encoder(experiment: Experiment) -> bool:
+    """Whether its learner has an encoder that stays as it is: in the network, or before it, which made the vectors."""
+    if isinstance(experiment.model, Encoder):
+        return experiment.model.frozen
+    return isinstance(experiment.source.preprocessing, EncodedPreprocessing)

@@ -13,6 +13,7 @@ from metaray.api.checks import (
     check_cluster,
     check_experiment,
     check_workers,
+    has_frozen_encoder,
     likely_device,
     most_in_words,
     writable_storage,
@@ -21,6 +22,7 @@ from metaray.displays.progress import Progress, shown_run
 from metaray.errors import Diverged, InputError, RunFailed, RunStopped
 from metaray.experiment.experiment import Experiment
 from metaray.records.begun import as_begun
+from metaray.records.blobs import check_linkable
 from metaray.records.events import Event, Fanout, Listener, entering
 from metaray.records.failure import as_failure, forget_failure, write_failure
 from metaray.records.run import Run
@@ -58,6 +60,7 @@ def train(
     tracking_uri: str | None = None,
     register: bool | None = None,
     promote: bool = False,
+    link_encoder: bool = False,
     verify: bool = False,
     data_on: str = "auto",
     profile: bool | int = False,
@@ -89,6 +92,8 @@ def train(
         tracking_uri: URI of MLflow; None takes MLFLOW_TRACKING_URI, else `mlflow.db` in the working directory.
         register: Whether the best learner goes into the registry; None does so where MLflow is a tracker.
         promote: Whether it becomes @champion whatever the comparison on meta-val says.
+        link_encoder: Whether the learner's frozen encoder lies in the storage, once for all versions that have it, not
+            in each of them.
         verify: Whether data are read whole and compared with their fingerprint, also where that was done before.
         data_on: Where examples are while a worker trains: on its "device", on the "host", or "auto": on a GPU where
             they are rows of a store, and fit.
@@ -111,7 +116,9 @@ def train(
         count, samplers, cpus_per_worker, device, address, hang_timeout_s, spread, samplers_on, verify, data_on
     )
     trackers = trackers_of([tracker] if isinstance(tracker, str) else tracker, tracking_uri)
-    wish = wish_of(register, promote, trackers)
+    wish = wish_of(register, promote, trackers, link=link_encoder)
+    if link_encoder:
+        check_linkable(has_frozen_encoder(experiment))
     with shown_run(progress, experiment) as display:
         root, found, most = _checked(experiment, run, storage, trackers, placement, display, profile)
         with found.held(), run_log(found.storage) as log:
@@ -136,24 +143,25 @@ def train(
             return _brought(experiment, found, to, others, display, should_stop)
 
 
-def wish_of(register: bool | None, promote: bool, trackers: Sequence[Tracker]) -> Wish:
+def wish_of(register: bool | None, promote: bool, trackers: Sequence[Tracker], *, link: bool = False) -> Wish:
     """What is to become of the learner.
 
     Args:
         register: Whether it is to be registered; None does so where that is possible.
         promote: Whether it is to be champion.
         trackers: Those of the run.
+        link: Whether its encoder is to lie in the storage.
 
     Raises:
         InputError: If it is to be registered, and MLflow, which holds the registry, is no tracker.
     """
     possible = any(isinstance(tracker, MlflowTracker) for tracker in trackers)
-    if (register or promote) and not possible:
+    if (register or promote or link) and not possible:
         raise InputError(
             "the registry is MLflow's, which is not among the trackers: add --tracker mlflow, or register the learner "
             "later with `metaray upload RUN`"
         )
-    return Wish(possible if register is None else register, promote)
+    return Wish(possible if register is None else register, promote, link)
 
 
 def _checked(

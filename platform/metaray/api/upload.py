@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from metaray.api.checks import has_frozen_encoder
 from metaray.experiment.experiment import Experiment
+from metaray.records.blobs import check_linkable
 from metaray.records.run import Run
 from metaray.records.storage import Storage
 from metaray.tracking.mlflow_run import MlflowRun
@@ -41,6 +43,7 @@ def upload(
     tracking: str | None,
     register: bool,
     promote: bool = False,
+    link_encoder: bool = False,
     trust: Sequence[str] = (),
 ) -> Report | Unfinished:
     """Bring a run to MLflow. To do it twice is harmless.
@@ -51,6 +54,7 @@ def upload(
         tracking: URI of MLflow; None takes MLFLOW_TRACKING_URI, else `mlflow.db` in the working directory.
         register: put the best learner of a finished run into the registry.
         promote: make it champion whatever the comparison on meta-val says.
+        link_encoder: keep its frozen encoder in the storage, once for all versions that have it, not in the version.
         trust: packages besides metaray whose code the run may name.
 
     Raises:
@@ -60,9 +64,11 @@ def upload(
         RunFailed: if it does not take an unfinished one's metrics.
     """
     root = Storage(storage)
-    to = Destination(root.root, MlflowServer.of(tracking), Wish(register, promote))
+    to = Destination(root.root, MlflowServer.of(tracking), Wish(register, promote, link_encoder))
     run = Run.find(root, name)
     experiment = run.experiment(trust)
+    if link_encoder:
+        check_linkable(has_frozen_encoder(experiment))
     if run.is_finished and register:
         run.require_data(experiment)  # on which the learner is compared with the champion
     to.server.prepare()

@@ -17,6 +17,7 @@ from metaray.cli.options import (
     Address,
     AsJson,
     DataOn,
+    LinkEncoder,
     Profile,
     Promote,
     RunStorage,
@@ -155,6 +156,7 @@ def train(
         ),
     ] = None,
     promote: Promote = False,
+    link_encoder: LinkEncoder = False,
     verify: Verify = False,
     data_on: DataOn = "auto",
     profile: Profile = None,
@@ -192,6 +194,7 @@ def train(
         "tracking_uri": tracking_uri,
         "register": register,
         "promote": promote,
+        "link_encoder": link_encoder,
         "verify": verify,
         "data_on": data_on,
         "profile": profile or 0,
@@ -215,6 +218,7 @@ def upload(
     tracking_uri: TrackingUri = None,
     register: Annotated[bool, typer.Option(help="Put the best learner into the registry.")] = True,
     promote: Promote = False,
+    link_encoder: LinkEncoder = False,
     trust: Trust = None,
     as_json: AsJson = False,
     verbose: Verbose = False,
@@ -229,7 +233,13 @@ def upload(
         import_from_here()
     try:
         done = upload_run(
-            run, storage=storage, tracking=tracking_uri, register=register, promote=promote, trust=trust or []
+            run,
+            storage=storage,
+            tracking=tracking_uri,
+            register=register,
+            promote=promote,
+            link_encoder=link_encoder,
+            trust=trust or [],
         )
     except NotUploaded as problem:
         shown.report(problem.report, as_json=as_json)

@@ -1,10 +1,12 @@
 """`metaray data embed`."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
+from metaray.cli.imports import import_from_here
 from metaray.cli.store_options import Out, import_progress
+from metaray.errors import InputError
 
 
 def embed(
@@ -21,14 +23,26 @@ def embed(
         str, typer.Option(metavar="HEX", help="SHA-256 that the weights must have; whatever they have if left out.")
     ] = "",
     pooling: Annotated[
-        Literal["mean", "cls"],
+        Literal["mean", "cls", "fc"] | None,
         typer.Option(
-            metavar="mean|cls", help="How the vectors of a text's tokens become one: their mean, or the first."
+            metavar="mean|cls|fc",
+            help="How the vectors of an example's tokens or patches become one: their mean, the first, or what a "
+            "residual network's last layer makes of the mean; by default what is usual for the encoder.",
         ),
-    ] = "mean",
+    ] = None,
     normalized: Annotated[bool, typer.Option(help="Bring each vector to length 1.")] = True,
     batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Examples that are encoded together.")] = 64,
     device: Annotated[str, typer.Option(metavar="NAME", help="Where to compute: cpu or cuda.")] = "cpu",
+    module: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODULE:NAME",
+            help="A class or function of your own that builds the encoder, for weights of a kind that is not known.",
+        ),
+    ] = None,
+    vector_size: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="How many numbers that --module makes of one example.")
+    ] = None,
     trust: Annotated[
         list[str] | None,
         typer.Option(metavar="PACKAGE", help="A package that the store's preprocessing may come from."),
@@ -38,7 +52,14 @@ def embed(
     from metaray.models.encoders.embedding import embed_store
     from metaray.models.encoders.encoder import Encoder
 
-    described = {"path": encoder, "sha256": sha256, "pooling": pooling, "normalized": normalized}
+    described: dict[str, Any] = {"path": encoder, "sha256": sha256, "normalized": normalized}
+    if pooling is not None:
+        described["pooling"] = pooling
+    if (module is None) != (vector_size is None):
+        raise InputError("--module and --vector-size go together")
+    if module is not None:
+        import_from_here()
+        described["architecture"] = {"kind": "module", "path": module, "width": vector_size}
     model = Encoder.parse(described, where="encoder")
     with import_progress() as (progress, _):
         report = embed_store(

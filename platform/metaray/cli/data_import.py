@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from metaray.data.importing import ImportReport
     from metaray.data.normalisation import Normalisation
+    from metaray.data.preprocessing import ImagePreprocessing
 
 app = typer.Typer(cls=Group, help="Build a store file from raw data.")
 app.command(cls=Command)(data_table.table)
@@ -82,10 +83,30 @@ def images(
         ),
     ],
     out: Out,
-    size: Size = "84",
-    mode: Mode = "RGB",
+    size: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Size of the stored images in pixels: SIDE (84) or HEIGHTxWIDTH.")
+    ] = None,
+    mode: Annotated[
+        Literal["RGB", "L"] | None,
+        typer.Option(metavar="RGB|L", help="Whether to store the images in colour (RGB, the default) or in grey (L)."),
+    ] = None,
     invert: Invert = False,
-    resample: Resample = "lanczos",
+    resample: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The filter that resizes images: nearest, box, bilinear, hamming, bicubic or lanczos. The last is the "
+            "default. Learners resize new images with the same.",
+        ),
+    ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="The folder of a pretrained encoder of images, or a URI of it: images are stored as it was trained on "
+            "them, and normalised so.",
+        ),
+    ] = None,
     value_range: Annotated[
         str | None,
         typer.Option(
@@ -148,11 +169,14 @@ def images(
     """Import any images: a folder for each class, or a CSV file that names their classes."""
     from metaray.data.images import import_images
 
+    given = {"size": size, "mode": mode, "invert": invert or None, "resample": resample}
+    like = None if encoder is None else _of_encoder(encoder, [name for name, value in given.items() if value])
     with import_progress() as (progress, tell):
         report = import_images(
             folder,
             out,
-            **_pixels(size, mode, invert, resample),
+            **_pixels(size or "84", mode or "RGB", invert, resample or "lanczos"),
+            like=like,
             value_range=None if value_range is None else _range(value_range),
             splits=None if splits is None else splits_of(splits),
             seed=seed,
@@ -191,6 +215,21 @@ def print_normalisations(found: "Mapping[str, Normalisation]") -> None:
     """A line for each split scheme: what `--set` takes to normalise images by what its meta-train has."""
     for scheme, normalisation in found.items():
         print(f"to normalise by {scheme}'s meta-train: {normalisation.settings}")
+
+
+def _of_encoder(path: str, given: list[str]) -> "ImagePreprocessing":
+    """How an encoder's images are prepared."""
+    from metaray.data.preprocessing import ImagePreprocessing
+    from metaray.models.encoders.encoder import Encoder
+
+    if given:
+        raise InputError(
+            f"--encoder says how images are prepared: leave out {', '.join(f'--{name}' for name in given)}"
+        )
+    found = Encoder.parse({"path": path}, where="encoder").architecture
+    if not isinstance(found.preprocessing, ImagePreprocessing):
+        raise InputError(f"--encoder {path}: it is a {found.kind} encoder, which takes no images")
+    return found.preprocessing
 
 
 def _pixels(size: str, mode: str, invert: bool, resample: str) -> dict[str, Any]:

@@ -26,6 +26,14 @@ Trust = Annotated[
 Promote = Annotated[
     bool, typer.Option("--promote", help="Make the learner @champion, whatever the comparison on meta-val says.")
 ]
+LinkEncoder = Annotated[
+    bool,
+    typer.Option(
+        "--link-encoder",
+        help="Keep the learner's frozen encoder in --storage, under blobs/, once for all registered versions that have "
+        "it, instead of in each of them.",
+    ),
+]
 Verify = Annotated[
     bool,
     typer.Option("--verify", help="Read the data whole and check them, even where this machine has done so before."),

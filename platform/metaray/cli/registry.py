@@ -10,7 +10,7 @@ import typer
 from metaray.cli.help import Command, Group
 from metaray.cli.imports import import_from_here
 from metaray.cli.json_out import print_json
-from metaray.cli.options import AsJson, Promote, TrackingUri, Trust, Verbose
+from metaray.cli.options import AsJson, LinkEncoder, Promote, RunStorage, TrackingUri, Trust, Verbose
 from metaray.displays.table import print_table
 
 if TYPE_CHECKING:
@@ -107,6 +107,8 @@ def add(
     ] = None,
     split: Annotated[str, typer.Option(metavar="NAME", help="Name of the split scheme of a store file.")] = "default",
     promote: Promote = False,
+    link_encoder: LinkEncoder = False,
+    storage: RunStorage = "runs",
     tracking_uri: TrackingUri = None,
     trust: Trust = None,
     as_json: AsJson = False,
@@ -123,7 +125,15 @@ def add(
         import_from_here()
     learner, judged_on = metaray.load(folder, trust=trust or []), _source(source, split)
     with JudgingDisplay(Console(stderr=True)) as progress:
-        added = add_learner(learner, name, source=judged_on, promote=promote, tracking=tracking_uri, progress=progress)
+        added = add_learner(
+            learner,
+            name,
+            source=judged_on,
+            promote=promote,
+            link_encoder=storage if link_encoder else None,
+            tracking=tracking_uri,
+            progress=progress,
+        )
     if as_json:
         print_json(_added_tree(added))
     else:

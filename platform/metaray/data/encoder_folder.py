@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
+from metaray.data.names import some
 from metaray.data.remote import is_remote, local_path
 from metaray.data.servers import shown
 from metaray.data.weights import Weights, beside, held_weights
@@ -12,7 +13,15 @@ from metaray.json_text import parse_object
 from metaray.uris import Uri
 
 WEIGHTS, CONFIGURATION, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json"
+PREPARATION = "preprocessor_config.json"
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+SHARDED = ".safetensors.index.json"
+SHOWN = 3
+ADVICE = (
+    "weights are read from safetensors alone, in one file, since whatever opens pickled ones runs code that may lie in "
+    "them; where you trust them, safetensors.torch.save_file(torch.load(FILE, weights_only=True), 'model.safetensors') "
+    "writes one"
+)
 
 
 @dataclass(frozen=True)
@@ -26,11 +35,8 @@ class EncoderFolder:
     path: str
 
     def __post_init__(self) -> None:
-        if self.path.lower().endswith(PICKLED):
-            raise InputError(
-                f"{shown(self.path)}: weights are read from safetensors alone, since whatever opens other files runs "
-                "code that may lie in them; safetensors.torch.save_file writes one"
-            )
+        if Uri.parse(self.path).place.lower().endswith(PICKLED):
+            raise InputError(f"{shown(self.path)}: {ADVICE}")
 
     @property
     def weights_uri(self) -> str:
@@ -47,7 +53,15 @@ class EncoderFolder:
         return replace(parts, place=f"{folder_text}/{name}").text
 
     def weights(self, sha256: str = "") -> Weights:
-        """The weights, in the cache; see `held_weights`."""
+        """The weights, in the cache; see `held_weights`.
+
+        Raises:
+            InputError: as `held_weights`; where a local folder has weights in another form alone, naming these.
+        """
+        if not self._is_file and not is_remote(self.path) and (folder := local_path(self.path)).is_dir():
+            others = sorted(path.name for path in folder.iterdir() if path.name.endswith((*PICKLED, SHARDED)))
+            if others and not (folder / WEIGHTS).exists():
+                raise InputError(f"{folder}: no {WEIGHTS}, but {some(others, SHOWN)}: {ADVICE}")
         return held_weights(self.weights_uri, sha256)
 
     def configuration(self) -> dict[str, Any]:
@@ -56,8 +70,15 @@ class EncoderFolder:
         Raises:
             InputError: if it is no JSON object, or can't be read.
         """
-        found = beside(self.uri(CONFIGURATION))
-        return {} if found is None else parse_object(found, where=shown(self.uri(CONFIGURATION)))
+        return self._object(CONFIGURATION)
+
+    def preparation(self) -> dict[str, Any]:
+        """What `preprocessor_config.json` holds, which says how images are prepared; empty where there is none.
+
+        Raises:
+            InputError: if it is no JSON object, or can't be read.
+        """
+        return self._object(PREPARATION)
 
     def tokenizer(self) -> str | None:
         """What `tokenizer.json` holds; None where there is none.
@@ -70,6 +91,10 @@ class EncoderFolder:
             return None if found is None else found.decode()
         except UnicodeDecodeError:
             raise InputError(f"{shown(self.uri(TOKENIZER))}: not a text in UTF-8") from None
+
+    def _object(self, name: str) -> dict[str, Any]:
+        found = beside(self.uri(name))
+        return {} if found is None else parse_object(found, where=shown(self.uri(name)))
 
     @property
     def _is_file(self) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
+from metaray.config import replace
 from metaray.data.archives import open_tree
 from metaray.data.draws import SPLITS, Split
 from metaray.data.file_tree import FileTree
@@ -11,21 +12,24 @@ from metaray.data.importing import ImageFile, ImportReport, Progress, image_prep
 from metaray.data.label_tables import read_labels
 from metaray.data.layout import Found, Nested, find_classes
 from metaray.data.pictures import ValueRange, decode_image
-from metaray.data.preprocessing import Resample
+from metaray.data.preprocessing import ImagePreprocessing, Resample
 from metaray.data.splits import USUAL, Fractions, chosen_splits, given_splits
 from metaray.data.store_file import check_writable
 from metaray.errors import InputError
+
+USUAL_SIDE = 84
 
 
 def import_images(
     folder: Path,
     out: Path,
     *,
-    size: int | tuple[int, int],
+    size: int | tuple[int, int] = USUAL_SIDE,
     mode: Literal["L", "RGB"] = "RGB",
     invert: bool = False,
     resample: Resample = "lanczos",
     value_range: ValueRange | None = None,
+    like: ImagePreprocessing | None = None,
     splits: Path | Fractions | None = None,
     seed: int = 0,
     depth: int = 1,
@@ -48,6 +52,7 @@ def import_images(
         resample: the filter that resizes them. The store keeps it, so that learners resize new images alike.
         value_range: the numbers that mean black and white in images of more than 8 bits a channel, or of floats. The
             store keeps it, so that learners convert new images alike.
+        like: what an encoder was trained on, in place of size, mode, invert and resample, with its normalisation.
         splits: a folder with train.txt, val.txt and test.txt, which name one class a line; or the fractions of the
             classes, drawn at random by `seed`; None takes the splits that the data come with (see `find_classes` and
             `read_labels`), else fractions of 0.64, 0.16 and 0.2.
@@ -67,7 +72,8 @@ def import_images(
             meta-split without a class or don't fit the classes; an unwritable `out`.
     """
     check_writable(out)
-    preprocessing = image_preprocessing(size, mode, invert, resample, value_range)
+    preprocessing = like or image_preprocessing(size, mode, invert, resample)
+    preprocessing = replace(preprocessing, value_range=value_range)
     if labels and (depth, nested) != (1, "refuse"):
         raise InputError("--labels takes the classes from a table: --depth and --nested do not go with it")
     if columns and not labels:

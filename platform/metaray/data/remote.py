@@ -22,7 +22,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from metaray.data.access import with_access
-from metaray.data.cache import CACHE, cache_folder
+from metaray.data.cache import CACHE, LIMIT, cache_folder, cache_limit_bytes
 from metaray.data.servers import HttpObject, ObjectVersion, RemoteObject, S3Object, shown
 from metaray.data.store_file import StoreFile, read_store
 from metaray.data.tables.table_file import TableFile, is_table_file, read_table
@@ -34,8 +34,6 @@ from metaray.uris import Uri
 
 LOCAL = "file"
 SCHEMES = (LOCAL, "http", "https", "s3")
-LIMIT = "METARAY_CACHE_GB"
-DEFAULT_LIMIT_GB = 50.0
 
 
 def is_remote(uri: str) -> bool:
@@ -125,17 +123,6 @@ def _key(uri: str, seen: ObjectVersion) -> str:
     return hashlib.sha256(f"{Uri.parse(uri).identity}\n{seen.size_bytes}\n{seen.version}".encode()).hexdigest()
 
 
-def _limit_bytes() -> int:
-    given = os.environ.get(LIMIT) or str(DEFAULT_LIMIT_GB)
-    try:
-        limit = float(given) * 1e9
-    except ValueError:
-        limit = -1.0
-    if not 0 < limit < float("inf"):
-        raise InputError(f"{LIMIT} is the cache's size in GB, such as {DEFAULT_LIMIT_GB:g} (got {given!r})")
-    return int(limit)
-
-
 @contextmanager
 def _locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
     """Hold the entry's lock, which goes with the process; False if another has it and it isn't waited for."""
@@ -145,7 +132,7 @@ def _locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
 
 def _fetch(remote: RemoteObject, size_bytes: int, path: Path) -> None:
     """Bring the store to `path`, whole and verified or not at all. The caller holds the entry's lock."""
-    limit_bytes = _limit_bytes()
+    limit_bytes = cache_limit_bytes()
     if size_bytes > limit_bytes:
         raise InputError(
             f"{remote.shown}: {size_bytes} bytes, but the cache may hold {limit_bytes} bytes: raise {LIMIT}"

@@ -13,7 +13,7 @@ from metaray.config import Config
 from metaray.data.preprocessing import PREPROCESSINGS, ImagePreprocessing, Preprocessing
 from metaray.data.ragged import FeatureShape, shape_text
 from metaray.errors import InputError
-from metaray.imports import dump_kind, parse_kind, require_findable
+from metaray.imports import dump_kind, parse_kind, paths_in, require_findable
 
 WHAT = "preprocessing"
 
@@ -33,7 +33,7 @@ def _read(value: Any) -> Preprocessing | Named:
         return value
     if isinstance(value, Mapping) and "kind" not in value:  # files of before there were other kinds
         return ImagePreprocessing.parse(value, where=WHAT)
-    if isinstance(value, Mapping) and isinstance(value["kind"], str) and ":" in value["kind"]:
+    if isinstance(value, Mapping) and paths_in(value):  # its own, or that of an encoder before it
         return Named(tree=dict(value))
     return parse_kind(value, PREPROCESSINGS, Preprocessing, what=WHAT)
 

@@ -3,8 +3,10 @@
 The cache is `weights` in $METARAY_CACHE (by default `metaray` in $XDG_CACHE_HOME, or in ~/.cache):
 
     SHA256.safetensors   the tensors of the file with this SHA-256, float32, each at an address that kernels like
-    KEY.json             which SHA-256 a file had, and its size, times and inode then
-    KEY.lock             locked by whoever fetches or reads the file with this address
+    KEY.json             which SHA-256 a file had, and what was to be seen of it then; stays
+    KEY.lock             locked by whoever fetches or reads the file with this address; stays
+
+with what `metaray.data.weight_cache` keeps beside it, which also says what is swept, and when.
 
 A file lays its tensors at any offset, and kernels may round differently there: so they are laid anew, for the same bits
 everywhere. Only safetensors are read: nothing is unpickled.
@@ -28,6 +30,7 @@ from metaray.data.cache import CACHE, cache_folder
 from metaray.data.remote import is_remote, local_path, remote_object
 from metaray.data.servers import shown
 from metaray.data.verified import RESTS_S, stamp
+from metaray.data.weight_cache import check_room, part_of, put, used
 from metaray.errors import InputError
 from metaray.file_lock import lock
 from metaray.json_text import parse_object
@@ -96,8 +99,8 @@ def held_weights(uri: str, sha256: str = "") -> Weights:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if is_remote(uri):
-            kept = folder / f"{sha256}.safetensors"
-            return Weights(kept, sha256) if sha256 and kept.is_file() else _fetched(uri, sha256, folder)
+            kept = used(folder, sha256) if sha256 else None
+            return Weights(kept, sha256) if kept else _fetched(uri, sha256, folder)
         return _of_file(local_path(uri), sha256, folder)
     except OSError as error:
         raise InputError(f"{shown(uri)}: can't be kept in the cache {folder} ({CACHE}): {error}") from None
@@ -118,48 +121,60 @@ def shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
 
 def _fetched(uri: str, sha256: str, folder: Path) -> Weights:
     remote = remote_object(uri)
-    with _locked(folder, Uri.parse(uri).identity):
-        kept = folder / f"{sha256}.safetensors"
-        if sha256 and kept.is_file():  # another process was first
+    with _locked(folder, identity := Uri.parse(uri).identity):
+        if sha256 and (kept := used(folder, sha256)):  # another process was first
             return Weights(kept, sha256)
-        with tempfile.NamedTemporaryFile(dir=folder, suffix=".part") as file:
-            remote.download(file, remote.look().size_bytes)
+        seen, record = remote.look(), folder / f"{_key(identity)}.json"
+        stamped = [seen.size_bytes, seen.version]
+        known = _recorded(record, stamped) if seen.version else ""
+        if known and sha256 in ("", known) and (kept := used(folder, known)):
+            return Weights(kept, known)
+        check_room(folder, seen.size_bytes, shown(uri))
+        with part_of(folder) as file:
+            remote.download(file, seen.size_bytes)
             file.flush()
-            return _kept(Path(file.name), shown(uri), _digest(Path(file.name)), sha256, folder)
+            found = _kept(Path(file.name), shown(uri), _digest(Path(file.name)), sha256, folder)
+        _record(record, stamped, found.sha256)
+        return found
 
 
 def _of_file(path: Path, sha256: str, folder: Path) -> Weights:
-    if sha256 and not path.exists() and (kept := folder / f"{sha256}.safetensors").is_file():
+    if sha256 and not path.exists() and (kept := used(folder, sha256)):
         return Weights(kept, sha256)  # the very weights, wherever they were
     if not path.is_file():
         raise InputError(f"{path}: no such file of weights" + (" (it is a folder)" if path.is_dir() else ""))
     where = os.path.realpath(path)
     with _locked(folder, where):
         record, now_s, seen = folder / f"{_key(where)}.json", time.time(), list(stamp(path))
-        digest = ""
-        with suppress(OSError, ValueError, KeyError):
-            known = parse_object(record.read_bytes(), where=record.name)
-            digest = str(known["sha256"]) if known["stamp"] == seen else ""
-        digest = digest or _digest(path)
+        digest = _recorded(record, seen) or _digest(path)
         if now_s - max(seen[-2:]) / 1e9 > RESTS_S:
-            record.write_text(json.dumps({"stamp": seen, "sha256": digest}))
+            _record(record, seen, digest)
         return _kept(path, str(path), digest, sha256, folder)
+
+
+def _recorded(record: Path, seen: list[Any]) -> str:
+    """The digest that a file had when it was last seen as it is now; empty if nobody knows."""
+    with suppress(OSError, ValueError, KeyError):
+        known = parse_object(record.read_bytes(), where=record.name)
+        return str(known["sha256"]) if known["stamp"] == seen else ""
+    return ""
+
+
+def _record(record: Path, seen: list[Any], digest: str) -> None:
+    beside = record.with_suffix(".json.new")
+    beside.write_text(json.dumps({"stamp": seen, "sha256": digest}))
+    beside.replace(record)
 
 
 def _kept(path: Path, where: str, digest: str, sha256: str, folder: Path) -> Weights:
     if sha256 and digest != sha256:
         raise InputError(f"{where}: its SHA-256 is {digest}, but {sha256} is asked for: these are other weights")
-    kept = folder / f"{digest}.safetensors"
-    if not kept.is_file():
-        with tempfile.NamedTemporaryFile(dir=folder, suffix=".part", delete=False) as target:
-            try:
-                _lay_anew(path, where, target)
-                target.flush()
-                os.fsync(target.fileno())
-                Path(target.name).replace(kept)
-            finally:
-                Path(target.name).unlink(missing_ok=True)
-    return Weights(kept, digest)
+    if kept := used(folder, digest):
+        return Weights(kept, digest)
+    check_room(folder, path.stat().st_size, where)
+    with part_of(folder) as target:
+        _lay_anew(path, where, target)
+        return Weights(put(folder, digest, target), digest)
 
 
 def _lay_anew(path: Path, where: str, target: Any) -> None:

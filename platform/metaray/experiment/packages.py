@@ -5,17 +5,15 @@ from collections.abc import Iterator
 
 from metaray.config import Config
 from metaray.experiment.experiment import Experiment
-from metaray.experiment.overrides import flatten
+from metaray.imports import paths_in
 from metaray.trust import packages_in as packages_in
 
-PATHS = ("model.path", "optimizer.path")
-"""Keys that hold the import path of something that is no description."""
 IMPORT_PATH = re.compile(r"[\w.]+:[\w.]+")
 
 
 def packages_of(experiment: Experiment) -> tuple[str, ...]:
     """The packages whose code an experiment of the user's own names, sorted; without metaray itself."""
-    paths = [value for key, value in flatten(experiment.model_dump(mode="json")).items() if key in PATHS]
+    paths = paths_in(experiment.model_dump(mode="json"))
     paths += [type(part).__module__ for part in _parts(experiment)]
     return packages_in(paths)
 

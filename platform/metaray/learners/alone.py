@@ -37,7 +37,7 @@ def require_alone(files: Mapping[str, bytes]) -> None:
         InputError: naming the files that building it needs, or what it raises without them.
     """
     description = parse_object(files[DESCRIPTION], where=DESCRIPTION)
-    if not packages_named(description):
+    if not packages_named(description) or "linked" in description:  # a linked one was asked while it was whole
         return
     numbers = {"provenance", "step", "inner_steps"}
     key = checksum({name: value for name, value in description.items() if name not in numbers})

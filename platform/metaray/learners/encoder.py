@@ -26,7 +26,7 @@ def weights_behind(preprocessing: Preprocessing) -> Tensors:
     if not isinstance(preprocessing, EncodedPreprocessing):
         return {}
     try:
-        body = _encoder(preprocessing).body()
+        body = _encoder(preprocessing).body(preprocessing.raw)
     except InputError as error:
         raise InputError(
             f"the source holds vectors, and a learner of them needs the encoder that made these: {error}"
@@ -46,16 +46,14 @@ def check_weights(preprocessing: Preprocessing, weights: Tensors) -> None:
         return
     encoder = _encoder(preprocessing)
     encoder.check_inputs(preprocessing.raw)
-    if encoder.architecture.size != preprocessing.size:
-        raise InputError(
-            f"its encoder makes {encoder.architecture.size} numbers, its network takes {preprocessing.size}"
-        )
-    check_tensors(dict(encoder.held.body().state_dict()), weights, "encoder's tensor")
+    if encoder.size != preprocessing.size:
+        raise InputError(f"its encoder makes {encoder.size} numbers, its network takes {preprocessing.size}")
+    check_tensors(dict(encoder.held.body(preprocessing.raw).state_dict()), weights, "encoder's tensor")
 
 
 def encoder_of(preprocessing: EncodedPreprocessing, weights: Tensors) -> nn.Module:
     """The encoder, whose weights are those given, not copies."""
-    body = _encoder(preprocessing).held.body()
+    body = _encoder(preprocessing).held.body(preprocessing.raw)
     body.load_state_dict(weights, assign=True)
     return body.requires_grad_(False).eval()
 

@@ -105,6 +105,7 @@ class FromModule:
         *,
         source: Any = None,
         promote: bool = False,
+        link_encoder: str | None = None,
         tracking_uri: str | None = None,
     ) -> Any:
         """Put it into the registry as the next version of a model, judged as a run's learner is.
@@ -114,6 +115,8 @@ class FromModule:
             source: what to judge it on: a source, or an experiment, whose source and numbers of episodes are taken.
                 None judges nothing, and so gives no alias.
             promote: make it champion whatever the comparison says.
+            link_encoder: folder or URI of a storage, in which its frozen encoder is to lie once for all versions that
+                have it; None puts it into the version.
             tracking_uri: of MLflow; None takes MLFLOW_TRACKING_URI, else `mlflow.db` in the working directory.
 
         Returns:
@@ -124,7 +127,7 @@ class FromModule:
         """
         # By its name, because this stage knows no MLflow, and imports nothing that does.
         add = resolve("metaray.tracking.addition:add_learner", trust=())
-        return add(self, name, source=source, promote=promote, tracking=tracking_uri)
+        return add(self, name, source=source, promote=promote, link_encoder=link_encoder, tracking=tracking_uri)
 
 
 def _check_task(algorithm: Algorithm, spec: EpisodeSpec, task: TaskKind, inner_steps: int | None) -> None:

@@ -23,15 +23,17 @@ from metaray.episodes.tensors import Examples
 from metaray.errors import InputError
 from metaray.learners.alone import require_alone
 from metaray.learners.encoder import encoder_of, vectors_of
+from metaray.learners.encoder_link import EncoderLink, body_of
 from metaray.learners.from_module import FromModule
 from metaray.learners.growth import CENTRE, How, Kept, Learned, grown, learned, with_summary
 from metaray.learners.joint_queries import doubt, warn_of
-from metaray.learners.learner_file import FORMAT, FORMAT_WITH_ENCODER, FORMAT_WITH_STATE, learner_files
+from metaray.learners.learner_file import learner_files, right_format
 from metaray.learners.learner_network import restored
 from metaray.learners.one_line import classes_line, parts_line, spec_line
 from metaray.learners.own_code import own_code, parts_to_json
 from metaray.learners.task_file import TaskParts, save_task
 from metaray.models.comparison import Compared
+from metaray.models.encoders.encoder import Encoder
 from metaray.models.model import Model, build_seeded
 from metaray.models.state import Marks
 from metaray.tasks import TaskKind
@@ -61,6 +63,7 @@ class Learner(FromModule):
         code: SHA-256 of each package of the user's own, as it was when this was made; see `metaray.trust`.
         encoder: weights of the encoder that makes vectors of raw inputs, where it was trained on such; see
             `metaray.learners.encoder`.
+        link: where its encoder lies, if its files are not to hold it; see `metaray.learners.encoder_link`.
     """
 
     algorithm: Algorithm
@@ -78,6 +81,7 @@ class Learner(FromModule):
     rebuilt: Marks = field(default_factory=dict)
     code: dict[str, str] = field(default_factory=dict)
     encoder: Tensors = field(default_factory=dict)
+    link: EncoderLink | None = None
     _encoders: list[nn.Module] = field(default_factory=list, init=False, repr=False, compare=False)
     """The encoder, once it was asked."""
     _unused: list[nn.Module] = field(default_factory=list, init=False, repr=False, compare=False)
@@ -125,6 +129,12 @@ class Learner(FromModule):
         # The user's network is not built for it, which need not be able to do without an output layer.
         network = Compared(preprocessing=self.preprocessing)
         return replace(self, algorithm=BASELINES[name], model=network, meta={}, state={}, rebuilt={})
+
+    @property
+    def encoder_tensors(self) -> Tensors:
+        """The weights of its frozen encoder, before its network or in it, by the encoder's own names; else none."""
+        in_network = isinstance(self.model, Encoder) and self.model.frozen
+        return self.encoder or (body_of(self.state)[0] if in_network else {})
 
     @property
     def own_code(self) -> dict[str, str]:
@@ -238,9 +248,11 @@ class Learner(FromModule):
 
     def files(self) -> dict[str, bytes]:
         """What `save` writes, by file name; the manifest is last."""
-        stateful = bool(self.state or self.rebuilt)
+        state = self.state if self.link is None else body_of(self.state)[1]
+        encoder = self.encoder if self.link is None else {}
+        stateful = bool(state or self.rebuilt)
         description: dict[str, Any] = {
-            "format": FORMAT_WITH_ENCODER if self.encoder else FORMAT_WITH_STATE if stateful else FORMAT,
+            "format": right_format(stateful=stateful, encoded=bool(encoder), linked=self.link is not None),
             **parts_to_json(self.algorithm, self.model, self.preprocessing, self.task),
             "spec": self.spec.model_dump(mode="json"),
             "inner_steps": self.inner_steps,
@@ -253,7 +265,9 @@ class Learner(FromModule):
             description["rebuilt"] = self.rebuilt
         if self.own_code:
             description["code"] = self.own_code
-        return learner_files(description, self.meta, self.state if stateful else None, self.encoder)
+        if self.link is not None:
+            description["linked"] = self.link.model_dump(mode="json")
+        return learner_files(description, self.meta, state if stateful else None, encoder)
 
 
 @dataclass(frozen=True, repr=False)

@@ -21,10 +21,18 @@ DESCRIPTION = "learner.json"
 PARAMETERS = "parameters.safetensors"
 STATE = "state.safetensors"
 ENCODER = "encoder.safetensors"
-FORMAT, FORMAT_WITH_STATE, FORMAT_WITH_ENCODER = 1, 2, 3
+FORMAT, FORMAT_WITH_STATE, FORMAT_WITH_ENCODER, FORMAT_LINKED = 1, 2, 3, 4
 """The second is that of a learner whose network holds more than what is trained, which older versions would ignore; the
-third that of one with an encoder before its network, whatever this holds."""
+third that of one with an encoder before its network, whatever this holds; the fourth that of one whose encoder, before
+its network or in it, lies elsewhere, see `metaray.learners.encoder_link`."""
 _KEYS = {"algorithm", "model", "preprocessing", "spec", "inner_steps", "provenance"}
+
+
+def right_format(*, stateful: bool, encoded: bool, linked: bool) -> int:
+    """The format of a learner that holds these."""
+    if linked:
+        return FORMAT_LINKED
+    return FORMAT_WITH_ENCODER if encoded else FORMAT_WITH_STATE if stateful else FORMAT
 
 
 class _Numbers(Config):
@@ -97,14 +105,15 @@ def contents_of(folder: Path, files: Mapping[str, bytes]) -> Contents:
         raise InputError(f"{folder} does not hold a whole learner: {error}") from None
     if (bad := not_finite(meta)) is not None:  # not of the state, whose buffers may be masks of -inf
         raise InputError(f"{folder / PARAMETERS}: parameter {bad} holds values that are not finite (NaN or infinite)")
-    known = (FORMAT, FORMAT_WITH_STATE, FORMAT_WITH_ENCODER)
+    known = (FORMAT, FORMAT_WITH_STATE, FORMAT_WITH_ENCODER, FORMAT_LINKED)
     if description.get("format") not in known:
         formats = ", ".join(map(str, known))
         raise InputError(f"{folder} has format {description.get('format')}; this metaray reads formats {formats}")
     encoded, stateful = description["format"] == FORMAT_WITH_ENCODER, STATE in files
+    free = encoded or description["format"] == FORMAT_LINKED
     for name, is_there, is_due in (
         (ENCODER, ENCODER in files, encoded),
-        (STATE, stateful, stateful if encoded else description["format"] == FORMAT_WITH_STATE),
+        (STATE, stateful, stateful if free else description["format"] == FORMAT_WITH_STATE),
     ):
         if is_there != is_due:
             raise InputError(f"{folder} has format {description['format']}, but {'no' if is_due else 'also'} {name}")

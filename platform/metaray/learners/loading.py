@@ -12,9 +12,10 @@ from metaray.episodes.episode import EpisodeSpec
 from metaray.errors import InputError
 from metaray.imports import parse_kind
 from metaray.learners.encoder import check_weights
+from metaray.learners.encoder_link import linked_tensors, with_body
 from metaray.learners.growth import Kept
 from metaray.learners.learner import AdaptedTask, Learner
-from metaray.learners.learner_file import Contents, read_folder
+from metaray.learners.learner_file import FORMAT_LINKED, Contents, read_folder
 from metaray.learners.learner_network import built, check_state, check_tensors
 from metaray.learners.own_code import require_trusted_code
 from metaray.learners.task_file import read_task
@@ -64,6 +65,11 @@ def _rebuilt(folder: Path, contents: Contents, trust: Sequence[str]) -> Learner:
     """The learner of a folder's contents."""
     description, meta, state, encoder = contents
     code = require_trusted_code(description, trust, str(folder))
+    link = None
+    if description["format"] == FORMAT_LINKED:
+        link, tensors = linked_tensors(description, str(folder))
+        before = isinstance(found := description["preprocessing"], dict) and found.get("kind") == "encoded"
+        encoder, state = (tensors, state) if before else (encoder, with_body(state, tensors))
     learner = Learner(
         algorithm=parse_kind(description["algorithm"], ALGORITHMS, Algorithm, what="algorithm", trust=trust),
         model=parse_kind(description["model"], MODELS, Model, what="model", trust=trust),
@@ -82,6 +88,7 @@ def _rebuilt(folder: Path, contents: Contents, trust: Sequence[str]) -> Learner:
         rebuilt=description["rebuilt"],
         code=code,
         encoder=encoder,
+        link=link,
     )
     _check_parameters(learner, folder)
     return learner

@@ -8,7 +8,7 @@ from metaray.algorithms import ALGORITHMS
 from metaray.algorithms.algorithm import Algorithm
 from metaray.data.preprocessing import PREPROCESSINGS, Preprocessing
 from metaray.errors import InputError
-from metaray.imports import dump_kind
+from metaray.imports import dump_kind, paths_in
 from metaray.models import MODELS
 from metaray.models.model import Model
 from metaray.tasks import TASK_KINDS, TaskKind
@@ -28,10 +28,7 @@ def parts_to_json(algorithm: Algorithm, model: Model, preprocessing: Preprocessi
 def paths_named(description: Mapping[str, Any]) -> list[str]:
     """The import paths in a learner's description."""
     names = ("algorithm", "model", "preprocessing", "task")
-    parts = [part for name in names if isinstance(part := description.get(name), dict)]
-    kinds = [part.get("kind") for part in parts]
-    paths = [part.get("path") for part in parts if part.get("kind") == "custom"]
-    return [path for path in (*kinds, *paths) if isinstance(path, str) and ":" in path]
+    return [path for name in names for path in paths_in(description.get(name))]
 
 
 def packages_named(description: Mapping[str, Any]) -> tuple[str, ...]:

@@ -13,11 +13,13 @@ from metaray.data.source import Source
 from metaray.experiment.experiment import Evaluation, Experiment, protocol_of
 from metaray.experiment.overrides import flatten
 from metaray.learners.learner import Learner
+from metaray.records.blobs import linked
 from metaray.records.estimate import Estimate, Values
 from metaray.records.journal import Metric
 from metaray.records.over_groups import GroupEstimate
 from metaray.records.provenance import provenance
 from metaray.records.result import Rival, rivals_told, scores_told
+from metaray.records.storage import Storage
 from metaray.tasks.baselines import NEAREST, title_of
 from metaray.tracking.champion import crown_by_hand
 from metaray.tracking.mlflow_run import MlflowRun
@@ -119,6 +121,7 @@ def add_learner(
     *,
     source: Source | Experiment | None = None,
     promote: bool = False,
+    link_encoder: str | None = None,
     tracking: str | None = None,
     progress: Progress = lambda what, done, episodes: None,
 ) -> Addition:
@@ -130,6 +133,7 @@ def add_learner(
         source: what to judge it on, at the learner's own ways, shots, queries and inner steps. Of an experiment the
             source, the numbers of episodes and their seed are taken.
         promote: make it champion whatever the comparison on meta-val says.
+        link_encoder: storage in which its frozen encoder is to lie once for all versions; None puts it into this one.
         tracking: URI of MLflow; None takes MLFLOW_TRACKING_URI, else `mlflow.db` in the working directory.
         progress: told what is being judged, and how many episodes of how many are done.
 
@@ -142,6 +146,8 @@ def add_learner(
     if experiment is not None and "experiment" not in learner.provenance:
         learner = replace(learner, provenance=learner.provenance | _judged_on(experiment))
     with tempfile.TemporaryDirectory() as scratch:
+        if link_encoder is not None:
+            learner = linked(learner, Storage(link_encoder))
         folder = Path(scratch) / "learner"
         learner.save(folder)  # first of all: it refuses what can't be rebuilt
         server = MlflowServer.of(tracking)

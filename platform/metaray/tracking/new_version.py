@@ -5,6 +5,7 @@ from pathlib import Path
 
 from metaray.experiment.experiment import Experiment
 from metaray.learners.alone import require_alone
+from metaray.learners.encoder_link import ELSEWHERE
 from metaray.learners.learner import Learner
 from metaray.learners.own_code import own_code_told
 from metaray.serving.columns import inputs_of, outputs_of
@@ -22,6 +23,10 @@ TRUST = "trust"
 DEPENDS = (
     "Answers depend on the other queries of the same call (transductive batch norm): give it queries of all classes at "
     "once, as it was judged. One query at a time: {}."
+)
+LINKED = (
+    "Its encoder is not in this model: whoever loads it needs the weights with the SHA-256 {}, which lie at {} (or, "
+    "after they have moved, in the storage that {} names)."
 )
 
 
@@ -62,6 +67,8 @@ def new_version(
     if learner.own_code:
         told.append(own_code_told(learner.own_code))
         metadata[TRUST] = trust_setting(learner.own_code)
+    if learner.link is not None:
+        told.append(LINKED.format(learner.link.sha256, learner.link.at, ELSEWHERE))
     number = register(
         tracked.server,
         tracked.id,

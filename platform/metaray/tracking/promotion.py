@@ -17,17 +17,21 @@ class Wish:
     Attributes:
         register: put it into the registry.
         promote: make it champion whatever the comparison says.
+        link: its frozen encoder lies in the storage, once for all versions that have it, and not in the version.
 
     Raises:
-        InputError: if it is to be champion without being registered.
+        InputError: if it is to be champion, or linked, without being registered.
     """
 
     register: bool = True
     promote: bool = False
+    link: bool = False
 
     def __post_init__(self) -> None:
         if self.promote and not self.register:
             raise InputError("--promote gives a registered learner the alias @champion: leave out --no-register")
+        if self.link and not self.register:
+            raise InputError("--link-encoder is for a registered learner: leave out --no-register")
 
 
 class Decision(NamedTuple):

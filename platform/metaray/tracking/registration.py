@@ -13,8 +13,10 @@ from metaray.config import Config
 from metaray.errors import InputError
 from metaray.experiment.experiment import Experiment
 from metaray.experiment.packages import packages_in, packages_of
+from metaray.imports import paths_in
 from metaray.learners.learner import Learner
 from metaray.learners.loading import load_learner
+from metaray.records.blobs import linked
 from metaray.records.checked_json import read_record, write_record
 from metaray.records.checkpoint_files import CHECKPOINTS_FOLDER as CHECKPOINTS
 from metaray.records.checkpoint_files import checkpoint_name
@@ -22,6 +24,7 @@ from metaray.records.estimate import Values
 from metaray.records.journal import Metric
 from metaray.records.result import Result
 from metaray.records.run import LEARNER, Run
+from metaray.records.storage import Storage
 from metaray.tasks.baselines import title_of
 from metaray.tracking.artifact import download
 from metaray.tracking.champion import settle
@@ -64,6 +67,7 @@ def publish(
     tracker: MlflowTracker,
     wish: Wish,
     *,
+    storage: str = "",
     say: Callable[[str], None] = lambda text: None,
 ) -> Published:
     """Log the run's files and register its learner, once: what was done before is looked up, not done again.
@@ -73,6 +77,7 @@ def publish(
         run: that did it, and is finished.
         tracker: of the run.
         wish: what is to become of the learner.
+        storage: folder or URI of all runs, where an encoder lies that is linked.
         say: told what takes a while.
     """
     server, tracked = tracker.server, tracker.mlflow_run.id
@@ -90,6 +95,8 @@ def publish(
                 tracker.mlflow_run.log_metrics(_summary(run.result))
         done = Published(None, None)
         if wish.register:
+            if wish.link:
+                learner = _linked(learner, Storage(storage), Path(scratch) / "linked")
             done = _register(experiment, run, tracker.mlflow_run, learner, promote=wish.promote, say=say)
     record: dict[str, Any] = {
         "tracking_run": tracked,
@@ -98,6 +105,12 @@ def publish(
     }
     write_record(run.storage, REGISTRATION_FILE, record)
     return done
+
+
+def _linked(learner: Path, root: Storage, folder: Path) -> Path:
+    """A learner's folder without its encoder, which lies in the storage then."""
+    linked(load_learner(learner, trust=["*"]), root).save(folder)
+    return folder
 
 
 def _granted(before: Published, wish: Wish) -> bool:
@@ -248,8 +261,9 @@ def _decide(
 
 def _packages(experiment: Experiment) -> set[str]:
     """The packages whose code the user's own experiment names; the present champion may name no others."""
-    preprocessing = type(experiment.source.preprocessing).__module__
-    return {"metaray", *packages_of(experiment), *packages_in([preprocessing])}
+    preprocessing = experiment.source.preprocessing
+    paths = [type(preprocessing).__module__, *paths_in(preprocessing.model_dump(mode="json"))]
+    return {"metaray", *packages_of(experiment), *packages_in(paths)}
 
 
 def _summary(result: Result) -> list[Metric]:

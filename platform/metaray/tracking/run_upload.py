@@ -40,6 +40,7 @@ class Destination:
         places = ["--storage", redacted(self.storage), "--tracking-uri", self.server.shown]
         named = [word for package in trust for word in ("--trust", package)]
         flags = {"--no-register": not self.wish.register, "--promote": self.wish.promote}
+        flags["--link-encoder"] = self.wish.link
         words = [*places, *named, *(flag for flag, given in flags.items() if given)]
         return shlex.join(["metaray", "upload", run, *words])
 
@@ -93,7 +94,7 @@ def _deliver(experiment: Experiment, run: Run, to: Destination, say: Callable[[s
     if to.wish.register:
         run.require_data(experiment)  # on which the learner is compared with the champion
     with to.server.asking():
-        version, decision = publish(experiment, run, tracker, to.wish, say=say)
+        version, decision = publish(experiment, run, tracker, to.wish, storage=to.storage, say=say)
     tracker.end("finished")
     return Report(run, run.result, tracker.mlflow_run, version, decision, run.notes())
 

@@ -93,9 +93,9 @@ def test_read_from_its_configuration() -> None:
 def test_names_of_files() -> None:
     network = SHAPE.build("mean", True)
     for name in dict(network.named_parameters()):
-        assert SHAPE.own_name(their_name(name)) == name == SHAPE.own_name("bert." + their_name(name))
-    assert SHAPE.own_name("embeddings.LayerNorm.gamma") == "norm.weight"
-    assert SHAPE.own_name("bert.pooler.dense.weight") is None and SHAPE.own_name("embeddings.position_ids") is None
+        assert SHAPE.own_names(their_name(name)) == (name,) == SHAPE.own_names("bert." + their_name(name))
+    assert SHAPE.own_names("embeddings.LayerNorm.gamma") == ("norm.weight",)
+    assert SHAPE.own_names("bert.pooler.dense.weight") == () == SHAPE.own_names("embeddings.position_ids")
 
 
 def test_static_words() -> None:
@@ -112,7 +112,7 @@ def test_static_words() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["bert", "roberta"])
-def test_it_is_the_reference_implementation(kind: str, tmp_path: Path) -> None:
+def test_it_is_the_reference_implementation(kind: str, operators: None, tmp_path: Path) -> None:
     """To 1e-5, whatever the activation, where transformers are installed (the extra "references")."""
     transformers = pytest.importorskip("transformers")
     config = {**CONFIG, "model_type": kind, "hidden_act": "gelu_new", "pad_token_id": 1 if kind == "roberta" else 0}

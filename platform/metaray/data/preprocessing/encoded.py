@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, ValidationInfo, field_validator
 
 from metaray.data.preprocessing.image import ImagePreprocessing
 from metaray.data.preprocessing.preprocessing import Preprocessing, RawInputs
@@ -13,8 +13,9 @@ from metaray.data.preprocessing.text import TextPreprocessing
 from metaray.data.preprocessing.vector import VectorPreprocessing
 from metaray.data.ragged import Compact
 from metaray.errors import InputError
-from metaray.imports import reads_kind, writes_kind
+from metaray.imports import paths_in, reads_kind, trust_of, writes_kind
 from metaray.tasks.column import Column
+from metaray.trust import require_trusted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,6 +46,13 @@ class EncodedPreprocessing(Preprocessing):
     raw: Annotated[Preprocessing, reads_kind(RAW, Preprocessing, what="preprocessing"), writes_kind(RAW)]
     encoder: dict[str, JsonValue]
     size: int = Field(gt=0)
+
+    @field_validator("encoder")
+    @classmethod
+    def _trusted(cls, encoder: dict[str, JsonValue], info: ValidationInfo) -> dict[str, JsonValue]:
+        for path in paths_in(encoder):
+            require_trusted(path, trust_of(info))
+        return encoder
 
     @property
     def feature_shape(self) -> tuple[int, ...]:

@@ -32,6 +32,9 @@ RESAMPLING: dict[Resample, Image.Resampling] = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 
+MOST_LONG = 100
+"""How many times as long as wide a picture may be of which the middle is cut out."""
+
 
 class ImagePreprocessing(Preprocessing):
     """How raw images become examples. Stored with every class store too.
@@ -45,6 +48,8 @@ class ImagePreprocessing(Preprocessing):
             has the size already is not resized.
         mean: subtracted, per channel, from pixels scaled to [0, 1]; on the device.
         std: divided by, per channel; on the device.
+        shortest: to how many pixels the shorter side is brought before height x width are cut out of the middle; None
+            brings the image to height x width at once, whatever its shape.
         value_range: the numbers that mean black and white in images of more than 8 bits a channel, or of floats; what
             lies outside counts as black or white. None takes 16 bits by 65535, and refuses what has no range.
     """
@@ -62,6 +67,7 @@ class ImagePreprocessing(Preprocessing):
     resample: Resample = "lanczos"
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
+    shortest: int | None = Field(default=None, gt=0)
     value_range: ValueRange | None = None
 
     @model_validator(mode="after")
@@ -69,12 +75,18 @@ class ImagePreprocessing(Preprocessing):
         check_normalisation(self.mean, self.std, self.channels, "channels")
         if self.value_range is not None and self.value_range[0] >= self.value_range[1]:
             raise ValueError("value_range goes from {:g} to {:g}; the first must be lower".format(*self.value_range))
+        if self.shortest is not None and self.shortest < max(self.height, self.width):
+            raise ValueError(
+                f"of a shorter side of {self.shortest} pixels {self.height}x{self.width} can't be cut out: give "
+                "shortest as much at least, or leave it out"
+            )
         return self
 
     @model_serializer(mode="wrap")
-    def _without_an_unused_range(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Stores and learners of before there were ranges keep their text, and so their fingerprints.
-        return {name: value for name, value in dump(self).items() if name != "value_range" or value is not None}
+    def _without_what_is_unused(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Stores and learners of before there were such fields keep their text, and so their fingerprints.
+        later = ("value_range", "shortest")
+        return {name: value for name, value in dump(self).items() if name not in later or value is not None}
 
     @property
     def channels(self) -> int:
@@ -133,11 +145,23 @@ class ImagePreprocessing(Preprocessing):
         """
         image = to_mode(image, self.mode, self.value_range, where)
         if image.size != (self.width, self.height):
-            image = image.resize((self.width, self.height), RESAMPLING[self.resample])
+            image = self._resized(image, where)
         pixels = np.asarray(image, dtype=np.uint8)
         if self.invert:
             pixels = 255 - pixels
         return pixels[None] if self.mode == "L" else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+    def _resized(self, image: Image.Image, where: str) -> Image.Image:
+        """Any image in `mode` as one of the right size."""
+        size, by = (self.width, self.height), RESAMPLING[self.resample]
+        if self.shortest is None:
+            return image.resize(size, by)
+        least = min(image.size)
+        if max(image.size) > MOST_LONG * least:
+            raise InputError(f"{where} is {image.width}x{image.height}: too long to cut its middle out")
+        width, height = (self.shortest * side // least for side in image.size)
+        left, top = (width - self.width) // 2, (height - self.height) // 2
+        return image.resize((width, height), by).crop((left, top, left + self.width, top + self.height))
 
     def picture(self, pixels: NDArray[np.uint8]) -> Image.Image:
         """The inverse of `image`, resizing aside: `image(picture(pixels))` gives the same pixels."""

@@ -5,35 +5,24 @@ NAACL 2019, arXiv:1810.04805); each layer is, with the norms after the sums (Vas
 
     a = softmax(q k' / sqrt(width / heads) + mask) v,    x = norm(x + W a),    x = norm(x + W2 act(W1 x))
 
-Fused attention has no second derivative on a CPU, so that attention is written out. Departure: no dropout.
+Attention is written out, see `metaray.models.encoders.attention`. Departure: no dropout.
 """
 
 import re
-from collections.abc import Callable, Mapping
-from functools import partial
-from math import sqrt
-from typing import Any, ClassVar, Literal, Self
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
 
-import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from torch.nn import functional
 
 from metaray.data.preprocessing import Preprocessing
 from metaray.errors import InputError
-from metaray.models.encoders.architecture import Architecture, Pooling
+from metaray.models.encoders.architecture import MOST_LAYERS, MOST_NUMBERS, MOST_WIDE, Architecture, Pooling
+from metaray.models.encoders.attention import ACTIVATIONS, Activation, attended
 from metaray.models.encoders.pooling import pooled
 from metaray.models.encoders.unfilled import Embedding, Linear
 from metaray.models.encoders.vocabulary import check_vocabulary
 
-Activation = Literal["gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu"]
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "gelu": functional.gelu,
-    "gelu_new": partial(functional.gelu, approximate="tanh"),
-    "gelu_pytorch_tanh": partial(functional.gelu, approximate="tanh"),
-    "relu": functional.relu,
-    "silu": functional.silu,
-}
 SHIFTED = ("roberta", "xlm-roberta", "camembert")
 """Kinds of model whose first place has a number after that of the padding; otherwise they are the same."""
 NAMES = (
@@ -71,13 +60,13 @@ class Bert(Architecture):
 
     kind: ClassVar[str] = "bert"
 
-    vocabulary: int = Field(gt=0)
-    width: int = Field(gt=0)
-    layers: int = Field(gt=0)
-    heads: int = Field(gt=0)
-    wide: int = Field(gt=0)
-    places: int = Field(gt=0)
-    segments: int = Field(default=2, gt=0)
+    vocabulary: int = Field(gt=0, le=MOST_NUMBERS)
+    width: int = Field(gt=0, le=MOST_WIDE)
+    layers: int = Field(gt=0, le=MOST_LAYERS)
+    heads: int = Field(gt=0, le=MOST_WIDE)
+    wide: int = Field(gt=0, le=MOST_WIDE)
+    places: int = Field(gt=0, le=MOST_NUMBERS)
+    segments: int = Field(default=2, gt=0, le=MOST_NUMBERS)
     first_place: int = Field(default=0, ge=0)
     activation: Activation = "gelu"
     eps: float = Field(default=1e-12, gt=0)
@@ -91,7 +80,12 @@ class Bert(Architecture):
         return self
 
     @classmethod
-    def read(cls, configuration: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> Self | None:
+    def read(
+        cls,
+        configuration: Mapping[str, Any],
+        shapes: Mapping[str, tuple[int, ...]],
+        preparation: Mapping[str, Any] | None = None,
+    ) -> Self | None:
         """See `Architecture.read`."""
         kind = configuration.get("model_type")
         if kind not in ("bert", *SHIFTED):
@@ -128,21 +122,21 @@ class Bert(Architecture):
         """Tokens that a text may have."""
         return self.places - self.first_place
 
-    def build(self, pooling: Pooling, normalized: bool) -> nn.Module:
+    def build(self, pooling: Pooling, normalized: bool, preprocessing: Preprocessing | None = None) -> nn.Module:
         """See `Architecture.build`."""
         return BertNetwork(self, pooling, normalized)
 
-    def own_name(self, name: str) -> str | None:
-        """See `Architecture.own_name`."""
+    def own_names(self, name: str) -> tuple[str, ...]:
+        """See `Architecture.own_names`."""
         name = re.sub(r"^(bert|roberta|model)\.", "", name)
         if name.startswith(UNUSED):
-            return None
+            return ()
         name = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
         for theirs, ours in NAMES:
             found, count = re.subn(f"^{theirs}", ours, name)
             if count:
-                return found
-        return name
+                return (found,)
+        return (name,)
 
     def check(self, preprocessing: Preprocessing) -> None:
         """See `Architecture.check`."""
@@ -181,19 +175,6 @@ class _Layer(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """[n, L, width] and [n, L] to [n, L, width]."""
-        x = self.joined_norm(x + self.joined(self._attended(x, mask)))
+        x = self.joined_norm(x + self.joined(attended(self.query(x), self.key(x), self.value(x), self.heads, mask)))
         found: Tensor = self.norm(x + self.narrow(self.activation(self.wide(x))))
-        return found
-
-    def _attended(self, x: Tensor, mask: Tensor) -> Tensor:
-        query, key, value = (self._by_head(part(x)) for part in (self.query, self.key, self.value))
-        scores = query @ key.transpose(-2, -1) / sqrt(query.shape[-1])
-        # Not -inf: where nothing counts, that would be no number.
-        scores = scores.masked_fill(~mask[:, None, None, :], torch.finfo(scores.dtype).min)
-        found: Tensor = (scores.softmax(-1) @ value).transpose(1, 2).flatten(2)
-        return found
-
-    def _by_head(self, x: Tensor) -> Tensor:
-        """[n, L, width] to [n, heads, L, width / heads]."""
-        found: Tensor = x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
         return found

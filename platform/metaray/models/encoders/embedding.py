@@ -86,7 +86,7 @@ def embed_store(
     encoder.check_inputs(raw)
     described = encoder.model_dump(mode="json")
     made = {"store": meta.fingerprint, "encoder": {**described, "path": ""}, "batch": batch_size, "device": device}
-    size = encoder.architecture.size
+    size = encoder.size
     with _partial(out, made, (len(file.examples), size)) as partial:
         before = partial.done
         _embed(file, raw, encoder, partial, batch_size, torch.device(device), progress)
@@ -160,7 +160,7 @@ def _embed(
     device: torch.device,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    body, total = encoder.body().eval().to(device), len(file.examples)
+    body, total = encoder.body(raw).eval().to(device), len(file.examples)
     order = _by_length(file.examples)
     for number, start in enumerate(range(partial.done, total, batch_size), 1):
         rows = order[start : start + batch_size]

@@ -6,13 +6,11 @@ from typing import Annotated, Any, ClassVar, Self
 
 import torch
 from pydantic import Field, model_validator
-from safetensors import safe_open
 from torch import Tensor, nn
 
 from metaray.config import replace
 from metaray.data.access import without_access
 from metaray.data.encoder_folder import EncoderFolder
-from metaray.data.names import some
 from metaray.data.preprocessing import Preprocessing, TextPreprocessing
 from metaray.data.ragged import FeatureShape
 from metaray.data.remote import is_remote
@@ -21,14 +19,24 @@ from metaray.data.weights import shapes_in
 from metaray.episodes.inputs import Inputs
 from metaray.errors import InputError
 from metaray.imports import reads_kind, writes_kind
+from metaray.models.conversion import convert
 from metaray.models.encoders.architecture import Architecture, Pooling
 from metaray.models.encoders.bert import Bert
+from metaray.models.encoders.fitting import fitting
+from metaray.models.encoders.own_module import OwnModule
+from metaray.models.encoders.resnet import ResNet
 from metaray.models.encoders.static_words import StaticWords
-from metaray.models.model import Model, initialize
+from metaray.models.encoders.vit import ViT
+from metaray.models.model import Model, initialize, seeded
 
-ARCHITECTURES: dict[str, type[Architecture]] = {"bert": Bert, "static_words": StaticWords}
+ARCHITECTURES: dict[str, type[Architecture]] = {
+    "bert": Bert,
+    "static_words": StaticWords,
+    "resnet": ResNet,
+    "vit": ViT,
+    "module": OwnModule,
+}
 """The explicit dict of them."""
-SHOWN = 4
 UNREAD = StaticWords(vocabulary=1, width=1)
 """In the place of what is read from a path, where that is no path, which is then the error."""
 
@@ -42,13 +50,14 @@ class Encoder(Model):
     it beside what was trained, and so needs no folder.
 
     Attributes:
-        path: a folder with `model.safetensors`, `config.json` (if it is not static word embeddings) and
-            `tokenizer.json`, a file of safetensors, or the URI of either (file://, s3://, http(s)://). Empty in a
-            learner, which holds the weights.
+        path: a folder with `model.safetensors`, `config.json` (where the weights alone don't say what they are),
+            `tokenizer.json` or `preprocessor_config.json`, a file of safetensors, or the URI of either (file://, s3://,
+            http(s)://). Empty in a learner, which holds the weights.
         sha256: of the file of weights, hex; empty reads everything anew.
-        architecture: what the weights are for.
+        architecture: what the weights are for; given for a module of one's own, else read from the folder.
         tokenizer_sha256: of the tokenizer's file, hex; empty if there is none beside the weights.
-        pooling: how the vectors of a text's tokens become one: their "mean", or the first ("cls").
+        pooling: how the vectors of an input's places (tokens, patches) become one: their "mean", the first ("cls"), or
+            what the file's last layer makes of their mean ("fc", of a residual network). Left out, it is what is usual.
         normalized: bring that to length 1.
         frozen: leave the pretrained weights as they are.
     """
@@ -76,7 +85,20 @@ class Encoder(Model):
         if not path:
             raise ValueError("path: give the folder or the file of the pretrained weights, or its URI")
         path = without_access(path) if is_remote(path) else path
-        return {**values, "path": path, **_read(EncoderFolder(path), str(sha256))}
+        return _read(EncoderFolder(path), {**values, "path": path, "sha256": str(sha256)})
+
+    @model_validator(mode="after")
+    def _has_such_a_pooling(self) -> Self:
+        if self.pooling not in (known := self.architecture.poolings):
+            raise ValueError(
+                f"pooling of a {self.architecture.kind} encoder: {', '.join(known)} (got {self.pooling!r})"
+            )
+        return self
+
+    @property
+    def size(self) -> int:
+        """Numbers that it makes of one input."""
+        return self.architecture.size_of(self.pooling)
 
     @property
     def held(self) -> Self:
@@ -105,7 +127,7 @@ class Encoder(Model):
         if preprocessing is None:
             return self.build(feature_shape, outputs)
         self.check_inputs(preprocessing)
-        return EncoderNetwork(self.body(), self.architecture.size, outputs)
+        return EncoderNetwork(self.body(preprocessing), self.size, outputs)
 
     def check_inputs(self, preprocessing: Preprocessing) -> None:
         """Refuse inputs that the weights are not for.
@@ -124,20 +146,28 @@ class Encoder(Model):
                 "encoder's tokenizer"
             )
 
-    def body(self) -> nn.Module:
+    def body(self, preprocessing: Preprocessing | None = None) -> nn.Module:
         """The encoder alone, with its weights: memory-mapped, or, where a learner is to fill them in, zeros.
+
+        Args:
+            preprocessing: of its inputs; None where these are as the encoder takes them.
 
         Raises:
             InputError: if the weights are not those of the architecture, naming what differs.
         """
-        body = self.architecture.build(self.pooling, self.normalized)
+        plain = self.architecture.is_plain
+        with torch.device("meta") if plain else seeded(0):  # what a user's code draws is for nothing
+            body = self.architecture.build(self.pooling, self.normalized, preprocessing)
+        body.requires_grad_(not self.frozen)
+        if not plain:
+            convert(body)
         wanted = body.state_dict()
         if self.path:
-            tensors = _fitting(self, wanted)
+            tensors = fitting(self.path, self.sha256, self.architecture, wanted)
         else:
             tensors = {name: torch.zeros(tensor.shape) for name, tensor in wanted.items()}
         body.load_state_dict(tensors, assign=True)
-        return body.requires_grad_(not self.frozen)
+        return body
 
 
 class EncoderNetwork(nn.Module):
@@ -155,43 +185,23 @@ class EncoderNetwork(nn.Module):
         return found
 
 
-def _read(folder: EncoderFolder, sha256: str) -> dict[str, Any]:
-    """What the files say: digests, and what the weights are for."""
-    configuration = folder.configuration()
-    weights = folder.weights(sha256)
-    shapes, tokenizer = shapes_in(weights.path), folder.tokenizer()
-    found = (cls.read(configuration, shapes) for cls in ARCHITECTURES.values())
+def _read(folder: EncoderFolder, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of an encoder, with what the files say: digests, and what the weights are for."""
+    weights, tokenizer = folder.weights(values["sha256"]), folder.tokenizer()
+    digest = "" if tokenizer is None else sha256_of(tokenizer.encode()).hexdigest()
+    read = {**values, "sha256": weights.sha256, "tokenizer_sha256": digest}
+    if "architecture" in values:
+        return read
+    configuration, shapes, preparation = folder.configuration(), shapes_in(weights.path), folder.preparation()
+    found = (cls.read(configuration, shapes, preparation) for cls in ARCHITECTURES.values())
     architecture = next((one for one in found if one is not None), None)
     if architecture is None:
         kind = configuration.get("model_type")
         said = f"config.json says model_type {kind!r}" if configuration else "there is no config.json"
         raise InputError(
             f"{shown(folder.path)}: {said}, and the weights hold {len(shapes)} tensors; known are text encoders of the "
-            "BERT family (bert, roberta, xlm-roberta, camembert), and a single matrix of static word embeddings"
+            "BERT family (bert, roberta, xlm-roberta, camembert), a single matrix of static word embeddings, residual "
+            "networks with the names of torchvision's (as timm has them), and vision transformers (vit); anything else "
+            "is a module of one's own: architecture=OwnModule(path='package.module:Name', width=...)"
         )
-    digest = "" if tokenizer is None else sha256_of(tokenizer.encode()).hexdigest()
-    return {"sha256": weights.sha256, "architecture": architecture, "tokenizer_sha256": digest}
-
-
-def _fitting(encoder: Encoder, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of the file by the names that the network has for them."""
-    weights = EncoderFolder(encoder.path).weights(encoder.sha256)
-    with safe_open(weights.path, "pt") as file:
-        names = {name: encoder.architecture.own_name(name) for name in file.keys()}  # noqa: SIM118
-        tensors = {own: file.get_tensor(name) for name, own in names.items() if own is not None}
-    theirs = {own: name for name, own in names.items() if own is not None}
-    where, kind = shown(encoder.path), encoder.architecture.kind
-    missing, strange = sorted(wanted.keys() - tensors.keys()), sorted(theirs[own] for own in tensors.keys() - wanted)
-    if missing or strange:
-        lacks = f"lack {some(missing, SHOWN)} ({len(missing)})" if missing else ""
-        holds = f"hold {some(strange, SHOWN)} ({len(strange)}), which it has no use for" if strange else ""
-        raise InputError(
-            f"{where}: the weights do not fit a {kind} network: they {' and '.join(filter(None, (lacks, holds)))}"
-        )
-    for own, tensor in tensors.items():
-        if tensor.shape != wanted[own].shape:
-            raise InputError(
-                f"{where}: the weights do not fit: {theirs[own]} has the shape {list(tensor.shape)}, but {own} of the "
-                f"{kind} network has {list(wanted[own].shape)}"
-            )
-    return tensors
+    return {"pooling": architecture.poolings[0], **read, "architecture": architecture}

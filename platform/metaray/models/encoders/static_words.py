@@ -28,7 +28,12 @@ class StaticWords(Architecture):
     width: int = Field(gt=0)
 
     @classmethod
-    def read(cls, configuration: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> Self | None:
+    def read(
+        cls,
+        configuration: Mapping[str, Any],
+        shapes: Mapping[str, tuple[int, ...]],
+        preparation: Mapping[str, Any] | None = None,
+    ) -> Self | None:
         """See `Architecture.read`: whatever holds one matrix alone."""
         matrices = [shape for shape in shapes.values() if len(shape) == 2]
         if len(shapes) != 1 or len(matrices) != 1:
@@ -40,7 +45,7 @@ class StaticWords(Architecture):
         """See `Architecture.size`."""
         return self.width
 
-    def build(self, pooling: Pooling, normalized: bool) -> nn.Module:
+    def build(self, pooling: Pooling, normalized: bool, preprocessing: Preprocessing | None = None) -> nn.Module:
         """See `Architecture.build`.
 
         Raises:
@@ -50,9 +55,9 @@ class StaticWords(Architecture):
             raise InputError(f"pooling: static word embeddings have the mean of their tokens alone (got {pooling!r})")
         return StaticNetwork(self, normalized)
 
-    def own_name(self, name: str) -> str | None:
-        """See `Architecture.own_name`: whatever it is called."""
-        return "words.weight"
+    def own_names(self, name: str) -> tuple[str, ...]:
+        """See `Architecture.own_names`: whatever it is called."""
+        return ("words.weight",)
 
     def check(self, preprocessing: Preprocessing) -> None:
         """See `Architecture.check`."""

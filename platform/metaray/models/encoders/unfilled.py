@@ -15,3 +15,10 @@ class Embedding(nn.Embedding):
 
     def reset_parameters(self) -> None:
         """Leave them as they are."""
+
+
+class Conv2d(nn.Conv2d):
+    """A convolution with any numbers."""
+
+    def reset_parameters(self) -> None:
+        """Leave them as they are."""

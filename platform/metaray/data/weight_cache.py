@@ -1,0 +1,136 @@
+"""What lies in a node's cache of weights: who uses it, and what is swept from it.
+
+    SHA256.safetensors   weights
+    SHA256.use           locked by all processes that have asked for these weights, until they end; its time is that of
+                         the last time that one did; stays
+    *.part               a download or a copy under way, locked by its process; or what a killed one left
+    sweep.lock           locked by whoever sweeps, or begins a part; stays
+
+Whenever weights are added, parts that nobody works on go, and then the least recently used weights, until the rest
+takes no more than $METARAY_CACHE_GB (the stores of the cache may take as much). Weights that some process uses stay.
+"""
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Lock
+from typing import IO
+
+from metaray.data.cache import CACHE, LIMIT, cache_limit_bytes
+from metaray.errors import InputError
+from metaray.file_lock import lock, share
+
+_used: dict[Path, int] = {}
+"""Descriptors of the files whose locks this process shares, by the weights that it uses so."""
+_alone = Lock()
+
+
+def used(folder: Path, digest: str) -> Path | None:
+    """The weights of a digest, if they are there: from then on nobody sweeps them until this process ends."""
+    kept = folder / f"{digest}.safetensors"
+    _hold(kept)
+    return kept if kept.is_file() else None
+
+
+@contextmanager
+def part_of(folder: Path) -> Iterator[IO[bytes]]:
+    """A file to write something to that is not there yet; it goes with the block, unless it was `put`."""
+    with _sweeping(folder):  # nobody takes it for one that was left
+        file = tempfile.NamedTemporaryFile(dir=folder, suffix=".part", delete=False)  # noqa: SIM115 - closed below
+        lock(file)
+    with file:
+        try:
+            yield file
+        finally:
+            Path(file.name).unlink(missing_ok=True)
+
+
+def put(folder: Path, digest: str, part: IO[bytes]) -> Path:
+    """Make a part the weights of a digest; then sweep."""
+    part.flush()
+    os.fsync(part.fileno())
+    kept = folder / f"{digest}.safetensors"
+    _hold(kept)
+    Path(part.name).replace(kept)
+    sweep(folder, cache_limit_bytes())
+    return kept
+
+
+def check_room(folder: Path, size_bytes: int, where: str) -> None:
+    """See that there is room for weights of about this size, if need be by sweeping.
+
+    Raises:
+        InputError: if there is none, naming `where` they come from.
+    """
+    limit_bytes = cache_limit_bytes()
+    if size_bytes > limit_bytes:
+        raise InputError(f"{where}: {size_bytes} bytes, but the cache may hold {limit_bytes} bytes: raise {LIMIT}")
+    lacking = size_bytes - shutil.disk_usage(folder).free
+    if lacking > 0:
+        sweep(folder, max(0, sum(size for _, size, _ in _weights(folder)) - lacking))
+    if (free_bytes := shutil.disk_usage(folder).free) < size_bytes:
+        raise InputError(
+            f"{where}: {size_bytes} bytes, but the disk of the cache {folder} has {free_bytes} bytes free: set {CACHE} "
+            "to a folder on a larger one"
+        )
+
+
+def sweep(folder: Path, limit_bytes: int) -> None:
+    """Delete what killed processes left, and then the least recently used weights until the rest fits; none in use."""
+    with _sweeping(folder):
+        for part in folder.glob("*.part"):
+            with _free(part) as free:
+                if free:
+                    part.unlink(missing_ok=True)
+        weights = _weights(folder)
+        excess = sum(size for _, size, _ in weights) - limit_bytes
+        for _, size, path in weights:
+            if excess <= 0:
+                return
+            with _free(path.with_suffix(".use")) as free:
+                if free:
+                    path.unlink(missing_ok=True)
+                    excess -= size
+
+
+def _hold(kept: Path) -> None:
+    """Share the lock of weights until this process ends, and note that they are used now."""
+    use = kept.with_suffix(".use")
+    with _alone:
+        # Where somebody has deleted the whole cache meanwhile, it is another file by now.
+        if kept not in _used or not use.exists() or not os.path.samestat(os.fstat(_used[kept]), use.stat()):
+            # A bare descriptor: nothing closes it before the process ends.
+            descriptor = os.open(use, os.O_RDWR | os.O_CREAT, 0o600)
+            share(descriptor)
+            _used[kept] = descriptor
+        os.utime(_used[kept])
+
+
+def _weights(folder: Path) -> list[tuple[int, int, Path]]:
+    """Last use, size and path of all weights, the least recently used first."""
+    found = [path for path in folder.glob("*.safetensors") if re.fullmatch("[0-9a-f]{64}", path.stem)]
+    return sorted((_last_use_ns(path), path.stat().st_size, path) for path in found)
+
+
+def _last_use_ns(path: Path) -> int:
+    use = path.with_suffix(".use")
+    return (use if use.exists() else path).stat().st_mtime_ns
+
+
+@contextmanager
+def _sweeping(folder: Path) -> Iterator[None]:
+    """One at a time."""
+    with (folder / "sweep.lock").open("a") as file:
+        lock(file, wait=True)
+        yield
+
+
+@contextmanager
+def _free(path: Path) -> Iterator[bool]:
+    """Whether nobody has the lock of a file, which is held within the block then."""
+    with path.open("a") as file:
+        yield lock(file)

@@ -1,0 +1,94 @@
+"""A learner whose encoder lies elsewhere, once for all learners that have it: a link by content, not by name alone.
+
+The weights of an encoder are a file of safetensors under `blobs/SHA256` of some storage. A linked learner's folder
+holds its digest and where it lies, and everything else; it is not loaded without these very weights.
+"""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from metaray.algorithms.context import Tensors
+from metaray.config import Config
+from metaray.data.cache import CACHE, cache_folder
+from metaray.data.servers import shown
+from metaray.data.weights import ALIGNED, FOLDER, held_weights
+from metaray.errors import InputError
+
+BLOBS = "blobs"
+ELSEWHERE = "METARAY_BLOBS"
+"""Environment variable: the folder or URI of a storage that holds `blobs`, where they are no longer where they were."""
+BODY = "body."
+"""How the names of an encoder's tensors begin in a network that has a head behind it."""
+
+
+class EncoderLink(Config):
+    """Where the encoder of a learner lies.
+
+    Attributes:
+        sha256: of the file, hex.
+        at: its path or URI.
+    """
+
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    at: str = Field(min_length=1)
+
+
+def blob_of(tensors: Tensors) -> tuple[str, bytes]:
+    """The file of an encoder's tensors, and its SHA-256: the same for all learners that have the same encoder."""
+    plain = {name: tensors[name].detach().cpu().contiguous().clone() for name in sorted(tensors)}
+    data = save(plain)
+    return hashlib.sha256(data).hexdigest(), data
+
+
+def body_of(state: Tensors) -> tuple[Tensors, Tensors]:
+    """A network's frozen tensors as those of its encoder, by the encoder's own names, and the others."""
+    body = {name.removeprefix(BODY): tensor for name, tensor in state.items() if name.startswith(BODY)}
+    return body, {name: tensor for name, tensor in state.items() if not name.startswith(BODY)}
+
+
+def with_body(state: Tensors, body: Tensors) -> Tensors:
+    """The inverse of `body_of`."""
+    return {**state, **{f"{BODY}{name}": tensor for name, tensor in body.items()}}
+
+
+def linked_tensors(description: Mapping[str, Any], where: str) -> tuple[EncoderLink, Tensors]:
+    """The encoder that a learner's description links to: memory-mapped, from the node's cache or from where it lies.
+
+    Args:
+        description: of the learner.
+        where: it was read.
+
+    Raises:
+        InputError: if the weights are nowhere, or others, saying which they are and where they were looked for.
+    """
+    link = EncoderLink.parse(description.get("linked", {}), where=f"{where}: linked")
+    places = [link.at]
+    if elsewhere := os.environ.get(ELSEWHERE):
+        root, mark, options = elsewhere.partition("?") if "://" in elsewhere else (elsewhere, "", "")
+        places.insert(0, f"{root.rstrip('/')}/{BLOBS}/{link.sha256}{mark}{options}")
+    problems = []
+    for place in places:
+        try:
+            path = held_weights(place, link.sha256).path
+            with safe_open(path, "pt") as file:
+                tensors = {name: _aligned(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
+            return link, tensors
+        except (InputError, SafetensorError, OSError) as error:
+            problems.append(str(error))
+    looked = ", ".join(map(shown, places))
+    raise InputError(
+        f"{where}: its encoder is linked, and it is no learner without: the weights with the SHA-256 {link.sha256} are "
+        f"neither in this node's cache ({cache_folder(FOLDER)}, see {CACHE}) nor at {looked} ({'; '.join(problems)}). "
+        f"Bring them back there, or set {ELSEWHERE} to the storage that has {BLOBS}/{link.sha256}"
+    )
+
+
+def _aligned(tensor: Any) -> Any:
+    """As kernels like it: at other addresses they may round differently."""
+    return tensor if tensor.data_ptr() % ALIGNED == 0 else tensor.clone()
