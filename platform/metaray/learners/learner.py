@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Hashable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import CLASSES, Context, Tensors
-from metaray.algorithms.per_task import BASELINES
 from metaray.algorithms.task_shape import TaskShape
 from metaray.data.preprocessing import EncodedPreprocessing, Preprocessing, RawInputs
 from metaray.data.ragged import Compact
@@ -30,7 +29,6 @@ from metaray.learners.learner_network import restored
 from metaray.learners.one_line import classes_line, parts_line, spec_line
 from metaray.learners.own_code import own_code, parts_to_json
 from metaray.learners.task_file import TaskParts, save_task
-from metaray.models.comparison import Compared
 from metaray.models.model import Model, build_seeded
 from metaray.models.state import Marks
 from metaray.tasks import TaskKind
@@ -117,15 +115,6 @@ class Learner(FromModule):
             self.model, shape, outputs, seed=self.seed, preprocessing=self.preprocessing
         )
         return restored(build, self.state, self.rebuilt)
-
-    def baseline(self, name: str) -> "Learner":
-        """A baseline on the same inputs, one of `metaray.algorithms.per_task.BASELINES`. It knows nothing of this one.
-
-        Only where `preprocessing.compared` says what inputs are compared by is there a nearest neighbour.
-        """
-        # The user's network is not built for it, which need not be able to do without an output layer.
-        network = Compared(preprocessing=self.preprocessing)
-        return replace(self, algorithm=BASELINES[name], model=network, meta={}, state={}, rebuilt={})
 
     @property
     def own_code(self) -> dict[str, str]:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from metaray.data.preprocessing import EncodedPreprocessing, Preprocessing
+from metaray.data.preprocessing import EncodedPreprocessing, Preprocessing, TextPreprocessing
 from metaray.data.ragged import Ragged, gather
 from metaray.data.remote import held
 from metaray.data.servers import shown
@@ -102,6 +102,7 @@ def embed_store(
                 **{"batch_size": str(batch_size), "device": device, "torch": torch.__version__},
             },
             groups=None if meta.groups is None else meta.groups.names,
+            raw=file.examples if isinstance(raw, TextPreprocessing) else None,
         )
     return EmbedReport(out, len(file.examples), size, before)
 
