@@ -53,18 +53,17 @@ def page(folder: Path, order: list[str]) -> str:
     records = [
         json.loads((folder / f"{name}.json").read_text()) for name in order if (folder / f"{name}.json").exists()
     ]
+    if not records:
+        return INTRODUCTION
     lines = [INTRODUCTION, "## Omniglot, 5-way", "", *_conditions(records), ""]
     lines += ["| | learner | 1 shot | 5 shots | paper, 1 / 5 | core minutes | steps |", "|---|---|---|---|---|---|---|"]
     lines += [_row(record) for record in records]
     lines += [_embedding(made) for made in _embeddings(records)]
-    if records:
-        lines.append(f"| nearest neighbour on pixels | - | {percent(records[0]['nearest_neighbor'])} | - | - | 0 | - |")
+    lines += [f"| nearest neighbour on pixels | - | {percent(records[0]['nearest_neighbor'])} | - | - | 0 | - |"]
     lines += ["", *_making(records), "", "```", *(record["command"] for record in records), "```", ""]
-    machines = sorted(
-        {f"{record['device']}, torch {record['torch']}, commit {record['commit'][:7]}" for record in records}
-    )
-    lines += [f"Machine: {'; '.join(machines)}.", ""]
-    return "\n".join(lines)
+    facts = [(record["device"], record["torch"], record["commit"][:7]) for record in records]
+    machines = sorted({f"{device}, torch {torch}, commit {commit}" for device, torch, commit in facts})
+    return "\n".join([*lines, f"Machine: {'; '.join(machines)}.", ""])
 
 
 def percent(estimate: dict[str, Any]) -> str:
