@@ -241,8 +241,8 @@ def test_an_experiment_file_that_is_no_text(refused_train: Train, place: Path) -
         ("source.kind=clas_store", "unknown source 'clas_store'. Did you mean 'class_store'?"),
         (
             "source=glyphs",
-            "source must be an object with a 'kind', one of class_store, function_family, glyphs, group_table, umtra "
-            "(got 'glyphs')",
+            "source must be an object with a 'kind', one of cactus, class_store, function_family, glyphs, group_table, "
+            "umtra (got 'glyphs')",
         ),
         ("optimizer.kind=adamm", "unknown optimizer 'adamm'. Did you mean 'adam'? Known: adam, adamw, custom, sgd"),
         ("optimizer.schedule=cosin", "optimizer adam: schedule: unknown schedule 'cosin'. Did you mean 'cosine'?"),

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from metaray.api.train import train as train
     from metaray.api.tune import tune as tune
     from metaray.api.upload import upload as upload
+    from metaray.data.cactus import CACTUs as CACTUs
     from metaray.data.class_store import ClassStore as ClassStore
     from metaray.data.function_family import FunctionFamily as FunctionFamily
     from metaray.data.glyphs import Glyphs as Glyphs
@@ -103,6 +104,7 @@ __all__ = [
     "Baseline",
     "BaselinePP",
     "Binary",
+    "CACTUs",
     "CAVIA",
     "CNP",
     "Checkpoint",
@@ -176,6 +178,7 @@ _HOMES = {
     "Baseline": "metaray.algorithms.baseline",
     "BaselinePP": "metaray.algorithms.baselinepp",
     "Binary": "metaray.tasks.binary",
+    "CACTUs": "metaray.data.cactus",
     "CAVIA": "metaray.algorithms.cavia",
     "CNP": "metaray.algorithms.cnp",
     "Checkpoint": "metaray.experiment.experiment",

@@ -209,8 +209,8 @@ def test_what_does_not_read_back_is_not_left(
 ) -> None:
     whole = store_file._write_arrow
 
-    def write(path: Path, images: NDArray[np.uint8], meta: StoreMeta) -> None:
-        whole(path, images ^ 1, meta)
+    def write(path: Path, images: NDArray[np.uint8], meta: StoreMeta, raw: None) -> None:
+        whole(path, images ^ 1, meta, raw)
 
     monkeypatch.setattr(store_file, "_write_arrow", write)
     with pytest.raises(

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from metaray.algorithms import MAML, ProtoNet
 from metaray.api.judging import judging
@@ -13,6 +14,7 @@ from metaray.errors import InputError, RunFailed
 from metaray.experiment.experiment import Evaluation, Experiment
 from metaray.training.evaluation import Scores, evaluate_learner
 from metaray.training.placement import Placement, Workers
+from metaray.training.rivals import judged_untrained, untrained_of
 from tests.training.test_evaluation import learner_of
 
 MakeExperiment = Callable[..., Experiment]
@@ -41,8 +43,11 @@ def test_a_piece_has_the_scores_that_it_has_within_the_whole(
     learner, one = learner_of(experiment), judged_by(experiment)
     plans: list[dict[str, Any]] = [{}, {"inner_steps": 0}, {"baseline": "nearest_neighbor"}]
     for plan in plans:
-        judged = learner.baseline("nearest_neighbor") if plan.get("baseline") else learner
-        whole = evaluate_learner(judged, experiment, "meta-test", inner_steps=plan.get("inner_steps"))
+        if "baseline" in plan:
+            rival = untrained_of(plan["baseline"], learner, experiment)
+            whole = judged_untrained(rival, experiment, "meta-test", device=torch.device("cpu"))
+        else:
+            whole = evaluate_learner(learner, experiment, "meta-test", **plan)
         cut = pieces(8, 2, chunk_size or 1)
         parts = [one.judge(0, learner.files(), "meta-test", piece.start, piece.stop, **plan) for piece in cut]
         np.testing.assert_array_equal(np.concatenate(parts, axis=1), whole.table)

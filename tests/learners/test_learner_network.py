@@ -214,12 +214,6 @@ def test_learners_of_before_buffers_were_saved_load(tmp_path: Path) -> None:
         load_own(tmp_path)
 
 
-def test_its_baseline_holds_nothing() -> None:
-    """It asks no network, and builds none of the user's."""
-    nearest = learner_of(own("Held")).baseline("nearest_neighbor")
-    assert nearest.state == nearest.rebuilt == nearest.meta == {} and answers(nearest).shape == (3, 2)
-
-
 @pytest.mark.parametrize("value", [float("nan"), -float("inf")])
 def test_buffers_may_be_infinite_and_frozen_parameters_may_not(value: float, tmp_path: Path) -> None:
     """As the mask of an attention is."""

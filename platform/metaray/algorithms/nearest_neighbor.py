@@ -13,7 +13,7 @@ from metaray.episodes.tensors import Examples
 
 
 class NearestNeighbor(PerTask):
-    """One nearest neighbour in Euclidean distance between inputs, or between what a `Comparison` makes of them.
+    """One nearest neighbour in Euclidean distance between inputs, or between what a `Comparing` makes of them.
 
     The "pixels" row of Vinyals et al. (NeurIPS 2016, table 1) has cosine similarity instead. Where targets are
     values it gives that of the nearest support example. It has no meta-parameters: it is evaluated, never trained.

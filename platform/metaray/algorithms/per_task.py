@@ -1,8 +1,8 @@
 """What learns each task from its support set alone: baselines for tables, which know nothing of other tasks.
 
 Runs report the nearest neighbour, where the preprocessing says how inputs are compared, and those that it or their
-source names (`Preprocessing.baselines`, `Source.baselines`). They are judged, never trained: `BASELINES` is the
-explicit dict of them.
+source names (`Preprocessing.baselines`, `Source.baselines`), and what `metaray.training.rivals` finds besides. They are
+judged, never trained: `BASELINES` is the explicit dict of them.
 """
 
 from typing import ClassVar
@@ -19,7 +19,7 @@ from metaray.data.preprocessing import Preprocessing
 from metaray.data.source import Source
 from metaray.episodes.inputs import Inputs
 from metaray.episodes.tensors import Examples
-from metaray.tasks.baselines import NEAREST
+from metaray.tasks.baselines import FROZEN, NEAREST, TF_IDF
 
 PENALTIES = (0.1, 1.0, 10.0, 100.0, 1000.0, 10000.0)
 """Of ridge regression: from nearly none to nearly the mean."""
@@ -107,6 +107,8 @@ class Logistic(PerTask):
 BASELINES: dict[str, PerTask] = {
     NEAREST: NearestNeighbor(),
     ClassMeans.kind: ClassMeans(),
+    FROZEN: ClassMeans(),
+    TF_IDF: ClassMeans(),
     "support_mean": SupportMean(),
     "ridge": Ridge(),
     "logistic": Logistic(),

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import metaray
-from metaray.algorithms.per_task import baselines_of
 from metaray.api.judging import judging
 from metaray.config import replace
 from metaray.data.draws import Split
@@ -25,6 +24,7 @@ from metaray.tasks.baselines import NEAREST, title_of
 from metaray.training.evaluation import Scores
 from metaray.training.placement import Placement, Workers
 from metaray.training.reports import further_of, judged_of, over_groups_of, rival_of
+from metaray.training.rivals import rivals_beside
 
 SPLITS: dict[str, Split] = {"meta-val": "meta-val", "meta-test": "meta-test"}
 Count = int | tuple[int, int] | str
@@ -215,7 +215,7 @@ def evaluate(
 
         score = judged("", inner_steps)
         unadapted = judged(" before adaptation", 0) if learner.algorithm.gradient_steps else None
-        names = baselines_of(experiment.source, learner.preprocessing)
+        names = rivals_beside(learner, experiment)
         rivals = {name: judged(f" by {title_of(name)}", baseline=name) for name in names}
     source = experiment.source
     beside = {"before_adaptation": unadapted, **rivals} if unadapted else rivals

@@ -10,6 +10,7 @@ from metaray.learners.learner import Learner
 from metaray.training.device import choose_device
 from metaray.training.evaluation import Scores, evaluate_learner, require_fit
 from metaray.training.placement import Placement
+from metaray.training.rivals import judged_untrained, untrained_of
 
 
 class Judge(Protocol):
@@ -62,7 +63,10 @@ def judging(
         baseline: str | None = None,
         progress: Callable[[int], None] = lambda done: None,
     ) -> Scores:
-        learner = learners[which] if baseline is None else learners[which].baseline(baseline)
+        learner = learners[which]
+        if baseline is not None:
+            rival = untrained_of(baseline, learner, experiment)
+            return judged_untrained(rival, experiment, split, device=device, progress=progress)
         return evaluate_learner(learner, experiment, split, device=device, inner_steps=inner_steps, progress=progress)
 
     yield judge

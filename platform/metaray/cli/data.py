@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from metaray.cli import data_embed, data_import
+from metaray.cli import data_cluster, data_embed, data_import
 from metaray.cli.data_import import print_normalisations
 from metaray.cli.data_table import count, describe_table, is_table
 from metaray.cli.help import Command, Group
@@ -23,6 +23,7 @@ SHOWN_GROUPS = 3
 app = typer.Typer(cls=Group, help="Import, describe and export class stores and tables.")
 app.add_typer(data_import.app, name="import")
 app.command(cls=Command)(data_embed.embed)
+app.command(cls=Command)(data_cluster.cluster)
 
 Store = Annotated[
     str, typer.Argument(metavar="STORE", help="A store or table file or its URI, or 'glyphs' for the embedded one.")

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from metaray.cli.imports import import_from_here
+from metaray.cli.options import Address
 from metaray.cli.store_options import Out, import_progress
 from metaray.errors import InputError
 
@@ -32,7 +33,6 @@ def embed(
     ] = None,
     normalized: Annotated[bool, typer.Option(help="Bring each vector to length 1.")] = True,
     batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Examples that are encoded together.")] = 64,
-    device: Annotated[str, typer.Option(metavar="NAME", help="Where to compute: cpu or cuda.")] = "cpu",
     module: Annotated[
         str | None,
         typer.Option(
@@ -43,15 +43,27 @@ def embed(
     vector_size: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="How many numbers that --module makes of one example.")
     ] = None,
+    workers: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Number of actors on Ray; 0 encodes in this process, without Ray.")
+    ] = 0,
+    cpus_per_worker: Annotated[
+        float, typer.Option(min=0.01, metavar="N", help="Number of CPUs that each of them reserves.")
+    ] = 1.0,
+    device: Annotated[
+        str, typer.Option(metavar="DEVICE", help="What to compute on: auto (a GPU where there is one), cpu or cuda.")
+    ] = "auto",
+    address: Address = None,
     trust: Annotated[
         list[str] | None,
         typer.Option(metavar="PACKAGE", help="A package that the store's preprocessing may come from."),
     ] = None,
 ) -> None:
     """Run a frozen encoder once over a store, and write a store of its vectors; a call that was stopped goes on."""
-    from metaray.models.encoders.embedding import embed_store
+    from metaray.api.embed import embed as embed_store
     from metaray.models.encoders.encoder import Encoder
+    from metaray.training.placement import Placement, Workers
 
+    placement = Placement(Workers(workers, workers), cpus_per_worker=cpus_per_worker, device=device, address=address)
     described: dict[str, Any] = {"path": encoder, "sha256": sha256, "normalized": normalized}
     if pooling is not None:
         described["pooling"] = pooling
@@ -63,7 +75,7 @@ def embed(
     model = Encoder.parse(described, where="encoder")
     with import_progress() as (progress, _):
         report = embed_store(
-            store, model, out, batch_size=batch_size, device=device, trust=tuple(trust or ()), progress=progress
+            store, model, out, placement, batch_size=batch_size, trust=tuple(trust or ()), progress=progress
         )
     if report.before:
         print(f"went on after {report.before} examples, which were done")

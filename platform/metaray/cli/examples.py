@@ -81,7 +81,11 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     ),
     "metaray data import glyphs": ("metaray data import glyphs --out glyphs.arrow",),
     "metaray data describe": ("metaray data describe omniglot.arrow --ways 20 --gallery gallery.png",),
-    "metaray data embed": ("metaray data embed texts.arrow --encoder minilm --out vectors.arrow",),
+    "metaray data embed": (
+        "metaray data embed texts.arrow --encoder minilm --out vectors.arrow",
+        "metaray data embed t.arrow --encoder minilm --out v.arrow --workers 4",
+    ),
+    "metaray data cluster": ("metaray data cluster vectors.arrow --out partitions.arrow --split vinyals",),
     "metaray data export": ("metaray data export glyphs --part meta-test --ways 20 --out my-task",),
     "metaray runs": ("metaray runs list",),
     "metaray runs list": ("metaray runs list", "metaray runs list --storage s3://runs --json"),

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from metaray.data.cactus import CACTUs
     from metaray.data.class_store import ClassStore
     from metaray.data.function_family import FunctionFamily
     from metaray.data.glyphs import Glyphs
@@ -12,10 +13,21 @@ if TYPE_CHECKING:
     from metaray.data.umtra import UMTRA
     from metaray.data.writing import write_class_store
 
-__all__ = ["SOURCES", "ClassStore", "FunctionFamily", "Glyphs", "GroupTable", "Source", "UMTRA", "write_class_store"]
+__all__ = [
+    "SOURCES",
+    "CACTUs",
+    "ClassStore",
+    "FunctionFamily",
+    "Glyphs",
+    "GroupTable",
+    "Source",
+    "UMTRA",
+    "write_class_store",
+]
 
 _HOMES = {
     "SOURCES": "sources",
+    "CACTUs": "cactus",
     "ClassStore": "class_store",
     "FunctionFamily": "function_family",
     "Glyphs": "glyphs",

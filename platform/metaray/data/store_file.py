@@ -1,7 +1,8 @@
 """The class store's file: one Arrow IPC file, examples sorted by class, read zero-copy.
 
-One record batch with the columns `x` (a list, one example; see `store_columns`) and `class_id` (int32). Everything else
-is one JSON object in the schema metadata under the key `metaray`, described by `StoreMeta`.
+One record batch with the columns `x` (a list, one example; see `store_columns`), `class_id` (int32), and perhaps `raw`
+(what an encoder made each example of; see `store_raw`). Everything else is one JSON object in the schema metadata under
+the key `metaray`, described by `StoreMeta`.
 """
 
 import hashlib
@@ -27,6 +28,7 @@ from metaray.data.preprocessing import Preprocessing
 from metaray.data.ragged import FeatureShape, Ragged, shape_text
 from metaray.data.store_columns import Examples, column_of, column_type, examples_in
 from metaray.data.store_preprocessing import Named, StoredPreprocessing, stored
+from metaray.data.store_raw import RAW, RawColumn
 from metaray.errors import InputError
 from metaray.json_text import parse_object
 
@@ -53,6 +55,7 @@ class StoreMeta(Config):
         fingerprint: SHA-256 (hex) over all of the above but the origin, and the examples.
         groups: which classes belong together, with a fingerprint of their own: the same examples with and without them
             are the same data. None, which the JSON leaves out, where nobody says.
+        raw: of what the examples were made, likewise, where the store has that, too.
     """
 
     version: int
@@ -65,6 +68,7 @@ class StoreMeta(Config):
     origin: dict[str, str]
     fingerprint: str
     groups: ClassGroups | None = Field(default=None, exclude_if=lambda groups: groups is None)
+    raw: RawColumn | None = Field(default=None, exclude_if=lambda raw: raw is None)
 
 
 @dataclass(frozen=True)
@@ -76,12 +80,14 @@ class StoreFile:
         meta: its description.
         examples: [examples, *feature], or ragged.
         offsets: [classes + 1] int64; class c holds the rows offsets[c] .. offsets[c + 1] - 1.
+        raw: what an encoder made each example of, where the store has that.
     """
 
     path: Path
     meta: StoreMeta
     examples: Examples
     offsets: NDArray[np.int64]
+    raw: Examples | None = None
 
 
 def check_writable(path: Path) -> None:
@@ -112,6 +118,7 @@ def write_store(
     preprocessing: Preprocessing | Named,
     origin: Mapping[str, str],
     groups: Sequence[str] | None = None,
+    raw: Examples | None = None,
 ) -> None:
     """Write a store: whole or not at all, replacing any file at `path`.
 
@@ -124,6 +131,7 @@ def write_store(
         preprocessing: what made `examples` from raw inputs.
         origin: free notes.
         groups: the name of each class's group, where classes have one.
+        raw: what each example was made of, to be kept beside it.
 
     Raises:
         InputError: overlapping splits, ids or counts that don't fit, examples of which an own `preprocessing` says that
@@ -143,10 +151,11 @@ def write_store(
         origin=dict(origin),
         fingerprint="",
         groups=None if groups is None else ClassGroups.of(groups),
+        raw=None if raw is None else RawColumn.of(raw),
     )
     _check_meta(meta, rows=len(examples), where=str(path))
     meta = meta.model_copy(update={"fingerprint": _fingerprint(meta, examples)})
-    _replace(path, examples, meta)
+    _replace(path, examples, meta, raw)
 
 
 def read_store(path: Path, *, verify: bool = False) -> StoreFile:
@@ -166,12 +175,13 @@ def read_store(path: Path, *, verify: bool = False) -> StoreFile:
     _check_meta(meta, rows=batch.num_rows, where=str(path))
     offsets = np.concatenate([[0], np.cumsum(meta.counts)]).astype(np.int64)
     examples = _examples(batch, meta, offsets, path)
+    raw = _raw(batch, meta, path, verify=verify)
     if verify and _fingerprint(meta, examples) != meta.fingerprint:
         raise InputError(
             f"{path}: damaged: its examples or their description don't match its fingerprint {meta.fingerprint}; "
             f"{REMEDY}"
         )
-    return StoreFile(path, meta, examples, offsets)
+    return StoreFile(path, meta, examples, offsets, raw)
 
 
 def _read_arrow(path: Path) -> tuple[StoreMeta, Any]:
@@ -180,7 +190,7 @@ def _read_arrow(path: Path) -> tuple[StoreMeta, Any]:
         with pa.memory_map(str(path)) as mapped:
             reader = pa.ipc.open_file(mapped)
             meta = _parse_meta(reader.schema.metadata or {}, path)
-            if reader.num_record_batches != 1 or reader.schema.names != ["x", "class_id"]:
+            if reader.num_record_batches != 1 or reader.schema.names[:2] != ["x", "class_id"]:
                 raise InputError(f"{path}: not a class store: its columns are {reader.schema.names}")
             batch = reader.get_batch(0)
             batch.validate()
@@ -195,7 +205,7 @@ def _read_arrow(path: Path) -> tuple[StoreMeta, Any]:
 
 def _examples(batch: Any, meta: StoreMeta, offsets: NDArray[np.int64], path: Path) -> Examples:
     """The record batch's examples as a view, after checking that it holds what the metadata says."""
-    types = [field.type for field in batch.schema]
+    types = [field.type for field in batch.schema][:2]
     expected = [column_type(meta.feature_shape, meta.dtype), pa.int32()]
     if types != expected or batch.column(0).null_count or batch.column(1).null_count:
         shape = shape_text(meta.feature_shape) if None in meta.feature_shape else meta.feature_shape
@@ -208,13 +218,26 @@ def _examples(batch: Any, meta: StoreMeta, offsets: NDArray[np.int64], path: Pat
         raise InputError(f"{path}: damaged: {error}; {REMEDY}") from None
 
 
-def _replace(path: Path, examples: Examples, meta: StoreMeta) -> None:
+def _raw(batch: Any, meta: StoreMeta, path: Path, *, verify: bool) -> Examples | None:
+    """What the examples were made of, where the store has it."""
+    if meta.raw is None:
+        return None
+    try:
+        found = meta.raw.inputs_in(batch)
+        if verify:
+            meta.raw.check(found)
+    except InputError as error:
+        raise InputError(f"{path}: damaged: {error}; {REMEDY}") from None
+    return found
+
+
+def _replace(path: Path, examples: Examples, meta: StoreMeta, raw: Examples | None) -> None:
     try:
         path.absolute().parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.absolute().parent, prefix=f".{path.name}.")
         os.close(handle)
         try:
-            _write_arrow(Path(temporary), examples, meta)
+            _write_arrow(Path(temporary), examples, meta, raw)
             _read_back(Path(temporary), path)
             Path(temporary).chmod(0o644)
             Path(temporary).replace(path)
@@ -233,12 +256,14 @@ def _read_back(written: Path, path: Path) -> None:
         raise InputError(f"{path}: what was written does not read back, so nothing is left of it: {what}") from None
 
 
-def _write_arrow(path: Path, examples: Examples, meta: StoreMeta) -> None:
-    x = column_of(examples)
+def _write_arrow(path: Path, examples: Examples, meta: StoreMeta, raw: Examples | None) -> None:
     class_id = pa.array(np.repeat(np.arange(len(meta.counts), dtype=np.int32), meta.counts))
-    schema = pa.schema([("x", x.type), ("class_id", class_id.type)], {METADATA_KEY: meta.model_dump_json()})
+    columns = {"x": column_of(examples), "class_id": class_id}
+    columns |= {} if raw is None else {RAW: column_of(raw)}
+    fields = [(name, column.type) for name, column in columns.items()]
+    schema = pa.schema(fields, {METADATA_KEY: meta.model_dump_json()})
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-        writer.write_batch(pa.record_batch([x, class_id], schema=schema))
+        writer.write_batch(pa.record_batch(list(columns.values()), schema=schema))
 
 
 def _parse_meta(metadata: Mapping[bytes, bytes], path: Path) -> StoreMeta:
@@ -300,7 +325,7 @@ def check_disjoint(
 
 
 def _fingerprint(meta: StoreMeta, examples: Examples) -> str:
-    described = meta.model_dump(mode="json", exclude={"origin", "fingerprint", "groups"})
+    described = meta.model_dump(mode="json", exclude={"origin", "fingerprint", "groups", "raw"})
     digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
     if isinstance(examples, Ragged):
         digest.update(np.ascontiguousarray(examples.offsets).data)

@@ -25,6 +25,7 @@ from metaray.training.device import choose_device, set_execution
 from metaray.training.evaluation import FACTS, Scores, evaluate_learner, judge_of
 from metaray.training.outer_loop import chunk_size_of
 from metaray.training.placement import Placement
+from metaray.training.rivals import Untrained, judged_untrained, untrained_of
 
 PIECES_A_WORKER = 8
 """So many steps does progress take at least, and none waits long for the slowest."""
@@ -58,6 +59,7 @@ class Judging:
     ) -> None:
         self._text, self._trust, self._learners = experiment, trust, dict[int, Learner]()
         self._fingerprint, self._folder, self._device, self._verify = fingerprint, folder, device, verify
+        self._rivals = dict[tuple[int, str], Untrained]()
 
     @cached_property
     def _opened(self) -> tuple[Experiment, torch.device]:
@@ -104,9 +106,12 @@ class Judging:
         try:
             experiment, device = self._opened
             learner = self._learner(which, files)
-            options: dict[str, Any] = {"device": device, "episodes": range(start, stop), "inner_steps": inner_steps}
-            judged = learner if baseline is None else learner.baseline(baseline)
-            return evaluate_learner(judged, experiment, split, **options).table
+            options: dict[str, Any] = {"device": device, "episodes": range(start, stop)}
+            if baseline is None:
+                return evaluate_learner(learner, experiment, split, inner_steps=inner_steps, **options).table
+            if (which, baseline) not in self._rivals:
+                self._rivals[which, baseline] = untrained_of(baseline, learner, experiment)
+            return judged_untrained(self._rivals[which, baseline], experiment, split, **options).table
         except InputError:
             raise
         except Exception as error:

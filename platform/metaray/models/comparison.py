@@ -1,5 +1,6 @@
-"""What the nearest neighbour compares, as a network without parameters: the preprocessing's own word on its inputs."""
+"""What baselines compare, as networks that learn nothing: inputs by the preprocessing's own word, and further views."""
 
+from abc import abstractmethod
 from typing import Annotated, ClassVar
 
 from torch import Tensor, nn
@@ -11,7 +12,15 @@ from metaray.imports import reads_kind, writes_kind
 from metaray.models.model import Model
 
 
-class Comparison(nn.Module):
+class Comparing(nn.Module):
+    """A network that baselines send inputs through before they compare them."""
+
+    @abstractmethod
+    def forward(self, x: Inputs) -> Tensor:
+        """[n, ...] to [n, numbers]."""
+
+
+class Comparison(Comparing):
     """Inputs as vectors whose Euclidean distance is compared; see `Preprocessing.comparable`."""
 
     def __init__(self, preprocessing: Preprocessing) -> None:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from metaray.algorithms.per_task import baselines_of
 from metaray.config import replace
 from metaray.data.draws import Split
 from metaray.data.preprocessing import TablePreprocessing
@@ -24,6 +23,7 @@ from metaray.reports.confusion import by_class, most_confused
 from metaray.reports.examples import example
 from metaray.reports.facts import Classes, Example, Measured, Point, Values
 from metaray.training.evaluation import evaluate_learner
+from metaray.training.rivals import judged_untrained, rivals_beside, untrained_of
 
 STEPS, SHOTS = (0, 1, 2, 5, 10, 20, 50, 100), (1, 2, 5, 10, 20)
 LEAST_STEPS, LEAST_SHOTS = 5, 10
@@ -133,11 +133,19 @@ def _by_shots(one: _Subject) -> tuple[list[Point], str]:
         steps, told = one.experiment.evaluation.inner_steps, f"{shots} shots"
         score = estimate(_scores(one, one.learner, changed, steps, told))
         beside = {
-            name: estimate(_scores(one, one.learner.baseline(name), changed, None, told))
-            for name in baselines_of(source, one.learner.preprocessing)
+            name: estimate(_untrained_scores(one, name, changed, told))
+            for name in rivals_beside(one.learner, one.experiment)
         }
         found.append(Point(shots, score, beside))
     return found, ""
+
+
+def _untrained_scores(one: _Subject, name: str, experiment: Experiment, told: str) -> Sequence[float]:
+    tell: Callable[[int], None] = lambda done: one.show(f"{told} on {one.split}", done, one.few)  # noqa: E731
+    rival = untrained_of(name, one.learner, experiment)
+    scores = judged_untrained(rival, experiment, one.split, device=one.device, episodes=range(one.few), progress=tell)
+    found: list[float] = scores.score.tolist()
+    return found
 
 
 def _scores(one: _Subject, learner: Learner, experiment: Experiment, steps: int | None, told: str) -> Sequence[float]:

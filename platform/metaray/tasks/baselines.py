@@ -3,9 +3,13 @@
 from collections.abc import Mapping
 
 NEAREST = "nearest_neighbor"
+FROZEN = "frozen_encoder"
+TF_IDF = "tf_idf"
 TITLES: Mapping[str, str] = {
     NEAREST: "nearest neighbour",
     "class_means": "class means",
+    FROZEN: "class means of the frozen encoder",
+    TF_IDF: "class means of TF-IDF",
     "support_mean": "support mean",
     "ridge": "ridge regression",
     "logistic": "logistic regression",

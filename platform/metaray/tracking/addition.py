@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from metaray.algorithms.per_task import baselines_of
 from metaray.config import check_name
 from metaray.data.draws import Split
 from metaray.data.source import Source
@@ -28,9 +27,10 @@ from metaray.tracking.promotion import Decision
 from metaray.tracking.registration import Contest, crown_if_better
 from metaray.tracking.registry import ModelVersion, find_version
 from metaray.tracking.server import MlflowServer
+from metaray.training.evaluation import CPU, evaluate_learner, judge_of, judging_context, require_same_preparation
 from metaray.training.evaluation import Scores as EpisodeScores
-from metaray.training.evaluation import evaluate_learner, judge_of, judging_context, require_same_preparation
 from metaray.training.reports import further_of, over_groups_of, rival_of
+from metaray.training.rivals import judged_untrained, rivals_beside, untrained_of
 
 Progress = Callable[[str, int, int], None]
 
@@ -217,14 +217,20 @@ def _scores(learner: Learner, experiment: Experiment, progress: Progress) -> Sco
     unadapted = judged(learner, "meta-test", " before adaptation", 0) if learner.algorithm.gradient_steps else None
 
     def rival(name: str) -> Rival:
-        one, by = learner.baseline(name), f" by {title_of(name)}"
-        return rival_of(source, test, judged(one, "meta-test", by), judged(one, "meta-val", by))
+        one = untrained_of(name, learner, experiment)
+
+        def of(split: Split) -> EpisodeScores:
+            episodes = judge_of(experiment, split).episodes
+            tell = lambda done: progress(f"{split} by {title_of(name)}", done, episodes)  # noqa: E731
+            return judged_untrained(one, experiment, split, device=CPU, progress=tell)
+
+        return rival_of(source, test, of("meta-test"), of("meta-val"))
 
     return Scores(
         meta_val=val.estimate,
         meta_test=test.estimate,
         before_adaptation=unadapted.estimate if unadapted else None,
-        baselines={name: rival(name) for name in baselines_of(source, learner.preprocessing)},
+        baselines={name: rival(name) for name in rivals_beside(learner, experiment)},
         compared=learner.preprocessing.compared,
         val_scores=val.score,
         further=further_of(source.task, test),

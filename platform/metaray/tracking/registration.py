@@ -37,6 +37,7 @@ from metaray.tracking.run_files import log_files
 from metaray.tracking.server import MlflowServer
 from metaray.tracking.story import NOTE, judged, run_note
 from metaray.training.evaluation import evaluate_learner
+from metaray.training.rivals import judged_untrained, untrained_of
 
 REGISTRATION_FILE = "published.json"
 
@@ -161,7 +162,7 @@ def _register(
         # Of before they were kept, and perhaps of before results said on what device they were judged.
         contest = contest._replace(device="cpu")
         scores = contest.judged(loaded, "cpu")
-        rivals = {baseline: contest.judged(loaded.baseline(baseline), "cpu") for baseline in rivals}
+        rivals = {baseline: contest.judged_rival(baseline, loaded) for baseline in rivals}
     decision = crown_if_better(contest, server, number, scores, rivals, promote=promote, say=say)
     return Published(find_version(server, experiment.name, number), decision)
 
@@ -182,6 +183,11 @@ class Contest(NamedTuple):
     def judged(self, learner: Learner, device: str) -> Values:
         """Scores of a learner on the meta-val episodes."""
         return evaluate_learner(learner, self.experiment, "meta-val", device=torch.device(device)).score
+
+    def judged_rival(self, name: str, learner: Learner) -> Values:
+        """Scores of a baseline beside a learner, on the CPU."""
+        rival = untrained_of(name, learner, self.experiment)
+        return judged_untrained(rival, self.experiment, "meta-val", device=torch.device("cpu")).score
 
 
 def crown_if_better(

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from metaray.algorithms.context import Tensors
-from metaray.algorithms.per_task import baselines_of
 from metaray.data.draws import Split
 from metaray.data.source import Source
 from metaray.experiment.experiment import Experiment
@@ -13,6 +12,7 @@ from metaray.records.judged import Judged
 from metaray.tasks.baselines import title_of
 from metaray.training.evaluation import Scores
 from metaray.training.reports import further_of, judged_of, over_groups_of, rival_of
+from metaray.training.rivals import rivals_of
 
 
 class JudgeOfRun(Protocol):
@@ -94,7 +94,7 @@ def judged_end(
     if experiment.algorithm.gradient_steps:
         say("judging: meta-test before adaptation")
         unadapted = judge("meta-test", best, best_step, inner_steps=0)
-    names = baselines_of(experiment.source, experiment.source.preprocessing)
+    names = rivals_of(experiment.source, experiment.model)
     also = f", and by {', '.join(map(title_of, names))}" if names else ""
     say(f"judging: meta-test before training{also}")
     untrained = judge("meta-test", initial, 0)

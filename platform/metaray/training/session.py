@@ -4,12 +4,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
 from metaray.algorithms.context import Tensors
-from metaray.algorithms.per_task import BASELINES
 from metaray.data.draws import Split
 from metaray.data.source import SameData
 from metaray.episodes.prefetch import Arrival
@@ -17,7 +16,6 @@ from metaray.errors import RunFailed, RunStopped
 from metaray.experiment.experiment import Experiment
 from metaray.learners.encoder import weights_behind
 from metaray.learners.learner import Learner
-from metaray.models.comparison import Comparison
 from metaray.models.state import kept, marks_of, rebuilt
 from metaray.records.checkpoint import copies, load_checkpoint
 from metaray.records.environment import changes, environment
@@ -37,6 +35,7 @@ from metaray.training.place import WHOLE, Extent
 from metaray.training.profiling import profiled
 from metaray.training.readiness import Ground, executed_by, made_ready
 from metaray.training.reduction import Reducer
+from metaray.training.rivals import Untrained, fresh, judged_untrained
 from metaray.training.run_writer import RunWriter
 from metaray.training.step_sums import StepSums
 
@@ -183,22 +182,29 @@ class Session:
         baseline: str | None = None,
         inner_steps: int | None = None,
     ) -> Scores:
-        network = Comparison(self.experiment.source.preprocessing) if baseline else self.state.network
-        context = context_of(self.experiment, network, training=False, step=step)
-        plan = judge_of(self.experiment, split)
-        tell = lambda done: self._say("judging", {"done": done, "episodes": plan.episodes}, text=split)  # noqa: E731
-        scores = evaluate(
-            BASELINES[baseline] if baseline else self.experiment.algorithm,
-            meta,
-            context if inner_steps is None else replace(context, inner_steps=inner_steps),
-            plan,
-            device=self.rank.device,
-            chunk_size=chunk_size_of(self.experiment, self.rank.device),
-            reducer=self.rank.reducer,
-            progress=sparingly(tell),
-        )
+        plan, rank = judge_of(self.experiment, split), self.rank
+        tell = sparingly(lambda done: self._say("judging", {"done": done, "episodes": plan.episodes}, text=split))
+        if baseline is not None:
+            options: dict[str, Any] = {"device": rank.device, "reducer": rank.reducer, "progress": tell}
+            scores = judged_untrained(self._rival(baseline), self.experiment, split, **options)
+        else:
+            context = context_of(self.experiment, self.state.network, training=False, step=step)
+            scores = evaluate(
+                self.experiment.algorithm,
+                meta,
+                context if inner_steps is None else replace(context, inner_steps=inner_steps),
+                plan,
+                device=rank.device,
+                chunk_size=chunk_size_of(self.experiment, rank.device),
+                reducer=rank.reducer,
+                progress=tell,
+            )
         self.data.check()
         return scores
+
+    def _rival(self, name: str) -> Untrained:
+        model, source, seed = self.experiment.model, self.experiment.source, self.experiment.seed
+        return Untrained.of(name, source, lambda: fresh(model, source, seed))
 
     def _checkpoint(self, *, needed: bool) -> None:
         """Rank 0 saves. Where the run cannot go on without, all ranks learn whether that worked."""

@@ -3,7 +3,10 @@
 import dataclasses
 import json
 import shutil
-from collections.abc import Callable
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,7 @@ from metaray.errors import InputError
 from metaray.learners.learner_file import ENCODER
 from metaray.manifest import sealed
 from metaray.models import MLP, Encoder
-from metaray.models.encoders.embedding import embed_store
+from metaray.models.encoders.embedding import Batches, Made, Task, embed_store
 from metaray.training.checks.preflight import preflight
 from tests.models.encoders.tiny import WORDS, bert_folder, tokenizer
 
@@ -70,23 +73,24 @@ def test_vectors_are_what_the_encoder_makes(store: str, folder: str, tmp_path: P
     assert not (tmp_path / ".vectors.arrow.embedding").exists()
 
 
+class Stopped(Exception):
+    pass
+
+
+def stop(done: int, total: int) -> None:
+    if done >= 40:
+        raise Stopped
+
+
 def test_a_stopped_one_goes_on(store: str, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("metaray.models.encoders.embedding.SAVED_EVERY", 2)
     encoder, whole, out = Encoder(path=folder), tmp_path / "whole.arrow", tmp_path / "out.arrow"
     embed_store(store, encoder, whole, batch_size=8)
-
-    class Stopped(Exception):
-        pass
-
-    def stop(done: int, total: int) -> None:
-        if done >= 40:
-            raise Stopped
-
     with pytest.raises(Stopped):
         embed_store(store, encoder, out, batch_size=8, progress=stop)
     assert not out.exists()
     assert embed_store(store, encoder, out, batch_size=8).before == 32
-    assert read_store(out).meta.fingerprint == read_store(whole).meta.fingerprint
+    assert out.read_bytes() == whole.read_bytes()
     with pytest.raises(Stopped):
         embed_store(store, encoder, out, batch_size=8, progress=stop)
     assert embed_store(store, encoder, out, batch_size=9).before == 0, "other batches may round differently"
@@ -95,6 +99,57 @@ def test_a_stopped_one_goes_on(store: str, folder: str, tmp_path: Path, monkeypa
         embed_store(store, encoder, out, batch_size=8, progress=stop)
     notes.write_text("{")
     assert embed_store(store, encoder, out, batch_size=8).before == 0
+
+
+def test_batches_may_come_in_any_order(
+    store: str, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As from several machines, of which one is lost with what it had."""
+    monkeypatch.setattr("metaray.models.encoders.embedding.SAVED_EVERY", 1)
+    encoder, whole, out = Encoder(path=folder), tmp_path / "whole.arrow", tmp_path / "out.arrow"
+    embed_store(store, encoder, whole, batch_size=8)
+
+    def shuffled(task: Task, numbers: list[int]) -> Iterator[Made]:
+        batches = Batches(task)
+        for number in [*numbers[::-2], *numbers[-2::-2]]:
+            yield number, batches.vectors(number)
+
+    with pytest.raises(Stopped):
+        embed_store(store, encoder, out, batch_size=8, run=shuffled, progress=stop)
+    asked: list[list[int]] = []
+
+    def watched(task: Task, numbers: list[int]) -> Iterator[Made]:
+        asked.append(numbers)
+        return shuffled(task, numbers)
+
+    assert embed_store(store, encoder, out, batch_size=8, run=watched).before == 40
+    assert asked == [[1, 3, 5, 7]] and out.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.slow
+def test_a_killed_process_loses_little(store: str, folder: str, tmp_path: Path) -> None:
+    whole, out = tmp_path / "whole.arrow", tmp_path / "out.arrow"
+    embed_store(store, Encoder(path=folder), whole, batch_size=8)
+    code = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from metaray.models.encoders import embedding\n"
+        "from metaray.models import Encoder\n"
+        "embedding.SAVED_EVERY = 2\n"
+        "end = lambda done, total: os.kill(os.getpid(), signal.SIGKILL) if done >= 40 else None\n"
+        "store, encoder, out = sys.argv[1:]\n"
+        "embedding.embed_store(store, Encoder(path=encoder), Path(out), batch_size=8, progress=end)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, store, folder, str(out)], check=False)
+    assert done.returncode == -signal.SIGKILL and not out.exists()
+    assert embed_store(store, Encoder(path=folder), out, batch_size=8).before == 32
+    assert out.read_bytes() == whole.read_bytes()
+
+
+def test_another_store_in_the_place_of_the_one_asked_for(store: str, folder: str) -> None:
+    described = Encoder(path=folder).model_dump(mode="json")
+    with pytest.raises(InputError, match="its fingerprint is .* here, but abc elsewhere"):
+        Batches(Task(store, "abc", described, 8, "cpu", ()))
 
 
 def test_what_is_refused(store: str, folder: str, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
 from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.inputs import Inputs
-from metaray.models.comparison import Comparison
+from metaray.models.comparison import Comparing
 
 
 class PerTask(Algorithm):
@@ -21,7 +21,7 @@ class PerTask(Algorithm):
         return None
 
     def heeds_batch(self, network: nn.Module) -> bool:
-        """No: no other network than a `Comparison` is asked."""
+        """No: no other network than a `Comparing` is asked."""
         return False
 
     def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:
@@ -30,6 +30,6 @@ class PerTask(Algorithm):
 
 
 def vectors(x: Inputs, context: Context) -> Tensor:
-    """[n, numbers] of inputs [n, ...]: what a `Comparison` makes of them, else the inputs flattened."""
-    found: Tensor = context.network(x) if isinstance(context.network, Comparison) else x.flatten(1)
+    """[n, numbers] of inputs [n, ...]: what a `Comparing` makes of them, else the inputs flattened."""
+    found: Tensor = context.network(x) if isinstance(context.network, Comparing) else x.flatten(1)
     return found

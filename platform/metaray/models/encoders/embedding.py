@@ -1,18 +1,15 @@
 """A frozen encoder, once over a store: a store of vectors, from which recipes train in a fraction of the time."""
 
-import hashlib
-import json
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from metaray.data.preprocessing import EncodedPreprocessing, Preprocessing
+from metaray.data.preprocessing import EncodedPreprocessing, TextPreprocessing
 from metaray.data.ragged import Ragged, gather
 from metaray.data.remote import held
 from metaray.data.servers import shown
@@ -22,13 +19,41 @@ from metaray.data.store_preprocessing import prepared
 from metaray.data.verified import open_store
 from metaray.episodes.inputs import mapped
 from metaray.errors import InputError
-from metaray.file_lock import lock
-from metaray.json_text import parse_object
 from metaray.models.encoders.encoder import Encoder
+from metaray.models.encoders.partial import Partial, partial_of
 
 BATCH = 64
 SAVED_EVERY = 32
 """Batches after which what is done is noted on the disk."""
+THREADS = 1
+"""Wherever vectors are made: kernels may round differently on more."""
+
+Made = tuple[int, NDArray[np.float32]]
+"""The number of a batch, and its vectors [batch, size]."""
+
+
+class Task(NamedTuple):
+    """What it takes to make the vectors of a store, in plain values that can be sent elsewhere.
+
+    Attributes:
+        store: its path or URI.
+        fingerprint: that it has.
+        encoder: its description.
+        batch_size: examples that go through it together.
+        device: to compute on.
+        trust: packages that the store's preprocessing may come from.
+    """
+
+    store: str
+    fingerprint: str
+    encoder: Mapping[str, Any]
+    batch_size: int
+    device: str
+    trust: tuple[str, ...]
+
+
+Run = Callable[[Task, list[int]], Iterator[Made]]
+"""Makes batches, in any order; here, or on other machines."""
 
 
 class EmbedReport(NamedTuple):
@@ -47,6 +72,56 @@ class EmbedReport(NamedTuple):
     before: int
 
 
+class Batches:
+    """The examples of a store in batches, and what an encoder makes of them.
+
+    Examples go by their length, so that few are padded far: which are in a batch follows from the store alone.
+
+    Args:
+        task: what to open.
+        file: the store, if that is open already.
+
+    Raises:
+        InputError: no such store, or one of other content; an encoder that takes other inputs.
+    """
+
+    def __init__(self, task: Task, file: StoreFile | None = None) -> None:
+        self._task, self._file = task, file or _opened(task.store)
+        meta, where = self._file.meta, shown(task.store)
+        if meta.fingerprint != task.fingerprint:
+            raise InputError(f"{where}: its fingerprint is {meta.fingerprint} here, but {task.fingerprint} elsewhere")
+        self._raw = prepared(meta.preprocessing, meta.feature_shape, meta.dtype, trust=task.trust, where=where)
+        encoder = Encoder.parse(task.encoder, where="encoder")
+        encoder.check_inputs(self._raw)
+        self._device = torch.device(task.device)
+        self._body = encoder.body(self._raw).eval().to(self._device)
+        self._order = _by_length(self._file.examples)
+
+    def vectors(self, number: int) -> NDArray[np.float32]:
+        """[batch, size] of a batch.
+
+        Raises:
+            InputError: if some are not finite.
+        """
+        rows = self._order[number * self._task.batch_size : (number + 1) * self._task.batch_size]
+        (compact,) = gather(self._file.examples, rows)
+        with torch.no_grad(), _threads(THREADS):
+            x = self._raw.normalize(mapped(lambda part: torch.from_numpy(part).to(self._device), compact))
+            found = self._body(x).float().cpu()
+        if not bool(found.isfinite().all()):
+            bad = int(rows[int((~found.isfinite()).any(1).nonzero()[0])])
+            raise InputError(f"{self._file.path}: of example {bad} the encoder makes numbers that are not finite")
+        made: NDArray[np.float32] = found.numpy()
+        return made
+
+
+def in_this_process(task: Task, numbers: list[int]) -> Iterator[Made]:
+    """Batch by batch."""
+    batches = Batches(task)
+    for number in numbers:
+        yield number, batches.vectors(number)
+
+
 def embed_store(
     store: str,
     encoder: Encoder,
@@ -55,13 +130,14 @@ def embed_store(
     batch_size: int = BATCH,
     device: str = "cpu",
     trust: tuple[str, ...] = (),
+    run: Run = in_this_process,
     progress: Callable[[int, int], None] | None = None,
 ) -> EmbedReport:
     """Send the examples of a store through an encoder, and write what it makes of them as a store of vectors.
 
-    Classes, splits and groups stay as they are. The same call goes on where an earlier one was stopped. The vectors
-    are a function of the store, the encoder, the size of the batches and the kind of device, to the last bit on one
-    machine: examples go by their length, so that few are padded far.
+    Classes, splits and groups stay as they are, and texts are kept beside their vectors. The same call goes on where an
+    earlier one was stopped, however that ended. The vectors are a function of the store, the encoder, the size of the
+    batches and the kind of device, to the last bit on machines of one kind, whoever makes them.
 
     Args:
         store: its path or URI.
@@ -70,6 +146,7 @@ def embed_store(
         batch_size: examples that go through it together.
         device: to compute on.
         trust: packages that the store's preprocessing may come from.
+        run: makes the batches.
         progress: called with (examples done, examples in all).
 
     Raises:
@@ -79,17 +156,17 @@ def embed_store(
     check_writable(out)
     if not encoder.frozen:
         raise InputError("an encoder that is trained changes with every step: only a frozen one can be cached")
-    with held(store) as local:
-        file = open_store(local)
+    file = _opened(store)
     meta = file.meta
     raw = prepared(meta.preprocessing, meta.feature_shape, meta.dtype, trust=trust, where=shown(store))
     encoder.check_inputs(raw)
     described = encoder.model_dump(mode="json")
     made = {"store": meta.fingerprint, "encoder": {**described, "path": ""}, "batch": batch_size, "device": device}
-    size = encoder.size
-    with _partial(out, made, (len(file.examples), size)) as partial:
-        before = partial.done
-        _embed(file, raw, encoder, partial, batch_size, torch.device(device), progress)
+    size, task = encoder.size, Task(store, meta.fingerprint, described, batch_size, device, trust)
+    made |= {"threads": THREADS, "torch": torch.__version__}
+    with partial_of(out, made, (len(file.examples), size)) as partial:
+        before = sum(len(rows) for rows in _rows_of(file, batch_size, sorted(partial.batches_done)))
+        _fill(partial, file, task, run, progress)
         write_store(
             out,
             examples=partial.vectors,
@@ -102,81 +179,45 @@ def embed_store(
                 **{"batch_size": str(batch_size), "device": device, "torch": torch.__version__},
             },
             groups=None if meta.groups is None else meta.groups.names,
+            raw=file.examples if isinstance(raw, TextPreprocessing) else None,
         )
     return EmbedReport(out, len(file.examples), size, before)
 
 
-class _Partial:
-    """Vectors as far as they are made, in a folder beside the store that they will be.
+def _fill(partial: Partial, file: StoreFile, task: Task, run: Run, progress: Callable[[int, int], None] | None) -> None:
+    """Make the batches that are not there yet."""
+    order, total = _by_length(file.examples), len(file.examples)
+    left = sorted({*range(-(-total // task.batch_size))} - partial.batches_done)
+    done = total - sum(len(rows) for rows in _rows_of(file, task.batch_size, left))
+    for place, (number, vectors) in enumerate(run(task, left) if left else (), 1):
+        rows = order[number * task.batch_size : (number + 1) * task.batch_size]
+        partial.put(number, rows, vectors)
+        done += len(rows)
+        if place % SAVED_EVERY == 0 or place == len(left):
+            partial.save()
+        if progress is not None:
+            progress(done, total)
+    assert done == total, (done, total)
 
-    Attributes:
-        vectors: [examples, size] float32, mapped.
-        done: batches that are whole, as examples in the order in which they go.
-    """
 
-    def __init__(self, folder: Path, key: str, shape: tuple[int, int]) -> None:
-        self._notes, self._key, place = folder / "done.json", key, folder / "vectors"
-        self.done = 0
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            notes = parse_object(self._notes.read_bytes(), where=self._notes.name)
-            fits = notes["key"] == key and place.stat().st_size == 4 * shape[0] * shape[1]
-            self.done = min(int(notes["done"]), shape[0]) if fits else 0
-        mode: Literal["r+", "w+"] = "r+" if self.done else "w+"
-        self.vectors: np.memmap[tuple[int, ...], np.dtype[np.float32]] = np.memmap(
-            place, dtype=np.float32, mode=mode, shape=shape
-        )
+def _rows_of(file: StoreFile, batch_size: int, numbers: list[int]) -> list[range]:
+    total = len(file.examples)
+    return [range(number * batch_size, min((number + 1) * batch_size, total)) for number in numbers]
 
-    def save(self, done: int) -> None:
-        """Note what is done, after it is on the disk."""
-        self.vectors.flush()
-        self.done = done
-        beside = self._notes.with_suffix(".new")
-        beside.write_text(json.dumps({"key": self._key, "done": done}))
-        beside.replace(self._notes)
+
+def _opened(store: str) -> StoreFile:
+    with held(store) as local:
+        return open_store(local)
 
 
 @contextmanager
-def _partial(out: Path, made: dict[str, object], shape: tuple[int, int]) -> Iterator[_Partial]:
-    """What is there already of these vectors; the folder goes when the block is done, and stays if it is not."""
-    folder = out.absolute().parent / f".{out.name}.embedding"
-    key = hashlib.sha256(json.dumps({**made, "torch": torch.__version__}, sort_keys=True).encode()).hexdigest()
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "lock").open("a") as file:
-            if not lock(file):
-                raise InputError(f"{out}: another process is making these vectors; wait for it")
-            yield _Partial(folder, key, shape)
-            shutil.rmtree(folder)
-    except OSError as error:
-        raise InputError(f"{out}: can't write beside it: {error}") from None
-
-
-def _embed(
-    file: StoreFile,
-    raw: Preprocessing,
-    encoder: Encoder,
-    partial: _Partial,
-    batch_size: int,
-    device: torch.device,
-    progress: Callable[[int, int], None] | None,
-) -> None:
-    body, total = encoder.body(raw).eval().to(device), len(file.examples)
-    order = _by_length(file.examples)
-    for number, start in enumerate(range(partial.done, total, batch_size), 1):
-        rows = order[start : start + batch_size]
-        (compact,) = gather(file.examples, rows)
-        with torch.no_grad():
-            x = raw.normalize(mapped(lambda part: torch.from_numpy(part).to(device), compact))
-            found = body(x).float().cpu()
-        if not bool(found.isfinite().all()):
-            bad = int(rows[int((~found.isfinite()).any(1).nonzero()[0])])
-            raise InputError(f"{file.path}: of example {bad} the encoder makes numbers that are not finite")
-        partial.vectors[rows] = found.numpy()
-        done = min(start + batch_size, total)
-        if number % SAVED_EVERY == 0 or done == total:
-            partial.save(done)
-        if progress is not None:
-            progress(done, total)
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _by_length(examples: Examples) -> NDArray[np.int64]:

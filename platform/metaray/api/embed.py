@@ -1,0 +1,62 @@
+"""`metaray data embed`: a frozen encoder once over a store, in this process or on a Ray cluster."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from metaray.models.encoders.embedding import BATCH, EmbedReport, Made, Run, Task, embed_store, in_this_process
+from metaray.models.encoders.encoder import Encoder
+from metaray.training.device import choose_device
+from metaray.training.placement import Placement
+
+Progress = Callable[[int, int], None]
+
+
+def embed(
+    store: str,
+    encoder: Encoder,
+    out: Path,
+    placement: Placement,
+    *,
+    batch_size: int = BATCH,
+    trust: tuple[str, ...] = (),
+    progress: Progress | None = None,
+) -> EmbedReport:
+    """As `embed_store`, where a placement says: without workers here, else by so many actors on Ray.
+
+    The vectors are the same to the last bit, where processors are of one kind, and either goes on with what the other
+    has begun.
+
+    Args:
+        store: its path or URI; on a cluster of several machines one that all of them reach, and so the encoder's.
+        encoder: frozen.
+        out: the file to write, on this machine.
+        placement: workers, and what each may use.
+        batch_size: examples that go through the encoder together.
+        trust: packages that the store's preprocessing may come from.
+        progress: called with (examples done, examples in all).
+
+    Raises:
+        InputError: as `embed_store`; a cluster that cannot be reached or has no room.
+        RunFailed: whatever else goes wrong on the cluster.
+    """
+    device, run = _place(placement)
+    return embed_store(
+        store, encoder, out, batch_size=batch_size, device=device, trust=trust, run=run, progress=progress
+    )
+
+
+def _place(placement: Placement) -> tuple[str, Run]:
+    """The kind of device, and what makes the batches there."""
+    if placement.in_process:
+        return choose_device(placement.device).type, in_this_process
+    from metaray.distributed.cluster import connect, uses_gpu  # without workers nothing needs Ray
+    from metaray.distributed.embedding import embedded_on_ray
+
+    connect(placement)
+    device = "cuda" if uses_gpu(placement) else "cpu"
+
+    def run(task: Task, numbers: list[int]) -> Iterator[Made]:
+        return embedded_on_ray(task, numbers, replace(placement, device=device))
+
+    return device, run

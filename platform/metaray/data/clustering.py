@@ -1,0 +1,123 @@
+"""k-means in numpy: partitions of vectors into clusters, each a pure function of the vectors and a seed."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metaray.data.names import counted
+from metaray.errors import InputError
+
+Vectors = NDArray[np.float32]
+Labels = NDArray[np.int64]
+
+MOST_ROUNDS = 100
+AT_ONCE = 4096
+"""Vectors whose distances to all centres are held together."""
+
+
+def partitions_of(
+    vectors: Vectors,
+    *,
+    clusters: int,
+    partitions: int,
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[Labels]:
+    """Partitions by k-means, the first of the vectors as they are, each other after a random scaling of the dimensions.
+
+    Hsu, Levine and Finn ("Unsupervised learning via meta-learning", ICLR 2019, section 3): other scalings are other
+    metrics, under which other things are alike. As in the authors' code each factor is uniform in [0, 1), and k-means
+    begins once, by k-means++.
+
+    Args:
+        vectors: [n, d].
+        clusters: k.
+        partitions: how many.
+        seed: of scalings and beginnings; partition p is the same however many follow it.
+        progress: called with (partitions done, partitions in all).
+
+    Yields:
+        [n] numbers of clusters, 0 .. k-1, of which some may be nobody's.
+
+    Raises:
+        InputError: for fewer vectors than clusters.
+    """
+    if not 2 <= clusters <= len(vectors):
+        found = counted(len(vectors), "example")
+        raise InputError(f"{counted(clusters, 'cluster')} asked for, of {found}: give 2 clusters to one an example")
+    for place in range(partitions):
+        generator = np.random.Generator(np.random.Philox(key=np.array([seed, place], dtype=np.uint64)))
+        scaled = vectors if place == 0 else vectors * generator.random(vectors.shape[1], dtype=np.float32)
+        yield k_means(scaled, clusters, generator)
+        if progress is not None:
+            progress(place + 1, partitions)
+
+
+def k_means(vectors: Vectors, clusters: int, generator: np.random.Generator) -> Labels:
+    """Lloyd's algorithm from k-means++, until nothing changes, or for `MOST_ROUNDS` rounds.
+
+    A cluster that loses all its vectors takes over the one that lies farthest from its own centre.
+
+    Args:
+        vectors: [n, d], at least as many as clusters.
+        clusters: k.
+        generator: of the beginning, the only thing that is drawn.
+
+    Returns:
+        [n] numbers of clusters; one is empty only where vectors are equal.
+    """
+    centres = _spread_out(vectors, clusters, generator)
+    labels, distances = nearest(vectors, centres)
+    for _ in range(MOST_ROUNDS):
+        centres = _means(vectors, labels, distances, clusters)
+        before = labels
+        labels, distances = nearest(vectors, centres)
+        if np.array_equal(labels, before):
+            break
+    return labels
+
+
+def nearest(vectors: Vectors, centres: Vectors) -> tuple[Labels, Vectors]:
+    """[n] the number of the nearest centre of each vector, the first of equally near ones, and the squared distance."""
+    labels, distances = np.empty(len(vectors), dtype=np.int64), np.empty(len(vectors), dtype=np.float32)
+    lengths = np.square(centres).sum(axis=1)
+    for start in range(0, len(vectors), AT_ONCE):
+        some = vectors[start : start + AT_ONCE]
+        found = lengths - 2 * (some @ centres.T)
+        chosen = found.argmin(axis=1)
+        labels[start : start + AT_ONCE] = chosen
+        least = found[np.arange(len(some)), chosen] + np.square(some).sum(axis=1)
+        distances[start : start + AT_ONCE] = np.maximum(least, 0)
+    return labels, distances
+
+
+def _spread_out(vectors: Vectors, clusters: int, generator: np.random.Generator) -> Vectors:
+    """k-means++ (Arthur and Vassilvitskii, SODA 2007): each next centre is a vector, by its squared distance."""
+    rows = [int(generator.random() * len(vectors))]
+    lengths = np.square(vectors).sum(axis=1)
+    least = np.full(len(vectors), np.inf, dtype=np.float32)
+    while len(rows) < clusters:
+        latest = vectors[rows[-1]]
+        far = np.maximum(lengths - 2 * (vectors @ latest) + np.square(latest).sum(), 0)
+        far[rows[-1]] = 0
+        least = np.minimum(least, far)
+        ends = least.astype(np.float64).cumsum()
+        chosen = int(np.searchsorted(ends, generator.random() * ends[-1], side="right"))
+        # Where all that are left equal a centre, any is as good.
+        rows.append(chosen if ends[-1] > 0 else len(rows))
+    found: Vectors = vectors[rows]
+    return found
+
+
+def _means(vectors: Vectors, labels: Labels, distances: Vectors, clusters: int) -> Vectors:
+    """[k, d] the mean of each cluster."""
+    sizes = np.bincount(labels, minlength=clusters)
+    empty = np.flatnonzero(sizes == 0)
+    order = labels.argsort(kind="stable")
+    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    centres = np.empty((clusters, vectors.shape[1]), dtype=np.float32)
+    full = sizes > 0
+    centres[full] = np.add.reduceat(vectors[order], starts[full], axis=0) / sizes[full, None]
+    centres[empty] = vectors[(-distances).argsort(kind="stable")[: len(empty)]]
+    return centres

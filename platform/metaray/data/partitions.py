@@ -1,0 +1,194 @@
+"""Partitions of a store's unlabelled examples, by clustering vectors of them; kept as a store file of their own.
+
+The file has the classes, counts and split schemes of the store whose examples were clustered, and for each example in
+place of its content the number of its cluster in each partition, or -1 where it was left out: only those of meta-train
+are clustered. Its origin says which vectors those were.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metaray.data.clustering import partitions_of
+from metaray.data.names import counted
+from metaray.data.preprocessing import VectorPreprocessing
+from metaray.data.remote import held, is_remote, local_path
+from metaray.data.servers import shown
+from metaray.data.store_file import StoreFile, check_writable, read_store, write_store
+from metaray.data.verified import open_store, stamp_of
+from metaray.errors import InputError, unknown
+
+IMPORTER = "cluster"
+STORE = "store_fingerprint"
+"""What origins call the store whose examples were clustered, or embedded."""
+LEFT_OUT = -1.0
+MAKE = "make them by `metaray data cluster`"
+
+
+@dataclass(frozen=True)
+class ClusterReport:
+    """What a clustering made.
+
+    Attributes:
+        path: of the file.
+        examples: that were clustered.
+        sizes: [partitions * clusters] examples of each cluster.
+    """
+
+    path: Path
+    examples: int
+    sizes: NDArray[np.int64]
+
+    def enough(self, examples: int) -> float:
+        """The share of all clusters with so many examples or more."""
+        return float((self.sizes >= examples).mean())
+
+
+def cluster_store(
+    vectors: str,
+    out: Path,
+    *,
+    clusters: int,
+    partitions: int,
+    split: str = "default",
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> ClusterReport:
+    """Cluster the vectors of meta-train, whatever their classes, and write which are together.
+
+    Args:
+        vectors: a store of them, its path or URI: of `metaray data embed`, or any other of vectors.
+        out: the file to write.
+        clusters: of a partition.
+        partitions: how many, by random scalings of the dimensions; see `metaray.data.clustering`.
+        split: the split scheme whose meta-train is clustered.
+        seed: of scalings and beginnings.
+        progress: called with (partitions done, partitions in all).
+
+    Raises:
+        InputError: no such store or split, examples that are no finite vectors, fewer of them than clusters, an
+            unwritable path.
+    """
+    check_writable(out)
+    if partitions < 1:
+        raise InputError(f"partitions: at least 1 (got {partitions})")
+    with held(vectors) as local:
+        file = open_store(local)
+    rows = rows_of(file, split, shown(vectors))
+    found = np.full((len(file.examples), partitions), LEFT_OUT, dtype=np.float32)
+    some = _vectors(file, rows, shown(vectors))
+    sizes = []
+    made = partitions_of(some, clusters=clusters, partitions=partitions, seed=seed, progress=progress)
+    for place, labels in enumerate(made):
+        found[rows, place] = labels
+        sizes.append(np.bincount(labels, minlength=clusters))
+    meta = file.meta
+    write_store(
+        out,
+        examples=found,
+        counts=meta.counts,
+        class_names=meta.class_names,
+        schemes=meta.schemes,
+        preprocessing=VectorPreprocessing(size=partitions),
+        origin={
+            **{"importer": IMPORTER, STORE: meta.origin.get(STORE, meta.fingerprint), "vectors": meta.fingerprint},
+            **{"split": split, "clusters": str(clusters), "partitions": str(partitions), "seed": str(seed)},
+        },
+    )
+    return ClusterReport(out, len(rows), np.concatenate(sizes))
+
+
+def rows_of(file: StoreFile, split: str, where: str) -> NDArray[np.int64]:
+    """The examples of meta-train.
+
+    Raises:
+        InputError: no such split scheme, or no examples.
+    """
+    if split not in file.meta.schemes:
+        raise unknown(f"split scheme of {where}", split, file.meta.schemes)
+    ids = np.array(file.meta.schemes[split].get("meta-train", ()), dtype=np.int64)
+    runs = [np.arange(file.offsets[one], file.offsets[one + 1]) for one in np.sort(ids)]
+    if not runs:
+        raise InputError(f"{where}: meta-train of split {split!r} has no classes, and so no examples to cluster")
+    return np.concatenate(runs)
+
+
+def _vectors(file: StoreFile, rows: NDArray[np.int64], where: str) -> NDArray[np.float32]:
+    shape, dtype = file.meta.feature_shape, np.dtype(file.meta.dtype)
+    if len(shape) != 1 or None in shape or dtype.kind != "f":
+        raise InputError(
+            f"{where}: clustered are vectors of numbers, but its examples are {dtype.name} of shape {shape}: send them "
+            "through an encoder first, by `metaray data embed`"
+        )
+    found = np.ascontiguousarray(file.examples[rows], dtype=np.float32)
+    if not np.isfinite(found).all():
+        bad = int(rows[np.flatnonzero(~np.isfinite(found).all(axis=1))[0]])
+        raise InputError(f"{where}: example {bad} has numbers that are not finite")
+    return found
+
+
+@dataclass(frozen=True)
+class Partitions:
+    """Clusters as a store has classes: number p * clusters + c is cluster c of partition p.
+
+    Attributes:
+        order: [partitions * examples] rows of the clustered store, cluster by cluster.
+        offsets: [partitions * clusters + 1] where each cluster lies in `order`.
+        partition: [partitions * clusters] the partition of each cluster.
+        clusters: of a partition.
+        fingerprint: of the file.
+    """
+
+    order: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+    partition: NDArray[np.int64]
+    clusters: int
+    fingerprint: str
+
+
+def partitions_stamp(path: str) -> tuple[int, ...]:
+    """See `Source.stamp`."""
+    return () if is_remote(path) else stamp_of(local_path(path), read_store)
+
+
+def open_partitions(path: str, store: StoreFile, split: str, where: str) -> Partitions:
+    """The partitions in a file, of the examples of a store.
+
+    Args:
+        path: of the file, or its URI.
+        store: that they are to be of.
+        split: whose meta-train they are to be of.
+        where: the store, in messages.
+
+    Raises:
+        InputError: no such file, one of other examples, or of other splits.
+    """
+    with held(path) as local:
+        file = open_store(local)
+    meta, ours = file.meta, store.meta
+    if meta.origin.get("importer") != IMPORTER:
+        raise InputError(f"{shown(path)}: a store, but none of partitions: {MAKE}")
+    if meta.origin.get(STORE) != ours.fingerprint or meta.counts != ours.counts:
+        raise InputError(
+            f"{shown(path)}: its partitions are of the examples of {str(meta.origin.get(STORE))[:12]}..., but "
+            f"{where} is {ours.fingerprint[:12]}...: {MAKE} from vectors of that"
+        )
+    rows = rows_of(store, split, where)
+    labels = file.examples[rows]
+    if (missing := int((labels < 0).any(axis=1).sum())) > 0:
+        raise InputError(
+            f"{shown(path)}: its partitions are of meta-train of split {meta.origin.get('split')!r}; of that of "
+            f"{split!r} {counted(missing, 'example is', 'examples are')} in no cluster: {MAKE} with --split {split}"
+        )
+    return _opened(rows, labels.astype(np.int64), meta.fingerprint)
+
+
+def _opened(rows: NDArray[np.int64], labels: NDArray[np.int64], fingerprint: str) -> Partitions:
+    clusters, partitions = int(labels.max()) + 1, labels.shape[1]
+    order = np.concatenate([rows[one.argsort(kind="stable")] for one in labels.T])
+    sizes = np.concatenate([np.bincount(one, minlength=clusters) for one in labels.T])
+    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    return Partitions(order, offsets, np.arange(partitions).repeat(clusters), clusters, fingerprint)

@@ -1,0 +1,67 @@
+"""A pretrained network as it was before any training here, for baselines: each input goes through it once."""
+
+from hashlib import sha256
+
+import torch
+from torch import Tensor, nn
+
+from metaray.config import Config
+from metaray.episodes.inputs import Inputs, count, mapped
+from metaray.models.comparison import Comparing
+from metaray.models.encoders.encoder import Encoder
+from metaray.models.model import Model
+
+MASK = "mask"
+
+
+def is_pretrained(model: Model) -> bool:
+    """Whether it is an encoder, or a model around one, such as of low-rank adaptation."""
+    if isinstance(model, Encoder):
+        return True
+    inside = [value for value in dict(model).values() if isinstance(value, Config)]
+    return any(isinstance(value, Model) and is_pretrained(value) for value in inside)
+
+
+class FrozenBody(Comparing):
+    """The vectors that a network makes of inputs, remembered by these.
+
+    Evaluations meet the same few thousand inputs again and again. Each is sent through alone and without padding, so
+    that its vector is a function of the input, whatever else is judged beside it and by whom.
+
+    Args:
+        network: [n, ...] to [n, size].
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network.eval().requires_grad_(False)
+        self._known: dict[bytes, Tensor] = {}
+
+    def forward(self, x: Inputs) -> Tensor:
+        """[n, ...] to [n, size]."""
+        return torch.stack([self._vector(_alone(x, place)) for place in range(count(x))])
+
+    def _vector(self, x: Inputs) -> Tensor:
+        key = _key(x)
+        if key not in self._known:
+            with torch.no_grad():
+                self._known[key] = self.network(x)[0]
+        return self._known[key]
+
+
+def _alone(x: Inputs, place: int) -> Inputs:
+    """One input [1, ...], of a padded one what its mask keeps."""
+    one: Inputs = mapped(lambda part: part[place : place + 1], x)
+    if not isinstance(one, dict) or MASK not in one:
+        return one
+    longest, length = one[MASK].shape[1], int(one[MASK].sum())
+    return {name: part[:, :length] if part.shape[1:2] == (longest,) else part for name, part in one.items()}
+
+
+def _key(x: Inputs) -> bytes:
+    parts = sorted(x.items()) if isinstance(x, dict) else [("", x)]
+    digest = sha256()
+    for name, part in parts:
+        digest.update(f"{name} {tuple(part.shape)} {part.dtype} ".encode())
+        digest.update(part.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+    return digest.digest()

@@ -1,0 +1,94 @@
+"""Texts as weighted counts of their tokens: TF-IDF."""
+
+import json
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from metaray.data.draws import Draws, Split
+from metaray.data.preprocessing import TextPreprocessing
+from metaray.data.ragged import LENGTHS, VALUES
+from metaray.data.source import Source
+from metaray.episodes.inputs import Inputs
+from metaray.models.comparison import Comparing
+
+SPLIT: Split = "meta-train"
+
+
+class TermWeights(Comparing):
+    """Vectors of length 1, whose number t is how often token t is in a text, times how rare it is in others.
+
+    With smoothed document frequencies, as scikit-learn has them: of n texts of which d_t hold the token,
+
+        idf_t = ln((1 + n) / (1 + d_t)) + 1
+
+    Texts are the tokens of an encoder's tokenizer, words or pieces of them. Frequencies are counted over the texts of
+    meta-train alone, and a token that none of these has keeps the greatest weight, d_t = 0: neither the words nor the
+    frequencies of the classes that are judged are looked at. Tokens that are put around every text count for nothing.
+
+    Args:
+        weights: [vocabulary] idf.
+    """
+
+    weights: Tensor
+
+    def __init__(self, weights: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("weights", weights)
+
+    def forward(self, x: Inputs) -> Tensor:
+        """`tokens` and `mask` [n, L] to [n, vocabulary]."""
+        assert isinstance(x, dict)
+        tokens = x["tokens"]
+        counts = torch.zeros(len(tokens), len(self.weights), device=tokens.device)
+        counts.scatter_add_(1, tokens, x["mask"].float())
+        return normalize(counts * self.weights, dim=1)
+
+
+def fitted(source: Source, texts: TextPreprocessing) -> TermWeights:
+    """With the frequencies of a source's meta-train.
+
+    Raises:
+        InputError: if it has no examples that could be drawn one by one.
+    """
+    count = source.num_examples(SPLIT)
+    frequencies = np.zeros(texts.vocabulary, dtype=np.int64)
+    if count:
+        compact, _ = source.draw_examples(Draws(0, SPLIT, 0), SPLIT, count)
+        frequencies += document_frequencies(compact[VALUES], compact[LENGTHS], texts.vocabulary)
+    weights = np.log((1 + count) / (1 + frequencies)) + 1
+    weights[around(texts)] = 0
+    return TermWeights(torch.from_numpy(weights.astype(np.float32)))
+
+
+def document_frequencies(values: NDArray[np.int32], lengths: NDArray[np.int64], vocabulary: int) -> NDArray[np.int64]:
+    """[vocabulary] in how many texts each token is.
+
+    Args:
+        values: [n, L] padded tokens.
+        lengths: [n].
+        vocabulary: one more than the highest token.
+    """
+    rows, columns = np.nonzero(np.arange(values.shape[1]) < lengths[:, None])
+    pairs = np.unique(rows * vocabulary + values[rows, columns])
+    return np.bincount(pairs % vocabulary, minlength=vocabulary)
+
+
+def around(texts: TextPreprocessing) -> list[int]:
+    """The tokens that a tokenizer has for its own ends, such as [CLS]; that of unknown words is none of them."""
+    tree = json.loads(texts.tokenizer)
+    post = tree.get("post_processor") or {}
+    steps = post.get("processors", [post])
+    found = {token["id"] for token in tree.get("added_tokens") or [] if token.get("special")}
+    for step in steps:
+        for one in (step.get("special_tokens") or {}).values():
+            found |= set(one.get("ids", ()))
+        found |= {step[name][1] for name in ("cls", "sep") if name in step}
+    unknown = (tree.get("model") or {}).get("unk_token")
+    vocabulary = (tree.get("model") or {}).get("vocab")
+    if isinstance(vocabulary, dict) and unknown in vocabulary:
+        found.discard(vocabulary[unknown])
+    return sorted(found)
