@@ -3,6 +3,7 @@
 from metaray.models.conv4 import Conv4
 from metaray.models.custom import Custom
 from metaray.models.encoders import Encoder
+from metaray.models.lora import LoRA
 from metaray.models.mlp import MLP
 from metaray.models.model import Model
 from metaray.models.r2d2_net import R2D2Net
@@ -16,7 +17,8 @@ MODELS: dict[str, type[Model]] = {
     "resnet12": ResNet12,
     "table_mlp": TableMLP,
     "encoder": Encoder,
+    "lora": LoRA,
     "custom": Custom,
 }
 
-__all__ = ["MLP", "MODELS", "Conv4", "Custom", "Encoder", "Model", "R2D2Net", "ResNet12", "TableMLP"]
+__all__ = ["MLP", "MODELS", "Conv4", "Custom", "Encoder", "LoRA", "Model", "R2D2Net", "ResNet12", "TableMLP"]
