@@ -117,17 +117,22 @@ class IMAML(Algorithm):
             moving = adapting(self.adapts, list(meta), context.network)
             still = {name: torch.zeros_like(value) for name, value in phi.items() if name not in set(moving)}
 
+            def whole(vector: Tensors) -> Tensors:
+                return {name: vector[name] if name in vector else still[name] for name in meta}
+
             def matrix(vector: Tensors) -> Tensors:
-                bent = curve({**vector, **still})
+                bent = curve(whole(vector))
                 return {n: (1 + self.damping) * v + bent[n] / self.proximity for n, v in vector.items()}
 
             with torch.no_grad():
                 found = output(phi)
                 outcome = Outcome(context.loss(found, episode.query.y), context.score(found, episode.query.y))
             solution = conjugate_gradient(matrix, {name: slope[name] for name in moving}, self.cg_steps)
-            bent = curve({**solution, **still}) if still else {}
+            if not still:
+                return solution, outcome
+            bent = curve(whole(solution))
             rest = {name: slope[name] - bent[name] / self.proximity for name in still}
-            return {name: (solution | rest)[name] for name in meta}, outcome
+            return {name: solution[name] if name in solution else rest[name] for name in meta}, outcome
 
         return by_episode(gradient_of, chunk, context)
 
