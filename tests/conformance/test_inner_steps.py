@@ -30,7 +30,7 @@ UNSOLVED = {("imaml", "adam"), ("imaml", "head-adam")}
 """At a constant rate Adam circles around the solution, of which alone that meta-gradient is."""
 
 
-def trials(*, differentiable: bool = False) -> Any:
+def trials(*, differentiable: bool = False) -> pytest.MarkDecorator:
     found = []
     for kind, cls in ALGORITHMS.items():
         if differentiable and kind in FIRST_ORDER:

@@ -34,7 +34,7 @@ def test_the_steps_are_those_of_torch(kind: str) -> None:
     )
     for _ in range(7):
         theirs.zero_grad()
-        ((parameter - target) ** 4).sum().backward()  # type: ignore[no-untyped-call]
+        ((parameter - target) ** 4).sum().backward()
         theirs.step()
     mine = InnerMomentum(momentum=0.8) if kind == "momentum" else InnerAdam(betas=(0.7, 0.9), eps=1e-30)
     _, context = at(MAML(), 1.0)
@@ -153,6 +153,7 @@ def test_reptiles_adam_is_that_of_its_paper() -> None:
     assert Reptile().inner_optimizer == "adam" and Reptile.parse({"inner_optimizer": "sgd"}, where="").model_dump()
     written = dump_kind(Reptile(inner_optimizer=InnerAdam(betas=(0.0, 0.999))), ALGORITHMS)
     again = parse_kind(written, ALGORITHMS, Reptile, what="algorithm")
+    assert isinstance(again, Reptile)
     bench = Bench(Trial("reptile", "classification", "inductive"))
     support = bench.episode().support
 
