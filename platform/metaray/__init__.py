@@ -77,6 +77,7 @@ if TYPE_CHECKING:
     from metaray.models.conv4 import Conv4 as Conv4
     from metaray.models.custom import Custom as Custom
     from metaray.models.encoders.encoder import Encoder as Encoder
+    from metaray.models.linear_map import LinearMap as LinearMap
     from metaray.models.lora import LoRA as LoRA
     from metaray.models.mlp import MLP as MLP
     from metaray.models.r2d2_net import R2D2Net as R2D2Net
@@ -130,6 +131,7 @@ __all__ = [
     "InputError",
     "LearnedOptimizer",
     "Learner",
+    "LinearMap",
     "LoRA",
     "MAML",
     "MAMLPP",
@@ -207,6 +209,7 @@ _HOMES = {
     "InputError": "metaray.errors",
     "LearnedOptimizer": "metaray.algorithms.learned_optimizer",
     "Learner": "metaray.learners.learner",
+    "LinearMap": "metaray.models.linear_map",
     "LoRA": "metaray.models.lora",
     "MAML": "metaray.algorithms.maml",
     "MAMLPP": "metaray.algorithms.mamlpp",

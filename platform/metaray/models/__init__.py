@@ -3,6 +3,7 @@
 from metaray.models.conv4 import Conv4
 from metaray.models.custom import Custom
 from metaray.models.encoders import Encoder
+from metaray.models.linear_map import LinearMap
 from metaray.models.lora import LoRA
 from metaray.models.mlp import MLP
 from metaray.models.model import Model
@@ -16,9 +17,22 @@ MODELS: dict[str, type[Model]] = {
     "r2d2_net": R2D2Net,
     "resnet12": ResNet12,
     "table_mlp": TableMLP,
+    "linear_map": LinearMap,
     "encoder": Encoder,
     "lora": LoRA,
     "custom": Custom,
 }
 
-__all__ = ["MLP", "MODELS", "Conv4", "Custom", "Encoder", "LoRA", "Model", "R2D2Net", "ResNet12", "TableMLP"]
+__all__ = [
+    "MLP",
+    "MODELS",
+    "Conv4",
+    "Custom",
+    "Encoder",
+    "LinearMap",
+    "LoRA",
+    "Model",
+    "R2D2Net",
+    "ResNet12",
+    "TableMLP",
+]
