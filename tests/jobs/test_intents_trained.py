@@ -10,6 +10,7 @@ import pytest
 
 from jobs import intents as recipes
 from jobs.benchmarks import intents_trained, intents_training
+from jobs.benchmarks.intents import FOLDS
 from jobs.benchmarks.intents_training import Given, Job, experiment_of, frozen, judged, run, store_of
 from metaray.algorithms import ProtoNet
 from metaray.config import replace
@@ -94,7 +95,7 @@ def test_one_setting_for_all_sets_is_chosen_and_judged_once(tmp_path: Path) -> N
     fake(tmp_path, "meta-val", tried)
     jobs = intents_trained.judge_jobs(given, names, ["01", "02"])
     assert {job.setting for job in jobs} == {"lora 2e-4"} and len(jobs) == 4
-    folds = dict(zip(intents_trained.FOLDS, (1.0, 2.0, 3.0, 4.0, 5.0), strict=True))
+    folds = dict(zip(FOLDS, (1.0, 2.0, 3.0, 4.0, 5.0), strict=True))
     fake(tmp_path, "meta-test", {("hwu64", fold, "lora 2e-4"): gain for fold, gain in folds.items()})
     found = intents_trained.reported(given, names)
     assert (found["chosen"], len(found["tried"]), list(found["sets"])) == ("lora 2e-4", 7, ["hwu64"])
