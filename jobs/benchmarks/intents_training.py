@@ -41,6 +41,8 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "lora 1e-3": ("lora_protonet", "optimizer.outer_lr=1e-3"),
     "lora 5e-4, T 0.05": ("lora_protonet", "optimizer.outer_lr=5e-4", "algorithm.temperature=0.05"),
     "lora 5e-4, rank 2": ("lora_protonet", "optimizer.outer_lr=5e-4", "model.rank=2"),
+    "map 3e-4, 16-way 3-shot": ("map_protonet", "optimizer.outer_lr=3e-4", "episodes.ways=16", "episodes.shots=3"),
+    "lora 5e-4, 16-way": ("lora_protonet", "optimizer.outer_lr=5e-4", "episodes.ways=16", "episodes.queries=2"),
     "lora maml 5e-4": ("lora_maml",),
     "lora anil 5e-4": ("lora_anil",),
 }

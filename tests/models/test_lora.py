@@ -18,18 +18,18 @@ from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.errors import InputError
 from metaray.imports import dump_kind, parse_kind
 from metaray.models import MLP, MODELS, Encoder, LoRA, Model
-from metaray.models.lora import LoRALinear
+from metaray.models.lora import WRAPPED, LoRALinear
 from metaray.models.model import build_seeded, trainable
 from metaray.models.state import kept
 from tests.conformance.bench import Bench, Trial, close, episode_of, smoothen
 from tests.models.encoders.tiny import bert_folder, tokenizer
 
 SHAPE = (1, 2, 2)
-WRAPPED = LoRA(model=MLP(hidden=(6, 5), batch_norm=False), targets=("body.*",), rank=2, alpha=4)
+NET = LoRA(model=MLP(hidden=(6, 5), batch_norm=False), targets=("body.*",), rank=2, alpha=4)
 
 
 def test_nothing_changes_at_the_start_and_names_stay() -> None:
-    network, plain = (build_seeded(model, SHAPE, 3, seed=1) for model in (WRAPPED, WRAPPED.model))
+    network, plain = (build_seeded(model, SHAPE, 3, seed=1) for model in (NET, NET.model))
     x = torch.randn(7, *SHAPE, generator=torch.Generator().manual_seed(0))
     assert torch.equal(network(x), plain(x))
     own, added = dict(plain.named_parameters()), dict(network.named_parameters())
@@ -41,7 +41,7 @@ def test_nothing_changes_at_the_start_and_names_stay() -> None:
 
 
 def test_the_product_is_that_of_the_paper() -> None:
-    network = build_seeded(WRAPPED, SHAPE, 3, seed=1)
+    network = build_seeded(NET, SHAPE, 3, seed=1)
     layer = network.get_submodule("body.3")
     assert isinstance(layer, LoRALinear)
     with torch.no_grad():
@@ -52,7 +52,7 @@ def test_the_product_is_that_of_the_paper() -> None:
 
 
 def test_what_is_trained_besides() -> None:
-    model = LoRA(model=WRAPPED.model, targets=("head",), rank=1, trained=("*.bias",))
+    model = LoRA(model=NET.model, targets=("head",), rank=1, trained=("*.bias",))
     names = set(trainable(build_seeded(model, SHAPE, 3, seed=1)))
     assert names == {"body.1.bias", "body.3.bias", "head.bias", "head.lora_a", "head.lora_b"}
     # What the model itself has frozen stays so.
@@ -93,13 +93,13 @@ class Torchs(Model):
 @pytest.mark.parametrize(
     ("model", "fields", "expected"),
     [
-        (WRAPPED.model, {"targets": ("boyd.1",)}, "unknown lora target 'boyd.1'. Did you mean 'body.1'?"),
+        (NET.model, {"targets": ("boyd.1",)}, "unknown lora target 'boyd.1'. Did you mean 'body.1'?"),
         (Torchs(), {"targets": ("norm",)}, "target 'norm' fits no linear layer, but other modules. Linear layers:"),
         (Torchs(), {"targets": ("layer.linear1",)}, "'layer.linear1' is part of torch's TransformerEncoderLayer"),
         (Torchs(), {"targets": ("*.out_proj",)}, "'layer.self_attn.out_proj' is part of torch's MultiheadAttention"),
         (Torchs(), {"targets": ("odd",)}, "'odd' is a Odd, which may compute something of its own"),
-        (WRAPPED.model, {"targets": ("head",), "rank": 4}, "rank 4 is no low one for layer 'head' of 5 inputs and 3"),
-        (WRAPPED.model, {"targets": ("head",), "rank": 1, "trained": ("bdoy.1.*",)}, "pattern of lora's trained"),
+        (NET.model, {"targets": ("head",), "rank": 4}, "rank 4 is no low one for layer 'head' of 5 inputs and 3"),
+        (NET.model, {"targets": ("head",), "rank": 1, "trained": ("bdoy.1.*",)}, "pattern of lora's trained"),
     ],
 )
 def test_what_cannot_be_wrapped(model: Model, fields: dict[str, Any], expected: str) -> None:
@@ -113,19 +113,23 @@ def test_no_linear_layer_and_wrapped_twice() -> None:
             LoRA.parse({"model": {"kind": "conv4"}, "targets": ["body.*"]}, where=""), (1, 16, 16), None, seed=0
         )
     with pytest.raises(InputError, match="wrapped already"):
-        LoRA.parse({"model": WRAPPED, "targets": ["*"]}, where="lora")
+        LoRA.parse({"model": NET, "targets": ["*"]}, where="lora")
+
+
+def test_every_model_can_be_wrapped_by_name() -> None:
+    assert set(WRAPPED) == set(MODELS) - {"lora"}
 
 
 def test_its_description_comes_back() -> None:
-    written = dump_kind(WRAPPED, MODELS)
+    written = dump_kind(NET, MODELS)
     assert written["model"]["kind"] == "mlp"
-    assert parse_kind(written, MODELS, Model, what="model") == WRAPPED
+    assert parse_kind(written, MODELS, Model, what="model") == NET
 
 
 @pytest.mark.parametrize("kind", ["maml", "meta_sgd", "protonet", "imaml", "reptile", "r2d2"])
 def test_in_second_order_and_in_chunks(kind: str) -> None:
     settings = {"adapts": ["*.lora_*", "head.*"]} if kind in ("maml", "meta_sgd", "imaml", "reptile") else {}
-    bench = Bench(Trial(kind, "classification", "inductive"), model=WRAPPED, settings=settings)
+    bench = Bench(Trial(kind, "classification", "inductive"), model=NET, settings=settings)
     generator = torch.Generator().manual_seed(0)
     for name, tensor in bench.meta.items():
         if name.endswith("lora_b"):

@@ -4,7 +4,7 @@ from metaray.models.conv4 import Conv4
 from metaray.models.custom import Custom
 from metaray.models.encoders import Encoder
 from metaray.models.linear_map import LinearMap
-from metaray.models.lora import LoRA
+from metaray.models.lora import WRAPPED, LoRA
 from metaray.models.mlp import MLP
 from metaray.models.model import Model
 from metaray.models.r2d2_net import R2D2Net
@@ -22,6 +22,7 @@ MODELS: dict[str, type[Model]] = {
     "lora": LoRA,
     "custom": Custom,
 }
+WRAPPED.update({kind: model for kind, model in MODELS.items() if model is not LoRA})
 
 __all__ = [
     "MLP",

@@ -15,25 +15,11 @@ from metaray.data.preprocessing import Preprocessing
 from metaray.data.ragged import FeatureShape
 from metaray.errors import InputError, unknown
 from metaray.imports import reads_kind, writes_kind
-from metaray.models.conv4 import Conv4
-from metaray.models.custom import Custom
-from metaray.models.encoders import Encoder, unfilled
-from metaray.models.mlp import MLP
+from metaray.models.encoders import unfilled
 from metaray.models.model import Model
-from metaray.models.r2d2_net import R2D2Net
-from metaray.models.resnet12 import ResNet12
-from metaray.models.table_mlp import TableMLP
 
-WRAPPED: dict[str, type[Model]] = {
-    "mlp": MLP,
-    "conv4": Conv4,
-    "r2d2_net": R2D2Net,
-    "resnet12": ResNet12,
-    "table_mlp": TableMLP,
-    "encoder": Encoder,
-    "custom": Custom,
-}
-"""The models that can be wrapped by name; any other by its import path."""
+WRAPPED: dict[str, type[Model]] = {}
+"""The models that can be wrapped by name: all others, which the package fills in; any other by its import path."""
 HEAD = "head.*"
 SHOWN = 8
 PLAIN = (nn.Linear, unfilled.Linear)
