@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from metaray.algorithms.boil import BOIL as BOIL
     from metaray.algorithms.cavia import CAVIA as CAVIA
     from metaray.algorithms.cnp import CNP as CNP
+    from metaray.algorithms.families.inner_optimizers import InnerAdam as InnerAdam
+    from metaray.algorithms.families.inner_optimizers import InnerMomentum as InnerMomentum
+    from metaray.algorithms.families.inner_optimizers import InnerSGD as InnerSGD
     from metaray.algorithms.fomaml import FOMAML as FOMAML
     from metaray.algorithms.imaml import IMAML as IMAML
     from metaray.algorithms.learned_optimizer import LearnedOptimizer as LearnedOptimizer
@@ -77,6 +80,8 @@ if TYPE_CHECKING:
     from metaray.models.conv4 import Conv4 as Conv4
     from metaray.models.custom import Custom as Custom
     from metaray.models.encoders.encoder import Encoder as Encoder
+    from metaray.models.linear_map import LinearMap as LinearMap
+    from metaray.models.lora import LoRA as LoRA
     from metaray.models.mlp import MLP as MLP
     from metaray.models.r2d2_net import R2D2Net as R2D2Net
     from metaray.models.resnet12 import ResNet12 as ResNet12
@@ -113,6 +118,7 @@ __all__ = [
     "Conv4",
     "Custom",
     "CustomOptimizer",
+    "Encoder",
     "EpisodeSpec",
     "Evaluation",
     "Experiment",
@@ -123,9 +129,14 @@ __all__ = [
     "GroupTable",
     "IMAML",
     "ImagePreprocessing",
+    "InnerAdam",
+    "InnerMomentum",
+    "InnerSGD",
     "InputError",
     "LearnedOptimizer",
     "Learner",
+    "LinearMap",
+    "LoRA",
     "MAML",
     "MAMLPP",
     "MLP",
@@ -199,9 +210,14 @@ _HOMES = {
     "GroupTable": "metaray.data.group_table",
     "IMAML": "metaray.algorithms.imaml",
     "ImagePreprocessing": "metaray.data.preprocessing",
+    "InnerAdam": "metaray.algorithms.families.inner_optimizers",
+    "InnerMomentum": "metaray.algorithms.families.inner_optimizers",
+    "InnerSGD": "metaray.algorithms.families.inner_optimizers",
     "InputError": "metaray.errors",
     "LearnedOptimizer": "metaray.algorithms.learned_optimizer",
     "Learner": "metaray.learners.learner",
+    "LinearMap": "metaray.models.linear_map",
+    "LoRA": "metaray.models.lora",
     "MAML": "metaray.algorithms.maml",
     "MAMLPP": "metaray.algorithms.mamlpp",
     "MLP": "metaray.models.mlp",

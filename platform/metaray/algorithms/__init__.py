@@ -7,6 +7,7 @@ from metaray.algorithms.baselinepp import BaselinePP
 from metaray.algorithms.boil import BOIL
 from metaray.algorithms.cavia import CAVIA
 from metaray.algorithms.cnp import CNP
+from metaray.algorithms.families.inner_optimizers import InnerAdam, InnerMomentum, InnerOptimizer, InnerSGD
 from metaray.algorithms.fomaml import FOMAML
 from metaray.algorithms.imaml import IMAML
 from metaray.algorithms.learned_optimizer import LearnedOptimizer
@@ -59,6 +60,10 @@ __all__ = [
     "FOMAML",
     "LearnedOptimizer",
     "IMAML",
+    "InnerAdam",
+    "InnerMomentum",
+    "InnerOptimizer",
+    "InnerSGD",
     "MAML",
     "MAMLPP",
     "MetaSGD",

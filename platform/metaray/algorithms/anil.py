@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
+from metaray.algorithms.families.adapts import EVERYTHING, Adapts, adapting
 from metaray.algorithms.families.inner_loop import (
-    descend,
+    descended,
     matching,
     predict_at,
     steps_of,
@@ -16,6 +17,7 @@ from metaray.algorithms.families.inner_loop import (
     with_statistics,
 )
 from metaray.algorithms.families.inner_lr import InnerLR, rates
+from metaray.algorithms.families.inner_optimizers import PLAIN, StepsBy
 from metaray.algorithms.families.last_layer import last_layer
 from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import Examples
@@ -31,39 +33,44 @@ class ANIL(Algorithm):
 
     while the outer loop trains all of them. Second derivatives are those of the head alone: a body without any will do.
     Where the head is a module of its own at the end of the network, and nothing is drawn at random, as dropout does,
-    the body sees the support set once.
+    the body sees the support set once. `MAML(adapts=("head.*",))` computes the same.
 
     Attributes:
         inner_lr: alpha; a number, one a parameter pattern, or a schedule over outer steps.
         inner_steps: gradient steps on the support set.
         head: the parameters that adapt, as a pattern of `fnmatch`; `head.*` in metaray's own models.
+        adapts: patterns of those of the head that do; by default all of it.
+        inner_optimizer: of the inner steps.
     """
 
     kind: ClassVar[str] = "anil"
     gradient_steps: ClassVar[bool] = True
     needs_classes: ClassVar[bool] = False
+    left_out_of_json: ClassVar[tuple[str, ...]] = ("adapts", "inner_optimizer")
 
     inner_lr: InnerLR = 0.01
     inner_steps: int = Field(default=1, ge=0)
     head: str = "head.*"
+    adapts: Adapts = EVERYTHING
+    inner_optimizer: StepsBy = PLAIN
 
     def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:
         """The network's parameters, head and body.
 
         Raises:
-            InputError: if `head` fits none of them, or all.
+            InputError: if `head` fits none of them, or all, or a pattern of `adapts` none of the head.
         """
         meta = super().init(network, task_shape)
-        matching(self.head, list(meta), "head", network)
+        self._head(meta, network)
         return meta
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
         """The body as it is, with theta_l' of one task."""
-        alpha = rates(self.inner_lr, matching(self.head, list(meta), "head", context.network), context.step)
+        alpha = rates(self.inner_lr, self._head(meta, context.network), context.step)
         last = last_layer(meta, alpha, support, context, self.batch_norm)
-        loss, theta = support_loss(support, context, second_order=True) if last is None else last.loss, meta
-        for _ in range(steps_of(self.inner_steps, context)):
-            theta = descend(loss, theta, alpha, context, second_order=True)
+        loss = support_loss(support, context, second_order=True) if last is None else last.loss
+        steps, by = steps_of(self.inner_steps, context), self.inner_optimizer
+        theta = descended(loss, meta, alpha, context, optimizer=by, steps=steps, second_order=True)
         if last is None:
             return with_statistics(theta, support, context, self.batch_norm)
         return {**theta, **last.statistics}
@@ -71,3 +78,6 @@ class ANIL(Algorithm):
     def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
         """The network with the adapted head."""
         return predict_at(adapted, x, context)
+
+    def _head(self, meta: Tensors, network: nn.Module) -> list[str]:
+        return adapting(self.adapts, matching(self.head, list(meta), "head", network), network)

@@ -6,10 +6,12 @@ from torch import Tensor, nn
 
 from metaray.algorithms.algorithm import Algorithm, Outcome
 from metaray.algorithms.context import Context, Tensors
+from metaray.algorithms.families.adapts import EVERYTHING, Adapts, adapting
 from metaray.algorithms.families.inner_loop import predict_at, support_loss, with_statistics
 from metaray.algorithms.families.joint_training import JointTraining, pooled
 from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import Examples, TensorEpisode
+from metaray.errors import InputError
 from metaray.tasks import TaskKind
 
 
@@ -38,10 +40,15 @@ class Baseline(JointTraining):
         momentum: of it; the first step has no past.
         dampening: the share of a new gradient that does not enter the velocity, as in torch.optim.SGD.
         weight_decay: of what is fine-tuned.
+        adapts: patterns of the parameters that are fine-tuned, where outputs mean the same in all tasks; elsewhere none
+            may be given.
     """
 
     kind: ClassVar[str] = "baseline"
     needs_classes: ClassVar[bool] = False
+    left_out_of_json: ClassVar[tuple[str, ...]] = ("adapts",)
+
+    adapts: Adapts = EVERYTHING
 
     def check_task(self, task: TaskKind) -> None:
         """It learns all kinds."""
@@ -51,12 +58,22 @@ class Baseline(JointTraining):
         return None if task_shape.task.labels_vary else task_shape.outputs
 
     def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:
-        """The network's parameters, and where labels vary the joint classifier's."""
-        return (
-            super().init(network, task_shape)
-            if task_shape.task.labels_vary
-            else Algorithm.init(self, network, task_shape)
-        )
+        """The network's parameters, and where labels vary the joint classifier's.
+
+        Raises:
+            InputError: if a pattern of `adapts` fits none of the network's, or labels vary, so that it would do
+                nothing.
+        """
+        if not task_shape.task.labels_vary:
+            meta = Algorithm.init(self, network, task_shape)
+            adapting(self.adapts, list(meta), network)
+            return meta
+        if self.adapts != EVERYTHING:
+            raise InputError(
+                f"baseline fine-tunes a new head alone where labels vary from task to task, so that adapts "
+                f"{', '.join(map(repr, self.adapts))} would do nothing; leave it out"
+            )
+        return super().init(network, task_shape)
 
     def joint_head(self, size: int, classes: int) -> Tensors:
         """Glorot-uniform weights and zero biases, as output layers have them."""
@@ -82,7 +99,12 @@ class Baseline(JointTraining):
             return super().adapt(meta, support, context)
         loss = support_loss(support, context)
         start = meta if context.training else {name: value.detach() for name, value in meta.items()}
-        theta = self.fine_tuned(lambda at: context.gradient(loss, at, differentiable=False), start, context)
+        moving = {name: start[name] for name in adapting(self.adapts, list(start), context.network)}
+
+        def gradient(at: Tensors) -> Tensors:
+            return context.gradient(lambda some: loss({**start, **some}), at, differentiable=False)
+
+        theta = {**start, **self.fine_tuned(gradient, moving, context)}
         return with_statistics(theta, support, context, self.batch_norm)
 
     def go_on(self, meta: Tensors, adapted: Tensors, support: Examples, context: Context) -> Tensors:

@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
+from metaray.algorithms.families.adapts import EVERYTHING, Adapts, adapting
 from metaray.algorithms.families.inner_loop import (
-    descend,
+    descended,
     matching,
     predict_at,
     steps_of,
@@ -16,6 +17,7 @@ from metaray.algorithms.families.inner_loop import (
     with_statistics,
 )
 from metaray.algorithms.families.inner_lr import InnerLR, rates
+from metaray.algorithms.families.inner_optimizers import PLAIN, StepsBy
 from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import Examples
 from metaray.errors import InputError
@@ -35,15 +37,20 @@ class BOIL(Algorithm):
         inner_lr: alpha_b; a number, one a parameter pattern, or a schedule over outer steps.
         inner_steps: gradient steps on the support set.
         head: the parameters that stay, as a pattern of `fnmatch`; `head.*` in metaray's own models.
+        adapts: patterns of those of the body that inner steps change; by default all of it.
+        inner_optimizer: of the inner steps.
     """
 
     kind: ClassVar[str] = "boil"
     gradient_steps: ClassVar[bool] = True
     needs_classes: ClassVar[bool] = False
+    left_out_of_json: ClassVar[tuple[str, ...]] = ("adapts", "inner_optimizer")
 
     inner_lr: InnerLR = 0.01
     inner_steps: int = Field(default=1, ge=0)
     head: str = "head.*"
+    adapts: Adapts = EVERYTHING
+    inner_optimizer: StepsBy = PLAIN
 
     @property
     def differentiates_twice(self) -> bool:
@@ -54,22 +61,27 @@ class BOIL(Algorithm):
         """The network's parameters, head and body.
 
         Raises:
-            InputError: if `head` fits none of them, or all, or all others are frozen.
+            InputError: if `head` fits none of them, or all, or all others are frozen, or a pattern of `adapts` fits
+                none of the body.
         """
         meta = super().init(network, task_shape)
         if len(matching(self.head, list(meta), "head", network)) == len(meta):
             raise InputError(f"every parameter but the head {self.head!r} is frozen, so that boil could adapt nothing")
+        self._body(meta, network)
         return meta
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
         """The head as it is, with theta_b' of one task."""
-        head = matching(self.head, list(meta), "head", context.network)
-        alpha = rates(self.inner_lr, [name for name in meta if name not in head], context.step)
-        loss, theta = support_loss(support, context, second_order=True), meta
-        for _ in range(steps_of(self.inner_steps, context)):
-            theta = descend(loss, theta, alpha, context, second_order=True)
+        alpha = rates(self.inner_lr, self._body(meta, context.network), context.step)
+        loss, steps = support_loss(support, context, second_order=True), steps_of(self.inner_steps, context)
+        by = self.inner_optimizer
+        theta = descended(loss, meta, alpha, context, optimizer=by, steps=steps, second_order=True)
         return with_statistics(theta, support, context, self.batch_norm)
 
     def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
         """The network with the adapted body."""
         return predict_at(adapted, x, context)
+
+    def _body(self, meta: Tensors, network: nn.Module) -> list[str]:
+        head = matching(self.head, list(meta), "head", network)
+        return adapting(self.adapts, [name for name in meta if name not in head], network)

@@ -12,6 +12,7 @@ from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
 from metaray.algorithms.families.embedding import embedding_size
 from metaray.algorithms.families.inner_loop import split_statistics, steps_of, with_statistics
+from metaray.algorithms.families.inner_optimizers import PLAIN, StepsBy
 from metaray.algorithms.families.prefixes import join, part, without
 from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import Examples
@@ -51,16 +52,19 @@ class CAVIA(Algorithm):
         inner_steps: gradient steps of phi on the support set.
         context_size: numbers in phi.
         layer: name of the convolution or linear layer after which phi enters; None finds it.
+        inner_optimizer: of the steps of phi.
     """
 
     kind: ClassVar[str] = "cavia"
     gradient_steps: ClassVar[bool] = True
     needs_classes: ClassVar[bool] = False
+    left_out_of_json: ClassVar[tuple[str, ...]] = ("inner_optimizer",)
 
     inner_lr: float | None = Field(default=None, ge=0)
     inner_steps: int = Field(default=2, ge=0)
     context_size: int = Field(default=100, gt=0)
     layer: str | None = None
+    inner_optimizer: StepsBy = PLAIN
 
     @property
     def differentiates_twice(self) -> bool:
@@ -99,9 +103,11 @@ class CAVIA(Algorithm):
         def loss(at: Tensors) -> Tensor:
             return context.loss(self._output(meta, at[CONTEXT], support.x, inner), support.y)
 
+        state = self.inner_optimizer.begin({CONTEXT: phi})
         for _ in range(steps_of(self.inner_steps, context)):
-            gradient = context.gradient(loss, {CONTEXT: phi}, differentiable=context.training)[CONTEXT]
-            phi = phi - inner_lr * gradient
+            gradient = context.gradient(loss, {CONTEXT: phi}, differentiable=context.training)
+            directions, state = self.inner_optimizer.directions(gradient, state)
+            phi = phi - inner_lr * directions[CONTEXT]
             phi = phi if context.training else phi.detach()
         if self.batch_norm == "transductive":
             return {CONTEXT: phi}

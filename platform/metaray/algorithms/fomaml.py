@@ -3,12 +3,16 @@
 from typing import ClassVar
 
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.families.inner_loop import descend, predict_at, steps_of, support_loss, with_statistics
+from metaray.algorithms.families.adapts import EVERYTHING, Adapts, adapting
+from metaray.algorithms.families.inner_loop import predict_at, steps_of
 from metaray.algorithms.families.inner_lr import InnerLR, rates
+from metaray.algorithms.families.inner_optimizers import PLAIN, StepsBy
+from metaray.algorithms.families.support_steps import steps_on_support
+from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import Examples
 
 
@@ -26,22 +30,44 @@ class FOMAML(Algorithm):
     Attributes:
         inner_lr: alpha; a number, one a parameter pattern, or a schedule over outer steps.
         inner_steps: gradient steps on the support set.
+        adapts: patterns of the parameters that inner steps change; the others are meta-learned, and stay.
+        inner_optimizer: of the inner steps.
     """
 
     kind: ClassVar[str] = "fomaml"
     gradient_steps: ClassVar[bool] = True
     needs_classes: ClassVar[bool] = False
+    left_out_of_json: ClassVar[tuple[str, ...]] = ("adapts", "inner_optimizer")
 
     inner_lr: InnerLR = 0.01
     inner_steps: int = Field(default=1, ge=0)
+    adapts: Adapts = EVERYTHING
+    inner_optimizer: StepsBy = PLAIN
+
+    def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:
+        """The network's parameters.
+
+        Raises:
+            InputError: if a pattern of `adapts` fits none of them.
+        """
+        meta = super().init(network, task_shape)
+        adapting(self.adapts, list(meta), network)
+        return meta
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
         """theta' of one task: theta minus inner gradients that count as constants."""
-        alpha = rates(self.inner_lr, list(meta), context.step)
-        loss, theta = support_loss(support, context), meta
-        for _ in range(steps_of(self.inner_steps, context)):
-            theta = descend(loss, theta, alpha, context, second_order=False)
-        return with_statistics(theta, support, context, self.batch_norm)
+        alpha = rates(self.inner_lr, adapting(self.adapts, list(meta), context.network), context.step)
+        return steps_on_support(
+            meta,
+            alpha,
+            support,
+            context,
+            protocol=self.batch_norm,
+            optimizer=self.inner_optimizer,
+            steps=steps_of(self.inner_steps, context),
+            second_order=False,
+            adapts=self.adapts,
+        )
 
     def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
         """The network at theta'."""

@@ -5,12 +5,15 @@ from typing import ClassVar
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from metaray.algorithms.algorithm import Algorithm, MetaGradient, Outcome, by_episode
 from metaray.algorithms.context import Context, Tensors
+from metaray.algorithms.families.adapts import EVERYTHING, Adapts, adapting
 from metaray.algorithms.families.inner_loop import predict_at, steps_of, support_loss, with_statistics
 from metaray.algorithms.families.inner_lr import InnerLR, rates
+from metaray.algorithms.families.inner_optimizers import PLAIN, StepsBy
+from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import Examples, TensorEpisode
 from metaray.phases import in_phase
 
@@ -28,6 +31,11 @@ class IMAML(Algorithm):
     phi* is approached by `inner_steps` of gradient descent from theta, the inverse by `cg_steps` of conjugate gradient
     (algorithm 2), each one Hessian-vector product. Also known as proximal meta-learning.
 
+    Where `adapts` names a part of theta, phi is that part, and psi, the rest, is held while the inner problem is
+    solved. With x what the second equation gives, psi then has, by the same theorem,
+
+        d L_q / d psi = grad_psi L_q - 1/lambda * (d/d psi grad_phi L_s)^T x
+
     Departure: where I + H_s/lambda is not positive definite, conjugate gradient stops at the first direction of
     negative curvature, and if that is the very first, the outer gradient is the first-order one; the authors rely on
     damping (`damping` here, 0 by default).
@@ -38,43 +46,59 @@ class IMAML(Algorithm):
         proximity: lambda; the larger, the nearer phi* stays to theta.
         cg_steps: of conjugate gradient.
         damping: added to the eigenvalues of I + H_s/lambda.
+        adapts: patterns of the parameters that are phi.
+        inner_optimizer: of the inner descent; where it leads to the solution, the outer gradient is the same.
     """
 
     kind: ClassVar[str] = "imaml"
     gradient_steps: ClassVar[bool] = True
     needs_classes: ClassVar[bool] = False
+    left_out_of_json: ClassVar[tuple[str, ...]] = ("adapts", "inner_optimizer")
 
     inner_lr: InnerLR = 0.01
     inner_steps: int = Field(default=16, ge=0)
     proximity: float = Field(default=2.0, gt=0)
     cg_steps: int = Field(default=5, ge=1)
     damping: float = Field(default=0.0, ge=0)
+    adapts: Adapts = EVERYTHING
+    inner_optimizer: StepsBy = PLAIN
 
     @property
     def differentiates_twice(self) -> bool:
         """In the Hessian-vector products."""
         return True
 
+    def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:
+        """The network's parameters.
+
+        Raises:
+            InputError: if a pattern of `adapts` fits none of them.
+        """
+        meta = super().init(network, task_shape)
+        adapting(self.adapts, list(meta), network)
+        return meta
+
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
-        """phi of one task, without a graph."""
+        """phi of one task, and psi, without a graph."""
         return with_statistics(self._solve(meta, support, context), support, context, self.batch_norm)
 
     @in_phase("inner loop")
     def _solve(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
-        alpha = rates(self.inner_lr, list(meta), context.step)
-        loss = support_loss(support, context)
-        anchor = {name: value.detach() for name, value in meta.items()}
-        phi = anchor
+        moving = adapting(self.adapts, list(meta), context.network)
+        alpha = rates(self.inner_lr, moving, context.step)
+        of_whole = support_loss(support, context)
+        start = {name: value.detach() for name, value in meta.items()}
+        phi = anchor = {name: start[name] for name in moving}
+        state = self.inner_optimizer.begin(anchor)
         for _ in range(steps_of(self.inner_steps, context)):
-            gradient = context.gradient(loss, phi, differentiable=False)
-            phi = {
-                name: value - alpha[name] * (gradient[name] + self.proximity * (value - anchor[name]))
-                for name, value in phi.items()
-            }
-        return phi
+            gradient = context.gradient(lambda some: of_whole({**start, **some}), phi, differentiable=False)
+            pulled = {name: g + self.proximity * (phi[name] - anchor[name]) for name, g in gradient.items()}
+            directions, state = self.inner_optimizer.directions(pulled, state)
+            phi = {name: value - alpha[name] * directions[name] for name, value in phi.items()}
+        return {**start, **phi}
 
     def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
-        """The network at phi."""
+        """The network at phi, and psi."""
         return predict_at(adapted, x, context)
 
     def meta_gradient(self, meta: Tensors, chunk: TensorEpisode, context: Context) -> MetaGradient:
@@ -90,14 +114,25 @@ class IMAML(Algorithm):
             slope = context.gradient(lambda at: context.loss(output(at), episode.query.y), phi, differentiable=False)
             _, curve = context.curvature(support_loss(episode.support, context, second_order=True), phi)
 
+            moving = adapting(self.adapts, list(meta), context.network)
+            still = {name: torch.zeros_like(value) for name, value in phi.items() if name not in set(moving)}
+
+            def whole(vector: Tensors) -> Tensors:
+                return {name: vector[name] if name in vector else still[name] for name in meta}
+
             def matrix(vector: Tensors) -> Tensors:
-                bent = curve(vector)
+                bent = curve(whole(vector))
                 return {n: (1 + self.damping) * v + bent[n] / self.proximity for n, v in vector.items()}
 
             with torch.no_grad():
                 found = output(phi)
                 outcome = Outcome(context.loss(found, episode.query.y), context.score(found, episode.query.y))
-            return conjugate_gradient(matrix, slope, self.cg_steps), outcome
+            solution = conjugate_gradient(matrix, {name: slope[name] for name in moving}, self.cg_steps)
+            if not still:
+                return solution, outcome
+            bent = curve(whole(solution))
+            rest = {name: slope[name] - bent[name] / self.proximity for name in still}
+            return {name: solution[name] if name in solution else rest[name] for name in meta}, outcome
 
         return by_episode(gradient_of, chunk, context)
 

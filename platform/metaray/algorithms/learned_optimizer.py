@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
+from metaray.algorithms.families.adapts import EVERYTHING, Adapts, adapting
 from metaray.algorithms.families.inner_loop import predict_at, steps_of, support_loss, with_statistics
 from metaray.algorithms.families.prefixes import join, part, without
 from metaray.algorithms.task_shape import TaskShape
@@ -56,17 +57,20 @@ class LearnedOptimizer(Algorithm):
         scale: of its output.
         preprocessing: p.
         second_order: differentiate through the inner gradients.
+        adapts: patterns of the parameters that it steps; the others are meta-learned, and stay.
     """
 
     kind: ClassVar[str] = "learned_optimizer"
     gradient_steps: ClassVar[bool] = True
     needs_classes: ClassVar[bool] = False
+    left_out_of_json: ClassVar[tuple[str, ...]] = ("adapts",)
 
     inner_steps: int = Field(default=5, ge=0)
     hidden: int = Field(default=20, gt=0)
     scale: float = Field(default=0.1, gt=0)
     preprocessing: float = Field(default=10, gt=0)
     second_order: bool = False
+    adapts: Adapts = EVERYTHING
 
     @property
     def differentiates_twice(self) -> bool:
@@ -77,7 +81,7 @@ class LearnedOptimizer(Algorithm):
         """theta_0 and phi.
 
         Raises:
-            InputError: if there is no theta.
+            InputError: if there is no theta, or a pattern of `adapts` fits none of it.
         """
         bound = 1 / math.sqrt(self.hidden)
         sizes = {"0.": (4 * self.hidden, 2 + self.hidden), "1.": (4 * self.hidden, 2 * self.hidden)}
@@ -89,12 +93,15 @@ class LearnedOptimizer(Algorithm):
         theta = super().init(network, task_shape)
         if not theta:
             raise InputError("learned_optimizer: the network has no parameter that is not frozen, so nothing can adapt")
+        adapting(self.adapts, list(theta), network)
         return join(theta, {OPTIMIZER: phi})
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
         """theta after the last step, and under inductive batch norm the support set's statistics there."""
-        theta, phi = without(meta, OPTIMIZER), part(meta, OPTIMIZER)
-        loss = support_loss(support, context, second_order=self.second_order)
+        whole, phi = without(meta, OPTIMIZER), part(meta, OPTIMIZER)
+        theta = {name: whole[name] for name in adapting(self.adapts, list(whole), context.network)}
+        of_whole = support_loss(support, context, second_order=self.second_order)
+        loss = lambda some: of_whole({**whole, **some})  # noqa: E731
         state: State = []
         for _ in range(steps_of(self.inner_steps, context)):
             gradient = context.gradient(loss, theta, differentiable=self.second_order and context.training)
@@ -106,7 +113,7 @@ class LearnedOptimizer(Algorithm):
             }
             if not context.training:
                 theta = {name: value.detach() for name, value in theta.items()}
-        return with_statistics(theta, support, context, self.batch_norm)
+        return with_statistics({**whole, **theta}, support, context, self.batch_norm)
 
     def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
         """The network where the optimiser led."""

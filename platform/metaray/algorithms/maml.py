@@ -3,12 +3,16 @@
 from typing import ClassVar
 
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.families.inner_loop import descend, predict_at, steps_of, support_loss, with_statistics
+from metaray.algorithms.families.adapts import EVERYTHING, Adapts, adapting
+from metaray.algorithms.families.inner_loop import predict_at, steps_of
 from metaray.algorithms.families.inner_lr import InnerLR, rates
+from metaray.algorithms.families.inner_optimizers import PLAIN, StepsBy
+from metaray.algorithms.families.support_steps import steps_on_support
+from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import Examples
 
 
@@ -21,7 +25,9 @@ class MAML(Algorithm):
         sum_i L_q(theta_i'),    theta_i' = theta - alpha * grad L_s(theta)
 
     over theta, the inner step repeated `inner_steps` times. The gradient runs through the inner steps; with
-    `second_order=False` the inner gradients count as constants (section 5.2, FOMAML).
+    `second_order=False` the inner gradients count as constants (section 5.2, FOMAML). Where `adapts` names a part of
+    theta, the steps are of that part: with the head alone it is `ANIL`, with biases alone a network's biases are what a
+    task learns.
 
     Example:
         >>> MAML(inner_lr=0.4).second_order
@@ -31,28 +37,50 @@ class MAML(Algorithm):
         inner_lr: alpha; a number, one a parameter pattern, or a schedule over outer steps.
         inner_steps: gradient steps on the support set.
         second_order: differentiate through the inner gradients.
+        adapts: patterns of the parameters that inner steps change; the others are meta-learned, and stay.
+        inner_optimizer: of the inner steps.
     """
 
     kind: ClassVar[str] = "maml"
     gradient_steps: ClassVar[bool] = True
     needs_classes: ClassVar[bool] = False
+    left_out_of_json: ClassVar[tuple[str, ...]] = ("adapts", "inner_optimizer")
 
     inner_lr: InnerLR = 0.01
     inner_steps: int = Field(default=1, ge=0)
     second_order: bool = True
+    adapts: Adapts = EVERYTHING
+    inner_optimizer: StepsBy = PLAIN
 
     @property
     def differentiates_twice(self) -> bool:
         """In second order."""
         return self.second_order
 
+    def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:
+        """The network's parameters.
+
+        Raises:
+            InputError: if a pattern of `adapts` fits none of them.
+        """
+        meta = super().init(network, task_shape)
+        adapting(self.adapts, list(meta), network)
+        return meta
+
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
         """theta' of one task, and under inductive batch norm the support set's statistics at theta'."""
-        alpha = rates(self.inner_lr, list(meta), context.step)
-        loss, theta = support_loss(support, context, second_order=self.second_order), meta
-        for _ in range(steps_of(self.inner_steps, context)):
-            theta = descend(loss, theta, alpha, context, second_order=self.second_order)
-        return with_statistics(theta, support, context, self.batch_norm)
+        alpha = rates(self.inner_lr, adapting(self.adapts, list(meta), context.network), context.step)
+        return steps_on_support(
+            meta,
+            alpha,
+            support,
+            context,
+            protocol=self.batch_norm,
+            optimizer=self.inner_optimizer,
+            steps=steps_of(self.inner_steps, context),
+            second_order=self.second_order,
+            adapts=self.adapts,
+        )
 
     def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
         """The network at theta'."""

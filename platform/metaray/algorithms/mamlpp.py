@@ -8,8 +8,10 @@ from torch import Tensor, nn
 
 from metaray.algorithms.algorithm import Algorithm, Outcome
 from metaray.algorithms.context import Context, Tensors
+from metaray.algorithms.families.adapts import EVERYTHING, Adapts, adapting
 from metaray.algorithms.families.inner_loop import descend, predict_at, steps_of, support_loss, with_statistics
 from metaray.algorithms.families.inner_lr import InnerLRByStep, rates_by_step
+from metaray.algorithms.families.inner_optimizers import PLAIN, StepsBy
 from metaray.algorithms.families.prefixes import join, part, without
 from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import Examples, TensorEpisode
@@ -42,16 +44,21 @@ class MAMLPP(Algorithm):
         inner_steps: gradient steps on the support set.
         msl_steps: outer steps with a multi-step loss; 0 for none.
         first_order_steps: outer steps before the second order begins.
+        adapts: patterns of the parameters that inner steps change, and have rates; batch norm weights are none of them.
+        inner_optimizer: of the inner steps.
     """
 
     kind: ClassVar[str] = "mamlpp"
     gradient_steps: ClassVar[bool] = True
     needs_classes: ClassVar[bool] = False
+    left_out_of_json: ClassVar[tuple[str, ...]] = ("adapts", "inner_optimizer")
 
     inner_lr: InnerLRByStep = 0.1
     inner_steps: int = Field(default=5, ge=1)
     msl_steps: int = Field(default=5000, ge=0)
     first_order_steps: int = Field(default=0, ge=0)
+    adapts: Adapts = EVERYTHING
+    inner_optimizer: StepsBy = PLAIN
 
     @model_validator(mode="after")
     def _a_rate_per_step(self) -> "MAMLPP":
@@ -70,15 +77,19 @@ class MAMLPP(Algorithm):
         return self.first_order_steps, self.msl_steps
 
     def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:
-        """theta; batch norm weights by step [inner_steps, channels]; rates [inner_steps] of all others."""
+        """theta; batch norm weights by step [inner_steps, channels]; rates [inner_steps] of all others that adapt.
+
+        Raises:
+            InputError: if a pattern of `adapts` fits none of those others.
+        """
         theta = super().init(network, task_shape)
         layers = {name: layer for name, layer in network.named_modules() if isinstance(layer, EpisodicBatchNorm)}
         fixed = {f"{name}.{own}" for name in layers for own in ("weight", "bias")}
-        moving = [name for name in theta if name not in fixed]
-        start = rates_by_step(self.inner_lr, moving, self.inner_steps)
+        others = [name for name in theta if name not in fixed]
+        start = rates_by_step(self.inner_lr, adapting(self.adapts, others, network), self.inner_steps)
         by_step = {name: torch.stack([theta[name]] * self.inner_steps) for name in theta if name in fixed}
-        learned = {name: theta[name].new_tensor(start[name]) for name in moving}
-        return join({name: theta[name] for name in moving}, {STEPS: by_step, RATE: learned})
+        learned = {name: theta[name].new_tensor(rates) for name, rates in start.items()}
+        return join({name: theta[name] for name in others}, {STEPS: by_step, RATE: learned})
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
         """theta' of one task, after the last step."""
@@ -121,12 +132,13 @@ class MAMLPP(Algorithm):
         second_order = context.step >= self.first_order_steps
         theta = without(meta, RATE, STEPS)
         path = [theta | _of_step(meta, 0)]
-        loss = support_loss(support, context, second_order=context.step >= self.first_order_steps)
+        loss, alphas = support_loss(support, context, second_order=second_order), part(meta, RATE)
+        by, state = self.inner_optimizer, self.inner_optimizer.begin({name: theta[name] for name in alphas})
         for number in range(steps_of(self.inner_steps, context)):
             at = min(number, self.inner_steps - 1)
-            alpha = {name: meta[RATE + name][at] for name in theta}
+            alpha = {name: rates[at] for name, rates in alphas.items()}
             here = theta | _of_step(meta, at)
-            moved = descend(loss, here, alpha, context, second_order=second_order)
+            moved, state = descend(loss, here, state, alpha, context, optimizer=by, second_order=second_order)
             theta = {name: moved[name] for name in theta}
             path.append(moved)
         return path

@@ -8,9 +8,12 @@ from torch import Tensor, nn
 
 from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.families.inner_loop import descend, predict_at, steps_of, support_loss, with_statistics
+from metaray.algorithms.families.adapts import EVERYTHING, Adapts, adapting
+from metaray.algorithms.families.inner_loop import predict_at, steps_of
 from metaray.algorithms.families.inner_lr import InnerLR, rates
+from metaray.algorithms.families.inner_optimizers import PLAIN, StepsBy
 from metaray.algorithms.families.prefixes import join, part, without
+from metaray.algorithms.families.support_steps import steps_on_support
 from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import Examples
 
@@ -33,14 +36,20 @@ class MetaSGD(Algorithm):
     Attributes:
         inner_lr: where alpha starts; a number, or one a parameter pattern (of a schedule, the value at step 0).
         inner_steps: gradient steps on the support set.
+        adapts: patterns of the parameters that inner steps change, and have a rate; the others are meta-learned, and
+            stay.
+        inner_optimizer: of the inner steps: alpha multiplies its directions.
     """
 
     kind: ClassVar[str] = "meta_sgd"
     gradient_steps: ClassVar[bool] = True
     needs_classes: ClassVar[bool] = False
+    left_out_of_json: ClassVar[tuple[str, ...]] = ("adapts", "inner_optimizer")
 
     inner_lr: InnerLR = 0.01
     inner_steps: int = Field(default=1, ge=0)
+    adapts: Adapts = EVERYTHING
+    inner_optimizer: StepsBy = PLAIN
 
     @property
     def differentiates_twice(self) -> bool:
@@ -48,18 +57,29 @@ class MetaSGD(Algorithm):
         return True
 
     def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:
-        """theta, and alpha under the same names with a prefix."""
+        """theta, and alpha under the same names with a prefix.
+
+        Raises:
+            InputError: if a pattern of `adapts` fits none of theta.
+        """
         theta = super().init(network, task_shape)
-        start = rates(self.inner_lr, list(theta), 0)
-        return join(theta, {RATE: {name: torch.full_like(value, start[name]) for name, value in theta.items()}})
+        start = rates(self.inner_lr, adapting(self.adapts, list(theta), network), 0)
+        return join(theta, {RATE: {name: torch.full_like(theta[name], rate) for name, rate in start.items()}})
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
         """theta' of one task."""
         theta, alpha = without(meta, RATE), part(meta, RATE)
-        loss = support_loss(support, context, second_order=True)
-        for _ in range(steps_of(self.inner_steps, context)):
-            theta = descend(loss, theta, alpha, context, second_order=True)
-        return with_statistics(theta, support, context, self.batch_norm)
+        return steps_on_support(
+            theta,
+            alpha,
+            support,
+            context,
+            protocol=self.batch_norm,
+            optimizer=self.inner_optimizer,
+            steps=steps_of(self.inner_steps, context),
+            second_order=True,
+            adapts=self.adapts,
+        )
 
     def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
         """The network at theta'."""

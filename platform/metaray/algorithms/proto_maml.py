@@ -8,16 +8,18 @@ from torch import Tensor, nn
 
 from metaray.algorithms.algorithm import Algorithm
 from metaray.algorithms.context import Context, Tensors
+from metaray.algorithms.families.adapts import EVERYTHING, Adapts, adapting
 from metaray.algorithms.families.head import Temperature, class_means, temperature_of
 from metaray.algorithms.families.inner_loop import (
     Rates,
     SupportLoss,
-    descend,
+    descended,
     split_statistics,
     steps_of,
     with_statistics,
 )
 from metaray.algorithms.families.inner_lr import InnerLR, rates
+from metaray.algorithms.families.inner_optimizers import PLAIN, StepsBy
 from metaray.algorithms.families.prefixes import join
 from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.tensors import Examples
@@ -45,16 +47,21 @@ class ProtoMAML(Algorithm):
         inner_steps: gradient steps on the support set.
         second_order: differentiate through the inner gradients.
         temperature: T: a number, or "size" for that of the embedding; null is 1.
+        adapts: patterns of the parameters that inner steps change, head and network; the network's others are
+            meta-learned, and stay.
+        inner_optimizer: of the inner steps.
     """
 
     kind: ClassVar[str] = "proto_maml"
     gradient_steps: ClassVar[bool] = True
-    left_out_of_json: ClassVar[tuple[str, ...]] = ("temperature",)
+    left_out_of_json: ClassVar[tuple[str, ...]] = ("temperature", "adapts", "inner_optimizer")
 
     inner_lr: InnerLR = 0.01
     inner_steps: int = Field(default=1, ge=0)
     second_order: bool = True
     temperature: Temperature = None
+    adapts: Adapts = EVERYTHING
+    inner_optimizer: StepsBy = PLAIN
 
     @property
     def differentiates_twice(self) -> bool:
@@ -69,13 +76,15 @@ class ProtoMAML(Algorithm):
         """The network's parameters: a task makes its own head.
 
         Raises:
-            InputError: if a parameter has the name of the head's.
+            InputError: if a parameter has the name of the head's, or a pattern of `adapts` fits none.
         """
-        return join(super().init(network, task_shape), {HEAD: {}})
+        meta = join(super().init(network, task_shape), {HEAD: {}})
+        adapting(self.adapts, [*meta, WEIGHT, BIAS], network)
+        return meta
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
         """Network and head of one task, and under inductive batch norm the support set's statistics there."""
-        alpha = rates(self.inner_lr, [*meta, WEIGHT, BIAS], context.step)
+        alpha = rates(self.inner_lr, adapting(self.adapts, [*meta, WEIGHT, BIAS], context.network), context.step)
         embedded = context.forward(meta, support.x).to(context.loss_dtype)
         centres = class_means(embedded, support.y, context)
         # Copies, as the head is computed from the leaves: the inner gradient must not run through that.
@@ -88,7 +97,7 @@ class ProtoMAML(Algorithm):
 
         A new class begins as its prototype does in the task's own embedding.
         """
-        alpha = rates(self.inner_lr, [*meta, WEIGHT, BIAS], context.step)
+        alpha = rates(self.inner_lr, adapting(self.adapts, [*meta, WEIGHT, BIAS], context.network), context.step)
         theta, _ = split_statistics(adapted)
         before = len(theta[WEIGHT])
         if before < context.ways:
@@ -109,8 +118,8 @@ class ProtoMAML(Algorithm):
     def _from(self, theta: Tensors, alpha: Rates, support: Examples, context: Context) -> Tensors:
         """Where inner steps lead from network and head."""
         loss = SupportLoss(support, context.for_inner_steps(second_order=self.second_order), _logits)
-        for _ in range(steps_of(self.inner_steps, context)):
-            theta = descend(loss, theta, alpha, context, second_order=self.second_order)
+        steps, by = steps_of(self.inner_steps, context), self.inner_optimizer
+        theta = descended(loss, theta, alpha, context, optimizer=by, steps=steps, second_order=self.second_order)
         head = {name: theta.pop(name) for name in (WEIGHT, BIAS)}
         return with_statistics(theta, support, context, self.batch_norm) | head
 

@@ -1,20 +1,42 @@
 """Reptile."""
 
-from typing import ClassVar, Literal
+from functools import partial
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from metaray.algorithms.algorithm import Algorithm, MetaGradient, Outcome, by_episode
 from metaray.algorithms.context import Context, Tensors
-from metaray.algorithms.families.inner_loop import predict_at, steps_of, support_loss, with_statistics
+from metaray.algorithms.families.adapts import EVERYTHING, Adapts, adapting
+from metaray.algorithms.families.inner_loop import (
+    SupportLoss,
+    predict_at,
+    steps_of,
+    support_loss,
+    with_statistics,
+)
 from metaray.algorithms.families.inner_lr import InnerLR, rates
+from metaray.algorithms.families.inner_optimizers import (
+    INNER_OPTIMIZERS,
+    PLAIN,
+    InnerMomentum,
+    InnerOptimizer,
+    State,
+)
+from metaray.algorithms.task_shape import TaskShape
 from metaray.episodes.inputs import concatenate, take
 from metaray.episodes.tensors import Examples, TensorEpisode
+from metaray.imports import reads_kind, writes_kind
 from metaray.phases import in_phase
 
 SECOND_MOMENT, EPSILON = 0.999, 1e-8
+StepsBy = Annotated[
+    Literal["adam", "sgd", "momentum"] | InnerOptimizer,
+    reads_kind(INNER_OPTIMIZERS, InnerOptimizer, what="inner optimiser", by_name=True),
+    writes_kind(INNER_OPTIMIZERS),
+]
 MIXER = (0x5851F42D4C957F2D, 0x14057B7EF767814F)
 
 
@@ -34,25 +56,39 @@ class Reptile(Algorithm):
 
     Departures: Adam's second moments start anew with each task (the authors' code carries them from task to task,
     which would make a task depend on those before it); at adaptation a step uses the whole support set instead of a
-    mini-batch.
+    mini-batch. Where `adapts` names a part of theta, the steps are of that part alone; the others get, as in `FOMAML`,
+    the gradient of the loss that is left at phi on all of the task's data, which no rate has scaled.
 
     Attributes:
         inner_lr: of the inner optimiser; a number, one a parameter pattern, or a schedule over outer steps.
         inner_steps: k in training.
         eval_steps: inner steps at adaptation; the paper takes many more than in training.
         batch_size: examples of a mini-batch in training; None for all of the task's.
-        inner_optimizer: "adam" (beta_1 = 0, beta_2 = 0.999) or "sgd".
+        inner_optimizer: "adam" (the paper's: beta_1 = 0, beta_2 = 0.999), "sgd", "momentum", or one with its fields.
+        adapts: patterns of the parameters that inner steps change.
     """
 
     kind: ClassVar[str] = "reptile"
     gradient_steps: ClassVar[bool] = True
     needs_classes: ClassVar[bool] = False
+    left_out_of_json: ClassVar[tuple[str, ...]] = ("adapts",)
 
     inner_lr: InnerLR = 1e-3
     inner_steps: int = Field(default=5, ge=0)
     eval_steps: int = Field(default=50, ge=0)
     batch_size: int | None = Field(default=10, ge=1)
-    inner_optimizer: Literal["adam", "sgd"] = "adam"
+    inner_optimizer: StepsBy = "adam"
+    adapts: Adapts = EVERYTHING
+
+    def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:
+        """The network's parameters.
+
+        Raises:
+            InputError: if a pattern of `adapts` fits none of them.
+        """
+        meta = super().init(network, task_shape)
+        adapting(self.adapts, list(meta), network)
+        return meta
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
         """phi of one task, from its support set alone."""
@@ -71,15 +107,26 @@ class Reptile(Algorithm):
         return self._judged(*self._trained(meta, episode, context), context)
 
     def meta_gradient(self, meta: Tensors, chunk: TensorEpisode, context: Context) -> MetaGradient:
-        """theta - phi; no gradient of any loss, so nothing is differentiated but the inner steps."""
+        """theta - phi; where all of theta adapts, nothing is differentiated but the inner steps."""
 
         def gradient_of(episode: TensorEpisode) -> tuple[Tensors, Outcome]:
             with torch.no_grad():
                 data, phi = self._trained(meta, episode, context)
                 gradient = {name: value.detach() - phi[name] for name, value in meta.items()}
-                return gradient, self._judged(data, phi, context)
+                return gradient | self._of_rest(data, phi, context), self._judged(data, phi, context)
 
         return by_episode(gradient_of, chunk, context)
+
+    def _of_rest(self, data: Examples, phi: Tensors, context: Context) -> Tensors:
+        """The gradient of what does not adapt."""
+        moving = adapting(self.adapts, list(phi), context.network)
+        rest = {name: value for name, value in phi.items() if name not in set(moving)}
+
+        def loss(some: Tensors) -> Tensor:
+            at = with_statistics({**phi, **some}, data, context, self.batch_norm)
+            return context.loss(predict_at(at, data.x, context), data.y)
+
+        return context.gradient(loss, rest, differentiable=False)
 
     @in_phase("query pass")
     def _judged(self, data: Examples, phi: Tensors, context: Context) -> Outcome:
@@ -101,20 +148,52 @@ class Reptile(Algorithm):
 
     def _descend(self, meta: Tensors, batches: list[Examples], context: Context) -> Tensors:
         """One step a batch, from theta; nothing is connected to anything."""
-        alpha = rates(self.inner_lr, list(meta), context.step)
-        phi = {name: value.detach() for name, value in meta.items()}
-        square = {name: torch.zeros_like(value) for name, value in phi.items()}
-        for number, batch in enumerate(batches, start=1):
-            gradient = context.gradient(support_loss(batch, context), phi, differentiable=False)
-            if self.inner_optimizer == "adam":
-                square = {
-                    name: SECOND_MOMENT * value + (1 - SECOND_MOMENT) * gradient[name].square()
-                    for name, value in square.items()
-                }
-                unbiased = 1 - SECOND_MOMENT**number
-                gradient = {name: g / ((square[name] / unbiased).sqrt() + EPSILON) for name, g in gradient.items()}
-            phi = {name: (value - alpha[name] * gradient[name]).detach() for name, value in phi.items()}
-        return phi
+        theta = {name: value.detach() for name, value in meta.items()}
+        moving = adapting(self.adapts, list(meta), context.network)
+        alpha = rates(self.inner_lr, moving, context.step)
+        phi = {name: theta[name] for name in moving}
+        step = _PaperAdam(phi) if self.inner_optimizer == "adam" else _Steps(self.inner_optimizer, phi)
+        for batch in batches:
+            of_whole = support_loss(batch, context)
+            gradient = context.gradient(partial(_at, of_whole, theta), phi, differentiable=False)
+            directions = step(gradient)
+            phi = {name: (value - alpha[name] * directions[name]).detach() for name, value in phi.items()}
+        return {**theta, **phi}
+
+
+def _at(loss: SupportLoss, theta: Tensors, some: Tensors) -> Tensor:
+    """The loss at theta with some of it replaced."""
+    return loss({**theta, **some})
+
+
+class _PaperAdam:
+    """Adam without momentum, as in section 6.1: directions of one gradient after the other."""
+
+    def __init__(self, phi: Tensors) -> None:
+        self._square = {name: torch.zeros_like(value) for name, value in phi.items()}
+        self._number = 0
+
+    def __call__(self, gradient: Tensors) -> Tensors:
+        self._number += 1
+        self._square = {
+            name: SECOND_MOMENT * value + (1 - SECOND_MOMENT) * gradient[name].square()
+            for name, value in self._square.items()
+        }
+        unbiased = 1 - SECOND_MOMENT**self._number
+        return {name: g / ((self._square[name] / unbiased).sqrt() + EPSILON) for name, g in gradient.items()}
+
+
+class _Steps:
+    """Directions of any inner optimiser."""
+
+    def __init__(self, optimizer: Literal["sgd", "momentum"] | InnerOptimizer, phi: Tensors) -> None:
+        named = {"sgd": PLAIN, "momentum": InnerMomentum()}
+        self._optimizer = named[optimizer] if isinstance(optimizer, str) else optimizer
+        self._state: State = self._optimizer.begin(phi)
+
+    def __call__(self, gradient: Tensors) -> Tensors:
+        directions, self._state = self._optimizer.directions(gradient, self._state)
+        return directions
 
 
 def permutation(seed: Tensor, number: int, count: int) -> Tensor:

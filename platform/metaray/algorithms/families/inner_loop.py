@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from metaray.algorithms.context import Context, Tensors
+from metaray.algorithms.families.inner_optimizers import PLAIN, InnerOptimizer, State
 from metaray.algorithms.growth import STATISTICS as STATISTICS
 from metaray.episodes.inputs import Inputs
 from metaray.episodes.tensors import Examples
@@ -58,48 +59,90 @@ class InnerStep:
         inner: of the loss, bare.
         output: what the loss is of.
         second_order: connected through the gradient as well.
+        optimizer: that steps.
     """
 
     context: Context
     inner: Context
     output: Output
     second_order: bool
+    optimizer: InnerOptimizer = PLAIN
 
-    def __call__(self, theta: Tensors, rates: Rates, support: Examples) -> Tensors:
-        """The parameters that have moved."""
+    def __call__(self, theta: Tensors, rates: Rates, support: Examples, state: State) -> tuple[Tensors, State]:
+        """The parameters that have moved, and what the optimiser remembers."""
         loss = SupportLoss(support, self.inner, self.output)
-        return _moved(loss, theta, rates, self.context, second_order=self.second_order)
+        return _moved(loss, theta, state, rates, self.context, self.optimizer, second_order=self.second_order)
+
+
+def descended(
+    loss: Callable[[Tensors], Tensor],
+    theta: Tensors,
+    rates: Rates,
+    context: Context,
+    *,
+    optimizer: InnerOptimizer,
+    steps: int,
+    second_order: bool,
+) -> Tensors:
+    """Where so many steps of `descend` lead."""
+    state = optimizer.begin({name: theta[name] for name in rates})
+    for _ in range(steps):
+        theta, state = descend(loss, theta, state, rates, context, optimizer=optimizer, second_order=second_order)
+    return theta
 
 
 def descend(
-    loss: Callable[[Tensors], Tensor], theta: Tensors, rates: Rates, context: Context, *, second_order: bool
-) -> Tensors:
-    """theta - alpha * grad loss(theta) for the parameters that have a rate; the others stay.
+    loss: Callable[[Tensors], Tensor],
+    theta: Tensors,
+    state: State,
+    rates: Rates,
+    context: Context,
+    *,
+    optimizer: InnerOptimizer,
+    second_order: bool,
+) -> tuple[Tensors, State]:
+    """theta - alpha * direction for the parameters that have a rate, where the direction is the optimiser's, of
+    grad loss(theta); the others stay.
 
     Args:
         loss: a scalar function of all of `theta`.
         theta: where.
+        state: what the optimiser remembers of the steps before.
         rates: alpha by name.
         context: while it trains, the result is connected to `theta`; else it is not.
+        optimizer: that steps.
         second_order: connected through the gradient as well.
+
+    Returns:
+        All of theta, and what the optimiser remembers from then on.
     """
     if context.run is None or not isinstance(loss, SupportLoss):
-        return {**theta, **_moved(loss, theta, rates, context, second_order=second_order)}
-    step = InnerStep(context.bare(), loss.context.bare(), loss.output, second_order)
-    return {**theta, **context.compute(step, theta, _as_tensors(rates, theta), loss.support)}
+        moved, state = _moved(loss, theta, state, rates, context, optimizer, second_order=second_order)
+        return {**theta, **moved}, state
+    step = InnerStep(context.bare(), loss.context.bare(), loss.output, second_order, optimizer)
+    moved, state = context.compute(step, theta, _as_tensors(rates, theta), loss.support, state)
+    return {**theta, **moved}, state
 
 
 def _moved(
-    loss: Callable[[Tensors], Tensor], theta: Tensors, rates: Rates, context: Context, *, second_order: bool
-) -> Tensors:
+    loss: Callable[[Tensors], Tensor],
+    theta: Tensors,
+    state: State,
+    rates: Rates,
+    context: Context,
+    optimizer: InnerOptimizer,
+    *,
+    second_order: bool,
+) -> tuple[Tensors, State]:
     moving = {name: theta[name] for name in rates}
     gradient = context.gradient(
         lambda some: loss({**theta, **some}), moving, differentiable=second_order and context.training
     )
-    moved = {name: value - rates[name] * gradient[name] for name, value in moving.items()}
+    directions, state = optimizer.directions(gradient, state)
+    moved = {name: value - rates[name] * directions[name] for name, value in moving.items()}
     if not context.training:
         moved = {name: value.detach() for name, value in moved.items()}
-    return moved
+    return moved, state
 
 
 def _as_tensors(rates: Rates, theta: Tensors) -> Tensors:

@@ -1,0 +1,61 @@
+"""What adapts to a task: the parameters of a network that inner steps change, by patterns of their names."""
+
+from collections.abc import Collection, Sequence
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+from torch import nn
+
+from metaray.data.names import some
+from metaray.errors import InputError
+
+EVERYTHING = ("*",)
+NEAR, LISTED = 3, 12
+
+
+def _one_or_more(value: Any) -> Any:
+    """A pattern alone is the only one."""
+    return (value,) if isinstance(value, str) else value
+
+
+Adapts = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1), BeforeValidator(_one_or_more)]
+"""Patterns of `fnmatch`, such as `head.*` and `*.lora_*`: a parameter that fits one of them adapts."""
+
+
+def adapting(adapts: Sequence[str], names: list[str], network: nn.Module) -> list[str]:
+    """The names that fit one of the patterns, in the order given.
+
+    Args:
+        adapts: patterns.
+        names: of the parameters that could adapt: none that is frozen.
+        network: whose frozen parameters are named where a pattern fits them alone.
+
+    Raises:
+        InputError: for a pattern that fits none, with the nearest names.
+    """
+    if tuple(adapts) == EVERYTHING:
+        return names
+    for pattern in adapts:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise _idle(pattern, names, network)
+    return [name for name in names if any(fnmatchcase(name, pattern) for pattern in adapts)]
+
+
+def _idle(pattern: str, names: list[str], network: nn.Module) -> InputError:
+    """What is wrong with a pattern that nothing fits."""
+    frozen = [name for name, parameter in network.named_parameters() if not parameter.requires_grad]
+    stiff = [name for name in frozen if fnmatchcase(name, pattern)]
+    if stiff:
+        return InputError(
+            f"adapts {pattern!r} fits frozen parameters of the network alone: {some(stiff, LISTED)}. Let them require "
+            f"grad, or name others of: {_shown(names)}"
+        )
+    near = get_close_matches(pattern, names, n=NEAR, cutoff=0.4)
+    hint = f" Near it are {', '.join(near)}." if near else ""
+    return InputError(f"adapts {pattern!r} fits no parameter that could adapt.{hint} Parameters: {_shown(names)}")
+
+
+def _shown(names: Collection[str]) -> str:
+    return some(list(names), LISTED) or "none"

@@ -1,0 +1,45 @@
+"""Inner steps on a support set, of all of a network or of what adapts in it."""
+
+from collections.abc import Sequence
+
+from metaray.algorithms.context import Context, Tensors
+from metaray.algorithms.families.adapts import EVERYTHING
+from metaray.algorithms.families.inner_loop import Rates, descended, support_loss, with_statistics
+from metaray.algorithms.families.inner_optimizers import InnerOptimizer
+from metaray.algorithms.families.last_layer import last_layer
+from metaray.episodes.tensors import Examples
+from metaray.models.batch_norm import Protocol
+
+
+def steps_on_support(
+    theta: Tensors,
+    rates: Rates,
+    support: Examples,
+    context: Context,
+    *,
+    protocol: Protocol,
+    optimizer: InnerOptimizer,
+    steps: int,
+    second_order: bool,
+    adapts: Sequence[str],
+) -> Tensors:
+    """theta' of one task, as `predict_at` needs it. Where the end of the network alone adapts, the rest of it sees the
+    support set once.
+
+    Args:
+        theta: where steps begin: all parameters of the network.
+        rates: of those that adapt, by name.
+        support: of the task.
+        context: of the call.
+        protocol: of batch norm.
+        optimizer: that steps.
+        steps: how many.
+        second_order: the meta-gradient runs through the gradients of the steps.
+        adapts: the patterns that `rates` are of.
+    """
+    last = None if tuple(adapts) == EVERYTHING else last_layer(theta, rates, support, context, protocol)
+    loss = support_loss(support, context, second_order=second_order) if last is None else last.loss
+    found = descended(loss, theta, rates, context, optimizer=optimizer, steps=steps, second_order=second_order)
+    if last is None:
+        return with_statistics(found, support, context, protocol)
+    return {**found, **last.statistics}
