@@ -6,7 +6,7 @@ from metaray.data.preprocessing import EncodedPreprocessing
 from metaray.episodes.resident import is_wanted
 from metaray.experiment.chunking import workers_at_most
 from metaray.experiment.experiment import Experiment
-from metaray.models import Encoder
+from metaray.models.frozen_body import has_frozen_encoder
 from metaray.records.begun import as_begun
 from metaray.records.events import Listener, entering
 from metaray.records.run import Run
@@ -88,8 +88,6 @@ def check_cluster(
     return device
 
 
-def has_frozen_encoder(experiment: Experiment) -> bool:
+def can_be_linked(experiment: Experiment) -> bool:
     """Whether its learner has an encoder that stays as it is: in the network, or before it, which made the vectors."""
-    if isinstance(experiment.model, Encoder):
-        return experiment.model.frozen
-    return isinstance(experiment.source.preprocessing, EncodedPreprocessing)
+    return has_frozen_encoder(experiment.model) or isinstance(experiment.source.preprocessing, EncodedPreprocessing)

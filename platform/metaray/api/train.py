@@ -10,10 +10,10 @@ from typing import Any
 import torch
 
 from metaray.api.checks import (
+    can_be_linked,
     check_cluster,
     check_experiment,
     check_workers,
-    has_frozen_encoder,
     likely_device,
     most_in_words,
     writable_storage,
@@ -118,7 +118,7 @@ def train(
     trackers = trackers_of([tracker] if isinstance(tracker, str) else tracker, tracking_uri)
     wish = wish_of(register, promote, trackers, link=link_encoder)
     if link_encoder:
-        check_linkable(has_frozen_encoder(experiment))
+        check_linkable(can_be_linked(experiment))
     with shown_run(progress, experiment) as display:
         root, found, most = _checked(experiment, run, storage, trackers, placement, display, profile)
         with found.held(), run_log(found.storage) as log:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from metaray.api.checks import has_frozen_encoder
+from metaray.api.checks import can_be_linked
 from metaray.experiment.experiment import Experiment
 from metaray.records.blobs import check_linkable
 from metaray.records.run import Run
@@ -68,7 +68,7 @@ def upload(
     run = Run.find(root, name)
     experiment = run.experiment(trust)
     if link_encoder:
-        check_linkable(has_frozen_encoder(experiment))
+        check_linkable(can_be_linked(experiment))
     if run.is_finished and register:
         run.require_data(experiment)  # on which the learner is compared with the champion
     to.server.prepare()

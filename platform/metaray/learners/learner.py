@@ -33,7 +33,7 @@ from metaray.learners.one_line import classes_line, parts_line, spec_line
 from metaray.learners.own_code import own_code, parts_to_json
 from metaray.learners.task_file import TaskParts, save_task
 from metaray.models.comparison import Compared
-from metaray.models.encoders.encoder import Encoder
+from metaray.models.frozen_body import has_frozen_encoder
 from metaray.models.model import Model, build_seeded
 from metaray.models.state import Marks
 from metaray.tasks import TaskKind
@@ -133,7 +133,7 @@ class Learner(FromModule):
     @property
     def encoder_tensors(self) -> Tensors:
         """The weights of its frozen encoder, before its network or in it, by the encoder's own names; else none."""
-        in_network = isinstance(self.model, Encoder) and self.model.frozen
+        in_network = has_frozen_encoder(self.model)
         return self.encoder or (body_of(self.state)[0] if in_network else {})
 
     @property

@@ -9,6 +9,7 @@ from metaray.config import Config
 from metaray.episodes.inputs import Inputs, count, mapped
 from metaray.models.comparison import Comparing
 from metaray.models.encoders.encoder import Encoder
+from metaray.models.lora import LoRA
 from metaray.models.model import Model
 
 MASK = "mask"
@@ -20,6 +21,13 @@ def is_pretrained(model: Model) -> bool:
         return True
     inside = [value for value in dict(model).values() if isinstance(value, Config)]
     return any(isinstance(value, Model) and is_pretrained(value) for value in inside)
+
+
+def has_frozen_encoder(model: Model) -> bool:
+    """Whether it has an encoder that stays as it is: it is one, frozen, or low-rank adaptation of one."""
+    if isinstance(model, LoRA):
+        return is_pretrained(model.model)
+    return isinstance(model, Encoder) and model.frozen
 
 
 class FrozenBody(Comparing):
