@@ -27,10 +27,10 @@ class Comparison:
 
     Attributes:
         models: what was judged.
-        split: on what.
+        split: Part that was judged on: "meta-val" or "meta-test".
         protocols: how the score of each is to be read.
         quality: what the scores are.
-        scores: of each, after adaptation.
+        scores: Mean score of each learner after adaptation, with its interval.
         difference: second - first, by episode.
         difference_over_groups: the same over groups; None where tasks are of none. Where there is one, it decides.
     """
@@ -115,10 +115,10 @@ def compare(
     Each takes as many inner steps as it was judged with when it was trained, unless settings say how many.
 
     Args:
-        first: As for `metaray.load`.
-        second: Likewise.
+        first: The learner to compare with: URI or folder, as `metaray.load` takes it.
+        second: The learner that is compared with it: URI or folder, as `metaray.load` takes it.
         episodes: Number of episodes, the first ones of the part.
-        part: Whose classes: "meta-val" or "meta-test".
+        part: Part whose classes are judged on: "meta-val" or "meta-test".
         settings: Changes to the experiment stored with the first learner, for instance another `source.path`.
         workers: Number of processes on Ray that share the episodes; 0 judges in this one. The scores are the same.
         cpus_per_worker: Number of CPUs that each of them reserves.
@@ -130,7 +130,7 @@ def compare(
         progress: Whether to show progress; or what is told what is judged, and how many episodes of how many are done.
 
     Raises:
-        InputError: As `metaray.evaluate`, or if the second learner can't be judged on such tasks.
+        InputError: If `metaray.evaluate` would raise it, or the second learner can't be judged on such tasks.
         RunFailed: If judging fails in another process.
     """
     placement = Placement(

@@ -101,7 +101,7 @@ def train(
         How the run ended: its result, and what was registered. It prints as the command line does.
 
     Raises:
-        InputError: Before anything starts, if the input is wrong.
+        InputError: If the input is wrong; nothing has started then.
         RunFailed: If training failed; the record of the run says why.
         NotUploaded: If it is trained, but a tracker does not take it.
         RunStopped: If `should_stop` said so; the same call with the name of the run goes on.

@@ -95,7 +95,7 @@ def _usage(argument: Any) -> str:
 
 
 def _name(parameter: Any) -> str:
-    """As in `RECIPE`, `--workers N` or `--register / --no-register`."""
+    """The name in the help, as in `RECIPE`, `--workers N` or `--register / --no-register`."""
     if parameter.param_type_name == "argument":
         return f"{parameter.metavar or parameter.name.upper()}{'...' if parameter.nargs != 1 else ''}"
     names = " / ".join([*parameter.opts, *parameter.secondary_opts])

@@ -17,7 +17,7 @@ def splits_of(text: str) -> Path | tuple[float, float, float]:
     """Three fractions, or a folder.
 
     Raises:
-        InputError: for three things that are no numbers.
+        InputError: If it is three things that are no numbers.
     """
     parts = text.split(",")
     if len(parts) != 3:

@@ -188,7 +188,7 @@ def tune(
 def _check_goes_on(
     run: str | None, search: list[str] | None, settings: list[str] | None, given: dict[str, Any]
 ) -> None:
-    """Without a recipe a search goes on as it was begun."""
+    """Check that a search without a recipe is one that goes on as it was begun."""
     if run is None:
         raise InputError("give a RECIPE to search, or the --run NAME of a search that is to go on")
     if search or settings or given:

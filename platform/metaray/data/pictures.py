@@ -33,7 +33,7 @@ def decode_image(raw: bytes, where: str) -> Image.Image:
     """Decode an image file.
 
     Raises:
-        InputError: naming the file `where`: not an image, a damaged one, or several.
+        InputError: Naming the file `where`: not an image, a damaged one, or several.
     """
     try:
         with open_image(io.BytesIO(raw)) as image:
@@ -64,7 +64,7 @@ def to_mode(image: Image.Image, mode: Literal["L", "RGB"], value_range: ValueRan
     profiles are not.
 
     Raises:
-        InputError: naming the image `where`: of numbers without a known range, damaged, or of an unknown mode.
+        InputError: Naming the image `where`: of numbers without a known range, damaged, or of an unknown mode.
     """
     with _named(image, where):
         _check_upper_byte(image, value_range, where)
@@ -83,7 +83,7 @@ def scaled(values: NDArray[Any], value_range: ValueRange | None, where: str) -> 
     """Pixels of any type as uint8 of the same shape.
 
     Raises:
-        InputError: naming the image `where`, if no range is known for such numbers, or one is not finite.
+        InputError: Naming the image `where`, if no range is known for such numbers, or one is not finite.
     """
     if values.dtype == np.uint8:
         return values

@@ -42,8 +42,8 @@ class StoreMeta(Config):
     """What the schema metadata says about the examples.
 
     Attributes:
-        version: of this format.
-        feature_shape: of one example; the first axis is None where they are ragged.
+        version: Version of this format.
+        feature_shape: Shape of one example; the first axis is None where they are ragged.
         dtype: numpy's name of the examples' type.
         class_names: unique; the position is the class id.
         counts: examples per class.
@@ -51,8 +51,8 @@ class StoreMeta(Config):
         preprocessing: how raw inputs became the examples; a user's own by its import path, see `store_preprocessing`.
         origin: free notes (importer, source, licence); the fingerprint leaves them out.
         fingerprint: SHA-256 (hex) over all of the above but the origin, and the examples.
-        groups: which classes belong together, with a fingerprint of their own: the same examples with and without them
-            are the same data. None, which the JSON leaves out, where nobody says.
+        groups: Groups of classes that belong together, with a fingerprint of their own: the same examples with and
+            without them are the same data. None, which the JSON leaves out, where nobody says.
     """
 
     version: int
@@ -72,7 +72,7 @@ class StoreFile:
     """An open store. Its arrays are read-only views of the memory-mapped file.
 
     Attributes:
-        path: of the file.
+        path: Path of the file.
         meta: its description.
         examples: [examples, *feature], or ragged.
         offsets: [classes + 1] int64; class c holds the rows offsets[c] .. offsets[c + 1] - 1.
@@ -153,7 +153,7 @@ def read_store(path: Path, *, verify: bool = False) -> StoreFile:
     """Open a store, memory-mapped.
 
     Args:
-        path: of the file.
+        path: Path of the file.
         verify: read every example and compare with the fingerprint. `metaray.data.verified` knows where that was done.
 
     Raises:

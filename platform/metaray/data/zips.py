@@ -24,11 +24,12 @@ def open_zip(path: Path, encoding: str | None) -> Iterator[FileTree]:
     """Open a zip archive.
 
     Args:
-        path: of the archive.
-        encoding: of names that are not marked as UTF-8; None tries UTF-8 and falls back on cp437, with a note.
+        path: Path of the archive.
+        encoding: Encoding of the names that are not marked as UTF-8; None tries UTF-8 and falls back on cp437, with a
+            note.
 
     Raises:
-        InputError: naming the path and the member: damaged, encrypted, a link, too large, overlapping others, or of a
+        InputError: Naming the path and the member: damaged, encrypted, a link, too large, overlapping others, or of a
             name that leads out of the archive or cannot be told.
     """
     try:

@@ -86,7 +86,7 @@ class Resident:
     Attributes:
         examples: [examples, channels, pixels], where an image's last two axes are one and the axes before another one;
             [examples, 1, numbers] of what is no image.
-        shape: of one example.
+        shape: Shape of one example.
         turned: [4, pixels] int64, where the pixels of an image come from that is turned by 0 .. 3 quarters; of square
             images alone.
     """
@@ -99,7 +99,7 @@ class Resident:
         """[*leading, *shape] copies of the examples at rows [*leading], turned where they are to be.
 
         Args:
-            x: as `metaray.data.rows` has it, on the device.
+            x: Inputs as places, as `metaray.data.rows` has them, on the device.
         """
         rows = x[ROWS].reshape(-1)
         if TURNS not in x:

@@ -1,4 +1,4 @@
-"""Into how many chunks a meta-batch is cut, which is how many workers can take part."""
+"""How a meta-batch is cut into chunks, and so how many workers can take part."""
 
 from metaray.experiment.experiment import Experiment
 

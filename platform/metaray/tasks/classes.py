@@ -53,7 +53,7 @@ def class_means(embedding: Tensor, y: Tensor, classes: int) -> Tensor:
 
 
 def nearest_members(distances: Tensor, y: Tensor, classes: int) -> Tensor:
-    """For each class, minus the distance to its nearest member: [n, classes] of distances [n, m]."""
+    """Minus the distance to the nearest member of each class: [n, classes] of distances [n, m]."""
     import torch
     from torch.nn import functional
 
@@ -126,7 +126,7 @@ class ClassKind(TaskKind):
         return class_means(encoded, y, self.labels(ways)).flatten()
 
     def nearest(self, distances: Tensor, y: Tensor, ways: int) -> Tensor:
-        """For each class, minus the distance to its nearest known example."""
+        """Minus the distance to the nearest known example of each class."""
         return nearest_members(distances, y, self.labels(ways))
 
     def distribution_size(self, ways: int) -> int:

@@ -34,7 +34,7 @@ def classes_of(labels: Sequence[Hashable]) -> tuple[tuple[Hashable, ...], Tensor
     """The classes of a support set in the order of their first appearance, and the place of each label, [n] int64.
 
     Args:
-        labels: as `plain_labels` gives them.
+        labels: Labels of the n examples, as `plain_labels` gives them.
 
     Raises:
         InputError: if there are too few classes.

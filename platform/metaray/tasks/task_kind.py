@@ -24,7 +24,7 @@ class Targets(NamedTuple):
     """The targets of a support set, as a user gave them.
 
     Attributes:
-        y: as the kind's `loss` takes them.
+        y: Targets as the kind's `loss` takes them.
         classes: labels in the order of the outputs; none where targets are values.
         flat: whether values were given as [n], so that predictions are, too.
     """
@@ -44,7 +44,8 @@ class TaskKind(Config):
         kind: its name in files.
         baselines: what fits a task by its support alone, besides the nearest neighbour (`nearest`) that every kind has;
             keys of `metaray.algorithms.per_task.BASELINES`.
-        item_baselines: likewise, of tables whose rows name an item that groups share.
+        item_baselines: What fits a task of a table whose rows name an item that groups share, besides those; keys of
+            the same table.
         has_classes: whether a target is one of a few classes, so that the examples of a class can be put together.
         labels_vary: whether a label stands for another class in each task, so that joint training tells all classes of
             meta-train apart; else outputs mean the same in all tasks.
@@ -208,7 +209,7 @@ class TaskKind(Config):
 
     @abstractmethod
     def probabilities(self, output: Tensor) -> NDArray[np.float32]:
-        """Of the classes, [n, classes].
+        """Probabilities of the classes, [n, classes].
 
         Raises:
             InputError: if predictions are values.
@@ -254,7 +255,7 @@ class TaskKind(Config):
 
         Args:
             rows: [n] of as many cells as there are columns.
-            names: that the table at hand has for the columns.
+            names: Names that the table at hand has for the columns.
             where: names row i of these in messages.
 
         Raises:
@@ -270,8 +271,8 @@ class TaskKind(Config):
         """Rows of cells of `target_columns` for a small made-up support set.
 
         Args:
-            ways: that a learner is fixed to; None if it takes any.
-            shots: that it was judged at.
+            ways: Number of ways that the learner is fixed to; None if it takes any.
+            shots: Number of shots that the learner was judged at.
         """
 
     # How it is told.

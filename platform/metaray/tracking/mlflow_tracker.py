@@ -52,7 +52,7 @@ class MlflowTracker(Tracker):
 
     @classmethod
     def at(cls, uri: str | None) -> Self:
-        """At a tracking URI; None takes MLFLOW_TRACKING_URI, else `mlflow.db` in the working directory."""
+        """A tracker at a tracking URI; None takes MLFLOW_TRACKING_URI, else `mlflow.db` in the working directory."""
         server = MlflowServer.of(uri)
         server.glance()
         return cls(server)

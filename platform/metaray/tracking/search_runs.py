@@ -30,9 +30,9 @@ class SearchRuns:
     """Writes to MLflow in a thread of its own; what MLflow does not take now is brought there at the end.
 
     Args:
-        ledger: of the search.
-        name: of the search.
-        server: of MLflow.
+        ledger: Ledger of the search.
+        name: Name of the search.
+        server: Server of MLflow.
         note: told once that MLflow takes nothing.
     """
 

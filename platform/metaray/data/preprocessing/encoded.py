@@ -35,7 +35,7 @@ class EncodedPreprocessing(Preprocessing):
     Attributes:
         raw: what the encoder takes.
         encoder: its description, see `metaray.models.Encoder`, with the SHA-256 of its weights.
-        size: of a vector.
+        size: Length of a vector.
     """
 
     kind: ClassVar[str] = "encoded"
@@ -58,7 +58,7 @@ class EncodedPreprocessing(Preprocessing):
 
     @property
     def takes_folders(self) -> bool:  # type: ignore[override]
-        """As the raw inputs have it."""
+        """Whether the raw inputs may be folders."""
         return self.raw.takes_folders
 
     @property

@@ -37,8 +37,8 @@ class ImagePreprocessing(Preprocessing):
     """How raw images become examples. Stored with every class store too.
 
     Attributes:
-        height: of the result, pixels.
-        width: of the result, pixels.
+        height: Height of an example, in pixels.
+        width: Width of an example, in pixels.
         mode: "L" (one grey channel) or "RGB" (three).
         invert: store 255 - pixel, so that dark ink on light paper becomes high numbers.
         resample: Pillow's filter of the resize. It works on the image in `mode`, before any inversion; an image that

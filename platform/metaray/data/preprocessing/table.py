@@ -53,11 +53,11 @@ class TablePreprocessing(Preprocessing):
     order of `columns`; columns that are not asked for may be there as well.
 
     Attributes:
-        numbers: the columns of numbers.
-        categories: the columns of categories.
-        labels: the columns of several labels a cell; its JSON leaves out none.
-        vectors: the columns of vectors; its JSON leaves out none.
-        item: the column that names an item which groups share; its JSON leaves out none.
+        numbers: The columns of numbers.
+        categories: The columns of categories.
+        labels: The columns of several labels a cell; its JSON leaves out none.
+        vectors: The columns of vectors; its JSON leaves out none.
+        item: The column that names an item which groups share; its JSON leaves out none.
     """
 
     kind: ClassVar[str] = "table"
@@ -205,7 +205,7 @@ class TablePreprocessing(Preprocessing):
             codes: [n] of categories.
             labels: [n, labels] which are there.
             vectors: [n, size] of vectors.
-            items: of the rows, where there is a column of items.
+            items: What is known of the items of the rows, where there is a column of items.
         """
         parts = [column.compact(values[column.name]) for column in self.numbers]
         parts += [np.isnan(values[self.numbers[place].name]).astype(np.float32) for place in self.flagged]

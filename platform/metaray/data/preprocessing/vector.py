@@ -16,9 +16,9 @@ class VectorPreprocessing(Preprocessing):
     """Inputs that are vectors of numbers already: float32, each feature shifted and scaled.
 
     Attributes:
-        size: of a vector.
-        mean: subtracted; one number, or one a feature.
-        std: divided by, likewise.
+        size: Length of a vector.
+        mean: Subtracted; one number, or one a feature.
+        std: Divided by, likewise.
     """
 
     kind: ClassVar[str] = "vector"

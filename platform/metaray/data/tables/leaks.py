@@ -70,7 +70,7 @@ def _followed(values: NDArray[np.float64], y: NDArray[np.float64]) -> float:
 
 
 def _area(values: NDArray[np.float64], y: NDArray[np.float64]) -> float:
-    """Under the ROC curve, 0.5 .. 1 whichever way round; NaN where there are few of a class."""
+    """Area under the ROC curve, 0.5 .. 1 whichever way round; NaN where there are few of a class."""
     positives = int((y == 1).sum())
     negatives = len(y) - positives
     if min(positives, negatives) < FEWEST:
