@@ -40,7 +40,7 @@ class Config(BaseModel):
         """Validate `values` read from JSON.
 
         Raises:
-            InputError: Naming `where` and every field that is wrong.
+            InputError: If a field is wrong; the message names `where` and every such field.
         """
         if not isinstance(values, Mapping):
             raise InputError(f"{where}: must be a JSON object with the fields of {cls.__name__} (got {_short(values)})")
@@ -67,7 +67,7 @@ def check_name(name: str, what: str) -> str:
     """`name`, if it can be the name of a folder, an MLflow experiment and a registered model.
 
     Raises:
-        InputError: Saying of `what` which characters are allowed, with the nearest allowed name.
+        InputError: If it can't; the message says of `what` which characters are allowed, with the nearest allowed name.
     """
     if NAME.fullmatch(name) and len(name) <= LONGEST_NAME:
         return name

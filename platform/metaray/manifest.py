@@ -31,7 +31,7 @@ def unsealed(read: Callable[[str], bytes], *, only: str | None = None) -> dict[s
     """Read a sealed folder, checking every file.
 
     Args:
-        read: Gives the bytes of a file by its name.
+        read: Function that gives the bytes of a file by its name.
         only: The file that is wanted; None reads all.
 
     Raises:

@@ -27,7 +27,7 @@ def retry(
         on: Errors that another attempt may cure; anything else is raised at once.
         transient: Whether one of these errors is worth another attempt.
         waits: Seconds after each failure; asked for one by one, as long as `action` fails.
-        sleep: Waits that many seconds.
+        sleep: Function that waits so many seconds.
     """
     for wait_s in waits:
         try:
@@ -51,8 +51,8 @@ def patience(
     Args:
         within_s: No attempt but the last starts later than this.
         every_s: The wait.
-        enough: Asked before each attempt.
-        once: Called after the first failure, for instance to say what is being waited for.
+        enough: Function that is asked before each attempt.
+        once: Function that is called after the first failure, for instance to say what is being waited for.
     """
     deadline_s = time.monotonic() + within_s
     told = False

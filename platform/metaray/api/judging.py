@@ -31,7 +31,7 @@ class Judge(Protocol):
             split: "meta-val" or "meta-test".
             inner_steps: instead of the learner's own number.
             baseline: the one of that name in its place.
-            progress: told the number of episodes judged so far.
+            progress: Function that is told the number of episodes judged so far.
         """
 
 

@@ -114,7 +114,7 @@ def submit(
         python: Python on the head node with the job's packages; None takes that of Ray.
         include: Patterns of files to send besides those that git tracks and the recipe imports.
         exclude: Patterns of files to leave out, which the job can do without.
-        note: Told what is sent.
+        note: Function that is told what is sent.
         options: Those of `metaray.train` or `metaray.tune`; besides, `settings`, a list of `key=value`, and for "tune"
             `search`, a list of `key=domain`.
 
@@ -204,7 +204,7 @@ def order_of(
         local: Whether the head node's own disk will do.
 
     Raises:
-        InputError: Saying what is wrong.
+        InputError: If something is wrong; the message says what.
     """
     check_secrets(words)
     changes = {

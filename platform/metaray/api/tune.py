@@ -126,7 +126,7 @@ def tune(
         trust: Packages besides metaray whose code a search may name that somebody else has begun.
         verify: Whether data are compared with their fingerprint, also where that was done before.
         progress: Whether to show progress; or who hears of the trials instead.
-        should_stop: Polled; True ends the trials, which go on from their checkpoints in another call.
+        should_stop: Function that is polled; True ends the trials, which go on from their checkpoints in another call.
 
     Returns:
         How the search ended: all trials, the winner, its run. It prints as the command line does.

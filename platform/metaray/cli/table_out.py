@@ -25,7 +25,7 @@ def require_place(path: Path | None) -> None:
     """Refuse a file that cannot be written, before there is anything to write.
 
     Raises:
-        InputError: saying why.
+        InputError: If it cannot; the message says why.
     """
     if path is None:
         return

@@ -52,8 +52,8 @@ class ClassStore(Source):
             turned when sampled, never stored. Global class ids are then base class * 4 + quarter turns.
         within_groups: The classes of a task are all of one group (alphabet, superclass, domain), their rotations
             included: of one that is drawn uniformly, whatever its size, among those with enough classes for the task.
-        mean: Subtracted from pixels scaled to 0 .. 1, one number or one a channel; None leaves it to the store, whose
-            importers subtract nothing. `metaray data describe` measures it on the classes of meta-train.
+        mean: What is subtracted from pixels scaled to 0 .. 1, one number or one a channel; None leaves it to the store,
+            whose importers subtract nothing. `metaray data describe` measures it on the classes of meta-train.
         std: What these are then divided by, one number or one a channel. Learners keep both, for new images.
     """
 

@@ -19,7 +19,7 @@ def task_of(opened: OpenedStore, drawn: DrawnTask, inputs: Callable[..., tuple[C
     Args:
         opened: The store.
         drawn: Classes and examples that the task has.
-        inputs: Makes inputs of examples and rows of them: `gathered`, or `metaray.data.rows.places`.
+        inputs: Function that makes inputs of examples and rows of them: `gathered`, or `metaray.data.rows.places`.
     """
     labels = np.arange(len(drawn.base), dtype=np.int64)
     support, query = inputs(

@@ -62,7 +62,7 @@ class FileTree:
         """The content of one file. May be called from several threads.
 
         Raises:
-            InputError: Naming the file, if it cannot be read.
+            InputError: If the file cannot be read; the message names it.
         """
         return self._readers[name]()
 
@@ -106,7 +106,7 @@ def check_size(size_bytes: int, where: str) -> None:
     """Refuse what is too large for an image.
 
     Raises:
-        InputError: Naming `where` and the sizes.
+        InputError: If it is; the message names `where` and the sizes.
     """
     if size_bytes > MAX_FILE_BYTES:
         raise InputError(f"{where}: refused: a file of {size_bytes} bytes (at most {MAX_FILE_BYTES})")

@@ -45,7 +45,7 @@ class GroupTable(Source):
     Attributes:
         path: Path of the file that `metaray data import table` wrote, or its URI, as for a class store.
         targets: "regression", or "binary": as the file has them.
-        target_mean: Subtracted from targets that are values.
+        target_mean: Number that is subtracted from targets that are values.
         target_std: Number that targets that are values are then divided by.
         centred: The mean of the task's support is subtracted as well, and added to predictions; see `Regression`.
         judged_by: Score of a task whose targets are values, as in `Regression`.

@@ -39,8 +39,8 @@ def import_images(
     """Build a store with the split scheme "default" from images of any format that Pillow reads.
 
     Args:
-        folder: holds a folder per class, named like the class; or an archive (zip, tar) of it. Files beside the class
-            folders, hidden files and system clutter are passed over.
+        folder: Folder with a folder per class, named like the class; or an archive (zip, tar) of it. Files beside the
+            class folders, hidden files and system clutter are passed over.
         out: the store to write.
         size: Size of the examples in pixels: the side of a square, or (height, width).
         mode: grey or colour.
@@ -58,8 +58,8 @@ def import_images(
         labels: CSV files that give the classes, in place of the folders.
         columns: the columns of file, class and (optional) split and group in these.
         encoding: Encoding of the names in an archive, and of CSV files, that are not in UTF-8.
-        tell: called with a line on what was found, before any image is converted.
-        progress: called with (images done, images in all).
+        tell: Function that is called with a line on what was found, before any image is converted.
+        progress: Function that is called with (images done, images in all).
 
     Raises:
         InputError: no classes, or other levels of folders than expected; a file in a class folder that is no image or

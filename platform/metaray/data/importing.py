@@ -99,7 +99,7 @@ def import_classes(
             of 16 bits.
         origin: Free notes.
         groups: Class name -> the name of its group, for all classes; None where they have none.
-        progress: Called with (images done, images in all).
+        progress: Function that is called with (images done, images in all).
 
     Returns:
         What the user should know about the images, a sentence each.

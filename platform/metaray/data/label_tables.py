@@ -70,8 +70,9 @@ def read_labels(
         encoding: Encoding of tables that are not in UTF-8.
 
     Raises:
-        InputError: Naming the table and line: no such table, columns or file; a file that fits several, or stands in
-            two rows; an empty cell; an unknown split; a class in two groups, where `columns` name that of groups.
+        InputError: If there are no such table, columns or file; a file fits several, or stands in two rows; a cell is
+            empty; a split is unknown; or a class is in two groups, where `columns` name that of groups. The message
+            names the table and line.
     """
     if columns and not 2 <= len(columns) <= 4:
         raise InputError(f"--columns {','.join(columns)!r}: give the columns of file and class, as in filename,label")

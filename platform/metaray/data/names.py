@@ -65,7 +65,8 @@ def check_characters(name: str, where: str) -> None:
     """Refuse a name that cannot be written in a line of text.
 
     Raises:
-        InputError: Naming `where`, for control characters (a line break, for instance) and for bytes that are no UTF-8.
+        InputError: If it holds control characters (a line break, for instance) or bytes that are no UTF-8; the message
+            names `where`.
     """
     if name.isprintable():  # almost every name, and fast
         return
@@ -79,7 +80,7 @@ def check_utf8(name: str, where: str) -> None:
     """Refuse a name whose bytes are not UTF-8; Python holds them as lone surrogates.
 
     Raises:
-        InputError: Naming `where`.
+        InputError: If they are not; the message names `where`.
     """
     if any(unicodedata.category(character) == "Cs" for character in name):
         raise InputError(f"{where}: the name {name!r} is not in UTF-8; rename it, or (in archives) give --encoding")

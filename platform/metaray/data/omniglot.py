@@ -56,7 +56,7 @@ def import_omniglot(
         splits: What makes one more scheme, "default": a folder with train.txt, val.txt and test.txt, which name one
             class a line; or the fractions of the classes, drawn at random by `seed`. None makes no such scheme.
         seed: Seed of the random splits.
-        progress: Called with (images done, images in all).
+        progress: Function that is called with (images done, images in all).
 
     Raises:
         InputError: Nothing found there, a damaged archive or image, names that are not Omniglot's, an unknown filter,

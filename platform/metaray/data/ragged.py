@@ -68,7 +68,7 @@ def fixed_shape(shape: FeatureShape, what: str) -> tuple[int, ...]:
     """The shape, where all examples have the same.
 
     Raises:
-        InputError: Saying of `what` that it does not take ragged ones.
+        InputError: If they are ragged; the message says of `what` that it does not take such.
     """
     if not _is_fixed(shape):
         raise InputError(f"{what} takes examples of one shape, not ragged ones of shape {shape_text(shape)}")
@@ -94,7 +94,8 @@ def joined(rows: Sequence[NDArray[Any]], where: str) -> Ragged:
     """Examples that come one by one.
 
     Raises:
-        InputError: Naming the example `where` is, if it is empty or longer than any of `LADDER`, or unlike the first.
+        InputError: If an example is empty or longer than any of `LADDER`, or unlike the first; the message names where
+            it is.
     """
     for place, row in enumerate(rows):
         if row.shape[1:] != rows[0].shape[1:]:
@@ -108,7 +109,7 @@ def check_lengths(offsets: NDArray[np.int64], where: str) -> None:
     """Refuse examples that are empty, or longer than any of `LADDER`.
 
     Raises:
-        InputError: Naming the first of them.
+        InputError: If there are such; the message names the first.
     """
     lengths = np.diff(offsets)
     bad = np.flatnonzero((lengths < 1) | (lengths > LONGEST))

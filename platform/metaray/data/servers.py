@@ -74,7 +74,7 @@ class RemoteObject(ABC):
         """Ask about the object without fetching it.
 
         Raises:
-            InputError: Naming the object and what would be right.
+            InputError: If it can't be had; the message names the object and what would be right.
         """
         return self._asked(self._look)
 

@@ -91,7 +91,8 @@ class Source(Config):
         """Compare everything that the source reads with its fingerprint, also where that was done before.
 
         Raises:
-            InputError: Naming what is damaged. A source that reads nothing has nothing to compare.
+            InputError: If something is damaged; the message names it. A source that reads nothing has nothing to
+                compare.
         """
 
     @abstractmethod

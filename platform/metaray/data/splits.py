@@ -64,7 +64,7 @@ def given_splits(
     Args:
         given: The classes of each split, at least two of them.
         seed: Seed of the draw.
-        where: Named in errors.
+        where: Name for the data in errors.
         by: What gives the splits, for instance "the folders train, test".
 
     Returns:

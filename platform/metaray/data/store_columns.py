@@ -51,7 +51,7 @@ def examples_in(column: Any, shape: FeatureShape) -> Examples:
     """The examples in a column of `column_type`, as views of it.
 
     Raises:
-        InputError: Saying which offset or example is wrong, if they are ragged.
+        InputError: If they are ragged and an offset or example is wrong; the message says which.
     """
     if not is_ragged(shape):
         flat: NDArray[Any] = numbers_in(column.flatten())

@@ -157,8 +157,8 @@ def read_store(path: Path, *, verify: bool = False) -> StoreFile:
         verify: read every example and compare with the fingerprint. `metaray.data.verified` knows where that was done.
 
     Raises:
-        InputError: naming the file: missing, truncated, foreign, of another format version, inconsistent, or (with
-            `verify`) changed.
+        InputError: If the file is missing, truncated, foreign, of another format version, inconsistent, or (with
+            `verify`) changed; the message names it.
     """
     if not os.path.isfile(path):  # noqa: PTH113 - pathlib's raises for names that are too long
         raise InputError(f"{path}: no such class store" + (" (it is a folder)" if os.path.isdir(path) else ""))  # noqa: PTH112

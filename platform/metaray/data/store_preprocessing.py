@@ -80,7 +80,7 @@ def check_prepared(preprocessing: Preprocessing, shape: FeatureShape, dtype: str
     """Refuse examples of another shape or type than their preprocessing makes.
 
     Raises:
-        InputError: naming `where`, and both.
+        InputError: If they differ; the message names `where`, and both.
     """
     if (preprocessing.feature_shape, preprocessing.dtype) != (shape, dtype):
         raise InputError(

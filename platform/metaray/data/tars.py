@@ -44,8 +44,8 @@ def open_tar(path: Path, encoding: str | None) -> Iterator[FileTree]:
         encoding: Encoding of the names; None means UTF-8.
 
     Raises:
-        InputError: Naming the path and the member: no such archive, a damaged or cut one, a link or device, too large,
-            or of a name that leads out of the archive.
+        InputError: If there is no such archive, it is damaged or cut, or a member is a link or device, too large, or of
+            a name that leads out of the archive. The message names the path and the member.
     """
     with tempfile.TemporaryFile() as scratch, path.open("rb") as raw:
         file = _plain(raw, scratch, path)

@@ -36,8 +36,8 @@ def write_class_store(
         origin: Free notes, such as licence and address.
 
     Raises:
-        InputError: Naming the class and the input that cannot be read, a class that `splits` names and `examples`
-            lacks, splits that overlap, an unwritable path.
+        InputError: If an input cannot be read, `splits` names a class that `examples` lacks, splits overlap, or the
+            path can't be written; the message names the class and the input.
 
     Example:
         >>> import tempfile

@@ -29,8 +29,8 @@ def open_zip(path: Path, encoding: str | None) -> Iterator[FileTree]:
             note.
 
     Raises:
-        InputError: Naming the path and the member: damaged, encrypted, a link, too large, overlapping others, or of a
-            name that leads out of the archive or cannot be told.
+        InputError: If it is damaged, or a member is encrypted, a link, too large, overlapping others, or of a name that
+            leads out of the archive or cannot be told. The message names the path and the member.
     """
     try:
         archive = zipfile.ZipFile(path)

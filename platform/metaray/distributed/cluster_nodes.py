@@ -43,7 +43,7 @@ def check_storage_everywhere(root: Storage) -> None:
     Where there is no other node than this one, which has done so by itself, none is asked.
 
     Raises:
-        InputError: Naming the nodes that cannot write there, or that write to a place of their own.
+        InputError: If nodes cannot write there, or write to a place of their own; the message names them.
     """
     nodes = alive_nodes()
     if _is_alone(nodes):

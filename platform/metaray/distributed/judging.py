@@ -129,7 +129,7 @@ class Judges:
 
     Args:
         learners: Learners to be judged.
-        experiment: says on what, and how.
+        experiment: Experiment that says on what they are judged, and how.
         placement: the number of workers, and what they may use.
         trust: packages besides metaray whose code learners may name, and those that these were loaded with.
 
@@ -179,7 +179,7 @@ class Judges:
             split: "meta-val" or "meta-test".
             inner_steps: instead of the learner's own number.
             baseline: the one of that name in its place.
-            progress: told the number of episodes judged so far.
+            progress: Function that is told the number of episodes judged so far.
 
         Raises:
             InputError: if the data are others on some node, or the learner cannot be loaded there.

@@ -43,7 +43,7 @@ class Supervisor:
 
     Args:
         coordinator: Where the workers report.
-        display: Hears what happens.
+        display: Display that hears what happens.
         placement: Placement of the run.
         samplers: Its sampler actors.
     """

@@ -55,8 +55,9 @@ def search_on_ray(
         setup: What trials have in common.
         shares: What each reserves.
         at_once: Trials.
-        listener: Hears of them.
-        should_stop: Polled; True ends the trials that run. They go on from their checkpoints in another call.
+        listener: Listener that hears of the trials.
+        should_stop: Function that is polled; True ends the trials that run. They go on from their checkpoints in
+            another call.
 
     Raises:
         RunFailed: If Tune itself fails.

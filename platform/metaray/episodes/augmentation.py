@@ -71,7 +71,7 @@ class Augmentation(Config):
         """The preprocessing, which must be one of images that can be altered so.
 
         Raises:
-            InputError: Naming what does not go together.
+            InputError: If it is none; the message names what does not go together.
         """
         if not isinstance(preprocessing, ImagePreprocessing):
             raise InputError(

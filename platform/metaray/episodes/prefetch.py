@@ -28,7 +28,7 @@ def credit_window(
 
     Args:
         request: Asks for a step's batch and returns at once with a reference to it.
-        receive: Waits for a reference.
+        receive: Function that waits for a reference.
         start: First step.
         stop: One past the last step.
         depth: Credits, at least 1.

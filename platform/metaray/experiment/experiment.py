@@ -242,7 +242,7 @@ class Experiment(Config):
         """Check that its JSON describes all of it: that is what workers, checkpoints and the registry go by.
 
         Raises:
-            InputError: naming the field that does not come back as it was.
+            InputError: If a field does not come back as it was; the message names it.
         """
         where = f"experiment {self.name}"
         try:
@@ -278,12 +278,12 @@ class Experiment(Config):
 
         Args:
             text: JSON.
-            where: named in errors.
+            where: Name for the text in errors.
             trust: packages besides metaray that its import paths may lead to; None trusts them all, as suits an
                 experiment of one's own.
 
         Raises:
-            InputError: naming `where`, if it is no JSON or describes no valid experiment.
+            InputError: If it is no JSON or describes no valid experiment; the message names `where`.
         """
         context = None if trust is None else {"trust": trust}
         values = parse_json(text, where=where)

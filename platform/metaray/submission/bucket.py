@@ -16,7 +16,7 @@ def check_bucket(storage: str, note: Callable[[str], None]) -> None:
 
     Args:
         storage: Storage of the job.
-        note: Told why the bucket could not be looked for.
+        note: Function that is told why the bucket could not be looked for.
 
     Raises:
         InputError: If there is no such bucket.

@@ -141,7 +141,7 @@ def check_versions(client: JobsClient, expected: Mapping[str, str]) -> None:
     """Compare with the cluster's head, before anything is sent; the job compares the rest.
 
     Raises:
-        InputError: Naming those that differ.
+        InputError: If versions differ by too much; the message names those.
     """
     found = {"ray": client.ray_version()}
     if python := client.python_version():

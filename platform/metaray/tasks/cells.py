@@ -17,7 +17,7 @@ def number(cell: object, column: str, where: str) -> float:
     """The number in a cell.
 
     Raises:
-        InputError: Naming `where` it is, if it is none or not finite.
+        InputError: If it is none or not finite; the message names `where` it is.
     """
     try:
         value = float(cell)  # type: ignore[arg-type]
@@ -34,7 +34,7 @@ def text(cell: object, column: str, where: str) -> str:
     """The text in a cell.
 
     Raises:
-        InputError: Naming `where` it is, if it is none, or blank.
+        InputError: If it is none, or blank; the message names `where` it is.
     """
     if not isinstance(cell, str):
         raise InputError(f"{where}: {column} is {cell!r}, not a text")
@@ -54,7 +54,7 @@ def numbers_of(
         where: Names row i in messages.
 
     Raises:
-        InputError: Naming the cell that holds no finite number.
+        InputError: If a cell holds no finite number; the message names it.
     """
     import numpy as np
 

@@ -71,7 +71,7 @@ def label_texts(rows: Sequence[Sequence[Any]], names: Sequence[str], where: Call
     """The labels in rows of one cell each, as text.
 
     Raises:
-        InputError: naming the cell that holds no label, or two that can't be told apart.
+        InputError: If a cell holds no label, or two labels can't be told apart; the message names them.
     """
     from metaray.tasks.labels import plain_label, plain_labels
 

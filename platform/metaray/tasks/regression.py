@@ -40,7 +40,7 @@ class Regression(TaskKind):
 
     Attributes:
         target_size: how many values a target has.
-        mean: subtracted from the values; its JSON leaves out 0.
+        mean: Number that is subtracted from the values; its JSON leaves out 0.
         std: Number that the values are then divided by; its JSON leaves out 1.
         centred: Whether the mean of a task's support is subtracted as well; its JSON leaves out false.
         judged_by: the score of a task: the mean squared error ("mse"), its root ("rmse"), or the mean absolute error

@@ -95,7 +95,7 @@ class TaskKind(Config):
             most: ways of an episode.
 
         Raises:
-            ValueError: saying how many it has.
+            ValueError: If it has not so many; the message says how many it has.
         """
 
     # How answers are judged.
@@ -180,7 +180,7 @@ class TaskKind(Config):
         """Refuse a sampled task that cannot be learned or judged.
 
         Raises:
-            InputError: saying what it lacks.
+            InputError: If it lacks something; the message says what.
         """
 
     def centre(self, support_y: NDArray[Any]) -> NDArray[Any] | None:
@@ -204,7 +204,7 @@ class TaskKind(Config):
             y: the targets.
 
         Raises:
-            InputError: naming what can't be read.
+            InputError: If something can't be read; the message names it.
         """
 
     @abstractmethod
@@ -238,7 +238,7 @@ class TaskKind(Config):
         """Refuse the labels of an adapted task that was saved, if no task of this kind has such.
 
         Raises:
-            ValueError: saying what does not fit.
+            ValueError: If they do not fit; the message says what does not.
         """
 
     @abstractmethod
@@ -259,7 +259,7 @@ class TaskKind(Config):
             where: names row i of these in messages.
 
         Raises:
-            InputError: naming the cell that holds no such thing.
+            InputError: If a cell holds no such thing; the message names it.
         """
 
     @abstractmethod

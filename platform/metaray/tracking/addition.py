@@ -131,7 +131,7 @@ def add_learner(
             source, the numbers of episodes and their seed are taken.
         promote: make it champion whatever the comparison on meta-val says.
         tracking: URI of MLflow; None takes MLFLOW_TRACKING_URI, else `mlflow.db` in the working directory.
-        progress: told what is being judged, and how many episodes of how many are done.
+        progress: Function that is told what is being judged, and how many episodes of how many are done.
 
     Raises:
         InputError: If the learner can't be rebuilt from its files alone, or the source yields no such tasks, or

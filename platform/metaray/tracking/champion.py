@@ -34,8 +34,8 @@ def settle(
         server: Server that holds the registry.
         name: Name of the registered model.
         version: Number of the new version.
-        judge: Decides, given the present champion; asked again if another came first.
-        say: Told if others come first.
+        judge: Function that decides, given the present champion; asked again if another came first.
+        say: Function that is told if others come first.
     """
     while True:
         present = champion(server, name)

@@ -127,7 +127,7 @@ class FeedListener(Listener):
 
     Args:
         feed: Feed that brings them to a tracker.
-        display: Hears, once each time, that metrics wait, and that they do no more.
+        display: Display that hears, once each time, that metrics wait, and that they do no more.
     """
 
     def __init__(self, feed: JournalFeed, display: Listener) -> None:

@@ -46,7 +46,7 @@ def new_version(
         tags: Tags of the version; among them its protocol.
         experiment: Experiment on whose meta-val single queries are judged; None judges none.
         judged: How well it does, and against what, a line of Markdown each, for people.
-        say: Told what takes a while.
+        say: Function that is told what takes a while.
     """
     require_alone(learner.files())
     told = []

@@ -73,7 +73,7 @@ def publish(
         run: Run that trained it, and is finished.
         tracker: Tracker of the run.
         wish: what is to become of the learner.
-        say: told what takes a while.
+        say: Function that is told what takes a while.
     """
     server, tracked = tracker.server, tracker.mlflow_run.id
     before = _published(experiment, run, server, tracked)
@@ -190,7 +190,7 @@ def crown_if_better(
         scores: Scores of its learner, by episode.
         rivals: those of each baseline, by name.
         promote: make it champion whatever the comparison says.
-        say: told what takes a while.
+        say: Function that is told what takes a while.
     """
     baselines = _baselines(contest.experiment, rivals, len(scores))
 

@@ -52,9 +52,9 @@ def turn(
     Args:
         server: Server that holds the registry.
         name: Name of the registered model, which exists.
-        say: Told, once, if others come first.
+        say: Function that is told, once, if others come first.
         clock: Clock that counts seconds.
-        sleep: Waits that many seconds.
+        sleep: Function that waits so many seconds.
     """
     queue = _Queue(server.client, name)
     try:

@@ -59,7 +59,7 @@ def deliver(
         run: Run that trained it, and is finished.
         to: where.
         waits: Seconds between attempts while MLflow does not answer.
-        say: told what takes a while.
+        say: Function that is told what takes a while.
 
     Raises:
         NotUploaded: if that can't be done, with the command that does it later.

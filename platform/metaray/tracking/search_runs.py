@@ -33,7 +33,7 @@ class SearchRuns:
         ledger: Ledger of the search.
         name: Name of the search.
         server: Server of MLflow.
-        note: told once that MLflow takes nothing.
+        note: Function that is told, once, that MLflow takes nothing.
     """
 
     def __init__(self, ledger: Ledger, name: str, server: MlflowServer, note: Callable[[str], None]) -> None:

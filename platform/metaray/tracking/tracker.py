@@ -67,7 +67,7 @@ class Tracker(ABC):
         """Find out, in seconds and before anything is written, whether it can be used.
 
         Raises:
-            InputError: Saying why not, and what would be right.
+            InputError: If it can't; the message says why not, and what would be right.
         """
 
     @abstractmethod
@@ -77,7 +77,7 @@ class Tracker(ABC):
         Args:
             experiment: What is trained.
             run: Run whose record it is; it is held by this process.
-            say: Told what its user should know.
+            say: Function that is told what the user should know.
         """
 
     def open(self) -> None:  # noqa: B027 - most leave nothing to it

@@ -48,7 +48,7 @@ def search_of(
         found: The search, or the experiment.
         space: Domains by dotted key; they replace those of the search under the same key.
         changes: Fields of `Search`.
-        where: Named in errors.
+        where: Name for the search in errors.
 
     Raises:
         InputError: If something of it is wrong.

@@ -233,7 +233,7 @@ class Search(Config):
         """Find out whether the ends of each domain make valid experiments, one field at a time.
 
         Raises:
-            InputError: Naming the field and the value.
+            InputError: If one does not; the message names the field and the value.
         """
         first = {key: domain.ends()[0] for key, domain in self.space.items()}
         for key, domain in self.space.items():

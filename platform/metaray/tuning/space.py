@@ -214,7 +214,7 @@ def parse_domain(text: str) -> Domain:
         "choice('maml', True, [1, None])"
 
     Raises:
-        InputError: Naming the text and what would be right.
+        InputError: If it can't be read; the message names the text and what would be right.
     """
     where = f"domain {_short(text)}"
     call = _parsed(text, where)

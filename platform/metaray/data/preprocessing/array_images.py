@@ -72,7 +72,7 @@ def array_image(array: NDArray[Any], form: ImageForm, where: str) -> Image.Image
     """One image as Pillow's, of 8 bits a channel.
 
     Raises:
-        InputError: Naming the image `where`, its shape and its type, if they are not those of one image.
+        InputError: If its shape or its type is not that of one image; the message names the image `where`, and both.
     """
     named = f"{where} is an array of shape {array.shape} and type {array.dtype}"
     readings = [reading for reading in _readings(array.shape) if reading.axes in ("HW", "HWC", "CHW")]

@@ -76,7 +76,7 @@ class NumberColumn(Config):
         """The number in a cell, NaN where there is none.
 
         Raises:
-            InputError: Naming `where` it is, if it is none, or missing where no row of the table lacked it.
+            InputError: If it is none, or missing where no row of the table lacked it; the message names `where` it is.
         """
         if not is_missing(cell, of_numbers=True):
             return number(cell, self.name, where)

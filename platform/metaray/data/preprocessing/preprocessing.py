@@ -90,7 +90,7 @@ class Preprocessing(Config):
             count: How many there must be, where that is known; decides between readings.
 
         Raises:
-            InputError: Naming the input that cannot be read or has the wrong shape.
+            InputError: If an input cannot be read or has the wrong shape; the message names it.
         """
         shape = self.feature_shape
         if is_ragged(shape):
@@ -119,7 +119,7 @@ class Preprocessing(Config):
         """The texts in a container, and the name of each in messages, as `one_by_one` gives them.
 
         Raises:
-            InputError: Naming the input that is none, or blank.
+            InputError: If an input is no text, or blank; the message names it.
         """
         found = self.one_by_one(x)
         for item, where in found:
@@ -133,7 +133,7 @@ class Preprocessing(Config):
         """Examples that were read one by one, of shape [*feature] each, as a batch: stacked, or padded to a length.
 
         Raises:
-            InputError: Naming the example that is empty, too long, or of another shape.
+            InputError: If an example is empty, too long, or of another shape; the message names it.
         """
         if is_ragged(self.feature_shape):
             found = joined([self._typed(row) for row in rows], self.input_word)
@@ -151,7 +151,7 @@ class Preprocessing(Config):
 
         Args:
             count: Number of examples.
-            seed: Decides them.
+            seed: Seed of the numbers.
         """
         if np.dtype(self.dtype).kind != "f":
             raise InputError(
@@ -190,7 +190,7 @@ class Preprocessing(Config):
             where: Names row i of these in messages.
 
         Raises:
-            InputError: Naming the cell that holds no such thing.
+            InputError: If a cell holds no such thing; the message names it.
         """
         columns = self.columns
         if all(column.type == "double" for column in columns):

@@ -25,7 +25,7 @@ def raw_images(form: ImageForm, x: Any, count: int | None) -> Iterator[tuple[Ima
         count: How many there must be, where that is known; decides between readings of an array.
 
     Raises:
-        InputError: Naming the image that cannot be read.
+        InputError: If an image cannot be read; the message names it.
     """
     given = opened(x, "x")
     if isinstance(given, np.ndarray) and given.dtype.kind in "OUS" and given.ndim:

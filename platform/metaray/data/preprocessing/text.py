@@ -84,7 +84,7 @@ class TextPreprocessing(Preprocessing):
         """Texts as padded tokens. Warns with `TextCut` of those that are longer than is looked at.
 
         Raises:
-            InputError: Naming the input that is no text, or empty.
+            InputError: If an input is no text, or empty; the message names it.
         """
         found = self.encoded([text for text, _ in self.texts(x)])
         if found.cut:

@@ -17,8 +17,8 @@ class VectorPreprocessing(Preprocessing):
 
     Attributes:
         size: Length of a vector.
-        mean: Subtracted; one number, or one a feature.
-        std: Divided by, likewise.
+        mean: What is subtracted; one number, or one a feature.
+        std: What the difference is divided by; one number, or one a feature.
     """
 
     kind: ClassVar[str] = "vector"

@@ -49,7 +49,7 @@ class VectorColumn(Config):
             where: Names row i in messages.
 
         Raises:
-            InputError: Naming the row whose cell is none, or of another size, or holds no finite number.
+            InputError: If a row's cell is none, of another size, or holds no finite number; the message names the row.
         """
         found = np.empty((len(cells), self.size), dtype=np.float64)
         for row, cell in enumerate(cells):

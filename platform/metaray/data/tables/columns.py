@@ -116,7 +116,7 @@ def compact(
     """The rows of a batch as the file holds them, [n, columns and flags], `items` where there is a column of them.
 
     Raises:
-        InputError: Naming `where`, for numbers too large for 32 bits.
+        InputError: If numbers are too large for 32 bits; the message names `where`.
     """
     values = {one.name: numbers(batch.columns[one.name], batch.decimal).values for one in preprocessing.numbers}
     codes = {}

@@ -74,7 +74,7 @@ class RawTable:
         """Check that there are such columns.
 
         Raises:
-            InputError: Saying `what` names one that there is not.
+            InputError: If `what` names one that there is not.
         """
         for name in names:
             if name not in self.names:

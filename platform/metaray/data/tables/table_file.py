@@ -127,8 +127,8 @@ def read_table(path: Path, *, verify: bool = False) -> TableFile:
         verify: Read every row and compare with the fingerprint.
 
     Raises:
-        InputError: Naming the file: missing, truncated, foreign, of another format version, inconsistent, or (with
-            `verify`) changed.
+        InputError: If the file is missing, truncated, foreign, of another format version, inconsistent, or (with
+            `verify`) changed; the message names it.
     """
     if not os.path.isfile(path):  # noqa: PTH113 - pathlib's raises for names that are too long
         raise InputError(f"{path}: no such table" + (" (it is a folder)" if os.path.isdir(path) else ""))  # noqa: PTH112

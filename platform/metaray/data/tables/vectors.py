@@ -51,8 +51,8 @@ class Vectors:
         """Check a batch, whose first row has the number `first`.
 
         Raises:
-            InputError: Naming the row whose list is missing, or of another length than the first row's, or holds
-                something else than finite numbers.
+            InputError: If a row's list is missing, or of another length than the first row's, or holds something else
+                than finite numbers; the message names the row.
         """
         lengths = pc.list_value_length(column).to_numpy(zero_copy_only=False)
         missing = np.asarray(column.is_null())
@@ -146,7 +146,8 @@ def vector_columns(types: Iterable[tuple[str, Any]], where: str) -> frozenset[st
     """The names of the columns that hold vectors.
 
     Raises:
-        InputError: Saying `where`, for lists of something else than numbers, and for what is no cell of a table at all.
+        InputError: If lists hold something else than numbers, or there is what is no cell of a table at all; the
+            message says `where`.
     """
     found = set()
     for name, kind in types:

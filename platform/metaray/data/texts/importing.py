@@ -47,8 +47,8 @@ def import_texts(
         seed: Seed of splits that are drawn.
         empty: What to do with texts that hold nothing: refuse them, or leave them out.
         encoding: Encoding of what is not in UTF-8.
-        tell: Called with a line on what was found, before any text is tokenised.
-        progress: Called with (texts done, texts in all).
+        tell: Function that is called with a line on what was found, before any text is tokenised.
+        progress: Function that is called with (texts done, texts in all).
 
     Raises:
         InputError: What `read_rows` refuses; empty texts, which are named; splits that overlap or don't fit the

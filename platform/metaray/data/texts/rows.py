@@ -78,7 +78,8 @@ def read_rows(path: Path, columns: Columns, encoding: str | None) -> FoundTexts:
         encoding: Encoding of what is not in UTF-8.
 
     Raises:
-        InputError: Naming the path and line: no such file or column, an empty label, a split of no such name.
+        InputError: If there is no such file or column, a label is empty, or a split of no such name. The message names
+            the path and line.
     """
     suffix = path.suffix.lower()
     if path.is_file() and suffix in (*LINES, *TABLES):
