@@ -44,9 +44,9 @@ class Runner:
     """Computes regions, see `metaray.algorithms.context.Runner`.
 
     Args:
-        make: makes graphs of functions; None leaves them as they are.
-        recomputes: an inner step keeps only its inputs, and is computed again for its derivatives.
-        randomness: of what is mapped over.
+        make: Makes graphs of functions; None leaves them as they are.
+        recomputes: An inner step keeps only its inputs, and is computed again for its derivatives.
+        randomness: Randomness of what is mapped over.
     """
 
     def __init__(self, make: Make | None, *, recomputes: bool = False, randomness: str = "different") -> None:
