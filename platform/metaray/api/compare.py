@@ -130,7 +130,7 @@ def compare(
         progress: Whether to show progress; or what is told what is judged, and how many episodes of how many are done.
 
     Raises:
-        InputError: If `metaray.evaluate` would raise it, or the second learner can't be judged on such tasks.
+        InputError: As `metaray.evaluate`, or if the second learner can't be judged on such tasks.
         RunFailed: If judging fails in another process.
     """
     placement = Placement(

@@ -51,8 +51,8 @@ class StoreMeta(Config):
         preprocessing: how raw inputs became the examples; a user's own by its import path, see `store_preprocessing`.
         origin: free notes (importer, source, licence); the fingerprint leaves them out.
         fingerprint: SHA-256 (hex) over all of the above but the origin, and the examples.
-        groups: Groups of classes that belong together, with a fingerprint of their own: the same examples with and
-            without them are the same data. None, which the JSON leaves out, where nobody says.
+        groups: which classes belong together, with a fingerprint of their own: the same examples with and without them
+            are the same data. None, which the JSON leaves out, where nobody says.
     """
 
     version: int

@@ -73,7 +73,7 @@ def publish(
         run: Run that trained it, and is finished.
         tracker: Tracker of the run.
         wish: what is to become of the learner.
-        say: Function that is told what takes a while.
+        say: told what takes a while.
     """
     server, tracked = tracker.server, tracker.mlflow_run.id
     before = _published(experiment, run, server, tracked)

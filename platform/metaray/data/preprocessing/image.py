@@ -43,8 +43,8 @@ class ImagePreprocessing(Preprocessing):
         invert: store 255 - pixel, so that dark ink on light paper becomes high numbers.
         resample: Pillow's filter of the resize. It works on the image in `mode`, before any inversion; an image that
             has the size already is not resized.
-        mean: Mean that is subtracted, per channel, from pixels scaled to [0, 1]; on the device.
-        std: Standard deviation that the difference is divided by, per channel; on the device.
+        mean: subtracted, per channel, from pixels scaled to [0, 1]; on the device.
+        std: divided by, per channel; on the device.
         value_range: the numbers that mean black and white in images of more than 8 bits a channel, or of floats; what
             lies outside counts as black or white. None takes 16 bits by 65535, and refuses what has no range.
     """
