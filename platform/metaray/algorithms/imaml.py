@@ -36,7 +36,7 @@ class IMAML(Algorithm):
         inner_lr: step size of the inner gradient descent.
         inner_steps: its steps.
         proximity: lambda; the larger, the nearer phi* stays to theta.
-        cg_steps: of conjugate gradient.
+        cg_steps: Number of steps of conjugate gradient.
         damping: added to the eigenvalues of I + H_s/lambda.
     """
 
@@ -52,7 +52,7 @@ class IMAML(Algorithm):
 
     @property
     def differentiates_twice(self) -> bool:
-        """In the Hessian-vector products."""
+        """Whether there are second derivatives: in the Hessian-vector products."""
         return True
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
@@ -111,7 +111,7 @@ def conjugate_gradient(matrix: Callable[[Tensors], Tensors], b: Tensors, steps: 
     Args:
         matrix: multiplies A with a vector.
         b: the right side; x starts at zero.
-        steps: at most.
+        steps: Number of steps at most.
     """
     x = {name: torch.zeros_like(value) for name, value in b.items()}
     residual = direction = b

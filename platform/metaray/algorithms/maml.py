@@ -43,7 +43,7 @@ class MAML(Algorithm):
 
     @property
     def differentiates_twice(self) -> bool:
-        """In second order."""
+        """Whether it is of second order."""
         return self.second_order
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:

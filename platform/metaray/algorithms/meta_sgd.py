@@ -44,7 +44,7 @@ class MetaSGD(Algorithm):
 
     @property
     def differentiates_twice(self) -> bool:
-        """Through the inner gradients."""
+        """Whether the inner gradients are differentiated again."""
         return True
 
     def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:

@@ -128,5 +128,5 @@ def baselines_of(source: Source, preprocessing: Preprocessing) -> tuple[str, ...
 
 
 def _vectors(x: Inputs, context: Context) -> Tensor:
-    """In float64."""
+    """Vectors in float64."""
     return vectors(x, context).to(torch.float64)
