@@ -23,9 +23,34 @@ BARE = re.compile(
 BARE_SUMMARY = re.compile(r"(of|that|whose|with|without|to|in|by|as|for|at|under|from|likewise)\b(?!-)", re.IGNORECASE)
 
 FRAGMENTS = {
+    "algorithms": 1,
+    "api": 12,
+    "data": 1,
+    "learners": 3,
+    "models": 14,
+    "records": 10,
+    "training": 34,
 }
 """The fragments left in each room that is not done; a room that is not named here has none. Numbers only fall."""
 SMALL = {
+    "__init__.py": 4,
+    "algorithms": 78,
+    "api": 45,
+    "cli": 1,
+    "data": 49,
+    "distributed": 16,
+    "episodes": 3,
+    "experiment": 25,
+    "file_lock.py": 2,
+    "imports.py": 6,
+    "learners": 72,
+    "models": 45,
+    "records": 5,
+    "tasks": 25,
+    "tracking": 39,
+    "training": 109,
+    "tuning": 5,
+    "uris.py": 3,
 }
 """Entries that begin with a small letter, likewise."""
 
@@ -159,4 +184,3 @@ def test_what_counts_as_a_fragment() -> None:
         "in its own words: of something.",
         "for nothing.",
     ]
-

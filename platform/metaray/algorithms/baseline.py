@@ -37,7 +37,7 @@ class Baseline(JointTraining):
         inner_steps: Number of its steps.
         momentum: Momentum of its steps; the first step has no past.
         dampening: the share of a new gradient that does not enter the velocity, as in torch.optim.SGD.
-        weight_decay: Weight decay of what is fine-tuned.
+        weight_decay: of what is fine-tuned.
     """
 
     kind: ClassVar[str] = "baseline"

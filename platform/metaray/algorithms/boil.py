@@ -47,7 +47,7 @@ class BOIL(Algorithm):
 
     @property
     def differentiates_twice(self) -> bool:
-        """Whether the gradient of the body is differentiated again."""
+        """Always: the gradient of the body is differentiated again."""
         return True
 
     def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:

@@ -64,7 +64,7 @@ class CAVIA(Algorithm):
 
     @property
     def differentiates_twice(self) -> bool:
-        """Whether the gradient with respect to phi is differentiated again."""
+        """Always: the gradient with respect to phi is differentiated again."""
         return True
 
     def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:

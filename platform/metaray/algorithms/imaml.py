@@ -52,7 +52,7 @@ class IMAML(Algorithm):
 
     @property
     def differentiates_twice(self) -> bool:
-        """Whether there are second derivatives: in the Hessian-vector products."""
+        """Always, in the Hessian-vector products."""
         return True
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:

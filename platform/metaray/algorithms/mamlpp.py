@@ -61,7 +61,7 @@ class MAMLPP(Algorithm):
 
     @property
     def differentiates_twice(self) -> bool:
-        """Whether it is of second order: from `first_order_steps` on."""
+        """Always, from `first_order_steps` on."""
         return True
 
     def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:

@@ -44,7 +44,7 @@ class MetaSGD(Algorithm):
 
     @property
     def differentiates_twice(self) -> bool:
-        """Whether the inner gradients are differentiated again."""
+        """Always: the inner gradients are differentiated again."""
         return True
 
     def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:

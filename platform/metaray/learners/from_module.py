@@ -114,7 +114,7 @@ class FromModule:
             source: what to judge it on: a source, or an experiment, whose source and numbers of episodes are taken.
                 None judges nothing, and so gives no alias.
             promote: make it champion whatever the comparison says.
-            tracking_uri: URI of MLflow; None takes MLFLOW_TRACKING_URI, else `mlflow.db` in the working directory.
+            tracking_uri: of MLflow; None takes MLFLOW_TRACKING_URI, else `mlflow.db` in the working directory.
 
         Returns:
             A `metaray.tracking.addition.Addition`: the version, its scores, and whether it became champion.

@@ -265,7 +265,7 @@ class AdaptedTask:
         flat: targets were given as [n], so predictions are too.
         on_doubt: told, once, if answers depend on the other queries of a call and these are fewer or less mixed than
             the learner was judged on. By default it warns with `BatchMatters`.
-        columns: Columns of its CSV files, inputs first, then targets; empty where they have the learner's own names.
+        columns: of its CSV files, inputs first, then targets; empty where they have the learner's own names.
     """
 
     learner: Learner

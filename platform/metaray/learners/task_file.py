@@ -39,7 +39,7 @@ class TaskParts(NamedTuple):
         adapted: what the support set taught.
         inner_steps: Number of inner steps that it was adapted with; None where the algorithm's own number counts.
         flat: targets were [n].
-        columns: Columns of CSV files, inputs first; empty where they have the learner's own names.
+        columns: of CSV files, inputs first; empty where they have the learner's own names.
     """
 
     classes: tuple[Hashable, ...]
