@@ -4,6 +4,7 @@ import ast
 import re
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -109,6 +110,7 @@ def entries(docstring: str) -> Iterator[str]:
             begun = True
 
 
+@cache
 def language_of(room: str) -> list[Said]:
     place = PACKAGE / room
     files = [place] if place.is_file() else sorted(place.rglob("*.py"))

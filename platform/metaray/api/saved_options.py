@@ -127,7 +127,7 @@ def _remembered(name: str | None, storage: str, said: Mapping[str, Any]) -> dict
     kept = {key: value for key, value in found.items() if key not in left_out}
     if HIDDEN in kept.get("tracking_uri", ""):
         raise InputError(
-            f"search {name!r} was begun with --tracking-uri {kept['tracking_uri']}: say it again, as passwords are "
+            f"search {name!r} was begun with --tracking-uri {kept['tracking_uri']}: give it again, as passwords are "
             "not written down"
         )
     return kept

@@ -59,7 +59,7 @@ def table(
         ),
     ] = None,
     leave_out: Annotated[
-        str | None, typer.Option(metavar="COLUMNS", help="Columns that are not predicted from, as A,B.")
+        str | None, typer.Option(metavar="COLUMNS", help="Columns that predictions do not use, as A,B.")
     ] = None,
     scaling: Annotated[
         Literal["standard", "quantile"],

@@ -30,7 +30,7 @@ def require_place(path: Path | None) -> None:
     if path is None:
         return
     if path.is_dir():
-        raise InputError(f"--table {path}: a folder; name a file")
+        raise InputError(f"--table {path} is a folder; name a file")
     if not path.parent.is_dir():
         raise InputError(f"--table {path}: there is no folder {path.parent}")
 

@@ -62,7 +62,7 @@ def tune(
         typer.Option(min=1, metavar="N", help="Number of episodes that a trial sees before it may be stopped."),
     ] = None,
     reduction_factor: Annotated[
-        float | None, typer.Option(metavar="N", help="With asha, one trial in N goes on at each of its rungs.")
+        float | None, typer.Option(metavar="N", help="Number N of asha: one trial in N goes on at each rung.")
     ] = None,
     generations: Annotated[
         int | None,
@@ -111,7 +111,7 @@ def tune(
         typer.Option(
             min=10,
             metavar="SECONDS",
-            help="Time without progress after which a worker of a trial is replaced; by default 300.",
+            help="Seconds without progress after which a trial's worker is replaced; by default 300.",
         ),
     ] = None,
     run: Annotated[
