@@ -53,7 +53,7 @@ SMALL = {
     "tuning": 5,
     "uris.py": 3,
 }
-"""Entries that begin with a small letter, likewise."""
+"""The entries left in each room that begin with a small letter. These numbers, too, only fall."""
 
 
 class Said(NamedTuple):
