@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -78,12 +79,20 @@ def room_of(path: Path) -> str:
 
 
 def docstrings(source: str) -> Iterator[tuple[int, str]]:
-    """The line of what has a docstring, and the docstring, also an empty one."""
+    """The line of what has a docstring, and the docstring, also an empty one; and what is said below variables."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             found = ast.get_docstring(node)
             if found is not None:
                 yield getattr(node, "lineno", 1), found
+            for one, below in pairwise(node.body):
+                text = getattr(getattr(below, "value", None), "value", None)
+                if (
+                    isinstance(one, ast.Assign | ast.AnnAssign)
+                    and isinstance(below, ast.Expr)
+                    and isinstance(text, str)
+                ):
+                    yield one.lineno, text
 
 
 def said_in(source: str, name: str = "") -> Iterator[Said]:
@@ -150,6 +159,9 @@ def test_lists_name_rooms_that_there_are() -> None:
 
 
 EXAMPLE = '''
+MOST = 3
+"""Of runs."""
+
 def train(run, steps, x, y):
     """Of a run.
 
@@ -173,8 +185,9 @@ def train(run, steps, x, y):
 
 def test_what_counts_as_a_fragment() -> None:
     said = list(said_in(EXAMPLE))
-    assert Counter(one.is_fragment for one in said) == {True: 4, False: 4}
+    assert Counter(one.is_fragment for one in said) == {True: 5, False: 4}
     assert [one.text for one in said if one.is_fragment] == [
+        "Of runs.",
         "Of a run.",
         "of the run; a long entry that",
         "in its own words: of something.",

@@ -22,7 +22,7 @@ from metaray.episodes.tensors import Examples
 from metaray.tasks.baselines import NEAREST
 
 PENALTIES = (0.1, 1.0, 10.0, 100.0, 1000.0, 10000.0)
-"""Of ridge regression: from nearly none to nearly the mean."""
+"""Penalties of ridge regression: from nearly none to nearly the mean."""
 LOGISTIC_PENALTY, LOGISTIC_STEPS = 1.0, 20
 
 

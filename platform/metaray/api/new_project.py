@@ -20,7 +20,7 @@ FILES: Mapping[str, str] = {
     "README.md": "README.md.txt",
     ".gitignore": "gitignore.txt",
 }
-"""Of a project, and where their text is."""
+"""The files of a project, and where their text is."""
 MAY_BE_THERE = {".git"}
 """What an empty folder may hold."""
 SHOWN = 5

@@ -39,7 +39,7 @@ from metaray.tuning.search import Search
 
 COMMANDS: Mapping[str, Callable[..., Any]] = {"train": train, "tune": tune}
 Patterns = tuple[tuple[str, ...], tuple[str, ...]]
-"""Of files to include, and of files to exclude."""
+"""Patterns of files to include, and of files to exclude."""
 
 OPTIONS = {"settings": "--set", "search": "--search", "hang_timeout_s": "--hang-timeout"}
 """Options of the command line that are not called as the arguments of the functions."""

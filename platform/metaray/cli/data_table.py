@@ -14,7 +14,7 @@ from metaray.displays.table import print_table
 from metaray.errors import InputError
 
 MOST_COLUMNS = 40
-"""That are told on the screen."""
+"""Columns that are told on the screen, at most."""
 
 
 def table(

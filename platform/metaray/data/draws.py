@@ -11,7 +11,7 @@ SPLITS: tuple[Split, ...] = ("meta-train", "meta-val", "meta-test")
 
 
 SPARSE = 64
-"""From populations above so many times the sample, numbers are drawn one by one; others are shuffled whole."""
+"""Factor on the sample: from larger populations numbers are drawn one by one; others are shuffled whole."""
 FEW = 64
 """So few words are sorted in no time."""
 

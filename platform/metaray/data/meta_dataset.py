@@ -22,7 +22,7 @@ from metaray.data.draws import Draws
 
 LOWEST, HIGHEST = log(0.5), log(2.0)
 LEAST_EXAMPLES = 2
-"""That a class needs: one for the support and one for the query."""
+"""Examples that a class needs: one for the support and one for the query."""
 
 
 class ImbalancedSizes(NamedTuple):

@@ -27,7 +27,7 @@ from metaray.uris import Uri
 # Large, because each read of an S3 object is a request of its own.
 BLOCK_BYTES = 16 << 20
 TIMEOUT_S = 60.0
-"""Of silence."""
+"""Seconds of silence after which a server is given up."""
 ANSWER_WITHIN_S = 120.0
 BLOCK_WITHIN_S = 300.0
 """56 kB/s: slower than that, a server is stuck, or means to keep us."""

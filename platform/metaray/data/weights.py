@@ -38,7 +38,7 @@ ALIGNED = 64
 BLOCK_BYTES = 1 << 22
 FLOATS = ("F64", "F32", "F16", "BF16")
 MOST_BYTES = 64 << 20
-"""Of a file beside the weights: a configuration, a tokenizer."""
+"""Size of a file beside the weights: a configuration, a tokenizer."""
 
 
 class Weights(NamedTuple):

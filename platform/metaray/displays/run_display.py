@@ -13,7 +13,7 @@ from metaray.records.events import Event, Listener
 
 PLAIN_EVERY_S, MOST_EVERY_S, BAR_EVERY_S = 5.0, 300.0, 0.1
 SHARE = 0.04
-"""Of the time gone by may pass between two plain lines: a run of hours need not say much more than one of minutes."""
+"""Share of the time gone by between two plain lines: a run of hours need not say much more than one of minutes."""
 WINDOW_S = 10.0
 BAR_WIDTH = 16
 

@@ -19,7 +19,7 @@ from metaray.tuning.search import Search
 from metaray.tuning.trial import Trial, TrialStatus, winner_of
 
 ROWS = 24
-"""Of the live table, which should fit on a screen: what runs, and the best of the rest."""
+"""Rows of the live table, which should fit on a screen: what runs, and the best of the rest."""
 BEST = 6
 """Columns of the terminal for the best value, or why there is none."""
 NAME = 10

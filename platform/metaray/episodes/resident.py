@@ -17,7 +17,7 @@ from metaray.data.source import Source
 from metaray.errors import InputError, unknown
 
 SHARE = 0.25
-"""Of the device's free memory that examples may take; the rest is for computing."""
+"""Share of the device's free memory that examples may take; the rest is for computing."""
 BLOCK_BYTES = 2**26
 """So much is brought over at a time."""
 TAKEN = {"uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64", "bool"}

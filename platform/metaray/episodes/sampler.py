@@ -15,7 +15,7 @@ from metaray.errors import InputError
 from metaray.tasks import TaskKind
 
 LAST_INDEX = 2**63 - 1
-"""Of an episode: tensors and journals count in 64 bits with a sign."""
+"""Highest index of an episode: tensors and journals count in 64 bits with a sign."""
 
 
 def sample_episode(source: Source, spec: EpisodeSpec, split: Split, seed: int, index: int) -> Episode:

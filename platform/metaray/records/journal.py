@@ -87,7 +87,7 @@ class JournalReader:
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self.segments: dict[str, tuple[list[Metric], str]] = {}
-        """Of each segment its entries, and what is wrong with it; empty if nothing is."""
+        """The entries of each segment, and what is wrong with it; empty if nothing is."""
 
     def read(self) -> list[Metric]:
         """All entries by now, by step and key; without those that are damaged, of which `damage` tells."""

@@ -19,7 +19,7 @@ UNFINISHED = ".tmp"
 AS_THEY_ARE = None
 """How pyarrow is to pack bytes: by itself it unpacks what is called `.gz`, and packs it once more."""
 GLANCE_S = 0.05
-"""After which whoever only looked who holds a lock has let go of it."""
+"""Seconds after which whoever only looked who holds a lock has let go of it."""
 
 
 class StoredFile(NamedTuple):

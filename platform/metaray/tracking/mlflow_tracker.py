@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SYSTEM_METRICS = "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"
 
 _opening = RLock()
-"""Of all trackers of this process: none makes a second MLflow run of a run while another makes the first."""
+"""The lock of all trackers of this process: none makes a second MLflow run of a run while another makes the first."""
 
 STATUSES: dict[Ending, RunStatus] = {"finished": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
 

@@ -21,7 +21,7 @@ from metaray.training.profile_table import table
 from metaray.training.reduction import Reducer
 
 STEPS = 5
-"""That are profiled where nobody says how many."""
+"""Steps that are profiled where nobody says how many."""
 MOST_STEPS = 50
 """Each takes thousands of events, which are held in memory, and are read once the last is over."""
 UNSEEN, UNRECORDED = 2, 1

@@ -14,7 +14,7 @@ import numpy as np
 from metaray.tuning.trial import Objective
 
 SHARE = 0.25
-"""Of the members: so many of the worst are replaced by copies of so many of the best (the paper takes 20 %)."""
+"""Share of the members: so many of the worst are replaced by copies of so many of the best (the paper takes 20 %)."""
 FACTORS = (0.8, 1.25)
 """A copy's hyperparameter is multiplied by one of these (the paper has 1.2: this one makes up for 0.8)."""
 

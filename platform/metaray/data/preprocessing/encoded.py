@@ -24,7 +24,7 @@ RAW: dict[str, type[Preprocessing]] = {
     "text": TextPreprocessing,
     "vector": VectorPreprocessing,
 }
-"""Of what an encoder may make vectors."""
+"""What an encoder may make vectors of."""
 
 
 class EncodedPreprocessing(Preprocessing):

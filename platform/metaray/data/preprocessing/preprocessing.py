@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 RawInputs = Any
 """Whatever a preprocessing reads: one input, or several in any container."""
 SPREAD = 7
-"""By how much the lengths of a probe's examples differ."""
+"""How much the lengths of a probe's examples differ."""
 
 
 class Preprocessing(Config):

@@ -35,7 +35,7 @@ NUMBERS, MISSING, CATEGORIES, LABELS, VECTORS, ITEM, ITEM_CODE = (
 )
 """The tensors that a network takes, by name."""
 IN_ORDER = (NUMBERS, MISSING, CATEGORIES, LABELS, VECTORS, ITEM)
-"""As they lie in the compact form; behind them is the code of the item."""
+"""The kinds of columns as they lie in the compact form; behind them is the code of the item."""
 
 
 class TablePreprocessing(Preprocessing):

@@ -31,7 +31,7 @@ QUANTILES, RANKED_ROWS = 201, 10_000
 Scaling = Literal["standard", "quantile"]
 LEAST_SHARE = 0.1
 MOST_LABELS = 256
-"""Of a column; beyond these the rarest are left out."""
+"""Labels of a column that are seen; beyond these the rarest are left out."""
 
 
 @dataclass

@@ -10,7 +10,7 @@ from metaray.data.names import counted
 from metaray.data.tables.table_file import TableFile
 
 DETERMINES = 0.99
-"""From such a share of the target's variance, or area under the ROC curve, on, a column determines it."""
+"""Share of the target's variance, or area under the ROC curve, from which on a column determines it."""
 MOST_ROWS = 50_000
 """Rows of meta-train that are looked at; beyond these every so many are."""
 FEWEST = 5

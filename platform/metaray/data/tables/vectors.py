@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from metaray.errors import InputError
 
 MOST_NUMBERS = 2**20
-"""Of a vector."""
+"""Numbers of a vector, at most."""
 MOST_BYTE = 255
 
 

@@ -30,7 +30,7 @@ ARCHITECTURES: dict[str, type[Architecture]] = {"bert": Bert, "static_words": St
 """The explicit dict of them."""
 SHOWN = 4
 UNREAD = StaticWords(vocabulary=1, width=1)
-"""In the place of what is read from a path, where that is no path, which is then the error."""
+"""What stands in the place of what is read from a path, where that is no path, which is then the error."""
 
 
 class Encoder(Model):

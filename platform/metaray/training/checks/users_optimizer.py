@@ -18,7 +18,7 @@ from metaray.records.optimizer_state import pack_optimizer, unpack_optimizer
 from metaray.users_code import users_code
 
 STEPS, SAVED_AT = 12, (0, 3)
-"""Of the trial; some optimisers do something else every fifth or tenth step."""
+"""Steps of the trial, and where it is saved; some optimisers do something else every fifth or tenth step."""
 RATES = 1000
 """Steps of a schedule that are looked at."""
 

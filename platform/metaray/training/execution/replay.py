@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 Function = Callable[..., Sequence[Tensor]]
-"""Of flat tensors. What it does must be the same operations each time, whatever the numbers: it is run by Python only
-while it is recorded. It must not ask for values, nor touch a generator but by drawing from it."""
+"""A function of flat tensors. What it does must be the same operations each time, whatever the numbers: it is run by
+Python only while it is recorded. It must not ask for values, nor touch a generator but by drawing from it."""
 
 WARM_UP = 3
 """Runs before a recording: libraries load, choose and allocate at first use, which cannot be recorded."""

@@ -20,7 +20,7 @@ from metaray.training.execution.tracing import Flat
 
 Region = Callable[..., Any]
 Make = Callable[[Flat, Sequence[Tensor]], Flat]
-"""Of a function of tensors, and inputs like those that it will get: what computes it from then on."""
+"""What makes, of a function of tensors and inputs like those that it will get, what computes it from then on."""
 
 
 class Shape(NamedTuple):
