@@ -26,7 +26,7 @@ from metaray.training.outer_loop import chunk_size_of, context_of, initial_state
 
 CPU = torch.device("cpu")
 COPIES = 5
-"""Copies of the meta-parameters in a worker: initial, now, best so far, and two gradients while they are summed."""
+"""Of the meta-parameters in a worker: initial, now, best so far, and two gradients while they are summed."""
 
 MOST_TIMES, ENOUGH_S = 5, 0.5
 """How often a chunk is computed to see how long it takes."""
