@@ -285,7 +285,7 @@ def load(model: str | Path, *, tracking_uri: str | None = None, trust: Sequence[
 
     Args:
         model: `models:/NAME@ALIAS`, `models:/NAME/VERSION`, `runs:/ID/PATH`, or a learner's folder.
-        tracking_uri: of MLflow; None takes MLFLOW_TRACKING_URI, else `mlflow.db` in the working directory.
+        tracking_uri: URI of MLflow; None takes MLFLOW_TRACKING_URI, else `mlflow.db` in the working directory.
         trust: packages besides metaray whose code the learner may name.
 
     Raises:
@@ -314,7 +314,7 @@ def load_task(path: str | Path, *, trust: Sequence[str] = ()) -> AdaptedTask:
     Example: `metaray.load_task("my-task").predict(x_new)`.
 
     Args:
-        path: of the task's folder.
+        path: Path of the task's folder.
         trust: packages besides metaray whose code its learner may name.
 
     Raises:

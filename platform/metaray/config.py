@@ -40,7 +40,7 @@ class Config(BaseModel):
         """Validate `values` read from JSON.
 
         Raises:
-            InputError: naming `where` and every field that is wrong.
+            InputError: If a field is wrong; the message names `where` and every such field.
         """
         if not isinstance(values, Mapping):
             raise InputError(f"{where}: must be a JSON object with the fields of {cls.__name__} (got {_short(values)})")
@@ -56,7 +56,7 @@ def replace(config: C, **changes: Any) -> C:
     Example: `replace(maml_5way_1shot(), num_steps=100)`.
 
     Raises:
-        InputError: for an unknown field, with the nearest right one, or a wrong value.
+        InputError: If a field is unknown (the message has the nearest right one) or a value wrong.
     """
     cls = type(config)
     kept = {name: getattr(config, name) for name in cls.model_fields}
@@ -67,7 +67,7 @@ def check_name(name: str, what: str) -> str:
     """`name`, if it can be the name of a folder, an MLflow experiment and a registered model.
 
     Raises:
-        InputError: saying of `what` which characters are allowed, with the nearest allowed name.
+        InputError: If it can't; the message says of `what` which characters are allowed, with the nearest allowed name.
     """
     if NAME.fullmatch(name) and len(name) <= LONGEST_NAME:
         return name
@@ -116,9 +116,10 @@ def explain(error: ValidationError, *, where: str, model: type[BaseModel] | None
     """What is wrong with each wrong field: its dotted name, the offending value, what would be right.
 
     Args:
-        error: from validating `model`.
-        where: put first.
-        model: to find the nearest right name of an unknown key; None looks for the `Config` that the error names.
+        error: Error that validating `model` raised.
+        where: Put first.
+        model: Model whose fields tell the nearest right name of an unknown key; None looks for the `Config` that the
+            error names.
     """
     if model is None:
         model = next((cls for cls in _descendants(Config) if cls.__name__ == error.title), None)

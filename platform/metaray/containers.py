@@ -23,11 +23,11 @@ def opened(value: Any, what: str) -> Any:
     """Tensors and what else numpy understands as arrays, other iterables as lists; the rest as it is.
 
     Args:
-        value: a container, or one value.
-        what: it is, for messages.
+        value: A container, or one value.
+        what: It is, for messages.
 
     Raises:
-        InputError: for what has no order (sets, dicts), hides values (masks), or can't be copied to this process.
+        InputError: If it has no order (sets, dicts), hides values (masks), or can't be copied to this process.
     """
     # Samplers do without torch, and who has not imported it holds no tensor.
     if "torch" in sys.modules and isinstance(value, sys.modules["torch"].Tensor):
@@ -58,7 +58,7 @@ def opened_whole(value: Any, what: str) -> NDArray[Any] | list[Any]:
     """A container as an array or a list.
 
     Raises:
-        InputError: as `opened`, and for what is no container.
+        InputError: If `opened` would raise it, or it is no container.
     """
     found = opened(value, what)
     if isinstance(found, np.ndarray) and found.ndim > 0:

@@ -11,7 +11,7 @@ def within(limit_s: float, action: Callable[[], T]) -> T:
     """What `action` returns or raises; it goes on by itself, in a thread that ends with the process, if it is late.
 
     Raises:
-        TimeoutError: if it takes longer.
+        TimeoutError: If it takes longer.
     """
     returned: list[T] = []
     raised: list[BaseException] = []

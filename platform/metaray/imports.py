@@ -51,7 +51,7 @@ def where_found(tree: Any) -> str:
     A recipe's neighbours are found by way of the recipe; JSON in another folder needs to be told of that of theirs.
 
     Args:
-        tree: of the description, in JSON types.
+        tree: Tree of the description, in JSON types.
     """
     folders = dict.fromkeys(folder for name in _modules_of(tree) if (folder := _folder_of(name)) is not None)
     return f"PYTHONPATH={shlex.quote(os.pathsep.join(folders))} " if folders else ""
@@ -147,7 +147,7 @@ def parse_kind(
     The kind of a class from elsewhere is its import path, `package.module:Name`.
 
     Raises:
-        InputError: for an unknown kind (with the nearest right one), or wrong fields.
+        InputError: If the kind is unknown (the message has the nearest right one), or fields are wrong.
     """
     if isinstance(value, base):
         if type(value) not in known.values():
@@ -179,7 +179,7 @@ def require_findable(cls: type[Any], *, what: str) -> None:
     """Check that a class is found by its import path, which is all that JSON, workers and the registry know of it.
 
     Raises:
-        InputError: with the reason, and what would be right.
+        InputError: If it is not; the message has the reason, and what would be right.
     """
     module, name = cls.__module__, cls.__qualname__
     said = f"{what} {name!r} is found by its import path, by workers, JSON and the registry, but"
@@ -195,7 +195,7 @@ def require_findable(cls: type[Any], *, what: str) -> None:
 
 
 def _require_kind(cls: type[Any], name: str) -> None:
-    """By which results and the registry call it."""
+    """Check that it has a kind, by which results and the registry call it."""
     if not isinstance(getattr(cls, "kind", None), str):
         short = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
         raise InputError(f"{name!r} does not say its kind, a short name: write `kind: ClassVar[str] = {short!r}` in it")
@@ -206,7 +206,7 @@ def dump_kind(value: BaseModel, known: Mapping[str, type[Any]], *, every_field: 
 
     Args:
         value: a part.
-        known: as for `parse_kind`.
+        known: Known classes by their kind, as `parse_kind` takes them.
         every_field: also those that its class names in `left_out_of_json`, where they have their defaults.
     """
     names = {cls: key for key, cls in known.items()}
@@ -226,9 +226,9 @@ def reads_kind(known: Mapping[str, type[T]], base: Any, *, what: str, by_name: b
     Example: `model: Annotated[Model, reads_kind(MODELS, Model, what="model"), writes_kind(MODELS)]`.
 
     Args:
-        known: as for `parse_kind`.
-        base: likewise.
-        what: likewise.
+        known: Known classes by their kind, as `parse_kind` takes them.
+        base: Class that all of them are below.
+        what: What such a part is called in messages.
         by_name: a kind alone stays a text, if it is known; an import path alone is a part with its defaults.
     """
 

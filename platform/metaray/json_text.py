@@ -19,11 +19,11 @@ def parse_json(text: str | bytes, *, where: str) -> Any:
     """The value that a JSON text describes.
 
     Args:
-        text: bytes are UTF-8.
-        where: it comes from, put first in the message.
+        text: Bytes are UTF-8.
+        where: It comes from, put first in the message.
 
     Raises:
-        InputError: it is no JSON, or none that anything of metaray would write.
+        InputError: It is no JSON, or none that anything of metaray would write.
     """
     if len(text) > MOST_BYTES:
         raise InputError(f"{where}: {len(text)} bytes of JSON, of which at most {MOST_BYTES} are read")
@@ -41,7 +41,7 @@ def parse_object(text: str | bytes, *, where: str) -> dict[str, Any]:
     """The JSON object that a text describes; see `parse_json`.
 
     Raises:
-        InputError: it is no JSON, or no object.
+        InputError: It is no JSON, or no object.
     """
     found = parse_json(text, where=where)
     if not isinstance(found, dict):
@@ -66,7 +66,7 @@ def _integer(digits: str) -> int:
 
 
 def _check(found: Any) -> None:
-    """Without recursion, which is what it guards against."""
+    """Check all of a tree, without recursion, which is what it guards against."""
     waiting = [(found, 1)]
     while waiting:
         node, depth = waiting.pop()

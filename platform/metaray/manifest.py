@@ -31,11 +31,11 @@ def unsealed(read: Callable[[str], bytes], *, only: str | None = None) -> dict[s
     """Read a sealed folder, checking every file.
 
     Args:
-        read: gives the bytes of a file by its name.
-        only: the file that is wanted; None reads all.
+        read: Function that gives the bytes of a file by its name.
+        only: The file that is wanted; None reads all.
 
     Raises:
-        Damaged: if the manifest or a file is missing, truncated or altered; says which.
+        Damaged: If the manifest or a file is missing, truncated or altered; says which.
     """
     try:
         listed = parse_json(read(MANIFEST), where=MANIFEST)["files"].items()
@@ -78,11 +78,11 @@ def unsealed_json(text: str | bytes, *, where: str) -> dict[str, Any]:
     """The inverse of `sealed_json`; files of before there were checksums are read as they are.
 
     Args:
-        text: of the file.
-        where: it comes from.
+        text: Text of the file.
+        where: It comes from.
 
     Raises:
-        InputError: it is no JSON object, or not the one that was written.
+        InputError: It is no JSON object, or not the one that was written.
     """
     tree = parse_object(text, where=where)
     found = tree.pop(CHECKSUM, None)

@@ -14,7 +14,7 @@ def numbers(values: Any, shape: tuple[int, ...], what: str) -> NDArray[np.float3
     """Rows of numbers as float32 [n, *shape]; where a row is one number, [n] will do.
 
     Raises:
-        InputError: naming `what`, if they are no finite numbers, or of another shape.
+        InputError: If they are no finite numbers, or of another shape; the message names `what`.
     """
     raw: Any = None
     try:

@@ -19,7 +19,7 @@ Phase = Literal[
     "checkpoint",
 ]
 PHASES: tuple[Phase, ...] = get_args(Phase)
-"""In the order of a step. "rest of the algorithm" holds the three before it, "evaluation" may hold any."""
+"""All phases, in the order of a step. "rest of the algorithm" holds the three before it, "evaluation" may hold any."""
 
 Mark = Callable[[str], AbstractContextManager[object]]
 P = ParamSpec("P")

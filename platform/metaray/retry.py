@@ -23,11 +23,11 @@ def retry(
     """Call `action` until it returns, or there is no more wait; then its error is raised.
 
     Args:
-        action: safe to call again after it failed half-way.
-        on: errors that another attempt may cure; anything else is raised at once.
-        transient: of those, whether this one is worth another attempt.
-        waits: seconds after each failure; asked for one by one, as long as `action` fails.
-        sleep: waits that many seconds.
+        action: Safe to call again after it failed half-way.
+        on: Errors that another attempt may cure; anything else is raised at once.
+        transient: Whether one of these errors is worth another attempt.
+        waits: Seconds after each failure; asked for one by one, as long as `action` fails.
+        sleep: Function that waits so many seconds.
     """
     for wait_s in waits:
         try:
@@ -49,10 +49,10 @@ def patience(
     """Waits for `retry`: the same again and again, for so many seconds, or until `enough` says so.
 
     Args:
-        within_s: no attempt but the last starts later than this.
-        every_s: the wait.
-        enough: asked before each attempt.
-        once: called after the first failure, for instance to say what is being waited for.
+        within_s: No attempt but the last starts later than this.
+        every_s: The wait.
+        enough: Function that is asked before each attempt.
+        once: Function that is called after the first failure, for instance to say what is being waited for.
     """
     deadline_s = time.monotonic() + within_s
     told = False

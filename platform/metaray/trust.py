@@ -1,4 +1,4 @@
-"""Whose code may be imported besides metaray's own: packages by name, if wanted pinned to a digest of their code.
+"""The packages that may be imported besides metaray's own: by name, if wanted pinned to a digest of their code.
 
 `name` trusts whatever is found under that name; `name@SHA256`, or `name:SHA256`, only a package whose Python files have
 that digest (its first 16 hex digits or more will do). What calls metaray gives such words as `trust`; what can't, as
@@ -68,11 +68,11 @@ def require_trusted(path: str, trust: Iterable[str]) -> None:
 
     Args:
         path: `package.module:Name`.
-        trust: words as above; "*" stands for all packages.
+        trust: Words as above; "*" stands for all packages.
 
     Raises:
-        Untrusted: if neither names the package.
-        InputError: if its code is another than the one that is trusted, with both digests, or a word makes no sense.
+        Untrusted: If neither names the package.
+        InputError: If its code is another than the one that is trusted, with both digests, or a word makes no sense.
     """
     package, given = package_of(path), tuple(trust)
     if package == "metaray" or TRUST_ALL in given:

@@ -41,8 +41,8 @@ class Uri:
         prefix: scheme and slashes, as written; empty for a plain path.
         account: user and password, before the at-sign; None without one.
         place: host and path.
-        query: after the question mark; None without one.
-        fragment: after the hash; None without one.
+        query: What stands after the question mark; None without one.
+        fragment: What stands after the hash; None without one.
     """
 
     prefix: str
@@ -66,7 +66,7 @@ class Uri:
 
     @property
     def scheme(self) -> str:
-        """In small letters, without slashes; empty for a plain path."""
+        """The scheme in small letters, without slashes; empty for a plain path."""
         return self.prefix[:-3].lower()
 
     @property
@@ -81,7 +81,7 @@ class Uri:
 
     @property
     def shown(self) -> str:
-        """For messages and records: each secret replaced by asterisks, and a fragment, where links hold tokens."""
+        """The URI for messages and records: secrets replaced by asterisks, and a fragment, where links hold tokens."""
         query = None if self.query is None else _masked(self.query)
         fragment = HIDDEN if self.fragment else self.fragment
         return replace(self, account=self._shown_account(), query=query, fragment=fragment).text
@@ -99,7 +99,7 @@ class Uri:
 
     @property
     def text(self) -> str:
-        """With all that is in it."""
+        """The URI with all that is in it."""
         account = "" if self.account is None else f"{self.account}@"
         query = "" if self.query is None else f"?{self.query}"
         fragment = "" if self.fragment is None else f"#{self.fragment}"

@@ -15,12 +15,12 @@ def users_code(what: str, *, surely: bool = True) -> Iterator[None]:
     What metaray raises on purpose goes through as it is.
 
     Args:
-        what: failed, as a sentence: "nets:Net raised an error as it was built".
-        surely: even where no line is the user's own, as in a package of theirs that is installed; else such an error
+        what: Failed, as a sentence: "nets:Net raised an error as it was built".
+        surely: Even where no line is the user's own, as in a package of theirs that is installed; else such an error
             is a defect of metaray, and goes through.
 
     Raises:
-        InputError: for any error.
+        InputError: If the code raises any error.
     """
     try:
         yield

@@ -74,7 +74,7 @@ def test_unequal_tasks_are_told_by_size(trained: Any, command: Command, tmp_path
 
 def test_a_table_that_cannot_be_written_is_refused_before_anything_is_judged(trained: Any, command: Command) -> None:
     code, out, err = command("evaluate", "models:/none/1", "--table", trained.storage)
-    assert (code, out) == (2, "") and err.startswith("error: --table ") and "a folder; name a file" in err
+    assert (code, out) == (2, "") and err.startswith("error: --table ") and "is a folder; name a file" in err
 
 
 def test_another_protocol(trained: Any) -> None:

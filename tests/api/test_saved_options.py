@@ -117,7 +117,7 @@ def test_a_password_is_asked_for_again(tmp_path: Path) -> None:
         Storage(str(tmp_path)).child("mine"), options_of("mine", str(tmp_path), NOTHING | {"tracking_uri": uri})[0]
     )
     assert "hunter2" not in (tmp_path / "mine" / OPTIONS_FILE).read_text()
-    with pytest.raises(InputError, match=r"begun with --tracking-uri http://me:\*\*\*@mlflow:5000: say it again"):
+    with pytest.raises(InputError, match=r"begun with --tracking-uri http://me:\*\*\*@mlflow:5000: give it again"):
         options_of("mine", str(tmp_path), NOTHING)
     assert options_of("mine", str(tmp_path), NOTHING | {"tracking_uri": uri})[0].tracking_uri == uri
 

@@ -48,7 +48,10 @@ def test_import_and_describe(command: Command, tmp_path: Path) -> None:
     code, printed, err = command("data", "describe", out, "--json", "--verify")
     assert (code, err) == (0, "") and json.loads(printed)["parts"][0]["groups"] == 5
     code, printed, err = command("data", "describe", out, "--rotations")
-    assert (code, printed) == (2, "") and f"--rotations is of class stores, and {out} is a table" in err
+    assert (code, printed) == (
+        2,
+        "",
+    ) and f"--rotations is an option for class stores, and {out} is a table: leave it out" in err
 
 
 def test_bad_options(command: Command, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import typer
 
 from metaray.cli.app import app
 from metaray.cli.examples import EXAMPLES
+from metaray.cli.help import folded as folded_to
 from metaray.cli.options import SET_KEYS
 from metaray.cli.submit import COMMANDS
 
@@ -23,9 +24,10 @@ def commands_of(group: Any, path: str = "metaray") -> Iterator[tuple[str, Any]]:
 
 
 ALL = dict(commands_of(ROOT))
+FRAGMENT = re.compile(r"(Of|That|Which|Whose|With|To|In|By|As|For|At|On|Likewise)\b")
 
 
-@pytest.mark.parametrize("width", [80, 120, 200])
+@pytest.mark.parametrize("width", [60, 80, 160])
 @pytest.mark.parametrize("path", ALL)
 def test_help_is_as_wide_as_the_terminal_and_nothing_is_cut(
     path: str, width: int, command: Any, monkeypatch: pytest.MonkeyPatch
@@ -33,7 +35,10 @@ def test_help_is_as_wide_as_the_terminal_and_nothing_is_cut(
     monkeypatch.setenv("COLUMNS", str(width))
     code, out, err = command(*path.split()[1:], "--help")
     assert (code, err) == (0, "")
-    assert max(map(len, out.splitlines())) <= width
+    unfolded = {
+        line.removesuffix(" \\") for line in EXAMPLES[path] if " --" not in line.lstrip()
+    }  # arguments alone stay on one line
+    assert all(len(line) <= width or line.strip().removesuffix(" \\") in unfolded for line in out.splitlines())
     text = " ".join(out.split())
     for name, found in getattr(ALL[path], "commands", {}).items():
         assert f"{name} {' '.join(found.help.partition(chr(10) * 2)[0].split())}" in text
@@ -51,6 +56,25 @@ def test_help_is_as_wide_as_the_terminal_and_nothing_is_cut(
         "[ARGS]...",
         "choice(A,B,...).",
     }
+
+
+def test_help_of_no_terminal_is_that_of_80_columns(command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    wide = command("train", "--help").out
+    monkeypatch.delenv("COLUMNS")
+    assert command("train", "--help").out == wide
+
+
+@pytest.mark.parametrize("width", [40, 60, 76])
+@pytest.mark.parametrize("path", EXAMPLES)
+def test_folded_examples_say_the_same_to_a_shell(path: str, width: int) -> None:
+    def said(lines: list[str]) -> list[list[str]]:
+        return [shlex.split(line) for line in "\n".join(lines).replace("\\\n", " ").splitlines()]
+
+    folded = [part for line in EXAMPLES[path] for part in folded_to(line, width)]
+    assert said(folded) == said(list(EXAMPLES[path]))
+    assert all(len(part) <= width or " --" not in part.lstrip() for part in folded)
+    assert width < 76 or folded == list(EXAMPLES[path])
 
 
 def test_help_uses_the_room_of_a_wide_terminal(command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,7 +98,8 @@ def test_every_text_is_a_whole_phrase(path: str) -> None:
     found = ALL[path]
     texts = {parameter.name: parameter.help or "" for parameter in found.params} | {"": (found.help or "").strip()}
     for name, text in texts.items():
-        assert re.match(r"[A-Z]|train or tune", text) and text.endswith("."), f"{path} {name}: {text!r}"
+        assert re.match(r"[A-Z]", text) and not FRAGMENT.match(text) and text.endswith("."), f"{path} {name}: {text!r}"
+        assert "likewise" not in text, f"{path} {name}: what is this like?"
     for parameter in found.params:
         if parameter.param_type_name == "argument" or not parameter.is_flag:
             assert parameter.metavar, f"{path} {parameter.name}"

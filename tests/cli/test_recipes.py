@@ -76,9 +76,11 @@ def test_a_recipe_is_shown_as_json(tiny: Path, command: Any, make_experiment: Ma
     assert shown["checks"] == {"passed": True, "refusal": None, "notes": []} and shown["search"] is None
     assert shown["arithmetic"]["train_episodes"] == make_experiment().num_steps * make_experiment().meta_batch_size
     assert shown["arithmetic"]["worker_bytes"].keys() == {"cpu", "cuda"}
-    assert {"key": "seed", "value": "3", "meaning": "of the initial weights and of the training episodes."} in shown[
-        "keys"
-    ]
+    assert {
+        "key": "seed",
+        "value": "3",
+        "meaning": "Seed of the initial weights and of the training episodes.",
+    } in shown["keys"]
 
 
 def test_what_the_checks_refuse_ends_it_after_all_that_is_known(tiny: Path, command: Any) -> None:

@@ -103,7 +103,7 @@ def test_runs_are_listed_shown_and_cleaned(trained: Any, command: Any, tmp_path:
         (("--by", "query"), "--by query: all 8 meta-test episodes of first have 6 query examples"),
         (("--by", "group"), "--by group: all 8 meta-test episodes of first are of no group that would come again"),
         (("--table", tmp_path / "no" / "x.csv"), f"there is no folder {tmp_path}/no"),
-        (("--table", tmp_path), "a folder; name a file"),
+        (("--table", tmp_path), "is a folder; name a file"),
     ):
         code, out, err = command("runs", "show", "first", "--storage", storage, *options)
         assert (code, out) == (2, "") and problem in err

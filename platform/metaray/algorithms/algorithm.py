@@ -41,8 +41,8 @@ class MetaGradient(NamedTuple):
     """The outer-loop gradient of a chunk.
 
     Attributes:
-        gradient: for each meta-parameter, summed over the chunk's episodes.
-        outcome: of each episode, [B].
+        gradient: Gradient of each meta-parameter, by name, summed over the chunk's episodes.
+        outcome: Outcome of each episode, [B].
     """
 
     gradient: Tensors
@@ -235,10 +235,10 @@ def start(
     """The network and the initial meta-parameters, on the CPU: functions of the arguments alone.
 
     Args:
-        algorithm: whose parameters.
-        model: to build.
+        algorithm: Algorithm whose meta-parameters are built.
+        model: Model to build.
         task_shape: its shape.
-        seed: of both.
+        seed: Seed of both.
         fresh: what `build_fresh` built of these arguments, where somebody has done so already.
     """
     network, generator = fresh or build_fresh(

@@ -35,9 +35,9 @@ class Baseline(JointTraining):
         (True, 2)
 
     Attributes:
-        inner_lr: of fine-tuning.
-        inner_steps: of it.
-        momentum: of it; the first step has no past.
+        inner_lr: Learning rate of fine-tuning.
+        inner_steps: Number of its steps.
+        momentum: Momentum of its steps; the first step has no past.
         dampening: the share of a new gradient that does not enter the velocity, as in torch.optim.SGD.
         weight_decay: of what is fine-tuned.
         adapts: patterns of the parameters that are fine-tuned, where outputs mean the same in all tasks; elsewhere none
@@ -90,7 +90,7 @@ class Baseline(JointTraining):
         return features @ head["weight"].T + head["bias"]
 
     def head_gradient(self, head: Tensors, features: Tensor, slope: Tensor) -> Tensors:
-        """Of W and b."""
+        """Gradient with respect to W and b."""
         return {"weight": slope.T @ features, "bias": slope.sum(dim=0)}
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
@@ -120,7 +120,7 @@ class Baseline(JointTraining):
         return predict_at(adapted, x, context)
 
     def loss(self, meta: Tensors, episode: TensorEpisode, context: Context) -> Outcome:
-        """In training, of support and query together, without adaptation; else as everywhere."""
+        """The loss of support and query together in training, without adaptation; else as everywhere."""
         if context.task.labels_vary or not context.training:
             return super().loss(meta, episode, context)
         x, y = pooled(episode)

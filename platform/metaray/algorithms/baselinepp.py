@@ -30,11 +30,11 @@ class BaselinePP(JointTraining):
         'baselinepp'
 
     Attributes:
-        inner_lr: of the head's gradient descent.
-        inner_steps: of it.
-        momentum: of it; the first step has no past.
-        dampening: the share of a new gradient that does not enter the velocity, as in torch.optim.SGD.
-        weight_decay: of the head.
+        inner_lr: Learning rate of the head's gradient descent.
+        inner_steps: Number of its steps.
+        momentum: Momentum of its steps; the first step has no past.
+        dampening: The share of a new gradient that does not enter the velocity, as in torch.optim.SGD.
+        weight_decay: Weight decay of the head.
         scale: s.
     """
 
@@ -55,7 +55,7 @@ class BaselinePP(JointTraining):
         return self.scale * unit(features) @ unit(head["weight"]).T
 
     def head_gradient(self, head: Tensors, features: Tensor, slope: Tensor) -> Tensors:
-        """Of the class vectors."""
+        """Gradient with respect to the class vectors."""
         weight = head["weight"]
         length = weight.norm(dim=-1, keepdim=True)
         direction = weight / length.clamp(min=EPSILON)

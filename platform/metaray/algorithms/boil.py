@@ -54,7 +54,7 @@ class BOIL(Algorithm):
 
     @property
     def differentiates_twice(self) -> bool:
-        """Of the body's gradient."""
+        """Always: the gradient of the body is differentiated again."""
         return True
 
     def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:

@@ -68,7 +68,7 @@ class CAVIA(Algorithm):
 
     @property
     def differentiates_twice(self) -> bool:
-        """Of the gradient with respect to phi."""
+        """Always: the gradient with respect to phi is differentiated again."""
         return True
 
     def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:

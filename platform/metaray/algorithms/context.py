@@ -31,8 +31,8 @@ class Runner(Protocol):
         """What `region(*given)` gives.
 
         Args:
-            region: a function of its arguments alone, equal to (and with the hash of) every other that does the same.
-            given: trees of tensors (tuples, lists, dicts); nothing else that it computes with needs derivatives.
+            region: A function of its arguments alone, equal to (and with the hash of) every other that does the same.
+            given: Trees of tensors (tuples, lists, dicts); nothing else that it computes with needs derivatives.
         """
 
 
@@ -56,21 +56,21 @@ class Context:
     """The circumstances of one call.
 
     Attributes:
-        network: the architecture; of its own weights only frozen ones are used, for the others callers pass theirs.
-        ways: classes that the task tells apart, N; 1 where its targets are values.
-        step: of the outer loop, for schedules: 0 .. num_steps-1 in training, the steps done so far when judged.
-        training: whether gradients flow back to the meta-parameters.
-        inner_steps: overrides the algorithm's number, where evaluation differs from training.
-        precision: of the arithmetic in the network: "bfloat16" runs it under autocast.
-        channels_last: memory format of image batches; without effect where `batched`, and in what is differentiated
+        network: The architecture; of its own weights only frozen ones are used, for the others callers pass theirs.
+        ways: Classes that the task tells apart, N; 1 where its targets are values.
+        step: Outer step, for schedules: 0 .. num_steps-1 in training, the steps done so far when judged.
+        training: Whether gradients flow back to the meta-parameters.
+        inner_steps: Overrides the algorithm's number, where evaluation differs from training.
+        precision: Arithmetic in the network: "bfloat16" runs it under autocast.
+        channels_last: Memory format of image batches; without effect where `batched`, and in what is differentiated
             twice, which it makes dearer.
-        batched: the call is mapped over a chunk by `torch.vmap`.
-        randomness: of episodes that are mapped over: "same" lets all draw the same numbers, to be compared with single
-            ones.
-        task: the kind of the task.
-        further: scores are vectors: the score of the task's kind, then those that are reported beside it.
-        unfolded: where `batched`, convolutions are written out as products with unfolded inputs.
-        run: computes the regions of the call; None computes them line by line.
+        batched: The call is mapped over a chunk by `torch.vmap`.
+        randomness: Random numbers of episodes that are mapped over: "same" lets all draw the same, to be compared with
+            single ones.
+        task: The kind of the task.
+        further: Scores are vectors: the score of the task's kind, then those that are reported beside it.
+        unfolded: Where `batched`, convolutions are written out as products with unfolded inputs.
+        run: Computes the regions of the call; None computes them line by line.
     """
 
     network: nn.Module
@@ -125,9 +125,9 @@ class Context:
         """The network's output under `parameters`.
 
         Args:
-            parameters: by name, all that are not frozen.
+            parameters: Parameters by name, all that are not frozen.
             x: [n, *feature], or a flat dict of named tensors [n, ...], which the network gets as it is.
-            statistics: what batch norm normalises with; by default those of `x` itself.
+            statistics: What batch norm normalises with; by default those of `x` itself.
         """
         return self.call(self.network, parameters, x, statistics)
 
@@ -136,12 +136,12 @@ class Context:
         return self.call_recording(self.network, parameters, x)
 
     def call_recording(self, module: nn.Module, parameters: Tensors, x: Inputs) -> tuple[Tensor, Tensors]:
-        """As `forward_recording`, of another module than the network."""
+        """Call another module than the network, as `forward_recording` does."""
         found: tuple[Tensor, Tensors] = self.compute(Forward(self.bare(), module, True), parameters, x, {})
         return found
 
     def call(self, module: nn.Module, parameters: Tensors, x: Inputs, statistics: Tensors | None = None) -> Tensor:
-        """As `forward`, of another module than the network: one that an algorithm brings."""
+        """Call another module than the network, one that an algorithm brings, as `forward` does."""
         if self.run is None:
             return self._called(module, parameters, x, statistics or {})
         output: Tensor = self.compute(Forward(self.bare(), module), parameters, x, statistics or {})
@@ -181,9 +181,9 @@ class Context:
         """The gradient of `loss` with respect to the tensors `at`.
 
         Args:
-            loss: a scalar function of `at`.
-            at: where; need not be leaves, but none may be computed from another.
-            differentiable: keep the graph, for second-order meta-gradients.
+            loss: A scalar function of `at`.
+            at: Where; need not be leaves, but none may be computed from another.
+            differentiable: Keep the graph, for second-order meta-gradients.
         """
         if not at:
             return {}
@@ -205,8 +205,8 @@ class Context:
         """The gradient of `loss` at `at`, and a function that multiplies the Hessian there with a vector.
 
         Args:
-            loss: a scalar function of `at`.
-            at: where; what comes back is not connected to it.
+            loss: A scalar function of `at`.
+            at: Where; what comes back is not connected to it.
         """
         if self.run is not None:
             with plainly():
@@ -244,9 +244,9 @@ class Forward:
     """The region of a forward pass.
 
     Attributes:
-        context: the circumstances, bare.
-        module: to call.
-        records: also gives the batch norm statistics of what it sees.
+        context: The circumstances, bare.
+        module: Module to call.
+        records: Also gives the batch norm statistics of what it sees.
     """
 
     context: Context

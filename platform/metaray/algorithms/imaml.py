@@ -44,7 +44,7 @@ class IMAML(Algorithm):
         inner_lr: step size of the inner gradient descent.
         inner_steps: its steps.
         proximity: lambda; the larger, the nearer phi* stays to theta.
-        cg_steps: of conjugate gradient.
+        cg_steps: Number of steps of conjugate gradient.
         damping: added to the eigenvalues of I + H_s/lambda.
         adapts: patterns of the parameters that are phi.
         inner_optimizer: of the inner descent; where it leads to the solution, the outer gradient is the same.
@@ -65,7 +65,7 @@ class IMAML(Algorithm):
 
     @property
     def differentiates_twice(self) -> bool:
-        """In the Hessian-vector products."""
+        """Always, in the Hessian-vector products."""
         return True
 
     def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:
@@ -146,7 +146,7 @@ def conjugate_gradient(matrix: Callable[[Tensors], Tensors], b: Tensors, steps: 
     Args:
         matrix: multiplies A with a vector.
         b: the right side; x starts at zero.
-        steps: at most.
+        steps: Number of steps at most.
     """
     x = {name: torch.zeros_like(value) for name, value in b.items()}
     residual = direction = b

@@ -70,7 +70,7 @@ class ItemMeanAndOffset(ItemMean):
 
 
 class ItemMeanAndShrunkOffset(ItemMeanAndOffset):
-    """As `ItemMeanAndOffset`, with an offset that is shrunk towards 0 as far as groups of meta-train say."""
+    """The guess of `ItemMeanAndOffset`, with an offset shrunk towards 0 as far as groups of meta-train say."""
 
     kind: ClassVar[str] = "item_mean_and_shrunk_offset"
 
@@ -83,7 +83,7 @@ def items(x: Inputs, context: Context) -> tuple[ItemColumn, Tensor]:
     """The column of items, and what inputs hold of it, [n, 2] in float64.
 
     Raises:
-        InputError: if there is none.
+        InputError: If there is none.
     """
     network = context.network
     table = network.preprocessing if isinstance(network, Comparison) else None

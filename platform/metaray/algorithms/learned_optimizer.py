@@ -52,9 +52,9 @@ class LearnedOptimizer(Algorithm):
         False
 
     Attributes:
-        inner_steps: of the learned optimiser on the support set.
+        inner_steps: Number of steps of the learned optimiser on the support set.
         hidden: units of each LSTM layer.
-        scale: of its output.
+        scale: Factor on its output.
         preprocessing: p.
         second_order: differentiate through the inner gradients.
         adapts: patterns of the parameters that it steps; the others are meta-learned, and stay.
@@ -74,7 +74,7 @@ class LearnedOptimizer(Algorithm):
 
     @property
     def differentiates_twice(self) -> bool:
-        """In second order."""
+        """Whether it is of second order."""
         return self.second_order
 
     def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:

@@ -54,7 +54,7 @@ class MAML(Algorithm):
 
     @property
     def differentiates_twice(self) -> bool:
-        """In second order."""
+        """Whether it is of second order."""
         return self.second_order
 
     def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:

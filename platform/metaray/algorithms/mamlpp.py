@@ -68,7 +68,7 @@ class MAMLPP(Algorithm):
 
     @property
     def differentiates_twice(self) -> bool:
-        """From `first_order_steps` on."""
+        """Always, from `first_order_steps` on."""
         return True
 
     @property
@@ -105,7 +105,7 @@ class MAMLPP(Algorithm):
         return predict_at(adapted, x, context)
 
     def loss(self, meta: Tensors, episode: TensorEpisode, context: Context) -> Outcome:
-        """In training the weighted sum of the losses after each step; otherwise that after the last."""
+        """The weighted sum of the losses after each step in training; otherwise that after the last."""
         weights = self.weights(context.step) if context.training else []
         if not any(weights[:-1]):
             return super().loss(meta, episode, context)

@@ -35,8 +35,8 @@ class MatchingNet(Algorithm):
         True
 
     Attributes:
-        temperature: of the softmax over the support set; cosines lie in [-1, 1], so that at 1 no support example can
-            weigh more than e^2 = 7.4 times another.
+        temperature: Temperature of the softmax over the support set; cosines lie in [-1, 1], so that at 1 no support
+            example can weigh more than e^2 = 7.4 times another.
     """
 
     kind: ClassVar[str] = "matchingnet"
@@ -60,7 +60,7 @@ class MatchingNet(Algorithm):
         return fit_rows(partial(_fit, context), summary)
 
     def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
-        """For each class, the logarithm of its votes."""
+        """The logarithm of the votes for each class."""
         queries, head = queries_and_head(partial(_fit, context), meta, adapted, x, context, self.batch_norm)
         votes = _directions(queries) @ head["directions"].T / self.temperature
         absent = head["members"] == 0

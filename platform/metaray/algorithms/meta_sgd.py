@@ -53,7 +53,7 @@ class MetaSGD(Algorithm):
 
     @property
     def differentiates_twice(self) -> bool:
-        """Through the inner gradients."""
+        """Always: the inner gradients are differentiated again."""
         return True
 
     def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:

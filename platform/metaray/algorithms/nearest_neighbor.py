@@ -34,11 +34,11 @@ class NearestNeighbor(PerTask):
         return {name.removeprefix(ROWS): rows for name, rows in summary.items()}
 
     def predict(self, meta: Tensors, adapted: Tensors, x: Inputs, context: Context) -> Tensor:
-        """For each class, minus the distance to its nearest support example; or that example's target."""
+        """Minus the distance to the nearest support example of each class; or that example's target."""
         distances = torch.cdist(_vectors(x, context), adapted["x"])
         return context.task.nearest(distances, adapted["y"], context.ways)
 
 
 def _vectors(x: Inputs, context: Context) -> Tensor:
-    """As losses are computed."""
+    """Vectors of the type that losses are computed in."""
     return vectors(x, context).to(context.loss_dtype)

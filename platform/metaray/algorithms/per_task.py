@@ -22,7 +22,7 @@ from metaray.episodes.tensors import Examples
 from metaray.tasks.baselines import FROZEN, NEAREST, TF_IDF
 
 PENALTIES = (0.1, 1.0, 10.0, 100.0, 1000.0, 10000.0)
-"""Of ridge regression: from nearly none to nearly the mean."""
+"""Penalties of ridge regression: from nearly none to nearly the mean."""
 LOGISTIC_PENALTY, LOGISTIC_STEPS = 1.0, 20
 
 
@@ -130,5 +130,5 @@ def baselines_of(source: Source, preprocessing: Preprocessing) -> tuple[str, ...
 
 
 def _vectors(x: Inputs, context: Context) -> Tensor:
-    """In float64."""
+    """Vectors in float64."""
     return vectors(x, context).to(torch.float64)

@@ -42,8 +42,8 @@ class ProtoMAML(Algorithm):
     (`second_order=False`), and have no T: see `ProtoNet`, of whose logits these are the start.
 
     Attributes:
-        inner_lr: of network and head (`prototype:weight`, `prototype:bias`); a number, one a parameter pattern, or a
-            schedule over outer steps.
+        inner_lr: Learning rate of network and head (`prototype:weight`, `prototype:bias`); a number, one a parameter
+            pattern, or a schedule over outer steps.
         inner_steps: gradient steps on the support set.
         second_order: differentiate through the inner gradients.
         temperature: T: a number, or "size" for that of the embedding; null is 1.
@@ -65,7 +65,7 @@ class ProtoMAML(Algorithm):
 
     @property
     def differentiates_twice(self) -> bool:
-        """In second order."""
+        """Whether it is of second order."""
         return self.second_order
 
     def outputs(self, task_shape: TaskShape) -> int | None:

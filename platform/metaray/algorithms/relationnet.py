@@ -141,7 +141,7 @@ class RelationNet(Algorithm):
         return torch.cat(parts, dim=2).flatten(0, 1)
 
     def _map_shape(self, size: int) -> tuple[int, ...]:
-        """Of an embedding of so many numbers: (channels, side, side), or (size,) where vectors are compared."""
+        """Shape of an embedding of so many numbers: (channels, side, side), or (size,) where vectors are compared."""
         if self.channels is None:
             return (size,)
         side = math.isqrt(size // self.channels)

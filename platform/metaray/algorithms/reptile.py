@@ -60,7 +60,8 @@ class Reptile(Algorithm):
     the gradient of the loss that is left at phi on all of the task's data, which no rate has scaled.
 
     Attributes:
-        inner_lr: of the inner optimiser; a number, one a parameter pattern, or a schedule over outer steps.
+        inner_lr: Learning rate of the inner optimiser; a number, one a parameter pattern, or a schedule over outer
+            steps.
         inner_steps: k in training.
         eval_steps: inner steps at adaptation; the paper takes many more than in training.
         batch_size: examples of a mini-batch in training; None for all of the task's.
@@ -101,7 +102,7 @@ class Reptile(Algorithm):
         return predict_at(adapted, x, context)
 
     def loss(self, meta: Tensors, episode: TensorEpisode, context: Context) -> Outcome:
-        """In training, the network at phi on the very data that led there; otherwise as everywhere."""
+        """The loss of the network at phi in training, on the very data that led there; otherwise as everywhere."""
         if not context.training:
             return super().loss(meta, episode, context)
         return self._judged(*self._trained(meta, episode, context), context)
@@ -204,7 +205,7 @@ def permutation(seed: Tensor, number: int, count: int) -> Tensor:
 
     Args:
         seed: [] int64.
-        number: which of the seed's permutations.
+        number: Position among the seed's permutations.
         count: its length.
     """
     place = torch.arange(count, device=seed.device, dtype=torch.int64) + (number * count + 1)

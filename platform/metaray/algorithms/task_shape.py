@@ -14,11 +14,11 @@ class TaskShape(NamedTuple):
     """The shape of all tasks of an experiment.
 
     Attributes:
-        feature_shape: of one input; the first axis is None where they are ragged.
-        ways: of an episode, N; 1 where it has no classes of its own.
-        task: the kind of the tasks.
-        classes: that meta-train has in all; 0 where there are none, or where it does not matter.
-        preprocessing: of the inputs; None where they are plain numbers.
+        feature_shape: Shape of one input; the first axis is None where they are ragged.
+        ways: Number of ways of an episode, N; 1 where it has no classes of its own.
+        task: The kind of the tasks.
+        classes: Number of classes that meta-train has in all; 0 where there are none, or where it does not matter.
+        preprocessing: Preprocessing of the inputs; None where they are plain numbers.
     """
 
     feature_shape: FeatureShape = ()

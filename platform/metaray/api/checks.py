@@ -40,7 +40,7 @@ def check_experiment(experiment: Experiment, device: torch.device, *, verify: bo
         What is allowed, but looks wrong, a sentence each.
 
     Raises:
-        InputError: naming what is wrong.
+        InputError: If something is wrong; the message names it.
     """
     if verify:
         experiment.source.verify()

@@ -26,9 +26,9 @@ class Cleaning:
     """What went, or would go.
 
     Attributes:
-        found: what it is, by the name of its run.
-        passed_over: why a run was left alone, by its name.
-        done: whether it went.
+        found: What it is, by the name of its run.
+        passed_over: Why a run was left alone, by its name.
+        done: Whether it went.
     """
 
     found: Sequence[tuple[str, Leftover]]
@@ -37,7 +37,7 @@ class Cleaning:
 
     @property
     def size_bytes(self) -> int:
-        """Of all of it."""
+        """Size of all leftovers together, in bytes."""
         return sum(leftover.size_bytes for _, leftover in self.found)
 
 
@@ -47,8 +47,8 @@ def clean_leftovers(storage: str, *, delete: bool) -> Cleaning:
     What somebody has in use, and what is damaged, is left alone.
 
     Raises:
-        InputError: if the storage cannot be read.
-        RunFailed: if something cannot be deleted.
+        InputError: If the storage cannot be read.
+        RunFailed: If something cannot be deleted.
     """
     root = _root(storage)
     found: list[tuple[str, Leftover]] = []
@@ -76,8 +76,8 @@ def remove_runs(storage: str, names: Sequence[str], *, delete: bool) -> Cleaning
     """Say what whole runs and searches hold, and delete them if so asked. Their runs in MLflow stay.
 
     Raises:
-        InputError: if there is none of a name, or it is in use; then nothing is deleted.
-        RunFailed: if something cannot be deleted.
+        InputError: If there is none of a name, or it is in use; then nothing is deleted.
+        RunFailed: If something cannot be deleted.
     """
     root = _root(storage)
     planned: list[tuple[str, Leftover]] = []
@@ -97,7 +97,7 @@ def _root(storage: str) -> Storage:
     """The storage of all runs.
 
     Raises:
-        InputError: if it is the folder of a search, whose trials may begin with each other's checkpoints.
+        InputError: If it is the folder of a search, whose trials may begin with each other's checkpoints.
     """
     root = Storage(storage)
     if is_search(root):
@@ -109,7 +109,7 @@ def _carried_out(place: Storage, plan: Callable[[], list[Leftover]], *, delete: 
     """What is planned, and deleted if so asked; then it is planned anew, once nobody else can write there.
 
     Raises:
-        InputError: if somebody else has it.
+        InputError: If somebody else has it.
     """
     if not delete:
         return plan()

@@ -28,10 +28,10 @@ class Comparison:
 
     Attributes:
         models: what was judged.
-        split: on what.
+        split: Part that was judged on: "meta-val" or "meta-test".
         protocols: how the score of each is to be read.
         quality: what the scores are.
-        scores: of each, after adaptation.
+        scores: Mean score of each learner after adaptation, with its interval.
         difference: second - first, by episode.
         difference_over_groups: the same over groups; None where tasks are of none. Where there is one, it decides.
         by_episode: the score of each by episode.
@@ -153,10 +153,10 @@ def compare(
     Each takes as many inner steps as it was judged with when it was trained, unless settings say how many.
 
     Args:
-        first: As for `metaray.load`.
-        second: Likewise.
+        first: The learner to compare with: URI or folder, as `metaray.load` takes it.
+        second: The learner that is compared with it: URI or folder, as `metaray.load` takes it.
         episodes: Number of episodes, the first ones of the part.
-        part: Whose classes: "meta-val" or "meta-test".
+        part: Part whose classes are judged on: "meta-val" or "meta-test".
         settings: Changes to the experiment stored with the first learner, for instance another `source.path`.
         workers: Number of processes on Ray that share the episodes; 0 judges in this one. The scores are the same.
         cpus_per_worker: Number of CPUs that each of them reserves.

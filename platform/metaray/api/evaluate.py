@@ -28,7 +28,7 @@ from metaray.training.rivals import rivals_beside
 
 SPLITS: dict[str, Split] = {"meta-val": "meta-val", "meta-test": "meta-test"}
 Count = int | tuple[int, int] | str
-"""As in `EpisodeSpec`."""
+"""A number of ways, shots or queries, as in `EpisodeSpec`."""
 TAKEN = ("source", "episodes", "evaluation", "precision", "chunk_size", "threads_per_worker")
 """What of an experiment says how a learner is judged; the rest is part of the learner."""
 

@@ -37,11 +37,11 @@ class Extension:
     """What is to become of a finished run, before anything of it is done.
 
     Attributes:
-        finished: the experiment that it has trained.
-        experiment: with all its steps.
-        source: the finished run.
-        target: the run that goes on: the same, or a new one.
-        said: what will be done, and why, a sentence each.
+        finished: The experiment that it has trained.
+        experiment: The finished run's experiment, with all steps that it is to have.
+        source: The finished run.
+        target: The run that goes on: the same, or a new one.
+        said: What will be done, and why, a sentence each.
     """
 
     finished: Experiment
@@ -74,7 +74,7 @@ def extend(
     Example: `metaray.extend(experiment, 5000, run="first")`.
 
     Args:
-        experiment: That the run has trained; of how many steps it speaks does not matter.
+        experiment: The experiment that the run has trained; its number of steps does not matter.
         steps: Number of outer steps more.
         run: Name of the finished run.
         storage: Folder or URI that holds the folders of all runs.
@@ -82,8 +82,8 @@ def extend(
         options: The others of `metaray.train`.
 
     Raises:
-        InputError: Before anything is trained, if there is no such run, it is not finished, it trained another
-            experiment, or it can't go on; the run is then as it was.
+        InputError: If there is no such run, it is not finished, it trained another experiment, or it can't go on; all
+            this before anything is trained, and the run stays as it was.
         RunFailed: If training failed, as `train` says.
         NotUploaded: If it is trained, but a tracker does not take it.
         RunStopped: If `should_stop` said so.
@@ -107,13 +107,13 @@ def plan_extension(experiment: Experiment, steps: int, *, run: str | None, stora
     """Find out whether and how a finished run can do more steps; changes nothing.
 
     Args:
-        experiment: that the run has trained; of how many steps it speaks does not matter.
-        steps: how many more.
-        run: its name.
-        storage: folder or URI of all runs.
+        experiment: The experiment that the run has trained; its number of steps does not matter.
+        steps: How many more.
+        run: Its name.
+        storage: Folder or URI of all runs.
 
     Raises:
-        InputError: if there is no such run, it is not finished, it trained another experiment, or it can't go on.
+        InputError: If there is no such run, it is not finished, it trained another experiment, or it can't go on.
     """
     if steps < 1:
         raise InputError(f"--extend {steps}: give a number of steps, at least 1")
@@ -170,7 +170,7 @@ def _finished(root: Storage, experiment: Experiment, name: str) -> Run:
     """The finished run called `name`.
 
     Raises:
-        InputError: if it is not finished, or trained another experiment.
+        InputError: If it is not finished, or trained another experiment.
     """
     run = Run.of(root, experiment, name)
     _require_finished(run, experiment)

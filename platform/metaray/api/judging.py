@@ -28,11 +28,11 @@ class Judge(Protocol):
         """Scores by episode.
 
         Args:
-            which: of the learners.
+            which: Position of the learner that is judged, from 0.
             split: "meta-val" or "meta-test".
             inner_steps: instead of the learner's own number.
             baseline: the one of that name in its place.
-            progress: told the number of episodes judged so far.
+            progress: Function that is told the number of episodes judged so far.
         """
 
 

@@ -20,7 +20,7 @@ FILES: Mapping[str, str] = {
     "README.md": "README.md.txt",
     ".gitignore": "gitignore.txt",
 }
-"""Of a project, and where their text is."""
+"""The files of a project, and where their text is."""
 MAY_BE_THERE = {".git"}
 """What an empty folder may hold."""
 SHOWN = 5
@@ -30,14 +30,14 @@ def new_project(folder: Path, name: str | None = None) -> list[str]:
     """Write a project into a new or empty folder, whole or not at all.
 
     Args:
-        folder: of the project; those above it are made, too.
-        name: of its experiment and of the model that it registers; None takes the folder's.
+        folder: Folder of the project; those above it are made, too.
+        name: Name of the project's experiment, and of the model that it registers; None takes the folder's.
 
     Returns:
         The files written, as paths from the folder.
 
     Raises:
-        InputError: if the folder is not empty or cannot be written, or the name cannot be that of an experiment.
+        InputError: If the folder is not empty or cannot be written, or the name cannot be that of an experiment.
     """
     found = _entries(folder)
     if found:
@@ -58,7 +58,7 @@ def _entries(folder: Path) -> list[str]:
     """What a folder holds that is in the way, sorted.
 
     Raises:
-        InputError: if it is a file, or cannot be read.
+        InputError: If it is a file, or cannot be read.
     """
     if not folder.exists() and not folder.is_symlink():
         return []

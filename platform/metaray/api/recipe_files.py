@@ -24,7 +24,7 @@ class RecipeFound(NamedTuple):
     Attributes:
         recipe: `path/to/file.py:function`, as commands take it.
         kind: "experiment" or "search"; what only derives from another recipe counts as an experiment.
-        summary: the first line of its docstring; empty where it has none.
+        summary: The first line of its docstring; empty where it has none.
     """
 
     recipe: str
@@ -36,8 +36,8 @@ class Found(NamedTuple):
     """What was found.
 
     Attributes:
-        recipes: by file, in the order of each.
-        unread: for each file that could not be read, a sentence.
+        recipes: The recipes, sorted by file, in the order in which each file has them.
+        unread: Sentences, one about each file that could not be read.
     """
 
     recipes: list[RecipeFound]
@@ -48,10 +48,10 @@ def find_recipes(places: Sequence[str] = ()) -> Found:
     """The recipes in Python files, and in those directly in folders.
 
     Args:
-        places: files and folders; none takes `jobs` and the working directory.
+        places: Files and folders; none takes `jobs` and the working directory.
 
     Raises:
-        InputError: if a place is neither a folder nor a Python file.
+        InputError: If a place is neither a folder nor a Python file.
     """
     recipes: list[RecipeFound] = []
     unread: list[str] = []

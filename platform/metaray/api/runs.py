@@ -21,18 +21,18 @@ class Detail:
     """All that the folder of a run or a search says.
 
     Attributes:
-        seen: at a glance.
-        folder: folder or URI of it.
-        tags: where a run comes from: code, versions, command; empty where that is not recorded.
-        last: the last value of each metric in a run's journal.
-        result: of a finished run, else None.
-        judged: how each of its meta-test episodes went; None where that was not kept.
-        failure: all that is known of what ended a run; empty where it did not fail.
-        learner: folder or URI of a finished run's learner, else None.
-        checkpoints: steps of a run's whole ones.
-        notes: what is wrong with it, a sentence each.
-        trials: of a search, at a glance.
-        winner: name of a search's winning trial; None before there is one.
+        seen: The run or search at a glance.
+        folder: Folder or URI of it.
+        tags: Where a run comes from: code, versions, command; empty where that is not recorded.
+        last: The last value of each metric in a run's journal.
+        result: Result of a finished run, else None.
+        judged: How each of its meta-test episodes went; None where that was not kept.
+        failure: All that is known of what ended a run; empty where it did not fail.
+        learner: Folder or URI of a finished run's learner, else None.
+        checkpoints: Steps of a run's whole ones.
+        notes: What is wrong with it, a sentence each.
+        trials: The trials of a search, each at a glance.
+        winner: Name of a search's winning trial; None before there is one.
     """
 
     seen: Overview
@@ -53,7 +53,7 @@ def list_runs(storage: str) -> list[Overview]:
     """The runs and searches in a folder or URI, those that changed last first; trials stand with their search.
 
     Raises:
-        InputError: if the storage cannot be read.
+        InputError: If the storage cannot be read.
     """
     root = Storage(storage)
     found = [overview(root.child(name), name) for name in run_names(root)]
@@ -64,7 +64,7 @@ def show_run(storage: str, name: str) -> Detail:
     """What a run, a search, or a trial of one (`SEARCH/trial-0003`) has to say.
 
     Raises:
-        InputError: if there is none of that name (it lists those there are).
+        InputError: If there is none of that name (it lists those there are).
     """
     root = Storage(storage)
     search, slash, trial = name.partition("/")
@@ -83,7 +83,7 @@ def judged_of(detail: Detail) -> Judged:
     """How each meta-test episode of a run went.
 
     Raises:
-        InputError: if that is not known.
+        InputError: If that is not known.
     """
     if detail.judged is not None:
         return detail.judged
@@ -100,7 +100,7 @@ def parts_of(detail: Detail, by: str) -> list[Part]:
     """The meta-test episodes of a run, by "support", "query" or "group".
 
     Raises:
-        InputError: for another word, or if all episodes are alike, or that is not known.
+        InputError: If `by` is another word, all episodes are alike in it, or it is not known of them.
     """
     if by not in BY:
         raise unknown("--by", by, BY)
@@ -123,7 +123,7 @@ def run_names(root: Storage) -> list[str]:
     """The names of all runs and searches in a storage, whatever state they are in.
 
     Raises:
-        InputError: if it cannot be read.
+        InputError: If it cannot be read.
     """
     try:
         names = [name for name in root.folders() if NAME.fullmatch(name)]
@@ -136,7 +136,7 @@ def require_run(root: Storage, name: str) -> None:
     """Check that there is a run or a search of that name.
 
     Raises:
-        InputError: if there is none (it lists those there are).
+        InputError: If there is none (it lists those there are).
     """
     known = run_names(root)
     if name not in known:

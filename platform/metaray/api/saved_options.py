@@ -24,17 +24,17 @@ class Asked(Config):
 
     Attributes:
         workers_per_trial: Ray Train workers of each trial.
-        samplers: sampler actors of each trial that has workers.
-        cpus_per_worker: that each worker or trial reserves.
-        gpus_per_trial: that a trial of one process reserves.
-        concurrent: trials at once.
+        samplers: Sampler actors of each trial that has workers.
+        cpus_per_worker: Number of CPUs that each worker or trial reserves.
+        gpus_per_trial: Number of GPUs that a trial of one process reserves.
+        concurrent: Trials at once.
         device: "auto", "cpu" or "cuda".
-        address: of a running Ray cluster.
-        hang_timeout: seconds without progress.
-        tracking_uri: of MLflow, without passwords.
-        registered: whether the winner goes into the registry; BaseModel has a `register` already.
-        promote: whether it becomes champion whatever the comparison says.
-        apply: file to write the winner's experiment to.
+        address: Address of a running Ray cluster.
+        hang_timeout: Seconds without progress.
+        tracking_uri: URI of MLflow, without passwords.
+        registered: Whether the winner goes into the registry; BaseModel has a `register` already.
+        promote: Whether it becomes champion whatever the comparison says.
+        apply: File to write the winner's experiment to.
     """
 
     workers_per_trial: int | None = None
@@ -52,7 +52,7 @@ class Asked(Config):
 
     @property
     def text(self) -> str:
-        """As words of a command line."""
+        """The options as words of a command line."""
         words = []
         for name, value in self.model_dump(exclude_none=True).items():
             if name == "registered":
@@ -70,16 +70,16 @@ def options_of(
     """How a search is to run: as the command line says, else as it was begun, else by default.
 
     Args:
-        name: of the search; None makes a new one.
-        storage: folder or URI of all runs.
-        given: what the command line says, by the names of `Asked`; what it does not is None.
-        verify: whether data are compared with their fingerprint, of this call alone.
+        name: Name of the search; None makes a new one.
+        storage: Folder or URI of all runs.
+        given: What the command line says, by the names of `Asked`; what it does not is None.
+        verify: Whether data are compared with their fingerprint, of this call alone.
 
     Returns:
         Everything, and what of it was remembered.
 
     Raises:
-        InputError: if the search needs a password again, which is never written down.
+        InputError: If the search needs a password again, which is never written down.
     """
     said = {key: value for key, value in given.items() if value is not None}
     before = _remembered(name, storage, said)
@@ -127,7 +127,7 @@ def _remembered(name: str | None, storage: str, said: Mapping[str, Any]) -> dict
     kept = {key: value for key, value in found.items() if key not in left_out}
     if HIDDEN in kept.get("tracking_uri", ""):
         raise InputError(
-            f"search {name!r} was begun with --tracking-uri {kept['tracking_uri']}: say it again, as passwords are "
+            f"search {name!r} was begun with --tracking-uri {kept['tracking_uri']}: give it again, as passwords are "
             "not written down"
         )
     return kept
@@ -137,8 +137,8 @@ def remember(folder: Storage, options: SearchOptions) -> None:
     """Write down how a search runs from now on.
 
     Args:
-        folder: of the search.
-        options: as they are now.
+        folder: Folder of the search.
+        options: The options as they are from now on.
     """
     usual, shares, unshared = SearchOptions(), options.shares, Shares(gpus=1.0)
     uri = redacted(MlflowServer.of(options.tracking_uri).uri) if options.tracking_uri else None

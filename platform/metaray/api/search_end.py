@@ -48,15 +48,15 @@ class SearchReport:
     """How a search ended. It prints as the command line shows it, and in a notebook with the trials' curves.
 
     Attributes:
-        name: of the search.
-        search: its description.
-        trials: all of them.
-        winner: the best.
-        experiment: that it trained.
-        report: of the winner's run: meta-test, registry.
-        storage: folder or URI of the search, with `trials.json`, `trials.parquet`, `winner.json` and `figures/`.
-        tracked: its MLflow run.
-        applied: file that the winner's experiment was written to, if that was asked for.
+        name: Name of the search.
+        search: Its description.
+        trials: All of them.
+        winner: The best.
+        experiment: The experiment that the winner trained.
+        report: Report of the winner's run: meta-test, registry.
+        storage: Folder or URI of the search, with `trials.json`, `trials.parquet`, `winner.json` and `figures/`.
+        tracked: Its MLflow run.
+        applied: File that the winner's experiment was written to, if that was asked for.
     """
 
     name: str
@@ -188,7 +188,7 @@ def finish_search(
 
 
 def _metrics(ledger: Ledger, result: Result) -> list[Metric]:
-    """Of the search: what its winner is worth, and what it took to find it."""
+    """Metrics of the search: what its winner is worth, and what it took to find it."""
     trials, now_ms = ledger.trials(), time.time_ns() // 1_000_000
     took = {
         "search/trials": float(len(trials)),

@@ -13,17 +13,17 @@ class SearchOptions:
     """Where and how a search runs; nothing here changes what a trial computes.
 
     Attributes:
-        shares: what each trial takes of the cluster; its `gpus` only where there are any.
+        shares: What each trial takes of the cluster; its `gpus` only where there are any.
         device: "auto" (a GPU where there is one), "cpu" or "cuda".
-        address: of a running Ray cluster; None starts a local one, or joins the one named by RAY_ADDRESS.
-        hang_timeout_s: a worker of a multi-worker trial that makes no progress for so long is replaced.
-        name: of the search; None makes a new one.
-        storage: folder or URI of all runs.
-        tracking_uri: of MLflow; None takes MLFLOW_TRACKING_URI, else `mlflow.db` in the working directory.
-        register: put the winner into the registry.
-        promote: make it champion whatever the comparison on meta-val says.
-        apply: file to write the winner's experiment to.
-        verify: compare the data with their fingerprint wherever they are opened, also where that was done before.
+        address: Address of a running Ray cluster; None starts a local one, or joins the one named by RAY_ADDRESS.
+        hang_timeout_s: A worker of a multi-worker trial that makes no progress for so long is replaced.
+        name: Name of the search; None makes a new one.
+        storage: Folder or URI of all runs.
+        tracking_uri: URI of MLflow; None takes MLFLOW_TRACKING_URI, else `mlflow.db` in the working directory.
+        register: Put the winner into the registry.
+        promote: Make it champion whatever the comparison on meta-val says.
+        apply: File to write the winner's experiment to.
+        verify: Compare the data with their fingerprint wherever they are opened, also where that was done before.
     """
 
     shares: Shares = Shares()  # noqa: RUF009 - frozen
@@ -43,7 +43,7 @@ class SearchOptions:
 
     @property
     def trial_placement(self) -> Placement:
-        """Of each trial."""
+        """Where each trial runs."""
         shares = self.shares
         workers = Workers(shares.workers, shares.workers)
         return Placement(

@@ -39,7 +39,7 @@ from metaray.tuning.search import Search
 
 COMMANDS: Mapping[str, Callable[..., Any]] = {"train": train, "tune": tune}
 Patterns = tuple[tuple[str, ...], tuple[str, ...]]
-"""Of files to include, and of files to exclude."""
+"""Patterns of files to include, and of files to exclude."""
 
 OPTIONS = {"settings": "--set", "search": "--search", "hang_timeout_s": "--hang-timeout"}
 """Options of the command line that are not called as the arguments of the functions."""
@@ -57,9 +57,9 @@ class Submitted:
     """A job that was submitted.
 
     Attributes:
-        id: Of the job; `metaray jobs status ID` shows it.
+        id: Id of the job; `metaray jobs status ID` shows it.
         run: Name of its run or search.
-        client: Of the cluster that it is on.
+        client: Client of the cluster that the job is on.
     """
 
     id: str
@@ -68,7 +68,7 @@ class Submitted:
 
     @property
     def job(self) -> Job:
-        """As it stands now."""
+        """The job as the cluster describes it now."""
         return self.client.job(self.id)
 
     def logs(self) -> str:
@@ -114,12 +114,12 @@ def submit(
         python: Python on the head node with the job's packages; None takes that of Ray.
         include: Patterns of files to send besides those that git tracks and the recipe imports.
         exclude: Patterns of files to leave out, which the job can do without.
-        note: Told what is sent.
+        note: Function that is told what is sent.
         options: Those of `metaray.train` or `metaray.tune`; besides, `settings`, a list of `key=value`, and for "tune"
             `search`, a list of `key=domain`.
 
     Raises:
-        InputError: Before anything is sent, if something is wrong.
+        InputError: If something is wrong with the input; nothing is sent then.
     """
     words = words_of(command, recipe, options)
     given = _defaults(command) | {"recipe": recipe, "settings": None, "search": None} | options
@@ -135,10 +135,10 @@ def words_of(command: str, recipe: str, options: Mapping[str, Any]) -> list[str]
     Args:
         command: "train" or "tune".
         recipe: Its first argument.
-        options: By the names of the function's arguments.
+        options: What the function was called with, by the names of its arguments.
 
     Raises:
-        InputError: For a command or an option that there is not.
+        InputError: If there is no such command or option.
     """
     known = {*_defaults(command), "settings", *(["search"] if command == "tune" else [])}
     words = [recipe]
@@ -198,13 +198,13 @@ def order_of(
         command: "train" or "tune".
         words: Its arguments.
         given: What they say, by the options' names.
-        address: Of the cluster.
-        python: That runs it there; None takes that of Ray.
-        patterns: Of files.
+        address: Address of the cluster.
+        python: Python interpreter that runs the job there; None takes the one that runs Ray.
+        patterns: Patterns of the files to send and to leave out.
         local: Whether the head node's own disk will do.
 
     Raises:
-        InputError: Saying what is wrong.
+        InputError: If something is wrong; the message says what.
     """
     check_secrets(words)
     changes = {

@@ -100,13 +100,13 @@ def train(
         profile: Number of outer steps, after a warm-up, of which a table and a trace are left in the run's folder; True
             takes a few.
         progress: Whether to show progress; or who hears the events of the run instead, or what makes that one.
-        should_stop: Asked at each step; True stops the run after a checkpoint.
+        should_stop: Function that is asked at each step; True stops the run after a checkpoint.
 
     Returns:
         How the run ended: its result, and what was registered. It prints as the command line does.
 
     Raises:
-        InputError: Before anything starts, if the input is wrong.
+        InputError: If the input is wrong; nothing has started then.
         RunFailed: If training failed; the record of the run says why.
         NotUploaded: If it is trained, but a tracker does not take it.
         RunStopped: If `should_stop` said so; the same call with the name of the run goes on.

@@ -45,12 +45,12 @@ def stored_search(storage: str, name: str, trust: Sequence[str] = ()) -> Search:
     """The search called `name`.
 
     Args:
-        storage: of all runs.
-        name: of the search.
-        trust: packages besides metaray whose code it may name, as somebody else may have written it.
+        storage: Folder or URI that holds the folders of all runs.
+        name: Name of the search.
+        trust: Packages besides metaray whose code it may name, as somebody else may have written it.
 
     Raises:
-        InputError: if there is none (it lists those there are), or it asks for code that is not trusted.
+        InputError: If there is none (it lists those there are), or it asks for code that is not trusted.
     """
     root = Storage(storage)
     if not NAME.fullmatch(name) or not root.exists(f"{name}/{SEARCH}"):
@@ -102,13 +102,13 @@ def tune(
         space: Domains of the searched fields, by their dotted keys, beside those of a search.
         trials: Number of trials; with "pbt" the size of the population.
         searcher: How values are chosen: "random", "grid", "tpe" or "pbt".
-        scheduler: Who is stopped early: "asha", "median" or "none".
+        scheduler: How bad trials are stopped early: by "asha", "median" or "none".
         objective: What is optimised on meta-val: "quality" (accuracy or squared error) or "loss".
         episodes: Number of meta-train episodes that a whole trial sees.
         grace: Number of episodes before a trial may be stopped.
-        reduction_factor: Of ASHA, one trial in so many goes on at each rung.
+        reduction_factor: Number R of "asha": one trial in R goes on at each rung.
         generations: Number of generations of "pbt".
-        seed: Of the values that the searcher draws.
+        seed: Seed of the values that the searcher draws.
         workers_per_trial: Number of Ray Train workers of each trial; by default each is one process.
         samplers: Number of sampler actors of each trial that has workers.
         cpus_per_worker: Number of CPUs that each worker or trial reserves.
@@ -126,13 +126,13 @@ def tune(
         trust: Packages besides metaray whose code a search may name that somebody else has begun.
         verify: Whether data are compared with their fingerprint, also where that was done before.
         progress: Whether to show progress; or who hears of the trials instead.
-        should_stop: Polled; True ends the trials, which go on from their checkpoints in another call.
+        should_stop: Function that is polled; True ends the trials, which go on from their checkpoints in another call.
 
     Returns:
         How the search ended: all trials, the winner, its run. It prints as the command line does.
 
     Raises:
-        InputError: Before anything starts, if the input is wrong.
+        InputError: If the input is wrong; nothing has started then.
         RunFailed: If Tune failed, no trial came to anything, or MLflow does not take what was found.
         RunStopped: If `should_stop` said so; the same call with the name of the search goes on.
     """
@@ -194,9 +194,9 @@ def run_search(
     """Search, track, judge and register the winner.
 
     Raises:
-        InputError: before anything starts, if the input is wrong.
-        RunFailed: if Tune failed, no trial came to anything, or MLflow does not take what was found.
-        RunStopped: if `should_stop` said so; the same call with the same `options.name` goes on.
+        InputError: If the input is wrong; nothing has started then.
+        RunFailed: If Tune failed, no trial came to anything, or MLflow does not take what was found.
+        RunStopped: If `should_stop` said so; the same call with the same `options.name` goes on.
     """
     server = MlflowServer.of(options.tracking_uri)
     storage = _checked(search, options, server)

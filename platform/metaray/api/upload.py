@@ -20,11 +20,11 @@ class Unfinished:
     """A run whose metrics were uploaded as far as they go.
 
     Attributes:
-        run: which it is.
+        run: The run.
         tracked: its MLflow run.
         storage: folder or URI of all runs.
-        step: of its newest checkpoint; 0 where there is none.
-        num_steps: that it is to do.
+        step: Step of the run's newest checkpoint; 0 where there is none.
+        num_steps: Number of outer steps that the run is to do.
         notes: what else the user should know, a sentence each.
     """
 
@@ -49,7 +49,7 @@ def upload(
     """Bring a run to MLflow. To do it twice is harmless.
 
     Args:
-        name: of the run.
+        name: Name of the run.
         storage: folder or URI of all runs.
         tracking: URI of MLflow; None takes MLFLOW_TRACKING_URI, else `mlflow.db` in the working directory.
         register: put the best learner of a finished run into the registry.

@@ -10,14 +10,14 @@ UNITS = ((86_400.0, "d"), (3600.0, "h"), (60.0, "min"))
 
 
 def size_text(size_bytes: int) -> str:
-    """As in "12.5 MB"."""
+    """The size in words, as in "12.5 MB"."""
     if size_bytes < MEGABYTE:
         return f"{size_bytes / 1000:.3g} kB"
     return f"{size_bytes / MEGABYTE:.3g} MB" if size_bytes < 1000 * MEGABYTE else f"{size_bytes / 10**9:.3g} GB"
 
 
 def duration_text(seconds: float) -> str:
-    """As in "90 s", "3 min", "5 h" or "4 d": never less than two of a unit, but of the smallest."""
+    """The time in words, as in "90 s", "3 min", "5 h" or "4 d": never less than two of a unit, but of the smallest."""
     for length, unit in UNITS:
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"

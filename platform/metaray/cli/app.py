@@ -106,7 +106,7 @@ def train(
     hang_timeout: Annotated[
         float,
         typer.Option(
-            min=10, metavar="SECONDS", help="Time without progress after which a worker is killed and replaced."
+            min=10, metavar="SECONDS", help="Seconds without progress after which a worker is killed and replaced."
         ),
     ] = 300.0,
     spread: Annotated[

@@ -71,7 +71,7 @@ def describe(
     if store != "glyphs" and is_table(store):
         options = {"--split": split, "--rotations": rotations, "--within-groups": within_groups, "--gallery": gallery}
         if given := [name for name, value in options.items() if value]:
-            raise InputError(f"{given[0]} is of class stores, and {store} is a table")
+            raise InputError(f"{given[0]} is an option for class stores, and {store} is a table: leave it out")
         describe_table(store, shots, queries, verify=verify, as_json=as_json)
         return
     spec = EpisodeSpec.parse({"ways": ways, "shots": shots, "queries": queries}, where="episodes")
@@ -114,7 +114,7 @@ def export(
     ],
     part: Annotated[
         Literal["meta-train", "meta-val", "meta-test"],
-        typer.Option(metavar="PART", help="Whose classes to draw from: meta-train, meta-val or meta-test."),
+        typer.Option(metavar="PART", help="Meta-split whose classes to draw from: meta-train, meta-val or meta-test."),
     ] = "meta-test",
     split: Annotated[str, typer.Option(metavar="NAME", help="Name of the split scheme.")] = "default",
     ways: Ways = "5",
@@ -123,7 +123,8 @@ def export(
     within_groups: WithinGroups = False,
     seed: Annotated[int, typer.Option(min=0, max=2**64 - 1, metavar="N", help="Seed of the sequence of episodes.")] = 0,
     index: Annotated[
-        int, typer.Option(min=0, max=2**63 - 1, metavar="N", help="Which episode of the sequence to write.")
+        int,
+        typer.Option(min=0, max=2**63 - 1, metavar="N", help="Index of the episode to write in that sequence, from 0."),
     ] = 0,
 ) -> None:
     """Write one episode as folders of image files, for instance to try `metaray adapt` on."""

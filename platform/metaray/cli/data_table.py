@@ -14,7 +14,7 @@ from metaray.displays.table import print_table
 from metaray.errors import InputError
 
 MOST_COLUMNS = 40
-"""That are told on the screen."""
+"""Columns that are told on the screen, at most."""
 
 
 def table(
@@ -59,7 +59,7 @@ def table(
         ),
     ] = None,
     leave_out: Annotated[
-        str | None, typer.Option(metavar="COLUMNS", help="Columns that are not predicted from, as A,B.")
+        str | None, typer.Option(metavar="COLUMNS", help="Columns that predictions do not use, as A,B.")
     ] = None,
     scaling: Annotated[
         Literal["standard", "quantile"],

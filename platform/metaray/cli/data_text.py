@@ -40,7 +40,7 @@ def text(
     longest: Annotated[
         int,
         typer.Option(
-            min=3, metavar="N", help="Tokens of a text that are looked at; of longer texts the first of them count."
+            min=3, metavar="N", help="Number of tokens that are read of a text: the first ones of a longer one."
         ),
     ] = 128,
     special: Annotated[
@@ -102,7 +102,7 @@ def _splits(given: list[str]) -> dict[str, Path] | Path | tuple[float, float, fl
     for one in given:
         name, equals, folder = one.partition("=")
         if not (name and equals and folder):
-            raise InputError(f"--splits {one!r}: of several schemes each is given as NAME=FOLDER")
+            raise InputError(f"--splits {one!r}: where there are several schemes, give each as NAME=FOLDER")
         if name in schemes:
             raise InputError(f"--splits {one!r}: there is a scheme {name!r} already")
         schemes[name] = Path(folder)

@@ -1,5 +1,6 @@
 """What `--help` prints: as wide as the terminal, nothing cut, option types as words, and examples."""
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -78,7 +79,21 @@ def _write_examples(command: str, formatter: Any) -> None:
     if found := EXAMPLES.get(command):
         with formatter.section("Examples" if len(found) > 1 else "Example"):
             for line in found:
-                formatter.write(f"  {line}\n")  # as it is: a wrapped command line could not be copied
+                formatter.write("".join(f"  {part}\n" for part in folded(line, formatter.width - 2)))
+
+
+def folded(line: str, width: int) -> list[str]:
+    """A command line in parts that a narrow terminal shows whole; a shell joins them again when they are copied."""
+    if len(line) <= width:
+        return [line]
+    first, *options = re.split(r"(?<=\S) (?=--)", line)
+    parts = [first]
+    for option in options:
+        if len(f"{parts[-1]} {option} \\") <= width:
+            parts[-1] += f" {option}"
+        else:
+            parts.append(f"    {option}")
+    return [*(f"{part} \\" for part in parts[:-1]), parts[-1]]
 
 
 def _write_parameters(parameters: Iterable[Any], formatter: Any) -> None:
@@ -95,7 +110,7 @@ def _usage(argument: Any) -> str:
 
 
 def _name(parameter: Any) -> str:
-    """As in `RECIPE`, `--workers N` or `--register / --no-register`."""
+    """The name in the help, as in `RECIPE`, `--workers N` or `--register / --no-register`."""
     if parameter.param_type_name == "argument":
         return f"{parameter.metavar or parameter.name.upper()}{'...' if parameter.nargs != 1 else ''}"
     names = " / ".join([*parameter.opts, *parameter.secondary_opts])

@@ -10,7 +10,7 @@ def print_json(tree: Any) -> None:
     """Print it; a number that is none, as the interval of a single episode is, becomes null, for which JSON has a word.
 
     Args:
-        tree: of JSON types, tuples and mappings.
+        tree: Tree of JSON types, tuples and mappings.
     """
     print(json.dumps(_finite(tree), indent=2, ensure_ascii=False, allow_nan=False))
 

@@ -54,7 +54,7 @@ def list_models(tracking_uri: TrackingUri = None, as_json: AsJson = False) -> No
 
 
 def _quality(tags: Mapping[str, str]) -> str:
-    """As in "accuracy 0.9815 +- 0.0019 (1000 episodes)"; empty where the tags do not say."""
+    """The score, as in "accuracy 0.9815 +- 0.0019 (1000 episodes)"; empty where the tags do not say."""
     found = [f"{key.removeprefix('meta_test.')} {value}" for key, value in tags.items() if key.startswith("meta_test.")]
     return ", ".join(found)
 

@@ -27,8 +27,8 @@ def print_overviews(found: "Sequence[Overview]", now_s: float) -> None:
     """Print a table of runs, and below it what there is to say of some.
 
     Args:
-        found: runs and searches.
-        now_s: seconds since the epoch.
+        found: Runs and searches.
+        now_s: Seconds since the epoch.
     """
     rows = [(seen.name, seen.experiment, state_text(seen), score_text(seen.score), age(seen, now_s)) for seen in found]
     for line in table_lines([COLUMNS, *rows], terminal_width()):
@@ -62,7 +62,7 @@ def table_lines(rows: Sequence[Sequence[str]], width: int) -> Iterator[str]:
 
 
 def state_text(seen: "Overview") -> str:
-    """As in "step 150/600", "running 150/600" or "search, 3/8 trials"."""
+    """The state in words, as in "step 150/600", "running 150/600" or "search, 3/8 trials"."""
     far = f"{seen.done}/{'?' if seen.planned is None else seen.planned}"
     if seen.kind == "search":
         words = {"unfinished": f"{far} trials", "running": f"running {far}"}
@@ -72,7 +72,7 @@ def state_text(seen: "Overview") -> str:
 
 
 def score_text(score: "Score | None") -> str:
-    """As in "0.8786" or "mse 0.1234", of meta-val in brackets."""
+    """The score in words, as in "0.8786" or "mse 0.1234", that of meta-val in brackets."""
     if score is None:
         return ""
     quality = "" if score.quality in ("", "accuracy") else f"{score.quality} "

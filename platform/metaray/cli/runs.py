@@ -51,7 +51,7 @@ def show(
         str | None,
         typer.Option(
             metavar="WHAT",
-            help="Of a finished run, show meta-test by this alone: support or query (the number of examples), or group "
+            help="Show a finished run's meta-test by this alone: support or query (the number of examples), or group "
             "(all of them, the worst first).",
         ),
     ] = None,
@@ -94,7 +94,7 @@ def clean(
     storage: RunStorage = "runs",
     yes: Annotated[bool, typer.Option("--yes", help="Delete it; otherwise it is only listed.")] = False,
 ) -> None:
-    """List what of the folder of runs nobody needs any more, and with --yes delete it; what runs is left alone.
+    """List what nobody needs any more in a folder of runs, and with --yes delete it; runs that go on are left alone.
 
     A finished run keeps its learner, its result, and what it needs to go on. Runs in MLflow stay.
     """

@@ -59,9 +59,9 @@ class _Judged(NamedTuple):
     """Predicted labels.
 
     Attributes:
-        labels: the most probable ones.
+        labels: The most probable ones.
         probabilities: [n, classes].
-        correct: whether each is right; None for those of a class that the support lacks, or where nobody knows.
+        correct: Whether each is right; None for those of a class that the support lacks, or where nobody knows.
     """
 
     labels: list[str]

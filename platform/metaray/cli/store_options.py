@@ -17,7 +17,7 @@ def splits_of(text: str) -> Path | tuple[float, float, float]:
     """Three fractions, or a folder.
 
     Raises:
-        InputError: for three things that are no numbers.
+        InputError: If it is three things that are no numbers.
     """
     parts = text.split(",")
     if len(parts) != 3:
@@ -25,7 +25,7 @@ def splits_of(text: str) -> Path | tuple[float, float, float]:
     try:
         train, val, test = (float(part) for part in parts)
     except ValueError:
-        raise InputError(f"--splits {text!r}: three fractions such as 0.64,0.16,0.2, or a folder") from None
+        raise InputError(f"--splits {text!r}: give three fractions such as 0.64,0.16,0.2, or a folder") from None
     return train, val, test
 
 

@@ -33,7 +33,10 @@ jobs = typer.Typer(cls=Group, help="List the jobs of a Ray cluster, look at them
 def submit(
     context: typer.Context,
     command: Annotated[
-        str, typer.Argument(metavar="COMMAND", help="train or tune; the RECIPE and options of its own follow it.")
+        str,
+        typer.Argument(
+            metavar="COMMAND", help="The command to run there: train or tune; its RECIPE and options follow it."
+        ),
     ],
     address: Address = None,
     follow: Follow = False,

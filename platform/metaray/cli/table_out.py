@@ -26,12 +26,12 @@ def require_place(path: Path | None) -> None:
     """Refuse a file that cannot be written, before there is anything to write.
 
     Raises:
-        InputError: saying why.
+        InputError: If it cannot; the message says why.
     """
     if path is None:
         return
     if path.is_dir():
-        raise InputError(f"--table {path}: a folder; name a file")
+        raise InputError(f"--table {path} is a folder; name a file")
     if not path.parent.is_dir():
         raise InputError(f"--table {path}: there is no folder {path.parent}")
 

@@ -62,7 +62,7 @@ def tune(
         typer.Option(min=1, metavar="N", help="Number of episodes that a trial sees before it may be stopped."),
     ] = None,
     reduction_factor: Annotated[
-        float | None, typer.Option(metavar="N", help="With asha, one trial in N goes on at each of its rungs.")
+        float | None, typer.Option(metavar="N", help="Number N of asha: one trial in N goes on at each rung.")
     ] = None,
     generations: Annotated[
         int | None,
@@ -111,7 +111,7 @@ def tune(
         typer.Option(
             min=10,
             metavar="SECONDS",
-            help="Time without progress after which a worker of a trial is replaced; by default 300.",
+            help="Seconds without progress after which a trial's worker is replaced; by default 300.",
         ),
     ] = None,
     run: Annotated[
@@ -188,7 +188,7 @@ def tune(
 def _check_goes_on(
     run: str | None, search: list[str] | None, settings: list[str] | None, given: dict[str, Any]
 ) -> None:
-    """Without a recipe a search goes on as it was begun."""
+    """Check that a search without a recipe is one that goes on as it was begun."""
     if run is None:
         raise InputError("give a RECIPE to search, or the --run NAME of a search that is to go on")
     if search or settings or given:

@@ -13,15 +13,21 @@ from metaray.errors import InputError
 MODEL = "models:/NAME@ALIAS, models:/NAME/VERSION, runs:/ID/PATH or a folder."
 Model = Annotated[str, typer.Argument(metavar="MODEL", help=f"The learner: {MODEL}")]
 Episodes = Annotated[int, typer.Option(min=2, metavar="N", help="Number of episodes to judge on.")]
-Part = Annotated[str, typer.Option(metavar="PART", help="Whose classes or groups to judge on: meta-val or meta-test.")]
+Part = Annotated[str, typer.Option(metavar="PART", help="Part of the data to judge on: meta-val or meta-test.")]
 Ways = Annotated[
     str | None,
-    typer.Option(metavar="N", help="Classes of an episode, or a range such as 5..20, where they are others."),
+    typer.Option(
+        metavar="N", help="Number of classes in an episode, or a range such as 5..20; by default the learner's."
+    ),
 ]
-Shots = Annotated[str | None, typer.Option(metavar="N", help="Support examples a class, or rows of a table, likewise.")]
+Shots = Annotated[
+    str | None, typer.Option(metavar="N", help="Number of support examples of a class (rows of a table), or a range.")
+]
 Queries = Annotated[
     str | None,
-    typer.Option(metavar="N", help="Query examples a class, or rows, likewise, or 'rest' for all that are left."),
+    typer.Option(
+        metavar="N", help="Number of query examples of a class (rows), a range, or 'rest' for all that are left."
+    ),
 ]
 Device = Annotated[
     str, typer.Option(metavar="DEVICE", help="What to compute on: auto (a GPU where there is one), cpu or cuda.")

@@ -16,7 +16,7 @@ def without_access(uri: str) -> str:
     """The address alone; what signs it is remembered.
 
     Raises:
-        InputError: if it holds a password.
+        InputError: If it holds a password.
     """
     parts = Uri.parse(uri)
     is_web = parts.scheme in ("http", "https")

@@ -18,12 +18,13 @@ def open_tree(path: Path, encoding: str | None = None) -> Iterator[FileTree]:
     """Open a folder, or a zip or tar archive; what it is decides the content, not the name.
 
     Args:
-        path: of the folder or archive.
-        encoding: of names in an archive that are not in UTF-8.
+        path: Path of the folder or archive.
+        encoding: Encoding of the names in an archive that are not in UTF-8.
 
     Raises:
-        InputError: naming the path: it is missing or none of these; or the archive is damaged, or holds what is
-            refused: names that lead out of it, links, encrypted members, files beyond all measure, a name twice.
+        InputError: If the path is missing or none of these, or the archive is damaged, or holds what is refused: names
+            that lead out of it, links, encrypted members, files beyond all measure, a name twice. The message names the
+            path.
     """
     check_encoding(encoding)
     if path.is_dir():
@@ -45,7 +46,7 @@ def check_encoding(encoding: str | None) -> None:
     """Refuse what is no encoding of text.
 
     Raises:
-        InputError: naming it.
+        InputError: If there is no such encoding; the message names it.
     """
     try:
         bytes(4).decode(encoding or "utf-8")

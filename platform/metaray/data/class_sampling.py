@@ -24,10 +24,10 @@ class DrawnTask(NamedTuple):
     Attributes:
         base: [N] base class ids.
         turns: [N] quarter turns of each.
-        support: the rows of the support examples, class by class.
-        query: the rows of the query examples, none of them in the support, class by class.
-        shots: support examples of each class, [N] or one number for all.
-        queries: query examples of each class, likewise.
+        support: The rows of the support examples, class by class.
+        query: The rows of the query examples, none of them in the support, class by class.
+        shots: Support examples of each class, [N] or one number for all.
+        queries: Query examples of each class, likewise.
     """
 
     base: Ids
@@ -65,7 +65,7 @@ def draw_task(opened: OpenedStore, split: Split, spec: EpisodeSpec, draws: Draws
 
 
 def draw_tasks(opened: OpenedStore, split: Split, spec: EpisodeSpec, draws: ManyDraws) -> DrawnTask | None:
-    """As `draw_task`, B tasks of a spec of fixed sizes.
+    """Draw B tasks of a spec of fixed sizes, as `draw_task` draws one.
 
     Returns:
         None if `split` has too few classes or examples.
@@ -135,13 +135,13 @@ def require_tasks(opened: OpenedStore, split: Split, spec: EpisodeSpec, where: s
     """Check that `split` has enough classes with enough examples for every episode of `spec`.
 
     Args:
-        opened: the store.
-        split: whose classes.
-        spec: of the episodes; in Meta-Dataset's sampling its fewest ways count.
-        where: the store, named in errors.
+        opened: The store.
+        split: Split whose classes are counted.
+        spec: Spec of the episodes; in Meta-Dataset's sampling its fewest ways count.
+        where: The store, named in errors.
 
     Raises:
-        InputError: with the numbers.
+        InputError: If there are too few; the message has the numbers.
     """
     if spec.fewest_ways < 2:
         raise InputError(f"ways: a task needs at least 2 classes (got {spec.fewest_ways})")

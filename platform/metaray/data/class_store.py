@@ -45,16 +45,16 @@ class ClassStore(Source):
     """Tasks over the classes of a store file.
 
     Attributes:
-        path: of the store file; or a URI (file://, http://, https://, s3://), fetched once by each node that opens it.
-            What signs an http address is no part of it: see `metaray.data.access`.
-        split: name of the split scheme, one of those in the file.
-        rotations: each class also turned by 90, 180 and 270 degrees, as three more classes of the same meta-split;
+        path: Path of the store file; or a URI (file://, http://, https://, s3://), fetched once by each node that opens
+            it. What signs an http address is no part of it: see `metaray.data.access`.
+        split: Name of the split scheme, one of those in the file.
+        rotations: Each class also turned by 90, 180 and 270 degrees, as three more classes of the same meta-split;
             turned when sampled, never stored. Global class ids are then base class * 4 + quarter turns.
-        within_groups: the classes of a task are all of one group (alphabet, superclass, domain), their rotations
+        within_groups: The classes of a task are all of one group (alphabet, superclass, domain), their rotations
             included: of one that is drawn uniformly, whatever its size, among those with enough classes for the task.
-        mean: subtracted from pixels scaled to 0 .. 1, one number or one a channel; None leaves it to the store, whose
-            importers subtract nothing. `metaray data describe` measures it on the classes of meta-train.
-        std: that they are then divided by, likewise. Learners keep both, for new images.
+        mean: What is subtracted from pixels scaled to 0 .. 1, one number or one a channel; None leaves it to the store,
+            whose importers subtract nothing. `metaray data describe` measures it on the classes of meta-train.
+        std: What these are then divided by, one number or one a channel. Learners keep both, for new images.
     """
 
     kind: ClassVar[str] = "class_store"
@@ -92,7 +92,7 @@ class ClassStore(Source):
         """What turned raw inputs into the examples.
 
         Raises:
-            InputError: if that is code of a user's own that is not found, or that the experiment's origin does not
+            InputError: If that is code of a user's own that is not found, or that the experiment's origin does not
                 allow for; or if it says that examples have another shape.
         """
         meta, trust = self.meta, self.__dict__.get("trust", (TRUST_ALL,))
@@ -136,7 +136,7 @@ class ClassStore(Source):
         """Read the whole file and compare it with its fingerprint, whatever this node knows of it.
 
         Raises:
-            InputError: if it is damaged.
+            InputError: If it is damaged.
         """
         with held(self.path) as local:
             open_store(local, verify=True)
@@ -150,7 +150,7 @@ class ClassStore(Source):
         """Check that `split` has enough classes with enough examples, and that there is something to tell apart.
 
         Raises:
-            InputError: with the numbers.
+            InputError: If there are too few of them, or nothing to tell apart; the message has the numbers.
         """
         require_tasks(self._open(), split, spec, shown(self.path))
 
@@ -168,7 +168,7 @@ class ClassStore(Source):
         return task_of(opened, drawn)
 
     def sample_tasks(self, draws: ManyDraws, split: Split, spec: EpisodeSpec) -> list[Task]:
-        """Of fixed sizes all at once, with one gather for each side; ragged or unequal ones by `sample_task`.
+        """Tasks of fixed sizes all at once, with one gather for each side; ragged or unequal ones by `sample_task`.
 
         Raises:
             InputError: `split` has too few classes or examples.
@@ -189,7 +189,7 @@ class ClassStore(Source):
         return examples if type(self) is ClassStore and isinstance(examples, np.ndarray) else None
 
     def sample_rows(self, draws: ManyDraws, split: Split, spec: EpisodeSpec) -> list[Task]:
-        """As `sample_tasks`, with places among `lasting_examples` for inputs; nothing is copied.
+        """The tasks of `sample_tasks`, with places among `lasting_examples` for inputs; nothing is copied.
 
         Raises:
             InputError: `split` has too few classes or examples.

@@ -26,11 +26,11 @@ class Row:
     """One part of one split scheme.
 
     Attributes:
-        scheme: name of the split scheme.
+        scheme: Name of the split scheme.
         part: "meta-train", "meta-val" or "meta-test".
-        classes: in it, rotations counted.
-        sizes: examples a class, "min / median / max".
-        episodes: distinct ones of the spec asked about; 0 where it has too few classes or examples.
+        classes: Number of classes in the part, rotations counted.
+        sizes: Examples a class, "min / median / max".
+        episodes: Distinct ones of the spec asked about; 0 where it has too few classes or examples.
     """
 
     scheme: str
@@ -45,10 +45,10 @@ class GroupRow:
     """The groups of one part of one split scheme.
 
     Attributes:
-        scheme: name of the split scheme.
+        scheme: Name of the split scheme.
         part: "meta-train", "meta-val" or "meta-test".
-        groups: the names of those that have classes in it.
-        sizes: classes a group, "min / median / max", without rotations.
+        groups: The names of those that have classes in it.
+        sizes: Classes a group, "min / median / max", without rotations.
     """
 
     scheme: str
@@ -62,10 +62,10 @@ class Groups:
     """How the classes of a store lie in groups.
 
     Attributes:
-        count: of groups.
-        sizes: classes a group in the whole file, "min / median / max", without rotations.
-        rows: a scheme's parts.
-        across: of each scheme the groups that have classes in more than one part.
+        count: Number of groups.
+        sizes: Classes a group in the whole file, "min / median / max", without rotations.
+        rows: A scheme's parts.
+        across: Groups that have classes in more than one part, for each split scheme.
     """
 
     count: int
@@ -79,19 +79,19 @@ class Description:
     """A store, described.
 
     Attributes:
-        source: the store under its first scheme, from which a gallery is drawn.
-        classes: in the file.
-        examples: in the file.
-        shape: of one example; the first axis is None where they are ragged.
-        fingerprint: of the file.
-        rows: a scheme's parts.
-        spec: of the episodes that are counted.
-        groups: how the classes of each scheme's parts lie in groups; None where the store has no groups.
-        value_range: by which images of more than 8 bits were scaled; None where there were none.
-        resample: the filter that resized the images, and resizes those that its learners are given; None where there
+        source: The store under its first scheme, from which a gallery is drawn.
+        classes: Number of classes in the file.
+        examples: Number of examples in the file.
+        shape: Shape of one example; the first axis is None where they are ragged.
+        fingerprint: Fingerprint of the file.
+        rows: A scheme's parts.
+        spec: Spec of the episodes that are counted.
+        groups: How the classes of each scheme's parts lie in groups; None where the store has no groups.
+        value_range: Range that images of more than 8 bits were scaled by; None where there were none.
+        resample: The filter that resized the images, and resizes those that its learners are given; None where there
             are none.
-        notes: what looks wrong with the examples, a sentence each.
-        normalisations: by split scheme, mean and standard deviation of the channels in its meta-train.
+        notes: What looks wrong with the examples, a sentence each.
+        normalisations: Mean and standard deviation of the channels in the meta-train of each split scheme.
     """
 
     source: ClassStore
@@ -136,15 +136,15 @@ def describe_store(
     """Open a store file, checked whole now or earlier on this machine, and describe it.
 
     Args:
-        store: its path, or "glyphs" for the embedded one.
-        scheme: one split scheme; None describes all.
-        spec: of the episodes to count.
-        rotations: count rotated classes.
-        within_groups: count episodes whose classes are of one group.
-        verify: check it now, whatever is known of it.
+        store: Its path, or "glyphs" for the embedded one.
+        scheme: One split scheme; None describes all.
+        spec: Spec of the episodes to count.
+        rotations: Count rotated classes.
+        within_groups: Count episodes whose classes are of one group.
+        verify: Check it now, whatever is known of it.
 
     Raises:
-        InputError: if the file is missing, foreign or damaged, or has no such scheme, or no groups where these count.
+        InputError: If the file is missing, foreign or damaged, or has no such scheme, or no groups where these count.
     """
     if spec.fewest_ways < 2:
         raise InputError(f"ways: a task needs at least 2 classes (got {spec.fewest_ways})")

@@ -17,9 +17,9 @@ def task_of(opened: OpenedStore, drawn: DrawnTask, inputs: Callable[..., tuple[C
     """The task, or B tasks one after the other.
 
     Args:
-        opened: the store.
-        drawn: which of its classes and examples.
-        inputs: makes inputs of examples and rows of them: `gathered`, or `metaray.data.rows.places`.
+        opened: The store.
+        drawn: Classes and examples that the task has.
+        inputs: Function that makes inputs of examples and rows of them: `gathered`, or `metaray.data.rows.places`.
     """
     labels = np.arange(len(drawn.base), dtype=np.int64)
     support, query = inputs(

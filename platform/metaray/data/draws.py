@@ -11,7 +11,7 @@ SPLITS: tuple[Split, ...] = ("meta-train", "meta-val", "meta-test")
 
 
 SPARSE = 64
-"""From populations above so many times the sample, numbers are drawn one by one; others are shuffled whole."""
+"""Factor on the sample: from larger populations numbers are drawn one by one; others are shuffled whole."""
 FEW = 64
 """So few words are sorted in no time."""
 
@@ -25,8 +25,8 @@ class Draws:
 
     Args:
         seed: 0 .. 2**64 - 1.
-        split: which meta-split the episode belongs to.
-        index: the episode's index in that split, 0 .. 2**64 - 1.
+        split: Meta-split that the episode belongs to.
+        index: The episode's index in that split, 0 .. 2**64 - 1.
     """
 
     def __init__(self, seed: int, split: Split, index: int) -> None:
@@ -45,11 +45,11 @@ class Draws:
         return low if low == high else low + int(self.uniform(1)[0] * (high - low + 1))
 
     def choose(self, populations: NDArray[np.int64], k: int) -> NDArray[np.int64]:
-        """For each row r, an ordered sample of `k` distinct integers below `populations[r]`; see `ordered_samples`.
+        """Draw an ordered sample of `k` distinct integers below `populations[r]` for each row r; see `ordered_samples`.
 
         Args:
             populations: [rows], each at least `k`.
-            k: sample size.
+            k: Sample size.
 
         Returns:
             [rows, k] distinct within a row.
@@ -59,14 +59,14 @@ class Draws:
         return ordered_samples(populations, uniforms, self.raw(rows * k).reshape(rows, k))
 
     def choose_each(self, populations: NDArray[np.int64], sizes: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-        """As `choose`, with a sample size for each row.
+        """Samples as `choose` draws them, with a sample size for each row.
 
         Args:
             populations: [rows].
             sizes: [rows], none above its population.
 
         Returns:
-            For each row r an ordered sample [sizes[r]].
+            An ordered sample [sizes[r]] for each row r.
         """
         return [self._ordered(int(n), int(k)) for n, k in zip(populations, sizes, strict=True)]
 
@@ -115,7 +115,7 @@ def shuffled(words: NDArray[np.uint64]) -> NDArray[np.int64]:
 def ordered_samples(
     populations: NDArray[np.int64], uniforms: NDArray[np.float64], keys: NDArray[np.uint64]
 ) -> NDArray[np.int64]:
-    """For each row r, an ordered sample of k distinct integers below `populations[r]`.
+    """Draw an ordered sample of k distinct integers below `populations[r]` for each row r.
 
     Floyd's algorithm (Bentley and Floyd, CACM 30(9), 1987) gives a uniform set in k draws, vectorised over the rows; a
     random permutation then makes the order uniform too.

@@ -29,7 +29,7 @@ class EncoderFolder:
     """The files of an encoder.
 
     Attributes:
-        path: of the folder, or of its weights, which end in ".safetensors"; or the URI of either.
+        path: Path of the folder, or of its weights, which end in ".safetensors"; or the URI of either.
     """
 
     path: str
@@ -40,11 +40,11 @@ class EncoderFolder:
 
     @property
     def weights_uri(self) -> str:
-        """Of the file of weights."""
+        """URI of the file of weights."""
         return self.path if self._is_file else self.uri(WEIGHTS)
 
     def uri(self, name: str) -> str:
-        """Of a file in the folder."""
+        """URI of a file in the folder."""
         if "://" not in self.path:
             folder = PurePosixPath(self.path)
             return str((folder.parent if self._is_file else folder) / name)

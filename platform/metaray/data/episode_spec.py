@@ -51,7 +51,7 @@ def _ascending(ends: tuple[int, int]) -> int | tuple[int, int]:
 
 
 def _form(value: Any) -> str:
-    """Which member of a union to read; in brackets, since users never wrote it."""
+    """The member of a union that a value is read as; in brackets, since users never wrote it."""
     if value == "rest":
         return "(rest)"
     return "(range)" if isinstance(value, list | tuple) else "(number)"
@@ -73,7 +73,7 @@ class Sizes(NamedTuple):
 
     @property
     def least_examples(self) -> int:
-        """That a class needs."""
+        """Number of examples that a class needs."""
         return self.shots + (1 if self.queries is None else self.queries)
 
 
@@ -91,14 +91,14 @@ class EpisodeSpec(Config):
         5 to 20 ways, 1 to 5 shots, all other examples as queries
 
     Attributes:
-        ways: classes, N, or a range of them; 1 where tasks are regression. In Meta-Dataset's sampling a split or group
+        ways: Classes, N, or a range of them; 1 where tasks are regression. In Meta-Dataset's sampling a split or group
             with fewer classes than the most is drawn from, too, and has no more than those.
-        shots: support examples a class, K, or a range of them. In Meta-Dataset's sampling a range from 1 to what a
+        shots: Support examples a class, K, or a range of them. In Meta-Dataset's sampling a range from 1 to what a
             class counts for, at most, when the size of the support set is drawn.
-        queries: query examples a class, Q, or a range of them; "rest" for all that are left of each class. In
+        queries: Query examples a class, Q, or a range of them; "rest" for all that are left of each class. In
             Meta-Dataset's sampling the most; classes with few examples have as many as half of the smallest.
         sampling: "plain", which its JSON leaves out, or "meta-dataset".
-        max_support: support examples of an episode, at most, in Meta-Dataset's sampling; None, which its JSON leaves
+        max_support: Support examples of an episode, at most, in Meta-Dataset's sampling; None, which its JSON leaves
             out, takes the paper's 500.
     """
 
@@ -169,32 +169,32 @@ class EpisodeSpec(Config):
 
     @property
     def fewest_ways(self) -> int:
-        """Of an episode."""
+        """Fewest ways of an episode."""
         return _ends_of(self.ways)[0]
 
     @property
     def most_ways(self) -> int:
-        """Of an episode."""
+        """Most ways of an episode."""
         return _ends_of(self.ways)[1]
 
     @property
     def fewest_shots(self) -> int:
-        """Of a class."""
+        """Fewest shots of a class."""
         return _ends_of(self.shots)[0]
 
     @property
     def most_shots(self) -> int:
-        """Of a class; in Meta-Dataset's sampling what one counts for, at most: a large class may have more."""
+        """Most shots of a class; in Meta-Dataset's sampling what one counts for: a large class may have more."""
         return _ends_of(self.shots)[1]
 
     @property
     def fewest_queries(self) -> int:
-        """Of a class: of all that are left, and in Meta-Dataset's sampling, at least one."""
+        """Fewest queries of a class: of all that are left, and in Meta-Dataset's sampling, at least one."""
         return 1 if self.queries == "rest" or self.sampling != "plain" else _ends_of(self.queries)[0]
 
     @property
     def most_queries(self) -> int | None:
-        """Of a class; None where that depends on how many examples it has."""
+        """Most queries of a class; None where that depends on how many examples it has."""
         return None if self.queries == "rest" else _ends_of(self.queries)[1]
 
     @property
@@ -208,7 +208,8 @@ class EpisodeSpec(Config):
         """The accuracy of guessing: the mean of 1/N over all numbers of ways.
 
         Args:
-            classes: of the split, which Meta-Dataset's sampling takes no more ways than; None where nobody knows.
+            classes: Number of classes of the split, which Meta-Dataset's sampling takes no more ways than; None where
+                nobody knows.
         """
         low, high = _ends_of(self.ways)
         if classes is not None and self.sampling != "plain":
@@ -217,19 +218,19 @@ class EpisodeSpec(Config):
 
     @property
     def ways_in_words(self) -> str:
-        """As in "5 ways" and "5 to 20 ways"."""
+        """The ways in words, as in "5 ways" and "5 to 20 ways"."""
         return _in_words(self.ways, "way", "ways")
 
     @property
     def in_short(self) -> str:
-        """Without the queries, as in "5-way 1-shot" and "5 to 20 ways, 1 to 5 shots"."""
+        """The spec without the queries, as in "5-way 1-shot" and "5 to 20 ways, 1 to 5 shots"."""
         if self.fixed_ways is not None and isinstance(self.shots, int):
             return f"{'' if self.ways == 1 else f'{self.ways}-way '}{self.shots_in_short}"
         return ", ".join([*([] if self.ways == 1 else [self.ways_in_words]), self.shots_in_short])
 
     @property
     def shots_in_short(self) -> str:
-        """As in "1-shot", "1 to 5 shots" and "at most 500 shots in all"."""
+        """The shots in words, as in "1-shot", "1 to 5 shots" and "at most 500 shots in all"."""
         if self.sampling == "meta-dataset":
             return f"at most {self.most_support} shots in all"
         if isinstance(self.shots, int) and self.fixed_ways is not None:
@@ -251,7 +252,7 @@ class EpisodeSpec(Config):
         """The sizes of one plain episode: ways, shots and queries in this order. What is no range draws nothing.
 
         Raises:
-            InputError: if it asks for Meta-Dataset's sampling, whose sizes depend on the classes.
+            InputError: If it asks for Meta-Dataset's sampling, whose sizes depend on the classes.
         """
         if self.sampling != "plain":
             raise InputError("Meta-Dataset's sampling is of stores of classes; this source takes numbers and ranges")

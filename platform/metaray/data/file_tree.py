@@ -19,11 +19,11 @@ class FileTree:
     """Files under a root, hidden ones and system clutter left out.
 
     Attributes:
-        path: of the folder or archive.
-        names: of the files, relative, with slashes, in NFC, sorted.
-        clutter: the hidden files, hidden folders and system clutter that were left out, sorted.
-        empty: folders in which no file lies, sorted.
-        notes: what the user should know about how the names were read, a sentence each.
+        path: Path of the folder or archive.
+        names: Names of the files, relative, with slashes, in NFC, sorted.
+        clutter: The hidden files, hidden folders and system clutter that were left out, sorted.
+        empty: Folders in which no file lies, sorted.
+        notes: What the user should know about how the names were read, a sentence each.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class FileTree:
         """The content of one file. May be called from several threads.
 
         Raises:
-            InputError: naming the file, if it cannot be read.
+            InputError: If the file cannot be read; the message names it.
         """
         return self._readers[name]()
 
@@ -75,7 +75,7 @@ def folder_tree(path: Path) -> FileTree:
     """The files in a folder, links followed.
 
     Raises:
-        InputError: a folder in it cannot be read, or a link leads to a folder that contains it.
+        InputError: A folder in it cannot be read, or a link leads to a folder that contains it.
     """
     files: list[tuple[str, Reader]] = []
     folders: list[str] = []
@@ -106,7 +106,7 @@ def check_size(size_bytes: int, where: str) -> None:
     """Refuse what is too large for an image.
 
     Raises:
-        InputError: naming `where` and the sizes.
+        InputError: If it is; the message names `where` and the sizes.
     """
     if size_bytes > MAX_FILE_BYTES:
         raise InputError(f"{where}: refused: a file of {size_bytes} bytes (at most {MAX_FILE_BYTES})")

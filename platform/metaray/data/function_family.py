@@ -40,7 +40,7 @@ class Family(NamedTuple):
     """Functions of one number that differ in a few parameters.
 
     Attributes:
-        parameters: names of the fields of `FunctionFamily` that hold their ranges, in the order of drawing.
+        parameters: Names of the fields of `FunctionFamily` that hold their ranges, in the order of drawing.
         value: f(parameters, x) at x [n], or at x [B, n] where each parameter is one of B functions [B, 1].
     """
 
@@ -79,14 +79,14 @@ class FunctionFamily(Source):
         ((1,), (3,))
 
     Attributes:
-        family: a key of `FAMILIES`.
-        amplitude: of sinusoids.
-        phase: of sinusoids, radians; it moves them to the right.
-        slope: of lines.
-        intercept: of lines.
-        x: of the inputs.
-        noise: standard deviation of what is added to each target, in support and query alike; normal.
-        oracle: an input is (x, parameters of the function) instead of x alone, so that there is nothing to adapt to:
+        family: A key of `FAMILIES`.
+        amplitude: Range of the amplitudes of sinusoids.
+        phase: Range of the phases of sinusoids, radians; a phase moves one to the right.
+        slope: Range of the slopes of lines.
+        intercept: Range of the intercepts of lines.
+        x: Range of the inputs.
+        noise: Standard deviation of what is added to each target, in support and query alike; normal.
+        oracle: An input is (x, parameters of the function) instead of x alone, so that there is nothing to adapt to:
             the paper's upper bound.
     """
 
@@ -121,7 +121,7 @@ class FunctionFamily(Source):
         """Check that one function is asked for, and how many examples of it; all else is there without end.
 
         Raises:
-            InputError: if it is not.
+            InputError: If it is not.
         """
         if spec.sampling != "plain":
             raise InputError(f"Meta-Dataset's sampling is of classes, and a task of {self.kind} is one function")
@@ -149,10 +149,10 @@ class FunctionFamily(Source):
         return self._tasks(draws, shots, queries, np.zeros(1, dtype=np.int64))
 
     def sample_tasks(self, draws: ManyDraws, split: Split, spec: EpisodeSpec) -> list[Task]:
-        """Of fixed numbers of examples all functions at once; others by `sample_task`.
+        """Tasks of fixed numbers of examples, all functions at once; others by `sample_task`.
 
         Raises:
-            InputError: as in `check`.
+            InputError: If `check` would raise it.
         """
         self.check(split, spec)
         if not spec.is_fixed:

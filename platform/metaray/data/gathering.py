@@ -18,8 +18,8 @@ def gathered(examples: Examples, *sides: tuple[NDArray[np.int64], NDArray[np.int
     """Copies of the examples of each side, [classes * n, *feature]; ragged ones padded to one length on all sides.
 
     Args:
-        examples: of the store.
-        sides: rows [classes, n], and [classes] by how many quarters those of a class are turned.
+        examples: Examples of the store.
+        sides: Rows [classes, n], and [classes] by how many quarters those of a class are turned.
     """
     found = gather(examples, *(rows.reshape(-1) for rows, _ in sides))
     if isinstance(examples, Ragged):

@@ -52,8 +52,8 @@ class Glyphs(Source):
     """The embedded glyphs as a source. Its description names no file: each machine builds its own copy.
 
     Attributes:
-        rotations: each class also turned by 90, 180 and 270 degrees, as three more classes of the same meta-split.
-        within_groups: the classes of a task are all of one script, as in `ClassStore`.
+        rotations: Each class also turned by 90, 180 and 270 degrees, as three more classes of the same meta-split.
+        within_groups: The classes of a task are all of one script, as in `ClassStore`.
     """
 
     kind: ClassVar[str] = "glyphs"
@@ -97,35 +97,35 @@ class Glyphs(Source):
         self.store.verify()
 
     def check(self, split: Split, spec: EpisodeSpec) -> None:
-        """As in `ClassStore`."""
+        """See `ClassStore.check`."""
         self.store.check(split, spec)
 
     def sample_task(self, draws: Draws, split: Split, spec: EpisodeSpec) -> Task:
-        """As in `ClassStore`."""
+        """See `ClassStore.sample_task`."""
         return self.store.sample_task(draws, split, spec)
 
     def sample_tasks(self, draws: ManyDraws, split: Split, spec: EpisodeSpec) -> list[Task]:
-        """As in `ClassStore`."""
+        """See `ClassStore.sample_tasks`."""
         return self.store.sample_tasks(draws, split, spec)
 
     def count_tasks(self, split: Split, spec: EpisodeSpec) -> int:
-        """As in `ClassStore`."""
+        """See `ClassStore.count_tasks`."""
         return self.store.count_tasks(split, spec)
 
     def num_classes(self, split: Split) -> int:
-        """As in `ClassStore`."""
+        """See `ClassStore.num_classes`."""
         return self.store.num_classes(split)
 
     def places(self, split: Split, class_ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """As in `ClassStore`."""
+        """See `ClassStore.places`."""
         return self.store.places(split, class_ids)
 
     def num_examples(self, split: Split) -> int:
-        """As in `ClassStore`."""
+        """See `ClassStore.num_examples`."""
         return self.store.num_examples(split)
 
     def draw_examples(self, draws: Draws, split: Split, count: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
-        """As in `ClassStore`."""
+        """See `ClassStore.draw_examples`."""
         return self.store.draw_examples(draws, split, count)
 
     def class_name(self, class_id: int) -> str:
@@ -137,10 +137,10 @@ def glyph_store(cache: Path | None = None) -> Path:
     """The glyphs' store file, built in seconds if the cache has none made by these versions.
 
     Args:
-        cache: a folder; by default `metaray` in $XDG_CACHE_HOME, or in ~/.cache.
+        cache: A folder; by default `metaray` in $XDG_CACHE_HOME, or in ~/.cache.
 
     Raises:
-        InputError: the cache can't be written.
+        InputError: The cache can't be written.
     """
     folder = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "metaray"
     path = folder / f"glyphs-{_key()}.arrow"
@@ -244,7 +244,7 @@ def _letter(characters: Sequence[str], renderings: Mapping[str, Sequence[Bitmap]
 
 
 def _repeat_any(letters: Sequence[Letter], earlier: Sequence[Letter]) -> list[bool]:
-    """Which letters have a bitmap that nearly repeats one of the `earlier` ones."""
+    """Whether the bitmap of each letter nearly repeats one of the `earlier` ones."""
     bitmaps, others = (_flat([letter.bitmaps for letter in group]) for group in (letters, earlier))
     energies = np.einsum("ij,ij->i", others, others)
     near = np.empty(len(bitmaps), dtype=bool)

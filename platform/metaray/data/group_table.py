@@ -43,13 +43,13 @@ class GroupTable(Source):
     task's support; target_std is then best that of rows within a group, which the same commands tell.
 
     Attributes:
-        path: of the file that `metaray data import table` wrote, or its URI, as of a class store.
+        path: Path of the file that `metaray data import table` wrote, or its URI, as for a class store.
         targets: "regression", or "binary": as the file has them.
-        target_mean: subtracted from targets that are values.
-        target_std: that they are then divided by.
-        centred: the mean of the task's support is subtracted as well, and added to predictions; see `Regression`.
-        judged_by: of targets that are values: the score, as in `Regression`.
-        trained_by: of the same: the loss.
+        target_mean: Number that is subtracted from targets that are values.
+        target_std: Number that targets that are values are then divided by.
+        centred: The mean of the task's support is subtracted as well, and added to predictions; see `Regression`.
+        judged_by: Score of a task whose targets are values, as in `Regression`.
+        trained_by: Loss on targets that are values, as in `Regression`.
     """
 
     kind: ClassVar[str] = "group_table"
@@ -137,7 +137,7 @@ class GroupTable(Source):
         """Read the whole file and compare it with its fingerprint, whatever this node knows of it.
 
         Raises:
-            InputError: if it is damaged.
+            InputError: If it is damaged.
         """
         with held(self.path) as local:
             open_verified(local, read_table, verify=True)
@@ -146,7 +146,7 @@ class GroupTable(Source):
         """Check that a group of `split` has enough rows for every task of `spec`.
 
         Raises:
-            InputError: with the numbers; or options of the source that do not go with the file.
+            InputError: If no group has (the message has the numbers), or options of the source do not go with the file.
         """
         opened = self._open()
         if opened.file.meta.kind != self.targets:
@@ -177,7 +177,7 @@ class GroupTable(Source):
         """Draw sizes, then a group among those that are large enough, then its rows without replacement.
 
         Raises:
-            InputError: no group of `split` has enough rows.
+            InputError: No group of `split` has enough rows.
         """
         opened, sizes = self._open(), spec.draw(draws)
         eligible = opened.eligible(split, sizes)
@@ -189,10 +189,10 @@ class GroupTable(Source):
         return Task(sides[0], sides[1], class_ids=np.array([pools.group], dtype=np.int64))
 
     def sample_tasks(self, draws: ManyDraws, split: Split, spec: EpisodeSpec) -> list[Task]:
-        """Of fixed numbers of rows, or "rest", all at once, with one gather for each side; others by `sample_task`.
+        """Tasks of fixed numbers of rows, or "rest", all at once, one gather for each side; others by `sample_task`.
 
         Raises:
-            InputError: no group of `split` has enough rows.
+            InputError: No group of `split` has enough rows.
         """
         opened, sizes = self._open(), spec.largest
         if spec.sampling != "plain" or sizes != spec.smallest:
@@ -214,7 +214,7 @@ class GroupTable(Source):
         return sum(opened.count(opened.pools[split][place], sizes) for place in opened.eligible(split, sizes))
 
     def group_name(self, class_id: int) -> str:
-        """As the file has it."""
+        """Name of a group, as the file has it."""
         return self.meta.groups[class_id]
 
     def _side(self, file: TableFile, group: int | Rows, rows: Rows) -> Side[NDArray[np.float32] | NDArray[np.int64]]:

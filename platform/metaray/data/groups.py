@@ -16,7 +16,7 @@ class ClassGroups(Config):
     """The group of each class of a store.
 
     Attributes:
-        names: of the groups, by class id.
+        names: Names of the groups, by class id.
         fingerprint: SHA-256 (hex) over them.
     """
 

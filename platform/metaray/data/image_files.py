@@ -13,7 +13,7 @@ def open_image(file: Path | str | IO[bytes]) -> Image.Image:
     """An image of a size that it makes sense to decode.
 
     Raises:
-        Image.DecompressionBombError: if it is larger; says how large, and what would be right.
+        Image.DecompressionBombError: If it is larger; says how large, and what would be right.
     """
     try:
         image = Image.open(file)

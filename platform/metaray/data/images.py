@@ -43,10 +43,10 @@ def import_images(
     """Build a store with the split scheme "default" from images of any format that Pillow reads.
 
     Args:
-        folder: holds a folder per class, named like the class; or an archive (zip, tar) of it. Files beside the class
-            folders, hidden files and system clutter are passed over.
+        folder: Folder with a folder per class, named like the class; or an archive (zip, tar) of it. Files beside the
+            class folders, hidden files and system clutter are passed over.
         out: the store to write.
-        size: of the examples in pixels: the side of a square, or (height, width).
+        size: Size of the examples in pixels: the side of a square, or (height, width).
         mode: grey or colour.
         invert: store 255 - pixel.
         resample: the filter that resizes them. The store keeps it, so that learners resize new images alike.
@@ -56,15 +56,15 @@ def import_images(
         splits: a folder with train.txt, val.txt and test.txt, which name one class a line; or the fractions of the
             classes, drawn at random by `seed`; None takes the splits that the data come with (see `find_classes` and
             `read_labels`), else fractions of 0.64, 0.16 and 0.2.
-        seed: of the random splits.
+        seed: Seed of the random splits.
         depth: how many folders deep the class folders lie; where it is more than 1, those around them are the groups of
             the classes.
         nested: what to do with files in folders inside a class folder.
         labels: CSV files that give the classes, in place of the folders.
         columns: the columns of file, class and (optional) split and group in these.
-        encoding: of names in an archive, and of CSV files, that are not in UTF-8.
-        tell: called with a line on what was found, before any image is converted.
-        progress: called with (images done, images in all).
+        encoding: Encoding of the names in an archive, and of CSV files, that are not in UTF-8.
+        tell: Function that is called with a line on what was found, before any image is converted.
+        progress: Function that is called with (images done, images in all).
 
     Raises:
         InputError: no classes, or other levels of folders than expected; a file in a class folder that is no image or

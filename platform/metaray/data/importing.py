@@ -37,11 +37,11 @@ class ImportReport(NamedTuple):
     """What an import made.
 
     Attributes:
-        path: of the store.
-        classes: how many.
-        examples: how many.
-        schemes: the names of its split schemes.
-        notes: what the user should know, a sentence each.
+        path: Path of the store.
+        classes: How many.
+        examples: How many.
+        schemes: The names of its split schemes.
+        notes: What the user should know, a sentence each.
     """
 
     path: Path
@@ -61,14 +61,14 @@ def image_preprocessing(
     """What an importer's options ask for.
 
     Args:
-        size: of the examples in pixels: the side of a square, or (height, width).
-        mode: as in `ImagePreprocessing`, like the rest.
-        invert: likewise.
-        resample: likewise.
-        value_range: likewise.
+        size: Size of the examples in pixels: the side of a square, or (height, width).
+        mode: Mode of the examples, as in `ImagePreprocessing`: "L" or "RGB".
+        invert: Whether pixels are inverted, as in `ImagePreprocessing`.
+        resample: How images are resized, as in `ImagePreprocessing`.
+        value_range: Range of pixels of more than 8 bits, as in `ImagePreprocessing`.
 
     Raises:
-        InputError: a side below one pixel, or a filter that Pillow has not.
+        InputError: A side below one pixel, or a filter that Pillow has not.
     """
     height, width = (size, size) if isinstance(size, int) else size
     if min(height, width) < 1:
@@ -92,20 +92,20 @@ def import_classes(
     """Decode the images of every class, in order, and write them as a store.
 
     Args:
-        out: the file to write.
-        classes: class name -> its images; the order gives the class ids.
-        schemes: as in `write_store`.
-        preprocessing: applied to every image. Where some have 16 bits and it has no value range, the store's has that
+        out: The file to write.
+        classes: Class name -> its images; the order gives the class ids.
+        schemes: Split schemes, as in `write_store`.
+        preprocessing: Applied to every image. Where some have 16 bits and it has no value range, the store's has that
             of 16 bits.
-        origin: free notes.
-        groups: class name -> the name of its group, for all classes; None where they have none.
-        progress: called with (images done, images in all).
+        origin: Free notes.
+        groups: Class name -> the name of its group, for all classes; None where they have none.
+        progress: Function that is called with (images done, images in all).
 
     Returns:
         What the user should know about the images, a sentence each.
 
     Raises:
-        InputError: the first file that is damaged or no image, or holds numbers without a known range; images that
+        InputError: The first file that is damaged or no image, or holds numbers without a known range; images that
             don't fit the value range; what `write_store` refuses.
     """
     files = [file for images in classes.values() for file in images]
@@ -137,10 +137,10 @@ class _Depths:
     """How deep the images of an import are.
 
     Attributes:
-        value_range: that the user gives.
-        deep: how many images have more than 8 bits a channel.
-        highest: number in those of 16 bits.
-        example: the first of them by name.
+        value_range: Range that the user gives, if any.
+        deep: How many images have more than 8 bits a channel.
+        highest: Number in those of 16 bits.
+        example: The first of them by name.
     """
 
     value_range: ValueRange | None
@@ -156,10 +156,10 @@ class _Depths:
             self.example = min(self.example or where, where)
 
     def check(self) -> None:
-        """After the last image.
+        """Check what only all images together tell, after the last one.
 
         Raises:
-            InputError: a range that no image needs, or one that is needed.
+            InputError: A range that no image needs, or one that is needed.
         """
         if self.value_range is not None and not self.deep:
             raise InputError(

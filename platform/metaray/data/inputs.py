@@ -30,7 +30,7 @@ def stacked(inputs: Sequence[Any]) -> Any:
     """Inputs of several tasks with a new leading axis, as numpy has it.
 
     Raises:
-        ValueError: if there are none, or their shapes differ.
+        ValueError: If there are none, or their shapes differ.
     """
     if inputs and isinstance(inputs[0], dict):
         return {name: np.stack([one[name] for one in inputs]) for name in inputs[0]}

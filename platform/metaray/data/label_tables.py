@@ -63,15 +63,16 @@ def read_labels(
     column. A column of superclasses gives the groups, where each class has one.
 
     Args:
-        tree: the images.
-        tables: the files, beside the tree or in it; or a folder that holds train.csv, val.csv and test.csv.
-        columns: the names of the columns of file, class and (optional, an empty name for none) split and group; none
+        tree: The images.
+        tables: The files, beside the tree or in it; or a folder that holds train.csv, val.csv and test.csv.
+        columns: The names of the columns of file, class and (optional, an empty name for none) split and group; none
             looks for the usual ones.
-        encoding: of tables that are not in UTF-8.
+        encoding: Encoding of tables that are not in UTF-8.
 
     Raises:
-        InputError: naming the table and line: no such table, columns or file; a file that fits several, or stands in
-            two rows; an empty cell; an unknown split; a class in two groups, where `columns` name that of groups.
+        InputError: If there are no such table, columns or file; a file fits several, or stands in two rows; a cell is
+            empty; a split is unknown; or a class is in two groups, where `columns` name that of groups. The message
+            names the table and line.
     """
     if columns and not 2 <= len(columns) <= 4:
         raise InputError(f"--columns {','.join(columns)!r}: give the columns of file and class, as in filename,label")
@@ -187,7 +188,7 @@ def _groups(rows: Sequence[_Row], *, required: bool) -> dict[str, str] | None:
     """The group of each class; None where the table has none, or it is the images that it groups.
 
     Raises:
-        InputError: a class without a group, or in two, where groups are required.
+        InputError: A class without a group, or in two, where groups are required.
     """
     first: dict[str, _Row] = {}
     for row in rows:
@@ -251,7 +252,7 @@ def _locate(tree: FileTree, index: Mapping[str, Sequence[str]], row: _Row) -> st
     """The file that a row means; None if there is none.
 
     Raises:
-        InputError: if it may be one or another.
+        InputError: If it may be one or another.
     """
     wanted = clean_path(row.file.replace("\\", "/"))
     near = index.get(wanted.rpartition("/")[2], ())

@@ -23,11 +23,11 @@ class Found:
     """The classes of a data set.
 
     Attributes:
-        classes: class name -> its files, both sorted.
-        given: the classes of each split, where the data come split; else empty. Not checked: a class may be in several.
-        by: what gives the splits, for instance "the folders train, val, test".
-        notes: what was passed over, a sentence each.
-        groups: class name -> the name of its group; None where the classes have none.
+        classes: Class name -> its files, both sorted.
+        given: The classes of each split, where the data come split; else empty. Not checked: a class may be in several.
+        by: What gives the splits, for instance "the folders train, val, test".
+        notes: What was passed over, a sentence each.
+        groups: Class name -> the name of its group; None where the classes have none.
     """
 
     classes: dict[str, list[str]]
@@ -64,14 +64,14 @@ def find_classes(
     class folders give the splits.
 
     Args:
-        tree: the files.
-        is_image: tries whether a file can be decoded; asked where names do not tell.
-        depth: how many folders deep the class folders lie; with 2, classes are called "animals/cat" and are of the
+        tree: The files.
+        is_image: Tries whether a file can be decoded; asked where names do not tell.
+        depth: How many folders deep the class folders lie; with 2, classes are called "animals/cat" and are of the
             group "animals".
-        nested: what to do with files in folders inside a class folder.
+        nested: What to do with files in folders inside a class folder.
 
     Raises:
-        InputError: no images, images at other levels than `depth`, files in folders inside a class folder unless
+        InputError: No images, images at other levels than `depth`, files in folders inside a class folder unless
             `nested` says what they are; naming them.
     """
     if depth < 1:

@@ -23,7 +23,7 @@ class ManyDraws:
 
     Args:
         seed: 0 .. 2**64 - 1.
-        split: which meta-split the episodes belong to.
+        split: Meta-split that the episodes belong to.
         indices: [B] of the episodes, each 0 .. 2**64 - 1.
     """
 
@@ -62,11 +62,11 @@ class ManyDraws:
         return low + (self.uniform(1)[:, 0] * (high - low + 1)).astype(np.int64)
 
     def choose(self, populations: NDArray[np.int64], k: int) -> NDArray[np.int64]:
-        """As `Draws.choose` for each episode.
+        """Samples as `Draws.choose` draws them, for each episode.
 
         Args:
             populations: [B, rows], each at least `k`.
-            k: sample size.
+            k: Sample size.
 
         Returns:
             [B, rows, k] distinct along the last axis.
@@ -78,11 +78,11 @@ class ManyDraws:
         return ordered_samples(populations.reshape(-1), uniforms, keys).reshape(-1, rows, k)
 
     def choose_each(self, populations: NDArray[np.int64], k: int | None) -> NDArray[np.int64]:
-        """As `Draws.choose_each` for each episode, with one sample size.
+        """Samples as `Draws.choose_each` draws them, for each episode, with one sample size.
 
         Args:
             populations: [B, rows], each at least `k`.
-            k: sample size; None takes all of each population.
+            k: Sample size; None takes all of each population.
 
         Returns:
             [B, rows, k] distinct along the last axis. Where all are taken k is the largest population, and what lies

@@ -22,7 +22,7 @@ from metaray.data.draws import Draws
 
 LOWEST, HIGHEST = log(0.5), log(2.0)
 LEAST_EXAMPLES = 2
-"""That a class needs: one for the support and one for the query."""
+"""Examples that a class needs: one for the support and one for the query."""
 
 
 class ImbalancedSizes(NamedTuple):
@@ -45,7 +45,7 @@ def meta_dataset_sizes(
         most_queries: 10 in the paper.
         most_a_class: 100 in the paper.
         most_support: 500 in the paper; at least N.
-        draws: where b and a_c come from.
+        draws: Where b and a_c come from.
     """
     assert counts.min() >= LEAST_EXAMPLES and most_support >= len(counts), (counts, most_support)
     queries = min(most_queries, int(counts.min()) // 2)

@@ -38,7 +38,7 @@ def clutter_in(path: str) -> str:
 
 
 def clean_path(path: str) -> str:
-    """In one spelling, without the "." and empty parts that `tar cf x.tar .` and some archivers write."""
+    """The path in one spelling, without the "." and empty parts that `tar cf x.tar .` and some archivers write."""
     return "/".join(part for part in one_spelling(path).split("/") if part not in ("", "."))
 
 
@@ -65,7 +65,8 @@ def check_characters(name: str, where: str) -> None:
     """Refuse a name that cannot be written in a line of text.
 
     Raises:
-        InputError: naming `where`, for control characters (a line break, for instance) and for bytes that are no UTF-8.
+        InputError: If it holds control characters (a line break, for instance) or bytes that are no UTF-8; the message
+            names `where`.
     """
     if name.isprintable():  # almost every name, and fast
         return
@@ -79,7 +80,7 @@ def check_utf8(name: str, where: str) -> None:
     """Refuse a name whose bytes are not UTF-8; Python holds them as lone surrogates.
 
     Raises:
-        InputError: naming `where`.
+        InputError: If they are not; the message names `where`.
     """
     if any(unicodedata.category(character) == "Cs" for character in name):
         raise InputError(f"{where}: the name {name!r} is not in UTF-8; rename it, or (in archives) give --encoding")

@@ -15,11 +15,11 @@ DIGITS = 4
 
 
 class Normalisation(NamedTuple):
-    """Of the images of some classes, whose pixels are scaled to 0 .. 1; one number a channel.
+    """Mean and deviation of some classes' images, whose pixels are scaled to 0 .. 1; one number a channel.
 
     Attributes:
-        mean: of all pixels.
-        std: likewise.
+        mean: Mean of all pixels.
+        std: Standard deviation of all pixels.
     """
 
     mean: tuple[float, ...]
@@ -27,18 +27,18 @@ class Normalisation(NamedTuple):
 
     @property
     def settings(self) -> str:
-        """As options: `--set source.mean=[0.5,0.4,0.4] --set source.std=[0.2,0.2,0.3]`."""
+        """The two as options: `--set source.mean=[0.5,0.4,0.4] --set source.std=[0.2,0.2,0.3]`."""
         written = (",".join(f"{value:.{DIGITS}f}" for value in values) for values in self)
         return " ".join(f"--set source.{name}=[{text}]" for name, text in zip(self._fields, written, strict=True))
 
 
 def measured(file: StoreFile) -> dict[str, Normalisation]:
-    """That of each split scheme's meta-train classes, where it has any with more than one brightness.
+    """Mean and deviation of each split scheme's meta-train classes, where any has more than one brightness.
 
     The sums are of whole numbers and exact, so that everybody measures the same.
 
     Args:
-        file: a store of uint8 images; any other has none.
+        file: A store of uint8 images; any other has none.
     """
     images = file.examples
     if isinstance(images, Ragged) or images.dtype != np.uint8 or images.ndim != 4:

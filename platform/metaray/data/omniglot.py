@@ -47,19 +47,19 @@ def import_omniglot(
     classes are all there are kept.
 
     Args:
-        source: the two official zips, or the folders they unpack to, or a folder that holds either.
-        out: the store to write.
-        size: of the examples in pixels: the side of a square, or (height, width).
-        mode: grey or colour.
-        invert: store 255 - pixel, since the drawings have 0 for ink.
-        resample: the filter that resizes them.
-        splits: of one more scheme, "default": a folder with train.txt, val.txt and test.txt, which name one class a
-            line; or the fractions of the classes, drawn at random by `seed`. None makes no such scheme.
-        seed: of the random splits.
-        progress: called with (images done, images in all).
+        source: The two official zips, or the folders they unpack to, or a folder that holds either.
+        out: The store to write.
+        size: Size of the examples in pixels: the side of a square, or (height, width).
+        mode: Grey or colour.
+        invert: Store 255 - pixel, since the drawings have 0 for ink.
+        resample: The filter that resizes them.
+        splits: What makes one more scheme, "default": a folder with train.txt, val.txt and test.txt, which name one
+            class a line; or the fractions of the classes, drawn at random by `seed`. None makes no such scheme.
+        seed: Seed of the random splits.
+        progress: Function that is called with (images done, images in all).
 
     Raises:
-        InputError: nothing found there, a damaged archive or image, names that are not Omniglot's, an unknown filter,
+        InputError: Nothing found there, a damaged archive or image, names that are not Omniglot's, an unknown filter,
             splits that don't fit the classes, no complete split scheme, an unwritable `out`.
     """
     check_writable(out)

@@ -23,7 +23,7 @@ class Pools(NamedTuple):
     """Sets of base classes, each of which a task may draw its classes from.
 
     Attributes:
-        classes: the ids of all, one set after the other.
+        classes: The ids of all, one set after the other.
         starts: [pools] where each begins.
         sizes: [pools] of each.
     """
@@ -49,10 +49,10 @@ class OpenedStore:
     """A store file seen through one split scheme.
 
     Attributes:
-        file: the store.
-        classes: base class ids of each split.
+        file: The store.
+        classes: Base class ids of each split.
         turns: 4 with rotations, else 1.
-        places: of each base class among those of its split.
+        places: [base classes] the place of each among those of its split.
         groups: [base classes] the number of each one's group; None where tasks take classes of any group.
     """
 
@@ -99,13 +99,13 @@ def open_scheme(path: str, scheme: str, *, rotations: bool, within_groups: bool)
     """Open a store file for tasks.
 
     Args:
-        path: of the file, or its URI.
-        scheme: name of the split scheme.
-        rotations: whether quarter turns are classes.
-        within_groups: whether tasks take their classes from one group.
+        path: Path of the file, or its URI.
+        scheme: Name of the split scheme.
+        rotations: Whether quarter turns are classes.
+        within_groups: Whether tasks take their classes from one group.
 
     Raises:
-        InputError: no such file or scheme, a damaged file, rotations of what is not square, no groups.
+        InputError: No such file or scheme, a damaged file, rotations of what is not square, no groups.
     """
     with held(path) as local:
         file = open_store(local)

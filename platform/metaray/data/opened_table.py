@@ -23,8 +23,8 @@ class Pools(NamedTuple):
     """The rows that a task of one group draws from.
 
     Attributes:
-        group: its number.
-        each: all of its rows, where targets are values; where they are labels the negatives and the positives. In
+        group: Its number.
+        each: All of its rows, where targets are values; where they are labels the negatives and the positives. In
             order, where the table has one.
     """
 
@@ -36,11 +36,11 @@ class Strip(NamedTuple):
     """The pools of all groups of a split, C of each, one after the other.
 
     Attributes:
-        rows: of all.
+        rows: Rows of all pools.
         groups: [groups] their numbers.
         starts: [groups, C] where each pool begins among the rows.
         counts: [groups, C] rows of each.
-        largest: rows of a group, at most.
+        largest: Rows of a group, at most.
     """
 
     rows: Rows

@@ -33,7 +33,7 @@ def decode_image(raw: bytes, where: str) -> Image.Image:
     """Decode an image file.
 
     Raises:
-        InputError: naming the file `where`: not an image, a damaged one, or several.
+        InputError: If the file is not an image, a damaged one, or several; the message names the file `where`.
     """
     try:
         with open_image(io.BytesIO(raw)) as image:
@@ -64,7 +64,8 @@ def to_mode(image: Image.Image, mode: Literal["L", "RGB"], value_range: ValueRan
     profiles are not.
 
     Raises:
-        InputError: naming the image `where`: of numbers without a known range, damaged, or of an unknown mode.
+        InputError: If the image has numbers without a known range, is damaged, or of an unknown mode; the message names
+            it by `where`.
     """
     with _named(image, where):
         _check_upper_byte(image, value_range, where)
@@ -83,7 +84,7 @@ def scaled(values: NDArray[Any], value_range: ValueRange | None, where: str) -> 
     """Pixels of any type as uint8 of the same shape.
 
     Raises:
-        InputError: naming the image `where`, if no range is known for such numbers, or one is not finite.
+        InputError: If no range is known for such numbers, or one is not finite; the message names the image `where`.
     """
     if values.dtype == np.uint8:
         return values

@@ -68,7 +68,7 @@ def fixed_shape(shape: FeatureShape, what: str) -> tuple[int, ...]:
     """The shape, where all examples have the same.
 
     Raises:
-        InputError: saying of `what` that it does not take ragged ones.
+        InputError: If they are ragged; the message says of `what` that it does not take such.
     """
     if not _is_fixed(shape):
         raise InputError(f"{what} takes examples of one shape, not ragged ones of shape {shape_text(shape)}")
@@ -80,7 +80,7 @@ def _is_fixed(shape: FeatureShape) -> TypeGuard[tuple[int, ...]]:
 
 
 def shape_text(shape: FeatureShape) -> str:
-    """For messages, with "any" for the axis that differs."""
+    """A shape in words, for messages, with "any" for the axis that differs."""
     return "(" + ", ".join("any" if size is None else str(size) for size in shape) + ")"
 
 
@@ -94,7 +94,8 @@ def joined(rows: Sequence[NDArray[Any]], where: str) -> Ragged:
     """Examples that come one by one.
 
     Raises:
-        InputError: naming the example `where` is, if it is empty or longer than any of `LADDER`, or unlike the first.
+        InputError: If an example is empty or longer than any of `LADDER`, or unlike the first; the message names where
+            it is.
     """
     for place, row in enumerate(rows):
         if row.shape[1:] != rows[0].shape[1:]:
@@ -108,7 +109,7 @@ def check_lengths(offsets: NDArray[np.int64], where: str) -> None:
     """Refuse examples that are empty, or longer than any of `LADDER`.
 
     Raises:
-        InputError: naming the first of them.
+        InputError: If there are such; the message names the first.
     """
     lengths = np.diff(offsets)
     bad = np.flatnonzero((lengths < 1) | (lengths > LONGEST))
@@ -125,9 +126,9 @@ def gather(
     Ragged ones are padded to the same length on all sides, so that an algorithm can put support and query together.
 
     Args:
-        examples: of a store.
-        sides: rows [n] of each.
-        length: of ragged ones, one of `LADDER`; None takes the shortest that will do.
+        examples: Examples of a store.
+        sides: Rows [n] of each.
+        length: Length that ragged ones are padded to, one of `LADDER`; None takes the shortest that will do.
     """
     if isinstance(examples, Ragged):
         longest = max(int((examples.offsets[rows + 1] - examples.offsets[rows]).max()) for rows in sides)

@@ -40,7 +40,7 @@ def is_remote(uri: str) -> bool:
     """Whether the store must be fetched; a plain path and a file:// URI are local.
 
     Raises:
-        InputError: for a scheme that is none of `SCHEMES`.
+        InputError: If the scheme is none of `SCHEMES`.
     """
     return _scheme(uri) != LOCAL
 

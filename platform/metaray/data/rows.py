@@ -18,14 +18,14 @@ ROWS, TURNS = "row of the store", "quarter turns"
 
 
 def places(examples: Examples, *sides: tuple[NDArray[np.int64], NDArray[np.int64]]) -> tuple[dict[str, Any], ...]:
-    """In place of what `metaray.data.gathering.gathered` copies: [classes * n] rows."""
+    """Rows [classes * n], in place of what `metaray.data.gathering.gathered` copies."""
     return tuple({ROWS: rows.reshape(-1)} for rows, _ in sides)
 
 
 def turned_places(
     examples: Examples, *sides: tuple[NDArray[np.int64], NDArray[np.int64]]
 ) -> tuple[dict[str, Any], ...]:
-    """Likewise where rotations are classes: all of them with their turns."""
+    """Rows, and the turn of each, in place of copies where rotations are classes."""
     return tuple(
         {**x, TURNS: turns.astype(np.int8).repeat(rows.size // len(turns))}
         for x, (rows, turns) in zip(places(examples, *sides), sides, strict=True)

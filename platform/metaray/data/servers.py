@@ -27,7 +27,7 @@ from metaray.uris import Uri
 # Large, because each read of an S3 object is a request of its own.
 BLOCK_BYTES = 16 << 20
 TIMEOUT_S = 60.0
-"""Of silence."""
+"""Seconds of silence after which a server is given up."""
 ANSWER_WITHIN_S = 120.0
 BLOCK_WITHIN_S = 300.0
 """56 kB/s: slower than that, a server is stuck, or means to keep us."""
@@ -51,8 +51,8 @@ class ObjectVersion(NamedTuple):
     """What a server says of an object.
 
     Attributes:
-        size_bytes: of the object.
-        version: changes with the content; empty if the server has no such thing.
+        size_bytes: Size of the object, in bytes.
+        version: Changes with the content; empty if the server has no such thing.
     """
 
     size_bytes: int
@@ -63,8 +63,8 @@ class RemoteObject(ABC):
     """One object on some server.
 
     Attributes:
-        uri: of the object.
-        shown: the same for messages.
+        uri: URI of the object.
+        shown: The same for messages.
     """
 
     def __init__(self, uri: str) -> None:
@@ -74,7 +74,7 @@ class RemoteObject(ABC):
         """Ask about the object without fetching it.
 
         Raises:
-            InputError: naming the object and what would be right.
+            InputError: If it can't be had; the message names the object and what would be right.
         """
         return self._asked(self._look)
 
@@ -82,7 +82,7 @@ class RemoteObject(ABC):
         """Write the object, which has so many bytes, to `target`.
 
         Raises:
-            InputError: it can't be read, or has fewer or more bytes.
+            InputError: It can't be read, or has fewer or more bytes.
             OSError: `target` can't be written.
         """
         got, why = 0, ""

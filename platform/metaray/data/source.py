@@ -91,7 +91,8 @@ class Source(Config):
         """Compare everything that the source reads with its fingerprint, also where that was done before.
 
         Raises:
-            InputError: naming what is damaged. A source that reads nothing has nothing to compare.
+            InputError: If something is damaged; the message names it. A source that reads nothing has nothing to
+                compare.
         """
 
     @abstractmethod
@@ -129,7 +130,7 @@ class Source(Config):
         return None
 
     def sample_rows(self, draws: ManyDraws, split: Split, spec: EpisodeSpec) -> list[Task]:
-        """As `sample_tasks`, with places among `lasting_examples` for inputs; see `metaray.data.rows`."""
+        """The tasks of `sample_tasks`, with places among `lasting_examples` for inputs; see `metaray.data.rows`."""
         raise NotImplementedError(f"{self.kind} has no examples that last")
 
     @abstractmethod
@@ -166,7 +167,7 @@ class Source(Config):
         """How many examples `split` has, whatever their classes.
 
         Raises:
-            InputError: the source has none that could be drawn one by one.
+            InputError: The source has none that could be drawn one by one.
         """
         raise self._without_examples()
 
@@ -177,7 +178,7 @@ class Source(Config):
             A fresh array [count, *feature], compact, and [count] the examples' places, 0 .. num_examples-1.
 
         Raises:
-            InputError: the source has none that could be drawn one by one, or too few.
+            InputError: The source has none that could be drawn one by one, or too few.
         """
         raise self._without_examples()
 
@@ -200,7 +201,7 @@ class SameData:
     """Notices when a source comes to yield other data while it is in use.
 
     Args:
-        source: in use.
+        source: Source that is in use.
     """
 
     def __init__(self, source: Source) -> None:
@@ -210,7 +211,7 @@ class SameData:
         """Call this after something was drawn.
 
         Raises:
-            InputError: if that may have been of other data.
+            InputError: If that may have been of other data.
         """
         stamp = self._source.stamp
         if stamp == self._stamp:

@@ -62,16 +62,16 @@ def given_splits(
     """The splits that the data came with; where one of the three is missing, its share of meta-train is drawn.
 
     Args:
-        given: the classes of each split, at least two of them.
-        seed: of the draw.
-        where: named in errors.
-        by: what gives the splits, for instance "the folders train, test".
+        given: The classes of each split, at least two of them.
+        seed: Seed of the draw.
+        where: Name for the data in errors.
+        by: What gives the splits, for instance "the folders train, test".
 
     Returns:
         The classes of every split, and how they came about.
 
     Raises:
-        InputError: a class in more than one split, no meta-train, or too few classes to share.
+        InputError: A class in more than one split, no meta-train, or too few classes to share.
     """
     owners: dict[str, list[Split]] = {}
     for split, names in given.items():
@@ -106,16 +106,16 @@ def chosen_splits(
     """The splits that a user asks for, whatever the data come with.
 
     Args:
-        names: of all classes.
-        splits: a folder for `read_splits`, or fractions for `random_splits`.
-        seed: of the latter.
-        of: what they are called.
+        names: Names of all classes.
+        splits: A folder for `read_splits`, or fractions for `random_splits`.
+        seed: Seed of random splits.
+        of: What they are called.
 
     Returns:
         The classes of every split, and how they came about.
 
     Raises:
-        InputError: as these two do.
+        InputError: If `read_splits` or `random_splits` raises it.
     """
     if isinstance(splits, Path):
         return read_splits(splits, names, of), f"the files in {splits.name}"
@@ -127,7 +127,7 @@ def random_splits(names: Sequence[str], fractions: Fractions, seed: int, of: Nou
     """Deal the classes to the meta-splits at random.
 
     Raises:
-        InputError: fractions that don't sum to 1, or one above 0 that gets no class.
+        InputError: Fractions that don't sum to 1, or one above 0 that gets no class.
     """
     if len(fractions) != len(SPLITS) or min(fractions) < 0 or not isclose(sum(fractions), 1, abs_tol=1e-6):
         raise InputError(f"split fractions {fractions} must be three numbers, at least 0, that sum to 1")
@@ -148,7 +148,7 @@ def read_splits(folder: Path, names: Sequence[str], of: Nouns = CLASSES) -> dict
     """Read train.txt, val.txt and test.txt, or files whose names say as much, such as labels.valid.txt.
 
     Raises:
-        InputError: a missing file, several that may be it, a name that is no class, a class that no file or more than
+        InputError: A missing file, several that may be it, a name that is no class, a class that no file or more than
             one names.
     """
     ids = {name: i for i, name in enumerate(names)}

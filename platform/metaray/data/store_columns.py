@@ -23,8 +23,8 @@ def column_type(shape: FeatureShape, dtype: str) -> Any:
     """Arrow's type of such examples; None where it has none.
 
     Args:
-        shape: of one example.
-        dtype: numpy's name.
+        shape: Shape of one example.
+        dtype: Numpy's name.
     """
     try:
         number = pa.from_numpy_dtype(np.dtype(dtype))
@@ -51,7 +51,7 @@ def examples_in(column: Any, shape: FeatureShape) -> Examples:
     """The examples in a column of `column_type`, as views of it.
 
     Raises:
-        InputError: saying which offset or example is wrong, if they are ragged.
+        InputError: If they are ragged and an offset or example is wrong; the message says which.
     """
     if not is_ragged(shape):
         flat: NDArray[Any] = numbers_in(column.flatten())

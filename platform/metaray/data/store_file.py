@@ -44,8 +44,8 @@ class StoreMeta(Config):
     """What the schema metadata says about the examples.
 
     Attributes:
-        version: of this format.
-        feature_shape: of one example; the first axis is None where they are ragged.
+        version: Version of this format.
+        feature_shape: Shape of one example; the first axis is None where they are ragged.
         dtype: numpy's name of the examples' type.
         class_names: unique; the position is the class id.
         counts: examples per class.
@@ -76,7 +76,7 @@ class StoreFile:
     """An open store. Its arrays are read-only views of the memory-mapped file.
 
     Attributes:
-        path: of the file.
+        path: Path of the file.
         meta: its description.
         examples: [examples, *feature], or ragged.
         offsets: [classes + 1] int64; class c holds the rows offsets[c] .. offsets[c + 1] - 1.
@@ -162,12 +162,12 @@ def read_store(path: Path, *, verify: bool = False) -> StoreFile:
     """Open a store, memory-mapped.
 
     Args:
-        path: of the file.
+        path: Path of the file.
         verify: read every example and compare with the fingerprint. `metaray.data.verified` knows where that was done.
 
     Raises:
-        InputError: naming the file: missing, truncated, foreign, of another format version, inconsistent, or (with
-            `verify`) changed.
+        InputError: If the file is missing, truncated, foreign, of another format version, inconsistent, or (with
+            `verify`) changed; the message names it.
     """
     if not os.path.isfile(path):  # noqa: PTH113 - pathlib's raises for names that are too long
         raise InputError(f"{path}: no such class store" + (" (it is a folder)" if os.path.isdir(path) else ""))  # noqa: PTH112

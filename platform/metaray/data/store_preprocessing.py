@@ -49,7 +49,7 @@ StoredPreprocessing = Annotated[Any, BeforeValidator(_read), PlainSerializer(_wr
 
 
 def stored(preprocessing: Preprocessing | Named) -> Preprocessing | Named:
-    """As a file has it.
+    """The preprocessing as a file has it.
 
     Raises:
         InputError: if its class is not found by an import path.
@@ -64,7 +64,7 @@ def resolved(preprocessing: Preprocessing | Named, trust: tuple[str, ...]) -> Pr
     """The preprocessing itself.
 
     Args:
-        preprocessing: of a store.
+        preprocessing: Preprocessing of a store, or what names it.
         trust: packages that it may be imported from, besides metaray.
 
     Raises:
@@ -80,7 +80,7 @@ def check_prepared(preprocessing: Preprocessing, shape: FeatureShape, dtype: str
     """Refuse examples of another shape or type than their preprocessing makes.
 
     Raises:
-        InputError: naming `where`, and both.
+        InputError: If they differ; the message names `where`, and both.
     """
     if (preprocessing.feature_shape, preprocessing.dtype) != (shape, dtype):
         raise InputError(
@@ -92,11 +92,11 @@ def check_prepared(preprocessing: Preprocessing, shape: FeatureShape, dtype: str
 def prepared(
     preprocessing: Preprocessing | Named, shape: FeatureShape, dtype: str, *, trust: tuple[str, ...], where: str
 ) -> Preprocessing:
-    """As `resolved`, of a store that is named `where`, whose examples must be such as it makes.
+    """The preprocessing of a store that is named `where`, whose examples must be such as it makes.
 
     Raises:
-        Untrusted: as `resolved`.
-        InputError: as `resolved` and `check_prepared`.
+        Untrusted: If `resolved` raises it.
+        InputError: If `resolved` or `check_prepared` raises it.
     """
     try:
         found = resolved(preprocessing, trust)

@@ -26,12 +26,12 @@ class PartRow:
 
     Attributes:
         part: "meta-train", "meta-val" or "meta-test".
-        groups: in it.
-        sizes: rows a group, "min / median / max".
-        targets: of its rows, mean +- standard deviation; of binary ones the share of positives in a group, "min /
-            median / max".
-        left_out: the groups that are too small for the episodes asked about.
-        episodes: distinct ones of these.
+        groups: Number of groups in the part.
+        sizes: Rows a group, "min / median / max".
+        targets: Targets of its rows, mean +- standard deviation; of binary ones the share of positives in a group, "min
+            / median / max".
+        left_out: The groups that are too small for the episodes asked about.
+        episodes: Distinct ones of these.
     """
 
     part: Split
@@ -47,11 +47,11 @@ class ColumnRow:
     """A column that is predicted from.
 
     Attributes:
-        name: of it.
+        name: Name of the column.
         holds: "numbers", "categories", "labels", "vectors" or "items".
-        missing: the share of rows that lack it; of categories, labels and items also those with none that meta-train
+        missing: The share of rows that lack it; of categories, labels and items also those with none that meta-train
             has.
-        values: mean +- standard deviation over meta-train, or how many categories, labels or items are known; of
+        values: Mean +- standard deviation over meta-train, or how many categories, labels or items are known; of
             vectors also how many numbers each has.
     """
 
@@ -66,12 +66,12 @@ class ItemsRow:
     """The items that groups share.
 
     Attributes:
-        name: of their column.
-        items: that meta-train has.
-        rows_an_item: of meta-train, "min / median / max".
-        unknown: the share of each part's rows whose items meta-train has not, or which name none.
-        shrinkage: how many rows of the global mean an item's own are weighed against.
-        offset_shrinkage: likewise, of a group's mean difference to its items.
+        name: Name of the column of items.
+        items: Number of items that meta-train has.
+        rows_an_item: Rows of meta-train an item, "min / median / max".
+        unknown: The share of each part's rows whose items meta-train has not, or which name none.
+        shrinkage: How many rows of the global mean an item's own are weighed against.
+        offset_shrinkage: Shrinkage of a group's mean difference to its items.
     """
 
     name: str
@@ -96,14 +96,14 @@ class TableDescription:
     """A table, described.
 
     Attributes:
-        meta: of the file.
-        rows: in the file.
-        spec: of the episodes that are counted.
-        parts: of the split.
-        columns: that are predicted from.
-        items: that groups share, if any.
-        settings: what `--set` takes so that targets are learned at a size of 1; empty where they are binary.
-        notes: what looks wrong, a sentence each.
+        meta: Description that the file has of itself.
+        rows: Number of rows in the file.
+        spec: Spec of the episodes that are counted.
+        parts: Parts of the split, a row each.
+        columns: Columns that are predicted from.
+        items: Items that groups share, if any.
+        settings: What `--set` takes so that targets are learned at a size of 1; empty where they are binary.
+        notes: What looks wrong, a sentence each.
     """
 
     meta: TableMeta
@@ -140,12 +140,12 @@ def described(path: str | Path, spec: EpisodeSpec, *, verify: bool = False) -> T
     """Open a table, checked whole now or earlier on this machine, and describe it.
 
     Args:
-        path: of the file, or its URI, that `metaray data import table` wrote.
-        spec: of the episodes to count; its ways are taken to be 1.
-        verify: check it now, whatever this machine knows of it.
+        path: Path of the file that `metaray data import table` wrote, or its URI.
+        spec: Spec of the episodes to count; its ways are taken to be 1.
+        verify: Check it now, whatever this machine knows of it.
 
     Raises:
-        InputError: if it is none, or damaged.
+        InputError: If it is none, or damaged.
     """
     with held(str(path)) as local:
         file = open_verified(local, read_table, verify=verify)

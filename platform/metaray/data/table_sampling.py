@@ -21,9 +21,9 @@ class DrawnTables(NamedTuple):
 
     Attributes:
         groups: [B] whose rows they are.
-        support: of all supports.
-        query: of all queries.
-        support_count: rows of each support.
+        support: Rows of all supports.
+        query: Rows of all queries.
+        support_count: Rows of each support.
         query_counts: [B] rows of each query.
     """
 
@@ -47,10 +47,10 @@ def draw_tables(opened: OpenedTable, split: Split, sizes: Sizes, draws: ManyDraw
     """Draw a group for each task, one of those that are large enough, then its rows.
 
     Args:
-        opened: the table.
-        split: whose groups; at least one of them must be large enough.
-        sizes: of all tasks.
-        draws: of the tasks.
+        opened: The table.
+        split: Split whose groups are drawn from; at least one of them must be large enough.
+        sizes: Sizes of all tasks.
+        draws: Random numbers of the tasks.
     """
     eligible, strip = opened.eligible(split, sizes), opened.strips[split]
     place = eligible[draws.between(0, len(eligible) - 1)]
@@ -92,10 +92,10 @@ def _in_order(strip: Strip, place: Rows, sizes: Sizes, draws: ManyDraws) -> tupl
 
 
 def _behind(rows: Rows, first: Rows, stop: Rows) -> tuple[Rows, Rows]:
-    """Of each of rows [B, C, most] those at first .. stop - 1, one after the other, and how many [B] of each task.
+    """The rows at first .. stop - 1 of each pool [B, C, most], one after the other, and how many [B] each task has.
 
     Args:
-        rows: of each pool.
+        rows: Rows of each pool.
         first: [B, C], or a number for all.
         stop: [B, C].
     """
@@ -108,9 +108,9 @@ def stacks_of_rows(drawn: DrawnTables, support: Side[NDArray[Any]], query: Side[
     """The tasks of so many rows, neighbours of equal shape in one stack; views of both sides.
 
     Args:
-        drawn: which rows they are.
+        drawn: Rows of all tasks.
         support: [rows, ...] of all tasks.
-        query: likewise.
+        query: [rows, ...] of the queries of all tasks.
     """
     found, task, support_row, query_row = [], 0, 0, 0
     for count, alike in groupby(drawn.query_counts.tolist()):

@@ -40,12 +40,12 @@ def open_tar(path: Path, encoding: str | None) -> Iterator[FileTree]:
     """Open a tar archive, also one compressed with gzip, bzip2 or xz.
 
     Args:
-        path: of the archive.
-        encoding: of names; None means UTF-8.
+        path: Path of the archive.
+        encoding: Encoding of the names; None means UTF-8.
 
     Raises:
-        InputError: naming the path and the member: no such archive, a damaged or cut one, a link or device, too large,
-            or of a name that leads out of the archive.
+        InputError: If there is no such archive, it is damaged or cut, or a member is a link or device, too large, or of
+            a name that leads out of the archive. The message names the path and the member.
     """
     with tempfile.TemporaryFile() as scratch, path.open("rb") as raw:
         file = _plain(raw, scratch, path)
@@ -106,7 +106,7 @@ def _members(archive: tarfile.TarFile, path: Path) -> list[tarfile.TarInfo]:
 
 
 def _check_end(file: IO[bytes], end: int, path: Path) -> None:
-    """After the last member come zeros alone: tarfile takes damage and the end of a cut archive for its end."""
+    """Check for zeros alone after the last member: tarfile takes damage and the end of a cut archive for its end."""
     file.seek(end)
     block = file.read(BLOCK_BYTES)
     if len(block) < tarfile.BLOCKSIZE:

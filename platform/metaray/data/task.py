@@ -29,8 +29,8 @@ class Task(NamedTuple):
     Or a stack of tasks of equal shape, whose arrays are contiguous and all have a leading axis B.
 
     Attributes:
-        support: what it is learned from.
-        query: what it is judged on.
+        support: What it is learned from.
+        query: What it is judged on.
         class_ids: [N] int64, the source-wide id of the class behind each label. Where labels mean the same in all
             tasks, [1]: the id of the group that the whole task is of (see `Source.group_name`), or zero.
     """
@@ -41,7 +41,7 @@ class Task(NamedTuple):
 
 
 def shape_of(task: Task) -> tuple[tuple[int, ...], ...]:
-    """By what tasks can be stacked: the shapes of their arrays."""
+    """The shapes of a task's arrays: tasks can be stacked where they are equal."""
     support, query, class_ids = task
     return (*shapes_of(support.x), support.y.shape, *shapes_of(query.x), query.y.shape, class_ids.shape)
 

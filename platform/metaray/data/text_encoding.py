@@ -7,7 +7,7 @@ def decoded(raw: bytes, where: str, encoding: str | None) -> str:
     """The text in some bytes: UTF-8, UTF-16 that says so, or the given encoding.
 
     Raises:
-        InputError: naming `where`.
+        InputError: If they are not; the message names `where`.
     """
     utf16 = raw.startswith((b"\xff\xfe", b"\xfe\xff"))
     for name in ("utf-16" if utf16 else "utf-8-sig", encoding):

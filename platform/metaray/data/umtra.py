@@ -44,13 +44,13 @@ class UMTRA(Source):
     where a store is not inverted, as paper is in one that is.
 
     Attributes:
-        source: whose examples to use: any source of images that can draw them one by one.
-        max_shift: pixels that a copy is moved by, at most, along either axis.
-        zero_share: the share of a copy's pixels set to zero, each on its own.
-        max_turn_degrees: that a copy is turned by, at most.
-        max_scaling: how far a copy's scale lies from 1, at most.
-        flip: mirror half of the copies left to right; not for letters.
-        max_brightness: how far the factor on a copy's pixels lies from 1, at most.
+        source: Source of the examples: any source of images that can draw them one by one.
+        max_shift: Pixels that a copy is moved by, at most, along either axis.
+        zero_share: The share of a copy's pixels set to zero, each on its own.
+        max_turn_degrees: Degrees that a copy is turned by, at most.
+        max_scaling: How far a copy's scale lies from 1, at most.
+        flip: Mirror half of the copies left to right; not for letters.
+        max_brightness: How far the factor on a copy's pixels lies from 1, at most.
     """
 
     kind: ClassVar[str] = "umtra"
@@ -117,7 +117,7 @@ class UMTRA(Source):
         """Check that meta-train has images, and a different one for each way; the rest is the wrapped source's.
 
         Raises:
-            InputError: with the numbers.
+            InputError: If there are too few; the message has the numbers.
         """
         if split != "meta-train":
             self.source.check(split, spec)
@@ -139,7 +139,7 @@ class UMTRA(Source):
             )
 
     def sample_task(self, draws: Draws, split: Split, spec: EpisodeSpec) -> Task:
-        """In meta-train, draw `ways` examples of any classes and alter copies of them; else the wrapped source's task.
+        """Draw `ways` examples of meta-train, of any classes, and alter copies of them; else the wrapped source's task.
 
         Raises:
             InputError: `split` has too few examples.
@@ -160,7 +160,7 @@ class UMTRA(Source):
         )
 
     def sample_tasks(self, draws: ManyDraws, split: Split, spec: EpisodeSpec) -> list[Task]:
-        """In meta-train one by one; else as the wrapped source does."""
+        """Tasks of meta-train one by one; others as the wrapped source has them."""
         if split != "meta-train":
             return self.source.sample_tasks(draws, split, spec)
         return super().sample_tasks(draws, split, spec)
@@ -185,13 +185,13 @@ class UMTRA(Source):
         return sum(comb(found, ways) for ways in range(spec.fewest_ways, spec.most_ways + 1))
 
     def num_classes(self, split: Split) -> int:
-        """In meta-train the number of examples; else the wrapped source's."""
+        """The number of examples for meta-train; else the wrapped source's number of classes."""
         return self.source.num_examples(split) if split == "meta-train" else self.source.num_classes(split)
 
     def places(self, split: Split, class_ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """In meta-train the example's; else the wrapped source's."""
+        """The examples' places for meta-train; else the wrapped source's."""
         return -1 - class_ids if split == "meta-train" else self.source.places(split, class_ids)
 
     def class_name(self, class_id: int) -> str:
-        """As in "example 17" for an example of meta-train, whose ids lie below zero; else the wrapped source's."""
+        """The name "example 17" for an example of meta-train, whose ids lie below zero; else the wrapped source's."""
         return f"example {-1 - class_id}" if class_id < 0 else self.source.class_name(class_id)

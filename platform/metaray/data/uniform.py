@@ -19,8 +19,8 @@ def uniform_classes(images: NDArray[Any] | Ragged, counts: Sequence[int], names:
     Args:
         images: [examples, channels, ...], sorted by class; classes are read one by one. Of ragged examples nothing is
             said.
-        counts: examples per class.
-        names: of the classes.
+        counts: Examples per class.
+        names: Names of the classes.
     """
     if isinstance(images, Ragged):
         return ()

@@ -32,18 +32,18 @@ def stamp(path: Path) -> tuple[int, ...]:
     """What a file cannot keep if it is changed or replaced: device, inode, size, times of content and of status in ns.
 
     Raises:
-        OSError: if there is no such file.
+        OSError: If there is no such file.
     """
     found = path.stat()
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def stamp_of(path: Path, read: Callable[[Path], object]) -> tuple[int, ...]:
-    """As `stamp`; where there is no such file, `read` says what is wrong.
+    """The stamp of a file; where there is no such file, `read` says what is wrong.
 
     Raises:
-        InputError: what `read` raises.
-        OSError: if it finds nothing wrong.
+        InputError: What `read` raises.
+        OSError: If it finds nothing wrong.
     """
     try:
         return stamp(path)
@@ -53,10 +53,10 @@ def stamp_of(path: Path, read: Callable[[Path], object]) -> tuple[int, ...]:
 
 
 def open_store(path: Path, *, verify: bool = False) -> StoreFile:
-    """As `open_verified`, of a class store.
+    """Open a class store as `open_verified` does.
 
     Raises:
-        InputError: what is wrong with the file, and what would be right.
+        InputError: What is wrong with the file, and what would be right.
     """
     return open_verified(path, read_store, verify=verify)
 
@@ -65,12 +65,12 @@ def open_verified(path: Path, read: Callable[..., T], *, verify: bool = False) -
     """Open a store, memory-mapped, after its content was compared with its fingerprint: now, or earlier on this node.
 
     Args:
-        path: of the file.
-        read: opens it: read(path, verify=...), as `read_store` does.
-        verify: compare now, whatever is known.
+        path: Path of the file.
+        read: Opens it: read(path, verify=...), as `read_store` does.
+        verify: Compare now, whatever is known.
 
     Raises:
-        InputError: what is wrong with the file, and what would be right.
+        InputError: What is wrong with the file, and what would be right.
     """
     for _ in range(TRIES):
         now_s = time.time()

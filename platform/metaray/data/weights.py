@@ -41,15 +41,15 @@ ALIGNED = 64
 BLOCK_BYTES = 1 << 22
 FLOATS = ("F64", "F32", "F16", "BF16")
 MOST_BYTES = 64 << 20
-"""Of a file beside the weights: a configuration, a tokenizer."""
+"""Size of a file beside the weights: a configuration, a tokenizer."""
 
 
 class Weights(NamedTuple):
     """A file of weights in the cache.
 
     Attributes:
-        path: of the tensors, to be mapped.
-        sha256: of the file that they came in, hex.
+        path: Path of the tensors, to be mapped.
+        sha256: SHA-256 of the file that they came in, hex.
     """
 
     path: Path
@@ -87,9 +87,9 @@ def held_weights(uri: str, sha256: str = "") -> Weights:
     """The weights behind a path or URI, from the cache, where they are put if they are not there.
 
     Args:
-        uri: of a safetensors file.
-        sha256: that it must have, hex; empty takes whatever it has. Of weights that the node has, a remote file is not
-            asked for, and a local one may be gone.
+        uri: Path or URI of a safetensors file.
+        sha256: SHA-256 that the file must have, hex; empty takes whatever it has. Where the node has the weights, a
+            remote file is not asked for, and a local one may be gone.
 
     Raises:
         InputError: if there is no such file, it holds no safetensors or has another SHA-256, naming both; or what went
@@ -207,7 +207,7 @@ def _lay_anew(path: Path, where: str, target: Any) -> None:
 
 
 def _size_bytes(found: Any) -> int:
-    """Of a slice, written anew."""
+    """Size in bytes of a slice, written anew."""
     count = int(np.prod(found.get_shape(), dtype=np.int64))
     sizes = {"BOOL": 1, "U8": 1, "I8": 1, "I16": 2, "U16": 2, "I32": 4, "U32": 4, "I64": 8, "U64": 8}
     kind = found.get_dtype()

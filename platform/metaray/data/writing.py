@@ -27,17 +27,17 @@ def write_class_store(
     """Write a class store for `ClassStore`: whole or not at all, replacing any file at `path`.
 
     Args:
-        path: the file to write; missing folders are made.
-        examples: by the name of their class, as `preprocessing` reads them: images, rows of numbers, texts.
-        splits: the names of the classes of meta-train, meta-val and meta-test; or their shares, as in (0.6, 0.2, 0.2),
+        path: The file to write; missing folders are made.
+        examples: Examples of each class, by its name, as `preprocessing` reads them: images, rows of numbers, texts.
+        splits: The names of the classes of meta-train, meta-val and meta-test; or their shares, as in (0.6, 0.2, 0.2),
             by which classes are drawn.
-        preprocessing: what makes examples of raw inputs; learners keep it. It is found by its import path again.
-        seed: of the classes that are drawn.
-        origin: free notes, such as licence and address.
+        preprocessing: What makes examples of raw inputs; learners keep it. It is found by its import path again.
+        seed: Seed of the classes that are drawn.
+        origin: Free notes, such as licence and address.
 
     Raises:
-        InputError: naming the class and the input that cannot be read, a class that `splits` names and `examples`
-            lacks, splits that overlap, an unwritable path.
+        InputError: If an input cannot be read, `splits` names a class that `examples` lacks, splits overlap, or the
+            path can't be written; the message names the class and the input.
 
     Example:
         >>> import tempfile

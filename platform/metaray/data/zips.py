@@ -24,12 +24,13 @@ def open_zip(path: Path, encoding: str | None) -> Iterator[FileTree]:
     """Open a zip archive.
 
     Args:
-        path: of the archive.
-        encoding: of names that are not marked as UTF-8; None tries UTF-8 and falls back on cp437, with a note.
+        path: Path of the archive.
+        encoding: Encoding of the names that are not marked as UTF-8; None tries UTF-8 and falls back on cp437, with a
+            note.
 
     Raises:
-        InputError: naming the path and the member: damaged, encrypted, a link, too large, overlapping others, or of a
-            name that leads out of the archive or cannot be told.
+        InputError: If it is damaged, or a member is encrypted, a link, too large, overlapping others, or of a name that
+            leads out of the archive or cannot be told. The message names the path and the member.
     """
     try:
         archive = zipfile.ZipFile(path)

@@ -1,4 +1,4 @@
-"""Which display is right where a call is made: a terminal, a notebook, a log, or none."""
+"""The display that is right where a call is made: a terminal, a notebook, a log, or none."""
 
 import sys
 import time
@@ -23,7 +23,7 @@ def shown_run(progress: Progress, experiment: Experiment, started_s: float | Non
 
     Args:
         progress: Whether to show them; or who hears them instead.
-        experiment: That is trained.
+        experiment: The experiment that is trained.
         started_s: `time.time()` when the command or call started; None is now.
     """
     if isinstance(progress, Listener):
@@ -53,7 +53,7 @@ def shown_search(progress: SearchProgress, search: Search) -> Iterator[SearchLis
 
     Args:
         progress: Whether to show them; or who hears of them instead.
-        search: That goes on.
+        search: The search that goes on.
     """
     if isinstance(progress, SearchListener):
         yield progress

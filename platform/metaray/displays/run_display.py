@@ -13,7 +13,7 @@ from metaray.records.events import Event, Listener
 
 PLAIN_EVERY_S, MOST_EVERY_S, BAR_EVERY_S = 5.0, 300.0, 0.1
 SHARE = 0.04
-"""Of the time gone by may pass between two plain lines: a run of hours need not say much more than one of minutes."""
+"""Share of the time gone by between two plain lines: a run of hours need not say much more than one of minutes."""
 WINDOW_S = 10.0
 BAR_WIDTH = 16
 
@@ -31,8 +31,8 @@ class ProgressDisplay(Listener):
     """Shows step, loss, quality, episodes a second, share of time spent waiting for episodes, and time left.
 
     Args:
-        experiment: what is being trained.
-        console: where to print; a live bar on a terminal, a line each few seconds elsewhere.
+        experiment: What is being trained.
+        console: Where to print; a live bar on a terminal, a line each few seconds elsewhere.
         started_s: `time.time()` when the command started, to tell the time to the first step.
     """
 
@@ -121,7 +121,7 @@ class ProgressDisplay(Listener):
         return ", ".join(spans)
 
     def _figures(self, event: Event) -> list[str]:
-        """From the most to the least important, but for the time left, which comes last."""
+        """Figures from the most to the least important, but for the time left, which comes last."""
         steps_per_s = self._rate.steps_per_s
         left_s = (self._experiment.num_steps - event.step) / steps_per_s if steps_per_s else 0.0
         return [
@@ -200,7 +200,7 @@ def _bar(console: Console) -> Progress:
 
 
 def _fitting(place: str, figures: list[str], room: int) -> str:
-    """As many figures as there is room for, and always the last, so that nothing is cut in the middle."""
+    """A line of as many figures as there is room for, and always the last, so that nothing is cut in the middle."""
     *rest, last = figures
     while rest and len("  ".join([place, *rest, last])) > room:
         rest.pop()

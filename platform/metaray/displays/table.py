@@ -39,6 +39,6 @@ def make_table(
 
 
 def one_line(text: str) -> str:
-    """With control characters (a line break in a file's name, say) as their escapes."""
+    """The text with control characters (a line break in a file's name, say) as their escapes."""
     unseen = ("Cc", "Cs", "Zl", "Zp")
     return "".join(c.encode("unicode_escape").decode() if unicodedata.category(c) in unseen else c for c in text)

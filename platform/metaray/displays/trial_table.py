@@ -26,9 +26,9 @@ def trials_text(rows: Sequence[Mapping[str, Any]], keys: Sequence[str], objectiv
     """A search's trials, for where standard output goes.
 
     Args:
-        rows: of `metaray.tuning.table.as_rows`.
-        keys: the searched fields.
-        objective: name of what `value` is.
+        rows: Rows of `metaray.tuning.table.as_rows`.
+        keys: The searched fields.
+        objective: Name of what `value` is.
     """
     short = short_names(keys)
     same = constant([row["settings"] for row in rows], keys)

@@ -19,7 +19,7 @@ from metaray.tuning.search import Search
 from metaray.tuning.trial import Trial, TrialStatus, winner_of
 
 ROWS = 24
-"""Of the live table, which should fit on a screen: what runs, and the best of the rest."""
+"""Rows of the live table, which should fit on a screen: what runs, and the best of the rest."""
 BEST = 6
 """Columns of the terminal for the best value, or why there is none."""
 NAME = 10
@@ -32,8 +32,8 @@ class TrialsDisplay(SearchListener):
     """Shows how the trials of a search go.
 
     Args:
-        search: that goes on.
-        console: where to print.
+        search: The search that goes on.
+        console: Where to print.
     """
 
     def __init__(self, search: Search, console: Console) -> None:
@@ -99,7 +99,7 @@ class TrialsDisplay(SearchListener):
         return table
 
     def _fields(self, shown: Sequence[Trial]) -> dict[str, str]:
-        """As many searched fields as leave each trial on one line, with the names of their columns.
+        """The searched fields, as many as leave each trial on one line, with the names of their columns.
 
         If not all have room, those that are equal in all trials go first. The table at the end has all of them.
         """
@@ -111,7 +111,7 @@ class TrialsDisplay(SearchListener):
         return next((fields for fields in tries if self._width(shown, fields) <= self._console.width), {})
 
     def _width(self, shown: Sequence[Trial], fields: Mapping[str, str]) -> int:
-        """Of a table with these fields; the last column, which may say why a trial failed, is cut to its room."""
+        """Width of a table with these fields; the last column, which may say why a trial failed, is cut to its room."""
         names = ("trial", "", *fields.values(), "episodes", self._search.optimises.name)
         rows = [self._row(trial, fields, is_best=True)[:-1] for trial in shown]
         cells = zip(names, *rows, strict=True)

@@ -40,7 +40,7 @@ def connect(placement: Placement) -> None:
     """Start or join a Ray cluster, and check that it has room for the workers.
 
     Raises:
-        InputError: with the arithmetic, if it has not, or if the address cannot be reached.
+        InputError: If it has no such room (the message has the arithmetic), or the address cannot be reached.
     """
     join_cluster(placement.address)
     _check_room(placement)
@@ -50,7 +50,7 @@ def join_cluster(address: str | None) -> None:
     """Start a Ray cluster on this machine, or join the one at `address`, or the one that RAY_ADDRESS names.
 
     Raises:
-        InputError: if the address cannot be reached.
+        InputError: If the address cannot be reached.
     """
     for name, value in QUICK_TRAIN.items():
         os.environ.setdefault(name, value)

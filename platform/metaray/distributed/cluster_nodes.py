@@ -19,8 +19,8 @@ class _Answer(NamedTuple):
     """What a node found.
 
     Attributes:
-        sees: whether the driver's probe is there.
-        problem: why it could not read or write; empty if it could.
+        sees: Whether the driver's probe is there.
+        problem: Why it could not read or write; empty if it could.
     """
 
     sees: bool
@@ -43,7 +43,7 @@ def check_storage_everywhere(root: Storage) -> None:
     Where there is no other node than this one, which has done so by itself, none is asked.
 
     Raises:
-        InputError: naming the nodes that cannot write there, or that write to a place of their own.
+        InputError: If nodes cannot write there, or write to a place of their own; the message names them.
     """
     nodes = alive_nodes()
     if _is_alone(nodes):

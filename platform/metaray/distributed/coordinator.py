@@ -17,9 +17,9 @@ class CoordinatorView(NamedTuple):
     """What the driver reads from the coordinator.
 
     Attributes:
-        events: since it last looked.
-        heartbeats: of the ranks of the present attempt.
-        workers: their actors, by rank.
+        events: Since it last looked.
+        heartbeats: Heartbeat of each rank of the present attempt.
+        workers: Their actors, by rank.
     """
 
     events: list[Event]
@@ -151,8 +151,8 @@ class CoordinatorListener(Listener):
     """Posts events to a `Coordinator` actor a few times a second, never waiting for it.
 
     Args:
-        coordinator: the actor's handle.
-        token: of this worker, from `Coordinator.arrive`.
+        coordinator: The actor's handle.
+        token: Token of this worker, from `Coordinator.arrive`.
     """
 
     def __init__(self, coordinator: Any, token: int) -> None:

@@ -42,10 +42,10 @@ class Judging:
     Args:
         experiment: its JSON.
         trust: packages besides metaray whose code these may name.
-        fingerprint: that the driver's source has.
+        fingerprint: Fingerprint of the driver's source.
         folder: the driver's working directory.
         device: "cpu" or "cuda".
-        verify: as in `require_same_data`.
+        verify: Whether the data are compared with their fingerprint, also where that was done before.
     """
 
     def __init__(
@@ -91,8 +91,8 @@ class Judging:
         """`Scores.table` of episodes `start .. stop-1`.
 
         Args:
-            which: of several learners.
-            files: of that learner.
+            which: Position of the learner that is judged, from 0.
+            files: Files of that learner, by name.
             split: "meta-val" or "meta-test".
             start: the first episode; a multiple of the chunk size.
             stop: one past the last.
@@ -133,8 +133,8 @@ class Judges:
     A context manager: the actors end with the block.
 
     Args:
-        learners: to be judged.
-        experiment: says on what, and how.
+        learners: Learners to be judged.
+        experiment: Experiment that says on what they are judged, and how.
         placement: the number of workers, and what they may use.
         trust: packages besides metaray whose code learners may name, and those that these were loaded with.
 
@@ -180,11 +180,11 @@ class Judges:
         """Scores of all episodes, in order: those of one process, to the last bit where the processors are of one kind.
 
         Args:
-            which: of the learners.
+            which: Position of the learner that is judged, from 0.
             split: "meta-val" or "meta-test".
             inner_steps: instead of the learner's own number.
             baseline: the one of that name in its place.
-            progress: told the number of episodes judged so far.
+            progress: Function that is told the number of episodes judged so far.
 
         Raises:
             InputError: if the data are others on some node, or the learner cannot be loaded there.

@@ -32,9 +32,9 @@ class MeetingConfig(BackendConfig):  # type: ignore[misc]  # Ray has no types
     other host gets to.
 
     Attributes:
-        timeout_s: of collectives.
-        use_gpu: whether they talk by NCCL.
-        coordinator: actor that is told why workers could not meet; Ray Train itself tries again without a word.
+        timeout_s: Seconds after which a collective fails.
+        use_gpu: Whether they talk by NCCL.
+        coordinator: Actor that is told why workers could not meet; Ray Train itself tries again without a word.
     """
 
     timeout_s: int = 1800
@@ -109,8 +109,8 @@ def join(backend: str, meeting: tuple[str, int], timeout_s: int) -> None:
 
     Args:
         backend: "nccl" or "gloo".
-        meeting: address and port of the store that rank 0 has opened.
-        timeout_s: of collectives.
+        meeting: Address and port of the store that rank 0 has opened.
+        timeout_s: Seconds after which a collective fails.
     """
     from torch import distributed
     from torch.distributed import TCPStore  # type: ignore[attr-defined]

@@ -24,7 +24,7 @@ def enter(folder: str) -> None:
     """Let relative paths and import paths mean what they meant to the driver, where its folders are on this node too.
 
     Args:
-        folder: the driver's working directory.
+        folder: The driver's working directory.
     """
     import_from(*(Path(one) for one in os.environ.get(FOLDERS, "").split(os.pathsep) if one))
     if Path(folder).is_dir():
@@ -87,12 +87,12 @@ def require_same_data(source: Source, fingerprint: str, *, verify: bool = False)
     """A source is opened anew on each node: it must hold there what it holds where the run was started.
 
     Args:
-        source: as described by the driver.
-        fingerprint: that the driver found.
-        verify: compare the data with their fingerprint, also where this node did so before.
+        source: Source as the driver describes it.
+        fingerprint: Fingerprint that the driver found.
+        verify: Compare the data with their fingerprint, also where this node did so before.
 
     Raises:
-        InputError: if it does not.
+        InputError: If it does not.
     """
     if verify:
         source.verify()
@@ -117,12 +117,12 @@ def start_samplers(
     They take no CPU from the scheduler, restart without limit, and repeat a call that was lost.
 
     Args:
-        source: where tasks come from.
-        spec: of the episodes.
-        seed: of the sequence of episodes.
-        count: of actors.
-        nodes: ids of those that they are spread over; when one of them is gone, any will do. None leaves it to Ray.
-        verify: as in `require_same_data`.
+        source: Where tasks come from.
+        spec: Spec of the episodes.
+        seed: Seed of the sequence of episodes.
+        count: Number of actors.
+        nodes: Ids of those that they are spread over; when one of them is gone, any will do. None leaves it to Ray.
+        verify: Whether the data are compared with their fingerprint, also where that was done before.
     """
     actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Sampler)
     arguments = (dump_kind(source, SOURCES), source.fingerprint, spec.model_dump(), seed, str(Path.cwd()), verify)
@@ -144,12 +144,12 @@ def actor_stream(
     """One rank's shares of steps `start .. stop-1`, asked of the samplers in turn, one object a step.
 
     Args:
-        samplers: actors of `start_samplers`.
-        share: the episode indices of this rank at a step.
-        start: first step.
-        stop: one past the last step.
-        depth: credits.
-        rows: episodes come as rows of the store.
+        samplers: Actors of `start_samplers`.
+        share: The episode indices of this rank at a step.
+        start: First step.
+        stop: One past the last step.
+        depth: Credits.
+        rows: Episodes come as rows of the store.
     """
 
     offset = share(0).start

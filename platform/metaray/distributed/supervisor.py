@@ -42,10 +42,10 @@ class Supervisor:
     """Watches over a run until it ends.
 
     Args:
-        coordinator: where the workers report.
-        display: hears what happens.
-        placement: of the run.
-        samplers: its sampler actors.
+        coordinator: Where the workers report.
+        display: Display that hears what happens.
+        placement: Placement of the run.
+        samplers: Its sampler actors.
     """
 
     def __init__(self, coordinator: Any, display: Listener, placement: Placement, samplers: Sequence[Any]) -> None:
@@ -107,7 +107,7 @@ class Supervisor:
         return time.monotonic() - self._alive_s
 
     def _note_life(self, seen: CoordinatorView) -> None:
-        """Without a sign of any worker, first say so, then replace those that do not come up."""
+        """Note whether workers live: without a sign of any, first say so, then replace those that do not come up."""
         if any(beat.silent_s < FRESH_S for beat in seen.heartbeats.values()):
             self._alive_s, self._told = time.monotonic(), False
         if self._lifeless_s > TELL_AFTER_S and not self._told:

@@ -35,12 +35,12 @@ class Setup:
     """What all trials of a search have in common.
 
     Attributes:
-        folder: the driver's working directory.
-        trust: packages besides metaray whose code trials may name.
-        storage: of the search.
-        objective: of the search.
-        placement: of each trial.
-        again: whether Tune's scheduler is to hear again of evaluations before a kill.
+        folder: The driver's working directory.
+        trust: Packages besides metaray whose code trials may name.
+        storage: Folder or URI of the search.
+        objective: Objective of the search.
+        placement: Placement of each trial.
+        again: Whether Tune's scheduler is to hear again of evaluations before a kill.
     """
 
     folder: str
@@ -98,8 +98,8 @@ class Reporter(Listener):
     """Reports evaluations to Tune, once what belongs to them is on disk: Tune may end the process as it reports.
 
     Args:
-        experiment: of the trial.
-        objective: of the search.
+        experiment: Experiment of the trial.
+        objective: Objective of the search.
     """
 
     def __init__(self, experiment: Experiment, objective: Objective) -> None:

@@ -51,15 +51,16 @@ def search_on_ray(
     """Train what the ledger's proposer proposes, until nothing is left to do.
 
     Args:
-        ledger: of the search; how each trial ends is written there.
-        setup: what trials have in common.
-        shares: what each reserves.
-        at_once: trials.
-        listener: hears of them.
-        should_stop: polled; True ends the trials that run. They go on from their checkpoints in another call.
+        ledger: Ledger of the search; how each trial ends is written there.
+        setup: What trials have in common.
+        shares: What each reserves.
+        at_once: Trials.
+        listener: Listener that hears of the trials.
+        should_stop: Function that is polled; True ends the trials that run. They go on from their checkpoints in
+            another call.
 
     Raises:
-        RunFailed: if Tune itself fails.
+        RunFailed: If Tune itself fails.
     """
     os.environ.update(QUICK_TUNE)
     logging.getLogger("ray.tune").setLevel(logging.ERROR)  # it misses files that nobody needs
@@ -101,7 +102,7 @@ class _Unsaved:
 
 
 class _Silence(TrialProgressCallback):  # type: ignore[misc]
-    """In place of one that prints, to standard output, whatever `verbose` says."""
+    """A callback in place of one that prints, to standard output, whatever `verbose` says."""
 
     def _print(self, msg: str) -> None:
         pass

@@ -35,14 +35,15 @@ class Augmentation(Config):
     torchvision's transforms of pictures do.
 
     Attributes:
-        on: which images are altered: those of the "support", of the "query", or "both".
-        crop_padding: margin of black pixels (zeros, as stored) from which an image of the same size is cut out, at a
+        on: Side whose images are altered: "support", "query" or "both".
+        crop_padding: Margin of black pixels (zeros, as stored) from which an image of the same size is cut out, at a
             place that is uniform.
-        flip: mirror half of the images left to right; not for letters.
-        brightness: how far the factor on an image's pixels lies from 1, at most.
-        contrast: likewise the factor on their distance from the image's mean grey.
-        saturation: likewise the factor on their distance from the pixel's grey. The order of the three is random, too.
-        cutout: side in pixels of a square of zeros, whose centre is uniform over the image (DeVries and Taylor,
+        flip: Mirror half of the images left to right; not for letters.
+        brightness: How far the factor on an image's pixels lies from 1, at most.
+        contrast: How far the factor on the pixels' distance from the image's mean grey lies from 1, at most.
+        saturation: How far the factor on a pixel's distance from its own grey lies from 1, at most. The order of the
+            three is random, too.
+        cutout: Side in pixels of a square of zeros, whose centre is uniform over the image (DeVries and Taylor,
             arXiv:1708.04552); at the border a part of it lies outside.
     """
 
@@ -70,7 +71,7 @@ class Augmentation(Config):
         """The preprocessing, which must be one of images that can be altered so.
 
         Raises:
-            InputError: naming what does not go together.
+            InputError: If it is none; the message names what does not go together.
         """
         if not isinstance(preprocessing, ImagePreprocessing):
             raise InputError(
@@ -103,15 +104,15 @@ def normalized(
     """Compact inputs of one side as numbers that a network sees, altered where an augmentation covers that side.
 
     Args:
-        preprocessing: of the source.
+        preprocessing: Preprocessing of the source.
         x: [n, *feature] of one episode, or [B, n, *feature] of a chunk; compact, on the device; a dict where examples
             are ragged.
         augmentation: None alters nothing.
         side: "support" or "query".
-        seeds: of the B episodes, or of the one.
+        seeds: Seeds of the B episodes, or of the one.
 
     Raises:
-        InputError: if there is something to alter, and these are no images.
+        InputError: If there is something to alter, and these are no images.
     """
     if augmentation is None or not augmentation.covers(side):
         return preprocessing.normalize(x)
@@ -150,7 +151,7 @@ class _Drawn(NamedTuple):
 def _draw(
     augmentation: Augmentation, images: ImagePreprocessing, side: SideName, seeds: Sequence[int], *, count: int
 ) -> _Drawn:
-    """For each of `count` images of each episode."""
+    """The random numbers for each of `count` images of each episode."""
     index = LAST_INDEX - SIDES.index(side)
     numbers = [Draws(seed, "meta-train", index).uniform(NUMBERS * count) for seed in seeds]
     drawn = np.concatenate(numbers).reshape(-1, NUMBERS).T

@@ -28,8 +28,8 @@ class Episode(NamedTuple):
     shape, whose arrays are contiguous and all have a leading axis B.
 
     Attributes:
-        task: its support and query.
-        index: the episode's place in its split's endless sequence; [B] int64 in a stack.
+        task: Its support and query.
+        index: The episode's place in its split's endless sequence; [B] int64 in a stack.
         seed: 64 bits of the episode's own, from which everything random in its training step derives; [B] uint64.
     """
 
@@ -43,7 +43,7 @@ class MetaBatch:
     """Consecutive episodes, of equal shape or not.
 
     Attributes:
-        stacks: of consecutive episodes of equal shape, each as long as can be.
+        stacks: Stacks of consecutive episodes of equal shape, each as long as can be.
     """
 
     stacks: tuple[Episode, ...]
@@ -78,7 +78,7 @@ def stack(episodes: Sequence[Episode]) -> MetaBatch:
     """Put consecutive episodes together.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: If there is none.
     """
     if not episodes:
         raise ValueError("no episodes to stack")
@@ -90,7 +90,7 @@ def meta_batch(stacks: Sequence[Task], indices: Sequence[int], seeds: NDArray[np
     """Tasks that are stacked already as episodes.
 
     Args:
-        stacks: of consecutive tasks of equal shape, each as long as can be.
+        stacks: Stacks of consecutive tasks of equal shape, each as long as can be.
         indices: [B] of the episodes.
         seeds: [B] their own.
     """

@@ -34,7 +34,7 @@ def export_episode(source: Source, spec: Mapping[str, Any], split: Split, seed: 
     The pictures are such that the source's preprocessing turns them into the same pixels again.
 
     Raises:
-        InputError: if the split cannot yield such an episode, or `out` exists already or cannot be written.
+        InputError: If the split cannot yield such an episode, or `out` exists already or cannot be written.
     """
     wanted = EpisodeSpec.parse(spec, where="episode")
     preprocessing = source.preprocessing

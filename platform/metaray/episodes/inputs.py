@@ -61,7 +61,7 @@ def described(x: Inputs) -> str:
 
 
 def flattened(x: Inputs, prefix: str) -> dict[str, Tensor]:
-    """As entries of a flat dict, under names that begin with `prefix`; `unflattened` has them back."""
+    """Inputs as entries of a flat dict, under names that begin with `prefix`; `unflattened` has them back."""
     if isinstance(x, dict):
         return {f"{prefix}:{name}": part for name, part in x.items()}
     return {prefix: x}

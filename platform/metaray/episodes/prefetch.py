@@ -27,11 +27,11 @@ def credit_window(
     The window is the back-pressure: taking step s is what asks for step s + depth.
 
     Args:
-        request: asks for a step's batch and returns at once with a reference to it.
-        receive: waits for a reference.
-        start: first step.
-        stop: one past the last step.
-        depth: credits, at least 1.
+        request: Asks for a step's batch and returns at once with a reference to it.
+        receive: Function that waits for a reference.
+        start: First step.
+        stop: One past the last step.
+        depth: Credits, at least 1.
     """
     assert depth >= 1, depth
     window = deque(request(step) for step in range(start, min(start + depth, stop)))

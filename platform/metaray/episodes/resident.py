@@ -17,7 +17,7 @@ from metaray.data.source import Source
 from metaray.errors import InputError, unknown
 
 SHARE = 0.25
-"""Of the device's free memory that examples may take; the rest is for computing."""
+"""Share of the device's free memory that examples may take; the rest is for computing."""
 BLOCK_BYTES = 2**26
 """So much is brought over at a time."""
 TAKEN = {"uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64", "bool"}
@@ -91,7 +91,7 @@ class Resident:
     Attributes:
         examples: [examples, channels, pixels], where an image's last two axes are one and the axes before another one;
             [examples, 1, numbers] of what is no image.
-        shape: of one example.
+        shape: Shape of one example.
         turned: [4, pixels] int64, where the pixels of an image come from that is turned by 0 .. 3 quarters; of square
             images alone.
     """
@@ -104,7 +104,7 @@ class Resident:
         """[*leading, *shape] copies of the examples at rows [*leading], turned where they are to be.
 
         Args:
-            x: as `metaray.data.rows` has it, on the device.
+            x: Inputs as places, as `metaray.data.rows` has them, on the device.
         """
         rows = x[ROWS].reshape(-1)
         if TURNS not in x:

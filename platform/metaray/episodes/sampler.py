@@ -15,7 +15,7 @@ from metaray.errors import InputError
 from metaray.tasks import TaskKind
 
 LAST_INDEX = 2**63 - 1
-"""Of an episode: tensors and journals count in 64 bits with a sign."""
+"""Highest index of an episode: tensors and journals count in 64 bits with a sign."""
 
 
 def sample_episode(source: Source, spec: EpisodeSpec, split: Split, seed: int, index: int) -> Episode:
@@ -25,14 +25,14 @@ def sample_episode(source: Source, spec: EpisodeSpec, split: Split, seed: int, i
     which episode, in what order, or how often.
 
     Args:
-        source: where the task comes from.
-        spec: ways, shots and queries, or what they are drawn from.
+        source: Where the task comes from.
+        spec: Ways, shots and queries, or what they are drawn from.
         split: "meta-train", "meta-val" or "meta-test".
-        seed: of the whole sequence of episodes.
-        index: of this episode, 0 .. 2**63 - 1.
+        seed: Seed of the whole sequence of episodes.
+        index: Index of this episode, 0 .. 2**63 - 1.
 
     Raises:
-        InputError: if there is no such index or task, or what was sampled is none of the source's kind.
+        InputError: If there is no such index or task, or what was sampled is none of the source's kind.
     """
     _require_known(index)
     draws = Draws(seed, split, index)
@@ -49,16 +49,16 @@ def sample_meta_batch(
     """The episodes of `indices`, in that order, stacked: bit for bit those of `sample_episode`.
 
     Args:
-        source: where the tasks come from.
-        spec: ways, shots and queries, or what they are drawn from.
+        source: Where the tasks come from.
+        spec: Ways, shots and queries, or what they are drawn from.
         split: "meta-train", "meta-val" or "meta-test".
-        seed: of the whole sequence of episodes.
-        indices: of these.
-        rows: inputs are not the examples themselves but their places in the store; see `metaray.data.rows`.
+        seed: Seed of the whole sequence of episodes.
+        indices: Indices of these episodes, 0 .. 2**63 - 1.
+        rows: Inputs are not the examples themselves but their places in the store; see `metaray.data.rows`.
 
     Raises:
-        InputError: as in `sample_episode`.
-        ValueError: if there are no indices.
+        InputError: If `sample_episode` would raise it.
+        ValueError: If there are no indices.
     """
     wanted = list(indices)
     if not wanted:
@@ -102,11 +102,11 @@ def share_of(step: int, meta_batch_size: int, rank: int = 0, world_size: int = 1
     """The episode indices that `rank` handles at `step`: whole chunks of `step*B .. step*B + B - 1`.
 
     Args:
-        step: of the outer loop.
+        step: Outer step, from 0.
         meta_batch_size: B.
-        rank: of the worker.
-        world_size: number of workers.
-        chunk_size: episodes in a chunk; the last chunk of a meta-batch may be smaller.
+        rank: Rank of the worker.
+        world_size: Number of workers.
+        chunk_size: Episodes in a chunk; the last chunk of a meta-batch may be smaller.
     """
     first, count = step * meta_batch_size, -(-meta_batch_size // chunk_size)
     mine = chunks_of(count, rank, world_size)

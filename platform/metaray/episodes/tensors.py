@@ -82,7 +82,7 @@ def chunks(
 
 
 def _placed(stack: Episode, source: Source, split: Split) -> Episode:
-    """With the place of each class instead of its id."""
+    """The stack with the place of each class instead of its id."""
     return stack._replace(task=stack.task._replace(class_ids=source.places(split, stack.task.class_ids)))
 
 

@@ -1,10 +1,10 @@
-"""Into how many chunks a meta-batch is cut, which is how many workers can take part."""
+"""How a meta-batch is cut into chunks, and so how many workers can take part."""
 
 from metaray.experiment.experiment import Experiment
 
 DEVICE_TYPES = ("cpu", "cuda")
 CHUNKS_BEFORE = 4
-"""On a GPU, of runs that were begun before an experiment could say how many workers may take part."""
+"""Chunks of a meta-batch on a GPU in runs of before an experiment could say how many workers may take part."""
 
 
 def chunk_size_on(experiment: Experiment, device_type: str) -> int:

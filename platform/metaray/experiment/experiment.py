@@ -32,11 +32,11 @@ class Evaluation(Config):
 
     Attributes:
         episodes: ways, shots and queries; None takes those of training.
-        inner_steps: of gradient-based algorithms; None takes those of training.
+        inner_steps: Number of inner steps of gradient-based algorithms; None takes those of training.
         every: meta-val each so many outer steps (and at the end); 0 only at the end.
         val_episodes: the first so many episodes of meta-val.
         test_episodes: the first so many of meta-test, at the end.
-        seed: of the sequence of evaluation episodes.
+        seed: Seed of the sequence of evaluation episodes.
     """
 
     episodes: EpisodeSpec | None = None
@@ -76,7 +76,7 @@ class Initial(Config):
     Attributes:
         run: its name, in the same storage.
         step: outer steps that it had done; from there the steps are counted on.
-        parameters_sha256: of its meta-parameters then, as in its result.
+        parameters_sha256: SHA-256 of the other run's meta-parameters at that step, as in its result.
     """
 
     run: str
@@ -88,12 +88,12 @@ class Experiment(Config):
     """The complete description of a run. Round-trips through JSON.
 
     Attributes:
-        name: of the MLflow experiment and of the registered model.
+        name: Name of the MLflow experiment and of the registered model.
         source: where tasks come from.
         episodes: ways, shots and queries of meta-training.
         model: the architecture.
         algorithm: the meta-learning algorithm.
-        optimizer: of the outer loop.
+        optimizer: Optimiser of the outer loop.
         meta_batch_size: episodes an outer step, B. Step s trains on episodes s*B .. s*B + B-1.
         num_steps: outer steps.
         evaluation: how the run is judged.
@@ -105,9 +105,9 @@ class Experiment(Config):
         most_workers: how many workers may ever take part: the meta-batch is cut into so many chunks. None, which its
             JSON leaves out, means a chunk of 1 on a CPU, and of the whole meta-batch, for 1 worker, on a GPU. Not
             together with `chunk_size`.
-        precision: of the network.
+        precision: Arithmetic of the network.
         threads_per_worker: threads of each worker's kernels.
-        seed: of the initial weights and of the training episodes.
+        seed: Seed of the initial weights and of the training episodes.
         execution: how a chunk's meta-gradient is computed: "each" episode by itself, "batched" under torch.vmap,
             "compiled" in pieces (an inner step, a forward pass), or as a CUDA "graph" of all of it; "auto", which its
             JSON leaves out, goes by device, model and algorithm (`metaray.training.execution.table`).
@@ -258,7 +258,7 @@ class Experiment(Config):
         """Check that its JSON describes all of it: that is what workers, checkpoints and the registry go by.
 
         Raises:
-            InputError: naming the field that does not come back as it was.
+            InputError: If a field does not come back as it was; the message names it.
         """
         where = f"experiment {self.name}"
         try:
@@ -273,7 +273,7 @@ class Experiment(Config):
             )
 
     def every_field(self) -> dict[str, Any]:
-        """As JSON types, with all fields that can be set, also those that `to_json` leaves out at their default."""
+        """The experiment in JSON types, with all fields that can be set, also those that `to_json` leaves out."""
         written = self.model_dump(mode="json", context=EVERY_FIELD)
         settable = {
             "most_workers": None,
@@ -294,12 +294,12 @@ class Experiment(Config):
 
         Args:
             text: JSON.
-            where: named in errors.
+            where: Name for the text in errors.
             trust: packages besides metaray that its import paths may lead to; None trusts them all, as suits an
                 experiment of one's own.
 
         Raises:
-            InputError: naming `where`, if it is no JSON or describes no valid experiment.
+            InputError: If it is no JSON or describes no valid experiment; the message names `where`.
         """
         context = None if trust is None else {"trust": trust}
         values = parse_json(text, where=where)

@@ -17,9 +17,9 @@ class Key(NamedTuple):
     """A field of an experiment, as `--set` takes it.
 
     Attributes:
-        key: dotted.
-        value: as text that `--set` reads, without passwords.
-        meaning: what the docstring of its class says; empty where nobody says anything.
+        key: Dotted.
+        value: The field's value as text that `--set` reads, without passwords.
+        meaning: What the docstring of its class says; empty where nobody says anything.
     """
 
     key: str
@@ -35,7 +35,7 @@ def keys_of(experiment: Experiment) -> list[Key]:
 
 
 def _meaning(told: dict[str, str], key: str) -> str:
-    """That of a field; of a value inside one, such as an inner learning rate of several, that of the whole."""
+    """What a field means; for a value inside one, such as one inner learning rate of several, what the whole means."""
     parts = key.split(".")
     ends = (".".join(parts[:count]) for count in range(len(parts), 0, -1))
     return next((told[end] for end in ends if end in told), "")

@@ -37,7 +37,7 @@ class Optimizer(Config):
         """What it stands for.
 
         Raises:
-            InputError: if it is of a subclass, whose fields would be lost.
+            InputError: If it is of a subclass, whose fields would be lost.
         """
         mine = type(self)
         if mine is not Optimizer:

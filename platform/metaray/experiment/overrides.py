@@ -25,7 +25,7 @@ def override(experiment: Experiment, settings: Iterable[str]) -> Experiment:
     """Apply `dotted.key=value` settings as `changed` does. Values are read as JSON where they are JSON, else as text.
 
     Raises:
-        InputError: for a malformed setting, an unknown key (with the nearest right one) or a wrong value.
+        InputError: If a setting is malformed, a key unknown (the message has the nearest right one) or a value wrong.
     """
     return changed(experiment, map(_parsed, settings))
 
@@ -41,7 +41,7 @@ def changed(experiment: Experiment, values: Iterable[tuple[str, Any]]) -> Experi
     `optimizer.groups.PATTERN.outer_lr`. Another optimiser keeps the settings that it has, too.
 
     Raises:
-        InputError: for an unknown key (with the nearest right one) or a wrong value.
+        InputError: If a key is unknown (the message has the nearest right one) or a value wrong.
     """
     tree = experiment.every_field()
     fresh: set[str] = set()

@@ -1,4 +1,4 @@
-"""Whose code a description names. What somebody else wrote may name no other than one's own does."""
+"""The packages whose code a description names. What somebody else wrote may name no other than one's own does."""
 
 import re
 from collections.abc import Iterator

@@ -28,7 +28,7 @@ def load_recipe(recipe: str) -> Experiment:
         recipe: `path/to/file.py:function`, or `path/to/experiment.json`.
 
     Raises:
-        InputError: if the file or the function does not exist (lists those that do), returns no experiment, or
+        InputError: If the file or the function does not exist (lists those that do), returns no experiment, or
             describes one with wrong values.
     """
     found, place = call_recipe(recipe)
@@ -43,10 +43,10 @@ def call_recipe(recipe: str) -> tuple[object, str]:
     """What the function that `recipe` names returns, or the experiment of a JSON file.
 
     Returns:
-        That, and in brackets where the function is defined, for messages.
+        What the function returned, and, in brackets, where it is defined, for messages.
 
     Raises:
-        InputError: if the file or the function does not exist (lists those that do), or raises an error, or it
+        InputError: If the file or the function does not exist (lists those that do), or raises an error, or it
             describes something with wrong values.
     """
     if recipe.endswith(".json"):

@@ -31,7 +31,7 @@ def require_alone(files: Mapping[str, bytes]) -> None:
     """Refuse a learner whose network can't be built from its files; one without code of the user's own always can.
 
     Args:
-        files: of the learner, by name.
+        files: Files of the learner, by name.
 
     Raises:
         InputError: naming the files that building it needs, or what it raises without them.

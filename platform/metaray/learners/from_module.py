@@ -59,11 +59,11 @@ class FromModule:
                 is not adapted.
             algorithm: how it adapts and predicts, with the hyperparameters it was trained for.
             preprocessing: how raw inputs become what it was trained on: size, mode and normalisation of images.
-            ways: of the tasks it is judged on, and takes, if its output layer has one output a class; 1 where targets
-                mean the same in all tasks.
+            ways: Number of ways of the tasks it is judged on, and takes, if its output layer has one output a class; 1
+                where targets mean the same in all tasks.
             shots: support examples a class it is judged with.
             queries: query examples a class it is judged with.
-            inner_steps: at adaptation, where that differs from the algorithm's own.
+            inner_steps: Number of inner steps at adaptation, where that differs from the algorithm's own.
             task: the kind of its tasks; None for telling classes apart.
             parameters: trained parameters of the algorithm itself, by name, as Meta-SGD's learning rates.
             provenance: where it comes from, in JSON types; kept with it.
@@ -111,7 +111,7 @@ class FromModule:
         """Put it into the registry as the next version of a model, judged as a run's learner is.
 
         Args:
-            name: of the registered model.
+            name: Name of the registered model.
             source: what to judge it on: a source, or an experiment, whose source and numbers of episodes are taken.
                 None judges nothing, and so gives no alias.
             promote: make it champion whatever the comparison says.

@@ -64,8 +64,8 @@ class _Hider:
     """An audit hook that makes files outside some folders look as if they were not there.
 
     Attributes:
-        on: whether it still hides any.
-        hidden: what it did hide, in order.
+        on: Whether it still hides any.
+        hidden: What it did hide, in order.
     """
 
     def __init__(self, folders: list[str]) -> None:

@@ -15,10 +15,10 @@ def doubt(spec: EpisodeSpec, ways: int, found: Sequence[int] | None, count: int)
     """Why the answers to a batch of queries may be worse than the learner was judged to be; None if nothing says so.
 
     Args:
-        spec: that it was judged at: as many queries of each class, or at least so many.
-        ways: classes of the task; 1 where it has none.
-        found: the predicted classes, by query; None where values are predicted.
-        count: of queries.
+        spec: Spec that it was judged at: as many queries of each class, or at least so many.
+        ways: Classes of the task; 1 where it has none.
+        found: The predicted classes, by query; None where values are predicted.
+        count: Number of queries.
     """
     least = spec.fewest_queries
     each = f"{least} of each class" if found is not None else "as a task had"

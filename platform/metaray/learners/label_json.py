@@ -31,7 +31,7 @@ def labels_to_json(labels: Sequence[Hashable]) -> list[Any]:
     """Labels in JSON types: texts, integers and truth values as they are, others as an object with their type.
 
     Raises:
-        InputError: naming the label that can't be written so that it comes back the same.
+        InputError: Naming the label that can't be written so that it comes back the same.
     """
     return [_checked(label) for label in labels]
 
@@ -40,7 +40,7 @@ def labels_from_json(values: Sequence[Any]) -> tuple[Hashable, ...]:
     """The inverse of `labels_to_json`.
 
     Raises:
-        ValueError: for what it never writes.
+        ValueError: If `labels_to_json` never writes such values.
     """
     return tuple(map(_read, values))
 

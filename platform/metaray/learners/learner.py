@@ -50,16 +50,16 @@ class Learner(FromModule):
         algorithm: how it adapts.
         model: the architecture.
         meta: the trained meta-parameters.
-        preprocessing: from raw inputs to those of the network.
+        preprocessing: What makes the network's inputs of raw ones.
         spec: ways, shots and queries that it was judged at.
-        inner_steps: at adaptation, where that differs from the algorithm's own.
+        inner_steps: Number of inner steps at adaptation, where that differs from the algorithm's own.
         step: outer steps that made `meta`, for algorithms with schedules.
-        seed: that the network was built with; decides buffers that a model draws at random.
+        seed: Seed that the network was built with; decides buffers that a model draws at random.
         task: the kind of its tasks.
-        classes: that meta-train had.
+        classes: Number of classes that meta-train had.
         provenance: where it comes from: plain JSON.
         state: frozen parameters and persistent buffers of the network.
-        rebuilt: by what the tensors that come from building the network anew are known again.
+        rebuilt: Marks by which the tensors that come from building the network anew are known again.
         code: SHA-256 of each package of the user's own, as it was when this was made; see `metaray.trust`.
         encoder: weights of the encoder that makes vectors of raw inputs, where it was trained on such; see
             `metaray.learners.encoder`.
@@ -275,7 +275,7 @@ class AdaptedTask:
     """A learner adapted to one task.
 
     Attributes:
-        learner: that adapted.
+        learner: Learner that adapted.
         classes: labels, in the order of the columns of `predict_proba`; none where it predicts values.
         adapted: what the support set taught.
         context: ways and inner steps.

@@ -48,7 +48,7 @@ class Contents(NamedTuple):
     """What the folder of a learner holds.
 
     Attributes:
-        description: with what older files leave out filled in.
+        description: Description with what older files leave out filled in.
         meta: the meta-parameters.
         state: frozen parameters and persistent buffers of the network.
         encoder: weights of the encoder before it; none where there is none.
@@ -66,7 +66,7 @@ def learner_files(
     """The files of a learner by name; the manifest is last.
 
     Args:
-        description: in JSON types.
+        description: Description in JSON types.
         meta: the meta-parameters.
         state: frozen parameters and persistent buffers; None for a learner that has none.
         encoder: weights of the encoder before its network, if there is one.

@@ -17,7 +17,7 @@ def built(build: Callable[[], T]) -> T:
     """What `build` returns.
 
     Raises:
-        InputError: whatever the code of a model or algorithm raises.
+        InputError: Whatever the code of a model or algorithm raises.
     """
     try:
         return build()
@@ -31,7 +31,7 @@ def restored(build: Callable[[], nn.Module], state: Tensors, marks: Marks) -> nn
     """A network with the frozen parameters and persistent buffers of `state`.
 
     Raises:
-        InputError: if it cannot be built, or what is not in `state` becomes another than `marks` say it was.
+        InputError: If it cannot be built, or what is not in `state` becomes another than `marks` say it was.
     """
     network = built(build)
     if state:
@@ -48,9 +48,9 @@ def check_state(network: nn.Module, state: Tensors, marks: Marks) -> None:
     """Refuse frozen parameters and buffers that are not those of a learner's model, or not as they were.
 
     Args:
-        network: freshly built.
-        state: of the learner.
-        marks: of the learner, of what is not in `state`.
+        network: Freshly built.
+        state: Frozen parameters and buffers of the learner, by name.
+        marks: Marks of what the learner has besides `state`.
     """
     wanted = kept(network)
     if not state and not marks:

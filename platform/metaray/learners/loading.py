@@ -29,7 +29,7 @@ def load_learner(folder: Path, *, trust: Sequence[str] = ()) -> Learner:
     """Load what `Learner.save` wrote. Nothing is unpickled, and checksums are verified.
 
     Args:
-        folder: of the learner.
+        folder: Folder of the learner.
         trust: packages besides metaray that its import paths may lead to.
 
     Raises:
@@ -42,7 +42,7 @@ def load_task(folder: Path, *, trust: Sequence[str] = ()) -> AdaptedTask:
     """Load what `AdaptedTask.save` wrote. Nothing is unpickled, and checksums are verified.
 
     Args:
-        folder: of the task.
+        folder: Folder of the task.
         trust: packages besides metaray that its learner's import paths may lead to.
 
     Raises:

@@ -41,7 +41,7 @@ def require_trusted_code(description: Mapping[str, Any], trust: Sequence[str], w
 
     Raises:
         Untrusted: saying what to trust, with the digests that the learner records.
-        InputError: as `require_trusted`, or if what it records are no digests.
+        InputError: If `require_trusted` would raise it, or what it records are no digests.
     """
     code = parse_own_code(description, where)
     for path in paths_named(description):

@@ -39,7 +39,7 @@ class TaskParts(NamedTuple):
     Attributes:
         classes: labels, in the order of the outputs; none where it predicts values.
         adapted: what the support set taught.
-        inner_steps: that it was adapted with; None where the algorithm's own number counts.
+        inner_steps: Number of inner steps that it was adapted with; None where the algorithm's own number counts.
         flat: targets were [n].
         columns: of CSV files, inputs first; empty where they have the learner's own names.
         kept: of the support set, by name.
@@ -69,12 +69,12 @@ def save_task(path: Path, learner: dict[str, bytes], parts: TaskParts) -> None:
     """Write a task whole, or not at all.
 
     Args:
-        path: of its folder.
+        path: Path of its folder.
         learner: the files of its learner, by name.
         parts: the rest.
 
     Raises:
-        InputError: as `task_files`, `require_alone` and `write_task`.
+        InputError: If `task_files`, `require_alone` or `write_task` raises it.
     """
     files = task_files(learner, parts)
     require_alone(learner)
@@ -165,7 +165,7 @@ def write_task(path: Path, files: dict[str, bytes]) -> None:
     """Write it beside `path` and rename it, so that there is a whole task or none; an older task there is replaced.
 
     Raises:
-        InputError: as `check_place`, or if the disk is full.
+        InputError: If `check_place` would raise it, or the disk is full.
     """
     check_place(path)
     place = path.absolute()

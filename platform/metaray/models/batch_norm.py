@@ -24,9 +24,9 @@ class EpisodicBatchNorm(nn.Module):
     """Batch normalisation (Ioffe and Szegedy, ICML 2015) over the batch at hand or over given statistics.
 
     Args:
-        channels: size of dimension 1 of the input.
-        eps: added to the variance.
-        affine: learn a scale and a shift.
+        channels: Size of dimension 1 of the input.
+        eps: Added to the variance.
+        affine: Learn a scale and a shift.
     """
 
     def __init__(self, channels: int, *, eps: float = 1e-5, affine: bool = True) -> None:
@@ -43,7 +43,7 @@ class EpisodicBatchNorm(nn.Module):
         """[n, channels, ...] to the same shape.
 
         Raises:
-            InputError: if there is one value a channel, so that nothing but zero could come out.
+            InputError: If there is one value a channel, so that nothing but zero could come out.
         """
         if self.statistics is None and x.numel() == x.shape[1]:
             raise InputError(

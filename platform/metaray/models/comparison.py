@@ -36,7 +36,7 @@ class Compared(Model):
     """The model of the baseline. It learns nothing.
 
     Attributes:
-        preprocessing: of the inputs.
+        preprocessing: Preprocessing of the inputs.
     """
 
     kind: ClassVar[str] = "compared"

@@ -22,10 +22,11 @@ class Conv4(Model):
     not padded.
 
     Attributes:
-        channels: of every block; or of each of the four.
+        channels: Number of channels of every block; or of each of the four.
         downsample: "max_pool" or "stride".
-        pools: how many blocks, from the first on, halve the resolution.
-        bias: of the convolutions. Batch norm takes any away again: without, a step costs less and learns the same.
+        pools: How many blocks, from the first on, halve the resolution.
+        bias: Whether the convolutions have a bias. Batch norm takes any away again: without, a step costs less and
+            learns the same.
     """
 
     kind: ClassVar[str] = "conv4"

@@ -29,7 +29,7 @@ def convert(network: nn.Module) -> nn.Module:
     """Make every batch norm of torch in a network one of ours, in place: hooks and other references to a layer stay.
 
     Raises:
-        InputError: naming a module that does not know its shape yet, that torch does not see, that is a batch norm of
+        InputError: Naming a module that does not know its shape yet, that torch does not see, that is a batch norm of
             the user's own making, or an `nn.InstanceNorm*` with running statistics.
     """
     modules = dict(network.named_modules())

@@ -26,7 +26,7 @@ class Custom(Model):
 
     Attributes:
         path: `package.module:Name`.
-        options: further keyword arguments, in JSON types.
+        options: Further keyword arguments, in JSON types.
     """
 
     kind: ClassVar[str] = "custom"

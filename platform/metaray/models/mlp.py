@@ -18,8 +18,8 @@ class MLP(Model):
     """Linear layers with ReLU over flattened inputs (Finn et al., ICML 2017, sections 5.1 and 5.2).
 
     Attributes:
-        hidden: sizes of the hidden layers; none gives a linear model.
-        batch_norm: normalise before each ReLU, as the paper does on Omniglot (and not on sinusoids).
+        hidden: Sizes of the hidden layers; none gives a linear model.
+        batch_norm: Normalise before each ReLU, as the paper does on Omniglot (and not on sinusoids).
     """
 
     kind: ClassVar[str] = "mlp"

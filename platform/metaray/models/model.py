@@ -23,29 +23,29 @@ class Model(Config):
         """A freshly initialised network.
 
         Args:
-            feature_shape: of one input; the first axis is None where they are ragged.
-            outputs: size of the output layer; None for an embedding network without one.
+            feature_shape: Shape of one input; the first axis is None where they are ragged.
+            outputs: Size of the output layer; None for an embedding network without one.
 
         Returns:
             A module that maps [n, *feature], or what else the preprocessing makes of inputs, to [n, outputs], or to
             [n, embedding].
 
         Raises:
-            InputError: if the architecture cannot take such inputs.
+            InputError: If the architecture cannot take such inputs.
         """
 
     def build_for(
         self, feature_shape: FeatureShape, outputs: int | None, preprocessing: Preprocessing | None
     ) -> nn.Module:
-        """As `build`; a model that must know more of its inputs than their shape asks their preprocessing.
+        """Build a network as `build` does; a model that must know more of its inputs asks their preprocessing.
 
         Args:
-            feature_shape: of one input.
-            outputs: size of the output layer; None for an embedding network without one.
-            preprocessing: of the inputs; None where they are plain numbers.
+            feature_shape: Shape of one input.
+            outputs: Size of the output layer; None for an embedding network without one.
+            preprocessing: Preprocessing of the inputs; None where they are plain numbers.
 
         Raises:
-            InputError: if the architecture cannot take such inputs.
+            InputError: If the architecture cannot take such inputs.
         """
         return self.build(feature_shape, outputs)
 
@@ -61,7 +61,7 @@ class Model(Config):
         """Refuse a description that a learner alone can complete.
 
         Raises:
-            InputError: saying what it lacks.
+            InputError: Saying what it lacks.
         """
 
 
@@ -114,8 +114,8 @@ class Fresh(NamedTuple):
     """A network as it was built, and where the CPU's generator was then.
 
     Attributes:
-        network: that nothing has gone through yet.
-        generator: its state, from which what is drawn next goes on.
+        network: Network that nothing has gone through yet.
+        generator: Its state, from which what is drawn next goes on.
     """
 
     network: nn.Module

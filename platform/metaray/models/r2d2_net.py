@@ -27,8 +27,8 @@ class R2D2Net(Model):
     Dropout follows the third and the fourth block: at a rate of 0.1 on miniImageNet and 0.4 on CIFAR-FS in the paper.
 
     Attributes:
-        channels: of the four blocks.
-        drop_rate: share of the activations of the last two blocks that are dropped in training.
+        channels: Number of channels of each of the four blocks.
+        drop_rate: Share of the activations of the last two blocks that are dropped in training.
     """
 
     kind: ClassVar[str] = "r2d2_net"

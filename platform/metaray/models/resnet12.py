@@ -36,10 +36,10 @@ class ResNet12(Model):
     can't count; and a block is at most as large as the map that it is cut from, as inputs of 28 or 32 pixels need.
 
     Attributes:
-        channels: of the four blocks.
-        pool: what becomes of the last feature map: "flatten" as in MetaOptNet, or the "mean" over its places.
-        drop_rate: share of the activations that are dropped after each block in training; 0 drops none.
-        block_size: side of what DropBlock drops at once.
+        channels: Number of channels of each of the four blocks.
+        pool: What becomes of the last feature map: "flatten" as in MetaOptNet, or the "mean" over its places.
+        drop_rate: Share of the activations that are dropped after each block in training; 0 drops none.
+        block_size: Side of what DropBlock drops at once.
     """
 
     kind: ClassVar[str] = "resnet12"
@@ -73,13 +73,13 @@ class ResNet12(Model):
 
 
 class DropBlock(nn.Module):
-    """In training, zero squares of each channel and scale the rest up (Ghiasi et al., algorithm 1).
+    """Zero squares of each channel in training, and scale the rest up (Ghiasi et al., algorithm 1).
 
     As in MetaOptNet's code every channel has its own squares, which lie wholly inside the map.
 
     Args:
-        rate: share of the activations to drop, about: squares may overlap.
-        block_size: side of a square; at most that of the map.
+        rate: Share of the activations to drop, about: squares may overlap.
+        block_size: Side of a square; at most that of the map.
     """
 
     def __init__(self, rate: float, block_size: int) -> None:

@@ -53,7 +53,7 @@ def restore(network: nn.Module, state: Tensors) -> None:
 
 
 def marks_of(tensors: Tensors) -> Marks:
-    """By what each tensor is known again, in JSON types."""
+    """The marks that each tensor is known again by, in JSON types."""
     return {name: _mark(tensor) for name, tensor in sorted(tensors.items())}
 
 
@@ -103,7 +103,7 @@ def leaves(value: Any) -> Iterator[Any]:
 
 @contextmanager
 def undone(network: nn.Module) -> Iterator[None]:
-    """After the block, attributes and buffers of every module are what they were before."""
+    """Restore attributes and buffers of every module to what they were before the block."""
     before = [(module, vars(module).copy(), module._buffers.copy()) for module in network.modules()]
     values = [(buffer, buffer.detach().clone()) for buffer in network.buffers()]
     try:

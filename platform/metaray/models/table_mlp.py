@@ -24,10 +24,10 @@ class TableMLP(Model):
     Without categories and missing cells it is a plain `MLP`.
 
     Attributes:
-        hidden: sizes of the hidden layers; none gives a linear model.
-        embedding: numbers that stand for a category, at most as many as the column has categories.
-        batch_norm: normalise before each ReLU.
-        item_embedding: numbers that stand for an item besides; 0 for none. They begin at 0, and stay there for an item
+        hidden: Sizes of the hidden layers; none gives a linear model.
+        embedding: Numbers that stand for a category, at most as many as the column has categories.
+        batch_norm: Normalise before each ReLU.
+        item_embedding: Numbers that stand for an item besides; 0 for none. They begin at 0, and stay there for an item
             that meta-train has not.
     """
 

@@ -30,16 +30,16 @@ def conv2d(
     dilation: int | tuple[int, ...] = 1,
     groups: int = 1,
 ) -> Tensor:
-    """As `torch.conv2d`; with groups, and of images without a leading axis, it is that one.
+    """Convolve as `torch.conv2d` does; with groups, and of images without a leading axis, it is that one.
 
     Args:
         input: [n, channels, height, width].
         weight: [outputs, channels, rows, columns] of the kernel.
         bias: [outputs].
-        stride: of the output places.
+        stride: Distance between the output places.
         padding: zeros around the input; "same" and "valid" as in torch.
         dilation: distance of the kernel's places.
-        groups: of channels.
+        groups: Number of groups of channels.
     """
     if groups != 1 or input.ndim != 4:
         return torch.conv2d(input, weight, bias, stride, padding, dilation, groups)

@@ -31,7 +31,7 @@ def written_out(*, convolutions: bool = False) -> Iterator[None]:
     """Within the block, the functions of torch that normalise are computed in plain arithmetic.
 
     Args:
-        convolutions: those are, too; see `metaray.models.unfolded`.
+        convolutions: Those are, too; see `metaray.models.unfolded`.
     """
     token = _writing.set(True)
     try:
@@ -147,7 +147,7 @@ def _layer_norm(
 
 
 def _standardized(x: Tensor, dims: list[int], weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
-    """Over the statistics of some dimensions, then scaled and shifted, at least in float32."""
+    """Standardise over the statistics of some dimensions, then scale and shift, at least in float32."""
     wide = _wide(x)
     variance, mean = torch.var_mean(wide, dim=dims, correction=0, keepdim=True)
     normal = (wide - mean) * torch.rsqrt(variance + eps)

@@ -11,9 +11,9 @@ class Classic(OuterOptimizer):
     """Adam, AdamW or SGD. Each has the other ones' fields, so that a search over kinds may go over them, too.
 
     Attributes:
-        momentum: of sgd.
-        nesterov: of sgd: Nesterov's momentum instead of the heavy ball's (Sutskever et al. 2013).
-        betas: of adam and adamw: decay of the moments' running means.
+        momentum: Momentum of sgd, from 0 to below 1.
+        nesterov: Whether sgd takes Nesterov's momentum instead of the heavy ball's (Sutskever et al. 2013).
+        betas: Decay of the moments' running means in adam and adamw.
     """
 
     left_out_of_json: ClassVar[tuple[str, ...]] = ("groups", "nesterov")

@@ -23,7 +23,7 @@ class CustomOptimizer(OuterOptimizer):
 
     Attributes:
         path: `package.module:Name`.
-        options: further keyword arguments, in JSON types.
+        options: Further keyword arguments, in JSON types.
     """
 
     kind: ClassVar[str] = "custom"
@@ -47,7 +47,7 @@ class CustomOptimizer(OuterOptimizer):
         """See `OuterOptimizer.build`.
 
         Raises:
-            InputError: if the class cannot be called so.
+            InputError: If the class cannot be called so.
         """
         factory: Any = resolve(self.path, trust=("*",))
         arguments: dict[str, Any] = {"lr": self.outer_lr, **self.options}

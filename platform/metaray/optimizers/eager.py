@@ -19,7 +19,7 @@ def eager(cls: type[O]) -> type[O]:
     """`cls` with the functions inside torch's guards: the same updates bit for bit, not to be compiled.
 
     Args:
-        cls: one of torch's own, whose `step` needs no gradient.
+        cls: One of torch's own, whose `step` needs no gradient.
     """
     step = inspect.unwrap(cls.step)
 

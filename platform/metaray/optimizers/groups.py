@@ -14,7 +14,7 @@ class Group(Config):
     """What holds for the meta-parameters whose names fit a pattern.
 
     Attributes:
-        outer_lr: learning rate at its highest, which goes over the steps as all others; None takes the optimiser's.
+        outer_lr: Learning rate at its highest, which goes over the steps as all others; None takes the optimiser's.
         weight_decay: None takes the optimiser's.
     """
 
@@ -28,7 +28,7 @@ def divided(groups: Mapping[str, Group], names: Iterable[str]) -> list[tuple[Gro
     Of the patterns (of `fnmatch`) that fit a name, the longest decides: JSON does not keep their order.
 
     Raises:
-        InputError: if a pattern fits no name, with the nearest ones.
+        InputError: If a pattern fits no name, with the nearest ones.
     """
     names = list(names)
     for pattern in groups:

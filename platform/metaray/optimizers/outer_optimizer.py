@@ -23,18 +23,18 @@ class OuterOptimizer(Config):
     One of your own has its hyperparameters as fields, and a `build`.
 
     Attributes:
-        outer_lr: learning rate at its highest.
-        schedule: of the learning rate: "constant"; "linear" or "cosine" to `final_lr_fraction * outer_lr`, which a step
-            after the last would have; "step" multiplies by `decay` every `decay_every` steps; or an object with a
-            `kind`, one of these or an import path, and fields of its own.
-        warmup_steps: of linear warm-up from zero; the step after them has the full rate.
-        final_lr_fraction: where "linear" and "cosine" end.
-        decay: factor of "step".
-        decay_every: period of "step", in outer steps.
-        weight_decay: as the optimiser has it: an L2 penalty, or decoupled.
-        clip_norm: the outer gradient's Euclidean norm is clipped to this; None leaves it alone.
-        groups: by pattern of parameter names (`head.*`), a rate and a weight decay of their own; of the patterns that
-            fit a parameter the longest decides.
+        outer_lr: Learning rate at its highest.
+        schedule: Course of the learning rate: "constant"; "linear" or "cosine" to `final_lr_fraction * outer_lr`, which
+            a step after the last would have; "step" multiplies by `decay` every `decay_every` steps; or an object with
+            a `kind`, one of these or an import path, and fields of its own.
+        warmup_steps: Number of outer steps of linear warm-up from zero; the step after them has the full rate.
+        final_lr_fraction: Where "linear" and "cosine" end.
+        decay: Factor of "step".
+        decay_every: Period of "step", in outer steps.
+        weight_decay: Strength of the weight decay, as the optimiser has it: an L2 penalty, or decoupled.
+        clip_norm: The outer gradient's Euclidean norm is clipped to this; None leaves it alone.
+        groups: A rate and a weight decay of their own for some parameters, by a pattern of their names (`head.*`); of
+            the patterns that fit a parameter the longest decides.
     """
 
     kind: ClassVar[str]
@@ -62,12 +62,13 @@ class OuterOptimizer(Config):
         """A torch optimiser over leaves, whose state is tensors, numbers and text, in lists, tuples and dicts.
 
         Args:
-            groups: as torch's optimisers take them: each with its "params", "lr" and "weight_decay".
+            groups: Groups of parameters, as torch's optimisers take them: each with its "params", "lr" and
+                "weight_decay".
         """
 
     @property
     def whole_schedule(self) -> Schedule:
-        """Of all steps: `schedule`, after the warm-up where there is one."""
+        """The schedule of all steps: `schedule`, after the warm-up where there is one."""
         then = self.schedule
         if isinstance(then, str):
             cls = SCHEDULES[then]
@@ -79,12 +80,12 @@ class OuterOptimizer(Config):
         """The outer learning rate of step `step` (0 .. num_steps-1): a pure function, so resuming is exact.
 
         Args:
-            step: of the run.
-            num_steps: of the run.
-            outer_lr: at its highest; None takes the optimiser's own, a group may have another.
+            step: Outer step, 0 .. num_steps-1.
+            num_steps: Number of outer steps of the run.
+            outer_lr: Learning rate at its highest; None takes the optimiser's own, a group may have another.
 
         Raises:
-            InputError: if a schedule of the user's own gives no rate.
+            InputError: If a schedule of the user's own gives no rate.
         """
         rate = self.whole_schedule.rate(self.outer_lr if outer_lr is None else outer_lr, step, num_steps, 0)
         if isinstance(rate, bool) or not isinstance(rate, float | int) or not 0 <= rate < math.inf:

@@ -20,10 +20,10 @@ class Schedule(Config):
         """The learning rate of a step: a pure function, so that resuming is exact.
 
         Args:
-            outer_lr: the rate at its highest.
+            outer_lr: The rate at its highest.
             step: 0 .. num_steps-1.
-            num_steps: of the run.
-            first: the step after the warm-up, with the full rate; at most `step`.
+            num_steps: Number of outer steps of the run.
+            first: The step after the warm-up, with the full rate; at most `step`.
         """
 
 
@@ -41,7 +41,7 @@ class Linear(Schedule):
     """Along a line to `final_lr_fraction * outer_lr`, which a step after the last would have.
 
     Attributes:
-        final_lr_fraction: where it ends.
+        final_lr_fraction: Where it ends.
     """
 
     kind: ClassVar[str] = "linear"
@@ -57,7 +57,7 @@ class Cosine(Schedule):
     """Half a cosine (Loshchilov and Hutter 2017) to `final_lr_fraction * outer_lr`, as the rate after the last step.
 
     Attributes:
-        final_lr_fraction: where it ends.
+        final_lr_fraction: Where it ends.
     """
 
     kind: ClassVar[str] = "cosine"
@@ -73,8 +73,8 @@ class Step(Schedule):
     """Multiplied by `decay` at every `decay_every`-th step of the run, the warm-up counted.
 
     Attributes:
-        decay: factor.
-        decay_every: period, in outer steps.
+        decay: Factor.
+        decay_every: Period, in outer steps.
     """
 
     kind: ClassVar[str] = "step"
@@ -92,8 +92,8 @@ class Piecewise(Schedule):
     As in MetaOptNet: 0.06 from a third of the run on, 0.012 from two thirds, 0.0024 from five sixths.
 
     Attributes:
-        starts: shares of the steps after the warm-up, rising.
-        factors: of the rate, from each of them on.
+        starts: Shares of the steps after the warm-up, rising.
+        factors: Factors on the learning rate, each from its start on.
     """
 
     kind: ClassVar[str] = "piecewise"
@@ -129,8 +129,8 @@ class LinearWarmUp(Schedule):
     """A linear warm-up from zero, and another schedule after it.
 
     Attributes:
-        steps: of the warm-up; the step after them has the full rate.
-        then: the schedule from there on.
+        steps: Number of outer steps of the warm-up; the step after them has the full rate.
+        then: The schedule from there on.
     """
 
     kind: ClassVar[str] = "linear_warm_up"
@@ -150,5 +150,5 @@ SCHEDULES: dict[str, type[Schedule]] = {**AFTER_WARM_UP, "linear_warm_up": Linea
 
 
 def _progress(step: int, num_steps: int, first: int) -> float:
-    """From 0 at the step `first` to 1 after the last."""
+    """How far a run is: 0 at the step `first`, 1 after the last."""
     return min(1.0, (step - first) / max(1, num_steps - first))

@@ -1,4 +1,4 @@
-"""From the description of an optimiser to steps: building it over meta-parameters, clipping, one update."""
+"""How a described optimiser steps: building it over meta-parameters, clipping, one update."""
 
 import math
 
@@ -17,7 +17,7 @@ def build_optimizer(optimizer: OuterOptimizer, meta: dict[str, Tensor]) -> torch
     """The optimiser over leaves, by name.
 
     Raises:
-        InputError: if a pattern fits none of them, or an optimiser of the user's own is not built as it should be.
+        InputError: If a pattern fits none of them, or an optimiser of the user's own is not built as it should be.
     """
     groups = []
     for group, names in divided(optimizer.groups, meta):
@@ -57,12 +57,12 @@ def update(
     """Step the meta-parameters in place.
 
     Args:
-        optimizer: its description.
-        built: over `meta`.
-        meta: leaves.
-        gradient: of each, reduced and clipped.
-        step: its number.
-        num_steps: of the run.
+        optimizer: Its description.
+        built: Optimiser that was built over `meta`.
+        meta: Leaves.
+        gradient: Gradient of each meta-parameter, by name, reduced and clipped.
+        step: Its number.
+        num_steps: Number of outer steps of the run.
     """
     for group in built.param_groups:
         group["lr"] = optimizer.lr_at(step, num_steps, group[FULL_RATE])
@@ -87,9 +87,9 @@ def clip_(gradient: dict[str, Tensor], norm: Tensor | float, max_norm: float) ->
     """Scale `gradient` in place so that its global norm is at most `max_norm`.
 
     Args:
-        gradient: of each.
-        norm: its global norm; one that is a tensor is not waited for.
-        max_norm: the most that it may be.
+        gradient: Gradient of each parameter, by name.
+        norm: Its global norm; one that is a tensor is not waited for.
+        max_norm: The most that it may be.
     """
     if isinstance(norm, Tensor):
         factor = torch.where(norm > max_norm, max_norm / norm, 1.0)

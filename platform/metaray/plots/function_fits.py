@@ -78,11 +78,11 @@ def fits_of(learner: Learner, source: Source, spec: EpisodeSpec, seed: int, coun
     """The first meta-test tasks.
 
     Args:
-        learner: to adapt.
-        source: of functions from one number to one number.
-        spec: of the tasks; their query points are `DENSE`, where the source has so many.
-        seed: of the sequence of episodes.
-        count: of tasks.
+        learner: Learner to adapt.
+        source: Source of functions from one number to one number.
+        spec: Spec of the tasks; their query points are `DENSE`, where the source has so many.
+        seed: Seed of the sequence of episodes.
+        count: Number of tasks.
     """
     try:
         dense = EpisodeSpec(shots=spec.shots, queries=DENSE)

@@ -35,7 +35,7 @@ class TaskPicture(NamedTuple):
         query_captions: [m] texts under the queries, for instance predictions; empty for none.
         correct: [m] whether the caption is right, shown by its colour; None, or items that are None, where there is
             nothing to judge.
-        title: over the picture.
+        title: Title over the picture.
         query_labels: [m] class names, each of the row that a query belongs to; empty where nobody says.
     """
 
@@ -78,7 +78,7 @@ def draw_episodes(
     """Draw the first `count` tasks of a source to a PNG.
 
     Raises:
-        InputError: the source yields no images, the split no such tasks, or `path` can't be written.
+        InputError: The source yields no images, the split no such tasks, or `path` can't be written.
     """
     if len(source.feature_shape) != 3:
         raise InputError(f"a gallery shows images, but an example has the shape {shape_text(source.feature_shape)}")
@@ -97,7 +97,7 @@ def draw_tasks(pictures: Sequence[TaskPicture], path: Path) -> None:
     """Draw tasks below one another to a PNG.
 
     Raises:
-        InputError: an example is no image, or `path` can't be written.
+        InputError: An example is no image, or `path` can't be written.
     """
     # Imported here, since it takes longer than all the rest of the package. Not pyplot: it keeps global state.
     from matplotlib.backends.backend_agg import FigureCanvasAgg

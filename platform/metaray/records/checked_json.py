@@ -20,14 +20,14 @@ def read_record(storage: Storage, name: str, kind: type[C], *, remedy: str) -> C
     """What a file says; one of before there were checksums is taken as it is, where its fields are right.
 
     Args:
-        storage: that holds it.
-        name: of the file.
-        kind: its fields.
-        remedy: what to do about one that is damaged.
+        storage: Storage that holds it.
+        name: Name of the file.
+        kind: Its fields.
+        remedy: What to do about one that is damaged.
 
     Raises:
-        FileNotFoundError: if there is none.
-        InputError: naming the file, if it is not what was written.
+        FileNotFoundError: If there is none.
+        InputError: Naming the file, if it is not what was written.
     """
     where = f"{storage.shown}/{name}"
     try:

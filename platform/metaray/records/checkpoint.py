@@ -39,9 +39,9 @@ class Loaded(NamedTuple):
     """What a run goes on from.
 
     Attributes:
-        progress: of the checkpoint; of step 0 where there is none.
-        best: the meta-parameters of its `best_step`.
-        damaged: for each newer checkpoint that is not whole, its step and what is wrong with it.
+        progress: Progress of the checkpoint; of step 0 where there is none.
+        best: The meta-parameters of its `best_step`.
+        damaged: What is wrong with each newer checkpoint that is not whole, by its step.
     """
 
     progress: Progress
@@ -55,13 +55,13 @@ def save_checkpoint(storage: Storage, state: TrainState, progress: Progress, bes
     It needs no other: the best meta-parameters are in it too, where they are not the current ones.
 
     Args:
-        storage: of the run.
-        state: to save.
-        progress: to save; its step and environment are filled in.
-        best: the meta-parameters of `progress.best_step`.
+        storage: Storage of the run.
+        state: State to save.
+        progress: Progress to save; its step and environment are filled in.
+        best: The meta-parameters of `progress.best_step`.
 
     Raises:
-        OSError: if it could not be written, or is not what was written; the checkpoints before it are untouched.
+        OSError: If it could not be written, or is not what was written; the checkpoints before it are untouched.
     """
     name = checkpoint_name(state.step)
     tensors = {f"meta/{key}": _plain(tensor) for key, tensor in state.meta.items()}
@@ -92,12 +92,12 @@ def load_checkpoint(storage: Storage, state: TrainState, *, at_most: int | None 
     """Load the newest checkpoint that is whole into `state`, in place.
 
     Args:
-        storage: of the run.
-        state: as `initial_state` made it; stays so where there is no whole checkpoint.
-        at_most: its step; None takes any.
+        storage: Storage of the run.
+        state: State as `initial_state` made it; stays so where there is no whole checkpoint.
+        at_most: Its step; None takes any.
 
     Raises:
-        OSError: if none could be read at all, which is no reason to start again from nothing.
+        OSError: If none could be read at all, which is no reason to start again from nothing.
     """
     damaged: dict[int, str] = {}
     unread: OSError | None = None
@@ -124,7 +124,7 @@ def _parsed(files: Mapping[str, bytes], state: TrainState) -> tuple[Tensors, Pro
     """The tensors and the rest of a checkpoint, after checking that `state` can go on from them.
 
     Raises:
-        Damaged: if it cannot.
+        Damaged: If it cannot.
     """
     try:
         tensors = load(files[STATE])
@@ -146,7 +146,7 @@ def _optimizer(files: Mapping[str, bytes], tensors: Tensors, state: TrainState) 
     """The optimiser's state in a checkpoint.
 
     Raises:
-        Damaged: if it is none for the optimiser of `state`.
+        Damaged: If it is none for the optimiser of `state`.
     """
     if state.optimizer is None:
         return None

@@ -25,15 +25,15 @@ class Progress:
     """What a run knows about itself besides its tensors.
 
     Attributes:
-        step: the next step.
-        best_step: the step with the best meta-val score so far, which is the highest accuracy or the lowest squared
+        step: The next step.
+        best_step: The step with the best meta-val score so far, which is the highest accuracy or the lowest squared
             error; None before the first meta-val.
-        best_score: that score.
-        window: sums over the steps since metrics were last recorded (see `metaray.training.step_sums`).
-        clock: times over the whole run, likewise.
-        segments: of the journal that were written by then; 0 in older checkpoints, which do not say.
-        environment: versions and CPU capability that the bits may depend on.
-        network: by what the network's frozen parameters, buffers and other tensors are known again.
+        best_score: Score of that step on meta-val.
+        window: Sums over the steps since metrics were last recorded (see `metaray.training.step_sums`).
+        clock: Times over the whole run, likewise.
+        segments: Number of segments of the journal that were written by then; 0 in older checkpoints, which do not say.
+        environment: Versions and CPU capability that the bits may depend on.
+        network: Marks that the network's frozen parameters, buffers and other tensors are known again by.
     """
 
     step: int = 0
@@ -64,8 +64,8 @@ def copy_checkpoint(source: Storage, target: Storage, step: int) -> None:
     """Copy a checkpoint, checked, from one run to another, whose journal has segments of its own.
 
     Raises:
-        Damaged: if it is not whole.
-        OSError: if it cannot be read or written.
+        Damaged: If it is not whole.
+        OSError: If it cannot be read or written.
     """
     files = read_checkpoint(source, step)
     write_checkpoint(target, files, replace(progress_of(files), segments=0))
@@ -75,8 +75,8 @@ def read_checkpoint(storage: Storage, step: int, *, only: str | None = None) -> 
     """The files of a checkpoint, or `only` one of them, checked.
 
     Raises:
-        Damaged: if it is not whole.
-        OSError: if it cannot be read.
+        Damaged: If it is not whole.
+        OSError: If it cannot be read.
     """
     folder = f"{CHECKPOINTS_FOLDER}/{checkpoint_name(step)}"
     files = unsealed(lambda name: storage.read(f"{folder}/{name}"), only=only)
@@ -89,7 +89,7 @@ def write_checkpoint(storage: Storage, files: Mapping[str, bytes], progress: Pro
     """Write the files of a checkpoint, with other progress, as that of `progress.step`.
 
     Raises:
-        OSError: if it cannot be written.
+        OSError: If it cannot be written.
     """
     folder = f"{CHECKPOINTS_FOLDER}/{checkpoint_name(progress.step)}"
     storage.write_folder(folder, sealed({**files, PROGRESS: written(progress)}))

@@ -24,14 +24,14 @@ class Event(NamedTuple):
     """Something that happened; plain numbers and text, so that it crosses processes.
 
     Attributes:
-        kind: for displays "note" (something worth knowing, in `text`), "phase" (the run enters `text`), "step" (one
-            outer step), "judging" (`done` of `episodes` on `text` are judged) and "evaluation" (meta-val was judged);
-            for trackers "metrics" (one, which is in the journal); "checkpoint" (a new one is whole); "failed",
-            "diverged" or "stopped" say how it ended, in `text`.
-        step: outer steps done so far.
-        values: metrics by key.
-        time_s: seconds since the epoch.
-        text: of a phase.
+        kind: What happened: for displays "note" (something worth knowing, in `text`), "phase" (the run enters `text`),
+            "step" (one outer step), "judging" (`done` of `episodes` on `text` are judged) and "evaluation" (meta-val
+            was judged); for trackers "metrics" (one, which is in the journal); "checkpoint" (a new one is whole);
+            "failed", "diverged" or "stopped" say how it ended, in `text`.
+        step: Outer steps done so far.
+        values: Metrics by key.
+        time_s: Seconds since the epoch.
+        text: Text that goes with it, as `kind` says; empty where there is none.
     """
 
     kind: EventKind

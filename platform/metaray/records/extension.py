@@ -63,7 +63,7 @@ def require_end(run: Run, step: int) -> None:
     """There must be a whole checkpoint of the run's last step.
 
     Raises:
-        InputError: if there is none.
+        InputError: If there is none.
     """
     try:
         _end_of(run.storage, step)
@@ -78,14 +78,14 @@ def extend_record(run: Run, experiment: Experiment, step: int, tags: Mapping[str
     """Make a finished run one that has yet to go on. Killed at any place, it is the one or the other, and whole.
 
     Args:
-        run: which nobody else holds.
-        experiment: with the steps that it has from now on.
-        step: that was its last.
-        tags: that it has from now on; an MLflow run of its own is made when training starts.
+        run: Run that nobody else holds.
+        experiment: Experiment with the number of steps that it has from now on.
+        step: Step that was the run's last.
+        tags: Tags that it has from now on; an MLflow run of its own is made when training starts.
 
     Raises:
-        InputError: if it can't go on as a run with more steps from the start would.
-        OSError: if the storage fails.
+        InputError: If it can't go on as a run with more steps from the start would.
+        OSError: If the storage fails.
     """
     storage, aside = run.storage, ended_folder(step)
     judged = [JUDGED] if storage.exists(JUDGED) else []  # runs of before it was kept have none
@@ -111,15 +111,15 @@ def begin_record(run: Run, experiment: Experiment, source: Storage, fingerprint:
     """Make a new run that starts from another one's end; where that was broken off, the rest of it.
 
     Args:
-        run: the new one, which nobody else holds.
-        experiment: of the new run, with the state that it starts from.
-        source: of the other run.
-        fingerprint: of the data of the other run.
-        tags: of the new run.
+        run: The new one, which nobody else holds.
+        experiment: Experiment of the new run, with the state that it starts from.
+        source: Storage of the other run.
+        fingerprint: Fingerprint of the data of the other run.
+        tags: Tags of the new run.
 
     Raises:
-        Damaged: if what it starts from is not whole in the other run, nor kept in this.
-        OSError: if the storage fails.
+        Damaged: If what it starts from is not whole in the other run, nor kept in this.
+        OSError: If the storage fails.
     """
     storage, initial = run.storage, experiment.initial
     assert initial is not None

@@ -38,8 +38,8 @@ class Journal:
     """Appends segments to a run's storage; only rank 0 has one.
 
     Args:
-        storage: of the run.
-        segments: that are known to have been written.
+        storage: Storage of the run.
+        segments: Number of segments that are known to have been written.
     """
 
     def __init__(self, storage: Storage, segments: int = 0) -> None:
@@ -66,7 +66,7 @@ class Journal:
         """Write what gathered, where that is due (or `now`); returns what reached the disk by this.
 
         Raises:
-            OSError: if it cannot be written; the entries stay for the next flush.
+            OSError: If it cannot be written; the entries stay for the next flush.
         """
         if not self._pending or not (now or time.monotonic() - self._flushed_s >= self._every_s):
             return []
@@ -81,13 +81,13 @@ class JournalReader:
     """Reads a run's journal as it grows: a segment never changes, so each is read once.
 
     Args:
-        storage: of the run.
+        storage: Storage of the run.
     """
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self.segments: dict[str, tuple[list[Metric], str]] = {}
-        """Of each segment its entries, and what is wrong with it; empty if nothing is."""
+        """The entries of each segment, and what is wrong with it; empty if nothing is."""
 
     def read(self) -> list[Metric]:
         """All entries by now, by step and key; without those that are damaged, of which `damage` tells."""
@@ -121,7 +121,7 @@ class JournalReader:
         """What was found to be damaged or missing so far, a sentence a segment.
 
         Args:
-            segments: that are known to have been written.
+            segments: Number of segments that are known to have been written.
         """
         found = [f"{JOURNAL_FOLDER}/{name} is damaged: {what}" for name, (_, what) in self.segments.items() if what]
         lost = sorted({*range(max(self.count, segments))} - {*map(_number, self.segments)})
@@ -185,7 +185,7 @@ def _metric(tree: dict[str, Any]) -> Metric:
     """An entry, if it is one.
 
     Raises:
-        TypeError: if it is none.
+        TypeError: If it is none.
     """
     metric = Metric(**tree)
     whole = all(type(number) is int and 0 <= number < 2**63 for number in (metric.step, metric.time_ms))

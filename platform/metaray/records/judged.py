@@ -32,9 +32,9 @@ class Part(NamedTuple):
     """Some of the episodes.
 
     Attributes:
-        by: what they have in common: the size of the support set, that of the query set, or the group.
-        name: the size or sizes, as in "5" and "12 to 40", or the name of the group.
-        scores: the mean of each score over them with its interval over them, by the keys of `Judged.scores`.
+        by: What they have in common: the size of the support set, that of the query set, or the group.
+        name: The size or sizes, as in "5" and "12 to 40", or the name of the group.
+        scores: The mean of each score over them with its interval over them, by the keys of `Judged.scores`.
     """
 
     by: By
@@ -43,11 +43,11 @@ class Part(NamedTuple):
 
     @property
     def told(self) -> str:
-        """In words."""
+        """The part in words."""
         return f"of {self.name}" if self.by == "group" else f"at {self.name} {self.by} examples"
 
     def tree(self) -> dict[str, object]:
-        """For JSON."""
+        """The part for JSON."""
         return {"name": self.name, "scores": {key: one._asdict() for key, one in self.scores.items()}}
 
 
@@ -57,12 +57,12 @@ class Judged:
 
     Attributes:
         split: "meta-val" or "meta-test".
-        quality: the score that decides.
-        baselines: names of what stands beside it.
-        support: number of support examples of each.
-        query: number of query examples of each.
-        group: name of the group that each is of; empty where tasks are of none.
-        scores: of each, by the keys that metrics have: "auroc", "average_precision", "auroc_ridge".
+        quality: The score that decides.
+        baselines: Names of what stands beside it.
+        support: Number of support examples of each.
+        query: Number of query examples of each.
+        group: Name of the group that each is of; empty where tasks are of none.
+        scores: Scores of each episode, by the keys that metrics have: "auroc", "average_precision", "auroc_ridge".
     """
 
     split: Split
@@ -133,7 +133,7 @@ class Judged:
         """The inverse of `file`.
 
         Raises:
-            InputError: naming `where`, if the text is damaged or says something else.
+            InputError: Naming `where`, if the text is damaged or says something else.
         """
         try:
             found = _JUDGED.validate_python(unsealed_json(text, where=where))

@@ -25,9 +25,9 @@ class Leftover(NamedTuple):
     """Something that may go.
 
     Attributes:
-        path: of the file or folder, from the folder that it is a leftover of; empty for that itself.
-        what: it is.
-        size_bytes: of all of it.
+        path: Path of the file or folder, from the folder that it is a leftover of; empty for that itself.
+        what: It is.
+        size_bytes: Size of all of it, in bytes.
     """
 
     path: str
@@ -82,7 +82,7 @@ def remove(storage: Storage, leftover: Leftover) -> None:
     """Delete a leftover.
 
     Raises:
-        OSError: if that fails.
+        OSError: If that fails.
     """
     if not leftover.path:
         storage.discard("")

@@ -28,8 +28,8 @@ class Writer:
     """Collects a table and its tensors.
 
     Attributes:
-        nodes: of containers and tensors, each refers to earlier ones alone.
-        tensors: copies on the CPU, by name.
+        nodes: Nodes of containers and tensors, each refers to earlier ones alone.
+        tensors: Copies on the CPU, by name.
     """
 
     def __init__(self, meta: Tensors) -> None:
@@ -46,12 +46,12 @@ class Writer:
         """What stands for a value in JSON.
 
         Args:
-            value: to write.
-            where: it lies in the whole, for messages; another one for each value.
-            depth: of the containers around it.
+            value: Value to write.
+            where: It lies in the whole, for messages; another one for each value.
+            depth: Number of containers around it.
 
         Raises:
-            InputError: if it is of a type that would not come back, or too deep.
+            InputError: If it is of a type that would not come back, or too deep.
         """
         kind = type(value)
         if value is None or kind is bool:
@@ -119,9 +119,9 @@ class Reader:
     """Reads what a `Writer` has written.
 
     Args:
-        meta: the parameters, by name.
-        tensors: by name.
-        nodes: the table.
+        meta: The parameters, by name.
+        tensors: Tensors by name.
+        nodes: The table.
     """
 
     def __init__(self, meta: Tensors, tensors: Tensors, nodes: list[Any]) -> None:
@@ -135,7 +135,7 @@ class Reader:
         """A value; refers to nodes that are read already.
 
         Raises:
-            ValueError, KeyError, IndexError, TypeError: if it is none that a `Writer` writes.
+            ValueError, KeyError, IndexError, TypeError: If it is none that a `Writer` writes.
         """
         if not isinstance(written, dict):
             if isinstance(written, list | float):

@@ -27,8 +27,8 @@ class OptimizerState(NamedTuple):
     """What an optimiser goes on from.
 
     Attributes:
-        state: by parameter, or whatever else the optimiser has as a key.
-        groups: what differs from the defaults, of each parameter group.
+        state: State by parameter, or whatever else the optimiser has as a key.
+        groups: What differs from the defaults, of each parameter group.
     """
 
     state: dict[Any, Any]
@@ -47,7 +47,7 @@ def pack_optimizer(optimizer: torch.optim.Optimizer, meta: Tensors) -> tuple[Ten
     """An optimiser's state as tensors by name, and the table that describes it, in JSON types; None if it needs none.
 
     Raises:
-        InputError: if it holds something that is neither tensor, number nor text, or tensors that share memory.
+        InputError: If it holds something that is neither tensor, number nor text, or tensors that share memory.
     """
     changed = [_changed(group, optimizer.defaults) for group in optimizer.param_groups]
     simple = None if any(changed) else _simple(optimizer, meta)
@@ -69,13 +69,13 @@ def unpack_optimizer(
     """The inverse of `pack_optimizer`; nothing is modified.
 
     Args:
-        tensors: of a checkpoint, others than the optimiser's too.
-        table: of `optimizer.json`; None where there is none.
-        optimizer: as it is built.
-        meta: the parameters that it steps.
+        tensors: Tensors of a checkpoint, others than the optimiser's too.
+        table: What `optimizer.json` holds; None where there is none.
+        optimizer: Optimiser as it is built.
+        meta: The parameters that it steps.
 
     Raises:
-        Damaged: if they are none that `pack_optimizer` gives for such an optimiser.
+        Damaged: If they are none that `pack_optimizer` gives for such an optimiser.
     """
     count = len(optimizer.param_groups)
     if table is None:

@@ -34,8 +34,8 @@ def over_groups(values: Values, groups: Sequence[str]) -> GroupEstimate:
     """The mean over groups of each one's mean, with the t interval.
 
     Args:
-        values: by episode.
-        groups: the name of the group of each.
+        values: Values by episode.
+        groups: The name of the group of each.
     """
     _, place = np.unique(np.asarray(groups), return_inverse=True)
     counts = np.bincount(place)

@@ -25,9 +25,9 @@ class Score(NamedTuple):
 
     Attributes:
         split: "meta-test" of a finished run, else "meta-val": the best so far.
-        quality: what it is, one of `SCORES`; empty where the journal does not say.
-        mean: over episodes.
-        half_width: of the 95% interval; None where it is not recorded.
+        quality: What it is, one of `SCORES`; empty where the journal does not say.
+        mean: Mean over episodes.
+        half_width: Half the width of the 95% interval; None where it is not recorded.
     """
 
     split: str
@@ -41,19 +41,19 @@ class Overview:
     """A run or a search at a glance.
 
     Attributes:
-        name: of its folder.
+        name: Name of its folder.
         kind: "run" or "search".
-        state: a run that is "unfinished" goes on from step `done`; one "not begun" was refused or stopped before
+        state: A run that is "unfinished" goes on from step `done`; one "not begun" was refused or stopped before
             its first record; "stopped early" are trials; what is "damaged" cannot be read, and `why` says the reason.
-        experiment: its name; empty where nobody can tell.
-        done: outer steps; of a search trials that ended.
-        planned: how many there are to be; of a search None where its space says.
+        experiment: Its name; empty where nobody can tell.
+        done: Outer steps; of a search trials that ended.
+        planned: How many there are to be; of a search None where its space says.
         score: None before the first one.
-        changed_s: when its newest file was written, seconds since the epoch; 0 where it has none.
-        size_bytes: of all its files.
-        holder: of its lock, in words; empty where nobody has it.
-        why: it failed or is damaged, one line; else empty.
-        tracking_run: id of its MLflow run.
+        changed_s: When its newest file was written, seconds since the epoch; 0 where it has none.
+        size_bytes: Size of all its files, in bytes.
+        holder: Holder of its lock, in words; empty where nobody has it.
+        why: It failed or is damaged, one line; else empty.
+        tracking_run: Id of its MLflow run.
     """
 
     name: str
@@ -79,9 +79,9 @@ def look(storage: Storage, name: str, *, mine: bool = False) -> Overview:
     """A run at a glance. What is damaged is said, not raised.
 
     Args:
-        storage: of the run.
-        name: to call it by.
-        mine: whether this process has locked it, which is not said then.
+        storage: Storage of the run.
+        name: Name to call it by.
+        mine: Whether this process has locked it, which is not said then.
     """
     seen = first_look(storage, mine=mine)
     holder = seen["holder"]

@@ -22,8 +22,8 @@ def provenance(folder: Path | None = None, argv: Sequence[str] | None = None) ->
     """Tags that say how a result was made.
 
     Args:
-        folder: inside the user's checkout; the working directory by default.
-        argv: the command; this process's by default. Passwords in URIs are left out.
+        folder: Inside the user's checkout; the working directory by default.
+        argv: The command; this process's by default. Passwords in URIs are left out.
 
     Returns:
         `metaray.version`, `torch.version`, `numpy.version`, `ray.version` (where installed), `python.version`,

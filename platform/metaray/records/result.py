@@ -33,12 +33,13 @@ class Rival:
     """A baseline, on the same meta-test episodes.
 
     Attributes:
-        score: of its predictions.
-        gain: by how much the learner is better, paired by episode; negative where it is worse. None where an old result
+        score: Score of its predictions.
+        gain: How much better the learner is, paired by episode; negative where it is worse. None where an old result
             does not say.
-        gain_over_groups: the same over groups; None where tasks are of none.
-        further: the scores beside the one that decides, by name.
-        val_scores: on meta-val, by episode: what a first champion must surpass. Empty where an old result has none.
+        gain_over_groups: The same over groups; None where tasks are of none.
+        further: The scores beside the one that decides, by name.
+        val_scores: Scores on meta-val, by episode: what a first champion must surpass. Empty where an old result has
+            none.
     """
 
     score: Estimate
@@ -68,28 +69,28 @@ class Result:
     """The end of a run.
 
     Attributes:
-        num_steps: outer steps done.
-        best_step: outer steps done by the meta-parameters that meta-val chose.
-        meta_val: their score on meta-val: accuracy, or what `quality` says.
-        meta_val_scores: the same by episode, for paired comparisons.
-        meta_test: their score on meta-test.
-        before_adaptation: the same on meta-test with zero inner steps; None where the algorithm takes none.
-        before_training: the initial meta-parameters on meta-test.
-        parameters_sha256: of the meta-parameters after the last step.
-        protocol: how the scores are to be read.
-        seconds: wall time in the training loop, evaluations included.
-        wait_share: share of the steps' time that rank 0 waited for episodes.
-        episodes_per_s: over the steps' time.
-        quality: what the scores are.
-        compared: what the nearest neighbour compares, in words; None where inputs are not compared.
-        device: the kind of device that all of this was judged on, "cpu" or "cuda"; empty where an old result does not
+        num_steps: Outer steps done.
+        best_step: Outer steps done by the meta-parameters that meta-val chose.
+        meta_val: Their score on meta-val: accuracy, or what `quality` says.
+        meta_val_scores: The same by episode, for paired comparisons.
+        meta_test: Their score on meta-test.
+        before_adaptation: The same on meta-test with zero inner steps; None where the algorithm takes none.
+        before_training: The initial meta-parameters on meta-test.
+        parameters_sha256: SHA-256 of the meta-parameters after the last step.
+        protocol: How the scores are to be read.
+        seconds: Wall time in the training loop, evaluations included.
+        wait_share: Share of the steps' time that rank 0 waited for episodes.
+        episodes_per_s: Episodes a second, over the steps' time.
+        quality: What the scores are.
+        compared: What the nearest neighbour compares, in words; None where inputs are not compared.
+        device: The kind of device that all of this was judged on, "cpu" or "cuda"; empty where an old result does not
             say.
-        execution: how meta-gradients were computed, see `metaray.records.execution`; empty where an old result does not
+        execution: How meta-gradients were computed, see `metaray.records.execution`; empty where an old result does not
             say.
-        baselines: what needs no training, by name: the nearest neighbour where inputs are compared, and those that the
+        baselines: What needs no training, by name: the nearest neighbour where inputs are compared, and those that the
             source names (`metaray.algorithms.per_task`).
-        further: the scores of meta-test that stand beside the one that decides, by name.
-        over_groups: each score of meta-test over groups, by name; empty where tasks are of none.
+        further: The scores of meta-test that stand beside the one that decides, by name.
+        over_groups: Each score of meta-test over groups, by name; empty where tasks are of none.
     """
 
     num_steps: int
@@ -167,7 +168,7 @@ class Result:
         """The inverse of `to_json` and `file`.
 
         Raises:
-            InputError: naming `where`, if the text is damaged or says something else.
+            InputError: Naming `where`, if the text is damaged or says something else.
         """
         tree = unsealed_json(text, where=where)
         known = [*cls.__dataclass_fields__, NEAREST, OLD_SCORES]
@@ -189,8 +190,8 @@ def read_result(storage: Storage) -> Result:
     """The result of a finished run.
 
     Raises:
-        FileNotFoundError: if there is none.
-        InputError: if it is damaged.
+        FileNotFoundError: If there is none.
+        InputError: If it is damaged.
     """
     where = f"{storage.shown}/{RESULT}"
     try:

@@ -19,7 +19,7 @@ UNFINISHED = ".tmp"
 AS_THEY_ARE = None
 """How pyarrow is to pack bytes: by itself it unpacks what is called `.gz`, and packs it once more."""
 GLANCE_S = 0.05
-"""After which whoever only looked who holds a lock has let go of it."""
+"""Seconds after which whoever only looked who holds a lock has let go of it."""
 
 
 class StoredFile(NamedTuple):
@@ -34,10 +34,10 @@ class Storage:
     """Small whole files under one root. A file is there completely or not at all.
 
     Args:
-        root: a local folder (made absolute, because Ray workers change directory) or a URI such as `s3://bucket/runs`.
+        root: A local folder (made absolute, because Ray workers change directory) or a URI such as `s3://bucket/runs`.
 
     Raises:
-        InputError: if the root cannot be reached, or holds a password.
+        InputError: If the root cannot be reached, or holds a password.
     """
 
     def __init__(self, root: str) -> None:
@@ -83,7 +83,7 @@ class Storage:
         """Write and remove a probe, and the folders that it needed.
 
         Raises:
-            InputError: if that fails.
+            InputError: If that fails.
         """
         name = f".probe-{uuid.uuid4().hex}"
         made = [] if not self.is_local else [p for p in (Path(self._base), *Path(self._base).parents) if not p.exists()]
@@ -99,7 +99,7 @@ class Storage:
         """Write a file whole: beside its place, flushed to disk, then renamed. Object stores are atomic by nature.
 
         Raises:
-            OSError: if it cannot be written, for instance because the disk is full; nothing is left of it.
+            OSError: If it cannot be written, for instance because the disk is full; nothing is left of it.
         """
         path = self._path(name)
         if not self.is_local:
@@ -127,7 +127,7 @@ class Storage:
         """The bytes of a file.
 
         Raises:
-            FileNotFoundError: if there is none.
+            FileNotFoundError: If there is none.
         """
         with self._fs.open_input_stream(self._path(name), compression=AS_THEY_ARE) as stream:
             data: bytes = stream.readall()
@@ -171,7 +171,7 @@ class Storage:
         """Delete a file.
 
         Raises:
-            OSError: if that fails, for instance because there is none.
+            OSError: If that fails, for instance because there is none.
         """
         self._fs.delete_file(self._path(name))
 
@@ -183,7 +183,7 @@ class Storage:
         """Delete a folder so that, if that breaks off, no part of it is taken for the whole: out of the way first.
 
         Raises:
-            OSError: if that fails.
+            OSError: If that fails.
         """
         if not self.is_local:
             self.delete_folder(folder)
@@ -227,11 +227,11 @@ class Storage:
         Object stores have no locks: there this does nothing.
 
         Args:
-            name: of a file that stays afterwards.
-            holder: written into it, for others to read.
+            name: Name of a file that stays afterwards.
+            holder: Written into it, for others to read.
 
         Raises:
-            InputError: with the other holder, if it is locked already.
+            InputError: If it is locked already; the message names the other holder.
         """
         if not self.is_local:
             yield

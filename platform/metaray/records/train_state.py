@@ -13,10 +13,10 @@ class TrainState:
     """Everything that the next step depends on, besides the experiment.
 
     Attributes:
-        network: the architecture; its own weights are never used.
-        meta: the meta-parameters, leaves that require gradient, updated in place.
-        optimizer: over `meta`'s tensors; None where there is nothing to train.
-        step: the next step.
+        network: The architecture; its own weights are never used.
+        meta: The meta-parameters, leaves that require gradient, updated in place.
+        optimizer: Optimiser over `meta`'s tensors; None where there is nothing to train.
+        step: The next step.
     """
 
     network: nn.Module

@@ -1,1 +1,1 @@
-"""From a stored learner to predictions on a new task. Imports neither Ray nor MLflow."""
+"""The way from a stored learner to predictions on a new task. Imports neither Ray nor MLflow."""

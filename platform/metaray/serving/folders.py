@@ -14,8 +14,8 @@ class Labelled(NamedTuple):
     """Labelled images; `paths` and `labels` go together.
 
     Attributes:
-        paths: class by class, in natural order ("2.png" before "10.png").
-        labels: the name of the folder each image lies in; in NFC, since macOS writes it in other code points.
+        paths: Class by class, in natural order ("2.png" before "10.png").
+        labels: The name of the folder each image lies in; in NFC, since macOS writes it in other code points.
     """
 
     paths: list[Path]
@@ -26,8 +26,8 @@ def read_support(folder: Path) -> Labelled:
     """List a folder that holds a folder per class. Hidden files and system clutter are skipped, as in an import.
 
     Raises:
-        InputError: for a missing folder, no classes, a class without images, files beside the class folders, or a
-            file that is not an image.
+        InputError: If the folder is missing, has no classes, a class without images, files beside the class folders, or
+            a file that is not an image.
     """
     return _labelled(folder, "support")
 
@@ -38,7 +38,7 @@ def read_query(folder: Path) -> Labelled | list[Path]:
     An image file is a query by itself.
 
     Raises:
-        InputError: for a missing or empty folder, files beside class folders, or a file that is not an image.
+        InputError: If the folder is missing or empty, has files beside class folders, or a file that is not an image.
     """
     if folder.is_file():
         _check_image(folder)
@@ -49,10 +49,10 @@ def read_query(folder: Path) -> Labelled | list[Path]:
 
 
 def read_queries(paths: Sequence[Path]) -> Labelled | list[Path]:
-    """As `read_query`, of several files and folders, in their order.
+    """List query images of several files and folders, in their order, as `read_query` lists those of one.
 
     Raises:
-        InputError: as `read_query`, and if only some of them hold a folder per class.
+        InputError: If `read_query` would raise it, or only some of them hold a folder per class.
     """
     found = [read_query(path) for path in paths]
     labelled = [one for one in found if isinstance(one, Labelled)]

@@ -12,11 +12,11 @@ def load_learner(folder: Path, trust: Sequence[str] = ()) -> Learner:
     """The learner that `Learner.save` wrote to `folder`.
 
     Args:
-        folder: holds `learner.json`.
-        trust: top-level packages, besides metaray, that the learner's model or algorithm may be imported from.
+        folder: Holds `learner.json`.
+        trust: Top-level packages, besides metaray, that the learner's model or algorithm may be imported from.
 
     Raises:
-        InputError: if the folder holds no learner, a damaged one, or one that asks for a package not trusted.
+        InputError: If the folder holds no learner, a damaged one, or one that asks for a package not trusted.
     """
     if not folder.is_dir():
         raise InputError(f"learner folder {str(folder)!r} does not exist")

@@ -58,7 +58,7 @@ class PyfuncLearner:
         """Adapt to the support rows and predict for the query rows.
 
         Args:
-            model_input: the columns of `inputs_of`; images are bytes, or base64 text as MLflow's REST scoring sends it.
+            model_input: The columns of `inputs_of`; images are bytes, or base64 text as MLflow's REST scoring sends it.
             params: MLflow passes it; none are known.
 
         Returns:
@@ -66,7 +66,7 @@ class PyfuncLearner:
             transductive and the queries are fewer or less mixed than it was judged on, that is logged.
 
         Raises:
-            InputError: naming the column or row that is wrong; where MLflow is installed also an `MlflowException`.
+            InputError: Naming the column or row that is wrong; where MLflow is installed also an `MlflowException`.
         """
         try:
             return self._predict(model_input, params)

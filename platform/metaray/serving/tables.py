@@ -22,7 +22,7 @@ class Points(NamedTuple):
     Attributes:
         x: [n] inputs, as the learner's preprocessing reads them: numbers [n, *feature], or a list of texts.
         y: [n, target_size] values, or [n] labels; None where they are not known.
-        names: of the columns of inputs and targets.
+        names: Names of the columns of inputs and targets.
         cells: [n] the inputs as the file has them.
     """
 
@@ -49,16 +49,17 @@ def read_points(
     """Read a CSV file with a header, with commas, semicolons or tabs between cells.
 
     Args:
-        path: of the file.
-        learner: whose columns it must have.
-        targets: whether it must have those of the targets; else it may.
-        x: the columns of the inputs, in the order that the learner takes them; those of its preprocessing if left out.
-        y: the columns of the targets, likewise. Where either is given, the file may have more columns.
-        decimal: what numbers have before tenths.
+        path: Path of the file.
+        learner: Learner whose columns it must have.
+        targets: Whether it must have those of the targets; else it may.
+        x: The columns of the inputs, in the order that the learner takes them; those of its preprocessing if left out.
+        y: The columns of the targets, likewise. Where either is given, the file may have more columns.
+        decimal: What numbers have before tenths.
 
     Raises:
-        InputError: for names that are not as many as the learner's numbers, a missing file or column, one that the
-            learner does not know, no rows, or a cell that holds no finite number, text or label; naming the line.
+        InputError: If names are not as many as the learner's numbers, the file or a column is missing, the learner does
+            not know a column, there are no rows, or a cell holds no finite number, text or label; the message names the
+            line.
     """
     if learner.preprocessing.takes_folders:
         raise InputError(
@@ -108,7 +109,7 @@ def read_tables(
     """Queries from several CSV files, one after the other; targets where all have them.
 
     Raises:
-        InputError: as `read_points`.
+        InputError: If `read_points` would raise it.
     """
     found = [read_points(path, learner, targets=False, x=x, y=y, decimal=decimal) for path in paths]
     targets = [one.y for one in found if one.y is not None]
@@ -125,7 +126,7 @@ def require_folders(learner: "Learner") -> None:
     """Refuse folders for a learner whose inputs are rows of tables.
 
     Raises:
-        InputError: saying what it takes.
+        InputError: Saying what it takes.
     """
     inputs = learner.preprocessing
     if not inputs.takes_folders:

@@ -18,7 +18,7 @@ def cluster_address(flag: str | None, environment: Mapping[str, str] = os.enviro
     """URL of the cluster's dashboard, which takes jobs.
 
     Raises:
-        InputError: if nothing names one, or it is no such URL.
+        InputError: If nothing names one, or it is no such URL.
     """
     named = {name: environment.get(name, "") for name in ADDRESS_VARIABLES}
     found = flag or next((value for value in named.values() if value.startswith(("http://", "https://"))), None)
@@ -53,7 +53,7 @@ def check_transport(address: str, *, insecure: bool) -> None:
     """Refuse to send a token and code over a network that anybody on it can read and change.
 
     Raises:
-        InputError: unless it is encrypted, stays on this machine, or `insecure` accepts that.
+        InputError: Unless it is encrypted, stays on this machine, or `insecure` accepts that.
     """
     if insecure or address.startswith("https://") or is_loopback(address):
         return
@@ -69,7 +69,7 @@ def read_token(environment: Mapping[str, str] = os.environ) -> str | None:
     """The user's token, from where Ray itself would take it; None without one.
 
     Raises:
-        InputError: if its file is missing, empty or readable by others.
+        InputError: If its file is missing, empty or readable by others.
     """
     if token := environment.get(TOKEN, "").strip():
         return _checked(token, TOKEN)

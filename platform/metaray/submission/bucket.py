@@ -15,11 +15,11 @@ def check_bucket(storage: str, note: Callable[[str], None]) -> None:
     """Look for the bucket of an s3:// address; what only the nodes can reach, they look at before training starts.
 
     Args:
-        storage: of the job.
-        note: told why the bucket could not be looked for.
+        storage: Storage of the job.
+        note: Function that is told why the bucket could not be looked for.
 
     Raises:
-        InputError: if there is no such bucket.
+        InputError: If there is no such bucket.
     """
     if not storage.lower().startswith("s3://"):
         return

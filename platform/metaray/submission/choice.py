@@ -29,8 +29,8 @@ class LeftOut(NamedTuple):
     """A file that stays here.
 
     Attributes:
-        name: its path in the project.
-        why: in a few words.
+        name: Its path in the project.
+        why: Reason in a few words.
     """
 
     name: str
@@ -42,10 +42,10 @@ class Project:
     """A user's project, and what of it is wanted.
 
     Attributes:
-        folder: from which recipes are named and import.
-        needed: files that a job cannot do without: the recipe, and the modules that loading it imported.
-        include: patterns of further files, relative to the folder; a name without wildcards overrides suspicions.
-        exclude: patterns of files to leave out.
+        folder: Folder from which recipes are named and import.
+        needed: Files that a job cannot do without: the recipe, and the modules that loading it imported.
+        include: Patterns of further files, relative to the folder; a name without wildcards overrides suspicions.
+        exclude: Patterns of files to leave out.
     """
 
     folder: Path
@@ -60,10 +60,10 @@ class Project:
         files and what looks like credentials do not, unless named in full; nor what lies, or leads, outside.
 
         Args:
-            package: folder of metaray itself, which goes along in any case.
+            package: Folder of metaray itself, which goes along in any case.
 
         Raises:
-            InputError: if what is needed must not go along, or a pattern fits nothing.
+            InputError: If what is needed must not go along, or a pattern fits nothing.
         """
         tracked, why = _tracked(self.folder)
         needed = {name for path in self.needed if (name := _name_in(self.folder, path)) is not None}
@@ -127,8 +127,8 @@ def imported(project: Path, modules: Iterable[ModuleType | None] | None = None) 
     """Files of a project that this process has imported; those of Python environments in it are not the project's.
 
     Args:
-        project: its folder.
-        modules: all there are; by default those of this process.
+        project: Its folder.
+        modules: All there are; by default those of this process.
     """
     environments = {Path(prefix) for prefix in (sys.prefix, sys.base_prefix)}
     found = set()

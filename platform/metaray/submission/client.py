@@ -55,14 +55,14 @@ class Job:
     """A submitted job.
 
     Attributes:
-        id: that it was submitted under.
-        run: of metaray; empty for jobs that are not ours.
+        id: Id that it was submitted under.
+        run: Name of metaray's run; empty for jobs that are not ours.
         status: PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED.
         message: Ray's words on that.
-        started: in UTC.
-        ended: in UTC; None before.
-        exit_code: of the command; None before, and where it was stopped or never came to run.
-        entrypoint: its command line.
+        started: When it started, in UTC.
+        ended: When it ended, in UTC; None before.
+        exit_code: Exit code of the command; None before, and where it was stopped or never came to run.
+        entrypoint: Its command line.
     """
 
     id: str
@@ -81,7 +81,7 @@ class Job:
 
     @classmethod
     def from_json(cls, tree: Mapping[str, Any]) -> "Job":
-        """As the API describes it.
+        """A job as the API describes it.
 
         Raises:
             ValidationError: If it describes something else.
@@ -131,11 +131,11 @@ class JobsClient:
         self._opener = build_opener(_NoRedirect, *proxies)
 
     def ray_version(self) -> str:
-        """Of the head."""
+        """Version of Ray on the head."""
         return self._told("/api/version", lambda tree: _text(tree["ray_version"]))
 
     def python_version(self) -> str | None:
-        """Of the head, where it tells."""
+        """Version of Python on the head, where it tells."""
         try:
             found = parse_json(self._ask("GET", "/api/v0/cluster_metadata"), where="")["data"]["pythonVersion"]
         except (RunFailed, LookupError, TypeError, AttributeError, ValueError):
@@ -162,7 +162,7 @@ class JobsClient:
         """Start a job.
 
         Raises:
-            AlreadyThere: if there is one of that id.
+            AlreadyThere: If there is one of that id.
         """
         tree = {"entrypoint": entrypoint, "submission_id": job_id, "runtime_env": runtime_env, "metadata": metadata}
         self._ask("POST", "/api/jobs/", json.dumps(tree).encode(), timeout_s=120.0)
@@ -261,11 +261,11 @@ def connect(address: str, *, insecure: bool, runs_code: bool) -> JobsClient:
 
     Args:
         address: URL of the dashboard.
-        insecure: accept plain HTTP to another machine, and a cluster without authentication.
-        runs_code: whether code is to be sent, for which the cluster must ask who sends it.
+        insecure: Accept plain HTTP to another machine, and a cluster without authentication.
+        runs_code: Whether code is to be sent, for which the cluster must ask who sends it.
 
     Raises:
-        InputError: if nothing answers there, or it is not safe; says why and what would be.
+        InputError: If nothing answers there, or it is not safe; says why and what would be.
     """
     check_transport(address, insecure=insecure)
     anonymous = JobsClient(address, None)

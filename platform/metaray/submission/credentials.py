@@ -10,7 +10,7 @@ SUFFIXES = frozenset(
     }
 )
 SOURCES = frozenset({".c", ".cc", ".cpp", ".cu", ".h", ".ipynb", ".py", ".pyi", ".pyx", ".sh"})
-"""Of files that may be about tokens and passwords without holding any: their folders' names count, not their own."""
+"""Files that may be about tokens and passwords without holding any: their folders' names count, not their own."""
 WORDS = re.compile(
     r"(^|[-_. ])(secrets?|cred(ential)?s?|tokens?|passw(or)?ds?|passphrases?|netrc|pypirc|npmrc|htpasswd|kube-?config"
     r"|id[-_](rsa|dsa|ecdsa|ed25519)|(private|api|access|secret|auth|deploy|signing|ssh|encryption)[-_ ]?keys?"

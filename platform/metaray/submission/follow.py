@@ -18,7 +18,7 @@ def find(jobs: Sequence[Job], name: str) -> Job:
     """The job of that id, else the newest of that run.
 
     Raises:
-        InputError: if there is none; lists those there are.
+        InputError: If there is none; lists those there are.
     """
     for job in (*(job for job in jobs if job.id == name), *(job for job in jobs if job.run == name)):
         return job
@@ -36,7 +36,7 @@ def follow(
     """Hand out the log as it grows, until the job has ended; returns how.
 
     Raises:
-        ClusterAway: if the cluster does not answer for two minutes.
+        ClusterAway: If the cluster does not answer for two minutes.
     """
     seen, next_log_s, answered_s = 0, clock(), clock()
     while True:
@@ -66,7 +66,7 @@ def _log(client: JobsClient, job_id: str) -> str:
 
 
 def exit_code(job: Job) -> int:
-    """Of an ended job, as if the command had run here."""
+    """Exit code of an ended job, as if the command had run here."""
     if job.status == "SUCCEEDED":
         return 0
     if job.status == "STOPPED":
@@ -88,7 +88,7 @@ def stop(client: JobsClient, job: Job, *, sleep: Callable[[float], None] = time.
     """Stop a job and wait until it has; returns how it ended.
 
     Raises:
-        RunFailed: if it does not stop.
+        RunFailed: If it does not stop.
     """
     if job.has_ended:
         raise InputError(f"job {job.id} has ended already: {job.status}")

@@ -21,9 +21,9 @@ class Pack:
     """Files to ship.
 
     Attributes:
-        files: by their path inside the pack, sorted.
-        made: further files that are on no disk.
-        left: the user's files that stay here.
+        files: Files by their path inside the pack, sorted.
+        made: Further files that are on no disk.
+        left: The user's files that stay here.
     """
 
     files: Mapping[str, Path]
@@ -38,7 +38,7 @@ class Pack:
 
     @property
     def size_bytes(self) -> int:
-        """Before compression."""
+        """Size of all files in bytes, before compression."""
         return sum(self.sizes.values())
 
     def summary(self) -> str:
@@ -53,7 +53,7 @@ class Pack:
         return "; ".join(f"{why}: {_some(names)}" for why, names in sorted(by_reason.items()))
 
     def zipped(self) -> bytes:
-        """As a zip archive; the same files give the same bytes."""
+        """The pack as a zip archive; the same files give the same bytes."""
         archive = io.BytesIO()
         with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as zip_file:
             for name in sorted({*self.files, *self.made}):
@@ -66,7 +66,7 @@ class Pack:
 
 
 def uri_of(archive: bytes) -> str:
-    """Under which a Ray cluster keeps it: named by its content, so that it is sent once."""
+    """URI that a Ray cluster keeps it under: named by its content, so that it is sent once."""
     return f"gcs://_ray_pkg_{hashlib.sha256(archive).hexdigest()[:32]}.zip"
 
 
@@ -74,13 +74,13 @@ def pack(project: Project, package: Path, version: str, *, limit_bytes: int = LI
     """Collect metaray and the project's files.
 
     Args:
-        project: of the user.
-        package: folder of metaray itself, which goes along whole.
-        version: of metaray; goes along as metadata, as the nodes may have another metaray installed, or none.
-        limit_bytes: of all files together.
+        project: The user's project.
+        package: Folder of metaray itself, which goes along whole.
+        version: Version of metaray; goes along as metadata, as the nodes may have another metaray installed, or none.
+        limit_bytes: Most bytes that all files together may have.
 
     Raises:
-        InputError: if it is too much (names the largest files), or a file of the user's holds what looks like a key.
+        InputError: If it is too much (names the largest files), or a file of the user's holds what looks like a key.
     """
     users, left = project.choose(package)
     about = f"Metadata-Version: 2.1\nName: metaray\nVersion: {version}\n"

@@ -1,4 +1,4 @@
-"""From a command line here to a job there: what may be asked for, and how it is said."""
+"""The way from a command line here to a job there: what may be asked for, and how it is said."""
 
 import json
 import os
@@ -33,10 +33,10 @@ class Order:
     """A command as it is to run on the cluster.
 
     Attributes:
-        run: name of the run or search.
+        run: Name of the run or search.
         words: `train` or `tune`, and its arguments.
-        python: that runs it, on the head node; None for the one that runs Ray there.
-        checkout: tags of the checkout that it is submitted from, for the run to have.
+        python: Python interpreter that runs it, on the head node; None for the one that runs Ray there.
+        checkout: Tags of the checkout that it is submitted from, for the run to have.
     """
 
     run: str
@@ -46,7 +46,7 @@ class Order:
 
     @property
     def entrypoint(self) -> str:
-        """For a shell. With `exec` the signal to stop, and the exit code, meet no shell in between."""
+        """The command for a shell. With `exec` the signal to stop, and the exit code, meet no shell in between."""
         return "exec " + shlex.join([self.python or "python", "-m", "metaray.submission.job", *self.words])
 
 
@@ -60,7 +60,7 @@ def check_secrets(words: Iterable[str]) -> None:
     """A job's command line is shown to everybody who can list jobs.
 
     Raises:
-        InputError: if there is a credential in it.
+        InputError: If there is a credential in it.
     """
     for word in words:
         if redacted(word) == word:
@@ -75,11 +75,11 @@ def lasting_storage(storage: str, *, local: bool) -> str | None:
     """What `--storage` must be instead; None if it may stay.
 
     Args:
-        storage: as given, or by default.
-        local: whether the head node's own disk will do.
+        storage: Storage as given, or by default.
+        local: Whether the head node's own disk will do.
 
     Raises:
-        InputError: if the head node would take it along.
+        InputError: If the head node would take it along.
     """
     if "://" in storage:
         scheme = storage.partition("://")[0].lower()
@@ -101,11 +101,11 @@ def lasting_tracking(flag: str | None, environment: str | None, address: str, *,
     Args:
         flag: `--tracking-uri` as given.
         environment: MLFLOW_TRACKING_URI of this machine; the head node's may be another.
-        address: of the cluster. To one that is elsewhere "localhost" means itself.
-        local: whether the head node's own disk will do.
+        address: Address of the cluster. To one that is elsewhere "localhost" means itself.
+        local: Whether the head node's own disk will do.
 
     Raises:
-        InputError: if the head node would take it along.
+        InputError: If the head node would take it along.
     """
     uri = flag or environment or "sqlite:///mlflow.db"
     scheme = uri.partition("://")[0].partition("+")[0] if "://" in uri else ""
@@ -126,7 +126,7 @@ def shipped_recipe(recipe: str, project: Path) -> tuple[str, Path]:
     """The recipe as it is named inside the pack, and its file.
 
     Raises:
-        InputError: if it is not below the project's folder.
+        InputError: If it is not below the project's folder.
     """
     file, colon, function = recipe.rpartition(":") if not recipe.endswith(".json") else (recipe, "", "")
     path = Path(os.path.normpath(project / file))
@@ -141,7 +141,7 @@ def check_versions(client: JobsClient, expected: Mapping[str, str]) -> None:
     """Compare with the cluster's head, before anything is sent; the job compares the rest.
 
     Raises:
-        InputError: naming those that differ.
+        InputError: If versions differ by too much; the message names those.
     """
     found = {"ray": client.ray_version()}
     if python := client.python_version():
@@ -151,10 +151,10 @@ def check_versions(client: JobsClient, expected: Mapping[str, str]) -> None:
 
 
 def job_id(run: str, jobs: Sequence[Job]) -> str:
-    """For a run's next job; `jobs` are all there are.
+    """Id for a run's next job; `jobs` are all there are.
 
     Raises:
-        InputError: if the run is busy.
+        InputError: If the run is busy.
     """
     for job in jobs:
         if job.run == run and not job.has_ended:
@@ -178,7 +178,7 @@ def send(client: JobsClient, order: Order, pack: Pack, expected: Mapping[str, st
     """Ship the files and start the job; returns its id.
 
     Raises:
-        InputError: if the run is busy.
+        InputError: If the run is busy.
     """
     check_secrets(order.words)
     found = job_id(order.run, client.jobs())
@@ -196,7 +196,7 @@ def send(client: JobsClient, order: Order, pack: Pack, expected: Mapping[str, st
 
 
 def runtime_env(package: str, expected: Mapping[str, str], checkout: Mapping[str, str]) -> dict[str, Any]:
-    """Of the job. Anybody who can list jobs can read it, so nothing of this machine's environment is in it.
+    """Environment of the job. Anybody who can list jobs can read it, so nothing of this machine's environment is in it.
 
     What a run's own `ray.init` sets must not be here: Ray refuses to be told twice.
     """

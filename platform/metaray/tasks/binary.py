@@ -123,7 +123,7 @@ class Binary(ClassKind):
         return [["0"], ["1"]]
 
     def told(self, whole: str, shots: str) -> str:
-        """As in "10-shot binary"."""
+        """The task in words, as in "10-shot binary"."""
         return f"{shots} binary"
 
 

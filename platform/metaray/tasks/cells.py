@@ -17,7 +17,7 @@ def number(cell: object, column: str, where: str) -> float:
     """The number in a cell.
 
     Raises:
-        InputError: naming `where` it is, if it is none or not finite.
+        InputError: If it is none or not finite; the message names `where` it is.
     """
     try:
         value = float(cell)  # type: ignore[arg-type]
@@ -34,7 +34,7 @@ def text(cell: object, column: str, where: str) -> str:
     """The text in a cell.
 
     Raises:
-        InputError: naming `where` it is, if it is none, or blank.
+        InputError: If it is none, or blank; the message names `where` it is.
     """
     if not isinstance(cell, str):
         raise InputError(f"{where}: {column} is {cell!r}, not a text")
@@ -49,12 +49,12 @@ def numbers_of(
     """Rows of cells as numbers [n, columns].
 
     Args:
-        rows: the cells.
-        names: of the columns.
-        where: names row i in messages.
+        rows: The cells.
+        names: Names of the columns.
+        where: Names row i in messages.
 
     Raises:
-        InputError: naming the cell that holds no finite number.
+        InputError: If a cell holds no finite number; the message names it.
     """
     import numpy as np
 

@@ -53,7 +53,7 @@ def class_means(embedding: Tensor, y: Tensor, classes: int) -> Tensor:
 
 
 def nearest_members(distances: Tensor, y: Tensor, classes: int) -> Tensor:
-    """For each class, minus the distance to its nearest member: [n, classes] of distances [n, m]."""
+    """Minus the distance to the nearest member of each class: [n, classes] of distances [n, m]."""
     import torch
     from torch.nn import functional
 
@@ -71,7 +71,7 @@ def label_texts(rows: Sequence[Sequence[Any]], names: Sequence[str], where: Call
     """The labels in rows of one cell each, as text.
 
     Raises:
-        InputError: naming the cell that holds no label, or two that can't be told apart.
+        InputError: If a cell holds no label, or two labels can't be told apart; the message names them.
     """
     from metaray.tasks.labels import plain_label, plain_labels
 
@@ -130,7 +130,7 @@ class ClassKind(TaskKind):
         return one_hot(y, self.labels(ways), dtype)
 
     def nearest(self, distances: Tensor, y: Tensor, ways: int) -> Tensor:
-        """For each class, minus the distance to its nearest known example."""
+        """Minus the distance to the nearest known example of each class."""
         return nearest_members(distances, y, self.labels(ways))
 
     def distribution_size(self, ways: int) -> int:

@@ -29,7 +29,7 @@ class Classification(ClassKind):
         return ways
 
     def check_ways(self, fewest: int, most: int) -> None:
-        """At least two."""
+        """Check that a task has at least two ways."""
         if fewest < 2:
             raise ValueError(f"these have at least 2 ways (got {fewest})")
 
@@ -38,7 +38,7 @@ class Classification(ClassKind):
         return (output.argmax(dim=-1) == y).to(output.dtype).mean()
 
     def chance(self, guessing: float) -> float | None:
-        """That of guessing one of N."""
+        """The accuracy of guessing a class."""
         return guessing
 
     def read(self, y: Any) -> Targets:
@@ -56,7 +56,7 @@ class Classification(ClassKind):
         return Targets(places, grown)
 
     def check_classes(self, classes: Sequence[Hashable], ways: int | None, flat: bool) -> None:
-        """At least two different ones, and as many as the learner is fixed to."""
+        """Check for two different labels at least, and for as many as the learner is fixed to."""
         if len(set(classes)) < len(classes) or len(classes) < 2:
             raise ValueError(f"{len(classes)} labels do not fit its learner")
         if flat or ways not in (None, len(classes)):
@@ -67,5 +67,5 @@ class Classification(ClassKind):
         return [[f"class {way}"] for way in range(ways or 2)]
 
     def told(self, whole: str, shots: str) -> str:
-        """As in "5-way (fixed) 1-shot"."""
+        """The task in words, as in "5-way (fixed) 1-shot"."""
         return whole

@@ -10,9 +10,9 @@ class Column(NamedTuple):
     """A column of a table.
 
     Attributes:
-        name: in the table's first line.
-        type: in MLflow's words, or `VECTOR`.
-        required: whether it must be there.
+        name: Name of the column, as the table's first line has it.
+        type: Type of the cells, in MLflow's words, or `VECTOR`.
+        required: Whether it must be there.
     """
 
     name: str

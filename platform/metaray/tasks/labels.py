@@ -19,8 +19,8 @@ def plain_labels(y: Any) -> list[Hashable]:
         y: a list, a tensor or array [n] or [n, 1], a column, or an iterator.
 
     Raises:
-        InputError: naming the label that is missing (None, NaN, NA), can't be compared, or looks like another one but
-            is of another type; for a matrix of one-hot rows or probabilities, and for one string.
+        InputError: If a label is missing (None, NaN, NA), can't be compared, or looks like another one but is of
+            another type (the message names it); for a matrix of one-hot rows or probabilities, and for one string.
     """
     given = opened_whole(y, "y")
     if isinstance(given, np.ndarray):
@@ -34,7 +34,7 @@ def classes_of(labels: Sequence[Hashable]) -> tuple[tuple[Hashable, ...], Tensor
     """The classes of a support set in the order of their first appearance, and the place of each label, [n] int64.
 
     Args:
-        labels: as `plain_labels` gives them.
+        labels: Labels of the n examples, as `plain_labels` gives them.
 
     Raises:
         InputError: if there are too few classes.

@@ -40,9 +40,9 @@ class Regression(TaskKind):
 
     Attributes:
         target_size: how many values a target has.
-        mean: subtracted from the values; its JSON leaves out 0.
-        std: that they are then divided by; its JSON leaves out 1.
-        centred: of a task, the mean of its support is subtracted as well; its JSON leaves out false.
+        mean: Number that is subtracted from the values; its JSON leaves out 0.
+        std: Number that the values are then divided by; its JSON leaves out 1.
+        centred: Whether the mean of a task's support is subtracted as well; its JSON leaves out false.
         judged_by: the score of a task: the mean squared error ("mse"), its root ("rmse"), or the mean absolute error
             ("mae"). It decides checkpoints and promotion; its JSON leaves out "mse".
         trained_by: the loss, the mean squared or the mean absolute error: the former aims at the mean of what a target
@@ -95,7 +95,7 @@ class Regression(TaskKind):
 
     @property
     def score(self) -> Score:
-        """As asked for."""
+        """The score that was asked for."""
         return SCORES[self.judged_by]
 
     def is_alike(self, other: TaskKind) -> bool:
@@ -125,7 +125,7 @@ class Regression(TaskKind):
         return tuple(SCORES[name] for name in ("mae", "mse") if name != self.score.name)
 
     def judged_further(self, output: Tensor, y: Tensor) -> tuple[Tensor, ...]:
-        """In the values' own units, as the score is."""
+        """The errors that `further` names, in the values' own units, as the score is."""
         apart = (output - y.to(output.dtype)) * self.std
         errors = {"mae": lambda: apart.abs().mean(), "mse": lambda: apart.square().mean()}
         return tuple(errors[score.name]() for score in self.further)
@@ -163,7 +163,7 @@ class Regression(TaskKind):
         return _sigma(distribution.chunk(2, dim=1)[1])
 
     def surprise(self, distribution: Tensor, y: Tensor) -> Tensor:
-        """Of a Gaussian with sigma = 0.1 + 0.9 softplus(.), summed over the values of a target.
+        """The surprise of a Gaussian with sigma = 0.1 + 0.9 softplus(.), summed over the values of a target.
 
         Garnelo et al. ("Conditional neural processes", ICML 2018, arXiv:1807.01613, section 4.1).
         """
@@ -253,7 +253,7 @@ class Regression(TaskKind):
         return [[0.0] * self.target_size for _ in range(shots)]
 
     def told(self, whole: str, shots: str) -> str:
-        """As in "10-shot regression of 1 value"."""
+        """The task in words, as in "10-shot regression of 1 value"."""
         return f"{shots} regression of {self.target_size} value{'' if self.target_size == 1 else 's'}"
 
     @property

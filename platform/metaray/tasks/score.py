@@ -13,8 +13,8 @@ class Score(NamedTuple):
     """A number that judges predictions, for one task.
 
     Attributes:
-        name: in results, metrics and tags.
-        higher_is_better: whether more of it is better.
+        name: Name of the score in results, metrics and tags.
+        higher_is_better: Whether more of it is better.
     """
 
     name: str
@@ -68,7 +68,7 @@ def score_named(name: str) -> Score:
     """The score of that name.
 
     Raises:
-        InputError: if there is none.
+        InputError: If there is none.
     """
     if name not in SCORES:
         raise unknown("score", name, SCORES)

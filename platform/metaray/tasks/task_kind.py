@@ -24,7 +24,7 @@ class Targets(NamedTuple):
     """The targets of a support set, as a user gave them.
 
     Attributes:
-        y: as the kind's `loss` takes them.
+        y: Targets as the kind's `loss` takes them.
         classes: labels in the order of the outputs; none where targets are values.
         flat: whether values were given as [n], so that predictions are, too.
     """
@@ -44,7 +44,8 @@ class TaskKind(Config):
         kind: its name in files.
         baselines: what fits a task by its support alone, besides the nearest neighbour (`nearest`) that every kind has;
             keys of `metaray.algorithms.per_task.BASELINES`.
-        item_baselines: likewise, of tables whose rows name an item that groups share.
+        item_baselines: What fits a task of a table whose rows name an item that groups share, besides those; keys of
+            the same table.
         has_classes: whether a target is one of a few classes, so that the examples of a class can be put together.
         labels_vary: whether a label stands for another class in each task, so that joint training tells all classes of
             meta-train apart; else outputs mean the same in all tasks.
@@ -94,7 +95,7 @@ class TaskKind(Config):
             most: ways of an episode.
 
         Raises:
-            ValueError: saying how many it has.
+            ValueError: If it has not so many; the message says how many it has.
         """
 
     # How answers are judged.
@@ -187,7 +188,7 @@ class TaskKind(Config):
         """Refuse a sampled task that cannot be learned or judged.
 
         Raises:
-            InputError: saying what it lacks.
+            InputError: If it lacks something; the message says what.
         """
 
     def centre(self, support_y: NDArray[Any]) -> NDArray[Any] | None:
@@ -211,7 +212,7 @@ class TaskKind(Config):
             y: the targets.
 
         Raises:
-            InputError: naming what can't be read.
+            InputError: If something can't be read; the message names it.
         """
 
     def read_more(self, y: Any, classes: Sequence[Hashable]) -> Targets:
@@ -231,7 +232,7 @@ class TaskKind(Config):
 
     @abstractmethod
     def probabilities(self, output: Tensor) -> NDArray[np.float32]:
-        """Of the classes, [n, classes].
+        """Probabilities of the classes, [n, classes].
 
         Raises:
             InputError: if predictions are values.
@@ -260,7 +261,7 @@ class TaskKind(Config):
         """Refuse the labels of an adapted task that was saved, if no task of this kind has such.
 
         Raises:
-            ValueError: saying what does not fit.
+            ValueError: If they do not fit; the message says what does not.
         """
 
     @abstractmethod
@@ -277,11 +278,11 @@ class TaskKind(Config):
 
         Args:
             rows: [n] of as many cells as there are columns.
-            names: that the table at hand has for the columns.
+            names: Names that the table at hand has for the columns.
             where: names row i of these in messages.
 
         Raises:
-            InputError: naming the cell that holds no such thing.
+            InputError: If a cell holds no such thing; the message names it.
         """
 
     @abstractmethod
@@ -293,8 +294,8 @@ class TaskKind(Config):
         """Rows of cells of `target_columns` for a small made-up support set.
 
         Args:
-            ways: that a learner is fixed to; None if it takes any.
-            shots: that it was judged at.
+            ways: Number of ways that the learner is fixed to; None if it takes any.
+            shots: Number of shots that the learner was judged at.
         """
 
     # How it is told.

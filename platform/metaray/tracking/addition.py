@@ -50,7 +50,7 @@ class Scores:
         before_adaptation: the same with zero inner steps; None where the algorithm takes none.
         baselines: what needs no training, on the same episodes, by name.
         compared: what the nearest neighbour compares, in words; None where inputs are not compared.
-        val_scores: on meta-val by episode.
+        val_scores: Scores on meta-val by episode.
         further: the scores of meta-test that stand beside the one that decides, by name.
         over_groups: each score of meta-test over groups, by name; empty where tasks are of none.
     """
@@ -85,7 +85,7 @@ class Addition:
     """A learner that was added to the registry.
 
     Attributes:
-        version: of the registered model.
+        version: Version of the registered model.
         decision: whether it became champion, and why.
         protocol: how the scores are to be read.
         quality: what they are.
@@ -129,17 +129,17 @@ def add_learner(
 
     Args:
         learner: wherever it comes from.
-        name: of the model, and of the MLflow experiment that holds its run.
+        name: Name of the model, and of the MLflow experiment that holds its run.
         source: what to judge it on, at the learner's own ways, shots, queries and inner steps. Of an experiment the
             source, the numbers of episodes and their seed are taken.
         promote: make it champion whatever the comparison on meta-val says.
         link_encoder: storage in which its frozen encoder is to lie once for all versions; None puts it into this one.
         tracking: URI of MLflow; None takes MLFLOW_TRACKING_URI, else `mlflow.db` in the working directory.
-        progress: told what is being judged, and how many episodes of how many are done.
+        progress: Function that is told what is being judged, and how many episodes of how many are done.
 
     Raises:
-        InputError: before anything is written, if the learner can't be rebuilt from its files alone, or the source
-            yields no such tasks, or prepares its inputs in another way.
+        InputError: If the learner can't be rebuilt from its files alone, or the source yields no such tasks, or
+            prepares its inputs in another way; nothing is written then.
     """
     check_name(name, "name of the model")
     experiment = None if source is None else _judging(learner, name, source)
@@ -261,7 +261,7 @@ def _run(
 
 
 def _judged(scores: Scores | None) -> list[str]:
-    """For people who look at the version."""
+    """Lines on how it was judged, for people who look at the version."""
     if scores is None:
         return []
     lines = [f"- meta-test: **{scores.meta_test}**; meta-val: {scores.meta_val}; trained elsewhere"]

@@ -44,21 +44,21 @@ def register(
     """Store a learner as a pyfunc model of the run, and as the next version of the registered model `name`.
 
     Args:
-        server: That holds the registry.
-        run_id: the run that trained it.
-        name: of the registered model; made if necessary.
-        learner_folder: what `Learner.save` wrote.
-        inputs: the columns that `predict` takes.
-        outputs: the columns that it gives.
-        input_example: stored beside the model.
-        tags: of the version.
-        metadata: of the model, beside its signature.
+        server: Server that holds the registry.
+        run_id: The run that trained it.
+        name: Name of the registered model; made if necessary.
+        learner_folder: What `Learner.save` wrote.
+        inputs: The columns that `predict` takes.
+        outputs: The columns that it gives.
+        input_example: Stored beside the model.
+        tags: Tags of the version.
+        metadata: Metadata of the model, beside its signature.
 
     Returns:
         The number of the new version.
 
     Raises:
-        InputError: if MLflow does not allow the name.
+        InputError: If MLflow does not allow the name.
     """
     from mlflow.exceptions import MlflowException
 
@@ -105,15 +105,15 @@ def download(server: MlflowServer, model_uri: str, destination: Path) -> Path:
     """Copy a learner out of the registry or a run.
 
     Args:
-        server: That holds the registry.
+        server: Server that holds the registry.
         model_uri: `models:/NAME@ALIAS`, `models:/NAME/VERSION` or `runs:/RUN_ID/PATH`.
-        destination: an empty or new folder.
+        destination: An empty or new folder.
 
     Returns:
         The learner's folder, inside `destination`.
 
     Raises:
-        InputError: if the URI is malformed, leads nowhere (it lists what exists), or to something else than a learner.
+        InputError: If the URI is malformed, leads nowhere (it lists what exists), or to something else than a learner.
     """
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException

@@ -31,11 +31,11 @@ def settle(
     """Decide on a registered version, and make it champion if that is what was decided.
 
     Args:
-        server: That holds the registry.
-        name: of the registered model.
-        version: that is new.
-        judge: decides, given the present champion; asked again if another came first.
-        say: told if others come first.
+        server: Server that holds the registry.
+        name: Name of the registered model.
+        version: Number of the new version.
+        judge: Function that decides, given the present champion; asked again if another came first.
+        say: Function that is told if others come first.
     """
     while True:
         present = champion(server, name)
@@ -72,7 +72,7 @@ def crown_by_hand(server: MlflowServer, name: str, version: int) -> ModelVersion
     """Make a version champion whoever is, in a turn, so that no decision made at the same time overrules it.
 
     Raises:
-        InputError: if the model or version does not exist.
+        InputError: If the model or version does not exist.
     """
     find_version(server, name, version)
     while not crown(server, name, version, over=show(server, name).aliases.get(CHAMPION)):
@@ -82,5 +82,5 @@ def crown_by_hand(server: MlflowServer, name: str, version: int) -> ModelVersion
 
 
 def _numbers(server: MlflowServer, name: str) -> dict[int, int]:
-    """Of those versions that are or were champion."""
+    """The numbers of those versions that are or were champion, by version."""
     return {v.version: int(v.tags[NUMBER]) for v in show(server, name).versions if v.tags.get(NUMBER, "").isdecimal()}

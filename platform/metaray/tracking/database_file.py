@@ -21,8 +21,8 @@ def takes_run(uri: str, experiment: str) -> bool:
     """Whether MLflow will surely take a new run and its metrics.
 
     Args:
-        uri: of tracking, of any kind; what can be told at a glance was found right.
-        experiment: name of MLflow's experiment, which is made where it is not there.
+        uri: Tracking URI of any kind; what can be told at a glance was found right.
+        experiment: Name of MLflow's experiment, which is made where it is not there.
 
     Returns:
         False where only MLflow can tell, or would refuse.

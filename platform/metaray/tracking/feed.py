@@ -1,4 +1,4 @@
-"""From a run's journal to a tracker: each metric once, whatever happens to the tracker, the network or this process."""
+"""The way from a run's journal to a tracker: each metric once, whatever happens to tracker, network or process."""
 
 import re
 import threading
@@ -39,8 +39,8 @@ class JournalFeed:
     """Brings a run's journal to a tracker, and remembers in the run's folder how far it is.
 
     Args:
-        run: Whose journal; it is held by this process.
-        tracker: Which was begun.
+        run: Run whose journal is brought; it is held by this process.
+        tracker: Tracker that was begun.
         every_s: Seconds between deliveries of the background thread.
     """
 
@@ -141,8 +141,8 @@ class FeedListener(Listener):
     """Wakes a feed when metrics are in the journal, and says when they have to wait.
 
     Args:
-        feed: Which brings them to a tracker.
-        display: Hears, once each time, that metrics wait, and that they do no more.
+        feed: Feed that brings them to a tracker.
+        display: Display that hears, once each time, that metrics wait, and that they do no more.
     """
 
     def __init__(self, feed: JournalFeed, display: Listener) -> None:

@@ -30,7 +30,7 @@ class MlflowRun:
 
     Attributes:
         server: Where it is.
-        id: Of the run.
+        id: Id of the run.
     """
 
     server: MlflowServer

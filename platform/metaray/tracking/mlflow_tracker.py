@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SYSTEM_METRICS = "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"
 
 _opening = RLock()
-"""Of all trackers of this process: none makes a second MLflow run of a run while another makes the first."""
+"""The lock of all trackers of this process: none makes a second MLflow run of a run while another makes the first."""
 
 STATUSES: dict[Ending, RunStatus] = {"finished": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
 
@@ -52,7 +52,7 @@ class MlflowTracker(Tracker):
 
     @classmethod
     def at(cls, uri: str | None) -> Self:
-        """At a tracking URI; None takes MLFLOW_TRACKING_URI, else `mlflow.db` in the working directory."""
+        """A tracker at a tracking URI; None takes MLFLOW_TRACKING_URI, else `mlflow.db` in the working directory."""
         server = MlflowServer.of(uri)
         server.glance()
         return cls(server)

@@ -44,14 +44,14 @@ def new_version(
     """Register a learner, with what whoever loads it must know; returns the number of the version.
 
     Args:
-        name: of the model.
-        tracked: the MLflow run that it belongs to.
-        folder: of the learner's files.
-        learner: what they hold.
-        tags: of the version; among them its protocol.
-        experiment: on whose meta-val single queries are judged; None judges none.
-        judged: how well it does, and against what, a line of Markdown each, for people.
-        say: told what takes a while.
+        name: Name of the model.
+        tracked: The MLflow run that it belongs to.
+        folder: Folder of the learner's files.
+        learner: What they hold.
+        tags: Tags of the version; among them its protocol.
+        experiment: Experiment on whose meta-val single queries are judged; None judges none.
+        judged: How well it does, and against what, a line of Markdown each, for people.
+        say: Function that is told what takes a while.
     """
     require_alone(learner.files())
     told = []

@@ -44,7 +44,7 @@ def probe(uri: str) -> None:
 
     Raises:
         Unreachable: If nothing answers there.
-        InputError: Naming the URI and what would be right.
+        InputError: If they can't; the message names the URI and what would be right.
     """
     scheme = glance(uri)
     if scheme in ("http", "https"):

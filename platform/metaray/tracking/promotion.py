@@ -45,8 +45,8 @@ class Champion(NamedTuple):
     """The present champion, on the challenger's meta-val episodes.
 
     Attributes:
-        version: of the registered model.
-        scores: by episode; None if it cannot be judged on them.
+        version: Version of the registered model.
+        scores: Scores by episode; None if it cannot be judged on them.
         problem: why not.
     """
 
@@ -68,7 +68,7 @@ def decide(
     Args:
         challenger: its meta-val scores, by episode.
         champion: None if there is none.
-        baselines: of what needs no training, by name, on the same episodes.
+        baselines: Scores of what needs no training, by name, on the same episodes.
         quality: what the scores are, one of `metaray.tasks.score.SCORES`.
     """
     what = _what(quality)

@@ -1,4 +1,4 @@
-"""After training: the run's files go to MLflow, its learner to the registry, and `@champion` perhaps to it."""
+"""What follows training: the run's files go to MLflow, its learner to the registry, and `@champion` perhaps to it."""
 
 import tempfile
 import time
@@ -54,7 +54,7 @@ class Published(NamedTuple):
     """What became of a run's learner.
 
     Attributes:
-        version: of the registered model; None if it was not registered.
+        version: Version of the registered model; None if it was not registered.
         decision: whether it became champion, and why.
     """
 
@@ -74,9 +74,9 @@ def publish(
     """Log the run's files and register its learner, once: what was done before is looked up, not done again.
 
     Args:
-        experiment: that was trained.
-        run: that did it, and is finished.
-        tracker: of the run.
+        experiment: Experiment that was trained.
+        run: Run that trained it, and is finished.
+        tracker: Tracker of the run.
         wish: what is to become of the learner.
         storage: folder or URI of all runs, where an encoder lies that is linked.
         say: told what takes a while.
@@ -171,7 +171,7 @@ class Contest(NamedTuple):
     """A learner that may become champion, and how it was judged.
 
     Attributes:
-        experiment: whose meta-val episodes count, in its precision; its name is that of the model.
+        experiment: Experiment whose meta-val episodes count, in its precision; its name is that of the model.
         learner: the challenger.
         device: the kind that its scores were made on, "cpu" or "cuda"; empty if nobody knows.
     """
@@ -204,12 +204,12 @@ def crown_if_better(
 
     Args:
         contest: what is decided on.
-        server: of MLflow.
-        number: of the version.
-        scores: of its learner, by episode.
+        server: Server of MLflow.
+        number: Number of the version.
+        scores: Scores of its learner, by episode.
         rivals: those of each baseline, by name.
         promote: make it champion whatever the comparison says.
-        say: told what takes a while.
+        say: Function that is told what takes a while.
     """
     baselines = _baselines(contest.experiment, rivals, len(scores))
 

@@ -26,13 +26,13 @@ class ModelVersion:
     """One registered learner.
 
     Attributes:
-        name: of the model it is a version of.
+        name: Name of the model it is a version of.
         version: 1, 2, ...
-        run_id: the run that trained it; None if it was registered without one.
-        created: when, in UTC.
-        tags: what `register` was given.
-        aliases: that point here now.
-        source: where MLflow keeps the artifact.
+        run_id: The run that trained it; None if it was registered without one.
+        created: When, in UTC.
+        tags: What `register` was given.
+        aliases: Aliases that point to it now.
+        source: Where MLflow keeps the artifact.
     """
 
     name: str
@@ -54,9 +54,9 @@ class RegisteredModel:
     """A name of the registry.
 
     Attributes:
-        name: unique at its tracking URI.
-        versions: newest first.
-        aliases: the version each points to.
+        name: Unique at its tracking URI.
+        versions: Newest first.
+        aliases: The version each points to.
     """
 
     name: str
@@ -80,7 +80,7 @@ def show(server: MlflowServer, name: str) -> RegisteredModel:
     """One registered model with all its versions.
 
     Raises:
-        InputError: if there is none of that name; it lists those there are.
+        InputError: If there is none of that name; it lists those there are.
     """
     from mlflow.exceptions import MlflowException
 
@@ -96,7 +96,7 @@ def find_version(server: MlflowServer, name: str, version: int) -> ModelVersion:
     """One version.
 
     Raises:
-        InputError: if it does not exist; it lists those that do.
+        InputError: If it does not exist; it lists those that do.
     """
     versions = {found.version: found for found in show(server, name).versions}
     if version not in versions:
@@ -108,7 +108,7 @@ def find_alias(server: MlflowServer, name: str, alias: str) -> ModelVersion:
     """The version that `alias` points to.
 
     Raises:
-        InputError: if the model has no such alias; it lists those it has.
+        InputError: If the model has no such alias; it lists those it has.
     """
     model = show(server, name)
     if alias not in model.aliases:
@@ -128,7 +128,7 @@ def set_alias(server: MlflowServer, name: str, version: int, alias: str = CHAMPI
     """Point `alias` to `version` and return it.
 
     Raises:
-        InputError: if the model or version does not exist, or MLflow reserves the alias (`latest`, `v1`).
+        InputError: If the model or version does not exist, or MLflow reserves the alias (`latest`, `v1`).
     """
     from mlflow.exceptions import MlflowException
 

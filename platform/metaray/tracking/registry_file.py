@@ -52,7 +52,7 @@ def read_models(uri: str) -> list[RegisteredModel] | None:
     """Every registered model, by name; None where only MLflow knows how to read them.
 
     Args:
-        uri: a tracking URI, of any kind.
+        uri: A tracking URI, of any kind.
     """
     path = sqlite_path(uri)
     if path is None or not path.is_file() or "?" in uri or os.environ.get("MLFLOW_ENABLE_WORKSPACES"):

@@ -30,8 +30,8 @@ class Claim(NamedTuple):
     """What a process says in its tag.
 
     Attributes:
-        ticket: its place; 0 while it chooses one.
-        beat: how often it looked.
+        ticket: Its place; 0 while it chooses one.
+        beat: How often it looked.
     """
 
     ticket: int
@@ -50,11 +50,11 @@ def turn(
     """Within the block, no other process is in one of the same registered model.
 
     Args:
-        server: That holds the registry.
-        name: of the registered model, which exists.
-        say: told, once, if others come first.
-        clock: in seconds.
-        sleep: waits that many seconds.
+        server: Server that holds the registry.
+        name: Name of the registered model, which exists.
+        say: Function that is told, once, if others come first.
+        clock: Clock that counts seconds.
+        sleep: Function that waits so many seconds.
     """
     queue = _Queue(server.client, name)
     try:

@@ -31,7 +31,7 @@ class Report:
     """How a run ended. It prints as the command line shows it, and in a notebook with its learning curve.
 
     Attributes:
-        run: Which it was: its name, folder, metrics, checkpoints.
+        run: The run: its name, folder, metrics, checkpoints.
         result: Its figures.
         tracked: Its MLflow run; None if it has none.
         version: What was registered, if anything.

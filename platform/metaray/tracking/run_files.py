@@ -20,9 +20,9 @@ def log_files(experiment: Experiment, run: Run, tracker: Tracker) -> None:
     """Give a tracker the result of a run, and its pictures.
 
     Args:
-        experiment: That was trained.
-        run: Which did it, and is finished.
-        tracker: Whose record of the run is open.
+        experiment: Experiment that was trained.
+        run: Run that trained it, and is finished.
+        tracker: Tracker whose record of the run is open.
     """
     with tempfile.TemporaryDirectory() as scratch:
         curve = Path(scratch) / "learning_curve.png"

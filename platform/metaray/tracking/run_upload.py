@@ -27,7 +27,7 @@ class Destination:
 
     Attributes:
         storage: folder or URI of all runs.
-        server: Of MLflow.
+        server: Server of MLflow.
         wish: what is to become of the best learner.
     """
 
@@ -56,11 +56,11 @@ def deliver(
     """Bring all of a trained run to MLflow.
 
     Args:
-        experiment: that was trained.
-        run: which did it, and is finished.
+        experiment: Experiment that was trained.
+        run: Run that trained it, and is finished.
         to: where.
-        waits: between attempts while MLflow does not answer.
-        say: told what takes a while.
+        waits: Seconds between attempts while MLflow does not answer.
+        say: Function that is told what takes a while.
 
     Raises:
         NotUploaded: if that can't be done, with the command that does it later.

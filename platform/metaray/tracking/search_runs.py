@@ -31,10 +31,10 @@ class SearchRuns:
     """Writes to MLflow in a thread of its own; what MLflow does not take now is brought there at the end.
 
     Args:
-        ledger: of the search.
-        name: of the search.
-        server: of MLflow.
-        note: told once that MLflow takes nothing.
+        ledger: Ledger of the search.
+        name: Name of the search.
+        server: Server of MLflow.
+        note: Function that is told, once, that MLflow takes nothing.
     """
 
     def __init__(self, ledger: Ledger, name: str, server: MlflowServer, note: Callable[[str], None]) -> None:

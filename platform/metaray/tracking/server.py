@@ -69,7 +69,7 @@ class MlflowServer:
 
         Raises:
             Unreachable: If nothing answers there.
-            InputError: Naming the URI and what would be right.
+            InputError: If it can't; the message names the URI and what would be right.
         """
         probe(self.uri)
 

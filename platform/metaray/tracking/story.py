@@ -25,7 +25,7 @@ def source_tags(tags: Mapping[str, str]) -> dict[str, str]:
     """Where a run comes from, under the names that MLflow shows in its own columns.
 
     Args:
-        tags: Of the run: `command`, `git.commit`.
+        tags: Tags of the run: `command`, `git.commit`.
     """
     found = {
         "mlflow.user": _user(),
@@ -70,9 +70,9 @@ def log_data(run: MlflowRun, experiment: Experiment, fingerprint: str) -> None:
     """Log the source of a run as a data set of MLflow's.
 
     Args:
-        run: In MLflow.
-        experiment: Whose source; the data themselves may be elsewhere by now.
-        fingerprint: Of the source.
+        run: The run in MLflow.
+        experiment: Experiment whose source is logged; the data themselves may be elsewhere by now.
+        fingerprint: Fingerprint of the source.
     """
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
@@ -106,10 +106,10 @@ def run_note(experiment: Experiment, result: Result | None, run: MlflowRun, comm
     """The description of a run, in Markdown.
 
     Args:
-        experiment: That it trains.
+        experiment: Experiment that the run trains.
         result: What it found out; None while it goes on.
-        run: In MLflow, which holds the picture.
-        command: That was typed.
+        run: The run in MLflow, which holds the picture.
+        command: Command that was typed.
     """
     lines = [f"**{_what(experiment)}**, meta-trained for {experiment.num_steps} steps.", ""]
     if result is not None:
@@ -121,9 +121,9 @@ def search_note(experiment: Experiment, result: Result, run: MlflowRun, *, searc
     """The description of a search, in Markdown.
 
     Args:
-        experiment: That the winner trained.
-        result: Of the winner.
-        run: Of the search in MLflow, which holds the picture.
+        experiment: Experiment that the winner trained.
+        result: Result of the winner.
+        run: The search's run in MLflow, which holds the picture.
         searched: What was searched, and how.
         found: The winner and its settings.
     """
@@ -135,10 +135,10 @@ def version_note(experiment: Experiment, judged: Sequence[str], run: MlflowRun, 
     """The description of a model's version, in Markdown: what it does, how well, against what, how to use it.
 
     Args:
-        experiment: That trained it, or on which it was judged.
+        experiment: Experiment that trained it, or on which it was judged.
         judged: How well, and against what, a line each.
-        run: In MLflow, which holds the picture.
-        uri: Of the version, `models:/NAME/VERSION`.
+        run: The run in MLflow, which holds the picture.
+        uri: URI of the version, `models:/NAME/VERSION`.
     """
     does = experiment.source.task.verb
     lines = [

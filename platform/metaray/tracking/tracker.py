@@ -46,7 +46,7 @@ class Tracker(ABC):
         """A new one.
 
         Args:
-            uri: Of the tracking server that the user named; None where none was named.
+            uri: URI of the tracking server that the user named; None where none was named.
 
         Raises:
             InputError: If the URI is wrong, as far as that can be told at once.
@@ -67,7 +67,7 @@ class Tracker(ABC):
         """Find out, in seconds and before anything is written, whether it can be used.
 
         Raises:
-            InputError: Saying why not, and what would be right.
+            InputError: If it can't; the message says why not, and what would be right.
         """
 
     @abstractmethod
@@ -76,8 +76,8 @@ class Tracker(ABC):
 
         Args:
             experiment: What is trained.
-            run: Whose record it is; it is held by this process.
-            say: Told what its user should know.
+            run: Run whose record it is; it is held by this process.
+            say: Function that is told what the user should know.
         """
 
     def open(self) -> None:  # noqa: B027 - most leave nothing to it
@@ -89,7 +89,7 @@ class Tracker(ABC):
 
     @property
     def place(self) -> str:
-        """Which record it writes to; what another one got before is sent again to a new one."""
+        """The record that it writes to; what another one got before is sent again to a new one."""
         return self.name
 
     @property
@@ -142,7 +142,7 @@ class MemoryTracker(Tracker):
     """Keeps everything in lists, for tests and notebooks.
 
     Attributes:
-        metrics: In the order they were logged.
+        metrics: Metrics in the order they were logged.
         files: The bytes of each file, by its path inside the record.
         facts: What was said of the run, by name.
         endings: How it was closed, each time.
@@ -186,8 +186,8 @@ def trackers_of(names: Sequence[str], uri: str | None) -> list[Tracker]:
     """The trackers that were asked for.
 
     Args:
-        names: Of `TRACKERS`, or import paths `module:Class` of others; "none", alone, stands for none at all.
-        uri: Of the tracking server, for those that have one.
+        names: Names among `TRACKERS`, or import paths `module:Class` of others; "none", alone, stands for none at all.
+        uri: URI of the tracking server, for those that have one.
 
     Raises:
         InputError: If there is none of that name, or it is none, or its URI is wrong.

@@ -35,11 +35,11 @@ class Verdict:
     """Scores by episode.
 
     Attributes:
-        meta_val: of the best parameters, on meta-val.
-        meta_test: of the best parameters, like all that follows on meta-test.
-        before_adaptation: with zero inner steps; None where the algorithm takes none.
-        before_training: of the initial parameters.
-        baselines: on meta-val and on meta-test, by name.
+        meta_val: Scores of the best parameters, on meta-val.
+        meta_test: Scores of the best parameters, like all that follows on meta-test.
+        before_adaptation: Scores with zero inner steps; None where the algorithm takes none.
+        before_training: Scores of the initial parameters.
+        baselines: Scores on meta-val and on meta-test, by name.
     """
 
     meta_val: Scores
@@ -82,7 +82,7 @@ def judged_end(
     """Judge all that a run reports at its end.
 
     Args:
-        experiment: of the run.
+        experiment: Experiment of the run.
         judge: judges on its episodes.
         best: the parameters that meta-val chose.
         best_step: the step after which they were.

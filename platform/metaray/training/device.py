@@ -16,7 +16,7 @@ def choose_device(request: str = "auto") -> torch.device:
     """A device by name: "auto" takes a GPU where there is one.
 
     Raises:
-        InputError: if the device asked for is not there.
+        InputError: If the device asked for is not there.
     """
     if request == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -89,7 +89,7 @@ class Judge(NamedTuple):
         spec: ways, shots, queries.
         split: "meta-val" or "meta-test".
         episodes: how many.
-        seed: of the sequence of episodes.
+        seed: Seed of the sequence of episodes.
         first: the index of the first of them.
     """
 
@@ -123,7 +123,7 @@ def evaluate_learner(
     Where a run of the experiment would map over chunks of episodes, so does this, if the learner can be mapped over.
 
     Args:
-        learner: To judge.
+        learner: Learner to judge.
         experiment: Says on what, and how.
         split: "meta-val" or "meta-test".
         device: Where to compute.
@@ -257,10 +257,10 @@ def evaluate(
         algorithm: what adapts and predicts.
         meta: the meta-parameters, on `device`.
         context: an evaluation context (`training=False`); `batched` is set here.
-        judge: which episodes.
+        judge: Episodes to judge on.
         device: where to compute.
         chunk_size: episodes at once.
-        reducer: of this run's ranks; None for one process.
+        reducer: Reducer of this run's ranks; None for one process.
         progress: Told the number of episodes judged so far, those of the other ranks by estimate.
     """
     reducer = reducer or LocalReducer()

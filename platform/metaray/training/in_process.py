@@ -58,7 +58,7 @@ def sampled_here(experiment: Experiment, start: int, *, rows: bool = False) -> I
     """The meta-batches of an experiment from step `start` on, each sampled while the one before is computed.
 
     Args:
-        experiment: of the run.
+        experiment: Experiment of the run.
         start: first step.
         rows: episodes come as rows of the store.
     """

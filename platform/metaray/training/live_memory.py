@@ -24,9 +24,9 @@ class LiveMemory(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.now_bytes = 0
-        """Of what lives now."""
+        """Size of what lives now."""
         self.most_bytes = 0
-        """Of what lived at the height."""
+        """Size of what lived at the height."""
         self._sizes: dict[int, int] = {}
 
     def __torch_dispatch__(

@@ -11,8 +11,8 @@ class Milestones(NamedTuple):
     """Those of one call.
 
     Attributes:
-        experiment: that is trained.
-        until: outer steps after which the call stops; None goes on to the end.
+        experiment: Experiment that is trained.
+        until: Outer steps after which the call stops; None goes on to the end.
     """
 
     experiment: Experiment

@@ -34,9 +34,9 @@ class Step(NamedTuple):
         loss: mean query loss over the meta-batch.
         score: mean query score over the meta-batch, as the kind of its tasks has it.
         outer_lr: learning rate used.
-        gradient_norm: of the outer gradient, before clipping.
+        gradient_norm: Norm of the outer gradient, before clipping.
         wait_s: time this rank stood waiting for episodes.
-        duration_s: of the whole step, waiting included.
+        duration_s: Seconds of the whole step, waiting included.
         stop: some rank was asked to stop; all ranks see it at the same step.
     """
 
@@ -63,10 +63,11 @@ def context_of(experiment: Experiment, network: nn.Module, *, training: bool, st
     """The context in which `experiment` trains or is judged.
 
     Args:
-        experiment: of the run.
+        experiment: Experiment of the run.
         network: the architecture.
         training: whether it trains.
-        step: in training its number, else outer steps done by what is judged: schedules are where the last one was.
+        step: Number of the step in training, else outer steps done by what is judged: schedules are where the last one
+            was.
     """
     spec = experiment.episodes if training else experiment.eval_spec
     return Context(

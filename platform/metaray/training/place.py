@@ -38,7 +38,7 @@ class Place(ABC):
 
         Args:
             experiment: What to train.
-            storage: That of the run alone; only this call writes to it meanwhile.
+            storage: Storage of the run alone; only this call writes to it meanwhile.
             listener: Hears the events, in this process; it is closed at the end.
             extent: How far to go.
 

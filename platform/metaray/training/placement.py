@@ -27,10 +27,10 @@ class Workers:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """From "2" or "1:4".
+        """Workers from "2" or "1:4".
 
         Raises:
-            InputError: if it is neither.
+            InputError: If it is neither.
         """
         found = re.fullmatch(r"(\d{1,6})(?::(\d{1,6}))?", text)
         if not found:
@@ -47,15 +47,15 @@ class Placement:
 
     Attributes:
         workers: Ray Train workers; 0 trains in the driver's process, without Ray. Elastic where `fewest < most`.
-        samplers: sampler actors.
-        cpus_per_worker: what each worker reserves; below 1 lets several share a core.
+        samplers: Sampler actors.
+        cpus_per_worker: What each worker reserves; below 1 lets several share a core.
         device: "auto" (a GPU each where there are GPUs), "cpu" or "cuda".
-        address: of a running Ray cluster; None starts a local one, or joins the one named by RAY_ADDRESS.
-        hang_timeout_s: a worker that makes no progress for so long is killed and replaced.
-        spread: workers on as many nodes as there are; otherwise on as few as have room for them.
+        address: Address of a running Ray cluster; None starts a local one, or joins the one named by RAY_ADDRESS.
+        hang_timeout_s: A worker that makes no progress for so long is killed and replaced.
+        spread: Workers on as many nodes as there are; otherwise on as few as have room for them.
         samplers_on: "any" node, nodes without GPUs ("cpu"), or those where workers can run ("workers").
-        verify: compare the data with their fingerprint wherever they are opened, also where that was done before.
-        data_on: where examples are while a worker trains: on its "device", on the "host", or "auto", which is the
+        verify: Compare the data with their fingerprint wherever they are opened, also where that was done before.
+        data_on: Where examples are while a worker trains: on its "device", on the "host", or "auto", which is the
             device on a GPU where they are rows of a store and fit.
     """
 
@@ -92,9 +92,9 @@ class ClusterNode(NamedTuple):
 
     Attributes:
         id: Ray's.
-        address: of its network interface.
-        cpus: that it declares.
-        gpus: likewise.
+        address: Address of its network interface.
+        cpus: Number of CPUs that it declares.
+        gpus: Number of GPUs that it declares.
     """
 
     id: str
@@ -107,12 +107,12 @@ def sampler_nodes(where: str, nodes: Sequence[ClusterNode], *, use_gpu: bool) ->
     """Ids of the nodes that sampler actors are spread over; None leaves it to Ray.
 
     Args:
-        where: as the placement says.
-        nodes: of the cluster.
-        use_gpu: whether workers take a GPU each.
+        where: Where sampler actors may run, as the placement says.
+        nodes: Nodes of the cluster.
+        use_gpu: Whether workers take a GPU each.
 
     Raises:
-        InputError: if there is no such node.
+        InputError: If there is no such node.
     """
     if where == "any":
         return None

@@ -48,7 +48,7 @@ def table(profiler: profile) -> str:
     """The phases in the order of a step, then the dearest operations; shares are of the steps, and of all operations.
 
     Args:
-        profiler: Which has stopped.
+        profiler: Profiler that has stopped.
     """
     marks = [event for event in profiler.events() if event.is_user_annotation and _on_host(event)]
     steps = [mark for mark in marks if mark.name.startswith(STEP)]
@@ -68,9 +68,9 @@ def phase_lines(own: Mapping[str, float], beside: Mapping[str, float], whole: fl
 
     Args:
         own: Time by phase in that thread, in microseconds.
-        beside: That in others.
-        whole: Of all steps, likewise.
-        count: Of steps.
+        beside: Time by phase in other threads, in microseconds.
+        whole: Time of all steps, in microseconds.
+        count: Number of steps.
     """
     rest = whole - sum(own.values())
     rows: list[tuple[str, float]] = [(name, own[name]) for name in PHASES if name in own]

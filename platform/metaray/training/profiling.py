@@ -21,7 +21,7 @@ from metaray.training.profile_table import table
 from metaray.training.reduction import Reducer
 
 STEPS = 5
-"""That are profiled where nobody says how many."""
+"""Steps that are profiled where nobody says how many."""
 MOST_STEPS = 50
 """Each takes thousands of events, which are held in memory, and are read once the last is over."""
 UNSEEN, UNRECORDED = 2, 1
@@ -35,9 +35,9 @@ def steps_to_profile(wanted: bool | int, run: Run, experiment: Experiment) -> in
     """How many outer steps are to be profiled in what is left of a run; 0 where that was done in an earlier call.
 
     Args:
-        wanted: By the user: how many; True stands for `STEPS`, False for none.
-        run: Which may be begun already.
-        experiment: That it trains.
+        wanted: How many steps the user wants; True stands for `STEPS`, False for none.
+        run: Run that may be begun already.
+        experiment: Experiment that the run trains.
 
     Raises:
         InputError: If the run, or what is left of it, is too short.
@@ -76,11 +76,11 @@ def profiled(
     were enough, nothing is written.
 
     Args:
-        steps: Of the outer loop.
+        steps: Steps of the outer loop.
         count: 0 profiles none.
-        storage: Of the run.
-        device: That computes them.
-        reducer: Of this rank.
+        storage: Storage of the run.
+        device: Device that computes them.
+        reducer: Reducer of this rank.
         say: Told where the profile is.
     """
     if count and reducer.rank == 0:

@@ -17,8 +17,8 @@ class Failure(NamedTuple):
     Attributes:
         kind: "worker lost" (its process or node is gone), "worker hung", "exception" (a worker raised one),
             "checkpoint" (one could not be written, and there will be another), "last checkpoint" (there will be none).
-        step: of the newest checkpoint at that time.
-        text: what is known of it.
+        step: Step of the newest checkpoint at that time.
+        text: What is known of it.
         told: Where an exception came up, in few lines.
         traceback: The whole of it.
     """
@@ -34,7 +34,7 @@ class Explanation(NamedTuple):
     """What is known of the failures of a run besides their messages.
 
     Attributes:
-        kind: Of the last failure; None if there was none.
+        kind: Kind of the last failure; None if there was none.
         told: Where its exception came up, in few lines; empty if it was no exception.
         tracebacks: Those of all ranks and attempts, whole.
     """
@@ -75,9 +75,9 @@ class Heartbeat(NamedTuple):
     """How a rank is.
 
     Attributes:
-        doing: what it said last.
-        for_s: seconds since it last got ahead.
-        silent_s: seconds since it last said anything; a process that still runs speaks about once a second.
+        doing: What it said last.
+        for_s: Seconds since it last got ahead.
+        silent_s: Seconds since it last said anything; a process that still runs speaks about once a second.
     """
 
     doing: str

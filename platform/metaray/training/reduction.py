@@ -38,7 +38,7 @@ class TreeSum:
     """Adds up adjacent nodes, given from left to right, as far as the tree allows.
 
     Attributes:
-        nodes: what is there so far: maximal nodes, at most two a level.
+        nodes: What is there so far: maximal nodes, at most two a level.
     """
 
     def __init__(self) -> None:
@@ -70,8 +70,8 @@ class Reducer(ABC):
     """Joins the ranks of a run.
 
     Attributes:
-        rank: of this process, 0 .. world_size-1.
-        world_size: number of processes.
+        rank: Rank of this process, 0 .. world_size-1.
+        world_size: Number of processes.
     """
 
     rank: int = 0
@@ -82,7 +82,7 @@ class Reducer(ABC):
         """Replace a flat buffer by its sum over all ranks, in place, in no particular order; returns it.
 
         Raises:
-            LostRank: if another rank is gone.
+            LostRank: If another rank is gone.
         """
 
     @abstractmethod
@@ -90,14 +90,14 @@ class Reducer(ABC):
         """The tree's root, on every rank.
 
         Args:
-            nodes: this rank's maximal nodes, with flat buffers of one size.
-            count: chunks in all, shared out by `chunks_of`.
+            nodes: This rank's maximal nodes, with flat buffers of one size.
+            count: Chunks in all, shared out by `chunks_of`.
 
         Returns:
             A buffer that is valid until the next call.
 
         Raises:
-            LostRank: if another rank is gone.
+            LostRank: If another rank is gone.
         """
 
     def mark(self, doing: str) -> None:  # noqa: B027 - most have nobody to tell
@@ -196,10 +196,10 @@ def total(leaves: Iterable[Tensor], chunks: range, count: int, reducer: Reducer,
     """Sum the buffers of all chunks over all ranks.
 
     Args:
-        leaves: flat buffers of this rank's chunks, in order; they may be overwritten.
-        chunks: which chunks these are.
-        count: chunks in all.
-        reducer: joins the ranks.
+        leaves: Flat buffers of this rank's chunks, in order; they may be overwritten.
+        chunks: Numbers of these chunks.
+        count: Chunks in all.
+        reducer: Joins the ranks.
         reduction: "exact" is the fixed tree. "fast" adds up a rank's chunks in order, then all-reduces: each number of
             ranks has bits of its own.
 

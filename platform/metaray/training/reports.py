@@ -38,10 +38,10 @@ def rival_of(source: Source, learner: Scores, scores: Scores, meta_val: Scores |
     """A baseline beside a learner.
 
     Args:
-        source: of the tasks.
-        learner: its scores.
-        scores: those of the baseline, on the same episodes.
-        meta_val: those of the baseline on meta-val, where they are kept.
+        source: Source of the tasks.
+        learner: Its scores.
+        scores: Those of the baseline, on the same episodes.
+        meta_val: Those of the baseline on meta-val, where they are kept.
     """
     gain = [source.task.score.gain(one) for one in (learner.score - scores.score).tolist()]
     groups = groups_of(source, scores)
@@ -60,11 +60,11 @@ def judged_of(
     """The table by episode.
 
     Args:
-        source: of the tasks.
-        split: of the episodes.
-        learner: its scores.
-        beside: those of whatever else was judged on the same episodes, by name.
-        baselines: which of these are baselines.
+        source: Source of the tasks.
+        split: Split of the episodes.
+        learner: Its scores.
+        beside: Those of whatever else was judged on the same episodes, by name.
+        baselines: Names of those that are baselines.
     """
     columns: dict[str, tuple[float, ...]] = {}
     for suffix, scores in {"": learner, **{f"_{name}": scores for name, scores in beside.items()}}.items():

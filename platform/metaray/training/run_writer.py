@@ -20,11 +20,11 @@ class RunWriter:
     """Writes a run's files, and tells the listener of metrics once they are on disk.
 
     Args:
-        storage: of the run; nobody else writes to it.
-        listener: of the run.
-        damaged: steps of checkpoints that are known not to be whole.
-        alive: called while it works or waits, for whoever watches over this rank.
-        segments: of the journal that were written before.
+        storage: Storage of the run; nobody else writes to it.
+        listener: Listener of the run.
+        damaged: Steps of checkpoints that are known not to be whole.
+        alive: Called while it works or waits, for whoever watches over this rank.
+        segments: Number of segments of the journal that were written before.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class RunWriter:
         """Write a checkpoint; where that fails, the next one tries again, unless this one is `needed`.
 
         Raises:
-            RunFailed: if it is `needed` and could not be written.
+            RunFailed: If it is `needed` and could not be written.
         """
 
         def write() -> None:
@@ -75,7 +75,7 @@ class RunWriter:
         """Write what the run found out, the `files` after the `folders`.
 
         Raises:
-            RunFailed: if that fails.
+            RunFailed: If that fails.
         """
 
         def write() -> None:

@@ -15,7 +15,7 @@ from metaray.records.train_state import TrainState
 
 
 def lag_on(device: torch.device) -> int:
-    """By how many steps the host lags behind: none on a CPU, where there is nobody to wait for."""
+    """Number of steps that the host lags behind: none on a CPU, where there is nobody to wait for."""
     return 1 if device.type == "cuda" else 0
 
 
@@ -23,11 +23,11 @@ class Settled(NamedTuple):
     """What came out of a step.
 
     Attributes:
-        step: its number.
+        step: Its number.
         losses: [B] query losses, on the CPU.
         scores: [B] likewise.
-        norm: of the outer gradient, before clipping.
-        stop: some rank was asked to stop.
+        norm: Norm of the outer gradient, before clipping.
+        stop: Some rank was asked to stop.
     """
 
     step: int
@@ -40,7 +40,7 @@ class Settled(NamedTuple):
         """Refuse a step whose losses or gradient are not numbers.
 
         Raises:
-            Diverged: naming the step and its episodes.
+            Diverged: Naming the step and its episodes.
         """
         bad = [i for i, loss in enumerate(self.losses.tolist()) if not math.isfinite(loss)]
         if not bad and math.isfinite(self.norm):
@@ -61,7 +61,7 @@ class Outcome:
     """What comes out of a step, on its way to the host; nobody waits for it before it is asked for.
 
     Args:
-        step: its number.
+        step: Its number.
         outcomes: [2, B] losses and scores.
         norm: [] of the outer gradient.
         stop: [1] how many ranks were asked to stop.
@@ -125,10 +125,10 @@ class Launch(NamedTuple):
     """A step that is under way.
 
     Attributes:
-        outcome: of it.
-        kept: the state before its update; None where the outcome was known, and good, before.
-        outer_lr: learning rate used.
-        wait_s: time this rank stood waiting for its episodes.
+        outcome: Outcome of the step.
+        kept: The state before its update; None where the outcome was known, and good, before.
+        outer_lr: Learning rate used.
+        wait_s: Time this rank stood waiting for its episodes.
     """
 
     outcome: Outcome
@@ -141,10 +141,10 @@ class Launches:
     """The steps of a loop that are under way, at most `lag` of them when it goes on.
 
     Args:
-        experiment: that is trained.
-        state: that the steps update.
-        lag: how many steps the host lags behind.
-        settles: whether whoever iterates looks at the state once so many steps are done: then nothing is under way.
+        experiment: Experiment that is trained.
+        state: State that the steps update.
+        lag: How many steps the host lags behind.
+        settles: Whether whoever iterates looks at the state once so many steps are done: then nothing is under way.
     """
 
     def __init__(self, experiment: Experiment, state: TrainState, lag: int, settles: Callable[[int], bool]) -> None:
@@ -161,7 +161,7 @@ class Launches:
         A wish to stop is passed on with the last that is under way, so that the state is settled then.
 
         Raises:
-            Diverged: if one is not finite; the state is then that before it.
+            Diverged: If one is not finite; the state is then that before it.
         """
         asked = False
         while self._under_way and (
@@ -177,7 +177,7 @@ class Launches:
         """Something was raised: if that may come of an update that must not stand, say so instead.
 
         Raises:
-            Diverged: likewise.
+            Diverged: If it may come of such an update.
         """
         for launch in self._under_way:
             self._check(launch, launch.outcome.wait())

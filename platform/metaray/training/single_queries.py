@@ -25,11 +25,11 @@ class SingleQueries(NamedTuple):
     """The same queries of meta-val answered in whole batches, and each alone.
 
     Attributes:
-        quality: what the scores are.
-        together: score of the answers in whole batches.
-        alone: score of the single answers; None if the learner refuses single queries.
-        difference: alone - together, by episode; None likewise.
-        queries: of each episode; of unequal ones the most.
+        quality: What the scores are.
+        together: Score of the answers in whole batches.
+        alone: Score of the single answers; None if the learner refuses single queries.
+        difference: Alone - together, by episode; None likewise.
+        queries: Number of queries of each episode; of unequal ones the most.
     """
 
     quality: str
@@ -52,7 +52,7 @@ def single_queries(learner: Learner, experiment: Experiment) -> SingleQueries:
     """Judge a learner on some queries of meta-val, together and one by one.
 
     Raises:
-        InputError: if the learner does not fit the experiment.
+        InputError: If the learner does not fit the experiment.
     """
     with execution(experiment, CPU):
         together, alone, queries = _judged(learner, experiment)
@@ -92,7 +92,7 @@ def _judged(learner: Learner, experiment: Experiment) -> tuple[list[float], list
 
 
 def _spread(count: int, most: int) -> Tensor:
-    """At most so many of the places 0 .. count-1, evenly: queries lie class by class."""
+    """Places 0 .. count-1, at most so many, evenly: queries lie class by class."""
     some = min(count, most)
     return torch.arange(some) * count // some
 

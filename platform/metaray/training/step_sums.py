@@ -10,7 +10,7 @@ class StepSums:
     """Adds up what steps report.
 
     Args:
-        sums: to go on from.
+        sums: Sums to go on from.
     """
 
     def __init__(self, sums: dict[str, float] | None = None) -> None:

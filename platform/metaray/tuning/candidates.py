@@ -20,7 +20,7 @@ def combinations(space: Mapping[str, Domain], trials: int | None) -> list[dict[s
     All values of the finite domains, and of one continuous domain as many points as `trials` allow.
 
     Raises:
-        InputError: for several continuous domains, or too few `trials`; a finite grid needs none.
+        InputError: If there are several continuous domains, or too few `trials`; a finite grid needs none.
     """
     sizes = {key: domain.size for key, domain in space.items() if domain.size is not None}
     continuous = [key for key in space if key not in sizes]

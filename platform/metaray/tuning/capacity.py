@@ -15,10 +15,10 @@ class Shares:
 
     Attributes:
         workers: Ray Train workers a trial; 0 trains each trial in one process, which samples its episodes itself.
-        samplers: sampler actors a trial, where it has workers. They reserve no CPU.
-        cpus: that each worker, or the one process, reserves.
-        gpus: likewise; a fraction lets several share one; 0 where none is used.
-        concurrent: trials at once; None for as many as fit.
+        samplers: Sampler actors a trial, where it has workers. They reserve no CPU.
+        cpus: Number of CPUs that each worker, or the one process of a trial, reserves.
+        gpus: Number of GPUs that each of them reserves; a fraction lets several share one; 0 where none is used.
+        concurrent: Trials at once; None for as many as fit.
     """
 
     workers: int = 0
@@ -37,8 +37,8 @@ class Capacity(NamedTuple):
     """What fits.
 
     Attributes:
-        at_once: trials.
-        text: the arithmetic.
+        at_once: Trials.
+        text: The arithmetic.
     """
 
     at_once: int
@@ -49,7 +49,7 @@ def capacity_of(shares: Shares, nodes: Sequence[ClusterNode], trials: int) -> Ca
     """Do the arithmetic.
 
     Raises:
-        InputError: if no trial fits, or fewer at once than was asked for, with the flag that mends it.
+        InputError: If no trial fits, or fewer at once than was asked for, with the flag that mends it.
     """
     slots = sum(_slots(shares, node) for node in nodes)
     cpus, gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)

@@ -59,8 +59,8 @@ class Ledger:
     """Reads and writes the folder of a search. One process writes; a trial's own process adds its outcome if it fails.
 
     Args:
-        storage: of the search.
-        header: of the search.
+        storage: Storage of the search.
+        header: What the ledger knows of the search.
     """
 
     def __init__(self, storage: Storage, header: Header) -> None:
@@ -104,7 +104,7 @@ class Ledger:
         end_trial(self.run_of(number), status, why)
 
     def numbers(self) -> list[int]:
-        """Of all trials that were proposed, ascending."""
+        """Numbers of all trials that were proposed, ascending."""
         names = [name for name in self.storage.names() if name.startswith("trial-")]
         found = sorted(int(name.removeprefix("trial-")) for name in names if name.removeprefix("trial-").isdigit())
         return [number for number in found if number in self._entries or self._is_there(number)]
@@ -169,7 +169,7 @@ class Ledger:
         return fresh
 
     def step_of(self, number: int) -> int:
-        """Of a trial's newest checkpoint."""
+        """Step of a trial's newest checkpoint."""
         return newest_progress(self.run_of(number)).step
 
     def run_of(self, number: int) -> Storage:

@@ -37,10 +37,10 @@ class Entry(NamedTuple):
     """What the ledger knows of a trial besides how it goes.
 
     Attributes:
-        number: of the trial.
-        settings: of the searched fields.
-        experiment: that it trains.
-        fingerprint: of its source.
+        number: Number of the trial, from 0.
+        settings: Values of the searched fields, by dotted key.
+        experiment: The experiment that the trial trains.
+        fingerprint: Fingerprint of the experiment's source.
         origin: None if it begins at step 0.
     """
 
@@ -56,10 +56,10 @@ class Header:
     """What the ledger knows of the search.
 
     Attributes:
-        search: its description.
-        id: unique to it, by which its MLflow runs are found.
-        fingerprint: of the source.
-        tags: where it comes from: code, versions, command.
+        search: Its description.
+        id: Unique to it, by which its MLflow runs are found.
+        fingerprint: Fingerprint of the source.
+        tags: Where it comes from: code, versions, command.
     """
 
     search: "Search"
@@ -117,7 +117,7 @@ def read_header(storage: Storage, trust: Sequence[str] = ()) -> Header:
     """What `search.json` says; `trust` holds the packages besides metaray whose code it may name.
 
     Raises:
-        InputError: if it is damaged.
+        InputError: If it is damaged.
     """
     from metaray.tuning.search import Search
 
@@ -138,7 +138,7 @@ def read_entry(run: Storage, number: int, trust: Sequence[str] = ()) -> Entry:
     """What `trial.json` of a trial's folder says; `trust` holds the packages whose code it may name.
 
     Raises:
-        InputError: if it is damaged.
+        InputError: If it is damaged.
     """
     from metaray.experiment.experiment import Experiment
 
@@ -152,7 +152,7 @@ def read_outcome(run: Storage) -> tuple[TrialStatus, str] | None:
     """How a trial ended, and why; None before it has.
 
     Raises:
-        InputError: if the file is damaged.
+        InputError: If the file is damaged.
     """
     if not run.exists(OUTCOME):
         return None
@@ -175,7 +175,7 @@ def read_copies(storage: Storage, name: str) -> list[tuple[int, Copy]]:
     """What was decided after a generation: the number of each new trial, and what it is.
 
     Raises:
-        InputError: if the file is damaged.
+        InputError: If the file is damaged.
     """
     where = f"{storage.shown}/{name}"
     text = storage.read(name)

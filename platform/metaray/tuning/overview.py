@@ -25,8 +25,8 @@ def look_at_search(storage: Storage, name: str) -> Overview:
     """A search at a glance. What is damaged is said, not raised.
 
     Args:
-        storage: of the search.
-        name: to call it by.
+        storage: Storage of the search.
+        name: Name to call the search by.
     """
     seen = first_look(storage)
     try:
@@ -59,7 +59,7 @@ def winner_of(storage: Storage) -> str | None:
     """The name of the winning trial, as the search wrote it down at its end; None before that.
 
     Raises:
-        InputError: if the file is damaged.
+        InputError: If the file is damaged.
     """
     if not storage.exists(TRIALS):
         return None
@@ -84,7 +84,7 @@ def _trial(run: Storage, name: str) -> Overview:
 
 
 def _score(storage: Storage, trials: Sequence[str]) -> Score | None:
-    """Of the winner; before there is one, the best on meta-val so far."""
+    """Score of the winner; before there is one, the best on meta-val so far."""
     winner = winner_of(storage)
     if winner is not None and winner in trials:
         return look(storage.child(winner), winner).score

@@ -14,7 +14,7 @@ import numpy as np
 from metaray.tuning.trial import Objective
 
 SHARE = 0.25
-"""Of the members: so many of the worst are replaced by copies of so many of the best (the paper takes 20 %)."""
+"""Share of the members: so many of the worst are replaced by copies of so many of the best (the paper takes 20 %)."""
 FACTORS = (0.8, 1.25)
 """A copy's hyperparameter is multiplied by one of these (the paper has 1.2: this one makes up for 0.8)."""
 
@@ -23,9 +23,9 @@ class Copy(NamedTuple):
     """A new member: the parameters of another, and its hyperparameter times a factor.
 
     Attributes:
-        replaces: number of the trial that ends here.
-        of: number of the trial that is copied.
-        factor: of its hyperparameter.
+        replaces: Number of the trial that ends here.
+        of: Number of the trial that is copied.
+        factor: Factor on the other's hyperparameter.
     """
 
     replaces: int
@@ -37,10 +37,10 @@ def next_generation(scores: Mapping[int, float], objective: Objective, seed: int
     """Who is replaced after a generation, and by whom ("truncation selection" and "perturb" of the paper).
 
     Args:
-        scores: of each member by its trial's number; one that is not finite (it failed, or diverged) is always
+        scores: Score of each member, by its trial's number; one that is not finite (it failed, or diverged) is always
             replaced, unless all are so.
-        objective: what is better.
-        seed: of the search.
+        objective: What is better.
+        seed: Seed of the search.
         generation: 0, 1, ...
     """
     sign = -1 if objective.highest else 1

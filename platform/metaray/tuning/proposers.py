@@ -17,8 +17,8 @@ class Work(NamedTuple):
     """Train a trial, from where it stands.
 
     Attributes:
-        number: of the trial.
-        until: outer steps after which it pauses; None to its end.
+        number: Number of the trial.
+        until: Outer steps after which it pauses; None to its end.
     """
 
     number: int
@@ -32,7 +32,7 @@ class Proposer(ABC):
     """Proposes what to train next. All that it remembers is in the ledger.
 
     Args:
-        ledger: of the search.
+        ledger: Ledger of the search.
     """
 
     def __init__(self, ledger: Ledger) -> None:

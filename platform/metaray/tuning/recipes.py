@@ -16,13 +16,13 @@ def describe(recipe: str, space: Sequence[str], settings: Sequence[str], changes
     """The search that a recipe, `--search` and `--set` options and other fields make up.
 
     Args:
-        recipe: of an `Experiment`, or of a `Search`.
+        recipe: Recipe of an `Experiment`, or of a `Search`.
         space: `dotted.key=domain`; they replace those of a recipe's `Search` under the same key.
         settings: `dotted.key=value` for the experiment of all trials.
-        changes: fields of `Search`.
+        changes: Fields of `Search`.
 
     Raises:
-        InputError: if something of it is wrong.
+        InputError: If something of it is wrong.
     """
     found, place = call_recipe(recipe)
     if not isinstance(found, Search | Experiment):
@@ -45,13 +45,13 @@ def search_of(
     """A search with some fields changed, or one of an experiment.
 
     Args:
-        found: the search, or the experiment.
-        space: domains by dotted key; they replace those of the search under the same key.
-        changes: fields of `Search`.
-        where: named in errors.
+        found: The search, or the experiment.
+        space: Domains by dotted key; they replace those of the search under the same key.
+        changes: Fields of `Search`.
+        where: Name for the search in errors.
 
     Raises:
-        InputError: if something of it is wrong.
+        InputError: If something of it is wrong.
     """
     base = found if isinstance(found, Search) else None
     kept = {name: getattr(base, name) for name in Search.model_fields} if base else {"experiment": found}
@@ -65,11 +65,11 @@ def resolved(recipe: str, settings: Sequence[str]) -> tuple[Experiment, Search |
     """The experiment of a recipe with some fields changed, and the search that it is part of, if it is of one.
 
     Args:
-        recipe: of an `Experiment`, or of a `Search`.
+        recipe: Recipe of an `Experiment`, or of a `Search`.
         settings: `dotted.key=value`.
 
     Raises:
-        InputError: if something of it is wrong.
+        InputError: If something of it is wrong.
     """
     found, place = call_recipe(recipe)
     if not isinstance(found, Search | Experiment):

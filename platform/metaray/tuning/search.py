@@ -38,21 +38,22 @@ class Search(Config):
     """The complete description of a search. Round-trips through JSON.
 
     Attributes:
-        experiment: what each trial trains, but for the searched fields.
-        space: the domain of each searched field, by its dotted key.
-        searcher: how values are chosen: "random", each a function of (seed, number); "grid"; "tpe", Optuna's
+        experiment: What each trial trains, but for the searched fields.
+        space: The domain of each searched field, by its dotted key.
+        searcher: How values are chosen: "random", each a function of (seed, number); "grid"; "tpe", Optuna's
             tree-structured Parzen estimator (Bergstra et al., NIPS 2011); "pbt", population-based training
             (Jaderberg et al., 2017, arXiv:1711.09846), which changes the inner learning rate during training. None
             trains the same experiment twice: what was tried is drawn anew.
-        scheduler: who is stopped early: "asha" (Li et al., MLSys 2020), "median" (Golovin et al., KDD 2017) or "none".
-        trials: how many; with "pbt" the size of the population; None with "grid" takes all of its points.
+        scheduler: How bad trials are stopped early: "asha" (Li et al., MLSys 2020), "median" (Golovin et al., KDD 2017)
+            or "none".
+        trials: How many; with "pbt" the size of the population; None with "grid" takes all of its points.
         objective: "quality" (the score of the kind of its tasks) or "loss", on meta-val.
-        episodes: meta-train episodes that a whole trial sees; None takes those of `experiment`. It is the axis of early
+        episodes: Meta-train episodes that a whole trial sees; None takes those of `experiment`. It is the axis of early
             stopping, so that trials with other meta-batch sizes are compared fairly.
-        grace: episodes before a trial may be stopped; None takes a ninth of all.
+        grace: Episodes before a trial may be stopped; None takes a ninth of all.
         reduction_factor: eta of ASHA: one trial in so many goes on at each rung.
-        generations: of "pbt".
-        seed: of the searcher.
+        generations: Number of generations of "pbt".
+        seed: Seed of the values that the searcher draws.
     """
 
     experiment: Experiment
@@ -166,7 +167,7 @@ class Search(Config):
         the episodes of the base experiment, whatever it trains on.
 
         Raises:
-            InputError: if they do not make a valid experiment.
+            InputError: If they do not make a valid experiment.
         """
         base = self.experiment
         # Parts of an inner learning rate last: how many there may be depends on other fields.
@@ -192,7 +193,7 @@ class Search(Config):
         """Outer steps between evaluations: the base's, or fewer, so that they fall on what is decided by them.
 
         Args:
-            size: episodes of a step.
+            size: Episodes of a step.
         """
         every = self.experiment.evaluation.every * self.experiment.meta_batch_size or self.budget
         if self.searcher == "pbt":
@@ -207,8 +208,8 @@ class Search(Config):
         """The settings of trial `number` of a random or grid search, or of the first generation of a population.
 
         Args:
-            number: of the trial.
-            attempt: another one draws anew; a grid knows none.
+            number: Number of the trial.
+            attempt: Another one draws anew; a grid knows none.
         """
         if self.searcher == "grid":
             return self.grid()[number]
@@ -232,7 +233,7 @@ class Search(Config):
         """Find out whether the ends of each domain make valid experiments, one field at a time.
 
         Raises:
-            InputError: naming the field and the value.
+            InputError: If one does not; the message names the field and the value.
         """
         first = {key: domain.ends()[0] for key, domain in self.space.items()}
         for key, domain in self.space.items():

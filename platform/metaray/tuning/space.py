@@ -29,7 +29,7 @@ class Domain(ABC):
     """The values that one field may take.
 
     Attributes:
-        is_log: whether samples and grids are even in the logarithm.
+        is_log: Whether samples and grids are even in the logarithm.
     """
 
     is_log: ClassVar[bool] = False
@@ -50,7 +50,7 @@ class Domain(ABC):
 
     @abstractmethod
     def grid(self, points: int) -> list[Any]:
-        """At most `points` (>= 1) values, evenly spaced with both ends, or the middle alone; of choices all."""
+        """Values of the grid, at most `points` (>= 1), evenly spaced with both ends, or the middle; of choices all."""
 
     def ends(self) -> list[Any]:
         """The values that tell whether all are valid: the lowest and the highest, or every choice."""
@@ -170,7 +170,7 @@ class Choice(Domain):
 
     @property
     def size(self) -> int:
-        """As many as given."""
+        """The number of choices."""
         return len(self.values)
 
     def sample(self, rng: np.random.Generator) -> Any:
@@ -214,7 +214,7 @@ def parse_domain(text: str) -> Domain:
         "choice('maml', True, [1, None])"
 
     Raises:
-        InputError: naming the text and what would be right.
+        InputError: If it can't be read; the message names the text and what would be right.
     """
     where = f"domain {_short(text)}"
     call = _parsed(text, where)
@@ -261,7 +261,7 @@ def parse_space(settings: Iterable[str]) -> Space:
     """Read the command line's `--search key=domain`.
 
     Raises:
-        InputError: for a malformed setting, a wrong domain, or a key given twice.
+        InputError: If a setting is malformed, a domain wrong, or a key given twice.
     """
     space: Space = {}
     for setting in settings:

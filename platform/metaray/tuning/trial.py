@@ -13,8 +13,8 @@ class Objective(NamedTuple):
     """What a search optimises, on meta-val.
 
     Attributes:
-        name: of a score, as "accuracy", or "loss".
-        highest: whether more is better.
+        name: Name of a score, as "accuracy", or "loss".
+        highest: Whether more is better.
     """
 
     name: str
@@ -31,10 +31,10 @@ class TrialScore(NamedTuple):
     """One evaluation on meta-val.
 
     Attributes:
-        step: outer steps done.
-        episodes: meta-train episodes seen, steps * meta-batch size.
-        value: the objective: a mean over meta-val episodes.
-        half_width: of its 95% interval; NaN where it is not known.
+        step: Outer steps done.
+        episodes: Meta-train episodes seen, steps * meta-batch size.
+        value: The objective: a mean over meta-val episodes.
+        half_width: Half the width of the value's 95% interval; NaN where it is not known.
     """
 
     step: int
@@ -49,15 +49,15 @@ class Trial:
 
     Attributes:
         number: 0, 1, ... in the order in which they were proposed.
-        settings: the value of each searched field, by its dotted key. JSON values; an inner learning rate may be a
+        settings: The value of each searched field, by its dotted key. JSON values; an inner learning rate may be a
             schedule, `{"steps": [...], "values": [...]}`.
-        num_episodes: meta-train episodes of the whole training.
-        status: how it is.
-        why: it failed, or was stopped; one line.
-        curve: its evaluations so far, by step.
-        inherited: episodes of them that another trial has seen, of which it is a copy.
-        tracking_run: id of its MLflow run; None before it has one.
-        seconds: that it has trained.
+        num_episodes: Meta-train episodes of the whole training.
+        status: How it is.
+        why: It failed, or was stopped; one line.
+        curve: Its evaluations so far, by step.
+        inherited: Episodes of them that another trial has seen, of which it is a copy.
+        tracking_run: Id of its MLflow run; None before it has one.
+        seconds: Seconds that the trial has trained.
     """
 
     number: int
@@ -72,7 +72,7 @@ class Trial:
 
     @property
     def name(self) -> str:
-        """Of its run: `trial-0003`."""
+        """Name of the trial's run: `trial-0003`."""
         return trial_name(self.number)
 
     @property

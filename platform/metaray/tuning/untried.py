@@ -23,7 +23,7 @@ class Untried:
     They are a function of the search and of these trials, so a search that goes on proposes what it would have.
 
     Args:
-        ledger: of the search.
+        ledger: Ledger of the search.
     """
 
     def __init__(self, ledger: Ledger) -> None:
@@ -34,7 +34,7 @@ class Untried:
         self._exhausted = False
 
     def settings(self, number: int) -> dict[str, Any] | None:
-        """For trial `number`; None if there are none that are not tried."""
+        """Settings for trial `number`; None if there are none that are not tried."""
         if self._exhausted:
             return None
         numbers = self._ledger.numbers()
@@ -75,8 +75,8 @@ def why_no_more(search: Search, proposed: int) -> str | None:
     """What a search says that ends with fewer trials than were asked for.
 
     Args:
-        search: that is done.
-        proposed: trials that it has.
+        search: The search that is done.
+        proposed: Trials that it has.
     """
     wanted = search.population if search.searcher == "grid" else search.trials
     assert wanted is not None

@@ -16,11 +16,11 @@ def embedding_size(network: nn.Module, task_shape: TaskShape | tuple[int, ...]) 
     """Numbers that the network makes of one input.
 
     Args:
-        network: to ask.
-        task_shape: of its tasks; or the shape of one input, where that is plain numbers.
+        network: Network to ask.
+        task_shape: Shape of its tasks; or the shape of one input, where that is plain numbers.
 
     Raises:
-        InputError: if the network cannot take such inputs.
+        InputError: If the network cannot take such inputs.
     """
     double = any(parameter.dtype == torch.float64 for parameter in trainable(network).values())
     shape = task_shape if isinstance(task_shape, TaskShape) else TaskShape(task_shape)

@@ -42,9 +42,9 @@ def adapt_head(fit: HeadFit, theta: Tensors, support: Examples, context: Context
     Args:
         fit: sees embeddings [n, E] in `context.loss_dtype`.
         theta: parameters of the network.
-        support: of the task.
-        context: of the call.
-        protocol: of batch norm.
+        support: Support set of the task.
+        context: Circumstances of the call.
+        protocol: Protocol of batch norm.
     """
     if protocol == "transductive":
         return {**flattened(support.x, "support_x"), "support_y": support.y}

@@ -22,7 +22,7 @@ Output = Callable[[Tensors, Inputs, Context], Tensor]
 
 
 def of_network(theta: Tensors, x: Inputs, context: Context) -> Tensor:
-    """That of the network itself."""
+    """The output of the network itself."""
     return context.forward(theta, x)
 
 
@@ -31,8 +31,8 @@ class SupportLoss:
     """L_s as a function of parameters, which says what it depends on besides.
 
     Attributes:
-        support: of the task.
-        context: of the call.
+        support: Support set of the task.
+        context: Circumstances of the call.
         output: what the loss is of.
     """
 
@@ -55,8 +55,8 @@ class InnerStep:
     """The region of one inner step on a `SupportLoss`.
 
     Attributes:
-        context: of the step, bare.
-        inner: of the loss, bare.
+        context: Circumstances of the step, bare.
+        inner: Circumstances of the loss, bare.
         output: what the loss is of.
         second_order: connected through the gradient as well.
         optimizer: that steps.
@@ -185,10 +185,10 @@ def matching(pattern: str, names: list[str], what: str, network: nn.Module) -> l
     """The names that fit a pattern of `fnmatch`.
 
     Args:
-        pattern: for instance "head.*".
-        names: of the parameters that are trained.
+        pattern: Pattern, for instance "head.*".
+        names: Names of the parameters that are trained.
         what: the pattern is for.
-        network: whose frozen parameters are of the other kind, whether they fit or not.
+        network: Network whose frozen parameters are of the other kind, whether they fit or not.
 
     Raises:
         InputError: if none does, or if all do, so that nothing is left of the other kind.

@@ -19,8 +19,8 @@ class Schedule(Config):
     """A piecewise constant inner learning rate: `values[i]` from outer step `steps[i]` on.
 
     Attributes:
-        steps: increasing, the first is 0.
-        values: as many as `steps`.
+        steps: Increasing, the first is 0.
+        values: Rates, as many as `steps`.
     """
 
     steps: tuple[int, ...]
@@ -73,7 +73,7 @@ def rates(inner_lr: InnerLR, names: list[str], step: int) -> dict[str, float]:
     Of the patterns (of `fnmatch`) that fit a name, the longest decides: JSON does not keep their order.
 
     Raises:
-        InputError: if no pattern fits a parameter, or a pattern fits none.
+        InputError: If no pattern fits a parameter, or a pattern fits none.
     """
     if isinstance(inner_lr, Schedule):
         value = max(zip(inner_lr.steps, inner_lr.values, strict=True), key=lambda item: (item[0] <= step, item[0]))[1]
@@ -96,7 +96,7 @@ def rates_by_step(inner_lr: InnerLRByStep, names: list[str], inner_steps: int) -
     """The rates of each parameter, one per inner step; of a schedule those of outer step 0.
 
     Raises:
-        InputError: if no pattern fits a parameter, or a pattern fits none.
+        InputError: If no pattern fits a parameter, or a pattern fits none.
     """
     if isinstance(inner_lr, tuple):
         return {name: list(inner_lr) for name in names}
@@ -111,13 +111,13 @@ def with_part(inner_lr: Any, part: str, value: Any) -> Any:
         {'*': 0.1, 'head.*': 0.01}
 
     Args:
-        inner_lr: not modified; a number holds for all parameters to which no other pattern fits; None for none yet.
-        part: of rates by step the number of a step, of a schedule "steps" or "values", otherwise a parameter pattern.
-            "steps" or "values" begin a schedule where there is none.
-        value: the new one.
+        inner_lr: Not modified; a number holds for all parameters to which no other pattern fits; None for none yet.
+        part: Part to change: of rates by step the number of a step, of a schedule "steps" or "values", otherwise a
+            parameter pattern. "steps" or "values" begin a schedule where there is none.
+        value: The new one.
 
     Raises:
-        InputError: if it is in another form.
+        InputError: If it is in another form.
     """
     form = _form(inner_lr)
     if form == BY_STEP:

@@ -45,11 +45,11 @@ class JointTraining(Algorithm):
     with those of the query batch, under `inductive` with those of the support set.
 
     Attributes:
-        inner_lr: of the head's gradient descent.
-        inner_steps: of it.
-        momentum: of it; the first step has no past.
+        inner_lr: Learning rate of the head's gradient descent.
+        inner_steps: Number of its steps.
+        momentum: Momentum of its steps; the first step has no past.
         dampening: the share of a new gradient that does not enter the velocity, as in torch.optim.SGD.
-        weight_decay: of the head.
+        weight_decay: Weight decay of the head.
     """
 
     gradient_steps: ClassVar[bool] = True
@@ -129,7 +129,7 @@ class JointTraining(Algorithm):
         return self.logits(adapted, embed(without(meta, JOINT), adapted, x, context))
 
     def loss(self, meta: Tensors, episode: TensorEpisode, context: Context) -> Outcome:
-        """In training, of support and query under the joint classifier, without adaptation; else as everywhere."""
+        """The loss of support and query under the joint classifier in training; else as everywhere."""
         if not context.training:
             return super().loss(meta, episode, context)
         x, y = pooled(episode)

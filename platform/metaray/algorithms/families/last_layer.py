@@ -24,9 +24,9 @@ class LastLayer(NamedTuple):
     """The end of a network on a support set.
 
     Attributes:
-        loss: the support loss as a function of the network's parameters, connected to those before the end by the
+        loss: The support loss as a function of the network's parameters, connected to those before the end by the
             features that were computed of them.
-        statistics: under inductive batch norm those of the support set, named as `predict_at` needs them.
+        statistics: Statistics of the support set under inductive batch norm, named as `predict_at` needs them.
     """
 
     loss: SupportLoss
@@ -39,11 +39,11 @@ def last_layer(
     """Send a support set through a network, and keep what reaches the module whose parameters adapt.
 
     Args:
-        meta: all parameters of the network.
-        moving: names of those that adapt.
-        support: of the task.
-        context: of the call.
-        protocol: of batch norm.
+        meta: All parameters of the network.
+        moving: Names of those that adapt.
+        support: Support set of the task.
+        context: Circumstances of the call.
+        protocol: Protocol of batch norm.
 
     Returns:
         None where nothing can be kept: no module has these parameters and no others, it normalises batches, it is not
@@ -66,8 +66,8 @@ class _EndOf:
     """The output of a module at the end of a network, by the features that reach it.
 
     Attributes:
-        name: of the module.
-        moving: names of its parameters in the network.
+        name: Name of the module.
+        moving: Names of its parameters in the network.
     """
 
     name: str
@@ -83,10 +83,10 @@ class _Seen:
     """The region of a forward pass that is watched: the features that reach a module, if that is all there is to it.
 
     Attributes:
-        context: bare.
-        name: of the module.
-        moving: names of its parameters in the network.
-        protocol: of batch norm; under the inductive one statistics are recorded.
+        context: Bare.
+        name: Name of the module.
+        moving: Names of its parameters in the network.
+        protocol: Protocol of batch norm; under the inductive one statistics are recorded.
     """
 
     context: Context
@@ -123,10 +123,10 @@ class _Watch(TorchFunctionMode):
     what came out is used. The state of the random numbers is left as it was found.
 
     Args:
-        module: to watch.
-        own: what stands for its parameters.
-        others: what stands for all other parameters.
-        device: where it computes.
+        module: Module to watch.
+        own: What stands for its parameters.
+        others: What stands for all other parameters.
+        device: Where it computes.
     """
 
     def __init__(
@@ -194,7 +194,7 @@ def _changes_in_place(func: Callable[..., Any], kwargs: Mapping[str, Any]) -> bo
 
 
 def _random_state(device: torch.device) -> list[Tensor]:
-    """Of what draws random numbers on a device, that of the CPU first."""
+    """State of what draws random numbers on a device, that of the CPU first."""
     return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
 
 

@@ -8,7 +8,7 @@ def join(network: Tensors, parts: dict[str, Tensors]) -> Tensors:
     """The network's parameters, and those of each part under its prefix.
 
     Raises:
-        InputError: if the network has parameters of such a name itself.
+        InputError: If the network has parameters of such a name itself.
     """
     for prefix in parts:
         taken = [name for name in network if name.startswith(prefix)]

@@ -1,4 +1,4 @@
-"""From a raw input to the compact array a source holds, and from that to the numbers a model sees: one file a kind."""
+"""The way from a raw input to the compact array a source holds, and to the numbers a model sees: one file a kind."""
 
 from metaray.data.preprocessing.category_column import CategoryColumn
 from metaray.data.preprocessing.encoded import EncodedPreprocessing

@@ -44,12 +44,12 @@ def split_array(array: NDArray[Any], form: ImageForm, count: int | None) -> list
     """The images in an array, which holds one or several.
 
     Args:
-        array: at least one axis.
-        form: of the learner.
-        count: how many images there must be, where that is known.
+        array: Array of numbers with at least one axis.
+        form: Form of the images that the learner takes.
+        count: How many images there must be, where that is known.
 
     Raises:
-        InputError: if the shape is that of no images, or can be read in more than one way.
+        InputError: If the shape is that of no images, or can be read in more than one way.
     """
     if len(array) == 0:
         return []
@@ -72,7 +72,7 @@ def array_image(array: NDArray[Any], form: ImageForm, where: str) -> Image.Image
     """One image as Pillow's, of 8 bits a channel.
 
     Raises:
-        InputError: naming the image `where`, its shape and its type, if they are not those of one image.
+        InputError: If its shape or its type is not that of one image; the message names the image `where`, and both.
     """
     named = f"{where} is an array of shape {array.shape} and type {array.dtype}"
     readings = [reading for reading in _readings(array.shape) if reading.axes in ("HW", "HWC", "CHW")]

@@ -16,8 +16,8 @@ class CategoryColumn(Config):
     """A column of categories. Those that meta-train has are numbered from 1; 0 is what is missing or unseen.
 
     Attributes:
-        name: in tables.
-        categories: of meta-train, as text.
+        name: Name of the column in tables.
+        categories: Categories of meta-train, as text.
     """
 
     name: str = Field(min_length=1)

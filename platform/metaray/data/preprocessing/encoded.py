@@ -25,7 +25,7 @@ RAW: dict[str, type[Preprocessing]] = {
     "text": TextPreprocessing,
     "vector": VectorPreprocessing,
 }
-"""Of what an encoder may make vectors."""
+"""What an encoder may make vectors of."""
 
 
 class EncodedPreprocessing(Preprocessing):
@@ -36,7 +36,7 @@ class EncodedPreprocessing(Preprocessing):
     Attributes:
         raw: what the encoder takes.
         encoder: its description, see `metaray.models.Encoder`, with the SHA-256 of its weights.
-        size: of a vector.
+        size: Length of a vector.
     """
 
     kind: ClassVar[str] = "encoded"
@@ -66,7 +66,7 @@ class EncodedPreprocessing(Preprocessing):
 
     @property
     def takes_folders(self) -> bool:  # type: ignore[override]
-        """As the raw inputs have it."""
+        """Whether the raw inputs may be folders."""
         return self.raw.takes_folders
 
     @property

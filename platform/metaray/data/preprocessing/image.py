@@ -40,8 +40,8 @@ class ImagePreprocessing(Preprocessing):
     """How raw images become examples. Stored with every class store too.
 
     Attributes:
-        height: of the result, pixels.
-        width: of the result, pixels.
+        height: Height of an example, in pixels.
+        width: Width of an example, in pixels.
         mode: "L" (one grey channel) or "RGB" (three).
         invert: store 255 - pixel, so that dark ink on light paper becomes high numbers.
         resample: Pillow's filter of the resize. It works on the image in `mode`, before any inversion; an image that
@@ -141,7 +141,7 @@ class ImagePreprocessing(Preprocessing):
         Transparent pixels count as white paper, and the orientation that a camera noted is applied, as viewers do.
 
         Raises:
-            InputError: naming the image `where`, if it is damaged or holds numbers without a known range.
+            InputError: If the image is damaged or holds numbers without a known range; the message names it by `where`.
         """
         image = to_mode(image, self.mode, self.value_range, where)
         if image.size != (self.width, self.height):

@@ -40,18 +40,18 @@ class ItemColumn(Config):
     that meta-train has not has the global mean and the number 0.
 
     Attributes:
-        name: in tables.
-        items: of meta-train, as text, none twice.
-        sums: of the targets of each.
-        counts: how many these are, at least 1.
-        global_mean: of all targets of meta-train.
-        shrinkage: the variance within an item over that between items.
-        offset_shrinkage: the variance of a group's differences to its items' means over that of their mean between
+        name: Name of the column in tables.
+        items: Items of meta-train, as text, none twice.
+        sums: Sum of the targets of each item.
+        counts: How many these are, at least 1.
+        global_mean: Mean of all targets of meta-train.
+        shrinkage: The variance within an item over that between items.
+        offset_shrinkage: The variance of a group's differences to its items' means over that of their mean between
             groups.
-        mean_of_means: of the shrunk means over the rows of meta-train, subtracted.
-        std_of_means: that they are then divided by.
-        mean_of_logs: of log(1 + number), likewise.
-        std_of_logs: likewise.
+        mean_of_means: Mean of the shrunk means over the rows of meta-train, subtracted from them.
+        std_of_means: Standard deviation that they are then divided by.
+        mean_of_logs: Mean of log(1 + number) over the rows of meta-train, subtracted from them.
+        std_of_logs: Standard deviation that these are then divided by.
     """
 
     name: str = Field(min_length=1)

@@ -18,9 +18,9 @@ class LabelsColumn(Config):
     Others than those named are passed over, and an empty cell has none.
 
     Attributes:
-        name: in tables.
-        separator: between the labels of a cell.
-        labels: that are seen.
+        name: Name of the column in tables.
+        separator: Text between the labels of a cell.
+        labels: Labels that a network sees.
     """
 
     name: str = Field(min_length=1)

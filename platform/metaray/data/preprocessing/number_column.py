@@ -23,7 +23,7 @@ def normal_scores(values: NDArray[np.float64], quantiles: Sequence[float]) -> ND
 
     Args:
         values: [n]; NaN stays.
-        quantiles: rising, at equal steps of probability.
+        quantiles: Rising, at equal steps of probability.
     """
     count = len(quantiles)
     points, inverse, times = np.unique(np.array(quantiles), return_inverse=True, return_counts=True)
@@ -37,13 +37,13 @@ class NumberColumn(Config):
     """A column of numbers.
 
     Attributes:
-        name: in tables.
-        mean: over the rows of meta-train, subtracted.
-        std: over the same, divided by.
-        missing: whether rows may lack it; the network then sees a flag, and the mean (or the median) in its place.
-        quantiles: over the same, from the least to the greatest, at equal steps of probability: numbers then become
-            those of a standard normal distribution with the same rank (`normal_scores`), which no far value exceeds.
-            Without them they become (number - mean) / std. Its JSON leaves out that there are none.
+        name: Name of the column in tables.
+        mean: Mean over the rows of meta-train, subtracted.
+        std: Standard deviation over the rows of meta-train, divided by.
+        missing: Whether rows may lack it; the network then sees a flag, and the mean (or the median) in its place.
+        quantiles: Quantiles over the rows of meta-train, from the least to the greatest, at equal steps of probability:
+            numbers then become those of a standard normal distribution with the same rank (`normal_scores`), which no
+            far value exceeds. Without them they become (number - mean) / std. Its JSON leaves out that there are none.
     """
 
     name: str = Field(min_length=1)
@@ -76,7 +76,7 @@ class NumberColumn(Config):
         """The number in a cell, NaN where there is none.
 
         Raises:
-            InputError: naming `where` it is, if it is none, or missing where no row of the table lacked it.
+            InputError: If it is none, or missing where no row of the table lacked it; the message names `where` it is.
         """
         if not is_missing(cell, of_numbers=True):
             return number(cell, self.name, where)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 RawInputs = Any
 """Whatever a preprocessing reads: one input, or several in any container."""
 SPREAD = 7
-"""By how much the lengths of a probe's examples differ."""
+"""How much the lengths of a probe's examples differ."""
 
 
 class Preprocessing(Config):
@@ -49,13 +49,13 @@ class Preprocessing(Config):
     what it makes of the padding must not matter to the network.
 
     Attributes:
-        kind: its name in files.
-        dtype: numpy's name of the compact form's type.
-        input_word: what one raw input is called.
-        compared: what the nearest neighbour compares, in words; None offers no such baseline.
-        baselines: what else than the nearest neighbour is worth to stand beside scores on such inputs; keys of
+        kind: Its name in files.
+        dtype: Numpy's name of the compact form's type.
+        input_word: What one raw input is called.
+        compared: What the nearest neighbour compares, in words; None offers no such baseline.
+        baselines: What else than the nearest neighbour is worth to stand beside scores on such inputs; keys of
             `metaray.algorithms.per_task.BASELINES`.
-        takes_folders: raw inputs are files, a folder a class; else they are rows of CSV files.
+        takes_folders: Raw inputs are files, a folder a class; else they are rows of CSV files.
     """
 
     kind: ClassVar[str]
@@ -86,11 +86,11 @@ class Preprocessing(Config):
         """Raw inputs in their compact form.
 
         Args:
-            x: the inputs, or one of them.
-            count: how many there must be, where that is known; decides between readings.
+            x: The inputs, or one of them.
+            count: How many there must be, where that is known; decides between readings.
 
         Raises:
-            InputError: naming the input that cannot be read or has the wrong shape.
+            InputError: If an input cannot be read or has the wrong shape; the message names it.
         """
         shape = self.feature_shape
         if is_ragged(shape):
@@ -105,7 +105,7 @@ class Preprocessing(Config):
         """The inputs in a container, and the name of each in messages; a text or a file is one input by itself.
 
         Raises:
-            InputError: if there are none.
+            InputError: If there are none.
         """
         given = opened(x, f"{self.input_word}s")
         if isinstance(given, np.ndarray) and given.ndim:
@@ -116,10 +116,10 @@ class Preprocessing(Config):
         return [(item, f"{self.input_word} {place}") for place, item in enumerate(items)]
 
     def texts(self, x: RawInputs) -> list[tuple[str, str]]:
-        """As `one_by_one`, of texts.
+        """The texts in a container, and the name of each in messages, as `one_by_one` gives them.
 
         Raises:
-            InputError: naming the input that is none, or blank.
+            InputError: If an input is no text, or blank; the message names it.
         """
         found = self.one_by_one(x)
         for item, where in found:
@@ -133,7 +133,7 @@ class Preprocessing(Config):
         """Examples that were read one by one, of shape [*feature] each, as a batch: stacked, or padded to a length.
 
         Raises:
-            InputError: naming the example that is empty, too long, or of another shape.
+            InputError: If an example is empty, too long, or of another shape; the message names it.
         """
         if is_ragged(self.feature_shape):
             found = joined([self._typed(row) for row in rows], self.input_word)
@@ -150,8 +150,8 @@ class Preprocessing(Config):
         Ragged ones are to be of several lengths.
 
         Args:
-            count: of examples.
-            seed: decides them.
+            count: Number of examples.
+            seed: Seed of the numbers.
         """
         if np.dtype(self.dtype).kind != "f":
             raise InputError(
@@ -186,11 +186,11 @@ class Preprocessing(Config):
 
         Args:
             rows: [n] of as many cells as there are columns.
-            names: that the table at hand has for the columns.
-            where: names row i of these in messages.
+            names: Names that the table at hand has for the columns.
+            where: Names row i of these in messages.
 
         Raises:
-            InputError: naming the cell that holds no such thing.
+            InputError: If a cell holds no such thing; the message names it.
         """
         columns = self.columns
         if all(column.type == "double" for column in columns):
@@ -238,7 +238,7 @@ def check_normalisation(mean: tuple[float, ...], std: tuple[float, ...], size: i
     """Refuse a mean or std that is not one number, or one for each of `size` channels or features.
 
     Raises:
-        ValueError: with the numbers.
+        ValueError: If it is not; the message has the numbers.
     """
     for name, values in (("mean", mean), ("std", std)):
         if len(values) not in (1, size):

@@ -20,12 +20,12 @@ def raw_images(form: ImageForm, x: Any, count: int | None) -> Iterator[tuple[Ima
     """Each image, and its name in messages.
 
     Args:
-        form: what the images become.
-        x: paths, files, bytes of files, PIL images, arrays; one of them, or any container.
-        count: how many there must be, where that is known; decides between readings of an array.
+        form: What the images become.
+        x: Paths, files, bytes of files, PIL images, arrays; one of them, or any container.
+        count: How many there must be, where that is known; decides between readings of an array.
 
     Raises:
-        InputError: naming the image that cannot be read.
+        InputError: If an image cannot be read; the message names it.
     """
     given = opened(x, "x")
     if isinstance(given, np.ndarray) and given.dtype.kind in "OUS" and given.ndim:

@@ -35,7 +35,7 @@ NUMBERS, MISSING, CATEGORIES, LABELS, VECTORS, ITEM, ITEM_CODE = (
 )
 """The tensors that a network takes, by name."""
 IN_ORDER = (NUMBERS, MISSING, CATEGORIES, LABELS, VECTORS, ITEM)
-"""As they lie in the compact form; behind them is the code of the item."""
+"""The kinds of columns as they lie in the compact form; behind them is the code of the item."""
 
 
 class TablePreprocessing(Preprocessing):
@@ -53,11 +53,11 @@ class TablePreprocessing(Preprocessing):
     order of `columns`; columns that are not asked for may be there as well.
 
     Attributes:
-        numbers: the columns of numbers.
-        categories: the columns of categories.
-        labels: the columns of several labels a cell; its JSON leaves out none.
-        vectors: the columns of vectors; its JSON leaves out none.
-        item: the column that names an item which groups share; its JSON leaves out none.
+        numbers: The columns of numbers.
+        categories: The columns of categories.
+        labels: The columns of several labels a cell; its JSON leaves out none.
+        vectors: The columns of vectors; its JSON leaves out none.
+        item: The column that names an item which groups share; its JSON leaves out none.
     """
 
     kind: ClassVar[str] = "table"
@@ -205,7 +205,7 @@ class TablePreprocessing(Preprocessing):
             codes: [n] of categories.
             labels: [n, labels] which are there.
             vectors: [n, size] of vectors.
-            items: of the rows, where there is a column of items.
+            items: What is known of the items of the rows, where there is a column of items.
         """
         parts = [column.compact(values[column.name]) for column in self.numbers]
         parts += [np.isnan(values[self.numbers[place].name]).astype(np.float32) for place in self.flagged]

@@ -52,12 +52,12 @@ def columns_of(x: Any, names: Sequence[str]) -> dict[str, list[Any]]:
     """The cells of the columns `names`, whatever else the table has.
 
     Args:
-        x: a data frame, an Arrow table, a dict of columns, a list of dicts, or of rows in the order of `names`; or one
+        x: A data frame, an Arrow table, a dict of columns, a list of dicts, or of rows in the order of `names`; or one
             row as a dict or a sequence.
-        names: of the columns.
+        names: Names of the columns.
 
     Raises:
-        InputError: a column that is missing or there twice, rows of another length, no rows.
+        InputError: A column that is missing or there twice, rows of another length, no rows.
     """
     found = _by_column(x, names)
     if found is None:
@@ -78,9 +78,9 @@ def rows_of_vectors(x: Any, name: str, size: int) -> Any:
     """Rows of a table whose only column holds vectors, where they were given as an array or list of these.
 
     Args:
-        x: rows, or vectors [n, size], or one of them [size].
-        name: of the column.
-        size: of a vector.
+        x: Rows, or vectors [n, size], or one of them [size].
+        name: Name of the column.
+        size: Length of a vector.
 
     Returns:
         A dict of the column; what is no such array, as it was.
@@ -97,7 +97,7 @@ def rows_of_vectors(x: Any, name: str, size: int) -> Any:
 
 
 def _by_column(x: Any, names: Sequence[str]) -> dict[str, list[Any]] | None:
-    """Of what holds its columns by name; None of anything else."""
+    """The cells of what holds its columns by name; None of anything else."""
     if hasattr(x, "schema") and hasattr(x, "to_pydict"):  # a table or record batch of Arrow
         _require(list(x.schema.names), names)
         return {name: x.column(name).to_pylist() for name in names}

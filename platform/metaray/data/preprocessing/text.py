@@ -32,7 +32,7 @@ class Encoded(NamedTuple):
 
     Attributes:
         rows: [tokens] int32 of each text.
-        cut: places of the texts that had more.
+        cut: Places of the texts that had more.
     """
 
     rows: list[NDArray[np.int32]]
@@ -46,9 +46,9 @@ class TextPreprocessing(Preprocessing):
     [CLS] and [SEP], are among the `longest` and stay.
 
     Attributes:
-        tokenizer: what the file `tokenizer.json` holds, to the letter.
-        longest: tokens of a text that are looked at.
-        special: put around each text what the tokenizer puts there; matrices of word embeddings know no such tokens.
+        tokenizer: What the file `tokenizer.json` holds, to the letter.
+        longest: Tokens of a text that are looked at.
+        special: Put around each text what the tokenizer puts there; matrices of word embeddings know no such tokens.
     """
 
     kind: ClassVar[str] = "text"
@@ -77,14 +77,14 @@ class TextPreprocessing(Preprocessing):
 
     @property
     def tokenizer_sha256(self) -> str:
-        """Of the tokenizer's file."""
+        """SHA-256 of the tokenizer's file."""
         return hashlib.sha256(self.tokenizer.encode()).hexdigest()
 
     def read(self, x: RawInputs, *, count: int | None = None) -> Compact:
         """Texts as padded tokens. Warns with `TextCut` of those that are longer than is looked at.
 
         Raises:
-            InputError: naming the input that is no text, or empty.
+            InputError: If an input is no text, or empty; the message names it.
         """
         found = self.encoded([text for text, _ in self.texts(x)])
         if found.cut:
@@ -95,7 +95,7 @@ class TextPreprocessing(Preprocessing):
         """The tokens of each text, and which were cut.
 
         Raises:
-            InputError: without the tokenizers library, or if it can't read the tokenizer.
+            InputError: If the tokenizers library is missing, or can't read the tokenizer.
         """
         tokenizer = _opened(self.tokenizer, self.longest)
         found = [tokenizer.encode(text, add_special_tokens=self.special) for text in texts]
@@ -103,7 +103,7 @@ class TextPreprocessing(Preprocessing):
         return Encoded([np.array(one.ids, dtype=np.int32) for one in found], cut)
 
     def told_of_cut(self, cut: int, count: int) -> str:
-        """For messages."""
+        """A sentence on how many of `count` texts were cut, for messages."""
         texts = "1 text has" if cut == 1 else f"{cut} texts have"
         return f"{texts} more than {self.longest} tokens (of {count}); of these the first {self.longest} count"
 

@@ -16,9 +16,9 @@ class VectorPreprocessing(Preprocessing):
     """Inputs that are vectors of numbers already: float32, each feature shifted and scaled.
 
     Attributes:
-        size: of a vector.
-        mean: subtracted; one number, or one a feature.
-        std: divided by, likewise.
+        size: Length of a vector.
+        mean: What is subtracted; one number, or one a feature.
+        std: What the difference is divided by; one number, or one a feature.
     """
 
     kind: ClassVar[str] = "vector"

@@ -21,10 +21,10 @@ class VectorColumn(Config):
     All numbers of all vectors are shifted and scaled alike, so that distances between rows keep their proportions.
 
     Attributes:
-        name: in tables.
-        size: numbers of a vector.
-        mean: over all numbers of all rows of meta-train, subtracted; 0 where they are left as they are.
-        std: over the same, divided by; 1 where they are left as they are.
+        name: Name of the column in tables.
+        size: Numbers of a vector.
+        mean: Mean over all numbers of all rows of meta-train, subtracted; 0 where they are left as they are.
+        std: Standard deviation over the same numbers, divided by; 1 where they are left as they are.
     """
 
     name: str = Field(min_length=1)
@@ -46,10 +46,10 @@ class VectorColumn(Config):
 
         Args:
             cells: [n] of them.
-            where: names row i in messages.
+            where: Names row i in messages.
 
         Raises:
-            InputError: naming the row whose cell is none, or of another size, or holds no finite number.
+            InputError: If a row's cell is none, of another size, or holds no finite number; the message names the row.
         """
         found = np.empty((len(cells), self.size), dtype=np.float64)
         for row, cell in enumerate(cells):

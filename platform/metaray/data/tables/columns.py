@@ -24,12 +24,12 @@ class Content:
     """What a column was found to hold.
 
     Attributes:
-        numbers: cells with a finite number.
-        others: cells with something else.
-        lacking: cells with nothing.
-        example: the first of the others, and its row.
-        counts_rows: whether each cell is one more than that before.
-        whole: whether all numbers are whole ones that a byte holds.
+        numbers: Cells with a finite number.
+        others: Cells with something else.
+        lacking: Cells with nothing.
+        example: The first of the others, and its row.
+        counts_rows: Whether each cell is one more than that before.
+        whole: Whether all numbers are whole ones that a byte holds.
     """
 
     numbers: int = 0
@@ -64,7 +64,7 @@ def look(table: RawTable, names: Sequence[str]) -> dict[str, Content | Vectors]:
     """Read some columns once.
 
     Raises:
-        InputError: a row with a vector that is none, or of another size than the others.
+        InputError: A row with a vector that is none, or of another size than the others.
     """
     vectors = table.vectors_among(names)
     found = {name: Vectors(name, str(table.path)) if name in vectors else Content() for name in names}
@@ -82,7 +82,7 @@ def categorical_of(table: RawTable, found: dict[str, Content | Vectors], declare
     """The columns of categories: those that are declared so, and those that hold no number at all.
 
     Raises:
-        InputError: a column that holds nothing, or texts among numbers, or vectors that are declared categories.
+        InputError: A column that holds nothing, or texts among numbers, or vectors that are declared categories.
     """
     chosen = set(declared)
     for name, content in found.items():
@@ -116,7 +116,7 @@ def compact(
     """The rows of a batch as the file holds them, [n, columns and flags], `items` where there is a column of them.
 
     Raises:
-        InputError: naming `where`, for numbers too large for 32 bits.
+        InputError: If numbers are too large for 32 bits; the message names `where`.
     """
     values = {one.name: numbers(batch.columns[one.name], batch.decimal).values for one in preprocessing.numbers}
     codes = {}

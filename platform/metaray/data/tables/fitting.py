@@ -31,7 +31,7 @@ QUANTILES, RANKED_ROWS = 201, 10_000
 Scaling = Literal["standard", "quantile"]
 LEAST_SHARE = 0.1
 MOST_LABELS = 256
-"""Of a column; beyond these the rarest are left out."""
+"""Labels of a column that are seen; beyond these the rarest are left out."""
 
 
 @dataclass
@@ -76,15 +76,15 @@ class Fit:
     """Fits the preprocessing to the rows of meta-train, batch by batch.
 
     Args:
-        names: of all columns, but that of items.
-        categorical: those of categories.
-        missing: those of numbers that rows may lack.
+        names: Names of all columns, but that of items.
+        categorical: Those of categories.
+        missing: Those of numbers that rows may lack.
         scaling: "standard" makes numbers (number - mean) / std; "quantile" makes them normal scores, which far values
             of heavy-tailed columns do not upset.
-        total: rows of meta-train that will be seen.
-        as_is: those of numbers and vectors that are not to be standardised.
-        sizes: of vectors, by the column.
-        separators: of the columns of several labels, by name.
+        total: Rows of meta-train that will be seen.
+        as_is: Those of numbers and vectors that are not to be standardised.
+        sizes: Length of the vectors of each column that holds some.
+        separators: Separator of each column of several labels, by its name.
     """
 
     names: Sequence[str]

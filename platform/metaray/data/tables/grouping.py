@@ -20,8 +20,8 @@ class Grouping:
     """The groups of a raw table.
 
     Attributes:
-        groups: their names.
-        counts: rows of each.
+        groups: Their names.
+        counts: Rows of each.
         y: [raw rows, 1] targets, NaN where there is none; in wide form [raw rows, groups].
         rows: [rows] the raw rows that are kept, in the order of the file to write.
         order_of: [raw rows] the place of each among these; -1 of one that is left out.
@@ -46,7 +46,7 @@ def long_form(table: RawTable, task: str, target: str, order_by: str | None, *, 
     """One column says which group a row belongs to.
 
     Raises:
-        InputError: naming the row without a group, or with a target or place in the order that is none.
+        InputError: If a row has no group, or a target or place in the order that is none; the message names the row.
     """
     names: list[str] = []
     targets, keys = [], _Keys(table, order_by)
@@ -84,7 +84,8 @@ def wide_form(table: RawTable, tasks: Sequence[str], order_by: str | None, *, bi
     """A column a group, empty where it was not measured.
 
     Raises:
-        InputError: naming the row with a target or place in the order that is none, or the group without any.
+        InputError: If a row has a target or place in the order that is none, or a group has none at all; the message
+            names it.
     """
     parts, keys = [], _Keys(table, order_by)
     for batch in table.batches([*tasks, *([order_by] if order_by else [])]):

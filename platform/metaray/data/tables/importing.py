@@ -32,10 +32,10 @@ class TableReport(NamedTuple):
     """What an import made.
 
     Attributes:
-        path: of the file.
-        meta: its description.
-        rows: that it holds.
-        notes: what the user should know, a sentence each.
+        path: Path of the file.
+        meta: Its description.
+        rows: Number of rows that the file holds.
+        notes: What the user should know, a sentence each.
     """
 
     path: Path
@@ -71,28 +71,29 @@ def import_table(
     fingerprints are, stay as they are.
 
     Args:
-        source: a CSV or Parquet file.
-        out: the file to write.
-        tasks: in long form one column, which says to which group a row belongs; in wide form a column a group, empty
-            where it was not measured.
-        target: of the long form: the column of what is predicted.
-        wide: which form it is.
-        binary: targets are labels, 0 and 1, and not values.
-        order_by: a column by which the rows of a group are in order, as time. It is not predicted from.
-        categorical: columns of categories whose cells are numbers.
-        labels: columns of several labels a cell, and what separates these.
-        item: of the long form: a column that names an item which the rows of many groups share, as films are rated by
-            users. Rows then have the mean of the item's targets in meta-train, and their number.
-        leave_out: columns that are not predicted from.
-        scaling: of numbers: "standard" by mean and deviation, or "quantile" by rank, where columns have far values.
-        decimal: what numbers in a CSV file have before tenths; where it is a comma, points are between thousands.
-        as_is: columns of numbers or vectors that are not standardised.
-        splits: the names of the groups of meta-train, meta-val and meta-test; a folder with train.txt, val.txt and
+        source: A CSV or Parquet file.
+        out: The file to write.
+        tasks: Names of columns: in long form one, which says to which group a row belongs; in wide form one a group,
+            empty where it was not measured.
+        target: Name of the column of what is predicted; only in long form.
+        wide: Whether the table is in wide form, else in long form.
+        binary: Targets are labels, 0 and 1, and not values.
+        order_by: A column by which the rows of a group are in order, as time. It is not predicted from.
+        categorical: Columns of categories whose cells are numbers.
+        labels: Columns of several labels a cell, and what separates these.
+        item: Name of a column whose cells name items that the rows of many groups share, as films are rated by users;
+            only in long form. Rows then have the mean of the item's targets in meta-train, and their number.
+        leave_out: Columns that are not predicted from.
+        scaling: How numbers are scaled: "standard" by mean and deviation, or "quantile" by rank, where columns have far
+            values.
+        decimal: What numbers in a CSV file have before tenths; where it is a comma, points are between thousands.
+        as_is: Columns of numbers or vectors that are not standardised.
+        splits: The names of the groups of meta-train, meta-val and meta-test; a folder with train.txt, val.txt and
             test.txt of them; or fractions by which they are drawn.
-        seed: of the drawing.
+        seed: Seed of the drawing.
 
     Raises:
-        InputError: what is wrong with the table or the options, and what would be right.
+        InputError: What is wrong with the table or the options, and what would be right.
     """
     check_writable(out)
     table = RawTable(source, decimal)

@@ -21,8 +21,8 @@ class FittedItems(NamedTuple):
     """Items of a table.
 
     Attributes:
-        column: what meta-train says of them.
-        rows: what is known of the items of the raw rows; of those of meta-train without their own group.
+        column: What meta-train says of them.
+        rows: What is known of the items of the raw rows; of those of meta-train without their own group.
     """
 
     column: ItemColumn
@@ -37,13 +37,13 @@ def fitted_items(table: RawTable, name: str, grouping: Grouping, of_train: NDArr
     """Read the column of items, and count and sum the targets of each.
 
     Args:
-        table: in long form.
-        name: of the column.
-        grouping: of its rows.
+        table: Table in long form.
+        name: Name of the column of items.
+        grouping: Grouping of the table's rows.
         of_train: [raw rows] whether each has a target and is of meta-train.
 
     Raises:
-        InputError: more items than a file describes, or none in meta-train.
+        InputError: More items than a file describes, or none in meta-train.
     """
     assert grouping.group_of is not None
     names, codes = _read(table, name)

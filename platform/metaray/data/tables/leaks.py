@@ -10,7 +10,7 @@ from metaray.data.names import counted
 from metaray.data.tables.table_file import TableFile
 
 DETERMINES = 0.99
-"""From such a share of the target's variance, or area under the ROC curve, on, a column determines it."""
+"""Share of the target's variance, or area under the ROC curve, from which on a column determines it."""
 MOST_ROWS = 50_000
 """Rows of meta-train that are looked at; beyond these every so many are."""
 FEWEST = 5
@@ -70,7 +70,7 @@ def _followed(values: NDArray[np.float64], y: NDArray[np.float64]) -> float:
 
 
 def _area(values: NDArray[np.float64], y: NDArray[np.float64]) -> float:
-    """Under the ROC curve, 0.5 .. 1 whichever way round; NaN where there are few of a class."""
+    """Area under the ROC curve, 0.5 .. 1 whichever way round; NaN where there are few of a class."""
     positives = int((y == 1).sum())
     negatives = len(y) - positives
     if min(positives, negatives) < FEWEST:

@@ -22,8 +22,8 @@ class PackedRows:
     Args:
         wide: [rows, W] float32, the other places in their order.
         small: [rows, S] bytes.
-        ranges: the places of the bytes.
-        preprocessing: of all places.
+        ranges: The places of the bytes.
+        preprocessing: Preprocessing of all places.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class PackedRows:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of what is read."""
+        """Type of the numbers that are read."""
         return np.dtype(np.uint8 if self._is_raw and self._is_small.all() else np.float32)
 
     def __len__(self) -> int:
@@ -105,8 +105,8 @@ def packing(preprocessing: TablePreprocessing, whole: set[str]) -> Ranges:
     """The places to hold in a byte each: all that can be, where that halves the file; else none.
 
     Args:
-        preprocessing: of the rows.
-        whole: the columns of numbers and of vectors that hold whole numbers from 0 to 255 alone.
+        preprocessing: Preprocessing of the rows.
+        whole: The columns of numbers and of vectors that hold whole numbers from 0 to 255 alone.
     """
     places = [one.name in whole and not one.missing and not one.quantiles for one in preprocessing.numbers]
     places += [True] * len(preprocessing.flagged)

@@ -27,9 +27,9 @@ class Batch(NamedTuple):
     """Some rows.
 
     Attributes:
-        first: the number of the first of them in the file, from 1 below the header.
-        columns: arrays of Arrow, by name.
-        decimal: what their numbers have before tenths, where they are texts.
+        first: The number of the first of them in the file, from 1 below the header.
+        columns: Arrays of Arrow, by name.
+        decimal: What their numbers have before tenths, where they are texts.
     """
 
     first: int
@@ -41,12 +41,12 @@ class RawTable:
     """A CSV or Parquet file whose columns have names.
 
     Args:
-        path: of the file; what begins as Parquet files do is one, anything else is read as CSV, with commas,
+        path: Path of the file; what begins as Parquet files do is one, anything else is read as CSV, with commas,
             semicolons or tabs between cells.
-        decimal: what numbers in a CSV file have before tenths.
+        decimal: What numbers in a CSV file have before tenths.
 
     Raises:
-        InputError: no such file, no header, a column without a name or one that is there twice.
+        InputError: No such file, no header, a column without a name or one that is there twice.
     """
 
     def __init__(self, path: Path, decimal: Decimal = ".") -> None:
@@ -74,7 +74,7 @@ class RawTable:
         """Check that there are such columns.
 
         Raises:
-            InputError: saying `what` names one that there is not.
+            InputError: If `what` names one that there is not.
         """
         for name in names:
             if name not in self.names:
@@ -84,7 +84,7 @@ class RawTable:
         """All rows of some columns, in order; those of a CSV file as text.
 
         Raises:
-            InputError: a row with more or fewer cells than the header, bytes that are no UTF-8.
+            InputError: A row with more or fewer cells than the header, bytes that are no UTF-8.
         """
         first = 1
         try:
@@ -104,12 +104,12 @@ class RawTable:
         """Those of some columns whose cells are lists of numbers.
 
         Raises:
-            InputError: for lists of anything else.
+            InputError: If a column's lists hold anything else.
         """
         return vector_columns([(name, self.types[name]) for name in names], str(self.path))
 
     def _types(self) -> list[tuple[str, Any]]:
-        """Of the columns, by name, in their order; cells of CSV files are texts."""
+        """Names and types of the columns, in their order; cells of CSV files are texts."""
         if not self.is_parquet:
             return [(name, pa.string()) for name in self._header()]
         schema = pq.read_schema(self.path)

@@ -41,19 +41,19 @@ class TableMeta(Config):
     """What the schema metadata says about the rows.
 
     Attributes:
-        version: of this format: the oldest that holds such a table, so that metaray of its time reads it, too.
-        kind: of the tasks.
-        target: name of its column; empty in wide form, where each group has its own.
-        ordered_by: name of the column by which the rows of a group are in order; None where they are in none.
-        wide: whether rows are shared: each group has those in which its target is measured.
-        groups: their names; the position is the number of the group.
-        counts: rows of each.
-        splits: the numbers of the groups of each meta-split, disjoint.
-        preprocessing: how raw rows became those of the file.
-        target_mean: over the rows of meta-train.
-        target_std: likewise.
-        small: the places of the numbers that the file holds in a byte each; left out of the JSON where there are none.
-        origin: free notes; the fingerprint leaves them out.
+        version: Version of this format: the oldest that holds such a table, so that metaray of its time reads it, too.
+        kind: Kind of the tasks.
+        target: Name of its column; empty in wide form, where each group has its own.
+        ordered_by: Name of the column by which the rows of a group are in order; None where they are in none.
+        wide: Whether rows are shared: each group has those in which its target is measured.
+        groups: Their names; the position is the number of the group.
+        counts: Rows of each.
+        splits: The numbers of the groups of each meta-split, disjoint.
+        preprocessing: How raw rows became those of the file.
+        target_mean: Mean of the targets over the rows of meta-train.
+        target_std: Standard deviation of the targets over the rows of meta-train.
+        small: The places of the numbers that the file holds in a byte each; left out of the JSON where there are none.
+        origin: Free notes; the fingerprint leaves them out.
         fingerprint: SHA-256 (hex) over all of the above but the origin, and the rows.
     """
 
@@ -85,8 +85,8 @@ class TableFile:
     """An open table. Its arrays are read-only views of the memory-mapped file.
 
     Attributes:
-        path: of the file.
-        meta: its description.
+        path: Path of the file.
+        meta: Its description.
         x: [rows, columns], float32 or bytes.
         y: [rows, 1] float32, in wide form [rows, groups].
         offsets: [groups + 1] int64; in long form group g holds the rows offsets[g] .. offsets[g + 1] - 1.
@@ -123,12 +123,12 @@ def read_table(path: Path, *, verify: bool = False) -> TableFile:
     """Open a table, memory-mapped.
 
     Args:
-        path: of the file.
-        verify: read every row and compare with the fingerprint.
+        path: Path of the file.
+        verify: Read every row and compare with the fingerprint.
 
     Raises:
-        InputError: naming the file: missing, truncated, foreign, of another format version, inconsistent, or (with
-            `verify`) changed.
+        InputError: If the file is missing, truncated, foreign, of another format version, inconsistent, or (with
+            `verify`) changed; the message names it.
     """
     if not os.path.isfile(path):  # noqa: PTH113 - pathlib's raises for names that are too long
         raise InputError(f"{path}: no such table" + (" (it is a folder)" if os.path.isdir(path) else ""))  # noqa: PTH112
@@ -164,14 +164,14 @@ def write_table(
     """Write a table: whole or not at all, replacing any file at `path`.
 
     Args:
-        path: the file to write; missing folders are made.
-        meta: its description; the fingerprint is put in.
+        path: The file to write; missing folders are made.
+        meta: Its description; the fingerprint is put in.
         x: [rows, columns], those of the description's `small` left out.
         y: [rows, 1 or groups].
         small: [rows, bytes] those, as the raw table has them; None where there are none.
 
     Raises:
-        InputError: an unwritable path, or what does not fit together.
+        InputError: An unwritable path, or what does not fit together.
     """
     parts: list[NDArray[Any]] = [x, y, *([] if small is None else [small])]
     meta = replace(meta, version=_version_of(meta.preprocessing, packed=small is not None))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from metaray.errors import InputError
 
 MOST_NUMBERS = 2**20
-"""Of a vector."""
+"""Numbers of a vector, at most."""
 MOST_BYTE = 255
 
 
@@ -38,8 +38,8 @@ class Vectors:
     """What a column of lists was found to hold, batch by batch.
 
     Args:
-        name: of the column.
-        path: of the table, for messages.
+        name: Name of the column.
+        path: Path of the table, for messages.
     """
 
     name: str
@@ -51,8 +51,8 @@ class Vectors:
         """Check a batch, whose first row has the number `first`.
 
         Raises:
-            InputError: naming the row whose list is missing, or of another length than the first row's, or holds
-                something else than finite numbers.
+            InputError: If a row's list is missing, or of another length than the first row's, or holds something else
+                than finite numbers; the message names the row.
         """
         lengths = pc.list_value_length(column).to_numpy(zero_copy_only=False)
         missing = np.asarray(column.is_null())
@@ -102,12 +102,12 @@ class Scale:
 
     @property
     def mean(self) -> float:
-        """Of all numbers."""
+        """Mean of all numbers."""
         return (self.shift or 0.0) + self.sums[0] / max(1, self.count)
 
     @property
     def std(self) -> float:
-        """Likewise; 1 where nothing varies."""
+        """Standard deviation of all numbers; 1 where nothing varies."""
         first, second = (one / max(1, self.count) for one in self.sums)
         found = max(0.0, second - first**2) ** 0.5
         return found if found > 1e-12 * max(1.0, abs(self.mean)) else 1.0
@@ -146,7 +146,8 @@ def vector_columns(types: Iterable[tuple[str, Any]], where: str) -> frozenset[st
     """The names of the columns that hold vectors.
 
     Raises:
-        InputError: saying `where`, for lists of something else than numbers, and for what is no cell of a table at all.
+        InputError: If lists hold something else than numbers, or there is what is no cell of a table at all; the
+            message says `where`.
     """
     found = set()
     for name, kind in types:

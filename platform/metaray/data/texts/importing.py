@@ -40,18 +40,18 @@ def import_texts(
     Args:
         paths: CSV files, files of lines of JSON, or folders of a folder per class; all together are the data. Files
             that are called like splits (train.csv, val.csv) give the splits, if no class is in two of them.
-        out: the store to write.
-        preprocessing: how texts become tokens; the store keeps it, and so does every learner.
-        columns: of files.
-        splits: as in `import_images`; or several schemes by name, each a folder of split files.
-        seed: of splits that are drawn.
-        empty: what to do with texts that hold nothing: refuse them, or leave them out.
-        encoding: of what is not in UTF-8.
-        tell: called with a line on what was found, before any text is tokenised.
-        progress: called with (texts done, texts in all).
+        out: The store to write.
+        preprocessing: How texts become tokens; the store keeps it, and so does every learner.
+        columns: Names of the columns of files.
+        splits: Splits as in `import_images`; or several schemes by name, each a folder of split files.
+        seed: Seed of splits that are drawn.
+        empty: What to do with texts that hold nothing: refuse them, or leave them out.
+        encoding: Encoding of what is not in UTF-8.
+        tell: Function that is called with a line on what was found, before any text is tokenised.
+        progress: Function that is called with (texts done, texts in all).
 
     Raises:
-        InputError: what `read_rows` refuses; empty texts, which are named; splits that overlap or don't fit the
+        InputError: What `read_rows` refuses; empty texts, which are named; splits that overlap or don't fit the
             classes; an unwritable `out`; no tokenizer.
     """
     check_writable(out)
@@ -157,7 +157,7 @@ def _groups(rows: Sequence[TextRow], names: Sequence[str]) -> list[str]:
     """The group of each class.
 
     Raises:
-        InputError: a class without a group, or in two.
+        InputError: A class without a group, or in two.
     """
     first: dict[str, TextRow] = {}
     for row in rows:

@@ -26,10 +26,10 @@ class Columns(NamedTuple):
     """The names of columns; an empty one is looked for (text, label, split) or is none (group).
 
     Attributes:
-        text: of the texts.
-        label: of their classes.
-        split: of the meta-split of each row's class.
-        group: of the group of each row's class, such as a domain.
+        text: Name of the column of texts.
+        label: Name of the column of their classes.
+        split: Name of the column of the meta-split of each row's class.
+        group: Name of the column of the group of each row's class, such as a domain.
     """
 
     text: str = ""
@@ -42,11 +42,11 @@ class TextRow(NamedTuple):
     """One text.
 
     Attributes:
-        where: it stands, for messages.
-        text: itself.
-        label: its class.
-        split: of its class, where the data say.
-        group: of its class, where the data say; else empty.
+        where: It stands, for messages.
+        text: Itself.
+        label: Its class.
+        split: Meta-split of the text's class, where the data say.
+        group: Group of the text's class, where the data say; else empty.
     """
 
     where: str
@@ -60,8 +60,8 @@ class FoundTexts(NamedTuple):
     """What a reader found.
 
     Attributes:
-        rows: in the order of the files.
-        notes: what the user should know, a sentence each.
+        rows: Rows in the order of the files.
+        notes: What the user should know, a sentence each.
     """
 
     rows: list[TextRow]
@@ -72,13 +72,14 @@ def read_rows(path: Path, columns: Columns, encoding: str | None) -> FoundTexts:
     """The texts of a file or a folder.
 
     Args:
-        path: of a CSV file, of lines of JSON objects (`LINES`), of a folder per class with a file per text, or of an
-            archive of that.
-        columns: of a file.
-        encoding: of what is not in UTF-8.
+        path: Path of a CSV file, of lines of JSON objects (`LINES`), of a folder per class with a file per text, or of
+            an archive of that.
+        columns: Names of a file's columns.
+        encoding: Encoding of what is not in UTF-8.
 
     Raises:
-        InputError: naming the path and line: no such file or column, an empty label, a split of no such name.
+        InputError: If there is no such file or column, a label is empty, or a split of no such name. The message names
+            the path and line.
     """
     suffix = path.suffix.lower()
     if path.is_file() and suffix in (*LINES, *TABLES):

@@ -38,7 +38,7 @@ ARCHITECTURES: dict[str, type[Architecture]] = {
 }
 """The explicit dict of them."""
 UNREAD = StaticWords(vocabulary=1, width=1)
-"""In the place of what is read from a path, where that is no path, which is then the error."""
+"""What stands in the place of what is read from a path, where that is no path, which is then the error."""
 
 
 class Encoder(Model):

@@ -1,4 +1,4 @@
-"""From a vector a place to one vector an input."""
+"""The way from a vector a place to one vector an input."""
 
 import torch
 from torch import Tensor
@@ -13,10 +13,10 @@ def pooled(vectors: Tensor, mask: Tensor, pooling: Pooling, *, normalized: bool)
     """[n, L, width] and [n, L] True where there is something, to [n, width].
 
     Args:
-        vectors: of each place.
-        mask: which places count.
+        vectors: Vectors of each place, [n, L, width].
+        mask: True for the places that count, [n, L].
         pooling: "mean" of those that count, or the first ("cls").
-        normalized: bring the result to length 1.
+        normalized: Bring the result to length 1.
     """
     if pooling == "cls":
         found = vectors[:, 0]

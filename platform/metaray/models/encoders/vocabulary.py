@@ -8,12 +8,12 @@ def check_vocabulary(preprocessing: Preprocessing, vocabulary: int, longest: int
     """Refuse tokens that an encoder has no vectors for, and more of them than it has places for.
 
     Args:
-        preprocessing: of the inputs.
-        vocabulary: tokens that the encoder knows.
-        longest: places that it has; None where there may be any number.
+        preprocessing: Preprocessing of the inputs.
+        vocabulary: Tokens that the encoder knows.
+        longest: Places that it has; None where there may be any number.
 
     Raises:
-        InputError: with both numbers.
+        InputError: If there are such; the message has both numbers.
     """
     if not isinstance(preprocessing, TextPreprocessing):
         raise InputError(

@@ -43,7 +43,7 @@ class Pair(NamedTuple):
     chunk: TensorEpisode
 
     def to(self, dtype: torch.dtype) -> Self:
-        """With inputs of another type."""
+        """The same with inputs of another type."""
         return type(self)(*(_as(dtype, episode) for episode in self))
 
     def turned(self) -> TensorEpisode:
@@ -69,7 +69,7 @@ def check_mapping(experiment: Experiment, state: TrainState) -> None:
     The inner steps are those of the experiment, as is what is random in training. The network of `state` is converted.
 
     Raises:
-        InputError: if they differ, naming the module whose derivatives do.
+        InputError: If they differ, naming the module whose derivatives do.
     """
     spec = _small(experiment)
     size = _size_of(experiment, state.network)
@@ -185,8 +185,8 @@ class _Size(NamedTuple):
     """How much is computed.
 
     Attributes:
-        rows: examples of a support or query set, at most; None takes all.
-        inner_steps: at most.
+        rows: Examples of a support or query set, at most; None takes all.
+        inner_steps: Number of inner steps at most.
     """
 
     rows: int | None
@@ -205,7 +205,7 @@ def _size_of(experiment: Experiment, network: nn.Module) -> _Size:
 
 
 def _numbers_kept(experiment: Experiment, network: nn.Module) -> int:
-    """About how many numbers a forward pass keeps of one example: what its innermost modules return."""
+    """Estimate how many numbers a forward pass keeps of one example: what its innermost modules return."""
     found = [1]
 
     def count(_module: Any, _inputs: Any, output: Any) -> None:
@@ -272,7 +272,7 @@ def _cut(chunk: TensorEpisode, rows: int | None) -> TensorEpisode:
 
 
 def _at(part: Any, i: int) -> Any:
-    """Of one episode of a chunk."""
+    """The part that belongs to one episode of a chunk."""
     return Side(take(part.x, i), part.y[i]) if isinstance(part, Side) else part[i]
 
 

@@ -35,7 +35,7 @@ class Call(NamedTuple):
 
     @property
     def where(self) -> str:
-        """For messages."""
+        """The place of the fault, for messages."""
         return f"in {shown(self.name, self.module)}"
 
 
@@ -43,9 +43,9 @@ class Fault(NamedTuple):
     """A module that cannot be differentiated twice.
 
     Attributes:
-        call: of the module.
-        operation: whose derivative is missing, by torch's name or that of an autograd function; None if torch does not
-            say.
+        call: Call of the module.
+        operation: Operation whose derivative is missing, by torch's name or that of an autograd function; None if torch
+            does not say.
         order: 1 if it is the first derivative that is missing.
     """
 
@@ -70,8 +70,8 @@ def find_fault(context: Context, x: Inputs) -> Fault | None:
     """The first module that cannot be differentiated twice; of those that contain one another, the innermost.
 
     Args:
-        context: of training; with `batched`, modules are differentiated under `torch.vmap`.
-        x: a batch that the network takes.
+        context: Circumstances of training; with `batched`, modules are differentiated under `torch.vmap`.
+        x: A batch that the network takes.
     """
     differentiate = _mapped_fault if context.batched else _fault
     with written_out() if context.batched else nullcontext():
@@ -82,11 +82,11 @@ def find_difference(context: Context, one: Inputs, other: Inputs, *, order: int,
     """The first module, the innermost, that has other derivatives under `torch.vmap` than by itself.
 
     Args:
-        context: of training.
-        one: a batch that the network takes.
-        other: another of the same shape.
-        order: of derivatives that matter, 1 or 2.
-        tolerance: relative to the size of a derivative.
+        context: Circumstances of training.
+        one: A batch that the network takes.
+        other: Another of the same shape.
+        order: Highest order of the derivatives that matter, 1 or 2.
+        tolerance: Relative to the size of a derivative.
     """
     for pair in zip(_calls(context, one), _calls(context, other), strict=False):
         inputs = [_tensors(call) for call in pair]
@@ -200,7 +200,7 @@ def _mapped_fault(call: Call) -> Fault | None:
 
 
 def _derivatives(call: Call, tensors: Tensors, order: int) -> Tensors:
-    """Of `_loss` with respect to all real tensors, or in second order of `_slope`."""
+    """Derivatives of `_loss` with respect to all real tensors, or in second order of `_slope`."""
     function = _slope if order == 2 else _loss
     real = {name: tensor for name, tensor in tensors.items() if _is_real(tensor)}
     found: Tensors = torch.func.grad(lambda at: function(call, tensors | at))(real) if real else {}

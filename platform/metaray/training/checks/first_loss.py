@@ -12,9 +12,9 @@ def doubts_of(experiment: Experiment, loss: float, ways: int) -> tuple[str, ...]
     """What to say of the loss of the first task before any step, where it is far above that of guessing its classes.
 
     Args:
-        experiment: whose it is; of targets that are values nothing is known.
-        loss: mean cross-entropy on the query.
-        ways: of the task.
+        experiment: Experiment whose loss it is; where targets are values, nothing is known.
+        loss: Mean cross-entropy on the query.
+        ways: Number of ways of the task.
     """
     guessing = math.log(experiment.source.task.labels(ways))
     if not guessing or not loss > FAR * guessing:

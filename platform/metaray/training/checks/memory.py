@@ -32,8 +32,8 @@ class Memory:
     """The checks that a network has passed.
 
     Args:
-        experiment: that it is checked for.
-        network: as it was built.
+        experiment: Experiment that it is checked for.
+        network: Network as it was built.
     """
 
     def __init__(self, experiment: Experiment, network: nn.Module) -> None:
@@ -122,7 +122,7 @@ def _digests(files: Iterable[Path]) -> list[list[str]]:
 
 @cache
 def _own_code() -> str:
-    """Of metaray itself: whoever works on it does not change its version each time."""
+    """Digest of metaray itself: whoever works on it does not change its version each time."""
     package = Path(__file__).parents[1]
     described: list[Any] = _digests(path for path in package.rglob("*.py"))
     return hashlib.sha256(json.dumps(described).encode()).hexdigest()

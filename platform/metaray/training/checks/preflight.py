@@ -38,7 +38,7 @@ from metaray.users_code import users_code
 
 CPU = torch.device("cpu")
 EXAMPLES = 4
-"""Of two tasks each, that go through the network to see whether it keeps something."""
+"""Examples of two tasks each that go through the network to see whether it keeps something."""
 
 
 def preflight(experiment: Experiment, device: torch.device = CPU) -> tuple[str, ...]:

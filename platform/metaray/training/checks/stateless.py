@@ -32,11 +32,11 @@ def check_single(context: Context, x: Inputs) -> None:
     """Refuse a network whose answer to an input depends on the others of the batch, with batch norm's statistics given.
 
     Args:
-        context: of an evaluation.
+        context: Circumstances of an evaluation.
         x: [n, *feature] a batch that the network takes.
 
     Raises:
-        InputError: saying what may be the reason.
+        InputError: Saying what may be the reason.
     """
     parameters: Tensors = {**trainable(context.network)}
     with undone(context.network), torch.no_grad():
@@ -59,8 +59,8 @@ class NetworkState(NamedTuple):
     """What a network holds at some time.
 
     Attributes:
-        tensors: parameters and buffers by name, in copy.
-        attributes: by module and name, in a form that can be compared.
+        tensors: Parameters and buffers by name, in copy.
+        attributes: Attributes by module and name, in a form that can be compared.
     """
 
     tensors: dict[str, Tensor]
@@ -71,12 +71,12 @@ def check_stateless(context: Context, one: Inputs, other: Inputs) -> None:
     """Refuse a network that a forward pass changes, in training or when judged.
 
     Args:
-        context: of any call; nothing else of it matters than the network and the precision.
-        one: a batch that the network takes.
-        other: another.
+        context: Circumstances of any call; nothing else of it matters than the network and the precision.
+        one: A batch that the network takes.
+        other: Another.
 
     Raises:
-        InputError: naming the module, and what it does.
+        InputError: Naming the module, and what it does.
     """
     for training in (True, False):
         mode = "training" if training else "evaluation"
@@ -104,7 +104,7 @@ def require_unchanged(network: nn.Module, before: NetworkState, mode: str) -> No
     """Refuse parameters and buffers that are others than they were.
 
     Raises:
-        InputError: naming the module.
+        InputError: Naming the module.
     """
     after = left_by(network).tensors
     for name in sorted({*before.tensors, *after}):
@@ -245,5 +245,5 @@ def _comparable(leaf: Any) -> Any:
 
 
 def _equal(one: Tensor, other: Tensor) -> bool:
-    """To the bit; what is no number equals itself."""
+    """Whether two tensors are equal to the bit; what is no number equals itself."""
     return torch.equal(one, other) or bool(_comparable(one) == _comparable(other))

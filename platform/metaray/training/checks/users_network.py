@@ -39,7 +39,7 @@ def check_network(experiment: Experiment) -> Fresh | None:
         The second one, through which nothing was sent; None where the network is none of the user's own.
 
     Raises:
-        InputError: with the user's own line, if that fails, or gives something else than a network should.
+        InputError: If that fails, or gives something else than a network should; the message has the user's own line.
     """
     model, problem = experiment.model, experiment.task_shape
     if type(model) in MODELS.values() and not isinstance(model, Custom):

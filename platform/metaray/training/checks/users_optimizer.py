@@ -18,7 +18,7 @@ from metaray.records.optimizer_state import pack_optimizer, unpack_optimizer
 from metaray.users_code import users_code
 
 STEPS, SAVED_AT = 12, (0, 3)
-"""Of the trial; some optimisers do something else every fifth or tenth step."""
+"""Steps of the trial, and where it is saved; some optimisers do something else every fifth or tenth step."""
 RATES = 1000
 """Steps of a schedule that are looked at."""
 
@@ -27,11 +27,11 @@ def check_optimizer(experiment: Experiment, meta: Tensors) -> None:
     """Let an optimiser of the user's own take a few steps, with a checkpoint between them, and look at its schedule.
 
     Args:
-        experiment: to run.
-        meta: the initial meta-parameters; not modified.
+        experiment: Experiment that is to run.
+        meta: The initial meta-parameters; not modified.
 
     Raises:
-        InputError: naming the optimiser, if it goes on otherwise from a checkpoint, or is no function of the gradients.
+        InputError: Naming the optimiser, if it goes on otherwise from a checkpoint, or is no function of the gradients.
     """
     optimizer, num_steps = experiment.optimizer, experiment.num_steps
     if not isinstance(optimizer.schedule, str):
@@ -90,7 +90,7 @@ class _Trial:
         """The state, as a checkpoint has it.
 
         Raises:
-            InputError: if no checkpoint can hold it.
+            InputError: If no checkpoint can hold it.
         """
         try:
             return pack_optimizer(self.built, self.meta)

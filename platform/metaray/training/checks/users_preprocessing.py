@@ -23,11 +23,11 @@ def check_preprocessing(context: Context, preprocessing: Preprocessing) -> None:
     """Look at a preprocessing's probe, at what the nearest neighbour compares, and at padding.
 
     Args:
-        context: of an evaluation.
-        preprocessing: of the source.
+        context: Circumstances of an evaluation.
+        preprocessing: Preprocessing of the source.
 
     Raises:
-        InputError: naming the preprocessing and what is wrong; or that the network's answers depend on the padding.
+        InputError: Naming the preprocessing and what is wrong; or that the network's answers depend on the padding.
     """
     compact = preprocessing.probe(PROBES)
     _check_probe(preprocessing, compact)

@@ -23,7 +23,7 @@ def recomputed(function: Flat, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
     Random numbers are the same both times.
 
     Args:
-        function: of tensors, to a sequence of tensors.
+        function: Function of tensors, to a sequence of tensors.
         inputs: all that it needs derivatives of.
     """
     if not torch.is_grad_enabled() or not any(tensor.requires_grad for tensor in inputs):

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 Function = Callable[..., Sequence[Tensor]]
-"""Of flat tensors. What it does must be the same operations each time, whatever the numbers: it is run by Python only
-while it is recorded. It must not ask for values, nor touch a generator but by drawing from it."""
+"""A function of flat tensors. What it does must be the same operations each time, whatever the numbers: it is run by
+Python only while it is recorded. It must not ask for values, nor touch a generator but by drawing from it."""
 
 WARM_UP = 3
 """Runs before a recording: libraries load, choose and allocate at first use, which cannot be recorded."""
@@ -25,7 +25,7 @@ class Recording(ABC):
     """A function on tensors that stay where they are.
 
     Attributes:
-        outputs: what it gave; overwritten by each replay.
+        outputs: What it gave; overwritten by each replay.
     """
 
     outputs: tuple[Tensor, ...]
@@ -42,11 +42,11 @@ class CudaGraph(Recording):
     """A CUDA graph. Random numbers come from the device's own generator, as it is seeded when it is replayed.
 
     Args:
-        function: to record.
-        inputs: on one GPU; it is replayed on what is written into them.
+        function: Function to record.
+        inputs: Tensors on one GPU; it is replayed on what is written into them.
 
     Raises:
-        RuntimeError: if something in it cannot be recorded.
+        RuntimeError: If something in it cannot be recorded.
     """
 
     def __init__(self, function: Function, inputs: Sequence[Tensor]) -> None:
@@ -71,8 +71,8 @@ class Rerun(Recording):
     """Runs the function again, into the same outputs: shows on a CPU all that is not the graph itself.
 
     Args:
-        function: to record.
-        inputs: it is run again on what is written into them.
+        function: Function to record.
+        inputs: It is run again on what is written into them.
     """
 
     def __init__(self, function: Function, inputs: Sequence[Tensor]) -> None:
@@ -94,15 +94,15 @@ class Replay:
     `torch.manual_seed(seed); gradient(*parameters, x, y)`.
 
     Args:
-        function: to record.
-        examples: what it is recorded with first, now, so that what cannot be recorded is known before it counts.
-        fixed: how many inputs, the first ones, are read where they are, not copied: parameters that are stepped in
+        function: Function to record.
+        examples: What it is recorded with first, now, so that what cannot be recorded is known before it counts.
+        fixed: How many inputs, the first ones, are read where they are, not copied: parameters that are stepped in
             place. A call with others than were recorded makes a recording of its own.
-        hand_out: give the recording's own outputs, which the next call overwrites, instead of copies.
-        recorder: makes recordings.
+        hand_out: Give the recording's own outputs, which the next call overwrites, instead of copies.
+        recorder: Makes recordings.
 
     Raises:
-        CannotRecord: if the function cannot be recorded.
+        CannotRecord: If the function cannot be recorded.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class Replay:
         """What the function gives for these.
 
         Raises:
-            CannotRecord: if they are of a new shape, and the function cannot be recorded with them.
+            CannotRecord: If they are of a new shape, and the function cannot be recorded with them.
         """
         buffers, recording = self._recorded(inputs)
         _copy(inputs[self._fixed :], buffers)
@@ -167,7 +167,7 @@ def _leaf(tensor: Tensor, like: Tensor) -> Tensor:
 
 
 def _copy(given: Sequence[Tensor], buffers: Sequence[Tensor]) -> None:
-    """Into the buffers, with a kernel or two for all that are alike."""
+    """Copy into the buffers, with a kernel or two for all that are alike."""
     alike: dict[Hashable, list[tuple[Tensor, Tensor]]] = {}
     for one, buffer in zip(given, buffers, strict=True):
         alike.setdefault((one.dtype, one.device), []).append((buffer.detach(), one.detach()))

@@ -20,7 +20,7 @@ from metaray.training.execution.tracing import Flat
 
 Region = Callable[..., Any]
 Make = Callable[[Flat, Sequence[Tensor]], Flat]
-"""Of a function of tensors, and inputs like those that it will get: what computes it from then on."""
+"""What makes, of a function of tensors and inputs like those that it will get, what computes it from then on."""
 
 
 class Shape(NamedTuple):
@@ -44,9 +44,9 @@ class Runner:
     """Computes regions, see `metaray.algorithms.context.Runner`.
 
     Args:
-        make: makes graphs of functions; None leaves them as they are.
-        recomputes: an inner step keeps only its inputs, and is computed again for its derivatives.
-        randomness: of what is mapped over.
+        make: Makes graphs of functions; None leaves them as they are.
+        recomputes: An inner step keeps only its inputs, and is computed again for its derivatives.
+        randomness: Randomness of what is mapped over.
     """
 
     def __init__(self, make: Make | None, *, recomputes: bool = False, randomness: str = "different") -> None:

@@ -32,12 +32,12 @@ def traced(function: Flat, inputs: Sequence[Tensor]) -> fx.GraphModule:
     """The graph of a function on inputs like these. No random number is used up.
 
     Args:
-        function: of tensors, to a sequence of tensors.
-        inputs: like those that it will be run on: of their shapes, types and strides, requiring gradients or not.
+        function: Function of tensors, to a sequence of tensors.
+        inputs: Like those that it will be run on: of their shapes, types and strides, requiring gradients or not.
 
     Raises:
-        NotTraceable: if it changes a tensor's place among derivatives, or keeps one that was computed before.
-        RuntimeError: of torch, for instance where it asks for a value.
+        NotTraceable: If it changes a tensor's place among derivatives, or keeps one that was computed before.
+        RuntimeError: If torch raises it, for instance where the function asks for a value.
     """
     notes = _Notes()
 
@@ -59,8 +59,8 @@ class _Notes:
     """What is going on at the moment.
 
     Attributes:
-        differentiates: whether derivatives were switched on at the beginning.
-        detaches: whether the region itself detaches something.
+        differentiates: Whether derivatives were switched on at the beginning.
+        detaches: Whether the region itself detaches something.
     """
 
     def __init__(self) -> None:
