@@ -3,6 +3,7 @@
 Run by `make docs`, in the environment of the site alone; nothing of metaray is imported.
 """
 
+import ast
 import re
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from jobs.site.public_names import FRONT_DOOR, public_names
 ROOT = Path(__file__).parents[2]
 COPIED = {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md"}
 """Files of the checkout that are pages of the site, too."""
+EXAMPLES = ROOT / "platform" / "metaray" / "cli" / "examples.py"
+"""The examples of each command's help."""
+COMMANDS = "reference/command_line.md"
 INTRODUCTIONS = {
     FRONT_DOOR: "What `import metaray` offers to call: each does what the command of its name does, with the options' "
     "names as arguments. The classes that it offers have the pages of their rooms.",
@@ -36,7 +40,11 @@ def on_config(config: Any) -> Any:
     others = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.md"))
     for entry in config["nav"]:
         if "Reference" in entry:
-            entry["Reference"] = [*entry["Reference"], *({room: _page(room)} for room in sorted(public_names()))]
+            entry["Reference"] = [
+                *entry["Reference"],
+                COMMANDS,
+                *({room: _page(room)} for room in sorted(public_names())),
+            ]
         if "Guides" in entry:
             entry["Guides"] = [*entry["Guides"], *(page for page in others if page not in listed)]
     return config
@@ -48,6 +56,7 @@ def on_files(files: Any, config: Any) -> Any:
 
     for name, page in COPIED.items():
         files.append(File.generated(config, page, content=copied(ROOT / name)))
+    files.append(File.generated(config, COMMANDS, content=commands()))
     for room, homes in public_names().items():
         files.append(File.generated(config, _page(room), content=reference(room, homes)))
     return files
@@ -69,6 +78,16 @@ def reference(room: str, homes: list[str]) -> str:
     title = room if room == FRONT_DOOR else f"metaray.{room}"
     parts = [f"# {title}", INTRODUCTIONS.get(room, "")]
     return "\n\n".join([*parts, *(f"::: {home}" for home in homes)]) + "\n"
+
+
+def commands(file: Path = EXAMPLES) -> str:
+    """The page of commands, each with the examples of its help."""
+    module = ast.parse(file.read_text(encoding="utf-8"))
+    (table,) = (node.value for node in module.body if isinstance(node, ast.AnnAssign) and node.value)
+    parts = ["# The command line", "Each command by example. `metaray COMMAND --help` explains all of its options."]
+    for command, lines in ast.literal_eval(table).items():
+        parts += [f"## {command}", "\n".join(("```sh", *lines, "```"))]
+    return "\n\n".join(parts) + "\n"
 
 
 def copied(file: Path) -> str:

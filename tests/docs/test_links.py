@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 import yaml
 
-from jobs.site.hooks import COPIED, copied, on_config
+from jobs.site.hooks import COMMANDS, COPIED, commands, copied, on_config
 from jobs.site.public_names import public_names
+from metaray.cli.examples import EXAMPLES
 from tests.docs.pages import ROOT, links, pages
 
 DOCS = ROOT / "docs"
-MADE = {*COPIED.values(), *(f"reference/{room}.md" for room in public_names())}
+MADE = {*COPIED.values(), COMMANDS, *(f"reference/{room}.md" for room in public_names())}
 """Pages of the site that no file of docs/ holds."""
 
 
@@ -63,6 +64,12 @@ def test_a_page_that_nobody_listed_comes_last_among_the_guides(tmp_path: Path) -
 def test_copies_link_to_pages() -> None:
     text = copied(ROOT / "CONTRIBUTING.md")
     assert "](new_algorithm.md)" in text and "](docs/" not in text
+
+
+def test_every_command_is_on_the_page_of_commands() -> None:
+    text = commands()
+    for path, lines in EXAMPLES.items():
+        assert f"\n## {path}\n\n```sh\n{lines[0]}\n" in text
 
 
 def test_the_readme_is_short_and_has_what_it_must() -> None:
