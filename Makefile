@@ -6,7 +6,7 @@ BIN := .venv/bin
 export RAY_USAGE_STATS_ENABLED := 0
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: docs demo test test-slow chaos fuzz check format lock lock-docs clean gpu gpu-ray gpu-pack peers bench
+.PHONY: docs docs-serve demo test test-slow chaos fuzz check format lock lock-docs clean gpu gpu-ray gpu-pack peers bench
 
 demo: .venv/ready
 	$(BIN)/metaray train jobs/glyphs.py:demo --workers 2 --samplers 2
@@ -51,9 +51,13 @@ peers: .venv-peers/ready
 bench: .venv/ready .venv-peers/ready
 	$(BIN)/python -m jobs.benchmarks.cpu $(BENCH_OPTIONS)
 
-# The site, into build/site: strict, and without a network once .venv-docs is there. build/site/index.html opens as a file.
+# The site, into build/site: strict, and without a network once .venv-docs is there. build/site/index.html opens as a file;
+# to search in it takes a server, `make docs-serve`.
 docs: .venv-docs/ready
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build --quiet
+
+docs-serve: docs
+	.venv-docs/bin/python -m http.server --bind 127.0.0.1 --directory build/site 8000
 
 check: .venv/ready
 	$(BIN)/ruff format --check .

@@ -43,7 +43,7 @@ def on_config(config: Any) -> Any:
             entry["Reference"] = [
                 *entry["Reference"],
                 COMMANDS,
-                *({room: _page(room)} for room in sorted(public_names())),
+                *({room: _page(room)} for room in sorted(public_names(), key=lambda room: (room != FRONT_DOOR, room))),
             ]
         if "Guides" in entry:
             entry["Guides"] = [*entry["Guides"], *(page for page in others if page not in listed)]
