@@ -131,7 +131,8 @@ def test_a_network_of_ones_own(tmp_path: Path) -> None:
     (module, commands) = parts
     assert "class TinyNet" in module.text and commands.commands[0].startswith("metaray show")
     kept = Block(commands.page, commands.line, "sh", f"{commands.commands[0]}\n")
-    assert "model custom" in ran(script([module, kept], {"from torch import nn": "my_nets.py"}), tmp_path)
+    said = ran(script([module, kept], {"from torch import nn": "my_nets.py"}), tmp_path)
+    assert re.search(r"^model\.path=\W?my_nets:TinyNet", said, re.MULTILINE), said
 
 
 def test_recipes(tmp_path: Path) -> None:
