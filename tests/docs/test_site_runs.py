@@ -84,10 +84,11 @@ def shape(line: str) -> str:
 
 
 def assert_said(page: str, said: str) -> None:
-    """Raise unless the lines of output that a page shows are such as were printed."""
+    """Raise unless the lines of output that a page shows are such as were printed, or the beginnings of such."""
     printed = {shape(line) for line in re.split(r"[\r\n]+", said)}
     (block, *_) = [one for one in of(page) if one.language == "text"]
-    strange = [line for line in block.text.splitlines() if shape(line) not in printed]
+    shown = {line: shape(line) for line in block.text.splitlines()}
+    strange = [line for line, begin in shown.items() if not any(other.startswith(begin) for other in printed)]
     assert not strange, "\n".join([*strange, "", *sorted(printed)])
 
 
