@@ -98,4 +98,4 @@ def test_from_ones_own_images_and_table(kernels: Path, tmp_path: Path) -> None:
     assert int(right.split()[0]) >= 12, right
     (off,) = texts_with("off by", outputs)
     error, spread = map(float, re.findall(r"\d+\.\d+", off))
-    assert error < spread / 2, off
+    assert error < 0.6 * spread, off
