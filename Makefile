@@ -6,7 +6,7 @@ BIN := .venv/bin
 export RAY_USAGE_STATS_ENABLED := 0
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-slow chaos fuzz check format lock clean gpu gpu-ray gpu-pack peers bench
+.PHONY: docs docs-serve demo test test-slow chaos fuzz check format lock lock-docs clean gpu gpu-ray gpu-pack peers bench
 
 demo: .venv/ready
 	$(BIN)/metaray train jobs/glyphs.py:demo --workers 2 --samplers 2
@@ -18,7 +18,7 @@ demo: .venv/ready
 test: .venv/ready
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadgroup
 
-test-slow: .venv/ready-slow
+test-slow: .venv/ready-slow .venv-docs/ready
 	METARAY_NO_SKIPS=1 $(BIN)/python -m pytest -m "slow and not chaos"
 
 # Random kills against one run for ten minutes: it must end in the parameters of a run that was left alone.
@@ -51,6 +51,14 @@ peers: .venv-peers/ready
 bench: .venv/ready .venv-peers/ready
 	$(BIN)/python -m jobs.benchmarks.cpu $(BENCH_OPTIONS)
 
+# The site, into build/site: strict, and without a network once .venv-docs is there. build/site/index.html opens as a file;
+# to search in it takes a server, `make docs-serve`.
+docs: .venv-docs/ready
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build --quiet
+
+docs-serve: docs
+	.venv-docs/bin/python -m http.server --bind 127.0.0.1 --directory build/site 8000
+
 check: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -78,6 +86,12 @@ format: .venv/ready
 	    --editable '.[cluster,notebook,references]'
 	touch .venv/ready-slow
 
+# What builds the site needs neither torch nor metaray itself: docstrings are read, not imported.
+.venv-docs/ready: requirements-docs.lock
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-docs.lock
+	touch .venv-docs/ready
+
 .venv-peers/ready: jobs/benchmarks/peers/install.py requirements.lock
 	$(PYTHON) jobs/benchmarks/peers/install.py .venv-peers
 	touch .venv-peers/ready
@@ -93,5 +107,15 @@ lock:
 	 .venv-lock/bin/python -m pip freeze | sed 's/+[a-z0-9.]*$$//') > requirements.lock
 	rm -rf .venv-lock
 
+# The same for the site, from the extra `docs`.
+lock-docs:
+	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
+	$(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"], sep="\n")' \
+	    > .venv-lock/docs.txt
+	.venv-lock/bin/python -m pip install --quiet -r .venv-lock/docs.txt
+	(echo '# Made by `make lock-docs` from the extra `docs` in pyproject.toml.'; \
+	 .venv-lock/bin/python -m pip freeze) > requirements-docs.lock
+	rm -rf .venv-lock
+
 clean:
-	rm -rf .venv .venv-lock .venv-peers runs mlruns mlartifacts mlflow.db demo-task demo-task.png build gpu-pack gpu-record .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-lock .venv-peers .venv-docs runs mlruns mlartifacts mlflow.db demo-task demo-task.png build gpu-pack gpu-record .mypy_cache .ruff_cache .pytest_cache

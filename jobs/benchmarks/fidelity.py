@@ -9,7 +9,7 @@ episodes. The budget is `--minutes` times `--workers` of one processor: the numb
 before each run in processor time, so that other processes do not count; `--steps` replays a run exactly, on any number
 of workers. With --workers 0 (and twice the minutes for the budget of two) runs need no Ray, and two can go on at once.
 
-Each run is kept in docs/fidelity/, and docs/fidelity.md is built from all that is there.
+Each run is kept in docs/fidelity/ (one on a GPU beside that on a CPU), and docs/fidelity.md is built from all there.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from typing import Any
 
 import torch
 
-from jobs.benchmarks.fidelity_page import page
+from jobs.benchmarks.fidelity_page import on_cpu, page
 from jobs.family import omniglot
 from metaray.algorithms import ALGORITHMS
 from metaray.config import replace
@@ -223,14 +223,14 @@ def main() -> None:
     for kind, shots in todo:
         if options.inside:
             record = run_one(options, kind, shots)
-            written = kept / f"{kind}-{shots}shot.json.part"
+            written = kept / f"{kind}-{shots}shot{'' if on_cpu(record) else '-gpu'}.json.part"
             written.write_text(json.dumps(record, indent=1) + "\n")
             written.replace(written.with_suffix(""))
             continue
         # Peak memory belongs to a process.
         command = [sys.executable, "-m", "jobs.benchmarks.fidelity", "--inside", *sys.argv[1:]]
         subprocess.run([*command, "--algorithms", kind, "--shots", str(shots)], check=True)
-    records = [json.loads(path.read_text()) for path in sorted(kept.glob("*shot.json"))]
+    records = [json.loads(path.read_text()) for path in sorted(kept.glob("*shot*.json"))]
     page(records, options.out)
 
 

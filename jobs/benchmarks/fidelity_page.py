@@ -8,30 +8,37 @@ from metaray.records.estimate import Estimate
 
 INTRO = """# Fidelity
 
-Algorithms on Omniglot, 5-way, under one protocol; the budget of a run (12 core minutes by default) stands in its row.
-Made by `jobs/benchmarks/fidelity.py` from the records in docs/fidelity/; the module's docstring has the protocol,
-`jobs/family.py` the hyperparameters. Accuracies are percentages over 1000 meta-test episodes with 95% intervals, of the
-step that meta-val chose. Papers trained for longer, some of them larger networks: the difference is what the budget
-leaves. The outer learning rate falls to zero with the budget, so a curve that is flat at its end does not say that a
-larger budget would not help.
+Algorithms on Omniglot, 5-way, under one protocol, within a small budget: each row says how many episodes it was
+trained on, and how many minutes of one core that took. Made by `jobs/benchmarks/fidelity.py` from the records in
+docs/fidelity/; the module's docstring has the protocol, `jobs/family.py` the hyperparameters. Accuracies are
+percentages over 1000 meta-test episodes with 95% intervals, of the step that meta-val chose.
+
+Papers trained for longer, and some of them larger networks. A difference to a paper's number is that of budget,
+network and protocol together: a row below it shows neither that the number is reached with more training nor that it
+is not. The outer learning rate falls to zero with the budget, so a curve that is flat at its end does not say that a
+larger budget would not help. "-" under "paper" means that the table of published numbers has none for this row.
+
+{gpu}
 
 No paper has such a row for CAVIA or the learned optimiser: their own few-shot results, where there are any, are on
 other images. The learned optimiser adapts 16 channels where the others have 64, since an LSTM steps for each of the
 parameters: compare it with FOMAML on such a network.
 
 """
+NO_GPU = "**No run on a GPU has been made**, with a paper's budget or another: every figure is of a CPU."
+SOME_GPU = "What a run on a GPU reached stands in a column of its own, with its budget and the device."
 COLUMNS = (
     "algorithm",
     "meta-test",
-    "before adaptation",
+    "budget",
     "paper",
     "difference",
+    "on a GPU",
+    "before adaptation",
     "meta-val at 1/2, 3/4, end",
     "still rising",
-    "episodes",
     "s / 1000 episodes",
     "peak memory",
-    "core minutes",
     "seed",
     "commit",
 )
@@ -41,19 +48,25 @@ RISING = 0.003
 
 def page(records: list[dict[str, Any]], out: Path) -> None:
     """Write `out/fidelity.md` and the curves."""
-    parts = [INTRO]
-    for shots in sorted({record["shots"] for record in records}, reverse=True):
-        chosen = {record["algorithm"]: record for record in records if record["shots"] == shots}
+    on_gpu = {(record["algorithm"], record["shots"]): record for record in records if not on_cpu(record)}
+    parts = [INTRO.format(gpu=SOME_GPU if on_gpu else NO_GPU)]
+    for shots in sorted({record["shots"] for record in records if on_cpu(record)}, reverse=True):
+        chosen = {record["algorithm"]: record for record in records if record["shots"] == shots and on_cpu(record)}
         ordered = [chosen[kind] for kind in ALGORITHMS if kind in chosen]
         curves(ordered, out / "fidelity" / f"curves-{shots}shot.png", f"5-way {shots}-shot")
-        parts.append(section(ordered, shots))
+        parts.append(section(ordered, shots, {kind: on_gpu[kind, shots] for kind in chosen if (kind, shots) in on_gpu}))
     (out / "fidelity.md").write_text("\n".join(parts))
 
 
-def section(records: list[dict[str, Any]], shots: int) -> str:
+def on_cpu(record: dict[str, Any]) -> bool:
+    """Whether the run was made without a GPU."""
+    return str(record["device"]).startswith("CPU")
+
+
+def section(records: list[dict[str, Any]], shots: int, on_gpu: dict[str, dict[str, Any]]) -> str:
     """The table of one number of shots, with the commands."""
     lines = [f"## 5-way {shots}-shot", "", "| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
-    lines += ["| " + " | ".join(row(record)) + " |" for record in records]
+    lines += ["| " + " | ".join(row(record, on_gpu.get(record["algorithm"]))) + " |" for record in records]
     missing = [kind for kind in ALGORITHMS if kind not in {record["algorithm"] for record in records}]
     lines += ["", f"Not run: {', '.join(kind for kind in missing if kind != 'nearest_neighbor') or 'none'}."]
     pixels = Estimate(**records[0]["nearest_neighbor"])
@@ -70,8 +83,14 @@ def section(records: list[dict[str, Any]], shots: int) -> str:
     return "\n".join(lines)
 
 
-def row(record: dict[str, Any]) -> list[str]:
-    """The cells of one run."""
+def budget(record: dict[str, Any]) -> str:
+    """What a run was allowed."""
+    where = "core minutes" if on_cpu(record) else f"minutes of {record['device']}"
+    return f"{record['episodes']:,} episodes, {record['core_minutes']:.1f} {where}"
+
+
+def row(record: dict[str, Any], on_gpu: dict[str, Any] | None) -> list[str]:
+    """The cells of one run, with what the same algorithm reached on a GPU."""
     test, paper = Estimate(**record["meta_test"]), record["paper"]
     before = record["before_adaptation"]
     points = [accuracy for _, accuracy in record["curve"]]
@@ -80,15 +99,15 @@ def row(record: dict[str, Any]) -> list[str]:
     return [
         record["algorithm"],
         percent(test),
-        percent(Estimate(**before)) if before else "-",
+        budget(record),
         f"{paper['value']} ({paper['source'].split(' arXiv')[0]})" if paper else "-",
         f"{100 * test.mean - float(paper['value'].split('±')[0]):+.2f}" if paper else "-",
+        f"{percent(Estimate(**on_gpu['meta_test']))}; {budget(on_gpu)}" if on_gpu else "not run",
+        percent(Estimate(**before)) if before else "-",
         ", ".join(f"{100 * value:.1f}" for value in (half, three_quarters, last)),
         "yes" if last - three_quarters > RISING else "no",
-        f"{record['episodes']:,}",
         f"{record['s_per_1000_episodes']:.1f}",
         f"{record['peak_bytes'] / 2**20:.0f} MiB",
-        f"{record['core_minutes']:.1f}",
         str(record["seed"]),
         record["commit"][:7] + dirty,
     ]

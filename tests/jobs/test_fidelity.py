@@ -90,11 +90,23 @@ def test_the_page(tmp_path: Path) -> None:
     five, one = text.split("## 5-way 1-shot")
     lines = [line for line in five.splitlines() if line.startswith(("| maml", "| protonet"))]
     assert lines[0].startswith(
-        "| maml | 98.00 ± 1.00 | 20.00 ± 1.00 | 99.9±0.1 (Finn 2017) | -1.90 | 90.0, 95.0, 96.0 | yes "
+        "| maml | 98.00 ± 1.00 | 12,345 episodes, 12.0 core minutes | 99.9±0.1 (Finn 2017) | -1.90 | not run | "
+        "20.00 ± 1.00 | 90.0, 95.0, 96.0 | yes | 34.5 |"
     )
-    assert lines[1].startswith("| protonet | 98.00 ± 1.00 | - | - | - |") and lines[0].endswith("| 0123456 + |")
+    assert lines[1].startswith(
+        "| protonet | 98.00 ± 1.00 | 12,345 episodes, 12.0 core minutes | - | - | not run | - |"
+    ) and lines[0].endswith("| 0123456 + |")
+    assert "**No run on a GPU has been made**" in text
     assert "| no |" in one and "| protonet" not in one and "65.00 ± 1.00" in one and "Not run: fomaml, " in one
     assert (tmp_path / "fidelity" / "curves-5shot.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_a_gpu_reached_stands_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "fidelity").mkdir()
+    page([record("maml"), record("maml", device="NVIDIA X", episodes=480000, meta_test=estimate(0.99))], tmp_path)
+    text = (tmp_path / "fidelity.md").read_text()
+    assert "| 99.00 ± 1.00; 480,000 episodes, 12.0 minutes of NVIDIA X |" in text and "| maml | 98.00 ± 1.00 |" in text
+    assert "No run on a GPU has been made" not in text and text.count("| maml |") == 1
 
 
 def test_a_whole_run(tmp_path: Path, tiny_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:

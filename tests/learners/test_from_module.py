@@ -238,8 +238,8 @@ def test_what_makes_no_sense(changes: dict[str, Any], message: str) -> None:
         learner_of(trained(), **changes)
 
 
-def test_the_readme_does_it(tmp_path: Path) -> None:
-    text = (Path(__file__).parents[2] / "README.md").read_text()
+def test_the_page_does_it(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "guides" / "networks.md").read_text()
     module, script = (
         next(one for one in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if word in one)
         for word in ("# my_nets.py", "Learner.from_module")

@@ -1,4 +1,4 @@
-"""The README's optimiser, as a user writes it down and trains with it."""
+"""The optimiser and the schedule of docs/guides/experiments.md, as a user writes them down and trains with them."""
 
 import subprocess
 import sys
@@ -7,29 +7,21 @@ from pathlib import Path
 import pytest
 
 from jobs.glyphs import demo
+from tests.docs.pages import blocks as blocks_of
 from tests.patience import PATIENT_S
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "guides" / "experiments.md"
 TINY = ["num_steps=2", "evaluation.val_episodes=2", "evaluation.test_episodes=2", "evaluation.every=0"]
-POLYNOMIAL = """
-
-from metaray.optimizers.schedules import Schedule
-
-
-class Polynomial(Schedule):
-    kind: ClassVar[str] = "polynomial"
-    power: float = 1.0
-
-    def rate(self, outer_lr, step, num_steps, first):
-        return outer_lr * (1 - (step - first) / (num_steps - first)) ** self.power
-"""
 
 
 @pytest.fixture
 def example(tmp_path: Path) -> Path:
-    """A folder with an experiment, and beside it the module that the README shows."""
-    block = next(one for one in README.read_text().split("```") if "class Signum(" in one)
-    (tmp_path / "my_optimizers.py").write_text(block.removeprefix("python\n") + POLYNOMIAL)
+    """A folder with an experiment, and beside it the module that the page shows."""
+    blocks = [
+        block.text for block in blocks_of(PAGE) if "class Signum(" in block.text or "class Polynomial(" in block.text
+    ]
+    assert len(blocks) == 2
+    (tmp_path / "my_optimizers.py").write_text("\n\n".join(blocks))
     (tmp_path / "recipe.json").write_text(demo().to_json())
     return tmp_path
 
