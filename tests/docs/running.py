@@ -14,6 +14,7 @@ RUN_BY = {
     "docs/new_algorithm.md": ("tests/conformance/test_new_algorithm.py",),
     "docs/guides/experiments.md": ("tests/optimizers/test_own_optimizer.py", "tests/docs/test_site_runs.py"),
     "docs/guides/networks.md": ("tests/learners/test_from_module.py", "tests/docs/test_site_runs.py"),
+    "docs/encoders.md": ("tests/models/encoders/test_encoders_guide.py",),
     "docs/tables.md": ("tests/docs/test_site_runs.py",),
 }
 """Tests that run the Python of pages, each naming its page."""

@@ -29,7 +29,7 @@ PYTHON = [block for block in BLOCKS if block.language == "python"]
 LANGUAGES = {"", "sh", "python", "text", "diff"}
 OTHERS = {"source", "pytest", "ray", "mlflow", "kill", "bash", "tensorboard"}
 """Commands that are nobody's here."""
-OWN_RECIPE = re.compile(r"my_\w+\.py:\w+|best\.json|RECIPE|recipes\.py:\w+")
+OWN_RECIPE = re.compile(r"(my_\w+|photos)\.py:\w+|best\.json|RECIPE|recipes\.py:\w+")
 """Recipes that the reader writes."""
 
 
