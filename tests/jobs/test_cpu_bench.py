@@ -1,5 +1,6 @@
 """The benchmarks on a CPU, tiny: the peers' protocol, who is refused, records that are gone on with, and the page."""
 
+import argparse
 import io
 import json
 import os
@@ -15,7 +16,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from jobs.benchmarks.cpu import bounds, contenders, fresh, memories, meta_steps, page, runs, sampled, turns
+from jobs.benchmarks import start_up
+from jobs.benchmarks.cpu import bounds, contenders, fresh, memories, meta_steps, page, runs, sampled, turns, whole_runs
 from jobs.benchmarks.cpu.cases import CASES, METHODS, TINY, experiment_of
 from jobs.benchmarks.cpu.contenders import BY_HAND, BY_HAND_OURS, PEERS, REFERENCE, Differs
 from jobs.benchmarks.cpu.runs import Job, Records, Setting
@@ -354,6 +356,21 @@ def test_the_page_says_what_was_reached() -> None:
     assert "share of the float32 GEMM rate, pooled MAML 1 step | 0.44 | >= 0.6 | 0.48" in text
     assert f"- jax: no JAX ({METHODS[0].title})" in lines and "**1.45 (1.42-1.48)**" in text
     assert "- skipped: sampling: in one process: no reason" in lines
+
+
+def test_the_page_of_what_start_up_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = start_up.Ran("first step after 2.5 s: imports 1.5, checks 0.75\n", 4.0, 3.0, 2.0)
+    monkeypatch.setattr(start_up, "ran", lambda *_: ran)
+    options = argparse.Namespace(repeats=2, workers=[0, 2], against=None)
+    found = {"spreads": whole_runs.of_one_checkout(start_up.measured(options))}
+    assert str(start_up.HERE) not in json.dumps(found)
+    records = {key_of(whole_runs.START_UP, "from command to first step"): found}
+    table = page.start_up_table(records)
+    assert "| first step, --workers 2 | 2.50 (2.50-2.50) | 2.00 (2.00-2.00) | imports 1.5, checks 0.75 |" in table
+    assert "| registry list | 4.00 (4.00-4.00) | 3.00 (3.00-3.00) | - |" in table
+    reached = {target.name: target.reached(records) for target in TARGETS}
+    assert reached["s to the first step, two workers"] == [2.5] * 3
+    assert reached["s of `metaray registry list`"] == [4.0] * 3
 
 
 def test_limits_are_of_targets_that_exist() -> None:

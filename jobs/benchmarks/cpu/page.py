@@ -209,10 +209,20 @@ def start_up_table(found: Found) -> str:
     if record is None:
         return ""
     lines = []
-    for name, value in record["medians"].items():
-        if isinstance(value, dict):
-            lines.append([name, f"{value.get('first_step_s', value.get('seconds')):.2f}"])
-    return markdown(("", "s"), lines)
+    for name, found_of in record["spreads"].items():
+        clock, cpu = ("first_step_s", "first_step_cpu_s") if "first_step_s" in found_of else ("seconds", "cpu_s")
+        shown = [_spread(found_of[key]) for key in (clock, cpu)]
+        phases = [
+            f"{key.removesuffix('_s')} {value['median']:g}"
+            for key, value in found_of.items()
+            if key not in (clock, cpu, "whole_run_cpu_s")
+        ]
+        lines.append([name.replace("workers_", "first step, --workers "), *shown, ", ".join(phases) or "-"])
+    return markdown(("", "s by the clock", "s of processor time", "of which by the clock"), lines)
+
+
+def _spread(value: Mapping[str, float]) -> str:
+    return f"{value['median']:.2f} ({value['lower']:.2f}-{value['upper']:.2f})"
 
 
 def sources(records: Sequence[Record]) -> list[str]:

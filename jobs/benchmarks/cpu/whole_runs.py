@@ -27,7 +27,8 @@ WORKERS_ABOUT = f"""Real runs of `metaray train` on a Ray cluster of their own, 
 with two, alternately, two sampler actors each, a thread a worker: {METHODS[0].title}, 8 episodes a step. Episodes a \
 second are of the median time between steps by the clock, after {WARM_UP} steps; all runs end with the same \
 parameters."""
-START_UP_ABOUT = "`jobs/benchmarks/start_up.py`, whose docstring says how: medians, by the clock."
+START_UP_ABOUT = "`jobs/benchmarks/start_up.py`, whose docstring says how: three fresh starts each, after \
+one that is not counted: medians (quartiles)."
 
 
 def worker_jobs(setting: Setting) -> Iterator[Job]:
@@ -97,7 +98,12 @@ def start_up(words: list[str]) -> dict[str, Any]:
     )
     if done.returncode:
         raise RuntimeError(f"start_up.py failed: {done.stderr[-2000:]}")
-    return {"medians": parsed_json(done.stdout)}
+    return {"spreads": of_one_checkout(parsed_json(done.stdout))}
+
+
+def of_one_checkout(found: dict[str, Any]) -> dict[str, Any]:
+    """What `start_up.py` found without `--against`: by command, median and quartiles of what it measures."""
+    return {name: next(iter(value.values())) for name, value in found.items() if isinstance(value, dict)}
 
 
 def parsed_json(text: str) -> dict[str, Any]:
