@@ -17,7 +17,19 @@ import torch
 from torch import Tensor
 
 from jobs.benchmarks import start_up
-from jobs.benchmarks.cpu import bounds, contenders, fresh, memories, meta_steps, page, runs, sampled, turns, whole_runs
+from jobs.benchmarks.cpu import (
+    at_once,
+    bounds,
+    contenders,
+    fresh,
+    memories,
+    meta_steps,
+    page,
+    runs,
+    sampled,
+    turns,
+    whole_runs,
+)
 from jobs.benchmarks.cpu.cases import CASES, METHODS, TINY, experiment_of
 from jobs.benchmarks.cpu.contenders import BY_HAND, BY_HAND_OURS, PEERS, REFERENCE, Differs
 from jobs.benchmarks.cpu.runs import Job, Records, Setting
@@ -255,6 +267,13 @@ def test_memory_of_a_process(setting: Setting) -> None:
     ours = fresh.memory(memories.TITLE, REFERENCE, 1, setting.scratch, tiny=True)
     contenders.require_equal(BY_HAND, memories.outcome_of(found), memories.outcome_of(ours), "float32")
     assert found["peak_bytes"] >= found["before_bytes"] > 0 and found["cpu_s_a_step"] > 0
+
+
+@pytest.mark.slow
+def test_two_processes_at_once(setting: Setting) -> None:
+    """Slow: three fresh processes that import torch."""
+    rates = at_once.rates(METHODS[0], setting, 1, seconds=0.2)
+    assert [len(values) for values in rates.values()] == [1, 1] and min(*rates["1"], *rates["2"]) > 0
 
 
 def test_bounds_small(setting: Setting) -> None:

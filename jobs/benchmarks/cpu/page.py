@@ -197,10 +197,13 @@ def workers_table(found: Found) -> str:
     record = found.get(key_of(whole_runs.WORKERS, "2 workers against 1"))
     if record is None:
         return ""
-    rates = record["episodes_per_s"]
-    return markdown(
-        ("workers", "episodes/s, each run"), [[n, ", ".join(f"{r:.1f}" for r in v)] for n, v in rates.items()]
-    )
+    lines = []
+    for what, unit in (("episodes_per_s", "workers"), ("bound_episodes_per_s", "processes")):
+        one = statistics.median(record[what]["1"])
+        for number, rates in record[what].items():
+            told = ", ".join(f"{rate:.1f}" for rate in rates)
+            lines.append([f"{number} {unit}", told, f"{statistics.median(rates) / one:.2f}"])
+    return markdown(("", "episodes/s, each run", "over one, medians"), lines)
 
 
 def start_up_table(found: Found) -> str:
