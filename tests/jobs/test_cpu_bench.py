@@ -362,7 +362,8 @@ def test_the_page_says_what_was_reached() -> None:
     )
     held = {name: {"before_bytes": 100 << 20, "cpu_s_a_step": 1.0} for name in (REFERENCE, BY_HAND)}
     held[REFERENCE]["peak_bytes"], held[BY_HAND]["peak_bytes"] = 160 << 20, 200 << 20
-    workers = record("workers", "2 workers against 1", episodes_per_s={"1": [10.0, 10.0], "2": [18.0, 18.0]})
+    rates, bound = {"1": [10.0, 10.0], "2": [18.0, 18.0]}, {"1": [5.0], "2": [9.5]}
+    workers = record("workers", "2 workers against 1", episodes_per_s=rates, bound_episodes_per_s=bound)
     skipped = {**record("sampling", "in one process"), "skipped": "no reason"}
     del skipped["found"]
     limit = {"2 Ray workers over 1, episodes/s": "memory"}
