@@ -1,5 +1,6 @@
 """The benchmarks on a CPU, tiny: the peers' protocol, who is refused, records that are gone on with, and the page."""
 
+import argparse
 import io
 import json
 import os
@@ -15,7 +16,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from jobs.benchmarks.cpu import bounds, contenders, fresh, memories, meta_steps, page, runs, sampled, turns
+from jobs.benchmarks import start_up
+from jobs.benchmarks.cpu import (
+    at_once,
+    bounds,
+    contenders,
+    fresh,
+    memories,
+    meta_steps,
+    page,
+    runs,
+    sampled,
+    turns,
+    whole_runs,
+)
 from jobs.benchmarks.cpu.cases import CASES, METHODS, TINY, experiment_of
 from jobs.benchmarks.cpu.contenders import BY_HAND, BY_HAND_OURS, PEERS, REFERENCE, Differs
 from jobs.benchmarks.cpu.runs import Job, Records, Setting
@@ -255,6 +269,13 @@ def test_memory_of_a_process(setting: Setting) -> None:
     assert found["peak_bytes"] >= found["before_bytes"] > 0 and found["cpu_s_a_step"] > 0
 
 
+@pytest.mark.slow
+def test_two_processes_at_once(setting: Setting) -> None:
+    """Slow: three fresh processes that import torch."""
+    rates = at_once.rates(METHODS[0], setting, 1, seconds=0.2)
+    assert [len(values) for values in rates.values()] == [1, 1] and min(*rates["1"], *rates["2"]) > 0
+
+
 def test_bounds_small(setting: Setting) -> None:
     assert all(rates[0] > 0 for rates in bounds.measured(setting)["rates"].values())
 
@@ -341,7 +362,8 @@ def test_the_page_says_what_was_reached() -> None:
     )
     held = {name: {"before_bytes": 100 << 20, "cpu_s_a_step": 1.0} for name in (REFERENCE, BY_HAND)}
     held[REFERENCE]["peak_bytes"], held[BY_HAND]["peak_bytes"] = 160 << 20, 200 << 20
-    workers = record("workers", "2 workers against 1", episodes_per_s={"1": [10.0, 10.0], "2": [18.0, 18.0]})
+    rates, bound = {"1": [10.0, 10.0], "2": [18.0, 18.0]}, {"1": [5.0], "2": [9.5]}
+    workers = record("workers", "2 workers against 1", episodes_per_s=rates, bound_episodes_per_s=bound)
     skipped = {**record("sampling", "in one process"), "skipped": "no reason"}
     del skipped["found"]
     limit = {"2 Ray workers over 1, episodes/s": "memory"}
@@ -354,6 +376,21 @@ def test_the_page_says_what_was_reached() -> None:
     assert "share of the float32 GEMM rate, pooled MAML 1 step | 0.44 | >= 0.6 | 0.48" in text
     assert f"- jax: no JAX ({METHODS[0].title})" in lines and "**1.45 (1.42-1.48)**" in text
     assert "- skipped: sampling: in one process: no reason" in lines
+
+
+def test_the_page_of_what_start_up_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = start_up.Ran("first step after 2.5 s: imports 1.5, checks 0.75\n", 4.0, 3.0, 2.0)
+    monkeypatch.setattr(start_up, "ran", lambda *_: ran)
+    options = argparse.Namespace(repeats=2, workers=[0, 2], against=None)
+    found = {"spreads": whole_runs.of_one_checkout(start_up.measured(options))}
+    assert str(start_up.HERE) not in json.dumps(found)
+    records = {key_of(whole_runs.START_UP, "from command to first step"): found}
+    table = page.start_up_table(records)
+    assert "| first step, --workers 2 | 2.50 (2.50-2.50) | 2.00 (2.00-2.00) | imports 1.5, checks 0.75 |" in table
+    assert "| registry list | 4.00 (4.00-4.00) | 3.00 (3.00-3.00) | - |" in table
+    reached = {target.name: target.reached(records) for target in TARGETS}
+    assert reached["s to the first step, two workers"] == [2.5] * 3
+    assert reached["s of `metaray registry list`"] == [4.0] * 3
 
 
 def test_limits_are_of_targets_that_exist() -> None:

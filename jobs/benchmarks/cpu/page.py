@@ -197,10 +197,13 @@ def workers_table(found: Found) -> str:
     record = found.get(key_of(whole_runs.WORKERS, "2 workers against 1"))
     if record is None:
         return ""
-    rates = record["episodes_per_s"]
-    return markdown(
-        ("workers", "episodes/s, each run"), [[n, ", ".join(f"{r:.1f}" for r in v)] for n, v in rates.items()]
-    )
+    lines = []
+    for what, unit in (("episodes_per_s", "workers"), ("bound_episodes_per_s", "processes")):
+        one = statistics.median(record[what]["1"])
+        for number, rates in record[what].items():
+            told = ", ".join(f"{rate:.1f}" for rate in rates)
+            lines.append([f"{number} {unit}", told, f"{statistics.median(rates) / one:.2f}"])
+    return markdown(("", "episodes/s, each run", "over one, medians"), lines)
 
 
 def start_up_table(found: Found) -> str:
@@ -209,10 +212,20 @@ def start_up_table(found: Found) -> str:
     if record is None:
         return ""
     lines = []
-    for name, value in record["medians"].items():
-        if isinstance(value, dict):
-            lines.append([name, f"{value.get('first_step_s', value.get('seconds')):.2f}"])
-    return markdown(("", "s"), lines)
+    for name, found_of in record["spreads"].items():
+        clock, cpu = ("first_step_s", "first_step_cpu_s") if "first_step_s" in found_of else ("seconds", "cpu_s")
+        shown = [_spread(found_of[key]) for key in (clock, cpu)]
+        phases = [
+            f"{key.removesuffix('_s')} {value['median']:g}"
+            for key, value in found_of.items()
+            if key not in (clock, cpu, "whole_run_cpu_s")
+        ]
+        lines.append([name.replace("workers_", "first step, --workers "), *shown, ", ".join(phases) or "-"])
+    return markdown(("", "s by the clock", "s of processor time", "of which by the clock"), lines)
+
+
+def _spread(value: Mapping[str, float]) -> str:
+    return f"{value['median']:.2f} ({value['lower']:.2f}-{value['upper']:.2f})"
 
 
 def sources(records: Sequence[Record]) -> list[str]:

@@ -139,10 +139,10 @@ def _start_up(*path: str) -> Callable[[Found], list[float] | None]:
         record = found.get(key_of(whole_runs.START_UP, "from command to first step"))
         if record is None:
             return None
-        value = record["medians"]
+        value = record["spreads"]
         for key in path:
             value = value.get(key, {})
-        return [float(value)] * 3 if value else None
+        return [value["lower"], value["median"], value["upper"]] if value else None
 
     return reached
 

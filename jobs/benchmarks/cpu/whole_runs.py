@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from jobs.benchmarks.cpu import at_once
 from jobs.benchmarks.cpu.cases import FULL, METHODS, Case, experiment_of
 from jobs.benchmarks.cpu.fresh import ROOT
 from jobs.benchmarks.cpu.runs import Job, Setting
@@ -22,12 +23,14 @@ from metaray.records.storage import Storage
 WORKERS, START_UP = "workers", "start-up"
 WARM_UP = 5
 ROUNDS = 2
+ALONE_S = 8.0
 TIMEOUT_S = 400.0
 WORKERS_ABOUT = f"""Real runs of `metaray train` on a Ray cluster of their own, {ROUNDS} with one worker and {ROUNDS} \
 with two, alternately, two sampler actors each, a thread a worker: {METHODS[0].title}, 8 episodes a step. Episodes a \
 second are of the median time between steps by the clock, after {WARM_UP} steps; all runs end with the same \
-parameters."""
-START_UP_ABOUT = "`jobs/benchmarks/start_up.py`, whose docstring says how: medians, by the clock."
+parameters. The bound: meta-steps of one episode in one process and in two at once, without any platform around."""
+START_UP_ABOUT = "`jobs/benchmarks/start_up.py`, whose docstring says how: three fresh starts each, after \
+one that is not counted: medians (quartiles)."
 
 
 def worker_jobs(setting: Setting) -> Iterator[Job]:
@@ -58,7 +61,8 @@ def workers(case: Case, steps: int, setting: Setting) -> dict[str, Any]:
             setting.say(f"  {count} workers: {rates[-1]:.1f} episodes/s")
     if len(digests) > 1:
         raise RuntimeError(f"the same steps, but other parameters: {', '.join(sorted(digests))}")
-    return {"episodes_per_s": found}
+    bound = at_once.rates(METHODS[0], setting, ROUNDS, seconds=min(setting.seconds, ALONE_S))
+    return {"episodes_per_s": found, "bound_episodes_per_s": bound}
 
 
 def trained(recipe: Path, count: str, folder: Path) -> tuple[float, str]:
@@ -97,7 +101,12 @@ def start_up(words: list[str]) -> dict[str, Any]:
     )
     if done.returncode:
         raise RuntimeError(f"start_up.py failed: {done.stderr[-2000:]}")
-    return {"medians": parsed_json(done.stdout)}
+    return {"spreads": of_one_checkout(parsed_json(done.stdout))}
+
+
+def of_one_checkout(found: dict[str, Any]) -> dict[str, Any]:
+    """What `start_up.py` found without `--against`: by command, median and quartiles of what it measures."""
+    return {name: next(iter(value.values())) for name, value in found.items() if isinstance(value, dict)}
 
 
 def parsed_json(text: str) -> dict[str, Any]:

@@ -1,0 +1,97 @@
+"""What two processes do at once on this machine, over what one does alone: no more can two workers.
+
+    python -m jobs.benchmarks.cpu.at_once CASE FOLDER SECONDS [--tiny]
+
+Says that it is ready, waits for a line, takes meta-steps for so many seconds by the clock, and prints how many episodes
+a second those were.
+"""
+
+import itertools
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+from jobs.benchmarks.cpu.cases import CASES, FULL, TINY, Case, experiment_of
+from jobs.benchmarks.cpu.fresh import ROOT
+from jobs.benchmarks.cpu.runs import Setting
+from jobs.benchmarks.overhead import arrivals, platform_steps
+from jobs.benchmarks.trials import CPU
+
+READY = "ready"
+
+
+def rates(case: Case, setting: Setting, rounds: int, seconds: float) -> dict[str, list[float]]:
+    """Episodes a second by the number of processes, of all of them together, in alternating turns.
+
+    Raises:
+        RuntimeError: if one of them fails.
+    """
+    found: dict[str, list[float]] = {"1": [], "2": []}
+    for _ in range(rounds):
+        for count, values in found.items():
+            values.append(sum(at_once(case, setting, int(count), seconds)))
+    return found
+
+
+def at_once(case: Case, setting: Setting, count: int, seconds: float) -> list[float]:
+    """Episodes a second of each of so many processes that begin together."""
+    tiny = ["--tiny"] if setting.size == TINY else []
+    words = [sys.executable, "-m", __name__, case.title, str(setting.scratch), str(seconds), *tiny]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    with ExitStack() as stack:
+        started = [
+            stack.enter_context(
+                subprocess.Popen(
+                    words, cwd=ROOT, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+                )
+            )
+            for _ in range(count)
+        ]
+        for process in started:
+            _line(process, READY)
+        for process in started:
+            assert process.stdin is not None
+            process.stdin.write("\n")
+            process.stdin.flush()
+        return [float(_line(process)) for process in started]
+
+
+def _line(process: subprocess.Popen[str], expected: str | None = None) -> str:
+    assert process.stdout is not None
+    line = process.stdout.readline().strip()
+    if not line or expected not in (None, line):
+        raise RuntimeError(f"a process of the bound said {line!r} and ended with {process.wait()}")
+    return line
+
+
+def alone(case: Case, folder: Path, *, tiny: bool) -> Iterator[int]:
+    """Episodes of each meta-step, for ever, without any platform around."""
+    experiment = experiment_of(case, folder, TINY if tiny else FULL)
+    for _ in platform_steps(experiment, itertools.cycle(arrivals(experiment, 1)), CPU):
+        yield experiment.meta_batch_size
+
+
+def main() -> None:
+    """See the module's docstring."""
+    title, folder, seconds, *rest = sys.argv[1:]
+    (case,) = (case for case in CASES if case.title == title)
+    steps = alone(case, Path(folder), tiny="--tiny" in rest)
+    for _ in range(2):
+        next(steps)
+    print(READY, flush=True)
+    sys.stdin.readline()
+    episodes, times = 0, [time.perf_counter()]
+    while times[-1] - times[0] < float(seconds):
+        episodes = next(steps)
+        times.append(time.perf_counter())
+    gaps = [after - before for before, after in itertools.pairwise(times)]
+    print(episodes / statistics.median(gaps), flush=True)
+
+
+if __name__ == "__main__":
+    main()
