@@ -437,7 +437,7 @@ def test_a_zip_that_leads_out(refused: Refused, place: Path, name: str) -> None:
         (("--size", "0"), "--size '0': write SIDE or HEIGHTxWIDTH in pixels"),
         (("--size", "a"), "--size 'a'"),
         (("--size", "1x2x3"), "--size '1x2x3'"),
-        (("--splits", "a,b,c"), "--splits 'a,b,c': three fractions"),
+        (("--splits", "a,b,c"), "--splits 'a,b,c': give three fractions"),
         (("--splits", "1,1,1"), "(1.0, 1.0, 1.0) must be three numbers"),
         (("--splits", "nowhere"), "nowhere"),
         (("--mode", "CMYK"), "CMYK"),

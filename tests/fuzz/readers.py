@@ -251,7 +251,7 @@ def read_a_run(files: Files) -> object:
     progress, _, damaged = load_checkpoint(found.storage, state)
     reader = JournalReader(found.storage)
     entries = [(entry.key, entry.value, entry.step) for entry in reader.read()]
-    if damaged or (lost := reader.damage(progress.segments)):
+    if damaged or (lost := reader.damage(progress.segments) or found.notes()):
         raise InputError(f"said, and passed over: {damaged or lost}")
     if unfinished := sweep(found.storage):
         raise InputError(f"said, and removed: {unfinished}")

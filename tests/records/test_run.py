@@ -16,6 +16,7 @@ from metaray.manifest import sealed_json, unsealed_json
 from metaray.models import Conv4
 from metaray.records.run import Run
 from metaray.records.storage import Storage
+from tests.training.whole_runs import train
 
 MakeExperiment = Callable[..., Experiment]
 
@@ -171,3 +172,15 @@ def test_a_run_is_held_by_one_process(root: Storage, make_experiment: MakeExperi
             pass
     with two.held():
         pass
+
+
+def test_the_last_segment_of_a_finished_run_is_missed(tmp_path: Path, make_experiment: MakeExperiment) -> None:
+    """No checkpoint counts it."""
+    run = Run.of(Storage(str(tmp_path)), make_experiment(), "run")
+    run.begin(make_experiment(), tags={})
+    train(make_experiment(), run.storage)
+    assert run.is_finished and not run.notes()
+    last = max((tmp_path / "run" / "metrics").iterdir())
+    last.unlink()
+    lost = "metrics lacks the scores that result.json has: its last segment is missing"
+    assert run.notes() == (f"{run.storage.shown}/{lost}",)

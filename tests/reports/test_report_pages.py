@@ -35,9 +35,7 @@ from metaray.tasks.score import SCORES
 from tests.reports.html_page import seen
 
 EVIL = "<script>alert('x')</script> & \"q\" $a$"
-HUSH = (
-    "metaray train a.py:b --tracking-uri https://me:hush@h --set model.options.api_key=hush --run AKIAHUSHHUSHHUSHHUSH"
-)
+HUSH = "metaray train a.py:b --tracking-uri https://me:hush@h --set model.options.api_key=hush --run AKIA" + 4 * "HUSH"
 ONE = Estimate(0.5, 0.1, 9)
 CLASSES = Classes(
     names={0: EVIL, 1: "b"},

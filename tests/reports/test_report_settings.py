@@ -14,7 +14,7 @@ from metaray.reports.settings import clean, described, hidden_tree, json_of, set
         ("--set 'model.options.apiKey=hush hush' --run x", "--set 'model.options.apiKey=***' --run x"),
         ("train --password hush -x", "train --password *** -x"),
         ("db_password='hush hush'", "db_password=***"),
-        ("key AKIAHUSHHUSHHUSHHUSH here", "key *** here"),
+        ("key AKIA" + 4 * "HUSH" + " here", "key *** here"),
         ("s3://KEY:hush@bucket/a", "s3://KEY:***@bucket/a"),
         ("the token is a word, and max_tokens=128 a number", "the token is a word, and max_tokens=128 a number"),
         ("bell\x07 and\ttab", "bell  and\ttab"),

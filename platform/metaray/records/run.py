@@ -13,7 +13,7 @@ from metaray.config import NAME, Config, check_name
 from metaray.errors import InputError, unknown
 from metaray.records.checked_json import read_record, write_record
 from metaray.records.checkpoint_files import newest_progress, saved_steps
-from metaray.records.journal import JournalReader, Metric, read_journal
+from metaray.records.journal import JOURNAL_FOLDER, JournalReader, Metric, read_journal
 from metaray.records.judged import JUDGED, Judged
 from metaray.records.result import RESULT, Result, read_result
 from metaray.records.storage import Storage
@@ -281,9 +281,12 @@ class Run:
     def notes(self) -> tuple[str, ...]:
         """What of its metrics is damaged on disk, a sentence each."""
         reader = JournalReader(self.storage)
-        reader.read()
-        written = newest_progress(self.storage).segments
-        return tuple(f"{self.storage.shown}/{damage}" for damage in reader.damage(written))
+        known = {entry.key for entry in reader.read()}
+        found = reader.damage(newest_progress(self.storage).segments)
+        # No checkpoint counts the last segment, which comes after the last of them.
+        if self.is_finished and known.isdisjoint(self.result.metrics):
+            found.append(f"{JOURNAL_FOLDER} lacks the scores that {RESULT} has: its last segment is missing")
+        return tuple(f"{self.storage.shown}/{damage}" for damage in found)
 
 
 def held(storage: Storage) -> AbstractContextManager[None]:
