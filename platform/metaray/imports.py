@@ -27,6 +27,8 @@ FOLDERS = "METARAY_IMPORT_FOLDERS"
 """Environment variable of workers: folders of the user's own modules, where the driver found them too."""
 OWN_KINDS = ("custom", "module")
 """Kinds whose `path` is an import path."""
+IMPORTED = re.compile(r"[^\s:/\\]+:[^\s:/\\]+")
+"""Import paths. A part whose kind is one itself may be of these kinds, by their other name."""
 _folders: list[str] = []
 NOT_IMPORTABLE: dict[str, str] = {}
 """Modules of this process that no other one can import by their name, and why: recipe files with unlucky names."""
@@ -76,6 +78,8 @@ def paths_in(tree: Any) -> list[str]:
         kind, path = tree.get("kind"), tree.get("path")
         named = [kind, path if kind in OWN_KINDS else None]
         found += [name for name in named if isinstance(name, str) and ":" in name]
+        if isinstance(kind, str) and ":" in kind and isinstance(path, str) and IMPORTED.fullmatch(path):
+            found.append(path)
         for value in tree.values():
             found += paths_in(value)
     elif isinstance(tree, list):

@@ -3,6 +3,8 @@
 Whether a learner was trained on inputs or on vectors that a frozen encoder made of them, it takes the same raw inputs.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -34,7 +36,7 @@ def weights_behind(preprocessing: Preprocessing) -> Tensors:
     return dict(body.state_dict())
 
 
-def check_weights(preprocessing: Preprocessing, weights: Tensors) -> None:
+def check_weights(preprocessing: Preprocessing, weights: Tensors, *, trust: Sequence[str]) -> None:
     """Refuse weights that are not those of the encoder that a learner's preprocessing names.
 
     Raises:
@@ -44,7 +46,8 @@ def check_weights(preprocessing: Preprocessing, weights: Tensors) -> None:
         if weights:
             raise InputError("it holds an encoder, but its inputs are not such that one makes")
         return
-    encoder = _encoder(preprocessing)
+    # Without a path: nothing is read that somebody else's file says.
+    encoder = Encoder.parse({**preprocessing.encoder, "path": ""}, where="encoder", context={"trust": tuple(trust)})
     encoder.check_inputs(preprocessing.raw)
     if encoder.size != preprocessing.size:
         raise InputError(f"its encoder makes {encoder.size} numbers, its network takes {preprocessing.size}")

@@ -248,7 +248,7 @@ class Learner(FromModule):
 
     def files(self) -> dict[str, bytes]:
         """What `save` writes, by file name; the manifest is last."""
-        state = self.state if self.link is None else body_of(self.state)[1]
+        state = self.state if self.link is None or self.encoder else body_of(self.state)[1]
         encoder = self.encoder if self.link is None else {}
         stateful = bool(state or self.rebuilt)
         description: dict[str, Any] = {

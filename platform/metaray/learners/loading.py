@@ -72,7 +72,8 @@ def _rebuilt(folder: Path, contents: Contents, trust: Sequence[str]) -> Learner:
         encoder, state = (tensors, state) if before else (encoder, with_body(state, tensors))
     learner = Learner(
         algorithm=parse_kind(description["algorithm"], ALGORITHMS, Algorithm, what="algorithm", trust=trust),
-        model=parse_kind(description["model"], MODELS, Model, what="model", trust=trust),
+        # Held: no file is read or fetched because a learner of somebody else's says so.
+        model=parse_kind(description["model"], MODELS, Model, what="model", trust=trust).held,
         meta=meta,
         preprocessing=parse_kind(
             description["preprocessing"], PREPROCESSINGS, Preprocessing, what="preprocessing", trust=trust
@@ -90,11 +91,11 @@ def _rebuilt(folder: Path, contents: Contents, trust: Sequence[str]) -> Learner:
         encoder=encoder,
         link=link,
     )
-    _check_parameters(learner, folder)
+    _check_parameters(learner, folder, trust)
     return learner
 
 
-def _check_parameters(learner: Learner, folder: Path) -> None:
+def _check_parameters(learner: Learner, folder: Path, trust: Sequence[str]) -> None:
     """Refuse an algorithm that does not fit the targets, and parameters that are not those of the learner's model."""
     algorithm = learner.algorithm
     try:
@@ -102,7 +103,7 @@ def _check_parameters(learner: Learner, folder: Path) -> None:
         network, initial = built(lambda: start(algorithm, learner.model, learner.task_shape, seed=learner.seed))
         check_tensors(initial, learner.meta, "parameter")
         check_state(network, learner.state, learner.rebuilt)
-        check_weights(learner.preprocessing, learner.encoder)
+        check_weights(learner.preprocessing, learner.encoder, trust=trust)
         learner._unused.append(network)
     except InputError as error:
         raise InputError(f"{folder}: {error}") from error

@@ -26,7 +26,7 @@ def is_pretrained(model: Model) -> bool:
 def has_frozen_encoder(model: Model) -> bool:
     """Whether it has an encoder that stays as it is: it is one, frozen, or low-rank adaptation of one."""
     if isinstance(model, LoRA):
-        return is_pretrained(model.model)
+        return is_pretrained(model.model) and "*" not in model.trained
     return isinstance(model, Encoder) and model.frozen
 
 

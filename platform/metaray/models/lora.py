@@ -15,7 +15,9 @@ from metaray.data.preprocessing import Preprocessing
 from metaray.data.ragged import FeatureShape
 from metaray.errors import InputError, unknown
 from metaray.imports import reads_kind, writes_kind
+from metaray.models.batch_norm import normalises_batches
 from metaray.models.encoders import unfilled
+from metaray.models.encoders.encoder import Encoder
 from metaray.models.model import Model
 
 WRAPPED: dict[str, type[Model]] = {}
@@ -84,17 +86,22 @@ class LoRA(Model):
             InputError: from the model; for a target that is no linear layer that could be wrapped, or too thin for the
                 rank; for a pattern that fits nothing.
         """
-        return self._wrapped(self.model.build(feature_shape, outputs))
+        return self._wrapped(self.model.build(feature_shape, outputs), outputs)
 
     def build_for(
         self, feature_shape: FeatureShape, outputs: int | None, preprocessing: Preprocessing | None
     ) -> nn.Module:
         """See `build`."""
-        return self._wrapped(self.model.build_for(feature_shape, outputs, preprocessing))
+        return self._wrapped(self.model.build_for(feature_shape, outputs, preprocessing), outputs)
 
-    def _wrapped(self, network: nn.Module) -> nn.Module:
+    def _wrapped(self, network: nn.Module, outputs: int | None) -> nn.Module:
+        if isinstance(self.model, Encoder) and normalises_batches(network):
+            raise InputError(
+                "lora: the batch norms of an encoder that is not frozen go by the batch at hand, and would be frozen "
+                "so; leave frozen=True, so that they go by the statistics that are stored with them"
+            )
         layers = self._layers(network)
-        self._freeze(network)
+        self._freeze(network, outputs)
         for name, layer in layers.items():
             if self.rank > min(layer.in_features, layer.out_features):
                 raise InputError(
@@ -124,11 +131,17 @@ class LoRA(Model):
             _check(name, layer, modules)
         return found
 
-    def _freeze(self, network: nn.Module) -> None:
+    def _freeze(self, network: nn.Module, outputs: int | None) -> None:
         own = dict(network.named_parameters())
         for pattern in self.trained:
-            if pattern != HEAD and not any(fnmatchcase(name, pattern) for name in own):
+            fitting = [name for name in own if fnmatchcase(name, pattern)]
+            if not fitting and (pattern != HEAD or outputs is not None):
                 raise unknown("pattern of lora's trained", pattern, own)
+            if fitting and pattern != HEAD and not any(own[name].requires_grad for name in fitting):
+                raise InputError(
+                    f"lora: trained {pattern!r} fits frozen parameters of the model alone: {some(fitting, SHOWN)}. Let "
+                    "them require grad (an encoder: frozen=False; what is not named is frozen all the same)"
+                )
         for name, parameter in own.items():
             kept = parameter.requires_grad and any(fnmatchcase(name, pattern) for pattern in self.trained)
             parameter.requires_grad_(kept)

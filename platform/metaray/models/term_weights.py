@@ -16,6 +16,8 @@ from metaray.episodes.inputs import Inputs
 from metaray.models.comparison import Comparing
 
 SPLIT: Split = "meta-train"
+AT_ONCE = 4096
+"""Texts whose tokens are sorted together."""
 
 
 class TermWeights(Comparing):
@@ -72,9 +74,15 @@ def document_frequencies(values: NDArray[np.int32], lengths: NDArray[np.int64], 
         lengths: [n].
         vocabulary: one more than the highest token.
     """
-    rows, columns = np.nonzero(np.arange(values.shape[1]) < lengths[:, None])
-    pairs = np.unique(rows * vocabulary + values[rows, columns])
-    return np.bincount(pairs % vocabulary, minlength=vocabulary)
+    found = np.zeros(vocabulary, dtype=np.int64)
+    for start in range(0, len(values), AT_ONCE):
+        some = values[start : start + AT_ONCE]
+        there = np.arange(some.shape[1]) < lengths[start : start + AT_ONCE, None]
+        tokens = np.sort(np.where(there, some, -1), axis=1)
+        first = tokens >= 0
+        first[:, 1:] &= tokens[:, 1:] != tokens[:, :-1]
+        found += np.bincount(tokens[first], minlength=vocabulary)
+    return found
 
 
 def around(texts: TextPreprocessing) -> list[int]:

@@ -21,6 +21,7 @@ from metaray.experiment.experiment import Experiment
 from metaray.learners.learner import Learner
 from metaray.models.comparison import Comparing, Comparison
 from metaray.models.frozen_body import FrozenBody, is_pretrained
+from metaray.models.lora import LoRA
 from metaray.models.model import Model, build_seeded
 from metaray.models.term_weights import fitted
 from metaray.tasks.baselines import FROZEN, TF_IDF
@@ -28,9 +29,6 @@ from metaray.training.device import execution
 from metaray.training.evaluation import Scores, can_be_mapped, evaluate, judge_of
 from metaray.training.outer_loop import chunk_size_of, context_of
 from metaray.training.reduction import Reducer
-
-LORA = ".lora_"
-"""In names of what starts without an effect."""
 
 
 def rivals_of(source: Source, model: Model | None = None) -> tuple[str, ...]:
@@ -94,7 +92,11 @@ def rivals_beside(learner: Learner, experiment: Experiment) -> tuple[str, ...]:
 
 
 def fresh(model: Model, source: Source, seed: int) -> nn.Module:
-    """A model's network without a head, as it is before any training."""
+    """A model's network without a head, as it is before any training.
+
+    Low-rank factors do nothing then, and what they are for, and beside, may be parts of the head.
+    """
+    model = model.model if isinstance(model, LoRA) else model
     return build_seeded(model, source.feature_shape, None, seed=seed, preprocessing=source.preprocessing)
 
 
@@ -105,7 +107,7 @@ def pretrained_of(learner: Learner, experiment: Experiment) -> nn.Module | None:
     nowhere any more.
     """
     network = fresh(learner.model, experiment.source, learner.seed)
-    wanted = {name for name in network.state_dict() if LORA not in name}
+    wanted = set(network.state_dict())
     if wanted <= learner.state.keys():
         network.load_state_dict({name: learner.state[name] for name in wanted}, strict=False, assign=True)
         return network

@@ -17,6 +17,7 @@ from metaray.algorithms import ProtoNet
 from metaray.data.preprocessing import EncodedPreprocessing, VectorPreprocessing
 from metaray.errors import InputError
 from metaray.experiment.packages import packages_of
+from metaray.imports import paths_in
 from metaray.models import MLP, Encoder
 from metaray.models.batch_norm import FrozenBatchNorm, normalises_batches
 from metaray.models.encoders import OwnModule
@@ -38,6 +39,21 @@ class Net(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         found: torch.Tensor = self.norm(self.line(x))
         return found if self.flat else found[:, None]
+
+
+class Numbered(nn.Module):
+    """A linear layer, and a buffer of whole numbers."""
+
+    order: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.line = nn.Linear(3, 4)
+        self.register_buffer("order", torch.arange(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.line(x)[:, self.order]
+        return found
 
 
 def broken() -> nn.Module:
@@ -91,7 +107,8 @@ def test_what_is_refused(weights: str, tmp_path: Path) -> None:
         )
     with pytest.raises(InputError, match=f"unknown name in {HERE} 'Nett'. Did you mean 'Net'"):
         own(weights, "Nett")
-    for path in ("subprocess:run", "os:system", "torch.hub:load", f"{HERE}:HERE", "metaray.models:MLP"):
+    nobodys = ("subprocess:run", "os:system", "torch.hub:load", "metaray:load", "metaray.imports:resolve")
+    for path in (*nobodys, f"{HERE}:HERE", "metaray.models:MLP"):
         with pytest.raises(InputError, match=f"'{path}' is neither a class derived from torch"):
             OwnModule.parse({"path": path, "width": 4}, where="encoder")
     with pytest.raises(InputError, match="(?s)broken cannot be built:.*no luck"):
@@ -139,6 +156,28 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (tmp_path / "code" / "their_nets.py").write_text(textwrap.dedent(text))
     monkeypatch.syspath_prepend(str(tmp_path / "code"))
     return "their_nets:Net"
+
+
+@pytest.mark.parametrize("kind", ["module", "metaray.models.encoders.own_module:OwnModule"])
+def test_a_description_imports_nothing_that_is_not_trusted(kind: str, weights: str) -> None:
+    """By whatever name its kind goes: `pickle` would run what it reads."""
+    raw, encoder = VECTORS, own(weights)
+    described = EncodedPreprocessing(raw=raw, encoder=encoder.model_dump(mode="json"), size=4).model_dump(mode="json")
+    architecture = {"kind": kind, "path": "pandas.io.pickle:read_pickle", "width": 4, "options": {}}
+    described["encoder"] = {**described["encoder"], "architecture": architecture}
+    assert "pandas.io.pickle:read_pickle" in paths_in(described)
+    with pytest.raises(InputError, match="refusing to import 'pandas"):
+        EncodedPreprocessing.parse(described, where="preprocessing", context={"trust": ()})
+
+
+def test_buffers_of_whole_numbers_are_held(tmp_path: Path) -> None:
+    net = Numbered()
+    save_file(net.state_dict(), tmp_path / "net.safetensors")
+    held = own(str(tmp_path / "net.safetensors"), "Numbered").held
+    found = held.body(VECTORS).state_dict()
+    assert {name: tensor.dtype for name, tensor in found.items() if not tensor.is_floating_point()} == {
+        "module.order": torch.int64
+    }
 
 
 @pytest.mark.slow

@@ -165,7 +165,7 @@ class Encoder(Model):
         if self.path:
             tensors = fitting(self.path, self.sha256, self.architecture, wanted)
         else:
-            tensors = {name: torch.zeros(tensor.shape) for name, tensor in wanted.items()}
+            tensors = {name: torch.zeros(tensor.shape, dtype=tensor.dtype) for name, tensor in wanted.items()}
         body.load_state_dict(tensors, assign=True)
         return body
 

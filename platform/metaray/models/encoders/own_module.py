@@ -17,8 +17,9 @@ from metaray.models.encoders.pooling import unit
 from metaray.trust import package_of
 from metaray.users_code import users_code
 
-NOBODYS = {*sys.stdlib_module_names, "torch"}
-"""Packages whose functions build no network, but might do anything else with options that somebody wrote."""
+NOBODYS = {*sys.stdlib_module_names, "torch", "metaray"}
+"""Packages whose functions build no network, but might do anything else with options that somebody wrote: those of
+metaray need nobody's trust."""
 RUNNING = ("running_mean", "running_var", "num_batches_tracked")
 
 

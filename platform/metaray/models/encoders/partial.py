@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,16 +46,23 @@ class Partial:
         self._put.add(number)
 
     def save(self) -> None:
-        """Note what was taken over, after it is on the disk; the notes are whole at any time."""
-        self.vectors.flush()
-        self.batches_done |= self._put
+        """Note what was taken over, after it is on the disk; the notes are whole at any time.
+
+        Raises:
+            InputError: If it can't be written.
+        """
+        beside, done = self._notes.with_suffix(".new"), self.batches_done | self._put
+        try:
+            self.vectors.flush()
+            with beside.open("w") as file:
+                json.dump({"key": self._key, "batches": _runs_of(done)}, file)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(self._notes)
+        except OSError as error:
+            raise InputError(f"{self._notes.parent}: can't write there: {error}") from None
+        self.batches_done = done
         self._put.clear()
-        beside = self._notes.with_suffix(".new")
-        with beside.open("w") as file:
-            json.dump({"key": self._key, "batches": _runs_of(self.batches_done)}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(self._notes)
 
 
 @contextmanager
@@ -72,15 +79,17 @@ def partial_of(out: Path, made: Mapping[str, Any], shape: tuple[int, int]) -> It
     """
     folder = out.absolute().parent / f".{out.name}.embedding"
     key = hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "lock").open("a") as file:
+    with ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context((folder / "lock").open("a"))
             if not lock(file):
                 raise InputError(f"{out}: another process is making these vectors; wait for it")
-            yield Partial(folder, key, shape)
-            shutil.rmtree(folder)
-    except OSError as error:
-        raise InputError(f"{out}: can't write beside it: {error}") from None
+            partial = Partial(folder, key, shape)
+        except OSError as error:
+            raise InputError(f"{out}: can't write beside it: {error}") from None
+        yield partial
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _runs_of(numbers: set[int]) -> list[list[int]]:
