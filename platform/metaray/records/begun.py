@@ -9,8 +9,8 @@ from metaray.records.storage import Storage
 def as_begun(experiment: Experiment, storage: Storage, device_type: str) -> Experiment:
     """The experiment with the chunks and the memory format that its run has had on such devices since it was begun.
 
-    The outer gradient is summed over chunks: other ones would be other bits, as another format would. Records of before
-    they were written down say nothing of chunks; then it is what was usual at that time.
+    The outer gradient is summed over chunks: other ones would be other bits, as another format would. Records of before they were written down
+    say nothing; then it is what was usual at that time.
 
     Args:
         experiment: of the run.
