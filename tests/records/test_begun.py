@@ -5,10 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from metaray.config import replace
-from metaray.errors import InputError
 from metaray.experiment.chunking import chunk_size_on
-from metaray.experiment.experiment import Experiment, Precision
+from metaray.experiment.experiment import Experiment
 from metaray.manifest import sealed_json, unsealed_json
 from metaray.records.begun import as_begun
 from metaray.records.run import RECORD_FILE, Run
@@ -65,17 +63,3 @@ def test_a_run_that_starts_from_anothers_end_goes_on_in_its_chunks(
     later = Run("later", Storage(str(tmp_path)).child("later"))
     later.begin(make_experiment(), tags={}, origin=run.record)
     assert later.record.chunk_sizes == {}
-
-
-def test_what_was_begun_before_the_memory_format_was_chosen_keeps_it(run: Run, make_experiment: MakeExperiment) -> None:
-    record = run.record.model_dump(mode="json")
-    assert record["experiment"]["precision"]["channels_last"] is None
-    record["experiment"]["precision"]["channels_last"] = False
-    run.storage.write(RECORD_FILE, sealed_json(record))
-    experiment = make_experiment()
-    run.require(experiment)
-    run.begin(experiment, tags={})
-    assert as_begun(experiment, run.storage, "cpu").precision.channels_last is False, "also after it went on once"
-    otherwise = replace(experiment, precision=Precision(channels_last=True))
-    with pytest.raises(InputError, match=r"precision\.channels_last: false -> true"):
-        run.require(otherwise)

@@ -19,7 +19,7 @@ from metaray.episodes.tensors import chunks
 from metaray.errors import Diverged, InputError
 from metaray.experiment.experiment import Evaluation, Experiment, Precision
 from metaray.experiment.optimizer import Optimizer
-from metaray.models import MLP, Conv4, Custom
+from metaray.models import MLP, Custom
 from metaray.models.model import build_seeded
 from metaray.records.train_state import TrainState
 from metaray.training.evaluation import evaluate, judge_of
@@ -243,26 +243,6 @@ def test_contexts_of_training_and_judging(make_experiment: MakeExperiment) -> No
     assert isinstance(training, Context)
     assert (training.ways, training.inner_steps, training.training, training.step) == (3, None, True, 4)
     assert (judging.ways, judging.inner_steps, judging.training) == (2, 7, False)
-
-
-@pytest.mark.parametrize(
-    ("changes", "last"),
-    [
-        ({}, True),
-        ({"precision": Precision(channels_last=False)}, False),
-        ({"precision": Precision(channels_last=True), "execution": "compiled"}, True),
-        ({"execution": "compiled"}, False),
-        ({"model": MLP()}, False),
-    ],
-)
-def test_the_memory_format_goes_by_model_and_execution(
-    changes: dict[str, Any], last: bool, make_experiment: MakeExperiment
-) -> None:
-    experiment = replace(make_experiment(model=Conv4(channels=4)), **changes)
-    for training in (True, False):
-        assert context_of(experiment, nn.Linear(2, 2), training=training).channels_last is last
-    other = context_of(experiment, nn.Linear(2, 2, device="meta"), training=True)
-    assert other.channels_last is bool(experiment.precision.channels_last), "measured on CPUs alone"
 
 
 def test_chunks_by_device(make_experiment: MakeExperiment) -> None:

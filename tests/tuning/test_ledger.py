@@ -12,7 +12,7 @@ import torch
 from metaray.config import replace
 from metaray.data import FunctionFamily
 from metaray.errors import InputError, RunStopped
-from metaray.experiment.experiment import Experiment, Precision
+from metaray.experiment.experiment import Experiment
 from metaray.manifest import sealed_json, unsealed_json
 from metaray.records.checkpoint import load_checkpoint
 from metaray.records.checkpoint_files import saved_steps
@@ -89,13 +89,6 @@ def test_the_same_search_goes_on(ledger: Ledger, search: Search) -> None:
     ledger.propose(0, settings())
     found = open_ledger(ledger.storage, search, {"command": "another"})
     assert found.header == ledger.header and found.numbers() == [0]
-
-
-def test_a_search_of_before_the_memory_format_was_chosen_keeps_it(ledger: Ledger, search: Search) -> None:
-    usual = replace(search, experiment=replace(search.experiment, precision=Precision(channels_last=False)))
-    storage = ledger.storage.child("before")
-    open_ledger(storage, usual, {})
-    assert open_ledger(storage, search, {}).header.search == usual
 
 
 def test_another_search_does_not(ledger: Ledger, make_experiment: MakeExperiment) -> None:

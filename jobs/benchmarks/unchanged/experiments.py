@@ -28,7 +28,6 @@ CLASSES: Tree = {
     "episodes": {"ways": 3, "shots": 1, "queries": 2},
     "model": CONV,
     "chunk_size": 1,
-    "precision": {"channels_last": False},  # which was so where nothing was said, and is not any more
 }
 VALUES: Tree = {
     **SHORT,

@@ -7,9 +7,9 @@ from metaray.records.storage import Storage
 
 
 def as_begun(experiment: Experiment, storage: Storage, device_type: str) -> Experiment:
-    """The experiment with the chunks and the memory format that its run has had on such devices since it was begun.
+    """The experiment with the chunks that its run has had on such devices since it was begun.
 
-    The outer gradient is summed over chunks: other ones would be other bits, as another format would. Records of before they were written down
+    The outer gradient is summed over chunks: other ones would be other bits. Records of before they were written down
     say nothing; then it is what was usual at that time.
 
     Args:
@@ -19,9 +19,8 @@ def as_begun(experiment: Experiment, storage: Storage, device_type: str) -> Expe
     """
     if not storage.exists(RECORD_FILE):
         return experiment
-    record = Run(experiment.name, storage).record
-    experiment = experiment.in_format_of(record.experiment)
-    size = record.chunk_sizes.get(device_type) or chunk_size_before(experiment, device_type)
+    known = Run(experiment.name, storage).record.chunk_sizes
+    size = known.get(device_type) or chunk_size_before(experiment, device_type)
     if size == chunk_size_on(experiment, device_type):
         return experiment
     return experiment.model_copy(update={"chunk_size": size, "most_workers": None})

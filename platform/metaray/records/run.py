@@ -214,7 +214,6 @@ class Run:
         from metaray.experiment.chunking import chunk_sizes
 
         before = self.record if self.is_begun else None
-        experiment = experiment if before is None else experiment.in_format_of(before.experiment)
         known = before or origin
         record = {
             "experiment": experiment.model_dump(mode="json"),
@@ -252,7 +251,6 @@ class Run:
         from metaray.experiment.packages import packages_of
 
         record = self.record
-        experiment = experiment.in_format_of(record.experiment)
         recorded = _with_defaults(record.experiment, packages_of(experiment))
         changed = differences(recorded, experiment.model_dump(mode="json"))
         if changed:

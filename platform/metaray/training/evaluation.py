@@ -29,7 +29,7 @@ from metaray.learners.learner import Learner
 from metaray.phases import in_phase
 from metaray.records.estimate import Estimate, estimate
 from metaray.training.device import execution
-from metaray.training.outer_loop import channels_last_of, chunk_size_of
+from metaray.training.outer_loop import chunk_size_of
 from metaray.training.reduction import LocalReducer, Reducer
 
 CPU = torch.device("cpu")
@@ -232,7 +232,7 @@ def judging_context(
         task=experiment.source.task,  # which says what judges
         network=context.network.to(device),
         precision=experiment.precision.dtype,
-        channels_last=channels_last_of(experiment, context.network),
+        channels_last=experiment.precision.channels_last,
     )
 
 

@@ -20,7 +20,7 @@ from metaray.optimizers.stepping import build_optimizer, clip_, global_norm, upd
 from metaray.phases import each, phase
 from metaray.records.train_state import TrainState
 from metaray.training.execution.strategy import Strategy
-from metaray.training.execution.table import Kind, automatic_channels_last
+from metaray.training.execution.table import Kind
 from metaray.training.moving import moved
 from metaray.training.reduction import Reducer, flatten, total, unflatten
 from metaray.training.settling import Kept, Launch, Launches, Outcome, Settled, lag_on
@@ -77,19 +77,9 @@ def context_of(experiment: Experiment, network: nn.Module, *, training: bool, st
         training=training,
         inner_steps=None if training else experiment.evaluation.inner_steps,
         precision=experiment.precision.dtype,
-        channels_last=channels_last_of(experiment, network),
+        channels_last=experiment.precision.channels_last,
         task=experiment.source.task,
     )
-
-
-def channels_last_of(experiment: Experiment, network: nn.Module) -> bool:
-    """Whether images lie channels last in that network, wherever it is."""
-    chosen = experiment.precision.channels_last
-    if chosen is not None:
-        return chosen
-    first = next(network.parameters(), None)
-    device_type = "cpu" if first is None else first.device.type
-    return automatic_channels_last(device_type, experiment.model.kind, experiment.execution)
 
 
 def chunk_size_of(experiment: Experiment, device: torch.device) -> int:

@@ -209,10 +209,7 @@ def open_ledger(storage: Storage, search: Search, tags: Mapping[str, str]) -> Le
         write_header(storage, header)
         return Ledger(storage, header)
     header = read_header(storage, search.packages)
-    begun = header.search.model_dump(mode="json")
-    experiment = search.experiment.in_format_of(begun["experiment"])
-    search = search.model_copy(update={"experiment": experiment})
-    changed = differences(begun, search.model_dump(mode="json"))
+    changed = differences(header.search.model_dump(mode="json"), search.model_dump(mode="json"))
     if changed:
         listed = "\n  ".join(changed)
         raise InputError(f"{storage.shown} holds another search; use another --run name:\n  {listed}")

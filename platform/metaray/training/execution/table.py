@@ -5,10 +5,6 @@ of 32 in one chunk, MAML in second order, float32): batched 73 with 1 inner step
 CUDA graph 54 and 115, and with convolutions written out as products 35 and 64. Of other models and algorithms nothing
 was measured there: they stay batched.
 
-Images channels last take 0.71 (MAML, 1 inner step), 0.84 (5 steps), 0.65 (ANIL) and 0.55 (ProtoNet) of the time on a
-CPU where episodes are computed one by one, but 1.05 to 1.16 of it where they are compiled, and networks of one's own
-may reckon with the usual format (`view`).
-
 On a CPU (two cores, one thread, processor time, the same MAML of one episode) compiled takes 0.75 (1 step) and 0.74
 (5 steps) of the time of "each" (docs/performance.md), but to compile takes one or two minutes: whoever trains long asks
 for it.
@@ -16,25 +12,11 @@ for it.
 
 from typing import Literal
 
-from metaray.experiment.experiment import Execution
-
 Kind = Literal["each", "batched", "compiled", "graph"]
 Convolutions = Literal["plain", "grouped", "unfolded"]
 
-CHANNELS_LAST_MODELS = frozenset({"conv4", "resnet12"})
 GRAPH_MODELS = frozenset({"conv4", "resnet12"})
 GRAPH_ALGORITHMS = frozenset({"maml", "fomaml", "meta_sgd", "boil"})
-
-
-def automatic_channels_last(device_type: str, model: str, execution: Execution) -> bool:
-    """What `precision.channels_last=None` means, as `automatic` does for the execution.
-
-    Args:
-        device_type: "cpu" or "cuda".
-        model: its kind.
-        execution: as the experiment has it.
-    """
-    return device_type == "cpu" and model in CHANNELS_LAST_MODELS and execution not in ("compiled", "graph")
 
 
 def automatic(device_type: str, model: str, algorithm: str) -> Kind:
