@@ -5,7 +5,8 @@ characters and halves of surrogate pairs. Each would break `json.loads`, or pass
 """
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from metaray.errors import InputError
@@ -84,3 +85,12 @@ def _check(found: Any) -> None:
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_int=_integer)
+
+
+def finite(tree: Any) -> Any:
+    """A tree of JSON types with None in place of numbers that are none, for which JSON has no word."""
+    if isinstance(tree, float):
+        return tree if math.isfinite(tree) else None
+    if isinstance(tree, Mapping):
+        return {key: finite(one) for key, one in tree.items()}
+    return [finite(one) for one in tree] if isinstance(tree, list | tuple) else tree

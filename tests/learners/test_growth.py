@@ -1,5 +1,6 @@
 """Tasks that are extended: labels, targets and inputs as users write them, and what is refused."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from metaray.algorithms.task_shape import TaskShape
 from metaray.data.preprocessing import ImagePreprocessing, VectorPreprocessing
 from metaray.episodes.episode import EpisodeSpec
 from metaray.errors import InputError
+from metaray.learners.growth import Kept
 from metaray.learners.learner import AdaptedTask, Learner
 from metaray.learners.loading import load_task
 from metaray.learners.task_file import KEPT
@@ -159,3 +161,17 @@ def test_a_damaged_summary_is_refused(task: AdaptedTask, tmp_path: Path) -> None
         learner = learner_of(MAML())
         learner.adapt(X[:2], ["a", "b"]).save(tmp_path / "other")
         load_task(tmp_path / "other").save(tmp_path / "third", support=True)
+
+
+def test_a_task_of_an_older_version_says_what_is_right(tmp_path: Path) -> None:
+    """It holds neither examples nor a summary: no way of extending it leads to the other."""
+    images, labels = np.random.default_rng(0).integers(0, 256, (4, 16, 16), dtype=np.uint8), ["a", "b", "a", "b"]
+    task = image_learner(Conv4(channels=4)).adapt(images, labels)
+    older = replace(task, kept=Kept(None))
+    with pytest.raises(InputError, match=r"can't extend it without: .*--keep-support\)$"):
+        older.extend(images[:1], ["a"])
+    with pytest.raises(InputError, match="neither its examples nor what sums them up.*adapt anew"):
+        older.extend(images[:1], ["a"], how="continue")
+    summed = replace(task, kept=task.kept._replace(support=None))
+    with pytest.raises(InputError, match="saved without its examples"):
+        summed.save(tmp_path / "task", support=True)

@@ -18,7 +18,8 @@ def test_metrics_have_the_number_of_classes_as_step() -> None:
     assert len(found) == len(CURVE.metrics) == 8
     assert found["stream/accuracy", 2] == 0.75 and found["stream/accuracy", 9] == late.mean == 0.25
     assert found["stream/accuracy_half_width", 9] == found["stream/accuracy_class_means_half_width", 9]
-    assert found["stream/accuracy_half_width", 9] == late.half_width > 0
+    students = late.half_width * 4.302653 / 1.959964
+    assert found["stream/accuracy_half_width", 9] == pytest.approx(students), "of three orders"
     assert {metric.time_ms for metric in CURVE.logged(7)} == {7}
 
 
@@ -38,3 +39,8 @@ def test_lines_json_and_table_say_the_same() -> None:
         ("1", "2", "0.5"),
     ]
     assert [float(row["accuracy_class_means"]) for row in rows] == [0.75, 0.0, 0.5, 0.25, 1.0, 0.5]
+
+
+def test_one_order_has_no_interval_in_json_either() -> None:
+    one = StreamCurve("my-learner", "meta-test", "as told", "accuracy", (2,), ((0.5,),), {})
+    assert json.loads(one.json())["accuracy"] == [{"mean": 0.5, "half_width": None, "episodes": 1}]

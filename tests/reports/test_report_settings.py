@@ -35,6 +35,10 @@ def test_fields_that_are_named_after_secrets() -> None:
     }
     assert "hush" not in json_of(tree) and '"tokens": 7' in json_of(tree)
     assert hidden_tree([tree])[0]["model"]["access_token"] == "***"
+    deep = {"password": "20240101", "api_key": ["hush"], "credentials": {"value": "hush"}, "secret": "", "keys": ["a"]}
+    masked = {"password": "***", "api_key": "***", "credentials": "***", "secret": "", "keys": ["a"]}
+    assert hidden_tree(deep) == masked and "hush" not in str(settings_of(deep))
+    assert clean("--set model.options.password=20240101") == "--set model.options.password=***"
 
 
 def test_a_part_in_a_line() -> None:

@@ -48,10 +48,10 @@ class CAVIA(Algorithm):
     (74.2% with the biases and alpha = 1), and to 50% with alpha = 1.
 
     Attributes:
-        inner_lr: alpha; None takes 1 where phi is added at a linear layer, as in the paper, and 10 where it scales.
-        inner_steps: gradient steps of phi on the support set.
-        context_size: numbers in phi.
-        layer: name of the convolution or linear layer after which phi enters; None finds it.
+        inner_lr: Alpha; None takes 1 where phi is added at a linear layer, as in the paper, and 10 where it scales.
+        inner_steps: Gradient steps of phi on the support set.
+        context_size: Numbers in phi.
+        layer: Name of the convolution or linear layer after which phi enters; None finds it.
         inner_optimizer: of the steps of phi.
     """
 
@@ -75,7 +75,7 @@ class CAVIA(Algorithm):
         """The network's parameters, and the weights through which phi enters.
 
         Raises:
-            InputError: if there is no such layer.
+            InputError: If there is no such layer.
         """
         name, layer = self._layer(network)
         maps = isinstance(layer, nn.Conv2d)

@@ -1,9 +1,9 @@
 """JSON on standard output."""
 
 import json
-import math
-from collections.abc import Mapping
 from typing import Any
+
+from metaray.json_text import finite
 
 
 def print_json(tree: Any) -> None:
@@ -12,12 +12,4 @@ def print_json(tree: Any) -> None:
     Args:
         tree: Tree of JSON types, tuples and mappings.
     """
-    print(json.dumps(_finite(tree), indent=2, ensure_ascii=False, allow_nan=False))
-
-
-def _finite(tree: Any) -> Any:
-    if isinstance(tree, float):
-        return tree if math.isfinite(tree) else None
-    if isinstance(tree, Mapping):
-        return {key: _finite(one) for key, one in tree.items()}
-    return [_finite(one) for one in tree] if isinstance(tree, list | tuple) else tree
+    print(json.dumps(finite(tree), indent=2, ensure_ascii=False, allow_nan=False))

@@ -54,18 +54,18 @@ Stream = Annotated[
         "accuracy on all that have arrived after so many classes, as in 10,50,100. MLflow gets the curve.",
     ),
 ]
-Orders = Annotated[int, typer.Option(min=1, metavar="N", help="Of a stream: number of orders of its classes.")]
+Orders = Annotated[int, typer.Option(min=1, metavar="N", help="Number of orders of a stream's classes.")]
 GrownHow = Annotated[
     str,
     typer.Option(
-        "--how", metavar="HOW", help="Of a stream: how tasks grow, together or continue, as `metaray extend` has it."
+        "--how", metavar="HOW", help="How tasks of a stream grow, together or continue, as `metaray extend` has it."
     ),
 ]
 StreamPicture = Annotated[
-    Path | None, typer.Option("--picture", metavar="FILE", help="Of a stream: PNG file to draw the curve to.")
+    Path | None, typer.Option("--picture", metavar="FILE", help="PNG file to draw the curve of a stream to.")
 ]
 StreamTracker = Annotated[
-    str, typer.Option("--tracker", metavar="NAME", help="Of a stream: mlflow, or none to write it nowhere.")
+    str, typer.Option("--tracker", metavar="NAME", help="Where the curve of a stream goes: mlflow, or none to write it nowhere.")
 ]
 
 
@@ -152,7 +152,7 @@ def _refuse_others(context: typer.Context, names: tuple[str, ...], is_stream: bo
     """Refuse options that would change nothing.
 
     Raises:
-        InputError: naming the first.
+        InputError: Naming the first.
     """
     for name in names:
         source = context.get_parameter_source(name)

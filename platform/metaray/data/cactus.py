@@ -54,7 +54,7 @@ class CACTUs(Source):
 
     Attributes:
         source: whose examples were clustered: a class store, or the glyphs.
-        partitions: what `metaray data cluster` wrote of vectors of these examples; a path or URI.
+        partitions: What `metaray data cluster` wrote of vectors of these examples; a path or URI.
     """
 
     kind: ClassVar[str] = "cactus"

@@ -33,9 +33,9 @@ def partitions_of(
     Args:
         vectors: [n, d].
         clusters: k.
-        partitions: how many.
+        partitions: How many.
         seed: of scalings and beginnings; partition p is the same however many follow it.
-        progress: called with (partitions done, partitions in all).
+        progress: Called with (partitions done, partitions in all).
 
     Yields:
         [n] numbers of clusters, 0 .. k-1, of which some may be nobody's.

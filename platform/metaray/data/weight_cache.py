@@ -64,14 +64,16 @@ def check_room(folder: Path, size_bytes: int, where: str) -> None:
     """See that there is room for weights of about this size, if need be by sweeping.
 
     Raises:
-        InputError: if there is none, naming `where` they come from.
+        InputError: If there is none, naming `where` they come from.
     """
     limit_bytes = cache_limit_bytes()
     if size_bytes > limit_bytes:
         raise InputError(f"{where}: {size_bytes} bytes, but the cache may hold {limit_bytes} bytes: raise {LIMIT}")
     lacking = size_bytes - shutil.disk_usage(folder).free
     if lacking > 0:
-        sweep(folder, max(0, sum(size for _, size, _ in _weights(folder)) - lacking))
+        with _sweeping(folder):
+            held_bytes = sum(size for _, size, _ in _weights(folder))
+        sweep(folder, max(0, held_bytes - lacking))
     if (free_bytes := shutil.disk_usage(folder).free) < size_bytes:
         raise InputError(
             f"{where}: {size_bytes} bytes, but the disk of the cache {folder} has {free_bytes} bytes free: set {CACHE} "

@@ -32,7 +32,7 @@ class EncoderLink(Config):
 
     Attributes:
         sha256: of the file, hex.
-        at: its path or URI.
+        at: Its path or URI.
     """
 
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
@@ -62,10 +62,10 @@ def linked_tensors(description: Mapping[str, Any], where: str) -> tuple[EncoderL
 
     Args:
         description: of the learner.
-        where: it was read.
+        where: It was read.
 
     Raises:
-        InputError: if the weights are nowhere, or others, saying which they are and where they were looked for.
+        InputError: If the weights are nowhere, or others, saying which they are and where they were looked for.
     """
     link = EncoderLink.parse(description.get("linked", {}), where=f"{where}: linked")
     places = [link.at]

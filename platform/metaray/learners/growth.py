@@ -29,7 +29,7 @@ class Kept(NamedTuple):
     """What a task holds of its support set besides what was learned of it.
 
     Attributes:
-        support: the examples, as the network takes them; targets as `TaskKind.read` gives them. None if it holds none.
+        support: The examples, as the network takes them; targets as `TaskKind.read` gives them. None if it holds none.
         summary: as `Algorithm.summary` gives it; None where it was not made yet, or there is none.
     """
 
@@ -56,7 +56,7 @@ class Learned(NamedTuple):
     """An adapted task without its labels.
 
     Attributes:
-        adapted: what the algorithm learned, and the centre where the kind of the task has one.
+        adapted: What the algorithm learned, and the centre where the kind of the task has one.
         kept: of the support.
     """
 
@@ -77,14 +77,14 @@ def grown(algorithm: Algorithm, meta: Tensors, task: Learned, further: Examples,
 
     Args:
         algorithm: that learned the task.
-        meta: its meta-parameters.
-        task: so far.
+        meta: Its meta-parameters.
+        task: So far.
         further: as the network takes them; targets as `TaskKind.read_more` gives them.
         context: of the grown task.
         how: "together" or "continue".
 
     Raises:
-        InputError: if that is no way to grow, the task does not hold what it takes, or the algorithm cannot.
+        InputError: If that is no way to grow, the task does not hold what it takes, or the algorithm cannot.
     """
     if how not in WAYS_TO_GROW:
         raise unknown("way to extend a task", str(how), WAYS_TO_GROW)
@@ -110,7 +110,8 @@ def _together(algorithm: Algorithm, meta: Tensors, task: Learned, further: Examp
         if summary is not None:
             return Learned(algorithm.adapt_to(meta, summary, context), Kept(None, summary))
     if kept.support is None:
-        raise InputError(_lacks(algorithm, normalised=bool(fixed_statistics(own))))
+        goes_on = algorithm.gradient_steps or kept.summary is not None
+        raise InputError(_lacks(algorithm, normalised=bool(fixed_statistics(own)), goes_on=goes_on))
     return learned(algorithm, meta, _both(kept.support, further), context)
 
 
@@ -121,6 +122,11 @@ def _continued(algorithm: Algorithm, meta: Tensors, task: Learned, further: Exam
         adapted = algorithm.go_on(meta, own, _centred(further, shift), context)
         return Learned(_with_centre(adapted, shift), Kept(support))
     summary = _of_both(algorithm, meta, task.kept, further, shift, context, fixed_statistics(own))
+    if summary is None and support is None:
+        raise InputError(
+            "this task holds neither its examples nor what sums them up, as one that an older version saved: adapt "
+            "anew to all examples"
+        )
     if summary is None:
         raise InputError(
             f"this task of a {algorithm.kind} learner holds nothing to go on from but its examples: extend it "
@@ -182,10 +188,10 @@ def _both(support: Examples, further: Examples) -> Examples:
     return Examples(concatenate([support.x, further.x]), torch.cat([support.y, further.y]))
 
 
-def _lacks(algorithm: Algorithm, *, normalised: bool) -> str:
+def _lacks(algorithm: Algorithm, *, normalised: bool, goes_on: bool) -> str:
     why = "whose batch norm takes its statistics from all of them" if normalised else "which learns from all of them"
     return (
         f"this task holds no examples, and a {algorithm.kind} learner {why} can't extend it without: save tasks with "
-        "their examples (task.save(path, support=True), or metaray adapt --keep-support), or extend it with "
-        "how='continue', which goes on from what it has learned"
+        "their examples (task.save(path, support=True), or metaray adapt --keep-support)"
+        + (", or extend it with how='continue', which goes on from what it has learned" if goes_on else "")
     )

@@ -24,7 +24,7 @@ class LinearMap(Model):
 
     Attributes:
         rank: of M; None for any.
-        normalized: bring y to length 1, as encoders do.
+        normalized: Bring y to length 1, as encoders do.
     """
 
     kind: ClassVar[str] = "linear_map"

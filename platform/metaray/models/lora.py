@@ -47,11 +47,11 @@ class LoRA(Model):
     are these few; a learner has the frozen weights beside them.
 
     Attributes:
-        model: any, pretrained or not.
-        targets: the linear layers, as patterns of `fnmatch` of their names (`*.query`, `body.*`).
+        model: Any, pretrained or not.
+        targets: The linear layers, as patterns of `fnmatch` of their names (`*.query`, `body.*`).
         rank: of the product.
-        alpha: what it is multiplied with, and divided by the rank.
-        trained: the model's own parameters that are trained all the same, as patterns. Those of its head by default,
+        alpha: What it is multiplied with, and divided by the rank.
+        trained: The model's own parameters that are trained all the same, as patterns. Those of its head by default,
             which for a new task's classes nobody has pretrained.
     """
 

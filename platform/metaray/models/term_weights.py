@@ -54,7 +54,7 @@ def fitted(source: Source, texts: TextPreprocessing) -> TermWeights:
     """With the frequencies of a source's meta-train.
 
     Raises:
-        InputError: if it has no examples that could be drawn one by one.
+        InputError: If it has no examples that could be drawn one by one.
     """
     count = source.num_examples(SPLIT)
     frequencies = np.zeros(texts.vocabulary, dtype=np.int64)
@@ -72,7 +72,7 @@ def document_frequencies(values: NDArray[np.int32], lengths: NDArray[np.int64], 
     Args:
         values: [n, L] padded tokens.
         lengths: [n].
-        vocabulary: one more than the highest token.
+        vocabulary: One more than the highest token.
     """
     found = np.zeros(vocabulary, dtype=np.int64)
     for start in range(0, len(values), AT_ONCE):

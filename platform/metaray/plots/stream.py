@@ -32,7 +32,7 @@ def stream_figure(curves: Mapping[str, StreamCurve], title: str, beside: Mapping
 
     Args:
         curves: by the name that the legend has; of one kind of score.
-        title: over the picture.
+        title: Over the picture.
         beside: of others, by name.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg

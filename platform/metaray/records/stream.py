@@ -6,8 +6,10 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from metaray.records.estimate import Estimate, estimate
+from metaray.json_text import finite
+from metaray.records.estimate import NORMAL_95, Estimate, estimate
 from metaray.records.journal import Metric
+from metaray.records.over_groups import student_95
 from metaray.records.result import HALF_WIDTH
 from metaray.tasks.baselines import title_of
 
@@ -19,13 +21,13 @@ class StreamCurve:
     """Scores of one learner on several orders of a stream of classes. It prints as the command line shows it.
 
     Attributes:
-        model: what was judged.
+        model: What was judged.
         split: whose classes they are.
-        protocol: how the scores are to be read.
-        quality: what the scores are.
-        classes: how many had arrived, ascending.
+        protocol: How the scores are to be read.
+        quality: What the scores are.
+        classes: How many had arrived, ascending.
         orders: [orders][classes] of the learner, one list for each order in which they arrived.
-        baselines: the same of what stands beside it, by name.
+        baselines: The same of what stands beside it, by name.
     """
 
     model: str
@@ -63,8 +65,8 @@ class StreamCurve:
         return asdict(self) | {self.quality: [score._asdict() for score in self.scores], "baseline_scores": beside}
 
     def json(self) -> str:
-        """JSON text."""
-        return json.dumps(self.tree(), indent=2) + "\n"
+        """JSON text, null where a number is none."""
+        return json.dumps(finite(self.tree()), indent=2, allow_nan=False) + "\n"
 
     def csv(self) -> str:
         """A table with a row an order and number of classes."""
@@ -86,7 +88,15 @@ class StreamCurve:
 
 
 def _estimates(orders: tuple[tuple[float, ...], ...]) -> list[Estimate]:
-    return [estimate(scores) for scores in zip(*orders, strict=True)]
+    return [_over_orders(scores) for scores in zip(*orders, strict=True)]
+
+
+def _over_orders(scores: tuple[float, ...]) -> Estimate:
+    """The mean with Student's interval, as orders are few."""
+    found = estimate(scores)
+    if found.episodes < 2:
+        return found
+    return found._replace(half_width=found.half_width * student_95(found.episodes - 1) / NORMAL_95)
 
 
 def _told(score: Estimate) -> str:

@@ -217,7 +217,7 @@ def _error_rows(apart: NDArray[np.float64]) -> list[tuple[str, str]]:
 
 
 def _score_rows(found: Values, name: str) -> list[tuple[str, str]]:
-    low, middle, high = np.sort(found.by_episode)[[0, len(found.by_episode) // 2, -1]].tolist()
+    low, middle, high = np.quantile(found.by_episode, [0, 0.5, 1]).tolist()
     return [
         (f"{name} of an episode: median", number(middle)),
         (f"{name} of an episode: lowest and highest", f"{number(low)} and {number(high)}"),

@@ -203,7 +203,7 @@ def _unfinished(seen: Overview, again: str) -> Missing:
 
 def _again(record: RunRecord | None, tree: Mapping[str, Any]) -> str:
     command = record.tags.get("command", "") if record else ""
-    return f"{where_found(tree)}{command}" if command.startswith("metaray ") else command
+    return f"{where_found(tree)}{command}" if command.startswith("metaray ") else f"python {command}" if command else ""
 
 
 def _state(seen: Overview) -> str:

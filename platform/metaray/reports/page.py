@@ -1,6 +1,7 @@
 """A page as one HTML file that asks for nothing from elsewhere, and runs no script."""
 
 import importlib.metadata
+import os
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
@@ -42,7 +43,7 @@ def write_page(page: Page, path: Path) -> None:
     Raises:
         InputError: If that fails.
     """
-    beside = path.with_name(f".{path.name}.tmp")
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         beside.write_text(html_of(page), encoding="utf-8", errors="replace")
         beside.replace(path)

@@ -16,6 +16,7 @@ ACCESS_KEY = re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b")
 VALUE = r"""('[^']*'|"[^"]*"|[^\s'"]+)"""
 OPTION = re.compile(rf"(?<![\w.-])(--[A-Za-z][\w.-]*(?:=|\s+)|[A-Za-z_][\w.-]*=){VALUE}")
 
+NOTHING = ("", "None", "null")
 SETTING = re.compile(r"(?P<quote>['\"]?)(?P<key>[A-Za-z_][\w.-]*)=(?P<value>.+?)(?P=quote)", re.DOTALL)
 
 
@@ -28,7 +29,7 @@ def clean(text: object) -> str:
 
 def settings_of(tree: Mapping[str, Any]) -> dict[str, str]:
     """The fields of a description by their dotted keys, those that hold secrets masked and long ones cut."""
-    return {key: HIDDEN if _tells(key, value) else _cut(clean(value)) for key, value in flatten(tree).items()}
+    return {key: _cut(clean(value)) for key, value in flatten(hidden_tree(tree)).items()}
 
 
 def described(tree: Any) -> str:
@@ -49,16 +50,24 @@ def json_of(tree: Mapping[str, Any]) -> str:
 def hidden_tree(tree: Any) -> Any:
     """A tree of JSON types with secrets masked."""
     if isinstance(tree, Mapping):
-        return {key: HIDDEN if _tells(str(key), value) else hidden_tree(value) for key, value in tree.items()}
+        return {key: HIDDEN if _holds(str(key), value) else hidden_tree(value) for key, value in tree.items()}
     if isinstance(tree, list | tuple):
         return [hidden_tree(one) for one in tree]
     return redacted(tree) if isinstance(tree, str) else tree
 
 
-def _tells(key: str, value: Any) -> bool:
-    """Whether a field is named after a secret and holds text; numbers such as a count of tokens are none."""
-    text = isinstance(value, str) and value not in ("", "None", "null") and not re.fullmatch(r"[-+.\deE]+", value)
-    return text and names_secret(key.rpartition(".")[2])
+def _holds(key: str, value: Any) -> bool:
+    """Whether a field is named after a secret and holds text, or anything below; a count of tokens is a number."""
+    told = isinstance(value, str) and value not in NOTHING
+    return names_secret(key.rpartition(".")[2]) and (
+        told or (isinstance(value, Mapping | list | tuple) and bool(value))
+    )
+
+
+def _tells(key: str, value: str) -> bool:
+    """Whether an option is named after a secret and is given one; a number of tokens is none."""
+    counts = re.fullmatch(r"[-+.\deE]+", value) and re.search(r"tokens?(?![a-z])", key, re.IGNORECASE)
+    return _holds(key, value) and not counts
 
 
 def _hidden(found: re.Match[str]) -> str:

@@ -43,11 +43,11 @@ class Ground:
     Attributes:
         storage: of the run.
         device: of the rank.
-        writes: whether it writes for all.
-        gather: an integer of each rank, on all.
-        say: tells of a "phase" or a "note".
-        alive: tells whoever watches over the rank that it gets ahead.
-        data_on: where the examples are that this rank computes with.
+        writes: Whether it writes for all.
+        gather: An integer of each rank, on all.
+        say: Tells of a "phase" or a "note".
+        alive: Tells whoever watches over the rank that it gets ahead.
+        data_on: Where the examples are that this rank computes with.
     """
 
     storage: Storage
@@ -63,7 +63,7 @@ def strategy_of(experiment: Experiment, device: torch.device) -> Strategy:
     """What computes an experiment's meta-gradients in this process alone, without a run that would keep a record.
 
     Raises:
-        InputError: if it cannot be computed as it says; a run would fall back, but who measures wants what was asked.
+        InputError: If it cannot be computed as it says; a run would fall back, but who measures wants what was asked.
     """
     executed = decide(experiment, device)
     if executed.why:
@@ -76,11 +76,11 @@ def executed_by(experiment: Experiment, ground: Ground, step: int = 0) -> Execut
 
     Args:
         experiment: of the run.
-        ground: where.
+        ground: Where.
         step: that it goes on from; what has gone so far without a record went line by line.
 
     Raises:
-        RunFailed: if it was begun compiled, and this machine cannot compile.
+        RunFailed: If it was begun compiled, and this machine cannot compile.
     """
     recorded = _recorded(ground)
     if recorded is None and step > _first_step(experiment) and not ground.storage.exists(EXECUTION):
@@ -103,12 +103,12 @@ def made_ready(
 
     Args:
         experiment: to train.
-        executed: how.
+        executed: How.
         state: that training goes on from; its meta-parameters stay as they are.
-        ground: where.
+        ground: Where.
 
     Raises:
-        RunFailed: if the ranks would not compute alike, or a run that was begun compiled cannot go on so.
+        RunFailed: If the ranks would not compute alike, or a run that was begun compiled cannot go on so.
     """
     # Before anybody can write it: all have read it once all have said what they would do.
     recorded, elsewhere = _recorded(ground), ground.storage.exists(EXECUTION)
@@ -230,7 +230,7 @@ def _compiled(experiment: Experiment, strategy: Strategy, kind: Kind, state: Tra
     """Compile; returns what went wrong on this rank.
 
     Raises:
-        RunFailed: if another rank has compiled something else.
+        RunFailed: If another rank has compiled something else.
     """
     assert strategy.compiler is not None
     ground.say("phase", "compiling")

@@ -45,8 +45,8 @@ class Untrained:
     """A baseline.
 
     Attributes:
-        name: a key of `BASELINES`.
-        network: what it compares.
+        name: A key of `BASELINES`.
+        network: What it compares.
         source: of its tasks, which are those of the experiment, perhaps of other views of the examples.
     """
 
@@ -59,12 +59,12 @@ class Untrained:
         """The one of a name.
 
         Args:
-            name: one of `rivals_of`.
+            name: One of `rivals_of`.
             source: of the experiment.
-            pretrained: gives the network as it was before any training, without a head.
+            pretrained: Gives the network as it was before any training, without a head.
 
         Raises:
-            InputError: if the pretrained weights are not there.
+            InputError: If the pretrained weights are not there.
         """
         if name == FROZEN:
             found = pretrained()

@@ -28,7 +28,7 @@ def adapting(adapts: Sequence[str], names: list[str], network: nn.Module) -> lis
     """The names that fit one of the patterns, in the order given.
 
     Args:
-        adapts: patterns.
+        adapts: Patterns.
         names: of the parameters that could adapt: none that is frozen.
         network: whose frozen parameters are named where a pattern fits them alone.
 

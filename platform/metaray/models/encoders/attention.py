@@ -27,7 +27,7 @@ def attended(query: Tensor, key: Tensor, value: Tensor, heads: int, mask: Tensor
         query: [n, L, width].
         key: likewise.
         value: likewise.
-        heads: among which the width is shared out.
+        heads: Among which the width is shared out.
         mask: [n, L] True at places that count; None where all do.
     """
     query, key, value = (_by_head(part, heads) for part in (query, key, value))

@@ -46,14 +46,14 @@ class Bert(Architecture):
     """The shape of a text encoder of the BERT family.
 
     Attributes:
-        vocabulary: tokens that it knows.
+        vocabulary: Tokens that it knows.
         width: of the vectors.
-        layers: how many.
+        layers: How many.
         heads: of attention in each.
-        wide: width inside the feed-forward part.
+        wide: Width inside the feed-forward part.
         places: that it has vectors for.
         segments: likewise; all tokens are of the first.
-        first_place: the number of a text's first place.
+        first_place: The number of a text's first place.
         activation: of the feed-forward part.
         eps: of the norms.
     """

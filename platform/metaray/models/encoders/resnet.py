@@ -46,10 +46,10 @@ class ResNet(Architecture):
 
     Attributes:
         blocks: of each of the four layers.
-        bottleneck: whether a block has three convolutions, not two.
-        width: channels of the first convolution, and inside the first layer.
+        bottleneck: Whether a block has three convolutions, not two.
+        width: Channels of the first convolution, and inside the first layer.
         classes: that the file's last layer `fc` tells apart; 0 where the file has no such layer.
-        sight: the images that it was trained on. Any size will do where it says none.
+        sight: The images that it was trained on. Any size will do where it says none.
     """
 
     kind: ClassVar[str] = "resnet"
@@ -167,8 +167,8 @@ class StoredBatchNorm(nn.Module):
     """Batch normalisation with the statistics that are stored with it, in training as well.
 
     Args:
-        channels: size of dimension 1 of the input.
-        eps: added to the variance.
+        channels: Size of dimension 1 of the input.
+        eps: Added to the variance.
     """
 
     running_mean: Tensor

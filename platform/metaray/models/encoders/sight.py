@@ -32,11 +32,11 @@ class Sight(Config):
     """What the images of an encoder are: colour, of this size, normalised so.
 
     Attributes:
-        height: pixels; None where it takes images of any size.
+        height: Pixels; None where it takes images of any size.
         width: likewise.
         shortest: to how many pixels the shorter side of a picture is brought before height x width are cut out of its
             middle; None brings it to height x width at once.
-        resample: the filter.
+        resample: The filter.
         mean: by channel, of pixels in 0 .. 1.
         std: by channel.
     """
@@ -82,8 +82,8 @@ class Sight(Config):
         """What a folder says of its images.
 
         Args:
-            configuration: what `config.json` holds.
-            preparation: what `preprocessor_config.json` holds; empty where there is none.
+            configuration: What `config.json` holds.
+            preparation: What `preprocessor_config.json` holds; empty where there is none.
 
         Raises:
             InputError: for what can't be done, or makes no sense.
@@ -99,7 +99,7 @@ class Sight(Config):
         """The preprocessing of a source, if it is of images.
 
         Raises:
-            InputError: if it is not.
+            InputError: If it is not.
         """
         if not isinstance(preprocessing, ImagePreprocessing):
             raise InputError(

@@ -18,7 +18,7 @@ class StaticWords(Architecture):
     """The shape of a matrix of word embeddings. A text is the mean of its tokens' vectors, in any order.
 
     Attributes:
-        vocabulary: tokens that it knows.
+        vocabulary: Tokens that it knows.
         width: of the vectors.
     """
 

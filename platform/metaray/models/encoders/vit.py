@@ -63,13 +63,13 @@ class ViT(Architecture):
     Attributes:
         patch: (height, width) of a patch, pixels.
         width: of the vectors.
-        layers: how many.
+        layers: How many.
         heads: of attention in each.
-        wide: width inside the feed-forward part.
-        biased: whether query, key and value have a bias.
+        wide: Width inside the feed-forward part.
+        biased: Whether query, key and value have a bias.
         activation: of the feed-forward part.
         eps: of the norms.
-        sight: the images that it was trained on.
+        sight: The images that it was trained on.
     """
 
     kind: ClassVar[str] = "vit"

@@ -92,7 +92,7 @@ def check_chunks(experiment: Experiment, device: torch.device) -> None:
     """The part of `preflight` that depends on the device, for where that is known only later.
 
     Raises:
-        InputError: if the network cannot be mapped over, or gives something else then.
+        InputError: If the network cannot be mapped over, or gives something else then.
     """
     if chunk_size_of(experiment, device) > 1:
         state = initial_state(experiment, CPU)
@@ -105,7 +105,7 @@ def check_shares(experiment: Experiment, workers: int, device: torch.device) -> 
 
     Args:
         experiment: to run.
-        workers: the most that may take part.
+        workers: The most that may take part.
         device: of each.
 
     Raises:

@@ -24,8 +24,8 @@ def automatic(device_type: str, model: str, algorithm: str) -> Kind:
 
     Args:
         device_type: "cpu" or "cuda".
-        model: its kind.
-        algorithm: its kind.
+        model: Its kind.
+        algorithm: Its kind.
     """
     if device_type == "cuda" and model in GRAPH_MODELS and algorithm in GRAPH_ALGORITHMS:
         return "graph"
@@ -38,7 +38,7 @@ def convolutions_of(device_type: str, kind: Kind, chunk_size: int) -> Convolutio
     Args:
         device_type: "cpu" or "cuda".
         kind: of execution.
-        chunk_size: episodes that are mapped over at once.
+        chunk_size: Episodes that are mapped over at once.
     """
     if kind == "each" or chunk_size == 1:
         return "plain"
