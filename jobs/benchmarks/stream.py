@@ -29,7 +29,6 @@ from metaray.learners.learner import Learner
 from metaray.learners.loading import load_learner
 from metaray.models import Conv4
 from metaray.plots.stream import draw_stream
-from metaray.records.estimate import estimate
 from metaray.records.events import Event, Listener
 from metaray.records.provenance import provenance
 from metaray.records.result import read_result
@@ -163,8 +162,8 @@ def page(records: list[dict[str, Any]]) -> str:
     for place, count in enumerate(CLASSES):
         cells = [f"{OML[count]:.2f}" if count in OML else ""]
         for record in records:
-            score = estimate([100 * one[place] for one in record["orders"]])
-            cells.append(f"{score.mean:.2f} +- {score.half_width:.2f}")
+            score = curve_of(record).scores[place]
+            cells.append(f"{100 * score.mean:.2f} +- {100 * score.half_width:.2f}")
         rows.append(f"| {' | '.join([str(count), *cells])} |")
     return "\n".join(
         [
