@@ -65,7 +65,10 @@ StreamPicture = Annotated[
     Path | None, typer.Option("--picture", metavar="FILE", help="PNG file to draw the curve of a stream to.")
 ]
 StreamTracker = Annotated[
-    str, typer.Option("--tracker", metavar="NAME", help="Where the curve of a stream goes: mlflow, or none to write it nowhere.")
+    str,
+    typer.Option(
+        "--tracker", metavar="NAME", help="Where the curve of a stream goes: mlflow, or none to write it nowhere."
+    ),
 ]
 
 
