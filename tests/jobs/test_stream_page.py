@@ -40,9 +40,9 @@ def test_a_record_goes_on_and_makes_the_page(tiny_store: Path, tmp_path: Path, m
     stream.judge("protonet", "together", learner, about, given, TAGS)
     stream.built(tmp_path)
     page = (tmp_path / "stream.md").read_text()
-    assert "| classes | OML, published | ProtoNet |\n|---|---|---|\n| 2 |  | 75.00 +- 49.00 |\n" in page
+    assert "| classes | OML, published | ProtoNet |\n|---|---|---|\n| 2 |  | 75.00 +- 317.66 |\n" in page
     assert "(stream/curve.png)" in page and (tmp_path / "stream" / "curve.png").stat().st_size > 5000
     assert "the learner of step 3 of 9" in page and str(tmp_path) not in page
-    assert (tmp_path / "stream.md").read_text().count("| 8 |  | 37.50 +- 24.50 |") == 1
+    assert (tmp_path / "stream.md").read_text().count("| 8 |  | 37.50 +- 158.83 |") == 1
     stream.judge("protonet", "together", learner, about | {"parameters_sha256": "e" * 64}, given, TAGS)
     assert json.loads(path.read_text())["orders"] == record["orders"], "another learner starts anew"
