@@ -286,10 +286,10 @@ def load(model: str | Path, *, tracking_uri: str | None = None, trust: Sequence[
     Args:
         model: `models:/NAME@ALIAS`, `models:/NAME/VERSION`, `runs:/ID/PATH`, or a learner's folder.
         tracking_uri: URI of MLflow; None takes MLFLOW_TRACKING_URI, else `mlflow.db` in the working directory.
-        trust: packages besides metaray whose code the learner may name.
+        trust: Packages besides metaray whose code the learner may name.
 
     Raises:
-        InputError: if there is no such model, or it asks for code that is not trusted.
+        InputError: If there is no such model, or it asks for code that is not trusted.
     """
     # Imported here: `import metaray` alone stays light, and pure stages need no MLflow.
     import tempfile
@@ -315,10 +315,10 @@ def load_task(path: str | Path, *, trust: Sequence[str] = ()) -> AdaptedTask:
 
     Args:
         path: Path of the task's folder.
-        trust: packages besides metaray whose code its learner may name.
+        trust: Packages besides metaray whose code its learner may name.
 
     Raises:
-        InputError: if there is no whole task, or it asks for code that is not trusted.
+        InputError: If there is no whole task, or it asks for code that is not trusted.
     """
     from pathlib import Path
 

@@ -15,7 +15,7 @@ def lock(file: IO[Any], *, wait: bool = False) -> bool:
         Whether it is held now; always True where it was waited for.
 
     Raises:
-        OSError: if the file system has no locks.
+        OSError: If the file system has no locks.
     """
     try:
         fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -30,10 +30,10 @@ def share(file: IO[Any] | int) -> None:
     Waits for whoever has it alone; nobody gets it alone meanwhile.
 
     Args:
-        file: any open file, or its descriptor.
+        file: Any open file, or its descriptor.
 
     Raises:
-        OSError: if the file system has no locks.
+        OSError: If the file system has no locks.
     """
     fcntl.flock(file, fcntl.LOCK_SH)
 
@@ -47,7 +47,7 @@ def is_locked(file: IO[str]) -> bool:
         file: Any open file.
 
     Raises:
-        OSError: if the file system has no locks.
+        OSError: If the file system has no locks.
     """
     try:
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -98,11 +98,11 @@ def resolve(path: str, *, trust: Iterable[str]) -> Any:
     """The object behind `package.module:Name`.
 
     Args:
-        path: where to import it from.
-        trust: top-level packages that may be imported besides `metaray`, see `metaray.trust`; "*" stands for all.
+        path: Where to import it from.
+        trust: Top-level packages that may be imported besides `metaray`, see `metaray.trust`; "*" stands for all.
 
     Raises:
-        InputError: if the path is malformed, not trusted (`Untrusted`), or leads nowhere.
+        InputError: If the path is malformed, not trusted (`Untrusted`), or leads nowhere.
     """
     module_name, _, name = path.partition(":")
     if not module_name or not name or module_name.startswith("."):
@@ -205,9 +205,9 @@ def dump_kind(value: BaseModel, known: Mapping[str, type[Any]], *, every_field: 
     """The inverse of `parse_kind`, in JSON types.
 
     Args:
-        value: a part.
+        value: A part.
         known: Known classes by their kind, as `parse_kind` takes them.
-        every_field: also those that its class names in `left_out_of_json`, where they have their defaults.
+        every_field: Also those that its class names in `left_out_of_json`, where they have their defaults.
     """
     names = {cls: key for key, cls in known.items()}
     cls = type(value)
@@ -229,7 +229,7 @@ def reads_kind(known: Mapping[str, type[T]], base: Any, *, what: str, by_name: b
         known: Known classes by their kind, as `parse_kind` takes them.
         base: Class that all of them are below.
         what: What such a part is called in messages.
-        by_name: a kind alone stays a text, if it is known; an import path alone is a part with its defaults.
+        by_name: A kind alone stays a text, if it is known; an import path alone is a part with its defaults.
     """
 
     def read(value: Any, info: ValidationInfo) -> T | str:

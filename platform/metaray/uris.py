@@ -38,9 +38,9 @@ class Uri:
     """A URI in its parts; joined again they are the text as it was.
 
     Attributes:
-        prefix: scheme and slashes, as written; empty for a plain path.
-        account: user and password, before the at-sign; None without one.
-        place: host and path.
+        prefix: Scheme and slashes, as written; empty for a plain path.
+        account: User and password, before the at-sign; None without one.
+        place: Host and path.
         query: What stands after the question mark; None without one.
         fragment: What stands after the hash; None without one.
     """

@@ -96,7 +96,7 @@ class Algorithm(Config):
         """Refuse a kind of task that it cannot learn.
 
         Raises:
-            InputError: naming both.
+            InputError: Naming both.
         """
         if self.needs_classes and not task.has_classes:
             raise InputError(f"algorithm {self.kind} works with classes, but {task.kind} tasks have none")
@@ -120,7 +120,7 @@ class Algorithm(Config):
         Frozen parameters of the network (those with `requires_grad=False`) are none of them.
 
         Raises:
-            InputError: if the network lacks what the algorithm needs.
+            InputError: If the network lacks what the algorithm needs.
         """
         return {name: parameter.detach().clone() for name, parameter in trainable(network).items()}
 
@@ -129,9 +129,9 @@ class Algorithm(Config):
         """Learn one task from its support set.
 
         Args:
-            meta: the meta-parameters; not modified.
+            meta: The meta-parameters; not modified.
             support: x [n, *feature], y [n] labels or [n, target_size] values; n is N*K where all classes have K shots.
-            context: the network, and whether this is training.
+            context: The network, and whether this is training.
 
         Returns:
             What `predict` needs; connected to `meta` for differentiation while training.
@@ -148,10 +148,10 @@ class Algorithm(Config):
         None, as here, where only the examples themselves will do.
 
         Args:
-            meta: the meta-parameters.
-            support: some of a task's examples, perhaps of some of its classes.
-            context: of the call; its ways are those of the whole task.
-            statistics: of batch norm, with which they are to be embedded, as `growth.fixed_statistics` finds them.
+            meta: The meta-parameters.
+            support: Some of a task's examples, perhaps of some of its classes.
+            context: Of the call; its ways are those of the whole task.
+            statistics: Of batch norm, with which they are to be embedded, as `growth.fixed_statistics` finds them.
         """
         return None
 
@@ -169,13 +169,13 @@ class Algorithm(Config):
         By default the task's parameters stand in for the meta-parameters of their names, and `adapt` starts there.
 
         Args:
-            meta: the meta-parameters.
-            adapted: what the task has learned, perhaps of fewer classes.
-            support: the further examples, perhaps of some classes only.
-            context: of the call; its ways are those of the grown task.
+            meta: The meta-parameters.
+            adapted: What the task has learned, perhaps of fewer classes.
+            support: The further examples, perhaps of some classes only.
+            context: Of the call; its ways are those of the grown task.
 
         Raises:
-            InputError: if it takes no inner steps, or the task holds something else than the network's parameters.
+            InputError: If it takes no inner steps, or the task holds something else than the network's parameters.
         """
         theta = {name: value for name, value in adapted.items() if name not in fixed_statistics(adapted)}
         if not self.gradient_steps or not theta or not theta.keys() <= meta.keys():
@@ -200,9 +200,9 @@ class Algorithm(Config):
         """Differentiate `loss` with respect to the meta-parameters.
 
         Args:
-            meta: leaves that require gradient.
-            chunk: one episode, or with `context.batched` several with a leading axis B.
-            context: training context.
+            meta: Leaves that require gradient.
+            chunk: One episode, or with `context.batched` several with a leading axis B.
+            context: Training context.
         """
         outcome = self.outcomes(meta, chunk, context)
         with phase("outer backward"):
@@ -237,9 +237,9 @@ def start(
     Args:
         algorithm: Algorithm whose meta-parameters are built.
         model: Model to build.
-        task_shape: its shape.
+        task_shape: Its shape.
         seed: Seed of both.
-        fresh: what `build_fresh` built of these arguments, where somebody has done so already.
+        fresh: What `build_fresh` built of these arguments, where somebody has done so already.
     """
     network, generator = fresh or build_fresh(
         model,

@@ -37,10 +37,10 @@ class ANIL(Algorithm):
 
     Attributes:
         inner_lr: alpha; a number, one a parameter pattern, or a schedule over outer steps.
-        inner_steps: gradient steps on the support set.
-        head: the parameters that adapt, as a pattern of `fnmatch`; `head.*` in metaray's own models.
-        adapts: patterns of those of the head that do; by default all of it.
-        inner_optimizer: of the inner steps.
+        inner_steps: Gradient steps on the support set.
+        head: The parameters that adapt, as a pattern of `fnmatch`; `head.*` in metaray's own models.
+        adapts: Patterns of those of the head that do; by default all of it.
+        inner_optimizer: Of the inner steps.
     """
 
     kind: ClassVar[str] = "anil"
@@ -58,7 +58,7 @@ class ANIL(Algorithm):
         """The network's parameters, head and body.
 
         Raises:
-            InputError: if `head` fits none of them, or all, or a pattern of `adapts` none of the head.
+            InputError: If `head` fits none of them, or all, or a pattern of `adapts` none of the head.
         """
         meta = super().init(network, task_shape)
         self._head(meta, network)

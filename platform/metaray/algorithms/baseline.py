@@ -38,9 +38,9 @@ class Baseline(JointTraining):
         inner_lr: Learning rate of fine-tuning.
         inner_steps: Number of its steps.
         momentum: Momentum of its steps; the first step has no past.
-        dampening: the share of a new gradient that does not enter the velocity, as in torch.optim.SGD.
-        weight_decay: of what is fine-tuned.
-        adapts: patterns of the parameters that are fine-tuned, where outputs mean the same in all tasks; elsewhere none
+        dampening: The share of a new gradient that does not enter the velocity, as in torch.optim.SGD.
+        weight_decay: Of what is fine-tuned.
+        adapts: Patterns of the parameters that are fine-tuned, where outputs mean the same in all tasks; elsewhere none
             may be given.
     """
 
@@ -61,7 +61,7 @@ class Baseline(JointTraining):
         """The network's parameters, and where labels vary the joint classifier's.
 
         Raises:
-            InputError: if a pattern of `adapts` fits none of the network's, or labels vary, so that it would do
+            InputError: If a pattern of `adapts` fits none of the network's, or labels vary, so that it would do
                 nothing.
         """
         if not task_shape.task.labels_vary:

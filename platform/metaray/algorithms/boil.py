@@ -35,10 +35,10 @@ class BOIL(Algorithm):
 
     Attributes:
         inner_lr: alpha_b; a number, one a parameter pattern, or a schedule over outer steps.
-        inner_steps: gradient steps on the support set.
-        head: the parameters that stay, as a pattern of `fnmatch`; `head.*` in metaray's own models.
-        adapts: patterns of those of the body that inner steps change; by default all of it.
-        inner_optimizer: of the inner steps.
+        inner_steps: Gradient steps on the support set.
+        head: The parameters that stay, as a pattern of `fnmatch`; `head.*` in metaray's own models.
+        adapts: Patterns of those of the body that inner steps change; by default all of it.
+        inner_optimizer: Of the inner steps.
     """
 
     kind: ClassVar[str] = "boil"
@@ -61,7 +61,7 @@ class BOIL(Algorithm):
         """The network's parameters, head and body.
 
         Raises:
-            InputError: if `head` fits none of them, or all, or all others are frozen, or a pattern of `adapts` fits
+            InputError: If `head` fits none of them, or all, or all others are frozen, or a pattern of `adapts` fits
                 none of the body.
         """
         meta = super().init(network, task_shape)

@@ -49,10 +49,10 @@ class CAVIA(Algorithm):
 
     Attributes:
         inner_lr: alpha; None takes 1 where phi is added at a linear layer, as in the paper, and 10 where it scales.
-        inner_steps: gradient steps of phi on the support set.
-        context_size: numbers in phi.
-        layer: name of the convolution or linear layer after which phi enters; None finds it.
-        inner_optimizer: of the steps of phi.
+        inner_steps: Gradient steps of phi on the support set.
+        context_size: Numbers in phi.
+        layer: Name of the convolution or linear layer after which phi enters; None finds it.
+        inner_optimizer: Of the steps of phi.
     """
 
     kind: ClassVar[str] = "cavia"
@@ -75,7 +75,7 @@ class CAVIA(Algorithm):
         """The network's parameters, and the weights through which phi enters.
 
         Raises:
-            InputError: if there is no such layer.
+            InputError: If there is no such layer.
         """
         name, layer = self._layer(network)
         maps = isinstance(layer, nn.Conv2d)

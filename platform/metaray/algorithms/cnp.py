@@ -51,11 +51,11 @@ class CNP(Algorithm):
         True
 
     Attributes:
-        encoder: sizes of h's hidden layers. Where an embedding is learned below, as of images, none may be best: h is
+        encoder: Sizes of h's hidden layers. Where an embedding is learned below, as of images, none may be best: h is
             then linear. With two, r came to differ in a single direction, in which 60% of Omniglot's 5-way 5-shot
             queries are told apart, and stayed there for thousands of episodes.
-        representation: size of r_i.
-        decoder: sizes of g's hidden layers.
+        representation: Size of r_i.
+        decoder: Sizes of g's hidden layers.
     """
 
     kind: ClassVar[str] = "cnp"

@@ -41,13 +41,13 @@ class IMAML(Algorithm):
     damping (`damping` here, 0 by default).
 
     Attributes:
-        inner_lr: step size of the inner gradient descent.
-        inner_steps: its steps.
+        inner_lr: Step size of the inner gradient descent.
+        inner_steps: Its steps.
         proximity: lambda; the larger, the nearer phi* stays to theta.
         cg_steps: Number of steps of conjugate gradient.
-        damping: added to the eigenvalues of I + H_s/lambda.
-        adapts: patterns of the parameters that are phi.
-        inner_optimizer: of the inner descent; where it leads to the solution, the outer gradient is the same.
+        damping: Added to the eigenvalues of I + H_s/lambda.
+        adapts: Patterns of the parameters that are phi.
+        inner_optimizer: Of the inner descent; where it leads to the solution, the outer gradient is the same.
     """
 
     kind: ClassVar[str] = "imaml"
@@ -72,7 +72,7 @@ class IMAML(Algorithm):
         """The network's parameters.
 
         Raises:
-            InputError: if a pattern of `adapts` fits none of them.
+            InputError: If a pattern of `adapts` fits none of them.
         """
         meta = super().init(network, task_shape)
         adapting(self.adapts, list(meta), network)
@@ -144,8 +144,8 @@ def conjugate_gradient(matrix: Callable[[Tensors], Tensors], b: Tensors, steps: 
     Without branches, so that episodes can be mapped over.
 
     Args:
-        matrix: multiplies A with a vector.
-        b: the right side; x starts at zero.
+        matrix: Multiplies A with a vector.
+        b: The right side; x starts at zero.
         steps: Number of steps at most.
     """
     x = {name: torch.zeros_like(value) for name, value in b.items()}

@@ -53,11 +53,11 @@ class LearnedOptimizer(Algorithm):
 
     Attributes:
         inner_steps: Number of steps of the learned optimiser on the support set.
-        hidden: units of each LSTM layer.
+        hidden: Units of each LSTM layer.
         scale: Factor on its output.
         preprocessing: p.
-        second_order: differentiate through the inner gradients.
-        adapts: patterns of the parameters that it steps; the others are meta-learned, and stay.
+        second_order: Differentiate through the inner gradients.
+        adapts: Patterns of the parameters that it steps; the others are meta-learned, and stay.
     """
 
     kind: ClassVar[str] = "learned_optimizer"
@@ -81,7 +81,7 @@ class LearnedOptimizer(Algorithm):
         """theta_0 and phi.
 
         Raises:
-            InputError: if there is no theta, or a pattern of `adapts` fits none of it.
+            InputError: If there is no theta, or a pattern of `adapts` fits none of it.
         """
         bound = 1 / math.sqrt(self.hidden)
         sizes = {"0.": (4 * self.hidden, 2 + self.hidden), "1.": (4 * self.hidden, 2 * self.hidden)}

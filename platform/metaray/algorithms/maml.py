@@ -35,10 +35,10 @@ class MAML(Algorithm):
 
     Attributes:
         inner_lr: alpha; a number, one a parameter pattern, or a schedule over outer steps.
-        inner_steps: gradient steps on the support set.
-        second_order: differentiate through the inner gradients.
-        adapts: patterns of the parameters that inner steps change; the others are meta-learned, and stay.
-        inner_optimizer: of the inner steps.
+        inner_steps: Gradient steps on the support set.
+        second_order: Differentiate through the inner gradients.
+        adapts: Patterns of the parameters that inner steps change; the others are meta-learned, and stay.
+        inner_optimizer: Of the inner steps.
     """
 
     kind: ClassVar[str] = "maml"
@@ -61,7 +61,7 @@ class MAML(Algorithm):
         """The network's parameters.
 
         Raises:
-            InputError: if a pattern of `adapts` fits none of them.
+            InputError: If a pattern of `adapts` fits none of them.
         """
         meta = super().init(network, task_shape)
         adapting(self.adapts, list(meta), network)

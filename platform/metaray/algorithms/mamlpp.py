@@ -39,13 +39,13 @@ class MAMLPP(Algorithm):
     trained, the last step's rates and batch norm weights serve for the rest.
 
     Attributes:
-        inner_lr: where the learned rates start; a number, one a parameter pattern, or one an inner step (of a schedule
+        inner_lr: Where the learned rates start; a number, one a parameter pattern, or one an inner step (of a schedule
             over outer steps, that of step 0).
-        inner_steps: gradient steps on the support set.
-        msl_steps: outer steps with a multi-step loss; 0 for none.
-        first_order_steps: outer steps before the second order begins.
-        adapts: patterns of the parameters that inner steps change, and have rates; batch norm weights are none of them.
-        inner_optimizer: of the inner steps.
+        inner_steps: Gradient steps on the support set.
+        msl_steps: Outer steps with a multi-step loss; 0 for none.
+        first_order_steps: Outer steps before the second order begins.
+        adapts: Patterns of the parameters that inner steps change, and have rates; batch norm weights are none of them.
+        inner_optimizer: Of the inner steps.
     """
 
     kind: ClassVar[str] = "mamlpp"
@@ -80,7 +80,7 @@ class MAMLPP(Algorithm):
         """theta; batch norm weights by step [inner_steps, channels]; rates [inner_steps] of all others that adapt.
 
         Raises:
-            InputError: if a pattern of `adapts` fits none of those others.
+            InputError: If a pattern of `adapts` fits none of those others.
         """
         theta = super().init(network, task_shape)
         layers = {name: layer for name, layer in network.named_modules() if isinstance(layer, EpisodicBatchNorm)}

@@ -34,11 +34,11 @@ class MetaSGD(Algorithm):
     (`inner_steps`) uses the same alpha again.
 
     Attributes:
-        inner_lr: where alpha starts; a number, or one a parameter pattern (of a schedule, the value at step 0).
-        inner_steps: gradient steps on the support set.
-        adapts: patterns of the parameters that inner steps change, and have a rate; the others are meta-learned, and
+        inner_lr: Where alpha starts; a number, or one a parameter pattern (of a schedule, the value at step 0).
+        inner_steps: Gradient steps on the support set.
+        adapts: Patterns of the parameters that inner steps change, and have a rate; the others are meta-learned, and
             stay.
-        inner_optimizer: of the inner steps: alpha multiplies its directions.
+        inner_optimizer: Of the inner steps: alpha multiplies its directions.
     """
 
     kind: ClassVar[str] = "meta_sgd"
@@ -60,7 +60,7 @@ class MetaSGD(Algorithm):
         """theta, and alpha under the same names with a prefix.
 
         Raises:
-            InputError: if a pattern of `adapts` fits none of theta.
+            InputError: If a pattern of `adapts` fits none of theta.
         """
         theta = super().init(network, task_shape)
         start = rates(self.inner_lr, adapting(self.adapts, list(theta), network), 0)

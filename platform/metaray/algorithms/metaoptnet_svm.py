@@ -41,7 +41,7 @@ class MetaOptNetSVM(Algorithm):
 
     Attributes:
         regularizer: C, the price of a violated margin.
-        ridge: added to the diagonal of the kernel.
+        ridge: Added to the diagonal of the kernel.
         iterations: Number of iterations of the solver.
         initial_scale: gamma before the first outer step.
     """

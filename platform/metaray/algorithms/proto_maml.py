@@ -44,12 +44,12 @@ class ProtoMAML(Algorithm):
     Attributes:
         inner_lr: Learning rate of network and head (`prototype:weight`, `prototype:bias`); a number, one a parameter
             pattern, or a schedule over outer steps.
-        inner_steps: gradient steps on the support set.
-        second_order: differentiate through the inner gradients.
+        inner_steps: Gradient steps on the support set.
+        second_order: Differentiate through the inner gradients.
         temperature: T: a number, or "size" for that of the embedding; null is 1.
-        adapts: patterns of the parameters that inner steps change, head and network; the network's others are
+        adapts: Patterns of the parameters that inner steps change, head and network; the network's others are
             meta-learned, and stay.
-        inner_optimizer: of the inner steps.
+        inner_optimizer: Of the inner steps.
     """
 
     kind: ClassVar[str] = "proto_maml"
@@ -76,7 +76,7 @@ class ProtoMAML(Algorithm):
         """The network's parameters: a task makes its own head.
 
         Raises:
-            InputError: if a parameter has the name of the head's, or a pattern of `adapts` fits none.
+            InputError: If a parameter has the name of the head's, or a pattern of `adapts` fits none.
         """
         meta = join(super().init(network, task_shape), {HEAD: {}})
         adapting(self.adapts, [*meta, WEIGHT, BIAS], network)

@@ -50,7 +50,7 @@ class ProtoNet(Algorithm):
 
     Attributes:
         temperature: T: a number, or "size" for that of the embedding; null is 1.
-        learned_scale: meta-learn s, which starts at 1; else it stays there.
+        learned_scale: Meta-learn s, which starts at 1; else it stays there.
     """
 
     kind: ClassVar[str] = "protonet"

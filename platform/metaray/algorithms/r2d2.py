@@ -55,8 +55,8 @@ class R2D2(Algorithm):
     Attributes:
         initial_regularizer: lambda before the first outer step; 50 is the authors' code's.
         initial_scale: alpha before the first outer step.
-        per_example: multiply lambda by the number of support examples.
-        prior: learn W_0; of targets that are values, or of labels that mean the same in all tasks.
+        per_example: Multiply lambda by the number of support examples.
+        prior: Learn W_0; of targets that are values, or of labels that mean the same in all tasks.
     """
 
     kind: ClassVar[str] = "r2d2"

@@ -53,7 +53,7 @@ class RelationNet(Algorithm):
         True
 
     Attributes:
-        channels: feature maps of the embedding (the last ones of the model), and of g's blocks; None compares vectors.
+        channels: Feature maps of the embedding (the last ones of the model), and of g's blocks; None compares vectors.
     """
 
     kind: ClassVar[str] = "relationnet"
@@ -72,7 +72,7 @@ class RelationNet(Algorithm):
         """The parameters of the network and of g.
 
         Raises:
-            InputError: if the embedding is not `channels` square maps of at least 2x2.
+            InputError: If the embedding is not `channels` square maps of at least 2x2.
         """
         g = _relation(*self._map_shape(embedding_size(network, task_shape)))
         initialize(g)

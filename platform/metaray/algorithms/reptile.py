@@ -63,10 +63,10 @@ class Reptile(Algorithm):
         inner_lr: Learning rate of the inner optimiser; a number, one a parameter pattern, or a schedule over outer
             steps.
         inner_steps: k in training.
-        eval_steps: inner steps at adaptation; the paper takes many more than in training.
-        batch_size: examples of a mini-batch in training; None for all of the task's.
+        eval_steps: Inner steps at adaptation; the paper takes many more than in training.
+        batch_size: Examples of a mini-batch in training; None for all of the task's.
         inner_optimizer: "adam" (the paper's: beta_1 = 0, beta_2 = 0.999), "sgd", "momentum", or one with its fields.
-        adapts: patterns of the parameters that inner steps change.
+        adapts: Patterns of the parameters that inner steps change.
     """
 
     kind: ClassVar[str] = "reptile"
@@ -85,7 +85,7 @@ class Reptile(Algorithm):
         """The network's parameters.
 
         Raises:
-            InputError: if a pattern of `adapts` fits none of them.
+            InputError: If a pattern of `adapts` fits none of them.
         """
         meta = super().init(network, task_shape)
         adapting(self.adapts, list(meta), network)
@@ -206,7 +206,7 @@ def permutation(seed: Tensor, number: int, count: int) -> Tensor:
     Args:
         seed: [] int64.
         number: Position among the seed's permutations.
-        count: its length.
+        count: Its length.
     """
     place = torch.arange(count, device=seed.device, dtype=torch.int64) + (number * count + 1)
     words = (seed + place * MIXER[0]) * MIXER[0] + MIXER[1]

@@ -21,7 +21,7 @@ def writable_storage(root: str) -> Storage:
     """The storage of all runs.
 
     Raises:
-        InputError: if nothing can be written there.
+        InputError: If nothing can be written there.
     """
     storage = Storage(root)
     storage.check_writable()

@@ -27,15 +27,15 @@ class Comparison:
     """Two learners, judged on the same episodes.
 
     Attributes:
-        models: what was judged.
+        models: What was judged.
         split: Part that was judged on: "meta-val" or "meta-test".
-        protocols: how the score of each is to be read.
-        quality: what the scores are.
+        protocols: How the score of each is to be read.
+        quality: What the scores are.
         scores: Mean score of each learner after adaptation, with its interval.
-        difference: second - first, by episode.
-        difference_over_groups: the same over groups; None where tasks are of none. Where there is one, it decides.
-        by_episode: the score of each by episode.
-        experiments: that each comes from, as JSON types; empty where it does not say.
+        difference: Second - first, by episode.
+        difference_over_groups: The same over groups; None where tasks are of none. Where there is one, it decides.
+        by_episode: The score of each by episode.
+        experiments: That each comes from, as JSON types; empty where it does not say.
     """
 
     models: tuple[str, str]

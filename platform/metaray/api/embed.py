@@ -28,17 +28,17 @@ def embed(
     has begun.
 
     Args:
-        store: its path or URI; on a cluster of several machines one that all of them reach, and so the encoder's.
-        encoder: frozen.
-        out: the file to write, on this machine.
-        placement: workers, and what each may use.
-        batch_size: examples that go through the encoder together.
-        trust: packages that the store's preprocessing may come from.
-        progress: called with (examples done, examples in all).
+        store: Its path or URI; on a cluster of several machines one that all of them reach, and so the encoder's.
+        encoder: Frozen.
+        out: The file to write, on this machine.
+        placement: Workers, and what each may use.
+        batch_size: Examples that go through the encoder together.
+        trust: Packages that the store's preprocessing may come from.
+        progress: Called with (examples done, examples in all).
 
     Raises:
-        InputError: as `embed_store`; a cluster that cannot be reached or has no room.
-        RunFailed: whatever else goes wrong on the cluster.
+        InputError: As `embed_store`; a cluster that cannot be reached or has no room.
+        RunFailed: Whatever else goes wrong on the cluster.
     """
     device, run = _place(placement)
     return embed_store(

@@ -38,17 +38,17 @@ class ModelScore:
     """An evaluation. It prints as the command line shows it.
 
     Attributes:
-        model: what was judged.
-        split: on what.
-        protocol: how the scores are to be read.
-        quality: what the scores are.
-        score: after adaptation.
-        before_adaptation: with zero inner steps; None where the algorithm takes none.
-        baselines: what needs no training, on the same episodes, by name.
-        compared: what the nearest neighbour compares, in words; None where inputs are not compared.
-        further: the scores that stand beside the one that decides, by name.
-        over_groups: each score over groups, by name; empty where tasks are of none.
-        judged: how each episode went: by size and by group, and as a table.
+        model: What was judged.
+        split: On what.
+        protocol: How the scores are to be read.
+        quality: What the scores are.
+        score: After adaptation.
+        before_adaptation: With zero inner steps; None where the algorithm takes none.
+        baselines: What needs no training, on the same episodes, by name.
+        compared: What the nearest neighbour compares, in words; None where inputs are not compared.
+        further: The scores that stand beside the one that decides, by name.
+        over_groups: Each score over groups, by name; empty where tasks are of none.
+        judged: How each episode went: by size and by group, and as a table.
     """
 
     model: str
@@ -94,9 +94,9 @@ class Changes:
 
     Attributes:
         settings: `key=value`, for instance another `source.path`.
-        ways: classes of an episode, a number or a range; None leaves them as they are, here and below.
-        shots: support examples a class.
-        queries: query examples a class.
+        ways: Classes of an episode, a number or a range; None leaves them as they are, here and below.
+        shots: Support examples a class.
+        queries: Query examples a class.
     """
 
     settings: Sequence[str] = ()
@@ -108,7 +108,7 @@ class Changes:
         """Refuse what would change nothing.
 
         Raises:
-            InputError: naming the setting.
+            InputError: Naming the setting.
         """
         for setting in self.settings:
             first = re.split(r"[.=]", setting)[0]
@@ -134,7 +134,7 @@ class Changes:
         """The experiment with these changes.
 
         Raises:
-            InputError: for an unknown key or a wrong value.
+            InputError: For an unknown key or a wrong value.
         """
         experiment = override(experiment, self.settings)
         spec = self.spec(experiment.eval_spec)
@@ -144,7 +144,7 @@ class Changes:
         """The episodes asked for, where they are not those of now; all three numbers ask for plain ones.
 
         Raises:
-            InputError: for a wrong value.
+            InputError: For a wrong value.
         """
         asked = {"ways": self.ways, "shots": self.shots, "queries": self.queries}
         given = {key: value for key, value in asked.items() if value is not None}
@@ -238,7 +238,7 @@ def split_of(name: str) -> Split:
     """A split to judge on, by name.
 
     Raises:
-        InputError: if it is none.
+        InputError: If it is none.
     """
     if name not in SPLITS:
         raise unknown("split", name, SPLITS)
@@ -258,16 +258,16 @@ def judged_experiment(
     """The experiment that a learner comes from, with changes; it says on what a learner is judged, and how.
 
     Args:
-        model: named in errors.
-        learner: that was loaded as `model`.
-        changes: to the experiment.
-        split: that is judged on.
-        episodes: how many.
-        trust: packages besides metaray whose code the experiment may name.
-        verify: compare the data with their fingerprint, also where that was done before.
+        model: Named in errors.
+        learner: That was loaded as `model`.
+        changes: To the experiment.
+        split: That is judged on.
+        episodes: How many.
+        trust: Packages besides metaray whose code the experiment may name.
+        verify: Compare the data with their fingerprint, also where that was done before.
 
     Raises:
-        InputError: if there is none, it has no such data any more, or these cannot yield such episodes.
+        InputError: If there is none, it has no such data any more, or these cannot yield such episodes.
     """
     stored = learner.provenance.get("experiment")
     if stored is None:

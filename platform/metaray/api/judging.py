@@ -30,8 +30,8 @@ class Judge(Protocol):
         Args:
             which: Position of the learner that is judged, from 0.
             split: "meta-val" or "meta-test".
-            inner_steps: instead of the learner's own number.
-            baseline: the one of that name in its place.
+            inner_steps: Instead of the learner's own number.
+            baseline: The one of that name in its place.
             progress: Function that is told the number of episodes judged so far.
         """
 
@@ -43,7 +43,7 @@ def judging(
     """Within the block, learners are judged where a placement says: without workers here, else by so many on Ray.
 
     Raises:
-        InputError: if a learner does not fit the experiment, there is no such device, or the cluster has no room.
+        InputError: If a learner does not fit the experiment, there is no such device, or the cluster has no room.
     """
     for learner in learners:
         require_fit(learner, experiment)

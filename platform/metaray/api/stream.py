@@ -90,7 +90,7 @@ def numbers_of(classes: str | Sequence[int]) -> tuple[int, ...]:
     """Numbers of classes that a stream is judged after.
 
     Raises:
-        InputError: if they are not ascending, or the first is below two.
+        InputError: If they are not ascending, or the first is below two.
     """
     if isinstance(classes, str):
         words = [word.strip() for word in classes.split(",")]

@@ -21,11 +21,11 @@ class Unfinished:
 
     Attributes:
         run: The run.
-        tracked: its MLflow run.
-        storage: folder or URI of all runs.
+        tracked: Its MLflow run.
+        storage: Folder or URI of all runs.
         step: Step of the run's newest checkpoint; 0 where there is none.
         num_steps: Number of outer steps that the run is to do.
-        notes: what else the user should know, a sentence each.
+        notes: What else the user should know, a sentence each.
     """
 
     run: Run
@@ -50,18 +50,18 @@ def upload(
 
     Args:
         name: Name of the run.
-        storage: folder or URI of all runs.
+        storage: Folder or URI of all runs.
         tracking: URI of MLflow; None takes MLFLOW_TRACKING_URI, else `mlflow.db` in the working directory.
-        register: put the best learner of a finished run into the registry.
-        promote: make it champion whatever the comparison on meta-val says.
-        link_encoder: keep its frozen encoder in the storage, once for all versions that have it, not in the version.
-        trust: packages besides metaray whose code the run may name.
+        register: Put the best learner of a finished run into the registry.
+        promote: Make it champion whatever the comparison on meta-val says.
+        link_encoder: Keep its frozen encoder in the storage, once for all versions that have it, not in the version.
+        trust: Packages besides metaray whose code the run may name.
 
     Raises:
-        InputError: if there is no such run, another process has it, nothing answers at the URI, or the learner cannot
+        InputError: If there is no such run, another process has it, nothing answers at the URI, or the learner cannot
             be compared with the champion because the data are not there.
-        NotUploaded: if MLflow does not take a finished run.
-        RunFailed: if it does not take an unfinished one's metrics.
+        NotUploaded: If MLflow does not take a finished run.
+        RunFailed: If it does not take an unfinished one's metrics.
     """
     root = Storage(storage)
     to = Destination(root.root, MlflowServer.of(tracking), Wish(register, promote, link_encoder))

@@ -13,15 +13,15 @@ def judge_stream(
     """Judge a learner on a stream, and write what is asked for.
 
     Args:
-        model: of the learner.
-        classes: numbers of classes, as the user wrote them.
+        model: Of the learner.
+        classes: Numbers of classes, as the user wrote them.
         table: CSV file to write.
         picture: PNG file to draw.
-        as_json: print JSON.
-        options: the rest of `metaray.api.stream.stream`.
+        as_json: Print JSON.
+        options: The rest of `metaray.api.stream.stream`.
 
     Raises:
-        InputError: as there, and if a file can't be written.
+        InputError: As there, and if a file can't be written.
     """
     from metaray.api.stream import stream
     from metaray.data.store_file import check_writable

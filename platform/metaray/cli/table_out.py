@@ -40,7 +40,7 @@ def write_table(judged: "Judged | StreamCurve", path: Path) -> None:
     """Write it whole, or nothing.
 
     Raises:
-        InputError: if that fails.
+        InputError: If that fails.
     """
     beside = path.with_name(f".{path.name}.tmp")
     try:

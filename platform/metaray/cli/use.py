@@ -54,7 +54,7 @@ Stream = Annotated[
         "accuracy on all that have arrived after so many classes, as in 10,50,100. MLflow gets the curve.",
     ),
 ]
-Orders = Annotated[int, typer.Option(min=1, metavar="N", help="Of a stream: number of orders of its classes.")]
+Orders = Annotated[int, typer.Option(min=1, metavar="N", help="Number of orders of a stream's classes.")]
 GrownHow = Annotated[
     str,
     typer.Option(
@@ -152,7 +152,7 @@ def _refuse_others(context: typer.Context, names: tuple[str, ...], is_stream: bo
     """Refuse options that would change nothing.
 
     Raises:
-        InputError: naming the first.
+        InputError: Naming the first.
     """
     for name in names:
         source = context.get_parameter_source(name)

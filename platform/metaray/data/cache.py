@@ -20,7 +20,7 @@ def cache_limit_bytes() -> int:
     """How much the stores of the cache may take together, and its weights likewise: $METARAY_CACHE_GB.
 
     Raises:
-        InputError: if that is no size.
+        InputError: If that is no size.
     """
     given = os.environ.get(LIMIT) or str(DEFAULT_LIMIT_GB)
     try:

@@ -53,8 +53,8 @@ class CACTUs(Source):
     Clusters are of the examples as they lie: where the wrapped source takes rotations for classes, it judges on these.
 
     Attributes:
-        source: whose examples were clustered: a class store, or the glyphs.
-        partitions: what `metaray data cluster` wrote of vectors of these examples; a path or URI.
+        source: Whose examples were clustered: a class store, or the glyphs.
+        partitions: What `metaray data cluster` wrote of vectors of these examples; a path or URI.
     """
 
     kind: ClassVar[str] = "cactus"
@@ -118,7 +118,7 @@ class CACTUs(Source):
         """Check that a partition has enough clusters of enough examples; the rest is the wrapped source's.
 
         Raises:
-            InputError: with the numbers.
+            InputError: With the numbers.
         """
         if split != "meta-train":
             self.source.check(split, spec)

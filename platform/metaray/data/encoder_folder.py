@@ -56,7 +56,7 @@ class EncoderFolder:
         """The weights, in the cache; see `held_weights`.
 
         Raises:
-            InputError: as `held_weights`; where a local folder has weights in another form alone, naming these.
+            InputError: As `held_weights`; where a local folder has weights in another form alone, naming these.
         """
         if not self._is_file and not is_remote(self.path) and (folder := local_path(self.path)).is_dir():
             others = sorted(path.name for path in folder.iterdir() if path.name.endswith((*PICKLED, SHARDED)))
@@ -68,7 +68,7 @@ class EncoderFolder:
         """What `config.json` holds; empty where there is none.
 
         Raises:
-            InputError: if it is no JSON object, or can't be read.
+            InputError: If it is no JSON object, or can't be read.
         """
         return self._object(CONFIGURATION)
 
@@ -76,7 +76,7 @@ class EncoderFolder:
         """What `preprocessor_config.json` holds, which says how images are prepared; empty where there is none.
 
         Raises:
-            InputError: if it is no JSON object, or can't be read.
+            InputError: If it is no JSON object, or can't be read.
         """
         return self._object(PREPARATION)
 
@@ -84,7 +84,7 @@ class EncoderFolder:
         """What `tokenizer.json` holds; None where there is none.
 
         Raises:
-            InputError: if it is no text in UTF-8, or can't be read.
+            InputError: If it is no text in UTF-8, or can't be read.
         """
         found = beside(self.uri(TOKENIZER))
         try:
@@ -105,7 +105,7 @@ def read_tokenizer(path: str) -> str:
     """What a tokenizer's file holds: `tokenizer.json`, or any other .json, or that in an encoder's folder.
 
     Raises:
-        InputError: if there is none.
+        InputError: If there is none.
     """
     if path.lower().endswith(".json"):
         found, where = beside(path), path

@@ -45,29 +45,29 @@ def import_images(
     Args:
         folder: Folder with a folder per class, named like the class; or an archive (zip, tar) of it. Files beside the
             class folders, hidden files and system clutter are passed over.
-        out: the store to write.
+        out: The store to write.
         size: Size of the examples in pixels: the side of a square, or (height, width).
-        mode: grey or colour.
-        invert: store 255 - pixel.
-        resample: the filter that resizes them. The store keeps it, so that learners resize new images alike.
-        value_range: the numbers that mean black and white in images of more than 8 bits a channel, or of floats. The
+        mode: Grey or colour.
+        invert: Store 255 - pixel.
+        resample: The filter that resizes them. The store keeps it, so that learners resize new images alike.
+        value_range: The numbers that mean black and white in images of more than 8 bits a channel, or of floats. The
             store keeps it, so that learners convert new images alike.
-        like: what an encoder was trained on, in place of size, mode, invert and resample, with its normalisation.
-        splits: a folder with train.txt, val.txt and test.txt, which name one class a line; or the fractions of the
+        like: What an encoder was trained on, in place of size, mode, invert and resample, with its normalisation.
+        splits: A folder with train.txt, val.txt and test.txt, which name one class a line; or the fractions of the
             classes, drawn at random by `seed`; None takes the splits that the data come with (see `find_classes` and
             `read_labels`), else fractions of 0.64, 0.16 and 0.2.
         seed: Seed of the random splits.
-        depth: how many folders deep the class folders lie; where it is more than 1, those around them are the groups of
+        depth: How many folders deep the class folders lie; where it is more than 1, those around them are the groups of
             the classes.
-        nested: what to do with files in folders inside a class folder.
+        nested: What to do with files in folders inside a class folder.
         labels: CSV files that give the classes, in place of the folders.
-        columns: the columns of file, class and (optional) split and group in these.
+        columns: The columns of file, class and (optional) split and group in these.
         encoding: Encoding of the names in an archive, and of CSV files, that are not in UTF-8.
         tell: Function that is called with a line on what was found, before any image is converted.
         progress: Function that is called with (images done, images in all).
 
     Raises:
-        InputError: no classes, or other levels of folders than expected; a file in a class folder that is no image or
+        InputError: No classes, or other levels of folders than expected; a file in a class folder that is no image or
             a damaged one; an unknown filter; images that need a `value_range`, or don't; splits that overlap, leave a
             meta-split without a class or don't fit the classes; an unwritable `out`.
     """

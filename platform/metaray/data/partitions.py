@@ -33,8 +33,8 @@ class ClusterReport:
     """What a clustering made.
 
     Attributes:
-        path: of the file.
-        examples: that were clustered.
+        path: Of the file.
+        examples: That were clustered.
         sizes: [partitions * clusters] examples of each cluster.
     """
 
@@ -60,16 +60,16 @@ def cluster_store(
     """Cluster the vectors of meta-train, whatever their classes, and write which are together.
 
     Args:
-        vectors: a store of them, its path or URI: of `metaray data embed`, or any other of vectors.
-        out: the file to write.
-        clusters: of a partition.
-        partitions: how many, by random scalings of the dimensions; see `metaray.data.clustering`.
-        split: the split scheme whose meta-train is clustered.
-        seed: of scalings and beginnings.
-        progress: called with (partitions done, partitions in all).
+        vectors: A store of them, its path or URI: of `metaray data embed`, or any other of vectors.
+        out: The file to write.
+        clusters: Of a partition.
+        partitions: How many, by random scalings of the dimensions; see `metaray.data.clustering`.
+        split: The split scheme whose meta-train is clustered.
+        seed: Of scalings and beginnings.
+        progress: Called with (partitions done, partitions in all).
 
     Raises:
-        InputError: no such store or split, examples that are no finite vectors, fewer of them than clusters, an
+        InputError: No such store or split, examples that are no finite vectors, fewer of them than clusters, an
             unwritable path.
     """
     check_writable(out)
@@ -105,7 +105,7 @@ def rows_of(file: StoreFile, split: str, where: str) -> NDArray[np.int64]:
     """The examples of meta-train.
 
     Raises:
-        InputError: no such split scheme, or no examples.
+        InputError: No such split scheme, or no examples.
     """
     if split not in file.meta.schemes:
         raise unknown(f"split scheme of {where}", split, file.meta.schemes)
@@ -138,8 +138,8 @@ class Partitions:
         order: [partitions * examples] rows of the clustered store, cluster by cluster.
         offsets: [partitions * clusters + 1] where each cluster lies in `order`.
         partition: [partitions * clusters] the partition of each cluster.
-        clusters: of a partition.
-        fingerprint: of the file.
+        clusters: Of a partition.
+        fingerprint: Of the file.
     """
 
     order: NDArray[np.int64]
@@ -158,13 +158,13 @@ def open_partitions(path: str, store: StoreFile, split: str, where: str) -> Part
     """The partitions in a file, of the examples of a store.
 
     Args:
-        path: of the file, or its URI.
-        store: that they are to be of.
-        split: whose meta-train they are to be of.
-        where: the store, in messages.
+        path: Of the file, or its URI.
+        store: That they are to be of.
+        split: Whose meta-train they are to be of.
+        where: The store, in messages.
 
     Raises:
-        InputError: no such file, one of other examples, or of other splits.
+        InputError: No such file, one of other examples, or of other splits.
     """
     with held(path) as local:
         file = open_store(local)

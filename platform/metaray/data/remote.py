@@ -49,7 +49,7 @@ def local_path(uri: str) -> Path:
     """The file behind a path or URI, fetched if this node has none; see `held` about how long it stays there.
 
     Raises:
-        InputError: what went wrong with the object, the network or the cache.
+        InputError: What went wrong with the object, the network or the cache.
     """
     with held(uri) as path:
         return path
@@ -62,7 +62,7 @@ def held(uri: str) -> Iterator[Path]:
     What is opened or memory-mapped by its end stays readable for as long as that is open.
 
     Raises:
-        InputError: what went wrong with the object, the network or the cache.
+        InputError: What went wrong with the object, the network or the cache.
     """
     if not is_remote(uri):
         yield _local(uri)

@@ -46,16 +46,16 @@ class StoreMeta(Config):
     Attributes:
         version: Version of this format.
         feature_shape: Shape of one example; the first axis is None where they are ragged.
-        dtype: numpy's name of the examples' type.
-        class_names: unique; the position is the class id.
-        counts: examples per class.
-        schemes: name of a split scheme -> meta-split -> class ids, disjoint within a scheme.
-        preprocessing: how raw inputs became the examples; a user's own by its import path, see `store_preprocessing`.
-        origin: free notes (importer, source, licence); the fingerprint leaves them out.
+        dtype: NumPy's name of the examples' type.
+        class_names: Unique; the position is the class id.
+        counts: Examples per class.
+        schemes: Name of a split scheme -> meta-split -> class ids, disjoint within a scheme.
+        preprocessing: How raw inputs became the examples; a user's own by its import path, see `store_preprocessing`.
+        origin: Free notes (importer, source, licence); the fingerprint leaves them out.
         fingerprint: SHA-256 (hex) over all of the above but the origin, and the examples.
-        groups: which classes belong together, with a fingerprint of their own: the same examples with and without them
+        groups: Which classes belong together, with a fingerprint of their own: the same examples with and without them
             are the same data. None, which the JSON leaves out, where nobody says.
-        raw: of what the examples were made, likewise, where the store has that, too.
+        raw: Of what the examples were made, likewise, where the store has that, too.
     """
 
     version: int
@@ -77,10 +77,10 @@ class StoreFile:
 
     Attributes:
         path: Path of the file.
-        meta: its description.
+        meta: Its description.
         examples: [examples, *feature], or ragged.
         offsets: [classes + 1] int64; class c holds the rows offsets[c] .. offsets[c + 1] - 1.
-        raw: what an encoder made each example of, where the store has that.
+        raw: What an encoder made each example of, where the store has that.
     """
 
     path: Path
@@ -94,7 +94,7 @@ def check_writable(path: Path) -> None:
     """Find out before any work whether `path` can be written.
 
     Raises:
-        InputError: the path is a folder, or its (nearest existing) folder can't be written to.
+        InputError: The path is a folder, or its (nearest existing) folder can't be written to.
     """
     if path.is_dir():
         raise InputError(f"{path}: can't write there, it is a folder")
@@ -123,18 +123,18 @@ def write_store(
     """Write a store: whole or not at all, replacing any file at `path`.
 
     Args:
-        path: the file to write; missing folders are made.
+        path: The file to write; missing folders are made.
         examples: [examples, *feature] or ragged, sorted by class.
-        counts: examples per class.
-        class_names: unique.
-        schemes: name -> meta-split -> class ids.
-        preprocessing: what made `examples` from raw inputs.
-        origin: free notes.
-        groups: the name of each class's group, where classes have one.
-        raw: what each example was made of, to be kept beside it.
+        counts: Examples per class.
+        class_names: Unique.
+        schemes: Name -> meta-split -> class ids.
+        preprocessing: What made `examples` from raw inputs.
+        origin: Free notes.
+        groups: The name of each class's group, where classes have one.
+        raw: What each example was made of, to be kept beside it.
 
     Raises:
-        InputError: overlapping splits, ids or counts that don't fit, examples of which an own `preprocessing` says that
+        InputError: Overlapping splits, ids or counts that don't fit, examples of which an own `preprocessing` says that
             they have another shape or type, an unwritable path.
     """
     check_writable(path)
@@ -163,7 +163,7 @@ def read_store(path: Path, *, verify: bool = False) -> StoreFile:
 
     Args:
         path: Path of the file.
-        verify: read every example and compare with the fingerprint. `metaray.data.verified` knows where that was done.
+        verify: Read every example and compare with the fingerprint. `metaray.data.verified` knows where that was done.
 
     Raises:
         InputError: If the file is missing, truncated, foreign, of another format version, inconsistent, or (with
@@ -309,7 +309,7 @@ def check_disjoint(
     """Check one split scheme of classes, or of what else is called `many`.
 
     Raises:
-        InputError: a class id out of range, or a class that is listed twice; naming the classes.
+        InputError: A class id out of range, or a class that is listed twice; naming the classes.
     """
     owner: dict[int, Split] = {}
     for split, ids in splits.items():

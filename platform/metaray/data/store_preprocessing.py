@@ -22,7 +22,7 @@ class Named(Config):
     """A preprocessing of a user's own, by its import path.
 
     Attributes:
-        tree: its JSON, with the path as its `kind`.
+        tree: Its JSON, with the path as its `kind`.
     """
 
     tree: dict[str, JsonValue]
@@ -52,7 +52,7 @@ def stored(preprocessing: Preprocessing | Named) -> Preprocessing | Named:
     """The preprocessing as a file has it.
 
     Raises:
-        InputError: if its class is not found by an import path.
+        InputError: If its class is not found by an import path.
     """
     if isinstance(preprocessing, Named) or type(preprocessing) in PREPROCESSINGS.values():
         return preprocessing
@@ -65,11 +65,11 @@ def resolved(preprocessing: Preprocessing | Named, trust: tuple[str, ...]) -> Pr
 
     Args:
         preprocessing: Preprocessing of a store, or what names it.
-        trust: packages that it may be imported from, besides metaray.
+        trust: Packages that it may be imported from, besides metaray.
 
     Raises:
-        Untrusted: if it is none of these.
-        InputError: if it is not found there, or is another one by now.
+        Untrusted: If it is none of these.
+        InputError: If it is not found there, or is another one by now.
     """
     if isinstance(preprocessing, Preprocessing):
         return preprocessing

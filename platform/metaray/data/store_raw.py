@@ -18,8 +18,8 @@ class RawColumn(Config):
     """What the schema metadata says of it.
 
     Attributes:
-        feature_shape: of one raw input; the first axis is None where they are ragged.
-        dtype: numpy's name of their type.
+        feature_shape: Of one raw input; the first axis is None where they are ragged.
+        dtype: NumPy's name of their type.
         fingerprint: SHA-256 (hex) over the inputs; that of the store covers the vectors alone.
     """
 
@@ -38,7 +38,7 @@ class RawColumn(Config):
         """The inputs in a record batch, as views of it.
 
         Raises:
-            InputError: if there are none such.
+            InputError: If there are none such.
         """
         place = batch.schema.get_field_index(RAW)
         if place < 0 or batch.column(place).type != column_type(self.feature_shape, self.dtype):
@@ -51,7 +51,7 @@ class RawColumn(Config):
         """Compare inputs with the fingerprint.
 
         Raises:
-            InputError: if they are others.
+            InputError: If they are others.
         """
         if digest(raw) != self.fingerprint:
             raise InputError(f"its raw inputs don't match their fingerprint {self.fingerprint}")

@@ -64,7 +64,7 @@ def check_room(folder: Path, size_bytes: int, where: str) -> None:
     """See that there is room for weights of about this size, if need be by sweeping.
 
     Raises:
-        InputError: if there is none, naming `where` they come from.
+        InputError: If there is none, naming `where` they come from.
     """
     limit_bytes = cache_limit_bytes()
     if size_bytes > limit_bytes:

@@ -60,7 +60,7 @@ def beside(uri: str) -> bytes | None:
     """A small file, such as a configuration; None if there is none.
 
     Raises:
-        InputError: what went wrong with the object or the network.
+        InputError: What went wrong with the object or the network.
     """
     if not is_remote(uri):
         path = local_path(uri)
@@ -92,7 +92,7 @@ def held_weights(uri: str, sha256: str = "") -> Weights:
             remote file is not asked for, and a local one may be gone.
 
     Raises:
-        InputError: if there is no such file, it holds no safetensors or has another SHA-256, naming both; or what went
+        InputError: If there is no such file, it holds no safetensors or has another SHA-256, naming both; or what went
             wrong with the network or the cache.
     """
     folder = cache_folder(FOLDER)
@@ -110,7 +110,7 @@ def shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
     """The shape of each tensor in a file of safetensors.
 
     Raises:
-        InputError: if it is none.
+        InputError: If it is none.
     """
     try:
         with safe_open(path, "np") as file:

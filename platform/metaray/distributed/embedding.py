@@ -28,8 +28,8 @@ class Embedding:
     It opens the store and the encoder when it is first asked, so that what goes wrong then is told.
 
     Args:
-        task: what to make.
-        folder: the driver's working directory.
+        task: What to make.
+        folder: The driver's working directory.
     """
 
     def __init__(self, task: tuple[Any, ...], folder: str = ".") -> None:
@@ -60,16 +60,16 @@ def embedded_on_ray(task: Task, numbers: list[int], placement: Placement) -> Ite
     """Batches as they come back, in any order.
 
     Args:
-        task: what to make; its device is left to the placement.
-        numbers: of the batches.
-        placement: how many actors, and what each may use.
+        task: What to make; its device is left to the placement.
+        numbers: Of the batches.
+        placement: How many actors, and what each may use.
 
     Yields:
         Each batch once. An actor that is lost is replaced, and its batches are made again.
 
     Raises:
-        InputError: if the cluster cannot be reached or has no room, or what an actor finds wrong.
-        RunFailed: whatever else an actor raises.
+        InputError: If the cluster cannot be reached or has no room, or what an actor finds wrong.
+        RunFailed: Whatever else an actor raises.
     """
     connect(placement)
     _be_quiet()

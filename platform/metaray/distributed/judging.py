@@ -40,10 +40,10 @@ class Judging:
     It opens its source and loads learners when it is first asked, so that what goes wrong then is told.
 
     Args:
-        experiment: its JSON.
-        trust: packages besides metaray whose code these may name.
+        experiment: Its JSON.
+        trust: Packages besides metaray whose code these may name.
         fingerprint: Fingerprint of the driver's source.
-        folder: the driver's working directory.
+        folder: The driver's working directory.
         device: "cpu" or "cuda".
         verify: Whether the data are compared with their fingerprint, also where that was done before.
     """
@@ -94,14 +94,14 @@ class Judging:
             which: Position of the learner that is judged, from 0.
             files: Files of that learner, by name.
             split: "meta-val" or "meta-test".
-            start: the first episode; a multiple of the chunk size.
-            stop: one past the last.
-            inner_steps: instead of the learner's own number.
-            baseline: the one of that name in its place.
+            start: The first episode; a multiple of the chunk size.
+            stop: One past the last.
+            inner_steps: Instead of the learner's own number.
+            baseline: The one of that name in its place.
 
         Raises:
-            InputError: if the data are others here than the driver's, or the learner cannot be loaded.
-            RunFailed: whatever else is raised, with its traceback.
+            InputError: If the data are others here than the driver's, or the learner cannot be loaded.
+            RunFailed: Whatever else is raised, with its traceback.
         """
         try:
             experiment, device = self._opened
@@ -135,11 +135,11 @@ class Judges:
     Args:
         learners: Learners to be judged.
         experiment: Experiment that says on what they are judged, and how.
-        placement: the number of workers, and what they may use.
-        trust: packages besides metaray whose code learners may name, and those that these were loaded with.
+        placement: The number of workers, and what they may use.
+        trust: Packages besides metaray whose code learners may name, and those that these were loaded with.
 
     Raises:
-        InputError: if the cluster cannot be reached, or has no room for the workers.
+        InputError: If the cluster cannot be reached, or has no room for the workers.
     """
 
     def __init__(
@@ -182,13 +182,13 @@ class Judges:
         Args:
             which: Position of the learner that is judged, from 0.
             split: "meta-val" or "meta-test".
-            inner_steps: instead of the learner's own number.
-            baseline: the one of that name in its place.
+            inner_steps: Instead of the learner's own number.
+            baseline: The one of that name in its place.
             progress: Function that is told the number of episodes judged so far.
 
         Raises:
-            InputError: if the data are others on some node, or the learner cannot be loaded there.
-            RunFailed: if judging raises something else, or the actors die again and again.
+            InputError: If the data are others on some node, or the learner cannot be loaded there.
+            RunFailed: If judging raises something else, or the actors die again and again.
         """
         episodes = judge_of(self._experiment, split).episodes
         left = deque(pieces(episodes, len(self._actors), self._chunk_size))

@@ -28,8 +28,8 @@ class Home(NamedTuple):
     """Where the examples of a run are while it trains, and what there is to say of it.
 
     Attributes:
-        on_device: whether they live on the device, so that episodes travel as rows.
-        note: a sentence; empty where all is as usual.
+        on_device: Whether they live on the device, so that episodes travel as rows.
+        note: A sentence; empty where all is as usual.
     """
 
     on_device: bool
@@ -45,7 +45,7 @@ def is_wanted(source: Source, device_type: str, data_on: str = "auto") -> bool:
     """Whether a source's examples are to live on a device of that type, if there is room: by default on a GPU.
 
     Raises:
-        InputError: if that is asked for of a source whose tasks do not take their examples from a store as they are.
+        InputError: If that is asked for of a source whose tasks do not take their examples from a store as they are.
     """
     if data_on not in DATA_ON:
         raise unknown("place of the data", data_on, DATA_ON)

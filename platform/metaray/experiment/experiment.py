@@ -31,11 +31,11 @@ class Evaluation(Config):
     """How the run is judged. Its episodes are the same whatever the training seed.
 
     Attributes:
-        episodes: ways, shots and queries; None takes those of training.
+        episodes: Ways, shots and queries; None takes those of training.
         inner_steps: Number of inner steps of gradient-based algorithms; None takes those of training.
-        every: meta-val each so many outer steps (and at the end); 0 only at the end.
-        val_episodes: the first so many episodes of meta-val.
-        test_episodes: the first so many of meta-test, at the end.
+        every: Meta-val each so many outer steps (and at the end); 0 only at the end.
+        val_episodes: The first so many episodes of meta-val.
+        test_episodes: The first so many of meta-test, at the end.
         seed: Seed of the sequence of evaluation episodes.
     """
 
@@ -51,7 +51,7 @@ class Checkpoint(Config):
     """When to save.
 
     Attributes:
-        every: outer steps between checkpoints, besides the one at each meta-val and at the end; 0 for those alone.
+        every: Outer steps between checkpoints, besides the one at each meta-val and at the end; 0 for those alone.
     """
 
     every: int = Field(default=0, ge=0)
@@ -62,7 +62,7 @@ class Precision(Config):
 
     Attributes:
         dtype: "float32", or "bfloat16" under autocast (weights, losses and sums stay float32).
-        channels_last: memory format of image batches; None chooses it where it was measured to be faster, by device,
+        channels_last: Memory format of image batches; None chooses it where it was measured to be faster, by device,
             model and execution (`metaray.training.execution.table`). Records of before None was there say which.
     """
 
@@ -74,8 +74,8 @@ class Initial(Config):
     """The state that a run starts from, in place of a fresh one: that of another run at its end.
 
     Attributes:
-        run: its name, in the same storage.
-        step: outer steps that it had done; from there the steps are counted on.
+        run: Its name, in the same storage.
+        step: Outer steps that it had done; from there the steps are counted on.
         parameters_sha256: SHA-256 of the other run's meta-parameters at that step, as in its result.
     """
 
@@ -89,33 +89,33 @@ class Experiment(Config):
 
     Attributes:
         name: Name of the MLflow experiment and of the registered model.
-        source: where tasks come from.
-        episodes: ways, shots and queries of meta-training.
-        model: the architecture.
-        algorithm: the meta-learning algorithm.
+        source: Where tasks come from.
+        episodes: Ways, shots and queries of meta-training.
+        model: The architecture.
+        algorithm: The meta-learning algorithm.
         optimizer: Optimiser of the outer loop.
-        meta_batch_size: episodes an outer step, B. Step s trains on episodes s*B .. s*B + B-1.
-        num_steps: outer steps.
-        evaluation: how the run is judged.
-        checkpoint: when to save.
-        reduction: how the outer gradient is summed. "exact": in one fixed tree over the chunks of the meta-batch, so
+        meta_batch_size: Episodes an outer step, B. Step s trains on episodes s*B .. s*B + B-1.
+        num_steps: Outer steps.
+        evaluation: How the run is judged.
+        checkpoint: When to save.
+        reduction: How the outer gradient is summed. "exact": in one fixed tree over the chunks of the meta-batch, so
             that no bit depends on the number of workers. "fast": plain all-reduce, with other bits for each number.
-        chunk_size: episodes that are mapped over at once; None leaves it to `most_workers`. At most as many workers as
+        chunk_size: Episodes that are mapped over at once; None leaves it to `most_workers`. At most as many workers as
             chunks can take part.
-        most_workers: how many workers may ever take part: the meta-batch is cut into so many chunks. None, which its
+        most_workers: How many workers may ever take part: the meta-batch is cut into so many chunks. None, which its
             JSON leaves out, means a chunk of 1 on a CPU, and of the whole meta-batch, for 1 worker, on a GPU. Not
             together with `chunk_size`.
         precision: Arithmetic of the network.
-        threads_per_worker: threads of each worker's kernels.
+        threads_per_worker: Threads of each worker's kernels.
         seed: Seed of the initial weights and of the training episodes.
-        execution: how a chunk's meta-gradient is computed: "each" episode by itself, "batched" under torch.vmap,
+        execution: How a chunk's meta-gradient is computed: "each" episode by itself, "batched" under torch.vmap,
             "compiled" in pieces (an inner step, a forward pass), or as a CUDA "graph" of all of it; "auto", which its
             JSON leaves out, goes by device, model and algorithm (`metaray.training.execution.table`).
-        recompute_inner_steps: keep only what an inner step starts from, and compute it again for its derivatives: less
+        recompute_inner_steps: Keep only what an inner step starts from, and compute it again for its derivatives: less
             memory for more time. Its JSON leaves out False.
-        augmentation: random alterations of images in training, such as `augmentation.flip=true`; None, which its JSON
+        augmentation: Random alterations of images in training, such as `augmentation.flip=true`; None, which its JSON
             leaves out, alters none.
-        initial: the state that it starts from, where `metaray train --extend` made it so; None, which its JSON leaves
+        initial: The state that it starts from, where `metaray train --extend` made it so; None, which its JSON leaves
             out, starts afresh.
     """
 
@@ -246,7 +246,7 @@ class Experiment(Config):
         other bits.
 
         Args:
-            recorded: of the run or search that goes on, as JSON types.
+            recorded: Of the run or search that goes on, as JSON types.
         """
         begun = (recorded.get("precision") or {}).get("channels_last")
         if self.precision.channels_last is not None or begun is not False:
@@ -295,7 +295,7 @@ class Experiment(Config):
         Args:
             text: JSON.
             where: Name for the text in errors.
-            trust: packages besides metaray that its import paths may lead to; None trusts them all, as suits an
+            trust: Packages besides metaray that its import paths may lead to; None trusts them all, as suits an
                 experiment of one's own.
 
         Raises:

@@ -34,7 +34,7 @@ def require_alone(files: Mapping[str, bytes]) -> None:
         files: Files of the learner, by name.
 
     Raises:
-        InputError: naming the files that building it needs, or what it raises without them.
+        InputError: Naming the files that building it needs, or what it raises without them.
     """
     description = parse_object(files[DESCRIPTION], where=DESCRIPTION)
     if not packages_named(description) or "linked" in description:  # a linked one was asked while it was whole

@@ -21,7 +21,7 @@ def weights_behind(preprocessing: Preprocessing) -> Tensors:
     """The weights of the encoder that made the vectors of a source; none where no encoder did.
 
     Raises:
-        InputError: if they are no longer where the store of vectors says, or are others by now.
+        InputError: If they are no longer where the store of vectors says, or are others by now.
     """
     if not isinstance(preprocessing, EncodedPreprocessing):
         return {}
@@ -38,7 +38,7 @@ def check_weights(preprocessing: Preprocessing, weights: Tensors) -> None:
     """Refuse weights that are not those of the encoder that a learner's preprocessing names.
 
     Raises:
-        InputError: naming what differs.
+        InputError: Naming what differs.
     """
     if not isinstance(preprocessing, EncodedPreprocessing):
         if weights:

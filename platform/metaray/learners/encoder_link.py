@@ -31,8 +31,8 @@ class EncoderLink(Config):
     """Where the encoder of a learner lies.
 
     Attributes:
-        sha256: of the file, hex.
-        at: its path or URI.
+        sha256: Of the file, hex.
+        at: Its path or URI.
     """
 
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
@@ -61,11 +61,11 @@ def linked_tensors(description: Mapping[str, Any], where: str) -> tuple[EncoderL
     """The encoder that a learner's description links to: memory-mapped, from the node's cache or from where it lies.
 
     Args:
-        description: of the learner.
-        where: it was read.
+        description: Of the learner.
+        where: It was read.
 
     Raises:
-        InputError: if the weights are nowhere, or others, saying which they are and where they were looked for.
+        InputError: If the weights are nowhere, or others, saying which they are and where they were looked for.
     """
     link = EncoderLink.parse(description.get("linked", {}), where=f"{where}: linked")
     places = [link.at]

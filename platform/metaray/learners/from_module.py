@@ -52,24 +52,24 @@ class FromModule:
         """A learner of a network that was trained elsewhere.
 
         Args:
-            module: the trained network: what counts are its `state_dict`, and what it computes.
-            model: what builds it anew wherever the learner is loaded: one of `metaray.models`, or the import path
+            module: The trained network: what counts are its `state_dict`, and what it computes.
+            model: What builds it anew wherever the learner is loaded: one of `metaray.models`, or the import path
                 `package.module:Name` of its class, or of a function that returns it, called with `feature_shape` and
                 `outputs` (None for algorithms that take embeddings). What that leaves frozen (`requires_grad=False`)
                 is not adapted.
-            algorithm: how it adapts and predicts, with the hyperparameters it was trained for.
-            preprocessing: how raw inputs become what it was trained on: size, mode and normalisation of images.
+            algorithm: How it adapts and predicts, with the hyperparameters it was trained for.
+            preprocessing: How raw inputs become what it was trained on: size, mode and normalisation of images.
             ways: Number of ways of the tasks it is judged on, and takes, if its output layer has one output a class; 1
                 where targets mean the same in all tasks.
-            shots: support examples a class it is judged with.
-            queries: query examples a class it is judged with.
+            shots: Support examples a class it is judged with.
+            queries: Query examples a class it is judged with.
             inner_steps: Number of inner steps at adaptation, where that differs from the algorithm's own.
-            task: the kind of its tasks; None for telling classes apart.
-            parameters: trained parameters of the algorithm itself, by name, as Meta-SGD's learning rates.
-            provenance: where it comes from, in JSON types; kept with it.
+            task: The kind of its tasks; None for telling classes apart.
+            parameters: Trained parameters of the algorithm itself, by name, as Meta-SGD's learning rates.
+            provenance: Where it comes from, in JSON types; kept with it.
 
         Raises:
-            InputError: if the rebuilt network has other parameters, or gives other answers, than the module; naming
+            InputError: If the rebuilt network has other parameters, or gives other answers, than the module; naming
                 what differs.
         """
         spec = EpisodeSpec.parse({"ways": ways, "shots": shots, "queries": queries}, where="ways, shots and queries")
@@ -112,18 +112,18 @@ class FromModule:
 
         Args:
             name: Name of the registered model.
-            source: what to judge it on: a source, or an experiment, whose source and numbers of episodes are taken.
+            source: What to judge it on: a source, or an experiment, whose source and numbers of episodes are taken.
                 None judges nothing, and so gives no alias.
-            promote: make it champion whatever the comparison says.
-            link_encoder: folder or URI of a storage, in which its frozen encoder is to lie once for all versions that
+            promote: Make it champion whatever the comparison says.
+            link_encoder: Folder or URI of a storage, in which its frozen encoder is to lie once for all versions that
                 have it; None puts it into the version.
-            tracking_uri: of MLflow; None takes MLFLOW_TRACKING_URI, else `mlflow.db` in the working directory.
+            tracking_uri: Of MLflow; None takes MLFLOW_TRACKING_URI, else `mlflow.db` in the working directory.
 
         Returns:
             A `metaray.tracking.addition.Addition`: the version, its scores, and whether it became champion.
 
         Raises:
-            InputError: if it can't be rebuilt from its files alone, or the source is not for such a learner.
+            InputError: If it can't be rebuilt from its files alone, or the source is not for such a learner.
         """
         # By its name, because this stage knows no MLflow, and imports nothing that does.
         add = resolve("metaray.tracking.addition:add_learner", trust=())

@@ -29,8 +29,8 @@ class Kept(NamedTuple):
     """What a task holds of its support set besides what was learned of it.
 
     Attributes:
-        support: the examples, as the network takes them; targets as `TaskKind.read` gives them. None if it holds none.
-        summary: as `Algorithm.summary` gives it; None where it was not made yet, or there is none.
+        support: The examples, as the network takes them; targets as `TaskKind.read` gives them. None if it holds none.
+        summary: As `Algorithm.summary` gives it; None where it was not made yet, or there is none.
     """
 
     support: Examples | None = None
@@ -56,8 +56,8 @@ class Learned(NamedTuple):
     """An adapted task without its labels.
 
     Attributes:
-        adapted: what the algorithm learned, and the centre where the kind of the task has one.
-        kept: of the support.
+        adapted: What the algorithm learned, and the centre where the kind of the task has one.
+        kept: Of the support.
     """
 
     adapted: Tensors
@@ -76,15 +76,15 @@ def grown(algorithm: Algorithm, meta: Tensors, task: Learned, further: Examples,
     """A task with further examples; neither it nor they are modified.
 
     Args:
-        algorithm: that learned the task.
-        meta: its meta-parameters.
-        task: so far.
-        further: as the network takes them; targets as `TaskKind.read_more` gives them.
-        context: of the grown task.
+        algorithm: That learned the task.
+        meta: Its meta-parameters.
+        task: So far.
+        further: As the network takes them; targets as `TaskKind.read_more` gives them.
+        context: Of the grown task.
         how: "together" or "continue".
 
     Raises:
-        InputError: if that is no way to grow, the task does not hold what it takes, or the algorithm cannot.
+        InputError: If that is no way to grow, the task does not hold what it takes, or the algorithm cannot.
     """
     if how not in WAYS_TO_GROW:
         raise unknown("way to extend a task", str(how), WAYS_TO_GROW)

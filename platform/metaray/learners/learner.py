@@ -47,23 +47,23 @@ class Learner(FromModule):
     A run of metaray makes one; of a network that was trained elsewhere, `Learner.from_module` does.
 
     Attributes:
-        algorithm: how it adapts.
-        model: the architecture.
-        meta: the trained meta-parameters.
+        algorithm: How it adapts.
+        model: The architecture.
+        meta: The trained meta-parameters.
         preprocessing: What makes the network's inputs of raw ones.
-        spec: ways, shots and queries that it was judged at.
+        spec: Ways, shots and queries that it was judged at.
         inner_steps: Number of inner steps at adaptation, where that differs from the algorithm's own.
-        step: outer steps that made `meta`, for algorithms with schedules.
+        step: Outer steps that made `meta`, for algorithms with schedules.
         seed: Seed that the network was built with; decides buffers that a model draws at random.
-        task: the kind of its tasks.
+        task: The kind of its tasks.
         classes: Number of classes that meta-train had.
-        provenance: where it comes from: plain JSON.
-        state: frozen parameters and persistent buffers of the network.
+        provenance: Where it comes from: plain JSON.
+        state: Frozen parameters and persistent buffers of the network.
         rebuilt: Marks by which the tensors that come from building the network anew are known again.
         code: SHA-256 of each package of the user's own, as it was when this was made; see `metaray.trust`.
-        encoder: weights of the encoder that makes vectors of raw inputs, where it was trained on such; see
+        encoder: Weights of the encoder that makes vectors of raw inputs, where it was trained on such; see
             `metaray.learners.encoder`.
-        link: where its encoder lies, if its files are not to hold it; see `metaray.learners.encoder_link`.
+        link: Where its encoder lies, if its files are not to hold it; see `metaray.learners.encoder_link`.
     """
 
     algorithm: Algorithm
@@ -111,7 +111,7 @@ class Learner(FromModule):
         Each call gives one of its own, which nobody else sends anything through.
 
         Raises:
-            InputError: if it cannot be built, or becomes another one than it was.
+            InputError: If it cannot be built, or becomes another one than it was.
         """
         with suppress(IndexError):
             return self._unused.pop()
@@ -167,16 +167,16 @@ class Learner(FromModule):
         """Learn a new task from a handful of examples.
 
         Args:
-            x: images of any size (paths, files, bytes of files, PIL images, or arrays and tensors of uint8), or numbers
+            x: Images of any size (paths, files, bytes of files, PIL images, or arrays and tensors of uint8), or numbers
                 [n, *feature], for learners of one feature also [n], or what else its preprocessing reads; in lists,
                 arrays, tensors, columns or iterators.
-            y: their labels: strings, numbers or elements of arrays and tensors; classes keep the order of their first
+            y: Their labels: strings, numbers or elements of arrays and tensors; classes keep the order of their first
                 appearance. Of a binary task 1 for positives and 0 for negatives; where targets are values [n,
                 target_size], or [n] where a target is one number.
-            inner_steps: overrides what it was judged with.
+            inner_steps: Overrides what it was judged with.
 
         Raises:
-            InputError: if lengths differ, an input cannot be read or has the wrong shape, or the number of classes is
+            InputError: If lengths differ, an input cannot be read or has the wrong shape, or the number of classes is
                 not the learner's.
         """
         targets = self.task.read(y)
@@ -195,7 +195,7 @@ class Learner(FromModule):
         """Raw inputs as its network takes them, with their targets.
 
         Raises:
-            InputError: as `inputs`, and if there are not as many of both.
+            InputError: As `inputs`, and if there are not as many of both.
         """
         inputs = self.inputs(x, count=len(targets.y))
         if len(targets.y) != count(inputs):
@@ -208,11 +208,11 @@ class Learner(FromModule):
         """Raw inputs as its network takes them: normalised float32 [n, *feature], or a flat dict of named tensors.
 
         Args:
-            x: the inputs, or one of them.
-            count: how many there must be, where that is known; decides between readings of an array.
+            x: The inputs, or one of them.
+            count: How many there must be, where that is known; decides between readings of an array.
 
         Raises:
-            InputError: naming the input that cannot be read or has the wrong shape.
+            InputError: Naming the input that cannot be read or has the wrong shape.
         """
         compact, prepared = self.compact(x, count=count), self.preprocessing
         if not isinstance(prepared, EncodedPreprocessing):
@@ -225,11 +225,11 @@ class Learner(FromModule):
         """Raw inputs as a source would hold them: images as uint8, numbers as float32, ragged ones padded.
 
         Args:
-            x: the inputs, or one of them.
-            count: how many there must be, where that is known; decides between readings of an array.
+            x: The inputs, or one of them.
+            count: How many there must be, where that is known; decides between readings of an array.
 
         Raises:
-            InputError: naming the input that cannot be read or has the wrong shape.
+            InputError: Naming the input that cannot be read or has the wrong shape.
         """
         prepared = self.preprocessing
         return (prepared.raw if isinstance(prepared, EncodedPreprocessing) else prepared).read(x, count=count)
@@ -238,7 +238,7 @@ class Learner(FromModule):
         """Write it as JSON and safetensors, with checksums.
 
         Raises:
-            InputError: if building its network needs files of one's own that are none of these.
+            InputError: If building its network needs files of one's own that are none of these.
         """
         files = self.files()
         require_alone(files)
@@ -276,14 +276,14 @@ class AdaptedTask:
 
     Attributes:
         learner: Learner that adapted.
-        classes: labels, in the order of the columns of `predict_proba`; none where it predicts values.
-        adapted: what the support set taught.
-        context: ways and inner steps.
-        flat: targets were given as [n], so predictions are too.
-        on_doubt: told, once, if answers depend on the other queries of a call and these are fewer or less mixed than
+        classes: Labels, in the order of the columns of `predict_proba`; none where it predicts values.
+        adapted: What the support set taught.
+        context: Ways and inner steps.
+        flat: Targets were given as [n], so predictions are too.
+        on_doubt: Told, once, if answers depend on the other queries of a call and these are fewer or less mixed than
             the learner was judged on. By default it warns with `BatchMatters`.
-        columns: of its CSV files, inputs first, then targets; empty where they have the learner's own names.
-        kept: of the support set, for `extend`: its examples, where it was adapted in this process or saved with them,
+        columns: Of its CSV files, inputs first, then targets; empty where they have the learner's own names.
+        kept: Of the support set, for `extend`: its examples, where it was adapted in this process or saved with them,
             or a summary of them.
     """
 
@@ -313,12 +313,12 @@ class AdaptedTask:
         task has learned; others add them to their summary, and batch norm keeps the statistics of the first support.
 
         Args:
-            x: as for `Learner.adapt`.
-            y: their targets; new labels, which are of the same type as the task's own, come after these.
+            x: As for `Learner.adapt`.
+            y: Their targets; new labels, which are of the same type as the task's own, come after these.
             how: "together" or "continue".
 
         Raises:
-            InputError: as `Learner.adapt`; if labels are of another type, or new where the learner is fixed to the
+            InputError: As `Learner.adapt`; if labels are of another type, or new where the learner is fixed to the
                 ways it has; if the task does not hold what that takes, or its algorithm cannot go on.
         """
         learner = self.learner
@@ -344,11 +344,11 @@ class AdaptedTask:
         that, which is kept; where the examples themselves are needed, `support` keeps them, as the network takes them.
 
         Args:
-            path: of the folder.
-            support: also write the examples.
+            path: Of the folder.
+            support: Also write the examples.
 
         Raises:
-            InputError: if something else lies there, it can't be written, a label is of a type that JSON can't keep, or
+            InputError: If something else lies there, it can't be written, a label is of a type that JSON can't keep, or
                 the examples are asked for that it does not hold.
         """
         learner, task = self.learner, Learned(self.adapted, self.kept)
@@ -367,7 +367,7 @@ class AdaptedTask:
         `on_doubt` is told where that is likely to hurt.
 
         Raises:
-            InputError: if an input cannot be read or has the wrong shape, or this predicts values.
+            InputError: If an input cannot be read or has the wrong shape, or this predicts values.
         """
         return self.learner.task.probabilities(self._outputs(x))
 
@@ -375,7 +375,7 @@ class AdaptedTask:
         """The values [n, target_size] of raw inputs, or [n] where targets were given so.
 
         Raises:
-            InputError: if an input cannot be read or has the wrong shape, or this tells classes apart.
+            InputError: If an input cannot be read or has the wrong shape, or this tells classes apart.
         """
         return self.learner.task.values(self._outputs(x), self.flat)
 

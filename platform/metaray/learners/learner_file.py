@@ -49,9 +49,9 @@ class Contents(NamedTuple):
 
     Attributes:
         description: Description with what older files leave out filled in.
-        meta: the meta-parameters.
-        state: frozen parameters and persistent buffers of the network.
-        encoder: weights of the encoder before it; none where there is none.
+        meta: The meta-parameters.
+        state: Frozen parameters and persistent buffers of the network.
+        encoder: Weights of the encoder before it; none where there is none.
     """
 
     description: dict[str, Any]
@@ -67,9 +67,9 @@ def learner_files(
 
     Args:
         description: Description in JSON types.
-        meta: the meta-parameters.
-        state: frozen parameters and persistent buffers; None for a learner that has none.
-        encoder: weights of the encoder before its network, if there is one.
+        meta: The meta-parameters.
+        state: Frozen parameters and persistent buffers; None for a learner that has none.
+        encoder: Weights of the encoder before its network, if there is one.
     """
     text = json.dumps(description, indent=2, sort_keys=True) + "\n"
     files = {DESCRIPTION: text.encode(), PARAMETERS: save(_plain(meta))}
@@ -81,7 +81,7 @@ def read_folder(folder: Path) -> Contents:
     """Read a learner. Nothing is unpickled or built.
 
     Raises:
-        InputError: if the folder is damaged or no learner, or its description lacks or garbles something.
+        InputError: If the folder is damaged or no learner, or its description lacks or garbles something.
     """
     try:
         files = unsealed(lambda name: (folder / name).read_bytes())
@@ -94,7 +94,7 @@ def contents_of(folder: Path, files: Mapping[str, bytes]) -> Contents:
     """The learner in the files of a folder, by name, whose checksums are right.
 
     Raises:
-        InputError: if they are no learner, or its description lacks or garbles something; naming the `folder`.
+        InputError: If they are no learner, or its description lacks or garbles something; naming the `folder`.
     """
     try:
         description, meta = parse_object(files[DESCRIPTION], where=DESCRIPTION), load(files[PARAMETERS])

@@ -30,10 +30,10 @@ def load_learner(folder: Path, *, trust: Sequence[str] = ()) -> Learner:
 
     Args:
         folder: Folder of the learner.
-        trust: packages besides metaray that its import paths may lead to.
+        trust: Packages besides metaray that its import paths may lead to.
 
     Raises:
-        InputError: if the folder is damaged or no learner, or asks for code that is not trusted.
+        InputError: If the folder is damaged or no learner, or asks for code that is not trusted.
     """
     return _rebuilt(folder, read_folder(folder), trust)
 
@@ -43,10 +43,10 @@ def load_task(folder: Path, *, trust: Sequence[str] = ()) -> AdaptedTask:
 
     Args:
         folder: Folder of the task.
-        trust: packages besides metaray that its learner's import paths may lead to.
+        trust: Packages besides metaray that its learner's import paths may lead to.
 
     Raises:
-        InputError: if the folder is damaged or no task, its parts don't fit, or it asks for code that is not trusted.
+        InputError: If the folder is damaged or no task, its parts don't fit, or it asks for code that is not trusted.
     """
     contents, parts = read_task(folder)
     learner = _rebuilt(folder, contents, trust)

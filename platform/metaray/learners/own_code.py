@@ -40,7 +40,7 @@ def require_trusted_code(description: Mapping[str, Any], trust: Sequence[str], w
     """Refuse a learner that leads to code that is not trusted; returns the digests that it records.
 
     Raises:
-        Untrusted: saying what to trust, with the digests that the learner records.
+        Untrusted: Saying what to trust, with the digests that the learner records.
         InputError: If `require_trusted` would raise it, or what it records are no digests.
     """
     code = parse_own_code(description, where)
@@ -65,7 +65,7 @@ def parse_own_code(description: Mapping[str, Any], where: str) -> dict[str, str]
     """The digests that a description holds; none in those of before they were recorded.
 
     Raises:
-        InputError: if they are none.
+        InputError: If they are none.
     """
     found = description.get("code", {})
     if not isinstance(found, dict) or not all(map(_is_digest, found, found.values())):

@@ -37,12 +37,12 @@ class TaskParts(NamedTuple):
     """What an adapted task holds besides its learner; see `AdaptedTask`.
 
     Attributes:
-        classes: labels, in the order of the outputs; none where it predicts values.
-        adapted: what the support set taught.
+        classes: Labels, in the order of the outputs; none where it predicts values.
+        adapted: What the support set taught.
         inner_steps: Number of inner steps that it was adapted with; None where the algorithm's own number counts.
-        flat: targets were [n].
-        columns: of CSV files, inputs first; empty where they have the learner's own names.
-        kept: of the support set, by name.
+        flat: Targets were [n].
+        columns: Of CSV files, inputs first; empty where they have the learner's own names.
+        kept: Of the support set, by name.
     """
 
     classes: tuple[Hashable, ...]
@@ -70,8 +70,8 @@ def save_task(path: Path, learner: dict[str, bytes], parts: TaskParts) -> None:
 
     Args:
         path: Path of its folder.
-        learner: the files of its learner, by name.
-        parts: the rest.
+        learner: The files of its learner, by name.
+        parts: The rest.
 
     Raises:
         InputError: If `task_files`, `require_alone` or `write_task` raises it.
@@ -85,11 +85,11 @@ def task_files(learner: dict[str, bytes], parts: TaskParts) -> dict[str, bytes]:
     """The files of a task by name; the manifest is last.
 
     Args:
-        learner: its files.
-        parts: the rest.
+        learner: Its files.
+        parts: The rest.
 
     Raises:
-        InputError: naming a label that can't be saved.
+        InputError: Naming a label that can't be saved.
     """
     axes = {name: order for name, tensor in parts.adapted.items() if (order := _axes(tensor.stride())) is not None}
     plain = {
@@ -116,7 +116,7 @@ def read_task(folder: Path) -> tuple[Contents, TaskParts]:
     """Read a task. Nothing is unpickled or built.
 
     Raises:
-        InputError: if the folder is damaged or no task, or its description lacks or garbles something.
+        InputError: If the folder is damaged or no task, or its description lacks or garbles something.
     """
     if not folder.is_dir():
         problem = "is not a folder" if folder.exists() else "does not exist"
@@ -148,7 +148,7 @@ def check_place(path: Path) -> None:
     """Find out before any work whether a task can be saved there.
 
     Raises:
-        InputError: if something else than a task lies there, or its folder can't be written to.
+        InputError: If something else than a task lies there, or its folder can't be written to.
     """
     if (path.exists() or path.is_symlink()) and not ((path / TASK).is_file() or _is_empty(path)):
         raise InputError(f"can't save a task as {str(path)!r}: something else is there already; give a new name")

@@ -45,11 +45,11 @@ class LoRA(Model):
     are these few; a learner has the frozen weights beside them.
 
     Attributes:
-        model: any, pretrained or not.
-        targets: the linear layers, as patterns of `fnmatch` of their names (`*.query`, `body.*`).
-        rank: of the product.
-        alpha: what it is multiplied with, and divided by the rank.
-        trained: the model's own parameters that are trained all the same, as patterns. Those of its head by default,
+        model: Any, pretrained or not.
+        targets: The linear layers, as patterns of `fnmatch` of their names (`*.query`, `body.*`).
+        rank: Of the product.
+        alpha: What it is multiplied with, and divided by the rank.
+        trained: The model's own parameters that are trained all the same, as patterns. Those of its head by default,
             which for a new task's classes nobody has pretrained.
     """
 
@@ -81,7 +81,7 @@ class LoRA(Model):
         """See `Model.build`.
 
         Raises:
-            InputError: from the model; for a target that is no linear layer that could be wrapped, or too thin for the
+            InputError: From the model; for a target that is no linear layer that could be wrapped, or too thin for the
                 rank; for a pattern that fits nothing.
         """
         return self._wrapped(self.model.build(feature_shape, outputs))

@@ -52,7 +52,7 @@ def fitted(source: Source, texts: TextPreprocessing) -> TermWeights:
     """With the frequencies of a source's meta-train.
 
     Raises:
-        InputError: if it has no examples that could be drawn one by one.
+        InputError: If it has no examples that could be drawn one by one.
     """
     count = source.num_examples(SPLIT)
     frequencies = np.zeros(texts.vocabulary, dtype=np.int64)
@@ -70,7 +70,7 @@ def document_frequencies(values: NDArray[np.int32], lengths: NDArray[np.int64], 
     Args:
         values: [n, L] padded tokens.
         lengths: [n].
-        vocabulary: one more than the highest token.
+        vocabulary: One more than the highest token.
     """
     rows, columns = np.nonzero(np.arange(values.shape[1]) < lengths[:, None])
     pairs = np.unique(rows * vocabulary + values[rows, columns])

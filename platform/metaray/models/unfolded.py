@@ -37,8 +37,8 @@ def conv2d(
         weight: [outputs, channels, rows, columns] of the kernel.
         bias: [outputs].
         stride: Distance between the output places.
-        padding: zeros around the input; "same" and "valid" as in torch.
-        dilation: distance of the kernel's places.
+        padding: Zeros around the input; "same" and "valid" as in torch.
+        dilation: Distance of the kernel's places.
         groups: Number of groups of channels.
     """
     if groups != 1 or input.ndim != 4:

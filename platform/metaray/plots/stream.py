@@ -31,9 +31,9 @@ def stream_figure(curves: Mapping[str, StreamCurve], title: str, beside: Mapping
     """The score of each curve with its interval over the orders, and their baselines.
 
     Args:
-        curves: by the name that the legend has; of one kind of score.
-        title: over the picture.
-        beside: of others, by name.
+        curves: By the name that the legend has; of one kind of score.
+        title: Over the picture.
+        beside: Of others, by name.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

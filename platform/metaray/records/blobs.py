@@ -14,7 +14,7 @@ def check_linkable(frozen: bool) -> None:
     """Refuse to link what has no encoder that stays as it is.
 
     Raises:
-        InputError: if there is none.
+        InputError: If there is none.
     """
     if not frozen:
         raise InputError(
@@ -27,11 +27,11 @@ def linked(learner: Learner, root: Storage) -> Learner:
     """The learner with its encoder as a link, which lies in the storage from then on; it is written there once.
 
     Args:
-        learner: with a frozen encoder.
-        root: the storage of all runs.
+        learner: With a frozen encoder.
+        root: The storage of all runs.
 
     Raises:
-        InputError: if it has no such encoder, or the storage can't be written, or holds something else there.
+        InputError: If it has no such encoder, or the storage can't be written, or holds something else there.
     """
     tensors = learner.encoder_tensors
     check_linkable(bool(tensors))

@@ -19,14 +19,14 @@ class Executed(Config):
 
     Attributes:
         kind: "each" episode of a chunk by itself, "batched", "compiled" or "graph".
-        why: it is not what was asked for; empty where it is.
-        device: the type of device that this was decided for.
-        compiler: what stands for the compiler and its version; empty where nothing is compiled.
-        convolutions: those of a chunk, whose weights differ by episode: "plain" where episodes are computed one by one,
+        why: It is not what was asked for; empty where it is.
+        device: The type of device that this was decided for.
+        compiler: What stands for the compiler and its version; empty where nothing is compiled.
+        convolutions: Those of a chunk, whose weights differ by episode: "plain" where episodes are computed one by one,
             "grouped" by torch's own kernels, or "unfolded" (`metaray.models.unfolded`); empty in records of before that
             was written down, when they were unfolded on a GPU.
-        data_on: where the examples are: on the "host" or on the "device"; empty in such records.
-        most_workers: how many workers can ever take part; 0 in such records.
+        data_on: Where the examples are: on the "host" or on the "device"; empty in such records.
+        most_workers: How many workers can ever take part; 0 in such records.
     """
 
     kind: Literal["each", "batched", "compiled", "graph"]

@@ -19,13 +19,13 @@ class StreamCurve:
     """Scores of one learner on several orders of a stream of classes. It prints as the command line shows it.
 
     Attributes:
-        model: what was judged.
-        split: whose classes they are.
-        protocol: how the scores are to be read.
-        quality: what the scores are.
-        classes: how many had arrived, ascending.
+        model: What was judged.
+        split: Whose classes they are.
+        protocol: How the scores are to be read.
+        quality: What the scores are.
+        classes: How many had arrived, ascending.
         orders: [orders][classes] of the learner, one list for each order in which they arrived.
-        baselines: the same of what stands beside it, by name.
+        baselines: The same of what stands beside it, by name.
     """
 
     model: str

@@ -16,7 +16,7 @@ def plain_labels(y: Any) -> list[Hashable]:
     """A label an example: numbers and elements of tensors and arrays as Python's own, everything else as it is.
 
     Args:
-        y: a list, a tensor or array [n] or [n, 1], a column, or an iterator.
+        y: A list, a tensor or array [n] or [n, 1], a column, or an iterator.
 
     Raises:
         InputError: If a label is missing (None, NaN, NA), can't be compared, or looks like another one but is of
@@ -37,7 +37,7 @@ def classes_of(labels: Sequence[Hashable]) -> tuple[tuple[Hashable, ...], Tensor
         labels: Labels of the n examples, as `plain_labels` gives them.
 
     Raises:
-        InputError: if there are too few classes.
+        InputError: If there are too few classes.
     """
     classes = tuple(dict.fromkeys(labels))
     if len(classes) < 2:
@@ -50,11 +50,11 @@ def further_labels(labels: Sequence[Hashable], classes: Sequence[Hashable]) -> t
     """The classes of a task with further examples, and the place of each of these labels among them, [n] int64.
 
     Args:
-        labels: of the further examples, as `plain_labels` gives them.
-        classes: of the task so far; new ones come after them in the order of their first appearance.
+        labels: Of the further examples, as `plain_labels` gives them.
+        classes: Of the task so far; new ones come after them in the order of their first appearance.
 
     Raises:
-        InputError: if there are none, or one is of another type than the task's own, or can't be told from one of them.
+        InputError: If there are none, or one is of another type than the task's own, or can't be told from one of them.
     """
     types = {type(one) for one in classes}
     for place, label in enumerate(require_labels(labels)):
@@ -74,7 +74,7 @@ def require_labels(labels: Sequence[Hashable]) -> Sequence[Hashable]:
     """The labels, of which there must be some.
 
     Raises:
-        InputError: if there are none.
+        InputError: If there are none.
     """
     if not labels:
         raise InputError("y holds no labels; give at least one further example")
@@ -85,7 +85,7 @@ def plain_label(label: Any, where: str) -> Hashable:
     """One label; `where` names it in messages.
 
     Raises:
-        InputError: if it is missing or can't be compared with others.
+        InputError: If it is missing or can't be compared with others.
     """
     if isinstance(label, tuple):
         return tuple(plain_label(part, where) for part in label)

@@ -39,13 +39,13 @@ class Regression(TaskKind):
     from the support mean, and cannot overfit to the levels of a few meta-train tasks.
 
     Attributes:
-        target_size: how many values a target has.
+        target_size: How many values a target has.
         mean: Number that is subtracted from the values; its JSON leaves out 0.
         std: Number that the values are then divided by; its JSON leaves out 1.
         centred: Whether the mean of a task's support is subtracted as well; its JSON leaves out false.
-        judged_by: the score of a task: the mean squared error ("mse"), its root ("rmse"), or the mean absolute error
+        judged_by: The score of a task: the mean squared error ("mse"), its root ("rmse"), or the mean absolute error
             ("mae"). It decides checkpoints and promotion; its JSON leaves out "mse".
-        trained_by: the loss, the mean squared or the mean absolute error: the former aims at the mean of what a target
+        trained_by: The loss, the mean squared or the mean absolute error: the former aims at the mean of what a target
             may be, the latter at its median. Neural processes have a likelihood instead, and closed-form solvers fit
             the support by squares in any case. Its JSON leaves out "mse".
     """

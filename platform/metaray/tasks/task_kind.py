@@ -25,8 +25,8 @@ class Targets(NamedTuple):
 
     Attributes:
         y: Targets as the kind's `loss` takes them.
-        classes: labels in the order of the outputs; none where targets are values.
-        flat: whether values were given as [n], so that predictions are, too.
+        classes: Labels in the order of the outputs; none where targets are values.
+        flat: Whether values were given as [n], so that predictions are, too.
     """
 
     y: Tensor
@@ -41,17 +41,17 @@ class TaskKind(Config):
     is named by its import path, as algorithms and models of one's own are.
 
     Attributes:
-        kind: its name in files.
-        baselines: what fits a task by its support alone, besides the nearest neighbour (`nearest`) that every kind has;
+        kind: Its name in files.
+        baselines: What fits a task by its support alone, besides the nearest neighbour (`nearest`) that every kind has;
             keys of `metaray.algorithms.per_task.BASELINES`.
         item_baselines: What fits a task of a table whose rows name an item that groups share, besides those; keys of
             the same table.
-        has_classes: whether a target is one of a few classes, so that the examples of a class can be put together.
-        labels_vary: whether a label stands for another class in each task, so that joint training tells all classes of
+        has_classes: Whether a target is one of a few classes, so that the examples of a class can be put together.
+        labels_vary: Whether a label stands for another class in each task, so that joint training tells all classes of
             meta-train apart; else outputs mean the same in all tasks.
-        free_scale: whether the scale of outputs is free, as that of logits is; else it is that of the targets.
-        verb: what a learner does, for descriptions.
-        target_word: what one target is called.
+        free_scale: Whether the scale of outputs is free, as that of logits is; else it is that of the targets.
+        verb: What a learner does, for descriptions.
+        target_word: What one target is called.
     """
 
     kind: ClassVar[str]
@@ -91,8 +91,8 @@ class TaskKind(Config):
         """Refuse ways that no task of this kind has.
 
         Args:
-            fewest: ways of an episode.
-            most: ways of an episode.
+            fewest: Ways of an episode.
+            most: Ways of an episode.
 
         Raises:
             ValueError: If it has not so many; the message says how many it has.
@@ -178,7 +178,7 @@ class TaskKind(Config):
         """Predictions [n, outputs] that put each target at a mean of targets [n], which is in their own units.
 
         Raises:
-            InputError: if targets have no mean.
+            InputError: If targets have no mean.
         """
         raise InputError(f"targets of {self} have no mean")
 
@@ -209,7 +209,7 @@ class TaskKind(Config):
         """The targets of a support set as users hold them: a list, an array, a tensor, a column, an iterator.
 
         Args:
-            y: the targets.
+            y: The targets.
 
         Raises:
             InputError: If something can't be read; the message names it.
@@ -219,11 +219,11 @@ class TaskKind(Config):
         """The targets of further examples of a task, of which there may be any number; read as `read` does.
 
         Args:
-            y: the targets.
-            classes: of the task so far, which keep their places; the result's are these and perhaps more.
+            y: The targets.
+            classes: Of the task so far, which keep their places; the result's are these and perhaps more.
 
         Raises:
-            InputError: naming what can't be read, or does not go with the task's own.
+            InputError: Naming what can't be read, or does not go with the task's own.
         """
         found = self.read(y)
         if found.classes != tuple(classes):
@@ -235,7 +235,7 @@ class TaskKind(Config):
         """Probabilities of the classes, [n, classes].
 
         Raises:
-            InputError: if predictions are values.
+            InputError: If predictions are values.
         """
 
     @abstractmethod
@@ -243,7 +243,7 @@ class TaskKind(Config):
         """The predicted values, [n, outputs], or [n] where `flat`.
 
         Raises:
-            InputError: if predictions are classes.
+            InputError: If predictions are classes.
         """
 
     @abstractmethod
@@ -279,7 +279,7 @@ class TaskKind(Config):
         Args:
             rows: [n] of as many cells as there are columns.
             names: Names that the table at hand has for the columns.
-            where: names row i of these in messages.
+            where: Names row i of these in messages.
 
         Raises:
             InputError: If a cell holds no such thing; the message names it.
@@ -305,15 +305,15 @@ class TaskKind(Config):
         """A learner's tasks in a few words, as in "5-way (fixed) 1-shot".
 
         Args:
-            whole: its ways and shots in words.
-            shots: the shots alone.
+            whole: Its ways and shots in words.
+            shots: The shots alone.
         """
 
     def chance(self, guessing: float) -> float | None:
         """The mean score of guesses that know nothing; None where that depends on the tasks.
 
         Args:
-            guessing: the share of right guesses among as many classes as the episodes have ways.
+            guessing: The share of right guesses among as many classes as the episodes have ways.
         """
         return None
 

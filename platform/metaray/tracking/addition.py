@@ -45,14 +45,14 @@ class Scores:
     """What a learner is worth on a source.
 
     Attributes:
-        meta_val: its score on meta-val.
-        meta_test: its score on meta-test.
-        before_adaptation: the same with zero inner steps; None where the algorithm takes none.
-        baselines: what needs no training, on the same episodes, by name.
-        compared: what the nearest neighbour compares, in words; None where inputs are not compared.
+        meta_val: Its score on meta-val.
+        meta_test: Its score on meta-test.
+        before_adaptation: The same with zero inner steps; None where the algorithm takes none.
+        baselines: What needs no training, on the same episodes, by name.
+        compared: What the nearest neighbour compares, in words; None where inputs are not compared.
         val_scores: Scores on meta-val by episode.
-        further: the scores of meta-test that stand beside the one that decides, by name.
-        over_groups: each score of meta-test over groups, by name; empty where tasks are of none.
+        further: The scores of meta-test that stand beside the one that decides, by name.
+        over_groups: Each score of meta-test over groups, by name; empty where tasks are of none.
     """
 
     meta_val: Estimate
@@ -86,11 +86,11 @@ class Addition:
 
     Attributes:
         version: Version of the registered model.
-        decision: whether it became champion, and why.
-        protocol: how the scores are to be read.
-        quality: what they are.
+        decision: Whether it became champion, and why.
+        protocol: How the scores are to be read.
+        quality: What they are.
         scores: None where it was judged on nothing.
-        tracked: the run in MLflow that it belongs to.
+        tracked: The run in MLflow that it belongs to.
     """
 
     version: ModelVersion
@@ -128,12 +128,12 @@ def add_learner(
     """Register a learner as the next version of a model; with a source, decide whether it becomes champion.
 
     Args:
-        learner: wherever it comes from.
+        learner: Wherever it comes from.
         name: Name of the model, and of the MLflow experiment that holds its run.
-        source: what to judge it on, at the learner's own ways, shots, queries and inner steps. Of an experiment the
+        source: What to judge it on, at the learner's own ways, shots, queries and inner steps. Of an experiment the
             source, the numbers of episodes and their seed are taken.
-        promote: make it champion whatever the comparison on meta-val says.
-        link_encoder: storage in which its frozen encoder is to lie once for all versions; None puts it into this one.
+        promote: Make it champion whatever the comparison on meta-val says.
+        link_encoder: Storage in which its frozen encoder is to lie once for all versions; None puts it into this one.
         tracking: URI of MLflow; None takes MLFLOW_TRACKING_URI, else `mlflow.db` in the working directory.
         progress: Function that is told what is being judged, and how many episodes of how many are done.
 
@@ -173,7 +173,7 @@ def _judging(learner: Learner, name: str, source: Source | Experiment) -> Experi
     """An experiment that says on what the learner is judged, and how.
 
     Raises:
-        InputError: if that can't be.
+        InputError: If that can't be.
     """
     plan = source.evaluation if isinstance(source, Experiment) else Evaluation(every=0)
     source = source.source if isinstance(source, Experiment) else source

@@ -15,12 +15,12 @@ class Wish:
     """What is to become of a learner.
 
     Attributes:
-        register: put it into the registry.
-        promote: make it champion whatever the comparison says.
-        link: its frozen encoder lies in the storage, once for all versions that have it, and not in the version.
+        register: Put it into the registry.
+        promote: Make it champion whatever the comparison says.
+        link: Its frozen encoder lies in the storage, once for all versions that have it, and not in the version.
 
     Raises:
-        InputError: if it is to be champion, or linked, without being registered.
+        InputError: If it is to be champion, or linked, without being registered.
     """
 
     register: bool = True
@@ -47,7 +47,7 @@ class Champion(NamedTuple):
     Attributes:
         version: Version of the registered model.
         scores: Scores by episode; None if it cannot be judged on them.
-        problem: why not.
+        problem: Why not.
     """
 
     version: str
@@ -66,10 +66,10 @@ def decide(
     """The policy: a first champion surpasses every baseline, a later one the champion; paired, beyond the interval.
 
     Args:
-        challenger: its meta-val scores, by episode.
+        challenger: Its meta-val scores, by episode.
         champion: None if there is none.
         baselines: Scores of what needs no training, by name, on the same episodes.
-        quality: what the scores are, one of `metaray.tasks.score.SCORES`.
+        quality: What the scores are, one of `metaray.tasks.score.SCORES`.
     """
     what = _what(quality)
     mean = estimate(challenger).mean

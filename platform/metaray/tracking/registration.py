@@ -55,7 +55,7 @@ class Published(NamedTuple):
 
     Attributes:
         version: Version of the registered model; None if it was not registered.
-        decision: whether it became champion, and why.
+        decision: Whether it became champion, and why.
     """
 
     version: ModelVersion | None
@@ -77,9 +77,9 @@ def publish(
         experiment: Experiment that was trained.
         run: Run that trained it, and is finished.
         tracker: Tracker of the run.
-        wish: what is to become of the learner.
-        storage: folder or URI of all runs, where an encoder lies that is linked.
-        say: told what takes a while.
+        wish: What is to become of the learner.
+        storage: Folder or URI of all runs, where an encoder lies that is linked.
+        say: Told what takes a while.
     """
     server, tracked = tracker.server, tracker.mlflow_run.id
     before = _published(experiment, run, server, tracked)
@@ -172,8 +172,8 @@ class Contest(NamedTuple):
 
     Attributes:
         experiment: Experiment whose meta-val episodes count, in its precision; its name is that of the model.
-        learner: the challenger.
-        device: the kind that its scores were made on, "cpu" or "cuda"; empty if nobody knows.
+        learner: The challenger.
+        device: The kind that its scores were made on, "cpu" or "cuda"; empty if nobody knows.
     """
 
     experiment: Experiment
@@ -203,12 +203,12 @@ def crown_if_better(
     """Decide whether a version becomes champion, and make it so.
 
     Args:
-        contest: what is decided on.
+        contest: What is decided on.
         server: Server of MLflow.
         number: Number of the version.
         scores: Scores of its learner, by episode.
-        rivals: those of each baseline, by name.
-        promote: make it champion whatever the comparison says.
+        rivals: Those of each baseline, by name.
+        promote: Make it champion whatever the comparison says.
         say: Function that is told what takes a while.
     """
     baselines = _baselines(contest.experiment, rivals, len(scores))

@@ -26,9 +26,9 @@ class Destination:
     """Where a run's record goes.
 
     Attributes:
-        storage: folder or URI of all runs.
+        storage: Folder or URI of all runs.
         server: Server of MLflow.
-        wish: what is to become of the best learner.
+        wish: What is to become of the best learner.
     """
 
     storage: str
@@ -58,12 +58,12 @@ def deliver(
     Args:
         experiment: Experiment that was trained.
         run: Run that trained it, and is finished.
-        to: where.
+        to: Where.
         waits: Seconds between attempts while MLflow does not answer.
         say: Function that is told what takes a while.
 
     Raises:
-        NotUploaded: if that can't be done, with the command that does it later.
+        NotUploaded: If that can't be done, with the command that does it later.
     """
     try:
         # An attempt that broke off may have written down a new MLflow run.
@@ -103,9 +103,9 @@ def bring_metrics(experiment: Experiment, run: Run, server: MlflowServer) -> Mlf
     """Bring what is measured in a run to its MLflow run, as far as that lacks it; returns who writes there.
 
     Raises:
-        TrackingAway: if MLflow does not answer.
-        RunFailed: if it refuses.
-        InputError: if its experiment was deleted.
+        TrackingAway: If MLflow does not answer.
+        RunFailed: If it refuses.
+        InputError: If its experiment was deleted.
     """
     tracker = MlflowTracker.opened(server, experiment, run)
     JournalFeed(run, tracker).send()
@@ -116,7 +116,7 @@ def finish(experiment: Experiment, run: Run, tracker: Tracker) -> None:
     """Bring all of a trained run to a tracker that has no registry.
 
     Raises:
-        RunFailed: if it does not take it; the run is complete in its folder all the same.
+        RunFailed: If it does not take it; the run is complete in its folder all the same.
     """
     try:
         JournalFeed(run, tracker).send()

@@ -59,8 +59,8 @@ class SearchRuns:
         """Bring all trials up to date, now.
 
         Raises:
-            TrackingAway: if MLflow does not answer.
-            RunFailed: if it refuses.
+            TrackingAway: If MLflow does not answer.
+            RunFailed: If it refuses.
         """
         self._server.prepare()
         for number in self._ledger.numbers():

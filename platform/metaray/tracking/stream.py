@@ -18,14 +18,14 @@ def log_stream(server: MlflowServer, experiment_name: str, curve: StreamCurve, p
     """Write a curve to a new run of an MLflow experiment: metrics, result file and picture.
 
     Args:
-        server: where.
-        experiment_name: that of the learner's own run.
-        curve: to write.
-        params: how it was made.
+        server: Where.
+        experiment_name: That of the learner's own run.
+        curve: To write.
+        params: How it was made.
 
     Raises:
-        RunFailed: if MLflow does not answer, or refuses.
-        InputError: if the experiment was deleted.
+        RunFailed: If MLflow does not answer, or refuses.
+        InputError: If the experiment was deleted.
     """
     server.prepare()
     tags = provenance() | {STREAM_TAG: curve.model, "protocol": curve.protocol}

@@ -24,11 +24,11 @@ def require_start(experiment: Experiment, step: int) -> None:
     """Refuse to start afresh what is to start from another run.
 
     Args:
-        experiment: of the run.
-        step: of the checkpoint that it goes on from; 0 where there is none.
+        experiment: Of the run.
+        step: Of the checkpoint that it goes on from; 0 where there is none.
 
     Raises:
-        RunFailed: if that is before the run begins.
+        RunFailed: If that is before the run begins.
     """
     initial = experiment.initial
     if initial is not None and step < initial.step:
@@ -48,13 +48,13 @@ def require_same_network(marks: Marks, before: Marks, gather: Callable[[int], li
     """Refuse a network that is built otherwise than when the run began, or than on another rank.
 
     Args:
-        marks: of the network's frozen parameters, buffers and other tensors on this rank.
-        before: in the checkpoint that the run goes on from; empty where there is none.
-        gather: an integer of each rank, on all.
-        alike: the ranks have the same software and kind of processor, so that the same arithmetic gives the same bits.
+        marks: Of the network's frozen parameters, buffers and other tensors on this rank.
+        before: In the checkpoint that the run goes on from; empty where there is none.
+        gather: An integer of each rank, on all.
+        alike: The ranks have the same software and kind of processor, so that the same arithmetic gives the same bits.
 
     Raises:
-        RunFailed: on all ranks.
+        RunFailed: On all ranks.
     """
     changed = unlike(before, marks) if before else []
     if any(gather(len(changed))):
@@ -74,12 +74,12 @@ def require_same_execution(described: Mapping[str, Any], gather: Callable[[int],
     """Refuse to sum gradients that were computed in different ways.
 
     Args:
-        described: how this rank computes, in JSON types by what to call it: the kind of execution, its kernels or
+        described: How this rank computes, in JSON types by what to call it: the kind of execution, its kernels or
             graphs, what compiles them, and for what.
-        gather: an integer of each rank, on all.
+        gather: An integer of each rank, on all.
 
     Raises:
-        RunFailed: on all ranks.
+        RunFailed: On all ranks.
     """
     if len(set(gather(number_of(described)))) == 1:
         return

@@ -36,22 +36,22 @@ class Arithmetic:
     """What training an experiment takes.
 
     Attributes:
-        classes: of each meta-split, rotations counted; all 0 where tasks have none of their own.
-        tasks: distinct ones of each meta-split, labels and order aside.
-        train_episodes: that are trained on.
-        val_episodes: of meta-val that are judged, over all evaluations while it trains.
-        test_episodes: of meta-test at the end; each is judged several times, as trained, before training and so on.
-        parameters: how many meta-parameters each part has, by the first word of their names.
-        frozen: numbers in frozen parameters and persistent buffers.
-        parameters_bytes: of the meta-parameters.
-        optimizer_bytes: of the optimiser's state.
-        checkpoint_bytes: at most, with the best meta-parameters beside the current ones.
-        episode_bytes: tensors that live at the height of the meta-gradient, of each episode mapped over at once; of
+        classes: Of each meta-split, rotations counted; all 0 where tasks have none of their own.
+        tasks: Distinct ones of each meta-split, labels and order aside.
+        train_episodes: That are trained on.
+        val_episodes: Of meta-val that are judged, over all evaluations while it trains.
+        test_episodes: Of meta-test at the end; each is judged several times, as trained, before training and so on.
+        parameters: How many meta-parameters each part has, by the first word of their names.
+        frozen: Numbers in frozen parameters and persistent buffers.
+        parameters_bytes: Of the meta-parameters.
+        optimizer_bytes: Of the optimiser's state.
+        checkpoint_bytes: At most, with the best meta-parameters beside the current ones.
+        episode_bytes: Tensors that live at the height of the meta-gradient, of each episode mapped over at once; of
             unequal ones that of the largest among the first.
-        gpu_episode_bytes: the same on a GPU, where convolutions of many at once are unfolded.
-        chunk_sizes: how many these are, by type of device.
-        most_workers: how many can take part, by type of device.
-        episode_s: processor time that the meta-gradient of an episode took here, among as many at once on a CPU; of
+        gpu_episode_bytes: The same on a GPU, where convolutions of many at once are unfolded.
+        chunk_sizes: How many these are, by type of device.
+        most_workers: How many can take part, by type of device.
+        episode_s: Processor time that the meta-gradient of an episode took here, among as many at once on a CPU; of
             unequal ones the mean of the first.
     """
 
@@ -83,7 +83,7 @@ def arithmetic_of(experiment: Experiment) -> Arithmetic:
     The experiment has passed the preflight.
 
     Raises:
-        InputError: if the source cannot be read.
+        InputError: If the source cannot be read.
     """
     set_execution(experiment, CPU)
     with seeded(0):

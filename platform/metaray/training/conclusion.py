@@ -83,11 +83,11 @@ def judged_end(
 
     Args:
         experiment: Experiment of the run.
-        judge: judges on its episodes.
-        best: the parameters that meta-val chose.
-        best_step: the step after which they were.
-        initial: the parameters before the first step.
-        say: told what is judged.
+        judge: Judges on its episodes.
+        best: The parameters that meta-val chose.
+        best_step: The step after which they were.
+        initial: The parameters before the first step.
+        say: Told what is judged.
     """
     meta_val, meta_test = judge("meta-val", best, best_step), judge("meta-test", best, best_step)
     unadapted = None

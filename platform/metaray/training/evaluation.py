@@ -85,12 +85,12 @@ class Judge(NamedTuple):
     """Which episodes to judge on: so many of `split`, by default its first ones.
 
     Attributes:
-        source: where tasks come from.
-        spec: ways, shots, queries.
+        source: Where tasks come from.
+        spec: Ways, shots, queries.
         split: "meta-val" or "meta-test".
-        episodes: how many.
+        episodes: How many.
         seed: Seed of the sequence of episodes.
-        first: the index of the first of them.
+        first: The index of the first of them.
     """
 
     source: Source
@@ -132,7 +132,7 @@ def evaluate_learner(
         progress: Told the number of episodes judged so far.
 
     Raises:
-        InputError: if the learner is fixed to other ways, or takes inputs or targets of another shape.
+        InputError: If the learner is fixed to other ways, or takes inputs or targets of another shape.
     """
     judge = judge_of(experiment, split)
     if episodes is not None:
@@ -176,7 +176,7 @@ def require_fit(learner: Learner, experiment: Experiment) -> None:
     """Refuse a learner that cannot be judged on the episodes of an experiment.
 
     Raises:
-        InputError: if it is fixed to other ways, or takes inputs or targets of another shape.
+        InputError: If it is fixed to other ways, or takes inputs or targets of another shape.
     """
     spec, shape = experiment.eval_spec, experiment.source.feature_shape
     if not learner.task.is_alike(experiment.source.task):
@@ -194,7 +194,7 @@ def require_same_preparation(learner: Learner, source: Source) -> None:
     """Refuse a source that prepares its inputs otherwise than those that a learner was trained on.
 
     Raises:
-        InputError: naming what differs.
+        InputError: Naming what differs.
     """
     place = difference(learner.preprocessing, source.preprocessing)
     if place is not None:
@@ -223,7 +223,7 @@ def judging_context(
     """The context in which a learner is judged on `device` as an experiment says.
 
     Raises:
-        InputError: if the learner is fixed to other ways, or takes inputs or targets of another shape.
+        InputError: If the learner is fixed to other ways, or takes inputs or targets of another shape.
     """
     require_fit(learner, experiment)
     context = learner.context(learner.task.labels(experiment.eval_spec.most_ways), inner_steps=inner_steps)
@@ -254,12 +254,12 @@ def evaluate(
     ends with this call, however that ends.
 
     Args:
-        algorithm: what adapts and predicts.
-        meta: the meta-parameters, on `device`.
-        context: an evaluation context (`training=False`); `batched` is set here.
+        algorithm: What adapts and predicts.
+        meta: The meta-parameters, on `device`.
+        context: An evaluation context (`training=False`); `batched` is set here.
         judge: Episodes to judge on.
-        device: where to compute.
-        chunk_size: episodes at once.
+        device: Where to compute.
+        chunk_size: Episodes at once.
         reducer: Reducer of this run's ranks; None for one process.
         progress: Told the number of episodes judged so far, those of the other ranks by estimate.
     """

@@ -59,8 +59,8 @@ def sampled_here(experiment: Experiment, start: int, *, rows: bool = False) -> I
 
     Args:
         experiment: Experiment of the run.
-        start: first step.
-        rows: episodes come as rows of the store.
+        start: First step.
+        rows: Episodes come as rows of the store.
     """
     data = SameData(experiment.source)
 

@@ -30,14 +30,14 @@ class Step(NamedTuple):
     """What one outer step did.
 
     Attributes:
-        step: its number.
-        loss: mean query loss over the meta-batch.
-        score: mean query score over the meta-batch, as the kind of its tasks has it.
-        outer_lr: learning rate used.
+        step: Its number.
+        loss: Mean query loss over the meta-batch.
+        score: Mean query score over the meta-batch, as the kind of its tasks has it.
+        outer_lr: Learning rate used.
         gradient_norm: Norm of the outer gradient, before clipping.
-        wait_s: time this rank stood waiting for episodes.
+        wait_s: Time this rank stood waiting for episodes.
         duration_s: Seconds of the whole step, waiting included.
-        stop: some rank was asked to stop; all ranks see it at the same step.
+        stop: Some rank was asked to stop; all ranks see it at the same step.
     """
 
     step: int
@@ -64,8 +64,8 @@ def context_of(experiment: Experiment, network: nn.Module, *, training: bool, st
 
     Args:
         experiment: Experiment of the run.
-        network: the architecture.
-        training: whether it trains.
+        network: The architecture.
+        training: Whether it trains.
         step: Number of the step in training, else outer steps done by what is judged: schedules are where the last one
             was.
     """
@@ -112,20 +112,20 @@ def outer_loop(
     """Step the meta-parameters once for each arrival of `stream`, and yield what happened.
 
     Args:
-        experiment: what to train.
-        state: updated in place; when a step is yielded, `state.step` is the one after it, or up to `lag` later ones.
-        stream: this rank's share of each meta-batch, from `state.step` on.
-        reducer: joins the ranks. Clipping and the NaN decision come after it, so all ranks decide alike.
-        device: where to compute.
-        should_stop: whether this rank has been asked to stop; the flag rides with the gradient.
-        strategy: how a chunk's meta-gradient is computed; None does so line by line, and batched where chunks are.
-        lag: how many steps may be launched before the outcome of a step is waited for; None is 1 on a GPU, else 0. No
+        experiment: What to train.
+        state: Updated in place; when a step is yielded, `state.step` is the one after it, or up to `lag` later ones.
+        stream: This rank's share of each meta-batch, from `state.step` on.
+        reducer: Joins the ranks. Clipping and the NaN decision come after it, so all ranks decide alike.
+        device: Where to compute.
+        should_stop: Whether this rank has been asked to stop; the flag rides with the gradient.
+        strategy: How a chunk's meta-gradient is computed; None does so line by line, and batched where chunks are.
+        lag: How many steps may be launched before the outcome of a step is waited for; None is 1 on a GPU, else 0. No
             bit depends on it.
-        settles: whether whoever iterates looks at the state once so many steps are done. Then, when a stop is passed
+        settles: Whether whoever iterates looks at the state once so many steps are done. Then, when a stop is passed
             on, and at the end, no step is under way: `state.step` is the one after the step that is yielded.
 
     Raises:
-        Diverged: if the loss or the gradient is not finite; the meta-parameters are then those of the step before.
+        Diverged: If the loss or the gradient is not finite; the meta-parameters are then those of the step before.
     """
     size, chunk_size = experiment.meta_batch_size, chunk_size_of(experiment, device)
     count, lag = -(-size // chunk_size), lag_on(device) if lag is None else lag

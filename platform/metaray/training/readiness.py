@@ -41,13 +41,13 @@ class Ground:
     """Where a rank gets ready.
 
     Attributes:
-        storage: of the run.
-        device: of the rank.
-        writes: whether it writes for all.
-        gather: an integer of each rank, on all.
-        say: tells of a "phase" or a "note".
-        alive: tells whoever watches over the rank that it gets ahead.
-        data_on: where the examples are that this rank computes with.
+        storage: Of the run.
+        device: Of the rank.
+        writes: Whether it writes for all.
+        gather: An integer of each rank, on all.
+        say: Tells of a "phase" or a "note".
+        alive: Tells whoever watches over the rank that it gets ahead.
+        data_on: Where the examples are that this rank computes with.
     """
 
     storage: Storage
@@ -63,7 +63,7 @@ def strategy_of(experiment: Experiment, device: torch.device) -> Strategy:
     """What computes an experiment's meta-gradients in this process alone, without a run that would keep a record.
 
     Raises:
-        InputError: if it cannot be computed as it says; a run would fall back, but who measures wants what was asked.
+        InputError: If it cannot be computed as it says; a run would fall back, but who measures wants what was asked.
     """
     executed = decide(experiment, device)
     if executed.why:
@@ -75,12 +75,12 @@ def executed_by(experiment: Experiment, ground: Ground, step: int = 0) -> Execut
     """How a run computes: as it was begun, or else as is decided now.
 
     Args:
-        experiment: of the run.
-        ground: where.
-        step: that it goes on from; what has gone so far without a record went line by line.
+        experiment: Of the run.
+        ground: Where.
+        step: That it goes on from; what has gone so far without a record went line by line.
 
     Raises:
-        RunFailed: if it was begun compiled, and this machine cannot compile.
+        RunFailed: If it was begun compiled, and this machine cannot compile.
     """
     recorded = _recorded(ground)
     if recorded is None and step > _first_step(experiment) and not ground.storage.exists(EXECUTION):
@@ -102,13 +102,13 @@ def made_ready(
     How it computes is written down before the first step.
 
     Args:
-        experiment: to train.
-        executed: how.
-        state: that training goes on from; its meta-parameters stay as they are.
-        ground: where.
+        experiment: To train.
+        executed: How.
+        state: That training goes on from; its meta-parameters stay as they are.
+        ground: Where.
 
     Raises:
-        RunFailed: if the ranks would not compute alike, or a run that was begun compiled cannot go on so.
+        RunFailed: If the ranks would not compute alike, or a run that was begun compiled cannot go on so.
     """
     # Before anybody can write it: all have read it once all have said what they would do.
     recorded, elsewhere = _recorded(ground), ground.storage.exists(EXECUTION)
@@ -169,7 +169,7 @@ def _require_alike(experiment: Experiment, executed: Executed, ground: Ground) -
     """Refuse ranks that would not compute by the same kernels, as far as metaray chooses them.
 
     Raises:
-        RunFailed: on all ranks.
+        RunFailed: On all ranks.
     """
     found = {
         "the kind of execution": executed.kind,
@@ -230,7 +230,7 @@ def _compiled(experiment: Experiment, strategy: Strategy, kind: Kind, state: Tra
     """Compile; returns what went wrong on this rank.
 
     Raises:
-        RunFailed: if another rank has compiled something else.
+        RunFailed: If another rank has compiled something else.
     """
     assert strategy.compiler is not None
     ground.say("phase", "compiling")

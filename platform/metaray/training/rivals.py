@@ -47,9 +47,9 @@ class Untrained:
     """A baseline.
 
     Attributes:
-        name: a key of `BASELINES`.
-        network: what it compares.
-        source: of its tasks, which are those of the experiment, perhaps of other views of the examples.
+        name: A key of `BASELINES`.
+        network: What it compares.
+        source: Of its tasks, which are those of the experiment, perhaps of other views of the examples.
     """
 
     name: str
@@ -61,12 +61,12 @@ class Untrained:
         """The one of a name.
 
         Args:
-            name: one of `rivals_of`.
-            source: of the experiment.
-            pretrained: gives the network as it was before any training, without a head.
+            name: One of `rivals_of`.
+            source: Of the experiment.
+            pretrained: Gives the network as it was before any training, without a head.
 
         Raises:
-            InputError: if the pretrained weights are not there.
+            InputError: If the pretrained weights are not there.
         """
         if name == FROZEN:
             found = pretrained()

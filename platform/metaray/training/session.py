@@ -45,14 +45,14 @@ class RankSetup:
     """What a rank needs besides the experiment.
 
     Attributes:
-        storage: of the run; every rank reads, only rank 0 writes.
-        reducer: joins the ranks.
-        device: of this rank.
-        listener: hears the events; only rank 0's is called.
-        stream: gives this rank's meta-batch shares from a step on.
-        extent: how far to go; where any rank is asked to stop, all do.
-        notes: what there is to say of this rank at its start, a sentence each.
-        data_on: where the examples are: on the "host", or on the "device", so that episodes come as rows of them.
+        storage: Of the run; every rank reads, only rank 0 writes.
+        reducer: Joins the ranks.
+        device: Of this rank.
+        listener: Hears the events; only rank 0's is called.
+        stream: Gives this rank's meta-batch shares from a step on.
+        extent: How far to go; where any rank is asked to stop, all do.
+        notes: What there is to say of this rank at its start, a sentence each.
+        data_on: Where the examples are: on the "host", or on the "device", so that episodes come as rows of them.
     """
 
     storage: Storage
@@ -306,7 +306,7 @@ class Session:
         """All ranks go on from the same checkpoint: the newest that all could read.
 
         Raises:
-            RunFailed: if some see no checkpoint where others see one.
+            RunFailed: If some see no checkpoint where others see one.
         """
         steps = self._gathered(self.state.step)
         if len(set(steps)) > 1:

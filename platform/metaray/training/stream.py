@@ -30,7 +30,7 @@ def require_streamable(learner: Learner) -> None:
     """Refuse a learner whose tasks can't take new classes, or whose answers depend on the other queries of a call.
 
     Raises:
-        InputError: saying which.
+        InputError: Saying which.
     """
     if not learner.task.labels_vary:
         raise InputError(f"a stream is of classes, but the learner is for {learner.task}")
@@ -62,16 +62,16 @@ def stream_scores(
     """The score on the queries of all classes that have arrived, after each of `classes`.
 
     Args:
-        learner: as `require_streamable` allows.
-        source: of the classes.
-        split: whose classes.
-        spec: shots and queries of each; its ways are the last of `classes`.
-        classes: numbers of them, ascending, from 2 on.
-        order: number of the order in which they arrive.
-        seed: of all orders.
+        learner: As `require_streamable` allows.
+        source: Of the classes.
+        split: Whose classes.
+        spec: Shots and queries of each; its ways are the last of `classes`.
+        classes: Numbers of them, ascending, from 2 on.
+        order: Number of the order in which they arrive.
+        seed: Of all orders.
         how: "together" extends the task from one number of classes to the next at once, which for what equals adapting
             to everything changes nothing; "continue" extends it by one class after the other.
-        tell: told the number of classes that have arrived.
+        tell: Told the number of classes that have arrived.
     """
     task = sample_episode(source, spec, split, seed, order).task
     support, query = (_tensors(side.x, side.y, source) for side in (task.support, task.query))

@@ -76,7 +76,7 @@ class Ledger:
         """Write down a new trial, and copy what it begins with.
 
         Raises:
-            InputError: if its values do not make a valid experiment; then it is written down as failed.
+            InputError: If its values do not make a valid experiment; then it is written down as failed.
         """
         base = self.search.experiment
         entry = Entry(number, dict(settings), base, self.header.fingerprint, origin)
@@ -142,8 +142,8 @@ class Ledger:
         """All of them, by number.
 
         Args:
-            running: those that are so.
-            changed: the only one that has got on since all were looked at; None looks at all.
+            running: Those that are so.
+            changed: The only one that has got on since all were looked at; None looks at all.
         """
         found = [
             self.trial(number) if changed in (None, number) or number not in self._seen else self._seen[number]
@@ -199,7 +199,7 @@ def open_ledger(storage: Storage, search: Search, tags: Mapping[str, str]) -> Le
     """The ledger of the search in `storage`, begun if there is none.
 
     Raises:
-        InputError: if there is another search, or none but a run; shows the difference.
+        InputError: If there is another search, or none but a run; shows the difference.
     """
     if storage.exists(RUN_RECORD):
         raise InputError(f"{storage.shown} is a run of `metaray train`, not a search; use another --run name")

@@ -28,12 +28,12 @@ def adapting(adapts: Sequence[str], names: list[str], network: nn.Module) -> lis
     """The names that fit one of the patterns, in the order given.
 
     Args:
-        adapts: patterns.
-        names: of the parameters that could adapt: none that is frozen.
-        network: whose frozen parameters are named where a pattern fits them alone.
+        adapts: Patterns.
+        names: Of the parameters that could adapt: none that is frozen.
+        network: Whose frozen parameters are named where a pattern fits them alone.
 
     Raises:
-        InputError: for a pattern that fits none, with the nearest names.
+        InputError: For a pattern that fits none, with the nearest names.
     """
     if tuple(adapts) == EVERYTHING:
         return names

@@ -40,8 +40,8 @@ def adapt_head(fit: HeadFit, theta: Tensors, support: Examples, context: Context
     """What `queries_and_head` needs of the support set: the head, or the examples where it must wait.
 
     Args:
-        fit: sees embeddings [n, E] in `context.loss_dtype`.
-        theta: parameters of the network.
+        fit: Sees embeddings [n, E] in `context.loss_dtype`.
+        theta: Parameters of the network.
         support: Support set of the task.
         context: Circumstances of the call.
         protocol: Protocol of batch norm.
@@ -76,11 +76,11 @@ def embedded_rows(
     """A summary that suits every head: the embedded examples. None where they have no embedding of their own.
 
     Args:
-        theta: parameters of the network.
-        support: the examples.
-        context: of the call.
-        protocol: of batch norm; under the transductive one embeddings wait for the queries.
-        statistics: of batch norm, as `Algorithm.summary` has them.
+        theta: Parameters of the network.
+        support: The examples.
+        context: Of the call.
+        protocol: Of batch norm; under the transductive one embeddings wait for the queries.
+        statistics: Of batch norm, as `Algorithm.summary` has them.
     """
     if protocol == "transductive":
         return None

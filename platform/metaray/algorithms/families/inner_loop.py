@@ -33,7 +33,7 @@ class SupportLoss:
     Attributes:
         support: Support set of the task.
         context: Circumstances of the call.
-        output: what the loss is of.
+        output: What the loss is of.
     """
 
     support: Examples
@@ -57,9 +57,9 @@ class InnerStep:
     Attributes:
         context: Circumstances of the step, bare.
         inner: Circumstances of the loss, bare.
-        output: what the loss is of.
-        second_order: connected through the gradient as well.
-        optimizer: that steps.
+        output: What the loss is of.
+        second_order: Connected through the gradient as well.
+        optimizer: That steps.
     """
 
     context: Context
@@ -105,13 +105,13 @@ def descend(
     grad loss(theta); the others stay.
 
     Args:
-        loss: a scalar function of all of `theta`.
-        theta: where.
-        state: what the optimiser remembers of the steps before.
+        loss: A scalar function of all of `theta`.
+        theta: Where.
+        state: What the optimiser remembers of the steps before.
         rates: alpha by name.
-        context: while it trains, the result is connected to `theta`; else it is not.
-        optimizer: that steps.
-        second_order: connected through the gradient as well.
+        context: While it trains, the result is connected to `theta`; else it is not.
+        optimizer: That steps.
+        second_order: Connected through the gradient as well.
 
     Returns:
         All of theta, and what the optimiser remembers from then on.
@@ -187,11 +187,11 @@ def matching(pattern: str, names: list[str], what: str, network: nn.Module) -> l
     Args:
         pattern: Pattern, for instance "head.*".
         names: Names of the parameters that are trained.
-        what: the pattern is for.
+        what: The pattern is for.
         network: Network whose frozen parameters are of the other kind, whether they fit or not.
 
     Raises:
-        InputError: if none does, or if all do, so that nothing is left of the other kind.
+        InputError: If none does, or if all do, so that nothing is left of the other kind.
     """
     found = [name for name in names if fnmatchcase(name, pattern)]
     frozen = [name for name, parameter in network.named_parameters() if not parameter.requires_grad]

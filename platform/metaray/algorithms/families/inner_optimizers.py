@@ -33,7 +33,7 @@ class InnerOptimizer(Config):
         """What it remembers before the first step of a task.
 
         Args:
-            theta: the parameters that it will step.
+            theta: The parameters that it will step.
         """
 
     @abstractmethod
@@ -41,8 +41,8 @@ class InnerOptimizer(Config):
         """The direction of each parameter, and what it remembers from then on.
 
         Args:
-            gradient: of the support loss, by name.
-            state: what it remembers; not modified.
+            gradient: Of the support loss, by name.
+            state: What it remembers; not modified.
         """
 
 
@@ -66,7 +66,7 @@ class InnerMomentum(InnerOptimizer):
         v_t = momentum * v_{t-1} + g_t,    direction = v_t
 
     Attributes:
-        momentum: the share of a velocity that stays from step to step.
+        momentum: The share of a velocity that stays from step to step.
     """
 
     kind: ClassVar[str] = "momentum"
@@ -95,8 +95,8 @@ class InnerAdam(InnerOptimizer):
     1 / sqrt(eps): meta-gradients in second order are that many times the Hessian. A larger eps makes them tamer.
 
     Attributes:
-        betas: how much of the mean gradient and of the mean square stays from step to step.
-        eps: under the root.
+        betas: How much of the mean gradient and of the mean square stays from step to step.
+        eps: Under the root.
     """
 
     kind: ClassVar[str] = "adam"

@@ -48,7 +48,7 @@ class JointTraining(Algorithm):
         inner_lr: Learning rate of the head's gradient descent.
         inner_steps: Number of its steps.
         momentum: Momentum of its steps; the first step has no past.
-        dampening: the share of a new gradient that does not enter the velocity, as in torch.optim.SGD.
+        dampening: The share of a new gradient that does not enter the velocity, as in torch.optim.SGD.
         weight_decay: Weight decay of the head.
     """
 
@@ -80,7 +80,7 @@ class JointTraining(Algorithm):
         """Refuse tasks that have no classes of their own.
 
         Raises:
-            InputError: naming both.
+            InputError: Naming both.
         """
         super().check_task(task)
         if not task.labels_vary:

@@ -27,15 +27,15 @@ def steps_on_support(
     support set once.
 
     Args:
-        theta: where steps begin: all parameters of the network.
-        rates: of those that adapt, by name.
-        support: of the task.
-        context: of the call.
-        protocol: of batch norm.
-        optimizer: that steps.
-        steps: how many.
-        second_order: the meta-gradient runs through the gradients of the steps.
-        adapts: the patterns that `rates` are of.
+        theta: Where steps begin: all parameters of the network.
+        rates: Of those that adapt, by name.
+        support: Of the task.
+        context: Of the call.
+        protocol: Of batch norm.
+        optimizer: That steps.
+        steps: How many.
+        second_order: The meta-gradient runs through the gradients of the steps.
+        adapts: The patterns that `rates` are of.
     """
     last = None if tuple(adapts) == EVERYTHING else last_layer(theta, rates, support, context, protocol)
     loss = support_loss(support, context, second_order=second_order) if last is None else last.loss

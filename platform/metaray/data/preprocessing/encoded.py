@@ -34,8 +34,8 @@ class EncodedPreprocessing(Preprocessing):
     Training knows the vectors alone. A learner holds the encoder, too, and sends raw inputs through it.
 
     Attributes:
-        raw: what the encoder takes.
-        encoder: its description, see `metaray.models.Encoder`, with the SHA-256 of its weights.
+        raw: What the encoder takes.
+        encoder: Its description, see `metaray.models.Encoder`, with the SHA-256 of its weights.
         size: Length of a vector.
     """
 
@@ -86,7 +86,7 @@ class EncodedPreprocessing(Preprocessing):
         """Nobody's affair but a learner's, which has the encoder.
 
         Raises:
-            InputError: always.
+            InputError: Always.
         """
         raise InputError(
             f"{self.input_word}s become vectors by an encoder, which a learner holds: give them to one, or to "

@@ -43,14 +43,14 @@ class ImagePreprocessing(Preprocessing):
         height: Height of an example, in pixels.
         width: Width of an example, in pixels.
         mode: "L" (one grey channel) or "RGB" (three).
-        invert: store 255 - pixel, so that dark ink on light paper becomes high numbers.
+        invert: Store 255 - pixel, so that dark ink on light paper becomes high numbers.
         resample: Pillow's filter of the resize. It works on the image in `mode`, before any inversion; an image that
             has the size already is not resized.
-        mean: subtracted, per channel, from pixels scaled to [0, 1]; on the device.
-        std: divided by, per channel; on the device.
-        shortest: to how many pixels the shorter side is brought before height x width are cut out of the middle; None
+        mean: Subtracted, per channel, from pixels scaled to [0, 1]; on the device.
+        std: Divided by, per channel; on the device.
+        shortest: To how many pixels the shorter side is brought before height x width are cut out of the middle; None
             brings the image to height x width at once, whatever its shape.
-        value_range: the numbers that mean black and white in images of more than 8 bits a channel, or of floats; what
+        value_range: The numbers that mean black and white in images of more than 8 bits a channel, or of floats; what
             lies outside counts as black or white. None takes 16 bits by 65535, and refuses what has no range.
     """
 

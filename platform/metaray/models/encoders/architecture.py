@@ -19,9 +19,9 @@ class Architecture(Config):
     """What a file of weights is for. Its fields are what the file of its configuration says.
 
     Attributes:
-        kind: its name in files.
-        poolings: how it may make one vector of an input; the first is the usual one.
-        is_plain: whether all that it is made of are the tensors of its file, so that none need be drawn or allocated.
+        kind: Its name in files.
+        poolings: How it may make one vector of an input; the first is the usual one.
+        is_plain: Whether all that it is made of are the tensors of its file, so that none need be drawn or allocated.
     """
 
     kind: ClassVar[str]
@@ -39,12 +39,12 @@ class Architecture(Config):
         """The architecture of a folder; None if it is of another kind.
 
         Args:
-            configuration: what its `config.json` holds; empty where there is none.
-            shapes: of the tensors in its weights, by name.
-            preparation: what its `preprocessor_config.json` holds, if there is one.
+            configuration: What its `config.json` holds; empty where there is none.
+            shapes: Of the tensors in its weights, by name.
+            preparation: What its `preprocessor_config.json` holds, if there is one.
 
         Raises:
-            InputError: if it is of this kind, but in a form that this cannot compute.
+            InputError: If it is of this kind, but in a form that this cannot compute.
         """
 
     @property
@@ -61,9 +61,9 @@ class Architecture(Config):
         """The encoder, whose weights are still to be filled in: nothing random is drawn for them.
 
         Args:
-            pooling: how the vectors of an input's places become one, where there are several.
-            normalized: whether that is then brought to length 1.
-            preprocessing: of the inputs; None where they are as the encoder takes them.
+            pooling: How the vectors of an input's places become one, where there are several.
+            normalized: Whether that is then brought to length 1.
+            preprocessing: Of the inputs; None where they are as the encoder takes them.
         """
 
     @abstractmethod
@@ -87,5 +87,5 @@ class Architecture(Config):
         """Refuse inputs that the weights are not for.
 
         Raises:
-            InputError: saying what it takes and what it gets.
+            InputError: Saying what it takes and what it gets.
         """

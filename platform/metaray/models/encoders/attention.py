@@ -25,9 +25,9 @@ def attended(query: Tensor, key: Tensor, value: Tensor, heads: int, mask: Tensor
 
     Args:
         query: [n, L, width].
-        key: likewise.
-        value: likewise.
-        heads: among which the width is shared out.
+        key: Likewise.
+        value: Likewise.
+        heads: Among which the width is shared out.
         mask: [n, L] True at places that count; None where all do.
     """
     query, key, value = (_by_head(part, heads) for part in (query, key, value))

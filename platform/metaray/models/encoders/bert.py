@@ -46,16 +46,16 @@ class Bert(Architecture):
     """The shape of a text encoder of the BERT family.
 
     Attributes:
-        vocabulary: tokens that it knows.
-        width: of the vectors.
-        layers: how many.
-        heads: of attention in each.
-        wide: width inside the feed-forward part.
-        places: that it has vectors for.
-        segments: likewise; all tokens are of the first.
-        first_place: the number of a text's first place.
-        activation: of the feed-forward part.
-        eps: of the norms.
+        vocabulary: Tokens that it knows.
+        width: Of the vectors.
+        layers: How many.
+        heads: Of attention in each.
+        wide: Width inside the feed-forward part.
+        places: That it has vectors for.
+        segments: Likewise; all tokens are of the first.
+        first_place: The number of a text's first place.
+        activation: Of the feed-forward part.
+        eps: Of the norms.
     """
 
     kind: ClassVar[str] = "bert"

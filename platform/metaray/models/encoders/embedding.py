@@ -36,12 +36,12 @@ class Task(NamedTuple):
     """What it takes to make the vectors of a store, in plain values that can be sent elsewhere.
 
     Attributes:
-        store: its path or URI.
-        fingerprint: that it has.
-        encoder: its description.
-        batch_size: examples that go through it together.
-        device: to compute on.
-        trust: packages that the store's preprocessing may come from.
+        store: Its path or URI.
+        fingerprint: That it has.
+        encoder: Its description.
+        batch_size: Examples that go through it together.
+        device: To compute on.
+        trust: Packages that the store's preprocessing may come from.
     """
 
     store: str
@@ -60,10 +60,10 @@ class EmbedReport(NamedTuple):
     """What an embedding made.
 
     Attributes:
-        path: of the store of vectors.
-        examples: how many.
-        size: of a vector.
-        before: how many an earlier call, which was stopped, had made.
+        path: Of the store of vectors.
+        examples: How many.
+        size: Of a vector.
+        before: How many an earlier call, which was stopped, had made.
     """
 
     path: Path
@@ -78,11 +78,11 @@ class Batches:
     Examples go by their length, so that few are padded far: which are in a batch follows from the store alone.
 
     Args:
-        task: what to open.
-        file: the store, if that is open already.
+        task: What to open.
+        file: The store, if that is open already.
 
     Raises:
-        InputError: no such store, or one of other content; an encoder that takes other inputs.
+        InputError: No such store, or one of other content; an encoder that takes other inputs.
     """
 
     def __init__(self, task: Task, file: StoreFile | None = None) -> None:
@@ -101,7 +101,7 @@ class Batches:
         """[batch, size] of a batch.
 
         Raises:
-            InputError: if some are not finite.
+            InputError: If some are not finite.
         """
         rows = self._order[number * self._task.batch_size : (number + 1) * self._task.batch_size]
         (compact,) = gather(self._file.examples, rows)
@@ -140,17 +140,17 @@ def embed_store(
     batches and the kind of device, to the last bit on machines of one kind, whoever makes them.
 
     Args:
-        store: its path or URI.
-        encoder: frozen.
-        out: the file to write.
-        batch_size: examples that go through it together.
-        device: to compute on.
-        trust: packages that the store's preprocessing may come from.
-        run: makes the batches.
-        progress: called with (examples done, examples in all).
+        store: Its path or URI.
+        encoder: Frozen.
+        out: The file to write.
+        batch_size: Examples that go through it together.
+        device: To compute on.
+        trust: Packages that the store's preprocessing may come from.
+        run: Makes the batches.
+        progress: Called with (examples done, examples in all).
 
     Raises:
-        InputError: no such store; an encoder that takes other inputs, or is not frozen; vectors that are not finite;
+        InputError: No such store; an encoder that takes other inputs, or is not frozen; vectors that are not finite;
             another process that writes the same file; an unwritable path.
     """
     check_writable(out)

@@ -50,16 +50,16 @@ class Encoder(Model):
     it beside what was trained, and so needs no folder.
 
     Attributes:
-        path: a folder with `model.safetensors`, `config.json` (where the weights alone don't say what they are),
+        path: A folder with `model.safetensors`, `config.json` (where the weights alone don't say what they are),
             `tokenizer.json` or `preprocessor_config.json`, a file of safetensors, or the URI of either (file://, s3://,
             http(s)://). Empty in a learner, which holds the weights.
-        sha256: of the file of weights, hex; empty reads everything anew.
-        architecture: what the weights are for; given for a module of one's own, else read from the folder.
-        tokenizer_sha256: of the tokenizer's file, hex; empty if there is none beside the weights.
-        pooling: how the vectors of an input's places (tokens, patches) become one: their "mean", the first ("cls"), or
+        sha256: Of the file of weights, hex; empty reads everything anew.
+        architecture: What the weights are for; given for a module of one's own, else read from the folder.
+        tokenizer_sha256: Of the tokenizer's file, hex; empty if there is none beside the weights.
+        pooling: How the vectors of an input's places (tokens, patches) become one: their "mean", the first ("cls"), or
             what the file's last layer makes of their mean ("fc", of a residual network). Left out, it is what is usual.
-        normalized: bring that to length 1.
-        frozen: leave the pretrained weights as they are.
+        normalized: Bring that to length 1.
+        frozen: Leave the pretrained weights as they are.
     """
 
     kind: ClassVar[str] = "encoder"
@@ -116,7 +116,7 @@ class Encoder(Model):
         """See `Model.build`.
 
         Raises:
-            InputError: always: plain numbers are none of its inputs.
+            InputError: Always: plain numbers are none of its inputs.
         """
         raise InputError("encoder: it takes the inputs that its weights are for, such as texts, not plain numbers")
 
@@ -133,7 +133,7 @@ class Encoder(Model):
         """Refuse inputs that the weights are not for.
 
         Raises:
-            InputError: naming both sides.
+            InputError: Naming both sides.
         """
         self.architecture.check(preprocessing)
         if isinstance(preprocessing, TextPreprocessing) and self.tokenizer_sha256 not in (
@@ -150,10 +150,10 @@ class Encoder(Model):
         """The encoder alone, with its weights: memory-mapped, or, where a learner is to fill them in, zeros.
 
         Args:
-            preprocessing: of its inputs; None where these are as the encoder takes them.
+            preprocessing: Of its inputs; None where these are as the encoder takes them.
 
         Raises:
-            InputError: if the weights are not those of the architecture, naming what differs.
+            InputError: If the weights are not those of the architecture, naming what differs.
         """
         plain = self.architecture.is_plain
         with torch.device("meta") if plain else seeded(0):  # what a user's code draws is for nothing

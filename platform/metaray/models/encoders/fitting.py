@@ -18,13 +18,13 @@ def fitting(path: str, sha256: str, architecture: Architecture, wanted: Mapping[
     """The tensors of a file by the names that a network has for them, memory-mapped.
 
     Args:
-        path: of the encoder's folder or file, or its URI.
-        sha256: of the file of weights.
-        architecture: what the weights are for.
-        wanted: tensors of the network by its own names, of the right shapes and types.
+        path: Of the encoder's folder or file, or its URI.
+        sha256: Of the file of weights.
+        architecture: What the weights are for.
+        wanted: Tensors of the network by its own names, of the right shapes and types.
 
     Raises:
-        InputError: naming what one side has and the other lacks, or a tensor of another shape or type.
+        InputError: Naming what one side has and the other lacks, or a tensor of another shape or type.
     """
     weights = EncoderFolder(path).weights(sha256)
     tensors: dict[str, Tensor] = {}

@@ -31,8 +31,8 @@ class OwnModule(Architecture):
 
     Attributes:
         path: `package.module:Name`.
-        width: numbers that it makes of one input.
-        options: keyword arguments, in JSON types.
+        width: Numbers that it makes of one input.
+        options: Keyword arguments, in JSON types.
     """
 
     kind: ClassVar[str] = "module"
@@ -71,7 +71,7 @@ class OwnModule(Architecture):
         """See `Architecture.build`.
 
         Raises:
-            InputError: whatever the user's code raises, with its lines; if it returns no module.
+            InputError: Whatever the user's code raises, with its lines; if it returns no module.
         """
         factory: Any = resolve(self.path, trust=("*",))
         try:

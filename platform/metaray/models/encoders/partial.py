@@ -24,7 +24,7 @@ class Partial:
 
     Attributes:
         vectors: [examples, size] float32, mapped.
-        batches_done: the numbers of those noted as done.
+        batches_done: The numbers of those noted as done.
     """
 
     def __init__(self, folder: Path, key: str, shape: tuple[int, int]) -> None:
@@ -63,12 +63,12 @@ def partial_of(out: Path, made: Mapping[str, Any], shape: tuple[int, int]) -> It
     """What is there already of these vectors; the folder goes when the block is done, and stays if it is not.
 
     Args:
-        out: the store that they will be.
-        made: what they are made of, in JSON types; what was made of anything else is nothing worth.
+        out: The store that they will be.
+        made: What they are made of, in JSON types; what was made of anything else is nothing worth.
         shape: [examples, size].
 
     Raises:
-        InputError: if another process is at it, or the folder can't be written.
+        InputError: If another process is at it, or the folder can't be written.
     """
     folder = out.absolute().parent / f".{out.name}.embedding"
     key = hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()

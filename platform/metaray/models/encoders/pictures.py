@@ -19,8 +19,8 @@ class Pictures(nn.Module):
     encoder's filter; and it is normalised as the encoder has it. What is so already stays as it is, to the last bit.
 
     Args:
-        sight: what the encoder was trained on.
-        source: what the images come from; None where they are the encoder's own.
+        sight: What the encoder was trained on.
+        source: What the images come from; None where they are the encoder's own.
     """
 
     rows: Tensor
@@ -102,9 +102,9 @@ def resizing(outputs: int, inputs: int, resample: Resample) -> Tensor:
     more inputs than outputs.
 
     Args:
-        outputs: pixels that are made.
-        inputs: pixels that are there.
-        resample: the filter.
+        outputs: Pixels that are made.
+        inputs: Pixels that are there.
+        resample: The filter.
     """
     matrix, scale = torch.zeros(outputs, inputs, dtype=torch.float64, device="cpu"), inputs / outputs
     if resample == "nearest":

@@ -45,11 +45,11 @@ class ResNet(Architecture):
     """The shape of a residual network; the weights themselves say it, so that no `config.json` is needed.
 
     Attributes:
-        blocks: of each of the four layers.
-        bottleneck: whether a block has three convolutions, not two.
-        width: channels of the first convolution, and inside the first layer.
-        classes: that the file's last layer `fc` tells apart; 0 where the file has no such layer.
-        sight: the images that it was trained on. Any size will do where it says none.
+        blocks: Of each of the four layers.
+        bottleneck: Whether a block has three convolutions, not two.
+        width: Channels of the first convolution, and inside the first layer.
+        classes: That the file's last layer `fc` tells apart; 0 where the file has no such layer.
+        sight: The images that it was trained on. Any size will do where it says none.
     """
 
     kind: ClassVar[str] = "resnet"
@@ -110,7 +110,7 @@ class ResNet(Architecture):
         """See `Architecture.build`.
 
         Raises:
-            InputError: for "fc" where the file has no such layer.
+            InputError: For "fc" where the file has no such layer.
         """
         if pooling == "fc" and not self.classes:
             raise InputError("pooling 'fc' is what the layer fc makes of the mean, but the weights hold no such layer")
@@ -167,8 +167,8 @@ class StoredBatchNorm(nn.Module):
     """Batch normalisation with the statistics that are stored with it, in training as well.
 
     Args:
-        channels: size of dimension 1 of the input.
-        eps: added to the variance.
+        channels: Size of dimension 1 of the input.
+        eps: Added to the variance.
     """
 
     running_mean: Tensor

@@ -32,13 +32,13 @@ class Sight(Config):
     """What the images of an encoder are: colour, of this size, normalised so.
 
     Attributes:
-        height: pixels; None where it takes images of any size.
-        width: likewise.
-        shortest: to how many pixels the shorter side of a picture is brought before height x width are cut out of its
+        height: Pixels; None where it takes images of any size.
+        width: Likewise.
+        shortest: To how many pixels the shorter side of a picture is brought before height x width are cut out of its
             middle; None brings it to height x width at once.
-        resample: the filter.
-        mean: by channel, of pixels in 0 .. 1.
-        std: by channel.
+        resample: The filter.
+        mean: By channel, of pixels in 0 .. 1.
+        std: By channel.
     """
 
     height: int | None = Field(default=None, gt=0, le=MOST_PIXELS)
@@ -82,11 +82,11 @@ class Sight(Config):
         """What a folder says of its images.
 
         Args:
-            configuration: what `config.json` holds.
-            preparation: what `preprocessor_config.json` holds; empty where there is none.
+            configuration: What `config.json` holds.
+            preparation: What `preprocessor_config.json` holds; empty where there is none.
 
         Raises:
-            InputError: for what can't be done, or makes no sense.
+            InputError: For what can't be done, or makes no sense.
         """
         if preparation:
             return cls.parse(_of_a_processor(preparation), where=PREPARATION)
@@ -99,7 +99,7 @@ class Sight(Config):
         """The preprocessing of a source, if it is of images.
 
         Raises:
-            InputError: if it is not.
+            InputError: If it is not.
         """
         if not isinstance(preprocessing, ImagePreprocessing):
             raise InputError(

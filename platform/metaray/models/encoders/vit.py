@@ -62,14 +62,14 @@ class ViT(Architecture):
 
     Attributes:
         patch: (height, width) of a patch, pixels.
-        width: of the vectors.
-        layers: how many.
-        heads: of attention in each.
-        wide: width inside the feed-forward part.
-        biased: whether query, key and value have a bias.
-        activation: of the feed-forward part.
-        eps: of the norms.
-        sight: the images that it was trained on.
+        width: Of the vectors.
+        layers: How many.
+        heads: Of attention in each.
+        wide: Width inside the feed-forward part.
+        biased: Whether query, key and value have a bias.
+        activation: Of the feed-forward part.
+        eps: Of the norms.
+        sight: The images that it was trained on.
     """
 
     kind: ClassVar[str] = "vit"

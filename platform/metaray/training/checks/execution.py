@@ -38,8 +38,8 @@ def decide(experiment: Experiment, device: torch.device) -> Executed:
     compiled.
 
     Args:
-        experiment: to train.
-        device: where.
+        experiment: To train.
+        device: Where.
     """
     asked = experiment.execution
     named = automatic(device.type, experiment.model.kind, experiment.algorithm.kind) if asked == "auto" else asked
@@ -59,7 +59,7 @@ def check_recomputing(experiment: Experiment, state: TrainState) -> None:
     """Refuse to keep less of inner steps where there are none that could be computed again.
 
     Raises:
-        InputError: naming the algorithm.
+        InputError: Naming the algorithm.
     """
     if not experiment.recompute_inner_steps:
         return

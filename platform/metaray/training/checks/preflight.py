@@ -48,7 +48,7 @@ def preflight(experiment: Experiment, device: torch.device = CPU) -> tuple[str, 
         What is allowed, but looks wrong, a sentence each.
 
     Raises:
-        InputError: with the numbers, for the first thing that is wrong.
+        InputError: With the numbers, for the first thing that is wrong.
     """
     experiment.require_faithful()
     what = f"experiment {experiment.name!r} was tried out, and raised an error"
@@ -92,7 +92,7 @@ def check_chunks(experiment: Experiment, device: torch.device) -> None:
     """The part of `preflight` that depends on the device, for where that is known only later.
 
     Raises:
-        InputError: if the network cannot be mapped over, or gives something else then.
+        InputError: If the network cannot be mapped over, or gives something else then.
     """
     if chunk_size_of(experiment, device) > 1:
         state = initial_state(experiment, CPU)
@@ -104,12 +104,12 @@ def check_shares(experiment: Experiment, workers: int, device: torch.device) -> 
     """Check that each worker gets something to do.
 
     Args:
-        experiment: to run.
-        workers: the most that may take part.
-        device: of each.
+        experiment: To run.
+        workers: The most that may take part.
+        device: Of each.
 
     Raises:
-        InputError: with the numbers, if there are more workers than chunks.
+        InputError: With the numbers, if there are more workers than chunks.
     """
     size, chunk_size = experiment.meta_batch_size, chunk_size_of(experiment, device)
     count = workers_at_most(experiment, chunk_size)

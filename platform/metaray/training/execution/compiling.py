@@ -35,7 +35,7 @@ class Compiler:
     Args:
         backend: "inductor" compiles; "aot_eager" does all that comes before that, and "traced" runs the graph as it is,
             so that nothing has to be waited for.
-        alive: entered when something is compiled, until the end of the block that is `watched`.
+        alive: Entered when something is compiled, until the end of the block that is `watched`.
     """
 
     def __init__(self, backend: Backend = "inductor", alive: Alive = nullcontext) -> None:

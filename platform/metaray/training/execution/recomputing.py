@@ -24,7 +24,7 @@ def recomputed(function: Flat, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
 
     Args:
         function: Function of tensors, to a sequence of tensors.
-        inputs: all that it needs derivatives of.
+        inputs: All that it needs derivatives of.
     """
     if not torch.is_grad_enabled() or not any(tensor.requires_grad for tensor in inputs):
         return function(*inputs)

@@ -28,12 +28,12 @@ class Strategy:
     Args:
         kind: "each" episode of a chunk by itself, and summed in their order; "batched" under torch.vmap; "compiled"
             likewise, in compiled pieces; "graph" captured whole, pieces compiled.
-        device: where.
-        recomputes: inner steps keep only what they start from.
-        unfolds: convolutions of episodes that are mapped over are unfolded; None does so on a GPU.
-        backend: of compiled pieces.
-        alive: entered while pieces are compiled, for whoever watches over this rank.
-        capture: for "graph", makes of a function of tensors, inputs like those that it will get, and how many of these,
+        device: Where.
+        recomputes: Inner steps keep only what they start from.
+        unfolds: Convolutions of episodes that are mapped over are unfolded; None does so on a GPU.
+        backend: Of compiled pieces.
+        alive: Entered while pieces are compiled, for whoever watches over this rank.
+        capture: For "graph", makes of a function of tensors, inputs like those that it will get, and how many of these,
             the first ones, stay where they are, what replays it. What that returns may be overwritten by the next call.
     """
 
@@ -68,10 +68,10 @@ class Strategy:
         """`Algorithm.meta_gradient` of a chunk.
 
         Args:
-            algorithm: whose.
-            meta: leaves that require gradient.
-            chunk: one episode, or with `context.batched` several with a leading axis B.
-            context: training context.
+            algorithm: Whose.
+            meta: Leaves that require gradient.
+            chunk: One episode, or with `context.batched` several with a leading axis B.
+            context: Training context.
         """
         if self.kind == "each" and context.batched:
             alone = context.with_batched(False)

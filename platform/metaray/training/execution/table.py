@@ -31,8 +31,8 @@ def automatic_channels_last(device_type: str, model: str, execution: Execution) 
 
     Args:
         device_type: "cpu" or "cuda".
-        model: its kind.
-        execution: as the experiment has it.
+        model: Its kind.
+        execution: As the experiment has it.
     """
     return device_type == "cpu" and model in CHANNELS_LAST_MODELS and execution not in ("compiled", "graph")
 
@@ -42,8 +42,8 @@ def automatic(device_type: str, model: str, algorithm: str) -> Kind:
 
     Args:
         device_type: "cpu" or "cuda".
-        model: its kind.
-        algorithm: its kind.
+        model: Its kind.
+        algorithm: Its kind.
     """
     if device_type == "cuda" and model in GRAPH_MODELS and algorithm in GRAPH_ALGORITHMS:
         return "graph"
@@ -55,8 +55,8 @@ def convolutions_of(device_type: str, kind: Kind, chunk_size: int) -> Convolutio
 
     Args:
         device_type: "cpu" or "cuda".
-        kind: of execution.
-        chunk_size: episodes that are mapped over at once.
+        kind: Of execution.
+        chunk_size: Episodes that are mapped over at once.
     """
     if kind == "each" or chunk_size == 1:
         return "plain"
