@@ -150,8 +150,9 @@ class Algorithm(Config):
         Args:
             meta: The meta-parameters.
             support: Some of a task's examples, perhaps of some of its classes.
-            context: Of the call; its ways are those of the whole task.
-            statistics: Of batch norm, with which they are to be embedded, as `growth.fixed_statistics` finds them.
+            context: Circumstances of the call; its ways are those of the whole task.
+            statistics: Batch norm statistics with which the examples are to be embedded, as `growth.fixed_statistics`
+                finds them.
         """
         return None
 
@@ -172,7 +173,7 @@ class Algorithm(Config):
             meta: The meta-parameters.
             adapted: What the task has learned, perhaps of fewer classes.
             support: The further examples, perhaps of some classes only.
-            context: Of the call; its ways are those of the grown task.
+            context: Circumstances of the call; its ways are those of the grown task.
 
         Raises:
             InputError: If it takes no inner steps, or the task holds something else than the network's parameters.

@@ -53,9 +53,10 @@ class StoreMeta(Config):
         preprocessing: How raw inputs became the examples; a user's own by its import path, see `store_preprocessing`.
         origin: Free notes (importer, source, licence); the fingerprint leaves them out.
         fingerprint: SHA-256 (hex) over all of the above but the origin, and the examples.
-        groups: Which classes belong together, with a fingerprint of their own: the same examples with and without them
-            are the same data. None, which the JSON leaves out, where nobody says.
-        raw: Of what the examples were made, likewise, where the store has that, too.
+        groups: The classes that belong together, with a fingerprint of their own: the same examples with and without
+            them are the same data. None, which the JSON leaves out, where nobody says.
+        raw: The raw inputs that the examples were made of, where the store has them, too; also with a fingerprint of
+            their own, and left out of the JSON where there are none.
     """
 
     version: int

@@ -246,7 +246,7 @@ class Experiment(Config):
         other bits.
 
         Args:
-            recorded: Of the run or search that goes on, as JSON types.
+            recorded: Experiment of the run or search that goes on, as JSON types.
         """
         begun = (recorded.get("precision") or {}).get("channels_last")
         if self.precision.channels_last is not None or begun is not False:

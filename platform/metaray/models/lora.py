@@ -45,10 +45,10 @@ class LoRA(Model):
     are these few; a learner has the frozen weights beside them.
 
     Attributes:
-        model: Any, pretrained or not.
+        model: Any model, pretrained or not.
         targets: The linear layers, as patterns of `fnmatch` of their names (`*.query`, `body.*`).
-        rank: Of the product.
-        alpha: What it is multiplied with, and divided by the rank.
+        rank: Rank of the product.
+        alpha: Number that the product is multiplied with, and divided by the rank.
         trained: The model's own parameters that are trained all the same, as patterns. Those of its head by default,
             which for a new task's classes nobody has pretrained.
     """
@@ -81,8 +81,8 @@ class LoRA(Model):
         """See `Model.build`.
 
         Raises:
-            InputError: From the model; for a target that is no linear layer that could be wrapped, or too thin for the
-                rank; for a pattern that fits nothing.
+            InputError: If `Model.build` of the model refuses, a target is no linear layer that could be wrapped, or too
+                thin for the rank, or a pattern fits nothing.
         """
         return self._wrapped(self.model.build(feature_shape, outputs))
 

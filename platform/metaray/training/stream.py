@@ -62,13 +62,13 @@ def stream_scores(
     """The score on the queries of all classes that have arrived, after each of `classes`.
 
     Args:
-        learner: As `require_streamable` allows.
-        source: Of the classes.
-        split: Whose classes.
+        learner: Learner that `require_streamable` allows.
+        source: Source of the classes.
+        split: Part whose classes arrive.
         spec: Shots and queries of each; its ways are the last of `classes`.
-        classes: Numbers of them, ascending, from 2 on.
+        classes: Numbers of classes after which it is judged, ascending, from 2 on.
         order: Number of the order in which they arrive.
-        seed: Of all orders.
+        seed: Seed of all orders.
         how: "together" extends the task from one number of classes to the next at once, which for what equals adapting
             to everything changes nothing; "continue" extends it by one class after the other.
         tell: Told the number of classes that have arrived.

@@ -31,8 +31,8 @@ def automatic_channels_last(device_type: str, model: str, execution: Execution) 
 
     Args:
         device_type: "cpu" or "cuda".
-        model: Its kind.
-        execution: As the experiment has it.
+        model: Kind of the model.
+        execution: Execution that the experiment asks for.
     """
     return device_type == "cpu" and model in CHANNELS_LAST_MODELS and execution not in ("compiled", "graph")
 
@@ -55,7 +55,7 @@ def convolutions_of(device_type: str, kind: Kind, chunk_size: int) -> Convolutio
 
     Args:
         device_type: "cpu" or "cuda".
-        kind: Of execution.
+        kind: Kind of execution.
         chunk_size: Episodes that are mapped over at once.
     """
     if kind == "each" or chunk_size == 1:
