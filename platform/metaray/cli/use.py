@@ -58,14 +58,14 @@ Orders = Annotated[int, typer.Option(min=1, metavar="N", help="Number of orders 
 GrownHow = Annotated[
     str,
     typer.Option(
-        "--how", metavar="HOW", help="Of a stream: how tasks grow, together or continue, as `metaray extend` has it."
+        "--how", metavar="HOW", help="How tasks grow on a stream: together or continue, as `metaray extend` has it."
     ),
 ]
 StreamPicture = Annotated[
-    Path | None, typer.Option("--picture", metavar="FILE", help="Of a stream: PNG file to draw the curve to.")
+    Path | None, typer.Option("--picture", metavar="FILE", help="PNG file to draw the curve of a stream to.")
 ]
 StreamTracker = Annotated[
-    str, typer.Option("--tracker", metavar="NAME", help="Of a stream: mlflow, or none to write it nowhere.")
+    str, typer.Option("--tracker", metavar="NAME", help="Tracker of a stream: mlflow, or none to write it nowhere.")
 ]
 
 

@@ -48,7 +48,7 @@ class LoRA(Model):
         model: Any model, pretrained or not.
         targets: The linear layers, as patterns of `fnmatch` of their names (`*.query`, `body.*`).
         rank: Rank of the product.
-        alpha: Number that the product is multiplied with, and divided by the rank.
+        alpha: Number by which, divided by the rank, the product is multiplied.
         trained: The model's own parameters that are trained all the same, as patterns. Those of its head by default,
             which for a new task's classes nobody has pretrained.
     """
