@@ -96,7 +96,7 @@ class Algorithm(Config):
         """Refuse a kind of task that it cannot learn.
 
         Raises:
-            InputError: Naming both.
+            InputError: If the algorithm cannot learn it; the message names both.
         """
         if self.needs_classes and not task.has_classes:
             raise InputError(f"algorithm {self.kind} works with classes, but {task.kind} tasks have none")

@@ -32,7 +32,7 @@ def stream_figure(curves: Mapping[str, StreamCurve], title: str, beside: Mapping
 
     Args:
         curves: The curves by the names that the legend has; all of one kind of score.
-        title: Over the picture.
+        title: Title over the picture.
         beside: Points of other curves, by name.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg

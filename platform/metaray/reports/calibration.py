@@ -22,7 +22,7 @@ class Bin(NamedTuple):
     Attributes:
         low: Lower end, which belongs to the bin before; 0 belongs to the first bin.
         high: Upper end.
-        predictions: How many.
+        predictions: Number of predictions.
         confidence: Their mean confidence; NaN of an empty bin.
         accuracy: The share of them that is right; NaN of an empty bin.
     """

@@ -30,7 +30,7 @@ def require_streamable(learner: Learner) -> None:
     """Refuse a learner whose tasks can't take new classes, or whose answers depend on the other queries of a call.
 
     Raises:
-        InputError: Saying which.
+        InputError: If it is such a learner; the message says which, and what would be right.
     """
     if not learner.task.labels_vary:
         raise InputError(f"a stream is of classes, but the learner is for {learner.task}")

@@ -42,8 +42,8 @@ def automatic(device_type: str, model: str, algorithm: str) -> Kind:
 
     Args:
         device_type: "cpu" or "cuda".
-        model: Its kind.
-        algorithm: Its kind.
+        model: Kind of the model.
+        algorithm: Kind of the algorithm.
     """
     if device_type == "cuda" and model in GRAPH_MODELS and algorithm in GRAPH_ALGORITHMS:
         return "graph"
