@@ -96,7 +96,7 @@ class Algorithm(Config):
         """Refuse a kind of task that it cannot learn.
 
         Raises:
-            InputError: Naming both.
+            InputError: If the algorithm cannot learn it; the message names both.
         """
         if self.needs_classes and not task.has_classes:
             raise InputError(f"algorithm {self.kind} works with classes, but {task.kind} tasks have none")
@@ -150,8 +150,9 @@ class Algorithm(Config):
         Args:
             meta: The meta-parameters.
             support: Some of a task's examples, perhaps of some of its classes.
-            context: of the call; its ways are those of the whole task.
-            statistics: of batch norm, with which they are to be embedded, as `growth.fixed_statistics` finds them.
+            context: Circumstances of the call; its ways are those of the whole task.
+            statistics: Batch norm statistics with which the examples are to be embedded, as `growth.fixed_statistics`
+                finds them.
         """
         return None
 
@@ -172,7 +173,7 @@ class Algorithm(Config):
             meta: The meta-parameters.
             adapted: What the task has learned, perhaps of fewer classes.
             support: The further examples, perhaps of some classes only.
-            context: of the call; its ways are those of the grown task.
+            context: Circumstances of the call; its ways are those of the grown task.
 
         Raises:
             InputError: If it takes no inner steps, or the task holds something else than the network's parameters.

@@ -36,11 +36,11 @@ class ANIL(Algorithm):
     the body sees the support set once. `MAML(adapts=("head.*",))` computes the same.
 
     Attributes:
-        inner_lr: Alpha; a number, one a parameter pattern, or a schedule over outer steps.
+        inner_lr: Step size alpha; a number, one a parameter pattern, or a schedule over outer steps.
         inner_steps: Gradient steps on the support set.
         head: The parameters that adapt, as a pattern of `fnmatch`; `head.*` in metaray's own models.
         adapts: Patterns of those of the head that do; by default all of it.
-        inner_optimizer: of the inner steps.
+        inner_optimizer: Optimiser of the inner steps.
     """
 
     kind: ClassVar[str] = "anil"

@@ -39,7 +39,7 @@ class Baseline(JointTraining):
         inner_steps: Number of its steps.
         momentum: Momentum of its steps; the first step has no past.
         dampening: The share of a new gradient that does not enter the velocity, as in torch.optim.SGD.
-        weight_decay: of what is fine-tuned.
+        weight_decay: Weight decay of the parameters that are fine-tuned.
         adapts: Patterns of the parameters that are fine-tuned, where outputs mean the same in all tasks; elsewhere none
             may be given.
     """

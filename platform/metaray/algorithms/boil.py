@@ -34,11 +34,11 @@ class BOIL(Algorithm):
     while the outer loop trains both.
 
     Attributes:
-        inner_lr: alpha_b; a number, one a parameter pattern, or a schedule over outer steps.
+        inner_lr: Step size alpha_b; a number, one a parameter pattern, or a schedule over outer steps.
         inner_steps: Gradient steps on the support set.
         head: The parameters that stay, as a pattern of `fnmatch`; `head.*` in metaray's own models.
         adapts: Patterns of those of the body that inner steps change; by default all of it.
-        inner_optimizer: of the inner steps.
+        inner_optimizer: Optimiser of the inner steps.
     """
 
     kind: ClassVar[str] = "boil"

@@ -48,11 +48,12 @@ class CAVIA(Algorithm):
     (74.2% with the biases and alpha = 1), and to 50% with alpha = 1.
 
     Attributes:
-        inner_lr: Alpha; None takes 1 where phi is added at a linear layer, as in the paper, and 10 where it scales.
+        inner_lr: Step size alpha; None takes 1 where phi is added at a linear layer, as in the paper, and 10 where it
+            scales.
         inner_steps: Gradient steps of phi on the support set.
         context_size: Numbers in phi.
         layer: Name of the convolution or linear layer after which phi enters; None finds it.
-        inner_optimizer: of the steps of phi.
+        inner_optimizer: Optimiser of the steps of phi.
     """
 
     kind: ClassVar[str] = "cavia"

@@ -28,10 +28,10 @@ class FOMAML(Algorithm):
     `MAML(second_order=False)` computes the same.
 
     Attributes:
-        inner_lr: Alpha; a number, one a parameter pattern, or a schedule over outer steps.
+        inner_lr: Step size alpha; a number, one a parameter pattern, or a schedule over outer steps.
         inner_steps: Gradient steps on the support set.
         adapts: Patterns of the parameters that inner steps change; the others are meta-learned, and stay.
-        inner_optimizer: of the inner steps.
+        inner_optimizer: Optimiser of the inner steps.
     """
 
     kind: ClassVar[str] = "fomaml"

@@ -20,8 +20,8 @@ def joined(before: Tensors, further: Tensors) -> Tensors:
     """The summary of two sets of examples, neither of which is modified.
 
     Args:
-        before: of the first ones.
-        further: of the others, of as many classes or more, the first of which are the same.
+        before: Summary of the first examples.
+        further: Summary of the other examples, of as many classes or more, the first of which are the same.
     """
     return {name: _joined(name, before[name], further[name]) for name in before}
 

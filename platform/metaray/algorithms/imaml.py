@@ -42,12 +42,12 @@ class IMAML(Algorithm):
 
     Attributes:
         inner_lr: Step size of the inner gradient descent.
-        inner_steps: Its steps.
-        proximity: Lambda; the larger, the nearer phi* stays to theta.
+        inner_steps: Number of steps of the inner gradient descent.
+        proximity: Strength lambda of the proximal term; the larger, the nearer phi* stays to theta.
         cg_steps: Number of steps of conjugate gradient.
         damping: Added to the eigenvalues of I + H_s/lambda.
         adapts: Patterns of the parameters that are phi.
-        inner_optimizer: of the inner descent; where it leads to the solution, the outer gradient is the same.
+        inner_optimizer: Optimiser of the inner descent; where it leads to the solution, the outer gradient is the same.
     """
 
     kind: ClassVar[str] = "imaml"

@@ -34,11 +34,11 @@ class MAML(Algorithm):
         True
 
     Attributes:
-        inner_lr: Alpha; a number, one a parameter pattern, or a schedule over outer steps.
+        inner_lr: Step size alpha; a number, one a parameter pattern, or a schedule over outer steps.
         inner_steps: Gradient steps on the support set.
         second_order: Differentiate through the inner gradients.
         adapts: Patterns of the parameters that inner steps change; the others are meta-learned, and stay.
-        inner_optimizer: of the inner steps.
+        inner_optimizer: Optimiser of the inner steps.
     """
 
     kind: ClassVar[str] = "maml"

@@ -45,7 +45,7 @@ class MAMLPP(Algorithm):
         msl_steps: Outer steps with a multi-step loss; 0 for none.
         first_order_steps: Outer steps before the second order begins.
         adapts: Patterns of the parameters that inner steps change, and have rates; batch norm weights are none of them.
-        inner_optimizer: of the inner steps.
+        inner_optimizer: Optimiser of the inner steps.
     """
 
     kind: ClassVar[str] = "mamlpp"

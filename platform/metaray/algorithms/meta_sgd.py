@@ -38,7 +38,7 @@ class MetaSGD(Algorithm):
         inner_steps: Gradient steps on the support set.
         adapts: Patterns of the parameters that inner steps change, and have a rate; the others are meta-learned, and
             stay.
-        inner_optimizer: of the inner steps: alpha multiplies its directions.
+        inner_optimizer: Optimiser of the inner steps: alpha multiplies its directions.
     """
 
     kind: ClassVar[str] = "meta_sgd"

@@ -41,8 +41,8 @@ class MetaOptNetRidge(Algorithm):
         50.0
 
     Attributes:
-        regularizer: Lambda.
-        initial_scale: Gamma before the first outer step.
+        regularizer: Strength lambda of the regularisation.
+        initial_scale: Scale gamma before the first outer step.
     """
 
     kind: ClassVar[str] = "metaoptnet_ridge"

@@ -43,7 +43,7 @@ class MetaOptNetSVM(Algorithm):
         regularizer: C, the price of a violated margin.
         ridge: Added to the diagonal of the kernel.
         iterations: Number of iterations of the solver.
-        initial_scale: Gamma before the first outer step.
+        initial_scale: Scale gamma before the first outer step.
     """
 
     kind: ClassVar[str] = "metaoptnet_svm"

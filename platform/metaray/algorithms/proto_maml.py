@@ -49,7 +49,7 @@ class ProtoMAML(Algorithm):
         temperature: T: a number, or "size" for that of the embedding; null is 1.
         adapts: Patterns of the parameters that inner steps change, head and network; the network's others are
             meta-learned, and stay.
-        inner_optimizer: of the inner steps.
+        inner_optimizer: Optimiser of the inner steps.
     """
 
     kind: ClassVar[str] = "proto_maml"
@@ -108,7 +108,7 @@ class ProtoMAML(Algorithm):
         return self._from(theta, alpha, support, context)
 
     def _head(self, centres: Tensor, embedded: Tensor) -> Tensors:
-        """That of a prototypical network."""
+        """The head of a prototypical network."""
         head = {WEIGHT: 2 * centres, BIAS: -centres.square().sum(dim=1)}
         if self.temperature is None:
             return head

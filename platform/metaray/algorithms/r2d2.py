@@ -53,8 +53,9 @@ class R2D2(Algorithm):
         True
 
     Attributes:
-        initial_regularizer: Lambda before the first outer step; 50 is the authors' code's.
-        initial_scale: Alpha before the first outer step.
+        initial_regularizer: Strength lambda of the regularisation before the first outer step; 50 is that of the
+            authors' code.
+        initial_scale: Scale alpha before the first outer step.
         per_example: Multiply lambda by the number of support examples.
         prior: Learn W_0; of targets that are values, or of labels that mean the same in all tasks.
     """

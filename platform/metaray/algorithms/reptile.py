@@ -206,7 +206,7 @@ def permutation(seed: Tensor, number: int, count: int) -> Tensor:
     Args:
         seed: [] int64.
         number: Position among the seed's permutations.
-        count: Its length.
+        count: Length of the permutation.
     """
     place = torch.arange(count, device=seed.device, dtype=torch.int64) + (number * count + 1)
     words = (seed + place * MIXER[0]) * MIXER[0] + MIXER[1]

@@ -27,7 +27,7 @@ class Comparison:
     """Two learners, judged on the same episodes.
 
     Attributes:
-        models: What was judged.
+        models: Names of the two learners, as they were given.
         split: Part that was judged on: "meta-val" or "meta-test".
         protocols: How the score of each is to be read.
         quality: What the scores are.
@@ -35,7 +35,7 @@ class Comparison:
         difference: Second - first, by episode.
         difference_over_groups: The same over groups; None where tasks are of none. Where there is one, it decides.
         by_episode: The score of each by episode.
-        experiments: that each comes from, as JSON types; empty where it does not say.
+        experiments: The experiment that each learner comes from, as JSON types; empty where a learner does not say.
     """
 
     models: tuple[str, str]
@@ -104,8 +104,8 @@ def write_report(compared: Comparison, path: Path, command: str) -> None:
 
     Args:
         compared: What was found out.
-        path: Of the file.
-        command: That makes it again; secrets in it are not told.
+        path: HTML file to write.
+        command: Command that makes the report again; secrets in it are not told.
 
     Raises:
         InputError: If the file cannot be written.
@@ -169,8 +169,8 @@ def compare(
         progress: Whether to show progress; or what is told what is judged, and how many episodes of how many are done.
 
     Raises:
-        InputError: As `metaray.evaluate`, or if the second learner can't be judged on such tasks, or the report not be
-            written.
+        InputError: If `metaray.evaluate` would refuse the first learner, the second can't be judged on such tasks, or
+            the report can't be written.
         RunFailed: If judging fails in another process.
     """
     placement = Placement(

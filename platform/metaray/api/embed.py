@@ -22,22 +22,23 @@ def embed(
     trust: tuple[str, ...] = (),
     progress: Progress | None = None,
 ) -> EmbedReport:
-    """As `embed_store`, where a placement says: without workers here, else by so many actors on Ray.
+    """Embed a store as `embed_store` does, where a placement says: without workers here, else by so many actors on Ray.
 
     The vectors are the same to the last bit, where processors are of one kind, and either goes on with what the other
     has begun.
 
     Args:
-        store: Its path or URI; on a cluster of several machines one that all of them reach, and so the encoder's.
-        encoder: Frozen.
+        store: Path or URI of the store; on a cluster of several machines one that all of them reach, and so the
+            encoder's.
+        encoder: The encoder, frozen.
         out: The file to write, on this machine.
-        placement: Workers, and what each may use.
-        batch_size: Examples that go through the encoder together.
+        placement: Number of workers, and what each may use.
+        batch_size: Number of examples that go through the encoder together.
         trust: Packages that the store's preprocessing may come from.
         progress: Called with (examples done, examples in all).
 
     Raises:
-        InputError: as `embed_store`; a cluster that cannot be reached or has no room.
+        InputError: If `embed_store` would refuse the call, or the cluster cannot be reached or has no room.
         RunFailed: Whatever else goes wrong on the cluster.
     """
     device, run = _place(placement)

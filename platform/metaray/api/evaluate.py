@@ -39,11 +39,11 @@ class ModelScore:
 
     Attributes:
         model: What was judged.
-        split: on what.
+        split: Part that was judged on: "meta-val" or "meta-test".
         protocol: How the scores are to be read.
         quality: What the scores are.
-        score: after adaptation.
-        before_adaptation: with zero inner steps; None where the algorithm takes none.
+        score: Mean score after adaptation, with its interval.
+        before_adaptation: Mean score with zero inner steps; None where the algorithm takes none.
         baselines: What needs no training, on the same episodes, by name.
         compared: What the nearest neighbour compares, in words; None where inputs are not compared.
         further: The scores that stand beside the one that decides, by name.
@@ -134,7 +134,7 @@ class Changes:
         """The experiment with these changes.
 
         Raises:
-            InputError: for an unknown key or a wrong value.
+            InputError: If a key is unknown or a value is wrong.
         """
         experiment = override(experiment, self.settings)
         spec = self.spec(experiment.eval_spec)
@@ -144,7 +144,7 @@ class Changes:
         """The episodes asked for, where they are not those of now; all three numbers ask for plain ones.
 
         Raises:
-            InputError: for a wrong value.
+            InputError: If a value is wrong.
         """
         asked = {"ways": self.ways, "shots": self.shots, "queries": self.queries}
         given = {key: value for key, value in asked.items() if value is not None}
@@ -177,9 +177,9 @@ def evaluate(
     Example: `metaray.evaluate("models:/omniglot-maml@champion", ways=20)`.
 
     Args:
-        model: As for `metaray.load`.
+        model: The learner: URI or folder, as `metaray.load` takes it.
         episodes: Number of episodes, the first ones of the part.
-        part: Whose classes: "meta-val" or "meta-test".
+        part: Part whose classes are judged on: "meta-val" or "meta-test".
         settings: Changes to the experiment stored with the learner, `key=value`, for instance another `source.path`.
         ways: Number of classes of an episode, or a range such as (5, 20); None takes that of the experiment, here and
             below.
@@ -195,9 +195,8 @@ def evaluate(
         progress: Whether to show progress; or what is told what is judged, and how many episodes of how many are done.
 
     Raises:
-        InputError: For an unknown model or part, a learner that is fixed to other ways, a source that cannot yield
-            such episodes, or, unless settings say what data to use, one that holds other data than the learner comes
-            from.
+        InputError: If the model or the part is unknown, the learner is fixed to other ways, the source cannot yield
+            such episodes, or, unless settings say what data to use, it holds other data than the learner comes from.
         RunFailed: If judging fails in another process.
     """
     placement = Placement(
@@ -258,13 +257,13 @@ def judged_experiment(
     """The experiment that a learner comes from, with changes; it says on what a learner is judged, and how.
 
     Args:
-        model: Named in errors.
-        learner: that was loaded as `model`.
-        changes: to the experiment.
-        split: that is judged on.
-        episodes: How many.
+        model: Name of the learner in errors.
+        learner: Learner that was loaded as `model`.
+        changes: Changes to the experiment.
+        split: Part whose classes are judged on.
+        episodes: Number of episodes.
         trust: Packages besides metaray whose code the experiment may name.
-        verify: Compare the data with their fingerprint, also where that was done before.
+        verify: Whether the data are compared with their fingerprint, also where that was done before.
 
     Raises:
         InputError: If there is none, it has no such data any more, or these cannot yield such episodes.

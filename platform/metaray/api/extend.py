@@ -108,8 +108,8 @@ def plan_extension(experiment: Experiment, steps: int, *, run: str | None, stora
 
     Args:
         experiment: The experiment that the run has trained; its number of steps does not matter.
-        steps: How many more.
-        run: Its name.
+        steps: Number of further steps.
+        run: Name of the run.
         storage: Folder or URI of all runs.
 
     Raises:

@@ -47,11 +47,11 @@ class ReportFile:
     """A report that was written.
 
     Attributes:
-        path: Of the file.
+        path: The file.
         kind: What it is of: "run", "search" or "model".
-        name: Of that.
+        name: Name of that run, search or model.
         tracking_run: Id of the MLflow run that has it as its artifact; None where none has.
-        tracking_uri: Of that MLflow, without secrets; None without one.
+        tracking_uri: URI of that MLflow, without secrets; None without one.
     """
 
     path: Path
@@ -152,7 +152,7 @@ def report(
         out: The file; None takes `report-NAME.html` in the working directory.
         storage: Folder or URI of all runs.
         episodes: Number of episodes to judge on; 0 judges nothing.
-        part: Whose classes: "meta-val" or "meta-test".
+        part: Part whose classes are judged on: "meta-val" or "meta-test".
         device: "auto" (a GPU where there is one), "cpu" or "cuda".
         tracking_uri: URI of MLflow; None takes MLFLOW_TRACKING_URI, else `mlflow.db` in the working directory.
         trust: Packages besides metaray whose code the run, search or learner may name.

@@ -49,13 +49,13 @@ class SearchReport:
 
     Attributes:
         name: Name of the search.
-        search: Its description.
+        search: Description of the search.
         trials: All of them.
         winner: The best.
         experiment: The experiment that the winner trained.
         report: Report of the winner's run: meta-test, registry.
         storage: Folder or URI of the search, with `trials.json`, `trials.parquet`, `winner.json` and `figures/`.
-        tracked: Its MLflow run.
+        tracked: The search's MLflow run.
         applied: File that the winner's experiment was written to, if that was asked for.
     """
 

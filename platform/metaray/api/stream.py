@@ -45,11 +45,11 @@ def stream(
     Example: `metaray.stream("models:/omniglot@champion", (10, 50, 100, 200), shots=15)`.
 
     Args:
-        model: As for `metaray.load`.
+        model: The learner: URI or folder, as `metaray.load` takes it.
         classes: Numbers of classes after which it is judged, ascending, or a text such as "10,50,100".
         orders: Number of orders.
         how: "together" or "continue", as `AdaptedTask.extend` has it.
-        part: Whose classes: "meta-val" or "meta-test".
+        part: Part whose classes arrive: "meta-val" or "meta-test".
         settings: Changes to the experiment stored with the learner, `key=value`, for instance another `source.path`.
         shots: Number of support examples a class; None takes that of the experiment.
         queries: Number of query examples a class, or "rest" for all that are left.
@@ -60,8 +60,8 @@ def stream(
         progress: Whether to show progress; or what is told what is judged, and how many classes of how many are done.
 
     Raises:
-        InputError: For an unknown model or part, numbers that are no stream, a learner whose tasks take no new classes,
-            or a source without as many.
+        InputError: If the model or the part is unknown, the numbers are no stream, the learner's tasks take no new
+            classes, or the source has not as many.
         RunFailed: If MLflow does not take the curve.
     """
     ends = numbers_of(classes)
@@ -106,7 +106,7 @@ def numbers_of(classes: str | Sequence[int]) -> tuple[int, ...]:
 
 
 def _shots_of(learner: Learner) -> int:
-    """That the learner was judged at."""
+    """Number of shots that the learner was judged at."""
     return learner.spec.most_shots
 
 
@@ -151,7 +151,7 @@ def _curve(
 
 
 def protocol_of_stream(spec: EpisodeSpec, learner: Learner, how: How) -> str:
-    """In words."""
+    """How the scores of a stream are to be read, in words."""
     grown = {
         "together": "the task extended as if adapted to all of them at once",
         "continue": "the task extended by one class after the other, each time by its examples alone",

@@ -21,7 +21,7 @@ class Unfinished:
 
     Attributes:
         run: The run.
-        tracked: Its MLflow run.
+        tracked: The run's MLflow run.
         storage: Folder or URI of all runs.
         step: Step of the run's newest checkpoint; 0 where there is none.
         num_steps: Number of outer steps that the run is to do.

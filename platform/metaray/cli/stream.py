@@ -13,7 +13,7 @@ def judge_stream(
     """Judge a learner on a stream, and write what is asked for.
 
     Args:
-        model: Name or folder of the learner.
+        model: The learner: URI or folder.
         classes: Numbers of classes, as the user wrote them.
         table: CSV file to write.
         picture: PNG file to draw.
@@ -21,7 +21,7 @@ def judge_stream(
         options: The rest of `metaray.api.stream.stream`.
 
     Raises:
-        InputError: If `stream` refuses, or a file can't be written.
+        InputError: If `metaray.api.stream.stream` refuses the call, or a file can't be written.
     """
     from metaray.api.stream import stream
     from metaray.data.store_file import check_writable

@@ -58,17 +58,14 @@ Orders = Annotated[int, typer.Option(min=1, metavar="N", help="Number of orders 
 GrownHow = Annotated[
     str,
     typer.Option(
-        "--how", metavar="HOW", help="How tasks of a stream grow, together or continue, as `metaray extend` has it."
+        "--how", metavar="HOW", help="How tasks grow on a stream: together or continue, as `metaray extend` has it."
     ),
 ]
 StreamPicture = Annotated[
     Path | None, typer.Option("--picture", metavar="FILE", help="PNG file to draw the curve of a stream to.")
 ]
 StreamTracker = Annotated[
-    str,
-    typer.Option(
-        "--tracker", metavar="NAME", help="Where the curve of a stream goes: mlflow, or none to write it nowhere."
-    ),
+    str, typer.Option("--tracker", metavar="NAME", help="Tracker of a stream: mlflow, or none to write it nowhere.")
 ]
 
 

@@ -53,7 +53,7 @@ class CACTUs(Source):
     Clusters are of the examples as they lie: where the wrapped source takes rotations for classes, it judges on these.
 
     Attributes:
-        source: whose examples were clustered: a class store, or the glyphs.
+        source: Source whose examples were clustered: a class store, or the glyphs.
         partitions: What `metaray data cluster` wrote of vectors of these examples; a path or URI.
     """
 
@@ -118,7 +118,7 @@ class CACTUs(Source):
         """Check that a partition has enough clusters of enough examples; the rest is the wrapped source's.
 
         Raises:
-            InputError: with the numbers.
+            InputError: If there are too few clusters or examples, with the numbers.
         """
         if split != "meta-train":
             self.source.check(split, spec)
@@ -139,7 +139,7 @@ class CACTUs(Source):
             )
 
     def sample_task(self, draws: Draws, split: Split, spec: EpisodeSpec) -> Task:
-        """In meta-train draw a partition, clusters of it and examples of these; else the wrapped source's task.
+        """Draw a partition, clusters of it and examples of these in meta-train; else the wrapped source's task.
 
         Raises:
             InputError: `split` has too few clusters or examples.
@@ -150,7 +150,7 @@ class CACTUs(Source):
         return opened.task(self._drawn(draw_task(opened.clusters, split, spec, draws), spec))
 
     def sample_tasks(self, draws: ManyDraws, split: Split, spec: EpisodeSpec) -> list[Task]:
-        """As in `ClassStore`.
+        """Sample several tasks at once, as `ClassStore` does.
 
         Raises:
             InputError: `split` has too few clusters or examples.
@@ -169,7 +169,7 @@ class CACTUs(Source):
         return self.store.lasting_examples
 
     def sample_rows(self, draws: ManyDraws, split: Split, spec: EpisodeSpec) -> list[Task]:
-        """As in `ClassStore`.
+        """Sample several tasks as rows of the store, as `ClassStore` does.
 
         Raises:
             InputError: `split` has too few clusters or examples.
@@ -186,21 +186,21 @@ class CACTUs(Source):
         return [stack_of(tasks[0], len(draws))] if spec.is_fixed else stacks_of(tasks)
 
     def count_tasks(self, split: Split, spec: EpisodeSpec) -> int:
-        """As in `ClassStore`, over the clusters of each partition; a task that two can give counts twice."""
+        """Number of tasks, over the clusters of each partition; a task that two can give counts twice."""
         if split != "meta-train":
             return self.source.count_tasks(split, spec)
         return count_tasks(self._open().clusters, split, spec)
 
     def num_classes(self, split: Split) -> int:
-        """In meta-train the number of clusters of all partitions; else the wrapped source's."""
+        """Number of clusters of all partitions in meta-train; else the wrapped source's number of classes."""
         return len(self._open().found.partition) if split == "meta-train" else self.source.num_classes(split)
 
     def places(self, split: Split, class_ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """In meta-train the cluster's; else the wrapped source's."""
+        """Places of the clusters in meta-train; else the wrapped source's."""
         return -1 - class_ids if split == "meta-train" else self.source.places(split, class_ids)
 
     def class_name(self, class_id: int) -> str:
-        """As in "cluster 17 of partition 3" for one of meta-train, whose ids lie below zero."""
+        """Name such as "cluster 17 of partition 3" for one of meta-train, whose ids lie below zero."""
         if class_id >= 0:
             return self.source.class_name(class_id)
         partition, cluster = divmod(-1 - class_id, self._open().found.clusters)

@@ -33,15 +33,15 @@ def partitions_of(
     Args:
         vectors: [n, d].
         clusters: k.
-        partitions: How many.
-        seed: of scalings and beginnings; partition p is the same however many follow it.
+        partitions: Number of partitions.
+        seed: Seed of scalings and beginnings; partition p is the same however many follow it.
         progress: Called with (partitions done, partitions in all).
 
     Yields:
         [n] numbers of clusters, 0 .. k-1, of which some may be nobody's.
 
     Raises:
-        InputError: for fewer vectors than clusters.
+        InputError: If there are fewer vectors than clusters.
     """
     if not 2 <= clusters <= len(vectors):
         found = counted(len(vectors), "example")
@@ -62,7 +62,7 @@ def k_means(vectors: Vectors, clusters: int, generator: np.random.Generator) -> 
     Args:
         vectors: [n, d], at least as many as clusters.
         clusters: k.
-        generator: of the beginning, the only thing that is drawn.
+        generator: Generator of the beginning, the only thing that is drawn.
 
     Returns:
         [n] numbers of clusters; one is empty only where vectors are equal.

@@ -56,7 +56,8 @@ class EncoderFolder:
         """The weights, in the cache; see `held_weights`.
 
         Raises:
-            InputError: as `held_weights`; where a local folder has weights in another form alone, naming these.
+            InputError: If `held_weights` refuses them, or a local folder has weights in another form alone, naming
+                these.
         """
         if not self._is_file and not is_remote(self.path) and (folder := local_path(self.path)).is_dir():
             others = sorted(path.name for path in folder.iterdir() if path.name.endswith((*PICKLED, SHARDED)))

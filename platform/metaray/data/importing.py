@@ -38,8 +38,8 @@ class ImportReport(NamedTuple):
 
     Attributes:
         path: Path of the store.
-        classes: How many.
-        examples: How many.
+        classes: Number of classes.
+        examples: Number of examples.
         schemes: The names of its split schemes.
         notes: What the user should know, a sentence each.
     """

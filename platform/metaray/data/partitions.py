@@ -33,8 +33,8 @@ class ClusterReport:
     """What a clustering made.
 
     Attributes:
-        path: of the file.
-        examples: that were clustered.
+        path: The file that was written.
+        examples: Number of examples that were clustered.
         sizes: [partitions * clusters] examples of each cluster.
     """
 
@@ -62,10 +62,10 @@ def cluster_store(
     Args:
         vectors: A store of them, its path or URI: of `metaray data embed`, or any other of vectors.
         out: The file to write.
-        clusters: of a partition.
-        partitions: How many, by random scalings of the dimensions; see `metaray.data.clustering`.
+        clusters: Number of clusters of a partition.
+        partitions: Number of partitions, by random scalings of the dimensions; see `metaray.data.clustering`.
         split: The split scheme whose meta-train is clustered.
-        seed: of scalings and beginnings.
+        seed: Seed of scalings and beginnings.
         progress: Called with (partitions done, partitions in all).
 
     Raises:
@@ -138,8 +138,8 @@ class Partitions:
         order: [partitions * examples] rows of the clustered store, cluster by cluster.
         offsets: [partitions * clusters + 1] where each cluster lies in `order`.
         partition: [partitions * clusters] the partition of each cluster.
-        clusters: of a partition.
-        fingerprint: of the file.
+        clusters: Number of clusters of a partition.
+        fingerprint: Fingerprint of the file.
     """
 
     order: NDArray[np.int64]
@@ -158,9 +158,9 @@ def open_partitions(path: str, store: StoreFile, split: str, where: str) -> Part
     """The partitions in a file, of the examples of a store.
 
     Args:
-        path: of the file, or its URI.
-        store: that they are to be of.
-        split: whose meta-train they are to be of.
+        path: Path or URI of the file.
+        store: Store whose examples the partitions are to be of.
+        split: Split scheme whose meta-train the partitions are to be of.
         where: The store, in messages.
 
     Raises:

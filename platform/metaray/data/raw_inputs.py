@@ -22,7 +22,7 @@ class RawInputs(ClassStore):
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """Of the raw inputs."""
+        """Preprocessing of the raw inputs."""
         found = self.vectors.preprocessing
         assert isinstance(found, EncodedPreprocessing), found
         return found.raw
@@ -34,7 +34,7 @@ class RawInputs(ClassStore):
 
     @property
     def feature_shape(self) -> FeatureShape:
-        """Of a raw input."""
+        """Shape of a raw input."""
         return self.preprocessing.feature_shape
 
     def _open(self) -> OpenedStore:

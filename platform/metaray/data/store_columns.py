@@ -24,7 +24,7 @@ def column_type(shape: FeatureShape, dtype: str) -> Any:
 
     Args:
         shape: Shape of one example.
-        dtype: Numpy's name.
+        dtype: NumPy's name.
     """
     try:
         number = pa.from_numpy_dtype(np.dtype(dtype))

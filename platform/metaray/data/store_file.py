@@ -46,16 +46,17 @@ class StoreMeta(Config):
     Attributes:
         version: Version of this format.
         feature_shape: Shape of one example; the first axis is None where they are ragged.
-        dtype: Numpy's name of the examples' type.
+        dtype: NumPy's name of the examples' type.
         class_names: Unique; the position is the class id.
         counts: Examples per class.
         schemes: Name of a split scheme -> meta-split -> class ids, disjoint within a scheme.
         preprocessing: How raw inputs became the examples; a user's own by its import path, see `store_preprocessing`.
         origin: Free notes (importer, source, licence); the fingerprint leaves them out.
         fingerprint: SHA-256 (hex) over all of the above but the origin, and the examples.
-        groups: which classes belong together, with a fingerprint of their own: the same examples with and without them
-            are the same data. None, which the JSON leaves out, where nobody says.
-        raw: of what the examples were made, likewise, where the store has that, too.
+        groups: The classes that belong together, with a fingerprint of their own: the same examples with and without
+            them are the same data. None, which the JSON leaves out, where nobody says.
+        raw: The raw inputs that the examples were made of, where the store has them, too; also with a fingerprint of
+            their own, and left out of the JSON where there are none.
     """
 
     version: int

@@ -18,8 +18,8 @@ class RawColumn(Config):
     """What the schema metadata says of it.
 
     Attributes:
-        feature_shape: of one raw input; the first axis is None where they are ragged.
-        dtype: Numpy's name of their type.
+        feature_shape: Shape of one raw input; the first axis is None where they are ragged.
+        dtype: NumPy's name of their type.
         fingerprint: SHA-256 (hex) over the inputs; that of the store covers the vectors alone.
     """
 
@@ -29,7 +29,7 @@ class RawColumn(Config):
 
     @classmethod
     def of(cls, raw: Examples) -> Self:
-        """Of inputs [examples, *feature], or ragged ones."""
+        """Description of inputs [examples, *feature], or of ragged ones."""
         values = raw.values if isinstance(raw, Ragged) else raw
         shape: FeatureShape = (None, *values.shape[1:]) if isinstance(raw, Ragged) else values.shape[1:]
         return cls(feature_shape=shape, dtype=values.dtype.name, fingerprint=digest(raw))

@@ -61,7 +61,7 @@ def embedded_on_ray(task: Task, numbers: list[int], placement: Placement) -> Ite
 
     Args:
         task: What to make; its device is left to the placement.
-        numbers: of the batches.
+        numbers: Numbers of the batches.
         placement: How many actors, and what each may use.
 
     Yields:

@@ -37,7 +37,7 @@ class OnRay(Place):
     """Sampler actors and Ray Train workers of the cluster that `connect` joined.
 
     Attributes:
-        placement: How many, and where.
+        placement: Workers, samplers, and what they may use.
         listeners: Picklable ones, sent to rank 0, which calls them there and waits for them.
     """
 

@@ -25,7 +25,7 @@ def sample_episode(source: Source, spec: EpisodeSpec, split: Split, seed: int, i
     which episode, in what order, or how often.
 
     Args:
-        source: Where the task comes from.
+        source: Source of the task.
         spec: Ways, shots and queries, or what they are drawn from.
         split: "meta-train", "meta-val" or "meta-test".
         seed: Seed of the whole sequence of episodes.
@@ -49,7 +49,7 @@ def sample_meta_batch(
     """The episodes of `indices`, in that order, stacked: bit for bit those of `sample_episode`.
 
     Args:
-        source: Where the tasks come from.
+        source: Source of the tasks.
         spec: Ways, shots and queries, or what they are drawn from.
         split: "meta-train", "meta-val" or "meta-test".
         seed: Seed of the whole sequence of episodes.

@@ -31,8 +31,8 @@ class EncoderLink(Config):
     """Where the encoder of a learner lies.
 
     Attributes:
-        sha256: of the file, hex.
-        at: Its path or URI.
+        sha256: SHA-256 of the file, hex.
+        at: Path or URI of the file.
     """
 
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
@@ -61,8 +61,8 @@ def linked_tensors(description: Mapping[str, Any], where: str) -> tuple[EncoderL
     """The encoder that a learner's description links to: memory-mapped, from the node's cache or from where it lies.
 
     Args:
-        description: of the learner.
-        where: It was read.
+        description: Description of the learner, as its folder holds it.
+        where: Place that it was read from, for errors.
 
     Raises:
         InputError: If the weights are nowhere, or others, saying which they are and where they were looked for.
@@ -90,5 +90,5 @@ def linked_tensors(description: Mapping[str, Any], where: str) -> tuple[EncoderL
 
 
 def _aligned(tensor: Any) -> Any:
-    """As kernels like it: at other addresses they may round differently."""
+    """The tensor at an address as kernels like it: at other addresses they may round differently."""
     return tensor if tensor.data_ptr() % ALIGNED == 0 else tensor.clone()

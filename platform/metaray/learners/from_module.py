@@ -117,7 +117,7 @@ class FromModule:
             promote: Make it champion whatever the comparison says.
             link_encoder: Folder or URI of a storage, in which its frozen encoder is to lie once for all versions that
                 have it; None puts it into the version.
-            tracking_uri: of MLflow; None takes MLFLOW_TRACKING_URI, else `mlflow.db` in the working directory.
+            tracking_uri: URI of MLflow; None takes MLFLOW_TRACKING_URI, else `mlflow.db` in the working directory.
 
         Returns:
             A `metaray.tracking.addition.Addition`: the version, its scores, and whether it became champion.

@@ -30,14 +30,15 @@ class Kept(NamedTuple):
 
     Attributes:
         support: The examples, as the network takes them; targets as `TaskKind.read` gives them. None if it holds none.
-        summary: as `Algorithm.summary` gives it; None where it was not made yet, or there is none.
+        summary: Summary of the examples, as `Algorithm.summary` gives it; None where it was not made yet, or there is
+            none.
     """
 
     support: Examples | None = None
     summary: Tensors | None = None
 
     def tensors(self, *, support: bool) -> Tensors:
-        """As a flat dict, with the examples or without."""
+        """A flat dict of what is kept, with the examples or without."""
         found = {SUMMARY + name: value for name, value in (self.summary or {}).items()}
         if support and self.support is not None:
             found |= {**flattened(self.support.x, INPUTS), TARGETS: self.support.y}
@@ -57,7 +58,7 @@ class Learned(NamedTuple):
 
     Attributes:
         adapted: What the algorithm learned, and the centre where the kind of the task has one.
-        kept: of the support.
+        kept: What the task holds of its support set.
     """
 
     adapted: Tensors
@@ -76,11 +77,11 @@ def grown(algorithm: Algorithm, meta: Tensors, task: Learned, further: Examples,
     """A task with further examples; neither it nor they are modified.
 
     Args:
-        algorithm: that learned the task.
+        algorithm: Algorithm that learned the task.
         meta: Its meta-parameters.
-        task: So far.
-        further: as the network takes them; targets as `TaskKind.read_more` gives them.
-        context: of the grown task.
+        task: The task so far.
+        further: Further examples, as the network takes them; targets as `TaskKind.read_more` gives them.
+        context: Circumstances of the grown task.
         how: "together" or "continue".
 
     Raises:

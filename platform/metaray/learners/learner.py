@@ -196,7 +196,7 @@ class Learner(FromModule):
         """Raw inputs as its network takes them, with their targets.
 
         Raises:
-            InputError: as `inputs`, and if there are not as many of both.
+            InputError: If `inputs` refuses them, or there are not as many targets.
         """
         inputs = self.inputs(x, count=len(targets.y))
         if len(targets.y) != count(inputs):
@@ -283,9 +283,10 @@ class AdaptedTask:
         flat: Targets were given as [n], so predictions are too.
         on_doubt: Told, once, if answers depend on the other queries of a call and these are fewer or less mixed than
             the learner was judged on. By default it warns with `BatchMatters`.
-        columns: of its CSV files, inputs first, then targets; empty where they have the learner's own names.
-        kept: of the support set, for `extend`: its examples, where it was adapted in this process or saved with them,
-            or a summary of them.
+        columns: Names of the columns of its CSV files, inputs first, then targets; empty where they have the learner's
+            own names.
+        kept: What is kept of the support set, for `extend`: its examples, where it was adapted in this process or saved
+            with them, or a summary of them.
     """
 
     learner: Learner
@@ -314,13 +315,13 @@ class AdaptedTask:
         task has learned; others add them to their summary, and batch norm keeps the statistics of the first support.
 
         Args:
-            x: as for `Learner.adapt`.
+            x: Raw inputs, as `Learner.adapt` takes them.
             y: Their targets; new labels, which are of the same type as the task's own, come after these.
             how: "together" or "continue".
 
         Raises:
-            InputError: as `Learner.adapt`; if labels are of another type, or new where the learner is fixed to the
-                ways it has; if the task does not hold what that takes, or its algorithm cannot go on.
+            InputError: If `Learner.adapt` would refuse them; if labels are of another type, or new where the learner is
+                fixed to the ways it has; if the task does not hold what that takes, or its algorithm cannot go on.
         """
         learner = self.learner
         targets = learner.task.read_more(y, self.classes)
@@ -347,7 +348,7 @@ class AdaptedTask:
         that, which is kept; where the examples themselves are needed, `support` keeps them, as the network takes them.
 
         Args:
-            path: of the folder.
+            path: Folder to write.
             support: Also write the examples.
 
         Raises:

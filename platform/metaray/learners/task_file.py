@@ -41,8 +41,8 @@ class TaskParts(NamedTuple):
         adapted: What the support set taught.
         inner_steps: Number of inner steps that it was adapted with; None where the algorithm's own number counts.
         flat: Targets were [n].
-        columns: of CSV files, inputs first; empty where they have the learner's own names.
-        kept: of the support set, by name.
+        columns: Names of the columns of CSV files, inputs first; empty where they have the learner's own names.
+        kept: What is kept of the support set, by name.
     """
 
     classes: tuple[Hashable, ...]

@@ -23,8 +23,8 @@ class LinearMap(Model):
     Mahalanobis distance. Parameters are named `body.*` and, of the linear layer behind it, `head.*`.
 
     Attributes:
-        rank: of M; None for any.
-        normalized: Bring y to length 1, as encoders do.
+        rank: Rank of M; None for any.
+        normalized: Whether y is brought to length 1, as encoders do.
     """
 
     kind: ClassVar[str] = "linear_map"

@@ -47,10 +47,10 @@ class LoRA(Model):
     are these few; a learner has the frozen weights beside them.
 
     Attributes:
-        model: Any, pretrained or not.
+        model: Any model, pretrained or not.
         targets: The linear layers, as patterns of `fnmatch` of their names (`*.query`, `body.*`).
-        rank: of the product.
-        alpha: What it is multiplied with, and divided by the rank.
+        rank: Rank of the product.
+        alpha: Number by which, divided by the rank, the product is multiplied.
         trained: The model's own parameters that are trained all the same, as patterns. Those of its head by default,
             which for a new task's classes nobody has pretrained.
     """
@@ -83,8 +83,8 @@ class LoRA(Model):
         """See `Model.build`.
 
         Raises:
-            InputError: from the model; for a target that is no linear layer that could be wrapped, or too thin for the
-                rank; for a pattern that fits nothing.
+            InputError: If `Model.build` of the model refuses, a target is no linear layer that could be wrapped, or too
+                thin for the rank, or a pattern fits nothing.
         """
         return self._wrapped(self.model.build(feature_shape, outputs), outputs)
 

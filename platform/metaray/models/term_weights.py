@@ -51,7 +51,7 @@ class TermWeights(Comparing):
 
 
 def fitted(source: Source, texts: TextPreprocessing) -> TermWeights:
-    """With the frequencies of a source's meta-train.
+    """Term weights with the document frequencies of a source's meta-train.
 
     Raises:
         InputError: If it has no examples that could be drawn one by one.

@@ -31,9 +31,9 @@ def stream_figure(curves: Mapping[str, StreamCurve], title: str, beside: Mapping
     """The score of each curve with its interval over the orders, and their baselines.
 
     Args:
-        curves: by the name that the legend has; of one kind of score.
-        title: Over the picture.
-        beside: of others, by name.
+        curves: The curves by the names that the legend has; all of one kind of score.
+        title: Title over the picture.
+        beside: Points of other curves, by name.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -13,8 +13,8 @@ def as_begun(experiment: Experiment, storage: Storage, device_type: str) -> Expe
     say nothing; then it is what was usual at that time.
 
     Args:
-        experiment: of the run.
-        storage: of the run alone; it need not be begun.
+        experiment: Experiment of the run.
+        storage: Storage of the run alone; it need not be begun.
         device_type: "cpu" or "cuda".
     """
     if not storage.exists(RECORD_FILE):

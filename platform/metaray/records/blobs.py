@@ -27,7 +27,7 @@ def linked(learner: Learner, root: Storage) -> Learner:
     """The learner with its encoder as a link, which lies in the storage from then on; it is written there once.
 
     Args:
-        learner: with a frozen encoder.
+        learner: Learner with a frozen encoder.
         root: The storage of all runs.
 
     Raises:

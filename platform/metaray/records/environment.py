@@ -47,7 +47,10 @@ UNSET = "(unset)"
 
 
 def environment(device: torch.device = CPU) -> dict[str, str]:
-    """By name; all names are there in each run of one version, so what a checkpoint lacks, its version did not know."""
+    """What a run's bits depend on besides its experiment, by name: versions, processor, kernels, settings.
+
+    All names are there in each run of one version, so what a checkpoint lacks, its version did not know.
+    """
     found = {
         "metaray": metaray_version(),
         "torch": torch.__version__,

@@ -13,7 +13,7 @@ class History:
 
     Attributes:
         place: Where that was kept, in words; empty where nobody kept anything.
-        run_id: Of the run there; None without one.
+        run_id: Id of the run there; None without one.
         tags: Where the run comes from: code, versions, command.
         metrics: What was measured.
         result: What it found out; None where that was not kept.

@@ -35,8 +35,8 @@ class RunRecord(Config):
     """What `run.json` says: what the name stands for, and where it comes from.
 
     Attributes:
-        experiment: That the run trains.
-        source_fingerprint: Of its source; empty where nobody wrote it down.
+        experiment: Experiment that the run trains.
+        source_fingerprint: Fingerprint of its source; empty where nobody wrote it down.
         tracking_run: Id of its MLflow run; empty where it has none.
         tags: Where it comes from: code, versions, command.
         chunk_sizes: Episodes of a chunk by type of device; empty where nobody wrote them down when it was begun.
@@ -57,8 +57,8 @@ class Run:
     one that uploads, and one that goes on after a kill.
 
     Attributes:
-        name: Of the run.
-        storage: Of the run alone.
+        name: Name of the run.
+        storage: Storage of the run alone.
     """
 
     name: str
@@ -204,11 +204,11 @@ class Run:
         """Write down what the name stands for, before training starts; what was written before stays.
 
         Args:
-            experiment: That it trains.
+            experiment: Experiment that the run trains.
             tags: Where it comes from.
             tracking_run: Id of its MLflow run, which replaces one from before.
-            fingerprint: Of its source, where that is known already.
-            origin: Of the run from whose end it starts, if it does: it goes on in that one's chunks.
+            fingerprint: Fingerprint of its source, where that is known already.
+            origin: Record of the run from whose end it starts, if it does: it goes on in that one's chunks.
         """
         # Only here, because the package of experiments needs torch, and runs are listed without.
         from metaray.experiment.chunking import chunk_sizes

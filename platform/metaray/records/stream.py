@@ -22,10 +22,10 @@ class StreamCurve:
 
     Attributes:
         model: What was judged.
-        split: whose classes they are.
+        split: Part whose classes arrive: "meta-val" or "meta-test".
         protocol: How the scores are to be read.
         quality: What the scores are.
-        classes: How many had arrived, ascending.
+        classes: Numbers of classes after which it was judged, ascending.
         orders: [orders][classes] of the learner, one list for each order in which they arrived.
         baselines: The same of what stands beside it, by name.
     """
@@ -60,7 +60,7 @@ class StreamCurve:
         return [Metric(key, value, step, time_ms) for key, value, step in self.metrics]
 
     def tree(self) -> dict[str, Any]:
-        """For JSON: the fields, and the means with their intervals."""
+        """The fields for JSON, and the means with their intervals."""
         beside = {name: [score._asdict() for score in _estimates(one)] for name, one in self.baselines.items()}
         return asdict(self) | {self.quality: [score._asdict() for score in self.scores], "baseline_scores": beside}
 

@@ -24,8 +24,8 @@ class Answer(NamedTuple):
     """One episode, and what was predicted of its queries.
 
     Attributes:
-        task: As the source yields it, compact.
-        score: Of its queries, as the kind of the task has it.
+        task: The task as the source yields it, compact.
+        score: Score of its queries, as the kind of the task has it.
         labelled: The predicted classes; None where targets are values.
         truth: [n, target_size] the right values in their own units (of centred tasks less the support's mean); None
             where targets are classes.
@@ -54,12 +54,12 @@ def answers(
     """The answers to the first episodes of a split, those on which `metaray evaluate` judges, one by one.
 
     Args:
-        learner: To be asked.
+        learner: Learner that answers.
         experiment: Says on what it is judged, and how.
         split: "meta-val" or "meta-test".
-        episodes: How many.
-        inner_steps: Instead of the learner's own number.
-        device: Where to compute.
+        episodes: Number of episodes.
+        inner_steps: Number of inner steps, instead of the learner's own.
+        device: Device to compute on.
         progress: Told the number of episodes done so far.
 
     Raises:

@@ -22,7 +22,7 @@ class Bin(NamedTuple):
     Attributes:
         low: Lower end, which belongs to the bin before; 0 belongs to the first bin.
         high: Upper end.
-        predictions: How many.
+        predictions: Number of predictions.
         confidence: Their mean confidence; NaN of an empty bin.
         accuracy: The share of them that is right; NaN of an empty bin.
     """
@@ -38,10 +38,10 @@ class Calibration(NamedTuple):
     """Confidence beside accuracy.
 
     Attributes:
-        bins: From low to high confidence; also those that are empty.
+        bins: The bins, from low to high confidence; also those that are empty.
         expected_error: ECE, the sum over bins of predictions / n * |accuracy - confidence|.
         largest_error: MCE, the largest |accuracy - confidence| of a bin.
-        predictions: How many, n.
+        predictions: Number of predictions, n.
     """
 
     bins: tuple[Bin, ...]
@@ -54,8 +54,8 @@ class Level(NamedTuple):
     """How often the truth lay in intervals that should hold it with a probability.
 
     Attributes:
-        nominal: That probability.
-        observed: The share of targets inside.
+        nominal: The probability that the intervals should hold the truth with.
+        observed: The share of targets that lay inside.
     """
 
     nominal: float

@@ -36,7 +36,7 @@ def curve(metrics: Sequence[Metric], name: str, score: Score | None) -> Markup |
 
     Args:
         metrics: All that was measured.
-        name: Of the metric, behind `train/` and `val/`.
+        name: Name of the metric, behind `train/` and `val/`.
         score: What is better, where the best is to be marked.
     """
     train, val = (series(metrics, f"{split}/{name}") for split in ("train", "val"))
@@ -95,7 +95,7 @@ def points(
         found: The points, ascending.
         what: The number is of.
         quality: Name of the score.
-        judged: At which number results are judged, to be marked.
+        judged: The number that results are judged at, to be marked.
         level: Baselines that do not depend on it, by name.
     """
 

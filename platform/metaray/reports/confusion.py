@@ -30,8 +30,8 @@ class ClassScore(NamedTuple):
     """How often queries of a class were recognised.
 
     Attributes:
-        number: Of the class.
-        right: Number of queries that were.
+        number: Number of the class.
+        right: Number of queries that were recognised.
         asked: Number of queries.
     """
 
@@ -41,7 +41,7 @@ class ClassScore(NamedTuple):
 
     @property
     def share(self) -> float:
-        """Of those that were recognised."""
+        """Share of the queries that were recognised."""
         return self.right / self.asked
 
 
@@ -62,7 +62,7 @@ class Confusion(NamedTuple):
 
     @property
     def share(self) -> float:
-        """Of the queries that were mistaken."""
+        """Share of the queries that were mistaken."""
         return self.mistakes / self.asked
 
 

@@ -18,15 +18,15 @@ MOST_CLASSES, MOST_SUPPORT, MOST_QUERIES, MOST_ROWS = 20, 3, 4, 12
 SIDE = 64
 """Pixels of a picture at most: larger ones would make a page of megabytes."""
 MOST_NUMBERS = 8
-"""Of an input that is told in words."""
+"""Numbers shown at most of an input that is told in words."""
 
 
 def example(answer: Answer, title: str, name_of: Callable[[int], str]) -> Example:
     """An episode as it is shown.
 
     Args:
-        answer: To its queries.
-        title: Which it is, and how it went.
+        answer: The answer to the episode's queries.
+        title: Title that says which episode it is, and how it went.
         name_of: The name of a class by its number.
     """
     return _of_classes(answer, title, name_of) if answer.labelled is not None else _of_values(answer, title)

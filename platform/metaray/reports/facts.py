@@ -33,8 +33,8 @@ class Point(NamedTuple):
     """A score at a number of inner steps, or of shots.
 
     Attributes:
-        at: That number.
-        score: Over the episodes that were judged there.
+        at: Number of inner steps or of shots.
+        score: Score over the episodes that were judged there.
         baselines: What needs no training, on the same episodes, by name; empty where that would not change.
     """
 
@@ -65,9 +65,9 @@ class Row(NamedTuple):
     """Some examples of an example task: those of one class, or all of them where there are none.
 
     Attributes:
-        name: Of the class; empty where there are none.
-        support: What it is learned from.
-        query: What was asked.
+        name: Name of the class; empty where there are none.
+        support: Examples that it is learned from.
+        query: Examples that were asked.
     """
 
     name: str
@@ -79,7 +79,7 @@ class Example(NamedTuple):
     """One task, and what the learner makes of it.
 
     Attributes:
-        title: Which it is, and how it went.
+        title: Title that says which task it is, and how it went.
         rows: Its examples.
         left_out: A sentence about what is not shown; empty where all is.
     """
@@ -94,10 +94,10 @@ class Classes:
     """What is known of classes.
 
     Attributes:
-        names: Of each class that was asked for, by its number.
-        scores: Of each, the worst first.
+        names: Name of each class that was asked for, by its number.
+        scores: Score of each class, the worst first.
         confused: The pairs that are confused most.
-        calibration: Of the confidence in the predicted class.
+        calibration: Calibration of the confidence in the predicted class.
     """
 
     names: Mapping[int, str]
@@ -130,11 +130,11 @@ class Measured:
     """What was found out for the report by judging the learner again.
 
     Attributes:
-        split: On which part.
-        episodes: How many of its first episodes.
-        few: Of these, on how many each point of a curve was judged.
+        split: Part that was judged on: "meta-val" or "meta-test".
+        episodes: Number of its first episodes.
+        few: Number of these episodes that each point of a curve was judged on.
         protocol: How the scores are to be read.
-        score: Of these episodes.
+        score: Mean score of these episodes, with its interval.
         inner_steps: The score by number of inner steps; empty where the algorithm takes none.
         judged_steps: The number that results are judged with.
         shots: The score by number of shots.
@@ -143,7 +143,7 @@ class Measured:
         classes: Where targets are classes.
         values: Where they are values.
         examples: Tasks with their predictions.
-        seconds: That all of this took.
+        seconds: Time that all of this took.
         peak_bytes: Resident memory of the process at most, so far.
         device: Where it was done.
     """
@@ -171,9 +171,9 @@ class Scored:
     """How well a learner does, and beside what, where there is no result of a run.
 
     Attributes:
-        split: On which part.
-        score: After adaptation.
-        before_adaptation: None where the algorithm takes no inner steps.
+        split: Part that was judged on: "meta-val" or "meta-test".
+        score: Mean score after adaptation, with its interval.
+        before_adaptation: Mean score before adaptation; None where the algorithm takes no inner steps.
         baselines: What needs no training, by name.
         rivals: The same in words, and how each did.
     """
@@ -190,9 +190,9 @@ class RunFacts:
     """A run, or a learner that came from one.
 
     Attributes:
-        name: As it was asked for.
+        name: Name of the run or learner, as the user gave it.
         kind: "run" or "model".
-        state: In words.
+        state: State of the run, in words.
         tree: Its experiment, as JSON types; empty where nobody knows it.
         score: What decides.
         protocol: How its scores are to be read; empty where nobody knows.
@@ -237,11 +237,11 @@ class Side:
     """One of two learners that were compared.
 
     Attributes:
-        name: As it was asked for.
+        name: Name of the learner, as the user gave it.
         protocol: How its scores are to be read.
-        score: Of it.
-        by_episode: The same by episode.
-        tree: Of its experiment, as JSON types; empty where it does not say.
+        score: Mean score of the learner, with its interval.
+        by_episode: The learner's scores by episode.
+        tree: Experiment of the learner, as JSON types; empty where it does not say.
     """
 
     name: str
@@ -257,7 +257,7 @@ class ComparisonFacts:
 
     Attributes:
         sides: The first and the second.
-        split: On which part.
+        split: Part that was judged on: "meta-val" or "meta-test".
         quality: What the scores are.
         difference: Second - first, paired by episode.
         over_groups: The same over groups, in words; empty where tasks are of none.

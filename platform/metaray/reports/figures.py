@@ -70,7 +70,7 @@ STYLE: dict[Any, Any] = {
 
 
 def look(place: int) -> Look:
-    """Of the series at a place; after six they come again."""
+    """The look of the series at a place; after six the looks come again."""
     return LOOKS[place % len(LOOKS)]
 
 
@@ -121,7 +121,7 @@ def label(text: object) -> str:
 
 
 def _for_a_page(svg: str, told: str, width: int) -> str:
-    """Without its own head and metadata; with names of its own, since all charts of a page share one space of names."""
+    """The picture without its own head and metadata, and with names of its own, since charts of a page share theirs."""
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     own = hashlib.sha256(svg.encode()).hexdigest()[:8]
     svg = re.sub(r'\bid="', f'id="{own}-', svg)

@@ -21,7 +21,7 @@ HEADINGS: dict[By, str] = {"support": "support examples", "query": "query exampl
 
 
 def absent(facts: RunFacts, topic: str, what: str) -> list[Block]:
-    """That something is missing, if it is."""
+    """A block that says that something is missing, if it is."""
     return [Absent(what, facts.missing[topic])] if topic in facts.missing else []
 
 

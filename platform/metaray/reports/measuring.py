@@ -57,11 +57,11 @@ def measure(
     """Judge a learner on the episodes that `metaray evaluate` takes, and keep more than scores of it.
 
     Args:
-        learner: To be judged.
-        experiment: Says on what, and how.
+        learner: Learner to judge.
+        experiment: Experiment that says on what it is judged, and how.
         split: "meta-val" or "meta-test".
         episodes: Number of its first episodes, at least 2.
-        device: Where to compute.
+        device: Device to compute on.
         show: Told what is judged, and how many episodes of how many are done.
 
     Raises:

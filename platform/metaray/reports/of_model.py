@@ -26,12 +26,12 @@ def facts_of_model(
     """All that there is to tell of a learner.
 
     Args:
-        name: To call it by.
-        learner: Loaded.
-        history: Of the run that it comes from.
+        name: Name of the learner, as the user gave it.
+        learner: The learner, loaded.
+        history: History of the run that it comes from.
         report: The command that makes the report again.
-        experiment: That it comes from, on which it can be judged; None where it cannot be.
-        refused: Why not.
+        experiment: Experiment that it comes from, on which it can be judged; None where it cannot be.
+        refused: Why it cannot be judged.
         measure: Finds out what nobody has written down; None leaves that out.
         scored: How well it does, where the history has no result.
     """

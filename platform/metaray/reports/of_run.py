@@ -35,8 +35,8 @@ def facts_of_run(
     """All that there is to tell of a run, also of one that goes on, failed, is damaged, or is of an older version.
 
     Args:
-        storage: Of the run.
-        name: To call it by.
+        storage: Storage of the run alone.
+        name: Name of the run, as the user gave it.
         report: The command that makes the report again.
         measure: Finds out what the folder does not hold; None leaves that out.
         trust: Packages besides metaray whose code the run may name.
@@ -87,9 +87,9 @@ def data_facts(tree: Mapping[str, Any], experiment: Experiment | None, fingerpri
     """What is known of the data: what they are, how many classes, and their digest.
 
     Args:
-        tree: Of the experiment.
+        tree: Experiment of the run or learner, as JSON types.
         experiment: The same, where it can be read here.
-        fingerprint: Of its source; empty where nobody wrote it down.
+        fingerprint: Fingerprint of its source; empty where nobody wrote it down.
     """
     facts = [("source", described(tree.get("source", "")))]
     if fingerprint:

@@ -15,8 +15,8 @@ def facts_of_search(storage: Storage, name: str, *, report: str, again: str, tru
     """All that there is to tell of a search, also of one that goes on or was broken off.
 
     Args:
-        storage: Of the search.
-        name: To call it by.
+        storage: Storage of the search alone.
+        name: Name of the search, as the user gave it.
         report: The command that makes the report again.
         again: The command that goes on with it.
         trust: Packages besides metaray whose code its trials may name.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 STATUSES: tuple[TrialStatus, ...] = ("finished", "stopped early", "running", "waiting", "failed")
 LEAST_APART = 0.13
-"""Of an axis, between two ticks with labels."""
+"""Share of an axis that is left at least between two ticks with labels."""
 FEW = 6
 """Trials that have a colour each, and a name in the legend."""
 

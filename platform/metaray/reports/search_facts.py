@@ -14,12 +14,12 @@ class SearchFacts:
     """A search.
 
     Attributes:
-        name: Of it.
-        seen: At a glance.
+        name: Name of the search, as the user gave it.
+        seen: The search at a glance.
         search: Its description; None where it cannot be read.
         trials: All of them.
         winner: The best so far; None before there is one.
-        result: Of the winner's run, once it was judged on meta-test.
+        result: Result of the winner's run, once it was judged on meta-test.
         origin: Where it comes from: code, versions, command.
         again: What makes it again; empty where nobody knows.
         report: What makes this report again.

@@ -11,20 +11,20 @@ from metaray.reports.settings import described, json_of, settings_of
 
 
 def number(value: float | None) -> str:
-    """With four decimals, or as many digits where it is large or small; a dash where there is none."""
+    """A number with four decimals, or as many digits where it is large or small; a dash where there is none."""
     if value is None or not math.isfinite(value):
         return "\u2013"
     return f"{value:.4f}" if 1e-3 <= abs(value) < 1e4 or value == 0 else f"{value:.4g}"
 
 
 def interval(one: Estimate | GroupEstimate) -> str:
-    """As in "0.8786 ± 0.0041"."""
+    """A mean and its half width, such as "0.8786 ± 0.0041"."""
     wide = f" \u00b1 {number(one.half_width)}" if math.isfinite(one.half_width) else ""
     return f"{number(one.mean)}{wide}"
 
 
 def duration(seconds: float) -> str:
-    """As in "2 min 5 s"."""
+    """A duration in words, such as "2 min 5 s"."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     hours, rest = divmod(round(seconds), 3600)
@@ -33,7 +33,7 @@ def duration(seconds: float) -> str:
 
 
 def size(size_bytes: int) -> str:
-    """As in "312 MiB"."""
+    """A size in words, such as "312 MiB"."""
     return f"{size_bytes / 2**20:.0f} MiB" if size_bytes < 2**30 else f"{size_bytes / 2**30:.2f} GiB"
 
 

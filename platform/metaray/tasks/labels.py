@@ -50,8 +50,8 @@ def further_labels(labels: Sequence[Hashable], classes: Sequence[Hashable]) -> t
     """The classes of a task with further examples, and the place of each of these labels among them, [n] int64.
 
     Args:
-        labels: of the further examples, as `plain_labels` gives them.
-        classes: of the task so far; new ones come after them in the order of their first appearance.
+        labels: Labels of the further examples, as `plain_labels` gives them.
+        classes: Classes of the task so far; new ones come after them in the order of their first appearance.
 
     Raises:
         InputError: If there are none, or one is of another type than the task's own, or can't be told from one of them.

@@ -220,7 +220,7 @@ class TaskKind(Config):
 
         Args:
             y: The targets.
-            classes: of the task so far, which keep their places; the result's are these and perhaps more.
+            classes: Classes of the task so far, which keep their places; the result's are these and perhaps more.
 
         Raises:
             InputError: Naming what can't be read, or does not go with the task's own.

@@ -45,8 +45,8 @@ class Scores:
     """What a learner is worth on a source.
 
     Attributes:
-        meta_val: Its score on meta-val.
-        meta_test: Its score on meta-test.
+        meta_val: Mean score on meta-val.
+        meta_test: Mean score on meta-test.
         before_adaptation: The same with zero inner steps; None where the algorithm takes none.
         baselines: What needs no training, on the same episodes, by name.
         compared: What the nearest neighbour compares, in words; None where inputs are not compared.

@@ -27,7 +27,7 @@ class _Position(Config):
 
     Attributes:
         place: The tracker's record that has it.
-        segments: How many it has.
+        segments: Number of the journal's segments that it has.
     """
 
     place: str

@@ -22,9 +22,9 @@ def history_of(server: MlflowServer, model: str, keys: Iterable[str]) -> History
     """What is known of the run behind a model's URI.
 
     Args:
-        server: That holds it.
+        server: Server that holds the run.
         model: `models:/NAME@ALIAS`, `models:/NAME/VERSION` or `runs:/RUN_ID/PATH`.
-        keys: Of the metrics whose values at all steps are wanted.
+        keys: Names of the metrics whose values at all steps are wanted.
 
     Raises:
         InputError: If the URI leads nowhere.

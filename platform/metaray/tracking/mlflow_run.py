@@ -29,7 +29,7 @@ class MlflowRun:
     """A run in MLflow.
 
     Attributes:
-        server: Where it is.
+        server: Server that the run is on.
         id: Id of the run.
     """
 

@@ -36,7 +36,7 @@ class MlflowTracker(Tracker):
     """Writes to one run of MLflow, whose id is written down in the run's record.
 
     Args:
-        server: Where.
+        server: Server of MLflow to write to.
     """
 
     kind = "mlflow"

@@ -33,7 +33,7 @@ class Report:
     Attributes:
         run: The run: its name, folder, metrics, checkpoints.
         result: Its figures.
-        tracked: Its MLflow run; None if it has none.
+        tracked: The run's MLflow run; None if it has none.
         version: What was registered, if anything.
         decision: Whether it became champion, and why.
         notes: What else the user should know, a sentence each.

@@ -58,7 +58,7 @@ def deliver(
     Args:
         experiment: Experiment that was trained.
         run: Run that trained it, and is finished.
-        to: Where.
+        to: Server of MLflow to write to.
         waits: Seconds between attempts while MLflow does not answer.
         say: Function that is told what takes a while.
 

@@ -18,9 +18,9 @@ def log_stream(server: MlflowServer, experiment_name: str, curve: StreamCurve, p
     """Write a curve to a new run of an MLflow experiment: metrics, result file and picture.
 
     Args:
-        server: Where.
-        experiment_name: that of the learner's own run.
-        curve: to write.
+        server: Server to write to.
+        experiment_name: Name of the MLflow experiment that the learner's own run is in.
+        curve: Curve to write.
         params: How it was made.
 
     Raises:

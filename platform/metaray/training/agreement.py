@@ -24,8 +24,8 @@ def require_start(experiment: Experiment, step: int) -> None:
     """Refuse to start afresh what is to start from another run.
 
     Args:
-        experiment: of the run.
-        step: of the checkpoint that it goes on from; 0 where there is none.
+        experiment: Experiment of the run.
+        step: Step of the checkpoint that the run goes on from; 0 where there is none.
 
     Raises:
         RunFailed: If that is before the run begins.
@@ -48,13 +48,14 @@ def require_same_network(marks: Marks, before: Marks, gather: Callable[[int], li
     """Refuse a network that is built otherwise than when the run began, or than on another rank.
 
     Args:
-        marks: of the network's frozen parameters, buffers and other tensors on this rank.
-        before: in the checkpoint that the run goes on from; empty where there is none.
-        gather: An integer of each rank, on all.
-        alike: The ranks have the same software and kind of processor, so that the same arithmetic gives the same bits.
+        marks: Marks of the network's frozen parameters, buffers and other tensors on this rank.
+        before: Marks in the checkpoint that the run goes on from; empty where there is none.
+        gather: Gives an integer of each rank to all of them.
+        alike: Whether the ranks have the same software and kind of processor, so that the same arithmetic gives the
+            same bits.
 
     Raises:
-        RunFailed: on all ranks.
+        RunFailed: If the network is built otherwise anywhere; all ranks raise.
     """
     changed = unlike(before, marks) if before else []
     if any(gather(len(changed))):
@@ -76,10 +77,10 @@ def require_same_execution(described: Mapping[str, Any], gather: Callable[[int],
     Args:
         described: How this rank computes, in JSON types by what to call it: the kind of execution, its kernels or
             graphs, what compiles them, and for what.
-        gather: An integer of each rank, on all.
+        gather: Gives an integer of each rank to all of them.
 
     Raises:
-        RunFailed: on all ranks.
+        RunFailed: If the ranks would compute in different ways; all of them raise.
     """
     if len(set(gather(number_of(described)))) == 1:
         return

@@ -36,21 +36,22 @@ class Arithmetic:
     """What training an experiment takes.
 
     Attributes:
-        classes: of each meta-split, rotations counted; all 0 where tasks have none of their own.
-        tasks: Distinct ones of each meta-split, labels and order aside.
-        train_episodes: that are trained on.
-        val_episodes: of meta-val that are judged, over all evaluations while it trains.
-        test_episodes: of meta-test at the end; each is judged several times, as trained, before training and so on.
+        classes: Number of classes of each meta-split, rotations counted; all 0 where tasks have none of their own.
+        tasks: Number of distinct tasks of each meta-split, labels and order aside.
+        train_episodes: Number of episodes that are trained on.
+        val_episodes: Number of episodes of meta-val that are judged, over all evaluations while it trains.
+        test_episodes: Number of episodes of meta-test that are judged at the end, each several times: as trained,
+            before training and so on.
         parameters: How many meta-parameters each part has, by the first word of their names.
         frozen: Numbers in frozen parameters and persistent buffers.
-        parameters_bytes: of the meta-parameters.
-        optimizer_bytes: of the optimiser's state.
-        checkpoint_bytes: at most, with the best meta-parameters beside the current ones.
+        parameters_bytes: Size of the meta-parameters.
+        optimizer_bytes: Size of the optimiser's state.
+        checkpoint_bytes: Size of a checkpoint at most, with the best meta-parameters beside the current ones.
         episode_bytes: Tensors that live at the height of the meta-gradient, of each episode mapped over at once; of
             unequal ones that of the largest among the first.
         gpu_episode_bytes: The same on a GPU, where convolutions of many at once are unfolded.
-        chunk_sizes: How many these are, by type of device.
-        most_workers: How many can take part, by type of device.
+        chunk_sizes: Number of episodes that are mapped over at once, by type of device.
+        most_workers: Number of workers that can take part, by type of device.
         episode_s: Processor time that the meta-gradient of an episode took here, among as many at once on a CPU; of
             unequal ones the mean of the first.
     """
@@ -135,7 +136,7 @@ def _one_chunk(experiment: Experiment, state: TrainState) -> tuple[Tensors, int,
 
 
 def _episodes(experiment: Experiment, indices: range) -> tuple[TensorEpisode, ...]:
-    """Of meta-train, as one chunk where they are of equal shape."""
+    """Episodes of meta-train, as one chunk where they are of equal shape."""
     batch = sample_meta_batch(experiment.source, experiment.episodes, "meta-train", experiment.seed, indices)
     return next(chunks(batch, len(indices), CPU, experiment.source, "meta-train", experiment.augmentation))
 

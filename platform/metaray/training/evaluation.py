@@ -85,10 +85,10 @@ class Judge(NamedTuple):
     """Which episodes to judge on: so many of `split`, by default its first ones.
 
     Attributes:
-        source: Where tasks come from.
-        spec: Ways, shots, queries.
+        source: Source of the tasks.
+        spec: Ways, shots and queries of the episodes.
         split: "meta-val" or "meta-test".
-        episodes: How many.
+        episodes: Number of episodes.
         seed: Seed of the sequence of episodes.
         first: The index of the first of them.
     """
@@ -125,10 +125,10 @@ def evaluate_learner(
     Args:
         learner: Learner to judge.
         experiment: Says on what, and how.
-        split: "meta-val" or "meta-test".
-        device: Where to compute.
+        split: Part whose classes are judged on: "meta-val" or "meta-test".
+        device: Device to compute on.
         episodes: Only these, from a multiple of the chunk size on; None takes all of the experiment's.
-        inner_steps: Instead of the learner's own number.
+        inner_steps: Number of inner steps, instead of the learner's own.
         progress: Told the number of episodes judged so far.
 
     Raises:
@@ -258,7 +258,7 @@ def evaluate(
         meta: The meta-parameters, on `device`.
         context: An evaluation context (`training=False`); `batched` is set here.
         judge: Episodes to judge on.
-        device: Where to compute.
+        device: Device to compute on.
         chunk_size: Episodes at once.
         reducer: Reducer of this run's ranks; None for one process.
         progress: Told the number of episodes judged so far, those of the other ranks by estimate.

@@ -30,7 +30,7 @@ class Step(NamedTuple):
     """What one outer step did.
 
     Attributes:
-        step: Its number.
+        step: Number of the step.
         loss: Mean query loss over the meta-batch.
         score: Mean query score over the meta-batch, as the kind of its tasks has it.
         outer_lr: Learning rate used.
@@ -106,7 +106,7 @@ def outer_loop(
         state: Updated in place; when a step is yielded, `state.step` is the one after it, or up to `lag` later ones.
         stream: This rank's share of each meta-batch, from `state.step` on.
         reducer: Joins the ranks. Clipping and the NaN decision come after it, so all ranks decide alike.
-        device: Where to compute.
+        device: Device to compute on.
         should_stop: Whether this rank has been asked to stop; the flag rides with the gradient.
         strategy: How a chunk's meta-gradient is computed; None does so line by line, and batched where chunks are.
         lag: How many steps may be launched before the outcome of a step is waited for; None is 1 on a GPU, else 0. No

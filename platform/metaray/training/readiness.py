@@ -41,10 +41,10 @@ class Ground:
     """Where a rank gets ready.
 
     Attributes:
-        storage: of the run.
-        device: of the rank.
-        writes: Whether it writes for all.
-        gather: An integer of each rank, on all.
+        storage: Storage of the run.
+        device: Device of the rank.
+        writes: Whether this rank writes for all.
+        gather: Gives an integer of each rank to all of them.
         say: Tells of a "phase" or a "note".
         alive: Tells whoever watches over the rank that it gets ahead.
         data_on: Where the examples are that this rank computes with.
@@ -75,9 +75,9 @@ def executed_by(experiment: Experiment, ground: Ground, step: int = 0) -> Execut
     """How a run computes: as it was begun, or else as is decided now.
 
     Args:
-        experiment: of the run.
-        ground: Where.
-        step: that it goes on from; what has gone so far without a record went line by line.
+        experiment: Experiment of the run.
+        ground: Where the rank gets ready.
+        step: Step that the run goes on from; what has gone so far without a record went line by line.
 
     Raises:
         RunFailed: If it was begun compiled, and this machine cannot compile.
@@ -102,10 +102,10 @@ def made_ready(
     How it computes is written down before the first step.
 
     Args:
-        experiment: to train.
-        executed: How.
-        state: that training goes on from; its meta-parameters stay as they are.
-        ground: Where.
+        experiment: Experiment to train.
+        executed: How meta-gradients are computed.
+        state: State that training goes on from; its meta-parameters stay as they are.
+        ground: Where the rank gets ready.
 
     Raises:
         RunFailed: If the ranks would not compute alike, or a run that was begun compiled cannot go on so.
@@ -153,7 +153,7 @@ def _before_records(experiment: Experiment, ground: Ground) -> Executed:
 
 
 def _in_full(experiment: Experiment, executed: Executed, ground: Ground) -> Executed:
-    """With all that a record says: what it does not say yet is as it is usual now."""
+    """How a rank computes, with all that a record says; what it does not say yet is as it is usual now."""
     size = chunk_size_of(experiment, ground.device)
     usual = convolutions_of(ground.device.type, executed.kind, size)
     return executed.model_copy(
@@ -169,7 +169,7 @@ def _require_alike(experiment: Experiment, executed: Executed, ground: Ground) -
     """Refuse ranks that would not compute by the same kernels, as far as metaray chooses them.
 
     Raises:
-        RunFailed: on all ranks.
+        RunFailed: If they would not compute alike; all ranks raise.
     """
     found = {
         "the kind of execution": executed.kind,
@@ -193,7 +193,7 @@ def _agreed(experiment: Experiment, executed: Executed, ground: Ground) -> Execu
 
 
 def _by_compiler(executed: Executed, recorded: Executed | None, ground: Ground) -> Executed:
-    """With what compiles it here; where that was another one before, it is told."""
+    """How a rank computes, with what compiles it; a note tells where that was another one when the run began."""
     compiler = compiler_version(ground.device)
     if recorded is not None and recorded.compiler not in ("", compiler):
         ground.say("note", f"another compiler than before ({recorded.compiler} -> {compiler}): bits may differ")

@@ -39,7 +39,7 @@ def rival_of(source: Source, learner: Scores, scores: Scores, meta_val: Scores |
 
     Args:
         source: Source of the tasks.
-        learner: Its scores.
+        learner: Scores of the learner.
         scores: Those of the baseline, on the same episodes.
         meta_val: Those of the baseline on meta-val, where they are kept.
     """
@@ -62,7 +62,7 @@ def judged_of(
     Args:
         source: Source of the tasks.
         split: Split of the episodes.
-        learner: Its scores.
+        learner: Scores of the learner.
         beside: Those of whatever else was judged on the same episodes, by name.
         baselines: Names of those that are baselines.
     """

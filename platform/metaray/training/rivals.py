@@ -30,6 +30,9 @@ from metaray.training.evaluation import Scores, can_be_mapped, evaluate, judge_o
 from metaray.training.outer_loop import chunk_size_of, context_of
 from metaray.training.reduction import Reducer
 
+LORA = ".lora_"
+"""Part of the names of parameters that start without an effect."""
+
 
 def rivals_of(source: Source, model: Model | None = None) -> tuple[str, ...]:
     """The names of what stands beside the scores of a model on a source, in the order of reports."""
@@ -47,7 +50,7 @@ class Untrained:
     Attributes:
         name: A key of `BASELINES`.
         network: What it compares.
-        source: of its tasks, which are those of the experiment, perhaps of other views of the examples.
+        source: Source of its tasks, which are those of the experiment, perhaps of other views of the examples.
     """
 
     name: str
@@ -60,7 +63,7 @@ class Untrained:
 
         Args:
             name: One of `rivals_of`.
-            source: of the experiment.
+            source: Source of the experiment.
             pretrained: Gives the network as it was before any training, without a head.
 
         Raises:
@@ -84,7 +87,7 @@ def untrained_of(name: str, learner: Learner, experiment: Experiment) -> Untrain
 
 
 def rivals_beside(learner: Learner, experiment: Experiment) -> tuple[str, ...]:
-    """As `rivals_of`; where the pretrained weights of a learner are nowhere any more, they are none of its rivals."""
+    """Names as `rivals_of` gives them; a learner whose pretrained weights are nowhere any more goes without these."""
     names = rivals_of(experiment.source, learner.model)
     if FROZEN in names and pretrained_of(learner, experiment) is None:
         return tuple(name for name in names if name != FROZEN)

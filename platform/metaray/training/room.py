@@ -16,9 +16,9 @@ from metaray.training.outer_loop import chunk_size_of, context_of
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 COPIES = 5
-"""Of the meta-parameters in a worker: initial, now, best so far, and two gradients while they are summed."""
+"""Copies of the meta-parameters in a worker: initial, now, best so far, and two gradients while they are summed."""
 MOMENTS = 2
-"""Of an optimiser, likewise, at most."""
+"""Copies of the meta-parameters in an optimiser's state, at most."""
 MEASURED = 2
 """Episodes that are mapped over to see what each of many takes."""
 
@@ -27,10 +27,10 @@ def peak_bytes(experiment: Experiment, state: TrainState, parts: Sequence[Tensor
     """Tensors that live at the height of the meta-gradient of the last step.
 
     Args:
-        experiment: to train.
-        state: Its initial one, on the CPU.
-        parts: What it is of, one after the other.
-        unfolds: Convolutions of episodes that are mapped over are unfolded, as on a GPU: that takes more.
+        experiment: Experiment to train.
+        state: Initial state of its training, on the CPU.
+        parts: Episodes of the step, in parts that are computed one after the other.
+        unfolds: Whether convolutions of episodes that are mapped over are unfolded, as on a GPU: that takes more.
     """
     context = context_of(experiment, state.network, training=True, step=max(0, experiment.num_steps - 1))
     strategy = Strategy("batched", CPU, recomputes=experiment.recompute_inner_steps, unfolds=unfolds)
@@ -60,9 +60,9 @@ def room_lacking(experiment: Experiment, state: TrainState, device: torch.device
     """What looks wrong, where a GPU that is here has less free than a worker takes; None where it has room.
 
     Args:
-        experiment: to train.
-        state: Its initial one, on the CPU.
-        device: of this process.
+        experiment: Experiment to train.
+        state: Initial state of its training, on the CPU.
+        device: Device of this process.
     """
     each = gpu_episode_bytes(experiment, state) if device.type == "cuda" and torch.cuda.is_available() else None
     if each is None:

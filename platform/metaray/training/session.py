@@ -45,9 +45,9 @@ class RankSetup:
     """What a rank needs besides the experiment.
 
     Attributes:
-        storage: of the run; every rank reads, only rank 0 writes.
-        reducer: Joins the ranks.
-        device: of this rank.
+        storage: Storage of the run; every rank reads, only rank 0 writes.
+        reducer: Reducer that joins the ranks.
+        device: Device of this rank.
         listener: Hears the events; only rank 0's is called.
         stream: Gives this rank's meta-batch shares from a step on.
         extent: How far to go; where any rank is asked to stop, all do.

@@ -23,7 +23,7 @@ class Settled(NamedTuple):
     """What came out of a step.
 
     Attributes:
-        step: Its number.
+        step: Number of the step.
         losses: [B] query losses, on the CPU.
         scores: [B] likewise.
         norm: Norm of the outer gradient, before clipping.
@@ -61,7 +61,7 @@ class Outcome:
     """What comes out of a step, on its way to the host; nobody waits for it before it is asked for.
 
     Args:
-        step: Its number.
+        step: Number of the step.
         outcomes: [2, B] losses and scores.
         norm: [] of the outer gradient.
         stop: [1] how many ranks were asked to stop.

@@ -30,7 +30,7 @@ def require_streamable(learner: Learner) -> None:
     """Refuse a learner whose tasks can't take new classes, or whose answers depend on the other queries of a call.
 
     Raises:
-        InputError: Saying which.
+        InputError: If it is such a learner; the message says which, and what would be right.
     """
     if not learner.task.labels_vary:
         raise InputError(f"a stream is of classes, but the learner is for {learner.task}")
@@ -62,13 +62,13 @@ def stream_scores(
     """The score on the queries of all classes that have arrived, after each of `classes`.
 
     Args:
-        learner: as `require_streamable` allows.
-        source: of the classes.
-        split: whose classes.
+        learner: Learner that `require_streamable` allows.
+        source: Source of the classes.
+        split: Part whose classes arrive.
         spec: Shots and queries of each; its ways are the last of `classes`.
-        classes: Numbers of them, ascending, from 2 on.
+        classes: Numbers of classes after which it is judged, ascending, from 2 on.
         order: Number of the order in which they arrive.
-        seed: of all orders.
+        seed: Seed of all orders.
         how: "together" extends the task from one number of classes to the next at once, which for what equals adapting
             to everything changes nothing; "continue" extends it by one class after the other.
         tell: Told the number of classes that have arrived.

@@ -51,7 +51,7 @@ class Search(Config):
         episodes: Meta-train episodes that a whole trial sees; None takes those of `experiment`. It is the axis of early
             stopping, so that trials with other meta-batch sizes are compared fairly.
         grace: Episodes before a trial may be stopped; None takes a ninth of all.
-        reduction_factor: Eta of ASHA: one trial in so many goes on at each rung.
+        reduction_factor: Reduction factor eta of ASHA: one trial in so many goes on at each rung.
         generations: Number of generations of "pbt".
         seed: Seed of the values that the searcher draws.
     """

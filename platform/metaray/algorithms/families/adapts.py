@@ -29,11 +29,11 @@ def adapting(adapts: Sequence[str], names: list[str], network: nn.Module) -> lis
 
     Args:
         adapts: Patterns.
-        names: of the parameters that could adapt: none that is frozen.
-        network: whose frozen parameters are named where a pattern fits them alone.
+        names: Names of the parameters that could adapt: none that is frozen.
+        network: The network, whose frozen parameters are named where a pattern fits them alone.
 
     Raises:
-        InputError: for a pattern that fits none, with the nearest names.
+        InputError: If a pattern fits none; it names the nearest names.
     """
     if tuple(adapts) == EVERYTHING:
         return names

@@ -78,9 +78,9 @@ def embedded_rows(
     Args:
         theta: Parameters of the network.
         support: The examples.
-        context: of the call.
-        protocol: of batch norm; under the transductive one embeddings wait for the queries.
-        statistics: of batch norm, as `Algorithm.summary` has them.
+        context: Circumstances of the call.
+        protocol: How batch norm is done; under the transductive protocol embeddings wait for the queries.
+        statistics: Statistics of batch norm, as `Algorithm.summary` has them.
     """
     if protocol == "transductive":
         return None

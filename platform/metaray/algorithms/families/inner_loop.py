@@ -58,8 +58,8 @@ class InnerStep:
         context: Circumstances of the step, bare.
         inner: Circumstances of the loss, bare.
         output: What the loss is of.
-        second_order: Connected through the gradient as well.
-        optimizer: that steps.
+        second_order: Whether the result is connected through the gradient as well.
+        optimizer: Optimiser that steps.
     """
 
     context: Context
@@ -106,12 +106,12 @@ def descend(
 
     Args:
         loss: A scalar function of all of `theta`.
-        theta: Where.
+        theta: Parameters at which the step begins.
         state: What the optimiser remembers of the steps before.
-        rates: Alpha by name.
+        rates: Step sizes alpha by name.
         context: While it trains, the result is connected to `theta`; else it is not.
-        optimizer: that steps.
-        second_order: Connected through the gradient as well.
+        optimizer: Optimiser that steps.
+        second_order: Whether the result is connected through the gradient as well.
 
     Returns:
         All of theta, and what the optimiser remembers from then on.

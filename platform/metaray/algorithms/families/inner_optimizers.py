@@ -41,7 +41,7 @@ class InnerOptimizer(Config):
         """The direction of each parameter, and what it remembers from then on.
 
         Args:
-            gradient: of the support loss, by name.
+            gradient: Gradient of the support loss, by name.
             state: What it remembers; not modified.
         """
 
@@ -96,7 +96,7 @@ class InnerAdam(InnerOptimizer):
 
     Attributes:
         betas: How much of the mean gradient and of the mean square stays from step to step.
-        eps: under the root.
+        eps: Number that is added under the root.
     """
 
     kind: ClassVar[str] = "adam"

@@ -80,7 +80,7 @@ class JointTraining(Algorithm):
         """Refuse tasks that have no classes of their own.
 
         Raises:
-            InputError: Naming both.
+            InputError: If the tasks have none; the message names algorithm and task.
         """
         super().check_task(task)
         if not task.labels_vary:

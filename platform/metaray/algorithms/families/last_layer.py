@@ -126,7 +126,7 @@ class _Watch(TorchFunctionMode):
         module: Module to watch.
         own: What stands for its parameters.
         others: What stands for all other parameters.
-        device: Where it computes.
+        device: Device that it computes on.
     """
 
     def __init__(

@@ -18,7 +18,7 @@ def ridge_weights(x: Tensor, y: Tensor, regularizer: float | Tensor) -> Tensor:
     Args:
         x: [n, E]; n is small in few-shot tasks.
         y: [n, outputs].
-        regularizer: Lambda, positive.
+        regularizer: Strength lambda of the regularisation, positive.
 
     Returns:
         [E, outputs], of x's dtype.

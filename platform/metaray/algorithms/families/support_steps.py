@@ -28,13 +28,13 @@ def steps_on_support(
 
     Args:
         theta: Where steps begin: all parameters of the network.
-        rates: of those that adapt, by name.
-        support: of the task.
-        context: of the call.
-        protocol: of batch norm.
-        optimizer: that steps.
-        steps: How many.
-        second_order: The meta-gradient runs through the gradients of the steps.
+        rates: Step sizes of the parameters that adapt, by name.
+        support: Support set of the task.
+        context: Circumstances of the call.
+        protocol: How batch norm is done.
+        optimizer: Optimiser that steps.
+        steps: Number of steps.
+        second_order: Whether the meta-gradient runs through the gradients of the steps.
         adapts: The patterns that `rates` are of.
     """
     last = None if tuple(adapts) == EVERYTHING else last_layer(theta, rates, support, context, protocol)

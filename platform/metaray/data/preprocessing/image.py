@@ -48,8 +48,8 @@ class ImagePreprocessing(Preprocessing):
             has the size already is not resized.
         mean: Subtracted, per channel, from pixels scaled to [0, 1]; on the device.
         std: Divided by, per channel; on the device.
-        shortest: to how many pixels the shorter side is brought before height x width are cut out of the middle; None
-            brings the image to height x width at once, whatever its shape.
+        shortest: Number of pixels to which the shorter side is brought before height x width are cut out of the middle;
+            None brings the image to height x width at once, whatever its shape.
         value_range: The numbers that mean black and white in images of more than 8 bits a channel, or of floats; what
             lies outside counts as black or white. None takes 16 bits by 65535, and refuses what has no range.
     """

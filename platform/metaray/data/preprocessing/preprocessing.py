@@ -50,7 +50,7 @@ class Preprocessing(Config):
 
     Attributes:
         kind: Its name in files.
-        dtype: Numpy's name of the compact form's type.
+        dtype: NumPy's name of the compact form's type.
         input_word: What one raw input is called.
         compared: What the nearest neighbour compares, in words; None offers no such baseline.
         baselines: What else than the nearest neighbour is worth to stand beside scores on such inputs; keys of

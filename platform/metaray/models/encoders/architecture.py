@@ -40,7 +40,7 @@ class Architecture(Config):
 
         Args:
             configuration: What its `config.json` holds; empty where there is none.
-            shapes: of the tensors in its weights, by name.
+            shapes: Shapes of the tensors in its weights, by name.
             preparation: What its `preprocessor_config.json` holds, if there is one.
 
         Raises:
@@ -63,7 +63,7 @@ class Architecture(Config):
         Args:
             pooling: How the vectors of an input's places become one, where there are several.
             normalized: Whether that is then brought to length 1.
-            preprocessing: of the inputs; None where they are as the encoder takes them.
+            preprocessing: Preprocessing of the inputs; None where they are as the encoder takes them.
         """
 
     @abstractmethod

@@ -17,7 +17,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": functional.relu,
     "silu": functional.silu,
 }
-"""Of feed-forward parts, by the names that files have."""
+"""Activations of feed-forward parts, by the names that files have."""
 
 
 def attended(query: Tensor, key: Tensor, value: Tensor, heads: int, mask: Tensor | None = None) -> Tensor:
@@ -25,9 +25,9 @@ def attended(query: Tensor, key: Tensor, value: Tensor, heads: int, mask: Tensor
 
     Args:
         query: [n, L, width].
-        key: likewise.
-        value: likewise.
-        heads: Among which the width is shared out.
+        key: [n, L, width].
+        value: [n, L, width].
+        heads: Number of heads among which the width is shared out.
         mask: [n, L] True at places that count; None where all do.
     """
     query, key, value = (_by_head(part, heads) for part in (query, key, value))

@@ -46,16 +46,16 @@ class Bert(Architecture):
     """The shape of a text encoder of the BERT family.
 
     Attributes:
-        vocabulary: Tokens that it knows.
-        width: of the vectors.
-        layers: How many.
-        heads: of attention in each.
+        vocabulary: Number of tokens that it knows.
+        width: Width of the vectors.
+        layers: Number of layers.
+        heads: Number of attention heads in each layer.
         wide: Width inside the feed-forward part.
-        places: that it has vectors for.
-        segments: likewise; all tokens are of the first.
+        places: Number of places that it has vectors for.
+        segments: Number of segments that it has vectors for; all tokens are of the first.
         first_place: The number of a text's first place.
-        activation: of the feed-forward part.
-        eps: of the norms.
+        activation: Activation of the feed-forward part.
+        eps: Number that norms add to the variance.
     """
 
     kind: ClassVar[str] = "bert"

@@ -36,11 +36,11 @@ class Task(NamedTuple):
     """What it takes to make the vectors of a store, in plain values that can be sent elsewhere.
 
     Attributes:
-        store: Its path or URI.
-        fingerprint: that it has.
-        encoder: Its description.
-        batch_size: Examples that go through it together.
-        device: to compute on.
+        store: Path or URI of the store.
+        fingerprint: Fingerprint of the store.
+        encoder: Description of the encoder.
+        batch_size: Number of examples that go through the encoder together.
+        device: Device to compute on.
         trust: Packages that the store's preprocessing may come from.
     """
 
@@ -60,10 +60,10 @@ class EmbedReport(NamedTuple):
     """What an embedding made.
 
     Attributes:
-        path: of the store of vectors.
-        examples: How many.
-        size: of a vector.
-        before: How many an earlier call, which was stopped, had made.
+        path: File of the store of vectors.
+        examples: Number of examples.
+        size: Size of a vector.
+        before: Number of examples that an earlier call, which was stopped, had made.
     """
 
     path: Path
@@ -140,11 +140,11 @@ def embed_store(
     batches and the kind of device, to the last bit on machines of one kind, whoever makes them.
 
     Args:
-        store: Its path or URI.
-        encoder: Frozen.
+        store: Path or URI of the store.
+        encoder: The encoder, frozen.
         out: The file to write.
-        batch_size: Examples that go through it together.
-        device: to compute on.
+        batch_size: Number of examples that go through the encoder together.
+        device: Device to compute on.
         trust: Packages that the store's preprocessing may come from.
         run: Makes the batches.
         progress: Called with (examples done, examples in all).

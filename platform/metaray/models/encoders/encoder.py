@@ -53,9 +53,9 @@ class Encoder(Model):
         path: A folder with `model.safetensors`, `config.json` (where the weights alone don't say what they are),
             `tokenizer.json` or `preprocessor_config.json`, a file of safetensors, or the URI of either (file://, s3://,
             http(s)://). Empty in a learner, which holds the weights.
-        sha256: of the file of weights, hex; empty reads everything anew.
+        sha256: SHA-256 of the file of weights, hex; empty reads everything anew.
         architecture: What the weights are for; given for a module of one's own, else read from the folder.
-        tokenizer_sha256: of the tokenizer's file, hex; empty if there is none beside the weights.
+        tokenizer_sha256: SHA-256 of the tokenizer's file, hex; empty if there is none beside the weights.
         pooling: How the vectors of an input's places (tokens, patches) become one: their "mean", the first ("cls"), or
             what the file's last layer makes of their mean ("fc", of a residual network). Left out, it is what is usual.
         normalized: Bring that to length 1.
@@ -150,7 +150,7 @@ class Encoder(Model):
         """The encoder alone, with its weights: memory-mapped, or, where a learner is to fill them in, zeros.
 
         Args:
-            preprocessing: of its inputs; None where these are as the encoder takes them.
+            preprocessing: Preprocessing of its inputs; None where these are as the encoder takes them.
 
         Raises:
             InputError: If the weights are not those of the architecture, naming what differs.

@@ -18,8 +18,8 @@ def fitting(path: str, sha256: str, architecture: Architecture, wanted: Mapping[
     """The tensors of a file by the names that a network has for them, memory-mapped.
 
     Args:
-        path: of the encoder's folder or file, or its URI.
-        sha256: of the file of weights.
+        path: Path of the encoder's folder or file, or its URI.
+        sha256: SHA-256 of the file of weights.
         architecture: What the weights are for.
         wanted: Tensors of the network by its own names, of the right shapes and types.
 

@@ -1,4 +1,4 @@
-"""From what a source makes of images to what an image encoder was trained on, on the device."""
+"""The map from what a source makes of images to what an image encoder was trained on, on the device."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -61,7 +61,7 @@ class _Map(NamedTuple):
 
     @classmethod
     def of(cls, channels: Sequence[tuple[float, float]]) -> "_Map":
-        """From (scale, shift) of each channel."""
+        """The map of these (scale, shift), one pair a channel."""
         return cls(tuple(scale for scale, _ in channels), tuple(shift for _, shift in channels))
 
     def then(self, other: "_Map") -> "_Map":
@@ -86,7 +86,7 @@ class _Affine(nn.Module):
 
 
 def _undoing(source: ImagePreprocessing) -> _Map:
-    """From normalised pixels to those of the picture, in 0 .. 1."""
+    """The map from normalised pixels to those of the picture, in 0 .. 1."""
     plain = _Map(_wide(source.std), _wide(source.mean))
     return plain.then(_Map((-1.0,) * 3, (1.0,) * 3)) if source.invert else plain
 

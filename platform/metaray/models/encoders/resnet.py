@@ -45,10 +45,10 @@ class ResNet(Architecture):
     """The shape of a residual network; the weights themselves say it, so that no `config.json` is needed.
 
     Attributes:
-        blocks: of each of the four layers.
+        blocks: Number of blocks of each of the four layers.
         bottleneck: Whether a block has three convolutions, not two.
-        width: Channels of the first convolution, and inside the first layer.
-        classes: that the file's last layer `fc` tells apart; 0 where the file has no such layer.
+        width: Number of channels of the first convolution, and inside the first layer.
+        classes: Number of classes that the file's last layer `fc` tells apart; 0 where the file has no such layer.
         sight: The images that it was trained on. Any size will do where it says none.
     """
 
@@ -110,7 +110,7 @@ class ResNet(Architecture):
         """See `Architecture.build`.
 
         Raises:
-            InputError: for "fc" where the file has no such layer.
+            InputError: If the pooling is "fc" and the file has no such layer.
         """
         if pooling == "fc" and not self.classes:
             raise InputError("pooling 'fc' is what the layer fc makes of the mean, but the weights hold no such layer")

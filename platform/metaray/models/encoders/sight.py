@@ -21,9 +21,9 @@ USUAL_STD: Three = (0.229, 0.224, 0.225)
 USUAL_SIDE = 224
 MOST_PIXELS = 1 << 14
 FILTERS: dict[int, Resample] = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
-"""By Pillow's numbers, which files have."""
+"""Filters of a resize by Pillow's numbers, which files have."""
 WARPED_FROM = 384
-"""Of files that say which share of an image is cut out: from this side on all of it is taken (as ConvNeXt does)."""
+"""Side in pixels from which on no share of an image is cut out, but all of it taken (as ConvNeXt does)."""
 UNKNOWN = ("do_pad", "do_flip_channel_order", "do_thumbnail", "do_align_long_axis", "do_crop_margin")
 ROUNDED = 1e-3
 
@@ -32,13 +32,13 @@ class Sight(Config):
     """What the images of an encoder are: colour, of this size, normalised so.
 
     Attributes:
-        height: Pixels; None where it takes images of any size.
-        width: likewise.
-        shortest: to how many pixels the shorter side of a picture is brought before height x width are cut out of its
-            middle; None brings it to height x width at once.
-        resample: The filter.
-        mean: by channel, of pixels in 0 .. 1.
-        std: by channel.
+        height: Height in pixels; None where it takes images of any size.
+        width: Width in pixels; None where it takes images of any size.
+        shortest: Number of pixels to which the shorter side of a picture is brought before height x width are cut out
+            of its middle; None brings it to height x width at once.
+        resample: Filter of the resize.
+        mean: Mean of each channel, of pixels in 0 .. 1.
+        std: Standard deviation of each channel, of pixels in 0 .. 1.
     """
 
     height: int | None = Field(default=None, gt=0, le=MOST_PIXELS)
@@ -86,7 +86,7 @@ class Sight(Config):
             preparation: What `preprocessor_config.json` holds; empty where there is none.
 
         Raises:
-            InputError: for what can't be done, or makes no sense.
+            InputError: If it says what can't be done, or makes no sense.
         """
         if preparation:
             return cls.parse(_of_a_processor(preparation), where=PREPARATION)

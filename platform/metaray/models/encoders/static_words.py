@@ -18,8 +18,8 @@ class StaticWords(Architecture):
     """The shape of a matrix of word embeddings. A text is the mean of its tokens' vectors, in any order.
 
     Attributes:
-        vocabulary: Tokens that it knows.
-        width: of the vectors.
+        vocabulary: Number of tokens that it knows.
+        width: Width of the vectors.
     """
 
     kind: ClassVar[str] = "static_words"
@@ -49,7 +49,7 @@ class StaticWords(Architecture):
         """See `Architecture.build`.
 
         Raises:
-            InputError: for "cls", which there is no such token for.
+            InputError: If the pooling is "cls", which there is no such token for.
         """
         if pooling != "mean":
             raise InputError(f"pooling: static word embeddings have the mean of their tokens alone (got {pooling!r})")

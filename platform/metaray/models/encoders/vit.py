@@ -54,7 +54,7 @@ NAMES = (
 UNUSED = ("pooler.", "classifier.", "heads.")
 """Heads of the pretraining's own tasks."""
 HEADS = {768: 12, 1024: 16, 1280: 16}
-"""Of torchvision's vit_b, vit_l and vit_h, by their width: their weights don't say it."""
+"""Number of attention heads of torchvision's vit_b, vit_l and vit_h, by width: their weights don't say it."""
 
 
 class ViT(Architecture):
@@ -62,13 +62,13 @@ class ViT(Architecture):
 
     Attributes:
         patch: (height, width) of a patch, pixels.
-        width: of the vectors.
-        layers: How many.
-        heads: of attention in each.
+        width: Width of the vectors.
+        layers: Number of layers.
+        heads: Number of attention heads in each layer.
         wide: Width inside the feed-forward part.
         biased: Whether query, key and value have a bias.
-        activation: of the feed-forward part.
-        eps: of the norms.
+        activation: Activation of the feed-forward part.
+        eps: Number that norms add to the variance.
         sight: The images that it was trained on.
     """
 

@@ -38,8 +38,8 @@ def decide(experiment: Experiment, device: torch.device) -> Executed:
     compiled.
 
     Args:
-        experiment: to train.
-        device: Where.
+        experiment: Experiment to train.
+        device: Device to compute on.
     """
     asked = experiment.execution
     named = automatic(device.type, experiment.model.kind, experiment.algorithm.kind) if asked == "auto" else asked
@@ -154,7 +154,7 @@ def _require_alike(found: Tensors, expected: Tensors, tolerance: float) -> None:
 
 
 def _require_lasting(counts: list[int]) -> None:
-    """That there are graphs, and no more of them when what was computed before is computed again."""
+    """Refuse what makes no graphs, or more of them when what was computed before is computed again."""
     if not counts[-1]:
         raise _Unfit("it has no inner step or forward pass of which a graph could be made")
     if counts[-1] > counts[-2]:

@@ -48,7 +48,7 @@ def preflight(experiment: Experiment, device: torch.device = CPU) -> tuple[str, 
         What is allowed, but looks wrong, a sentence each.
 
     Raises:
-        InputError: with the numbers, for the first thing that is wrong.
+        InputError: If something is wrong; for the first such thing, with the numbers.
     """
     experiment.require_faithful()
     what = f"experiment {experiment.name!r} was tried out, and raised an error"
@@ -104,12 +104,12 @@ def check_shares(experiment: Experiment, workers: int, device: torch.device) -> 
     """Check that each worker gets something to do.
 
     Args:
-        experiment: to run.
+        experiment: Experiment to run.
         workers: The most that may take part.
-        device: of each.
+        device: Device of each worker.
 
     Raises:
-        InputError: with the numbers, if there are more workers than chunks.
+        InputError: If there are more workers than chunks, with the numbers.
     """
     size, chunk_size = experiment.meta_batch_size, chunk_size_of(experiment, device)
     count = workers_at_most(experiment, chunk_size)
@@ -232,7 +232,7 @@ def _explained(experiment: Experiment, context: Context, task: TensorEpisode, er
 
 
 def _lacking(experiment: Experiment, operation: str, fault: Fault | None) -> str:
-    """That a derivative is missing; without a fault, somewhere outside of the network's modules."""
+    """A sentence that a derivative is missing; without a fault, somewhere outside of the network's modules."""
     where = "" if fault is None else f" {fault.call.where}"
     if not experiment.algorithm.differentiates_twice or (fault is not None and fault.order == 1):
         return f"the derivative of {operation!r}{where} is not implemented, which {experiment.algorithm.kind} needs"

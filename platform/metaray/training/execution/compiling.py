@@ -97,7 +97,7 @@ class Compiler:
 
     @property
     def digest(self) -> str:
-        """Of all that was compiled so far."""
+        """Digest of all that was compiled so far."""
         return hashlib.sha256("\n".join(self.texts).encode()).hexdigest()
 
 

@@ -28,13 +28,14 @@ class Strategy:
     Args:
         kind: "each" episode of a chunk by itself, and summed in their order; "batched" under torch.vmap; "compiled"
             likewise, in compiled pieces; "graph" captured whole, pieces compiled.
-        device: Where.
-        recomputes: Inner steps keep only what they start from.
-        unfolds: Convolutions of episodes that are mapped over are unfolded; None does so on a GPU.
-        backend: of compiled pieces.
+        device: Device to compute on.
+        recomputes: Whether inner steps keep only what they start from.
+        unfolds: Whether convolutions of episodes that are mapped over are unfolded; None does so on a GPU.
+        backend: Backend of compiled pieces.
         alive: Entered while pieces are compiled, for whoever watches over this rank.
-        capture: for "graph", makes of a function of tensors, inputs like those that it will get, and how many of these,
-            the first ones, stay where they are, what replays it. What that returns may be overwritten by the next call.
+        capture: Maker of graphs, for "graph": of a function of tensors, inputs like those that it will get, and how
+            many of these, the first ones, stay where they are, it makes what replays the function. What that returns
+            may be overwritten by the next call.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class Strategy:
         """`Algorithm.meta_gradient` of a chunk.
 
         Args:
-            algorithm: whose.
+            algorithm: Algorithm whose meta-gradient it is.
             meta: Leaves that require gradient.
             chunk: One episode, or with `context.batched` several with a leading axis B.
             context: Training context.

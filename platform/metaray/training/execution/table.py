@@ -19,13 +19,24 @@ GRAPH_MODELS = frozenset({"conv4", "resnet12"})
 GRAPH_ALGORITHMS = frozenset({"maml", "fomaml", "meta_sgd", "boil"})
 
 
+def automatic_channels_last(device_type: str, model: str, execution: Execution) -> bool:
+    """What `precision.channels_last=None` means, as `automatic` does for the execution.
+
+    Args:
+        device_type: "cpu" or "cuda".
+        model: Kind of the model.
+        execution: Execution that the experiment asks for.
+    """
+    return device_type == "cpu" and model in CHANNELS_LAST_MODELS and execution not in ("compiled", "graph")
+
+
 def automatic(device_type: str, model: str, algorithm: str) -> Kind:
     """The kind of execution on a type of device, by the kinds of model and algorithm.
 
     Args:
         device_type: "cpu" or "cuda".
-        model: Its kind.
-        algorithm: Its kind.
+        model: Kind of the model.
+        algorithm: Kind of the algorithm.
     """
     if device_type == "cuda" and model in GRAPH_MODELS and algorithm in GRAPH_ALGORITHMS:
         return "graph"
@@ -37,7 +48,7 @@ def convolutions_of(device_type: str, kind: Kind, chunk_size: int) -> Convolutio
 
     Args:
         device_type: "cpu" or "cuda".
-        kind: of execution.
+        kind: Kind of execution.
         chunk_size: Episodes that are mapped over at once.
     """
     if kind == "each" or chunk_size == 1:

@@ -8,9 +8,9 @@ def kinds_of_steps(experiment: Experiment, first: int, *, rates: bool = False) -
     """Outer steps of which each kind of step that a run takes is one: the first, the last, and where that changes.
 
     Args:
-        experiment: of the run.
+        experiment: Experiment of the run.
         first: The step from which it goes on.
-        rates: Other inner learning rates make another kind.
+        rates: Whether other inner learning rates make another kind.
     """
     algorithm, last = experiment.algorithm, max(first, experiment.num_steps - 1)
     turns = set(algorithm.turns)
