@@ -62,8 +62,7 @@ class Precision(Config):
 
     Attributes:
         dtype: "float32", or "bfloat16" under autocast (weights, losses and sums stay float32).
-        channels_last: Memory format of image batches; None chooses it where it was measured to be faster, by device,
-            model and execution (`metaray.training.execution.table`). Records of before None was there say which.
+        channels_last: Memory format of image batches.
     """
 
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -238,21 +237,6 @@ class Experiment(Config):
     def protocol(self) -> str:
         """How scores of this experiment are to be read."""
         return protocol_of(self.eval_spec, self.algorithm, self.evaluation.inner_steps, self.source)
-
-    def in_format_of(self, recorded: Mapping[str, Any]) -> "Experiment":
-        """The same with the memory format of images that a record has, where `precision` leaves it open.
-
-        Records say `channels_last=False` of what was begun before it could be left open: to go on otherwise would be
-        other bits.
-
-        Args:
-            recorded: Experiment of the run or search that goes on, as JSON types.
-        """
-        begun = (recorded.get("precision") or {}).get("channels_last")
-        if self.precision.channels_last is not None or begun is not False:
-            return self
-        usual = self.precision.model_copy(update={"channels_last": False})
-        return self.model_copy(update={"precision": usual})
 
     def require_faithful(self) -> None:
         """Check that its JSON describes all of it: that is what workers, checkpoints and the registry go by.

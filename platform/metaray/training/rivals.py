@@ -30,9 +30,6 @@ from metaray.training.evaluation import Scores, can_be_mapped, evaluate, judge_o
 from metaray.training.outer_loop import chunk_size_of, context_of
 from metaray.training.reduction import Reducer
 
-LORA = ".lora_"
-"""Part of the names of parameters that start without an effect."""
-
 
 def rivals_of(source: Source, model: Model | None = None) -> tuple[str, ...]:
     """The names of what stands beside the scores of a model on a source, in the order of reports."""

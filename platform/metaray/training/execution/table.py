@@ -19,17 +19,6 @@ GRAPH_MODELS = frozenset({"conv4", "resnet12"})
 GRAPH_ALGORITHMS = frozenset({"maml", "fomaml", "meta_sgd", "boil"})
 
 
-def automatic_channels_last(device_type: str, model: str, execution: Execution) -> bool:
-    """What `precision.channels_last=None` means, as `automatic` does for the execution.
-
-    Args:
-        device_type: "cpu" or "cuda".
-        model: Kind of the model.
-        execution: Execution that the experiment asks for.
-    """
-    return device_type == "cpu" and model in CHANNELS_LAST_MODELS and execution not in ("compiled", "graph")
-
-
 def automatic(device_type: str, model: str, algorithm: str) -> Kind:
     """The kind of execution on a type of device, by the kinds of model and algorithm.
 
