@@ -21,6 +21,7 @@ from jobs.benchmarks.cpu.fresh import ROOT
 from jobs.benchmarks.cpu.runs import Setting
 from jobs.benchmarks.overhead import arrivals, platform_steps
 from jobs.benchmarks.trials import CPU
+from metaray.training.device import set_execution
 
 READY = "ready"
 
@@ -72,6 +73,7 @@ def _line(process: subprocess.Popen[str], expected: str | None = None) -> str:
 def alone(case: Case, folder: Path, *, tiny: bool) -> Iterator[int]:
     """Episodes of each meta-step, for ever, without any platform around."""
     experiment = experiment_of(case, folder, TINY if tiny else FULL)
+    set_execution(experiment, CPU)  # as workers do: malloc keeps what tensors free
     for _ in platform_steps(experiment, itertools.cycle(arrivals(experiment, 1)), CPU):
         yield experiment.meta_batch_size
 
