@@ -5,8 +5,8 @@ of 32 in one chunk, MAML in second order, float32): batched 73 with 1 inner step
 CUDA graph 54 and 115, and with convolutions written out as products 35 and 64. Of other models and algorithms nothing
 was measured there: they stay batched.
 
-On a CPU (two cores, one thread, processor time, the same MAML of one episode) compiled takes 0.75 to 0.83 of the time of
-"each" (docs/performance.md), but to compile takes one or two minutes: whoever trains long asks for it.
+On a CPU (two cores, one thread, processor time, the same MAML of one episode) compiled takes 0.75 to 0.83 of the time
+of "each" (docs/performance.md), but to compile takes one or two minutes: whoever trains long asks for it.
 """
 
 from typing import Literal
