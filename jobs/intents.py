@@ -30,6 +30,7 @@ MINILM = Encoder(
     sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     architecture=Bert(vocabulary=30522, width=384, layers=6, heads=12, wide=1536, places=512),
     tokenizer_sha256="be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+    by_length=True,
 )
 JUDGED = EpisodeSpec(ways=5, shots=1, queries=5)
 ATTENTION = ("*.query", "*.value")

@@ -6,13 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from metaray.config import Config
+from metaray.data.preprocessing import MASK
 from metaray.episodes.inputs import Inputs, count, mapped
 from metaray.models.comparison import Comparing
 from metaray.models.encoders.encoder import Encoder
 from metaray.models.lora import LoRA
 from metaray.models.model import Model
-
-MASK = "mask"
 
 
 def is_pretrained(model: Model) -> bool:

@@ -6,7 +6,7 @@ from metaray.data.preprocessing.image import RESAMPLING, ImagePreprocessing, Res
 from metaray.data.preprocessing.items import ItemColumn, ItemRows
 from metaray.data.preprocessing.labels_column import LabelsColumn
 from metaray.data.preprocessing.number_column import NumberColumn
-from metaray.data.preprocessing.preprocessing import Preprocessing, RawInputs, mask_of
+from metaray.data.preprocessing.preprocessing import MASK, Preprocessing, RawInputs, mask_of
 from metaray.data.preprocessing.table import TablePreprocessing
 from metaray.data.preprocessing.text import TextPreprocessing
 from metaray.data.preprocessing.vector import VectorPreprocessing
@@ -22,6 +22,7 @@ PREPROCESSINGS: dict[str, type[Preprocessing]] = {
 }
 
 __all__ = [
+    "MASK",
     "PREPROCESSINGS",
     "RESAMPLING",
     "CategoryColumn",

@@ -224,6 +224,10 @@ class Preprocessing(Config):
         return array if array.dtype.name == self.dtype else array.astype(self.dtype)
 
 
+MASK = "mask"
+"""Name, among the tensors of padded inputs, of the one [n, L] that is True where there is something."""
+
+
 def mask_of(compact: dict[str, Tensor]) -> Tensor:
     """[..., L] True where a padded batch holds values."""
     import torch

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from metaray.data.preprocessing.preprocessing import Preprocessing, RawInputs, mask_of
+from metaray.data.preprocessing.preprocessing import MASK, Preprocessing, RawInputs, mask_of
 from metaray.data.ragged import LONGEST, VALUES, Compact
 from metaray.errors import InputError
 from metaray.json_text import parse_object
@@ -109,7 +109,7 @@ class TextPreprocessing(Preprocessing):
 
     def normalize(self, x: dict[str, Tensor]) -> dict[str, Tensor]:
         """`tokens` [..., L] int64, and `mask` [..., L] True where there is one."""
-        return {"tokens": x[VALUES].long(), "mask": mask_of(x)}
+        return {"tokens": x[VALUES].long(), MASK: mask_of(x)}
 
     def probe(self, count: int, seed: int = 0) -> Compact:
         """Tokens at random, the highest among them."""
@@ -124,7 +124,7 @@ class TextPreprocessing(Preprocessing):
 
         tokens = x["tokens"]
         counts = torch.zeros(len(tokens), self.vocabulary, device=tokens.device)
-        counts.scatter_add_(1, tokens, x["mask"].float())
+        counts.scatter_add_(1, tokens, x[MASK].float())
         return torch.nn.functional.normalize(counts, dim=1)
 
 

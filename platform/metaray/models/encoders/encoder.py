@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from metaray.config import replace
 from metaray.data.access import without_access
 from metaray.data.encoder_folder import EncoderFolder
-from metaray.data.preprocessing import Preprocessing, TextPreprocessing
+from metaray.data.preprocessing import MASK, Preprocessing, TextPreprocessing
 from metaray.data.ragged import FeatureShape
 from metaray.data.remote import is_remote
 from metaray.data.servers import shown
@@ -23,6 +23,7 @@ from metaray.models.conversion import convert
 from metaray.models.encoders.architecture import Architecture, Pooling
 from metaray.models.encoders.bert import Bert
 from metaray.models.encoders.fitting import fitting
+from metaray.models.encoders.like_lengths import in_groups
 from metaray.models.encoders.own_module import OwnModule
 from metaray.models.encoders.resnet import ResNet
 from metaray.models.encoders.static_words import StaticWords
@@ -60,6 +61,9 @@ class Encoder(Model):
             what the file's last layer makes of their mean ("fc", of a residual network). Left out, it is what is usual.
         normalized: Bring that to length 1.
         frozen: Leave the pretrained weights as they are.
+        by_length: Send texts of like lengths through the encoder together, each group padded no further than it needs:
+            the same vectors but for rounding, in a fraction of the time on a CPU where lengths differ much. Of no
+            effect where tasks are mapped over or compiled, as on a GPU.
     """
 
     kind: ClassVar[str] = "encoder"
@@ -73,6 +77,7 @@ class Encoder(Model):
     pooling: Pooling = "mean"
     normalized: bool = True
     frozen: bool = True
+    by_length: bool = False
 
     @model_validator(mode="before")
     @classmethod
@@ -93,6 +98,14 @@ class Encoder(Model):
             raise ValueError(
                 f"pooling of a {self.architecture.kind} encoder: {', '.join(known)} (got {self.pooling!r})"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _has_lengths(self) -> Self:
+        if self.by_length and not isinstance(self.architecture, Bert | StaticWords | OwnModule):
+            raise ValueError(f"by_length: what a {self.architecture.kind} encoder takes is all of one length")
+        if self.by_length and isinstance(self.architecture, OwnModule) and not self.frozen:
+            raise ValueError("by_length: a module of one's own may normalise over its batch unless it is frozen")
         return self
 
     @property
@@ -127,7 +140,7 @@ class Encoder(Model):
         if preprocessing is None:
             return self.build(feature_shape, outputs)
         self.check_inputs(preprocessing)
-        return EncoderNetwork(self.body(preprocessing), self.size, outputs)
+        return EncoderNetwork(self.body(preprocessing), self.size, outputs, by_length=self.by_length)
 
     def check_inputs(self, preprocessing: Preprocessing) -> None:
         """Refuse inputs that the weights are not for.
@@ -173,15 +186,16 @@ class Encoder(Model):
 class EncoderNetwork(nn.Module):
     """An encoder and a linear head (or none): the parameters are named `body.*` and `head.*`."""
 
-    def __init__(self, body: nn.Module, size: int, outputs: int | None) -> None:
+    def __init__(self, body: nn.Module, size: int, outputs: int | None, *, by_length: bool = False) -> None:
         super().__init__()
-        self.body = body
+        self.body, self.by_length = body, by_length
         self.head: nn.Module = nn.Identity() if outputs is None else nn.Linear(size, outputs)
         initialize(self.head)
 
     def forward(self, x: Inputs) -> Tensor:
         """What the body takes to [n, outputs], or to [n, size] where there is no head."""
-        found: Tensor = self.head(self.body(x))
+        features = in_groups(self.body, x) if self.by_length and isinstance(x, dict) and MASK in x else self.body(x)
+        found: Tensor = self.head(features)
         return found
 
 
