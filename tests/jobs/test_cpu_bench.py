@@ -22,6 +22,7 @@ from jobs.benchmarks.cpu import (
     bounds,
     contenders,
     fresh,
+    kernels,
     memories,
     meta_steps,
     page,
@@ -273,11 +274,18 @@ def test_memory_of_a_process(setting: Setting) -> None:
 def test_two_processes_at_once(setting: Setting) -> None:
     """Slow: three fresh processes that import torch."""
     rates = at_once.rates(METHODS[0], setting, 1, seconds=0.2)
-    assert [len(values) for values in rates.values()] == [1, 1] and min(*rates["1"], *rates["2"]) > 0
+    assert [len(values) for values in rates.values()] == [1, 1, 1] and min(rate for (rate,) in rates.values()) > 0
 
 
 def test_bounds_small(setting: Setting) -> None:
     assert all(rates[0] > 0 for rates in bounds.measured(setting)["rates"].values())
+
+
+def test_layouts_of_convolutions_small(setting: Setting) -> None:
+    record = {"us": kernels.measured(setting)["us"]}
+    assert all(min(times[way]) > 0 for times in record["us"].values() for way in (kernels.PLAIN, *kernels.OTHERS))
+    lines = page.kernel_table({key_of(kernels.SECTION, kernels.TITLE): record}).splitlines()
+    assert len(lines) == 2 + len(record["us"]) and "75 images of 28 x 28, 1 channels, float32" in lines[2]
 
 
 def test_turns_alternate_and_the_slow_ones_are_few(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from jobs.benchmarks.cpu import bounds, memories, meta_steps, sampled, whole_runs
+from jobs.benchmarks.cpu import bounds, kernels, memories, meta_steps, sampled, whole_runs
 from jobs.benchmarks.cpu.cases import FULL, TINY
 from jobs.benchmarks.cpu.page import write_page
 from jobs.benchmarks.cpu.runs import Job, Records, Setting, run
@@ -26,6 +26,7 @@ from jobs.benchmarks.peers.client import Peers
 
 SECTIONS: dict[str, Callable[[Setting], Iterator[Job]]] = {
     bounds.SECTION: bounds.jobs,
+    kernels.SECTION: kernels.jobs,
     meta_steps.SECTION: meta_steps.jobs,
     sampled.SECTION: sampled.jobs,
     memories.SECTION: memories.jobs,

@@ -1,6 +1,6 @@
-"""What two processes do at once on this machine, over what one does alone: no more can two workers.
+"""What two processes do at once on this machine, over what one does alone: no more can two workers. And two threads.
 
-    python -m jobs.benchmarks.cpu.at_once CASE FOLDER SECONDS [--tiny]
+    python -m jobs.benchmarks.cpu.at_once CASE FOLDER SECONDS --threads N [--tiny]
 
 Says that it is ready, waits for a line, takes meta-steps for so many seconds by the clock, and prints how many episodes
 a second those were.
@@ -24,26 +24,29 @@ from jobs.benchmarks.trials import CPU
 from metaray.training.device import set_execution
 
 READY = "ready"
+THREADED = "1 of 2 threads"
+WAYS = {"1": (1, 1), "2": (2, 1), THREADED: (1, 2)}
+"""Processes, and threads of each."""
 
 
 def rates(case: Case, setting: Setting, rounds: int, seconds: float) -> dict[str, list[float]]:
-    """Episodes a second by the number of processes, of all of them together, in alternating turns.
+    """Episodes a second of all processes together, by the name in `WAYS`, in alternating turns.
 
     Raises:
         RuntimeError: if one of them fails.
     """
-    found: dict[str, list[float]] = {"1": [], "2": []}
+    found: dict[str, list[float]] = {name: [] for name in WAYS}
     for _ in range(rounds):
-        for count, values in found.items():
-            values.append(sum(at_once(case, setting, int(count), seconds)))
+        for name, (count, threads) in WAYS.items():
+            found[name].append(sum(at_once(case, setting, count, seconds, threads)))
     return found
 
 
-def at_once(case: Case, setting: Setting, count: int, seconds: float) -> list[float]:
+def at_once(case: Case, setting: Setting, count: int, seconds: float, threads: int = 1) -> list[float]:
     """Episodes a second of each of so many processes that begin together."""
-    tiny = ["--tiny"] if setting.size == TINY else []
-    words = [sys.executable, "-m", __name__, case.title, str(setting.scratch), str(seconds), *tiny]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    told = ["--threads", str(threads), *(["--tiny"] if setting.size == TINY else [])]
+    words = [sys.executable, "-m", __name__, case.title, str(setting.scratch), str(seconds), *told]
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     with ExitStack() as stack:
         started = [
             stack.enter_context(
@@ -70,9 +73,9 @@ def _line(process: subprocess.Popen[str], expected: str | None = None) -> str:
     return line
 
 
-def alone(case: Case, folder: Path, *, tiny: bool) -> Iterator[int]:
+def alone(case: Case, folder: Path, threads: int, *, tiny: bool) -> Iterator[int]:
     """Episodes of each meta-step, for ever, without any platform around."""
-    experiment = experiment_of(case, folder, TINY if tiny else FULL)
+    experiment = experiment_of(case, folder, TINY if tiny else FULL, threads_per_worker=threads)
     set_execution(experiment, CPU)  # as workers do: malloc keeps what tensors free
     for _ in platform_steps(experiment, itertools.cycle(arrivals(experiment, 1)), CPU):
         yield experiment.meta_batch_size
@@ -80,9 +83,9 @@ def alone(case: Case, folder: Path, *, tiny: bool) -> Iterator[int]:
 
 def main() -> None:
     """See the module's docstring."""
-    title, folder, seconds, *rest = sys.argv[1:]
+    title, folder, seconds, _, threads, *rest = sys.argv[1:]
     (case,) = (case for case in CASES if case.title == title)
-    steps = alone(case, Path(folder), tiny="--tiny" in rest)
+    steps = alone(case, Path(folder), int(threads), tiny="--tiny" in rest)
     for _ in range(2):
         next(steps)
     print(READY, flush=True)

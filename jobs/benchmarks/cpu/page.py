@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jobs.benchmarks.cpu import bounds, memories, meta_steps, sampled, whole_runs
+from jobs.benchmarks.cpu import at_once, bounds, kernels, memories, meta_steps, sampled, whole_runs
 from jobs.benchmarks.cpu.cases import CASES
 from jobs.benchmarks.cpu.contenders import BY_HAND, BY_HAND_OURS, PEERS
 from jobs.benchmarks.cpu.targets import TARGETS, Found, key_of, ours_of, peer_of, rise, shares
@@ -52,6 +52,7 @@ def page(records: Sequence[Record], limits: Mapping[str, str]) -> str:
     parts = [HEAD, "## Targets\n", targets(found, limits), ""]
     parts += _section("Meta-steps", meta_steps.ABOUT, meta_step_tables(found))
     parts += _section("The machine's bounds", bounds.ABOUT, bound_table(found))
+    parts += _section("Convolutions", kernels.ABOUT, kernel_table(found))
     parts += _section("Sampling", sampled.ABOUT, sampling_tables(found))
     parts += _section("Peak memory", memories.ABOUT, memory_table(found))
     parts += _section("Workers", whole_runs.WORKERS_ABOUT, workers_table(found))
@@ -148,6 +149,19 @@ def bound_table(found: Found) -> str:
     return markdown(("", "one thread"), [[name, of_turns(rates, 1)] for name, rates in record["rates"].items()])
 
 
+def kernel_table(found: Found) -> str:
+    """Microseconds of a convolution by how it is laid out."""
+    record = found.get(key_of(kernels.SECTION, kernels.TITLE))
+    if record is None:
+        return ""
+    lines = [
+        [name, of_turns(times[kernels.PLAIN], 0)]
+        + [of_turns(ratios(times[way], times[kernels.PLAIN])) for way in kernels.OTHERS]
+        for name, times in record["us"].items()
+    ]
+    return markdown(("", f"us, {kernels.PLAIN}", *(f"{way} / that" for way in kernels.OTHERS)), lines)
+
+
 def sampling_tables(found: Found) -> str:
     """Microseconds an episode, and what came through actors."""
     record, parts = found.get(key_of(sampled.SECTION, "in one process")), []
@@ -202,7 +216,8 @@ def workers_table(found: Found) -> str:
         one = statistics.median(record[what]["1"])
         for number, rates in record[what].items():
             told = ", ".join(f"{rate:.1f}" for rate in rates)
-            lines.append([f"{number} {unit}", told, f"{statistics.median(rates) / one:.2f}"])
+            name = "1 process of 2 threads" if number == at_once.THREADED else f"{number} {unit}"
+            lines.append([name, told, f"{statistics.median(rates) / one:.2f}"])
     return markdown(("", "episodes/s, each run", "over one, medians"), lines)
 
 

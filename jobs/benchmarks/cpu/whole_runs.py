@@ -28,7 +28,8 @@ TIMEOUT_S = 400.0
 WORKERS_ABOUT = f"""Real runs of `metaray train` on a Ray cluster of their own, {ROUNDS} with one worker and {ROUNDS} \
 with two, alternately, two sampler actors each, a thread a worker: {METHODS[0].title}, 8 episodes a step. Episodes a \
 second are of the median time between steps by the clock, after {WARM_UP} steps; all runs end with the same \
-parameters. The bound: meta-steps of one episode in one process and in two at once, without any platform around."""
+parameters. The bound: meta-steps of 4 episodes in one process, in two at once, and in one of two threads, without any \
+platform around."""
 START_UP_ABOUT = "`jobs/benchmarks/start_up.py`, whose docstring says how: three fresh starts each, after \
 one that is not counted: medians (quartiles)."
 

@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from metaray.data.preprocessing import TextPreprocessing
 from metaray.models.encoders import Encoder, OwnModule
 from metaray.models.encoders.architecture import Pooling
 from metaray.models.encoders.encoder import EncoderNetwork
-from tests.models.encoders.tiny import SHAPE, bert_folder, filled
+from tests.models.encoders.tiny import SHAPE, bert_folder, filled, tokenizer
 from tests.models.encoders.tiny_images import resnet_folder
 
 
@@ -58,7 +59,8 @@ def test_mapped_over_all_go_together() -> None:
 
 
 def test_refused_where_all_are_of_one_length_or_see_each_other(tmp_path: Path) -> None:
-    assert Encoder(path=bert_folder(tmp_path / "text"), by_length=True).by_length
+    encoder = Encoder(path=bert_folder(tmp_path / "text"), by_length=True)
+    assert encoder.build_for((None,), 3, TextPreprocessing(tokenizer=tokenizer(), longest=12)).by_length
     with pytest.raises(ValueError, match="what a resnet encoder takes is all of one length"):
         Encoder(path=resnet_folder(tmp_path / "images"), by_length=True)
     own = OwnModule(path="tests.models.encoders.test_own_modules:Net", width=4)

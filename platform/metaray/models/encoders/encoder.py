@@ -67,6 +67,7 @@ class Encoder(Model):
     """
 
     kind: ClassVar[str] = "encoder"
+    left_out_of_json: ClassVar[tuple[str, ...]] = ("by_length",)
 
     path: str = ""
     sha256: str = Field(default="", pattern="^([0-9a-f]{64})?$")
