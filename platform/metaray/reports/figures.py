@@ -70,7 +70,7 @@ def look(place: int) -> Look:
     return LOOKS[place % len(LOOKS)]
 
 
-def chart(draw: Callable[[Axes], None], told: str, *, width: float = 6.4, height: float = 3.4) -> Markup:
+def chart(draw: Callable[[Axes], None], told: str, *, width: float = 5.2, height: float = 3.0) -> Markup:
     """An `<svg>` element to be put into a page.
 
     Args:
