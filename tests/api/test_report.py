@@ -97,6 +97,8 @@ def test_what_is_measured_is_what_evaluating_says(trained: Any) -> None:
     steps = {point.at: point.score.mean for point in found.inner_steps}
     none = evaluate_learner(learner, experiment, "meta-test", episodes=range(found.few), inner_steps=0).score
     assert list(steps) == [0, 1, 2, 5] and found.judged_steps == 1 and steps[0] == pytest.approx(none.mean())
+    taken = evaluate_learner(learner, experiment, "meta-test", episodes=range(found.few), inner_steps=1).score
+    assert steps[1] == pytest.approx(taken.mean()), "the judged point, which is not computed again"
     shots = {point.at: point for point in found.shots}
     assert list(shots) == [1, 2, 5, 10] and shots[1].score.mean == pytest.approx(steps[1])
     nearest = evaluate_learner(learner.baseline("nearest_neighbor"), experiment, "meta-test", episodes=range(found.few))

@@ -40,3 +40,18 @@ def test_images_keep_their_order_and_progress_is_reported(make_zip: MakeZip, png
     assert np.array_equal(store.examples[:, 0, 0, 0], np.arange(200))
     assert store.meta.counts == (150, 50)
     assert seen[-1] == (200, 200) and seen == sorted(seen)
+
+
+PIXELS = ImagePreprocessing(height=8, width=10)
+
+
+def test_files_that_are_no_images_are_named_together(make_zip: MakeZip, png: MakePng, tmp_path: Path) -> None:
+    names = ["a/0.png", "a/notes.txt", "b/0.png", "b/list.csv", "b/more.md"]
+    path = make_zip("mixed.zip", {name: png(1) if name.endswith("png") else b"taken in May" for name in names})
+    with open_tree(path) as tree, pytest.raises(InputError) as refused:
+        classes = {which: [ImageFile(tree, name) for name in names if name[0] == which] for which in "ab"}
+        import_classes(tmp_path / "out.arrow", classes, schemes={}, preprocessing=PIXELS, origin={})
+    assert str(refused.value).endswith(
+        "a/notes.txt: not an image that Pillow can read. Classes hold images alone: move it elsewhere, or repair it; "
+        "so it is with b/list.csv, b/more.md, by the ending"
+    )

@@ -5,6 +5,7 @@ RUN_IN_ORDER = (
     "docs/guides/images.md",
     "docs/guides/learners.md",
     "docs/guides/preprocessing.md",
+    "docs/guides/searching.md",
 )
 """Pages whose blocks `test_site_runs` runs one after the other, in an empty folder, as a reader would."""
 

@@ -119,6 +119,11 @@ def test_own_images(tmp_path: Path) -> None:
     assert "registered: models:/mine/1 (@champion)" in said and (tmp_path / "my-task.png").is_file()
 
 
+def test_a_first_search(tmp_path: Path) -> None:
+    assert_said("docs/guides/searching.md", ran(script(of("docs/guides/searching.md"), {}), tmp_path))
+    assert (tmp_path / "best.json").is_file()
+
+
 def test_an_own_kind_of_input(tmp_path: Path) -> None:
     parts = of("docs/guides/preprocessing.md")
     ran(script(parts, {"import re\n": "words.py"}), tmp_path)

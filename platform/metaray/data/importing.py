@@ -15,7 +15,8 @@ from PIL import Image
 
 from metaray.config import replace
 from metaray.data.file_tree import FileTree
-from metaray.data.pictures import FULL_16_BITS, HIGHEST_OF_12_BITS, ValueRange, decode_image, depth_of, is_deep
+from metaray.data.names import is_image_name, some
+from metaray.data.pictures import FULL_16_BITS, HIGHEST_OF_12_BITS, NoImage, ValueRange, decode_image, depth_of, is_deep
 from metaray.data.preprocessing import RESAMPLING, ImagePreprocessing, Resample
 from metaray.data.store_file import Schemes, write_store
 from metaray.data.uniform import uniform_classes
@@ -185,6 +186,13 @@ class _Depths:
         )
 
 
+def _move_out(files: Sequence[ImageFile], refused: str) -> str:
+    """What to do about a file that is no image, and about those which by their endings are none either."""
+    others = [name for _, name in files if name != refused and not is_image_name(name)]
+    more = f"; so it is with {some(others)}, by the ending" if others else ""
+    return f". Classes hold images alone: move it elsewhere, or repair it{more}"
+
+
 def _decode_all(
     files: Sequence[ImageFile],
     images: NDArray[np.uint8],
@@ -200,7 +208,10 @@ def _decode_all(
         batch = files[start : start + FILES_PER_BATCH]
         for row, (tree, name) in enumerate(batch, start):
             where = tree.where(name)
-            image = decode_image(tree.read(name), where)
+            try:
+                image = decode_image(tree.read(name), where)
+            except NoImage as error:
+                raise InputError(f"{error}{_move_out(files, name)}") from None
             with lock:
                 depths.see(image, where)
             rule = preprocessing if depth_of(image) is None else of_16_bits

@@ -29,10 +29,15 @@ _REDUCED_PAGE = 254  # TIFF's tag NewSubfileType; its lowest bit marks a smaller
 _UPPER_BYTE = "metaray: upper byte of 16 bits"
 
 
+class NoImage(InputError):
+    """A file of which Pillow knows no format."""
+
+
 def decode_image(raw: bytes, where: str) -> Image.Image:
     """Decode an image file.
 
     Raises:
+        NoImage: If Pillow knows no format of it.
         InputError: If the file is not an image, a damaged one, or several; the message names the file `where`.
     """
     try:
@@ -52,7 +57,7 @@ def decode_image(raw: bytes, where: str) -> Image.Image:
     except InputError:
         raise
     except UnidentifiedImageError:
-        raise InputError(f"{where}: not an image that Pillow can read") from None
+        raise NoImage(f"{where}: not an image that Pillow can read") from None
     except Exception as error:  # Pillow's readers raise almost anything on damaged files
         raise InputError(f"{where}: a damaged image: {_reason(error)}") from error
 

@@ -15,6 +15,7 @@ from metaray.episodes.episode import EpisodeSpec
 from metaray.episodes.sampler import sample_episode
 from metaray.errors import InputError
 from metaray.learners.learner import Learner
+from metaray.plots.palette import INK, MUTED, SERIES
 from metaray.plots.task_pictures import save_picture
 
 if TYPE_CHECKING:
@@ -123,11 +124,11 @@ def draw_fits(fits: Sequence[FunctionFit], path: Path, title: str) -> None:
 def _draw(axes: Axes, fit: FunctionFit) -> None:
     marker = "." if len(fit.x) < DENSE // 4 else ""
     if fit.y is not None:
-        axes.plot(fit.x, fit.y, color="black", linewidth=1, marker=marker, label="function")
+        axes.plot(fit.x, fit.y, color=INK, linewidth=1, marker=marker, label="function")
     if fit.before is not None:
-        axes.plot(fit.x, fit.before, color="tab:gray", linestyle="--", marker=marker, label="before adaptation")
-    axes.plot(fit.x, fit.after, color="tab:orange", marker=marker, label="after adaptation")
-    axes.plot(fit.support_x, fit.support_y, color="tab:blue", marker="o", linestyle="", label="support")
+        axes.plot(fit.x, fit.before, color=MUTED, linestyle="--", marker=marker, label="before adaptation")
+    axes.plot(fit.x, fit.after, color=SERIES[1], linestyle="-.", marker=marker, label="after adaptation")
+    axes.plot(fit.support_x, fit.support_y, color=SERIES[0], marker="o", linestyle="", label="support")
     if fit.y is not None:
         axes.set_title(f"mse {np.mean((fit.after - fit.y) ** 2):.4f}", fontsize="medium")
     axes.grid(alpha=0.3)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from metaray.plots.palette import INK, line_of
 from metaray.records.journal import Metric
 from metaray.tasks.score import SCORES, Score
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-TRAIN, VAL = "tab:blue", "tab:orange"
+TRAIN, VAL = line_of(0), line_of(1)
 
 
 def draw_learning_curve(metrics: Sequence[Metric], path: Path, title: str) -> None:
@@ -74,13 +75,13 @@ def series(metrics: Sequence[Metric], key: str) -> tuple[NDArray[np.int64], NDAr
 def _train(axes: Axes, steps: NDArray[np.int64], values: NDArray[np.float64]) -> None:
     if len(steps) == 0:
         return
-    axes.plot(steps, values, color=TRAIN, alpha=0.25, linewidth=0.8)
-    axes.plot(steps, smoothed(values, max(1, len(values) // 30)), color=TRAIN, label="meta-train")
+    axes.plot(steps, values, color=TRAIN["color"], alpha=0.25, linewidth=0.8)
+    axes.plot(steps, smoothed(values, max(1, len(values) // 30)), **TRAIN | {"marker": ""}, label="meta-train")
 
 
 def _val(axes: Axes, steps: NDArray[np.int64], values: NDArray[np.float64]) -> None:
     if len(steps) > 0:
-        axes.plot(steps, values, color=VAL, marker="o", markersize=4, label="meta-val")
+        axes.plot(steps, values, **VAL, markersize=4, label="meta-val")
 
 
 def _best(axes: Axes, steps: NDArray[np.int64], values: NDArray[np.float64], score: Score) -> None:
@@ -88,4 +89,4 @@ def _best(axes: Axes, steps: NDArray[np.int64], values: NDArray[np.float64], sco
         return
     best = score.best(values.tolist())
     label = f"best: {values[best]:.4f} at step {steps[best]}"
-    axes.plot(steps[best], values[best], color="tab:red", marker="*", markersize=14, linestyle="", label=label)
+    axes.plot(steps[best], values[best], color=INK, marker="*", markersize=14, linestyle="", label=label)

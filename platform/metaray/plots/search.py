@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from metaray.plots.axes import MAX_LABELS, FieldAxis, fits
+from metaray.plots.palette import MUTED, SERIES, line_of
 from metaray.tuning.table import is_number, is_schedule, searched_keys
 from metaray.tuning.trial import Objective, Trial, TrialScore, winner_of
 
@@ -26,12 +27,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MISSING = -0.12  # below an axis from 0 to 1
-FAILED = "tab:red"
+FAILED = SERIES[1]
 POINTS = {
-    "waiting": ("d", "silver"),
-    "running": ("d", "tab:cyan"),
-    "stopped early": ("s", "darkgray"),
-    "finished": ("o", "tab:blue"),
+    "waiting": ("d", SERIES[3]),
+    "running": ("^", SERIES[2]),
+    "stopped early": ("s", MUTED),
+    "finished": ("o", SERIES[0]),
 }
 ENDS = {"stopped early": ("x", ""), "failed": ("X", FAILED)}
 
@@ -72,7 +73,7 @@ def draw_curves(trials: Sequence[Trial], objective: Objective, path: Path, title
 def curves(trials: Sequence[Trial], objective: Objective, title: str) -> Figure:
     """The objective against meta-train episodes seen, a line a trial.
 
-    Where a trial was stopped there is an x, where it failed a red cross: on the bottom edge if before any evaluation.
+    Where a trial was stopped there is an x, where it failed a filled one: on the bottom edge if before any evaluation.
     """
     lines = []
     for trial in trials:
@@ -183,16 +184,17 @@ class _Line(NamedTuple):
 def _draw_lines(
     figure: Figure, axes: Axes, lines: Sequence[_Line], objective: Objective, winner: Trial | None, drawstyle: str
 ) -> None:
-    """A colour and a label a trial where they are few, else coloured by its best evaluation, the best on top."""
+    """A look and a label a trial where they are few, else coloured by its best evaluation, the best on top."""
     few = len(lines) <= MAX_LABELS
     if not few:
         lines = sorted(lines, key=lambda line: line.best.value, reverse=not objective.highest)
     shade = _shade([line.best.value for line in lines], objective)
-    colours = [f"C{place % 10}" for place in range(len(lines))] if few else _rgba(shade, [x.best.value for x in lines])
+    shades = _rgba(shade, [line.best.value for line in lines])
+    looks = [line_of(place) if few else {"color": shades[place], "marker": "."} for place in range(len(lines))]
     for place, (trial, best, xs, ys, star) in enumerate(lines):
-        style = _style(colours[place], wins=trial is winner) | ({"linestyle": "--"} if few and place >= 10 else {})
+        style = looks[place] | {"markersize": 4} | _style(looks[place]["color"], wins=trial is winner)
         label = f"{trial.name}: {best.value:.4g}" if few or trial is winner else None
-        axes.plot(xs, ys, marker=".", drawstyle=drawstyle, label=label, **style)
+        axes.plot(xs, ys, drawstyle=drawstyle, label=label, **style)
         if trial.status in ENDS:
             mark, ink = ENDS[trial.status]
             axes.plot(xs[-1], ys[-1], mark, color=ink or style["color"], markersize=8, zorder=4)

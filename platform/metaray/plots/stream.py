@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from metaray.plots.palette import MUTED, line_of
 from metaray.records.stream import StreamCurve
 from metaray.tasks.baselines import title_of
 
@@ -42,11 +43,12 @@ def stream_figure(curves: Mapping[str, StreamCurve], title: str, beside: Mapping
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     figure.suptitle(title, parse_math=False)
+    place = 0
     for name, curve in curves.items():
-        _line(axes, name, curve)
+        place = _line(axes, name, curve, place)
     for name, points in beside.items():
         places, values = zip(*points, strict=True)
-        axes.plot(places, values, marker="s", markersize=4, linestyle="--", color="tab:gray", label=name)
+        axes.plot(places, values, marker="s", markersize=4, linestyle="--", color=MUTED, label=name)
     axes.set_xlabel("classes that have arrived")
     axes.set_ylabel(next(iter(curves.values())).quality)
     axes.set_ylim(0, 1.02)
@@ -55,11 +57,13 @@ def stream_figure(curves: Mapping[str, StreamCurve], title: str, beside: Mapping
     return figure
 
 
-def _line(axes: Axes, name: str, curve: StreamCurve) -> None:
+def _line(axes: Axes, name: str, curve: StreamCurve, place: int) -> int:
+    """Draw a curve and its baselines with the looks from a place on; returns the place after them."""
     scores = curve.scores
     means, widths = [one.mean for one in scores], [one.half_width for one in scores]
     bars = widths if len(curve.orders) > 1 else None
-    axes.errorbar(curve.classes, means, yerr=bars, marker="o", markersize=4, capsize=3, label=name)
-    for baseline, orders in curve.baselines.items():
+    axes.errorbar(curve.classes, means, yerr=bars, markersize=4, capsize=3, label=name, **line_of(place))
+    for after, (baseline, orders) in enumerate(curve.baselines.items(), start=place + 1):
         averages = [sum(column) / len(column) for column in zip(*orders, strict=True)]
-        axes.plot(curve.classes, averages, marker=".", linestyle=":", label=f"{title_of(baseline)} beside {name}")
+        axes.plot(curve.classes, averages, **line_of(after), markersize=4, label=f"{title_of(baseline)} beside {name}")
+    return place + 1 + len(curve.baselines)

@@ -13,6 +13,7 @@ from metaray.data.episode_spec import EpisodeSpec
 from metaray.data.ragged import shape_text
 from metaray.data.source import Source
 from metaray.errors import InputError
+from metaray.plots.palette import CROSS, MUTED, RIGHT, WRONG
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 TILE_INCHES = 0.62
 DOTS_PER_INCH = 120
-RIGHT, WRONG, NEUTRAL = "#1a7f37", "#cf222e", "#57606a"
 # In tiles: the gap between support and queries, the room for a class name, for a caption and for a title.
 GAP, NAME_WIDTH, CAPTION_HEIGHT, TITLE_HEIGHT = 0.5, 3.4, 0.3, 0.7
 
@@ -33,8 +33,8 @@ class TaskPicture(NamedTuple):
         support_labels: [n] class names; a row each, in order of their first appearance.
         query_x: [m, channels, height, width]; spread over the rows in the order given, unless labels say the row.
         query_captions: [m] texts under the queries, for instance predictions; empty for none.
-        correct: [m] whether the caption is right, shown by its colour; None, or items that are None, where there is
-            nothing to judge.
+        correct: [m] whether the caption is right, shown by its colour, and by a cross before a wrong one; None, or
+            items that are None, where there is nothing to judge.
         title: Title over the picture.
         query_labels: [m] class names, each of the row that a query belongs to; empty where nobody says.
     """
@@ -182,8 +182,9 @@ def _draw(axes: "Axes", picture: TaskPicture, top: float) -> None:
         _tile(axes, image, x, y)
         if len(picture.query_captions):
             right = None if picture.correct is None else picture.correct[i]
-            text, place = _shorten(picture.query_captions[i], 14), (x + 0.5, y + 1.0 + CAPTION_HEIGHT / 2)
-            colour = NEUTRAL if right is None else RIGHT if right else WRONG
+            wrong, place = right is not None and not right, (x + 0.5, y + 1.0 + CAPTION_HEIGHT / 2)
+            text = f"{CROSS} " * wrong + _shorten(picture.query_captions[i], 14 - 2 * wrong)
+            colour = MUTED if right is None else WRONG if wrong else RIGHT
             axes.text(*place, text, fontsize=4.5, ha="center", va="center", color=colour, parse_math=False)
 
 

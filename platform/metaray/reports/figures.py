@@ -1,8 +1,8 @@
 """Charts as SVG that takes its colours from the page: readable on white and on black, and by colour-blind people.
 
 A chart is drawn with colours that stand for variables of the page's style sheet, and each series has a marker and a
-line style of its own besides its colour. The colours themselves are those of Okabe and Ito ("Color universal design",
-2008); see `page.css`.
+line style of its own besides its colour. The colours themselves are in `page.css`: on white those of
+`metaray.plots.palette`, and others on black.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from markupsafe import Markup, escape
 
+from metaray.plots.palette import MARKS
 from metaray.reports.settings import clean
 
 if TYPE_CHECKING:
@@ -38,12 +39,7 @@ class Look(NamedTuple):
     linestyle: Any
 
 
-LOOKS = tuple(
-    Look(f"#0102{place:02x}", marker, linestyle)
-    for place, (marker, linestyle) in enumerate(
-        [("o", "-"), ("s", "--"), ("^", "-."), ("D", ":"), ("v", (0, (5, 1))), ("P", (0, (1, 1)))], start=1
-    )
-)
+LOOKS = tuple(Look(f"#0102{place:02x}", marker, linestyle) for place, (marker, linestyle) in enumerate(MARKS, start=1))
 VARIABLES |= {look.color: f"--series-{place}" for place, look in enumerate(LOOKS, start=1)}
 COLOR = re.compile(rf"(fill|stroke): ({'|'.join(VARIABLES)})\b")
 
@@ -74,7 +70,7 @@ def look(place: int) -> Look:
     return LOOKS[place % len(LOOKS)]
 
 
-def chart(draw: Callable[[Axes], None], told: str, *, width: float = 6.4, height: float = 3.4) -> Markup:
+def chart(draw: Callable[[Axes], None], told: str, *, width: float = 5.2, height: float = 3.0) -> Markup:
     """An `<svg>` element to be put into a page.
 
     Args:

@@ -45,6 +45,8 @@ class _Subject:
     episodes: int
     device: torch.device
     show: Show
+    judged: list[float] = field(default_factory=list)
+    """Scores of the first episodes as they are judged, which no curve computes again."""
     few: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -74,13 +76,14 @@ def measure(
     tell: Callable[[int], None] = lambda done: show(f"answers on {split}", done, episodes)  # noqa: E731
     steps = experiment.evaluation.inner_steps
     found = list(answers(learner, experiment, split, episodes, inner_steps=steps, device=device, progress=tell))
+    one.judged.extend(answer.score for answer in found)
     shots, why = _by_shots(one)
     return Measured(
         split=split,
         episodes=episodes,
         few=one.few,
         protocol=protocol_of(spec, learner.algorithm, steps, source),
-        score=estimate([answer.score for answer in found]),
+        score=estimate(one.judged),
         inner_steps=_by_inner_steps(one),
         judged_steps=judged_steps(learner) if learner.algorithm.gradient_steps else None,
         shots=shots,
@@ -110,11 +113,13 @@ def grid(numbers: Iterable[int], judged: int | None, least: int) -> list[int]:
 def _by_inner_steps(one: _Subject) -> list[Point]:
     if not one.learner.algorithm.gradient_steps:
         return []
-    wanted = grid(STEPS, judged_steps(one.learner), LEAST_STEPS)
-    return [
-        Point(steps, estimate(_scores(one, one.learner, one.experiment, steps, f"{steps} inner steps")))
-        for steps in wanted
-    ]
+    own, asked = judged_steps(one.learner), one.experiment.evaluation.inner_steps
+    taken, found = own if asked is None else asked, list[Point]()
+    for steps in grid(STEPS, own, LEAST_STEPS):
+        told = f"{steps} inner steps"
+        scores = one.judged[: one.few] if steps == taken else _scores(one, one.experiment, steps, told)
+        found.append(Point(steps, estimate(scores)))
+    return found
 
 
 def _by_shots(one: _Subject) -> tuple[list[Point], str]:
@@ -131,12 +136,12 @@ def _by_shots(one: _Subject) -> tuple[list[Point], str]:
             return found, str(error)
         changed = replace(one.experiment, evaluation=replace(one.experiment.evaluation, episodes=asked))
         steps, told = one.experiment.evaluation.inner_steps, f"{shots} shots"
-        score = estimate(_scores(one, one.learner, changed, steps, told))
+        scores = one.judged[: one.few] if shots == spec.shots else _scores(one, changed, steps, told)
         beside = {
             name: estimate(_untrained_scores(one, name, changed, told))
             for name in rivals_beside(one.learner, one.experiment)
         }
-        found.append(Point(shots, score, beside))
+        found.append(Point(shots, estimate(scores), beside))
     return found, ""
 
 
@@ -148,10 +153,10 @@ def _untrained_scores(one: _Subject, name: str, experiment: Experiment, told: st
     return found
 
 
-def _scores(one: _Subject, learner: Learner, experiment: Experiment, steps: int | None, told: str) -> Sequence[float]:
+def _scores(one: _Subject, experiment: Experiment, steps: int | None, told: str) -> Sequence[float]:
     tell: Callable[[int], None] = lambda done: one.show(f"{told} on {one.split}", done, one.few)  # noqa: E731
     scores = evaluate_learner(
-        learner, experiment, one.split, device=one.device, episodes=range(one.few), inner_steps=steps, progress=tell
+        one.learner, experiment, one.split, device=one.device, episodes=range(one.few), inner_steps=steps, progress=tell
     )
     found: list[float] = scores.score.tolist()
     return found

@@ -48,7 +48,7 @@ def trial_curves(trials: Sequence[Trial], objective: Objective, winner: Trial | 
                 axes.plot(known[-1].episodes, known[-1].value, "x", color=INK, markersize=7, zorder=4)
         _named(axes, "meta-train episodes seen", f"meta-val {objective.name}")
 
-    return chart(draw, f"meta-val {objective.name} of {len(trials)} trials over episodes", width=6.8, height=3.8)
+    return chart(draw, f"meta-val {objective.name} of {len(trials)} trials over episodes", width=5.6, height=3.4)
 
 
 def response(trials: Sequence[Trial], key: str, objective: Objective, winner: Trial | None, *, log: bool) -> Markup:
