@@ -56,6 +56,30 @@ class Module(Plain):
         return found
 
 
+class Repeating(Plain):
+    """A block that is there twice: one module of two names."""
+
+    def add(self) -> None:
+        block = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.Tanh())
+        self.repeated, self.blocks = block, nn.Sequential(block, block)
+
+    def between(self, h: Tensor) -> Tensor:
+        found: Tensor = self.blocks(h)
+        return found
+
+
+class ByHand(Module):
+    """Computes with a layer's weights without calling it, and has one of no use."""
+
+    def made(self) -> nn.Module:
+        return nn.ModuleDict({"used": nn.Linear(WIDTH, WIDTH), "spare": nn.Linear(WIDTH, WIDTH)})
+
+    def between(self, h: Tensor) -> Tensor:
+        layer = self.more.get_submodule("used")
+        assert isinstance(layer, nn.Linear)
+        return F.linear(h, layer.weight, layer.bias)
+
+
 class Averaging(nn.Module):
     """Running statistics of one's own."""
 

@@ -8,12 +8,12 @@ from typing import Any, Literal, Protocol, Self
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from metaray.episodes.inputs import Inputs, device_of
 from metaray.episodes.tensors import TensorEpisode
 from metaray.errors import InputError
 from metaray.models.batch_norm import given, recording
+from metaray.models.substitution import called_with
 from metaray.models.written_out import written_out
 from metaray.tasks import Classification, TaskKind
 
@@ -154,7 +154,7 @@ class Context:
         module.train(self.training)  # dropout and the like; our batch norm knows no such modes
         kernels = written_out(convolutions=self.unfolded) if self.batched else nullcontext()
         with self._autocast(device_of(x)), kernels, given(module, statistics):
-            output: Tensor = functional_call(module, parameters, (x,))
+            output: Tensor = called_with(module, parameters, (x,))
         return output
 
     def loss(self, output: Tensor, y: Tensor) -> Tensor:
