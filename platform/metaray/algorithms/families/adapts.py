@@ -3,24 +3,18 @@
 from collections.abc import Collection, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
 from torch import nn
 
 from metaray.data.names import some
 from metaray.errors import InputError
+from metaray.models.patterns import SomePatterns
 
 EVERYTHING = ("*",)
 NEAR, LISTED = 3, 12
 
 
-def _one_or_more(value: Any) -> Any:
-    """A pattern alone is the only one."""
-    return (value,) if isinstance(value, str) else value
-
-
-Adapts = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1), BeforeValidator(_one_or_more)]
+Adapts = SomePatterns
 """Patterns of `fnmatch`, such as `head.*` and `*.lora_*`: a parameter that fits one of them adapts."""
 
 
