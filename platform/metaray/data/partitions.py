@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from metaray.data.clustering import partitions_of
 from metaray.data.names import counted
 from metaray.data.preprocessing import VectorPreprocessing
-from metaray.data.remote import held, is_remote, local_path
+from metaray.data.remote import held, is_remote, local_path, local_paths
 from metaray.data.replacing import check_replaceable
 from metaray.data.servers import shown
 from metaray.data.store_file import StoreFile, read_store, write_store
@@ -73,7 +73,7 @@ def cluster_store(
         InputError: No such store or split, examples that are no finite vectors, fewer of them than clusters, an
             unwritable path.
     """
-    check_replaceable(out, [vectors])
+    check_replaceable(out, local_paths(vectors))
     if partitions < 1:
         raise InputError(f"partitions: at least 1 (got {partitions})")
     if not 0 <= seed < 1 << 63:

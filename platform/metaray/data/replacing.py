@@ -3,19 +3,18 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from metaray.data.remote import is_remote, local_path
 from metaray.data.store_file import check_writable
 from metaray.errors import InputError
 
 MAGIC = b"ARROW1"
 
 
-def check_replaceable(path: Path, sources: Iterable[str | Path] = ()) -> None:
+def check_replaceable(path: Path, sources: Iterable[Path] = ()) -> None:
     """Find out before any work whether a store can be written as `path`, in the place of an older store at most.
 
     Args:
         path: File to write.
-        sources: Paths and URIs of what it is made of.
+        sources: Paths of what it is made of.
 
     Raises:
         InputError: If `check_writable` raises it; if something else than a store lies there, or one of the sources.
@@ -23,8 +22,7 @@ def check_replaceable(path: Path, sources: Iterable[str | Path] = ()) -> None:
     check_writable(path)
     if not path.exists():
         return
-    local = [local_path(str(source)) for source in sources if not is_remote(str(source))]
-    if any(source.exists() and path.samefile(source) for source in local):
+    if any(source.exists() and path.samefile(source) for source in sources):
         raise InputError(f"{path}: is what the store would be made of, and would be lost; give it another name")
     try:
         with path.open("rb") as file:

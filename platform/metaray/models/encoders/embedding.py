@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from metaray.data.preprocessing import EncodedPreprocessing, TextPreprocessing
 from metaray.data.ragged import Ragged, gather
-from metaray.data.remote import held
+from metaray.data.remote import held, local_paths
 from metaray.data.replacing import check_replaceable
 from metaray.data.servers import shown
 from metaray.data.store_columns import Examples
@@ -154,7 +154,7 @@ def embed_store(
         InputError: No such store; an encoder that takes other inputs, or is not frozen; vectors that are not finite;
             another process that writes the same file; an unwritable path.
     """
-    check_replaceable(out, [store])
+    check_replaceable(out, local_paths(store))
     if batch_size < 1:
         raise InputError(f"batch_size: at least 1 (got {batch_size})")
     if not encoder.frozen:
