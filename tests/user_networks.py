@@ -80,6 +80,42 @@ class ByHand(Module):
         return F.linear(h, layer.weight, layer.bias)
 
 
+class TiedHead(Plain):
+    """Its head has the weights of a layer that is registered before it."""
+
+    def __init__(self, *, feature_shape: tuple[int, ...], outputs: int) -> None:
+        nn.Module.__init__(self)
+        self.body = nn.Linear(math.prod(feature_shape), WIDTH)
+        self.words, self.head = nn.Linear(WIDTH, outputs, bias=False), nn.Linear(WIDTH, outputs)
+        self.head.weight = self.words.weight
+
+    def between(self, h: Tensor) -> Tensor:
+        found: Tensor = h + self.words(h) @ self.words.weight
+        return found
+
+
+class Gate(nn.Linear):
+    """A linear layer whose output is scaled by what somebody else has left in it."""
+
+    gate: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * self.gate
+
+
+class Gated(Plain):
+    """Hands something on to its head in an attribute."""
+
+    def __init__(self, *, feature_shape: tuple[int, ...], outputs: int) -> None:
+        super().__init__(feature_shape=feature_shape, outputs=None)
+        self.head = Gate(WIDTH, outputs)
+
+    def between(self, h: Tensor) -> Tensor:
+        assert isinstance(self.head, Gate)
+        self.head.gate = torch.sigmoid(h.sum(dim=1, keepdim=True))
+        return h
+
+
 class Averaging(nn.Module):
     """Running statistics of one's own."""
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol, Self
 import torch
 from torch import Tensor, nn
 
+from metaray.data.names import some
 from metaray.episodes.inputs import Inputs, device_of
 from metaray.episodes.tensors import TensorEpisode
 from metaray.errors import InputError
@@ -18,6 +19,7 @@ from metaray.models.written_out import written_out
 from metaray.tasks import Classification, TaskKind
 
 CLASSES = Classification()
+SHOWN = 4
 
 Tensors = dict[str, Tensor]
 
@@ -196,9 +198,12 @@ class Context:
             return gradients if differentiable else {name: g.detach() for name, g in gradients.items()}
         with torch.enable_grad():
             at = {name: t if t.requires_grad else t.detach().requires_grad_() for name, t in at.items()}
-            found = torch.autograd.grad(
-                loss(at), list(at.values()), create_graph=differentiable, materialize_grads=True
-            )
+            value = loss(at)
+            if not value.requires_grad:
+                raise InputError(
+                    f"the loss depends on none of the parameters that inner steps would change: {some(list(at), SHOWN)}"
+                )
+            found = torch.autograd.grad(value, list(at.values()), create_graph=differentiable, materialize_grads=True)
         return dict(zip(at, found, strict=True))
 
     def curvature(self, loss: Callable[[Tensors], Tensor], at: Tensors) -> tuple[Tensors, Callable[[Tensors], Tensors]]:

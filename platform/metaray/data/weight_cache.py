@@ -125,6 +125,7 @@ def _is_sound(kept: Path) -> bool:
     Those without a seal, as older versions left them, are sealed as they are, if they are whole.
     """
     seal = kept.with_suffix(".seal")
+    laid: str | None
     try:
         said = parse_object(seal.read_bytes(), where=seal.name)
         if said.get("stamp") == list(stamp(kept)):

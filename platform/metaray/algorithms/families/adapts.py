@@ -8,6 +8,7 @@ from torch import nn
 
 from metaray.data.names import some
 from metaray.errors import InputError
+from metaray.models.model import second_names
 from metaray.models.patterns import SomePatterns
 
 EVERYTHING = ("*",)
@@ -46,6 +47,9 @@ def _idle(pattern: str, names: list[str], network: nn.Module) -> InputError:
             f"adapts {pattern!r} fits frozen parameters of the network alone: {some(stiff, LISTED)}. Let them require "
             f"grad, or name others of: {_shown(names)}"
         )
+    for name, own in second_names(network).items():
+        if fnmatchcase(name, pattern):
+            return InputError(f"adapts {pattern!r} fits {name!r}, which is {own!r} under another name: name that")
     near = get_close_matches(pattern, names, n=NEAR, cutoff=0.4)
     hint = f" Near it are {', '.join(near)}." if near else ""
     return InputError(f"adapts {pattern!r} fits no parameter that could adapt.{hint} Parameters: {_shown(names)}")

@@ -200,7 +200,10 @@ class Preprocessing(Config):
             return numbers_of(rows, names, where).reshape(-1, *fixed_shape(self.feature_shape, self.kind))
         if len(columns) != 1:
             raise InputError(f"preprocessing {self.kind!r} has several columns: give it a method from_cells")
-        return [text(row[0], names[0], where(i)) for i, row in enumerate(rows)]
+        found = [text(row[0], names[0], where(i)) for i, row in enumerate(rows)]
+        if blank := [i for i, one in enumerate(found) if is_blank(one)]:
+            raise InputError(f"{where(blank[0])}: {names[0]} is empty")
+        return found
 
     def example_cells(self, share: float) -> list[Any]:
         """Cells of a valid input, to show what a table holds.

@@ -30,6 +30,7 @@ from metaray.training.checks.first_loss import doubts_of
 from metaray.training.checks.low_rank import check_low_rank
 from metaray.training.checks.memory import Memory
 from metaray.training.checks.stateless import check_single, check_stateless, left_by, require_unchanged
+from metaray.training.checks.tied_names import check_tied_names
 from metaray.training.checks.users_network import check_network, holds_users_code
 from metaray.training.checks.users_optimizer import check_optimizer
 from metaray.training.checks.users_preprocessing import check_preprocessing
@@ -137,6 +138,7 @@ def _check_outputs(experiment: Experiment, state: TrainState) -> None:
     except NOT_TAKEN as error:
         raise not_taken(x, error) from error
     check_low_rank(context, x)
+    check_tied_names(experiment.algorithm, state.network)
     if output.ndim != 2 or len(output) != 2 or (expected is not None and output.shape[1] != expected):
         classes = experiment.source.task.has_classes
         each = f"each of {expected} ways" if classes else "each value of a target"
