@@ -13,4 +13,4 @@ def _one_or_more(value: Any) -> Any:
 Patterns = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_one_or_more)]
 """Patterns of `fnmatch`, such as `head.*` and `*.lora_*`; one alone may stand without brackets."""
 SomePatterns = Annotated[Patterns, Field(min_length=1)]
-"""At least one such pattern."""
+"""Patterns of which there is one or more."""
