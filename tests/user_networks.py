@@ -56,6 +56,66 @@ class Module(Plain):
         return found
 
 
+class Repeating(Plain):
+    """A block that is there twice: one module of two names."""
+
+    def add(self) -> None:
+        block = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.Tanh())
+        self.repeated, self.blocks = block, nn.Sequential(block, block)
+
+    def between(self, h: Tensor) -> Tensor:
+        found: Tensor = self.blocks(h)
+        return found
+
+
+class ByHand(Module):
+    """Computes with a layer's weights without calling it, and has one of no use."""
+
+    def made(self) -> nn.Module:
+        return nn.ModuleDict({"used": nn.Linear(WIDTH, WIDTH), "spare": nn.Linear(WIDTH, WIDTH)})
+
+    def between(self, h: Tensor) -> Tensor:
+        layer = self.more.get_submodule("used")
+        assert isinstance(layer, nn.Linear)
+        return F.linear(h, layer.weight, layer.bias)
+
+
+class TiedHead(Plain):
+    """Its head has the weights of a layer that is registered before it."""
+
+    def __init__(self, *, feature_shape: tuple[int, ...], outputs: int) -> None:
+        nn.Module.__init__(self)
+        self.body = nn.Linear(math.prod(feature_shape), WIDTH)
+        self.words, self.head = nn.Linear(WIDTH, outputs, bias=False), nn.Linear(WIDTH, outputs)
+        self.head.weight = self.words.weight
+
+    def between(self, h: Tensor) -> Tensor:
+        found: Tensor = h + self.words(h) @ self.words.weight
+        return found
+
+
+class Gate(nn.Linear):
+    """A linear layer whose output is scaled by what somebody else has left in it."""
+
+    gate: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * self.gate
+
+
+class Gated(Plain):
+    """Hands something on to its head in an attribute."""
+
+    def __init__(self, *, feature_shape: tuple[int, ...], outputs: int) -> None:
+        super().__init__(feature_shape=feature_shape, outputs=None)
+        self.head = Gate(WIDTH, outputs)
+
+    def between(self, h: Tensor) -> Tensor:
+        assert isinstance(self.head, Gate)
+        self.head.gate = torch.sigmoid(h.sum(dim=1, keepdim=True))
+        return h
+
+
 class Averaging(nn.Module):
     """Running statistics of one's own."""
 

@@ -50,7 +50,12 @@ def parse_object(text: str | bytes, *, where: str) -> dict[str, Any]:
     return found
 
 
-def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+def once_each(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object of its keys and values, for `json.loads`.
+
+    Raises:
+        ValueError: If a key comes twice, of which one would go without a word.
+    """
     found = dict(pairs)
     if len(found) < len(pairs):
         seen: set[str] = set()
@@ -84,7 +89,7 @@ def _check(found: Any) -> None:
                 waiting.extend((child, depth + 1) for child in node.values())
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_int=_integer)
+_DECODER = json.JSONDecoder(object_pairs_hook=once_each, parse_int=_integer)
 
 
 def finite(tree: Any) -> Any:

@@ -228,6 +228,11 @@ class TestChecks:
             cluster_store(str(vectors), out, clusters=2, partitions=1, split="omniglot")
         with pytest.raises(InputError, match=r"partitions: at least 1 \(got 0\)"):
             cluster_store(str(vectors), out, clusters=2, partitions=0)
+        for seed in (-1, 1 << 64):
+            with pytest.raises(InputError, match=rf"seed: from 0 to 2\^63 - 1 \(got {seed}\)"):
+                cluster_store(str(vectors), out, clusters=2, partitions=1, seed=seed)
+        with pytest.raises(InputError, match="is what the store would be made of"):
+            cluster_store(str(vectors), vectors, clusters=2, partitions=1)
         wrong = np.zeros((sum(COUNTS), 2))
         wrong[13, 1] = np.nan
         bad = write_vectors(tmp_path / "bad.arrow", raw, wrong)

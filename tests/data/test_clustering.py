@@ -77,3 +77,16 @@ def test_progress_is_told() -> None:
     told: list[tuple[int, int]] = []
     list(partitions_of(VECTORS, clusters=3, partitions=2, seed=0, progress=lambda *done: told.append(done)))
     assert told == [(1, 2), (2, 2)]
+
+
+@pytest.mark.parametrize("exponent", [-140, -80, 60, 120])
+def test_the_unit_of_vectors_does_not_matter(exponent: int) -> None:
+    """Also where float32 has no numbers for their squares."""
+    vectors = np.random.default_rng(0).standard_normal((60, 5)).round(1).astype(np.float32)
+    scaled = np.ldexp(vectors, exponent)
+    for one, other in zip(
+        partitions_of(vectors, clusters=4, partitions=2, seed=0),
+        partitions_of(scaled, clusters=4, partitions=2, seed=0),
+        strict=True,
+    ):
+        assert np.array_equal(one, other)

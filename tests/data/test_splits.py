@@ -38,7 +38,7 @@ def test_a_split_that_is_missing_is_drawn_from_meta_train_and_said() -> None:
     [
         (
             {"meta-train": ["a", "b"], "meta-test": ["b", "c"]},
-            r"x: folders hold the same classes \(1 of 3: b\), .*; --splits 0.64,0.16,0.2 puts the images of each",
+            r"x: folders hold the same classes \(1 of 3: b\), .*; --splits 0.64,0.16,0.2 puts the examples of each",
         ),
         ({"meta-val": ["a"], "meta-test": ["c"]}, "x: folders leave no class to meta-train on; --splits"),
         ({"meta-train": ["a", "b"], "meta-test": ["c"]}, r"no class for meta-val, and meta-train has too few .*\(2\)"),

@@ -109,6 +109,39 @@ def test_what_is_swept(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert held_weights(str(files[0])).path == kept[0], "swept, and made again"
 
 
+def test_damaged_weights_are_made_anew(cache: Path, tmp_path: Path) -> None:
+    """Wherever the file of the cache was cut, or a bit of it turned over; where nothing is to be had, it is refused."""
+    file = some_file(tmp_path, 1)
+    kept = held_weights(str(file)).path
+    whole, digest = kept.read_bytes(), kept.stem
+    turned = whole[:-5] + bytes([whole[-5] ^ 8]) + whole[-4:]
+    for damaged in (turned, whole[:-1], b""):
+        kept.write_bytes(damaged)
+        assert held_weights(str(file), digest) == (kept, digest) and kept.read_bytes() == whole
+    os.utime(kept)  # looks otherwise, but is what it was
+    file.unlink()
+    assert held_weights(str(file), digest).path == kept and kept.read_bytes() == whole
+    kept.write_bytes(turned)
+    with pytest.raises(InputError, match=r"1.safetensors: no such file of weights"):
+        held_weights(str(file), digest)
+
+
+def test_weights_of_an_older_version_are_sealed(cache: Path, tmp_path: Path) -> None:
+    file = some_file(tmp_path, 1)
+    kept = held_weights(str(file)).path
+    whole, digest = kept.read_bytes(), kept.stem
+    seal = kept.with_suffix(".seal")
+    file.unlink()
+    for content in (None, "{"):
+        seal.unlink() if content is None else seal.write_text(content)
+        assert held_weights(str(file), digest).path == kept and '"sha256"' in seal.read_text()
+    assert kept.read_bytes() == whole
+    seal.unlink()
+    kept.write_bytes(whole[:-1])
+    with pytest.raises(InputError, match="no such file of weights"):
+        held_weights(str(file), digest)
+
+
 def test_a_cache_that_is_too_small(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("METARAY_CACHE_GB", "1e-6")
     with pytest.raises(InputError, match=r"40\d\d bytes, but the cache may hold 1000 bytes: raise METARAY"):

@@ -3,12 +3,14 @@
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from metaray.data import weights
 from metaray.data.encoder_folder import EncoderFolder, read_tokenizer
 from metaray.data.weights import beside, held_weights, shapes_in
 from metaray.errors import InputError
@@ -51,7 +53,7 @@ def test_laid_anew(file: Path, cache: Path) -> None:
     assert tensors["b"].data_ptr() % 64 == 0
     assert shapes_in(found.path) == {"a": (3,), "b": (32,), "c": (5,)}
     assert held_weights(str(file), digest(file)) == found
-    assert {path.suffix for path in cache.iterdir()} <= {".safetensors", ".lock", ".json", ".use"}
+    assert {path.suffix for path in cache.iterdir()} <= {".safetensors", ".lock", ".json", ".use", ".seal"}
 
 
 def test_a_file_that_changes_is_seen(file: Path, cache: Path) -> None:
@@ -87,6 +89,26 @@ def test_what_is_damaged(file: Path, cache: Path) -> None:
     assert not list(cache.glob("*.safetensors")) and not list(cache.glob("*.part"))
     with pytest.raises(InputError, match="no such file of weights \\(it is a folder\\)"):
         held_weights(str(file.parent))
+
+
+def test_a_file_that_changes_while_it_is_read(file: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the cache would hold other weights under the digest of the first."""
+    lay = weights._lay_anew
+
+    def changed(path: Path, where: str, target: Any) -> None:
+        save_file({"a": torch.ones(3)}, path)
+        lay(path, where, target)
+
+    monkeypatch.setattr(weights, "_lay_anew", changed)
+    with pytest.raises(InputError, match=r"model.safetensors: changes while it is read"):
+        held_weights(str(file))
+    assert not list(cache.glob("*.safetensors")) and not list(cache.glob("*.part"))
+
+
+def test_names_that_no_file_can_have(cache: Path) -> None:
+    for path in ("a" * 5000, "a" * 5000 + ".safetensors"):
+        with pytest.raises(InputError, match="can't be read: File name too long"):
+            EncoderFolder(path).weights()
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,43 @@ def test_what_cannot_be_wrapped(model: Model, fields: dict[str, Any], expected: 
         build_seeded(LoRA(model=model, **fields), SHAPE, 3, seed=0)
 
 
+class Named(nn.Linear):
+    """A linear layer that begins otherwise, and has a method of its own."""
+
+    def reset_parameters(self) -> None:
+        nn.init.orthogonal_(self.weight)
+        nn.init.zeros_(self.bias)
+
+    def twice(self) -> Tensor:
+        return 2 * self.weight
+
+
+class Derived(Model):
+    """A linear layer of a user's own class, and one whose weights are computed from others."""
+
+    kind: ClassVar[str] = "derived"
+
+    def build(self, feature_shape: FeatureShape, outputs: int | None) -> nn.Module:
+        normed = nn.utils.parametrizations.weight_norm(nn.Linear(5, 4))
+        return nn.Sequential(nn.Flatten(), Named(4, 5), normed)
+
+
+def test_layers_derived_from_linear_ones_stay_what_they_are() -> None:
+    network, plain = (
+        build_seeded(model, SHAPE, None, seed=1)
+        for model in (LoRA(model=Derived(), targets="*", rank=2, trained=()), Derived())
+    )
+    x = torch.randn(7, *SHAPE, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(network(x), plain(x))
+    layer = network[1]  # type: ignore[index]
+    assert isinstance(layer, LoRALinear) and isinstance(layer, Named) and torch.equal(layer.twice(), 2 * layer.weight)
+    assert set(trainable(network)) == {f"{i}.lora_{which}" for i in (1, 2) for which in "ab"}
+    before = network(x)
+    with torch.no_grad():
+        network[2].lora_b.add_(1)  # type: ignore[index]
+    assert not torch.equal(network(x), before)
+
+
 def test_no_linear_layer_and_wrapped_twice() -> None:
     with pytest.raises(InputError, match="the model conv4 has no linear layer that 'body.\\*' could fit"):
         build_seeded(

@@ -8,16 +8,18 @@ from typing import Any, Literal, Protocol, Self
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
+from metaray.data.names import some
 from metaray.episodes.inputs import Inputs, device_of
 from metaray.episodes.tensors import TensorEpisode
 from metaray.errors import InputError
 from metaray.models.batch_norm import given, recording
+from metaray.models.substitution import called_with
 from metaray.models.written_out import written_out
 from metaray.tasks import Classification, TaskKind
 
 CLASSES = Classification()
+SHOWN = 4
 
 Tensors = dict[str, Tensor]
 
@@ -154,7 +156,7 @@ class Context:
         module.train(self.training)  # dropout and the like; our batch norm knows no such modes
         kernels = written_out(convolutions=self.unfolded) if self.batched else nullcontext()
         with self._autocast(device_of(x)), kernels, given(module, statistics):
-            output: Tensor = functional_call(module, parameters, (x,))
+            output: Tensor = called_with(module, parameters, (x,))
         return output
 
     def loss(self, output: Tensor, y: Tensor) -> Tensor:
@@ -196,9 +198,12 @@ class Context:
             return gradients if differentiable else {name: g.detach() for name, g in gradients.items()}
         with torch.enable_grad():
             at = {name: t if t.requires_grad else t.detach().requires_grad_() for name, t in at.items()}
-            found = torch.autograd.grad(
-                loss(at), list(at.values()), create_graph=differentiable, materialize_grads=True
-            )
+            value = loss(at)
+            if not value.requires_grad:
+                raise InputError(
+                    f"the loss depends on none of the parameters that inner steps would change: {some(list(at), SHOWN)}"
+                )
+            found = torch.autograd.grad(value, list(at.values()), create_graph=differentiable, materialize_grads=True)
         return dict(zip(at, found, strict=True))
 
     def curvature(self, loss: Callable[[Tensors], Tensor], at: Tensors) -> tuple[Tensors, Callable[[Tensors], Tensors]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from metaray.data.file_tree import FileTree, folder_tree
 from metaray.data.tars import COMPRESSIONS, open_tar
+from metaray.data.text_encoding import check_encoding
 from metaray.data.zips import open_zip
 from metaray.errors import InputError
 
@@ -40,15 +41,3 @@ def open_tree(path: Path, encoding: str | None = None) -> Iterator[FileTree]:
     is_tar = head.startswith(tuple(COMPRESSIONS)) or head[TAR_MAGIC_AT:] == TAR_MAGIC
     with open_tar(path, encoding) if is_tar else open_zip(path, encoding) as tree:
         yield tree
-
-
-def check_encoding(encoding: str | None) -> None:
-    """Refuse what is no encoding of text.
-
-    Raises:
-        InputError: If there is no such encoding; the message names it.
-    """
-    try:
-        bytes(4).decode(encoding or "utf-8")
-    except (LookupError, ValueError):
-        raise InputError(f"--encoding {encoding!r}: no encoding of text, such as cp437, cp1252 or cp932") from None

@@ -1,5 +1,6 @@
 """k-means in numpy: partitions of vectors into clusters, each a pure function of the vectors and a seed."""
 
+import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -12,6 +13,8 @@ Vectors = NDArray[np.float32]
 Labels = NDArray[np.int64]
 
 MOST_ROUNDS = 100
+HARMLESS = 30
+"""Exponents of two between which vectors may lie as they are."""
 AT_ONCE = 4096
 """Vectors whose distances to all centres are held together."""
 
@@ -46,12 +49,20 @@ def partitions_of(
     if not 2 <= clusters <= len(vectors):
         found = counted(len(vectors), "example")
         raise InputError(f"{counted(clusters, 'cluster')} asked for, of {found}: give 2 clusters to one an example")
+    vectors = _in_range(vectors)
     for place in range(partitions):
         generator = np.random.Generator(np.random.Philox(key=np.array([seed, place], dtype=np.uint64)))
         scaled = vectors if place == 0 else vectors * generator.random(vectors.shape[1], dtype=np.float32)
         yield k_means(scaled, clusters, generator)
         if progress is not None:
             progress(place + 1, partitions)
+
+
+def _in_range(vectors: Vectors) -> Vectors:
+    """Vectors whose squares float32 can hold: very large and very small ones are multiplied by a power of two."""
+    largest = float(np.abs(vectors).max(initial=0.0))
+    exponent = math.frexp(largest)[1]
+    return vectors if abs(exponent) <= HARMLESS else np.ldexp(vectors, -exponent)
 
 
 def k_means(vectors: Vectors, clusters: int, generator: np.random.Generator) -> Labels:

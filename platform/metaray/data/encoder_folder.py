@@ -7,7 +7,7 @@ from typing import Any
 from metaray.data.names import some
 from metaray.data.remote import is_remote, local_path
 from metaray.data.servers import shown
-from metaray.data.weights import Weights, beside, held_weights
+from metaray.data.weights import Weights, beside, held_weights, reading
 from metaray.errors import InputError
 from metaray.json_text import parse_object
 from metaray.uris import Uri
@@ -59,9 +59,12 @@ class EncoderFolder:
             InputError: If `held_weights` refuses them, or a local folder has weights in another form alone, naming
                 these.
         """
-        if not self._is_file and not is_remote(self.path) and (folder := local_path(self.path)).is_dir():
-            others = sorted(path.name for path in folder.iterdir() if path.name.endswith((*PICKLED, SHARDED)))
-            if others and not (folder / WEIGHTS).exists():
+        if not self._is_file and not is_remote(self.path):
+            folder = local_path(self.path)
+            with reading(folder):
+                names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+            others = sorted(name for name in names if name.endswith((*PICKLED, SHARDED)))
+            if others and WEIGHTS not in names:
                 raise InputError(f"{folder}: no {WEIGHTS}, but {some(others, SHOWN)}: {ADVICE}")
         return held_weights(self.weights_uri, sha256)
 

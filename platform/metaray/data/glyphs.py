@@ -25,8 +25,9 @@ from metaray.data.groups import folder_of
 from metaray.data.many_draws import ManyDraws
 from metaray.data.preprocessing import ImagePreprocessing, Preprocessing
 from metaray.data.rendering import INK_SIZE, RENDER_SIZE, SIDE, Bitmap, render_all, script_of
+from metaray.data.replacing import check_replaceable
 from metaray.data.source import Source
-from metaray.data.store_file import FORMAT_VERSION, check_writable, write_store
+from metaray.data.store_file import FORMAT_VERSION, write_store
 from metaray.data.task import Task
 from metaray.data.verified import open_store
 from metaray.errors import InputError
@@ -164,7 +165,7 @@ def build_glyphs(path: Path) -> None:
     Raises:
         InputError: `path` can't be written.
     """
-    check_writable(path)
+    check_replaceable(path)
     letters = select_letters(merge_identical(render_all(SCRIPTS)))
     ids: dict[Split, list[int]] = {split: [] for split in SPLITS}
     for class_id, letter in enumerate(letters):

@@ -13,8 +13,8 @@ from metaray.data.label_tables import read_labels
 from metaray.data.layout import Found, Nested, find_classes
 from metaray.data.pictures import ValueRange, decode_image
 from metaray.data.preprocessing import ImagePreprocessing, Resample
+from metaray.data.replacing import check_replaceable
 from metaray.data.splits import USUAL, Fractions, chosen_splits, given_splits
-from metaray.data.store_file import check_writable
 from metaray.errors import InputError
 
 USUAL_SIDE = 84
@@ -71,7 +71,7 @@ def import_images(
             a damaged one; an unknown filter; images that need a `value_range`, or don't; splits that overlap, leave a
             meta-split without a class or don't fit the classes; an unwritable `out`.
     """
-    check_writable(out)
+    check_replaceable(out)
     preprocessing = like or image_preprocessing(size, mode, invert, resample)
     preprocessing = replace(preprocessing, value_range=value_range)
     if labels and (depth, nested) != (1, "refuse"):

@@ -11,7 +11,7 @@ from metaray.data.file_tree import FileTree
 from metaray.data.layout import Found, lookalikes, passed_over
 from metaray.data.names import check_characters, clean_path, counted, is_image_name, one_spelling, some
 from metaray.data.splits import split_named
-from metaray.data.text_encoding import decoded
+from metaray.data.text_encoding import decoded, long_cells
 from metaray.errors import InputError
 
 # What people call the columns, best first; compared without case, spaces and underscores.
@@ -116,7 +116,8 @@ def _rows(path: Path, text: str, names: Sequence[str], table_split: Split | None
     columns = _columns(path, header, names)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     try:
-        lines = [(f"{path}, line {reader.line_num}", cells) for cells in reader if any(map(str.strip, cells))]
+        with long_cells():
+            lines = [(f"{path}, line {reader.line_num}", cells) for cells in reader if any(map(str.strip, cells))]
     except csv.Error as error:
         raise InputError(f"{path}, line {reader.line_num}: not a CSV file: {error}") from None
     if len(lines) < 2:

@@ -12,8 +12,8 @@ from metaray.data.file_tree import FileTree
 from metaray.data.groups import folder_of
 from metaray.data.importing import ImageFile, ImportReport, Progress, image_preprocessing, import_classes
 from metaray.data.preprocessing import Resample
+from metaray.data.replacing import check_replaceable
 from metaray.data.splits import Fractions, chosen_splits
-from metaray.data.store_file import check_writable
 from metaray.errors import InputError, unknown
 from metaray.json_text import parse_object
 
@@ -62,7 +62,7 @@ def import_omniglot(
         InputError: Nothing found there, a damaged archive or image, names that are not Omniglot's, an unknown filter,
             splits that don't fit the classes, no complete split scheme, an unwritable `out`.
     """
-    check_writable(out)
+    check_replaceable(out)
     preprocessing = image_preprocessing(size, mode, invert, resample)
     published = {name: published_split(name) for name in SCHEMES}
     paths = _parts([source] if isinstance(source, Path) else source)

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from metaray.data.clustering import partitions_of
 from metaray.data.names import counted
 from metaray.data.preprocessing import VectorPreprocessing
-from metaray.data.remote import held, is_remote, local_path
+from metaray.data.remote import held, is_remote, local_path, local_paths
+from metaray.data.replacing import check_replaceable
 from metaray.data.servers import shown
-from metaray.data.store_file import StoreFile, check_writable, read_store, write_store
+from metaray.data.store_file import StoreFile, read_store, write_store
 from metaray.data.verified import open_store, stamp_of
 from metaray.errors import InputError, unknown
 
@@ -72,9 +73,11 @@ def cluster_store(
         InputError: No such store or split, examples that are no finite vectors, fewer of them than clusters, an
             unwritable path.
     """
-    check_writable(out)
+    check_replaceable(out, local_paths(vectors))
     if partitions < 1:
         raise InputError(f"partitions: at least 1 (got {partitions})")
+    if not 0 <= seed < 1 << 63:
+        raise InputError(f"seed: from 0 to 2^63 - 1 (got {seed})")
     with held(vectors) as local:
         file = open_store(local)
     rows = rows_of(file, split, shown(vectors))

@@ -55,6 +55,11 @@ def local_path(uri: str) -> Path:
         return path
 
 
+def local_paths(uri: str) -> list[Path]:
+    """The file behind a path or a file:// URI; none of what must be fetched, of which the original is not here."""
+    return [] if is_remote(uri) else [_local(uri)]
+
+
 @contextmanager
 def held(uri: str) -> Iterator[Path]:
     """The file behind a path or URI, which no process sweeps from the cache within the block.

@@ -15,7 +15,7 @@ SPLIT_FILES: dict[Split, str] = {"meta-train": "train.txt", "meta-val": "val.txt
 
 Fractions = tuple[float, float, float]
 USUAL: Fractions = (0.64, 0.16, 0.2)
-ANEW = "--splits 0.64,0.16,0.2 puts the images of each class together and deals the classes anew"
+ANEW = "--splits 0.64,0.16,0.2 puts the examples of each class together and deals the classes anew"
 
 
 class Nouns(NamedTuple):

@@ -10,6 +10,8 @@ Whenever weights are added, parts that nobody works on go, and then the least re
 takes no more than $METARAY_CACHE_GB (the stores of the cache may take as much). Weights that some process uses stay.
 """
 
+import hashlib
+import json
 import os
 import re
 import shutil
@@ -20,9 +22,15 @@ from pathlib import Path
 from threading import Lock
 from typing import IO
 
+from safetensors import SafetensorError, safe_open
+
 from metaray.data.cache import CACHE, LIMIT, cache_limit_bytes
+from metaray.data.verified import stamp
 from metaray.errors import InputError
 from metaray.file_lock import lock, share
+from metaray.json_text import parse_object
+
+BLOCK_BYTES = 1 << 22
 
 _used: dict[Path, int] = {}
 """Descriptors of the files whose locks this process shares, by the weights that it uses so."""
@@ -33,7 +41,7 @@ def used(folder: Path, digest: str) -> Path | None:
     """The weights of a digest, if they are there: from then on nobody sweeps them until this process ends."""
     kept = folder / f"{digest}.safetensors"
     _hold(kept)
-    return kept if kept.is_file() else None
+    return kept if kept.is_file() and _is_sound(kept) else None
 
 
 @contextmanager
@@ -53,9 +61,11 @@ def put(folder: Path, digest: str, part: IO[bytes]) -> Path:
     """Make a part the weights of a digest; then sweep."""
     part.flush()
     os.fsync(part.fileno())
-    kept = folder / f"{digest}.safetensors"
+    kept, laid = folder / f"{digest}.safetensors", file_sha256(Path(part.name))
     _hold(kept)
+    kept.with_suffix(".seal").unlink(missing_ok=True)  # of other weights in this place
     Path(part.name).replace(kept)
+    _seal(kept, laid)
     sweep(folder, cache_limit_bytes())
     return kept
 
@@ -96,7 +106,53 @@ def sweep(folder: Path, limit_bytes: int) -> None:
             with _free(path.with_suffix(".use")) as free:
                 if free:
                     path.unlink(missing_ok=True)
+                    path.with_suffix(".seal").unlink(missing_ok=True)
                     excess -= size
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _is_sound(kept: Path) -> bool:
+    """Whether weights are what was put there; what is damaged goes, to be fetched again.
+
+    Those without a seal, as older versions left them, are sealed as they are, if they are whole.
+    """
+    seal = kept.with_suffix(".seal")
+    laid: str | None
+    try:
+        said = parse_object(seal.read_bytes(), where=seal.name)
+        if said.get("stamp") == list(stamp(kept)):
+            return True
+        laid, known = file_sha256(kept), said.get("sha256")
+    except (OSError, InputError):
+        laid = known = file_sha256(kept) if _is_whole(kept) else None
+    if laid is None or laid != known:
+        kept.unlink(missing_ok=True)
+        return False
+    _seal(kept, laid)
+    return True
+
+
+def _is_whole(kept: Path) -> bool:
+    try:
+        with safe_open(kept, "np"):
+            return True
+    except (SafetensorError, OSError):
+        return False
+
+
+def _seal(kept: Path, laid: str) -> None:
+    seal = kept.with_suffix(".seal")
+    with tempfile.NamedTemporaryFile("w", dir=kept.parent, suffix=".new", delete=False) as file:
+        json.dump({"stamp": list(stamp(kept)), "sha256": laid}, file)
+    Path(file.name).replace(seal)
 
 
 def _hold(kept: Path) -> None:

@@ -30,7 +30,7 @@ from metaray.data.cache import CACHE, cache_folder
 from metaray.data.remote import is_remote, local_path, remote_object
 from metaray.data.servers import shown
 from metaray.data.verified import RESTS_S, stamp
-from metaray.data.weight_cache import check_room, part_of, put, used
+from metaray.data.weight_cache import check_room, file_sha256, part_of, put, used
 from metaray.errors import InputError
 from metaray.file_lock import lock
 from metaray.json_text import parse_object
@@ -38,7 +38,6 @@ from metaray.uris import Uri
 
 FOLDER = "weights"
 ALIGNED = 64
-BLOCK_BYTES = 1 << 22
 FLOATS = ("F64", "F32", "F16", "BF16")
 MOST_BYTES = 64 << 20
 """Size of a file beside the weights: a configuration, a tokenizer."""
@@ -64,10 +63,8 @@ def beside(uri: str) -> bytes | None:
     """
     if not is_remote(uri):
         path = local_path(uri)
-        try:
+        with reading(path):
             return path.read_bytes() if path.is_file() else None
-        except OSError as error:
-            raise InputError(f"{path}: can't be read: {error.strerror}") from None
     remote = remote_object(uri)
     try:
         size_bytes = remote.look().size_bytes
@@ -106,6 +103,19 @@ def held_weights(uri: str, sha256: str = "") -> Weights:
         raise InputError(f"{shown(uri)}: can't be kept in the cache {folder} ({CACHE}): {error}") from None
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Within the block, what the system says of a file of the user's own is told as such.
+
+    Raises:
+        InputError: If it can't be read, naming it.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{path}: can't be read: {error.strerror}") from None
+
+
 def shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
     """The shape of each tensor in a file of safetensors.
 
@@ -133,23 +143,27 @@ def _fetched(uri: str, sha256: str, folder: Path) -> Weights:
         with part_of(folder) as file:
             remote.download(file, seen.size_bytes)
             file.flush()
-            found = _kept(Path(file.name), shown(uri), _digest(Path(file.name)), sha256, folder)
+            found = _kept(Path(file.name), shown(uri), file_sha256(Path(file.name)), sha256, folder)
         _record(record, stamped, found.sha256)
         return found
 
 
 def _of_file(path: Path, sha256: str, folder: Path) -> Weights:
-    if sha256 and not path.exists() and (kept := used(folder, sha256)):
+    with reading(path):
+        is_there, is_file = path.exists(), path.is_file()
+    if sha256 and not is_there and (kept := used(folder, sha256)):
         return Weights(kept, sha256)  # the very weights, wherever they were
-    if not path.is_file():
-        raise InputError(f"{path}: no such file of weights" + (" (it is a folder)" if path.is_dir() else ""))
+    if not is_file:
+        raise InputError(f"{path}: no such file of weights" + (" (it is a folder)" if is_there else ""))
     where = os.path.realpath(path)
     with _locked(folder, where):
-        record, now_s, seen = folder / f"{_key(where)}.json", time.time(), list(stamp(path))
-        digest = _recorded(record, seen) or _digest(path)
+        record, now_s = folder / f"{_key(where)}.json", time.time()
+        with reading(path):
+            seen = list(stamp(path))
+            digest = _recorded(record, seen) or file_sha256(path)
         if now_s - max(seen[-2:]) / 1e9 > RESTS_S:
             _record(record, seen, digest)
-        return _kept(path, str(path), digest, sha256, folder)
+        return _kept(path, str(path), digest, sha256, folder, seen)
 
 
 def _recorded(record: Path, seen: list[Any]) -> str:
@@ -166,7 +180,8 @@ def _record(record: Path, seen: list[Any], digest: str) -> None:
     beside.replace(record)
 
 
-def _kept(path: Path, where: str, digest: str, sha256: str, folder: Path) -> Weights:
+def _kept(path: Path, where: str, digest: str, sha256: str, folder: Path, seen: list[Any] | None = None) -> Weights:
+    """The weights of a file in the cache; one of somebody's own must still look as it was `seen` before its digest."""
     if sha256 and digest != sha256:
         raise InputError(f"{where}: its SHA-256 is {digest}, but {sha256} is asked for: these are other weights")
     if kept := used(folder, digest):
@@ -174,6 +189,8 @@ def _kept(path: Path, where: str, digest: str, sha256: str, folder: Path) -> Wei
     check_room(folder, path.stat().st_size, where)
     with part_of(folder) as target:
         _lay_anew(path, where, target)
+        if seen is not None and list(stamp(path)) != seen:
+            raise InputError(f"{where}: changes while it is read: wait until whoever writes it is done")
         return Weights(put(folder, digest, target), digest)
 
 
@@ -185,10 +202,11 @@ def _lay_anew(path: Path, where: str, target: Any) -> None:
         with safe_open(path, "pt") as source:
             kinds = {name: source.get_slice(name) for name in source.keys()}  # noqa: SIM118
             # Those of odd sizes last, since safetensors know no gaps.
-            names = sorted(kinds, key=lambda name: (_size_bytes(kinds[name]) % ALIGNED != 0, name))
+            sizes = {name: _size_bytes(kind, f"{where}: {name}") for name, kind in kinds.items()}
+            names = sorted(kinds, key=lambda name: (sizes[name] % ALIGNED != 0, name))
             start, header = 0, {}
             for name in names:
-                size = _size_bytes(kinds[name])
+                size = sizes[name]
                 kind = "F32" if kinds[name].get_dtype() in FLOATS else kinds[name].get_dtype()
                 shape = kinds[name].get_shape()
                 header[name] = {"dtype": kind, "shape": shape, "data_offsets": [start, start + size]}
@@ -206,22 +224,14 @@ def _lay_anew(path: Path, where: str, target: Any) -> None:
         ) from None
 
 
-def _size_bytes(found: Any) -> int:
+def _size_bytes(found: Any, where: str) -> int:
     """Size in bytes of a slice, written anew."""
     count = int(np.prod(found.get_shape(), dtype=np.int64))
     sizes = {"BOOL": 1, "U8": 1, "I8": 1, "I16": 2, "U16": 2, "I32": 4, "U32": 4, "I64": 8, "U64": 8}
     kind = found.get_dtype()
     if kind not in FLOATS and kind not in sizes:
-        raise InputError(f"weights of type {kind} can't be read; give float32, float16 or bfloat16")
+        raise InputError(f"{where}: weights of type {kind} can't be read; give float32, float16 or bfloat16")
     return count * (4 if kind in FLOATS else sizes[kind])
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _key(text: str) -> str:

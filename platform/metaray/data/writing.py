@@ -8,9 +8,10 @@ import numpy as np
 from metaray.data.draws import SPLITS, Split
 from metaray.data.preprocessing import Preprocessing, RawInputs
 from metaray.data.ragged import Ragged, unpadded
+from metaray.data.replacing import check_replaceable
 from metaray.data.splits import Fractions, random_splits
 from metaray.data.store_columns import Examples
-from metaray.data.store_file import check_writable, write_store
+from metaray.data.store_file import write_store
 from metaray.data.store_preprocessing import check_prepared
 from metaray.errors import InputError, unknown
 
@@ -51,7 +52,7 @@ def write_class_store(
         ...     ClassStore(path=path).num_classes("meta-train")
         2
     """
-    check_writable(Path(path))
+    check_replaceable(Path(path))
     names = list(examples)
     schemes = {split: [names.index(name) for name in chosen] for split, chosen in _chosen(splits, names, seed).items()}
     parts = [_read(preprocessing, name, examples[name]) for name in names]

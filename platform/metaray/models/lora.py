@@ -16,19 +16,16 @@ from metaray.data.ragged import FeatureShape
 from metaray.errors import InputError, unknown
 from metaray.imports import reads_kind, writes_kind
 from metaray.models.batch_norm import normalises_batches
-from metaray.models.encoders import unfilled
 from metaray.models.encoders.encoder import Encoder
 from metaray.models.model import Model
+from metaray.models.patterns import Patterns, SomePatterns
 
 WRAPPED: dict[str, type[Model]] = {}
 """The models that can be wrapped by name: all others, which the package fills in; any other by its import path."""
 HEAD = "head.*"
 SHOWN = 8
-PLAIN = (nn.Linear, unfilled.Linear)
 BYPASSED = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
 """Modules of torch that compute with the weights of their layers, and not always by calling these."""
-
-Patterns = tuple[Annotated[str, Field(min_length=1)], ...]
 
 
 class LoRA(Model):
@@ -58,7 +55,7 @@ class LoRA(Model):
     kind: ClassVar[str] = "lora"
 
     model: Annotated[Model, reads_kind(WRAPPED, Model, what="model"), writes_kind(WRAPPED)]
-    targets: Annotated[Patterns, Field(min_length=1)]
+    targets: SomePatterns
     rank: int = Field(default=8, gt=0)
     alpha: float = Field(default=16.0, gt=0)
     trained: Patterns = (HEAD,)
@@ -168,17 +165,18 @@ def _check(name: str, layer: nn.Linear, modules: dict[str, nn.Module]) -> None:
             f"lora: {name!r} is part of torch's {type(around).__name__}, which computes with its weights without "
             "calling it, so that what is added would be passed by: write that layer out, with torch.nn.Linear"
         )
-    if type(layer) not in PLAIN:
+    if type(layer).forward is not nn.Linear.forward or "forward" in vars(layer):
         raise InputError(
-            f"lora: {name!r} is a {type(layer).__name__}, which may compute something of its own: only torch.nn.Linear "
-            "itself can be wrapped"
+            f"lora: {name!r} is a {type(layer).__name__}, which may compute something of its own: only what has the "
+            "forward of torch.nn.Linear can be wrapped"
         )
 
 
 def _become(layer: nn.Linear, rank: int, scaling: float) -> None:
     """Change the class of a layer, and add what is trained: its own parameters keep their names."""
-    like = layer.weight
-    layer.__class__ = LoRALinear
+    like, cls = layer.weight, type(layer)
+    own = cls is not nn.Linear  # whatever else such a class has, stays
+    layer.__class__ = type(LoRALinear.__name__, (LoRALinear, cls), {}) if own else LoRALinear
     made = cast(LoRALinear, layer)
     made.scaling = scaling
     first = torch.randn(rank, layer.in_features) / sqrt(layer.in_features)

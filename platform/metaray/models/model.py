@@ -102,6 +102,14 @@ def trainable(network: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
 
 
+def second_names(network: nn.Module) -> dict[str, str]:
+    """The further names of tied parameters that are not frozen, and for each the first, by which they go."""
+    first = {id(parameter): name for name, parameter in network.named_parameters()}
+    every = network.named_parameters(remove_duplicate=False)
+    found = {name: first[id(parameter)] for name, parameter in every if parameter.requires_grad}
+    return {name: own for name, own in found.items() if name != own}
+
+
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Within the block, what the CPU's generator gives depends on `seed` alone; afterwards it is as it was."""

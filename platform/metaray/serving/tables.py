@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from metaray.data.tables.notation import Decimal, comma_hint, delimiter_of, with_point
+from metaray.data.text_encoding import long_cells
 from metaray.errors import InputError, unknown
 from metaray.serving.columns import Column, target_names
 
@@ -75,7 +76,8 @@ def read_points(
             reader = csv.DictReader(file, restkey="", strict=True, skipinitialspace=True, delimiter=delimiter)
             header = [name.strip() for name in reader.fieldnames or ()]
             reader.fieldnames = header
-            rows = [(reader.line_num, row) for row in reader]
+            with long_cells():
+                rows = [(reader.line_num, row) for row in reader]
     except UnicodeDecodeError as error:
         raise InputError(f"{str(path)!r} cannot be read as a CSV file in UTF-8, which it must be: {error}") from None
     except (OSError, csv.Error) as error:

@@ -37,6 +37,11 @@ def test_a_text_that_is_too_long_is_cut_and_said() -> None:
     assert TEXTS.encoded(["play a song now"]).cut == [0] and TEXTS.encoded(["play a song"]).cut == []
 
 
+def test_cells_of_which_nothing_is_seen_are_told_with_their_line() -> None:
+    with pytest.raises(InputError, match="^line 1: query is empty$"):
+        TEXTS.from_cells([["play"], ["\u200b"]], ["query"], lambda i: f"line {i}")
+
+
 def test_without_the_tokens_around() -> None:
     bare = TextPreprocessing(tokenizer=tokenizer(), longest=5, special=False)
     assert bare.encoded(["play a song"]).rows[0].tolist() == [number("play"), number("a"), number("song")]

@@ -170,6 +170,10 @@ def test_groups(tmp_path: Path) -> None:
         ("a.jsonl", '{"text": "a"\n', "a.jsonl, line 1: not a line of JSON"),
         ("a.jsonl", '["a", "b"]\n', "a.jsonl, line 1: not a JSON object"),
         ("a.jsonl", '{"text": ["a"], "label": "b"}\n', r"line 1: 'text' is \['a'\], not a text"),
+        ("a.jsonl", '{"text": "a", "label": "b", "text": "c"}\n', "line 1: not a line of JSON: the key 'text' comes"),
+        ("a.jsonl", '{"text": "a\\ud800", "label": "b"}\n', "line 1: 'text' holds half of a surrogate pair"),
+        ("a.csv", "text,label\n\u200b,b\n", "a.csv, line 2: the text is empty"),
+        ("a.csv", "text,other\na,b\n", "no column of the label is found"),
         ("a.bin", "text,label", "no such folder or zip or tar archive|not a zip|neither"),
     ],
 )
@@ -193,6 +197,48 @@ def test_encodings_and_columns(tmp_path: Path) -> None:
     (tmp_path / "folder" / "stray.txt").write_text("a")
     with pytest.raises(InputError, match="'stray.txt' lies beside the class folders"):
         read_rows(tmp_path / "folder", Columns(), None)
+
+
+def test_one_column_is_not_both(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="'label' is the column of the texts, and can't be that of their labels"):
+        read_rows(table(tmp_path / "a.csv"), Columns(text="label"), None)
+
+
+def test_texts_as_long_as_books(tmp_path: Path) -> None:
+    """Longer than the cells that Python's reader takes by itself."""
+    rows = [*ROWS, ("play a song " * 20_000, "music")]
+    note = imported(table(tmp_path / "a.csv", rows), tmp_path / "out.arrow").notes[0]
+    assert note == "1 text has more than 6 tokens (of 5); of these the first 6 count"
+    assert csv.field_size_limit() == 128 << 10
+
+
+def test_texts_of_which_the_tokenizer_knows_nothing(tmp_path: Path) -> None:
+    rows = [*ROWS, ("\u266b", "music"), ("quux", "music")]
+    note = imported(table(tmp_path / "a.csv", rows), tmp_path / "out.arrow").notes[0]
+    assert note.startswith("2 texts hold nothing that the tokenizer knows ('\u266b' in ") and "line 6" in note
+    tree = json.loads(tokenizer()) | {"normalizer": {"type": "StripAccents"}}
+    strip = TextPreprocessing(tokenizer=json.dumps(tree))
+    rows[-1] = ("\u0301", "music")
+    with pytest.raises(InputError, match=r"line 7: the tokenizer finds nothing in '.*'; leave it out"):
+        import_texts([table(tmp_path / "a.csv", rows)], tmp_path / "out.arrow", strip, splits=WHOLE)
+    with pytest.raises(InputError, match="text 1: the tokenizer finds nothing in"):
+        strip.read(["play", "\u0301"])
+    for text, said in (("\u200b", "is empty"), ("\ud800", "holds half of a surrogate pair")):
+        with pytest.raises(InputError, match=said):
+            strip.read(["play", text])
+
+
+def test_what_lies_at_the_place_of_the_store(tmp_path: Path) -> None:
+    """An older store is replaced, nothing else."""
+    source, out = table(tmp_path / "a.csv"), tmp_path / "out.arrow"
+    for _ in range(2):
+        imported(source, out)
+    with pytest.raises(InputError, match="a.csv: is what the store would be made of, and would be lost"):
+        imported(source, source)
+    other = table(tmp_path / "b.csv")
+    with pytest.raises(InputError, match="b.csv: something else than a store lies there"):
+        imported(source, other)
+    assert other.read_text() == source.read_text()
 
 
 def test_columns_of_one_name_are_refused(tmp_path: Path) -> None:

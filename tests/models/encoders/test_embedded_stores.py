@@ -101,6 +101,21 @@ def test_a_stopped_one_goes_on(store: str, folder: str, tmp_path: Path, monkeypa
     assert embed_store(store, encoder, out, batch_size=8).before == 0
 
 
+def test_what_was_left_is_checked(store: str, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("metaray.models.encoders.embedding.SAVED_EVERY", 1)
+    encoder, whole, out = Encoder(path=folder), tmp_path / "whole.arrow", tmp_path / "out.arrow"
+    embed_store(store, encoder, whole, batch_size=8)
+    with pytest.raises(Stopped):
+        embed_store(store, encoder, out, batch_size=8, progress=stop)
+    place = tmp_path / ".out.arrow.embedding" / "vectors"
+    content = bytearray(place.read_bytes())
+    at = next(at for at, byte in enumerate(content) if byte)
+    content[at] ^= 4
+    place.write_bytes(content)
+    assert embed_store(store, encoder, out, batch_size=8).before == 32, "a batch is not as it was noted"
+    assert out.read_bytes() == whole.read_bytes()
+
+
 def test_batches_may_come_in_any_order(
     store: str, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,6 +172,12 @@ def test_what_is_refused(store: str, folder: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="only a frozen one can be cached"):
         embed_store(store, Encoder(path=folder, frozen=False), out)
     embed_store(store, Encoder(path=folder), out)
+    with pytest.raises(InputError, match=r"batch_size: at least 1 \(got 0\)"):
+        embed_store(store, Encoder(path=folder), out, batch_size=0)
+    before = Path(store).read_bytes()
+    with pytest.raises(InputError, match="texts.arrow: is what the store would be made of, and would be lost"):
+        embed_store(store, Encoder(path=folder), Path(store))
+    assert Path(store).read_bytes() == before
     with pytest.raises(InputError, match="the source's preprocessing is 'encoded'"):
         embed_store(str(out), Encoder(path=folder), tmp_path / "again.arrow")
     with pytest.raises(InputError, match="no such class store"):

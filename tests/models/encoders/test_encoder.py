@@ -89,6 +89,17 @@ def test_weights_that_do_not_fit(tmp_path: Path) -> None:
         built(Encoder(path=wider))
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e300])
+def test_weights_that_are_no_numbers(tmp_path: Path, value: float) -> None:
+    """Also those that float32 has no numbers for."""
+    name = "encoder.layer.1.output.dense.bias"
+    damaged = weights()[name].double()
+    damaged[3] = value
+    folder = bert_folder(tmp_path / "damaged", more={name: damaged})
+    with pytest.raises(InputError, match=rf"damaged: {name} holds values that are no finite.* \(1 of 8\)"):
+        built(Encoder(path=folder))
+
+
 def test_what_is_no_encoder(tmp_path: Path, folder: str) -> None:
     with pytest.raises(InputError, match="path: give the folder or the file of the pretrained weights"):
         Encoder.parse({}, where="model")
@@ -111,6 +122,10 @@ def test_another_digest(tmp_path: Path, folder: str) -> None:
     built(encoder)
     with pytest.raises(InputError, match=f"its SHA-256 is [0-9a-f]{{64}}, but {encoder.sha256} is asked for"):
         Encoder.parse({"path": str(other), "sha256": encoder.sha256}, where="model")
+    assert Encoder.parse({"path": folder, "sha256": encoder.sha256.upper()}, where="model") == encoder
+    for given in (encoder.sha256[:12], encoder.sha256 + "0", "x" * 64):
+        with pytest.raises(InputError, match="sha256: give all 64 hexadecimal digits of it, or none"):
+            Encoder.parse({"path": folder, "sha256": given}, where="model")
     shutil.copy(other / "model.safetensors", Path(folder, "model.safetensors"))
     with pytest.raises(InputError, match=f"but {encoder.sha256} is asked for: these are other weights"):
         built(encoder)

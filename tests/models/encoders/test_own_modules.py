@@ -99,6 +99,19 @@ def metaray_tensors(path: str) -> dict[str, torch.Tensor]:
     return dict(load_file(path))
 
 
+def test_masks_may_be_infinite_but_nothing_is_no_number(weights: str) -> None:
+    tensors = load_file(weights)
+    name = next(name for name, tensor in tensors.items() if tensor.is_floating_point())
+    for value, refused in ((-torch.inf, False), (torch.nan, True)):
+        tensors[name].view(-1)[0] = value
+        save_file(tensors, weights)
+        if not refused:
+            own(weights).body(VECTORS)
+            continue
+        with pytest.raises(InputError, match=rf"{name} holds values that are no finite numbers"):
+            own(weights).body(VECTORS)
+
+
 def test_what_is_refused(weights: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot import 'no_such_package'.*modules are looked for in the working dir"):
         Encoder.parse(

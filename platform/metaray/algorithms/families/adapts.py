@@ -3,24 +3,19 @@
 from collections.abc import Collection, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
 from torch import nn
 
 from metaray.data.names import some
 from metaray.errors import InputError
+from metaray.models.model import second_names
+from metaray.models.patterns import SomePatterns
 
 EVERYTHING = ("*",)
 NEAR, LISTED = 3, 12
 
 
-def _one_or_more(value: Any) -> Any:
-    """A pattern alone is the only one."""
-    return (value,) if isinstance(value, str) else value
-
-
-Adapts = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1), BeforeValidator(_one_or_more)]
+Adapts = SomePatterns
 """Patterns of `fnmatch`, such as `head.*` and `*.lora_*`: a parameter that fits one of them adapts."""
 
 
@@ -52,6 +47,9 @@ def _idle(pattern: str, names: list[str], network: nn.Module) -> InputError:
             f"adapts {pattern!r} fits frozen parameters of the network alone: {some(stiff, LISTED)}. Let them require "
             f"grad, or name others of: {_shown(names)}"
         )
+    for name, own in second_names(network).items():
+        if fnmatchcase(name, pattern):
+            return InputError(f"adapts {pattern!r} fits {name!r}, which is {own!r} under another name: name that")
     near = get_close_matches(pattern, names, n=NEAR, cutoff=0.4)
     hint = f" Near it are {', '.join(near)}." if near else ""
     return InputError(f"adapts {pattern!r} fits no parameter that could adapt.{hint} Parameters: {_shown(names)}")

@@ -23,6 +23,7 @@ from metaray.data.ragged import (
     padded_length,
     shape_text,
 )
+from metaray.data.text_encoding import halves, is_blank
 from metaray.errors import InputError
 from metaray.numbers import numbers, opened_deep
 from metaray.tasks.cells import numbers_of, text
@@ -125,8 +126,10 @@ class Preprocessing(Config):
         for item, where in found:
             if not isinstance(item, str):
                 raise InputError(f"{where} is {described(item)}; give a text")
-            if not item.strip():
+            if is_blank(item):
                 raise InputError(f"{where} is empty")
+            if halves(item):
+                raise InputError(f"{where} holds half of a surrogate pair, which is no character")
         return [(str(item), where) for item, where in found]
 
     def packed(self, rows: Sequence[NDArray[Any]]) -> Compact:
@@ -197,7 +200,10 @@ class Preprocessing(Config):
             return numbers_of(rows, names, where).reshape(-1, *fixed_shape(self.feature_shape, self.kind))
         if len(columns) != 1:
             raise InputError(f"preprocessing {self.kind!r} has several columns: give it a method from_cells")
-        return [text(row[0], names[0], where(i)) for i, row in enumerate(rows)]
+        found = [text(row[0], names[0], where(i)) for i, row in enumerate(rows)]
+        if blank := [i for i, one in enumerate(found) if is_blank(one)]:
+            raise InputError(f"{where(blank[0])}: {names[0]} is empty")
+        return found
 
     def example_cells(self, share: float) -> list[Any]:
         """Cells of a valid input, to show what a table holds.

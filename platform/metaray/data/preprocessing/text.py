@@ -33,10 +33,15 @@ class Encoded(NamedTuple):
     Attributes:
         rows: [tokens] int32 of each text.
         cut: Places of the texts that had more.
+        hollow: Places of the texts that the tokenizer finds nothing in: such have the tokens alone that it puts around
+            each.
+        strange: Places of the texts in which it knows nothing.
     """
 
     rows: list[NDArray[np.int32]]
     cut: list[int]
+    hollow: list[int]
+    strange: list[int]
 
 
 class TextPreprocessing(Preprocessing):
@@ -86,7 +91,11 @@ class TextPreprocessing(Preprocessing):
         Raises:
             InputError: If an input is no text, or empty; the message names it.
         """
-        found = self.encoded([text for text, _ in self.texts(x)])
+        texts = self.texts(x)
+        found = self.encoded([text for text, _ in texts])
+        for place in found.hollow:
+            text, where = texts[place]
+            raise InputError(f"{where}: the tokenizer finds nothing in {text[:80]!r}")
         if found.cut:
             warnings.warn(self.told_of_cut(len(found.cut), len(found.rows)), TextCut, stacklevel=2)
         return self.packed(found.rows)
@@ -99,8 +108,14 @@ class TextPreprocessing(Preprocessing):
         """
         tokenizer = _opened(self.tokenizer, self.longest)
         found = [tokenizer.encode(text, add_special_tokens=self.special) for text in texts]
-        cut = [place for place, one in enumerate(found) if one.overflowing]
-        return Encoded([np.array(one.ids, dtype=np.int32) for one in found], cut)
+        own = [[i for i, put in zip(one.ids, one.special_tokens_mask, strict=True) if not put] for one in found]
+        strange = _strange(self.tokenizer)
+        return Encoded(
+            [np.array(one.ids, dtype=np.int32) for one in found],
+            [place for place, one in enumerate(found) if one.overflowing],
+            [place for place, ids in enumerate(own) if not ids],
+            [place for place, ids in enumerate(own) if ids and set(ids) == {strange}],
+        )
 
     def told_of_cut(self, cut: int, count: int) -> str:
         """A sentence on how many of `count` texts were cut, for messages."""
@@ -143,6 +158,15 @@ def _vocabulary(text: str) -> int:
     if not numbers or any(type(number) is not int or number < 0 for number in numbers):
         raise ValueError("tokenizer: its vocabulary does not give each token a number")
     return int(max(numbers)) + 1
+
+
+@lru_cache(maxsize=4)
+def _strange(text: str) -> int | None:
+    """The token that stands for what a tokenizer does not know; None where it has none."""
+    model = parse_object(text.encode(), where="tokenizer")["model"]
+    vocabulary, name = model["vocab"], model.get("unk_token")
+    found = vocabulary.get(name) if isinstance(vocabulary, dict) and isinstance(name, str) else model.get("unk_id")
+    return found if type(found) is int else None
 
 
 @lru_cache(maxsize=4)

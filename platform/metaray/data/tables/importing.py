@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from metaray.data.draws import Split
 from metaray.data.names import counted, some
+from metaray.data.replacing import check_replaceable
 from metaray.data.splits import GROUPS, USUAL, Fractions, chosen_splits
-from metaray.data.store_file import check_writable
 from metaray.data.tables.advice import advice
 from metaray.data.tables.columns import Content, categorical_of, compact, look
 from metaray.data.tables.fitting import Fit, Scaling
@@ -95,7 +95,7 @@ def import_table(
     Raises:
         InputError: What is wrong with the table or the options, and what would be right.
     """
-    check_writable(out)
+    check_replaceable(out, [source])
     table = RawTable(source, decimal)
     separators = dict(labels or {})
     named = {"--categorical": categorical, "--labels": list(separators), "--item": [item] if item else []}

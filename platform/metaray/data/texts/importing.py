@@ -13,8 +13,10 @@ from metaray.data.importing import ImportReport, Progress
 from metaray.data.names import counted, some
 from metaray.data.preprocessing import TextPreprocessing
 from metaray.data.ragged import Ragged
+from metaray.data.replacing import check_replaceable
 from metaray.data.splits import USUAL, Fractions, chosen_splits, given_splits, split_named
-from metaray.data.store_file import check_writable, write_store
+from metaray.data.store_file import write_store
+from metaray.data.text_encoding import check_encoding, is_blank
 from metaray.data.texts.rows import Columns, TextRow, read_rows
 from metaray.errors import InputError
 
@@ -54,7 +56,8 @@ def import_texts(
         InputError: What `read_rows` refuses; empty texts, which are named; splits that overlap or don't fit the
             classes; an unwritable `out`; no tokenizer.
     """
-    check_writable(out)
+    check_replaceable(out, paths)
+    check_encoding(encoding)
     preprocessing.encoded(["a"])  # without the library there is no use in reading anything
     found = [read_rows(path, columns, encoding) for path in paths]
     rows, notes = _named_by_files(paths, [one.rows for one in found])
@@ -68,9 +71,7 @@ def import_texts(
     for scheme, parts in schemes.items():
         sizes = " / ".join(str(len(parts[split])) for split in SPLITS)
         tell(f"splits {scheme}: {sizes} classes for {', '.join(SPLITS)}: {by[scheme]}")
-    tokens, cut = _tokenised(rows, preprocessing, progress)
-    if cut:
-        notes.append(preprocessing.told_of_cut(cut, len(rows)))
+    tokens = _tokenised(rows, preprocessing, notes, progress)
     ids = {name: i for i, name in enumerate(names)}
     write_store(
         out,
@@ -102,13 +103,13 @@ def _named_by_files(paths: Sequence[Path], parts: Sequence[Sequence[TextRow]]) -
 
 
 def _without_empty(rows: list[TextRow], empty: Empty, notes: list[str]) -> list[TextRow]:
-    bad = [row for row in rows if not row.text.strip()]
+    bad = [row for row in rows if is_blank(row.text)]
     if not bad:
         return rows
     if empty == "refuse":
         raise InputError(f"{bad[0].where}: the text is empty ({len(bad)} in all); --empty skip leaves such out")
     notes.append(f"left out: {counted(len(bad), 'empty text')}, the first at {bad[0].where}")
-    kept = [row for row in rows if row.text.strip()]
+    kept = [row for row in rows if not is_blank(row.text)]
     if not kept:
         raise InputError(f"{bad[0].where}: all {len(bad)} texts are empty")
     return kept
@@ -134,23 +135,33 @@ def _schemes(
 
 
 def _tokenised(
-    rows: Sequence[TextRow], preprocessing: TextPreprocessing, progress: Progress | None
-) -> tuple[Ragged, int]:
-    """The tokens of all texts, and how many texts were cut."""
+    rows: Sequence[TextRow], preprocessing: TextPreprocessing, notes: list[str], progress: Progress | None
+) -> Ragged:
+    """The tokens of all texts, with notes on those that were cut, or are strange to the tokenizer."""
     parts: list[NDArray[np.int32]] = []
+    strange: list[TextRow] = []
     cut = 0
     for start in range(0, len(rows), TEXTS_PER_BATCH):
         batch = rows[start : start + TEXTS_PER_BATCH]
         found = preprocessing.encoded([row.text for row in batch])
-        for row, tokens in zip(batch, found.rows, strict=True):
-            if not len(tokens):
-                raise InputError(f"{row.where}: the tokenizer finds nothing in {row.text[:80]!r}")
+        for place in found.hollow:
+            row = batch[place]
+            raise InputError(f"{row.where}: the tokenizer finds nothing in {row.text[:80]!r}; leave it out")
         parts += found.rows
+        strange += [batch[place] for place in found.strange]
         cut += len(found.cut)
         if progress is not None:
             progress(len(parts), len(rows))
+    if cut:
+        notes.append(preprocessing.told_of_cut(cut, len(rows)))
+    if strange:
+        told = counted(len(strange), "text holds", "texts hold")
+        notes.append(
+            f"{told} nothing that the tokenizer knows ({strange[0].text[:60]!r} in {strange[0].where}): all such look "
+            "alike to the encoder"
+        )
     offsets = np.concatenate([[0], np.cumsum([len(part) for part in parts])]).astype(np.int64)
-    return Ragged(np.concatenate(parts), offsets), cut
+    return Ragged(np.concatenate(parts), offsets)
 
 
 def _groups(rows: Sequence[TextRow], names: Sequence[str]) -> list[str]:

@@ -12,8 +12,9 @@ from metaray.data.draws import Split
 from metaray.data.label_tables import LABEL_COLUMNS, SEPARATORS, SPLIT_COLUMNS
 from metaray.data.names import check_characters, counted, one_spelling, some
 from metaray.data.splits import split_named
-from metaray.data.text_encoding import decoded
+from metaray.data.text_encoding import decoded, halves, long_cells
 from metaray.errors import InputError, unknown
+from metaray.json_text import once_each
 
 TEXT_COLUMNS = ("text", "sentence", "utterance", "query", "question", "content", "document", "body")
 """What people call the column of texts, best first; compared without case, spaces and underscores."""
@@ -107,10 +108,8 @@ def _table(path: Path, columns: Columns, encoding: str | None) -> list[TextRow]:
     rows: list[TextRow] = []
     header: list[str] | None = None
     try:
-        for cells in reader:
-            if not any(map(str.strip, cells)):
-                continue
-            where = f"{path}, line {reader.line_num}"
+        for number, cells in _numbered(reader):
+            where = f"{path}, line {number}"
             if header is None:
                 header = [cell.strip() for cell in cells]
                 chosen = _chosen(header, columns, str(path))
@@ -125,6 +124,14 @@ def _table(path: Path, columns: Columns, encoding: str | None) -> list[TextRow]:
     return rows
 
 
+def _numbered(reader: Any) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a CSV file that hold something, and the lines they end in."""
+    with long_cells():
+        for cells in reader:
+            if any(map(str.strip, cells)):
+                yield reader.line_num, cells
+
+
 def _lines(path: Path, columns: Columns, encoding: str | None) -> list[TextRow]:
     rows: list[TextRow] = []
     for number, line in enumerate(_content(path, encoding).split("\n"), 1):
@@ -132,7 +139,7 @@ def _lines(path: Path, columns: Columns, encoding: str | None) -> list[TextRow]:
             continue
         where = f"{path}, line {number}"
         try:
-            tree = json.loads(line)
+            tree = json.loads(line, object_pairs_hook=once_each)
         except (ValueError, RecursionError) as error:
             raise InputError(f"{where}: not a line of JSON: {error}") from None
         if not isinstance(tree, dict):
@@ -152,6 +159,8 @@ def _chosen(names: Sequence[str], columns: Columns, where: str) -> Columns:
         if not found:
             listed = some([repr(name) for name in names], 8) or "none"
             raise InputError(f"{where}: no column of the {what} is found; its columns are {listed}: give --{what} NAME")
+    if text == label:
+        raise InputError(f"{where}: {text!r} is the column of the texts, and can't be that of their labels: give both")
     return Columns(text, label, columns.split or _usual(names, SPLIT_COLUMNS), columns.group)
 
 
@@ -164,6 +173,8 @@ def _row(cells: Mapping[str, Any], columns: Columns, where: str) -> TextRow:
     text, label, group = cells[columns.text], cells[columns.label], cells.get(columns.group, "")
     if not isinstance(text, str):
         raise InputError(f"{where}: {columns.text!r} is {text!r}, not a text")
+    if halves(text):
+        raise InputError(f"{where}: {columns.text!r} holds half of a surrogate pair, which is no character")
     if not isinstance(label, str | int) or not (label := one_spelling(str(label).strip())):
         raise InputError(f"{where}: {columns.label!r} is {label!r}, not a label")
     check_characters(label, where)

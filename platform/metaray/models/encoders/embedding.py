@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from metaray.data.preprocessing import EncodedPreprocessing, TextPreprocessing
 from metaray.data.ragged import Ragged, gather
-from metaray.data.remote import held
+from metaray.data.remote import held, local_paths
+from metaray.data.replacing import check_replaceable
 from metaray.data.servers import shown
 from metaray.data.store_columns import Examples
-from metaray.data.store_file import StoreFile, check_writable, write_store
+from metaray.data.store_file import StoreFile, write_store
 from metaray.data.store_preprocessing import prepared
 from metaray.data.verified import open_store
 from metaray.episodes.inputs import mapped
@@ -153,7 +154,9 @@ def embed_store(
         InputError: No such store; an encoder that takes other inputs, or is not frozen; vectors that are not finite;
             another process that writes the same file; an unwritable path.
     """
-    check_writable(out)
+    check_replaceable(out, local_paths(store))
+    if batch_size < 1:
+        raise InputError(f"batch_size: at least 1 (got {batch_size})")
     if not encoder.frozen:
         raise InputError("an encoder that is trained changes with every step: only a frozen one can be cached")
     file = _opened(store)
@@ -164,7 +167,9 @@ def embed_store(
     made = {"store": meta.fingerprint, "encoder": {**described, "path": ""}, "batch": batch_size, "device": device}
     size, task = encoder.size, Task(store, meta.fingerprint, described, batch_size, device, trust)
     made |= {"threads": THREADS, "torch": torch.__version__}
-    with partial_of(out, made, (len(file.examples), size)) as partial:
+    order = _by_length(file.examples)
+    rows_of = lambda number: order[number * batch_size : (number + 1) * batch_size]  # noqa: E731
+    with partial_of(out, made, (len(file.examples), size), rows_of) as partial:
         before = sum(len(rows) for rows in _rows_of(file, batch_size, sorted(partial.batches_done)))
         _fill(partial, file, task, run, progress)
         write_store(

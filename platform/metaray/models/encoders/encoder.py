@@ -1,5 +1,6 @@
 """A pretrained encoder, frozen unless told otherwise, and a linear head behind it."""
 
+import re
 from collections.abc import Mapping
 from hashlib import sha256 as sha256_of
 from typing import Annotated, Any, ClassVar, Self
@@ -86,6 +87,11 @@ class Encoder(Model):
         if not isinstance(values, Mapping):
             return values
         path, sha256 = values.get("path", ""), values.get("sha256", "")
+        if isinstance(sha256, str):  # before any file is compared with it
+            if not re.fullmatch("([0-9a-fA-F]{64})?", sha256):
+                raise ValueError(f"sha256: give all 64 hexadecimal digits of it, or none (got {sha256!r})")
+            sha256 = sha256.lower()
+            values = {**values, "sha256": sha256} if sha256 else values
         if not isinstance(path, str) or (sha256 and "architecture" in values):
             return values
         if not path:

@@ -24,7 +24,8 @@ def fitting(path: str, sha256: str, architecture: Architecture, wanted: Mapping[
         wanted: Tensors of the network by its own names, of the right shapes and types.
 
     Raises:
-        InputError: Naming what one side has and the other lacks, or a tensor of another shape or type.
+        InputError: Naming what one side has and the other lacks, or a tensor of another shape or type, or one that
+            holds what is no number.
     """
     weights = EncoderFolder(path).weights(sha256)
     tensors: dict[str, Tensor] = {}
@@ -55,7 +56,20 @@ def fitting(path: str, sha256: str, architecture: Architecture, wanted: Mapping[
                 f"{where}: the weights do not fit: {theirs[one]} holds {tensor.dtype}, but {one} of the {kind} network "
                 f"has {wanted[one].dtype}"
             )
+        _check_numbers(tensor, f"{where}: {theirs[one]}", infinite=not architecture.is_plain)
     return tensors
+
+
+def _check_numbers(tensor: Tensor, where: str, *, infinite: bool) -> None:
+    """Refuse what no training leaves: NaN, and infinity, but for masks that a module of the user's own may hold."""
+    if not tensor.is_floating_point() or bool(tensor.sum().isfinite()):
+        return
+    bad = tensor.isnan() if infinite else ~tensor.isfinite()
+    if count := int(bad.sum()):
+        raise InputError(
+            f"{where} holds values that are no finite numbers of 32 bits ({count} of {tensor.numel()}): the file is "
+            "damaged, or was trained until nothing was left of it"
+        )
 
 
 def _parts(tensor: Tensor, count: int) -> Sequence[Tensor]:

@@ -4,7 +4,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -20,30 +21,47 @@ from metaray.json_text import parse_object
 class Partial:
     """The vectors, and which batches of them are whole.
 
-    A batch counts as done once its vectors are on the disk: what a killed process left otherwise is made again.
+    A batch counts as done once its vectors are on the disk: what a killed process left otherwise is made again, and so
+    is what is not as it was noted.
 
     Attributes:
         vectors: [examples, size] float32, mapped.
-        batches_done: The numbers of those noted as done.
+
+    Args:
+        folder: Where they are.
+        key: What they are made of; whatever else is there is of no use.
+        shape: [examples, size].
+        rows_of: Gives the rows of a batch by its number.
     """
 
-    def __init__(self, folder: Path, key: str, shape: tuple[int, int]) -> None:
+    def __init__(
+        self, folder: Path, key: str, shape: tuple[int, int], rows_of: Callable[[int], NDArray[np.int64]]
+    ) -> None:
         self._notes, self._key, place = folder / "done.json", key, folder / "vectors"
-        self.batches_done: set[int] = set()
-        self._put: set[int] = set()
+        self._put: dict[int, int] = {}
+        self._done: dict[int, int] = {}
         with suppress(OSError, ValueError, KeyError, TypeError):
             notes = parse_object(self._notes.read_bytes(), where=self._notes.name)
             if notes["key"] == key and place.stat().st_size == 4 * shape[0] * shape[1]:
-                self.batches_done = _numbers_in(notes["batches"])
-        mode: Literal["r+", "w+"] = "r+" if self.batches_done else "w+"
+                self._done = dict(zip(_numbers_in(notes["batches"]), notes["sums"], strict=True))
+        mode: Literal["r+", "w+"] = "r+" if self._done else "w+"
         self.vectors: np.memmap[tuple[int, ...], np.dtype[np.float32]] = np.memmap(
             place, dtype=np.float32, mode=mode, shape=shape
         )
+        self._done = {number: known for number, known in self._done.items() if self._sum(rows_of(number)) == known}
+
+    @property
+    def batches_done(self) -> set[int]:
+        """The numbers of the batches that are noted as done."""
+        return set(self._done)
 
     def put(self, number: int, rows: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
         """Take over a batch: [batch, size] vectors of the examples at `rows`."""
         self.vectors[rows] = vectors
-        self._put.add(number)
+        self._put[number] = self._sum(rows)
+
+    def _sum(self, rows: NDArray[np.int64]) -> int:
+        return zlib.crc32(self.vectors[rows].tobytes())
 
     def save(self) -> None:
         """Note what was taken over, after it is on the disk; the notes are whole at any time.
@@ -51,28 +69,31 @@ class Partial:
         Raises:
             InputError: If it can't be written.
         """
-        beside, done = self._notes.with_suffix(".new"), self.batches_done | self._put
+        beside, done = self._notes.with_suffix(".new"), dict(sorted((self._done | self._put).items()))
         try:
             self.vectors.flush()
             with beside.open("w") as file:
-                json.dump({"key": self._key, "batches": _runs_of(done)}, file)
+                json.dump({"key": self._key, "batches": _runs_of(done), "sums": list(done.values())}, file)
                 file.flush()
                 os.fsync(file.fileno())
             beside.replace(self._notes)
         except OSError as error:
             raise InputError(f"{self._notes.parent}: can't write there: {error}") from None
-        self.batches_done = done
+        self._done = done
         self._put.clear()
 
 
 @contextmanager
-def partial_of(out: Path, made: Mapping[str, Any], shape: tuple[int, int]) -> Iterator[Partial]:
+def partial_of(
+    out: Path, made: Mapping[str, Any], shape: tuple[int, int], rows_of: Callable[[int], NDArray[np.int64]]
+) -> Iterator[Partial]:
     """What is there already of these vectors; the folder goes when the block is done, and stays if it is not.
 
     Args:
         out: The store that they will be.
         made: What they are made of, in JSON types; what was made of anything else is nothing worth.
         shape: [examples, size].
+        rows_of: Gives the rows of a batch by its number.
 
     Raises:
         InputError: If another process is at it, or the folder can't be written.
@@ -85,14 +106,14 @@ def partial_of(out: Path, made: Mapping[str, Any], shape: tuple[int, int]) -> It
             file = stack.enter_context((folder / "lock").open("a"))
             if not lock(file):
                 raise InputError(f"{out}: another process is making these vectors; wait for it")
-            partial = Partial(folder, key, shape)
+            partial = Partial(folder, key, shape, rows_of)
         except OSError as error:
             raise InputError(f"{out}: can't write beside it: {error}") from None
         yield partial
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _runs_of(numbers: set[int]) -> list[list[int]]:
+def _runs_of(numbers: Iterable[int]) -> list[list[int]]:
     """Sorted numbers as runs [first, last + 1]."""
     runs: list[list[int]] = []
     for number in sorted(numbers):
@@ -103,5 +124,5 @@ def _runs_of(numbers: set[int]) -> list[list[int]]:
     return runs
 
 
-def _numbers_in(runs: list[list[int]]) -> set[int]:
-    return {number for first, stop in runs for number in range(int(first), int(stop))}
+def _numbers_in(runs: list[list[int]]) -> list[int]:
+    return [number for first, stop in runs for number in range(int(first), int(stop))]

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import BackwardCFunction
-from torch.func import functional_call
 
 from metaray.algorithms import ALGORITHMS
 from metaray.algorithms.context import Context, Tensors
@@ -18,6 +17,7 @@ from metaray.episodes.inputs import Inputs
 from metaray.experiment.experiment import Experiment
 from metaray.models.conversion import shown
 from metaray.models.model import trainable
+from metaray.models.substitution import called_with
 from metaray.models.written_out import written_out
 from metaray.training.outer_loop import initial_state
 
@@ -224,7 +224,7 @@ def _loss(call: Call, tensors: Tensors) -> Tensor:
     args = tuple(tensors.get(f"{INPUT}{i}", value) for i, value in enumerate(call.args))
     kwargs = {key: tensors.get(f"{INPUT}{key}", value) for key, value in call.kwargs.items()}
     parameters = {name: tensors[name] for name in trainable(call.module)}
-    outputs = [t for t in _flat(functional_call(call.module, parameters, args, kwargs)) if _is_real(t)]
+    outputs = [t for t in _flat(called_with(call.module, parameters, args, kwargs)) if _is_real(t)]
     weights = [torch.linspace(0.5, 1.5, t.numel(), dtype=t.dtype, device=t.device).view(t.shape) for t in outputs]
     squares = [(weight * t.square()).sum() for weight, t in zip(weights, outputs, strict=True)]
     return torch.stack(squares or [torch.zeros(())]).sum()

@@ -26,6 +26,11 @@ CPU = torch.device("cpu")
 TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4}
 """Relative. A network that insists on float32 is compared in that."""
 
+OTHERWISE = (
+    "recompute_inner_steps: inner steps that are computed again are others, as where a network hands something on past "
+    "the inputs of its modules, in an attribute"
+)
+
 
 class _Unfit(Exception):
     """Why an experiment cannot be compiled, in words."""
@@ -56,7 +61,7 @@ def decide(experiment: Experiment, device: torch.device) -> Executed:
 
 
 def check_recomputing(experiment: Experiment, state: TrainState) -> None:
-    """Refuse to keep less of inner steps where there are none that could be computed again.
+    """Refuse to keep less of inner steps where there are none that could be computed again, or would be others then.
 
     Raises:
         InputError: Naming the algorithm.
@@ -66,12 +71,20 @@ def check_recomputing(experiment: Experiment, state: TrainState) -> None:
     strategy = Strategy("each", CPU, recomputes=True)
     with seeded(0):
         pair, algorithm = small_trial(experiment, state.network)
-        _gradient(strategy, algorithm, state.meta, pair.one, _context(experiment, state))
+        context = _context(experiment, state)
+        expected = _gradient(Strategy("each", CPU), algorithm, state.meta, pair.one, context).gradient
+        try:
+            found = _gradient(strategy, algorithm, state.meta, pair.one, context).gradient
+        except RuntimeError as error:  # what the query pass has left may be of another shape
+            raise InputError(f"{OTHERWISE} ({str(error).partition(chr(10))[0]}); leave it out") from error
     if strategy.runner.steps == 0:
         raise InputError(
             f"recompute_inner_steps: algorithm {experiment.algorithm.kind} takes no inner steps that could be computed "
             "again for its meta-gradient; leave it out"
         )
+    difference = relative_difference(found, expected)
+    if difference > TOLERANCES[torch.float32] and all(tensor.isfinite().all() for tensor in expected.values()):
+        raise InputError(f"{OTHERWISE} (a relative difference of {difference:.1e}); leave it out")
 
 
 def _told(experiment: Experiment, kind: Kind, why: str) -> str:

@@ -27,8 +27,10 @@ from metaray.training.checks.double_backward import (
 )
 from metaray.training.checks.execution import check_recomputing, decide
 from metaray.training.checks.first_loss import doubts_of
+from metaray.training.checks.low_rank import check_low_rank
 from metaray.training.checks.memory import Memory
 from metaray.training.checks.stateless import check_single, check_stateless, left_by, require_unchanged
+from metaray.training.checks.tied_names import check_tied_names
 from metaray.training.checks.users_network import check_network, holds_users_code
 from metaray.training.checks.users_optimizer import check_optimizer
 from metaray.training.checks.users_preprocessing import check_preprocessing
@@ -135,6 +137,8 @@ def _check_outputs(experiment: Experiment, state: TrainState) -> None:
             output = context.forward(dict(trainable(state.network)), x)
     except NOT_TAKEN as error:
         raise not_taken(x, error) from error
+    check_low_rank(context, x)
+    check_tied_names(experiment.algorithm, state.network)
     if output.ndim != 2 or len(output) != 2 or (expected is not None and output.shape[1] != expected):
         classes = experiment.source.task.has_classes
         each = f"each of {expected} ways" if classes else "each value of a target"
