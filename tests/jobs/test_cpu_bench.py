@@ -56,7 +56,9 @@ ENVIRONMENT = ROOT / ".venv-peers"
 
 
 @pytest.fixture
-def setting(tmp_path: Path) -> Iterator[Setting]:
+def setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Setting]:
+    """A turn is one step."""
+    monkeypatch.setattr(contenders, "TURN_S", 0.0)
     with client.Peers(tmp_path / "none") as peers:
         yield Setting(tmp_path, peers, turns=1, seconds=0.0, size=TINY, say=lambda _: None)
 
