@@ -9,9 +9,9 @@ from tests.conftest import group_of
 
 
 def test_each_test_runs_where_its_group_does(request: pytest.FixtureRequest) -> None:
-    assert group_of(request.node) == "tests/test_groups.py"
+    assert group_of(request.node) == "tests/test_process_groups.py"
     if getattr(request.config.option, "loadgroup", False):
-        assert request.node.nodeid.endswith("@tests/test_groups.py"), "by this pytest-xdist finds it"
+        assert request.node.nodeid.endswith("@tests/test_process_groups.py"), "by this pytest-xdist finds it"
 
 
 @pytest.mark.parametrize(
