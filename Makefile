@@ -5,6 +5,8 @@ SHELL := bash
 BIN := .venv/bin
 export RAY_USAGE_STATS_ENABLED := 0
 export OMP_NUM_THREADS ?= 1
+# A hundred processes of the tests import metaray: compiled once.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: docs docs-serve demo test test-slow chaos fuzz check format lock lock-docs clean gpu gpu-ray gpu-pack peers bench
 
@@ -14,9 +16,9 @@ demo: .venv/ready
 	$(BIN)/metaray data export glyphs --part meta-test --ways 20 --shots 1 --queries 3 --seed 1 --out demo-task
 	$(BIN)/metaray adapt models:/glyphs@champion --support demo-task/support --query demo-task/query --picture demo-task.png
 
-# Two processes and more where there are cores for them; all that share a Ray cluster or a first run keep to one.
+# Two processes and more where there are cores for them; all that share a Ray cluster keep to one, and all of a file.
 test: .venv/ready
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadgroup
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 
 test-slow: .venv/ready-slow .venv-docs/ready
 	METARAY_NO_SKIPS=1 $(BIN)/python -m pytest -m "slow and not chaos"

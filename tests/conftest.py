@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import os
+import shutil
 from collections.abc import Callable, Generator, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pytest
 import torch
+from _pytest.nodeid import NodeId
 from hypothesis import HealthCheck, settings
 
 from metaray.algorithms import MAML
@@ -43,24 +45,40 @@ torch.set_warn_always(True)
 MAY_SKIP = ("no GPU", "no Omniglot", "no git", "this machine lets nobody")
 """How the reasons begin for which tests may be skipped wherever they run: no package mends them."""
 
-SHARED = {"ray", "ray_cluster", "trained"}
-"""Marks and fixtures that stand for what is dear to make, once a session."""
+SHARED = {"ray": {"ray", "ray_cluster"}, "trained": {"trained"}}
+"""Groups of tests that share what is dear to make, once a session, with the marks and fixtures that stand for it."""
 
 CLASSES: dict[Split, int] = {"meta-train": 12, "meta-val": 8, "meta-test": 8}
 PER_CLASS = 12
 SIDE = 16
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that need a GPU are skipped where torch sees none; where several processes test, what shares keeps to one.
+def group_of(item: pytest.Item) -> str:
+    """What shares the session's Ray cluster is one group, what shares its first run another, every other file its own.
 
-    What shares the session's Ray cluster, its first run or its database is one group, every other module another one.
+    A group keeps to one process where several test.
+    """
+    has = {*getattr(item, "fixturenames", ()), *(mark.name for mark in item.iter_markers())}
+    return next((name for name, shared in SHARED.items() if shared & has), item.location[0])
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests that need a GPU are skipped where torch sees none; where several processes test, each knows its group.
+
+    pytest-xdist takes the group from the end of a test's ID, where its version 3.8 no longer can write it since pytest
+    9.2. The longest group comes first: at the end one process would wait for it alone.
     """
     for item in items:
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="no GPU: torch sees none here"))
-        together = SHARED & {*getattr(item, "fixturenames", ()), *(mark.name for mark in item.iter_markers())}
-        item.add_marker(pytest.mark.xdist_group("shared" if together else item.location[0]))
+    if not getattr(config.option, "loadgroup", False):
+        return
+    groups = {item: group_of(item) for item in items}
+    for item, group in groups.items():
+        item._id = NodeId.parse(f"{item.nodeid}@{group}")
+    order = [*SHARED]
+    items.sort(key=lambda item: order.index(groups[item]) if groups[item] in SHARED else len(order))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -243,17 +261,29 @@ def command() -> Callable[..., Ended]:
 
 
 @pytest.fixture(scope="session")
-def database(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """URI of one MLflow database for all commands: to create it takes seconds."""
-    return _prepared_database(tmp_path_factory.mktemp("tracking"))
-
-
-def _prepared_database(folder: Path) -> str:
+def make_database(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    """`make_database(name)` gives the URI of a new MLflow database: a copy, as to create one takes seconds."""
     from metaray.tracking.server import MlflowServer
 
-    server = MlflowServer.of(f"sqlite:///{folder}/mlflow.db")
-    server.prepare()
-    return server.uri
+    def at(name: str) -> MlflowServer:
+        return MlflowServer.of(f"sqlite:///{tmp_path_factory.mktemp(name)}/mlflow.db")
+
+    empty = at("empty")
+    empty.prepare()
+
+    def make(name: str) -> str:
+        made = at(name)
+        shutil.copyfile(empty.uri.removeprefix("sqlite:///"), made.uri.removeprefix("sqlite:///"))
+        made.prepare()
+        return made.uri
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def database(make_database: Callable[[str], str]) -> str:
+    """URI of one MLflow database for all commands."""
+    return make_database("tracking")
 
 
 @dataclass(frozen=True)
@@ -280,11 +310,15 @@ class Trained:
 
 
 @pytest.fixture(scope="session")
-def trained(make_experiment: Callable[..., Experiment], tmp_path_factory: pytest.TempPathFactory) -> Trained:
+def trained(
+    make_experiment: Callable[..., Experiment],
+    make_database: Callable[[str], str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Trained:
     """The first run of the session."""
     folder = tmp_path_factory.mktemp("trained")
     (folder / "tiny.json").write_text(make_experiment().to_json())
-    planned = Trained(Ended(0, "", ""), folder / "tiny.json", folder / "runs", _prepared_database(folder))
+    planned = Trained(Ended(0, "", ""), folder / "tiny.json", folder / "runs", make_database("trained"))
     return dataclasses.replace(planned, ended=metaray_command(*planned.arguments))
 
 

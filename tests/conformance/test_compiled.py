@@ -60,7 +60,10 @@ def test_inner_steps_that_are_computed_again(trial: Trial, size: int | None) -> 
     alike(meta_gradient(one, runner, size), meta_gradient(one, None, size))
 
 
-@pytest.mark.parametrize("kind", ["maml", "anil", "fomaml", "protonet"])
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param("maml", marks=pytest.mark.slow), "anil", pytest.param("fomaml", marks=pytest.mark.slow), "protonet"],
+)
 @pytest.mark.parametrize("size", [None, 2])
 def test_what_is_made_ready_for_a_compiler(kind: str, size: int | None) -> None:
     one = bench(Trial(kind, "classification", "inductive"))

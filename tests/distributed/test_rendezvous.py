@@ -115,7 +115,9 @@ def rank_of_two(rank: int, meeting: Any, told: Any) -> None:
     assert not distributed.is_initialized()
 
 
+@pytest.mark.slow
 def test_two_workers_join_and_leave() -> None:
+    """Slow: two fresh processes that import torch and Ray. Workers of Ray Train do it in every run of two."""
     context = multiprocessing.get_context("spawn")
     meeting, told = context.Queue(), context.Queue()
     workers = [context.Process(target=rank_of_two, args=(rank, meeting, told)) for rank in range(2)]

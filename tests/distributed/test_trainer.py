@@ -163,6 +163,7 @@ def test_a_stopped_run_goes_on_in_process(make_experiment: MakeExperiment, tmp_p
         train_in_process(experiment, storage, Memory(), device="cpu", should_stop=lambda: True)
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_ends_it_with_the_message(make_experiment: MakeExperiment, tmp_path: Path) -> None:
     experiment = make_experiment(optimizer=Optimizer(kind="sgd", outer_lr=1e38))
     display = Memory()

@@ -57,7 +57,10 @@ ENVIRONMENT = ROOT / ".venv-peers"
 
 
 @pytest.fixture
-def setting(tmp_path: Path) -> Iterator[Setting]:
+def setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Setting]:
+    """A turn is one step, or hardly any time."""
+    monkeypatch.setattr(contenders, "TURN_S", 0.0)
+    monkeypatch.setattr(sampled, "SHARE_S", 0.01)
     with client.Peers(tmp_path / "none") as peers:
         yield Setting(tmp_path, peers, turns=1, seconds=0.0, size=TINY, say=lambda _: None)
 

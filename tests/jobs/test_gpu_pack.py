@@ -1,6 +1,7 @@
 """What is carried to a bare GPU machine."""
 
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -90,21 +91,30 @@ def test_a_pack_that_is_too_large_is_refused(tmp_path: Path) -> None:
         pack.within(files, 3 << 20)
 
 
-@pytest.fixture
-def made(tmp_path: Path, monkeypatch: Any) -> Path:
-    """A pack whose wheels hold next to nothing."""
+def download_little(requirements: list[str], folder: Path) -> list[Path]:
+    folder.mkdir(exist_ok=True)
+    return [wheel(folder, requirement.replace("==", "-"), {"made_up/a.py": ""}) for requirement in requirements[:1]]
 
-    def download(requirements: list[str], folder: Path) -> list[Path]:
-        folder.mkdir(exist_ok=True)
-        return [wheel(folder, requirement.replace("==", "-"), {"made_up/a.py": ""}) for requirement in requirements[:1]]
 
-    monkeypatch.setattr(pack, "download", download)
-    omniglot = tmp_path / "mine.arrow"
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pack whose wheels hold next to nothing: to compress what it holds takes seconds."""
+    folder = tmp_path_factory.mktemp("packed")
+    omniglot = folder / "mine.arrow"
     omniglot.write_bytes(b"store")
-    (tmp_path / "gpu-pack").mkdir()
-    (tmp_path / "gpu-pack" / "site-of-older-wheels.tar.xz").touch()
-    pack.make(tmp_path / "gpu-pack", tmp_path / "wheels", omniglot)
-    return tmp_path / "gpu-pack"
+    (folder / "gpu-pack").mkdir()
+    (folder / "gpu-pack" / "site-of-older-wheels.tar.xz").touch()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pack, "download", download_little)
+        pack.make(folder / "gpu-pack", folder / "wheels", omniglot)
+    return folder / "gpu-pack"
+
+
+@pytest.fixture
+def made(packed: Path, tmp_path: Path, monkeypatch: Any) -> Path:
+    """A copy of it that may be changed."""
+    monkeypatch.setattr(pack, "download", download_little)
+    return Path(shutil.copytree(packed, tmp_path / "gpu-pack"))
 
 
 def test_a_pack_holds_all_parts_and_nothing_old(made: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
-"""One MLflow database for all tests here: its creation is the slow part."""
+"""One MLflow database for all tests here."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,9 @@ from metaray.tracking.server import MlflowServer
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> MlflowServer:
+def server(make_database: Callable[[str], str]) -> MlflowServer:
     """A prepared SQLite database."""
-    found = MlflowServer.of(f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db")
-    found.prepare()
-    return found
+    return MlflowServer(make_database("mlflow"))
 
 
 @pytest.fixture

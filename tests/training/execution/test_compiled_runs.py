@@ -14,12 +14,14 @@ from metaray.records.storage import Storage
 from metaray.training.execution.compiling import compiler_lacking, compiler_version
 from tests.training.whole_runs import Memory, train_in_process, train_part_in_process
 
-pytestmark = pytest.mark.skipif(compiler_lacking(torch.device("cpu")) is not None, reason="no C++ compiler here")
+pytestmark = pytest.mark.slow
 
 
 def test_a_compiled_run_that_was_stopped_ends_in_the_same_parameters(
     make_experiment: Callable[..., Experiment], tmp_path: Path
 ) -> None:
+    if compiler_lacking(torch.device("cpu")) is not None:
+        pytest.skip("no C++ compiler here")
     experiment = make_experiment(model=MLP(hidden=(4,), batch_norm=False), execution="compiled", num_steps=3)
     storage, memory = Storage(str(tmp_path / "whole")), Memory()
     whole = train_in_process(experiment, storage, memory, device="cpu")

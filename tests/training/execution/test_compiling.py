@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
-from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
 from metaray.training.execution import compiling
 from metaray.training.execution.compiling import (
@@ -38,8 +37,11 @@ print(found["autograd_cache_hit"], found["autograd_cache_miss"])
 """
 
 
-@pytest.mark.skipif(compiler_lacking(CPU) is not None, reason="no C++ compiler here")
+@pytest.mark.slow
 def test_a_second_process_compiles_nothing_again(tmp_path: Path) -> None:
+    """Slow: two fresh processes that import torch's compiler, and a C++ compiler."""
+    if compiler_lacking(CPU) is not None:
+        pytest.skip("no C++ compiler here")
     variables = {name: value for name, value in os.environ.items() if name not in (CACHE_VARIABLE, "TRITON_CACHE_DIR")}
     variables["METARAY_CACHE"] = str(tmp_path)
 
@@ -55,6 +57,8 @@ def test_a_second_process_compiles_nothing_again(tmp_path: Path) -> None:
 
 
 def test_the_environment_may_name_another_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir  # seconds, for which no collection waits
+
     monkeypatch.setenv("METARAY_CACHE", str(tmp_path))
     monkeypatch.setenv(CACHE_VARIABLE, "/elsewhere")
     share_artefacts()

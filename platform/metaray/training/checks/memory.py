@@ -96,16 +96,24 @@ def _files(named: Iterable[str]) -> set[Path]:
         root = home.parents[name.count(".") + (home.stem == "__init__")]
         if not _is_installed(root):
             roots.add(root)
-    found = set()
+    found: set[Path] = set()
+    if not tops:
+        return found
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
         if file is None:
             continue
-        path = Path(file).resolve()
+        path = _resolved(file)
         own = not _is_installed(path) and any(path.is_relative_to(root) for root in roots)
         if own or name.partition(".")[0] in tops:
             found.add(path)
     return found
+
+
+@cache
+def _resolved(file: str) -> Path:
+    """Without links; of thousands of modules it takes tenths of a second, the first time."""
+    return Path(file).resolve()
 
 
 def _is_installed(path: Path) -> bool:
