@@ -1,4 +1,6 @@
-"""Bytes of files that people wrote, as text."""
+"""Bytes of files that people wrote, as text, and texts that have nothing in them."""
+
+import unicodedata
 
 from metaray.errors import InputError
 
@@ -17,3 +19,8 @@ def decoded(raw: bytes, where: str, encoding: str | None) -> str:
         except UnicodeDecodeError:
             continue
     raise InputError(f"{where}: not a text in {encoding or 'UTF-8'}; --encoding names another, for instance cp1252")
+
+
+def is_blank(text: str) -> bool:
+    """Whether nothing of a text is to be seen: it is empty, or all spaces, control characters and marks of format."""
+    return all(char.isspace() or unicodedata.category(char) in ("Cc", "Cf") for char in text)

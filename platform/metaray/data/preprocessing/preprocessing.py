@@ -23,6 +23,7 @@ from metaray.data.ragged import (
     padded_length,
     shape_text,
 )
+from metaray.data.text_encoding import is_blank
 from metaray.errors import InputError
 from metaray.numbers import numbers, opened_deep
 from metaray.tasks.cells import numbers_of, text
@@ -125,7 +126,7 @@ class Preprocessing(Config):
         for item, where in found:
             if not isinstance(item, str):
                 raise InputError(f"{where} is {described(item)}; give a text")
-            if not item.strip():
+            if is_blank(item):
                 raise InputError(f"{where} is empty")
         return [(str(item), where) for item, where in found]
 

@@ -12,9 +12,11 @@ from metaray.data.draws import SPLITS, Split
 from metaray.data.importing import ImportReport, Progress
 from metaray.data.names import counted, some
 from metaray.data.preprocessing import TextPreprocessing
+from metaray.data.preprocessing.text import told_of_nothing
 from metaray.data.ragged import Ragged
 from metaray.data.splits import USUAL, Fractions, chosen_splits, given_splits, split_named
 from metaray.data.store_file import check_writable, write_store
+from metaray.data.text_encoding import is_blank
 from metaray.data.texts.rows import Columns, TextRow, read_rows
 from metaray.errors import InputError
 
@@ -102,13 +104,13 @@ def _named_by_files(paths: Sequence[Path], parts: Sequence[Sequence[TextRow]]) -
 
 
 def _without_empty(rows: list[TextRow], empty: Empty, notes: list[str]) -> list[TextRow]:
-    bad = [row for row in rows if not row.text.strip()]
+    bad = [row for row in rows if is_blank(row.text)]
     if not bad:
         return rows
     if empty == "refuse":
         raise InputError(f"{bad[0].where}: the text is empty ({len(bad)} in all); --empty skip leaves such out")
     notes.append(f"left out: {counted(len(bad), 'empty text')}, the first at {bad[0].where}")
-    kept = [row for row in rows if row.text.strip()]
+    kept = [row for row in rows if not is_blank(row.text)]
     if not kept:
         raise InputError(f"{bad[0].where}: all {len(bad)} texts are empty")
     return kept
@@ -142,9 +144,8 @@ def _tokenised(
     for start in range(0, len(rows), TEXTS_PER_BATCH):
         batch = rows[start : start + TEXTS_PER_BATCH]
         found = preprocessing.encoded([row.text for row in batch])
-        for row, tokens in zip(batch, found.rows, strict=True):
-            if not len(tokens):
-                raise InputError(f"{row.where}: the tokenizer finds nothing in {row.text[:80]!r}")
+        for place in found.nothing:
+            raise InputError(f"{batch[place].where}: {told_of_nothing(batch[place].text)}")
         parts += found.rows
         cut += len(found.cut)
         if progress is not None:
