@@ -6,7 +6,7 @@ from typing import Any, Literal
 from metaray import ClassStore, EpisodeSpec, Evaluation, Experiment
 from metaray.algorithms import MAML, InnerAdam
 from metaray.data.images import import_images
-from metaray.models import Encoder, LoRA
+from metaray.models import Encoder, LoRA, Model
 from tests.models.encoders.tiny_images import picture_folder, resnet_folder, vit_folder
 
 
@@ -16,7 +16,8 @@ def image_experiment(folder: Path, kind: Literal["resnet", "vit"], **changes: An
     encoder = Encoder(path=path)
     store = folder / "images.arrow"
     import_images(picture_folder(folder / "images"), store, size=16, splits=(0.34, 0.33, 0.33))
-    model, adapts = encoder, ("head.*",)
+    model: Model = encoder
+    adapts: tuple[str, ...] = ("head.*",)
     if kind == "vit":
         model, adapts = LoRA(model=encoder, targets=("*.query", "*.value"), rank=2), ("head.*", "*.lora_*")
     fields: dict[str, Any] = {
