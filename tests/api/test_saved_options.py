@@ -26,6 +26,7 @@ ALL: dict[str, Any] = {
     "tracking_uri": "http://mlflow:5000",
     "registered": False,
     "promote": None,  # goes with registered
+    "link_encoder": None,  # likewise
     "apply": "/tmp/best.json",
 }
 NOTHING = dict.fromkeys(ALL)
@@ -75,20 +76,22 @@ def test_what_is_said_again_wins_and_is_remembered(name: str, value: Any, runs: 
     assert found[name] == value
 
 
-def test_a_resumed_search_remembers_promote_unless_it_is_not_registered_any_more(tmp_path: Path) -> None:
-    begun, _ = options_of("mine", str(tmp_path), NOTHING | {"promote": True}, verify=True)
-    assert begun.promote and begun.verify
+@pytest.mark.parametrize("wish", ["promote", "link_encoder"])
+def test_a_resumed_search_remembers_a_wish_unless_it_is_not_registered_any_more(wish: str, tmp_path: Path) -> None:
+    begun, _ = options_of("mine", str(tmp_path), NOTHING | {wish: True}, verify=True)
+    assert getattr(begun, wish) and begun.verify
     remember(Storage(str(tmp_path)).child("mine"), begun)
     again, remembered = options_of("mine", str(tmp_path), NOTHING)
-    assert again.promote and again.register and remembered.text == "--promote"
+    assert getattr(again, wish) and again.register and remembered.text == f"--{wish.replace('_', '-')}"
     assert not again.verify  # of that call alone
     unregistered, _ = options_of("mine", str(tmp_path), NOTHING | {"registered": False})
-    assert not unregistered.promote and not unregistered.register
+    assert not getattr(unregistered, wish) and not unregistered.register
 
 
-def test_a_search_begun_without_registering_can_be_promoted_later(runs: str) -> None:
-    options, remembered = options_of("mine", runs, NOTHING | {"promote": True})
-    assert options.promote and options.register and remembered.registered is None
+@pytest.mark.parametrize("wish", ["promote", "link_encoder"])
+def test_a_search_begun_without_registering_can_have_a_wish_later(wish: str, runs: str) -> None:
+    options, remembered = options_of("mine", runs, NOTHING | {wish: True})
+    assert getattr(options, wish) and options.register and remembered.registered is None
 
 
 def test_a_new_search_has_the_defaults(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,19 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+import metaray
 from metaray.api.search_options import SearchOptions
 from metaray.api.tune import run_search, stored_search
+from metaray.config import replace
 from metaray.errors import InputError, RunFailed, RunStopped
 from metaray.experiment.experiment import Experiment
+from metaray.models import Encoder
 from metaray.records.storage import Storage
 from metaray.tuning.capacity import Shares
 from metaray.tuning.listener import SearchListener
 from metaray.tuning.trial import Trial
+from tests.models.encoders.test_encoder import experiment as on_texts
+from tests.models.encoders.tiny import bert_folder
 from tests.training.whole_runs import Memory, train_in_process
 from tests.tuning.small import children, make_search
 
@@ -196,6 +202,26 @@ def test_what_does_not_fit_is_refused_before_anything_starts(
     with pytest.raises(InputError, match=r"2 trials x 3 workers x 1 CPUs = 6 CPUs, but the cluster has 4 CPUs"):
         run_search(search, options(shares=Shares(workers=3)), Heard())
     assert not (tmp_path / "runs" / "search").exists()
+
+
+@pytest.mark.slow
+def test_a_winner_shares_the_encoder_of_all_runs(
+    options: Callable[..., SearchOptions], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The weights lie in the storage of all runs, not in the folder of the search, and are asked for before it."""
+    encoder = Encoder(path=bert_folder(tmp_path / "encoder"))
+    experiment = replace(on_texts(str(tmp_path / "texts.arrow"), encoder), name="linked")
+    places = options(name="linked", register=True, link_encoder=True)
+    frozen_or_not = {"model.frozen": "choice(true, false)"}
+    with pytest.raises(InputError, match="nothing to link"):
+        run_search(make_search(experiment, frozen_or_not, trials=2, scheduler="none"), places, Heard())
+    report = run_search(make_search(experiment, trials=2, scheduler="none"), places, Heard())
+    assert report.report.version is not None
+    shutil.rmtree(tmp_path / "encoder")
+    monkeypatch.setenv("METARAY_CACHE", str(tmp_path / "another node"))
+    learner = metaray.load(report.report.version.uri, tracking_uri=places.tracking_uri)
+    (blob,) = tmp_path.glob("runs/**/blobs/*")
+    assert learner.link is not None and learner.link.at == str(blob) == str(tmp_path / "runs" / "blobs" / blob.name)
 
 
 @pytest.mark.slow

@@ -35,6 +35,8 @@ def recipe(make_experiment: Callable[..., Experiment], tmp_path: Path) -> Path:
         (["--search", SPACE, "--trials", "4", "--searcher", "pbt", "--scheduler", "asha"], "pbt replaces"),
         (["--search", SPACE, "--trials", "2", "--apply", "/"], "can't write there, it is a folder"),
         (["--search", SPACE, "--trials", "2", "--run", "a/b"], "search name 'a/b'"),
+        (["--search", SPACE, "--trials", "2", "--link-encoder"], "--link-encoder: there is nothing to link"),
+        (["--search", SPACE, "--trials", "2", "--link-encoder", "--no-register"], "leave out --no-register"),
         (["--search", SPACE, "--trials", "2", "--tracking-uri", "mlruns"], "no longer writes runs to folders"),
     ],
 )

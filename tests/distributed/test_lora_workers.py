@@ -1,6 +1,7 @@
-"""Low-rank factors of a frozen encoder, trained by real workers: one SHA-256 for 0, 1 and 2 of them."""
+"""Few trained numbers of frozen encoders, by real workers: one SHA-256 of them for 0, 1 and 2 workers."""
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -10,6 +11,7 @@ from metaray.records.result import read_result
 from metaray.records.storage import Storage
 from metaray.training.place import Extent
 from metaray.training.placement import Placement, Workers
+from tests.models.encoders.image_runs import image_experiment
 from tests.training.test_lora_runs import ALGORITHMS, lora_experiment
 from tests.training.whole_runs import Memory, train_in_process
 
@@ -21,8 +23,9 @@ pytestmark = [
 ]
 
 
-def test_workers_train_the_same_factors(tmp_path: Path) -> None:
-    wanted = lora_experiment(tmp_path, ALGORITHMS[0])
+@pytest.mark.parametrize("kind", ["bert", "resnet", "vit"])
+def test_workers_train_the_same_numbers(tmp_path: Path, kind: Literal["bert", "resnet", "vit"]) -> None:
+    wanted = lora_experiment(tmp_path, ALGORITHMS[0]) if kind == "bert" else image_experiment(tmp_path, kind)
     alone = train_in_process(wanted, Storage(str(tmp_path / "alone")), Memory(), device="cpu")
     found = {alone.parameters_sha256}
     for count in (1, 2):

@@ -40,6 +40,12 @@ def test_it_measures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert (found["classes"], found["texts"]) == (15, 180) and len(found["1-shot"]["folds"]) == 5
     assert found["5-shot"]["plain_script"] == 92.65 and found["1-shot"]["accuracy"] > 30, "chance is 20"
     assert "hwu64 1-shot: " in capsys.readouterr().out
+    assert found["tf_idf"]["5-shot"]["accuracy"] > 90, "each text has the name of its class"
+    monkeypatch.setattr(sys, "argv", ["intents", *asked, "--only", "tf_idf"])
+    monkeypatch.setattr(intents, "embed_store", None)
+    intents.main()
+    again = json.loads(out.read_text())["sets"]["hwu64"]
+    assert again == found | {"import_cpu_s": again["import_cpu_s"]}, "the same, and the encoder's stay"
 
 
 def test_the_forms_of_the_data_sets(tmp_path: Path) -> None:

@@ -75,6 +75,8 @@ def test_what_is_put_around_texts() -> None:
     tree["post_processor"] = {"type": "BertProcessing", "cls": ["[CLS]", 2], "sep": ["[SEP]", 3]}
     unknown = tree["model"].get("unk_token") == "[UNK]"
     assert around(TextPreprocessing(tokenizer=json.dumps(tree))) == ([0, 2, 3] if unknown else [0, 1, 2, 3])
+    tree["model"] = {"type": "Unigram", "vocab": [[name, -1.0] for name in SPECIAL], "unk_id": 1}
+    assert around(TextPreprocessing(tokenizer=json.dumps(tree))) == [0, 2, 3]
 
 
 @pytest.mark.slow

@@ -109,7 +109,13 @@ def test_relative_folders_become_absolute(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_options_of_a_uri_stay_at_its_end() -> None:
-    assert Storage("s3://bucket/runs?region=eu-west-1").child("one").root == "s3://bucket/runs/one?region=eu-west-1"
+    root = Storage("s3://bucket/runs?region=eu-west-1")
+    assert root.child("one").root == "s3://bucket/runs/one?region=eu-west-1" and root.child("one").parent == root
+
+
+@pytest.mark.parametrize("root", ["/tmp/runs", "/", "file:///tmp/runs", "s3://bucket?region=eu-west-1"])
+def test_a_child_knows_its_parent(root: str) -> None:
+    assert Storage(root).child("mine").parent == Storage(root)
 
 
 def test_a_second_holder_is_refused(storage: Storage, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from metaray.models import Encoder, LoRA
 from metaray.records.result import parameters_sha256
 from metaray.training.outer_loop import initial_state
 from metaray.training.reduction import LocalReducer
+from tests.models.encoders.image_runs import image_experiment
 from tests.models.encoders.test_encoder import KNOWN, experiment
 from tests.models.encoders.tiny import bert_folder
 from tests.training.test_unequal import EPISODES, STEPS, advance, advance_by
@@ -36,9 +37,14 @@ def lora_experiment(folder: Path, algorithm: Algorithm, **changes: Any) -> Exper
     return experiment(str(folder / "texts.arrow"), model, algorithm=algorithm, **changes)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS, ids=lambda one: one.kind)
-def test_any_number_of_workers_trains_the_same_factors(tmp_path: Path, algorithm: Algorithm) -> None:
-    wanted = lora_experiment(tmp_path, algorithm, meta_batch_size=EPISODES, num_steps=STEPS)
+@pytest.mark.parametrize("which", ["maml", "protonet", "resnet", "vit"])
+def test_any_number_of_workers_trains_the_same_factors(tmp_path: Path, which: Any) -> None:
+    changes = {"meta_batch_size": EPISODES, "num_steps": STEPS}
+    wanted = (
+        image_experiment(tmp_path, which, **changes)
+        if which in ("resnet", "vit")
+        else lora_experiment(tmp_path, next(one for one in ALGORITHMS if one.kind == which), **changes)
+    )
     states = {ranks: initial_state(wanted, CPU) for ranks in (1, 2, 3)}
     before = parameters_sha256(states[1].meta)
     for _ in range(STEPS):

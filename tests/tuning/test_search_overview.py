@@ -11,7 +11,7 @@ from metaray.records.run import Run, held
 from metaray.records.storage import Storage
 from metaray.tuning import table
 from metaray.tuning.ledger import Ledger, open_ledger
-from metaray.tuning.overview import is_search, look_at_search, look_at_trials, trials_of, winner_of
+from metaray.tuning.overview import is_search, look_at_search, look_at_trials, storage_of_all, trials_of, winner_of
 from metaray.tuning.proposers import Work
 from tests.tuning.small import make_search, pretend
 
@@ -51,6 +51,11 @@ def test_its_trials(ledger: Ledger) -> None:
     ]
     assert trials[2].why == "it fell over" and trials[0].tracking_run == "tracked-0"
     assert trials_of(ledger.storage) == [f"trial-000{number}" for number in range(4)]
+
+
+def test_trials_share_the_storage_of_all_runs(ledger: Ledger) -> None:
+    whole = ledger.storage.parent
+    assert storage_of_all(ledger.storage) == storage_of_all(whole) == whole
 
 
 def test_a_search_that_is_over_names_its_winner(ledger: Ledger) -> None:

@@ -34,6 +34,7 @@ class Asked(Config):
         tracking_uri: URI of MLflow, without passwords.
         registered: Whether the winner goes into the registry; BaseModel has a `register` already.
         promote: Whether it becomes champion whatever the comparison says.
+        link_encoder: Whether its frozen encoder lies in the storage.
         apply: File to write the winner's experiment to.
     """
 
@@ -48,6 +49,7 @@ class Asked(Config):
     tracking_uri: str | None = None
     registered: bool | None = None
     promote: bool | None = None
+    link_encoder: bool | None = None
     apply: str | None = None
 
     @property
@@ -57,8 +59,8 @@ class Asked(Config):
         for name, value in self.model_dump(exclude_none=True).items():
             if name == "registered":
                 words.append("--register" if value else "--no-register")
-            elif name == "promote":
-                words.append("--promote")
+            elif value is True:
+                words.append(f"--{name.replace('_', '-')}")
             else:
                 words.append(f"--{name.replace('_', '-')} {value}")
         return " ".join(words)
@@ -100,6 +102,7 @@ def options_of(
         tracking_uri=said.get("tracking_uri", told.tracking_uri),
         register=told.registered is not False,
         promote=bool(told.promote),
+        link_encoder=bool(told.link_encoder),
         apply=Path(told.apply) if told.apply is not None else None,
         verify=verify,
     )
@@ -117,8 +120,8 @@ def _remembered(name: str | None, storage: str, said: Mapping[str, Any]) -> dict
     found = Asked.parse(parse_object(folder.read(OPTIONS_FILE), where=where), where=where).model_dump(exclude_none=True)
     left_out = set(said)
     if said.get("registered") is False:
-        left_out.add("promote")
-    if said.get("promote"):
+        left_out |= {"promote", "link_encoder"}
+    if said.get("promote") or said.get("link_encoder"):
         left_out.add("registered")
     if folder.exists(WINNER):
         left_out.add("apply")  # it is written, and may have been edited since
@@ -154,6 +157,7 @@ def remember(folder: Storage, options: SearchOptions) -> None:
         tracking_uri=uri,
         registered=_unusual(options.register, usual.register),
         promote=options.promote or None,
+        link_encoder=options.link_encoder or None,
         apply=str(options.apply.absolute()) if options.apply else None,
     )
     text = (json.dumps(asked.model_dump(exclude_none=True), indent=2) + "\n").encode()

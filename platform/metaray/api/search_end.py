@@ -155,6 +155,7 @@ def finish_search(
         tracking_uri=server.uri,
         register=options.register,
         promote=options.promote,
+        link_encoder=options.link_encoder,
         progress=_Notes(listener),
         should_stop=should_stop,
     )

@@ -22,6 +22,7 @@ class SearchOptions:
         tracking_uri: URI of MLflow; None takes MLFLOW_TRACKING_URI, else `mlflow.db` in the working directory.
         register: Put the winner into the registry.
         promote: Make it champion whatever the comparison on meta-val says.
+        link_encoder: Keep its frozen encoder in the storage, once for all versions that have it, not in the version.
         apply: File to write the winner's experiment to.
         verify: Compare the data with their fingerprint wherever they are opened, also where that was done before.
     """
@@ -35,11 +36,12 @@ class SearchOptions:
     tracking_uri: str | None = None
     register: bool = True
     promote: bool = False
+    link_encoder: bool = False
     apply: Path | None = None
     verify: bool = False
 
     def __post_init__(self) -> None:
-        Wish(self.register, self.promote)  # refused now, not when all trials are done
+        Wish(self.register, self.promote, self.link_encoder)  # refused now, not when all trials are done
 
     @property
     def trial_placement(self) -> Placement:

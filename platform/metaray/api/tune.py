@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, final
+from typing import Any
 
 import torch
 
-from metaray.api.checks import check_experiment, writable_storage
+from metaray.api.checks import can_be_linked, check_experiment, writable_storage
 from metaray.api.saved_options import options_of, remember
 from metaray.api.search_end import SearchReport, finish_search
 from metaray.api.search_options import SearchOptions
@@ -20,13 +20,14 @@ from metaray.distributed.trainable import Setup
 from metaray.distributed.tuner import search_on_ray
 from metaray.errors import InputError, RunStopped, unknown
 from metaray.experiment.experiment import Experiment
+from metaray.records.blobs import check_linkable
 from metaray.records.provenance import provenance
 from metaray.records.run import fresh_name, held
 from metaray.records.storage import Storage
 from metaray.tracking.mlflow_run import find_experiment
 from metaray.tracking.mlflow_tracker import MlflowTracker
 from metaray.tracking.run_upload import mark_ended
-from metaray.tracking.search_runs import SearchRuns
+from metaray.tracking.search_runs import Followed, SearchRuns
 from metaray.tracking.server import MlflowServer
 from metaray.training.checks.preflight import check_chunks, check_shares
 from metaray.training.placement import Workers
@@ -37,7 +38,6 @@ from metaray.tuning.proposers import proposer_of
 from metaray.tuning.recipes import search_of
 from metaray.tuning.search import Search
 from metaray.tuning.space import Domain
-from metaray.tuning.trial import Trial
 from metaray.tuning.untried import why_no_more
 
 
@@ -85,6 +85,7 @@ def tune(
     tracking_uri: str | None = None,
     register: bool | None = None,
     promote: bool = False,
+    link_encoder: bool = False,
     apply: Path | None = None,
     trust: Sequence[str] = (),
     verify: bool = False,
@@ -122,6 +123,7 @@ def tune(
         tracking_uri: URI of MLflow; None takes MLFLOW_TRACKING_URI, else `mlflow.db` in the working directory.
         register: Whether the winner goes into the registry; None does so.
         promote: Whether it becomes @champion whatever the comparison on meta-val says.
+        link_encoder: Whether the winner's frozen encoder lies in the storage, once for all versions that have it.
         apply: File to write the winner's experiment to.
         trust: Packages besides metaray whose code a search may name that somebody else has begun.
         verify: Whether data are compared with their fingerprint, also where that was done before.
@@ -161,6 +163,7 @@ def tune(
         "tracking_uri": tracking_uri,
         "registered": register,
         "promote": promote or None,
+        "link_encoder": link_encoder or None,
         "apply": None if apply is None else str(apply),
     }
     options, remembered = options_of(run, storage, given, verify=verify)
@@ -224,6 +227,8 @@ def run_search(
 def _checked(search: Search, options: SearchOptions, server: MlflowServer) -> Storage:
     """Find out all that may be wrong, before anything is written; returns the storage of the search."""
     search.check()
+    if options.link_encoder:
+        check_linkable(all(can_be_linked(experiment) for experiment in search.at_ends()))
     if options.apply is not None:
         check_writable(options.apply)
     name = options.name or fresh_name(f"{search.experiment.name}-search")
@@ -276,19 +281,4 @@ def _search(
         placement=options.trial_placement,
         again=ledger.search.scheduler != "none",
     )
-    search_on_ray(ledger, setup, shares, capacity.at_once, _Both(listener, search_runs), should_stop)
-
-
-@final
-class _Both(SearchListener):
-    """The user's listener, and the search_runs."""
-
-    def __init__(self, listener: SearchListener, search_runs: SearchRuns) -> None:
-        self._listener, self._search_runs = listener, search_runs
-
-    def on_trials(self, trials: Sequence[Trial], changed: Trial) -> None:
-        self._listener.on_trials(trials, changed)
-        self._search_runs.touch(changed.number)
-
-    def on_note(self, text: str) -> None:
-        self._listener.on_note(text)
+    search_on_ray(ledger, setup, shares, capacity.at_once, Followed(listener, search_runs), should_stop)

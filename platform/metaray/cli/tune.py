@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from metaray.cli.imports import import_from_here
-from metaray.cli.options import SET_KEYS, Address, AsJson, Promote, RunStorage, TrackingUri, Trust, Verify
+from metaray.cli.options import SET_KEYS, Address, AsJson, LinkEncoder, Promote, RunStorage, TrackingUri, Trust, Verify
 from metaray.cli.signals import stop_signals
 from metaray.errors import InputError
 
@@ -132,6 +132,7 @@ def tune(
         typer.Option("--register/--no-register", help="Put the winner into the registry; by default it is."),
     ] = None,
     promote: Promote = False,
+    link_encoder: LinkEncoder = False,
     trust: Trust = None,
     verify: Verify = False,
     as_json: AsJson = False,
@@ -177,6 +178,7 @@ def tune(
             tracking_uri=tracking_uri,
             register=register,
             promote=promote,
+            link_encoder=link_encoder,
             apply=apply,
             trust=trust or [],
             verify=verify,

@@ -1,27 +1,41 @@
 """Where the files of a pretrained encoder lie: a Hugging Face-style folder, or weights alone; here or elsewhere."""
 
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
 
 from metaray.data.names import some
 from metaray.data.remote import is_remote, local_path
 from metaray.data.servers import shown
-from metaray.data.weights import Weights, beside, held_weights, reading
+from metaray.data.weights import MAGIC_BYTES, Weights, another_kind, beside, held_weights, reading
 from metaray.errors import InputError
-from metaray.json_text import parse_object
+from metaray.json_text import parse_json, parse_object
 from metaray.uris import Uri
 
 WEIGHTS, CONFIGURATION, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json"
 PREPARATION = "preprocessor_config.json"
+POOLING, PARTS = "1_Pooling/config.json", "modules.json"
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 SHARDED = ".safetensors.index.json"
+PACKED = (".zip", ".gz", ".tar", ".tgz", ".xz", ".bz2", ".zst", ".7z")
 SHOWN = 3
 ADVICE = (
     "weights are read from safetensors alone, in one file, since whatever opens pickled ones runs code that may lie in "
     "them; where you trust them, safetensors.torch.save_file(torch.load(FILE, weights_only=True), 'model.safetensors') "
     "writes one"
 )
+MODE = "pooling_mode_"
+MODES: dict[str, Literal["cls", "mean"]] = {"cls_token": "cls", "mean_tokens": "mean"}
+KNOWN_PARTS = ("Transformer", "Pooling", "Normalize")
+OTHERS = (
+    (SHARDED, "weights are read from one file: put the tensors of all parts into one, by safetensors.torch.save_file"),
+    (PICKLED, ADVICE),
+    (PACKED, "unpack it"),
+    (".safetensors", "where this is the encoder, give the path of the file itself"),
+    ((".h5", ".msgpack", ".onnx", ".gguf"), "weights are read from safetensors alone"),
+)
+"""How the names of files end that lie where there are no weights, and what is to be done then."""
+OTHER_TOKENIZERS = ("vocab.txt", "vocab.json", "merges.txt", ".model")
 
 
 @dataclass(frozen=True)
@@ -62,11 +76,25 @@ class EncoderFolder:
         if not self._is_file and not is_remote(self.path):
             folder = local_path(self.path)
             with reading(folder):
-                names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-            others = sorted(name for name in names if name.endswith((*PICKLED, SHARDED)))
-            if others and WEIGHTS not in names:
-                raise InputError(f"{folder}: no {WEIGHTS}, but {some(others, SHOWN)}: {ADVICE}")
+                names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+            if WEIGHTS not in names:
+                self._check_others(folder, names, sha256)
         return held_weights(self.weights_uri, sha256)
+
+    def _check_others(self, folder: Path, names: list[str], sha256: str) -> None:
+        """Say what there is in the place of weights, which the node's cache may have all the same."""
+        if folder.is_file():
+            packed = folder.name.lower().endswith(PACKED)
+            told = "unpack it, and give the folder" if packed else "weights are read from safetensors alone"
+            raise InputError(f"{folder}: a file that does not end in .safetensors: {told}")
+        for ends, told in OTHERS:
+            if found := [name for name in names if name.lower().endswith(ends)]:
+                raise InputError(f"{folder}: no {WEIGHTS}, but {some(found, SHOWN)}: {told}")
+        if not sha256 and not folder.exists():
+            raise InputError(
+                f"{folder / WEIGHTS}: no such file of weights; there is no folder {str(folder)!r}, and a name on a hub "
+                "is no path: download the files first"
+            )
 
     def configuration(self) -> dict[str, Any]:
         """What `config.json` holds; empty where there is none.
@@ -83,6 +111,27 @@ class EncoderFolder:
             InputError: If it is no JSON object, or can't be read.
         """
         return self._object(PREPARATION)
+
+    def pooling(self) -> Literal["cls", "mean"] | None:
+        """How the vectors of tokens become one, as a folder of sentence-transformers says it; None where none does.
+
+        Raises:
+            InputError: If that is a way that can't be computed, or a layer follows it.
+        """
+        said = self._object(POOLING)
+        modes = sorted(
+            name.removeprefix(MODE) for name, value in said.items() if name.startswith(MODE) and value is True
+        )
+        if not modes:
+            return None
+        found, remedy = beside(self.uri(PARTS)), "; pooling='mean' or pooling='cls' does without it"
+        parts = [] if found is None else parse_json(found, where=shown(self.uri(PARTS)))
+        kinds = [str(part.get("type")).rpartition(".")[2] for part in parts if isinstance(part, dict)]
+        if others := [kind for kind in kinds if kind not in KNOWN_PARTS]:
+            raise InputError(f"{shown(self.uri(PARTS))}: {', '.join(others)} can't be computed{remedy}")
+        if len(modes) > 1 or modes[0] not in MODES:
+            raise InputError(f"{shown(self.uri(POOLING))}: {' and '.join(modes)} can't be computed{remedy}")
+        return MODES[modes[0]]
 
     def tokenizer(self) -> str | None:
         """What `tokenizer.json` holds; None where there is none.
@@ -121,6 +170,20 @@ def read_tokenizer(path: str) -> str:
         folder = EncoderFolder(path)
         text, where = folder.tokenizer(), folder.uri(TOKENIZER)
     if text is None:
-        hint = "" if is_remote(path) or local_path(path).exists() else f"; {path} does not exist"
-        raise InputError(f"{shown(where)}: no such tokenizer{hint}")
+        raise InputError(
+            f"{shown(where)}: no such tokenizer{'' if is_remote(path) else _in_its_place(local_path(path))}"
+        )
+    if other := another_kind(text[:MAGIC_BYTES].encode()):
+        raise InputError(f"{shown(where)}: no tokenizer: {other}")
     return text
+
+
+def _in_its_place(folder: Path) -> str:
+    """What there is in the place of a tokenizer."""
+    if not folder.exists():
+        return f"; {folder} does not exist"
+    if not folder.is_dir():
+        return ""
+    others = sorted(path.name for path in folder.iterdir() if path.name.endswith(OTHER_TOKENIZERS))
+    told = "transformers.AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER) writes it"
+    return f", but {some(others, SHOWN)}: {told}" if others else ""

@@ -43,6 +43,22 @@ MOST_BYTES = 64 << 20
 """Size of a file beside the weights: a configuration, a tokenizer."""
 
 
+MAGIC_BYTES = 32
+KINDS = (
+    (
+        b"version https://git-lfs",
+        "it is a pointer of Git LFS, which `git lfs pull` puts the file itself in the place of",
+    ),
+    (b"\x1f\x8b", "it is packed by gzip; unpack it"),
+    (b"PK\x03\x04", "it is a zip archive, as torch.save writes pickled weights"),
+    (b"\x80\x02", "it is pickled"),
+    (b"\x89HDF", "it is a file of HDF5"),
+    (b"GGUF", "it is a file of GGUF"),
+    (b"<", "it is a web page"),
+)
+"""How files begin that people take for something else, and what they are."""
+
+
 class Weights(NamedTuple):
     """A file of weights in the cache.
 
@@ -78,6 +94,11 @@ def beside(uri: str) -> bytes | None:
         remote.download(file, size_bytes)
         file.seek(0)
         return file.read()
+
+
+def another_kind(start: bytes) -> str:
+    """What a file is, by how it begins, that is not what its name says; empty where that is not known."""
+    return next((told for begins, told in KINDS if start.startswith(begins)), "")
 
 
 def held_weights(uri: str, sha256: str = "") -> Weights:
@@ -219,8 +240,10 @@ def _lay_anew(path: Path, where: str, target: Any) -> None:
                 tensor = tensor.to(torch.float32) if tensor.is_floating_point() else tensor
                 target.write(np.ascontiguousarray(tensor.numpy()).tobytes())
     except SafetensorError as error:
+        with path.open("rb") as file:
+            other = another_kind(file.read(MAGIC_BYTES))
         raise InputError(
-            f"{where}: no whole file of safetensors, the one kind of weights that is read: {error}"
+            f"{where}: no whole file of safetensors, the one kind of weights that is read: {other or error}"
         ) from None
 
 

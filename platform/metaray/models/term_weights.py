@@ -95,8 +95,8 @@ def around(texts: TextPreprocessing) -> list[int]:
         for one in (step.get("special_tokens") or {}).values():
             found |= set(one.get("ids", ()))
         found |= {step[name][1] for name in ("cls", "sep") if name in step}
-    unknown = (tree.get("model") or {}).get("unk_token")
-    vocabulary = (tree.get("model") or {}).get("vocab")
-    if isinstance(vocabulary, dict) and unknown in vocabulary:
-        found.discard(vocabulary[unknown])
+    model = tree.get("model") or {}
+    vocabulary = model.get("vocab")
+    # Pieces with probabilities tell it by its number, others by its name.
+    found.discard(vocabulary.get(model.get("unk_token")) if isinstance(vocabulary, dict) else model.get("unk_id"))
     return sorted(found)

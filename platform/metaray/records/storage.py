@@ -79,6 +79,12 @@ class Storage:
         place, mark, options = self.root.partition("?") if "://" in self.root else (self.root, "", "")
         return Storage(f"{place.rstrip('/')}/{name}{mark}{options}")
 
+    @property
+    def parent(self) -> "Storage":
+        """The storage that this one is a `child` of."""
+        place, mark, options = self.root.partition("?") if "://" in self.root else (self.root, "", "")
+        return Storage(f"{place.rstrip('/').rpartition('/')[0] or '/'}{mark}{options}")
+
     def check_writable(self) -> None:
         """Write and remove a probe, and the folders that it needed.
 

@@ -38,6 +38,7 @@ from metaray.tracking.server import MlflowServer
 from metaray.tracking.story import NOTE, judged, run_note
 from metaray.training.evaluation import evaluate_learner
 from metaray.training.rivals import judged_untrained, untrained_of
+from metaray.tuning.overview import storage_of_all
 
 REGISTRATION_FILE = "published.json"
 
@@ -78,7 +79,7 @@ def publish(
         run: Run that trained it, and is finished.
         tracker: Tracker of the run.
         wish: What is to become of the learner.
-        storage: Folder or URI of all runs, where an encoder lies that is linked.
+        storage: Folder or URI of all runs, where an encoder lies that is linked, or of the search whose trial it is.
         say: Told what takes a while.
     """
     server, tracked = tracker.server, tracker.mlflow_run.id
@@ -97,7 +98,7 @@ def publish(
         done = Published(None, None)
         if wish.register:
             if wish.link:
-                learner = _linked(learner, Storage(storage), Path(scratch) / "linked")
+                learner = _linked(learner, storage_of_all(Storage(storage)), Path(scratch) / "linked")
             done = _register(experiment, run, tracker.mlflow_run, learner, promote=wish.promote, say=say)
     record: dict[str, Any] = {
         "tracking_run": tracked,

@@ -3,9 +3,9 @@
 import queue
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 from metaray.errors import RunFailed, redacted
 from metaray.experiment.overrides import flatten
@@ -19,6 +19,7 @@ from metaray.tracking.mlflow_tracker import MlflowTracker
 from metaray.tracking.server import MlflowServer
 from metaray.tracking.story import log_data, open_in_training_view, source_tags
 from metaray.tuning.ledger import Header, Ledger
+from metaray.tuning.listener import SearchListener
 from metaray.tuning.trial import ENDED, Trial, TrialStatus, trial_name
 
 PARENT = "mlflow.parentRunId"
@@ -166,3 +167,20 @@ def _was_swept(error: Exception) -> bool:
 
 def _tags(trial: Trial) -> dict[str, str]:
     return {STATUS: trial.status, WHY: trial.why} if trial.why else {STATUS: trial.status}
+
+
+@final
+class Followed(SearchListener):
+    """The user's listener, and the search's runs."""
+
+    def __init__(self, listener: SearchListener, search_runs: SearchRuns) -> None:
+        self._listener, self._search_runs = listener, search_runs
+
+    def on_trials(self, trials: Sequence[Trial], changed: Trial) -> None:
+        """See `SearchListener`."""
+        self._listener.on_trials(trials, changed)
+        self._search_runs.touch(changed.number)
+
+    def on_note(self, text: str) -> None:
+        """See `SearchListener`."""
+        self._listener.on_note(text)

@@ -21,6 +21,11 @@ def is_search(storage: Storage) -> bool:
     return storage.exists(SEARCH)
 
 
+def storage_of_all(storage: Storage) -> Storage:
+    """The storage of all runs that a run's storage belongs to: of the trials of a search that of the search itself."""
+    return storage.parent if is_search(storage) else storage
+
+
 def look_at_search(storage: Storage, name: str) -> Overview:
     """A search at a glance. What is damaged is said, not raised.
 

@@ -1,7 +1,7 @@
 """The search: the frozen, validated, complete description of a hyperparameter search."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -235,6 +235,15 @@ class Search(Config):
         Raises:
             InputError: If one does not; the message names the field and the value.
         """
+        for _ in self.at_ends():
+            pass
+
+    def at_ends(self) -> Iterator[Experiment]:
+        """The experiments at the ends of each domain, one field at a time.
+
+        Raises:
+            InputError: If one is no valid experiment; the message names the field and the value.
+        """
         first = {key: domain.ends()[0] for key, domain in self.space.items()}
         for key, domain in self.space.items():
             for value in domain.ends():
@@ -242,10 +251,12 @@ class Search(Config):
                 if self.searcher == "pbt":
                     settings = {key: {"steps": [0], "values": [value]}}
                 try:
-                    self._check_judge(self.experiment_of(settings))
+                    experiment = self.experiment_of(settings)
+                    self._check_judge(experiment)
                 except InputError as error:
                     listed = ", ".join(f"{name}={found!r}" for name, found in settings.items())
                     raise InputError(f"--search {key}={domain.expression()}: with {listed}: {error}") from None
+                yield experiment
 
     def _check_judge(self, experiment: Experiment) -> None:
         """Check that another source has the same episodes in meta-val."""

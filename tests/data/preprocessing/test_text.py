@@ -59,6 +59,38 @@ def test_padding_and_cutting_of_the_file_do_not_count() -> None:
     assert TextPreprocessing(tokenizer=json.dumps(tree)).read("play a song")["lengths"].tolist() == [5]
 
 
+def test_tokens_are_not_drawn() -> None:
+    """A file may say that its merges are left out at random, which is for training alone."""
+    letters = {**{name: place for place, name in enumerate(SPECIAL)}, "a": 4, "b": 5, "ab": 6, "abab": 7}
+    model = {"type": "BPE", "dropout": 0.5, "vocab": letters, "merges": [["a", "b"], ["ab", "ab"]]}
+    texts = TextPreprocessing(tokenizer=json.dumps(json.loads(tokenizer()) | {"model": model}))
+    assert {tuple(texts.encoded(["abab"]).rows[0]) for _ in range(20)} == {(CLS, 7, SEP)}
+
+
+@pytest.mark.parametrize("kind", ["WordLevel", "WordPiece", "Unigram"])
+def test_a_tokenizer_without_a_token_for_unknown_words(kind: str) -> None:
+    names = [*SPECIAL, *WORDS]
+    vocabulary = {name: place for place, name in enumerate(names)}
+    model: dict[str, object] = {"type": kind, "vocab": vocabulary, "unk_token": "<gone>"}
+    if kind == "WordPiece":
+        model |= {"continuing_subword_prefix": "##", "max_input_chars_per_word": 100}
+    if kind == "Unigram":
+        model = {"type": kind, "vocab": [[name, -1.0] for name in names], "unk_id": None}
+    texts = TextPreprocessing(tokenizer=json.dumps(json.loads(tokenizer()) | {"model": model}))
+    with pytest.raises(InputError, match="the tokenizer can't read 'zzz': "):
+        texts.read(["zzz"])
+
+
+def test_texts_with_nothing_in_them() -> None:
+    for blank in ("", " \n", "\u200b\ufeff", "\x00"):
+        with pytest.raises(InputError, match="text 1 is empty"):
+            TEXTS.read(["rain", blank])
+    tree = json.loads(tokenizer()) | {"normalizer": {"type": "Replace", "pattern": {"String": "!"}, "content": ""}}
+    with pytest.raises(InputError, match="text 1: the tokenizer finds nothing in '!!'"):
+        TextPreprocessing(tokenizer=json.dumps(tree)).read(["rain", "!!"])
+    assert TEXTS.encoded(["qqq"]).nothing == [], "an unknown word is something"
+
+
 def test_it_is_kept_whole() -> None:
     tree = json.loads(json.dumps(dump_kind(TEXTS, PREPROCESSINGS)))
     assert parse_kind(tree, PREPROCESSINGS, Preprocessing, what="preprocessing") == TEXTS

@@ -95,6 +95,19 @@ def test_what_is_said(tmp_path: Path) -> None:
     ]
 
 
+def test_texts_in_which_nothing_is_to_be_seen(tmp_path: Path) -> None:
+    path = table(tmp_path / "a.csv", [*ROWS, ("\u200b", "bank"), ("\ufeff \x00", "bank")])
+    with pytest.raises(InputError, match=r"a.csv, line 6: the text is empty \(2 in all\)"):
+        imported(path, tmp_path / "out.arrow")
+    assert imported(path, tmp_path / "out.arrow", empty="skip").examples == len(ROWS)
+    tree = json.loads(tokenizer()) | {
+        "normalizer": {"type": "Replace", "pattern": {"String": "my money"}, "content": ""}
+    }
+    with pytest.raises(InputError, match="a.csv, line 4: the tokenizer finds nothing in 'my money'"):
+        texts = TextPreprocessing(tokenizer=json.dumps(tree))
+        import_texts([path], tmp_path / "out.arrow", texts, empty="skip", splits=WHOLE)
+
+
 def test_splits(tmp_path: Path) -> None:
     out = tmp_path / "out.arrow"
 

@@ -20,11 +20,16 @@ from metaray.json_text import parse_object
 if TYPE_CHECKING:
     from torch import Tensor
 
-USUAL_LONGEST = 128
+USUAL_LONGEST, SHOWN = 128, 80
 
 
 class TextCut(UserWarning):
     """Some texts have more tokens than are looked at."""
+
+
+def told_of_nothing(text: str) -> str:
+    """What is said of a text in which a tokenizer finds nothing."""
+    return f"the tokenizer finds nothing in {text[:SHOWN]!r}"
 
 
 class Encoded(NamedTuple):
@@ -33,14 +38,13 @@ class Encoded(NamedTuple):
     Attributes:
         rows: [tokens] int32 of each text.
         cut: Places of the texts that had more.
-        hollow: Places of the texts that the tokenizer finds nothing in: such have the tokens alone that it puts around
-            each.
-        strange: Places of the texts in which it knows nothing.
+        nothing: Places of the texts of which there is no token, but those that are put around each.
+        strange: Places of the texts in which the tokenizer knows nothing.
     """
 
     rows: list[NDArray[np.int32]]
     cut: list[int]
-    hollow: list[int]
+    nothing: list[int]
     strange: list[int]
 
 
@@ -89,13 +93,12 @@ class TextPreprocessing(Preprocessing):
         """Texts as padded tokens. Warns with `TextCut` of those that are longer than is looked at.
 
         Raises:
-            InputError: If an input is no text, or empty; the message names it.
+            InputError: If an input is no text, or empty, or the tokenizer finds nothing in it; the message names it.
         """
-        texts = self.texts(x)
-        found = self.encoded([text for text, _ in texts])
-        for place in found.hollow:
-            text, where = texts[place]
-            raise InputError(f"{where}: the tokenizer finds nothing in {text[:80]!r}")
+        given = self.texts(x)
+        found = self.encoded([text for text, _ in given])
+        for place in found.nothing:
+            raise InputError(f"{given[place][1]}: {told_of_nothing(given[place][0])}")
         if found.cut:
             warnings.warn(self.told_of_cut(len(found.cut), len(found.rows)), TextCut, stacklevel=2)
         return self.packed(found.rows)
@@ -104,10 +107,11 @@ class TextPreprocessing(Preprocessing):
         """The tokens of each text, and which were cut.
 
         Raises:
-            InputError: If the tokenizers library is missing, or can't read the tokenizer.
+            InputError: If the tokenizers library is missing, or can't read the tokenizer, or the tokenizer can't read a
+                text, for instance because it has no token for unknown words.
         """
         tokenizer = _opened(self.tokenizer, self.longest)
-        found = [tokenizer.encode(text, add_special_tokens=self.special) for text in texts]
+        found = [self._encoding(tokenizer, text) for text in texts]
         own = [[i for i, put in zip(one.ids, one.special_tokens_mask, strict=True) if not put] for one in found]
         strange = _strange(self.tokenizer)
         return Encoded(
@@ -116,6 +120,12 @@ class TextPreprocessing(Preprocessing):
             [place for place, ids in enumerate(own) if not ids],
             [place for place, ids in enumerate(own) if ids and set(ids) == {strange}],
         )
+
+    def _encoding(self, tokenizer: Any, text: str) -> Any:
+        try:
+            return tokenizer.encode(text, add_special_tokens=self.special)
+        except Exception as error:  # noqa: BLE001 - it raises nothing more special
+            raise InputError(f"the tokenizer can't read {text[:SHOWN]!r}: {error}") from None
 
     def told_of_cut(self, cut: int, count: int) -> str:
         """A sentence on how many of `count` texts were cut, for messages."""
@@ -181,6 +191,8 @@ def _opened(text: str, longest: int) -> Any:
         tokenizer = Tokenizer.from_str(text)
     except Exception as error:  # noqa: BLE001 - it raises nothing more special
         raise InputError(f"the tokenizer can't be read: {error}") from None
+    if getattr(tokenizer.model, "dropout", None):  # which would draw other tokens each time
+        tokenizer.model.dropout = None
     tokenizer.no_padding()
     tokenizer.enable_truncation(max_length=longest)
     return tokenizer

@@ -12,6 +12,7 @@ from metaray.data.draws import SPLITS, Split
 from metaray.data.importing import ImportReport, Progress
 from metaray.data.names import counted, some
 from metaray.data.preprocessing import TextPreprocessing
+from metaray.data.preprocessing.text import told_of_nothing
 from metaray.data.ragged import Ragged
 from metaray.data.replacing import check_replaceable
 from metaray.data.splits import USUAL, Fractions, chosen_splits, given_splits, split_named
@@ -144,9 +145,8 @@ def _tokenised(
     for start in range(0, len(rows), TEXTS_PER_BATCH):
         batch = rows[start : start + TEXTS_PER_BATCH]
         found = preprocessing.encoded([row.text for row in batch])
-        for place in found.hollow:
-            row = batch[place]
-            raise InputError(f"{row.where}: the tokenizer finds nothing in {row.text[:80]!r}; leave it out")
+        for place in found.nothing:
+            raise InputError(f"{batch[place].where}: {told_of_nothing(batch[place].text)}")
         parts += found.rows
         strange += [batch[place] for place in found.strange]
         cut += len(found.cut)

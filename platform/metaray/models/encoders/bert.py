@@ -38,8 +38,9 @@ NAMES = (
     (r"encoder\.layer\.(\d+)\.output\.LayerNorm\.", r"layers.\1.norm."),
 )
 """What the usual files of weights call a layer, and what it is called here."""
-UNUSED = ("pooler.", "cls.", "lm_head.", "embeddings.position_ids", "embeddings.token_type_ids")
-"""Heads of the pretraining's own tasks, and numbers that say nothing."""
+HEADS = ("pooler.", "cls.", "lm_head.", "classifier.", "qa_outputs.")
+UNUSED = (*HEADS, "embeddings.position_ids", "embeddings.token_type_ids")
+"""Heads of the tasks that it was trained on, and numbers that say nothing."""
 
 
 class Bert(Architecture):
@@ -92,6 +93,8 @@ class Bert(Architecture):
             return None
         if (places := configuration.get("position_embedding_type") or "absolute") != "absolute":
             raise InputError(f"config.json: places are told by {places!r}, but only 'absolute' can be computed")
+        if configuration.get("is_decoder"):
+            raise InputError("config.json: is_decoder: tokens that see only those before them can't be computed")
         names = {
             "vocabulary": "vocab_size",
             "width": "hidden_size",

@@ -23,7 +23,7 @@ from metaray.imports import reads_kind, writes_kind
 from metaray.models.conversion import convert
 from metaray.models.encoders.architecture import Architecture, Pooling
 from metaray.models.encoders.bert import Bert
-from metaray.models.encoders.fitting import fitting
+from metaray.models.encoders.fitting import fitting, unwrapped
 from metaray.models.encoders.like_lengths import in_groups
 from metaray.models.encoders.own_module import OwnModule
 from metaray.models.encoders.resnet import ResNet
@@ -213,16 +213,22 @@ def _read(folder: EncoderFolder, values: Mapping[str, Any]) -> dict[str, Any]:
     read = {**values, "sha256": weights.sha256, "tokenizer_sha256": digest}
     if "architecture" in values:
         return read
-    configuration, shapes, preparation = folder.configuration(), shapes_in(weights.path), folder.preparation()
+    configuration, preparation, shapes = folder.configuration(), folder.preparation(), shapes_in(weights.path)
+    *_, bare = unwrapped([*shapes])
+    shapes = dict(zip(bare, shapes.values(), strict=True))
     found = (cls.read(configuration, shapes, preparation) for cls in ARCHITECTURES.values())
     architecture = next((one for one in found if one is not None), None)
     if architecture is None:
         kind = configuration.get("model_type")
-        said = f"config.json says model_type {kind!r}" if configuration else "there is no config.json"
+        told = "no model_type" if kind is None else f"model_type {kind!r}"
+        said = f"config.json says {told}" if configuration else "there is no config.json"
         raise InputError(
             f"{shown(folder.path)}: {said}, and the weights hold {len(shapes)} tensors; known are text encoders of the "
             "BERT family (bert, roberta, xlm-roberta, camembert), a single matrix of static word embeddings, residual "
             "networks with the names of torchvision's (as timm has them), and vision transformers (vit); anything else "
             "is a module of one's own: architecture=OwnModule(path='package.module:Name', width=...)"
         )
-    return {"pooling": architecture.poolings[0], **read, "architecture": architecture}
+    usual = architecture.poolings[0]
+    if "pooling" not in read and isinstance(architecture, Bert):
+        usual = folder.pooling() or usual
+    return {"pooling": usual, **read, "architecture": architecture}

@@ -1,6 +1,6 @@
 """Whether a file of weights fits a network, and its tensors by the names that the network has."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from safetensors import safe_open
 from torch import Tensor
@@ -12,6 +12,8 @@ from metaray.errors import InputError
 from metaray.models.encoders.architecture import Architecture
 
 SHOWN = 4
+WRAPPERS = ("module.", "_orig_mod.", "0.auto_model.", "auto_model.", "model.", "backbone.", "encoder.")
+"""What torch (`DataParallel`, `compile`), sentence-transformers and training scripts put before all names."""
 
 
 def fitting(path: str, sha256: str, architecture: Architecture, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -31,8 +33,7 @@ def fitting(path: str, sha256: str, architecture: Architecture, wanted: Mapping[
     tensors: dict[str, Tensor] = {}
     theirs: dict[str, str] = {}
     with safe_open(weights.path, "pt") as file:
-        for name in file.keys():  # noqa: SIM118
-            own = architecture.own_names(name)
+        for name, own in _own_names([*file.keys()], architecture, wanted).items():
             if not own or (own[0] not in wanted and architecture.is_optional(own[0])):
                 continue
             theirs |= dict.fromkeys(own, name)
@@ -62,14 +63,33 @@ def fitting(path: str, sha256: str, architecture: Architecture, wanted: Mapping[
 
 def _check_numbers(tensor: Tensor, where: str, *, infinite: bool) -> None:
     """Refuse what no training leaves: NaN, and infinity, but for masks that a module of the user's own may hold."""
-    if not tensor.is_floating_point() or bool(tensor.sum().isfinite()):
+    if not tensor.is_floating_point():
         return
-    bad = tensor.isnan() if infinite else ~tensor.isfinite()
-    if count := int(bad.sum()):
-        raise InputError(
-            f"{where} holds values that are no finite numbers of 32 bits ({count} of {tensor.numel()}): the file is "
-            "damaged, or was trained until nothing was left of it"
-        )
+    if not bool(tensor.sum().isfinite()):
+        bad = tensor.isnan() if infinite else ~tensor.isfinite()
+        if count := int(bad.sum()):
+            raise InputError(
+                f"{where} holds values that are no finite numbers of 32 bits ({count} of {tensor.numel()}): the file is "
+                "damaged, or was trained until nothing was left of it"
+            )
+    if not infinite and where.endswith("running_var") and bool((tensor < 0).any()):
+        raise InputError(f"{where} holds variances below zero")
+
+
+def unwrapped(names: Sequence[str]) -> Iterator[Sequence[str]]:
+    """The names of a file's tensors, then without what a wrapper has put before all of them, and so on."""
+    yield names
+    for word in WRAPPERS:
+        if names and all(name.startswith(word) for name in names):
+            yield from unwrapped([name.removeprefix(word) for name in names])
+
+
+def _own_names(
+    names: Sequence[str], architecture: Architecture, wanted: Mapping[str, Tensor]
+) -> dict[str, tuple[str, ...]]:
+    """What the network calls each tensor of a file; wrapped, if there is none of its own names otherwise."""
+    tried = [dict(zip(names, map(architecture.own_names, bare), strict=True)) for bare in unwrapped(names)]
+    return next((one for one in tried if not wanted.keys().isdisjoint(sum(one.values(), ()))), tried[0])
 
 
 def _parts(tensor: Tensor, count: int) -> Sequence[Tensor]:

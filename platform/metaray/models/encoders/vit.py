@@ -51,8 +51,8 @@ NAMES = (
     (r"encoder\.layers\.encoder_layer_(\d+)\.mlp\.(?:3|linear_2)\.", r"layers.\1.narrow."),
 )
 """What Hugging Face's files, and then torchvision's, call a layer, and what it is called here."""
-UNUSED = ("pooler.", "classifier.", "heads.")
-"""Heads of the pretraining's own tasks."""
+UNUSED = ("pooler.", "classifier.", "heads.", "decoder.", "embeddings.mask_token")
+"""What only the tasks have a use for that it was trained on."""
 HEADS = {768: 12, 1024: 16, 1280: 16}
 """Number of attention heads of torchvision's vit_b, vit_l and vit_h, by width: their weights don't say it."""
 
