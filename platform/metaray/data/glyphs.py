@@ -49,11 +49,14 @@ BLOCK_ROWS = 256
 
 
 class Glyphs(Source):
-    """The embedded glyphs as a source. Its description names no file: each machine builds its own copy.
+    """Letters of several scripts, drawn from fonts: a class store that needs no file.
+
+    Each machine renders its own copy of the images.
 
     Attributes:
-        rotations: Each class also turned by 90, 180 and 270 degrees, as three more classes of the same meta-split.
-        within_groups: The classes of a task are all of one script, as in `ClassStore`.
+        rotations: Whether each class turned by 90, 180 and 270 degrees counts as three more classes of the same
+            meta-split.
+        within_groups: Whether all classes of a task are of one script, as in `ClassStore`.
     """
 
     kind: ClassVar[str] = "glyphs"
@@ -64,32 +67,32 @@ class Glyphs(Source):
 
     @property
     def store(self) -> ClassStore:
-        """The class store behind it; built at first use."""
+        """The class store with the rendered images, built when first needed."""
         return ClassStore(path=_cached_store(), rotations=self.rotations, within_groups=self.within_groups)
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """Ink high, 28x28."""
+        """Preprocessing of grey images of 28x28 pixels, in which ink has high numbers."""
         return self.store.preprocessing
 
     @property
     def feature_shape(self) -> tuple[int, ...]:
-        """(1, 28, 28)."""
+        """Shape of one example: (1, 28, 28)."""
         return self.store.feature_shape
 
     @property
     def drawn_together(self) -> str:
-        """Whether the classes of a task are of one script."""
+        """The protocol note "classes of one group" if `within_groups`, otherwise an empty text."""
         return "classes of one group" if self.within_groups else ""
 
     @property
     def fingerprint(self) -> str:
-        """The store's: it differs where another FreeType renders differently."""
+        """Fingerprint of the store; it differs if another version of FreeType renders other pixels."""
         return self.store.fingerprint
 
     @property
     def stamp(self) -> tuple[int, ...]:
-        """The store's."""
+        """Stamp of the store."""
         return self.store.stamp
 
     def verify(self) -> None:

@@ -25,14 +25,13 @@ class Side(NamedTuple, Generic[A]):
 
 
 class Task(NamedTuple):
-    """One task as a source yields it: compact (images stay uint8), and rows are class-major where there are classes.
-    Or a stack of tasks of equal shape, whose arrays are contiguous and all have a leading axis B.
+    """One task as a source yields it, or a stack of B tasks of equal shape with a leading axis B.
 
     Attributes:
-        support: What it is learned from.
-        query: What it is judged on.
-        class_ids: [N] int64, the source-wide id of the class behind each label. Where labels mean the same in all
-            tasks, [1]: the id of the group that the whole task is of (see `Source.group_name`), or zero.
+        support: The support set, which the task is learned from.
+        query: The query set, which the task is judged on.
+        class_ids: Global ids [N], int64, of the class behind each label. If labels mean the same in all tasks, [1]: the
+            id of the task's group (see `Source.group_name`), or zero.
     """
 
     support: Side[NDArray[Any]]

@@ -11,11 +11,11 @@ from metaray.errors import InputError
 
 
 class Group(Config):
-    """What holds for the meta-parameters whose names fit a pattern.
+    """Settings for the meta-parameters whose names match a pattern.
 
     Attributes:
-        outer_lr: Learning rate at its highest, which goes over the steps as all others; None takes the optimiser's.
-        weight_decay: None takes the optimiser's.
+        outer_lr: Peak learning rate, which follows the optimiser's schedule; None takes the optimiser's own.
+        weight_decay: Weight decay; None takes the optimiser's own.
     """
 
     outer_lr: float | None = Field(default=None, ge=0)

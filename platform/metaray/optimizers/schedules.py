@@ -11,19 +11,19 @@ from metaray.imports import reads_kind, writes_kind
 
 
 class Schedule(Config):
-    """How the outer learning rate goes over the steps of a run."""
+    """A schedule of the outer learning rate over the steps of a run."""
 
     kind: ClassVar[str]
 
     @abstractmethod
     def rate(self, outer_lr: float, step: int, num_steps: int, first: int) -> float:
-        """The learning rate of a step: a pure function, so that resuming is exact.
+        """The learning rate of an outer step: a pure function, so that resuming is exact.
 
         Args:
-            outer_lr: The rate at its highest.
-            step: 0 .. num_steps-1.
+            outer_lr: Peak learning rate.
+            step: Outer step, 0 .. num_steps-1.
             num_steps: Number of outer steps of the run.
-            first: The step after the warm-up, with the full rate; at most `step`.
+            first: First step after the warm-up, which has the full rate; at most `step`.
         """
 
 
