@@ -141,7 +141,7 @@ class CACTUs(Source):
             )
 
     def sample_task(self, draws: Draws, split: Split, spec: EpisodeSpec) -> Task:
-        """In meta-train, draw a partition, clusters of it and their examples; else a task of the wrapped source.
+        """A partition, clusters of it and examples of these in meta-train; else a task of the wrapped source.
 
         Raises:
             InputError: If `split` has too few clusters or examples.

@@ -139,7 +139,7 @@ class UMTRA(Source):
             )
 
     def sample_task(self, draws: Draws, split: Split, spec: EpisodeSpec) -> Task:
-        """In meta-train, draw `ways` examples and augment copies of them; else a task of the wrapped source.
+        """A task of `ways` examples and augmented copies of them in meta-train; else one of the wrapped source.
 
         Raises:
             InputError: If `split` has too few examples.
