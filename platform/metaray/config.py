@@ -51,12 +51,16 @@ class Config(BaseModel):
 
 
 def replace(config: C, **changes: Any) -> C:
-    """A copy with some fields changed, validated again (pydantic's own `model_copy` validates nothing).
+    """Return a copy with some fields changed, validated again, unlike pydantic's own `model_copy`.
 
     Example: `replace(maml_5way_1shot(), num_steps=100)`.
 
+    Args:
+        config: Description to copy, such as an experiment or a model.
+        **changes: New values of fields.
+
     Raises:
-        InputError: If a field is unknown (the message has the nearest right one) or a value wrong.
+        InputError: If a field is unknown (the message suggests the nearest name) or a value is invalid.
     """
     cls = type(config)
     kept = {name: getattr(config, name) for name in cls.model_fields}

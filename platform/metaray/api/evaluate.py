@@ -35,20 +35,20 @@ TAKEN = ("source", "episodes", "evaluation", "precision", "chunk_size", "threads
 
 @dataclass(frozen=True)
 class ModelScore:
-    """An evaluation. It prints as the command line shows it.
+    """The result of an evaluation. It prints as the command line shows it.
 
     Attributes:
-        model: What was judged.
-        split: Part that was judged on: "meta-val" or "meta-test".
-        protocol: How the scores are to be read.
-        quality: What the scores are.
-        score: Mean score after adaptation, with its interval.
-        before_adaptation: Mean score with zero inner steps; None where the algorithm takes none.
-        baselines: What needs no training, on the same episodes, by name.
-        compared: What the nearest neighbour compares, in words; None where inputs are not compared.
-        further: The scores that stand beside the one that decides, by name.
-        over_groups: Each score over groups, by name; empty where tasks are of none.
-        judged: How each episode went: by size and by group, and as a table.
+        model: Name of the learner, as it was given.
+        split: Split whose episodes were used: "meta-val" or "meta-test".
+        protocol: Evaluation protocol in words: how the scores are to be read.
+        quality: Name of the score, one of `metaray.tasks.score.SCORES`.
+        score: Mean score after adaptation, with its 95% interval.
+        before_adaptation: Mean score with zero inner steps; None if the algorithm takes no inner steps.
+        baselines: Scores of untrained baselines on the same episodes, by name.
+        compared: What the nearest neighbour compares of two inputs, in words; None without that baseline.
+        further: Scores that are reported beside the deciding one, by name.
+        over_groups: Mean and interval of each score over groups, by name; empty if tasks do not belong to groups.
+        judged: Scores of the single episodes: by size and by group, and as a table.
     """
 
     model: str
@@ -65,11 +65,11 @@ class ModelScore:
 
     @property
     def nearest_neighbor(self) -> Estimate | None:
-        """The score of the nearest neighbour; None where inputs are not compared."""
+        """Score of the nearest neighbour; None if inputs are not compared."""
         return self.baselines[NEAREST].score if NEAREST in self.baselines else None
 
     def tree(self) -> dict[str, Any]:
-        """The same for JSON, as `metaray evaluate --json` prints it."""
+        """The result in JSON types, as `metaray evaluate --json` prints it."""
         tree: dict[str, Any] = {"model": self.model, "split": self.split, "protocol": self.protocol}
         tree |= {"quality": self.quality, self.quality: self.score._asdict()}
         for key in ("before_adaptation", "nearest_neighbor"):
@@ -172,32 +172,38 @@ def evaluate(
     verify: bool = False,
     progress: JudgingProgress = True,
 ) -> ModelScore:
-    """Judge a learner on episodes of its own source and protocol, or of others.
+    """Evaluate a learner on episodes of its own source and protocol, or of others.
 
     Example: `metaray.evaluate("models:/omniglot-maml@champion", ways=20)`.
 
     Args:
-        model: The learner: URI or folder, as `metaray.load` takes it.
-        episodes: Number of episodes, the first ones of the part.
-        part: Part whose classes are judged on: "meta-val" or "meta-test".
-        settings: Changes to the experiment stored with the learner, `key=value`, for instance another `source.path`.
-        ways: Number of classes of an episode, or a range such as (5, 20); None takes that of the experiment, here and
-            below.
-        shots: Number of support examples a class.
-        queries: Number of query examples a class, or "rest" for all that are left.
-        workers: Number of processes on Ray that share the episodes; 0 judges in this one. The scores are the same.
-        cpus_per_worker: Number of CPUs that each of them reserves.
+        model: URI or folder of the learner, as `metaray.load` takes it.
+        episodes: Number of episodes, the first ones of the split's sequence.
+        part: Split whose classes are used: "meta-val" or "meta-test".
+        settings: Changes to the experiment stored with the learner, as `key=value`, for instance another `source.path`.
+        ways: Number of classes of an episode, or a range such as (5, 20); None takes that of the experiment.
+        shots: Number of support examples of each class, or a range; None takes that of the experiment.
+        queries: Number of query examples of each class, a range, or "rest" for all that are left; None takes that of
+            the experiment.
+        workers: Number of Ray processes that share the episodes; 0 evaluates in this process. Scores do not depend on
+            it.
+        cpus_per_worker: Number of CPUs that each worker reserves.
         device: "auto" (a GPU where there is one), "cpu" or "cuda".
         address: Address of a running Ray cluster, for workers.
         tracking_uri: URI of MLflow; None takes MLFLOW_TRACKING_URI, else `mlflow.db` in the working directory.
         trust: Packages besides metaray whose code the learner may name.
-        verify: Whether the data are compared with their fingerprint, also where that was done before.
-        progress: Whether to show progress; or what is told what is judged, and how many episodes of how many are done.
+        verify: Whether to compare the data with their fingerprint even if that was done before.
+        progress: Whether to show progress; or a function that is called with what is evaluated, and with the numbers of
+            finished and of all episodes.
+
+    Returns:
+        The scores of the learner and of untrained baselines. It prints as the command line shows it.
 
     Raises:
-        InputError: If the model or the part is unknown, the learner is fixed to other ways, the source cannot yield
-            such episodes, or, unless settings say what data to use, it holds other data than the learner comes from.
-        RunFailed: If judging fails in another process.
+        InputError: If the model or the split is unknown, the learner is fixed to another number of ways, the source
+            cannot yield such episodes, or, unless `settings` name a source, it holds other data than the learner was
+            trained on.
+        RunFailed: If the evaluation fails in another process.
     """
     placement = Placement(
         Workers(workers, workers), cpus_per_worker=cpus_per_worker, device=device, address=address, verify=verify

@@ -65,28 +65,32 @@ def extend(
     progress: Progress = True,
     **options: Any,
 ) -> Report:
-    """Train a finished run for more outer steps, and say first which of two this is, and why.
+    """Train a finished run for more outer steps, in place or as a new run.
 
-    In place, where no learning rate depends on the number of steps: the run becomes what all steps at once would have
-    been, to the bit; what it found out before is kept in its folder. Otherwise a new run, `NAME-extended-M` of M steps
-    in all, starts from its parameters and optimiser state and counts on.
+    It is extended in place if no learning rate depends on the number of steps: the run then becomes, to the bit, what
+    training for all steps at once would have given, and its earlier results are kept in its folder. Otherwise a new run
+    named `NAME-extended-M`, of M steps in all, starts from the run's parameters and optimiser state. Which of the two
+    happens is reported first, with the reason.
 
     Example: `metaray.extend(experiment, 5000, run="first")`.
 
     Args:
-        experiment: The experiment that the run has trained; its number of steps does not matter.
-        steps: Number of outer steps more.
+        experiment: The experiment that the run trained; its number of steps does not matter.
+        steps: Number of additional outer steps.
         run: Name of the finished run.
         storage: Folder or URI that holds the folders of all runs.
-        progress: Whether to show progress; or who hears the events of the run instead, or what makes that one.
-        options: The others of `metaray.train`.
+        progress: Whether to show progress; or a listener to the run's events, or a function that makes one.
+        options: Further options of `metaray.train`.
+
+    Returns:
+        How the extended or new run ended. It prints as the command line does.
 
     Raises:
-        InputError: If there is no such run, it is not finished, it trained another experiment, or it can't go on; all
-            this before anything is trained, and the run stays as it was.
-        RunFailed: If training failed, as `train` says.
-        NotUploaded: If it is trained, but a tracker does not take it.
-        RunStopped: If `should_stop` said so.
+        InputError: If there is no such run, or it is not finished, trained another experiment, or cannot be extended.
+            Nothing has been trained then, and the run is unchanged.
+        RunFailed: If training failed, as in `train`.
+        NotUploaded: If training finished, but a tracker did not accept the results.
+        RunStopped: If `should_stop` returned true.
     """
     extension = plan_extension(experiment, steps, run=run, storage=storage)
     with shown_run(progress, extension.experiment) as display:

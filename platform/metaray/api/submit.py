@@ -100,7 +100,7 @@ def submit(
     note: Callable[[str], None] = lambda text: None,
     **options: Any,
 ) -> Submitted:
-    """Run a recipe as a job of a Ray cluster: what `metaray.train` or `metaray.tune` does here, there.
+    """Submit a recipe as a job of a Ray cluster, which runs `metaray.train` or `metaray.tune` there.
 
     Example: `metaray.submit("jobs/omniglot.py:maml_5way_1shot", workers=4, storage="s3://bucket/runs",
     tracking_uri="https://mlflow.example.org", address="https://head:8265").wait()`.
@@ -109,17 +109,20 @@ def submit(
         recipe: `path/to/file.py:function`, or the JSON file of an experiment, in the working directory or below.
         command: "train" or "tune".
         address: URL of Ray's dashboard; None takes RAY_API_SERVER_ADDRESS, or RAY_ADDRESS where that is a URL.
-        local_to_head: Whether a result that is kept on the head node alone will do.
-        insecure: Whether plain HTTP to another machine, and a cluster without authentication, will do.
-        python: Python on the head node with the job's packages; None takes that of Ray.
-        include: Patterns of files to send besides those that git tracks and the recipe imports.
-        exclude: Patterns of files to leave out, which the job can do without.
-        note: Function that is told what is sent.
-        options: Those of `metaray.train` or `metaray.tune`; besides, `settings`, a list of `key=value`, and for "tune"
-            `search`, a list of `key=domain`.
+        local_to_head: Whether to accept that results are kept on the head node alone.
+        insecure: Whether to accept plain HTTP to another machine, and a cluster without authentication.
+        python: Path of the Python on the head node that has the job's packages; None takes that of Ray.
+        include: Patterns of files to send, besides those that git tracks and those that the recipe imports.
+        exclude: Patterns of files not to send.
+        note: Function that is called with messages about what is sent.
+        options: Options of `metaray.train` or `metaray.tune`; besides these, `settings`, a list of `key=value`, and for
+            "tune" `search`, a list of `key=domain`.
+
+    Returns:
+        The submitted job, whose `wait()` follows it to its end.
 
     Raises:
-        InputError: If something is wrong with the input; nothing is sent then.
+        InputError: If the input is invalid; nothing has been sent then.
     """
     words = words_of(command, recipe, options)
     given = _defaults(command) | {"recipe": recipe, "settings": None, "search": None} | options

@@ -260,7 +260,10 @@ UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
 
 def main(argv: list[str] | None = None) -> None:
-    """The `metaray` command. Exit codes: 0 done, 1 failed while running, 2 wrong input, 75 stopped by a signal."""
+    """Run the `metaray` command.
+
+    Exit codes: 0 done, 1 failed while running, 2 invalid input, 75 stopped by a signal.
+    """
     arguments = sys.argv[1:] if argv is None else argv
     try:
         code = app(arguments, prog_name="metaray", standalone_mode=False)

@@ -32,7 +32,7 @@ Patterns = tuple[Annotated[str, Field(min_length=1)], ...]
 
 
 class LoRA(Model):
-    """A model in whose linear layers a product of two thin matrices is trained, in the place of their weights.
+    """A model whose linear layers are adapted by trained low-rank matrices, while their weights stay frozen.
 
     Hu et al. ("LoRA: low-rank adaptation of large language models", ICLR 2022, arXiv:2106.09685, section 4.1): a layer
     of weights W [out, in] computes
@@ -47,12 +47,12 @@ class LoRA(Model):
     are these few; a learner has the frozen weights beside them.
 
     Attributes:
-        model: Any model, pretrained or not.
-        targets: The linear layers, as patterns of `fnmatch` of their names (`*.query`, `body.*`).
-        rank: Rank of the product.
-        alpha: Number by which, divided by the rank, the product is multiplied.
-        trained: The model's own parameters that are trained all the same, as patterns. Those of its head by default,
-            which for a new task's classes nobody has pretrained.
+        model: The model to adapt, pretrained or not.
+        targets: Patterns (`fnmatch`) of the names of the adapted linear layers, such as `*.query` or `body.*`.
+        rank: Rank of the product B A.
+        alpha: Scale alpha; the product is multiplied by alpha / rank.
+        trained: Patterns of the model's own parameters that are trained as well. By default those of its head, which is
+            not pretrained for the classes of a new task.
     """
 
     kind: ClassVar[str] = "lora"

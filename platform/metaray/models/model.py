@@ -14,21 +14,21 @@ from metaray.data.ragged import FeatureShape
 
 
 class Model(Config):
-    """A frozen description of a network; its fields are the architecture's hyperparameters."""
+    """A frozen description of a network, with the architecture's hyperparameters as fields."""
 
     kind: ClassVar[str]
 
     @abstractmethod
     def build(self, feature_shape: FeatureShape, outputs: int | None) -> nn.Module:
-        """A freshly initialised network.
+        """Build a freshly initialised network.
 
         Args:
-            feature_shape: Shape of one input; the first axis is None where they are ragged.
+            feature_shape: Shape of one input; its first axis is None if inputs are ragged.
             outputs: Size of the output layer; None for an embedding network without one.
 
         Returns:
-            A module that maps [n, *feature], or what else the preprocessing makes of inputs, to [n, outputs], or to
-            [n, embedding].
+            A module that maps inputs [n, *feature], or whatever else the preprocessing returns, to [n, outputs] or [n,
+            embedding].
 
         Raises:
             InputError: If the architecture cannot take such inputs.
@@ -37,12 +37,12 @@ class Model(Config):
     def build_for(
         self, feature_shape: FeatureShape, outputs: int | None, preprocessing: Preprocessing | None
     ) -> nn.Module:
-        """Build a network as `build` does; a model that must know more of its inputs asks their preprocessing.
+        """Build a network as `build` does, for models that need to know the preprocessing of their inputs.
 
         Args:
-            feature_shape: Shape of one input.
+            feature_shape: Shape of one input; its first axis is None if inputs are ragged.
             outputs: Size of the output layer; None for an embedding network without one.
-            preprocessing: Preprocessing of the inputs; None where they are plain numbers.
+            preprocessing: Preprocessing of the inputs; None if they are plain numbers.
 
         Raises:
             InputError: If the architecture cannot take such inputs.
@@ -51,17 +51,17 @@ class Model(Config):
 
     @property
     def held(self) -> Self:
-        """The description as a learner has it: the same network, built without any file that this one reads.
+        """The description as a learner stores it: the same network, built without reading any file.
 
-        What comes from such files is in the learner, which fills it in.
+        A learner holds the contents of these files and fills them in.
         """
         return self
 
     def check_start(self) -> None:
-        """Refuse a description that a learner alone can complete.
+        """Check that the description is complete, so that training can start from it.
 
         Raises:
-            InputError: Saying what it lacks.
+            InputError: If something is missing that only a learner can fill in; the message names it.
         """
 
 

@@ -66,31 +66,30 @@ def _better_by(gain: Estimate | GroupEstimate) -> str:
 
 @dataclass(frozen=True)
 class Result:
-    """The end of a run.
+    """The scores and measurements of a finished run.
 
     Attributes:
-        num_steps: Outer steps done.
-        best_step: Outer steps done by the meta-parameters that meta-val chose.
-        meta_val: Their score on meta-val: accuracy, or what `quality` says.
-        meta_val_scores: The same by episode, for paired comparisons.
-        meta_test: Their score on meta-test.
-        before_adaptation: The same on meta-test with zero inner steps; None where the algorithm takes none.
-        before_training: The initial meta-parameters on meta-test.
+        num_steps: Number of outer steps done.
+        best_step: Outer step whose meta-parameters had the best score on meta-val.
+        meta_val: Mean score of these meta-parameters on meta-val; `quality` names the score.
+        meta_val_scores: Their score in each meta-val episode, for paired comparisons.
+        meta_test: Mean score of these meta-parameters on meta-test.
+        before_adaptation: Mean score on meta-test with zero inner steps; None if the algorithm takes no inner steps.
+        before_training: Mean score of the initial meta-parameters on meta-test.
         parameters_sha256: SHA-256 of the meta-parameters after the last step.
-        protocol: How the scores are to be read.
-        seconds: Wall time in the training loop, evaluations included.
-        wait_share: Share of the steps' time that rank 0 waited for episodes.
-        episodes_per_s: Episodes a second, over the steps' time.
-        quality: What the scores are.
-        compared: What the nearest neighbour compares, in words; None where inputs are not compared.
-        device: The kind of device that all of this was judged on, "cpu" or "cuda"; empty where an old result does not
-            say.
-        execution: How meta-gradients were computed, see `metaray.records.execution`; empty where an old result does not
-            say.
-        baselines: What needs no training, by name: the nearest neighbour where inputs are compared, and those that the
-            source names (`metaray.algorithms.per_task`).
-        further: The scores of meta-test that stand beside the one that decides, by name.
-        over_groups: Each score of meta-test over groups, by name; empty where tasks are of none.
+        protocol: Evaluation protocol in words: how the scores are to be read.
+        seconds: Wall time of the training loop in seconds, evaluations included.
+        wait_share: Share of the steps' time that rank 0 waited for episodes, 0 to 1.
+        episodes_per_s: Episodes trained on per second of the steps' time.
+        quality: Name of the score, one of `metaray.tasks.score.SCORES`.
+        compared: What the nearest neighbour compares of two inputs, in words; None without that baseline.
+        device: Kind of device that the scores were computed on, "cpu" or "cuda"; empty in old results.
+        execution: How meta-gradients were computed, see `metaray.records.execution`; empty in old results.
+        baselines: Scores of untrained baselines by name: the nearest neighbour, if inputs are compared, and those that
+            the source names (`metaray.algorithms.per_task`).
+        further: Scores on meta-test that are reported beside the deciding one, by name.
+        over_groups: Mean and interval of each score on meta-test over groups, by name; empty if tasks do not belong to
+            groups.
     """
 
     num_steps: int
@@ -115,12 +114,12 @@ class Result:
 
     @property
     def nearest_neighbor(self) -> Estimate | None:
-        """The score of the nearest neighbour; None where inputs are not compared."""
+        """Score of the nearest neighbour; None if inputs are not compared."""
         return self.baselines[NEAREST].score if NEAREST in self.baselines else None
 
     @property
     def metrics(self) -> dict[str, float]:
-        """What a run was trained for, as metrics by key, each with the half width of its 95% interval."""
+        """The final scores as metrics, by key, each with the half width of its 95% interval."""
         estimates: dict[str, Estimate | GroupEstimate | None] = {
             f"test/{self.quality}": self.meta_test,
             f"test/{self.quality}_before_adaptation": self.before_adaptation,
@@ -144,31 +143,31 @@ class Result:
 
     @property
     def rivals(self) -> list[tuple[str, str]]:
-        """Each baseline in words, and how it did."""
+        """Description and score of each baseline, in words."""
         return rivals_told(self.baselines, self.compared)
 
     @property
     def scores_told(self) -> list[tuple[str, str]]:
-        """What stands beside the score of meta-test, in words: further scores, and all of them over groups."""
+        """Description and value of the scores beside the deciding one: further scores, and all scores over groups."""
         return scores_told("meta-test", self.further, self.over_groups)
 
     def to_json(self) -> str:
-        """JSON text."""
+        """The result as JSON text."""
         tree = {key: getattr(self, key) for key in self.__dataclass_fields__}
         tree = {key: plain(value) for key, value in tree.items()}
         tree[NEAREST] = plain(self.nearest_neighbor)  # also where it stood before it was one of the baselines
         return json.dumps(tree, indent=2) + "\n"
 
     def file(self) -> bytes:
-        """What lies in the run's folder: the same with a checksum."""
+        """The result file of the run's folder: the JSON with a checksum."""
         return sealed_json(json.loads(self.to_json()))
 
     @classmethod
     def from_json(cls, text: str | bytes, *, where: str = RESULT) -> "Result":
-        """The inverse of `to_json` and `file`.
+        """Read a result: the inverse of `to_json` and `file`.
 
         Raises:
-            InputError: Naming `where`, if the text is damaged or says something else.
+            InputError: If the text is damaged or is not a result; the message names `where`.
         """
         tree = unsealed_json(text, where=where)
         known = [*cls.__dataclass_fields__, NEAREST, OLD_SCORES]
