@@ -101,12 +101,12 @@ class Comparison:
 
 
 def write_report(compared: Comparison, path: Path, command: str) -> None:
-    """Write a comparison as one HTML file that needs nothing but itself.
+    """Write a comparison as one self-contained HTML file.
 
     Args:
-        compared: What was found out.
+        compared: The comparison.
         path: HTML file to write.
-        command: Command that makes the report again; secrets in it are not told.
+        command: Command that makes the report again; secrets in it are removed.
 
     Raises:
         InputError: If the file cannot be written.

@@ -30,7 +30,7 @@ SPLITS: dict[str, Split] = {"meta-val": "meta-val", "meta-test": "meta-test"}
 Count = int | tuple[int, int] | str
 """A number of ways, shots or queries, as in `EpisodeSpec`."""
 TAKEN = ("source", "episodes", "evaluation", "precision", "chunk_size", "threads_per_worker")
-"""What of an experiment says how a learner is judged; the rest is part of the learner."""
+"""Fields of an experiment that decide how a learner is evaluated; all others are part of the learner."""
 
 
 @dataclass(frozen=True)
@@ -90,13 +90,13 @@ class ModelScore:
 
 @dataclass(frozen=True)
 class Changes:
-    """What an evaluation changes of the experiment that a learner comes from.
+    """The changes that an evaluation makes to the experiment stored with a learner.
 
     Attributes:
-        settings: `key=value`, for instance another `source.path`.
-        ways: Classes of an episode, a number or a range; None leaves them as they are, here and below.
-        shots: Support examples a class.
-        queries: Query examples a class.
+        settings: Changes as `key=value`, for instance another `source.path`.
+        ways: Number of classes of an episode, or a range; None leaves it as it is.
+        shots: Number of support examples of each class, or a range; None leaves it as it is.
+        queries: Number of query examples of each class, a range, or "rest"; None leaves it as it is.
     """
 
     settings: Sequence[str] = ()
@@ -119,11 +119,11 @@ class Changes:
                 )
 
     def sets(self, *keys: str) -> bool:
-        """Whether a setting is one of these, or lies in one of them."""
+        """Whether a setting changes one of these keys, or a key inside one of them."""
         return any(re.match(rf"{re.escape(key)}[.=]", setting) for setting in self.settings for key in keys)
 
     def name_data(self, experiment: Experiment) -> bool:
-        """Whether they say what data to use, with more than how the experiment's targets are judged."""
+        """Whether the changes name the data to use, beyond how targets are judged."""
         about_targets = tuple(f"source.{name}=" for name in experiment.source.about_targets)
         return any(
             setting.startswith(("source.", "source=")) and not setting.startswith(about_targets)
@@ -141,7 +141,9 @@ class Changes:
         return replace(experiment, evaluation=replace(experiment.evaluation, episodes=spec)) if spec else experiment
 
     def spec(self, now: EpisodeSpec) -> EpisodeSpec | None:
-        """The episodes asked for, where they are not those of now; all three numbers ask for plain ones.
+        """The spec of the episodes asked for, if it differs from the current one.
+
+        Giving all three numbers asks for a plain spec.
 
         Raises:
             InputError: If a value is wrong.
@@ -240,10 +242,10 @@ def evaluate(
 
 
 def split_of(name: str) -> Split:
-    """A split to judge on, by name.
+    """The split with this name, if it can be used for evaluation.
 
     Raises:
-        InputError: If it is none.
+        InputError: If there is no such split.
     """
     if name not in SPLITS:
         raise unknown("split", name, SPLITS)
@@ -260,19 +262,19 @@ def judged_experiment(
     *,
     verify: bool = False,
 ) -> Experiment:
-    """The experiment that a learner comes from, with changes; it says on what a learner is judged, and how.
+    """The experiment stored with a learner, with changes: the source and protocol of an evaluation.
 
     Args:
-        model: Name of the learner in errors.
-        learner: Learner that was loaded as `model`.
-        changes: Changes to the experiment.
-        split: Part whose classes are judged on.
+        model: Name of the learner in messages.
+        learner: The learner, loaded from `model`.
+        changes: Changes to the stored experiment.
+        split: Split whose episodes are evaluated.
         episodes: Number of episodes.
         trust: Packages besides metaray whose code the experiment may name.
-        verify: Whether the data are compared with their fingerprint, also where that was done before.
+        verify: Whether to compare the data with their fingerprint even if that was done before.
 
     Raises:
-        InputError: If there is none, it has no such data any more, or these cannot yield such episodes.
+        InputError: If no experiment is stored, its data are missing, or the source cannot yield such episodes.
     """
     stored = learner.provenance.get("experiment")
     if stored is None:

@@ -34,14 +34,14 @@ from metaray.training.outer_loop import initial_state
 
 @dataclass(frozen=True)
 class Extension:
-    """What is to become of a finished run, before anything of it is done.
+    """The plan for extending a finished run, before anything is done.
 
     Attributes:
-        finished: The experiment that it has trained.
-        experiment: The finished run's experiment, with all steps that it is to have.
+        finished: The experiment that the run has trained.
+        experiment: The same experiment with the extended number of steps.
         source: The finished run.
-        target: The run that goes on: the same, or a new one.
-        said: What will be done, and why, a sentence each.
+        target: The run that will be trained: the finished run itself, or a new one.
+        said: What will be done, and why, one sentence each.
     """
 
     finished: Experiment
@@ -52,7 +52,7 @@ class Extension:
 
     @property
     def in_place(self) -> bool:
-        """Whether it is the finished run itself that goes on."""
+        """Whether the finished run itself is trained further."""
         return self.target == self.source
 
 
@@ -108,16 +108,16 @@ def extend(
 
 
 def plan_extension(experiment: Experiment, steps: int, *, run: str | None, storage: str) -> Extension:
-    """Find out whether and how a finished run can do more steps; changes nothing.
+    """Plan whether and how a finished run can be trained for more steps; nothing is changed.
 
     Args:
         experiment: The experiment that the run has trained; its number of steps does not matter.
-        steps: Number of further steps.
+        steps: Number of additional outer steps.
         run: Name of the run.
-        storage: Folder or URI of all runs.
+        storage: Folder or URI that holds the folders of all runs.
 
     Raises:
-        InputError: If there is no such run, it is not finished, it trained another experiment, or it can't go on.
+        InputError: If there is no such run, or it is not finished, trained another experiment, or cannot be extended.
     """
     if steps < 1:
         raise InputError(f"--extend {steps}: give a number of steps, at least 1")

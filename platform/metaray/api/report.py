@@ -62,11 +62,11 @@ class ReportFile:
 
     @property
     def artifact(self) -> str:
-        """What it is called in MLflow."""
+        """Name of the report as an artifact in MLflow."""
         return MODEL_REPORT if self.kind == "model" else REPORT
 
     def tree(self) -> dict[str, Any]:
-        """The same for JSON, as `metaray report --json` prints it."""
+        """The report's description in JSON types, as `metaray report --json` prints it."""
         tree: dict[str, Any] = {"report": str(self.path), "kind": self.kind, "name": self.name}
         return tree | {"tracking_run": self.tracking_run, "tracking_uri": self.tracking_uri}
 
@@ -78,10 +78,10 @@ class ReportFile:
 
 
 class NotLogged(RunFailed):
-    """A report that was written, but that MLflow did not take.
+    """A report that was written, but that MLflow did not accept.
 
     Attributes:
-        report: The file.
+        report: The report that was written.
     """
 
     def __init__(self, message: str, report: ReportFile) -> None:

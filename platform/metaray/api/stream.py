@@ -93,10 +93,10 @@ def stream(
 
 
 def numbers_of(classes: str | Sequence[int]) -> tuple[int, ...]:
-    """Numbers of classes that a stream is judged after.
+    """The numbers of classes after which a learner is evaluated on a stream.
 
     Raises:
-        InputError: If they are not ascending, or the first is below two.
+        InputError: If the numbers are not ascending, or the first is below two.
     """
     if isinstance(classes, str):
         words = [word.strip() for word in classes.split(",")]
@@ -157,7 +157,7 @@ def _curve(
 
 
 def protocol_of_stream(spec: EpisodeSpec, learner: Learner, how: How) -> str:
-    """How the scores of a stream are to be read, in words."""
+    """The evaluation protocol of a stream in words."""
     grown = {
         "together": "the task extended as if adapted to all of them at once",
         "continue": "the task extended by one class after the other, each time by its examples alone",

@@ -48,18 +48,18 @@ NOT_THERE = {"experiment", "space", "progress", "should_stop", "trust", "address
 
 
 def print_text(text: str) -> None:
-    """Print it as it comes, without a line break of its own."""
+    """Print text as it arrives, without adding a line break."""
     print(text, end="", flush=True)
 
 
 @dataclass(frozen=True)
 class Submitted:
-    """A job that was submitted.
+    """A job that was submitted to a Ray cluster.
 
     Attributes:
         id: Id of the job; `metaray jobs status ID` shows it.
-        run: Name of its run or search.
-        client: Client of the cluster that the job is on.
+        run: Name of the run or search that the job trains.
+        client: Client of the cluster's job server.
     """
 
     id: str
@@ -68,18 +68,18 @@ class Submitted:
 
     @property
     def job(self) -> Job:
-        """The job as the cluster describes it now."""
+        """The current state of the job."""
         return self.client.job(self.id)
 
     def logs(self) -> str:
-        """What it has printed so far."""
+        """The job's output so far."""
         return self.client.logs(self.id)
 
     def wait(self, write: Callable[[str], None] = print_text) -> Job:
-        """Show what it prints until it ends.
+        """Show the job's output until the job ends, and return its final state.
 
         Args:
-            write: Gets the text as it comes.
+            write: Function that is called with each piece of output.
         """
         return follow_job(self.client, self.id, write)
 
@@ -133,12 +133,12 @@ def submit(
 
 
 def words_of(command: str, recipe: str, options: Mapping[str, Any]) -> list[str]:
-    """The arguments of a command line that says the same as a call.
+    """The command line arguments that are equivalent to a call of `submit`.
 
     Args:
         command: "train" or "tune".
-        recipe: Its first argument.
-        options: What the function was called with, by the names of its arguments.
+        recipe: Recipe, the command's first argument.
+        options: Keyword arguments of the call, by name.
 
     Raises:
         InputError: If there is no such command or option.
@@ -173,7 +173,7 @@ def _defaults(command: str) -> dict[str, Any]:
 def sent(
     order: Order, files: Pack, storage: str, address: str, *, insecure: bool, note: Callable[[str], None]
 ) -> Submitted:
-    """Send an order and its files, and start the job.
+    """Upload an order and its files, and start the job.
 
     Raises:
         InputError: If the cluster or the storage cannot be used, or the run is busy.
@@ -195,16 +195,16 @@ def order_of(
     *,
     local: bool,
 ) -> tuple[Order, Pack]:
-    """What is to run there, and the files for it; all that can be known to be wrong is found here.
+    """The order for a job and the files it needs; every error that can be known in advance is raised here.
 
     Args:
         command: "train" or "tune".
-        words: Its arguments.
-        given: What they say, by the options' names.
+        words: Arguments of the command.
+        given: The same arguments, by the options' names.
         address: Address of the cluster.
         python: Python interpreter that runs the job there; None takes the one that runs Ray.
         patterns: Patterns of the files to send and to leave out.
-        local: Whether the head node's own disk will do.
+        local: Whether to accept that results are kept on the head node's disk.
 
     Raises:
         InputError: If something is wrong; the message says what.
@@ -230,7 +230,7 @@ def order_of(
 
 
 def packed(recipe: str | None, patterns: Patterns) -> tuple[str | None, Pack]:
-    """A recipe that was loaded as it is named in the pack, and the pack."""
+    """Pack the files of a recipe; returns the recipe's name inside the pack, and the pack."""
     folder = Path.cwd()
     named, file = shipped_recipe(recipe, folder) if recipe is not None else (None, None)
     needed = imported(folder) if file is None else (file, *imported(folder))
@@ -238,10 +238,10 @@ def packed(recipe: str | None, patterns: Patterns) -> tuple[str | None, Pack]:
 
 
 def described(command: str, given: Mapping[str, Any]) -> str:
-    """Load the recipe and check the options that change it; returns how a run of it would be named.
+    """Load the recipe and check the options that change it; returns the name that a run would have.
 
     Raises:
-        InputError: If something of it is wrong.
+        InputError: If the recipe or an option is invalid.
     """
     if given["run"] is not None:
         check_name(given["run"], "run name")

@@ -146,16 +146,16 @@ def train(
 
 
 def wish_of(register: bool | None, promote: bool, trackers: Sequence[Tracker], *, link: bool = False) -> Wish:
-    """What is to become of the learner.
+    """What is to be done with the learner after training: registration, promotion, and a linked encoder.
 
     Args:
-        register: Whether it is to be registered; None does so where that is possible.
-        promote: Whether it is to be champion.
-        trackers: Those of the run.
-        link: Whether its encoder is to lie in the storage.
+        register: Whether to register the learner; None registers it if MLflow is a tracker.
+        promote: Whether to make it @champion.
+        trackers: Trackers of the run.
+        link: Whether to keep the learner's encoder in the storage.
 
     Raises:
-        InputError: If it is to be registered, and MLflow, which holds the registry, is no tracker.
+        InputError: If the learner is to be registered, but MLflow, which holds the registry, is not a tracker.
     """
     possible = any(isinstance(tracker, MlflowTracker) for tracker in trackers)
     if (register or promote or link) and not possible:

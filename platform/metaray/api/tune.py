@@ -42,15 +42,16 @@ from metaray.tuning.untried import why_no_more
 
 
 def stored_search(storage: str, name: str, trust: Sequence[str] = ()) -> Search:
-    """The search called `name`.
+    """Load the description of the search called `name`.
 
     Args:
         storage: Folder or URI that holds the folders of all runs.
         name: Name of the search.
-        trust: Packages besides metaray whose code it may name, as somebody else may have written it.
+        trust: Packages besides metaray whose code the search may name, since somebody else may have written it.
 
     Raises:
-        InputError: If there is none (it lists those there are), or it asks for code that is not trusted.
+        InputError: If there is no such search (the message lists those there are), or it names code of a package that
+            is not trusted.
     """
     root = Storage(storage)
     if not NAME.fullmatch(name) or not root.exists(f"{name}/{SEARCH}"):

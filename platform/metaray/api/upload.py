@@ -17,15 +17,15 @@ from metaray.tracking.server import MlflowServer
 
 @dataclass(frozen=True)
 class Unfinished:
-    """A run whose metrics were uploaded as far as they go.
+    """An unfinished run whose metrics were uploaded as far as they go.
 
     Attributes:
         run: The run.
-        tracked: The run's MLflow run.
+        tracked: MLflow run that tracks the run.
         storage: Folder or URI of all runs.
-        step: Step of the run's newest checkpoint; 0 where there is none.
-        num_steps: Number of outer steps that the run is to do.
-        notes: What else the user should know, a sentence each.
+        step: Step of the run's newest checkpoint; 0 if there is none.
+        num_steps: Number of outer steps of the whole run.
+        notes: Further messages for the user, one sentence each.
     """
 
     run: Run
