@@ -46,7 +46,10 @@ class RunStopped(RuntimeError):
 
 
 class BatchMatters(UserWarning):
-    """A transductive learner is asked otherwise than it was judged: its answer may be far off."""
+    """Warning that a transductive learner gets batches of queries unlike those of its evaluation.
+
+    Its predictions may be far off.
+    """
 
 
 def unknown(what: str, got: str, known: Iterable[str]) -> InputError:
@@ -59,6 +62,6 @@ def unknown(what: str, got: str, known: Iterable[str]) -> InputError:
 
 
 def shareable(error: BaseException) -> BaseException | None:
-    """The error, to be the cause of another; None if it, or what it came from, tells a secret."""
+    """The error if it may be shown as the cause of another; None if it, or an error behind it, contains a secret."""
     told = "".join(traceback.format_exception(error))
     return error if redacted(told) == told else None

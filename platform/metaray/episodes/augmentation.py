@@ -17,10 +17,13 @@ from metaray.errors import InputError
 SideName = Literal["support", "query"]
 SIDES: tuple[SideName, ...] = ("support", "query")
 LAST_INDEX = 2**64 - 1
-"""Draws of the sides are those of the last episodes of a sequence, which no run reaches."""
+"""Index of the episodes whose random numbers the sides use: the last ones of a sequence, which no run reaches."""
 
 NUMBERS = 9
-"""Drawn for each image, used or not: to switch one alteration on leaves the others as they were."""
+"""Number of random numbers drawn for each image.
+
+All are drawn, used or not, so that enabling one augmentation leaves the others unchanged.
+"""
 ORDERS = np.array([[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]])
 GREY = (0.2989, 0.587, 0.114)
 """Weights of red, green and blue in the brightness of a pixel (ITU-R BT.601)."""
@@ -101,18 +104,18 @@ def normalized(
     side: SideName = "support",
     seeds: Sequence[int] = (),
 ) -> Any:
-    """Compact inputs of one side as numbers that a network sees, altered where an augmentation covers that side.
+    """Normalise the compact inputs of one side of an episode, and augment them if the augmentation covers that side.
 
     Args:
         preprocessing: Preprocessing of the source.
-        x: [n, *feature] of one episode, or [B, n, *feature] of a chunk; compact, on the device; a dict where examples
+        x: Compact inputs on the device: [n, *feature] for one episode, [B, n, *feature] for a chunk; a dict if examples
             are ragged.
-        augmentation: None alters nothing.
-        side: "support" or "query".
-        seeds: Seeds of the B episodes, or of the one.
+        augmentation: Augmentation to apply; None for none.
+        side: Side of the episode, "support" or "query".
+        seeds: Seeds of the B episodes, or of the single one.
 
     Raises:
-        InputError: If there is something to alter, and these are no images.
+        InputError: If augmentation is asked for, but the inputs are not images.
     """
     if augmentation is None or not augmentation.covers(side):
         return preprocessing.normalize(x)

@@ -72,12 +72,12 @@ class Precision(Config):
 
 
 class Initial(Config):
-    """The state that a run starts from, in place of a fresh one: that of another run at its end.
+    """The state of a finished run that another run starts from, instead of fresh parameters.
 
     Attributes:
-        run: Its name, in the same storage.
-        step: Outer steps that it had done; from there the steps are counted on.
-        parameters_sha256: SHA-256 of the other run's meta-parameters at that step, as in its result.
+        run: Name of the finished run, in the same storage.
+        step: Number of outer steps that it had done; counting continues from there.
+        parameters_sha256: SHA-256 of the finished run's meta-parameters at that step, as in its result.
     """
 
     run: str
@@ -298,7 +298,7 @@ class Experiment(Config):
 
 
 def learners_of(task: TaskKind) -> Iterator[str]:
-    """The kinds of algorithms that learn such tasks."""
+    """Names of the algorithms that can learn tasks of this kind."""
     for kind, algorithm in ALGORITHMS.items():
         with suppress(InputError):
             algorithm().check_task(task)
@@ -306,7 +306,7 @@ def learners_of(task: TaskKind) -> Iterator[str]:
 
 
 def protocol_of(spec: EpisodeSpec, algorithm: Algorithm, inner_steps: int | None, source: Source | None = None) -> str:
-    """How scores on such episodes are to be read, where `inner_steps` are those of evaluation if they differ."""
+    """The evaluation protocol in words; `inner_steps` is given if evaluation takes another number than training."""
     inner = f", {inner_steps} inner steps" if inner_steps is not None and algorithm.gradient_steps else ""
     together = source.drawn_together if source is not None else ""
     return f"{spec}{together and f', {together}'}, {algorithm.batch_norm} batch norm{inner}"

@@ -12,7 +12,7 @@ from metaray.optimizers.outer_optimizer import OuterOptimizer
 from metaray.users_code import users_code
 
 OURS = {"params": "meta-parameters", "lr": "optimizer.outer_lr", "weight_decay": "optimizer.weight_decay"}
-"""Arguments that an optimiser is given anyway, and what says them."""
+"""Arguments that an optimiser is always given, and the fields that set them."""
 
 
 class CustomOptimizer(OuterOptimizer):

@@ -23,12 +23,12 @@ class Group(Config):
 
 
 def divided(groups: Mapping[str, Group], names: Iterable[str]) -> list[tuple[Group, list[str]]]:
-    """The names by the group that they fall into; first those that fit no pattern, if there are any.
+    """Parameter names by the group whose pattern decides for them; first those that match no pattern, if any.
 
-    Of the patterns (of `fnmatch`) that fit a name, the longest decides: JSON does not keep their order.
+    If several patterns (`fnmatch`) match a name, the longest one decides, since JSON does not keep their order.
 
     Raises:
-        InputError: If a pattern fits no name, with the nearest ones.
+        InputError: If a pattern matches no name; the message has the nearest names.
     """
     names = list(names)
     for pattern in groups:

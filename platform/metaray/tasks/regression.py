@@ -197,7 +197,7 @@ class Regression(TaskKind):
         return np.array(means, dtype=support_y.dtype)
 
     def read(self, y: Any) -> Targets:
-        """Finite numbers [n, target_size], or [n] where a target is one number."""
+        """Read finite numbers [n, target_size], or [n] if a target is one number."""
         import torch
 
         from metaray.containers import opened_whole

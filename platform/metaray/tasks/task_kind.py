@@ -21,12 +21,12 @@ if TYPE_CHECKING:  # sampler processes need no torch, and start a second sooner 
 
 
 class Targets(NamedTuple):
-    """The targets of a support set, as a user gave them.
+    """The targets of a support set, read from what a user gave.
 
     Attributes:
         y: Targets as the kind's `loss` takes them.
-        classes: Labels in the order of the outputs; none where targets are values.
-        flat: Whether values were given as [n], so that predictions are, too.
+        classes: Labels in the order of the outputs; empty if targets are values.
+        flat: Whether values were given as [n], so that predictions have that shape, too.
     """
 
     y: Tensor
@@ -305,8 +305,8 @@ class TaskKind(Config):
         """Rows of cells of `target_columns` for a small made-up support set.
 
         Args:
-            ways: Number of ways that the learner is fixed to; None if it takes any.
-            shots: Number of shots that the learner was judged at.
+            ways: Number of ways that the learner is fixed to; None if it takes any number.
+            shots: Number of shots that the learner was evaluated with.
         """
 
     # How it is told.
