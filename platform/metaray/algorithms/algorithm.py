@@ -25,12 +25,12 @@ MOST_INNER_STEPS, MOST = 10_000, 1 << 20
 
 
 class Outcome(NamedTuple):
-    """How one episode went.
+    """The loss and score of one episode, or of each episode of a chunk.
 
     Attributes:
-        loss: [] mean over the query; [B] for a chunk.
-        score: [] of the query, as the task's kind has it, without gradient; [B] for a chunk. Where the context asks for
-            `further` scores, [1 + F] and [B, 1 + F].
+        loss: Mean loss of the query set, a scalar; [B] for a chunk.
+        score: Score of the query set as the task kind defines it, a scalar without gradient; [B] for a chunk. If the
+            context asks for `further` scores, [1 + F] and [B, 1 + F].
     """
 
     loss: Tensor
@@ -226,7 +226,7 @@ class Algorithm(Config):
 def by_episode(
     gradient_of: Callable[[TensorEpisode], tuple[Tensors, Outcome]], chunk: TensorEpisode, context: Context
 ) -> MetaGradient:
-    """The meta-gradient of a chunk where an algorithm brings that of one episode, without a graph."""
+    """The meta-gradient of a chunk from a function that computes that of one episode, without a graph."""
     if context.batched:
         gradient, outcome = torch.vmap(gradient_of, randomness=context.randomness)(chunk)
         return MetaGradient({name: g.sum(0) for name, g in gradient.items()}, Outcome(*outcome))
@@ -237,14 +237,14 @@ def by_episode(
 def start(
     algorithm: Algorithm, model: Model, task_shape: TaskShape, *, seed: int, fresh: Fresh | None = None
 ) -> tuple[nn.Module, Tensors]:
-    """The network and the initial meta-parameters, on the CPU: functions of the arguments alone.
+    """The network and the initial meta-parameters, on the CPU; they depend on the arguments alone.
 
     Args:
         algorithm: Algorithm whose meta-parameters are built.
         model: Model to build.
-        task_shape: Its shape.
-        seed: Seed of both.
-        fresh: What `build_fresh` built of these arguments, where somebody has done so already.
+        task_shape: Shape of the tasks.
+        seed: Seed of the network and of the meta-parameters.
+        fresh: Result of `build_fresh` with these arguments, if it was computed already.
     """
     network, generator = fresh or build_fresh(
         model,

@@ -65,5 +65,5 @@ class BaselinePP(JointTraining):
 
 
 def unit(x: Tensor) -> Tensor:
-    """Rows at length one; a row of zeros stays."""
+    """Rows of x scaled to length one; rows of zeros stay zero."""
     return nn.functional.normalize(x, dim=-1, eps=EPSILON)

@@ -172,7 +172,7 @@ def entrance_of(network: nn.Module, layer: str, task_shape: TaskShape) -> str:
 
 @contextmanager
 def modulated(meta: Tensors, phi: Tensor, network: nn.Module) -> Iterator[None]:
-    """Within the block, phi enters the network where the names of its weights say."""
+    """Within the block, phi enters the network at the layer given by the names of its weights."""
     weights = part(meta, MODULATION)
     (entrance,) = {name.rpartition(":")[0] for name in weights}
     effect = {name.rpartition(":")[2]: weight @ phi for name, weight in weights.items()}

@@ -162,7 +162,7 @@ def perceptron(sizes: tuple[int, ...]) -> Tensors:
 
 
 def perceive(parameters: Tensors, x: Tensor, done: int = 0) -> Tensor:
-    """Those layers, with ReLU between them; the first `done` have made x what it is."""
+    """Apply the layers of a perceptron, with ReLU between them, after the first `done` layers."""
     for i in range(done, len(parameters) // 2):
         x = nn.functional.linear(x if i == 0 else x.relu(), parameters[f"{i}.weight"], parameters[f"{i}.bias"])
     return x

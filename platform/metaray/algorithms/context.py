@@ -247,12 +247,12 @@ class Context:
 
 @dataclass(frozen=True)
 class Forward:
-    """The region of a forward pass.
+    """A forward pass as a region that can be compiled.
 
     Attributes:
-        context: The circumstances, bare.
+        context: Circumstances of the call, without outer step and runner.
         module: Module to call.
-        records: Also gives the batch norm statistics of what it sees.
+        records: Whether to return the batch norm statistics of the inputs, too.
     """
 
     context: Context
@@ -269,9 +269,9 @@ class Forward:
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """Images [n, channels, height, width] in that memory format, such that torch's kernels notice.
+    """Images [n, channels, height, width] in the channels-last memory format, as torch's kernels recognise it.
 
-    Of one channel, torch holds images for so laid out already, and convolutions for the contrary.
+    With one channel, torch takes images to be in that format already, and convolutions not to be.
     """
     if x.shape[1] > 1:
         return x.contiguous(memory_format=torch.channels_last)

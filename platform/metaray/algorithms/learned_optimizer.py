@@ -134,7 +134,7 @@ class LearnedOptimizer(Algorithm):
 
 
 def preprocessed(gradient: Tensor, p: float) -> Tensor:
-    """What the optimiser sees of each coordinate, [P, 2] (appendix A)."""
+    """Preprocess a gradient: two numbers for each coordinate, [P, 2] (appendix A of the paper)."""
     threshold = math.exp(-p)
     large = gradient.abs() >= threshold
     # Clamped first: where() passes the derivative of the branch not taken on as 0 * inf.
@@ -144,16 +144,16 @@ def preprocessed(gradient: Tensor, p: float) -> Tensor:
 
 
 def lstm_cell(weight: Tensor, bias: Tensor, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-    """One step of an LSTM layer (Hochreiter and Schmidhuber, 1997): the next h and c.
+    """One step of an LSTM layer (Hochreiter and Schmidhuber, 1997): the next states h and c.
 
     Written out because `torch.vmap` does not know the fused kernel.
 
     Args:
-        weight: [4 * hidden, inputs + hidden]; gates in torch's order: input, forget, cell, output.
-        bias: [4 * hidden].
-        x: [P, inputs].
-        h: [P, hidden].
-        c: [P, hidden].
+        weight: Weights [4 * hidden, inputs + hidden], gates in torch's order: input, forget, cell, output.
+        bias: Bias [4 * hidden].
+        x: Inputs [P, inputs].
+        h: Hidden states [P, hidden].
+        c: Cell states [P, hidden].
     """
     i, f, g, o = nn.functional.linear(torch.cat([x, h], dim=-1), weight, bias).chunk(4, dim=-1)
     c = f.sigmoid() * c + i.sigmoid() * g.tanh()

@@ -207,8 +207,8 @@ def permutation(seed: Tensor, number: int, count: int) -> Tensor:
     is SplitMix64's shift and multiply): `torch.vmap` has no generators by episode.
 
     Args:
-        seed: [] int64.
-        number: Position among the seed's permutations.
+        seed: Seed of the episode, an int64 scalar.
+        number: Number of the permutation for this seed.
         count: Length of the permutation.
     """
     place = torch.arange(count, device=seed.device, dtype=torch.int64) + (number * count + 1)

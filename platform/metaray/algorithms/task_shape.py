@@ -40,5 +40,5 @@ class TaskShape(NamedTuple):
 
 
 def probe_of(preprocessing: Preprocessing, count: int, seed: int = 0) -> Inputs:
-    """Valid inputs to try a network with, as it takes them: normalised, on the CPU."""
+    """Random valid inputs for trying a network: `count` of them, normalised, on the CPU."""
     return preprocessing.normalize(mapped(torch.from_numpy, preprocessing.probe(count, seed)))

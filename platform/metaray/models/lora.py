@@ -21,12 +21,12 @@ from metaray.models.encoders.encoder import Encoder
 from metaray.models.model import Model
 
 WRAPPED: dict[str, type[Model]] = {}
-"""The models that can be wrapped by name: all others, which the package fills in; any other by its import path."""
+"""Models that can be wrapped, by kind: all other models (the package fills them in); others by their import path."""
 HEAD = "head.*"
 SHOWN = 8
 PLAIN = (nn.Linear, unfilled.Linear)
 BYPASSED = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
-"""Modules of torch that compute with the weights of their layers, and not always by calling these."""
+"""Modules of torch that use the weights of their layers without always calling these layers."""
 
 Patterns = tuple[Annotated[str, Field(min_length=1)], ...]
 
@@ -148,7 +148,7 @@ class LoRA(Model):
 
 
 class LoRALinear(nn.Linear):
-    """A linear layer with the product of two thin matrices beside its weights; `LoRA` makes such of others."""
+    """A linear layer with a trained low-rank matrix added to its frozen weights; `LoRA` replaces layers by it."""
 
     lora_a: nn.Parameter
     lora_b: nn.Parameter

@@ -75,7 +75,7 @@ class Network(nn.Module):
         initialize(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[n, *feature] to [n, outputs], or to [n, embedding] where there is no head."""
+        """Map inputs [n, *feature] to [n, outputs], or to [n, embedding] if there is no head."""
         result: Tensor = self.head(self.body(x))
         return result
 
@@ -89,7 +89,10 @@ class SpatialMean(nn.Module):
 
 
 def initialize(module: nn.Module) -> None:
-    """Glorot-uniform weights and zero biases (Glorot and Bengio, AISTATS 2010), as the MAML authors' code has them."""
+    """Initialise a layer with Glorot-uniform weights and zero biases (Glorot and Bengio, AISTATS 2010).
+
+    The MAML authors' code does the same.
+    """
     for layer in module.modules():
         if isinstance(layer, nn.Linear | nn.Conv2d):
             nn.init.xavier_uniform_(layer.weight)
@@ -111,11 +114,11 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 class Fresh(NamedTuple):
-    """A network as it was built, and where the CPU's generator was then.
+    """A freshly built network, and the state of the CPU's generator after building it.
 
     Attributes:
-        network: Network that nothing has gone through yet.
-        generator: Its state, from which what is drawn next goes on.
+        network: Network that has not computed anything yet.
+        generator: State of the generator, from which further random numbers are drawn.
     """
 
     network: nn.Module
@@ -144,5 +147,5 @@ def build_seeded(
     seed: int,
     preprocessing: Preprocessing | None = None,
 ) -> nn.Module:
-    """The network alone."""
+    """Build a network whose initial values depend on `seed` alone."""
     return build_fresh(model, feature_shape, outputs, seed=seed, preprocessing=preprocessing).network

@@ -16,7 +16,7 @@ from metaray.tuning.trial import Objective
 SHARE = 0.25
 """Share of the members: so many of the worst are replaced by copies of so many of the best (the paper takes 20 %)."""
 FACTORS = (0.8, 1.25)
-"""Factors on a copy's hyperparameter. The paper has 0.8 and 1.2; 1.25 here makes up for 0.8."""
+"""Factors on a copy's hyperparameter (the paper has 0.8 and 1.2; here 1.25 is the inverse of 0.8)."""
 
 
 class Copy(NamedTuple):

@@ -25,8 +25,8 @@ def propose(search: Search, number: int, trials: Sequence[Trial], attempt: int =
     Another `attempt` draws other values.
 
     The first third of the trials, at most 10, are drawn at random. Failed trials count as worse than all others; trials
-    stopped early count by their last score; running ones count as bad, so that no two trials explore the same place
-    ("constant liar").
+    that were stopped early rank by the episodes they reached; running ones count as bad, so that no two trials explore
+    the same place ("constant liar").
     """
     import optuna
 

@@ -18,7 +18,7 @@ from metaray.imports import reads_kind, writes_kind
 
 Tensors = dict[str, Tensor]
 State = dict[str, Tensors]
-"""What an optimiser remembers: kinds of memory, each by the names of parameters."""
+"""State of an inner optimiser: several kinds of memory, each by parameter name."""
 
 FIRST, SECOND, POWERS, VELOCITY = "first", "second", "powers", "velocity"
 
@@ -140,7 +140,7 @@ StepsBy = Annotated[
     BeforeValidator(_by_name),
     writes_kind(INNER_OPTIMIZERS),
 ]
-"""A field that holds an inner optimiser: `InnerAdam()`, and in JSON its name alone or with its fields."""
+"""Type of a field that holds an inner optimiser: `InnerAdam()`, or in JSON its name, alone or with its fields."""
 
 
 def _zeros(theta: Mapping[str, Tensor]) -> Tensors:

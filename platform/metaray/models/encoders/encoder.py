@@ -36,9 +36,9 @@ ARCHITECTURES: dict[str, type[Architecture]] = {
     "vit": ViT,
     "module": OwnModule,
 }
-"""The explicit dict of them."""
+"""All architectures, by kind."""
 UNREAD = StaticWords(vocabulary=1, width=1)
-"""What stands in the place of what is read from a path, where that is no path, which is then the error."""
+"""Placeholder for what is read from `path`; it stays only if `path` cannot be read, which is then the error."""
 
 
 class Encoder(Model):
@@ -183,7 +183,7 @@ class EncoderNetwork(nn.Module):
         initialize(self.head)
 
     def forward(self, x: Inputs) -> Tensor:
-        """What the body takes to [n, outputs], or to [n, size] where there is no head."""
+        """Map inputs of the body to [n, outputs], or to [n, size] if there is no head."""
         found: Tensor = self.head(self.body(x))
         return found
 

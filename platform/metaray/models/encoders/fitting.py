@@ -15,16 +15,16 @@ SHOWN = 4
 
 
 def fitting(path: str, sha256: str, architecture: Architecture, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a file by the names that a network has for them, memory-mapped.
+    """The tensors of a file, memory-mapped, under the names that a network has for them.
 
     Args:
-        path: Path of the encoder's folder or file, or its URI.
+        path: Path or URI of the encoder's folder or file.
         sha256: SHA-256 of the file of weights.
-        architecture: What the weights are for.
-        wanted: Tensors of the network by its own names, of the right shapes and types.
+        architecture: Architecture of the weights.
+        wanted: Tensors of the network by name, with the right shapes and types.
 
     Raises:
-        InputError: Naming what one side has and the other lacks, or a tensor of another shape or type.
+        InputError: If one side has tensors that the other lacks, or of another shape or type; the message names them.
     """
     weights = EncoderFolder(path).weights(sha256)
     tensors: dict[str, Tensor] = {}

@@ -18,13 +18,14 @@ from metaray.json_text import parse_object
 
 
 class Partial:
-    """The vectors, and which batches of them are whole.
+    """A partly computed file of vectors, and the batches that are complete.
 
-    A batch counts as done once its vectors are on the disk: what a killed process left otherwise is made again.
+    A batch counts as complete once its vectors are on disk; batches that a killed process left incomplete are computed
+    again.
 
     Attributes:
-        vectors: [examples, size] float32, mapped.
-        batches_done: The numbers of those noted as done.
+        vectors: Vectors [examples, size], float32 and memory-mapped.
+        batches_done: Numbers of the complete batches.
     """
 
     def __init__(self, folder: Path, key: str, shape: tuple[int, int]) -> None:
@@ -46,10 +47,10 @@ class Partial:
         self._put.add(number)
 
     def save(self) -> None:
-        """Note what was taken over, after it is on the disk; the notes are whole at any time.
+        """Record the new complete batches, after their vectors are on disk; the record itself is always whole.
 
         Raises:
-            InputError: If it can't be written.
+            InputError: If the files cannot be written.
         """
         beside, done = self._notes.with_suffix(".new"), self.batches_done | self._put
         try:
@@ -67,15 +68,15 @@ class Partial:
 
 @contextmanager
 def partial_of(out: Path, made: Mapping[str, Any], shape: tuple[int, int]) -> Iterator[Partial]:
-    """What is there already of these vectors; the folder goes when the block is done, and stays if it is not.
+    """Open the partly computed vectors; the folder is deleted when the block succeeds, and kept when it fails.
 
     Args:
-        out: The store that they will be.
-        made: What they are made of, in JSON types; what was made of anything else is nothing worth.
-        shape: [examples, size].
+        out: Path of the store that the vectors are for.
+        made: What the vectors are computed from, in JSON types; vectors computed from anything else are discarded.
+        shape: Shape of the vectors: [examples, size].
 
     Raises:
-        InputError: If another process is at it, or the folder can't be written.
+        InputError: If another process computes them, or the folder cannot be written.
     """
     folder = out.absolute().parent / f".{out.name}.embedding"
     key = hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()
