@@ -22,24 +22,22 @@ if TYPE_CHECKING:
 
 RESULT = "result.json"
 OLD_SCORES = "baseline_val_scores"
-"""Where results once had the scores of the nearest neighbour on meta-val, by episode."""
+"""Field in which old results hold the nearest neighbour's scores on meta-val by episode."""
 QUOTED = ", the interval to quote: episodes of one group are not independent"
 HALF_WIDTH = "_half_width"
-"""Ends the key of the metric that holds another one's 95% interval."""
+"""Suffix of the key of the metric that holds another metric's 95% interval."""
 
 
 @dataclass(frozen=True)
 class Rival:
-    """A baseline, on the same meta-test episodes.
+    """The scores of a baseline on the meta-test episodes.
 
     Attributes:
-        score: Score of its predictions.
-        gain: How much better the learner is, paired by episode; negative where it is worse. None where an old result
-            does not say.
-        gain_over_groups: The same over groups; None where tasks are of none.
-        further: The scores beside the one that decides, by name.
-        val_scores: Scores on meta-val, by episode: what a first champion must surpass. Empty where an old result has
-            none.
+        score: Mean score of the baseline's predictions.
+        gain: Mean paired difference by episode, positive if the learner is better; None in old results.
+        gain_over_groups: The same difference over groups; None if tasks do not belong to groups.
+        further: Scores that are reported beside the deciding one, by name.
+        val_scores: Scores on meta-val by episode, which a first champion must surpass; empty in old results.
     """
 
     score: Estimate
@@ -186,11 +184,11 @@ _RESULTS = TypeAdapter(Result)
 
 
 def read_result(storage: Storage) -> Result:
-    """The result of a finished run.
+    """Read the result of a finished run.
 
     Raises:
-        FileNotFoundError: If there is none.
-        InputError: If it is damaged.
+        FileNotFoundError: If the run has no result.
+        InputError: If the file is damaged.
     """
     where = f"{storage.shown}/{RESULT}"
     try:
@@ -200,7 +198,7 @@ def read_result(storage: Storage) -> Result:
 
 
 def rivals_told(baselines: Mapping[str, Rival], compared: str | None) -> list[tuple[str, str]]:
-    """Each baseline in words, and how it did; `compared` says what the nearest neighbour compares."""
+    """Description and score of each baseline, in words; `compared` says what the nearest neighbour compares."""
     on = {NEAREST: f" on {compared}"}
     return [(title_of(name) + on.get(name, ""), str(rival)) for name, rival in baselines.items()]
 
@@ -208,7 +206,7 @@ def rivals_told(baselines: Mapping[str, Rival], compared: str | None) -> list[tu
 def scores_told(
     split: str, further: Mapping[str, Estimate], over: Mapping[str, GroupEstimate]
 ) -> list[tuple[str, str]]:
-    """What stands beside a score of a split, in words: further scores, and all of them over groups."""
+    """Description and value of the scores beside the deciding one of a split: further scores, and all over groups."""
     told = [(f"{split} {name}", str(one)) for name, one in further.items()]
     names = sorted(over, key=lambda name: name in further)  # the one that decides comes first
     return told + [
@@ -221,13 +219,13 @@ def scores_told(
 
 
 def in_short(baselines: Mapping[str, Rival]) -> dict[str, Any]:
-    """Baselines for JSON without their scores by episode, which are hundreds of numbers."""
+    """Baselines in JSON types without their scores by episode, which are hundreds of numbers."""
     found: dict[str, Any] = plain(baselines)
     return {name: {key: one for key, one in rival.items() if key != "val_scores"} for name, rival in found.items()}
 
 
 def plain(value: object) -> Any:
-    """Estimates and what holds them for JSON; other values as they are."""
+    """Estimates, and containers of them, in JSON types; other values unchanged."""
     if isinstance(value, Rival):
         return {key: plain(getattr(value, key)) for key in Rival.__dataclass_fields__}
     if isinstance(value, Estimate | GroupEstimate):
