@@ -30,12 +30,12 @@ MAKE = "make them by `metaray data cluster`"
 
 @dataclass(frozen=True)
 class ClusterReport:
-    """What a clustering made.
+    """The result of a clustering.
 
     Attributes:
-        path: The file that was written.
+        path: Path of the written file.
         examples: Number of examples that were clustered.
-        sizes: [partitions * clusters] examples of each cluster.
+        sizes: Number of examples of each cluster, [partitions * clusters].
     """
 
     path: Path
@@ -57,20 +57,20 @@ def cluster_store(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> ClusterReport:
-    """Cluster the vectors of meta-train, whatever their classes, and write which are together.
+    """Cluster the vectors of meta-train, regardless of class, and write the clusters of each partition.
 
     Args:
-        vectors: A store of them, its path or URI: of `metaray data embed`, or any other of vectors.
-        out: The file to write.
-        clusters: Number of clusters of a partition.
-        partitions: Number of partitions, by random scalings of the dimensions; see `metaray.data.clustering`.
-        split: The split scheme whose meta-train is clustered.
-        seed: Seed of scalings and beginnings.
-        progress: Called with (partitions done, partitions in all).
+        vectors: Path or URI of a store of vectors, such as `metaray data embed` writes.
+        out: Path of the file to write.
+        clusters: Number of clusters of each partition.
+        partitions: Number of partitions, each under a random scaling of the dimensions; see `metaray.data.clustering`.
+        split: Split scheme whose meta-train classes are clustered.
+        seed: Seed of the scalings and of the initial centres.
+        progress: Function that is called with the numbers of finished and of all partitions.
 
     Raises:
-        InputError: No such store or split, examples that are no finite vectors, fewer of them than clusters, an
-            unwritable path.
+        InputError: If there is no such store or split, examples are not finite vectors, there are fewer of them than
+            clusters, or the path cannot be written.
     """
     check_writable(out)
     if partitions < 1:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SINGLE = "single_queries"
-"""The tag that holds what a version loses when its queries come one at a time."""
+"""Tag of a version with the loss of score when queries come one at a time."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ TRACKERS: Mapping[str, str] = {
     "mlflow": "metaray.tracking.mlflow_tracker:MlflowTracker",
     "tensorboard": "metaray.tracking.tensorboard_tracker:TensorBoardTracker",
 }
-"""Where the trackers live that have names. A new one is its file and a line here; any other goes by its import path."""
+"""Import paths of the trackers that have names. A new one is its file and a line here; others go by import path."""
 
 
 class Tracker(ABC):
@@ -140,13 +140,13 @@ class Tracker(ABC):
 
 @final
 class MemoryTracker(Tracker):
-    """Keeps everything in lists, for tests and notebooks.
+    """A tracker that keeps everything in lists, for tests and notebooks.
 
     Attributes:
-        metrics: Metrics in the order they were logged.
-        files: The bytes of each file, by its path inside the record.
-        facts: What was said of the run, by name.
-        endings: How it was closed, each time.
+        metrics: Metrics in the order in which they were logged.
+        files: Bytes of each file, by its path inside the record.
+        facts: Facts about the run, by name.
+        endings: Endings of the record, one for each time it was closed.
     """
 
     kind, title = "memory", "the memory"
@@ -158,14 +158,14 @@ class MemoryTracker(Tracker):
         self.endings: list[Ending] = []
 
     def begin(self, experiment: Experiment, run: Run, say: Callable[[str], None]) -> None:
-        """Nothing to open."""
+        """Do nothing: there is nothing to open."""
 
     def log(self, metrics: Sequence[Metric]) -> None:
-        """Append `metrics`."""
+        """Append the metrics to `metrics`."""
         self.metrics.extend(metrics)
 
     def describe(self, facts: Mapping[str, str]) -> None:
-        """Keep them."""
+        """Add the facts to `facts`."""
         self.facts.update(facts)
 
     def log_file(self, path: Path, folder: str = "") -> None:
@@ -175,7 +175,7 @@ class MemoryTracker(Tracker):
             self.files[str(Path(folder) / file.relative_to(path.parent))] = file.read_bytes()
 
     def end(self, ending: Ending, why: str = "") -> None:
-        """Remember it."""
+        """Append the ending to `endings`."""
         self.endings.append(ending)
 
     def values(self, key: str) -> list[float]:
@@ -184,14 +184,14 @@ class MemoryTracker(Tracker):
 
 
 def trackers_of(names: Sequence[str], uri: str | None) -> list[Tracker]:
-    """The trackers that were asked for.
+    """Create the trackers with these names.
 
     Args:
-        names: Names among `TRACKERS`, or import paths `module:Class` of others; "none", alone, stands for none at all.
-        uri: URI of the tracking server, for those that have one.
+        names: Names among `TRACKERS`, or import paths `module:Class`; "none", alone, stands for no tracker.
+        uri: URI of the tracking server, for trackers that have one.
 
     Raises:
-        InputError: If there is none of that name, or it is none, or its URI is wrong.
+        InputError: If there is no tracker of that name, the class is not a tracker, or the URI is wrong.
     """
     if NONE in names and len(names) > 1:
         raise InputError(f"trackers {', '.join(names)}: none stands alone")
@@ -199,13 +199,13 @@ def trackers_of(names: Sequence[str], uri: str | None) -> list[Tracker]:
 
 
 def tracker_of(name: str) -> type[Tracker]:
-    """The class of a tracker.
+    """The class of a tracker with this name.
 
     Args:
-        name: One of `TRACKERS`, or the import path `module:Class` of another.
+        name: Name among `TRACKERS`, or the import path `module:Class` of a tracker.
 
     Raises:
-        InputError: If there is none of that name, or it is none.
+        InputError: If there is no tracker of that name, or the class is not a tracker.
     """
     if name not in TRACKERS and ":" not in name:
         raise unknown("tracker", name, [*TRACKERS, NONE, "module:Class"])
