@@ -28,7 +28,7 @@ FOLDERS = "METARAY_IMPORT_FOLDERS"
 OWN_KINDS = ("custom", "module")
 """Kinds whose `path` is an import path."""
 IMPORTED = re.compile(r"[^\s:/\\]+:[^\s:/\\]+")
-"""Known import paths, by kind: an instance with such an import path as its kind is accepted, too."""
+"""Regular expression that import paths, `module:Name`, match."""
 _folders: list[str] = []
 NOT_IMPORTABLE: dict[str, str] = {}
 """Modules that no other process can import by name, with the reason: recipe files with unsuitable names."""
