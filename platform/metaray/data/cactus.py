@@ -37,7 +37,7 @@ from metaray.imports import reads_kind, writes_kind
 WRAPPED: dict[str, type[Source]] = {"class_store": ClassStore, "glyphs": Glyphs}
 """The sources whose examples can have been clustered."""
 RECIPE_VERSION = 1
-"""Raise it whenever the same settings would give other tasks."""
+"""Version of this recipe; raise it whenever the same settings would give other tasks."""
 
 
 class CACTUs(Source):

@@ -32,7 +32,7 @@ from metaray.imports import TRUST_ALL, trust_of
 
 
 class SplitSummary(NamedTuple):
-    """What `describe` prints of one meta-split: its classes (rotations count) and the examples they have."""
+    """Numbers of classes (rotations included) and examples of one meta-split."""
 
     classes: int
     examples: int

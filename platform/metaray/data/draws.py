@@ -11,7 +11,7 @@ SPLITS: tuple[Split, ...] = ("meta-train", "meta-val", "meta-test")
 
 
 SPARSE = 64
-"""Factor on the sample: from larger populations numbers are drawn one by one; others are shuffled whole."""
+"""Ratio of population to sample from which on numbers are drawn one by one; smaller populations are shuffled."""
 FEW = 64
 """So few words are sorted in no time."""
 
@@ -78,7 +78,7 @@ class Draws:
 
 
 def philox(seed: int, split: Split, index: int) -> np.random.Philox:
-    """The generator of one episode, at the beginning of its stream."""
+    """The random generator of one episode, at the beginning of its stream."""
     counter = np.array([0, 0, 0, SPLITS.index(split)], dtype=np.uint64)
     # numpy takes any ISeedSequence; its types name one of them alone.
     return np.random.Philox(_Key(seed, index), counter=counter)  # type: ignore[arg-type]

@@ -65,7 +65,7 @@ Count = Annotated[Number | Range, Discriminator(_form), BeforeValidator(_read)]
 
 
 class Sizes(NamedTuple):
-    """What was drawn for one episode: ways, shots a class and queries a class, of which None takes all the rest."""
+    """The sizes of one episode: ways, shots and queries of each class; None as queries takes all the rest."""
 
     ways: int
     shots: int

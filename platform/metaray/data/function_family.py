@@ -37,11 +37,11 @@ Range = Annotated[tuple[float, float], AfterValidator(_ascending)]
 
 
 class Family(NamedTuple):
-    """Functions of one number that differ in a few parameters.
+    """A family of functions of one number that differ in a few parameters.
 
     Attributes:
-        parameters: Names of the fields of `FunctionFamily` that hold their ranges, in the order of drawing.
-        value: f(parameters, x) at x [n], or at x [B, n] where each parameter is one of B functions [B, 1].
+        parameters: Fields of `FunctionFamily` with the ranges of the parameters, in the order of drawing.
+        value: Function value(parameters, x) at x [n], or at x [B, n] for B functions with parameters [B, 1] each.
     """
 
     parameters: tuple[str, ...]
@@ -49,13 +49,13 @@ class Family(NamedTuple):
 
 
 def sinusoid(parameters: Numbers, x: Numbers) -> Numbers:
-    """amplitude * sin(x - phase)."""
+    """The sinusoid amplitude * sin(x - phase)."""
     amplitude, phase = parameters
     return np.asarray(amplitude * np.sin(x - phase))
 
 
 def line(parameters: Numbers, x: Numbers) -> Numbers:
-    """slope * x + intercept."""
+    """The line slope * x + intercept."""
     slope, intercept = parameters
     return np.asarray(slope * x + intercept)
 

@@ -137,13 +137,13 @@ class Glyphs(Source):
 
 
 def glyph_store(cache: Path | None = None) -> Path:
-    """The glyphs' store file, built in seconds if the cache has none made by these versions.
+    """Path of the glyphs' store file, which is built in seconds if the cache has none of these versions.
 
     Args:
-        cache: A folder; by default `metaray` in $XDG_CACHE_HOME, or in ~/.cache.
+        cache: Folder of the cache; None takes `metaray` in $XDG_CACHE_HOME, or in ~/.cache.
 
     Raises:
-        InputError: The cache can't be written.
+        InputError: If the cache cannot be written.
     """
     folder = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "metaray"
     path = folder / f"glyphs-{_key()}.arrow"
@@ -165,7 +165,7 @@ def build_glyphs(path: Path) -> None:
     """Render all letters and write them as a store with the split scheme "default".
 
     Raises:
-        InputError: `path` can't be written.
+        InputError: If `path` cannot be written.
     """
     check_writable(path)
     letters = select_letters(merge_identical(render_all(SCRIPTS)))
@@ -189,7 +189,7 @@ def build_glyphs(path: Path) -> None:
 
 
 class Letter(NamedTuple):
-    """One class: the characters that look alike, the split of the earliest of them, and bitmaps [n, 28, 28]."""
+    """One class: the characters that look alike, the split of the first of them, and bitmaps [n, 28, 28]."""
 
     characters: str
     split: Split
@@ -203,10 +203,10 @@ class Letter(NamedTuple):
 
 
 def merge_identical(renderings: Mapping[str, Sequence[Bitmap]]) -> list[Letter]:
-    """Make one class of characters that share a bitmap, directly or through others, whatever the face.
+    """Merge characters that share a bitmap, directly or through others, in any face, into one class.
 
-    So A, Alpha and the Cyrillic A are one class, of the earliest of their meta-splits, and no bitmap is in two
-    classes. A bitmap that several faces share counts once.
+    So A, Alpha and the Cyrillic A are one class, in the first of their meta-splits, and no bitmap is in two classes. A
+    bitmap that several faces share counts once.
     """
     parent = {character: character for character in renderings}
 
@@ -227,7 +227,7 @@ def merge_identical(renderings: Mapping[str, Sequence[Bitmap]]) -> list[Letter]:
 
 
 def select_letters(letters: Iterable[Letter]) -> list[Letter]:
-    """Leave out letters with a single bitmap, and those that nearly repeat one of an earlier meta-split."""
+    """Leave out letters with a single bitmap, and those that nearly repeat a letter of an earlier meta-split."""
     kept: list[Letter] = []
     ordered = sorted((x for x in letters if len(x.bitmaps) >= MIN_EXAMPLES), key=lambda x: SPLITS.index(x.split))
     for split in SPLITS:

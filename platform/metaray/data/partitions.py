@@ -23,7 +23,7 @@ from metaray.errors import InputError, unknown
 
 IMPORTER = "cluster"
 STORE = "store_fingerprint"
-"""What origins call the store whose examples were clustered, or embedded."""
+"""Key in a file's origin for the store whose examples were clustered or embedded."""
 LEFT_OUT = -1.0
 MAKE = "make them by `metaray data cluster`"
 
@@ -102,10 +102,10 @@ def cluster_store(
 
 
 def rows_of(file: StoreFile, split: str, where: str) -> NDArray[np.int64]:
-    """The examples of meta-train.
+    """Rows of the examples of meta-train.
 
     Raises:
-        InputError: No such split scheme, or no examples.
+        InputError: If there is no such split scheme, or it has no examples.
     """
     if split not in file.meta.schemes:
         raise unknown(f"split scheme of {where}", split, file.meta.schemes)
@@ -155,16 +155,16 @@ def partitions_stamp(path: str) -> tuple[int, ...]:
 
 
 def open_partitions(path: str, store: StoreFile, split: str, where: str) -> Partitions:
-    """The partitions in a file, of the examples of a store.
+    """Read partitions of the examples of a store from a file.
 
     Args:
         path: Path or URI of the file.
-        store: Store whose examples the partitions are to be of.
-        split: Split scheme whose meta-train the partitions are to be of.
-        where: The store, in messages.
+        store: Store whose examples were clustered.
+        split: Split scheme whose meta-train was clustered.
+        where: Name of the store for messages.
 
     Raises:
-        InputError: No such file, one of other examples, or of other splits.
+        InputError: If there is no such file, or its partitions are of other examples or other splits.
     """
     with held(path) as local:
         file = open_store(local)

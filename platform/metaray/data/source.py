@@ -207,7 +207,7 @@ def _place(cls: type, name: str) -> int:
 
 
 class SameData:
-    """Notices when a source comes to yield other data while it is in use.
+    """Detects that the data of a source change while it is in use.
 
     Args:
         source: Source that is in use.

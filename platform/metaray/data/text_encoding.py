@@ -4,10 +4,10 @@ from metaray.errors import InputError
 
 
 def decoded(raw: bytes, where: str, encoding: str | None) -> str:
-    """The text in some bytes: UTF-8, UTF-16 that says so, or the given encoding.
+    """Decode bytes as UTF-8, as UTF-16 with a byte order mark, or by the given encoding.
 
     Raises:
-        InputError: If they are not; the message names `where`.
+        InputError: If that is not possible; the message names `where`.
     """
     utf16 = raw.startswith((b"\xff\xfe", b"\xfe\xff"))
     for name in ("utf-16" if utf16 else "utf-8-sig", encoding):

@@ -33,7 +33,7 @@ RESAMPLING: dict[Resample, Image.Resampling] = {
 }
 
 MOST_LONG = 100
-"""How many times as long as wide a picture may be of which the middle is cut out."""
+"""Largest ratio of the sides of an image whose middle is cut out."""
 
 
 class ImagePreprocessing(Preprocessing):

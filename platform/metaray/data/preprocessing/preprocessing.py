@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 RawInputs = Any
-"""Whatever a preprocessing reads: one input, or several in any container."""
+"""Anything that a preprocessing reads: one input, or several in any container."""
 SPREAD = 7
-"""How much the lengths of a probe's examples differ."""
+"""Range of the lengths of a probe's examples."""
 
 
 class Preprocessing(Config):
@@ -239,7 +239,7 @@ def mask_of(compact: dict[str, Tensor]) -> Tensor:
 
 
 def check_normalisation(mean: tuple[float, ...], std: tuple[float, ...], size: int, what: str) -> None:
-    """Refuse a mean or std that is not one number, or one for each of `size` channels or features.
+    """Check that mean or std is one number, or one for each of `size` channels or features.
 
     Raises:
         ValueError: If it is not; the message has the numbers.
