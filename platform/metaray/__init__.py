@@ -284,12 +284,15 @@ def load(model: str | Path, *, tracking_uri: str | None = None, trust: Sequence[
     Example: `metaray.load("models:/omniglot-maml@champion").adapt(x, y).predict(x_new)`.
 
     Args:
-        model: `models:/NAME@ALIAS`, `models:/NAME/VERSION`, `runs:/ID/PATH`, or a learner's folder.
+        model: `models:/NAME@ALIAS`, `models:/NAME/VERSION`, `runs:/ID/PATH`, or the path of a learner's folder.
         tracking_uri: URI of MLflow; None takes MLFLOW_TRACKING_URI, else `mlflow.db` in the working directory.
         trust: Packages besides metaray whose code the learner may name.
 
+    Returns:
+        The learner, which adapts to new tasks.
+
     Raises:
-        InputError: If there is no such model, or it asks for code that is not trusted.
+        InputError: If there is no such model, or it names code of a package that is not trusted.
     """
     # Imported here: `import metaray` alone stays light, and pure stages need no MLflow.
     import tempfile
@@ -309,16 +312,19 @@ def load(model: str | Path, *, tracking_uri: str | None = None, trust: Sequence[
 
 
 def load_task(path: str | Path, *, trust: Sequence[str] = ()) -> AdaptedTask:
-    """Load an adapted task that `task.save(path)` or `metaray adapt --save` wrote; it predicts as it did then.
+    """Load an adapted task that `task.save(path)` or `metaray adapt --save` wrote; it predicts exactly as before.
 
     Example: `metaray.load_task("my-task").predict(x_new)`.
 
     Args:
         path: Path of the task's folder.
-        trust: Packages besides metaray whose code its learner may name.
+        trust: Packages besides metaray whose code the task's learner may name.
+
+    Returns:
+        The adapted task, with its learner.
 
     Raises:
-        InputError: If there is no whole task, or it asks for code that is not trusted.
+        InputError: If the folder holds no complete task, or the task names code of a package that is not trusted.
     """
     from pathlib import Path
 

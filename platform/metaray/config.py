@@ -20,7 +20,10 @@ C = TypeVar("C", bound="Config")
 
 
 class Config(BaseModel):
-    """A frozen pydantic model. Unknown keys are errors; numbers must be finite; its JSON describes all of it."""
+    """Base class of descriptions: a frozen pydantic model that its JSON describes completely.
+
+    Unknown keys are errors, and numbers must be finite.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
 
@@ -40,7 +43,7 @@ class Config(BaseModel):
         """Validate `values` read from JSON.
 
         Raises:
-            InputError: If a field is wrong; the message names `where` and every such field.
+            InputError: If a field is invalid; the message names `where` and every such field.
         """
         if not isinstance(values, Mapping):
             raise InputError(f"{where}: must be a JSON object with the fields of {cls.__name__} (got {_short(values)})")
@@ -51,12 +54,16 @@ class Config(BaseModel):
 
 
 def replace(config: C, **changes: Any) -> C:
-    """A copy with some fields changed, validated again (pydantic's own `model_copy` validates nothing).
+    """Return a copy with some fields changed, validated again, unlike pydantic's own `model_copy`.
 
     Example: `replace(maml_5way_1shot(), num_steps=100)`.
 
+    Args:
+        config: Description to copy, such as an experiment or a model.
+        **changes: New values of fields.
+
     Raises:
-        InputError: If a field is unknown (the message has the nearest right one) or a value wrong.
+        InputError: If a field is unknown (the message suggests the nearest name) or a value is invalid.
     """
     cls = type(config)
     kept = {name: getattr(config, name) for name in cls.model_fields}
@@ -64,10 +71,10 @@ def replace(config: C, **changes: Any) -> C:
 
 
 def check_name(name: str, what: str) -> str:
-    """`name`, if it can be the name of a folder, an MLflow experiment and a registered model.
+    """Check that `name` can be the name of a folder, of an MLflow experiment and of a registered model; returns it.
 
     Raises:
-        InputError: If it can't; the message says of `what` which characters are allowed, with the nearest allowed name.
+        InputError: If it cannot; the message says what `what` may consist of, and suggests the nearest allowed name.
     """
     if NAME.fullmatch(name) and len(name) <= LONGEST_NAME:
         return name
@@ -91,7 +98,7 @@ def refuse_subclass(value: BaseModel, cls: type[BaseModel]) -> None:
 
 
 def difference(one: Any, other: Any, path: str = "") -> str | None:
-    """The dotted name of the first field in which two descriptions differ; None where they are equal."""
+    """The dotted name of the first field in which two descriptions differ; None if they are equal."""
     if type(one) is not type(other) and any(
         isinstance(side, BaseModel | Mapping | list | tuple) for side in (one, other)
     ):
@@ -113,13 +120,12 @@ def difference(one: Any, other: Any, path: str = "") -> str | None:
 
 
 def explain(error: ValidationError, *, where: str, model: type[BaseModel] | None = None) -> str:
-    """What is wrong with each wrong field: its dotted name, the offending value, what would be right.
+    """Explain a validation error: for each invalid field its dotted name, the value, and what would be right.
 
     Args:
         error: Error that validating `model` raised.
-        where: Put first.
-        model: Model whose fields tell the nearest right name of an unknown key; None looks for the `Config` that the
-            error names.
+        where: Text at the start of the message.
+        model: Model whose field names are suggested for an unknown key; None takes the `Config` that the error names.
     """
     if model is None:
         model = next((cls for cls in _descendants(Config) if cls.__name__ == error.title), None)

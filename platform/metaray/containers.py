@@ -20,14 +20,15 @@ WHOLE = (str, bytes, bytearray, memoryview, PathLike, Image.Image, io.IOBase)
 
 
 def opened(value: Any, what: str) -> Any:
-    """Tensors and what else numpy understands as arrays, other iterables as lists; the rest as it is.
+    """Convert containers: array-likes to tensors or arrays, other iterables to lists; single values are unchanged.
 
     Args:
-        value: A container, or one value.
-        what: It is, for messages.
+        value: A container, or a single value.
+        what: Name of the value for messages.
 
     Raises:
-        InputError: If it has no order (sets, dicts), hides values (masks), or can't be copied to this process.
+        InputError: If the container has no order (sets, dicts), hides values (masks), or cannot be copied to this
+            process.
     """
     # Samplers do without torch, and who has not imported it holds no tensor.
     if "torch" in sys.modules and isinstance(value, sys.modules["torch"].Tensor):
@@ -55,10 +56,10 @@ def opened(value: Any, what: str) -> Any:
 
 
 def opened_whole(value: Any, what: str) -> NDArray[Any] | list[Any]:
-    """A container as an array or a list.
+    """Convert a container to an array or a list.
 
     Raises:
-        InputError: If `opened` would raise it, or it is no container.
+        InputError: If `opened` raises it, or the value is not a container.
     """
     found = opened(value, what)
     if isinstance(found, np.ndarray) and found.ndim > 0:
@@ -69,7 +70,7 @@ def opened_whole(value: Any, what: str) -> NDArray[Any] | list[Any]:
 
 
 def described(value: Any) -> str:
-    """A value for a message: its type, and its shape or its text where that is short."""
+    """Describe a value for a message: its type, with its shape, or with its text if that is short."""
     if value is None:
         return "None"
     kind = type(value).__name__

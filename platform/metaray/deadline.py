@@ -8,10 +8,12 @@ T = TypeVar("T")
 
 
 def within(limit_s: float, action: Callable[[], T]) -> T:
-    """What `action` returns or raises; it goes on by itself, in a thread that ends with the process, if it is late.
+    """Call `action` in a thread and return its result, waiting for at most `limit_s` seconds.
+
+    An action that is late goes on in its thread, which ends with the process.
 
     Raises:
-        TimeoutError: If it takes longer.
+        TimeoutError: If the action takes longer.
     """
     returned: list[T] = []
     raised: list[BaseException] = []

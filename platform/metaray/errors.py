@@ -21,15 +21,15 @@ from metaray.uris import redacted as redacted
 
 
 class InputError(ValueError):
-    """Wrong input, found before anything expensive started."""
+    """Invalid input, found before anything expensive started."""
 
 
 class RunFailed(RuntimeError):
-    """A run that started and could not finish.
+    """A run, search or evaluation that started and could not finish.
 
     Attributes:
-        told: Where that came up, in few lines, those of the user's own code first; empty where the message says all.
-        tracebacks: The whole tracebacks of all processes that raised one; empty if none did.
+        told: The place of the error in a few lines, the user's own code first; empty if the message says everything.
+        tracebacks: Complete tracebacks of all processes that raised an exception; empty if none did.
     """
 
     def __init__(self, message: str, *, told: str = "", tracebacks: str = "") -> None:
@@ -42,11 +42,14 @@ class Diverged(RunFailed):
 
 
 class RunStopped(RuntimeError):
-    """A run that a signal stopped; its last step is in a checkpoint."""
+    """A run that a signal or `should_stop` stopped; its last step is in a checkpoint."""
 
 
 class BatchMatters(UserWarning):
-    """A transductive learner is asked otherwise than it was judged: its answer may be far off."""
+    """Warning that a transductive learner gets batches of queries unlike those of its evaluation.
+
+    Its predictions may be far off.
+    """
 
 
 def unknown(what: str, got: str, known: Iterable[str]) -> InputError:
@@ -59,6 +62,6 @@ def unknown(what: str, got: str, known: Iterable[str]) -> InputError:
 
 
 def shareable(error: BaseException) -> BaseException | None:
-    """The error, to be the cause of another; None if it, or what it came from, tells a secret."""
+    """The error if it may be shown as the cause of another; None if it, or an error behind it, contains a secret."""
     told = "".join(traceback.format_exception(error))
     return error if redacted(told) == told else None

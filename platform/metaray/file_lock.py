@@ -5,14 +5,14 @@ from typing import IO, Any
 
 
 def lock(file: IO[Any], *, wait: bool = False) -> bool:
-    """Take the lock of an open file, which is held until the file is closed.
+    """Lock an open file, exclusively, until the file is closed.
 
     Args:
-        file: Any open file; writing to it needs no lock and is not prevented by one.
-        wait: Whether to wait until another holder lets go.
+        file: Any open file; the lock does not prevent others from writing to it.
+        wait: Whether to wait until another holder releases the lock.
 
     Returns:
-        Whether it is held now; always True where it was waited for.
+        Whether the lock is held now; always true if `wait` is.
 
     Raises:
         OSError: If the file system has no locks.
@@ -25,9 +25,9 @@ def lock(file: IO[Any], *, wait: bool = False) -> bool:
 
 
 def share(file: IO[Any] | int) -> None:
-    """Hold the lock of an open file together with all others who share it, until the file is closed.
+    """Lock an open file together with all others who share the lock, until the file is closed.
 
-    Waits for whoever has it alone; nobody gets it alone meanwhile.
+    It waits for an exclusive holder; nobody gets the lock exclusively meanwhile.
 
     Args:
         file: Any open file, or its descriptor.
@@ -39,9 +39,9 @@ def share(file: IO[Any] | int) -> None:
 
 
 def is_locked(file: IO[str]) -> bool:
-    """Whether somebody else holds the lock of an open file.
+    """Whether somebody else holds the exclusive lock of an open file.
 
-    To see that, it is shared with all others who look, for an instant in which nobody can take it.
+    To find out, the lock is shared for an instant, in which nobody can get it exclusively.
 
     Args:
         file: Any open file.

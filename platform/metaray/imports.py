@@ -22,20 +22,23 @@ from metaray.users_code import lines_of
 T = TypeVar("T", bound=BaseModel)
 
 EVERY_FIELD = {"every_field": True}
-"""Context in which a description is written with all its fields; see `writes_kind`."""
+"""Serialisation context that includes all fields of a description; see `writes_kind`."""
 FOLDERS = "METARAY_IMPORT_FOLDERS"
-"""Environment variable of workers: folders of the user's own modules, where the driver found them too."""
+"""Environment variable that tells workers the folders of the user's own modules on the driver."""
 OWN_KINDS = ("custom", "module")
 """Kinds whose `path` is an import path."""
 IMPORTED = re.compile(r"[^\s:/\\]+:[^\s:/\\]+")
-"""Import paths. A part whose kind is one itself may be of these kinds, by their other name."""
+"""Regular expression that import paths, `module:Name`, match."""
 _folders: list[str] = []
 NOT_IMPORTABLE: dict[str, str] = {}
-"""Modules of this process that no other one can import by their name, and why: recipe files with unlucky names."""
+"""Modules that no other process can import by name, with the reason: recipe files with unsuitable names."""
 
 
 def import_from(*folders: Path) -> None:
-    """Let the user's own modules be found in folders, after all others: they hide no module of Python or a package."""
+    """Let modules of the user's own be imported from folders, after all other places.
+
+    They hide no module of Python or of a package.
+    """
     for folder in folders:
         if (text := str(folder.absolute())) not in sys.path:
             sys.path.append(text)
@@ -43,17 +46,17 @@ def import_from(*folders: Path) -> None:
 
 
 def import_folders() -> list[str]:
-    """Those that `import_from` has added, as far as they are still there."""
+    """The folders that `import_from` has added and that still exist."""
     return [folder for folder in _folders if folder in sys.path]
 
 
 def where_found(tree: Any) -> str:
-    """What to put before a command that reads a description again, so that it finds the modules that it names.
+    """Prefix for a command that reads a description again, so that it finds the modules which the description names.
 
-    A recipe's neighbours are found by way of the recipe; JSON in another folder needs to be told of that of theirs.
+    A recipe's own folder is found by way of the recipe; JSON in another folder needs this prefix.
 
     Args:
-        tree: Tree of the description, in JSON types.
+        tree: The description, in JSON types.
     """
     folders = dict.fromkeys(folder for name in _modules_of(tree) if (folder := _folder_of(name)) is not None)
     return f"PYTHONPATH={shlex.quote(os.pathsep.join(folders))} " if folders else ""
@@ -72,7 +75,7 @@ def _modules_of(tree: Any) -> Iterator[str]:
 
 
 def paths_in(tree: Any) -> list[str]:
-    """The import paths in a description, in JSON types: kinds not known here, and what calls code by its path."""
+    """The import paths in a description in JSON types: unknown kinds, and fields that call code by its path."""
     found: list[str] = []
     if isinstance(tree, Mapping):
         kind, path = tree.get("kind"), tree.get("path")
@@ -99,14 +102,14 @@ def _folder_of(module: str) -> str | None:
 
 
 def resolve(path: str, *, trust: Iterable[str]) -> Any:
-    """The object behind `package.module:Name`.
+    """Import the object named `package.module:Name`.
 
     Args:
-        path: Where to import it from.
-        trust: Top-level packages that may be imported besides `metaray`, see `metaray.trust`; "*" stands for all.
+        path: Import path of the object.
+        trust: Top-level packages besides metaray that may be imported, see `metaray.trust`; "*" stands for all.
 
     Raises:
-        InputError: If the path is malformed, not trusted (`Untrusted`), or leads nowhere.
+        InputError: If the path is malformed, not trusted (`Untrusted`), or names nothing.
     """
     module_name, _, name = path.partition(":")
     if not module_name or not name or module_name.startswith("."):
@@ -136,7 +139,7 @@ def resolve(path: str, *, trust: Iterable[str]) -> Any:
 
 
 def trust_of(info: ValidationInfo) -> tuple[str, ...]:
-    """The packages that a validation may import from: everything, unless its context says otherwise."""
+    """The packages that a validation may import from: all packages, unless its context restricts them."""
     context = info.context or {}
     return tuple(context.get("trust", (TRUST_ALL,)))
 
@@ -146,12 +149,13 @@ def parse_kind(
 ) -> T:
     """An instance of one of the `known` classes (all below `base`) from `{"kind": key, **fields}`.
 
-    What already is an instance of `base` is passed through, if its class can be found again by its import path.
+    An instance of `base` is returned as it is, if its class can be found by its import path. The kind of a class
+    outside metaray is its import path, `package.module:Name`.
 
     The kind of a class from elsewhere is its import path, `package.module:Name`.
 
     Raises:
-        InputError: If the kind is unknown (the message has the nearest right one), or fields are wrong.
+        InputError: If the kind is unknown (the message suggests the nearest one), or fields are invalid.
     """
     if isinstance(value, base):
         if type(value) not in known.values():
@@ -180,10 +184,10 @@ def parse_kind(
 
 
 def require_findable(cls: type[Any], *, what: str) -> None:
-    """Check that a class is found by its import path, which is all that JSON, workers and the registry know of it.
+    """Check that a class can be found by its import path, by which JSON, workers and the registry know it.
 
     Raises:
-        InputError: If it is not; the message has the reason, and what would be right.
+        InputError: If it cannot; the message has the reason, and what would be right.
     """
     module, name = cls.__module__, cls.__qualname__
     said = f"{what} {name!r} is found by its import path, by workers, JSON and the registry, but"
@@ -206,12 +210,12 @@ def _require_kind(cls: type[Any], name: str) -> None:
 
 
 def dump_kind(value: BaseModel, known: Mapping[str, type[Any]], *, every_field: bool = True) -> dict[str, Any]:
-    """The inverse of `parse_kind`, in JSON types.
+    """Convert an instance to JSON types: the inverse of `parse_kind`.
 
     Args:
-        value: A part.
+        value: The instance.
         known: Known classes by their kind, as `parse_kind` takes them.
-        every_field: Also those that its class names in `left_out_of_json`, where they have their defaults.
+        every_field: Whether to include fields that the class lists in `left_out_of_json` and that have their defaults.
     """
     names = {cls: key for key, cls in known.items()}
     cls = type(value)
@@ -225,15 +229,16 @@ def dump_kind(value: BaseModel, known: Mapping[str, type[Any]], *, every_field: 
 
 
 def reads_kind(known: Mapping[str, type[T]], base: Any, *, what: str, by_name: bool = False) -> BeforeValidator:
-    """What a field that holds a part by kind is read with, beside `writes_kind`.
+    """Pydantic validator of a field that holds an instance by its kind; use it together with `writes_kind`.
 
     Example: `model: Annotated[Model, reads_kind(MODELS, Model, what="model"), writes_kind(MODELS)]`.
 
     Args:
         known: Known classes by their kind, as `parse_kind` takes them.
-        base: Class that all of them are below.
-        what: What such a part is called in messages.
-        by_name: A kind alone stays a text, if it is known; an import path alone is a part with its defaults.
+        base: Base class of all these classes.
+        what: Word for such an instance in messages.
+        by_name: Whether a bare text is allowed: a known kind stays text, an import path becomes an instance with
+            defaults.
     """
 
     def read(value: Any, info: ValidationInfo) -> T | str:
@@ -247,10 +252,10 @@ def reads_kind(known: Mapping[str, type[T]], base: Any, *, what: str, by_name: b
 
 
 def writes_kind(known: Mapping[str, type[Any]]) -> PlainSerializer:
-    """What a field that holds a part by kind is written with; see `reads_kind`.
+    """Pydantic serializer of a field that holds an instance by its kind; see `reads_kind`.
 
-    What a class names in `left_out_of_json` is left out at its default, so that JSON stays as it was before there was
-    such a field; `model_dump(context=EVERY_FIELD)` writes it, too.
+    Fields that a class lists in `left_out_of_json` are omitted at their defaults, so that JSON stays as it was before
+    such a field existed; `model_dump(context=EVERY_FIELD)` includes them.
     """
 
     def write(value: BaseModel | str, info: SerializationInfo) -> dict[str, Any] | str:

@@ -17,14 +17,14 @@ LONGEST = 40
 
 
 def parse_json(text: str | bytes, *, where: str) -> Any:
-    """The value that a JSON text describes.
+    """Parse JSON text.
 
     Args:
-        text: Bytes are UTF-8.
-        where: It comes from, put first in the message.
+        text: JSON text; bytes are decoded as UTF-8.
+        where: Origin of the text, at the start of messages.
 
     Raises:
-        InputError: It is no JSON, or none that anything of metaray would write.
+        InputError: If the text is not JSON, or is JSON that metaray never writes.
     """
     if len(text) > MOST_BYTES:
         raise InputError(f"{where}: {len(text)} bytes of JSON, of which at most {MOST_BYTES} are read")
@@ -39,10 +39,10 @@ def parse_json(text: str | bytes, *, where: str) -> Any:
 
 
 def parse_object(text: str | bytes, *, where: str) -> dict[str, Any]:
-    """The JSON object that a text describes; see `parse_json`.
+    """Parse JSON text that must be an object; see `parse_json`.
 
     Raises:
-        InputError: It is no JSON, or no object.
+        InputError: If the text is not JSON, or not an object.
     """
     found = parse_json(text, where=where)
     if not isinstance(found, dict):

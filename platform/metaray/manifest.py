@@ -15,7 +15,7 @@ CHECKSUM = "sha256"
 
 
 class Damaged(ValueError):
-    """A folder whose files are not what its manifest says."""
+    """A sealed folder whose files differ from its manifest."""
 
 
 def sealed(files: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -31,11 +31,11 @@ def unsealed(read: Callable[[str], bytes], *, only: str | None = None) -> dict[s
     """Read a sealed folder, checking every file.
 
     Args:
-        read: Function that gives the bytes of a file by its name.
-        only: The file that is wanted; None reads all.
+        read: Function that returns the bytes of a file by its name.
+        only: Name of the single file to read; None reads all files.
 
     Raises:
-        Damaged: If the manifest or a file is missing, truncated or altered; says which.
+        Damaged: If the manifest or a file is missing, truncated or altered; the message says which.
     """
     try:
         listed = parse_json(read(MANIFEST), where=MANIFEST)["files"].items()
@@ -63,26 +63,26 @@ def unsealed(read: Callable[[str], bytes], *, only: str | None = None) -> dict[s
 
 
 def checksum(tree: Mapping[str, Any]) -> str:
-    """SHA-256 (hex) of a JSON object, whatever the order of its keys and the space between them."""
+    """SHA-256 (hex) of a JSON object, independent of the order of keys and of white space."""
     # By way of JSON: reading it back makes keys strings, which sort otherwise than numbers.
     text = json.dumps(json.loads(json.dumps(tree)), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def sealed_json(tree: Mapping[str, Any]) -> bytes:
-    """A JSON object as text, its checksum among its keys."""
+    """JSON text of an object, with its checksum as an additional key."""
     return (json.dumps({**tree, CHECKSUM: checksum(tree)}, indent=2, sort_keys=True) + "\n").encode()
 
 
 def unsealed_json(text: str | bytes, *, where: str) -> dict[str, Any]:
-    """The inverse of `sealed_json`; files of before there were checksums are read as they are.
+    """Parse the text that `sealed_json` returned; text from before checksums existed is accepted as it is.
 
     Args:
         text: Text of the file.
-        where: It comes from.
+        where: Origin of the text, for messages.
 
     Raises:
-        InputError: It is no JSON object, or not the one that was written.
+        InputError: If the text is not a JSON object, or not the one that was written.
     """
     tree = parse_object(text, where=where)
     found = tree.pop(CHECKSUM, None)

@@ -30,14 +30,14 @@ MOVED = {
     "metaray.training.optimizer": "metaray.experiment.optimizer",
     "metaray.training.overrides": "metaray.experiment.overrides",
 }
-"""Where each module is now."""
+"""Current path of each module that has moved, by its old path."""
 
 RENAMED = {"metaray.algorithms.problem": {"Problem": "TaskShape"}, "metaray.algorithms.head": {"Fit": "HeadFit"}}
-"""What is called otherwise there."""
+"""New names of objects that were also renamed, by the old path of their module."""
 
 
 class Moved(MetaPathFinder, Loader):
-    """Finds a module under its old path; all its names are those of the module where it is now."""
+    """Import finder for modules that have moved: an old path gives the names of the module's current place."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -46,7 +46,7 @@ class Moved(MetaPathFinder, Loader):
         return ModuleSpec(fullname, self) if fullname in MOVED else None
 
     def exec_module(self, module: ModuleType) -> None:
-        """Give it the names of the module where it is now."""
+        """Make the old module look up its names in the module at the current place."""
         old = module.__name__
         new, renamed = importlib.import_module(MOVED[old]), RENAMED.get(old, {})
 

@@ -11,10 +11,10 @@ from metaray.errors import InputError
 
 
 def numbers(values: Any, shape: tuple[int, ...], what: str) -> NDArray[np.float32]:
-    """Rows of numbers as float32 [n, *shape]; where a row is one number, [n] will do.
+    """Convert rows of numbers to float32 [n, *shape]; if a row is one number, [n] is accepted.
 
     Raises:
-        InputError: If they are no finite numbers, or of another shape; the message names `what`.
+        InputError: If they are not finite numbers, or have another shape; the message names `what`.
     """
     raw: Any = None
     try:
@@ -42,7 +42,7 @@ def numbers(values: Any, shape: tuple[int, ...], what: str) -> NDArray[np.float3
 
 
 def is_flat(values: Any) -> bool:
-    """Whether these numbers are [n]."""
+    """Whether the numbers have the shape [n]."""
     return bool(np.ndim(opened_deep(values, "y")) == 1)
 
 

@@ -19,7 +19,10 @@ Phase = Literal[
     "checkpoint",
 ]
 PHASES: tuple[Phase, ...] = get_args(Phase)
-"""All phases, in the order of a step. "rest of the algorithm" holds the three before it, "evaluation" may hold any."""
+"""Names of all phases, in the order of a step.
+
+"rest of the algorithm" contains the three before it, and "evaluation" may contain any.
+"""
 
 Mark = Callable[[str], AbstractContextManager[object]]
 P = ParamSpec("P")
@@ -52,7 +55,7 @@ def in_phase(name: Phase) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
 
 def each(name: Phase, items: Iterable[T]) -> Iterator[T]:
-    """The items, and what it takes to come by each marked, but not what is done with it."""
+    """Iterate over items, marking as a phase the time to produce each item, but not its use."""
     iterator = iter(items)
     while True:
         with phase(name):
@@ -65,7 +68,7 @@ def each(name: Phase, items: Iterable[T]) -> Iterator[T]:
 
 @contextmanager
 def marked_by(mark: Mark) -> Iterator[None]:
-    """Within the block, phases of all threads of this process are marked by `mark(name)`, one such block at a time."""
+    """Within the block, call `mark(name)` around the phases of all threads; one such block can be open at a time."""
     global _mark
     before, _mark = _mark, mark
     try:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 AWAY_WITHIN_S = 120.0
-"""How long a server may not answer that did before."""
+"""Seconds for which a server that answered before may fail to answer."""
 
 T = TypeVar("T")
 
@@ -20,14 +20,14 @@ def retry(
     waits: Iterable[float] = SHORTLY,
     sleep: Callable[[float], None] = time.sleep,
 ) -> T:
-    """Call `action` until it returns, or there is no more wait; then its error is raised.
+    """Call `action` until it succeeds, or until `waits` ends and its last error is raised.
 
     Args:
-        action: Safe to call again after it failed half-way.
-        on: Errors that another attempt may cure; anything else is raised at once.
-        transient: Whether one of these errors is worth another attempt.
-        waits: Seconds after each failure; asked for one by one, as long as `action` fails.
-        sleep: Function that waits so many seconds.
+        action: Function to call; it must be safe to call again after a failure half-way.
+        on: Types of errors that another attempt may cure; other errors are raised at once.
+        transient: Function that says whether one of these errors is worth another attempt.
+        waits: Seconds to wait after each failure, requested one by one.
+        sleep: Function that waits for a number of seconds.
     """
     for wait_s in waits:
         try:
@@ -46,12 +46,12 @@ def patience(
     enough: Callable[[], bool] = lambda: False,
     once: Callable[[], None] = lambda: None,
 ) -> Iterator[float]:
-    """Waits for `retry`: the same again and again, for so many seconds, or until `enough` says so.
+    """Equal waits for `retry`, until a time limit or until `enough` returns true.
 
     Args:
-        within_s: No attempt but the last starts later than this.
-        every_s: The wait.
-        enough: Function that is asked before each attempt.
+        within_s: Seconds after which no attempt starts but a last one.
+        every_s: Seconds of each wait.
+        enough: Function that is called before each attempt; if it returns true, waiting ends.
         once: Function that is called after the first failure, for instance to say what is being waited for.
     """
     deadline_s = time.monotonic() + within_s

@@ -11,7 +11,7 @@ FRAMES = 12
 
 
 def summary(error: BaseException) -> str:
-    """An error in one line, with the place in the user's own code where it came up, if there is one.
+    """An error in one line, with the place in the user's own code where it occurred, if there is one.
 
     Example: `KeyError: 'b' (nets.py:23, in forward)`.
     """
@@ -27,9 +27,9 @@ def headline(error: BaseException) -> str:
 
 
 def told(error: BaseException) -> str:
-    """Where an error came up, for a terminal: the user's own frames, innermost last, then the error.
+    """Where an error occurred, for a terminal: the user's own frames, innermost last, then the error.
 
-    Where no frame is the user's own, the innermost one of all is shown, so that there is always a file and a line.
+    If no frame is the user's own, the innermost frame is shown, so that there is always a file and a line.
     """
     frames = user_frames(error) or list(traceback.extract_tb(error.__traceback__))[-1:]
     lines = ["(frames further out are left out)"] if len(frames) > FRAMES else []
@@ -43,7 +43,7 @@ def told(error: BaseException) -> str:
 
 
 def whole(error: BaseException) -> str:
-    """The whole traceback, those of its causes included, as Python prints it."""
+    """The complete traceback of an error and of its causes, as Python prints it."""
     return "".join(traceback.format_exception(error))
 
 
@@ -79,7 +79,7 @@ def is_users(filename: str) -> bool:
 
 
 def shown(filename: str) -> str:
-    """Relative to the working directory, where it lies below that."""
+    """A file name relative to the working directory, if the file lies below it."""
     try:
         return str(Path(filename).relative_to(Path.cwd()))
     except ValueError:

@@ -31,10 +31,10 @@ _imported: dict[str, tuple[ModuleType, str | None]] = {}
 
 
 class Untrusted(InputError):
-    """An import path that leads out of metaray, to a package that nobody said to trust.
+    """An import path to a package outside metaray that the user has not trusted.
 
     Attributes:
-        path: `package.module:Name`.
+        path: The import path, `package.module:Name`.
     """
 
     def __init__(self, path: str, setting: str = "") -> None:
@@ -58,21 +58,22 @@ def packages_in(paths: Iterable[str]) -> tuple[str, ...]:
 
 
 def trust_setting(packages: Mapping[str, str]) -> str:
-    """What to put into the environment to trust packages, each with the digest of its code, or an empty one."""
+    """Value of the environment variable that trusts packages, each with the digest of its code, possibly empty."""
     words = (f"{name}@{digest}" if digest else name for name, digest in sorted(packages.items()))
     return f"{ENVIRONMENT}={','.join(words)}"
 
 
 def require_trusted(path: str, trust: Iterable[str]) -> None:
-    """Refuse an import path outside metaray, unless `trust` or else the environment allows for its package.
+    """Check that the package of an import path outside metaray is trusted, by `trust` or by the environment.
 
     Args:
-        path: `package.module:Name`.
-        trust: Words as above; "*" stands for all packages.
+        path: The import path, `package.module:Name`.
+        trust: Trusted packages, as words like those of the environment variable; "*" stands for all packages.
 
     Raises:
-        Untrusted: If neither names the package.
-        InputError: If its code is another than the one that is trusted, with both digests, or a word makes no sense.
+        Untrusted: If the package is not trusted.
+        InputError: If the package's code has another digest than the trusted one (the message has both), or a word is
+            malformed.
     """
     package, given = package_of(path), tuple(trust)
     if package == "metaray" or TRUST_ALL in given:
@@ -110,7 +111,7 @@ def code_sha256(package: str) -> str | None:
 
 
 def remember_code(package: str, digest: str | None) -> None:
-    """Note what the code of a package was that was just imported; it is what runs, whatever becomes of its files."""
+    """Record the digest of a package that was just imported: that code runs, whatever becomes of its files."""
     module = sys.modules.get(package)
     if module is not None and (package not in _imported or _imported[package][0] is not module):
         _imported[package] = module, digest

@@ -20,7 +20,7 @@ WORDS = frozenset(
         *("signature", "token", "tokens"),
     }
 )
-"""A parameter with one of these words in its name holds a secret."""
+"""Words that mark a query parameter as a secret if its name contains one of them."""
 ENDS = ("accesskey", "accesskeyid", "apikey", "passwd", "password", "privatekey", "secret", "secretkey", "signature")
 WHOLE = frozenset({"accesstoken", "auth", "authorization", "authtoken", "code", "hmac", "key", "pass", "policy"})
 SIGNING = frozenset(
@@ -35,14 +35,14 @@ SIGNING = frozenset(
 @final
 @dataclass(frozen=True)
 class Uri:
-    """A URI in its parts; joined again they are the text as it was.
+    """The parts of a URI; joined again they give the original text.
 
     Attributes:
-        prefix: Scheme and slashes, as written; empty for a plain path.
-        account: User and password, before the at-sign; None without one.
+        prefix: Scheme and slashes as written; empty for a plain path.
+        account: User and password before the at-sign; None without them.
         place: Host and path.
-        query: What stands after the question mark; None without one.
-        fragment: What stands after the hash; None without one.
+        query: Text after the question mark; None without one.
+        fragment: Text after the hash sign; None without one.
     """
 
     prefix: str
@@ -53,7 +53,7 @@ class Uri:
 
     @classmethod
     def parse(cls, text: str) -> "Uri":
-        """The parts of a text."""
+        """Split a text into the parts of a URI."""
         prefix = PREFIX.match(text)
         if prefix is None:
             return cls("", None, text)
@@ -71,12 +71,12 @@ class Uri:
 
     @property
     def has_password(self) -> bool:
-        """Whether there is a password before the host, or a token in its place."""
+        """Whether a password, or a token in its place, stands before the host."""
         return self.account != self._shown_account()
 
     @property
     def has_secret(self) -> bool:
-        """Whether there is a secret in any part."""
+        """Whether any part contains a secret."""
         return self.has_password or any(_masked(part) != part for part in (self.query, self.fragment) if part)
 
     @property
@@ -88,9 +88,9 @@ class Uri:
 
     @property
     def identity(self) -> str:
-        """What is named, without who asks: no account, no secret, no signature, no fragment.
+        """The URI without account, secrets, signature and fragment: what it names, whoever asks.
 
-        Two addresses of an object that were signed at different times have the same identity.
+        Addresses of one object that were signed at different times have the same identity.
         """
         query = self.query
         if query is not None and _masked(query) != query:
@@ -99,7 +99,7 @@ class Uri:
 
     @property
     def text(self) -> str:
-        """The URI with all that is in it."""
+        """The URI as text, secrets included."""
         account = "" if self.account is None else f"{self.account}@"
         query = "" if self.query is None else f"?{self.query}"
         fragment = "" if self.fragment is None else f"#{self.fragment}"
@@ -115,7 +115,7 @@ class Uri:
 
 
 def redacted(text: str) -> str:
-    """`text` with the secrets of the URIs in it replaced."""
+    """The text, with secrets in its URIs replaced."""
     pieces, at = [], 0
     while found := PREFIX.search(text, at):
         end = _end_of_uri(text, found)
@@ -140,7 +140,7 @@ def names_secret(name: str) -> bool:
 
 
 def place_of_secret(tree: object, at: str = "") -> str | None:
-    """Where in a tree of JSON types there is a URI with a secret, as in "model.options.url"; None if nowhere."""
+    """Key of the first URI with a secret in a tree of JSON types, as "model.options.url"; None without one."""
     if isinstance(tree, str):
         return at if has_secret(tree) else None
     items = tree.items() if isinstance(tree, Mapping) else enumerate(tree) if isinstance(tree, list) else ()

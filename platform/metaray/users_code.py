@@ -10,14 +10,14 @@ from metaray.tracebacks import shown, told, user_frames
 
 @contextmanager
 def users_code(what: str, *, surely: bool = True) -> Iterator[None]:
-    """Within the block code of the user's runs: what it raises becomes wrong input, with their own lines.
+    """Within the block, turn errors raised by the user's own code into input errors that show their lines.
 
-    What metaray raises on purpose goes through as it is.
+    Errors that metaray raises on purpose pass through unchanged.
 
     Args:
-        what: Failed, as a sentence: "nets:Net raised an error as it was built".
-        surely: Even where no line is the user's own, as in a package of theirs that is installed; else such an error
-            is a defect of metaray, and goes through.
+        what: Sentence that says what failed, such as "nets:Net raised an error as it was built".
+        surely: Whether the code is the user's own even if no line in the traceback is, as in an installed package. If
+            not, such an error counts as a defect of metaray and passes through.
 
     Raises:
         InputError: If the code raises any error.
@@ -33,7 +33,7 @@ def users_code(what: str, *, surely: bool = True) -> Iterator[None]:
 
 
 def lines_of(error: BaseException) -> str:
-    """Where an error came up, for a terminal; of a syntax error, which is nowhere in a traceback, the line itself."""
+    """Where an error occurred, for a terminal; for a syntax error, which has no traceback, the line itself."""
     if not isinstance(error, SyntaxError) or error.filename is None:
         return told(error)
     text = f"    {error.text.strip()}\n" if error.text else ""
@@ -41,7 +41,7 @@ def lines_of(error: BaseException) -> str:
 
 
 def defined_at(function: Callable[..., object]) -> str:
-    """Where a function or class is defined, as in "nets.py:12: def forward(self, x):"; empty where nobody knows."""
+    """Place where a function or class is defined, as in "nets.py:12: def forward(self, x):"; empty if unknown."""
     try:
         file, (lines, number) = inspect.getsourcefile(function), inspect.getsourcelines(function)
     except (OSError, TypeError):

@@ -208,7 +208,7 @@ def test_the_keys_that_set_takes_are_listed(make_experiment: Any, command: Any, 
     code, out, err = command("train", tmp_path / "tiny.json", "--set", "algorithm.inner_lr=0.25", "--keys")
     assert (code, err) == (0, "")
     assert {"algorithm.inner_lr=0.25", "optimizer.kind=adam", "evaluation.every=2", "seed=0"} <= set(out.splitlines())
-    assert "# inner_steps: Gradient steps on the support set." in out.splitlines()
+    assert "# inner_steps: Number of gradient steps on the support set." in out.splitlines()
     assert {"optimizer.groups={}", "optimizer.nesterov=false", "optimizer.schedule=constant"} <= set(out.splitlines())
     again = [part for line in out.splitlines() if not line.startswith("# ") for part in ("--set", line)]
     assert command("train", tmp_path / "tiny.json", *again, "--keys").out == out

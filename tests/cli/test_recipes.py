@@ -60,7 +60,7 @@ def test_a_recipe_is_shown(tiny: Path, command: Any, monkeypatch: pytest.MonkeyP
         "a worker on a CPU (1 episode at a time), ",
         "checks: passed, on the CPU",
         "meta_batch_size=5",
-        "# inner_steps: Gradient steps on the support set.",
+        "# inner_steps: Number of gradient steps on the support set.",
     ):
         assert text in told, text
     facts = out.partition("\nKeys and values")[0]

@@ -78,7 +78,7 @@ def computed(layer: Layer, outputs: int, dtype: torch.dtype) -> dict[str, Callab
     x = torch.randn(layer.images, channels, layer.side, layer.side).to(dtype)
     w = torch.randn(outputs, channels, 3, 3).to(dtype)
     last_x, last_w = (part.to(memory_format=torch.channels_last) for part in (x, w))
-    ways = {
+    ways: dict[str, Callable[[], Tensor]] = {
         PLAIN: partial(torch.conv2d, x, w, padding=1),
         LAST: partial(torch.conv2d, last_x, last_w, padding=1),
         PACKED: _packed(x, w),

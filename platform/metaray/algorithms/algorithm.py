@@ -25,12 +25,12 @@ MOST_INNER_STEPS, MOST = 10_000, 1 << 20
 
 
 class Outcome(NamedTuple):
-    """How one episode went.
+    """The loss and score of one episode, or of each episode of a chunk.
 
     Attributes:
-        loss: [] mean over the query; [B] for a chunk.
-        score: [] of the query, as the task's kind has it, without gradient; [B] for a chunk. Where the context asks for
-            `further` scores, [1 + F] and [B, 1 + F].
+        loss: Mean loss of the query set, a scalar; [B] for a chunk.
+        score: Score of the query set as the task kind defines it, a scalar without gradient; [B] for a chunk. If the
+            context asks for `further` scores, [1 + F] and [B, 1 + F].
     """
 
     loss: Tensor
@@ -50,22 +50,22 @@ class MetaGradient(NamedTuple):
 
 
 class Algorithm(Config):
-    """A meta-learning algorithm. Its fields are its hyperparameters, its methods pure functions of their arguments.
+    """A meta-learning algorithm: its fields are hyperparameters, its methods pure functions of their arguments.
 
-    `meta` holds the meta-parameters by name, `adapted` whatever one task's support set taught. Both are flat dicts of
-    tensors. Methods see one episode at a time; chunks of several are mapped over by `torch.vmap`.
+    `meta` holds the meta-parameters by name, `adapted` what one task's support set taught; both are flat dicts of
+    tensors. Methods see one episode at a time; `torch.vmap` maps them over a chunk of several episodes.
 
     Attributes:
         batch_norm: "inductive" normalises query examples with the statistics of the support set, so that each is
-            answered as it would be alone; "transductive", as most papers do, together with the rest of the query batch
-            (some algorithms: and with the support).
+            predicted as it would be alone. "transductive", as in most papers, normalises them with the statistics of
+            the whole query batch (in some algorithms, of query and support together).
     """
 
     kind: ClassVar[str]
     gradient_steps: ClassVar[bool] = False
-    """Whether `adapt` takes inner steps, so that zero of them is "before adaptation"."""
+    """Whether `adapt` takes inner steps, so that zero inner steps give the score before adaptation."""
     needs_classes: ClassVar[bool] = True
-    """Whether it works with the members of each class; else any loss will do, and so any kind of task."""
+    """Whether the algorithm groups examples by class. If not, it works with any loss, and so with any task kind."""
 
     @model_validator(mode="after")
     def _takes_no_eternity(self) -> Self:
@@ -81,102 +81,106 @@ class Algorithm(Config):
 
     @property
     def differentiates_twice(self) -> bool:
-        """Whether the meta-gradient holds second derivatives of the network."""
+        """Whether the meta-gradient contains second derivatives of the network."""
         return False
 
     @property
     def turns(self) -> tuple[int, ...]:
-        """Outer steps from which on it computes by other operations than before; schedules of rates aside.
+        """Outer steps at which the algorithm begins to compute by other operations, schedules of rates aside.
 
-        What is compiled is compiled for all of them before the first step.
+        Compiled execution compiles all of these phases before the first outer step.
         """
         return ()
 
     def check_task(self, task: TaskKind) -> None:
-        """Refuse a kind of task that it cannot learn.
+        """Check that the algorithm can learn tasks of a kind.
 
         Raises:
-            InputError: If the algorithm cannot learn it; the message names both.
+            InputError: If the algorithm cannot learn this kind of task; the message names both.
         """
         if self.needs_classes and not task.has_classes:
             raise InputError(f"algorithm {self.kind} works with classes, but {task.kind} tasks have none")
 
     @property
     def fixed_ways(self) -> bool:
-        """Whether a classifier takes only tasks of as many classes as it was trained for."""
+        """Whether a classifier takes only tasks with as many classes as in training."""
         return self.outputs(TaskShape(ways=2)) != self.outputs(TaskShape(ways=3))
 
     def outputs(self, task_shape: TaskShape) -> int | None:
-        """Size of the network's output layer; None asks for an embedding network."""
+        """Size of the network's output layer; None for an embedding network without one."""
         return task_shape.outputs
 
     def heeds_batch(self, network: nn.Module) -> bool:
-        """Whether what is predicted for one input depends on the others of the same call."""
+        """Whether the prediction for one input depends on the other inputs of the same call."""
         return self.batch_norm == "transductive" and normalises_batches(network)
 
     def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:
-        """The initial meta-parameters, from a freshly built network; what is random comes from torch's generator.
+        """Create the initial meta-parameters from a freshly built network.
 
-        Frozen parameters of the network (those with `requires_grad=False`) are none of them.
+        Random numbers come from torch's global generator. Frozen parameters of the network (`requires_grad=False`) are
+        not meta-parameters.
 
         Raises:
-            InputError: If the network lacks what the algorithm needs.
+            InputError: If the network lacks something that the algorithm needs.
         """
         return {name: parameter.detach().clone() for name, parameter in trainable(network).items()}
 
     @abstractmethod
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
-        """Learn one task from its support set.
+        """Adapt to one task, given its support set.
 
         Args:
             meta: The meta-parameters; not modified.
-            support: x [n, *feature], y [n] labels or [n, target_size] values; n is N*K where all classes have K shots.
-            context: The network, and whether this is training.
+            support: Support set: x [n, *feature] and y, labels [n] or values [n, target_size]; n is N * K if all N
+                classes have K shots.
+            context: Circumstances of the call: the network, the outer step, and whether this is training.
 
         Returns:
-            What `predict` needs; connected to `meta` for differentiation while training.
+            The tensors that `predict` needs. In training they are connected to `meta` for differentiation.
         """
 
     @abstractmethod
     def predict(self, meta: Tensors, adapted: Tensors, x: Inputs, context: Context) -> Tensor:
-        """What the task's kind asks for, [n, outputs] such as logits, of inputs x [n, *feature] under what `adapt`
-        returned."""
+        """Predict [n, outputs], such as logits or values, for inputs x [n, *feature].
+
+        `adapted` is what `adapt` returned for the task.
+        """
 
     def summary(self, meta: Tensors, support: Examples, context: Context, statistics: Tensors) -> Tensors | None:
-        """What is enough to know of a support set to learn the task from it, and from it with more: see `growth`.
+        """Summarise a support set by what is enough to learn the task from it, and to extend it; see `growth`.
 
-        None, as here, where only the examples themselves will do.
+        Returns None, as by default, if the algorithm needs the examples themselves.
 
         Args:
             meta: The meta-parameters.
-            support: Some of a task's examples, perhaps of some of its classes.
-            context: Circumstances of the call; its ways are those of the whole task.
-            statistics: Batch norm statistics with which the examples are to be embedded, as `growth.fixed_statistics`
-                finds them.
+            support: Some of a task's examples, possibly of only some of its classes.
+            context: Circumstances of the call; its number of ways is that of the whole task.
+            statistics: Batch norm statistics for embedding the examples, as `growth.fixed_statistics` returns them.
         """
         return None
 
     def joined(self, before: Tensors, further: Tensors) -> Tensors:
-        """The summary of two sets of examples; see `growth.joined`."""
+        """Combine the summaries of two sets of examples of one task; see `growth.joined`."""
         return joined(before, further)
 
     def adapt_to(self, meta: Tensors, summary: Tensors, context: Context) -> Tensors:
-        """What `adapt` returns for the examples that a summary is of."""
+        """Adapt to the examples behind a summary: the same result as `adapt` on these examples."""
         raise NotImplementedError(f"{self.kind} makes no summaries")
 
     def go_on(self, meta: Tensors, adapted: Tensors, support: Examples, context: Context) -> Tensors:
-        """Go on from what a task has learned, with further examples alone.
+        """Continue the adaptation of a task on further examples alone.
 
-        By default the task's parameters stand in for the meta-parameters of their names, and `adapt` starts there.
+        By default, `adapt` starts from the task's adapted parameters in place of the meta-parameters of the same names.
 
         Args:
             meta: The meta-parameters.
-            adapted: What the task has learned, perhaps of fewer classes.
-            support: The further examples, perhaps of some classes only.
-            context: Circumstances of the call; its ways are those of the grown task.
+            adapted: What `adapt` returned for the task so far, possibly with fewer classes.
+            support: The further examples, possibly of only some classes.
+            context: Circumstances of the call; its number of ways is that of the extended task.
 
         Raises:
-            InputError: If it takes no inner steps, or the task holds something else than the network's parameters.
+            InputError: If the algorithm takes no inner steps, or `adapted` holds something other than parameters of the
+                network.
         """
         theta = {name: value for name, value in adapted.items() if name not in fixed_statistics(adapted)}
         if not self.gradient_steps or not theta or not theta.keys() <= meta.keys():
@@ -186,11 +190,11 @@ class Algorithm(Config):
         return self.adapt({**meta, **theta}, support, context)
 
     def spread(self, meta: Tensors, adapted: Tensors, x: Inputs, context: Context) -> Tensor | None:
-        """The standard deviation [n, outputs] that it gives each value of `predict`; None where it gives none."""
+        """Predicted standard deviation [n, outputs] of each value of `predict`; None without one."""
         return None
 
     def loss(self, meta: Tensors, episode: TensorEpisode, context: Context) -> Outcome:
-        """Adapt to the support, then loss and score of the task's kind on the query."""
+        """Adapt to the support set, then compute the loss and score of the query set."""
         with phase("inner loop"):
             adapted = self.adapt(meta, episode.support, context)
         with phase("query pass"):
@@ -201,8 +205,8 @@ class Algorithm(Config):
         """Differentiate `loss` with respect to the meta-parameters.
 
         Args:
-            meta: Leaves that require gradient.
-            chunk: One episode, or with `context.batched` several with a leading axis B.
+            meta: The meta-parameters, as leaf tensors that require gradients.
+            chunk: One episode; or, if `context.batched`, B episodes with a leading axis B.
             context: Training context.
         """
         outcome = self.outcomes(meta, chunk, context)
@@ -211,7 +215,7 @@ class Algorithm(Config):
         return MetaGradient(dict(zip(meta, gradients, strict=True)), Outcome(outcome.loss.detach(), outcome.score))
 
     def outcomes(self, meta: Tensors, chunk: TensorEpisode, context: Context) -> Outcome:
-        """`loss` of each episode of a chunk, [B]."""
+        """Loss and score, each [B], of the B episodes of a chunk."""
         if context.batched:
             each: Callable[[TensorEpisode], Outcome] = lambda episode: self.loss(meta, episode, context)  # noqa: E731
             return Outcome(*torch.vmap(each, randomness=context.randomness)(chunk))
@@ -222,7 +226,7 @@ class Algorithm(Config):
 def by_episode(
     gradient_of: Callable[[TensorEpisode], tuple[Tensors, Outcome]], chunk: TensorEpisode, context: Context
 ) -> MetaGradient:
-    """The meta-gradient of a chunk where an algorithm brings that of one episode, without a graph."""
+    """The meta-gradient of a chunk from a function that computes that of one episode, without a graph."""
     if context.batched:
         gradient, outcome = torch.vmap(gradient_of, randomness=context.randomness)(chunk)
         return MetaGradient({name: g.sum(0) for name, g in gradient.items()}, Outcome(*outcome))
@@ -233,14 +237,14 @@ def by_episode(
 def start(
     algorithm: Algorithm, model: Model, task_shape: TaskShape, *, seed: int, fresh: Fresh | None = None
 ) -> tuple[nn.Module, Tensors]:
-    """The network and the initial meta-parameters, on the CPU: functions of the arguments alone.
+    """The network and the initial meta-parameters, on the CPU; they depend on the arguments alone.
 
     Args:
         algorithm: Algorithm whose meta-parameters are built.
         model: Model to build.
-        task_shape: Its shape.
-        seed: Seed of both.
-        fresh: What `build_fresh` built of these arguments, where somebody has done so already.
+        task_shape: Shape of the tasks.
+        seed: Seed of the network and of the meta-parameters.
+        fresh: Result of `build_fresh` with these arguments, if it was computed already.
     """
     network, generator = fresh or build_fresh(
         model,

@@ -36,10 +36,10 @@ class ANIL(Algorithm):
     the body sees the support set once. `MAML(adapts=("head.*",))` computes the same.
 
     Attributes:
-        inner_lr: Step size alpha; a number, one a parameter pattern, or a schedule over outer steps.
-        inner_steps: Gradient steps on the support set.
-        head: The parameters that adapt, as a pattern of `fnmatch`; `head.*` in metaray's own models.
-        adapts: Patterns of those of the head that do; by default all of it.
+        inner_lr: Inner learning rate alpha: a number, one for each parameter pattern, or a schedule over outer steps.
+        inner_steps: Number of gradient steps on the support set.
+        head: Pattern (`fnmatch`) of the names of the head's parameters; `head.*` in metaray's own models.
+        adapts: Patterns of the parameters of the head that inner steps change; by default all of the head.
         inner_optimizer: Optimiser of the inner steps.
     """
 
@@ -55,17 +55,18 @@ class ANIL(Algorithm):
     inner_optimizer: StepsBy = PLAIN
 
     def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:
-        """The network's parameters, head and body.
+        """The network's parameters, head and body, as meta-parameters.
 
         Raises:
-            InputError: If `head` fits none of them, or all, or a pattern of `adapts` none of the head.
+            InputError: If `head` fits no parameter or every parameter, or a pattern of `adapts` fits none of the
+                head's.
         """
         meta = super().init(network, task_shape)
         self._head(meta, network)
         return meta
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
-        """The body as it is, with theta_l' of one task."""
+        """Adapt the head by inner steps (theta_l'); the parameters of the body are returned unchanged."""
         alpha = rates(self.inner_lr, self._head(meta, context.network), context.step)
         last = last_layer(meta, alpha, support, context, self.batch_norm)
         loss = support_loss(support, context, second_order=True) if last is None else last.loss
@@ -76,7 +77,7 @@ class ANIL(Algorithm):
         return {**theta, **last.statistics}
 
     def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
-        """The network with the adapted head."""
+        """Predict with the unchanged body and the adapted head."""
         return predict_at(adapted, x, context)
 
     def _head(self, meta: Tensors, network: nn.Module) -> list[str]:

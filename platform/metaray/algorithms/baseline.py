@@ -35,13 +35,13 @@ class Baseline(JointTraining):
         (True, 2)
 
     Attributes:
-        inner_lr: Learning rate of fine-tuning.
-        inner_steps: Number of its steps.
-        momentum: Momentum of its steps; the first step has no past.
-        dampening: The share of a new gradient that does not enter the velocity, as in torch.optim.SGD.
+        inner_lr: Learning rate of the fine-tuning steps.
+        inner_steps: Number of fine-tuning steps.
+        momentum: Momentum of the fine-tuning steps; the first step has none.
+        dampening: Share of a new gradient that does not enter the velocity, as in `torch.optim.SGD`.
         weight_decay: Weight decay of the parameters that are fine-tuned.
-        adapts: Patterns of the parameters that are fine-tuned, where outputs mean the same in all tasks; elsewhere none
-            may be given.
+        adapts: Patterns of the parameters that are fine-tuned, if outputs mean the same in all tasks; otherwise it must
+            be left out, since the head alone is fine-tuned.
     """
 
     kind: ClassVar[str] = "baseline"
@@ -51,18 +51,18 @@ class Baseline(JointTraining):
     adapts: Adapts = EVERYTHING
 
     def check_task(self, task: TaskKind) -> None:
-        """It learns all kinds."""
+        """Accept every kind of task."""
 
     def outputs(self, task_shape: TaskShape) -> int | None:
-        """An embedding network, whatever the ways; where outputs mean the same in all tasks, those."""
+        """None, an embedding network, if labels vary from task to task; otherwise the number of outputs."""
         return None if task_shape.task.labels_vary else task_shape.outputs
 
     def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:
-        """The network's parameters, and where labels vary the joint classifier's.
+        """The network's parameters, and those of the joint classifier if labels vary from task to task.
 
         Raises:
-            InputError: If a pattern of `adapts` fits none of the network's, or labels vary, so that it would do
-                nothing.
+            InputError: If a pattern of `adapts` fits no parameter of the network, or is given although labels vary,
+                where it would have no effect.
         """
         if not task_shape.task.labels_vary:
             meta = Algorithm.init(self, network, task_shape)
@@ -76,25 +76,28 @@ class Baseline(JointTraining):
         return super().init(network, task_shape)
 
     def joint_head(self, size: int, classes: int) -> Tensors:
-        """Glorot-uniform weights and zero biases, as output layers have them."""
+        """The initial joint classifier: Glorot-uniform weights and zero biases, as in output layers."""
         layer = nn.Linear(size, classes)
         nn.init.xavier_uniform_(layer.weight)
         return {"weight": layer.weight.detach(), "bias": layer.bias.detach().zero_()}
 
     def new_head(self, features: Tensor, ways: int) -> Tensors:
-        """Zero."""
+        """The initial head of a task: zero weights and biases."""
         return {"weight": features.new_zeros(ways, features.shape[1]), "bias": features.new_zeros(ways)}
 
     def logits(self, head: Tensors, features: Tensor) -> Tensor:
-        """W f + b."""
+        """The logits W f + b of the features f."""
         return features @ head["weight"].T + head["bias"]
 
     def head_gradient(self, head: Tensors, features: Tensor, slope: Tensor) -> Tensors:
-        """Gradient with respect to W and b."""
+        """The gradient of the loss with respect to W and b."""
         return {"weight": slope.T @ features, "bias": slope.sum(dim=0)}
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
-        """The fine-tuned head or network, and under inductive batch norm the support set's statistics."""
+        """Fine-tune the task's head, or the network if outputs mean the same in all tasks.
+
+        Under inductive batch norm the statistics of the support set are returned, too.
+        """
         if context.task.labels_vary:
             return super().adapt(meta, support, context)
         loss = support_loss(support, context)
@@ -108,19 +111,19 @@ class Baseline(JointTraining):
         return with_statistics(theta, support, context, self.batch_norm)
 
     def go_on(self, meta: Tensors, adapted: Tensors, support: Examples, context: Context) -> Tensors:
-        """The task's head or network, fine-tuned on the further examples."""
+        """Fine-tune the task's head or network further, on the further examples."""
         if context.task.labels_vary:
             return super().go_on(meta, adapted, support, context)
         return Algorithm.go_on(self, meta, adapted, support, context)
 
     def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
-        """The task's head on the frozen features, or the fine-tuned network."""
+        """Predict with the task's head on frozen features, or with the fine-tuned network."""
         if context.task.labels_vary:
             return super().predict(meta, adapted, x, context)
         return predict_at(adapted, x, context)
 
     def loss(self, meta: Tensors, episode: TensorEpisode, context: Context) -> Outcome:
-        """The loss of support and query together in training, without adaptation; else as everywhere."""
+        """The loss of support and query together, without adaptation, in training; else that after adaptation."""
         if context.task.labels_vary or not context.training:
             return super().loss(meta, episode, context)
         x, y = pooled(episode)

@@ -31,11 +31,11 @@ class BaselinePP(JointTraining):
 
     Attributes:
         inner_lr: Learning rate of the head's gradient descent.
-        inner_steps: Number of its steps.
-        momentum: Momentum of its steps; the first step has no past.
-        dampening: The share of a new gradient that does not enter the velocity, as in torch.optim.SGD.
+        inner_steps: Number of gradient descent steps on the head.
+        momentum: Momentum of these steps; the first step has none.
+        dampening: Share of a new gradient that does not enter the velocity, as in `torch.optim.SGD`.
         weight_decay: Weight decay of the head.
-        scale: s.
+        scale: Scale s of the cosine similarities.
     """
 
     kind: ClassVar[str] = "baselinepp"
@@ -43,19 +43,19 @@ class BaselinePP(JointTraining):
     scale: float = Field(default=10, gt=0)
 
     def joint_head(self, size: int, classes: int) -> Tensors:
-        """Random vectors, as torch initialises a linear layer."""
+        """The initial joint classifier: random class vectors, as torch initialises a linear layer."""
         return {"weight": nn.Linear(size, classes, bias=False).weight.detach()}
 
     def new_head(self, features: Tensor, ways: int) -> Tensors:
-        """The mean direction of the support, for each class."""
+        """The initial head of a task: the mean direction of the support set as each class vector."""
         return {"weight": unit(unit(features).mean(dim=0)).expand(ways, -1)}
 
     def logits(self, head: Tensors, features: Tensor) -> Tensor:
-        """Scaled cosine similarities."""
+        """The logits: scaled cosine similarities of the features and the class vectors."""
         return self.scale * unit(features) @ unit(head["weight"]).T
 
     def head_gradient(self, head: Tensors, features: Tensor, slope: Tensor) -> Tensors:
-        """Gradient with respect to the class vectors."""
+        """The gradient of the loss with respect to the class vectors."""
         weight = head["weight"]
         length = weight.norm(dim=-1, keepdim=True)
         direction = weight / length.clamp(min=EPSILON)
@@ -65,5 +65,5 @@ class BaselinePP(JointTraining):
 
 
 def unit(x: Tensor) -> Tensor:
-    """Rows at length one; a row of zeros stays."""
+    """Rows of x scaled to length one; rows of zeros stay zero."""
     return nn.functional.normalize(x, dim=-1, eps=EPSILON)

@@ -34,10 +34,11 @@ class BOIL(Algorithm):
     while the outer loop trains both.
 
     Attributes:
-        inner_lr: Step size alpha_b; a number, one a parameter pattern, or a schedule over outer steps.
-        inner_steps: Gradient steps on the support set.
-        head: The parameters that stay, as a pattern of `fnmatch`; `head.*` in metaray's own models.
-        adapts: Patterns of those of the body that inner steps change; by default all of it.
+        inner_lr: Inner learning rate alpha_b: a number, one for each parameter pattern, or a schedule over outer steps.
+        inner_steps: Number of gradient steps on the support set.
+        head: Pattern (`fnmatch`) of the names of the head's parameters, which inner steps leave alone; `head.*` in
+            metaray's own models.
+        adapts: Patterns of the parameters of the body that inner steps change; by default all of the body.
         inner_optimizer: Optimiser of the inner steps.
     """
 
@@ -54,15 +55,15 @@ class BOIL(Algorithm):
 
     @property
     def differentiates_twice(self) -> bool:
-        """Always: the gradient of the body is differentiated again."""
+        """Always true: the inner gradient of the body is differentiated again."""
         return True
 
     def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:
-        """The network's parameters, head and body.
+        """The network's parameters, head and body, as meta-parameters.
 
         Raises:
-            InputError: If `head` fits none of them, or all, or all others are frozen, or a pattern of `adapts` fits
-                none of the body.
+            InputError: If `head` fits no parameter or every parameter, the rest is frozen, or a pattern of `adapts`
+                fits none of the body's parameters.
         """
         meta = super().init(network, task_shape)
         if len(matching(self.head, list(meta), "head", network)) == len(meta):
@@ -71,7 +72,7 @@ class BOIL(Algorithm):
         return meta
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
-        """The head as it is, with theta_b' of one task."""
+        """Adapt the body by inner steps (theta_b'); the parameters of the head are returned unchanged."""
         alpha = rates(self.inner_lr, self._body(meta, context.network), context.step)
         loss, steps = support_loss(support, context, second_order=True), steps_of(self.inner_steps, context)
         by = self.inner_optimizer
@@ -79,7 +80,7 @@ class BOIL(Algorithm):
         return with_statistics(theta, support, context, self.batch_norm)
 
     def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
-        """The network with the adapted body."""
+        """Predict with the adapted body and the unchanged head."""
         return predict_at(adapted, x, context)
 
     def _body(self, meta: Tensors, network: nn.Module) -> list[str]:

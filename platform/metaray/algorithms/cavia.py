@@ -48,12 +48,12 @@ class CAVIA(Algorithm):
     (74.2% with the biases and alpha = 1), and to 50% with alpha = 1.
 
     Attributes:
-        inner_lr: Step size alpha; None takes 1 where phi is added at a linear layer, as in the paper, and 10 where it
-            scales.
-        inner_steps: Gradient steps of phi on the support set.
-        context_size: Numbers in phi.
-        layer: Name of the convolution or linear layer after which phi enters; None finds it.
-        inner_optimizer: Optimiser of the steps of phi.
+        inner_lr: Inner learning rate alpha. None takes 1 if phi is added at a linear layer, as in the paper, and 10 if
+            phi modulates a convolution.
+        inner_steps: Number of gradient steps of phi on the support set.
+        context_size: Size of the context vector phi.
+        layer: Name of the convolution or linear layer after which phi enters; None chooses it by kind (see above).
+        inner_optimizer: Optimiser of the inner steps of phi.
     """
 
     kind: ClassVar[str] = "cavia"
@@ -69,14 +69,14 @@ class CAVIA(Algorithm):
 
     @property
     def differentiates_twice(self) -> bool:
-        """Always: the gradient with respect to phi is differentiated again."""
+        """Always true: the inner gradient with respect to phi is differentiated again."""
         return True
 
     def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:
-        """The network's parameters, and the weights through which phi enters.
+        """The network's parameters, and the weights through which phi enters the network.
 
         Raises:
-            InputError: If there is no such layer.
+            InputError: If the network has no layer named `layer`, or no convolution or linear layer.
         """
         name, layer = self._layer(network)
         maps = isinstance(layer, nn.Conv2d)
@@ -89,11 +89,11 @@ class CAVIA(Algorithm):
         return join(super().init(network, task_shape), {MODULATION: own})
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
-        """phi of one task, and under inductive batch norm the support set's statistics there."""
+        """Adapt phi to one task; under inductive batch norm also return the support set's statistics there."""
         return self._from(next(iter(meta.values())).new_zeros(self.context_size), meta, support, context)
 
     def go_on(self, meta: Tensors, adapted: Tensors, support: Examples, context: Context) -> Tensors:
-        """Inner steps on the further examples from the task's phi."""
+        """Take inner steps on the further examples, starting from the task's phi."""
         return self._from(adapted[CONTEXT], meta, support, context)
 
     def _from(self, phi: Tensor, meta: Tensors, support: Examples, context: Context) -> Tensors:
@@ -117,7 +117,7 @@ class CAVIA(Algorithm):
         return {CONTEXT: phi} | {name: value for name, value in found.items() if name not in meta}
 
     def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
-        """The network, told phi."""
+        """Predict with the network, given the task's phi."""
         _, statistics = split_statistics(adapted)
         return self._output(meta, adapted[CONTEXT], x, context, statistics)
 
@@ -172,7 +172,7 @@ def entrance_of(network: nn.Module, layer: str, task_shape: TaskShape) -> str:
 
 @contextmanager
 def modulated(meta: Tensors, phi: Tensor, network: nn.Module) -> Iterator[None]:
-    """Within the block, phi enters the network where the names of its weights say."""
+    """Within the block, phi enters the network at the layer given by the names of its weights."""
     weights = part(meta, MODULATION)
     (entrance,) = {name.rpartition(":")[0] for name in weights}
     effect = {name.rpartition(":")[2]: weight @ phi for name, weight in weights.items()}

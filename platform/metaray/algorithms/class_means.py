@@ -30,11 +30,11 @@ class ClassMeans(PerTask):
         return {"means": normalize(class_means(_directions(support.x, context), support.y, context), dim=1)}
 
     def summary(self, meta: Tensors, support: Examples, context: Context, statistics: Tensors) -> Tensors | None:
-        """Sums of the directions of each class, and their numbers."""
+        """The sum of the directions of each class, and the number of its examples."""
         return class_sums(_directions(support.x, context), support.y, context)
 
     def adapt_to(self, meta: Tensors, summary: Tensors, context: Context) -> Tensors:
-        """The means' directions."""
+        """The directions of the class means."""
         return {"means": normalize(means_of(summary, context), dim=1)}
 
     def predict(self, meta: Tensors, adapted: Tensors, x: Inputs, context: Context) -> Tensor:

@@ -51,11 +51,11 @@ class CNP(Algorithm):
         True
 
     Attributes:
-        encoder: Sizes of h's hidden layers. Where an embedding is learned below, as of images, none may be best: h is
-            then linear. With two, r came to differ in a single direction, in which 60% of Omniglot's 5-way 5-shot
-            queries are told apart, and stayed there for thousands of episodes.
-        representation: Size of r_i.
-        decoder: Sizes of g's hidden layers.
+        encoder: Sizes of the hidden layers of h. With a learned embedding e, as of images, no hidden layer may be best:
+            h is then linear. With two, r came to vary in a single direction, in which 60% of Omniglot's 5-way 5-shot
+            queries are told apart, and stayed so for thousands of episodes.
+        representation: Size of each vector r_i.
+        decoder: Sizes of the hidden layers of g.
     """
 
     kind: ClassVar[str] = "cnp"
@@ -67,11 +67,11 @@ class CNP(Algorithm):
 
     @property
     def fixed_ways(self) -> bool:
-        """The decoder has a place for each class."""
+        """True for classification: the decoder g has one output and one input place for each class."""
         return True
 
     def outputs(self, task_shape: TaskShape) -> int | None:
-        """An embedding network: the decoder has the outputs."""
+        """None, an embedding network: the outputs are those of the decoder g."""
         return None
 
     def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:
@@ -85,14 +85,17 @@ class CNP(Algorithm):
         return join(super().init(network, task_shape), {ENCODER: encoder, DECODER: decoder})
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
-        """r, and under inductive batch norm the support set's statistics."""
+        """Compute the representation r of the support set.
+
+        Under inductive batch norm the statistics of the support set are returned, too.
+        """
         seen, statistics = embed_support(without(meta, ENCODER, DECODER), support.x, context, self.batch_norm)
         pairs = torch.cat([seen, context.task.seen(support.y, seen.dtype)], dim=1)
         r = context.task.pooled(perceive(part(meta, ENCODER), pairs), support.y, context.ways)
         return {"r": r if context.training else r.detach(), **statistics}
 
     def summary(self, meta: Tensors, support: Examples, context: Context, statistics: Tensors) -> Tensors | None:
-        """The sums of the r_i that r has the means of, and of how many."""
+        """The sums of the r_i, and the number of examples in each: what the means in r are computed from."""
         pools = context.task.pools(support.y, context.ways, torch.float64)
         if pools is None or (self.batch_norm == "transductive" and normalises_batches(context.network)):
             return None
@@ -102,20 +105,23 @@ class CNP(Algorithm):
         return {SUM + "r": pools.T @ encoded, SUM + "counts": pools.sum(dim=0), **statistics}
 
     def adapt_to(self, meta: Tensors, summary: Tensors, context: Context) -> Tensors:
-        """r."""
+        """The representation r from a summary."""
         r = (summary[SUM + "r"] / summary[SUM + "counts"][:, None]).flatten().to(context.loss_dtype)
         return {"r": r, **fixed_statistics(summary)}
 
     def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
-        """Logits, or the means of the Gaussians."""
+        """Predict logits, or the means of the Gaussians."""
         return context.task.expected(self._decoded(meta, adapted, x, context))
 
     def spread(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor | None:
-        """The standard deviations of the Gaussians; none of classes."""
+        """The standard deviations of the Gaussians; None for classification."""
         return context.task.spread(self._decoded(meta, adapted, x, context))
 
     def loss(self, meta: Tensors, episode: TensorEpisode, context: Context) -> Outcome:
-        """Adapt to the support, then minus the log-density of the query, which for classes is cross-entropy."""
+        """Adapt to the support set, then compute the negative log-likelihood of the query set.
+
+        For classes it is the cross-entropy.
+        """
         x, y = episode.query
         with phase("inner loop"):
             adapted = self.adapt(meta, episode.support, context)
@@ -156,7 +162,7 @@ def perceptron(sizes: tuple[int, ...]) -> Tensors:
 
 
 def perceive(parameters: Tensors, x: Tensor, done: int = 0) -> Tensor:
-    """Those layers, with ReLU between them; the first `done` have made x what it is."""
+    """Apply the layers of a perceptron, with ReLU between them, after the first `done` layers."""
     for i in range(done, len(parameters) // 2):
         x = nn.functional.linear(x if i == 0 else x.relu(), parameters[f"{i}.weight"], parameters[f"{i}.bias"])
     return x

@@ -55,24 +55,24 @@ def not_finite(tensors: Tensors) -> str | None:
 
 @dataclass(frozen=True)
 class Context:
-    """The circumstances of one call.
+    """The circumstances of a call to an algorithm: the network, the ways, the outer step, and how to compute.
 
     Attributes:
-        network: The architecture; of its own weights only frozen ones are used, for the others callers pass theirs.
-        ways: Classes that the task tells apart, N; 1 where its targets are values.
-        step: Outer step, for schedules: 0 .. num_steps-1 in training, the steps done so far when judged.
+        network: The network's architecture. Of its own weights only frozen ones are used; callers pass the others.
+        ways: Number of classes N of the task; 1 for regression.
+        step: Outer step, for schedules: 0 .. num_steps-1 in training, the number of steps done in evaluation.
         training: Whether gradients flow back to the meta-parameters.
-        inner_steps: Overrides the algorithm's number, where evaluation differs from training.
-        precision: Arithmetic in the network: "bfloat16" runs it under autocast.
-        channels_last: Memory format of image batches; without effect where `batched`, and in what is differentiated
-            twice, which it makes dearer.
-        batched: The call is mapped over a chunk by `torch.vmap`.
-        randomness: Random numbers of episodes that are mapped over: "same" lets all draw the same, to be compared with
-            single ones.
-        task: The kind of the task.
-        further: Scores are vectors: the score of the task's kind, then those that are reported beside it.
-        unfolded: Where `batched`, convolutions are written out as products with unfolded inputs.
-        run: Computes the regions of the call; None computes them line by line.
+        inner_steps: Number of inner steps in evaluation; None takes the algorithm's own number.
+        precision: Arithmetic in the network: "float32", or "bfloat16" under autocast.
+        channels_last: Whether image batches have the channels-last memory format. It has no effect if `batched`, nor on
+            what is differentiated twice, which it would slow down.
+        batched: Whether the call is mapped over a chunk of episodes by `torch.vmap`.
+        randomness: How mapped episodes draw random numbers, as in `torch.vmap`; "same" lets all draw the same, for
+            comparison with single episodes.
+        task: Kind of the task.
+        further: Whether `score` returns a vector: the task kind's score, then the further scores reported beside it.
+        unfolded: Whether convolutions are computed as products with unfolded inputs; only if `batched`.
+        run: Runner that computes the regions of the call, compiled for instance; None computes them directly.
     """
 
     network: nn.Module
@@ -94,32 +94,35 @@ class Context:
             raise InputError(f"inner_steps must not be negative (got {self.inner_steps})")
 
     def with_batched(self, batched: bool) -> Self:
-        """The same circumstances, mapped over a chunk or not."""
+        """The same context, with `batched` set."""
         return replace(self, batched=batched)
 
     def for_inner_steps(self, *, second_order: bool) -> Self:
-        """The same circumstances for the loss of inner steps, through which the meta-gradient runs or not."""
+        """The same context, for the loss of inner steps.
+
+        With `second_order` the meta-gradient is differentiated through these steps.
+        """
         twice = second_order and self.training
         return replace(self, channels_last=False) if twice and self.channels_last else self
 
     def of(self, episode: TensorEpisode) -> Self:
-        """The same circumstances for an episode of as many ways as it has, or for a chunk to map over."""
+        """The same context, with the ways of an episode; of a chunk, mapped over its episodes."""
         ways = self.task.labels(episode.classes.shape[-1])
         return replace(self, ways=ways, batched=episode.seed.ndim > 0)
 
     def bare(self) -> Self:
-        """What a region may depend on: the same circumstances, wherever in the outer loop, without a runner."""
+        """The context that a compiled region may depend on: the same one without outer step and runner."""
         return replace(self, step=0, run=None)
 
     def compute(self, region: Callable[..., Any], *given: Any) -> Any:
-        """`region(*given)`, as the runner does it where there is one; see `Runner`."""
+        """Compute `region(*given)`, by the runner if there is one; see `Runner`."""
         if self.run is None or _plainly.get():
             return region(*given)
         return self.run(region, *given)
 
     @property
     def loss_dtype(self) -> torch.dtype:
-        """Losses are computed in float32, or in float64 where the weights are."""
+        """Data type of losses: float32, or float64 if the weights are float64."""
         first = next(self.network.parameters(), None)
         return torch.float64 if first is not None and first.dtype == torch.float64 else torch.float32
 
@@ -127,23 +130,26 @@ class Context:
         """The network's output under `parameters`.
 
         Args:
-            parameters: Parameters by name, all that are not frozen.
-            x: [n, *feature], or a flat dict of named tensors [n, ...], which the network gets as it is.
-            statistics: What batch norm normalises with; by default those of `x` itself.
+            parameters: All parameters that are not frozen, by name.
+            x: Inputs [n, *feature], or a flat dict of named tensors [n, ...], passed to the network as they are.
+            statistics: Statistics that batch norm normalises with; None takes those of `x` itself.
+
+        Returns:
+            Outputs [n, outputs], or embeddings [n, embedding].
         """
         return self.call(self.network, parameters, x, statistics)
 
     def forward_recording(self, parameters: Tensors, x: Inputs) -> tuple[Tensor, Tensors]:
-        """The network's output, and the batch norm statistics of `x` at every layer."""
+        """The network's output, and the batch norm statistics of `x` at each layer."""
         return self.call_recording(self.network, parameters, x)
 
     def call_recording(self, module: nn.Module, parameters: Tensors, x: Inputs) -> tuple[Tensor, Tensors]:
-        """Call another module than the network, as `forward_recording` does."""
+        """Call a module other than the network, as `forward_recording` does."""
         found: tuple[Tensor, Tensors] = self.compute(Forward(self.bare(), module, True), parameters, x, {})
         return found
 
     def call(self, module: nn.Module, parameters: Tensors, x: Inputs, statistics: Tensors | None = None) -> Tensor:
-        """Call another module than the network, one that an algorithm brings, as `forward` does."""
+        """Call a module other than the network, such as one an algorithm adds, as `forward` does."""
         if self.run is None:
             return self._called(module, parameters, x, statistics or {})
         output: Tensor = self.compute(Forward(self.bare(), module), parameters, x, statistics or {})
@@ -160,7 +166,7 @@ class Context:
         return output
 
     def loss(self, output: Tensor, y: Tensor) -> Tensor:
-        """The mean loss of the task's kind, in `loss_dtype`.
+        """The mean loss of the task's kind, a scalar of type `loss_dtype`.
 
         Args:
             output: [n, outputs], such as logits or values.
@@ -169,9 +175,9 @@ class Context:
         return self.task.loss(output.to(self.loss_dtype), y)
 
     def score(self, output: Tensor, y: Tensor) -> Tensor:
-        """The score of the task's kind, [], without gradient; arguments as for `loss`.
+        """The score of the task's kind, a scalar without gradient; arguments as for `loss`.
 
-        With `further` [1 + F], that score and the F of `TaskKind.further`.
+        If `further`, a vector [1 + F] of that score and the F scores of `TaskKind.further`.
         """
         output = output.detach().to(self.loss_dtype)
         score = self.task.judged(output, y)
@@ -184,8 +190,8 @@ class Context:
 
         Args:
             loss: A scalar function of `at`.
-            at: Where; need not be leaves, but none may be computed from another.
-            differentiable: Keep the graph, for second-order meta-gradients.
+            at: Tensors to differentiate by. They need not be leaves, but none may be computed from another.
+            differentiable: Whether to keep the graph, for second-order meta-gradients.
         """
         if not at:
             return {}
@@ -207,11 +213,11 @@ class Context:
         return dict(zip(at, found, strict=True))
 
     def curvature(self, loss: Callable[[Tensors], Tensor], at: Tensors) -> tuple[Tensors, Callable[[Tensors], Tensors]]:
-        """The gradient of `loss` at `at`, and a function that multiplies the Hessian there with a vector.
+        """The gradient of `loss` at `at`, and a function that multiplies a vector by the Hessian there.
 
         Args:
             loss: A scalar function of `at`.
-            at: Where; what comes back is not connected to it.
+            at: Tensors to differentiate by; results are not connected to them by a graph.
         """
         if self.run is not None:
             with plainly():
@@ -246,12 +252,12 @@ class Context:
 
 @dataclass(frozen=True)
 class Forward:
-    """The region of a forward pass.
+    """A forward pass as a region that can be compiled.
 
     Attributes:
-        context: The circumstances, bare.
+        context: Circumstances of the call, without outer step and runner.
         module: Module to call.
-        records: Also gives the batch norm statistics of what it sees.
+        records: Whether to return the batch norm statistics of the inputs, too.
     """
 
     context: Context
@@ -268,9 +274,9 @@ class Forward:
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """Images [n, channels, height, width] in that memory format, such that torch's kernels notice.
+    """Images [n, channels, height, width] in the channels-last memory format, as torch's kernels recognise it.
 
-    Of one channel, torch holds images for so laid out already, and convolutions for the contrary.
+    With one channel, torch takes images to be in that format already, and convolutions not to be.
     """
     if x.shape[1] > 1:
         return x.contiguous(memory_format=torch.channels_last)

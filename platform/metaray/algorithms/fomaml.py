@@ -28,9 +28,9 @@ class FOMAML(Algorithm):
     `MAML(second_order=False)` computes the same.
 
     Attributes:
-        inner_lr: Step size alpha; a number, one a parameter pattern, or a schedule over outer steps.
-        inner_steps: Gradient steps on the support set.
-        adapts: Patterns of the parameters that inner steps change; the others are meta-learned, and stay.
+        inner_lr: Inner learning rate alpha: a number, one for each parameter pattern, or a schedule over outer steps.
+        inner_steps: Number of gradient steps on the support set.
+        adapts: Patterns of the parameters that inner steps change; the others are meta-learned and stay as they are.
         inner_optimizer: Optimiser of the inner steps.
     """
 
@@ -45,17 +45,17 @@ class FOMAML(Algorithm):
     inner_optimizer: StepsBy = PLAIN
 
     def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:
-        """The network's parameters.
+        """The network's parameters as meta-parameters.
 
         Raises:
-            InputError: If a pattern of `adapts` fits none of them.
+            InputError: If a pattern of `adapts` fits no parameter.
         """
         meta = super().init(network, task_shape)
         adapting(self.adapts, list(meta), network)
         return meta
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
-        """theta' of one task: theta minus inner gradients that count as constants."""
+        """Adapt by inner steps to theta'; in differentiation the inner gradients count as constants."""
         alpha = rates(self.inner_lr, adapting(self.adapts, list(meta), context.network), context.step)
         return steps_on_support(
             meta,
@@ -70,5 +70,5 @@ class FOMAML(Algorithm):
         )
 
     def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
-        """The network at theta'."""
+        """Predict with the network at theta'."""
         return predict_at(adapted, x, context)

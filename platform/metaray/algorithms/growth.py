@@ -27,12 +27,12 @@ def joined(before: Tensors, further: Tensors) -> Tensors:
 
 
 def fixed_statistics(adapted: Tensors) -> Tensors:
-    """Those of batch norm with which the support of a task was normalised; none where it was not."""
+    """Batch norm statistics that an adapted task's support set was normalised with; empty if there are none."""
     return {name: value for name, value in adapted.items() if name.startswith(STATISTICS)}
 
 
 def padded(tensor: torch.Tensor, size: int) -> torch.Tensor:
-    """The same with zeros after its rows, so that there are `size` of them."""
+    """The tensor with rows of zeros appended, so that it has `size` rows."""
     return torch.cat([tensor, tensor.new_zeros(size - len(tensor), *tensor.shape[1:])])
 
 

@@ -45,9 +45,10 @@ class IMAML(Algorithm):
         inner_steps: Number of steps of the inner gradient descent.
         proximity: Strength lambda of the proximal term; the larger, the nearer phi* stays to theta.
         cg_steps: Number of steps of conjugate gradient.
-        damping: Added to the eigenvalues of I + H_s/lambda.
-        adapts: Patterns of the parameters that are phi.
-        inner_optimizer: Optimiser of the inner descent; where it leads to the solution, the outer gradient is the same.
+        damping: Number added to the eigenvalues of I + H_s/lambda.
+        adapts: Patterns of the parameters phi that the inner problem solves for; by default all of theta.
+        inner_optimizer: Optimiser of the inner descent. If it reaches the solution, the outer gradient does not depend
+            on it.
     """
 
     kind: ClassVar[str] = "imaml"
@@ -65,21 +66,21 @@ class IMAML(Algorithm):
 
     @property
     def differentiates_twice(self) -> bool:
-        """Always, in the Hessian-vector products."""
+        """Always true, because of the Hessian-vector products."""
         return True
 
     def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:
-        """The network's parameters.
+        """The network's parameters as meta-parameters.
 
         Raises:
-            InputError: If a pattern of `adapts` fits none of them.
+            InputError: If a pattern of `adapts` fits no parameter.
         """
         meta = super().init(network, task_shape)
         adapting(self.adapts, list(meta), network)
         return meta
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
-        """phi of one task, and psi, without a graph."""
+        """Solve the inner problem for phi, without a graph; psi, the rest of theta, is returned unchanged."""
         return with_statistics(self._solve(meta, support, context), support, context, self.batch_norm)
 
     @in_phase("inner loop")
@@ -98,11 +99,11 @@ class IMAML(Algorithm):
         return {**start, **phi}
 
     def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
-        """The network at phi, and psi."""
+        """Predict with the network at phi and psi."""
         return predict_at(adapted, x, context)
 
     def meta_gradient(self, meta: Tensors, chunk: TensorEpisode, context: Context) -> MetaGradient:
-        """Equation 6, by conjugate gradient."""
+        """Compute the outer gradient of equation 6 by conjugate gradient."""
 
         def gradient_of(episode: TensorEpisode) -> tuple[Tensors, Outcome]:
             phi = self._solve(meta, episode.support, context)

@@ -25,11 +25,11 @@ class GlobalMean(PerTask):
     kind: ClassVar[str] = "global_mean"
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
-        """Nothing."""
+        """An empty dict: nothing is learned from the support set."""
         return {}
 
     def predict(self, meta: Tensors, adapted: Tensors, x: Inputs, context: Context) -> Tensor:
-        """The mean, for each input."""
+        """Predict the mean target of meta-train for each input."""
         item, statistics = items(x, context)
         return context.task.guesses(torch.full_like(statistics[:, 0], item.global_mean)).to(context.loss_dtype)
 
@@ -40,7 +40,7 @@ class ItemMean(PerTask):
     kind: ClassVar[str] = "item_mean"
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
-        """Nothing."""
+        """An empty dict: nothing is learned from the support set."""
         return {}
 
     def predict(self, meta: Tensors, adapted: Tensors, x: Inputs, context: Context) -> Tensor:
@@ -50,18 +50,18 @@ class ItemMean(PerTask):
 
 
 class ItemMeanAndOffset(ItemMean):
-    """The mean of the row's item, and the mean of what the support's targets differ from those of theirs."""
+    """The mean of the row's item, plus the mean difference of the support targets to the means of their items."""
 
     kind: ClassVar[str] = "item_mean_and_offset"
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
-        """The offset."""
+        """The mean difference of the support targets to the means of their items."""
         guesses = super().predict(meta, {}, support.x, context)
         apart = context.task.aims(support.y, context.ways, context.loss_dtype) - guesses
         return {"offset": apart.sum(dim=0) / (len(apart) + self.shrinkage(support.x, context))}
 
     def predict(self, meta: Tensors, adapted: Tensors, x: Inputs, context: Context) -> Tensor:
-        """Item means and the offset."""
+        """Predict the means of the items plus that difference."""
         return super().predict(meta, {}, x, context) + adapted["offset"]
 
     def shrinkage(self, x: Inputs, context: Context) -> float:
@@ -80,10 +80,10 @@ class ItemMeanAndShrunkOffset(ItemMeanAndOffset):
 
 
 def items(x: Inputs, context: Context) -> tuple[ItemColumn, Tensor]:
-    """The column of items, and what inputs hold of it, [n, 2] in float64.
+    """The column of items, and the inputs' values for it [n, 2], in float64.
 
     Raises:
-        InputError: If there is none.
+        InputError: If the inputs have no column of items.
     """
     network = context.network
     table = network.preprocessing if isinstance(network, Comparison) else None

@@ -53,11 +53,12 @@ class LearnedOptimizer(Algorithm):
 
     Attributes:
         inner_steps: Number of steps of the learned optimiser on the support set.
-        hidden: Units of each LSTM layer.
-        scale: Factor on its output.
-        preprocessing: p.
-        second_order: Differentiate through the inner gradients.
-        adapts: Patterns of the parameters that it steps; the others are meta-learned, and stay.
+        hidden: Number of units of each LSTM layer.
+        scale: Factor on the LSTM's output.
+        preprocessing: Constant p of the gradient preprocessing.
+        second_order: Whether to differentiate through the inner gradients.
+        adapts: Patterns of the parameters that the learned optimiser steps; the others are meta-learned and stay as
+            they are.
     """
 
     kind: ClassVar[str] = "learned_optimizer"
@@ -74,14 +75,14 @@ class LearnedOptimizer(Algorithm):
 
     @property
     def differentiates_twice(self) -> bool:
-        """Whether it is of second order."""
+        """Whether the inner gradients are differentiated again: `second_order`."""
         return self.second_order
 
     def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:
-        """theta_0 and phi.
+        """The initial parameters theta_0 of the network, and phi of the learned optimiser.
 
         Raises:
-            InputError: If there is no theta, or a pattern of `adapts` fits none of it.
+            InputError: If the network has no parameters to step, or a pattern of `adapts` fits none of them.
         """
         bound = 1 / math.sqrt(self.hidden)
         sizes = {"0.": (4 * self.hidden, 2 + self.hidden), "1.": (4 * self.hidden, 2 * self.hidden)}
@@ -97,7 +98,10 @@ class LearnedOptimizer(Algorithm):
         return join(theta, {OPTIMIZER: phi})
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
-        """theta after the last step, and under inductive batch norm the support set's statistics there."""
+        """Step the parameters by the learned optimiser, to theta after the last step.
+
+        Under inductive batch norm the statistics of the support set at that theta are returned, too.
+        """
         whole, phi = without(meta, OPTIMIZER), part(meta, OPTIMIZER)
         theta = {name: whole[name] for name in adapting(self.adapts, list(whole), context.network)}
         of_whole = support_loss(support, context, second_order=self.second_order)
@@ -116,7 +120,7 @@ class LearnedOptimizer(Algorithm):
         return with_statistics({**whole, **theta}, support, context, self.batch_norm)
 
     def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
-        """The network where the optimiser led."""
+        """Predict with the network at the theta that `adapt` returned."""
         return predict_at(adapted, x, context)
 
     def _step(self, phi: Tensors, gradient: Tensor, state: State) -> tuple[Tensor, State]:
@@ -130,7 +134,7 @@ class LearnedOptimizer(Algorithm):
 
 
 def preprocessed(gradient: Tensor, p: float) -> Tensor:
-    """What the optimiser sees of each coordinate, [P, 2] (appendix A)."""
+    """Preprocess a gradient: two numbers for each coordinate, [P, 2] (appendix A of the paper)."""
     threshold = math.exp(-p)
     large = gradient.abs() >= threshold
     # Clamped first: where() passes the derivative of the branch not taken on as 0 * inf.
@@ -140,16 +144,16 @@ def preprocessed(gradient: Tensor, p: float) -> Tensor:
 
 
 def lstm_cell(weight: Tensor, bias: Tensor, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-    """One step of an LSTM layer (Hochreiter and Schmidhuber, 1997): the next h and c.
+    """One step of an LSTM layer (Hochreiter and Schmidhuber, 1997): the next states h and c.
 
     Written out because `torch.vmap` does not know the fused kernel.
 
     Args:
-        weight: [4 * hidden, inputs + hidden]; gates in torch's order: input, forget, cell, output.
-        bias: [4 * hidden].
-        x: [P, inputs].
-        h: [P, hidden].
-        c: [P, hidden].
+        weight: Weights [4 * hidden, inputs + hidden], gates in torch's order: input, forget, cell, output.
+        bias: Bias [4 * hidden].
+        x: Inputs [P, inputs].
+        h: Hidden states [P, hidden].
+        c: Cell states [P, hidden].
     """
     i, f, g, o = nn.functional.linear(torch.cat([x, h], dim=-1), weight, bias).chunk(4, dim=-1)
     c = f.sigmoid() * c + i.sigmoid() * g.tanh()

@@ -34,10 +34,10 @@ class MAML(Algorithm):
         True
 
     Attributes:
-        inner_lr: Step size alpha; a number, one a parameter pattern, or a schedule over outer steps.
-        inner_steps: Gradient steps on the support set.
-        second_order: Differentiate through the inner gradients.
-        adapts: Patterns of the parameters that inner steps change; the others are meta-learned, and stay.
+        inner_lr: Inner learning rate alpha: a number, one for each parameter pattern, or a schedule over outer steps.
+        inner_steps: Number of gradient steps on the support set.
+        second_order: Whether to differentiate through the inner gradients.
+        adapts: Patterns of the parameters that inner steps change; the others are meta-learned and stay as they are.
         inner_optimizer: Optimiser of the inner steps.
     """
 
@@ -54,21 +54,24 @@ class MAML(Algorithm):
 
     @property
     def differentiates_twice(self) -> bool:
-        """Whether it is of second order."""
+        """Whether the inner gradients are differentiated again: `second_order`."""
         return self.second_order
 
     def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:
-        """The network's parameters.
+        """The network's parameters as meta-parameters.
 
         Raises:
-            InputError: If a pattern of `adapts` fits none of them.
+            InputError: If a pattern of `adapts` fits no parameter.
         """
         meta = super().init(network, task_shape)
         adapting(self.adapts, list(meta), network)
         return meta
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
-        """theta' of one task, and under inductive batch norm the support set's statistics at theta'."""
+        """Adapt the parameters by inner steps, to theta'.
+
+        Under inductive batch norm the statistics of the support set at theta' are returned, too.
+        """
         alpha = rates(self.inner_lr, adapting(self.adapts, list(meta), context.network), context.step)
         return steps_on_support(
             meta,
@@ -83,5 +86,5 @@ class MAML(Algorithm):
         )
 
     def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
-        """The network at theta'."""
+        """Predict with the network at theta'."""
         return predict_at(adapted, x, context)

@@ -39,12 +39,13 @@ class MAMLPP(Algorithm):
     trained, the last step's rates and batch norm weights serve for the rest.
 
     Attributes:
-        inner_lr: Where the learned rates start; a number, one a parameter pattern, or one an inner step (of a schedule
-            over outer steps, that of step 0).
-        inner_steps: Gradient steps on the support set.
-        msl_steps: Outer steps with a multi-step loss; 0 for none.
-        first_order_steps: Outer steps before the second order begins.
-        adapts: Patterns of the parameters that inner steps change, and have rates; batch norm weights are none of them.
+        inner_lr: Initial value of the learned inner learning rates: a number, one for each parameter pattern, or one
+            for each inner step (of a schedule over outer steps, its value at step 0).
+        inner_steps: Number of gradient steps on the support set.
+        msl_steps: Number of outer steps with the multi-step loss; 0 for none.
+        first_order_steps: Number of outer steps with first-order gradients, before second-order ones begin.
+        adapts: Patterns of the parameters that inner steps change, and that have learned rates; batch norm weights are
+            never among them.
         inner_optimizer: Optimiser of the inner steps.
     """
 
@@ -68,19 +69,21 @@ class MAMLPP(Algorithm):
 
     @property
     def differentiates_twice(self) -> bool:
-        """Always, from `first_order_steps` on."""
+        """Always true: the inner gradients are differentiated again from `first_order_steps` on."""
         return True
 
     @property
     def turns(self) -> tuple[int, ...]:
-        """Where the second order begins, and where the multi-step loss ends."""
+        """The outer steps at which second-order gradients begin and the multi-step loss ends."""
         return self.first_order_steps, self.msl_steps
 
     def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:
-        """theta; batch norm weights by step [inner_steps, channels]; rates [inner_steps] of all others that adapt.
+        """theta, batch norm weights by inner step [inner_steps, channels], and learned rates [inner_steps].
+
+        Each other parameter that adapts has such rates.
 
         Raises:
-            InputError: If a pattern of `adapts` fits none of those others.
+            InputError: If a pattern of `adapts` fits none of these other parameters.
         """
         theta = super().init(network, task_shape)
         layers = {name: layer for name, layer in network.named_modules() if isinstance(layer, EpisodicBatchNorm)}
@@ -92,20 +95,20 @@ class MAMLPP(Algorithm):
         return join({name: theta[name] for name in others}, {STEPS: by_step, RATE: learned})
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
-        """theta' of one task, after the last step."""
+        """Adapt the parameters by inner steps, to theta' after the last step."""
         return with_statistics(self._path(meta, support, context)[-1], support, context, self.batch_norm)
 
     def go_on(self, meta: Tensors, adapted: Tensors, support: Examples, context: Context) -> Tensors:
-        """Inner steps on the further examples from theta', with the rates and batch norm weights of the first ones."""
+        """Take inner steps on the further examples from theta', with the rates and batch norm weights of step 0 on."""
         theta = {name: value for name, value in adapted.items() if name in meta}
         return self.adapt({**meta, **theta}, support, context)
 
     def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
-        """The network at theta'."""
+        """Predict with the network at theta'."""
         return predict_at(adapted, x, context)
 
     def loss(self, meta: Tensors, episode: TensorEpisode, context: Context) -> Outcome:
-        """The weighted sum of the losses after each step in training; otherwise that after the last."""
+        """The weighted sum of the query losses after each inner step in training; else that after the last step."""
         weights = self.weights(context.step) if context.training else []
         if not any(weights[:-1]):
             return super().loss(meta, episode, context)
@@ -118,7 +121,7 @@ class MAMLPP(Algorithm):
         return Outcome(total, context.score(outputs[-1], episode.query.y))
 
     def weights(self, step: int) -> list[float]:
-        """w_i of the multi-step loss at an outer step; they add up to 1."""
+        """The weights w_i of the multi-step loss at an outer step; their sum is 1."""
         count = self.inner_steps
         if step >= self.msl_steps:
             return [0.0] * (count - 1) + [1.0]

@@ -44,23 +44,26 @@ class MatchingNet(Algorithm):
     temperature: float = Field(default=1.0, gt=0)
 
     def outputs(self, task_shape: TaskShape) -> int | None:
-        """An embedding network, whatever the ways."""
+        """None, an embedding network, whatever the number of ways."""
         return None
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
-        """The support set's directions; under transductive batch norm they wait for the query to be known."""
+        """The directions of the embedded support examples, which attention compares queries with.
+
+        Under transductive batch norm they are computed once the query set is known.
+        """
         return adapt_head(partial(_fit, context), meta, support, context, self.batch_norm)
 
     def summary(self, meta: Tensors, support: Examples, context: Context, statistics: Tensors) -> Tensors | None:
-        """The embedded examples."""
+        """The embeddings of the support examples."""
         return embedded_rows(meta, support, context, self.batch_norm, statistics)
 
     def adapt_to(self, meta: Tensors, summary: Tensors, context: Context) -> Tensors:
-        """Their directions."""
+        """The directions of the embeddings in a summary."""
         return fit_rows(partial(_fit, context), summary)
 
     def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
-        """The logarithm of the votes for each class."""
+        """Predict logits: the logarithm of the attention-weighted votes for each class."""
         queries, head = queries_and_head(partial(_fit, context), meta, adapted, x, context, self.batch_norm)
         votes = _directions(queries) @ head["directions"].T / self.temperature
         absent = head["members"] == 0

@@ -34,11 +34,12 @@ class MetaSGD(Algorithm):
     (`inner_steps`) uses the same alpha again.
 
     Attributes:
-        inner_lr: Where alpha starts; a number, or one a parameter pattern (of a schedule, the value at step 0).
-        inner_steps: Gradient steps on the support set.
-        adapts: Patterns of the parameters that inner steps change, and have a rate; the others are meta-learned, and
-            stay.
-        inner_optimizer: Optimiser of the inner steps: alpha multiplies its directions.
+        inner_lr: Initial value of alpha: a number, or one for each parameter pattern (of a schedule, its value at step
+            0).
+        inner_steps: Number of gradient steps on the support set.
+        adapts: Patterns of the parameters that inner steps change, and that have rates in alpha; the others are
+            meta-learned and stay as they are.
+        inner_optimizer: Optimiser of the inner steps; alpha multiplies its directions.
     """
 
     kind: ClassVar[str] = "meta_sgd"
@@ -53,21 +54,21 @@ class MetaSGD(Algorithm):
 
     @property
     def differentiates_twice(self) -> bool:
-        """Always: the inner gradients are differentiated again."""
+        """Always true: the inner gradients are differentiated again."""
         return True
 
     def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:
-        """theta, and alpha under the same names with a prefix.
+        """The parameters theta, and alpha under the same names with a prefix.
 
         Raises:
-            InputError: If a pattern of `adapts` fits none of theta.
+            InputError: If a pattern of `adapts` fits no parameter.
         """
         theta = super().init(network, task_shape)
         start = rates(self.inner_lr, adapting(self.adapts, list(theta), network), 0)
         return join(theta, {RATE: {name: torch.full_like(theta[name], rate) for name, rate in start.items()}})
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
-        """theta' of one task."""
+        """Adapt the parameters by inner steps, to theta'."""
         theta, alpha = without(meta, RATE), part(meta, RATE)
         return steps_on_support(
             theta,
@@ -82,5 +83,5 @@ class MetaSGD(Algorithm):
         )
 
     def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
-        """The network at theta'."""
+        """Predict with the network at theta'."""
         return predict_at(adapted, x, context)

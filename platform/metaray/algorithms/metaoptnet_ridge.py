@@ -52,19 +52,22 @@ class MetaOptNetRidge(Algorithm):
     initial_scale: float = Field(default=1.0, gt=0)
 
     def outputs(self, task_shape: TaskShape) -> int | None:
-        """An embedding network, whatever the ways."""
+        """None, an embedding network, whatever the number of ways."""
         return None
 
     def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:
-        """The network's parameters and gamma."""
+        """The network's parameters and the scale gamma."""
         return join(super().init(network, task_shape), {RIDGE: {"scale": torch.tensor(self.initial_scale)}})
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
-        """The w_k as columns; under transductive batch norm they wait for the query to be known."""
+        """The class weights w_k, as the columns of a matrix.
+
+        Under transductive batch norm they are computed once the query set is known.
+        """
         return adapt_head(partial(self._fit, context), without(meta, RIDGE), support, context, self.batch_norm)
 
     def summary(self, meta: Tensors, support: Examples, context: Context, statistics: Tensors) -> Tensors | None:
-        """X and what its rows aim at, at most as many rows as X has columns."""
+        """X and the regression targets of its rows, reduced to at most as many rows as X has columns."""
         if self.batch_norm == "transductive":
             return None
         x = _features(embed(without(meta, RIDGE), statistics, support.x, context), context)
@@ -75,12 +78,12 @@ class MetaOptNetRidge(Algorithm):
         return ridge_joined(before, further)
 
     def adapt_to(self, meta: Tensors, summary: Tensors, context: Context) -> Tensors:
-        """The w_k as columns."""
+        """The class weights w_k from a summary, as the columns of a matrix."""
         weights = ridge_weights(summary[X], summary[Y], self.regularizer)
         return {"weights": weights.to(context.loss_dtype), **fixed_statistics(summary)}
 
     def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
-        """gamma <w_k, f(x)>."""
+        """Predict the logits gamma <w_k, f(x)>, or values in regression."""
         fit, theta = partial(self._fit, context), without(meta, RIDGE)
         queries, head = queries_and_head(fit, theta, adapted, x, context, self.batch_norm)
         return meta[SCALE] * (_features(queries, context) @ head["weights"])

@@ -40,8 +40,8 @@ class MetaOptNetSVM(Algorithm):
         True
 
     Attributes:
-        regularizer: C, the price of a violated margin.
-        ridge: Added to the diagonal of the kernel.
+        regularizer: Penalty C of a violated margin.
+        ridge: Number added to the diagonal of the kernel matrix.
         iterations: Number of iterations of the solver.
         initial_scale: Scale gamma before the first outer step.
     """
@@ -54,27 +54,30 @@ class MetaOptNetSVM(Algorithm):
     initial_scale: float = Field(default=1.0, gt=0)
 
     def outputs(self, task_shape: TaskShape) -> int | None:
-        """An embedding network, whatever the ways."""
+        """None, an embedding network, whatever the number of ways."""
         return None
 
     def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:
-        """The network's parameters and gamma."""
+        """The network's parameters and the scale gamma."""
         return join(super().init(network, task_shape), {SVM: {"scale": torch.tensor(self.initial_scale)}})
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
-        """The w_k as columns; under transductive batch norm they wait for the query to be known."""
+        """The class weights w_k, as the columns of a matrix.
+
+        Under transductive batch norm they are computed once the query set is known.
+        """
         return adapt_head(partial(self._fit, context), without(meta, SVM), support, context, self.batch_norm)
 
     def summary(self, meta: Tensors, support: Examples, context: Context, statistics: Tensors) -> Tensors | None:
-        """The embedded examples."""
+        """The embeddings of the support examples."""
         return embedded_rows(without(meta, SVM), support, context, self.batch_norm, statistics)
 
     def adapt_to(self, meta: Tensors, summary: Tensors, context: Context) -> Tensors:
-        """The machine of all of them."""
+        """The class weights w_k of the support vector machine fitted to the embeddings in a summary."""
         return fit_rows(partial(self._fit, context), summary)
 
     def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
-        """gamma <w_k, f(x)>."""
+        """Predict the logits gamma <w_k, f(x)>."""
         fit, theta = partial(self._fit, context), without(meta, SVM)
         queries, head = queries_and_head(fit, theta, adapted, x, context, self.batch_norm)
         return meta[SCALE] * (queries @ head["weights"])

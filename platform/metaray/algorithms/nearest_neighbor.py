@@ -15,26 +15,27 @@ from metaray.episodes.tensors import Examples
 class NearestNeighbor(PerTask):
     """One nearest neighbour in Euclidean distance between inputs, or between what a `Comparing` makes of them.
 
-    The "pixels" row of Vinyals et al. (NeurIPS 2016, table 1) has cosine similarity instead. Where targets are
-    values it gives that of the nearest support example. It has no meta-parameters: it is evaluated, never trained.
+    The "pixels" row of Vinyals et al. (NeurIPS 2016, table 1) has cosine similarity instead. In regression the
+    prediction is the target of the nearest support example. There are no meta-parameters: this baseline is evaluated,
+    never trained.
     """
 
     kind: ClassVar[str] = "nearest_neighbor"
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
-        """The support set, flattened."""
+        """The inputs of the support set, flattened."""
         return {"x": _vectors(support.x, context), "y": support.y}
 
     def summary(self, meta: Tensors, support: Examples, context: Context, statistics: Tensors) -> Tensors | None:
-        """The support set, flattened."""
+        """The inputs of the support set, flattened."""
         return {ROWS + name: rows for name, rows in self.adapt(meta, support, context).items()}
 
     def adapt_to(self, meta: Tensors, summary: Tensors, context: Context) -> Tensors:
-        """The same."""
+        """The flattened inputs that the summary consists of."""
         return {name.removeprefix(ROWS): rows for name, rows in summary.items()}
 
     def predict(self, meta: Tensors, adapted: Tensors, x: Inputs, context: Context) -> Tensor:
-        """Minus the distance to the nearest support example of each class; or that example's target."""
+        """Predict minus the distance to the nearest support example of each class, or its target in regression."""
         distances = torch.cdist(_vectors(x, context), adapted["x"])
         return context.task.nearest(distances, adapted["y"], context.ways)
 

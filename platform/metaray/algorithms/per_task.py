@@ -32,11 +32,11 @@ class SupportMean(PerTask):
     kind: ClassVar[str] = "support_mean"
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
-        """The mean."""
+        """The mean of the support targets."""
         return {"mean": context.task.aims(support.y, context.ways, context.loss_dtype).mean(dim=0)}
 
     def predict(self, meta: Tensors, adapted: Tensors, x: Inputs, context: Context) -> Tensor:
-        """The mean, for each input."""
+        """Predict that mean for each input."""
         rows = _vectors(x, context)
         return adapted["mean"].expand(len(rows), -1) + rows.new_zeros(()).to(context.loss_dtype)
 
@@ -69,7 +69,7 @@ class Ridge(PerTask):
         return {"weights": torch.einsum("p,pdk->dk", best, torch.stack(found)), "middle": middle, "mean": mean}
 
     def predict(self, meta: Tensors, adapted: Tensors, x: Inputs, context: Context) -> Tensor:
-        """The linear function."""
+        """Predict by the fitted linear function."""
         values = (_vectors(x, context) - adapted["middle"]) @ adapted["weights"] + adapted["mean"]
         return values.to(context.loss_dtype)
 
@@ -84,7 +84,7 @@ class Logistic(PerTask):
     needs_classes: ClassVar[bool] = True
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
-        """The weights, in float64."""
+        """Fit the weights of the logistic regression, in float64."""
         x, y = _vectors(support.x, context), support.y.to(torch.float64)
         middle = x.mean(dim=0)
         centred = x - middle

@@ -29,7 +29,7 @@ WEIGHT, BIAS = HEAD + "weight", HEAD + "bias"
 
 
 class ProtoMAML(Algorithm):
-    """Proto-MAML: MAML whose head starts as a prototypical network's.
+    """Proto-MAML: MAML whose head is initialised from class means, as in a prototypical network.
 
     Triantafillou et al. ("Meta-Dataset: a dataset of datasets for learning to learn from few examples", ICLR 2020,
     arXiv:1903.03096): a prototypical network's logits are linear in the embedding f(x), up to a constant, so
@@ -42,13 +42,13 @@ class ProtoMAML(Algorithm):
     (`second_order=False`), and have no T: see `ProtoNet`, of whose logits these are the start.
 
     Attributes:
-        inner_lr: Learning rate of network and head (`prototype:weight`, `prototype:bias`); a number, one a parameter
-            pattern, or a schedule over outer steps.
-        inner_steps: Gradient steps on the support set.
-        second_order: Differentiate through the inner gradients.
-        temperature: T: a number, or "size" for that of the embedding; null is 1.
-        adapts: Patterns of the parameters that inner steps change, head and network; the network's others are
-            meta-learned, and stay.
+        inner_lr: Inner learning rate of the network and of the head (`prototype:weight`, `prototype:bias`): a number,
+            one for each parameter pattern, or a schedule over outer steps.
+        inner_steps: Number of gradient steps on the support set.
+        second_order: Whether to differentiate through the inner gradients.
+        temperature: Temperature T: a number, or "size" for the size of the embedding; None is 1.
+        adapts: Patterns of the parameters, of head and network, that inner steps change; the network's others are
+            meta-learned and stay as they are.
         inner_optimizer: Optimiser of the inner steps.
     """
 
@@ -65,25 +65,29 @@ class ProtoMAML(Algorithm):
 
     @property
     def differentiates_twice(self) -> bool:
-        """Whether it is of second order."""
+        """Whether the inner gradients are differentiated again: `second_order`."""
         return self.second_order
 
     def outputs(self, task_shape: TaskShape) -> int | None:
-        """An embedding network, whatever the ways."""
+        """None, an embedding network, whatever the number of ways."""
         return None
 
     def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:
-        """The network's parameters: a task makes its own head.
+        """The network's parameters as meta-parameters; the head is made for each task.
 
         Raises:
-            InputError: If a parameter has the name of the head's, or a pattern of `adapts` fits none.
+            InputError: If the network has a parameter with a name of the head's, or a pattern of `adapts` fits no
+                parameter.
         """
         meta = join(super().init(network, task_shape), {HEAD: {}})
         adapting(self.adapts, [*meta, WEIGHT, BIAS], network)
         return meta
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
-        """Network and head of one task, and under inductive batch norm the support set's statistics there."""
+        """Adapt network and head by inner steps, starting from the prototypes.
+
+        Under inductive batch norm the statistics of the support set there are returned, too.
+        """
         alpha = rates(self.inner_lr, adapting(self.adapts, [*meta, WEIGHT, BIAS], context.network), context.step)
         embedded = context.forward(meta, support.x).to(context.loss_dtype)
         centres = class_means(embedded, support.y, context)
@@ -93,9 +97,9 @@ class ProtoMAML(Algorithm):
         return self._from(theta, alpha, support, context)
 
     def go_on(self, meta: Tensors, adapted: Tensors, support: Examples, context: Context) -> Tensors:
-        """Inner steps on the further examples from the task's network and head; those of new classes are added to it.
+        """Take inner steps on the further examples, starting from the task's network and head.
 
-        A new class begins as its prototype does in the task's own embedding.
+        The weights of a new class are initialised from its prototype in the task's adapted embedding.
         """
         alpha = rates(self.inner_lr, adapting(self.adapts, [*meta, WEIGHT, BIAS], context.network), context.step)
         theta, _ = split_statistics(adapted)
@@ -124,7 +128,7 @@ class ProtoMAML(Algorithm):
         return with_statistics(theta, support, context, self.batch_norm) | head
 
     def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
-        """The adapted head on the adapted network's embedding."""
+        """Predict with the adapted head on the embedding of the adapted network."""
         theta, statistics = split_statistics(adapted)
         return _logits(theta, x, context, statistics)
 

@@ -49,8 +49,8 @@ class ProtoNet(Algorithm):
         True
 
     Attributes:
-        temperature: T: a number, or "size" for that of the embedding; null is 1.
-        learned_scale: Meta-learn s, which starts at 1; else it stays there.
+        temperature: Temperature T: a number, or "size" for the size of the embedding; None is 1.
+        learned_scale: Whether the scale s, which starts at 1, is meta-learned; otherwise it stays 1.
     """
 
     kind: ClassVar[str] = "protonet"
@@ -60,32 +60,35 @@ class ProtoNet(Algorithm):
     learned_scale: bool = False
 
     def outputs(self, task_shape: TaskShape) -> int | None:
-        """An embedding network, whatever the ways."""
+        """None, an embedding network, whatever the number of ways."""
         return None
 
     def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:
-        """The network's parameters, and s where it is learned."""
+        """The network's parameters, and the scale s if it is meta-learned."""
         own = {"scale": torch.tensor(1.0)} if self.learned_scale else {}
         return join(super().init(network, task_shape), {DISTANCE: own})
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
-        """The prototypes [N, embedding]; under transductive batch norm they wait for the query to be known."""
+        """The prototypes [N, embedding].
+
+        Under transductive batch norm they are computed once the query set is known.
+        """
         theta = without(meta, DISTANCE)
         return adapt_head(partial(_fit, context), theta, support, context, self.batch_norm)
 
     def summary(self, meta: Tensors, support: Examples, context: Context, statistics: Tensors) -> Tensors | None:
-        """Sums and numbers of the embedded members of each class."""
+        """The sum of the embeddings of each class, and the number of its examples."""
         if self.batch_norm == "transductive":
             return None
         embedding = embed(without(meta, DISTANCE), statistics, support.x, context)
         return class_sums(embedding, support.y, context) | statistics
 
     def adapt_to(self, meta: Tensors, summary: Tensors, context: Context) -> Tensors:
-        """The prototypes."""
+        """The prototypes [N, embedding] from a summary."""
         return {"prototypes": means_of(summary, context), **fixed_statistics(summary)}
 
     def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
-        """Minus the squared Euclidean distances to the prototypes, scaled."""
+        """Predict logits: minus the scaled squared Euclidean distances to the prototypes."""
         fit, theta = partial(_fit, context), without(meta, DISTANCE)
         queries, head = queries_and_head(fit, theta, adapted, x, context, self.batch_norm)
         difference = queries[:, None] - head["prototypes"]

@@ -53,11 +53,11 @@ class R2D2(Algorithm):
         True
 
     Attributes:
-        initial_regularizer: Strength lambda of the regularisation before the first outer step; 50 is that of the
+        initial_regularizer: Strength lambda of the regularisation before the first outer step; 50 is the value in the
             authors' code.
         initial_scale: Scale alpha before the first outer step.
-        per_example: Multiply lambda by the number of support examples.
-        prior: Learn W_0; of targets that are values, or of labels that mean the same in all tasks.
+        per_example: Whether to multiply lambda by the number of support examples.
+        prior: Whether to meta-learn W_0; only for regression, or for labels that mean the same in all tasks.
     """
 
     kind: ClassVar[str] = "r2d2"
@@ -76,11 +76,11 @@ class R2D2(Algorithm):
             raise InputError(f"algorithm {self.kind}: prior=True is of outputs that mean the same in all {task}")
 
     def outputs(self, task_shape: TaskShape) -> int | None:
-        """An embedding network, whatever the ways."""
+        """None, an embedding network, whatever the number of ways."""
         return None
 
     def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:
-        """The network's parameters, log lambda, and for classes alpha."""
+        """The network's parameters, the logarithm of lambda, and for classes the scale alpha."""
         own = {"log_regularizer": torch.tensor(math.log(self.initial_regularizer))}
         if task_shape.task.free_scale:
             own["scale"] = torch.tensor(self.initial_scale)
@@ -90,11 +90,14 @@ class R2D2(Algorithm):
         return join(super().init(network, task_shape), {RIDGE: own})
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
-        """W; under transductive batch norm it waits for the query to be known."""
+        """The regression weights W.
+
+        Under transductive batch norm they are computed once the query set is known.
+        """
         return adapt_head(partial(self._fit, meta, context), without(meta, RIDGE), support, context, self.batch_norm)
 
     def summary(self, meta: Tensors, support: Examples, context: Context, statistics: Tensors) -> Tensors | None:
-        """X and Y, at most as many rows as X has columns."""
+        """X and Y, reduced to at most as many rows as X has columns."""
         if self.batch_norm == "transductive":
             return None
         x = with_bias(embed(without(meta, RIDGE), statistics, support.x, context))
@@ -105,12 +108,12 @@ class R2D2(Algorithm):
         return ridge_joined(before, further)
 
     def adapt_to(self, meta: Tensors, summary: Tensors, context: Context) -> Tensors:
-        """W."""
+        """The regression weights W from a summary."""
         weights = self._weights(meta, summary[X], summary[Y], summary[COUNT])
         return {"weights": weights.to(context.loss_dtype), **fixed_statistics(summary)}
 
     def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
-        """alpha X' W, or X' W where it is on the scale of the targets."""
+        """Predict the logits alpha X' W, or in regression the values X' W."""
         fit, theta = partial(self._fit, meta, context), without(meta, RIDGE)
         queries, head = queries_and_head(fit, theta, adapted, x, context, self.batch_norm)
         output = with_bias(queries) @ head["weights"]

@@ -53,7 +53,8 @@ class RelationNet(Algorithm):
         True
 
     Attributes:
-        channels: Feature maps of the embedding (the last ones of the model), and of g's blocks; None compares vectors.
+        channels: Number of feature maps in the embedding (the last feature maps of the model), and in g's blocks; None
+            compares embeddings as vectors.
     """
 
     kind: ClassVar[str] = "relationnet"
@@ -61,18 +62,18 @@ class RelationNet(Algorithm):
     channels: int | None = Field(default=None, gt=0)
 
     def outputs(self, task_shape: TaskShape) -> int | None:
-        """An embedding network, whatever the ways."""
+        """None, an embedding network, whatever the number of ways."""
         return None
 
     def heeds_batch(self, network: nn.Module) -> bool:
-        """Whether the protocol is transductive: g has batch norm, whatever the network."""
+        """Whether batch norm is transductive: g always contains batch norm, whatever the network."""
         return self.batch_norm == "transductive"
 
     def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:
-        """The parameters of the network and of g.
+        """The parameters of the network and of the relation module g.
 
         Raises:
-            InputError: If the embedding is not `channels` square maps of at least 2x2.
+            InputError: If the embedding does not consist of `channels` square feature maps of at least 2x2.
         """
         g = _relation(*self._map_shape(embedding_size(network, task_shape)))
         initialize(g)
@@ -83,20 +84,23 @@ class RelationNet(Algorithm):
         return join(super().init(network, task_shape), {RELATION: own})
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
-        """The class features [N, E], and g's statistics; under transductive batch norm they wait for the query."""
+        """The class features [N, E], and the batch norm statistics of g.
+
+        Under transductive batch norm they are computed once the query set is known.
+        """
         fit = partial(self._fit, meta, context)
         return adapt_head(fit, without(meta, RELATION), support, context, self.batch_norm)
 
     def summary(self, meta: Tensors, support: Examples, context: Context, statistics: Tensors) -> Tensors | None:
-        """The embedded examples: g's statistics are of all pairs of one and a class."""
+        """The embeddings of the support examples: the statistics of g need all pairs of an example and a class."""
         return embedded_rows(without(meta, RELATION), support, context, self.batch_norm, statistics)
 
     def adapt_to(self, meta: Tensors, summary: Tensors, context: Context) -> Tensors:
-        """The class features, and g's statistics."""
+        """The class features and the statistics of g from a summary."""
         return fit_rows(partial(self._fit, meta, context), summary)
 
     def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
-        """The logarithms of the relation scores."""
+        """Predict logits: the logarithms of the relation scores r_k."""
         fit, theta = partial(self._fit, meta, context), without(meta, RELATION)
         queries, head = queries_and_head(fit, theta, adapted, x, context, self.batch_norm)
         statistics = part(head, STATISTICS)
@@ -104,7 +108,7 @@ class RelationNet(Algorithm):
         return nn.functional.logsigmoid(scores)
 
     def loss(self, meta: Tensors, episode: TensorEpisode, context: Context) -> Outcome:
-        """Mean squared error of the relation scores, and accuracy."""
+        """The mean squared error of the relation scores, with the accuracy as score."""
         with phase("inner loop"):
             adapted = self.adapt(meta, episode.support, context)
         with phase("query pass"):

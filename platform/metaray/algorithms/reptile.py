@@ -60,12 +60,12 @@ class Reptile(Algorithm):
     the gradient of the loss that is left at phi on all of the task's data, which no rate has scaled.
 
     Attributes:
-        inner_lr: Learning rate of the inner optimiser; a number, one a parameter pattern, or a schedule over outer
-            steps.
-        inner_steps: k in training.
-        eval_steps: Inner steps at adaptation; the paper takes many more than in training.
-        batch_size: Examples of a mini-batch in training; None for all of the task's.
-        inner_optimizer: "adam" (the paper's: beta_1 = 0, beta_2 = 0.999), "sgd", "momentum", or one with its fields.
+        inner_lr: Inner learning rate: a number, one for each parameter pattern, or a schedule over outer steps.
+        inner_steps: Number k of inner steps in training.
+        eval_steps: Number of inner steps at adaptation; the paper takes many more than in training.
+        batch_size: Number of examples of a mini-batch in training; None takes all examples of the task.
+        inner_optimizer: Inner optimiser: "adam" (as in the paper: beta_1 = 0, beta_2 = 0.999), "sgd", "momentum", or an
+            object with its own fields.
         adapts: Patterns of the parameters that inner steps change.
     """
 
@@ -82,33 +82,36 @@ class Reptile(Algorithm):
     adapts: Adapts = EVERYTHING
 
     def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:
-        """The network's parameters.
+        """The network's parameters as meta-parameters.
 
         Raises:
-            InputError: If a pattern of `adapts` fits none of them.
+            InputError: If a pattern of `adapts` fits no parameter.
         """
         meta = super().init(network, task_shape)
         adapting(self.adapts, list(meta), network)
         return meta
 
     def adapt(self, meta: Tensors, support: Examples, context: Context) -> Tensors:
-        """phi of one task, from its support set alone."""
+        """Adapt the parameters to phi by inner steps on the support set alone."""
         count = steps_of(self.eval_steps, context)
         phi = self._descend(meta, [support] * count, context)
         return with_statistics(phi, support, context, self.batch_norm)
 
     def predict(self, meta: Tensors, adapted: Tensors, x: Tensor, context: Context) -> Tensor:
-        """The network at phi."""
+        """Predict with the network at phi."""
         return predict_at(adapted, x, context)
 
     def loss(self, meta: Tensors, episode: TensorEpisode, context: Context) -> Outcome:
-        """The loss of the network at phi in training, on the very data that led there; otherwise as everywhere."""
+        """The loss at phi on all data of the task in training; otherwise the loss on the query set."""
         if not context.training:
             return super().loss(meta, episode, context)
         return self._judged(*self._trained(meta, episode, context), context)
 
     def meta_gradient(self, meta: Tensors, chunk: TensorEpisode, context: Context) -> MetaGradient:
-        """theta - phi; where all of theta adapts, nothing is differentiated but the inner steps."""
+        """The outer gradient theta - phi.
+
+        If all of theta adapts, nothing is differentiated beyond the inner steps.
+        """
 
         def gradient_of(episode: TensorEpisode) -> tuple[Tensors, Outcome]:
             with torch.no_grad():
@@ -204,8 +207,8 @@ def permutation(seed: Tensor, number: int, count: int) -> Tensor:
     is SplitMix64's shift and multiply): `torch.vmap` has no generators by episode.
 
     Args:
-        seed: [] int64.
-        number: Position among the seed's permutations.
+        seed: Seed of the episode, an int64 scalar.
+        number: Number of the permutation for this seed.
         count: Length of the permutation.
     """
     place = torch.arange(count, device=seed.device, dtype=torch.int64) + (number * count + 1)

@@ -11,14 +11,14 @@ from metaray.tasks import Classification, TaskKind
 
 
 class TaskShape(NamedTuple):
-    """The shape of all tasks of an experiment.
+    """The shape that all tasks of an experiment share: inputs, ways, and kind of task.
 
     Attributes:
-        feature_shape: Shape of one input; the first axis is None where they are ragged.
-        ways: Number of ways of an episode, N; 1 where it has no classes of its own.
-        task: The kind of the tasks.
-        classes: Number of classes that meta-train has in all; 0 where there are none, or where it does not matter.
-        preprocessing: Preprocessing of the inputs; None where they are plain numbers.
+        feature_shape: Shape of one input; its first axis is None if inputs are ragged.
+        ways: Number of ways N of an episode; 1 if tasks have no classes of their own, as in regression.
+        task: Kind of the tasks.
+        classes: Number of classes in the meta-train split; 0 if there are none, or if the number does not matter.
+        preprocessing: Preprocessing of the inputs; None if they are plain numbers.
     """
 
     feature_shape: FeatureShape = ()
@@ -29,16 +29,16 @@ class TaskShape(NamedTuple):
 
     @property
     def outputs(self) -> int:
-        """How many numbers a prediction has: one a class, or those of a target."""
+        """Number of outputs of a prediction: one for each class, or the size of a target."""
         return self.task.outputs(self.ways)
 
     def probe(self, count: int) -> Inputs:
-        """Valid inputs to try a network with, as it takes them: normalised, on the CPU."""
+        """Random valid inputs for trying a network: `count` of them, normalised, on the CPU."""
         if self.preprocessing is None:
             return torch.zeros(count, *fixed_shape(self.feature_shape, "a network without a preprocessing"))
         return probe_of(self.preprocessing, count)
 
 
 def probe_of(preprocessing: Preprocessing, count: int, seed: int = 0) -> Inputs:
-    """Valid inputs to try a network with, as it takes them: normalised, on the CPU."""
+    """Random valid inputs for trying a network: `count` of them, normalised, on the CPU."""
     return preprocessing.normalize(mapped(torch.from_numpy, preprocessing.probe(count, seed)))

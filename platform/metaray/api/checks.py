@@ -18,7 +18,7 @@ from metaray.training.placement import Placement
 
 
 def writable_storage(root: str) -> Storage:
-    """The storage of all runs.
+    """Open the storage of all runs, after checking that it can be written.
 
     Raises:
         InputError: If nothing can be written there.
@@ -29,15 +29,15 @@ def writable_storage(root: str) -> Storage:
 
 
 def check_experiment(experiment: Experiment, device: torch.device, *, verify: bool) -> tuple[str, ...]:
-    """Refuse data that is not what its fingerprint says, and whatever the preflight finds.
+    """Check an experiment before training: the data against their fingerprint, and the preflight.
 
     Args:
         experiment: The experiment that is about to be trained.
-        device: Where it will likely compute.
-        verify: Whether to read stores whole even if this node has compared them before.
+        device: Device that will probably be used.
+        verify: Whether to read stores completely even if this node has compared them before.
 
     Returns:
-        What is allowed, but looks wrong, a sentence each.
+        Warnings about settings that are allowed but look wrong, one sentence each.
 
     Raises:
         InputError: If something is wrong; the message names it.
@@ -48,7 +48,7 @@ def check_experiment(experiment: Experiment, device: torch.device, *, verify: bo
 
 
 def likely_device(placement: Placement) -> torch.device:
-    """Where a run will compute, as far as that is known before it has joined a cluster."""
+    """The device that a run will probably use, as far as is known before it has joined a cluster."""
     if placement.in_process:
         return choose_device(placement.device)
     return torch.device("cuda" if placement.device == "cuda" else "cpu")
@@ -62,7 +62,7 @@ def check_workers(experiment: Experiment, placement: Placement, device: torch.de
 
 
 def most_in_words(experiment: Experiment, device: torch.device) -> str:
-    """How many workers a run can ever use, to put after its name."""
+    """The largest number of workers that a run can use, in words that follow the run's name."""
     most = workers_at_most(experiment, chunk_size_of(experiment, device))
     return f" (at most {most} worker{'' if most == 1 else 's'}, each on a {'CPU' if device.type == 'cpu' else 'GPU'})"
 
@@ -70,7 +70,7 @@ def most_in_words(experiment: Experiment, device: torch.device) -> str:
 def check_cluster(
     experiment: Experiment, placement: Placement, root: Storage, run: Run, display: Listener
 ) -> torch.device:
-    """Find out whether the cluster has room and the device asked for, which is returned, and its nodes the storage."""
+    """Check that the cluster has room, the device asked for, and nodes that reach the storage; returns the device."""
     # Only here, because a run in process needs no Ray at all.
     from metaray.distributed.cluster import connect, start_helpers, uses_gpu
     from metaray.distributed.cluster_nodes import check_storage_everywhere, samplers_on
@@ -89,5 +89,5 @@ def check_cluster(
 
 
 def can_be_linked(experiment: Experiment) -> bool:
-    """Whether its learner has an encoder that stays as it is: in the network, or before it, which made the vectors."""
+    """Whether the learner will have a frozen encoder, in its network or before it, that can be linked to."""
     return has_frozen_encoder(experiment.model) or isinstance(experiment.source.preprocessing, EncodedPreprocessing)

@@ -23,12 +23,12 @@ from metaray.tuning.overview import is_search, trials_of
 
 @dataclass(frozen=True)
 class Cleaning:
-    """What went, or would go.
+    """The leftovers of runs that were deleted, or that would be deleted.
 
     Attributes:
-        found: What it is, by the name of its run.
-        passed_over: Why a run was left alone, by its name.
-        done: Whether it went.
+        found: The leftovers of each run, by the run's name.
+        passed_over: The reason why a run was left alone, by the run's name.
+        done: Whether the leftovers were deleted.
     """
 
     found: Sequence[tuple[str, Leftover]]
@@ -42,9 +42,9 @@ class Cleaning:
 
 
 def clean_leftovers(storage: str, *, delete: bool) -> Cleaning:
-    """Find the leftovers of all runs (see `metaray.records.leftovers`), and delete them if so asked.
+    """Find the leftovers of all runs (see `metaray.records.leftovers`), and delete them if `delete` is true.
 
-    What somebody has in use, and what is damaged, is left alone.
+    Runs that are in use, and files that are damaged, are left alone.
 
     Raises:
         InputError: If the storage cannot be read.
@@ -73,10 +73,10 @@ def clean_leftovers(storage: str, *, delete: bool) -> Cleaning:
 
 
 def remove_runs(storage: str, names: Sequence[str], *, delete: bool) -> Cleaning:
-    """Say what whole runs and searches hold, and delete them if so asked. Their runs in MLflow stay.
+    """List what whole runs and searches hold, and delete them if `delete` is true; MLflow runs stay.
 
     Raises:
-        InputError: If there is none of a name, or it is in use; then nothing is deleted.
+        InputError: If no run has one of the names, or one is in use; nothing is deleted then.
         RunFailed: If something cannot be deleted.
     """
     root = _root(storage)

@@ -24,18 +24,19 @@ from metaray.training.reports import groups_of
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two learners, judged on the same episodes.
+    """The scores of two learners on the same episodes, and their difference.
 
     Attributes:
         models: Names of the two learners, as they were given.
-        split: Part that was judged on: "meta-val" or "meta-test".
-        protocols: How the score of each is to be read.
-        quality: What the scores are.
-        scores: Mean score of each learner after adaptation, with its interval.
-        difference: Second - first, by episode.
-        difference_over_groups: The same over groups; None where tasks are of none. Where there is one, it decides.
-        by_episode: The score of each by episode.
-        experiments: The experiment that each learner comes from, as JSON types; empty where a learner does not say.
+        split: Split whose episodes were used: "meta-val" or "meta-test".
+        protocols: Evaluation protocol of each learner, in words.
+        quality: Name of the score, one of `metaray.tasks.score.SCORES`.
+        scores: Mean score of each learner after adaptation, with its 95% interval.
+        difference: Mean of the paired differences by episode, second minus first, with its 95% interval.
+        difference_over_groups: The same difference over groups; None if tasks do not belong to groups. If present, it
+            decides `better`.
+        by_episode: Score of each learner in each episode.
+        experiments: Experiment that each learner comes from, in JSON types; empty if a learner does not record it.
     """
 
     models: tuple[str, str]
@@ -49,7 +50,7 @@ class Comparison:
     experiments: tuple[Mapping[str, Any], Mapping[str, Any]] = field(default=({}, {}), repr=False)
 
     def tree(self) -> dict[str, Any]:
-        """The same for JSON, as `metaray compare --json` prints it."""
+        """The comparison in JSON types, as `metaray compare --json` prints it."""
         tree: dict[str, Any] = {"models": self.models, "split": self.split, "protocols": self.protocols}
         tree |= {"quality": self.quality, "scores": [score._asdict() for score in self.scores]}
         over = self.difference_over_groups
@@ -62,7 +63,7 @@ class Comparison:
 
     @property
     def better(self) -> str | None:
-        """The model whose score is better, beyond the interval of the difference; None if neither is shown to be."""
+        """Name of the model with the better score; None if the interval of the difference contains zero."""
         first, second = self.models
         decisive = self._decisive
         if not abs(decisive.mean) > decisive.half_width:  # nor is NaN
@@ -71,7 +72,7 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """What the difference says, in words."""
+        """The conclusion from the difference, in words."""
         difference, over = self._decisive, self.difference_over_groups
         if not math.isfinite(difference.mean):
             return "no verdict: a score is not finite"
@@ -100,12 +101,12 @@ class Comparison:
 
 
 def write_report(compared: Comparison, path: Path, command: str) -> None:
-    """Write a comparison as one HTML file that needs nothing but itself.
+    """Write a comparison as one self-contained HTML file.
 
     Args:
-        compared: What was found out.
+        compared: The comparison.
         path: HTML file to write.
-        command: Command that makes the report again; secrets in it are not told.
+        command: Command that makes the report again; secrets in it are removed.
 
     Raises:
         InputError: If the file cannot be written.
@@ -148,30 +149,36 @@ def compare(
     out: str | Path | None = None,
     progress: JudgingProgress = True,
 ) -> Comparison:
-    """Judge two learners on the same episodes: those of the first one's source and protocol.
+    """Evaluate two learners on the same episodes: those of the first learner's source and protocol.
 
-    Each takes as many inner steps as it was judged with when it was trained, unless settings say how many.
+    Each learner takes the number of inner steps that it was evaluated with in training, unless `settings` change it.
 
     Args:
-        first: The learner to compare with: URI or folder, as `metaray.load` takes it.
-        second: The learner that is compared with it: URI or folder, as `metaray.load` takes it.
-        episodes: Number of episodes, the first ones of the part.
-        part: Part whose classes are judged on: "meta-val" or "meta-test".
-        settings: Changes to the experiment stored with the first learner, for instance another `source.path`.
-        workers: Number of processes on Ray that share the episodes; 0 judges in this one. The scores are the same.
-        cpus_per_worker: Number of CPUs that each of them reserves.
+        first: URI or folder of the first learner, as `metaray.load` takes it.
+        second: URI or folder of the second learner, as `metaray.load` takes it.
+        episodes: Number of episodes, the first ones of the split's sequence.
+        part: Split whose classes are used: "meta-val" or "meta-test".
+        settings: Changes to the experiment stored with the first learner, as `key=value`, for instance another
+            `source.path`.
+        workers: Number of Ray processes that share the episodes; 0 evaluates in this process. Scores do not depend on
+            it.
+        cpus_per_worker: Number of CPUs that each worker reserves.
         device: "auto" (a GPU where there is one), "cpu" or "cuda".
         address: Address of a running Ray cluster, for workers.
         tracking_uri: URI of MLflow; None takes MLFLOW_TRACKING_URI, else `mlflow.db` in the working directory.
         trust: Packages besides metaray whose code the learners may name.
-        verify: Whether the data are compared with their fingerprint, also where that was done before.
-        out: File for a report of the comparison, as HTML; None writes none.
-        progress: Whether to show progress; or what is told what is judged, and how many episodes of how many are done.
+        verify: Whether to compare the data with their fingerprint even if that was done before.
+        out: Path of an HTML report of the comparison; None writes none.
+        progress: Whether to show progress; or a function that is called with what is evaluated, and with the numbers of
+            finished and of all episodes.
+
+    Returns:
+        The scores of both learners and their difference. It prints as the command line shows it.
 
     Raises:
-        InputError: If `metaray.evaluate` would refuse the first learner, the second can't be judged on such tasks, or
-            the report can't be written.
-        RunFailed: If judging fails in another process.
+        InputError: If `metaray.evaluate` would refuse the first learner, the second learner does not fit such tasks, or
+            the report cannot be written.
+        RunFailed: If the evaluation fails in another process.
     """
     placement = Placement(
         Workers(workers, workers), cpus_per_worker=cpus_per_worker, device=device, address=address, verify=verify

@@ -22,24 +22,23 @@ def embed(
     trust: tuple[str, ...] = (),
     progress: Progress | None = None,
 ) -> EmbedReport:
-    """Embed a store as `embed_store` does, where a placement says: without workers here, else by so many actors on Ray.
+    """Embed a store by a frozen encoder, in this process or by actors on Ray; see `embed_store`.
 
-    The vectors are the same to the last bit, where processors are of one kind, and either goes on with what the other
-    has begun.
+    The vectors are the same to the last bit if processors are of one kind, wherever they are computed; an interrupted
+    call can be resumed either way.
 
     Args:
-        store: Path or URI of the store; on a cluster of several machines one that all of them reach, and so the
-            encoder's.
+        store: Path or URI of the store. On a cluster of several machines all of them must reach it, and the encoder.
         encoder: The encoder, frozen.
-        out: The file to write, on this machine.
-        placement: Number of workers, and what each may use.
-        batch_size: Number of examples that go through the encoder together.
+        out: Path of the file to write, on this machine.
+        placement: Number of workers, and the resources of each.
+        batch_size: Number of examples that the encoder computes at once.
         trust: Packages that the store's preprocessing may come from.
-        progress: Called with (examples done, examples in all).
+        progress: Function that is called with the numbers of finished and of all examples.
 
     Raises:
         InputError: If `embed_store` would refuse the call, or the cluster cannot be reached or has no room.
-        RunFailed: Whatever else goes wrong on the cluster.
+        RunFailed: If anything else goes wrong on the cluster.
     """
     device, run = _place(placement)
     return embed_store(

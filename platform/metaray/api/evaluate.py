@@ -30,25 +30,25 @@ SPLITS: dict[str, Split] = {"meta-val": "meta-val", "meta-test": "meta-test"}
 Count = int | tuple[int, int] | str
 """A number of ways, shots or queries, as in `EpisodeSpec`."""
 TAKEN = ("source", "episodes", "evaluation", "precision", "chunk_size", "threads_per_worker")
-"""What of an experiment says how a learner is judged; the rest is part of the learner."""
+"""Fields of an experiment that decide how a learner is evaluated; all others are part of the learner."""
 
 
 @dataclass(frozen=True)
 class ModelScore:
-    """An evaluation. It prints as the command line shows it.
+    """The result of an evaluation. It prints as the command line shows it.
 
     Attributes:
-        model: What was judged.
-        split: Part that was judged on: "meta-val" or "meta-test".
-        protocol: How the scores are to be read.
-        quality: What the scores are.
-        score: Mean score after adaptation, with its interval.
-        before_adaptation: Mean score with zero inner steps; None where the algorithm takes none.
-        baselines: What needs no training, on the same episodes, by name.
-        compared: What the nearest neighbour compares, in words; None where inputs are not compared.
-        further: The scores that stand beside the one that decides, by name.
-        over_groups: Each score over groups, by name; empty where tasks are of none.
-        judged: How each episode went: by size and by group, and as a table.
+        model: Name of the learner, as it was given.
+        split: Split whose episodes were used: "meta-val" or "meta-test".
+        protocol: Evaluation protocol in words: how the scores are to be read.
+        quality: Name of the score, one of `metaray.tasks.score.SCORES`.
+        score: Mean score after adaptation, with its 95% interval.
+        before_adaptation: Mean score with zero inner steps; None if the algorithm takes no inner steps.
+        baselines: Scores of untrained baselines on the same episodes, by name.
+        compared: What the nearest neighbour compares of two inputs, in words; None without that baseline.
+        further: Scores that are reported beside the deciding one, by name.
+        over_groups: Mean and interval of each score over groups, by name; empty if tasks do not belong to groups.
+        judged: Scores of the single episodes: by size and by group, and as a table.
     """
 
     model: str
@@ -65,11 +65,11 @@ class ModelScore:
 
     @property
     def nearest_neighbor(self) -> Estimate | None:
-        """The score of the nearest neighbour; None where inputs are not compared."""
+        """Score of the nearest neighbour; None if inputs are not compared."""
         return self.baselines[NEAREST].score if NEAREST in self.baselines else None
 
     def tree(self) -> dict[str, Any]:
-        """The same for JSON, as `metaray evaluate --json` prints it."""
+        """The result in JSON types, as `metaray evaluate --json` prints it."""
         tree: dict[str, Any] = {"model": self.model, "split": self.split, "protocol": self.protocol}
         tree |= {"quality": self.quality, self.quality: self.score._asdict()}
         for key in ("before_adaptation", "nearest_neighbor"):
@@ -90,13 +90,13 @@ class ModelScore:
 
 @dataclass(frozen=True)
 class Changes:
-    """What an evaluation changes of the experiment that a learner comes from.
+    """The changes that an evaluation makes to the experiment stored with a learner.
 
     Attributes:
-        settings: `key=value`, for instance another `source.path`.
-        ways: Classes of an episode, a number or a range; None leaves them as they are, here and below.
-        shots: Support examples a class.
-        queries: Query examples a class.
+        settings: Changes as `key=value`, for instance another `source.path`.
+        ways: Number of classes of an episode, or a range; None leaves it as it is.
+        shots: Number of support examples of each class, or a range; None leaves it as it is.
+        queries: Number of query examples of each class, a range, or "rest"; None leaves it as it is.
     """
 
     settings: Sequence[str] = ()
@@ -119,11 +119,11 @@ class Changes:
                 )
 
     def sets(self, *keys: str) -> bool:
-        """Whether a setting is one of these, or lies in one of them."""
+        """Whether a setting changes one of these keys, or a key inside one of them."""
         return any(re.match(rf"{re.escape(key)}[.=]", setting) for setting in self.settings for key in keys)
 
     def name_data(self, experiment: Experiment) -> bool:
-        """Whether they say what data to use, with more than how the experiment's targets are judged."""
+        """Whether the changes name the data to use, beyond how targets are judged."""
         about_targets = tuple(f"source.{name}=" for name in experiment.source.about_targets)
         return any(
             setting.startswith(("source.", "source=")) and not setting.startswith(about_targets)
@@ -141,7 +141,9 @@ class Changes:
         return replace(experiment, evaluation=replace(experiment.evaluation, episodes=spec)) if spec else experiment
 
     def spec(self, now: EpisodeSpec) -> EpisodeSpec | None:
-        """The episodes asked for, where they are not those of now; all three numbers ask for plain ones.
+        """The spec of the episodes asked for, if it differs from the current one.
+
+        Giving all three numbers asks for a plain spec.
 
         Raises:
             InputError: If a value is wrong.
@@ -172,32 +174,38 @@ def evaluate(
     verify: bool = False,
     progress: JudgingProgress = True,
 ) -> ModelScore:
-    """Judge a learner on episodes of its own source and protocol, or of others.
+    """Evaluate a learner on episodes of its own source and protocol, or of others.
 
     Example: `metaray.evaluate("models:/omniglot-maml@champion", ways=20)`.
 
     Args:
-        model: The learner: URI or folder, as `metaray.load` takes it.
-        episodes: Number of episodes, the first ones of the part.
-        part: Part whose classes are judged on: "meta-val" or "meta-test".
-        settings: Changes to the experiment stored with the learner, `key=value`, for instance another `source.path`.
-        ways: Number of classes of an episode, or a range such as (5, 20); None takes that of the experiment, here and
-            below.
-        shots: Number of support examples a class.
-        queries: Number of query examples a class, or "rest" for all that are left.
-        workers: Number of processes on Ray that share the episodes; 0 judges in this one. The scores are the same.
-        cpus_per_worker: Number of CPUs that each of them reserves.
+        model: URI or folder of the learner, as `metaray.load` takes it.
+        episodes: Number of episodes, the first ones of the split's sequence.
+        part: Split whose classes are used: "meta-val" or "meta-test".
+        settings: Changes to the experiment stored with the learner, as `key=value`, for instance another `source.path`.
+        ways: Number of classes of an episode, or a range such as (5, 20); None takes that of the experiment.
+        shots: Number of support examples of each class, or a range; None takes that of the experiment.
+        queries: Number of query examples of each class, a range, or "rest" for all that are left; None takes that of
+            the experiment.
+        workers: Number of Ray processes that share the episodes; 0 evaluates in this process. Scores do not depend on
+            it.
+        cpus_per_worker: Number of CPUs that each worker reserves.
         device: "auto" (a GPU where there is one), "cpu" or "cuda".
         address: Address of a running Ray cluster, for workers.
         tracking_uri: URI of MLflow; None takes MLFLOW_TRACKING_URI, else `mlflow.db` in the working directory.
         trust: Packages besides metaray whose code the learner may name.
-        verify: Whether the data are compared with their fingerprint, also where that was done before.
-        progress: Whether to show progress; or what is told what is judged, and how many episodes of how many are done.
+        verify: Whether to compare the data with their fingerprint even if that was done before.
+        progress: Whether to show progress; or a function that is called with what is evaluated, and with the numbers of
+            finished and of all episodes.
+
+    Returns:
+        The scores of the learner and of untrained baselines. It prints as the command line shows it.
 
     Raises:
-        InputError: If the model or the part is unknown, the learner is fixed to other ways, the source cannot yield
-            such episodes, or, unless settings say what data to use, it holds other data than the learner comes from.
-        RunFailed: If judging fails in another process.
+        InputError: If the model or the split is unknown, the learner is fixed to another number of ways, the source
+            cannot yield such episodes, or, unless `settings` name a source, it holds other data than the learner was
+            trained on.
+        RunFailed: If the evaluation fails in another process.
     """
     placement = Placement(
         Workers(workers, workers), cpus_per_worker=cpus_per_worker, device=device, address=address, verify=verify
@@ -234,10 +242,10 @@ def evaluate(
 
 
 def split_of(name: str) -> Split:
-    """A split to judge on, by name.
+    """The split with this name, if it can be used for evaluation.
 
     Raises:
-        InputError: If it is none.
+        InputError: If there is no such split.
     """
     if name not in SPLITS:
         raise unknown("split", name, SPLITS)
@@ -254,19 +262,19 @@ def judged_experiment(
     *,
     verify: bool = False,
 ) -> Experiment:
-    """The experiment that a learner comes from, with changes; it says on what a learner is judged, and how.
+    """The experiment stored with a learner, with changes: the source and protocol of an evaluation.
 
     Args:
-        model: Name of the learner in errors.
-        learner: Learner that was loaded as `model`.
-        changes: Changes to the experiment.
-        split: Part whose classes are judged on.
+        model: Name of the learner in messages.
+        learner: The learner, loaded from `model`.
+        changes: Changes to the stored experiment.
+        split: Split whose episodes are evaluated.
         episodes: Number of episodes.
         trust: Packages besides metaray whose code the experiment may name.
-        verify: Whether the data are compared with their fingerprint, also where that was done before.
+        verify: Whether to compare the data with their fingerprint even if that was done before.
 
     Raises:
-        InputError: If there is none, it has no such data any more, or these cannot yield such episodes.
+        InputError: If no experiment is stored, its data are missing, or the source cannot yield such episodes.
     """
     stored = learner.provenance.get("experiment")
     if stored is None:

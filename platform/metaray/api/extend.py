@@ -34,14 +34,14 @@ from metaray.training.outer_loop import initial_state
 
 @dataclass(frozen=True)
 class Extension:
-    """What is to become of a finished run, before anything of it is done.
+    """The plan for extending a finished run, before anything is done.
 
     Attributes:
-        finished: The experiment that it has trained.
-        experiment: The finished run's experiment, with all steps that it is to have.
+        finished: The experiment that the run has trained.
+        experiment: The same experiment with the extended number of steps.
         source: The finished run.
-        target: The run that goes on: the same, or a new one.
-        said: What will be done, and why, a sentence each.
+        target: The run that will be trained: the finished run itself, or a new one.
+        said: What will be done, and why, one sentence each.
     """
 
     finished: Experiment
@@ -52,7 +52,7 @@ class Extension:
 
     @property
     def in_place(self) -> bool:
-        """Whether it is the finished run itself that goes on."""
+        """Whether the finished run itself is trained further."""
         return self.target == self.source
 
 
@@ -65,28 +65,32 @@ def extend(
     progress: Progress = True,
     **options: Any,
 ) -> Report:
-    """Train a finished run for more outer steps, and say first which of two this is, and why.
+    """Train a finished run for more outer steps, in place or as a new run.
 
-    In place, where no learning rate depends on the number of steps: the run becomes what all steps at once would have
-    been, to the bit; what it found out before is kept in its folder. Otherwise a new run, `NAME-extended-M` of M steps
-    in all, starts from its parameters and optimiser state and counts on.
+    It is extended in place if no learning rate depends on the number of steps: the run then becomes, to the bit, what
+    training for all steps at once would have given, and its earlier results are kept in its folder. Otherwise a new run
+    named `NAME-extended-M`, of M steps in all, starts from the run's parameters and optimiser state. Which of the two
+    happens is reported first, with the reason.
 
     Example: `metaray.extend(experiment, 5000, run="first")`.
 
     Args:
-        experiment: The experiment that the run has trained; its number of steps does not matter.
-        steps: Number of outer steps more.
+        experiment: The experiment that the run trained; its number of steps does not matter.
+        steps: Number of additional outer steps.
         run: Name of the finished run.
         storage: Folder or URI that holds the folders of all runs.
-        progress: Whether to show progress; or who hears the events of the run instead, or what makes that one.
-        options: The others of `metaray.train`.
+        progress: Whether to show progress; or a listener to the run's events, or a function that makes one.
+        options: Further options of `metaray.train`.
+
+    Returns:
+        How the extended or new run ended. It prints as the command line does.
 
     Raises:
-        InputError: If there is no such run, it is not finished, it trained another experiment, or it can't go on; all
-            this before anything is trained, and the run stays as it was.
-        RunFailed: If training failed, as `train` says.
-        NotUploaded: If it is trained, but a tracker does not take it.
-        RunStopped: If `should_stop` said so.
+        InputError: If there is no such run, or it is not finished, trained another experiment, or cannot be extended.
+            Nothing has been trained then, and the run is unchanged.
+        RunFailed: If training failed, as in `train`.
+        NotUploaded: If training finished, but a tracker did not accept the results.
+        RunStopped: If `should_stop` returned true.
     """
     extension = plan_extension(experiment, steps, run=run, storage=storage)
     with shown_run(progress, extension.experiment) as display:
@@ -104,16 +108,16 @@ def extend(
 
 
 def plan_extension(experiment: Experiment, steps: int, *, run: str | None, storage: str) -> Extension:
-    """Find out whether and how a finished run can do more steps; changes nothing.
+    """Plan whether and how a finished run can be trained for more steps; nothing is changed.
 
     Args:
         experiment: The experiment that the run has trained; its number of steps does not matter.
-        steps: Number of further steps.
+        steps: Number of additional outer steps.
         run: Name of the run.
-        storage: Folder or URI of all runs.
+        storage: Folder or URI that holds the folders of all runs.
 
     Raises:
-        InputError: If there is no such run, it is not finished, it trained another experiment, or it can't go on.
+        InputError: If there is no such run, or it is not finished, trained another experiment, or cannot be extended.
     """
     if steps < 1:
         raise InputError(f"--extend {steps}: give a number of steps, at least 1")

@@ -14,7 +14,7 @@ from metaray.training.rivals import judged_untrained, untrained_of
 
 
 class Judge(Protocol):
-    """Judges one of several learners on the episodes of an experiment."""
+    """Evaluates one of several learners on the episodes of an experiment."""
 
     def __call__(
         self,
@@ -40,7 +40,7 @@ class Judge(Protocol):
 def judging(
     learners: Sequence[Learner], experiment: Experiment, placement: Placement, trust: Sequence[str] = ()
 ) -> Iterator[Judge]:
-    """Within the block, learners are judged where a placement says: without workers here, else by so many on Ray.
+    """Within the block, evaluate learners in this process, or on Ray if the placement has workers.
 
     Raises:
         InputError: If a learner does not fit the experiment, there is no such device, or the cluster has no room.

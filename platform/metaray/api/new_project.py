@@ -12,7 +12,7 @@ from metaray.config import check_name
 from metaray.errors import InputError
 
 TEMPLATES = "project_files"
-"""Below this package; what lies there as text is no code of metaray's own."""
+"""Folder of the templates of a project's files, which are text and not code of metaray."""
 FILES: Mapping[str, str] = {
     "recipes.py": "recipes.py.txt",
     "models.py": "models.py.txt",
@@ -20,9 +20,9 @@ FILES: Mapping[str, str] = {
     "README.md": "README.md.txt",
     ".gitignore": "gitignore.txt",
 }
-"""The files of a project, and where their text is."""
+"""The files of a project, and the template of each."""
 MAY_BE_THERE = {".git"}
-"""What an empty folder may hold."""
+"""Names of files that may be in a folder that counts as empty."""
 SHOWN = 5
 
 
@@ -30,11 +30,11 @@ def new_project(folder: Path, name: str | None = None) -> list[str]:
     """Write a project into a new or empty folder, whole or not at all.
 
     Args:
-        folder: Folder of the project; those above it are made, too.
-        name: Name of the project's experiment, and of the model that it registers; None takes the folder's.
+        folder: Path of the project's folder; missing parent folders are made.
+        name: Name of the project's experiment and registered model; None takes the name of the folder.
 
     Returns:
-        The files written, as paths from the folder.
+        The paths of the files written, relative to the folder.
 
     Raises:
         InputError: If the folder is not empty or cannot be written, or the name cannot be that of an experiment.

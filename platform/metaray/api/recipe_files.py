@@ -19,12 +19,12 @@ BY_DEFAULT = ("jobs", ".")
 
 
 class RecipeFound(NamedTuple):
-    """A recipe in a file.
+    """A recipe that was found in a Python file.
 
     Attributes:
-        recipe: `path/to/file.py:function`, as commands take it.
-        kind: "experiment" or "search"; what only derives from another recipe counts as an experiment.
-        summary: The first line of its docstring; empty where it has none.
+        recipe: Name of the recipe, `path/to/file.py:function`, as commands take it.
+        kind: "experiment" or "search"; a function that only derives from another recipe counts as an experiment.
+        summary: First line of the function's docstring; empty without a docstring.
     """
 
     recipe: str
@@ -33,10 +33,10 @@ class RecipeFound(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What was found.
+    """The recipes that a search for recipes found.
 
     Attributes:
-        recipes: The recipes, sorted by file, in the order in which each file has them.
+        recipes: The recipes, sorted by file and in the order of each file.
         unread: Sentences, one about each file that could not be read.
     """
 
@@ -45,10 +45,10 @@ class Found(NamedTuple):
 
 
 def find_recipes(places: Sequence[str] = ()) -> Found:
-    """The recipes in Python files, and in those directly in folders.
+    """Find the recipes in Python files, and in the Python files directly inside folders.
 
     Args:
-        places: Files and folders; none takes `jobs` and the working directory.
+        places: Paths of files and folders; if empty, `jobs` and the working directory.
 
     Raises:
         InputError: If a place is neither a folder nor a Python file.

@@ -44,14 +44,14 @@ RunIn = Callable[[MlflowServer], str | None]
 
 @dataclass(frozen=True)
 class ReportFile:
-    """A report that was written.
+    """A report that was written to a file.
 
     Attributes:
-        path: The file.
-        kind: What it is of: "run", "search" or "model".
+        path: Path of the HTML file.
+        kind: Kind of the report's subject: "run", "search" or "model".
         name: Name of that run, search or model.
-        tracking_run: Id of the MLflow run that has it as its artifact; None where none has.
-        tracking_uri: URI of that MLflow, without secrets; None without one.
+        tracking_run: Id of the MLflow run that holds the report as an artifact; None without one.
+        tracking_uri: URI of the MLflow server, without secrets; None without one.
     """
 
     path: Path
@@ -62,11 +62,11 @@ class ReportFile:
 
     @property
     def artifact(self) -> str:
-        """What it is called in MLflow."""
+        """Name of the report as an artifact in MLflow."""
         return MODEL_REPORT if self.kind == "model" else REPORT
 
     def tree(self) -> dict[str, Any]:
-        """The same for JSON, as `metaray report --json` prints it."""
+        """The report's description in JSON types, as `metaray report --json` prints it."""
         tree: dict[str, Any] = {"report": str(self.path), "kind": self.kind, "name": self.name}
         return tree | {"tracking_run": self.tracking_run, "tracking_uri": self.tracking_uri}
 
@@ -78,10 +78,10 @@ class ReportFile:
 
 
 class NotLogged(RunFailed):
-    """A report that was written, but that MLflow did not take.
+    """A report that was written, but that MLflow did not accept.
 
     Attributes:
-        report: The file.
+        report: The report that was written.
     """
 
     def __init__(self, message: str, report: ReportFile) -> None:
@@ -139,29 +139,33 @@ def report(
     log: bool = True,
     progress: JudgingProgress = True,
 ) -> ReportFile:
-    """Write a report of a run, a search, or a learner: one HTML file that needs nothing but itself.
+    """Write a report of a run, a search or a learner, as one self-contained HTML file.
 
-    It tells what the record holds. What that does not hold, such as how well each class is told, is found out by
-    judging the learner again on the first episodes of a part; what cannot be found out is said to be missing, and what
-    would make it.
+    The report is made from records. What they do not hold, such as the accuracy by class, is computed by evaluating the
+    learner again on the first episodes of a split. Whatever cannot be computed is listed as missing, together with what
+    would provide it.
 
     Example: `metaray.report("mine").path`.
 
     Args:
         target: Name of a run or of a search, `SEARCH/trial-0000`, or a learner as for `metaray.load`.
-        out: The file; None takes `report-NAME.html` in the working directory.
-        storage: Folder or URI of all runs.
-        episodes: Number of episodes to judge on; 0 judges nothing.
-        part: Part whose classes are judged on: "meta-val" or "meta-test".
+        out: Path of the HTML file; None takes `report-NAME.html` in the working directory.
+        storage: Folder or URI that holds the folders of all runs.
+        episodes: Number of episodes to evaluate on; 0 evaluates nothing.
+        part: Split whose classes are used: "meta-val" or "meta-test".
         device: "auto" (a GPU where there is one), "cpu" or "cuda".
         tracking_uri: URI of MLflow; None takes MLFLOW_TRACKING_URI, else `mlflow.db` in the working directory.
         trust: Packages besides metaray whose code the run, search or learner may name.
-        log: Whether the report becomes an artifact of the MLflow run, where there is one.
-        progress: Whether to show progress; or what is told what is judged, and how many episodes of how many are done.
+        log: Whether to log the report as an artifact of the MLflow run, if there is one.
+        progress: Whether to show progress; or a function that is called with what is evaluated, and with the numbers of
+            finished and of all episodes.
+
+    Returns:
+        The written report: its path, what it is about, and the MLflow run that holds it.
 
     Raises:
-        InputError: If there is nothing of that name (it lists what there is), or the file cannot be written.
-        NotLogged: If the file was written, but MLflow does not take it.
+        InputError: If nothing has that name (the message lists the names there are), or the file cannot be written.
+        NotLogged: If the file was written, but MLflow did not accept it.
     """
     if episodes < 0 or episodes == 1:
         raise InputError(f"episodes: at least 2, or 0 to judge nothing (got {episodes})")

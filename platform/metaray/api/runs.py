@@ -18,20 +18,20 @@ from metaray.tuning.overview import is_search, look_at_search, look_at_trials, w
 
 @dataclass(frozen=True)
 class Detail:
-    """All that the folder of a run or a search says.
+    """Everything that the folder of a run or a search says.
 
     Attributes:
-        seen: The run or search at a glance.
-        folder: Folder or URI of it.
-        tags: Where a run comes from: code, versions, command; empty where that is not recorded.
+        seen: Summary of the run or search.
+        folder: Folder or URI of the run or search.
+        tags: Provenance of a run: code, versions, command; empty if it was not recorded.
         last: The last value of each metric in a run's journal.
         result: Result of a finished run, else None.
-        judged: How each of its meta-test episodes went; None where that was not kept.
-        failure: All that is known of what ended a run; empty where it did not fail.
+        judged: Scores of the single meta-test episodes; None if they were not kept.
+        failure: Everything that is known of why a run failed; empty if it did not fail.
         learner: Folder or URI of a finished run's learner, else None.
-        checkpoints: Steps of a run's whole ones.
-        notes: What is wrong with it, a sentence each.
-        trials: The trials of a search, each at a glance.
+        checkpoints: Steps of the complete checkpoints of a run.
+        notes: Problems of the run or search, one sentence each.
+        trials: Summaries of the trials of a search.
         winner: Name of a search's winning trial; None before there is one.
     """
 
@@ -50,7 +50,7 @@ class Detail:
 
 
 def list_runs(storage: str) -> list[Overview]:
-    """The runs and searches in a folder or URI, those that changed last first; trials stand with their search.
+    """List the runs and searches of a storage, most recently changed first; trials are part of their search.
 
     Raises:
         InputError: If the storage cannot be read.
@@ -61,10 +61,10 @@ def list_runs(storage: str) -> list[Overview]:
 
 
 def show_run(storage: str, name: str) -> Detail:
-    """What a run, a search, or a trial of one (`SEARCH/trial-0003`) has to say.
+    """Read everything about a run, a search, or a trial of a search (`SEARCH/trial-0003`).
 
     Raises:
-        InputError: If there is none of that name (it lists those there are).
+        InputError: If nothing has that name (the message lists the names there are).
     """
     root = Storage(storage)
     search, slash, trial = name.partition("/")
@@ -80,10 +80,10 @@ def show_run(storage: str, name: str) -> Detail:
 
 
 def judged_of(detail: Detail) -> Judged:
-    """How each meta-test episode of a run went.
+    """The scores of the single meta-test episodes of a run.
 
     Raises:
-        InputError: If that is not known.
+        InputError: If they were not kept.
     """
     if detail.judged is not None:
         return detail.judged
@@ -97,10 +97,10 @@ def judged_of(detail: Detail) -> Judged:
 
 
 def parts_of(detail: Detail, by: str) -> list[Part]:
-    """The meta-test episodes of a run, by "support", "query" or "group".
+    """The meta-test episodes of a run, grouped by "support", "query" or "group".
 
     Raises:
-        InputError: If `by` is another word, all episodes are alike in it, or it is not known of them.
+        InputError: If `by` is another word, or the episodes do not differ in it, or were not kept.
     """
     if by not in BY:
         raise unknown("--by", by, BY)
@@ -120,10 +120,10 @@ def overview(place: Storage, name: str) -> Overview:
 
 
 def run_names(root: Storage) -> list[str]:
-    """The names of all runs and searches in a storage, whatever state they are in.
+    """Names of all runs and searches in a storage, in whatever state.
 
     Raises:
-        InputError: If it cannot be read.
+        InputError: If the storage cannot be read.
     """
     try:
         names = [name for name in root.folders() if NAME.fullmatch(name)]
@@ -133,10 +133,10 @@ def run_names(root: Storage) -> list[str]:
 
 
 def require_run(root: Storage, name: str) -> None:
-    """Check that there is a run or a search of that name.
+    """Check that there is a run or a search with this name.
 
     Raises:
-        InputError: If there is none (it lists those there are).
+        InputError: If there is none (the message lists the names there are).
     """
     known = run_names(root)
     if name not in known:

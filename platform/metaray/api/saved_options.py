@@ -20,21 +20,21 @@ HIDDEN = "***"
 
 
 class Asked(Config):
-    """What was asked for, by the names of the command line; None where nothing was.
+    """The options that a user gave for a search, by their names on the command line; None if not given.
 
     Attributes:
-        workers_per_trial: Ray Train workers of each trial.
-        samplers: Sampler actors of each trial that has workers.
+        workers_per_trial: Number of Ray Train workers of each trial.
+        samplers: Number of sampler actors of each trial that has workers.
         cpus_per_worker: Number of CPUs that each worker or trial reserves.
         gpus_per_trial: Number of GPUs that a trial of one process reserves.
-        concurrent: Trials at once.
-        device: "auto", "cpu" or "cuda".
+        concurrent: Number of trials that run at once.
+        device: Device: "auto", "cpu" or "cuda".
         address: Address of a running Ray cluster.
-        hang_timeout: Seconds without progress.
+        hang_timeout: Seconds without progress after which a worker is replaced.
         tracking_uri: URI of MLflow, without passwords.
-        registered: Whether the winner goes into the registry; BaseModel has a `register` already.
-        promote: Whether it becomes champion whatever the comparison says.
-        link_encoder: Whether its frozen encoder lies in the storage.
+        registered: Whether to register the winner; named so because pydantic's BaseModel has a `register` already.
+        promote: Whether to make the winner @champion whatever the comparison says.
+        link_encoder: Whether to keep the winner's frozen encoder in the storage, not in the version.
         apply: File to write the winner's experiment to.
     """
 
@@ -69,16 +69,16 @@ class Asked(Config):
 def options_of(
     name: str | None, storage: str, given: Mapping[str, Any], *, verify: bool = False
 ) -> tuple[SearchOptions, Asked]:
-    """How a search is to run: as the command line says, else as it was begun, else by default.
+    """The options of a search: those given now, else those it was begun with, else the defaults.
 
     Args:
         name: Name of the search; None makes a new one.
         storage: Folder or URI of all runs.
-        given: What the command line says, by the names of `Asked`; what it does not is None.
-        verify: Whether data are compared with their fingerprint, of this call alone.
+        given: The options of this call, by the names of `Asked`; None for those that were not given.
+        verify: Whether to compare the data with their fingerprint in this call.
 
     Returns:
-        Everything, and what of it was remembered.
+        All options, and those that were remembered from an earlier call.
 
     Raises:
         InputError: If the search needs a password again, which is never written down.
@@ -137,11 +137,11 @@ def _remembered(name: str | None, storage: str, said: Mapping[str, Any]) -> dict
 
 
 def remember(folder: Storage, options: SearchOptions) -> None:
-    """Write down how a search runs from now on.
+    """Store the options with which a search runs from now on.
 
     Args:
         folder: Folder of the search.
-        options: The options as they are from now on.
+        options: The options to store.
     """
     usual, shares, unshared = SearchOptions(), options.shares, Shares(gpus=1.0)
     uri = redacted(MlflowServer.of(options.tracking_uri).uri) if options.tracking_uri else None

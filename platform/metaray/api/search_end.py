@@ -45,18 +45,18 @@ FIGURES = "figures"
 
 @dataclass(frozen=True)
 class SearchReport:
-    """How a search ended. It prints as the command line shows it, and in a notebook with the trials' curves.
+    """The result of a search. It prints as the command line shows it; a notebook also shows the trials' curves.
 
     Attributes:
         name: Name of the search.
         search: Description of the search.
-        trials: All of them.
-        winner: The best.
+        trials: All trials of the search.
+        winner: The trial with the best objective on meta-val.
         experiment: The experiment that the winner trained.
-        report: Report of the winner's run: meta-test, registry.
+        report: Report of the winner's run: scores on meta-test, and the registered version.
         storage: Folder or URI of the search, with `trials.json`, `trials.parquet`, `winner.json` and `figures/`.
-        tracked: The search's MLflow run.
-        applied: File that the winner's experiment was written to, if that was asked for.
+        tracked: MLflow run of the search.
+        applied: Path of the file that the winner's experiment was written to; None if that was not asked for.
     """
 
     name: str
@@ -71,15 +71,15 @@ class SearchReport:
 
     @property
     def tracking_run(self) -> str:
-        """The id of its MLflow run."""
+        """Id of the search's MLflow run."""
         return self.tracked.id
 
     def plot(self) -> "Figure":
-        """The trials' curves on meta-val, as a figure of matplotlib; `.savefig(path)` writes it."""
+        """Plot the trials' curves on meta-val, as a matplotlib figure; `.savefig(path)` writes it."""
         return curves(self.trials, self.search.optimises, f"{self.name}: {len(self.trials)} trials")
 
     def tree(self) -> dict[str, Any]:
-        """The same for JSON, as `metaray tune --json` prints it."""
+        """The result in JSON types, as `metaray tune --json` prints it."""
         objective, best, seen, whole = self.search.optimises, self._best, *self._episodes
         tree: dict[str, Any] = {
             "search": self.name,

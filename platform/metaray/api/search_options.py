@@ -13,18 +13,19 @@ class SearchOptions:
     """Where and how a search runs; nothing here changes what a trial computes.
 
     Attributes:
-        shares: What each trial takes of the cluster; its `gpus` only where there are any.
+        shares: Resources of each trial; its `gpus` count only if there are GPUs.
         device: "auto" (a GPU where there is one), "cpu" or "cuda".
         address: Address of a running Ray cluster; None starts a local one, or joins the one named by RAY_ADDRESS.
-        hang_timeout_s: A worker of a multi-worker trial that makes no progress for so long is replaced.
+        hang_timeout_s: Seconds without progress after which a worker of a multi-worker trial is replaced.
         name: Name of the search; None makes a new one.
         storage: Folder or URI of all runs.
         tracking_uri: URI of MLflow; None takes MLFLOW_TRACKING_URI, else `mlflow.db` in the working directory.
-        register: Put the winner into the registry.
-        promote: Make it champion whatever the comparison on meta-val says.
-        link_encoder: Keep its frozen encoder in the storage, once for all versions that have it, not in the version.
-        apply: File to write the winner's experiment to.
-        verify: Compare the data with their fingerprint wherever they are opened, also where that was done before.
+        register: Whether to register the winner.
+        promote: Whether to make the winner @champion whatever the comparison on meta-val says.
+        link_encoder: Whether to keep the winner's frozen encoder in the storage, once for all versions that have it.
+        apply: Path of a file to write the winner's experiment to; None writes none.
+        verify: Whether to compare the data with their fingerprint wherever they are opened, even if that was done
+            before.
     """
 
     shares: Shares = Shares()  # noqa: RUF009 - frozen
@@ -45,7 +46,7 @@ class SearchOptions:
 
     @property
     def trial_placement(self) -> Placement:
-        """Where each trial runs."""
+        """The placement of each trial: its workers, their resources and device."""
         shares = self.shares
         workers = Workers(shares.workers, shares.workers)
         return Placement(

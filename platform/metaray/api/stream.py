@@ -36,33 +36,39 @@ def stream(
     verify: bool = False,
     progress: JudgingProgress = True,
 ) -> StreamCurve:
-    """Judge a learner on classes that arrive one after another, on held-out examples of all that have arrived.
+    """Evaluate a learner on classes that arrive one after another, on held-out examples of all classes so far.
 
-    As Javed and White ("Meta-learning representations for continual learning", NeurIPS 2019, arXiv:1905.12588) judge
-    OML, with `AdaptedTask.extend` in place of their online gradient steps. Several orders, each of other classes,
-    examples and order, give an interval. Beside the learner stand class means of the inputs themselves, untrained.
+    The evaluation is that of OML by Javed and White ("Meta-learning representations for continual learning", NeurIPS
+    2019, arXiv:1905.12588), with `AdaptedTask.extend` in place of their online gradient steps. Several orders, each
+    with its own choice of classes and examples, give an interval. As a baseline, class means of the untrained inputs
+    are evaluated beside the learner.
 
     Example: `metaray.stream("models:/omniglot@champion", (10, 50, 100, 200), shots=15)`.
 
     Args:
-        model: The learner: URI or folder, as `metaray.load` takes it.
-        classes: Numbers of classes after which it is judged, ascending, or a text such as "10,50,100".
-        orders: Number of orders.
-        how: "together" or "continue", as `AdaptedTask.extend` has it.
-        part: Part whose classes arrive: "meta-val" or "meta-test".
-        settings: Changes to the experiment stored with the learner, `key=value`, for instance another `source.path`.
-        shots: Number of support examples a class; None takes that of the experiment.
-        queries: Number of query examples a class, or "rest" for all that are left.
-        tracker: "mlflow" writes the curve to a run of its own, with the number of classes as step; "none" does not.
+        model: URI or folder of the learner, as `metaray.load` takes it.
+        classes: Numbers of classes after which the learner is evaluated, ascending, or a text such as "10,50,100".
+        orders: Number of orders in which classes arrive.
+        how: "together" or "continue", as in `AdaptedTask.extend`.
+        part: Split whose classes arrive: "meta-val" or "meta-test".
+        settings: Changes to the experiment stored with the learner, as `key=value`, for instance another `source.path`.
+        shots: Number of support examples of each class; None takes that of the experiment.
+        queries: Number of query examples of each class, or "rest" for all that are left.
+        tracker: "mlflow" logs the curve to an MLflow run of its own, with the number of classes as the step; "none"
+            does not.
         tracking_uri: URI of MLflow; None takes MLFLOW_TRACKING_URI, else `mlflow.db` in the working directory.
         trust: Packages besides metaray whose code the learner may name.
-        verify: Whether the data are compared with their fingerprint, also where that was done before.
-        progress: Whether to show progress; or what is told what is judged, and how many classes of how many are done.
+        verify: Whether to compare the data with their fingerprint even if that was done before.
+        progress: Whether to show progress; or a function that is called with what is evaluated, and with the numbers of
+            finished and of all classes.
+
+    Returns:
+        The curve of scores by number of classes. It prints as the command line shows it.
 
     Raises:
-        InputError: If the model or the part is unknown, the numbers are no stream, the learner's tasks take no new
-            classes, or the source has not as many.
-        RunFailed: If MLflow does not take the curve.
+        InputError: If the model or the split is unknown, `classes` is not an ascending sequence, the learner's tasks
+            take no new classes, or the source has too few classes.
+        RunFailed: If MLflow does not accept the curve.
     """
     ends = numbers_of(classes)
     if orders < 1:
@@ -87,10 +93,10 @@ def stream(
 
 
 def numbers_of(classes: str | Sequence[int]) -> tuple[int, ...]:
-    """Numbers of classes that a stream is judged after.
+    """The numbers of classes after which a learner is evaluated on a stream.
 
     Raises:
-        InputError: If they are not ascending, or the first is below two.
+        InputError: If the numbers are not ascending, or the first is below two.
     """
     if isinstance(classes, str):
         words = [word.strip() for word in classes.split(",")]
@@ -151,7 +157,7 @@ def _curve(
 
 
 def protocol_of_stream(spec: EpisodeSpec, learner: Learner, how: How) -> str:
-    """How the scores of a stream are to be read, in words."""
+    """The evaluation protocol of a stream in words."""
     grown = {
         "together": "the task extended as if adapted to all of them at once",
         "continue": "the task extended by one class after the other, each time by its examples alone",

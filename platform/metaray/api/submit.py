@@ -48,18 +48,18 @@ NOT_THERE = {"experiment", "space", "progress", "should_stop", "trust", "address
 
 
 def print_text(text: str) -> None:
-    """Print it as it comes, without a line break of its own."""
+    """Print text as it arrives, without adding a line break."""
     print(text, end="", flush=True)
 
 
 @dataclass(frozen=True)
 class Submitted:
-    """A job that was submitted.
+    """A job that was submitted to a Ray cluster.
 
     Attributes:
         id: Id of the job; `metaray jobs status ID` shows it.
-        run: Name of its run or search.
-        client: Client of the cluster that the job is on.
+        run: Name of the run or search that the job trains.
+        client: Client of the cluster's job server.
     """
 
     id: str
@@ -68,18 +68,18 @@ class Submitted:
 
     @property
     def job(self) -> Job:
-        """The job as the cluster describes it now."""
+        """The current state of the job."""
         return self.client.job(self.id)
 
     def logs(self) -> str:
-        """What it has printed so far."""
+        """The job's output so far."""
         return self.client.logs(self.id)
 
     def wait(self, write: Callable[[str], None] = print_text) -> Job:
-        """Show what it prints until it ends.
+        """Show the job's output until the job ends, and return its final state.
 
         Args:
-            write: Gets the text as it comes.
+            write: Function that is called with each piece of output.
         """
         return follow_job(self.client, self.id, write)
 
@@ -100,7 +100,7 @@ def submit(
     note: Callable[[str], None] = lambda text: None,
     **options: Any,
 ) -> Submitted:
-    """Run a recipe as a job of a Ray cluster: what `metaray.train` or `metaray.tune` does here, there.
+    """Submit a recipe as a job of a Ray cluster, which runs `metaray.train` or `metaray.tune` there.
 
     Example: `metaray.submit("jobs/omniglot.py:maml_5way_1shot", workers=4, storage="s3://bucket/runs",
     tracking_uri="https://mlflow.example.org", address="https://head:8265").wait()`.
@@ -109,17 +109,20 @@ def submit(
         recipe: `path/to/file.py:function`, or the JSON file of an experiment, in the working directory or below.
         command: "train" or "tune".
         address: URL of Ray's dashboard; None takes RAY_API_SERVER_ADDRESS, or RAY_ADDRESS where that is a URL.
-        local_to_head: Whether a result that is kept on the head node alone will do.
-        insecure: Whether plain HTTP to another machine, and a cluster without authentication, will do.
-        python: Python on the head node with the job's packages; None takes that of Ray.
-        include: Patterns of files to send besides those that git tracks and the recipe imports.
-        exclude: Patterns of files to leave out, which the job can do without.
-        note: Function that is told what is sent.
-        options: Those of `metaray.train` or `metaray.tune`; besides, `settings`, a list of `key=value`, and for "tune"
-            `search`, a list of `key=domain`.
+        local_to_head: Whether to accept that results are kept on the head node alone.
+        insecure: Whether to accept plain HTTP to another machine, and a cluster without authentication.
+        python: Path of the Python on the head node that has the job's packages; None takes that of Ray.
+        include: Patterns of files to send, besides those that git tracks and those that the recipe imports.
+        exclude: Patterns of files not to send.
+        note: Function that is called with messages about what is sent.
+        options: Options of `metaray.train` or `metaray.tune`; besides these, `settings`, a list of `key=value`, and for
+            "tune" `search`, a list of `key=domain`.
+
+    Returns:
+        The submitted job, whose `wait()` follows it to its end.
 
     Raises:
-        InputError: If something is wrong with the input; nothing is sent then.
+        InputError: If the input is invalid; nothing has been sent then.
     """
     words = words_of(command, recipe, options)
     given = _defaults(command) | {"recipe": recipe, "settings": None, "search": None} | options
@@ -130,12 +133,12 @@ def submit(
 
 
 def words_of(command: str, recipe: str, options: Mapping[str, Any]) -> list[str]:
-    """The arguments of a command line that says the same as a call.
+    """The command line arguments that are equivalent to a call of `submit`.
 
     Args:
         command: "train" or "tune".
-        recipe: Its first argument.
-        options: What the function was called with, by the names of its arguments.
+        recipe: Recipe, the command's first argument.
+        options: Keyword arguments of the call, by name.
 
     Raises:
         InputError: If there is no such command or option.
@@ -170,7 +173,7 @@ def _defaults(command: str) -> dict[str, Any]:
 def sent(
     order: Order, files: Pack, storage: str, address: str, *, insecure: bool, note: Callable[[str], None]
 ) -> Submitted:
-    """Send an order and its files, and start the job.
+    """Upload an order and its files, and start the job.
 
     Raises:
         InputError: If the cluster or the storage cannot be used, or the run is busy.
@@ -192,16 +195,16 @@ def order_of(
     *,
     local: bool,
 ) -> tuple[Order, Pack]:
-    """What is to run there, and the files for it; all that can be known to be wrong is found here.
+    """The order for a job and the files it needs; every error that can be known in advance is raised here.
 
     Args:
         command: "train" or "tune".
-        words: Its arguments.
-        given: What they say, by the options' names.
+        words: Arguments of the command.
+        given: The same arguments, by the options' names.
         address: Address of the cluster.
         python: Python interpreter that runs the job there; None takes the one that runs Ray.
         patterns: Patterns of the files to send and to leave out.
-        local: Whether the head node's own disk will do.
+        local: Whether to accept that results are kept on the head node's disk.
 
     Raises:
         InputError: If something is wrong; the message says what.
@@ -227,7 +230,7 @@ def order_of(
 
 
 def packed(recipe: str | None, patterns: Patterns) -> tuple[str | None, Pack]:
-    """A recipe that was loaded as it is named in the pack, and the pack."""
+    """Pack the files of a recipe; returns the recipe's name inside the pack, and the pack."""
     folder = Path.cwd()
     named, file = shipped_recipe(recipe, folder) if recipe is not None else (None, None)
     needed = imported(folder) if file is None else (file, *imported(folder))
@@ -235,10 +238,10 @@ def packed(recipe: str | None, patterns: Patterns) -> tuple[str | None, Pack]:
 
 
 def described(command: str, given: Mapping[str, Any]) -> str:
-    """Load the recipe and check the options that change it; returns how a run of it would be named.
+    """Load the recipe and check the options that change it; returns the name that a run would have.
 
     Raises:
-        InputError: If something of it is wrong.
+        InputError: If the recipe or an option is invalid.
     """
     if given["run"] is not None:
         check_name(given["run"], "run name")

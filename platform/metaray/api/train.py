@@ -67,49 +67,51 @@ def train(
     progress: Progress = True,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Report:
-    """Meta-train an experiment, track it, judge it on meta-test, and register its best learner.
+    """Meta-train an experiment, track it, evaluate it on meta-test, and register its best learner.
 
-    Nothing but the experiment changes what is computed: any number of workers, any kill and any device of one kind
-    lead to the same bits.
+    The result depends on the experiment alone: any number of workers, any interruption, and any device of one kind give
+    the same bits.
 
     Example: `metaray.train(experiment, workers=2, run="first")`.
 
     Args:
-        experiment: What to train.
-        workers: Number of Ray Train workers: 2, or "1:4" to follow the cluster; 0 trains in this process, without Ray.
+        experiment: The experiment to train.
+        workers: Number of Ray Train workers: a number, or a range such as "1:4" to follow the cluster's size; 0 trains
+            in this process, without Ray.
         samplers: Number of actors that sample episodes ahead.
         cpus_per_worker: Number of CPUs that each worker reserves; below 1 lets several share a core.
         device: "auto" (a GPU where there is one), "cpu" or "cuda".
         address: Address of a running Ray cluster; None starts a local one, or joins the one named by RAY_ADDRESS.
         hang_timeout_s: Seconds without progress after which a worker is killed and replaced.
-        spread: Whether workers are put on as many nodes as there are, not on few.
-        samplers_on: Where sampler actors may run: "any" node, nodes without GPUs ("cpu"), or those where workers can
-            run ("workers").
-        run: Name of the run; an unfinished one goes on, the report of a finished one is returned. None makes a new one.
+        spread: Whether to place workers on as many nodes as possible instead of as few.
+        samplers_on: Nodes where sampler actors may run: "any" node, nodes without GPUs ("cpu"), or nodes where workers
+            can run ("workers").
+        run: Name of the run. An unfinished run of this name is resumed, and the report of a finished one is returned.
+            None makes a new name.
         storage: Folder or URI that holds the folders of all runs.
-        tracker: Where people look at the run: "mlflow", "tensorboard", "none", the import path of an own one, or
-            several of them.
+        tracker: Where the run is tracked: "mlflow", "tensorboard", "none", the import path of a tracker of the user's
+            own, or a sequence of several.
         tracking_uri: URI of MLflow; None takes MLFLOW_TRACKING_URI, else `mlflow.db` in the working directory.
-        register: Whether the best learner goes into the registry; None does so where MLflow is a tracker.
-        promote: Whether it becomes @champion whatever the comparison on meta-val says.
-        link_encoder: Whether the learner's frozen encoder lies in the storage, once for all versions that have it, not
-            in each of them.
-        verify: Whether data are read whole and compared with their fingerprint, also where that was done before.
-        data_on: Where examples are while a worker trains: on its "device", on the "host", or "auto": on a GPU where
-            they are rows of a store, and fit.
-        profile: Number of outer steps, after a warm-up, of which a table and a trace are left in the run's folder; True
-            takes a few.
-        progress: Whether to show progress; or who hears the events of the run instead, or what makes that one.
-        should_stop: Function that is asked at each step; True stops the run after a checkpoint.
+        register: Whether to register the best learner; None registers it if MLflow is a tracker.
+        promote: Whether to make the learner @champion whatever the comparison on meta-val says.
+        link_encoder: Whether to keep the learner's frozen encoder in the storage, once for all versions that share it,
+            instead of in each version.
+        verify: Whether to read all data and compare them with their fingerprint even if that was done before.
+        data_on: Where examples are kept while a worker trains: on its "device", on the "host", or "auto", which takes a
+            GPU if the examples are rows of a store and fit.
+        profile: Number of outer steps, after a warm-up, to profile; a table and a trace are written to the run's
+            folder. True takes a few steps.
+        progress: Whether to show progress; or a listener to the run's events, or a function that makes one.
+        should_stop: Function that is called at each outer step; if it returns true, the run stops after a checkpoint.
 
     Returns:
-        How the run ended: its result, and what was registered. It prints as the command line does.
+        How the run ended: its result, and the registered version. It prints as the command line does.
 
     Raises:
-        InputError: If the input is wrong; nothing has started then.
-        RunFailed: If training failed; the record of the run says why.
-        NotUploaded: If it is trained, but a tracker does not take it.
-        RunStopped: If `should_stop` said so; the same call with the name of the run goes on.
+        InputError: If the input is invalid; nothing has started then.
+        RunFailed: If training failed; the run's record says why.
+        NotUploaded: If training finished, but a tracker did not accept the results.
+        RunStopped: If `should_stop` returned true; the same call with the name of the run resumes it.
     """
     count = Workers.parse(str(workers))
     placement = Placement(
@@ -144,16 +146,16 @@ def train(
 
 
 def wish_of(register: bool | None, promote: bool, trackers: Sequence[Tracker], *, link: bool = False) -> Wish:
-    """What is to become of the learner.
+    """What is to be done with the learner after training: registration, promotion, and a linked encoder.
 
     Args:
-        register: Whether it is to be registered; None does so where that is possible.
-        promote: Whether it is to be champion.
-        trackers: Those of the run.
-        link: Whether its encoder is to lie in the storage.
+        register: Whether to register the learner; None registers it if MLflow is a tracker.
+        promote: Whether to make it @champion.
+        trackers: Trackers of the run.
+        link: Whether to keep the learner's encoder in the storage.
 
     Raises:
-        InputError: If it is to be registered, and MLflow, which holds the registry, is no tracker.
+        InputError: If the learner is to be registered, but MLflow, which holds the registry, is not a tracker.
     """
     possible = any(isinstance(tracker, MlflowTracker) for tracker in trackers)
     if (register or promote or link) and not possible:

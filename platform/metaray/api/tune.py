@@ -42,15 +42,16 @@ from metaray.tuning.untried import why_no_more
 
 
 def stored_search(storage: str, name: str, trust: Sequence[str] = ()) -> Search:
-    """The search called `name`.
+    """Load the description of the search called `name`.
 
     Args:
         storage: Folder or URI that holds the folders of all runs.
         name: Name of the search.
-        trust: Packages besides metaray whose code it may name, as somebody else may have written it.
+        trust: Packages besides metaray whose code the search may name, since somebody else may have written it.
 
     Raises:
-        InputError: If there is none (it lists those there are), or it asks for code that is not trusted.
+        InputError: If there is no such search (the message lists those there are), or it names code of a package that
+            is not trusted.
     """
     root = Storage(storage)
     if not NAME.fullmatch(name) or not root.exists(f"{name}/{SEARCH}"):
@@ -92,51 +93,54 @@ def tune(
     progress: SearchProgress = True,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> SearchReport:
-    """Search hyperparameters, inner learning rates first of all; judge the winner on meta-test and register it.
+    """Search hyperparameters such as inner learning rates, evaluate the winner on meta-test, and register it.
 
-    A search that goes on (`run` is the name of one that was begun) runs as it was begun; what is given again changes.
+    If `run` names a search that was begun, the search is resumed with its own settings, except for those that are given
+    again.
 
     Example: `metaray.tune(experiment, {"algorithm.inner_lr": "loguniform(1e-3, 1)"}, trials=16)`.
 
     Args:
-        search: A search, or the experiment that its trials train; None goes on with the one called `run`.
-        space: Domains of the searched fields, by their dotted keys, beside those of a search.
+        search: A search, or the experiment that its trials train; None resumes the search named `run`.
+        space: Domains of the searched fields, by their dotted keys, in addition to those of `search`.
         trials: Number of trials; with "pbt" the size of the population.
         searcher: How values are chosen: "random", "grid", "tpe" or "pbt".
-        scheduler: How bad trials are stopped early: by "asha", "median" or "none".
-        objective: What is optimised on meta-val: "quality" (accuracy or squared error) or "loss".
-        episodes: Number of meta-train episodes that a whole trial sees.
-        grace: Number of episodes before a trial may be stopped.
-        reduction_factor: Number R of "asha": one trial in R goes on at each rung.
+        scheduler: How bad trials are stopped early: "asha", "median" or "none".
+        objective: Objective on meta-val: "quality" (the score of the task kind, such as accuracy or mean squared error)
+            or "loss".
+        episodes: Number of meta-train episodes of a complete trial.
+        grace: Number of episodes before a trial may be stopped early.
+        reduction_factor: Reduction factor R of "asha": one trial in R continues at each rung.
         generations: Number of generations of "pbt".
         seed: Seed of the values that the searcher draws.
-        workers_per_trial: Number of Ray Train workers of each trial; by default each is one process.
+        workers_per_trial: Number of Ray Train workers of each trial; by default each trial is one process.
         samplers: Number of sampler actors of each trial that has workers.
         cpus_per_worker: Number of CPUs that each worker or trial reserves.
-        gpus_per_trial: Number of GPUs that a trial of one process reserves, where there are any.
-        concurrent: Number of trials at once; None runs as many as fit.
+        gpus_per_trial: Number of GPUs that a trial of one process reserves, if there are any.
+        concurrent: Number of trials that run at once; None runs as many as fit.
         device: "auto" (a GPU where there is one), "cpu" or "cuda".
         address: Address of a running Ray cluster; None starts a local one, or joins the one named by RAY_ADDRESS.
         hang_timeout_s: Seconds without progress after which a worker is replaced.
         run: Name of the search; None makes a new one.
         storage: Folder or URI that holds the folders of all runs.
         tracking_uri: URI of MLflow; None takes MLFLOW_TRACKING_URI, else `mlflow.db` in the working directory.
-        register: Whether the winner goes into the registry; None does so.
-        promote: Whether it becomes @champion whatever the comparison on meta-val says.
-        link_encoder: Whether the winner's frozen encoder lies in the storage, once for all versions that have it.
-        apply: File to write the winner's experiment to.
-        trust: Packages besides metaray whose code a search may name that somebody else has begun.
-        verify: Whether data are compared with their fingerprint, also where that was done before.
-        progress: Whether to show progress; or who hears of the trials instead.
-        should_stop: Function that is polled; True ends the trials, which go on from their checkpoints in another call.
+        register: Whether to register the winner's learner; None does.
+        promote: Whether to make it @champion whatever the comparison on meta-val says.
+        link_encoder: Whether to keep the winner's frozen encoder in the storage, once for all versions that have it.
+        apply: Path of a file to write the winner's experiment to.
+        trust: Packages besides metaray whose code a search that somebody else began may name.
+        verify: Whether to compare the data with their fingerprint even if that was done before.
+        progress: Whether to show progress; or a listener to the trials' events.
+        should_stop: Function that is called regularly; if it returns true, the trials stop, and another call resumes
+            them from their checkpoints.
 
     Returns:
-        How the search ended: all trials, the winner, its run. It prints as the command line does.
+        How the search ended: all trials, the winner, and the winner's run. It prints as the command line does.
 
     Raises:
-        InputError: If the input is wrong; nothing has started then.
-        RunFailed: If Tune failed, no trial came to anything, or MLflow does not take what was found.
-        RunStopped: If `should_stop` said so; the same call with the name of the search goes on.
+        InputError: If the input is invalid; nothing has started then.
+        RunFailed: If Ray Tune failed, no trial finished, or MLflow did not accept the results.
+        RunStopped: If `should_stop` returned true; the same call with the name of the search resumes it.
     """
     changes = {
         "trials": trials,

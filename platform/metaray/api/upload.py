@@ -17,15 +17,15 @@ from metaray.tracking.server import MlflowServer
 
 @dataclass(frozen=True)
 class Unfinished:
-    """A run whose metrics were uploaded as far as they go.
+    """An unfinished run whose metrics were uploaded as far as they go.
 
     Attributes:
         run: The run.
-        tracked: The run's MLflow run.
+        tracked: MLflow run that tracks the run.
         storage: Folder or URI of all runs.
-        step: Step of the run's newest checkpoint; 0 where there is none.
-        num_steps: Number of outer steps that the run is to do.
-        notes: What else the user should know, a sentence each.
+        step: Step of the run's newest checkpoint; 0 if there is none.
+        num_steps: Number of outer steps of the whole run.
+        notes: Further messages for the user, one sentence each.
     """
 
     run: Run
@@ -46,22 +46,26 @@ def upload(
     link_encoder: bool = False,
     trust: Sequence[str] = (),
 ) -> Report | Unfinished:
-    """Bring a run to MLflow. To do it twice is harmless.
+    """Upload a run from its folder to MLflow; repeating it is harmless.
 
     Args:
         name: Name of the run.
-        storage: Folder or URI of all runs.
+        storage: Folder or URI that holds the folders of all runs.
         tracking: URI of MLflow; None takes MLFLOW_TRACKING_URI, else `mlflow.db` in the working directory.
-        register: Put the best learner of a finished run into the registry.
-        promote: Make it champion whatever the comparison on meta-val says.
-        link_encoder: Keep its frozen encoder in the storage, once for all versions that have it, not in the version.
+        register: Whether to register the best learner of a finished run.
+        promote: Whether to make it @champion whatever the comparison on meta-val says.
+        link_encoder: Whether to keep the learner's frozen encoder in the storage, once for all versions that share it,
+            instead of in the version.
         trust: Packages besides metaray whose code the run may name.
 
+    Returns:
+        The report of a finished run, or the state of an unfinished one.
+
     Raises:
-        InputError: If there is no such run, another process has it, nothing answers at the URI, or the learner cannot
-            be compared with the champion because the data are not there.
-        NotUploaded: If MLflow does not take a finished run.
-        RunFailed: If it does not take an unfinished one's metrics.
+        InputError: If there is no such run, another process holds it, nothing answers at the URI, or the learner cannot
+            be compared with the champion because the data are missing.
+        NotUploaded: If MLflow does not accept a finished run.
+        RunFailed: If MLflow does not accept the metrics of an unfinished run.
     """
     root = Storage(storage)
     to = Destination(root.root, MlflowServer.of(tracking), Wish(register, promote, link_encoder))

@@ -100,7 +100,7 @@ def train(
         float, typer.Option(min=0.01, metavar="N", help="Number of CPUs that each worker reserves.")
     ] = 1.0,
     device: Annotated[
-        str, typer.Option(metavar="DEVICE", help="What to compute on: auto (a GPU where there is one), cpu or cuda.")
+        str, typer.Option(metavar="DEVICE", help="Device to compute on: auto (a GPU where there is one), cpu or cuda.")
     ] = "auto",
     address: Address = None,
     hang_timeout: Annotated[
@@ -109,9 +109,7 @@ def train(
             min=10, metavar="SECONDS", help="Seconds without progress after which a worker is killed and replaced."
         ),
     ] = 300.0,
-    spread: Annotated[
-        bool, typer.Option("--spread", help="Put workers on as many nodes as there are, not on few.")
-    ] = False,
+    spread: Annotated[bool, typer.Option("--spread", help="Spread workers over as many nodes as possible.")] = False,
     samplers_on: Annotated[
         str,
         typer.Option(
@@ -223,7 +221,7 @@ def upload(
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
-    """Bring a run from its folder to MLflow, as far as it is not there yet: after MLflow was away, or to another."""
+    """Upload to MLflow what it lacks of a run: after MLflow was away, or to another MLflow server."""
     from metaray.api.train import NotUploaded
     from metaray.api.upload import Unfinished
     from metaray.api.upload import upload as upload_run
@@ -260,7 +258,10 @@ UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
 
 def main(argv: list[str] | None = None) -> None:
-    """The `metaray` command. Exit codes: 0 done, 1 failed while running, 2 wrong input, 75 stopped by a signal."""
+    """Run the `metaray` command.
+
+    Exit codes: 0 done, 1 failed while running, 2 invalid input, 75 stopped by a signal.
+    """
     arguments = sys.argv[1:] if argv is None else argv
     try:
         code = app(arguments, prog_name="metaray", standalone_mode=False)

@@ -15,16 +15,16 @@ def cluster(
         str, typer.Argument(metavar="VECTORS", help="A store of vectors or its URI, as `metaray data embed` writes.")
     ],
     out: Out,
-    clusters: Annotated[int, typer.Option(min=2, metavar="K", help="Clusters of a partition.")] = 500,
+    clusters: Annotated[int, typer.Option(min=2, metavar="K", help="Number of clusters of each partition.")] = 500,
     partitions: Annotated[
-        int, typer.Option(min=1, metavar="P", help="Partitions: the first by the vectors, others by scaled ones.")
+        int, typer.Option(min=1, metavar="P", help="Number of partitions, all but the first of scaled vectors.")
     ] = 50,
     split: Annotated[str, typer.Option(metavar="NAME", help="The split scheme whose meta-train is clustered.")] = (
         "default"
     ),
-    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of the scalings and the beginnings.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of the scalings and the initial centres.")] = 0,
 ) -> None:
-    """Part the examples of meta-train into clusters of their vectors, which `CACTUs` takes for classes."""
+    """Cluster the examples of meta-train by their vectors; `CACTUs` takes the clusters for classes."""
     from metaray.data.partitions import cluster_store
 
     with import_progress() as (progress, _):

@@ -21,7 +21,7 @@ def embed(
     ],
     out: Out,
     sha256: Annotated[
-        str, typer.Option(metavar="HEX", help="SHA-256 that the weights must have; whatever they have if left out.")
+        str, typer.Option(metavar="HEX", help="SHA-256 that the weights must have; any is accepted if left out.")
     ] = "",
     pooling: Annotated[
         Literal["mean", "cls", "fc"] | None,
@@ -32,7 +32,7 @@ def embed(
         ),
     ] = None,
     normalized: Annotated[bool, typer.Option(help="Bring each vector to length 1.")] = True,
-    batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Examples that are encoded together.")] = 64,
+    batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Number of examples encoded at once.")] = 64,
     module: Annotated[
         str | None,
         typer.Option(
@@ -41,7 +41,7 @@ def embed(
         ),
     ] = None,
     vector_size: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="How many numbers that --module makes of one example.")
+        int | None, typer.Option(min=1, metavar="N", help="Length of the vector that --module makes of one example.")
     ] = None,
     workers: Annotated[
         int, typer.Option(min=0, metavar="N", help="Number of actors on Ray; 0 encodes in this process, without Ray.")
@@ -50,7 +50,7 @@ def embed(
         float, typer.Option(min=0.01, metavar="N", help="Number of CPUs that each of them reserves.")
     ] = 1.0,
     device: Annotated[
-        str, typer.Option(metavar="DEVICE", help="What to compute on: auto (a GPU where there is one), cpu or cuda.")
+        str, typer.Option(metavar="DEVICE", help="Device to compute on: auto (a GPU where there is one), cpu or cuda.")
     ] = "auto",
     address: Address = None,
     trust: Annotated[

@@ -27,7 +27,9 @@ def table(
         ),
     ],
     out: Out,
-    target: Annotated[str | None, typer.Option(metavar="COLUMN", help="The column of what is predicted.")] = None,
+    target: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="The column of the target, which is to be predicted.")
+    ] = None,
     wide: Annotated[
         bool, typer.Option("--wide", help="Each column of --task is a task, with empty cells where nobody measured.")
     ] = False,

@@ -49,7 +49,7 @@ DataOn = Annotated[
 ]
 DecimalMark = Annotated[
     Literal[".", ","],
-    typer.Option("--decimal", metavar="MARK", help="What numbers of CSV files have before tenths: a point or a comma."),
+    typer.Option("--decimal", metavar="MARK", help="Decimal mark of the numbers in CSV files: a point or a comma."),
 ]
 FEW_STEPS = "5"  # as training.profiling has it, which takes seconds to import
 Profile = Annotated[

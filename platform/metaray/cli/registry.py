@@ -101,7 +101,7 @@ def add(
         str | None,
         typer.Option(
             metavar="SOURCE",
-            help="What to judge it on: a store file, 'glyphs', or a recipe (file.py:function or JSON), whose source "
+            help="What to evaluate it on: a store file, 'glyphs', or a recipe (file.py:function or JSON), whose source "
             "and numbers of episodes are taken. Without it the learner gets no alias.",
         ),
     ] = None,
@@ -114,7 +114,7 @@ def add(
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
-    """Register a learner that no run of metaray trained; judged on a source, it may become champion."""
+    """Register a learner that no run of metaray trained; evaluated on a source, it may become champion."""
     from rich.console import Console
 
     import metaray

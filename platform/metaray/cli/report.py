@@ -29,7 +29,7 @@ def report(
         typer.Option(
             min=0,
             metavar="N",
-            help="Number of episodes to judge on for what the record does not hold; 0 judges nothing.",
+            help="Number of episodes to evaluate on for what the record does not hold; 0 evaluates none.",
         ),
     ] = 100,
     part: Part = "meta-test",

@@ -92,9 +92,9 @@ def clean(
         ),
     ] = None,
     storage: RunStorage = "runs",
-    yes: Annotated[bool, typer.Option("--yes", help="Delete it; otherwise it is only listed.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete what is found; without this it is only listed.")] = False,
 ) -> None:
-    """List what nobody needs any more in a folder of runs, and with --yes delete it; runs that go on are left alone.
+    """List leftovers in a folder of runs, and delete them with --yes; unfinished runs are left alone.
 
     A finished run keeps its learner, its result, and what it needs to go on. Runs in MLflow stay.
     """

@@ -10,7 +10,9 @@ import typer
 from metaray.errors import InputError
 
 Out = Annotated[Path, typer.Option(metavar="FILE", help="The store file to write.")]
-Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Seed by which classes or groups are dealt to the splits.")]
+Seed = Annotated[
+    int, typer.Option(min=0, metavar="N", help="Seed of the random assignment of classes or groups to splits.")
+]
 
 
 def splits_of(text: str) -> Path | tuple[float, float, float]:

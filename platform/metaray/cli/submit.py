@@ -50,10 +50,12 @@ def submit(
     ] = None,
     include: Annotated[
         list[str] | None,
-        typer.Option(metavar="PATTERN", help="Files to send besides those that git tracks and the recipe imports."),
+        typer.Option(
+            metavar="PATTERN", help="Patterns of files to send besides those that git tracks and the recipe imports."
+        ),
     ] = None,
     exclude: Annotated[
-        list[str] | None, typer.Option(metavar="PATTERN", help="Files to leave out, which the job can do without.")
+        list[str] | None, typer.Option(metavar="PATTERN", help="Patterns of files that are not to be sent.")
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the files that would be sent, and send none.")

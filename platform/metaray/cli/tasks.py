@@ -55,7 +55,7 @@ def adapt(
     ] = None,
     decimal: DecimalMark = ".",
     inner_steps: Annotated[
-        int | None, typer.Option(min=0, metavar="N", help="Number of inner steps, instead of the learner's own.")
+        int | None, typer.Option(min=0, metavar="N", help="Number of inner steps; by default the learner's own.")
     ] = None,
     picture: Annotated[
         Path | None, typer.Option(metavar="FILE", help="PNG file to draw the task and the predictions to.")
@@ -118,7 +118,7 @@ def extend(
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
-    """Extend an adapted task by further examples or classes; what it keeps of its support goes on with it."""
+    """Extend an adapted task by further examples or classes, using what it kept of its support set."""
     import metaray
     from metaray.cli import show_task
     from metaray.serving.folders import read_query, read_support
@@ -154,7 +154,7 @@ def predict(
     query: Annotated[list[Path], typer.Option(metavar="PATH", help=QUERY)],
     more: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="PATH", help="More of the same, as a shell writes them for --query *.png."),
+        typer.Argument(metavar="PATH", help="Further query files, as a shell expands --query *.png to."),
     ] = None,
     decimal: DecimalMark = ".",
     trust: Trust = None,

@@ -102,7 +102,7 @@ def tune(
         str | None,
         typer.Option(
             metavar="DEVICE",
-            help="What to compute on: auto (a GPU where there is one), cpu or cuda; by default auto.",
+            help="Device to compute on: auto (a GPU where there is one), cpu or cuda; by default auto.",
         ),
     ] = None,
     address: Address = None,

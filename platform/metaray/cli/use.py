@@ -12,8 +12,8 @@ from metaray.errors import InputError
 
 MODEL = "models:/NAME@ALIAS, models:/NAME/VERSION, runs:/ID/PATH or a folder."
 Model = Annotated[str, typer.Argument(metavar="MODEL", help=f"The learner: {MODEL}")]
-Episodes = Annotated[int, typer.Option(min=2, metavar="N", help="Number of episodes to judge on.")]
-Part = Annotated[str, typer.Option(metavar="PART", help="Part of the data to judge on: meta-val or meta-test.")]
+Episodes = Annotated[int, typer.Option(min=2, metavar="N", help="Number of episodes to evaluate on.")]
+Part = Annotated[str, typer.Option(metavar="PART", help="Meta-split to evaluate on: meta-val or meta-test.")]
 Ways = Annotated[
     str | None,
     typer.Option(
@@ -30,10 +30,11 @@ Queries = Annotated[
     ),
 ]
 Device = Annotated[
-    str, typer.Option(metavar="DEVICE", help="What to compute on: auto (a GPU where there is one), cpu or cuda.")
+    str, typer.Option(metavar="DEVICE", help="Device to compute on: auto (a GPU where there is one), cpu or cuda.")
 ]
 JudgingWorkers = Annotated[
-    int, typer.Option(min=0, metavar="N", help="Number of Ray workers that share the episodes; 0 judges without Ray.")
+    int,
+    typer.Option(min=0, metavar="N", help="Number of Ray workers that share the episodes; 0 evaluates without Ray."),
 ]
 CpusPerWorker = Annotated[float, typer.Option(min=0.01, metavar="N", help="Number of CPUs that each worker reserves.")]
 Settings = Annotated[
@@ -50,8 +51,8 @@ Stream = Annotated[
     str | None,
     typer.Option(
         metavar="NUMBERS",
-        help="Judge on a stream instead: classes arrive one after another, and the learner's task is extended by them; "
-        "accuracy on all that have arrived after so many classes, as in 10,50,100. MLflow gets the curve.",
+        help="Evaluate on a stream instead: classes arrive one after another, and the learner's task is extended by "
+        "them; accuracy on all that have arrived after so many classes, as in 10,50,100. MLflow gets the curve.",
     ),
 ]
 Orders = Annotated[int, typer.Option(min=1, metavar="N", help="Number of orders of a stream's classes.")]
@@ -94,7 +95,7 @@ def evaluate(
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
-    """Judge a learner on episodes of its own source, or of another; or on a stream of classes."""
+    """Evaluate a learner on episodes of its own source, or of another; or on a stream of classes."""
     from metaray.api.evaluate import evaluate as judge
     from metaray.cli import show
 
@@ -181,7 +182,7 @@ def compare(
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
-    """Judge two learners on the same episodes of the first one's source, and say which is better."""
+    """Evaluate two learners on the same episodes, of the first one's source, and say which is better."""
     from metaray.api.compare import compare as compare_learners
     from metaray.cli import show
 

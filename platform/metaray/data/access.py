@@ -13,10 +13,10 @@ ACCESS = "METARAY_ACCESS"
 
 
 def without_access(uri: str) -> str:
-    """The address alone; what signs it is remembered.
+    """The address without its signature, which is remembered.
 
     Raises:
-        InputError: If it holds a password.
+        InputError: If the address contains a password.
     """
     parts = Uri.parse(uri)
     is_web = parts.scheme in ("http", "https")
@@ -34,7 +34,7 @@ def without_access(uri: str) -> str:
 
 
 def with_access(uri: str) -> str:
-    """The address as it is to be asked for: the newest whole one of the same object, if there is one."""
+    """The address with the newest complete signature for the same object, if there is one."""
     identity = Uri.parse(uri).identity
     if uri != identity:
         return uri

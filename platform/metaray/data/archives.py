@@ -16,16 +16,16 @@ TAR_MAGIC, TAR_MAGIC_AT = b"ustar", 257
 
 @contextmanager
 def open_tree(path: Path, encoding: str | None = None) -> Iterator[FileTree]:
-    """Open a folder, or a zip or tar archive; what it is decides the content, not the name.
+    """Open a folder, or a zip or tar archive, which its contents identify, not its name.
 
     Args:
         path: Path of the folder or archive.
-        encoding: Encoding of the names in an archive that are not in UTF-8.
+        encoding: Encoding of names in an archive that are not UTF-8.
 
     Raises:
-        InputError: If the path is missing or none of these, or the archive is damaged, or holds what is refused: names
-            that lead out of it, links, encrypted members, files beyond all measure, a name twice. The message names the
-            path.
+        InputError: If the path is missing or is none of these, or the archive is damaged or has forbidden contents:
+            names that lead out of it, links, encrypted members, files beyond all measure, a name twice. The message
+            names the path.
     """
     check_encoding(encoding)
     if path.is_dir():

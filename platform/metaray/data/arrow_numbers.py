@@ -12,7 +12,7 @@ _DTYPES = {pa.from_numpy_dtype(np.dtype(code)): np.dtype(code) for code in "bBhH
 def numbers_in(array: Any) -> NDArray[Any]:
     """The numbers of an Arrow array [n] as a read-only view [n].
 
-    It is `array.to_numpy()`, which imports pandas: half a second in each process that opens a store.
+    It is `array.to_numpy()` without importing pandas, which takes half a second in each process that opens a store.
 
     Raises:
         pyarrow.ArrowInvalid: If some are missing, or they are no numbers that can be seen without a copy.

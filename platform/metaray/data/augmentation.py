@@ -21,7 +21,7 @@ def spread(draws: Draws, count: int, most: float) -> Numbers:
 
 
 def shifted(images: Images, most: int, draws: Draws) -> Images:
-    """Each image moved by whole pixels, uniform in -most .. most along either axis."""
+    """Images [n, ...], each moved by whole pixels, uniform in -most .. most along either axis."""
     count, channels, height, width = images.shape
     padded = np.pad(images, ((0, 0), (0, 0), (most, most), (most, most)))
     corner = (draws.uniform(2 * count) * (2 * most + 1)).astype(np.int64).reshape(2, count, 1)
@@ -61,19 +61,19 @@ def turned(images: Images, most_degrees: float, most_scaling: float, draws: Draw
 
 
 def flipped(images: Images, draws: Draws) -> Images:
-    """Each image mirrored left to right, or not, with equal chances."""
+    """Images, each mirrored left to right with probability one half."""
     mirrored = draws.uniform(len(images)) < 0.5
     return np.where(mirrored[:, None, None, None], images[..., ::-1], images)
 
 
 def brightened(images: Images, most: float, draws: Draws) -> Images:
-    """Each image's pixels times one factor, uniform in 1 - most .. 1 + most."""
+    """Images, each multiplied by a factor that is uniform in 1 - most .. 1 + most."""
     factors = 1.0 + spread(draws, len(images), most)
     return np.rint(np.clip(images * factors[:, None, None, None], 0.0, 255.0)).astype(images.dtype)
 
 
 def erased(images: Images, share: float, draws: Draws) -> Images:
-    """Each pixel, in all its channels, set to zero with probability `share`."""
+    """Images in which each pixel, in all channels, is set to zero with probability `share`."""
     count, _, height, width = images.shape
     kept = draws.uniform(count * height * width).reshape(count, 1, height, width) >= share
     return images * kept

@@ -17,10 +17,10 @@ def cache_folder(name: str) -> Path:
 
 
 def cache_limit_bytes() -> int:
-    """How much the stores of the cache may take together, and its weights likewise: $METARAY_CACHE_GB.
+    """Size limit of the cached stores together, and likewise of the cached weights: $METARAY_CACHE_GB.
 
     Raises:
-        InputError: If that is no size.
+        InputError: If the variable is not a size.
     """
     given = os.environ.get(LIMIT) or str(DEFAULT_LIMIT_GB)
     try:

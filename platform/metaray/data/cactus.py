@@ -37,11 +37,11 @@ from metaray.imports import reads_kind, writes_kind
 WRAPPED: dict[str, type[Source]] = {"class_store": ClassStore, "glyphs": Glyphs}
 """The sources whose examples can have been clustered."""
 RECIPE_VERSION = 1
-"""Raise it whenever the same settings would give other tasks."""
+"""Version of this recipe; raise it whenever the same settings would give other tasks."""
 
 
 class CACTUs(Source):
-    """Unsupervised meta-training on clusters of another source's examples, which judges on its labelled classes.
+    """Unsupervised meta-training on clusters of another source's examples, evaluated on its labelled classes.
 
     Hsu, Levine and Finn ("Unsupervised learning via meta-learning", ICLR 2019, arXiv:1810.02334, algorithm 1): a task
     takes one of several partitions, of that N clusters, and of each as many examples as shots and queries ask for, all
@@ -54,7 +54,7 @@ class CACTUs(Source):
 
     Attributes:
         source: Source whose examples were clustered: a class store, or the glyphs.
-        partitions: What `metaray data cluster` wrote of vectors of these examples; a path or URI.
+        partitions: Path or URI of the file that `metaray data cluster` wrote for these examples.
     """
 
     kind: ClassVar[str] = "cactus"
@@ -83,29 +83,29 @@ class CACTUs(Source):
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """The wrapped source's."""
+        """Preprocessing of the wrapped source."""
         return self.source.preprocessing
 
     @property
     def feature_shape(self) -> FeatureShape:
-        """The wrapped source's."""
+        """Shape of one example of the wrapped source."""
         return self.source.feature_shape
 
     @property
     def drawn_together(self) -> str:
-        """The wrapped source's."""
+        """Protocol note of the wrapped source on which classes meet in a task."""
         return self.source.drawn_together
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over the wrapped source's, that of the partitions, and the version of this recipe."""
+        """SHA-256 (hex) over the fingerprints of the source and the partitions, and this recipe's version."""
         parts = {"wrapped": self.source.fingerprint, "recipe": [self.kind, RECIPE_VERSION]}
         parts["partitions"] = self._open().found.fingerprint
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     @property
     def stamp(self) -> tuple[int, ...]:
-        """The wrapped source's, and that of the partitions."""
+        """Stamps of the wrapped source and of the partitions."""
         return (*self.source.stamp, *partitions_stamp(self.partitions))
 
     def verify(self) -> None:
@@ -115,7 +115,9 @@ class CACTUs(Source):
             open_store(local, verify=True)
 
     def check(self, split: Split, spec: EpisodeSpec) -> None:
-        """Check that a partition has enough clusters of enough examples; the rest is the wrapped source's.
+        """Check that a partition has enough clusters with enough examples, and that the wrapped source has enough.
+
+        Meta-train needs clusters; meta-val and meta-test are checked by the wrapped source.
 
         Raises:
             InputError: If there are too few clusters or examples, with the numbers.
@@ -139,10 +141,10 @@ class CACTUs(Source):
             )
 
     def sample_task(self, draws: Draws, split: Split, spec: EpisodeSpec) -> Task:
-        """Draw a partition, clusters of it and examples of these in meta-train; else the wrapped source's task.
+        """A partition, clusters of it and examples of these in meta-train; else a task of the wrapped source.
 
         Raises:
-            InputError: `split` has too few clusters or examples.
+            InputError: If `split` has too few clusters or examples.
         """
         if split != "meta-train":
             return self.source.sample_task(draws, split, spec)
@@ -153,7 +155,7 @@ class CACTUs(Source):
         """Sample several tasks at once, as `ClassStore` does.
 
         Raises:
-            InputError: `split` has too few clusters or examples.
+            InputError: If `split` has too few clusters or examples.
         """
         if split != "meta-train":
             return self.source.sample_tasks(draws, split, spec)
@@ -165,14 +167,14 @@ class CACTUs(Source):
 
     @property
     def lasting_examples(self) -> NDArray[Any] | None:
-        """The wrapped source's."""
+        """All examples of the wrapped source, if every task takes its inputs from them unchanged."""
         return self.store.lasting_examples
 
     def sample_rows(self, draws: ManyDraws, split: Split, spec: EpisodeSpec) -> list[Task]:
-        """Sample several tasks as rows of the store, as `ClassStore` does.
+        """Sample several tasks as indices of the store's examples, as `ClassStore` does.
 
         Raises:
-            InputError: `split` has too few clusters or examples.
+            InputError: If `split` has too few clusters or examples.
         """
         if split != "meta-train":
             return self.store.sample_rows(draws, split, spec)
@@ -186,32 +188,32 @@ class CACTUs(Source):
         return [stack_of(tasks[0], len(draws))] if spec.is_fixed else stacks_of(tasks)
 
     def count_tasks(self, split: Split, spec: EpisodeSpec) -> int:
-        """Number of tasks, over the clusters of each partition; a task that two can give counts twice."""
+        """Number of tasks, over the clusters of each partition; a task that two partitions can give counts twice."""
         if split != "meta-train":
             return self.source.count_tasks(split, spec)
         return count_tasks(self._open().clusters, split, spec)
 
     def num_classes(self, split: Split) -> int:
-        """Number of clusters of all partitions in meta-train; else the wrapped source's number of classes."""
+        """Number of clusters of all partitions for meta-train; otherwise the wrapped source's number of classes."""
         return len(self._open().found.partition) if split == "meta-train" else self.source.num_classes(split)
 
     def places(self, split: Split, class_ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Places of the clusters in meta-train; else the wrapped source's."""
+        """Index of each cluster for meta-train; otherwise the wrapped source's index of each class."""
         return -1 - class_ids if split == "meta-train" else self.source.places(split, class_ids)
 
     def class_name(self, class_id: int) -> str:
-        """Name such as "cluster 17 of partition 3" for one of meta-train, whose ids lie below zero."""
+        """Name of a class; "cluster 17 of partition 3", for instance, for clusters, whose ids are negative."""
         if class_id >= 0:
             return self.source.class_name(class_id)
         partition, cluster = divmod(-1 - class_id, self._open().found.clusters)
         return f"cluster {cluster} of partition {partition}"
 
     def num_examples(self, split: Split) -> int:
-        """The wrapped source's."""
+        """Number of examples of the wrapped source in `split`."""
         return self.source.num_examples(split)
 
     def draw_examples(self, draws: Draws, split: Split, count: int) -> tuple[Any, NDArray[np.int64]]:
-        """The wrapped source's."""
+        """Draw examples of the wrapped source; see `Source.draw_examples`."""
         return self.source.draw_examples(draws, split, count)
 
     def _drawn(self, drawn: DrawnTask | None, spec: EpisodeSpec) -> DrawnTask:

@@ -19,15 +19,15 @@ Ids = NDArray[np.int64]
 
 
 class DrawnTask(NamedTuple):
-    """The classes and examples of one task, or of B tasks one after the other, where [N] is [B * N].
+    """The classes and examples of one task; or of B tasks one after the other, with B * N classes in place of N.
 
     Attributes:
-        base: [N] base class ids.
-        turns: [N] quarter turns of each.
-        support: The rows of the support examples, class by class.
-        query: The rows of the query examples, none of them in the support, class by class.
-        shots: Support examples of each class, [N] or one number for all.
-        queries: Query examples of each class, likewise.
+        base: Base class ids [N].
+        turns: Quarter turns [N] of each class.
+        support: Rows of the support examples, class by class.
+        query: Rows of the query examples, class by class; none is a support example.
+        shots: Number of support examples of each class, [N] or one number for all.
+        queries: Number of query examples of each class, [N] or one number for all.
     """
 
     base: Ids
@@ -39,14 +39,14 @@ class DrawnTask(NamedTuple):
 
 
 def draw_task(opened: OpenedStore, split: Split, spec: EpisodeSpec, draws: Draws) -> DrawnTask | None:
-    """Draw the sizes, where they are not fixed, the group, where tasks stay in one, the classes, and their examples.
+    """Draw the sizes, the group, the classes and their examples of one task.
 
-    All are uniform, classes and examples without replacement; the group is one of those with enough classes for the
-    ways, however many more it has. In Meta-Dataset's sampling the ways are drawn after the group, and the numbers of
-    examples after the classes.
+    Sizes are drawn if they are not fixed, and a group if tasks stay within one. All draws are uniform, classes and
+    examples without replacement; the group is one of those with enough classes, however many more it has. In
+    Meta-Dataset's sampling the ways are drawn after the group, and the numbers of examples after the classes.
 
     Returns:
-        None if `split` has too few classes or examples.
+        The task; None if `split` has too few classes or examples.
     """
     if spec.sampling == "meta-dataset":
         return _imbalanced(opened, split, spec, draws)
@@ -65,10 +65,10 @@ def draw_task(opened: OpenedStore, split: Split, spec: EpisodeSpec, draws: Draws
 
 
 def draw_tasks(opened: OpenedStore, split: Split, spec: EpisodeSpec, draws: ManyDraws) -> DrawnTask | None:
-    """Draw B tasks of a spec of fixed sizes, as `draw_task` draws one.
+    """Draw B tasks of fixed size, each as `draw_task` draws it.
 
     Returns:
-        None if `split` has too few classes or examples.
+        The tasks; None if `split` has too few classes or examples.
     """
     assert spec.is_fixed, spec
     ways, shots, queries = spec.largest
@@ -138,10 +138,10 @@ def require_tasks(opened: OpenedStore, split: Split, spec: EpisodeSpec, where: s
         opened: The store.
         split: Split whose classes are counted.
         spec: Spec of the episodes; in Meta-Dataset's sampling its fewest ways count.
-        where: The store, named in errors.
+        where: Name of the store for messages.
 
     Raises:
-        InputError: If there are too few; the message has the numbers.
+        InputError: If there are too few classes or examples; the message has the numbers.
     """
     if spec.fewest_ways < 2:
         raise InputError(f"ways: a task needs at least 2 classes (got {spec.fewest_ways})")
@@ -166,7 +166,7 @@ def require_tasks(opened: OpenedStore, split: Split, spec: EpisodeSpec, where: s
 
 
 def count_tasks(opened: OpenedStore, split: Split, spec: EpisodeSpec) -> int:
-    """How many distinct tasks there are; a task is a set of classes, each with a support and a query set.
+    """Number of distinct tasks: a set of classes, each with a support set and a query set.
 
     The sum over the ways of the elementary symmetric polynomials in the classes' own numbers of choices
     comb(n, shots) * comb(n - shots, queries): exact, but where shots or queries are ranges, and in Meta-Dataset's

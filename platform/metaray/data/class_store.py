@@ -32,7 +32,7 @@ from metaray.imports import TRUST_ALL, trust_of
 
 
 class SplitSummary(NamedTuple):
-    """What `describe` prints of one meta-split: its classes (rotations count) and the examples they have."""
+    """Numbers of classes (rotations included) and examples of one meta-split."""
 
     classes: int
     examples: int
@@ -42,19 +42,21 @@ class SplitSummary(NamedTuple):
 
 
 class ClassStore(Source):
-    """Tasks over the classes of a store file.
+    """N-way tasks over the classes of a store file, which `metaray data import` or `write_class_store` writes.
 
     Attributes:
-        path: Path of the store file; or a URI (file://, http://, https://, s3://), fetched once by each node that opens
-            it. What signs an http address is no part of it: see `metaray.data.access`.
+        path: Path of the store file, or its URI (file://, http://, https://, s3://). Each node that opens a URI fetches
+            the file once. Signatures of http addresses are not part of it: see `metaray.data.access`.
         split: Name of the split scheme, one of those in the file.
-        rotations: Each class also turned by 90, 180 and 270 degrees, as three more classes of the same meta-split;
-            turned when sampled, never stored. Global class ids are then base class * 4 + quarter turns.
-        within_groups: The classes of a task are all of one group (alphabet, superclass, domain), their rotations
-            included: of one that is drawn uniformly, whatever its size, among those with enough classes for the task.
-        mean: What is subtracted from pixels scaled to 0 .. 1, one number or one a channel; None leaves it to the store,
-            whose importers subtract nothing. `metaray data describe` measures it on the classes of meta-train.
-        std: What these are then divided by, one number or one a channel. Learners keep both, for new images.
+        rotations: Whether each class turned by 90, 180 and 270 degrees counts as three more classes of the same
+            meta-split. Examples are turned when sampled, never stored. Global class ids are then base class * 4 +
+            quarter turns.
+        within_groups: Whether all classes of a task, rotations included, are of one group (alphabet, superclass,
+            domain). The group is drawn uniformly, whatever its size, among those with enough classes.
+        mean: Mean subtracted from pixels scaled to 0 .. 1, one number or one for each channel. None takes the store's
+            own, which is 0 in imported stores. `metaray data describe` measures the mean of meta-train.
+        std: Standard deviation by which these are then divided, one number or one for each channel. Learners keep both
+            for new images.
     """
 
     kind: ClassVar[str] = "class_store"
@@ -89,11 +91,11 @@ class ClassStore(Source):
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """What turned raw inputs into the examples.
+        """The preprocessing that turned raw inputs into the examples of the file.
 
         Raises:
-            InputError: If that is code of a user's own that is not found, or that the experiment's origin does not
-                allow for; or if it says that examples have another shape.
+            InputError: If it is code of the user's own that cannot be found or is not trusted, or if it says that
+                examples have another shape.
         """
         meta, trust = self.meta, self.__dict__.get("trust", (TRUST_ALL,))
         found = prepared(meta.preprocessing, meta.feature_shape, meta.dtype, trust=trust, where=shown(self.path))
@@ -108,17 +110,17 @@ class ClassStore(Source):
 
     @property
     def feature_shape(self) -> FeatureShape:
-        """The shape of one example."""
+        """Shape of one example."""
         return self.meta.feature_shape
 
     @property
     def drawn_together(self) -> str:
-        """Whether the classes of a task are of one group."""
+        """The protocol note "classes of one group" if `within_groups`, otherwise an empty text."""
         return "classes of one group" if self.within_groups else ""
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over the file's own fingerprint, the split scheme, the rotations, and groups that count."""
+        """SHA-256 (hex) over the file's own fingerprint, the split scheme, rotations, and groups if they matter."""
         meta = self.meta
         parts = f"{meta.fingerprint}\n{self.split}\n{self.rotations}"
         if self.within_groups and meta.groups is not None:
@@ -127,27 +129,27 @@ class ClassStore(Source):
 
     @property
     def stamp(self) -> tuple[int, ...]:
-        """The file's size, times and inode. A fetched one stays what it was when this process opened it."""
+        """Size, times and inode of the file; for a fetched file, as they were when this process opened it."""
         if is_remote(self.path):
             return ()
         return stamp_of(local_path(self.path), read_store)
 
     def verify(self) -> None:
-        """Read the whole file and compare it with its fingerprint, whatever this node knows of it.
+        """Read the whole file and compare it with its fingerprint, even if that was done before.
 
         Raises:
-            InputError: If it is damaged.
+            InputError: If the file is damaged.
         """
         with held(self.path) as local:
             open_store(local, verify=True)
 
     @property
     def meta(self) -> StoreMeta:
-        """The file's description."""
+        """The file's metadata."""
         return self._open().file.meta
 
     def check(self, split: Split, spec: EpisodeSpec) -> None:
-        """Check that `split` has enough classes with enough examples, and that there is something to tell apart.
+        """Check that `split` has enough classes with enough examples, and that tasks have classes to tell apart.
 
         Raises:
             InputError: If there are too few of them, or nothing to tell apart; the message has the numbers.
@@ -155,10 +157,10 @@ class ClassStore(Source):
         require_tasks(self._open(), split, spec, shown(self.path))
 
     def sample_task(self, draws: Draws, split: Split, spec: EpisodeSpec) -> Task:
-        """Draw classes, then examples of each, all without replacement; see `draw_task`.
+        """Draw classes, then examples of each class, both without replacement; see `draw_task`.
 
         Raises:
-            InputError: `split` has too few classes or examples.
+            InputError: If `split` has too few classes or examples.
         """
         opened = self._open()
         drawn = draw_task(opened, split, spec, draws)
@@ -168,10 +170,12 @@ class ClassStore(Source):
         return task_of(opened, drawn)
 
     def sample_tasks(self, draws: ManyDraws, split: Split, spec: EpisodeSpec) -> list[Task]:
-        """Tasks of fixed sizes all at once, with one gather for each side; ragged or unequal ones by `sample_task`.
+        """Sample tasks of fixed size together, with one gather for each side; others one by one by `sample_task`.
+
+        Ragged examples and tasks of unequal size are among the others.
 
         Raises:
-            InputError: `split` has too few classes or examples.
+            InputError: If `split` has too few classes or examples.
         """
         opened = self._open()
         if not spec.is_fixed or is_ragged(opened.file.meta.feature_shape):
@@ -184,15 +188,17 @@ class ClassStore(Source):
 
     @property
     def lasting_examples(self) -> NDArray[Any] | None:
-        """All of the file; None where they are ragged, and of a class of one's own, which may make them otherwise."""
+        """All examples of the file; None if they are ragged, or if a subclass may change them."""
         examples = self._open().file.examples
         return examples if type(self) is ClassStore and isinstance(examples, np.ndarray) else None
 
     def sample_rows(self, draws: ManyDraws, split: Split, spec: EpisodeSpec) -> list[Task]:
-        """The tasks of `sample_tasks`, with places among `lasting_examples` for inputs; nothing is copied.
+        """Sample tasks as `sample_tasks` does, with indices into `lasting_examples` in place of inputs.
+
+        Nothing is copied.
 
         Raises:
-            InputError: `split` has too few classes or examples.
+            InputError: If `split` has too few classes or examples.
         """
         opened = self._open()
         if spec.is_fixed:
@@ -206,39 +212,39 @@ class ClassStore(Source):
         return [stack_of(tasks[0], len(draws))] if spec.is_fixed else stacks_of(tasks)
 
     def count_tasks(self, split: Split, spec: EpisodeSpec) -> int:
-        """How many distinct tasks there are, or more; a task is a set of classes, each with a support and a query set.
+        """Number of distinct tasks: a set of classes, each with a support set and a query set.
 
-        Exactly for numbers of shots and queries, a lower bound for ranges and for Meta-Dataset's sampling.
+        It is exact if shots and queries are numbers, and a lower bound for ranges and for Meta-Dataset's sampling.
         """
         return count_tasks(self._open(), split, spec)
 
     def class_name(self, class_id: int) -> str:
-        """The class's name, as in "Greek/character03", with "/rot090" where rotations are classes."""
+        """Name of a class, as in "Greek/character03", with "/rot090" if rotations are classes."""
         base, turn = divmod(class_id, self._open().turns)
         name = self.meta.class_names[base]
         return f"{name}/rot{turn * 90:03d}" if self.rotations else name
 
     def num_classes(self, split: Split) -> int:
-        """How many classes `split` has, rotations included."""
+        """Number of classes in `split`, rotations included."""
         opened = self._open()
         return len(opened.classes[split]) * opened.turns
 
     def places(self, split: Split, class_ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The place of each class among those of `split`."""
+        """Index of each class among the classes of `split`."""
         opened = self._open()
         places: NDArray[np.int64] = opened.places[class_ids // opened.turns] * opened.turns + class_ids % opened.turns
         return places
 
     def num_examples(self, split: Split) -> int:
-        """How many examples `split` has; each turned one counts where rotations are classes."""
+        """Number of examples in `split`; each turned example counts if rotations are classes."""
         opened = self._open()
         return int(opened.sizes(split).sum()) * opened.turns
 
     def draw_examples(self, draws: Draws, split: Split, count: int) -> tuple[Compact, NDArray[np.int64]]:
-        """Draw examples, uniformly over all of `split`; see `Source.draw_examples`.
+        """Draw examples uniformly over all of `split`; see `Source.draw_examples`.
 
         Raises:
-            InputError: `split` has too few.
+            InputError: If `split` has too few examples.
         """
         opened = self._open()
         population = self.num_examples(split)
@@ -255,19 +261,19 @@ class ClassStore(Source):
         return gathered(opened.file.examples, (rows[:, None], turns))[0], places
 
     def class_ids(self, split: Split) -> NDArray[np.int64]:
-        """[classes] the global ids of all classes of `split`, with their rotations."""
+        """Global ids [classes] of all classes of `split`, rotations included."""
         opened = self._open()
         return (opened.classes[split][:, None] * opened.turns + np.arange(opened.turns)).reshape(-1)
 
     def examples(self, class_id: int) -> Compact:
-        """[n, *feature] a copy of all examples of one class."""
+        """A copy of all examples of one class, [n, *feature]."""
         opened = self._open()
         base, turn = divmod(class_id, opened.turns)
         rows = np.arange(opened.file.offsets[base], opened.file.offsets[base + 1])
         return gathered(opened.file.examples, (rows[None], np.array([turn])))[0]
 
     def summary(self, split: Split) -> SplitSummary:
-        """Classes and examples of one meta-split; all zero if it has no classes."""
+        """Numbers of classes and examples of a meta-split; all zero if it has no classes."""
         opened = self._open()
         sizes = opened.sizes(split)
         if not len(sizes):

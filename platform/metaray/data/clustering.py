@@ -27,21 +27,21 @@ def partitions_of(
     seed: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[Labels]:
-    """Partitions by k-means, the first of the vectors as they are, each other after a random scaling of the dimensions.
+    """Partitions by k-means: the first of the vectors themselves, the others after random scalings.
 
     Hsu, Levine and Finn ("Unsupervised learning via meta-learning", ICLR 2019, section 3): other scalings are other
     metrics, under which other things are alike. As in the authors' code each factor is uniform in [0, 1), and k-means
     begins once, by k-means++.
 
     Args:
-        vectors: [n, d].
-        clusters: k.
+        vectors: Vectors [n, d].
+        clusters: Number of clusters k.
         partitions: Number of partitions.
-        seed: Seed of scalings and beginnings; partition p is the same however many follow it.
-        progress: Called with (partitions done, partitions in all).
+        seed: Seed of the scalings and initial centres; a partition does not depend on how many follow it.
+        progress: Function that is called with the numbers of finished and of all partitions.
 
     Yields:
-        [n] numbers of clusters, 0 .. k-1, of which some may be nobody's.
+        Cluster numbers [n], 0 .. k-1; some clusters may be empty.
 
     Raises:
         InputError: If there are fewer vectors than clusters.
@@ -66,17 +66,17 @@ def _in_range(vectors: Vectors) -> Vectors:
 
 
 def k_means(vectors: Vectors, clusters: int, generator: np.random.Generator) -> Labels:
-    """Lloyd's algorithm from k-means++, until nothing changes, or for `MOST_ROUNDS` rounds.
+    """Lloyd's algorithm with k-means++ initialisation, until nothing changes, or for `MOST_ROUNDS` rounds.
 
     A cluster that loses all its vectors takes over the one that lies farthest from its own centre.
 
     Args:
-        vectors: [n, d], at least as many as clusters.
-        clusters: k.
-        generator: Generator of the beginning, the only thing that is drawn.
+        vectors: Vectors [n, d], at least as many as clusters.
+        clusters: Number of clusters k.
+        generator: Generator for the initial centres, the only random choice.
 
     Returns:
-        [n] numbers of clusters; one is empty only where vectors are equal.
+        Cluster numbers [n]; a cluster is empty only if vectors are equal.
     """
     centres = _spread_out(vectors, clusters, generator)
     labels, distances = nearest(vectors, centres)
@@ -90,7 +90,7 @@ def k_means(vectors: Vectors, clusters: int, generator: np.random.Generator) -> 
 
 
 def nearest(vectors: Vectors, centres: Vectors) -> tuple[Labels, Vectors]:
-    """[n] the number of the nearest centre of each vector, the first of equally near ones, and the squared distance."""
+    """Number of the nearest centre of each vector [n], the first of equally near ones, and the squared distance."""
     labels, distances = np.empty(len(vectors), dtype=np.int64), np.empty(len(vectors), dtype=np.float32)
     lengths = np.square(centres).sum(axis=1)
     for start in range(0, len(vectors), AT_ONCE):

@@ -23,14 +23,14 @@ from metaray.errors import InputError, unknown
 
 @dataclass(frozen=True)
 class Row:
-    """One part of one split scheme.
+    """Statistics of one part of a split scheme.
 
     Attributes:
         scheme: Name of the split scheme.
         part: "meta-train", "meta-val" or "meta-test".
         classes: Number of classes in the part, rotations counted.
-        sizes: Examples a class, "min / median / max".
-        episodes: Distinct ones of the spec asked about; 0 where it has too few classes or examples.
+        sizes: Number of examples of a class, "min / median / max".
+        episodes: Number of distinct episodes of the given spec; 0 if there are too few classes or examples.
     """
 
     scheme: str
@@ -47,8 +47,8 @@ class GroupRow:
     Attributes:
         scheme: Name of the split scheme.
         part: "meta-train", "meta-val" or "meta-test".
-        groups: The names of those that have classes in it.
-        sizes: Classes a group, "min / median / max", without rotations.
+        groups: Names of the groups with classes in the part.
+        sizes: Number of classes of a group, "min / median / max", without rotations.
     """
 
     scheme: str
@@ -59,12 +59,12 @@ class GroupRow:
 
 @dataclass(frozen=True)
 class Groups:
-    """How the classes of a store lie in groups.
+    """How the classes of a store are grouped.
 
     Attributes:
         count: Number of groups.
-        sizes: Classes a group in the whole file, "min / median / max", without rotations.
-        rows: A scheme's parts.
+        sizes: Number of classes of a group in the whole file, "min / median / max", without rotations.
+        rows: Statistics of each scheme's parts.
         across: Groups that have classes in more than one part, for each split scheme.
     """
 
@@ -76,7 +76,7 @@ class Groups:
 
 @dataclass(frozen=True)
 class Description:
-    """A store, described.
+    """The description of a store that `metaray data describe` prints.
 
     Attributes:
         source: The store under its first scheme, from which a gallery is drawn.
@@ -84,13 +84,12 @@ class Description:
         examples: Number of examples in the file.
         shape: Shape of one example; the first axis is None where they are ragged.
         fingerprint: Fingerprint of the file.
-        rows: A scheme's parts.
+        rows: Statistics of each scheme's parts.
         spec: Spec of the episodes that are counted.
-        groups: How the classes of each scheme's parts lie in groups; None where the store has no groups.
-        value_range: Range that images of more than 8 bits were scaled by; None where there were none.
-        resample: The filter that resized the images, and resizes those that its learners are given; None where there
-            are none.
-        notes: What looks wrong with the examples, a sentence each.
+        groups: How the classes are grouped; None if the store has no groups.
+        value_range: Range that images of more than 8 bits were scaled by; None if there were none.
+        resample: Filter that resized the images, and that resizes new images for learners; None if there are no images.
+        notes: Suspicious properties of the examples, one sentence each.
         normalisations: Mean and standard deviation of the channels in the meta-train of each split scheme.
     """
 
@@ -108,7 +107,7 @@ class Description:
     normalisations: dict[str, Normalisation]
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON types."""
+        """The description in JSON types."""
         return {
             "classes": self.classes,
             "examples": self.examples,
@@ -133,18 +132,19 @@ def describe_store(
     within_groups: bool = False,
     verify: bool = False,
 ) -> Description:
-    """Open a store file, checked whole now or earlier on this machine, and describe it.
+    """Open a store file, verified now or earlier on this machine, and describe it.
 
     Args:
-        store: Its path, or "glyphs" for the embedded one.
-        scheme: One split scheme; None describes all.
+        store: Path of the store, or "glyphs" for the embedded one.
+        scheme: Name of a split scheme; None describes all.
         spec: Spec of the episodes to count.
-        rotations: Count rotated classes.
-        within_groups: Count episodes whose classes are of one group.
-        verify: Check it now, whatever is known of it.
+        rotations: Whether to count rotated classes.
+        within_groups: Whether to count episodes whose classes are of one group.
+        verify: Whether to verify the file now, even if that was done before.
 
     Raises:
-        InputError: If the file is missing, foreign or damaged, or has no such scheme, or no groups where these count.
+        InputError: If the file is missing, damaged or not a store, or has no such scheme, or no groups although they
+            are asked for.
     """
     if spec.fewest_ways < 2:
         raise InputError(f"ways: a task needs at least 2 classes (got {spec.fewest_ways})")

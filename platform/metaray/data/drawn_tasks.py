@@ -14,12 +14,13 @@ from metaray.data.task import Side, Task
 
 
 def task_of(opened: OpenedStore, drawn: DrawnTask, inputs: Callable[..., tuple[Compact, ...]] = gathered) -> Task:
-    """The task, or B tasks one after the other.
+    """Make the inputs and targets of a drawn task, or of B tasks one after the other.
 
     Args:
         opened: The store.
-        drawn: Classes and examples that the task has.
-        inputs: Function that makes inputs of examples and rows of them: `gathered`, or `metaray.data.rows.places`.
+        drawn: Classes and examples of the task.
+        inputs: Function that makes inputs from the store's examples and row indices: `gathered`, or
+            `metaray.data.rows.places`.
     """
     labels = np.arange(len(drawn.base), dtype=np.int64)
     support, query = inputs(
@@ -35,7 +36,7 @@ def task_of(opened: OpenedStore, drawn: DrawnTask, inputs: Callable[..., tuple[C
 
 
 def stack_of(tasks: Task, count: int) -> Task:
-    """`count` equal tasks that lie one after the other as though they were one."""
+    """Reshape `count` equal tasks that lie one after the other into a stack."""
     support, query, class_ids = tasks
     ways = len(class_ids) // count
     return Task(_rows(support, count, ways), _rows(query, count, ways), class_ids.reshape(count, ways))

@@ -11,22 +11,22 @@ SPLITS: tuple[Split, ...] = ("meta-train", "meta-val", "meta-test")
 
 
 SPARSE = 64
-"""Factor on the sample: from larger populations numbers are drawn one by one; others are shuffled whole."""
+"""Ratio of population to sample from which on numbers are drawn one by one; smaller populations are shuffled."""
 FEW = 64
 """So few words are sorted in no time."""
 
 
 class Draws:
-    """The random numbers of one episode.
+    """The random numbers of one episode, a pure function of (seed, split, index).
 
-    Philox 4x64 keyed by (seed, index), the split in the counter's top word (Salmon et al., "Parallel random numbers:
-    as easy as 1, 2, 3", SC 2011). Only the raw 64-bit stream of numpy is used: numpy guarantees that stream, and not
-    what its distributions make of it, so episodes stay the same across numpy versions.
+    The generator is Philox 4x64 keyed by (seed, index), with the split in the counter's top word (Salmon et al.,
+    "Parallel random numbers: as easy as 1, 2, 3", SC 2011). Only numpy's raw 64-bit stream is used, which numpy
+    guarantees to stay the same, unlike its distributions; so episodes are the same for all versions of numpy.
 
     Args:
-        seed: 0 .. 2**64 - 1.
+        seed: Seed of the sequence of episodes, 0 .. 2**64 - 1.
         split: Meta-split that the episode belongs to.
-        index: The episode's index in that split, 0 .. 2**64 - 1.
+        index: Index of the episode in that split, 0 .. 2**64 - 1.
     """
 
     def __init__(self, seed: int, split: Split, index: int) -> None:
@@ -37,33 +37,33 @@ class Draws:
         return np.asarray(self._bits.random_raw(count), dtype=np.uint64)
 
     def uniform(self, count: int) -> NDArray[np.float64]:
-        """`count` numbers in [0, 1), multiples of 2**-53."""
+        """The next `count` numbers, uniform in [0, 1) and multiples of 2**-53."""
         return in_unit_interval(self.raw(count))
 
     def between(self, low: int, high: int) -> int:
-        """A whole number from `low` to `high`, both included; where they are equal, nothing is drawn."""
+        """A whole number from `low` to `high`, both included; if they are equal, nothing is drawn."""
         return low if low == high else low + int(self.uniform(1)[0] * (high - low + 1))
 
     def choose(self, populations: NDArray[np.int64], k: int) -> NDArray[np.int64]:
         """Draw an ordered sample of `k` distinct integers below `populations[r]` for each row r; see `ordered_samples`.
 
         Args:
-            populations: [rows], each at least `k`.
+            populations: Population sizes [rows], each at least `k`.
             k: Sample size.
 
         Returns:
-            [rows, k] distinct within a row.
+            Samples [rows, k], without repetition in a row.
         """
         rows = len(populations)
         uniforms = self.uniform(rows * k).reshape(k, rows)
         return ordered_samples(populations, uniforms, self.raw(rows * k).reshape(rows, k))
 
     def choose_each(self, populations: NDArray[np.int64], sizes: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-        """Samples as `choose` draws them, with a sample size for each row.
+        """Draw samples as `choose` does, with a sample size for each row.
 
         Args:
-            populations: [rows].
-            sizes: [rows], none above its population.
+            populations: Population sizes [rows].
+            sizes: Sample sizes [rows], none above its population.
 
         Returns:
             An ordered sample [sizes[r]] for each row r.
@@ -78,7 +78,7 @@ class Draws:
 
 
 def philox(seed: int, split: Split, index: int) -> np.random.Philox:
-    """The generator of one episode, at the beginning of its stream."""
+    """The random generator of one episode, at the beginning of its stream."""
     counter = np.array([0, 0, 0, SPLITS.index(split)], dtype=np.uint64)
     # numpy takes any ISeedSequence; its types name one of them alone.
     return np.random.Philox(_Key(seed, index), counter=counter)  # type: ignore[arg-type]

@@ -40,7 +40,7 @@ OTHER_TOKENIZERS = ("vocab.txt", "vocab.json", "merges.txt", ".model")
 
 @dataclass(frozen=True)
 class EncoderFolder:
-    """The files of an encoder.
+    """The folder of a pretrained encoder, or its single file of weights.
 
     Attributes:
         path: Path of the folder, or of its weights, which end in ".safetensors"; or the URI of either.
@@ -70,8 +70,8 @@ class EncoderFolder:
         """The weights, in the cache; see `held_weights`.
 
         Raises:
-            InputError: If `held_weights` refuses them, or a local folder has weights in another form alone, naming
-                these.
+            InputError: If `held_weights` raises it, or a local folder has weights only in other formats, which the
+                message names.
         """
         if not self._is_file and not is_remote(self.path):
             folder = local_path(self.path)
@@ -97,18 +97,18 @@ class EncoderFolder:
             )
 
     def configuration(self) -> dict[str, Any]:
-        """What `config.json` holds; empty where there is none.
+        """Contents of `config.json`; empty if there is none.
 
         Raises:
-            InputError: If it is no JSON object, or can't be read.
+            InputError: If the file is not a JSON object, or cannot be read.
         """
         return self._object(CONFIGURATION)
 
     def preparation(self) -> dict[str, Any]:
-        """What `preprocessor_config.json` holds, which says how images are prepared; empty where there is none.
+        """Contents of `preprocessor_config.json`, which describes how images are prepared; empty if there is none.
 
         Raises:
-            InputError: If it is no JSON object, or can't be read.
+            InputError: If the file is not a JSON object, or cannot be read.
         """
         return self._object(PREPARATION)
 
@@ -134,10 +134,10 @@ class EncoderFolder:
         return MODES[modes[0]]
 
     def tokenizer(self) -> str | None:
-        """What `tokenizer.json` holds; None where there is none.
+        """Contents of `tokenizer.json`; None if there is none.
 
         Raises:
-            InputError: If it is no text in UTF-8, or can't be read.
+            InputError: If the file is not UTF-8 text, or cannot be read.
         """
         found = beside(self.uri(TOKENIZER))
         try:
@@ -155,10 +155,10 @@ class EncoderFolder:
 
 
 def read_tokenizer(path: str) -> str:
-    """What a tokenizer's file holds: `tokenizer.json`, or any other .json, or that in an encoder's folder.
+    """Contents of a tokenizer's file: `tokenizer.json`, another .json file, or the one in an encoder's folder.
 
     Raises:
-        InputError: If there is none.
+        InputError: If there is no such file.
     """
     if path.lower().endswith(".json"):
         found, where = beside(path), path

@@ -65,7 +65,7 @@ Count = Annotated[Number | Range, Discriminator(_form), BeforeValidator(_read)]
 
 
 class Sizes(NamedTuple):
-    """What was drawn for one episode: ways, shots a class and queries a class, of which None takes all the rest."""
+    """The sizes of one episode: ways, shots and queries of each class; None as queries takes all the rest."""
 
     ways: int
     shots: int
@@ -78,9 +78,9 @@ class Sizes(NamedTuple):
 
 
 class EpisodeSpec(Config):
-    """How many classes an episode has, and how many examples of each.
+    """The size of episodes: how many classes they have, and how many examples of each class.
 
-    Numbers hold for every episode. Of a range each episode draws its own number, uniformly, one for all its classes.
+    A number holds for every episode. From a range each episode draws a number uniformly, one for all its classes.
     Meta-Dataset's sampling (Triantafillou et al., ICLR 2020, arXiv:1903.03096, section 3.2; see `meta_dataset_sizes`)
     gives each class its own number of shots: `EpisodeSpec.meta_dataset()` has the paper's numbers.
 
@@ -91,15 +91,17 @@ class EpisodeSpec(Config):
         5 to 20 ways, 1 to 5 shots, all other examples as queries
 
     Attributes:
-        ways: Classes, N, or a range of them; 1 where tasks are regression. In Meta-Dataset's sampling a split or group
-            with fewer classes than the most is drawn from, too, and has no more than those.
-        shots: Support examples a class, K, or a range of them. In Meta-Dataset's sampling a range from 1 to what a
-            class counts for, at most, when the size of the support set is drawn.
-        queries: Query examples a class, Q, or a range of them; "rest" for all that are left of each class. In
-            Meta-Dataset's sampling the most; classes with few examples have as many as half of the smallest.
-        sampling: "plain", which its JSON leaves out, or "meta-dataset".
-        max_support: Support examples of an episode, at most, in Meta-Dataset's sampling; None, which its JSON leaves
-            out, takes the paper's 500.
+        ways: Number of classes N of an episode, or a range of numbers; 1 for regression and binary tasks. In
+            Meta-Dataset's sampling a split or group with fewer classes than the largest number is used, too: its
+            episodes have at most that many ways.
+        shots: Number of support examples K of each class, or a range of numbers. In Meta-Dataset's sampling a range
+            from 1 to the most examples that a class counts for when the size of the support set is drawn.
+        queries: Number of query examples Q of each class, or a range of numbers; "rest" takes all examples of a class
+            that are not in the support set. In Meta-Dataset's sampling the largest number; if classes have few
+            examples, all of them have as many queries as half of the smallest class.
+        sampling: "plain" (omitted from the JSON) or "meta-dataset".
+        max_support: Largest number of support examples of an episode in Meta-Dataset's sampling. None (omitted from the
+            JSON) takes the paper's 500.
     """
 
     ways: Count = 1
@@ -158,58 +160,61 @@ class EpisodeSpec(Config):
 
     @property
     def is_fixed(self) -> bool:
-        """Whether all episodes have the same numbers of classes and of examples."""
+        """Whether all episodes have the same numbers of classes and examples."""
         plain = self.sampling == "plain"
         return plain and all(isinstance(count, int) for count in (self.ways, self.shots, self.queries))
 
     @property
     def fixed_ways(self) -> int | None:
-        """The ways, where all episodes have the same."""
+        """Number of ways, if it is the same for all episodes; otherwise None."""
         return self.ways if isinstance(self.ways, int) else None
 
     @property
     def fewest_ways(self) -> int:
-        """Fewest ways of an episode."""
+        """Smallest number of ways of an episode."""
         return _ends_of(self.ways)[0]
 
     @property
     def most_ways(self) -> int:
-        """Most ways of an episode."""
+        """Largest number of ways of an episode."""
         return _ends_of(self.ways)[1]
 
     @property
     def fewest_shots(self) -> int:
-        """Fewest shots of a class."""
+        """Smallest number of shots of a class."""
         return _ends_of(self.shots)[0]
 
     @property
     def most_shots(self) -> int:
-        """Most shots of a class; in Meta-Dataset's sampling what one counts for: a large class may have more."""
+        """Largest number of shots of a class.
+
+        In Meta-Dataset's sampling it is what one class counts for at most; a large class may have more shots.
+        """
         return _ends_of(self.shots)[1]
 
     @property
     def fewest_queries(self) -> int:
-        """Fewest queries of a class: of all that are left, and in Meta-Dataset's sampling, at least one."""
+        """Smallest number of queries of a class; at least one with "rest" and in Meta-Dataset's sampling."""
         return 1 if self.queries == "rest" or self.sampling != "plain" else _ends_of(self.queries)[0]
 
     @property
     def most_queries(self) -> int | None:
-        """Most queries of a class; None where that depends on how many examples it has."""
+        """Largest number of queries of a class; None if it depends on the number of examples."""
         return None if self.queries == "rest" else _ends_of(self.queries)[1]
 
     @property
     def most_support(self) -> int:
-        """Support examples of an episode, at most."""
+        """Largest number of support examples of an episode."""
         if self.sampling == "plain":
             return self.most_ways * self.most_shots
         return MOST_SUPPORT if self.max_support is None else self.max_support
 
     def chance(self, classes: int | None = None) -> float:
-        """The accuracy of guessing: the mean of 1/N over all numbers of ways.
+        """Accuracy of guessing a class at random: the mean of 1/N over all numbers of ways N.
 
         Args:
-            classes: Number of classes of the split, which Meta-Dataset's sampling takes no more ways than; None where
-                nobody knows.
+            classes: Number of classes of the split, which bounds the ways in Meta-Dataset's sampling; None if it is
+                unknown.
         """
         low, high = _ends_of(self.ways)
         if classes is not None and self.sampling != "plain":
@@ -218,19 +223,19 @@ class EpisodeSpec(Config):
 
     @property
     def ways_in_words(self) -> str:
-        """The ways in words, as in "5 ways" and "5 to 20 ways"."""
+        """Description of the ways, as in "5 ways" and "5 to 20 ways"."""
         return _in_words(self.ways, "way", "ways")
 
     @property
     def in_short(self) -> str:
-        """The spec without the queries, as in "5-way 1-shot" and "5 to 20 ways, 1 to 5 shots"."""
+        """Description of ways and shots, as in "5-way 1-shot" and "5 to 20 ways, 1 to 5 shots"."""
         if self.fixed_ways is not None and isinstance(self.shots, int):
             return f"{'' if self.ways == 1 else f'{self.ways}-way '}{self.shots_in_short}"
         return ", ".join([*([] if self.ways == 1 else [self.ways_in_words]), self.shots_in_short])
 
     @property
     def shots_in_short(self) -> str:
-        """The shots in words, as in "1-shot", "1 to 5 shots" and "at most 500 shots in all"."""
+        """Description of the shots, as in "1-shot", "1 to 5 shots" and "at most 500 shots in all"."""
         if self.sampling == "meta-dataset":
             return f"at most {self.most_support} shots in all"
         if isinstance(self.shots, int) and self.fixed_ways is not None:
@@ -239,20 +244,22 @@ class EpisodeSpec(Config):
 
     @property
     def largest(self) -> Sizes:
-        """The most that a plain episode may need of a source."""
+        """Sizes of the largest plain episode: the most that a source must yield."""
         return Sizes(self.most_ways, self.most_shots, self.most_queries)
 
     @property
     def smallest(self) -> Sizes:
-        """The least that an episode has."""
+        """Sizes of the smallest episode."""
         queries = None if self.queries == "rest" else self.fewest_queries
         return Sizes(self.fewest_ways, self.fewest_shots, queries)
 
     def draw(self, draws: Draws) -> Sizes:
-        """The sizes of one plain episode: ways, shots and queries in this order. What is no range draws nothing.
+        """Draw the sizes of one plain episode: ways, shots and queries, in this order.
+
+        Sizes that are not ranges draw nothing.
 
         Raises:
-            InputError: If it asks for Meta-Dataset's sampling, whose sizes depend on the classes.
+            InputError: If the spec asks for Meta-Dataset's sampling, whose sizes depend on the classes.
         """
         if self.sampling != "plain":
             raise InputError("Meta-Dataset's sampling is of stores of classes; this source takes numbers and ranges")

@@ -16,14 +16,14 @@ Reader = Callable[[], bytes]
 
 
 class FileTree:
-    """Files under a root, hidden ones and system clutter left out.
+    """The files under a root folder, without hidden files and system clutter.
 
     Attributes:
         path: Path of the folder or archive.
-        names: Names of the files, relative, with slashes, in NFC, sorted.
-        clutter: The hidden files, hidden folders and system clutter that were left out, sorted.
-        empty: Folders in which no file lies, sorted.
-        notes: What the user should know about how the names were read, a sentence each.
+        names: Relative names of the files, with slashes, in NFC, sorted.
+        clutter: Hidden files, hidden folders and system clutter that were left out, sorted.
+        empty: Folders without files, sorted.
+        notes: Messages for the user about how names were read, one sentence each.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class FileTree:
         self.empty = sorted(folder for folder in unused if str(PurePosixPath(folder).parent) not in unused)
 
     def read(self, name: str) -> bytes:
-        """The content of one file. May be called from several threads.
+        """Read one file; it may be called from several threads.
 
         Raises:
             InputError: If the file cannot be read; the message names it.
@@ -67,15 +67,15 @@ class FileTree:
         return self._readers[name]()
 
     def where(self, name: str) -> str:
-        """How messages call the file."""
+        """Name of the file for messages."""
         return str(self.path / name)
 
 
 def folder_tree(path: Path) -> FileTree:
-    """The files in a folder, links followed.
+    """The files in a folder, following links.
 
     Raises:
-        InputError: A folder in it cannot be read, or a link leads to a folder that contains it.
+        InputError: If a folder in it cannot be read, or a link leads to a folder that contains it.
     """
     files: list[tuple[str, Reader]] = []
     folders: list[str] = []
@@ -103,7 +103,7 @@ def _read_file(name: str) -> bytes:
 
 
 def check_size(size_bytes: int, where: str) -> None:
-    """Refuse what is too large for an image.
+    """Check that a file is not too large for an image.
 
     Raises:
         InputError: If it is; the message names `where` and the sizes.

@@ -37,11 +37,11 @@ Range = Annotated[tuple[float, float], AfterValidator(_ascending)]
 
 
 class Family(NamedTuple):
-    """Functions of one number that differ in a few parameters.
+    """A family of functions of one number that differ in a few parameters.
 
     Attributes:
-        parameters: Names of the fields of `FunctionFamily` that hold their ranges, in the order of drawing.
-        value: f(parameters, x) at x [n], or at x [B, n] where each parameter is one of B functions [B, 1].
+        parameters: Fields of `FunctionFamily` with the ranges of the parameters, in the order of drawing.
+        value: Function value(parameters, x) at x [n], or at x [B, n] for B functions with parameters [B, 1] each.
     """
 
     parameters: tuple[str, ...]
@@ -49,13 +49,13 @@ class Family(NamedTuple):
 
 
 def sinusoid(parameters: Numbers, x: Numbers) -> Numbers:
-    """amplitude * sin(x - phase)."""
+    """The sinusoid amplitude * sin(x - phase)."""
     amplitude, phase = parameters
     return np.asarray(amplitude * np.sin(x - phase))
 
 
 def line(parameters: Numbers, x: Numbers) -> Numbers:
-    """slope * x + intercept."""
+    """The line slope * x + intercept."""
     slope, intercept = parameters
     return np.asarray(slope * x + intercept)
 
@@ -67,7 +67,7 @@ FAMILIES: dict[str, Family] = {
 
 
 class FunctionFamily(Source):
-    """Functions of one number, drawn anew for each task: parameters and inputs are uniform over their ranges.
+    """Regression tasks on functions of one number, whose parameters and inputs are drawn uniformly from ranges.
 
     The sinusoids are those of Finn, Abbeel and Levine ("Model-agnostic meta-learning for fast adaptation of deep
     networks", ICML 2017, arXiv:1703.03400, section 5.1), the lines those of Finn, Xu and Levine ("Probabilistic
@@ -79,15 +79,15 @@ class FunctionFamily(Source):
         ((1,), (3,))
 
     Attributes:
-        family: A key of `FAMILIES`.
+        family: Name of the family, a key of `FAMILIES`.
         amplitude: Range of the amplitudes of sinusoids.
-        phase: Range of the phases of sinusoids, radians; a phase moves one to the right.
+        phase: Range of the phases of sinusoids, in radians; a phase shifts the function to the right.
         slope: Range of the slopes of lines.
         intercept: Range of the intercepts of lines.
         x: Range of the inputs.
-        noise: Standard deviation of what is added to each target, in support and query alike; normal.
-        oracle: An input is (x, parameters of the function) instead of x alone, so that there is nothing to adapt to:
-            the paper's upper bound.
+        noise: Standard deviation of the normal noise that is added to each target, in support and query alike.
+        oracle: Whether inputs are (x, parameters of the function) instead of x alone, so that there is nothing to adapt
+            to: the paper's upper bound.
     """
 
     kind: ClassVar[str] = "function_family"
@@ -103,12 +103,12 @@ class FunctionFamily(Source):
 
     @property
     def preprocessing(self) -> VectorPreprocessing:
-        """Numbers as they are: x, and for the oracle all parameters."""
+        """Preprocessing of plain numbers: x, and for the oracle all parameters."""
         return VectorPreprocessing(size=1 + self.oracle * len(FAMILIES[self.family].parameters))
 
     @property
     def task(self) -> Regression:
-        """One value a target."""
+        """Regression of one value."""
         return Regression()
 
     @property
@@ -118,10 +118,10 @@ class FunctionFamily(Source):
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def check(self, split: Split, spec: EpisodeSpec) -> None:
-        """Check that one function is asked for, and how many examples of it; all else is there without end.
+        """Check that `spec` is plain, with one way and with numbers or ranges of queries, not "rest".
 
         Raises:
-            InputError: If it is not.
+            InputError: If it does not.
         """
         if spec.sampling != "plain":
             raise InputError(f"Meta-Dataset's sampling is of classes, and a task of {self.kind} is one function")
@@ -136,12 +136,12 @@ class FunctionFamily(Source):
             )
 
     def sample_task(self, draws: Draws, split: Split, spec: EpisodeSpec) -> Task:
-        """Draw a function, then its support, then its query: more queries leave the support as it is.
+        """Draw a function, then its support set, then its query set; more queries do not change the support set.
 
-        Before them the sizes are drawn, where they are ranges.
+        If the numbers of examples are ranges, they are drawn first.
 
-        Values are computed in float64 at inputs that float32 holds, and rounded once: processors whose sines differ in
-        the last bit give the same targets but for one in a hundred million.
+        Values are computed in float64 at inputs that float32 represents exactly, and rounded once: processors whose
+        sines differ in the last bit give the same targets but for one in a hundred million.
         """
         self.check(split, spec)
         _, shots, queries = spec.draw(draws)
@@ -149,10 +149,10 @@ class FunctionFamily(Source):
         return self._tasks(draws, shots, queries, np.zeros(1, dtype=np.int64))
 
     def sample_tasks(self, draws: ManyDraws, split: Split, spec: EpisodeSpec) -> list[Task]:
-        """Tasks of fixed numbers of examples, all functions at once; others by `sample_task`.
+        """Sample tasks of fixed size with all functions at once; others one by one by `sample_task`.
 
         Raises:
-            InputError: If `check` would raise it.
+            InputError: If `check` raises it.
         """
         self.check(split, spec)
         if not spec.is_fixed:
@@ -180,11 +180,11 @@ class FunctionFamily(Source):
         return np.stack([x, *known], axis=-1).astype(np.float32), y.astype(np.float32)[..., None]
 
     def count_tasks(self, split: Split, spec: EpisodeSpec) -> int:
-        """There is no end to them: more than episodes have indices."""
+        """More tasks than episodes have indices, since parameters are real numbers."""
         return 2**64
 
     def class_name(self, class_id: int) -> str:
-        """The whole family, as in "sinusoid, amplitude 0.1 to 5, phase 0 to 3.14159"."""
+        """Description of the family, as in "sinusoid, amplitude 0.1 to 5, phase 0 to 3.14159"."""
         names = FAMILIES[self.family].parameters
         ranges = [f"{name} {low:g} to {high:g}" for name in names for low, high in [getattr(self, name)]]
         return ", ".join([self.family, *ranges])

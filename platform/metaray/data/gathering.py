@@ -11,15 +11,17 @@ from metaray.data.store_columns import Examples
 QUARTER_TURNS, HALF = 4, 2
 WORD = 8
 TURNED_BYTES = 2**20
-"""So much is turned at a time: it stays in a core's own cache, and beside the result little is held."""
+"""Number of bytes that are turned at a time, so that they stay in a core's cache."""
 
 
 def gathered(examples: Examples, *sides: tuple[NDArray[np.int64], NDArray[np.int64]]) -> tuple[Compact, ...]:
-    """Copies of the examples of each side, [classes * n, *feature]; ragged ones padded to one length on all sides.
+    """Copies of the examples of each side, [classes * n, *feature].
+
+    Ragged ones are padded to one length on all sides.
 
     Args:
         examples: Examples of the store.
-        sides: Rows [classes, n], and [classes] by how many quarters those of a class are turned.
+        sides: Row indices [classes, n] of each side, and the quarter turns [classes] of each class.
     """
     found = gather(examples, *(rows.reshape(-1) for rows, _ in sides))
     if isinstance(examples, Ragged):

@@ -50,11 +50,14 @@ BLOCK_ROWS = 256
 
 
 class Glyphs(Source):
-    """The embedded glyphs as a source. Its description names no file: each machine builds its own copy.
+    """Letters of several scripts, drawn from fonts: a class store that needs no file.
+
+    Each machine renders its own copy of the images.
 
     Attributes:
-        rotations: Each class also turned by 90, 180 and 270 degrees, as three more classes of the same meta-split.
-        within_groups: The classes of a task are all of one script, as in `ClassStore`.
+        rotations: Whether each class turned by 90, 180 and 270 degrees counts as three more classes of the same
+            meta-split.
+        within_groups: Whether all classes of a task are of one script, as in `ClassStore`.
     """
 
     kind: ClassVar[str] = "glyphs"
@@ -65,32 +68,32 @@ class Glyphs(Source):
 
     @property
     def store(self) -> ClassStore:
-        """The class store behind it; built at first use."""
+        """The class store with the rendered images, built when first needed."""
         return ClassStore(path=_cached_store(), rotations=self.rotations, within_groups=self.within_groups)
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """Ink high, 28x28."""
+        """Preprocessing of grey images of 28x28 pixels, in which ink has high numbers."""
         return self.store.preprocessing
 
     @property
     def feature_shape(self) -> tuple[int, ...]:
-        """(1, 28, 28)."""
+        """Shape of one example: (1, 28, 28)."""
         return self.store.feature_shape
 
     @property
     def drawn_together(self) -> str:
-        """Whether the classes of a task are of one script."""
+        """The protocol note "classes of one group" if `within_groups`, otherwise an empty text."""
         return "classes of one group" if self.within_groups else ""
 
     @property
     def fingerprint(self) -> str:
-        """The store's: it differs where another FreeType renders differently."""
+        """Fingerprint of the store; it differs if another version of FreeType renders other pixels."""
         return self.store.fingerprint
 
     @property
     def stamp(self) -> tuple[int, ...]:
-        """The store's."""
+        """Stamp of the store."""
         return self.store.stamp
 
     def verify(self) -> None:
@@ -135,13 +138,13 @@ class Glyphs(Source):
 
 
 def glyph_store(cache: Path | None = None) -> Path:
-    """The glyphs' store file, built in seconds if the cache has none made by these versions.
+    """Path of the glyphs' store file, which is built in seconds if the cache has none of these versions.
 
     Args:
-        cache: A folder; by default `metaray` in $XDG_CACHE_HOME, or in ~/.cache.
+        cache: Folder of the cache; None takes `metaray` in $XDG_CACHE_HOME, or in ~/.cache.
 
     Raises:
-        InputError: The cache can't be written.
+        InputError: If the cache cannot be written.
     """
     folder = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "metaray"
     path = folder / f"glyphs-{_key()}.arrow"
@@ -163,7 +166,7 @@ def build_glyphs(path: Path) -> None:
     """Render all letters and write them as a store with the split scheme "default".
 
     Raises:
-        InputError: `path` can't be written.
+        InputError: If `path` cannot be written.
     """
     check_replaceable(path)
     letters = select_letters(merge_identical(render_all(SCRIPTS)))
@@ -187,7 +190,7 @@ def build_glyphs(path: Path) -> None:
 
 
 class Letter(NamedTuple):
-    """One class: the characters that look alike, the split of the earliest of them, and bitmaps [n, 28, 28]."""
+    """One class: the characters that look alike, the split of the first of them, and bitmaps [n, 28, 28]."""
 
     characters: str
     split: Split
@@ -201,10 +204,10 @@ class Letter(NamedTuple):
 
 
 def merge_identical(renderings: Mapping[str, Sequence[Bitmap]]) -> list[Letter]:
-    """Make one class of characters that share a bitmap, directly or through others, whatever the face.
+    """Merge characters that share a bitmap, directly or through others, in any face, into one class.
 
-    So A, Alpha and the Cyrillic A are one class, of the earliest of their meta-splits, and no bitmap is in two
-    classes. A bitmap that several faces share counts once.
+    So A, Alpha and the Cyrillic A are one class, in the first of their meta-splits, and no bitmap is in two classes. A
+    bitmap that several faces share counts once.
     """
     parent = {character: character for character in renderings}
 
@@ -225,7 +228,7 @@ def merge_identical(renderings: Mapping[str, Sequence[Bitmap]]) -> list[Letter]:
 
 
 def select_letters(letters: Iterable[Letter]) -> list[Letter]:
-    """Leave out letters with a single bitmap, and those that nearly repeat one of an earlier meta-split."""
+    """Leave out letters with a single bitmap, and those that nearly repeat a letter of an earlier meta-split."""
     kept: list[Letter] = []
     ordered = sorted((x for x in letters if len(x.bitmaps) >= MIN_EXAMPLES), key=lambda x: SPLITS.index(x.split))
     for split in SPLITS:

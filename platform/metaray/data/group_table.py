@@ -27,29 +27,33 @@ from metaray.tasks.regression import JudgedBy, TrainedBy
 
 
 class GroupTable(Source):
-    """Each group of rows is a task: some of them are the support set, others the query set.
+    """Tasks from a table whose rows come in groups, such as patients or users: each group is a task.
 
-    With K shots the support has K rows; of binary targets K negatives and K positives. So have queries, of which "rest"
-    takes all other rows. Groups too small for that are left out, and it is an error if none is left.
+    Some rows of a group are the support set, others the query set. With K shots the support set has K rows; for binary
+    targets K negatives and K positives. The same holds for queries; "rest" takes all other rows. Groups with too few
+    rows are left out, and it is an error if none is left.
 
-    Where the file says that the rows of a group are in an order (`metaray data import table --order-by`), each row of
-    the support lies before each of the query: K + Q rows are drawn, and the first K of them are the support. With
-    "rest", and of binary targets, the support is the first K rows (of each class), and the query lies behind.
+    If the file says that the rows of a group are ordered (`metaray data import table --order-by`), every support row
+    comes before every query row: K + Q rows are drawn, and the first K of them are the support set. With "rest", and
+    for binary targets, the support set is the first K rows (of each class), and the query set comes from the rows
+    behind them.
 
-    Targets that are values are learned as (y - target_mean) / target_std; scores and predictions have the table's own
-    units. `metaray data import table` and `metaray data describe` say which numbers meta-train has.
+    Regression targets are learned as (y - target_mean) / target_std; scores and predictions have the table's own units.
+    `metaray data import table` and `metaray data describe` print the mean and standard deviation of meta-train.
 
-    Where groups differ in their level more than the rows of a group do, `centred` learns differences to the mean of the
-    task's support; target_std is then best that of rows within a group, which the same commands tell.
+    If groups differ more in their level than the rows within a group do, set `centred`: networks then learn differences
+    to the mean of the task's support set. target_std is then best the standard deviation within groups, which the same
+    commands print.
 
     Attributes:
         path: Path of the file that `metaray data import table` wrote, or its URI, as for a class store.
-        targets: "regression", or "binary": as the file has them.
-        target_mean: Number that is subtracted from targets that are values.
-        target_std: Number that targets that are values are then divided by.
-        centred: The mean of the task's support is subtracted as well, and added to predictions; see `Regression`.
-        judged_by: Score of a task whose targets are values, as in `Regression`.
-        trained_by: Loss on targets that are values, as in `Regression`.
+        targets: "regression" or "binary", matching the targets in the file.
+        target_mean: Number subtracted from regression targets.
+        target_std: Number by which regression targets are then divided.
+        centred: Whether the mean of the task's support set is also subtracted from regression targets, and added to
+            predictions; see `Regression`.
+        judged_by: Score of a regression task, as in `Regression`.
+        trained_by: Loss of regression targets, as in `Regression`.
     """
 
     kind: ClassVar[str] = "group_table"
@@ -82,7 +86,7 @@ class GroupTable(Source):
 
     @property
     def task(self) -> Regression | Binary:
-        """Positives and negatives, or one value a target."""
+        """Kind of the tasks: binary, or regression of one value."""
         if self.targets == "binary":
             return Binary()
         return Regression(
@@ -95,24 +99,27 @@ class GroupTable(Source):
 
     @property
     def preprocessing(self) -> TablePreprocessing:
-        """The columns, by their names."""
+        """Preprocessing of the table's columns, by their names."""
         return self.meta.preprocessing
 
     @property
     def meta(self) -> TableMeta:
-        """The file's description."""
+        """The file's metadata."""
         return self._open().file.meta
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over the file's own fingerprint and how targets are scaled."""
+        """SHA-256 (hex) over the file's own fingerprint and the scaling of targets."""
         parts = f"{self.meta.fingerprint}\n{self.targets}\n{self.target_mean!r}\n{self.target_std!r}"
         parts += "\ncentred" if self.centred else ""
         return hashlib.sha256(parts.encode()).hexdigest()
 
     @property
     def drawn_together(self) -> str:
-        """Whether support comes before query; not known where the file is not."""
+        """Protocol note, if support rows come before query rows by an ordered column; otherwise an empty text.
+
+        It is also empty if the file is not on this machine to tell.
+        """
         try:
             ordered_by = self.meta.ordered_by
         except InputError:  # descriptions are told on any machine; whoever samples says what is wrong
@@ -121,32 +128,36 @@ class GroupTable(Source):
 
     @property
     def baselines(self) -> tuple[str, ...]:
-        """Those of the kind of its tasks: a linear fit to each support set, of values also their mean; and where rows
-        name items the means of these."""
+        """Untrained baselines that are judged beside every score.
+
+        They are those of the task kind, such as a linear fit to the support set or, for regression, its mean; if rows
+        name items, also the mean of each item.
+        """
         task, items = self.task, self.preprocessing.item is not None
         return (*task.baselines, *task.item_baselines) if items else task.baselines
 
     @property
     def stamp(self) -> tuple[int, ...]:
-        """The file's size, times and inode. A fetched one stays what it was when this process opened it."""
+        """Size, times and inode of the file; for a fetched file, as they were when this process opened it."""
         if is_remote(self.path):
             return ()
         return stamp_of(local_path(self.path), read_table)
 
     def verify(self) -> None:
-        """Read the whole file and compare it with its fingerprint, whatever this node knows of it.
+        """Read the whole file and compare it with its fingerprint, even if that was done before.
 
         Raises:
-            InputError: If it is damaged.
+            InputError: If the file is damaged.
         """
         with held(self.path) as local:
             open_verified(local, read_table, verify=True)
 
     def check(self, split: Split, spec: EpisodeSpec) -> None:
-        """Check that a group of `split` has enough rows for every task of `spec`.
+        """Check that at least one group of `split` has enough rows for every task of `spec`.
 
         Raises:
-            InputError: If no group has (the message has the numbers), or options of the source do not go with the file.
+            InputError: If no group has enough rows (the message has the numbers), or options of the source do not go
+                with the file.
         """
         opened = self._open()
         if opened.file.meta.kind != self.targets:
@@ -167,17 +178,17 @@ class GroupTable(Source):
             raise self._none_left(split, spec)
 
     def left_out(self, split: Split, spec: EpisodeSpec) -> list[str]:
-        """The names of the groups of `split` that are too small for the largest task of `spec`."""
+        """Names of the groups of `split` with too few rows for the largest task of `spec`."""
         opened = self._open()
         kept = set(opened.strips[split].groups[opened.eligible(split, spec.largest)].tolist())
         meta = opened.file.meta
         return [meta.groups[group] for group in meta.splits.get(split, ()) if group not in kept]
 
     def sample_task(self, draws: Draws, split: Split, spec: EpisodeSpec) -> Task:
-        """Draw sizes, then a group among those that are large enough, then its rows without replacement.
+        """Draw the sizes, then a group among those with enough rows, then its rows without replacement.
 
         Raises:
-            InputError: No group of `split` has enough rows.
+            InputError: If no group of `split` has enough rows.
         """
         opened, sizes = self._open(), spec.draw(draws)
         eligible = opened.eligible(split, sizes)
@@ -189,10 +200,10 @@ class GroupTable(Source):
         return Task(sides[0], sides[1], class_ids=np.array([pools.group], dtype=np.int64))
 
     def sample_tasks(self, draws: ManyDraws, split: Split, spec: EpisodeSpec) -> list[Task]:
-        """Tasks of fixed numbers of rows, or "rest", all at once, one gather for each side; others by `sample_task`.
+        """Sample tasks of fixed size, or with "rest", together; others one by one by `sample_task`.
 
         Raises:
-            InputError: No group of `split` has enough rows.
+            InputError: If no group of `split` has enough rows.
         """
         opened, sizes = self._open(), spec.largest
         if spec.sampling != "plain" or sizes != spec.smallest:
@@ -209,12 +220,12 @@ class GroupTable(Source):
         return stacks_of_rows(drawn, support, query)
 
     def count_tasks(self, split: Split, spec: EpisodeSpec) -> int:
-        """The number of support and query sets, over all groups; of ranges those with the fewest rows."""
+        """Number of pairs of a support and a query set over all groups; for ranges, of the smallest sets."""
         opened, sizes = self._open(), spec.smallest
         return sum(opened.count(opened.pools[split][place], sizes) for place in opened.eligible(split, sizes))
 
     def group_name(self, class_id: int) -> str:
-        """Name of a group, as the file has it."""
+        """Name of a group, as it is in the file."""
         return self.meta.groups[class_id]
 
     def _side(self, file: TableFile, group: int | Rows, rows: Rows) -> Side[NDArray[np.float32] | NDArray[np.int64]]:

@@ -17,7 +17,7 @@ class ClassGroups(Config):
 
     Attributes:
         names: Names of the groups, by class id.
-        fingerprint: SHA-256 (hex) over them.
+        fingerprint: SHA-256 (hex) over the names.
     """
 
     names: tuple[str, ...]
@@ -36,17 +36,17 @@ class ClassGroups(Config):
 
     @property
     def numbers(self) -> NDArray[np.int64]:
-        """[classes] the number of each one's group, by the order of the names."""
+        """Number [classes] of each class's group, in the order of the names."""
         return np.unique(np.array(self.names), return_inverse=True)[1].astype(np.int64)
 
 
 def folder_of(class_name: str) -> str:
-    """What a class name such as "Greek/character03" says of its group: all before its last slash."""
+    """Group in a class name such as "Greek/character03": everything before the last slash."""
     return class_name.rpartition("/")[0]
 
 
 def sizes_of(groups: Sequence[str], classes: Sequence[int]) -> dict[str, int]:
-    """How many of these classes each group has, in the order of the groups' names."""
+    """Number of these classes in each group, in the order of the groups' names."""
     found: dict[str, int] = {}
     for class_id in classes:
         found[groups[class_id]] = found.get(groups[class_id], 0) + 1
@@ -54,7 +54,7 @@ def sizes_of(groups: Sequence[str], classes: Sequence[int]) -> dict[str, int]:
 
 
 def across_splits(groups: Sequence[str], splits: Mapping[Split, Sequence[int]]) -> list[str]:
-    """The groups that have classes in more than one meta-split, by name."""
+    """Names of the groups with classes in more than one meta-split."""
     parts = [set(sizes_of(groups, ids)) for ids in splits.values()]
     return sorted({name for i, part in enumerate(parts) for other in parts[:i] for name in part & other})
 

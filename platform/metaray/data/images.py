@@ -40,36 +40,37 @@ def import_images(
     tell: Callable[[str], None] = lambda line: None,
     progress: Progress | None = None,
 ) -> ImportReport:
-    """Build a store with the split scheme "default" from images of any format that Pillow reads.
+    """Build a class store from images of any format that Pillow reads, with the split scheme "default".
 
     Args:
-        folder: Folder with a folder per class, named like the class; or an archive (zip, tar) of it. Files beside the
-            class folders, hidden files and system clutter are passed over.
-        out: The store to write.
+        folder: Folder with one folder for each class, named like the class; or an archive (zip, tar) of it. Files
+            beside the class folders, hidden files and system clutter are skipped.
+        out: Path of the store to write.
         size: Size of the examples in pixels: the side of a square, or (height, width).
-        mode: Grey or colour.
-        invert: Store 255 - pixel.
-        resample: The filter that resizes them. The store keeps it, so that learners resize new images alike.
-        value_range: The numbers that mean black and white in images of more than 8 bits a channel, or of floats. The
-            store keeps it, so that learners convert new images alike.
-        like: What an encoder was trained on, in place of size, mode, invert and resample, with its normalisation.
-        splits: A folder with train.txt, val.txt and test.txt, which name one class a line; or the fractions of the
-            classes, drawn at random by `seed`; None takes the splits that the data come with (see `find_classes` and
-            `read_labels`), else fractions of 0.64, 0.16 and 0.2.
+        mode: Mode of the examples: grey ("L") or colour ("RGB").
+        invert: Whether to store 255 - pixel.
+        resample: Filter for resizing. The store keeps it, so that learners resize new images alike.
+        value_range: Numbers for black and white in images of floats or of more than 8 bits a channel. The store keeps
+            them, so that learners convert new images alike.
+        like: Description of an encoder's images, which replaces size, mode, invert and resample, and adds a
+            normalisation.
+        splits: Folder with train.txt, val.txt and test.txt, one class name a line; or the shares of classes, drawn at
+            random by `seed`. None takes the splits that the data come with (see `find_classes` and `read_labels`), else
+            shares of 0.64, 0.16 and 0.2.
         seed: Seed of the random splits.
-        depth: How many folders deep the class folders lie; where it is more than 1, those around them are the groups of
-            the classes.
+        depth: Number of levels of folders down to the class folders; with more than 1, the folders above them are the
+            groups of the classes.
         nested: What to do with files in folders inside a class folder.
-        labels: CSV files that give the classes, in place of the folders.
-        columns: The columns of file, class and (optional) split and group in these.
-        encoding: Encoding of the names in an archive, and of CSV files, that are not in UTF-8.
-        tell: Function that is called with a line on what was found, before any image is converted.
-        progress: Function that is called with (images done, images in all).
+        labels: CSV files that name the class of each image, instead of the folders.
+        columns: Names of the columns of file, class and, optionally, split and group in these CSV files.
+        encoding: Encoding of names in an archive, and of CSV files, if they are not UTF-8.
+        tell: Function that is called with a line about what was found, before any image is converted.
+        progress: Function that is called with the numbers of finished and of all images.
 
     Raises:
-        InputError: No classes, or other levels of folders than expected; a file in a class folder that is no image or
-            a damaged one; an unknown filter; images that need a `value_range`, or don't; splits that overlap, leave a
-            meta-split without a class or don't fit the classes; an unwritable `out`.
+        InputError: If there are no classes, or other levels of folders than expected; a file in a class folder is not
+            an image or is damaged; the filter is unknown; images need a `value_range` or have none; splits overlap,
+            leave a meta-split without a class or do not fit the classes; or `out` cannot be written.
     """
     check_replaceable(out)
     preprocessing = like or image_preprocessing(size, mode, invert, resample)

@@ -28,21 +28,21 @@ FILES_PER_BATCH = 64
 
 
 class ImageFile(NamedTuple):
-    """One image to import: a file of an open folder or archive."""
+    """An image to import: a file of an open folder or archive."""
 
     tree: FileTree
     name: str
 
 
 class ImportReport(NamedTuple):
-    """What an import made.
+    """The result of an import.
 
     Attributes:
-        path: Path of the store.
+        path: Path of the written store.
         classes: Number of classes.
         examples: Number of examples.
-        schemes: The names of its split schemes.
-        notes: What the user should know, a sentence each.
+        schemes: Names of the split schemes.
+        notes: Messages for the user, one sentence each.
     """
 
     path: Path
@@ -59,7 +59,7 @@ def image_preprocessing(
     resample: Resample,
     value_range: ValueRange | None = None,
 ) -> ImagePreprocessing:
-    """What an importer's options ask for.
+    """The image preprocessing for an importer's options.
 
     Args:
         size: Size of the examples in pixels: the side of a square, or (height, width).
@@ -69,7 +69,7 @@ def image_preprocessing(
         value_range: Range of pixels of more than 8 bits, as in `ImagePreprocessing`.
 
     Raises:
-        InputError: A side below one pixel, or a filter that Pillow has not.
+        InputError: If a side is below one pixel, or Pillow has no such filter.
     """
     height, width = (size, size) if isinstance(size, int) else size
     if min(height, width) < 1:
@@ -93,17 +93,17 @@ def import_classes(
     """Decode the images of every class, in order, and write them as a store.
 
     Args:
-        out: The file to write.
-        classes: Class name -> its images; the order gives the class ids.
+        out: Path of the file to write.
+        classes: Images of each class by its name; the order gives the class ids.
         schemes: Split schemes, as in `write_store`.
-        preprocessing: Applied to every image. Where some have 16 bits and it has no value range, the store's has that
-            of 16 bits.
-        origin: Free notes.
-        groups: Class name -> the name of its group, for all classes; None where they have none.
-        progress: Function that is called with (images done, images in all).
+        preprocessing: Preprocessing of every image. If it has no value range and some images have 16 bits, the store
+            gets that of 16 bits.
+        origin: Notes to store with the file.
+        groups: Name of each class's group, by class name; None if there are no groups.
+        progress: Function that is called with the numbers of finished and of all images.
 
     Returns:
-        What the user should know about the images, a sentence each.
+        Messages about the images, one sentence each.
 
     Raises:
         InputError: The first file that is damaged or no image, or holds numbers without a known range; images that

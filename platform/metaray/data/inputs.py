@@ -17,20 +17,20 @@ def take(x: Any, rows: Any) -> Any:
 
 
 def parts_of(x: Any) -> list[Any]:
-    """All arrays."""
+    """All arrays of the inputs."""
     return list(x.values()) if isinstance(x, dict) else [x]
 
 
 def shapes_of(x: Any) -> tuple[tuple[int, ...], ...]:
-    """Those of all arrays: what is alike in them can be stacked."""
+    """The shapes of all arrays; inputs of equal shapes can be stacked."""
     return tuple(tuple(part.shape) for part in parts_of(x))
 
 
 def stacked(inputs: Sequence[Any]) -> Any:
-    """Inputs of several tasks with a new leading axis, as numpy has it.
+    """Inputs of several tasks, stacked along a new leading axis.
 
     Raises:
-        ValueError: If there are none, or their shapes differ.
+        ValueError: If there are no inputs, or their shapes differ.
     """
     if inputs and isinstance(inputs[0], dict):
         return {name: np.stack([one[name] for one in inputs]) for name in inputs[0]}

@@ -20,14 +20,14 @@ ARCHIVES = (".7z", ".bz2", ".gz", ".rar", ".tar", ".tgz", ".xz", ".zip")
 
 @dataclass(frozen=True)
 class Found:
-    """The classes of a data set.
+    """The classes found in a data set.
 
     Attributes:
-        classes: Class name -> its files, both sorted.
-        given: The classes of each split, where the data come split; else empty. Not checked: a class may be in several.
-        by: What gives the splits, for instance "the folders train, val, test".
-        notes: What was passed over, a sentence each.
-        groups: Class name -> the name of its group; None where the classes have none.
+        classes: Sorted files of each class, by sorted class names.
+        given: Classes of each split, if the data come with splits; otherwise empty. A class may be in several.
+        by: What the splits come from, for instance "the folders train, val, test".
+        notes: Descriptions of what was skipped, one sentence each.
+        groups: Name of each class's group, by class name; None if there are no groups.
     """
 
     classes: dict[str, list[str]]
@@ -58,21 +58,21 @@ class _Sorted(NamedTuple):
 def find_classes(
     tree: FileTree, is_image: Callable[[str], bool], *, depth: int = 1, nested: Nested = "refuse"
 ) -> Found:
-    """Find the classes of a tree with a folder per class.
+    """Find the classes of a tree with a folder for each class.
 
-    One folder that wraps everything is passed through. Folders named like splits ("train", "val", "test") that hold the
-    class folders give the splits.
+    A folder that contains everything else is passed through. Folders named like splits ("train", "val", "test") that
+    contain the class folders give the splits.
 
     Args:
         tree: The files.
-        is_image: Tries whether a file can be decoded; asked where names do not tell.
-        depth: How many folders deep the class folders lie; with 2, classes are called "animals/cat" and are of the
-            group "animals".
+        is_image: Function that tells whether a file can be decoded; called if names do not tell.
+        depth: Number of levels of folders down to the class folders; with 2, classes are called "animals/cat" and
+            belong to the group "animals".
         nested: What to do with files in folders inside a class folder.
 
     Raises:
-        InputError: No images, images at other levels than `depth`, files in folders inside a class folder unless
-            `nested` says what they are; naming them.
+        InputError: If there are no images, images at other levels than `depth`, or files in folders inside a class
+            folder unless `nested` says what they are; the message names them.
     """
     if depth < 1:
         raise InputError(f"--depth {depth}: must be at least 1")

@@ -12,7 +12,7 @@ LEAST_WORDS = 256
 
 
 class ManyDraws:
-    """The random numbers of B episodes: row b of whatever is drawn is what `Draws(seed, split, indices[b])` gives.
+    """The random numbers of B episodes: row b holds what `Draws(seed, split, indices[b])` gives.
 
     All of them draw alike, but for `choose_each`, which may draw more words of some than of others. A source whose
     episodes draw other things takes them one by one, from `each`.
@@ -22,9 +22,9 @@ class ManyDraws:
     episodes, and six times for those of 4.
 
     Args:
-        seed: 0 .. 2**64 - 1.
+        seed: Seed of the sequence of episodes, 0 .. 2**64 - 1.
         split: Meta-split that the episodes belong to.
-        indices: [B] of the episodes, each 0 .. 2**64 - 1.
+        indices: Indices [B] of the episodes, each 0 .. 2**64 - 1.
     """
 
     def __init__(self, seed: int, split: Split, indices: Sequence[int]) -> None:
@@ -36,7 +36,7 @@ class ManyDraws:
         return len(self._indices)
 
     def each(self) -> list[Draws]:
-        """The draws of each episode alone, as far on as these."""
+        """The draws of each single episode, at the current position of its stream."""
         found = [Draws(self._seed, self._split, index) for index in self._indices]
         for draws, taken in zip(found, self._starts(), strict=True):
             draws.raw(taken)
@@ -56,7 +56,7 @@ class ManyDraws:
         return in_unit_interval(self.raw(count))
 
     def between(self, low: int, high: int) -> NDArray[np.int64]:
-        """[B] whole numbers from `low` to `high`, both included; where they are equal, nothing is drawn."""
+        """Whole numbers [B] from `low` to `high`, both included; if they are equal, nothing is drawn."""
         if low == high:
             return np.full(len(self), low, dtype=np.int64)
         return low + (self.uniform(1)[:, 0] * (high - low + 1)).astype(np.int64)
@@ -65,11 +65,11 @@ class ManyDraws:
         """Samples as `Draws.choose` draws them, for each episode.
 
         Args:
-            populations: [B, rows], each at least `k`.
+            populations: Population sizes [B, rows], each at least `k`.
             k: Sample size.
 
         Returns:
-            [B, rows, k] distinct along the last axis.
+            Samples [B, rows, k], without repetition along the last axis.
         """
         rows = populations.shape[1]
         words = self.raw(2 * rows * k)
@@ -81,12 +81,12 @@ class ManyDraws:
         """Samples as `Draws.choose_each` draws them, for each episode, with one sample size.
 
         Args:
-            populations: [B, rows], each at least `k`.
+            populations: Population sizes [B, rows], each at least `k`.
             k: Sample size; None takes all of each population.
 
         Returns:
-            [B, rows, k] distinct along the last axis. Where all are taken k is the largest population, and what lies
-            behind as many as a row's own means nothing.
+            Samples [B, rows, k], without repetition along the last axis. If `k` is None, its place takes the largest
+            population, and elements beyond a row's own population are meaningless.
         """
         most = int(populations.max()) if k is None else k
         found = np.empty((*populations.shape, most), dtype=np.int64)

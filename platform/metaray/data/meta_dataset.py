@@ -22,7 +22,7 @@ from metaray.data.draws import Draws
 
 LOWEST, HIGHEST = log(0.5), log(2.0)
 LEAST_EXAMPLES = 2
-"""Examples that a class needs: one for the support and one for the query."""
+"""Fewest examples of a class: one for the support set and one for the query set."""
 
 
 class ImbalancedSizes(NamedTuple):
@@ -35,17 +35,17 @@ class ImbalancedSizes(NamedTuple):
 def meta_dataset_sizes(
     counts: NDArray[np.int64], *, most_queries: int, most_a_class: int, most_support: int, draws: Draws
 ) -> ImbalancedSizes:
-    """Draw b, then all a_c.
+    """Draw the sizes of an episode by Meta-Dataset's sampling: b, then all a_c.
 
     Processors whose exponentials differ in the last bit give the same sizes but where R_c (|S| - |C|) lies within that
     of a whole number.
 
     Args:
-        counts: |c| [N], each at least 2.
-        most_queries: 10 in the paper.
-        most_a_class: 100 in the paper.
-        most_support: 500 in the paper; at least N.
-        draws: Where b and a_c come from.
+        counts: Numbers |c| [N] of examples of the classes, each at least 2.
+        most_queries: Largest number of queries of a class; 10 in the paper.
+        most_a_class: Largest number that a class counts for in the size of the support set; 100 in the paper.
+        most_support: Largest size of the support set, at least N; 500 in the paper.
+        draws: Random numbers for b and a_c.
     """
     assert counts.min() >= LEAST_EXAMPLES and most_support >= len(counts), (counts, most_support)
     queries = min(most_queries, int(counts.min()) // 2)

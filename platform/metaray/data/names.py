@@ -38,12 +38,12 @@ def clutter_in(path: str) -> str:
 
 
 def clean_path(path: str) -> str:
-    """The path in one spelling, without the "." and empty parts that `tar cf x.tar .` and some archivers write."""
+    """The path in one spelling, without "." and empty parts, as in the output of `tar cf x.tar .`."""
     return "/".join(part for part in one_spelling(path).split("/") if part not in ("", "."))
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file's name ends as those of images do."""
+    """Whether a file name has the suffix of an image format."""
     return splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
@@ -62,10 +62,10 @@ def leads_out(name: str) -> bool:
 
 
 def check_characters(name: str, where: str) -> None:
-    """Refuse a name that cannot be written in a line of text.
+    """Check that a name can be written in a line of text.
 
     Raises:
-        InputError: If it holds control characters (a line break, for instance) or bytes that are no UTF-8; the message
+        InputError: If it contains control characters (such as a line break) or bytes that are not UTF-8; the message
             names `where`.
     """
     if name.isprintable():  # almost every name, and fast
@@ -77,7 +77,7 @@ def check_characters(name: str, where: str) -> None:
 
 
 def check_utf8(name: str, where: str) -> None:
-    """Refuse a name whose bytes are not UTF-8; Python holds them as lone surrogates.
+    """Check that the bytes of a name are UTF-8; Python represents others as lone surrogates.
 
     Raises:
         InputError: If they are not; the message names `where`.
@@ -87,10 +87,10 @@ def check_utf8(name: str, where: str) -> None:
 
 
 def counted(count: int, one: str, many: str = "") -> str:
-    """ "1 file", "2 files"."""
+    """A number with its noun, as in "1 file", "2 files"."""
     return f"{count} {one if count == 1 else many or one + 's'}"
 
 
 def some(names: list[str], most: int = 3) -> str:
-    """The first names, as messages list them."""
+    """The first few names, as messages list them."""
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

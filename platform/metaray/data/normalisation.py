@@ -15,7 +15,7 @@ DIGITS = 4
 
 
 class Normalisation(NamedTuple):
-    """Mean and deviation of some classes' images, whose pixels are scaled to 0 .. 1; one number a channel.
+    """Mean and standard deviation of images whose pixels are scaled to 0 .. 1, one number for each channel.
 
     Attributes:
         mean: Mean of all pixels.
@@ -33,12 +33,14 @@ class Normalisation(NamedTuple):
 
 
 def measured(file: StoreFile) -> dict[str, Normalisation]:
-    """Mean and deviation of each split scheme's meta-train classes, where any has more than one brightness.
+    """Mean and standard deviation of the meta-train images of each split scheme.
 
-    The sums are of whole numbers and exact, so that everybody measures the same.
+    Schemes whose images have a single brightness are left out.
+
+    The sums are of whole numbers and exact, so that results are the same on all machines.
 
     Args:
-        file: A store of uint8 images; any other has none.
+        file: Store of uint8 images; other stores have no such numbers.
     """
     images = file.examples
     if isinstance(images, Ragged) or images.dtype != np.uint8 or images.ndim != 4:

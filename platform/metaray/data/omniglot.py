@@ -48,19 +48,19 @@ def import_omniglot(
 
     Args:
         source: The two official zips, or the folders they unpack to, or a folder that holds either.
-        out: The store to write.
+        out: Path of the store to write.
         size: Size of the examples in pixels: the side of a square, or (height, width).
-        mode: Grey or colour.
-        invert: Store 255 - pixel, since the drawings have 0 for ink.
-        resample: The filter that resizes them.
-        splits: What makes one more scheme, "default": a folder with train.txt, val.txt and test.txt, which name one
-            class a line; or the fractions of the classes, drawn at random by `seed`. None makes no such scheme.
+        mode: Mode of the examples: grey ("L") or colour ("RGB").
+        invert: Whether to store 255 - pixel, since the drawings have 0 for ink.
+        resample: Filter for resizing.
+        splits: An additional split scheme "default": a folder with train.txt, val.txt and test.txt, one class name a
+            line; or the shares of classes, drawn at random by `seed`. None adds no scheme.
         seed: Seed of the random splits.
-        progress: Function that is called with (images done, images in all).
+        progress: Function that is called with the numbers of finished and of all images.
 
     Raises:
-        InputError: Nothing found there, a damaged archive or image, names that are not Omniglot's, an unknown filter,
-            splits that don't fit the classes, no complete split scheme, an unwritable `out`.
+        InputError: If nothing is found there, an archive or image is damaged, names are not Omniglot's, the filter is
+            unknown, splits do not fit the classes, no split scheme is complete, or `out` cannot be written.
     """
     check_replaceable(out)
     preprocessing = image_preprocessing(size, mode, invert, resample)

@@ -16,16 +16,16 @@ from metaray.data.verified import open_store
 from metaray.errors import InputError, unknown
 
 KEPT = 32
-"""So many pools are remembered: specs of ranges ask for as many as they have sizes."""
+"""Number of pools that are cached; specs with ranges ask for one for each size."""
 
 
 class Pools(NamedTuple):
-    """Sets of base classes, each of which a task may draw its classes from.
+    """Sets of base classes, from one of which a task draws its classes.
 
     Attributes:
-        classes: The ids of all, one set after the other.
-        starts: [pools] where each begins.
-        sizes: [pools] of each.
+        classes: Class ids of all sets, one set after the other.
+        starts: Offsets [pools] of the sets.
+        sizes: Sizes [pools] of the sets.
     """
 
     classes: NDArray[np.int64]
@@ -33,11 +33,11 @@ class Pools(NamedTuple):
     sizes: NDArray[np.int64]
 
     def each(self) -> list[NDArray[np.int64]]:
-        """The classes of each."""
+        """The class ids of each set."""
         return np.split(self.classes, self.starts[1:])
 
     def able(self, classes: int) -> "Pools":
-        """Those of so many classes, or more."""
+        """The sets with at least this many classes."""
         if len(self.sizes) == 1 and self.sizes[0] >= classes:
             return self
         enough = self.sizes >= classes
@@ -46,14 +46,14 @@ class Pools(NamedTuple):
 
 @dataclass(frozen=True)
 class OpenedStore:
-    """A store file seen through one split scheme.
+    """A store file, seen through one split scheme.
 
     Attributes:
         file: The store.
         classes: Base class ids of each split.
-        turns: 4 with rotations, else 1.
-        places: [base classes] the place of each among those of its split.
-        groups: [base classes] the number of each one's group; None where tasks take classes of any group.
+        turns: Number of quarter turns of each class: 4 with rotations, else 1.
+        places: Index [base classes] of each class among the classes of its split.
+        groups: Group number [base classes] of each class; None if tasks may mix groups.
     """
 
     file: StoreFile
@@ -64,7 +64,7 @@ class OpenedStore:
     _pools: dict[tuple[Split, int], Pools] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def counts(self, classes: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The number of examples of each of these base classes."""
+        """Number of examples of each of these base classes."""
         return self.file.offsets[classes + 1] - self.file.offsets[classes]
 
     def sizes(self, split: Split) -> NDArray[np.int64]:
@@ -76,7 +76,7 @@ class OpenedStore:
         return self.classes[split][self.sizes(split) >= examples]
 
     def pools(self, split: Split, examples: int) -> Pools:
-        """The eligible base classes that a task may draw from together: all, or those of each group that has any."""
+        """Sets of eligible base classes: all in one set, or one set for each group."""
         found = self._pools.get((split, examples))
         if found is None:
             found = self._pools_of(split, examples)
@@ -96,16 +96,17 @@ class OpenedStore:
 
 
 def open_scheme(path: str, scheme: str, *, rotations: bool, within_groups: bool) -> OpenedStore:
-    """Open a store file for tasks.
+    """Open a store file under one split scheme, to draw tasks from it.
 
     Args:
-        path: Path of the file, or its URI.
+        path: Path or URI of the file.
         scheme: Name of the split scheme.
-        rotations: Whether quarter turns are classes.
+        rotations: Whether quarter turns count as classes.
         within_groups: Whether tasks take their classes from one group.
 
     Raises:
-        InputError: No such file or scheme, a damaged file, rotations of what is not square, no groups.
+        InputError: If there is no such file or scheme, the file is damaged, images to be rotated are not square, or
+            there are no groups.
     """
     with held(path) as local:
         file = open_store(local)

@@ -16,16 +16,16 @@ from metaray.data.verified import open_verified
 Rows = NDArray[np.int64]
 
 KEPT = 64
-"""So many answers about which groups are large enough are remembered: one for each of the sizes of a spec."""
+"""Number of cached lists of eligible groups, one for each size that a spec can have."""
 
 
 class Pools(NamedTuple):
-    """The rows that a task of one group draws from.
+    """The rows of one group, from which a task draws.
 
     Attributes:
-        group: Its number.
-        each: All of its rows, where targets are values; where they are labels the negatives and the positives. In
-            order, where the table has one.
+        group: Number of the group.
+        each: All rows for regression; the negatives and the positives for binary targets. In order, if the table has
+            one.
     """
 
     group: int
@@ -33,14 +33,14 @@ class Pools(NamedTuple):
 
 
 class Strip(NamedTuple):
-    """The pools of all groups of a split, C of each, one after the other.
+    """The pools of all groups of a split, C for each group, one after the other.
 
     Attributes:
         rows: Rows of all pools.
-        groups: [groups] their numbers.
-        starts: [groups, C] where each pool begins among the rows.
-        counts: [groups, C] rows of each.
-        largest: Rows of a group, at most.
+        groups: Numbers [groups] of the groups.
+        starts: Offsets [groups, C] of the pools among the rows.
+        counts: Number of rows [groups, C] of the pools.
+        largest: Largest number of rows of a group.
     """
 
     rows: Rows
@@ -51,7 +51,7 @@ class Strip(NamedTuple):
 
 
 class OpenedTable:
-    """An open file, and what its groups have to draw from."""
+    """An open file, with the pools of its groups."""
 
     def __init__(self, file: TableFile) -> None:
         self.file, meta = file, file.meta
@@ -64,8 +64,7 @@ class OpenedTable:
         self._eligible: dict[tuple[Split, Sizes], Rows] = {}
 
     def eligible(self, split: Split, sizes: Sizes) -> Rows:
-        """The places, among the pools of `split`, of the groups with enough rows; remembered, since there may be
-        thousands."""
+        """Indices of the groups with enough rows among the pools of `split`; cached."""
         found = self._eligible.get((split, sizes))
         if found is None:
             found = np.flatnonzero([self._suffices(pools, sizes) for pools in self.pools[split]])
@@ -93,7 +92,7 @@ class OpenedTable:
         return np.concatenate(support), np.concatenate(query)
 
     def count(self, pools: Pools, sizes: Sizes) -> int:
-        """How many tasks an eligible group has."""
+        """Number of tasks that an eligible group can give."""
         sizes_of = [len(rows) for rows in pools.each]
         if self.ordered:
             if sizes.queries is None:
@@ -130,7 +129,7 @@ class OpenedTable:
 
 
 def joined(pools: list[Pools]) -> tuple[list[Pools], Strip]:
-    """Pools as they lie side by side; those of the list are then views of it."""
+    """Concatenate pools; the returned list holds views of the concatenation."""
     counts = np.array([[len(rows) for rows in one.each] for one in pools], dtype=np.int64)
     rows = np.concatenate([np.empty(0, dtype=np.int64), *(rows for one in pools for rows in one.each)])
     ends = np.cumsum(counts).reshape(counts.shape)
@@ -148,6 +147,6 @@ def _some(draws: Draws, population: int, count: int) -> Rows:
 
 @lru_cache(maxsize=16)
 def opened_table(path: str, _stamp: tuple[int, ...]) -> OpenedTable:
-    """The file at a path or URI, opened once for each of its stamps."""
+    """Open the file at a path or URI, once for each of its stamps."""
     with held(path) as local:
         return OpenedTable(open_verified(local, read_table))

@@ -24,19 +24,19 @@ from metaray.errors import InputError, unknown
 
 IMPORTER = "cluster"
 STORE = "store_fingerprint"
-"""What origins call the store whose examples were clustered, or embedded."""
+"""Key in a file's origin for the store whose examples were clustered or embedded."""
 LEFT_OUT = -1.0
 MAKE = "make them by `metaray data cluster`"
 
 
 @dataclass(frozen=True)
 class ClusterReport:
-    """What a clustering made.
+    """The result of a clustering.
 
     Attributes:
-        path: The file that was written.
+        path: Path of the written file.
         examples: Number of examples that were clustered.
-        sizes: [partitions * clusters] examples of each cluster.
+        sizes: Number of examples of each cluster, [partitions * clusters].
     """
 
     path: Path
@@ -58,20 +58,20 @@ def cluster_store(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> ClusterReport:
-    """Cluster the vectors of meta-train, whatever their classes, and write which are together.
+    """Cluster the vectors of meta-train, regardless of class, and write the clusters of each partition.
 
     Args:
-        vectors: A store of them, its path or URI: of `metaray data embed`, or any other of vectors.
-        out: The file to write.
-        clusters: Number of clusters of a partition.
-        partitions: Number of partitions, by random scalings of the dimensions; see `metaray.data.clustering`.
-        split: The split scheme whose meta-train is clustered.
-        seed: Seed of scalings and beginnings.
-        progress: Called with (partitions done, partitions in all).
+        vectors: Path or URI of a store of vectors, such as `metaray data embed` writes.
+        out: Path of the file to write.
+        clusters: Number of clusters of each partition.
+        partitions: Number of partitions, each under a random scaling of the dimensions; see `metaray.data.clustering`.
+        split: Split scheme whose meta-train classes are clustered.
+        seed: Seed of the scalings and of the initial centres.
+        progress: Function that is called with the numbers of finished and of all partitions.
 
     Raises:
-        InputError: No such store or split, examples that are no finite vectors, fewer of them than clusters, an
-            unwritable path.
+        InputError: If there is no such store or split, examples are not finite vectors, there are fewer of them than
+            clusters, or the path cannot be written.
     """
     check_replaceable(out, local_paths(vectors))
     if partitions < 1:
@@ -105,10 +105,10 @@ def cluster_store(
 
 
 def rows_of(file: StoreFile, split: str, where: str) -> NDArray[np.int64]:
-    """The examples of meta-train.
+    """Rows of the examples of meta-train.
 
     Raises:
-        InputError: No such split scheme, or no examples.
+        InputError: If there is no such split scheme, or it has no examples.
     """
     if split not in file.meta.schemes:
         raise unknown(f"split scheme of {where}", split, file.meta.schemes)
@@ -158,16 +158,16 @@ def partitions_stamp(path: str) -> tuple[int, ...]:
 
 
 def open_partitions(path: str, store: StoreFile, split: str, where: str) -> Partitions:
-    """The partitions in a file, of the examples of a store.
+    """Read partitions of the examples of a store from a file.
 
     Args:
         path: Path or URI of the file.
-        store: Store whose examples the partitions are to be of.
-        split: Split scheme whose meta-train the partitions are to be of.
-        where: The store, in messages.
+        store: Store whose examples were clustered.
+        split: Split scheme whose meta-train was clustered.
+        where: Name of the store for messages.
 
     Raises:
-        InputError: No such file, one of other examples, or of other splits.
+        InputError: If there is no such file, or its partitions are of other examples or other splits.
     """
     with held(path) as local:
         file = open_store(local)

@@ -63,14 +63,14 @@ def decode_image(raw: bytes, where: str) -> Image.Image:
 
 
 def to_mode(image: Image.Image, mode: Literal["L", "RGB"], value_range: ValueRange | None, where: str) -> Image.Image:
-    """Any image as grey or colour of 8 bits a channel.
+    """Convert an image to grey or colour with 8 bits a channel.
 
-    Transparent pixels count as white paper, and the orientation that a camera noted is applied, as viewers do. Colour
-    profiles are not.
+    Transparent pixels count as white, and the orientation in the camera's metadata is applied, as viewers do. Colour
+    profiles are ignored.
 
     Raises:
-        InputError: If the image has numbers without a known range, is damaged, or of an unknown mode; the message names
-            it by `where`.
+        InputError: If the image has numbers without a known range, is damaged, or has an unknown mode; the message
+            names it by `where`.
     """
     with _named(image, where):
         _check_upper_byte(image, value_range, where)
@@ -86,7 +86,7 @@ def to_mode(image: Image.Image, mode: Literal["L", "RGB"], value_range: ValueRan
 
 
 def scaled(values: NDArray[Any], value_range: ValueRange | None, where: str) -> NDArray[np.uint8]:
-    """Pixels of any type as uint8 of the same shape.
+    """Scale pixels of any type to uint8 of the same shape.
 
     Raises:
         InputError: If no range is known for such numbers, or one is not finite; the message names the image `where`.
@@ -120,7 +120,7 @@ _OR_A_RANGE = "or import the data with the range they have (--range LOW,HIGH)"
 
 
 def depth_of(image: Image.Image) -> int | None:
-    """The highest number of an image of 16 bits; None for 8 bits, and for what has no range of its own.
+    """The highest number in an image of 16 bits; None for 8 bits, and for types without a range of their own.
 
     Of colours of 16 bits Pillow leaves the upper byte only; so this is at most 255 too low.
     """
@@ -132,7 +132,7 @@ def depth_of(image: Image.Image) -> int | None:
 
 
 def is_deep(image: Image.Image) -> bool:
-    """Whether it holds other than 8 bits a channel, which a value range applies to."""
+    """Whether the image has more than 8 bits a channel or floats, so that a value range applies."""
     return _holds_numbers(image) or _UPPER_BYTE in image.info
 
 

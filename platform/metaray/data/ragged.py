@@ -15,10 +15,13 @@ from numpy.typing import NDArray
 from metaray.errors import InputError
 
 FeatureShape = tuple[Any, ...]
-"""The shape of one example: integers; the first axis is None where examples are ragged."""
+"""Shape of one example, as integers; the first axis is None if examples are ragged."""
 Compact = Any
-"""Examples as a source holds them: an array [n, *feature], or of ragged ones a dict of padded `VALUES` [n, L, ...] and
-`LENGTHS` [n]. No union, so that whoever deals with arrays alone may say so."""
+"""Examples as a source holds them: an array [n, *feature], or a dict if they are ragged.
+
+The dict holds padded `VALUES` [n, L, ...] and `LENGTHS` [n]. The type is no union, so that code for arrays alone may
+say so.
+"""
 
 VALUES, LENGTHS = "values", "lengths"
 LADDER = (8, *sorted(base * 2**k for base, steps in ((16, 13), (24, 12)) for k in range(steps)))
@@ -27,11 +30,11 @@ LONGEST = LADDER[-1]
 
 @dataclass(frozen=True)
 class Ragged:
-    """Examples of unequal length, one after the other.
+    """Examples of unequal length, stored one after the other.
 
     Attributes:
-        values: [total, *rest] of all examples.
-        offsets: [examples + 1] int64; example i is values[offsets[i] : offsets[i + 1]].
+        values: Values of all examples, [total, *rest].
+        offsets: Offsets of the examples, [examples + 1] int64; example i is values[offsets[i] : offsets[i + 1]].
     """
 
     values: NDArray[Any]
@@ -47,7 +50,7 @@ class Ragged:
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """[examples]."""
+        """Length of each example, [examples]."""
         return np.diff(self.offsets)
 
     def padded(self, rows: NDArray[np.int64], length: int) -> dict[str, NDArray[Any]]:
@@ -65,10 +68,10 @@ def is_ragged(shape: FeatureShape) -> bool:
 
 
 def fixed_shape(shape: FeatureShape, what: str) -> tuple[int, ...]:
-    """The shape, where all examples have the same.
+    """The shape of one example, if all examples have the same.
 
     Raises:
-        InputError: If they are ragged; the message says of `what` that it does not take such.
+        InputError: If examples are ragged; the message says that `what` does not take such.
     """
     if not _is_fixed(shape):
         raise InputError(f"{what} takes examples of one shape, not ragged ones of shape {shape_text(shape)}")

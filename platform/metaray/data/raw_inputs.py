@@ -16,7 +16,7 @@ S = TypeVar("S", bound=ClassStore)
 
 
 class RawInputs(ClassStore):
-    """The same tasks as those of a class store of vectors, example by example, with the raw inputs in their place."""
+    """The tasks of a class store of vectors, with the raw inputs in place of the vectors."""
 
     kind: ClassVar[str] = "raw_inputs"
 
@@ -29,7 +29,7 @@ class RawInputs(ClassStore):
 
     @property
     def vectors(self) -> ClassStore:
-        """The store as it is trained on."""
+        """The store of vectors that is used in training."""
         return like(self, ClassStore)
 
     @property
@@ -42,7 +42,7 @@ class RawInputs(ClassStore):
 
 
 def raw_inputs_of(source: Source) -> RawInputs | None:
-    """The raw inputs behind the vectors of a source; None where it holds none, or makes tasks in a way of its own."""
+    """The raw inputs behind the vectors of a source; None if the source does not hold them or makes its own tasks."""
     if isinstance(source, CACTUs | UMTRA):
         return raw_inputs_of(source.source)
     if type(source) is not ClassStore or source.meta.raw is None:
@@ -51,7 +51,7 @@ def raw_inputs_of(source: Source) -> RawInputs | None:
 
 
 def like(store: ClassStore, kind: type[S]) -> S:
-    """A store of another class, with the same fields; its preprocessing may come from the same packages."""
+    """A store of another class with the same fields, which trusts the same packages."""
     found = kind(**{name: getattr(store, name) for name in ClassStore.model_fields})
     found.__dict__["trust"] = store.__dict__["trust"]
     return found

@@ -46,10 +46,10 @@ def is_remote(uri: str) -> bool:
 
 
 def local_path(uri: str) -> Path:
-    """The file behind a path or URI, fetched if this node has none; see `held` about how long it stays there.
+    """Local path of the file behind a path or URI, which is fetched if necessary; see `held` for how long it stays.
 
     Raises:
-        InputError: What went wrong with the object, the network or the cache.
+        InputError: If the object, the network or the cache fails.
     """
     with held(uri) as path:
         return path
@@ -62,12 +62,12 @@ def local_paths(uri: str) -> list[Path]:
 
 @contextmanager
 def held(uri: str) -> Iterator[Path]:
-    """The file behind a path or URI, which no process sweeps from the cache within the block.
+    """Within the block, the local file behind a path or URI, which no process deletes from the cache.
 
-    What is opened or memory-mapped by its end stays readable for as long as that is open.
+    A file that is opened or memory-mapped inside the block stays readable for as long as it is open.
 
     Raises:
-        InputError: What went wrong with the object, the network or the cache.
+        InputError: If the object, the network or the cache fails.
     """
     if not is_remote(uri):
         yield _local(uri)
@@ -90,7 +90,7 @@ def held(uri: str) -> Iterator[Path]:
 
 
 def remote_object(uri: str) -> RemoteObject:
-    """What a URI that `is_remote` names."""
+    """The remote object that a URI names."""
     return S3Object(uri) if _scheme(uri) == "s3" else HttpObject(with_access(uri))
 
 

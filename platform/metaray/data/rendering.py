@@ -17,7 +17,7 @@ Bitmap = NDArray[np.uint8]
 
 
 def render_all(scripts: Collection[str]) -> dict[str, list[Bitmap]]:
-    """Character -> its bitmaps [28, 28], one of each face that has it; all letters of `scripts`."""
+    """Bitmaps [28, 28] of each letter of `scripts`, one for each face that has it."""
     import matplotlib
 
     renderings: dict[str, list[Bitmap]] = {}

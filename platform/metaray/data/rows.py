@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from metaray.data.store_columns import Examples
 
 DATA_ON = ("auto", "device", "host")
-"""Where a user may want examples to be while a worker trains."""
+"""Places where examples may be kept while a worker trains."""
 ROWS, TURNS = "row of the store", "quarter turns"
 """Names that no inputs of a network have, which are words of a language."""
 

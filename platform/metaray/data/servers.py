@@ -40,7 +40,7 @@ T = TypeVar("T")
 
 
 def shown(uri: str) -> str:
-    """A path or URI as messages may show it: without passwords and without what signs an http address."""
+    """A path or URI for messages: without passwords and without the signature of an http address."""
     found = Uri.parse(uri)
     if found.scheme in ("http", "https") and found.query is not None:
         found = replace(found, query="...", fragment=None)
@@ -48,11 +48,11 @@ def shown(uri: str) -> str:
 
 
 class ObjectVersion(NamedTuple):
-    """What a server says of an object.
+    """Size and version of an object, as its server reports them.
 
     Attributes:
         size_bytes: Size of the object, in bytes.
-        version: Changes with the content; empty if the server has no such thing.
+        version: Version, which changes with the content; empty if the server has none.
     """
 
     size_bytes: int
@@ -60,30 +60,30 @@ class ObjectVersion(NamedTuple):
 
 
 class RemoteObject(ABC):
-    """One object on some server.
+    """An object on a server.
 
     Attributes:
         uri: URI of the object.
-        shown: The same for messages.
+        shown: URI for messages, without secrets.
     """
 
     def __init__(self, uri: str) -> None:
         self.uri, self.shown = uri, shown(uri)
 
     def look(self) -> ObjectVersion:
-        """Ask about the object without fetching it.
+        """Ask the server about the object without fetching it.
 
         Raises:
-            InputError: If it can't be had; the message names the object and what would be right.
+            InputError: If the object is not available; the message names it and what would be right.
         """
         return self._asked(self._look)
 
     def download(self, target: IO[bytes], size_bytes: int) -> None:
-        """Write the object, which has so many bytes, to `target`.
+        """Download the object, which has `size_bytes` bytes, to `target`.
 
         Raises:
-            InputError: It can't be read, or has fewer or more bytes.
-            OSError: `target` can't be written.
+            InputError: If the object cannot be read, or has another size.
+            OSError: If `target` cannot be written.
         """
         got, why = 0, ""
         with self._asked(self._stream) as stream:
@@ -120,7 +120,7 @@ class RemoteObject(ABC):
 
 
 class HttpObject(RemoteObject):
-    """What an http:// or https:// address names."""
+    """An object at an http:// or https:// address."""
 
     def __init__(self, uri: str) -> None:
         super().__init__(uri)

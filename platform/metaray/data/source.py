@@ -19,7 +19,7 @@ from metaray.tasks import Classification, TaskKind
 
 
 class Source(Config):
-    """A frozen description of where tasks come from; it opens its files at first use.
+    """A frozen description of where tasks come from; it opens its files when they are first needed.
 
     A source is sent between processes as its JSON and opened again there, never pickled with its data.
     """
@@ -44,33 +44,36 @@ class Source(Config):
             cls.sample_tasks = Source.sample_tasks  # type: ignore[method-assign]
 
     about_targets: ClassVar[tuple[str, ...]] = ()
-    """Fields that say how targets are learned and judged, and nothing of which data these are."""
+    """Names of the fields that describe how targets are learned and judged, rather than which data are used."""
 
     @property
     @abstractmethod
     def preprocessing(self) -> Preprocessing:
-        """What turns a raw input into an example of this source."""
+        """The preprocessing that turns a raw input into an example of this source."""
 
     @property
     def feature_shape(self) -> FeatureShape:
-        """The shape of one example; the first axis is None where they are ragged."""
+        """Shape of one example; its first axis is None if examples are ragged."""
         return self.preprocessing.feature_shape
 
     @property
     def task(self) -> TaskKind:
-        """What kind of tasks it yields, known without opening files: telling classes apart, if it does not say."""
+        """Kind of the source's tasks, known without opening files; classification by default."""
         return Classification()
 
     @property
     def drawn_together(self) -> str:
-        """What the protocol of scores says of which classes meet in a task; empty where it may be any of a split."""
+        """The part of the protocol that says which classes can meet in a task.
+
+        Empty if these may be any classes of a split.
+        """
         return ""
 
     @property
     def baselines(self) -> tuple[str, ...]:
-        """What else than the nearest neighbour needs no training and stands beside every score, on the same episodes.
+        """Untrained baselines, besides the nearest neighbour, that are judged on the same episodes as every score.
 
-        A first champion surpasses each. Keys of `metaray.algorithms.per_task.BASELINES`.
+        They are keys of `metaray.algorithms.per_task.BASELINES`. The first champion must surpass each of them.
         """
         return ()
 
@@ -81,104 +84,110 @@ class Source(Config):
 
     @property
     def stamp(self) -> tuple[int, ...]:
-        """Changes where what the fingerprint covers may have changed, and costs next to nothing to ask for.
+        """Numbers that change when the files behind the fingerprint may have changed, and that are cheap to get.
 
-        A source whose description alone decides what it yields has nothing to say here.
+        Empty, as by default, for a source whose tasks follow from its description alone.
         """
         return ()
 
     def verify(self) -> None:
-        """Compare everything that the source reads with its fingerprint, also where that was done before.
+        """Read everything that the source reads and compare it with the fingerprint, even if that was done before.
 
         Raises:
-            InputError: If something is damaged; the message names it. A source that reads nothing has nothing to
-                compare.
+            InputError: If something is damaged; the message names it. A source without files never raises it.
         """
 
     @abstractmethod
     def check(self, split: Split, spec: EpisodeSpec) -> None:
-        """Raise InputError, with the numbers, if `split` cannot yield every task of `spec`.
+        """Check that `split` can yield every task of `spec`.
 
-        A plain spec asks for `spec.largest` at most. A source may also refuse what its tasks have not: queries that are
-        the rest of a class where there is no end of examples, Meta-Dataset's sampling where there are no classes.
+        A plain spec asks for at most `spec.largest`. A source may also refuse what its tasks do not have: "rest" as
+        queries if there is no end of examples, Meta-Dataset's sampling if there are no classes.
+
+        Raises:
+            InputError: If `split` cannot; the message has the numbers.
         """
 
     @abstractmethod
     def sample_task(self, draws: Draws, split: Split, spec: EpisodeSpec) -> Task:
-        """Draw one task: a pure function of the arguments.
+        """Sample one task: a pure function of the arguments.
 
-        `spec.draw(draws)` gives the sizes of a task of a plain spec; call it before anything else is drawn. Where they
-        are numbers it draws nothing.
+        `spec.draw(draws)` returns the sizes of a task of a plain spec. Call it before anything else is drawn; it draws
+        nothing if the sizes are fixed.
         """
 
     def sample_tasks(self, draws: ManyDraws, split: Split, spec: EpisodeSpec) -> list[Task]:
-        """Draw many tasks at once: bit for bit what `sample_task` makes of the draws of each, which is the default.
+        """Sample many tasks at once, bit for bit those that `sample_task` returns for each of the draws.
 
-        Where all episodes draw alike, tasks can be drawn side by side, without a loop over them.
+        By default this is a loop over `sample_task`. A source whose episodes all draw alike can override it and draw
+        them side by side.
 
         Returns:
-            Stacks of consecutive tasks of equal shape, each as long as can be.
+            Stacks of consecutive tasks of equal shape, each as long as possible.
         """
         return stacks_of(self.sample_task(one, split, spec) for one in draws.each())
 
     @property
     def lasting_examples(self) -> NDArray[Any] | None:
-        """[examples, *feature] all that there are, where every task takes its inputs from them as they are.
+        """All examples of the source, [examples, *feature], if every task takes its inputs from them unchanged.
 
-        They can then live on a device, and tasks be drawn by `sample_rows`. None where tasks are made otherwise.
+        They can then be kept on a device, and tasks be drawn by `sample_rows`. None if tasks are made in another way.
         """
         return None
 
     def sample_rows(self, draws: ManyDraws, split: Split, spec: EpisodeSpec) -> list[Task]:
-        """The tasks of `sample_tasks`, with places among `lasting_examples` for inputs; see `metaray.data.rows`."""
+        """Sample tasks as `sample_tasks` does, with indices into `lasting_examples` in place of inputs.
+
+        See `metaray.data.rows`.
+        """
         raise NotImplementedError(f"{self.kind} has no examples that last")
 
     @abstractmethod
     def count_tasks(self, split: Split, spec: EpisodeSpec) -> int:
-        """How many distinct tasks there are, labels and order aside; of a spec with ranges at least so many."""
+        """Number of distinct tasks, labels and order aside; a lower bound if the spec has ranges."""
 
     def num_classes(self, split: Split) -> int:
-        """How many classes `split` has; none where labels mean the same in all tasks, and only then by default."""
+        """Number of classes in `split`; 0, as by default, if labels mean the same in all tasks."""
         self._require_no_classes("num_classes")
         return 0
 
     def places(self, split: Split, class_ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The place of each class among those of its split, 0 .. num_classes-1; the shape is that of `class_ids`.
+        """Index of each class among the classes of its split, 0 .. num_classes-1, in the shape of `class_ids`.
 
-        All zero where there are none, and only then by default.
+        All zero, as by default, if there are no classes.
         """
         self._require_no_classes("places")
         return np.zeros_like(class_ids)
 
     def class_name(self, class_id: int) -> str:
-        """The name behind a global class id."""
+        """Name of the class with a global class id."""
         self._require_no_classes("class_name")
         return f"{self.kind} {class_id}"
 
     def group_name(self, class_id: int) -> str | None:
-        """The name of the patient, the user, the assay that a whole task with this class id is of.
+        """Name of the group (a patient, a user, an assay) that a whole task belongs to, by the task's class id.
 
-        None where tasks are of nothing that would come again. Where there are names, reports have an interval over
-        groups, since many episodes of few groups are not so many independent ones.
+        None if tasks do not belong to groups that can come again. If they do, reports also have an interval over
+        groups, since many episodes of few groups are not that many independent ones.
         """
         return None
 
     def num_examples(self, split: Split) -> int:
-        """How many examples `split` has, whatever their classes.
+        """Number of examples in `split`, over all classes.
 
         Raises:
-            InputError: The source has none that could be drawn one by one.
+            InputError: If the source has no examples that could be drawn one by one.
         """
         raise self._without_examples()
 
     def draw_examples(self, draws: Draws, split: Split, count: int) -> tuple[Compact, NDArray[np.int64]]:
-        """Draw examples uniformly and without replacement, whatever their classes: a pure function of the arguments.
+        """Draw examples uniformly and without replacement, regardless of class: a pure function of the arguments.
 
         Returns:
-            A fresh array [count, *feature], compact, and [count] the examples' places, 0 .. num_examples-1.
+            A new array of compact examples [count, *feature], and the examples' indices [count] in 0 .. num_examples-1.
 
         Raises:
-            InputError: The source has none that could be drawn one by one, or too few.
+            InputError: If the source has no examples that could be drawn one by one, or too few.
         """
         raise self._without_examples()
 
@@ -198,7 +207,7 @@ def _place(cls: type, name: str) -> int:
 
 
 class SameData:
-    """Notices when a source comes to yield other data while it is in use.
+    """Detects that the data of a source change while it is in use.
 
     Args:
         source: Source that is in use.

@@ -19,7 +19,7 @@ ANEW = "--splits 0.64,0.16,0.2 puts the examples of each class together and deal
 
 
 class Nouns(NamedTuple):
-    """What messages call that which is dealt to the splits: one of it, and many."""
+    """Singular and plural of the word for what is assigned to splits."""
 
     one: str
     many: str
@@ -42,13 +42,13 @@ ALSO: dict[str, Split] = {
 
 
 def split_named(name: str) -> Split | None:
-    """The split that people call so: "train", "Validation", "meta_test", "novel"; None if it is no such name."""
+    """The split with a usual name such as "train", "Validation", "meta_test" or "novel"; None for other names."""
     key = _key(name)
     return PLAIN.get(key) or ALSO.get(key)
 
 
 def is_plain_split(name: str) -> bool:
-    """Whether the name means a split even where other names stand beside it."""
+    """Whether the name means a split even if other names stand beside it."""
     return _key(name) in PLAIN
 
 
@@ -59,19 +59,19 @@ def _key(name: str) -> str:
 def given_splits(
     given: Mapping[Split, Sequence[str]], seed: int, *, where: str, by: str
 ) -> tuple[dict[Split, list[str]], str]:
-    """The splits that the data came with; where one of the three is missing, its share of meta-train is drawn.
+    """The splits that the data come with; a missing one is drawn from meta-train.
 
     Args:
-        given: The classes of each split, at least two of them.
+        given: Classes of each split, for at least two splits.
         seed: Seed of the draw.
-        where: Name for the data in errors.
-        by: What gives the splits, for instance "the folders train, test".
+        where: Name of the data for messages.
+        by: What the splits come from, for instance "the folders train, test".
 
     Returns:
-        The classes of every split, and how they came about.
+        The classes of every split, and a description of where the splits come from.
 
     Raises:
-        InputError: A class in more than one split, no meta-train, or too few classes to share.
+        InputError: If a class is in more than one split, meta-train is missing, or there are too few classes.
     """
     owners: dict[str, list[Split]] = {}
     for split, names in given.items():
@@ -103,16 +103,16 @@ def given_splits(
 def chosen_splits(
     names: Sequence[str], splits: Path | Fractions, seed: int, of: Nouns = CLASSES
 ) -> tuple[dict[Split, list[str]], str]:
-    """The splits that a user asks for, whatever the data come with.
+    """The splits that a user asks for, instead of those that the data come with.
 
     Args:
         names: Names of all classes.
         splits: A folder for `read_splits`, or fractions for `random_splits`.
         seed: Seed of random splits.
-        of: What they are called.
+        of: Nouns for the classes, in messages.
 
     Returns:
-        The classes of every split, and how they came about.
+        The classes of every split, and a description of where the splits come from.
 
     Raises:
         InputError: If `read_splits` or `random_splits` raises it.
@@ -124,10 +124,10 @@ def chosen_splits(
 
 
 def random_splits(names: Sequence[str], fractions: Fractions, seed: int, of: Nouns = CLASSES) -> dict[Split, list[str]]:
-    """Deal the classes to the meta-splits at random.
+    """Assign the classes to the meta-splits at random.
 
     Raises:
-        InputError: Fractions that don't sum to 1, or one above 0 that gets no class.
+        InputError: If the fractions do not sum to 1, or a split with a fraction above 0 gets no class.
     """
     if len(fractions) != len(SPLITS) or min(fractions) < 0 or not isclose(sum(fractions), 1, abs_tol=1e-6):
         raise InputError(f"split fractions {fractions} must be three numbers, at least 0, that sum to 1")
@@ -145,11 +145,10 @@ def random_splits(names: Sequence[str], fractions: Fractions, seed: int, of: Nou
 
 
 def read_splits(folder: Path, names: Sequence[str], of: Nouns = CLASSES) -> dict[Split, list[str]]:
-    """Read train.txt, val.txt and test.txt, or files whose names say as much, such as labels.valid.txt.
+    """Read splits from train.txt, val.txt and test.txt, or files named similarly, such as labels.valid.txt.
 
     Raises:
-        InputError: A missing file, several that may be it, a name that is no class, a class that no file or more than
-            one names.
+        InputError: If a file is missing or ambiguous, or a class is unknown, in no file, or in several.
     """
     ids = {name: i for i, name in enumerate(names)}
     splits: dict[Split, list[str]] = {}

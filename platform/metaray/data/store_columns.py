@@ -20,11 +20,11 @@ Examples = Any
 
 
 def column_type(shape: FeatureShape, dtype: str) -> Any:
-    """Arrow's type of such examples; None where it has none.
+    """Arrow's type for examples of this shape and type; None if there is none.
 
     Args:
         shape: Shape of one example.
-        dtype: NumPy's name.
+        dtype: NumPy data type, by name.
     """
     try:
         number = pa.from_numpy_dtype(np.dtype(dtype))

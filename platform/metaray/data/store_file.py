@@ -41,22 +41,23 @@ Schemes = Mapping[str, Mapping[Split, Sequence[int]]]
 
 
 class StoreMeta(Config):
-    """What the schema metadata says about the examples.
+    """The metadata of a store file, in its Arrow schema.
 
     Attributes:
-        version: Version of this format.
-        feature_shape: Shape of one example; the first axis is None where they are ragged.
-        dtype: NumPy's name of the examples' type.
-        class_names: Unique; the position is the class id.
-        counts: Examples per class.
-        schemes: Name of a split scheme -> meta-split -> class ids, disjoint within a scheme.
-        preprocessing: How raw inputs became the examples; a user's own by its import path, see `store_preprocessing`.
-        origin: Free notes (importer, source, licence); the fingerprint leaves them out.
-        fingerprint: SHA-256 (hex) over all of the above but the origin, and the examples.
-        groups: The classes that belong together, with a fingerprint of their own: the same examples with and without
-            them are the same data. None, which the JSON leaves out, where nobody says.
-        raw: The raw inputs that the examples were made of, where the store has them, too; also with a fingerprint of
-            their own, and left out of the JSON where there are none.
+        version: Version of the file format.
+        feature_shape: Shape of one example; its first axis is None if examples are ragged.
+        dtype: NumPy data type of the examples, by name.
+        class_names: Unique names of the classes; the position is the class id.
+        counts: Number of examples of each class.
+        schemes: Class ids of each meta-split of each split scheme, by name; disjoint within a scheme.
+        preprocessing: Preprocessing that turned raw inputs into the examples; one of the user's own by its import path,
+            see `store_preprocessing`.
+        origin: Notes (importer, source, licence), which the fingerprint does not cover.
+        fingerprint: SHA-256 (hex) over all of the above except the origin, and over the examples.
+        groups: Groups of the classes, with a fingerprint of their own, so that the same examples with and without
+            groups are the same data. None (omitted from the JSON) without groups.
+        raw: Column of the raw inputs that the examples were made of, with a fingerprint of its own; None (omitted from
+            the JSON) without one.
     """
 
     version: int
@@ -74,14 +75,14 @@ class StoreMeta(Config):
 
 @dataclass(frozen=True)
 class StoreFile:
-    """An open store. Its arrays are read-only views of the memory-mapped file.
+    """An open store file. Its arrays are read-only views of the memory-mapped file.
 
     Attributes:
         path: Path of the file.
-        meta: Its description.
-        examples: [examples, *feature], or ragged.
-        offsets: [classes + 1] int64; class c holds the rows offsets[c] .. offsets[c + 1] - 1.
-        raw: What an encoder made each example of, where the store has that.
+        meta: Metadata of the file.
+        examples: Examples [examples, *feature], or ragged.
+        offsets: Offsets [classes + 1] int64 of the classes; class c has rows offsets[c] .. offsets[c + 1] - 1.
+        raw: Raw input of each example, if the store holds them.
     """
 
     path: Path
@@ -92,10 +93,10 @@ class StoreFile:
 
 
 def check_writable(path: Path) -> None:
-    """Find out before any work whether `path` can be written.
+    """Check, before any work is done, that `path` can be written.
 
     Raises:
-        InputError: The path is a folder, or its (nearest existing) folder can't be written to.
+        InputError: If the path is a folder, or its (nearest existing) folder cannot be written.
     """
     if path.is_dir():
         raise InputError(f"{path}: can't write there, it is a folder")
@@ -121,22 +122,22 @@ def write_store(
     groups: Sequence[str] | None = None,
     raw: Examples | None = None,
 ) -> None:
-    """Write a store: whole or not at all, replacing any file at `path`.
+    """Write a store file atomically, replacing any file at `path`.
 
     Args:
-        path: The file to write; missing folders are made.
-        examples: [examples, *feature] or ragged, sorted by class.
-        counts: Examples per class.
-        class_names: Unique.
-        schemes: Name -> meta-split -> class ids.
-        preprocessing: What made `examples` from raw inputs.
-        origin: Free notes.
-        groups: The name of each class's group, where classes have one.
-        raw: What each example was made of, to be kept beside it.
+        path: Path of the file; missing folders are made.
+        examples: Examples [examples, *feature] or ragged, sorted by class.
+        counts: Number of examples of each class.
+        class_names: Unique names of the classes.
+        schemes: Class ids of each meta-split of each split scheme, by name.
+        preprocessing: Preprocessing that turned raw inputs into the examples.
+        origin: Notes to store with the file.
+        groups: Name of each class's group; None without groups.
+        raw: Raw input of each example, to be stored as well.
 
     Raises:
-        InputError: Overlapping splits, ids or counts that don't fit, examples of which an own `preprocessing` says that
-            they have another shape or type, an unwritable path.
+        InputError: If splits overlap, ids or counts do not fit, a `preprocessing` of the user's own says that examples
+            have another shape or type, or the path cannot be written.
     """
     check_writable(path)
     shape: FeatureShape = (None, *examples.values.shape[1:]) if isinstance(examples, Ragged) else examples.shape[1:]
@@ -164,10 +165,11 @@ def read_store(path: Path, *, verify: bool = False) -> StoreFile:
 
     Args:
         path: Path of the file.
-        verify: Read every example and compare with the fingerprint. `metaray.data.verified` knows where that was done.
+        verify: Whether to read every example and compare with the fingerprint. `metaray.data.verified` records where
+            that was done.
 
     Raises:
-        InputError: If the file is missing, truncated, foreign, of another format version, inconsistent, or (with
+        InputError: If the file is missing, truncated, not a store, of another format version, inconsistent, or (with
             `verify`) changed; the message names it.
     """
     if not os.path.isfile(path):  # noqa: PTH113 - pathlib's raises for names that are too long
@@ -307,10 +309,10 @@ def _check_meta(meta: StoreMeta, *, rows: int, where: str) -> None:
 def check_disjoint(
     splits: Mapping[Split, Sequence[int]], class_names: Sequence[str], *, where: str, many: str = "classes"
 ) -> None:
-    """Check one split scheme of classes, or of what else is called `many`.
+    """Check that the splits of one scheme are disjoint; `many` is the noun for the classes.
 
     Raises:
-        InputError: A class id out of range, or a class that is listed twice; naming the classes.
+        InputError: If a class id is out of range, or a class is listed twice; the message names the classes.
     """
     owner: dict[int, Split] = {}
     for split, ids in splits.items():

@@ -19,10 +19,10 @@ WHAT = "preprocessing"
 
 
 class Named(Config):
-    """A preprocessing of a user's own, by its import path.
+    """A preprocessing of the user's own, known by its import path only.
 
     Attributes:
-        tree: Its JSON, with the path as its `kind`.
+        tree: JSON of the preprocessing, with the import path as its `kind`.
     """
 
     tree: dict[str, JsonValue]
@@ -49,10 +49,10 @@ StoredPreprocessing = Annotated[Any, BeforeValidator(_read), PlainSerializer(_wr
 
 
 def stored(preprocessing: Preprocessing | Named) -> Preprocessing | Named:
-    """The preprocessing as a file has it.
+    """The preprocessing in the form in which a file stores it.
 
     Raises:
-        InputError: If its class is not found by an import path.
+        InputError: If its class cannot be found by an import path.
     """
     if isinstance(preprocessing, Named) or type(preprocessing) in PREPROCESSINGS.values():
         return preprocessing
@@ -61,15 +61,15 @@ def stored(preprocessing: Preprocessing | Named) -> Preprocessing | Named:
 
 
 def resolved(preprocessing: Preprocessing | Named, trust: tuple[str, ...]) -> Preprocessing:
-    """The preprocessing itself.
+    """The preprocessing itself, imported if it is the user's own.
 
     Args:
-        preprocessing: Preprocessing of a store, or what names it.
-        trust: Packages that it may be imported from, besides metaray.
+        preprocessing: Preprocessing of a store, or its name.
+        trust: Packages besides metaray that it may be imported from.
 
     Raises:
-        Untrusted: If it is none of these.
-        InputError: If it is not found there, or is another one by now.
+        Untrusted: If it is in none of these packages.
+        InputError: If it is not found there, or has changed.
     """
     if isinstance(preprocessing, Preprocessing):
         return preprocessing
@@ -77,7 +77,7 @@ def resolved(preprocessing: Preprocessing | Named, trust: tuple[str, ...]) -> Pr
 
 
 def check_prepared(preprocessing: Preprocessing, shape: FeatureShape, dtype: str, *, where: str) -> None:
-    """Refuse examples of another shape or type than their preprocessing makes.
+    """Check that examples have the shape and type that their preprocessing returns.
 
     Raises:
         InputError: If they differ; the message names `where`, and both.
@@ -92,7 +92,7 @@ def check_prepared(preprocessing: Preprocessing, shape: FeatureShape, dtype: str
 def prepared(
     preprocessing: Preprocessing | Named, shape: FeatureShape, dtype: str, *, trust: tuple[str, ...], where: str
 ) -> Preprocessing:
-    """The preprocessing of a store that is named `where`, whose examples must be such as it makes.
+    """The preprocessing of the store named `where`, after checking that its examples fit it.
 
     Raises:
         Untrusted: If `resolved` raises it.

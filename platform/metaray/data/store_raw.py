@@ -11,16 +11,16 @@ from metaray.data.store_columns import Examples, column_type, examples_in
 from metaray.errors import InputError
 
 RAW = "raw"
-"""The name of the column."""
+"""Name of the column of raw inputs."""
 
 
 class RawColumn(Config):
-    """What the schema metadata says of it.
+    """The metadata of a store's raw inputs.
 
     Attributes:
-        feature_shape: Shape of one raw input; the first axis is None where they are ragged.
-        dtype: NumPy's name of their type.
-        fingerprint: SHA-256 (hex) over the inputs; that of the store covers the vectors alone.
+        feature_shape: Shape of one raw input; its first axis is None if they are ragged.
+        dtype: NumPy data type of the raw inputs, by name.
+        fingerprint: SHA-256 (hex) over the raw inputs; the store's own fingerprint covers the vectors alone.
     """
 
     feature_shape: FeatureShape
@@ -29,16 +29,16 @@ class RawColumn(Config):
 
     @classmethod
     def of(cls, raw: Examples) -> Self:
-        """Description of inputs [examples, *feature], or of ragged ones."""
+        """Describe raw inputs [examples, *feature], or ragged ones."""
         values = raw.values if isinstance(raw, Ragged) else raw
         shape: FeatureShape = (None, *values.shape[1:]) if isinstance(raw, Ragged) else values.shape[1:]
         return cls(feature_shape=shape, dtype=values.dtype.name, fingerprint=digest(raw))
 
     def inputs_in(self, batch: Any) -> Examples:
-        """The inputs in a record batch, as views of it.
+        """The raw inputs in a record batch, as views of it.
 
         Raises:
-            InputError: If there are none such.
+            InputError: If the batch has no such inputs.
         """
         place = batch.schema.get_field_index(RAW)
         if place < 0 or batch.column(place).type != column_type(self.feature_shape, self.dtype):
@@ -48,17 +48,17 @@ class RawColumn(Config):
         return examples_in(batch.column(place), self.feature_shape)
 
     def check(self, raw: Examples) -> None:
-        """Compare inputs with the fingerprint.
+        """Compare raw inputs with the fingerprint.
 
         Raises:
-            InputError: If they are others.
+            InputError: If they differ.
         """
         if digest(raw) != self.fingerprint:
             raise InputError(f"its raw inputs don't match their fingerprint {self.fingerprint}")
 
 
 def digest(raw: Examples) -> str:
-    """SHA-256 (hex)."""
+    """SHA-256 (hex) over raw inputs."""
     found = hashlib.sha256()
     if isinstance(raw, Ragged):
         found.update(np.ascontiguousarray(raw.offsets).data)

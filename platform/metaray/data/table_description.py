@@ -22,16 +22,16 @@ from metaray.data.verified import open_verified
 
 @dataclass(frozen=True)
 class PartRow:
-    """One part.
+    """Statistics of one part of a table.
 
     Attributes:
-        part: "meta-train", "meta-val" or "meta-test".
+        part: Meta-split: "meta-train", "meta-val" or "meta-test".
         groups: Number of groups in the part.
-        sizes: Rows a group, "min / median / max".
-        targets: Targets of its rows, mean +- standard deviation; of binary ones the share of positives in a group, "min
-            / median / max".
-        left_out: The groups that are too small for the episodes asked about.
-        episodes: Distinct ones of these.
+        sizes: Number of rows of a group, "min / median / max".
+        targets: Mean +- standard deviation of the targets; for binary targets the share of positives in a group, "min /
+            median / max".
+        left_out: Groups with too few rows for the given spec.
+        episodes: Number of distinct episodes of that spec.
     """
 
     part: Split
@@ -44,15 +44,14 @@ class PartRow:
 
 @dataclass(frozen=True)
 class ColumnRow:
-    """A column that is predicted from.
+    """Statistics of an input column.
 
     Attributes:
         name: Name of the column.
-        holds: "numbers", "categories", "labels", "vectors" or "items".
-        missing: The share of rows that lack it; of categories, labels and items also those with none that meta-train
-            has.
-        values: Mean +- standard deviation over meta-train, or how many categories, labels or items are known; of
-            vectors also how many numbers each has.
+        holds: Kind of the column: "numbers", "categories", "labels", "vectors" or "items".
+        missing: Share of rows without a value; for categories, labels and items also of those with unknown values only.
+        values: Mean +- standard deviation over meta-train, or the number of known categories, labels or items; for
+            vectors also their length.
     """
 
     name: str
@@ -63,14 +62,14 @@ class ColumnRow:
 
 @dataclass(frozen=True)
 class ItemsRow:
-    """The items that groups share.
+    """Statistics of the items that groups share.
 
     Attributes:
         name: Name of the column of items.
-        items: Number of items that meta-train has.
-        rows_an_item: Rows of meta-train an item, "min / median / max".
-        unknown: The share of each part's rows whose items meta-train has not, or which name none.
-        shrinkage: How many rows of the global mean an item's own are weighed against.
+        items: Number of items in meta-train.
+        rows_an_item: Number of rows of meta-train of an item, "min / median / max".
+        unknown: Share of each part's rows whose item is missing or not in meta-train.
+        shrinkage: Number of rows of the global mean that an item's own rows are weighed against.
         offset_shrinkage: Shrinkage of a group's mean difference to its items.
     """
 
@@ -83,7 +82,7 @@ class ItemsRow:
 
     @property
     def lines(self) -> list[str]:
-        """Told."""
+        """The statistics as lines of text."""
         shares = ", ".join(f"{share:.1%} of {part}" for part, share in self.unknown.items() if part != "meta-train")
         return [
             f"items: {self.items} in meta-train ({self.name}), rows an item {self.rows_an_item}",
@@ -93,17 +92,17 @@ class ItemsRow:
 
 @dataclass(frozen=True)
 class TableDescription:
-    """A table, described.
+    """The description of a table that `metaray data describe` prints.
 
     Attributes:
-        meta: Description that the file has of itself.
+        meta: Metadata of the file.
         rows: Number of rows in the file.
         spec: Spec of the episodes that are counted.
-        parts: Parts of the split, a row each.
-        columns: Columns that are predicted from.
-        items: Items that groups share, if any.
-        settings: What `--set` takes so that targets are learned at a size of 1; empty where they are binary.
-        notes: What looks wrong, a sentence each.
+        parts: Statistics of each part.
+        columns: Statistics of each input column.
+        items: Statistics of the items that groups share; None without items.
+        settings: Settings for `--set` that scale targets to size 1; empty for binary targets.
+        notes: Suspicious properties of the table, one sentence each.
     """
 
     meta: TableMeta
@@ -116,7 +115,7 @@ class TableDescription:
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON types."""
+        """The description in JSON types."""
         meta = self.meta
         return {
             "targets": meta.kind,
@@ -137,15 +136,15 @@ class TableDescription:
 
 
 def described(path: str | Path, spec: EpisodeSpec, *, verify: bool = False) -> TableDescription:
-    """Open a table, checked whole now or earlier on this machine, and describe it.
+    """Open a table, verified now or earlier on this machine, and describe it.
 
     Args:
-        path: Path of the file that `metaray data import table` wrote, or its URI.
-        spec: Spec of the episodes to count; its ways are taken to be 1.
-        verify: Check it now, whatever this machine knows of it.
+        path: Path or URI of a file that `metaray data import table` wrote.
+        spec: Spec of the episodes to count, with 1 way.
+        verify: Whether to verify the file now, even if that was done before.
 
     Raises:
-        InputError: If it is none, or damaged.
+        InputError: If the file is not a table, or is damaged.
     """
     with held(str(path)) as local:
         file = open_verified(local, read_table, verify=verify)
@@ -157,7 +156,7 @@ def described(path: str | Path, spec: EpisodeSpec, *, verify: bool = False) -> T
 
 
 def settings_of(meta: TableMeta) -> str:
-    """What `--set` takes so that a source reads the file well."""
+    """Settings for `--set` with which a source reads the file well."""
     if meta.kind == "binary":
         return "--set source.targets=binary"
     return f"--set source.target_mean={meta.target_mean:.6g} --set source.target_std={meta.target_std:.6g}"

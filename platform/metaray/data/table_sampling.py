@@ -13,18 +13,18 @@ from metaray.data.opened_table import OpenedTable, Rows, Strip
 from metaray.data.task import Side, Task
 
 MOST_WORDS = 2**22
-"""So many random numbers are held side by side; tasks of groups so large that it takes more are drawn one by one."""
+"""Largest number of random numbers held at once; tasks that need more are drawn one by one."""
 
 
 class DrawnTables(NamedTuple):
     """The rows of B tasks, one task after the other.
 
     Attributes:
-        groups: [B] whose rows they are.
-        support: Rows of all supports.
-        query: Rows of all queries.
-        support_count: Rows of each support.
-        query_counts: [B] rows of each query.
+        groups: Group numbers [B] of the tasks.
+        support: Row indices of all support sets.
+        query: Row indices of all query sets.
+        support_count: Number of rows of each support set.
+        query_counts: Number of rows [B] of each query set.
     """
 
     groups: Rows
@@ -105,12 +105,12 @@ def _behind(rows: Rows, first: Rows, stop: Rows) -> tuple[Rows, Rows]:
 
 
 def stacks_of_rows(drawn: DrawnTables, support: Side[NDArray[Any]], query: Side[NDArray[Any]]) -> list[Task]:
-    """The tasks of so many rows, neighbours of equal shape in one stack; views of both sides.
+    """Tasks from the rows of all tasks: neighbours of equal shape form one stack; views of both sides.
 
     Args:
         drawn: Rows of all tasks.
-        support: [rows, ...] of all tasks.
-        query: [rows, ...] of the queries of all tasks.
+        support: Support rows [rows, ...] of all tasks.
+        query: Query rows [rows, ...] of all tasks.
     """
     found, task, support_row, query_row = [], 0, 0, 0
     for count, alike in groupby(drawn.query_counts.tolist()):

@@ -13,11 +13,11 @@ A = TypeVar("A")
 
 
 class Side(NamedTuple, Generic[A]):
-    """Inputs and targets that go together: the support or the query of a task.
+    """Inputs and targets of the support or the query set of a task.
 
     Attributes:
-        x: [n, *feature], and whatever leading axes a stack of them has; or a flat dict of named arrays with these axes.
-        y: [n] int64 labels 0 .. N-1, or [n, target_size] float32 values.
+        x: Inputs [n, *feature], with the leading axes of a stack; or a flat dict of named arrays with these axes.
+        y: Targets: int64 labels [n] in 0 .. N-1, or float32 values [n, target_size].
     """
 
     x: Any
@@ -25,14 +25,13 @@ class Side(NamedTuple, Generic[A]):
 
 
 class Task(NamedTuple):
-    """One task as a source yields it: compact (images stay uint8), and rows are class-major where there are classes.
-    Or a stack of tasks of equal shape, whose arrays are contiguous and all have a leading axis B.
+    """One task as a source yields it, or a stack of B tasks of equal shape with a leading axis B.
 
     Attributes:
-        support: What it is learned from.
-        query: What it is judged on.
-        class_ids: [N] int64, the source-wide id of the class behind each label. Where labels mean the same in all
-            tasks, [1]: the id of the group that the whole task is of (see `Source.group_name`), or zero.
+        support: The support set, which the task is learned from.
+        query: The query set, which the task is judged on.
+        class_ids: Global ids [N], int64, of the class behind each label. If labels mean the same in all tasks, [1]: the
+            id of the task's group (see `Source.group_name`), or zero.
     """
 
     support: Side[NDArray[Any]]
@@ -41,7 +40,7 @@ class Task(NamedTuple):
 
 
 def shape_of(task: Task) -> tuple[tuple[int, ...], ...]:
-    """The shapes of a task's arrays: tasks can be stacked where they are equal."""
+    """The shapes of a task's arrays; tasks of equal shapes can be stacked."""
     support, query, class_ids = task
     return (*shapes_of(support.x), support.y.shape, *shapes_of(query.x), query.y.shape, class_ids.shape)
 
@@ -60,6 +59,6 @@ def _stacked(tasks: Sequence[Task]) -> Task:
 
 
 def same_examples(one: Task, other: Task) -> bool:
-    """Whether two tasks hold the same inputs and targets, whatever their classes are called."""
+    """Whether two tasks have the same inputs and targets, whatever their class ids are."""
     found, wanted = ([array for side in task[:2] for array in (*parts_of(side.x), side.y)] for task in (one, other))
     return len(found) == len(wanted) and all(map(np.array_equal, found, wanted))

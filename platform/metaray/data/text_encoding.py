@@ -12,12 +12,12 @@ UTF_32 = b"\xff\xfe\0\0", b"\0\0\xfe\xff"
 
 
 def decoded(raw: bytes, where: str, encoding: str | None) -> str:
-    """The text in some bytes: UTF-8, UTF-16 or UTF-32 that says so, or the given encoding.
+    """Decode bytes as UTF-8, as UTF-16 or UTF-32 with a byte order mark, or by the given encoding.
 
-    Bytes with NUL are UTF-8 only where nothing else is given: so looks UTF-16 that does not say so.
+    Bytes with NUL are decoded as UTF-8 only if no encoding is given: UTF-16 without a byte order mark looks so.
 
     Raises:
-        InputError: If they are not, or there is no such encoding; the message names `where`.
+        InputError: If that is not possible, or there is no such encoding; the message names `where`.
     """
     check_encoding(encoding)
     if raw.startswith(UTF_32):

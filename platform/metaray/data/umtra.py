@@ -29,7 +29,7 @@ RECIPE_VERSION = 1
 
 
 class UMTRA(Source):
-    """Unsupervised meta-training on the examples of another source, which judges on its labelled classes.
+    """Unsupervised meta-training on single examples of another source, evaluated on its labelled classes.
 
     Khodadadeh, Boloni and Shah ("Unsupervised meta-learning for few-shot image classification", NeurIPS 2019,
     arXiv:1811.11819, algorithm 1): N examples drawn from all unlabelled ones are taken for N classes, which among many
@@ -45,12 +45,12 @@ class UMTRA(Source):
 
     Attributes:
         source: Source of the examples: any source of images that can draw them one by one.
-        max_shift: Pixels that a copy is moved by, at most, along either axis.
-        zero_share: The share of a copy's pixels set to zero, each on its own.
-        max_turn_degrees: Degrees that a copy is turned by, at most.
-        max_scaling: How far a copy's scale lies from 1, at most.
-        flip: Mirror half of the copies left to right; not for letters.
-        max_brightness: How far the factor on a copy's pixels lies from 1, at most.
+        max_shift: Largest shift of a copy along either axis, in pixels.
+        zero_share: Share of a copy's pixels set to zero, each independently.
+        max_turn_degrees: Largest rotation of a copy, in degrees.
+        max_scaling: Largest distance of a copy's scale from 1.
+        flip: Whether to mirror half of the copies left to right; not for letters.
+        max_brightness: Largest distance from 1 of the factor on a copy's pixels.
     """
 
     kind: ClassVar[str] = "umtra"
@@ -84,29 +84,29 @@ class UMTRA(Source):
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """The wrapped source's."""
+        """Preprocessing of the wrapped source."""
         return self.source.preprocessing
 
     @property
     def feature_shape(self) -> tuple[int, ...]:
-        """The wrapped source's."""
+        """Shape of one example of the wrapped source."""
         return self.source.feature_shape
 
     @property
     def drawn_together(self) -> str:
-        """The wrapped source's."""
+        """Protocol note of the wrapped source on which classes meet in a task."""
         return self.source.drawn_together
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over the wrapped source's, the settings and the version of this recipe."""
+        """SHA-256 (hex) over the wrapped source's fingerprint, the settings and this recipe's version."""
         settings = self.model_dump(mode="json", exclude={"source"})
         parts = {"wrapped": self.source.fingerprint, "recipe": [self.kind, RECIPE_VERSION], **settings}
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     @property
     def stamp(self) -> tuple[int, ...]:
-        """The wrapped source's."""
+        """Stamp of the wrapped source."""
         return self.source.stamp
 
     def verify(self) -> None:
@@ -114,10 +114,10 @@ class UMTRA(Source):
         self.source.verify()
 
     def check(self, split: Split, spec: EpisodeSpec) -> None:
-        """Check that meta-train has images, and a different one for each way; the rest is the wrapped source's.
+        """Check that meta-train has images, at least one for each way; other splits as the wrapped source does.
 
         Raises:
-            InputError: If there are too few; the message has the numbers.
+            InputError: If there are too few images; the message has the numbers.
         """
         if split != "meta-train":
             self.source.check(split, spec)
@@ -139,10 +139,10 @@ class UMTRA(Source):
             )
 
     def sample_task(self, draws: Draws, split: Split, spec: EpisodeSpec) -> Task:
-        """Draw `ways` examples of meta-train, of any classes, and alter copies of them; else the wrapped source's task.
+        """A task of `ways` examples and augmented copies of them in meta-train; else one of the wrapped source.
 
         Raises:
-            InputError: `split` has too few examples.
+            InputError: If `split` has too few examples.
         """
         if split != "meta-train":
             return self.source.sample_task(draws, split, spec)
@@ -160,13 +160,13 @@ class UMTRA(Source):
         )
 
     def sample_tasks(self, draws: ManyDraws, split: Split, spec: EpisodeSpec) -> list[Task]:
-        """Tasks of meta-train one by one; others as the wrapped source has them."""
+        """Sample tasks of meta-train one by one; those of other splits as the wrapped source does."""
         if split != "meta-train":
             return self.source.sample_tasks(draws, split, spec)
         return super().sample_tasks(draws, split, spec)
 
     def altered(self, images: Images, draws: Draws) -> Images:
-        """A copy of each of [n, channels, height, width], augmented by this description's settings."""
+        """Augmented copies of images [n, channels, height, width]."""
         if self.max_turn_degrees or self.max_scaling:
             images = turned(images, self.max_turn_degrees, self.max_scaling, draws)
         if self.flip:
@@ -178,20 +178,20 @@ class UMTRA(Source):
         return erased(images, self.zero_share, draws) if self.zero_share else images
 
     def count_tasks(self, split: Split, spec: EpisodeSpec) -> int:
-        """How many sets of examples there are in meta-train, whatever is made of them; else the wrapped source's."""
+        """Number of sets of examples in meta-train, augmentation aside; otherwise as the wrapped source counts."""
         if split != "meta-train":
             return self.source.count_tasks(split, spec)
         found = self.source.num_examples(split)
         return sum(comb(found, ways) for ways in range(spec.fewest_ways, spec.most_ways + 1))
 
     def num_classes(self, split: Split) -> int:
-        """The number of examples for meta-train; else the wrapped source's number of classes."""
+        """Number of examples for meta-train; otherwise the wrapped source's number of classes."""
         return self.source.num_examples(split) if split == "meta-train" else self.source.num_classes(split)
 
     def places(self, split: Split, class_ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The examples' places for meta-train; else the wrapped source's."""
+        """Index of each example for meta-train; otherwise the wrapped source's index of each class."""
         return -1 - class_ids if split == "meta-train" else self.source.places(split, class_ids)
 
     def class_name(self, class_id: int) -> str:
-        """The name "example 17" for an example of meta-train, whose ids lie below zero; else the wrapped source's."""
+        """Name of a class; "example 17", for instance, for examples of meta-train, whose ids are negative."""
         return f"example {-1 - class_id}" if class_id < 0 else self.source.class_name(class_id)

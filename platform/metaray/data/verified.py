@@ -22,14 +22,14 @@ from metaray.json_text import parse_json
 VERIFIED_FOLDER = "verified"
 MOST_RECORDS = 512
 RESTS_S = 2.0
-"""Times of files are this coarse at worst: what was written more recently may change again and keep them."""
+"""Coarsest resolution of file times in seconds: a more recent file may change again without changing its times."""
 TRIES = 3
 
 T = TypeVar("T")
 
 
 def stamp(path: Path) -> tuple[int, ...]:
-    """What a file cannot keep if it is changed or replaced: device, inode, size, times of content and of status in ns.
+    """Properties of a file that change when it is changed or replaced: device, inode, size and times in ns.
 
     Raises:
         OSError: If there is no such file.
@@ -39,11 +39,11 @@ def stamp(path: Path) -> tuple[int, ...]:
 
 
 def stamp_of(path: Path, read: Callable[[Path], object]) -> tuple[int, ...]:
-    """The stamp of a file; where there is no such file, `read` says what is wrong.
+    """The stamp of a file; if there is no such file, `read` raises the message.
 
     Raises:
-        InputError: What `read` raises.
-        OSError: If it finds nothing wrong.
+        InputError: If `read` raises it.
+        OSError: If the file is missing, although `read` raises nothing.
     """
     try:
         return stamp(path)
@@ -53,24 +53,24 @@ def stamp_of(path: Path, read: Callable[[Path], object]) -> tuple[int, ...]:
 
 
 def open_store(path: Path, *, verify: bool = False) -> StoreFile:
-    """Open a class store as `open_verified` does.
+    """Open a class store, verified now or earlier on this node; see `open_verified`.
 
     Raises:
-        InputError: What is wrong with the file, and what would be right.
+        InputError: If the file is invalid; the message says what would be right.
     """
     return open_verified(path, read_store, verify=verify)
 
 
 def open_verified(path: Path, read: Callable[..., T], *, verify: bool = False) -> T:
-    """Open a store, memory-mapped, after its content was compared with its fingerprint: now, or earlier on this node.
+    """Open a file, memory-mapped, whose contents were compared with its fingerprint now or earlier on this node.
 
     Args:
         path: Path of the file.
-        read: Opens it: read(path, verify=...), as `read_store` does.
-        verify: Compare now, whatever is known.
+        read: Function that opens the file, called as read(path, verify=...), such as `read_store`.
+        verify: Whether to compare the contents now, even if that was done before.
 
     Raises:
-        InputError: What is wrong with the file, and what would be right.
+        InputError: If the file is invalid; the message says what would be right.
     """
     for _ in range(TRIES):
         now_s = time.time()

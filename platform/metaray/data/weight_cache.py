@@ -38,7 +38,7 @@ _alone = Lock()
 
 
 def used(folder: Path, digest: str) -> Path | None:
-    """The weights of a digest, if they are there: from then on nobody sweeps them until this process ends."""
+    """The cached weights with this digest, if they are there; no process deletes them until this process ends."""
     kept = folder / f"{digest}.safetensors"
     _hold(kept)
     return kept if kept.is_file() and _is_sound(kept) else None
@@ -46,7 +46,7 @@ def used(folder: Path, digest: str) -> Path | None:
 
 @contextmanager
 def part_of(folder: Path) -> Iterator[IO[bytes]]:
-    """A file to write something to that is not there yet; it goes with the block, unless it was `put`."""
+    """A temporary file for new contents of the cache; it is deleted after the block, unless it was `put`."""
     with _sweeping(folder):  # nobody takes it for one that was left
         file = tempfile.NamedTemporaryFile(dir=folder, suffix=".part", delete=False)  # noqa: SIM115 - closed below
         lock(file)
@@ -71,10 +71,10 @@ def put(folder: Path, digest: str, part: IO[bytes]) -> Path:
 
 
 def check_room(folder: Path, size_bytes: int, where: str) -> None:
-    """See that there is room for weights of about this size, if need be by sweeping.
+    """Check that there is room for weights of about this size, deleting others from the cache if necessary.
 
     Raises:
-        InputError: If there is none, naming `where` they come from.
+        InputError: If there is none; the message names `where` the weights come from.
     """
     limit_bytes = cache_limit_bytes()
     if size_bytes > limit_bytes:

@@ -63,8 +63,8 @@ class Weights(NamedTuple):
     """A file of weights in the cache.
 
     Attributes:
-        path: Path of the tensors, to be mapped.
-        sha256: SHA-256 of the file that they came in, hex.
+        path: Path of the tensors, to be memory-mapped.
+        sha256: SHA-256 (hex) of the original file.
     """
 
     path: Path
@@ -72,10 +72,10 @@ class Weights(NamedTuple):
 
 
 def beside(uri: str) -> bytes | None:
-    """A small file, such as a configuration; None if there is none.
+    """A small file beside the weights, such as a configuration; None if there is none.
 
     Raises:
-        InputError: What went wrong with the object or the network.
+        InputError: If the object or the network fails.
     """
     if not is_remote(uri):
         path = local_path(uri)
@@ -102,16 +102,16 @@ def another_kind(start: bytes) -> str:
 
 
 def held_weights(uri: str, sha256: str = "") -> Weights:
-    """The weights behind a path or URI, from the cache, where they are put if they are not there.
+    """The weights behind a path or URI, in the cache, which fetches them if necessary.
 
     Args:
         uri: Path or URI of a safetensors file.
-        sha256: SHA-256 that the file must have, hex; empty takes whatever it has. Where the node has the weights, a
-            remote file is not asked for, and a local one may be gone.
+        sha256: SHA-256 (hex) that the file must have; empty accepts any. If the cache has these weights, neither a
+            remote nor a local file is needed.
 
     Raises:
-        InputError: If there is no such file, it holds no safetensors or has another SHA-256, naming both; or what went
-            wrong with the network or the cache.
+        InputError: If there is no such file, it is not a safetensors file, or it has another SHA-256 (the message has
+            both); or if the network or the cache fails.
     """
     folder = cache_folder(FOLDER)
     try:
@@ -138,10 +138,10 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
-    """The shape of each tensor in a file of safetensors.
+    """The shape of each tensor in a safetensors file.
 
     Raises:
-        InputError: If it is none.
+        InputError: If the file is not a safetensors file.
     """
     try:
         with safe_open(path, "np") as file:

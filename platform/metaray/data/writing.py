@@ -25,20 +25,22 @@ def write_class_store(
     seed: int = 0,
     origin: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a class store for `ClassStore`: whole or not at all, replacing any file at `path`.
+    """Write a class store file for `ClassStore`, atomically, replacing any file at `path`.
 
     Args:
-        path: The file to write; missing folders are made.
-        examples: Examples of each class, by its name, as `preprocessing` reads them: images, rows of numbers, texts.
-        splits: The names of the classes of meta-train, meta-val and meta-test; or their shares, as in (0.6, 0.2, 0.2),
-            by which classes are drawn.
-        preprocessing: What makes examples of raw inputs; learners keep it. It is found by its import path again.
-        seed: Seed of the classes that are drawn.
-        origin: Free notes, such as licence and address.
+        path: Path of the file; missing folders are made.
+        examples: Raw inputs of each class, by class name, as `preprocessing` reads them: images, rows of numbers,
+            texts.
+        splits: Names of the classes of meta-train, meta-val and meta-test; or the shares of classes, as in (0.6, 0.2,
+            0.2), by which classes are assigned to splits at random.
+        preprocessing: Preprocessing that turns raw inputs into examples. Learners keep it; a class of the user's own is
+            found again by its import path.
+        seed: Seed of the random assignment of classes to splits.
+        origin: Notes to store with the file, such as licence and address.
 
     Raises:
         InputError: If an input cannot be read, `splits` names a class that `examples` lacks, splits overlap, or the
-            path can't be written; the message names the class and the input.
+            file cannot be written; the message names the class and the input.
 
     Example:
         >>> import tempfile

@@ -14,17 +14,17 @@ from metaray.tuning.listener import SearchListener, Unheard
 from metaray.tuning.search import Search
 
 Progress = bool | Listener | Callable[[Experiment], AbstractContextManager[Listener]]
-"""Whether to show the events of a run, who hears them instead, or what makes who does."""
+"""Whether to show the events of a run; or a listener to them, or a function that makes one."""
 
 
 @contextmanager
 def shown_run(progress: Progress, experiment: Experiment, started_s: float | None = None) -> Iterator[Listener]:
-    """Who hears the events of a run, within the block.
+    """Within the block, the listener that shows or receives the events of a run.
 
     Args:
-        progress: Whether to show them; or who hears them instead.
+        progress: Whether to show the events; or the listener that receives them.
         experiment: The experiment that is trained.
-        started_s: `time.time()` when the command or call started; None is now.
+        started_s: Time (`time.time()`) at which the command or call started; None is now.
     """
     if isinstance(progress, Listener):
         yield progress
@@ -44,16 +44,16 @@ def shown_run(progress: Progress, experiment: Experiment, started_s: float | Non
 
 
 SearchProgress = bool | SearchListener
-"""Whether to show the trials of a search, or who hears of them instead."""
+"""Whether to show the trials of a search; or a listener to their news."""
 
 
 @contextmanager
 def shown_search(progress: SearchProgress, search: Search) -> Iterator[SearchListener]:
-    """Who hears of the trials of a search, within the block.
+    """Within the block, the listener that shows or receives the news of a search's trials.
 
     Args:
-        progress: Whether to show them; or who hears of them instead.
-        search: The search that goes on.
+        progress: Whether to show the trials; or the listener that receives their news.
+        search: The running search.
     """
     if isinstance(progress, SearchListener):
         yield progress
@@ -73,11 +73,11 @@ JudgingProgress = bool | Callable[[str, int, int], None]
 
 @contextmanager
 def shown_judging(progress: JudgingProgress, unit: str = "episodes") -> Iterator[Callable[[str, int, int], None]]:
-    """What is told how far judging is, within the block.
+    """Within the block, the function that is called with the progress of an evaluation.
 
     Args:
-        progress: Whether to show it; or what is told instead.
-        unit: What is counted.
+        progress: Whether to show the progress; or the function that is called instead.
+        unit: Word for what is counted.
     """
     if callable(progress):
         yield progress
@@ -92,7 +92,7 @@ def shown_judging(progress: JudgingProgress, unit: str = "episodes") -> Iterator
 
 
 def console() -> Console:
-    """Standard error, on a terminal with live bars; in a notebook, too, where what draws them is installed."""
+    """The console for standard error, with live bars on a terminal, and in a notebook that can show them."""
     if "ipykernel" in sys.modules:
         live = find_spec("ipywidgets") is not None
         return Console(force_jupyter=True) if live else Console(force_terminal=False, force_jupyter=False)

@@ -13,7 +13,7 @@ from metaray.records.events import Event, Listener
 
 PLAIN_EVERY_S, MOST_EVERY_S, BAR_EVERY_S = 5.0, 300.0, 0.1
 SHARE = 0.04
-"""Share of the time gone by between two plain lines: a run of hours need not say much more than one of minutes."""
+"""Share of the elapsed time between two plain lines, so that long runs print not many more lines than short ones."""
 WINDOW_S = 10.0
 BAR_WIDTH = 16
 
@@ -23,17 +23,17 @@ PHASES = {
     "Ray": "starting or joining Ray",
     "workers": "starting workers: each is a process of its own that imports torch",
 }
-"""What is said of phases before the first step that last longer than `SILENT_S`."""
+"""Descriptions of the phases before the first step, shown if they last longer than `SILENT_S`."""
 SILENT_S = 3.0
 
 
 class ProgressDisplay(Listener):
-    """Shows step, loss, quality, episodes a second, share of time spent waiting for episodes, and time left.
+    """Shows step, loss, score, episodes per second, share of time spent waiting, and time left of a run.
 
     Args:
-        experiment: What is being trained.
-        console: Where to print; a live bar on a terminal, a line each few seconds elsewhere.
-        started_s: `time.time()` when the command started, to tell the time to the first step.
+        experiment: The experiment that is trained.
+        console: Console to print to: a live bar on a terminal, a line every few seconds elsewhere.
+        started_s: Time (`time.time()`) at which the command started, to report the time to the first step.
     """
 
     def __init__(self, experiment: Experiment, console: Console, started_s: float) -> None:
@@ -49,7 +49,7 @@ class ProgressDisplay(Listener):
             self._bar.start()
 
     def on_event(self, event: Event) -> None:
-        """Show it, if it is one for displays."""
+        """Show an event, if it is one for displays."""
         if event.kind == "note":
             self._print(event.text)
         elif event.kind == "phase":
@@ -64,7 +64,7 @@ class ProgressDisplay(Listener):
             self._print(f"step {event.step}: meta-val {values}")
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._waiting.cancel()
         if self._bar:
             self._bar.stop()
@@ -164,11 +164,11 @@ class _Rate:
 
 
 class JudgingDisplay:
-    """Shows how far evaluations outside of runs are: a bar on a terminal, a line each few seconds elsewhere.
+    """Shows the progress of an evaluation outside of a run: a bar on a terminal, lines elsewhere.
 
     Args:
-        console: Where to print.
-        unit: What is counted.
+        console: Console to print to.
+        unit: Word for what is counted.
     """
 
     def __init__(self, console: Console, unit: str = "episodes") -> None:

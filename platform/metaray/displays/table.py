@@ -13,7 +13,7 @@ UNLIMITED = 100_000
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print rows of plain text under their columns' names: with lines on a terminal, bare columns elsewhere."""
+    """Print rows of plain text under column names: with lines on a terminal, as bare columns elsewhere."""
     console, table = make_table(columns, rows)
     console.print(table)
 
@@ -21,7 +21,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 def make_table(
     columns: Sequence[str], rows: Iterable[Sequence[str]], *, tight: bool = False
 ) -> "tuple[Console, Table]":
-    """A table as `print_table` prints it (`tight`: with no lines between columns), and where to."""
+    """The table that `print_table` prints (`tight`: without lines between columns), and its console."""
     from rich.box import HEAVY_HEAD, SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -39,6 +39,6 @@ def make_table(
 
 
 def one_line(text: str) -> str:
-    """The text with control characters (a line break in a file's name, say) as their escapes."""
+    """The text with control characters, such as line breaks in file names, escaped."""
     unseen = ("Cc", "Cs", "Zl", "Zp")
     return "".join(c.encode("unicode_escape").decode() if unicodedata.category(c) in unseen else c for c in text)

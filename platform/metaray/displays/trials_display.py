@@ -21,19 +21,19 @@ from metaray.tuning.trial import Trial, TrialStatus, winner_of
 ROWS = 24
 """Rows of the live table, which should fit on a screen: what runs, and the best of the rest."""
 BEST = 6
-"""Columns of the terminal for the best value, or why there is none."""
+"""Width of the column for the best value, or for the reason why there is none."""
 NAME = 10
-"""Characters of a column's name from which on it is broken."""
+"""Length of a column's name from which on it is broken into lines."""
 STYLES: Mapping[TrialStatus, str] = {"running": "bold", "finished": "green", "stopped early": "dim", "failed": "red"}
 
 
 @final
 class TrialsDisplay(SearchListener):
-    """Shows how the trials of a search go.
+    """Shows the progress of a search's trials.
 
     Args:
-        search: The search that goes on.
-        console: Where to print.
+        search: The running search.
+        console: Console to print to.
     """
 
     def __init__(self, search: Search, console: Console) -> None:
@@ -43,7 +43,7 @@ class TrialsDisplay(SearchListener):
         self._live: Live | None = None
 
     def on_trials(self, trials: Sequence[Trial], changed: Trial) -> None:
-        """Show a trial's news."""
+        """Show what is new about a trial."""
         if self._console.is_terminal:
             if self._live is None:
                 self._live = Live(console=self._console, refresh_per_second=4, transient=False)
@@ -56,11 +56,11 @@ class TrialsDisplay(SearchListener):
             self._print(self._line(changed))
 
     def on_note(self, text: str) -> None:
-        """Print it."""
+        """Print a message."""
         self._print(text)
 
     def close(self) -> None:
-        """Leave the table as it is."""
+        """Stop updating the table, which stays visible."""
         if self._live is not None:
             self._live.stop()
             self._live = None
@@ -142,7 +142,7 @@ class TrialsDisplay(SearchListener):
 
 
 def short_names(keys: Iterable[str]) -> dict[str, str]:
-    """Each dotted key, and as many of its last parts as tell it from the others: `inner_lr`."""
+    """Short names of dotted keys: as many last parts as distinguish a key from the others, as in `inner_lr`."""
     known, found = list(keys), {}
     for key in known:
         parts = key.split(".")
@@ -153,12 +153,12 @@ def short_names(keys: Iterable[str]) -> dict[str, str]:
 
 
 def settings_text(settings: Mapping[str, Any]) -> str:
-    """Searched fields and their values, as in `algorithm.inner_lr=0.0417`."""
+    """Searched fields and their values as text, as in `algorithm.inner_lr=0.0417`."""
     return " ".join(f"{key}={value_text(value)}" for key, value in settings.items())
 
 
 def value_text(value: Any) -> str:
-    """A searched field's value, short: of a schedule its last."""
+    """The value of a searched field as short text; of a schedule its last value."""
     if isinstance(value, Mapping) and "values" in value:
         since = f" (since step {value['steps'][-1]})" if len(value["steps"]) > 1 else ""
         return f"{value_text(value['values'][-1])}{since}"
@@ -168,13 +168,13 @@ def value_text(value: Any) -> str:
 
 
 def constant(settings: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> dict[str, Any]:
-    """The fields that have one value in all of several trials, and that value."""
+    """The fields that have the same value in several trials, with that value."""
     first = settings[0] if len(settings) > 1 else {}
     return {key: first[key] for key in keys if key in first and all(one.get(key) == first[key] for one in settings)}
 
 
 def stacked(name: str) -> str:
-    """A column's name over as few lines as fit into its longest part: `meta_batch_size` as `meta_`, `batch_size`."""
+    """A column's name over several lines, each no longer than its longest part: `meta_`, `batch_size`."""
     parts = re.split(r"(?<=[._])(?=.)", name)
     width, lines = max(NAME, *map(len, parts)), [""]
     for part in parts:

@@ -17,34 +17,37 @@ from metaray.errors import InputError
 SideName = Literal["support", "query"]
 SIDES: tuple[SideName, ...] = ("support", "query")
 LAST_INDEX = 2**64 - 1
-"""Draws of the sides are those of the last episodes of a sequence, which no run reaches."""
+"""Index of the episodes whose random numbers the sides use: the last ones of a sequence, which no run reaches."""
 
 NUMBERS = 9
-"""Drawn for each image, used or not: to switch one alteration on leaves the others as they were."""
+"""Number of random numbers drawn for each image.
+
+All are drawn, used or not, so that enabling one augmentation leaves the others unchanged.
+"""
 ORDERS = np.array([[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]])
 GREY = (0.2989, 0.587, 0.114)
 """Weights of red, green and blue in the brightness of a pixel (ITU-R BT.601)."""
 
 
 class Augmentation(Config):
-    """Random alterations of the images that meta-training sees, each image's its own; nothing is altered in judging.
+    """Random augmentation of images in meta-training, independent for each image; evaluation uses none.
 
-    A pure function of the episode's seed: neither workers nor chunks change what is drawn. The order is that of Lee et
-    al. (MetaOptNet, CVPR 2019) and most of the field: crop, colours, and flip of pixels in 0 .. 1, then normalisation,
-    then cutout, whose zeros are the mean of the data there. Pixels are not rounded to 8 bits in between, as
-    torchvision's transforms of pictures do.
+    Augmentation is a pure function of the episode's seed: neither workers nor chunks change what is drawn. The order is
+    that of Lee et al. (MetaOptNet, CVPR 2019) and most of the field: crop, colours and flip of pixels in 0 .. 1, then
+    normalisation, then cutout, whose zeros are the mean of the data there. Pixels are not rounded to 8 bits in between,
+    as they are by torchvision's transforms of images.
 
     Attributes:
-        on: Side whose images are altered: "support", "query" or "both".
-        crop_padding: Margin of black pixels (zeros, as stored) from which an image of the same size is cut out, at a
-            place that is uniform.
-        flip: Mirror half of the images left to right; not for letters.
-        brightness: How far the factor on an image's pixels lies from 1, at most.
-        contrast: How far the factor on the pixels' distance from the image's mean grey lies from 1, at most.
-        saturation: How far the factor on a pixel's distance from its own grey lies from 1, at most. The order of the
-            three is random, too.
-        cutout: Side in pixels of a square of zeros, whose centre is uniform over the image (DeVries and Taylor,
-            arXiv:1708.04552); at the border a part of it lies outside.
+        on: Side of the episode whose images are augmented: "support", "query" or "both".
+        crop_padding: Margin of black pixels (zeros, as stored) added before an image of the original size is cut out at
+            a uniformly random place.
+        flip: Whether to mirror half of the images left to right; not for letters.
+        brightness: Largest distance from 1 of the factor on an image's pixels.
+        contrast: Largest distance from 1 of the factor on the pixels' differences to the image's mean grey.
+        saturation: Largest distance from 1 of the factor on a pixel's differences to its own grey. The order of
+            brightness, contrast and saturation is random, too.
+        cutout: Side in pixels of a square that is set to zero, with its centre uniform over the image (DeVries and
+            Taylor, arXiv:1708.04552); at the border a part of the square lies outside.
     """
 
     on: Literal["support", "query", "both"] = "both"
@@ -64,14 +67,14 @@ class Augmentation(Config):
 
     @property
     def jitter(self) -> tuple[float, float, float]:
-        """Brightness, contrast, saturation."""
+        """The strengths of brightness, contrast and saturation."""
         return self.brightness, self.contrast, self.saturation
 
     def check(self, preprocessing: Preprocessing) -> ImagePreprocessing:
-        """The preprocessing, which must be one of images that can be altered so.
+        """Check that inputs are images which can be augmented like this, and return their preprocessing.
 
         Raises:
-            InputError: If it is none; the message names what does not go together.
+            InputError: If they are not; the message names what does not go together.
         """
         if not isinstance(preprocessing, ImagePreprocessing):
             raise InputError(
@@ -90,7 +93,7 @@ class Augmentation(Config):
         return preprocessing
 
     def covers(self, side: SideName) -> bool:
-        """Whether that side of an episode is altered."""
+        """Whether the images of that side of an episode are augmented."""
         return self.on in (side, "both")
 
 
@@ -101,18 +104,18 @@ def normalized(
     side: SideName = "support",
     seeds: Sequence[int] = (),
 ) -> Any:
-    """Compact inputs of one side as numbers that a network sees, altered where an augmentation covers that side.
+    """Normalise the compact inputs of one side of an episode, and augment them if the augmentation covers that side.
 
     Args:
         preprocessing: Preprocessing of the source.
-        x: [n, *feature] of one episode, or [B, n, *feature] of a chunk; compact, on the device; a dict where examples
+        x: Compact inputs on the device: [n, *feature] for one episode, [B, n, *feature] for a chunk; a dict if examples
             are ragged.
-        augmentation: None alters nothing.
-        side: "support" or "query".
-        seeds: Seeds of the B episodes, or of the one.
+        augmentation: Augmentation to apply; None for none.
+        side: Side of the episode, "support" or "query".
+        seeds: Seeds of the B episodes, or of the single one.
 
     Raises:
-        InputError: If there is something to alter, and these are no images.
+        InputError: If augmentation is asked for, but the inputs are not images.
     """
     if augmentation is None or not augmentation.covers(side):
         return preprocessing.normalize(x)

@@ -24,13 +24,15 @@ from metaray.data.task import Side, Task, stacks_of
 
 
 class Episode(NamedTuple):
-    """One sampled task; a pure function of (source, spec, split, seed, index). Or a stack of consecutive ones of equal
-    shape, whose arrays are contiguous and all have a leading axis B.
+    """One sampled task, a pure function of (source, spec, split, seed, index); or a stack of episodes.
+
+    A stack holds B consecutive episodes of equal shape; its arrays are contiguous and have a leading axis B.
 
     Attributes:
-        task: Its support and query.
-        index: The episode's place in its split's endless sequence; [B] int64 in a stack.
-        seed: 64 bits of the episode's own, from which everything random in its training step derives; [B] uint64.
+        task: Support and query set of the task.
+        index: Index of the episode in the endless sequence of its split; int64 [B] in a stack.
+        seed: Seed of the episode (64 bits), from which all randomness of its training step derives; uint64 [B] in a
+            stack.
     """
 
     task: Task
@@ -62,8 +64,7 @@ class MetaBatch:
         return np.concatenate([stack.seed for stack in self.stacks])
 
     def rows(self, start: int, stop: int) -> Iterator[Episode]:
-        """The episodes at places start .. stop-1 of this batch: one stack where all are of equal shape, else as many
-        stacks of one as there are episodes."""
+        """The episodes at places start .. stop-1: one stack if all have equal shape, else a stack for each."""
         ends = np.cumsum([len(stack.index) for stack in self.stacks])
         first, last = np.searchsorted(ends, [start, stop - 1], side="right")
         if first == last:
@@ -75,10 +76,10 @@ class MetaBatch:
 
 
 def stack(episodes: Sequence[Episode]) -> MetaBatch:
-    """Put consecutive episodes together.
+    """Stack consecutive episodes into a meta-batch.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If there are no episodes.
     """
     if not episodes:
         raise ValueError("no episodes to stack")
@@ -87,12 +88,12 @@ def stack(episodes: Sequence[Episode]) -> MetaBatch:
 
 
 def meta_batch(stacks: Sequence[Task], indices: Sequence[int], seeds: NDArray[np.uint64]) -> MetaBatch:
-    """Tasks that are stacked already as episodes.
+    """Turn stacks of tasks into a meta-batch of episodes.
 
     Args:
-        stacks: Stacks of consecutive tasks of equal shape, each as long as can be.
-        indices: [B] of the episodes.
-        seeds: [B] their own.
+        stacks: Stacks of consecutive tasks of equal shape, each as long as possible.
+        indices: Indices of the episodes [B].
+        seeds: Seeds of the episodes [B].
     """
     index = np.array(indices, dtype=np.int64)
     ends = list(accumulate((len(tasks.class_ids) for tasks in stacks), initial=0))
@@ -101,7 +102,7 @@ def meta_batch(stacks: Sequence[Task], indices: Sequence[int], seeds: NDArray[np
 
 
 def part(whole: Episode, rows: slice | int) -> Episode:
-    """Some episodes of a stack, or a single one without the leading axis; views."""
+    """Views of some episodes of a stack, or of a single one without the leading axis."""
     (support, query, class_ids), index, seed = whole
     support, query = (Side(take(side.x, rows), side.y[rows]) for side in (support, query))
     return Episode(Task(support, query, class_ids[rows]), index[rows], seed[rows])

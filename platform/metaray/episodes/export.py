@@ -31,7 +31,7 @@ def source_named(store: str, split: str, *, within_groups: bool = False) -> Sour
 def export_episode(source: Source, spec: Mapping[str, Any], split: Split, seed: int, index: int, out: Path) -> None:
     """Write one episode as `out/support/CLASS/*.png` and `out/query/CLASS/*.png`.
 
-    The pictures are such that the source's preprocessing turns them into the same pixels again.
+    The source's preprocessing turns the images into the same pixels again.
 
     Raises:
         InputError: If the split cannot yield such an episode, or `out` exists already or cannot be written.
@@ -64,9 +64,9 @@ def export_episode(source: Source, spec: Mapping[str, Any], split: Split, seed: 
 
 
 def folder_names(class_names: Sequence[str], class_ids: Sequence[int]) -> list[str]:
-    """A folder name for each class: unlike one another on every system, inside the folder they are put into.
+    """A safe folder name for each class; the names differ on every file system.
 
-    Names that only differ in what folders cannot have get their class ids appended.
+    Class ids are appended to names that differ only in characters which folders cannot have.
     """
     names = [_folder_name(name) for name in class_names]
     if len({name.casefold() for name in names}) < len(names):

@@ -18,35 +18,35 @@ Inputs = Any
 """A tensor or a flat dict of named tensors. No union, so that what takes tensors alone may say so."""
 
 NOT_TAKEN = (RuntimeError, TypeError, ValueError, LookupError, AttributeError)
-"""What networks raise on inputs that they are not made for: an index out of a vocabulary is a LookupError."""
+"""Exceptions that networks raise on unsuitable inputs; an index outside a vocabulary raises a LookupError."""
 
 
 def tensors_of(x: Inputs) -> list[Tensor]:
-    """All tensors."""
+    """All tensors of the inputs."""
     return parts_of(x)
 
 
 def count(x: Inputs) -> int:
-    """How many inputs there are."""
+    """The number of inputs."""
     return len(tensors_of(x)[0])
 
 
 def device_of(x: Inputs) -> torch.device:
-    """Where they are."""
+    """The device of the inputs."""
     found: torch.device = tensors_of(x)[0].device
     return found
 
 
 def to_dtype(x: Inputs, dtype: torch.dtype) -> Inputs:
-    """Floating-point tensors in another precision; masks and places in vocabularies as they are."""
+    """Convert floating-point tensors to another precision; masks and token ids are unchanged."""
     return mapped(lambda part: part.to(dtype) if part.is_floating_point() else part, x)
 
 
 def concatenate(inputs: Sequence[Inputs]) -> Inputs:
-    """Inputs one after the other.
+    """Concatenate batches of inputs along the first axis.
 
-    Those of a dict may have been padded to different lengths: then the shorter are padded further, along the axis after
-    the first, with zeros, which the mask among them says are none.
+    Ragged batches may have been padded to different lengths: shorter ones are then padded further with zeros, which
+    their mask marks as padding.
     """
     if not isinstance(inputs[0], dict):
         return torch.cat(list(inputs))
@@ -61,7 +61,7 @@ def described(x: Inputs) -> str:
 
 
 def flattened(x: Inputs, prefix: str) -> dict[str, Tensor]:
-    """Inputs as entries of a flat dict, under names that begin with `prefix`; `unflattened` has them back."""
+    """The inputs as a flat dict of tensors whose names begin with `prefix`; `unflattened` is the inverse."""
     if isinstance(x, dict):
         return {f"{prefix}:{name}": part for name, part in x.items()}
     return {prefix: x}
@@ -76,7 +76,7 @@ def unflattened(tensors: dict[str, Tensor], prefix: str) -> Inputs:
 
 
 def not_taken(x: Inputs, error: Exception) -> InputError:
-    """What to raise where a network fails with one of `NOT_TAKEN` on a batch."""
+    """The error for a network that fails on a batch with one of the exceptions `NOT_TAKEN`."""
     told = f"{type(error).__name__}: {error}" if isinstance(error, LookupError | AttributeError) else str(error)
     return InputError(f"the model cannot take a batch of shape {described(x)} from this source: {told}")
 

@@ -12,7 +12,7 @@ Ref = TypeVar("Ref")
 
 
 class Arrival(NamedTuple):
-    """A rank's share of one meta-batch, and how long its trainer stood waiting for it."""
+    """A rank's share of one meta-batch, and the seconds that its trainer waited for it."""
 
     step: int
     batch: MetaBatch
@@ -22,16 +22,16 @@ class Arrival(NamedTuple):
 def credit_window(
     request: Callable[[int], Ref], receive: Callable[[Ref], MetaBatch], *, start: int, stop: int, depth: int
 ) -> Iterator[Arrival]:
-    """Yield the batches of steps `start .. stop-1` in order, with up to `depth` requests under way.
+    """Yield the batches of steps `start .. stop-1` in order, with up to `depth` requests in flight.
 
-    The window is the back-pressure: taking step s is what asks for step s + depth.
+    The window limits the load: taking step s requests step s + depth.
 
     Args:
-        request: Asks for a step's batch and returns at once with a reference to it.
-        receive: Function that waits for a reference.
+        request: Function that requests a step's batch and returns a reference at once.
+        receive: Function that waits for a reference and returns the batch.
         start: First step.
-        stop: One past the last step.
-        depth: Credits, at least 1.
+        stop: Step after the last one.
+        depth: Number of requests in flight, at least 1.
     """
     assert depth >= 1, depth
     window = deque(request(step) for step in range(start, min(start + depth, stop)))
@@ -47,9 +47,9 @@ def credit_window(
 def threaded_stream(
     sample: Callable[[int], MetaBatch], *, start: int, stop: int, depth: int = 2
 ) -> Generator[Arrival, None, None]:
-    """The stream without Ray: `sample(step)` runs in one background thread of this process.
+    """Yield batches sampled by `sample(step)` in a background thread of this process, without Ray.
 
-    What it raises comes up at its step. The thread ends with the stream, which whoever may leave it early closes.
+    Exceptions of `sample` are raised at their step. The thread ends with the stream; close the stream to leave early.
     """
     pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sampler")
 

@@ -25,11 +25,11 @@ TAKEN = {"uint8", "int8", "int16", "int32", "int64", "float16", "float32", "floa
 
 
 class Home(NamedTuple):
-    """Where the examples of a run are while it trains, and what there is to say of it.
+    """Where the examples of a run are kept while it trains.
 
     Attributes:
-        on_device: Whether they live on the device, so that episodes travel as rows.
-        note: A sentence; empty where all is as usual.
+        on_device: Whether they are on the device, so that episodes hold row indices instead of examples.
+        note: A sentence for the user; empty if nothing is unusual.
     """
 
     on_device: bool
@@ -37,15 +37,15 @@ class Home(NamedTuple):
 
     @property
     def place(self) -> Literal["host", "device"]:
-        """The same in a word."""
+        """The place in a word: "host" or "device"."""
         return "device" if self.on_device else "host"
 
 
 def is_wanted(source: Source, device_type: str, data_on: str = "auto") -> bool:
-    """Whether a source's examples are to live on a device of that type, if there is room: by default on a GPU.
+    """Whether a source's examples should be kept on a device of this type, if they fit; by default on a GPU.
 
     Raises:
-        InputError: If that is asked for of a source whose tasks do not take their examples from a store as they are.
+        InputError: If that is asked for, but the source's tasks do not take their examples unchanged from a store.
     """
     if data_on not in DATA_ON:
         raise unknown("place of the data", data_on, DATA_ON)
@@ -60,7 +60,7 @@ def is_wanted(source: Source, device_type: str, data_on: str = "auto") -> bool:
 
 
 def bring_home(source: Source, device: torch.device, data_on: str = "auto") -> Home:
-    """Bring the examples to the device, if they are to live there and take no more than `SHARE` of its free memory."""
+    """Copy the examples to the device, if wanted and if they take no more than `SHARE` of its free memory."""
     if not is_wanted(source, device.type, data_on):
         return Home(False)
     examples, free = source.lasting_examples, free_bytes(device)
@@ -73,7 +73,7 @@ def bring_home(source: Source, device: torch.device, data_on: str = "auto") -> H
 
 
 def lives_on(source: Source, device: torch.device) -> bool:
-    """Whether the examples have been brought there in this process, so that any episodes may travel as rows."""
+    """Whether this process has copied the source's examples to the device, so that episodes may hold row indices."""
     return source.lasting_examples is not None and (source.fingerprint, str(device)) in _brought()
 
 
@@ -86,14 +86,14 @@ def free_bytes(device: torch.device) -> int:
 
 @dataclass(frozen=True)
 class Resident:
-    """All examples of a store on a device.
+    """All examples of a store, on a device.
 
     Attributes:
-        examples: [examples, channels, pixels], where an image's last two axes are one and the axes before another one;
-            [examples, 1, numbers] of what is no image.
+        examples: Images as [examples, channels, pixels], with the last two axes merged and all axes before merged;
+            other inputs as [examples, 1, numbers].
         shape: Shape of one example.
-        turned: [4, pixels] int64, where the pixels of an image come from that is turned by 0 .. 3 quarters; of square
-            images alone.
+        turned: Source pixel of each pixel for images turned by 0 .. 3 quarters, [4, pixels] int64; only for square
+            images.
     """
 
     examples: Tensor
@@ -101,10 +101,10 @@ class Resident:
     turned: Tensor | None
 
     def gather(self, x: dict[str, Tensor]) -> Tensor:
-        """[*leading, *shape] copies of the examples at rows [*leading], turned where they are to be.
+        """Copies [*leading, *shape] of the examples at row indices [*leading], turned as the indices say.
 
         Args:
-            x: Inputs as places, as `metaray.data.rows` has them, on the device.
+            x: Inputs as row indices on the device, in the form of `metaray.data.rows`.
         """
         rows = x[ROWS].reshape(-1)
         if TURNS not in x:
@@ -118,7 +118,7 @@ class Resident:
 
 
 def resident(source: Source, device: torch.device) -> Resident:
-    """The examples of a source that live on a device; brought there at first use, and kept by what they are."""
+    """The examples of a source on a device; they are copied at first use, and cached by their contents."""
     found = _brought().get((source.fingerprint, str(device)))
     if found is None:
         examples = source.lasting_examples
@@ -130,7 +130,7 @@ def resident(source: Source, device: torch.device) -> Resident:
 
 
 MOST_KEPT = 2
-"""Stores that a process keeps on its devices: one that judges on other data than it trains on has two."""
+"""Number of stores that a process keeps on its devices: two, if it evaluates on other data than it trains on."""
 
 
 @lru_cache(maxsize=1)
@@ -155,7 +155,7 @@ def _bring(examples: NDArray[Any], device: torch.device) -> Resident:
 
 
 def mib(size_bytes: int) -> str:
-    """A size in words."""
+    """A number of bytes as text in MiB."""
     return f"{size_bytes / 2**20:,.3g} MiB" if size_bytes < 2**30 else f"{size_bytes / 2**30:,.1f} GiB"
 
 

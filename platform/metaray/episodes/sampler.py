@@ -19,20 +19,21 @@ LAST_INDEX = 2**63 - 1
 
 
 def sample_episode(source: Source, spec: EpisodeSpec, split: Split, seed: int, index: int) -> Episode:
-    """Episode `index` of `split`.
+    """Sample the episode with index `index` of `split`.
 
-    A pure function of its arguments: no generator outlives the call, so it does not matter which process samples
-    which episode, in what order, or how often.
+    This is a pure function of its arguments: it does not matter which process samples an episode, in what order, or how
+    often.
 
     Args:
         source: Source of the task.
-        spec: Ways, shots and queries, or what they are drawn from.
+        spec: Ways, shots and queries, or the ranges they are drawn from.
         split: "meta-train", "meta-val" or "meta-test".
         seed: Seed of the whole sequence of episodes.
-        index: Index of this episode, 0 .. 2**63 - 1.
+        index: Index of the episode, 0 .. 2**63 - 1.
 
     Raises:
-        InputError: If there is no such index or task, or what was sampled is none of the source's kind.
+        InputError: If the index is out of range, there is no such task, or the sampled task is not of the source's
+            kind.
     """
     _require_known(index)
     draws = Draws(seed, split, index)
@@ -46,18 +47,18 @@ def sample_episode(source: Source, spec: EpisodeSpec, split: Split, seed: int, i
 def sample_meta_batch(
     source: Source, spec: EpisodeSpec, split: Split, seed: int, indices: Iterable[int], *, rows: bool = False
 ) -> MetaBatch:
-    """The episodes of `indices`, in that order, stacked: bit for bit those of `sample_episode`.
+    """Sample and stack the episodes with these indices, bit for bit as `sample_episode` does.
 
     Args:
         source: Source of the tasks.
-        spec: Ways, shots and queries, or what they are drawn from.
+        spec: Ways, shots and queries, or the ranges they are drawn from.
         split: "meta-train", "meta-val" or "meta-test".
         seed: Seed of the whole sequence of episodes.
-        indices: Indices of these episodes, 0 .. 2**63 - 1.
-        rows: Inputs are not the examples themselves but their places in the store; see `metaray.data.rows`.
+        indices: Indices of the episodes, 0 .. 2**63 - 1.
+        rows: Whether inputs are row indices of the store instead of examples; see `metaray.data.rows`.
 
     Raises:
-        InputError: If `sample_episode` would raise it.
+        InputError: If `sample_episode` raises it.
         ValueError: If there are no indices.
     """
     wanted = list(indices)
@@ -94,7 +95,7 @@ def _less(task: Task, centre: NDArray[Any]) -> Task:
 
 
 def chunks_of(count: int, rank: int, world_size: int) -> range:
-    """The chunks that `rank` handles, out of `count`: contiguous runs that differ by at most one chunk."""
+    """The chunks that `rank` handles, out of `count`: contiguous runs whose lengths differ by at most one."""
     return range(count * rank // world_size, count * (rank + 1) // world_size)
 
 
@@ -103,10 +104,10 @@ def share_of(step: int, meta_batch_size: int, rank: int = 0, world_size: int = 1
 
     Args:
         step: Outer step, from 0.
-        meta_batch_size: B.
+        meta_batch_size: Number of episodes B of a meta-batch.
         rank: Rank of the worker.
         world_size: Number of workers.
-        chunk_size: Episodes in a chunk; the last chunk of a meta-batch may be smaller.
+        chunk_size: Number of episodes of a chunk; the last chunk of a meta-batch may be smaller.
     """
     first, count = step * meta_batch_size, -(-meta_batch_size // chunk_size)
     mine = chunks_of(count, rank, world_size)

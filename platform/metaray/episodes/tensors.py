@@ -20,17 +20,17 @@ from metaray.episodes.inputs import mapped
 from metaray.episodes.resident import Resident, resident
 
 Examples = Side[Tensor]
-"""Inputs [n, *feature] and targets [n] or [n, target_size] of one side of an episode; with a leading B in a chunk."""
+"""Inputs [n, *feature] and targets [n] or [n, target_size] of a support or query set; [B, n, ...] in a chunk."""
 
 
 class TensorEpisode(NamedTuple):
-    """One episode (or a chunk of them, with a leading axis B) as an algorithm sees it.
+    """One episode as an algorithm sees it; or a chunk of B episodes with a leading axis B.
 
     Attributes:
-        support: N*K examples.
-        query: N*Q examples.
-        seed: [] int64 (the bits of the episode's uint64 seed), or [B].
-        classes: [N] int64, the place of each class among those of its split, or [B, N].
+        support: Support set of N*K examples.
+        query: Query set of N*Q examples.
+        seed: Seed of the episode, an int64 scalar with the bits of the uint64 seed; [B] in a chunk.
+        classes: Index of each class among the classes of its split, int64 [N]; [B, N] in a chunk.
     """
 
     support: Examples
@@ -62,12 +62,12 @@ def chunks(
 ) -> Iterator[tuple[TensorEpisode, ...]]:
     """Cut a meta-batch into chunks of `chunk_size` episodes (the last may be smaller), each in storage of its own.
 
-    Inputs cross to the device compact and are normalised there, and altered where there is an augmentation. Those that
-    are rows of a store are gathered there from what has been brought to the device.
+    Compact inputs are copied to the device, then normalised there, and augmented if asked for. Inputs given as row
+    indices are gathered from the examples on the device.
 
     Yields:
-        One chunk with a leading axis B; where its episodes are of unequal shape, and where `chunk_size` is 1, its
-        episodes in their order, without that axis.
+        One chunk with a leading axis B; if its episodes differ in shape, or `chunk_size` is 1, its episodes in order,
+        without that axis.
     """
     # Once a batch: a source looks after its file whenever it is asked for anything.
     preprocessing = source.preprocessing

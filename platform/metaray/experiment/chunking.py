@@ -21,24 +21,24 @@ def chunk_size_on(experiment: Experiment, device_type: str) -> int:
 
 
 def chunk_sizes(experiment: Experiment) -> dict[str, int]:
-    """Those of each of `DEVICE_TYPES`."""
+    """The chunk size of an experiment on each of `DEVICE_TYPES`."""
     return {device_type: chunk_size_on(experiment, device_type) for device_type in DEVICE_TYPES}
 
 
 def chunk_size_before(experiment: Experiment, device_type: str) -> int:
-    """What `chunk_size_on` was of runs whose records do not say it."""
+    """The chunk size of runs from before `chunk_size_on` was recorded."""
     if experiment.chunk_size is not None or device_type == "cpu":
         return chunk_size_on(experiment, device_type)
     return -(-experiment.meta_batch_size // CHUNKS_BEFORE)
 
 
 def workers_at_most(experiment: Experiment, chunk_size: int) -> int:
-    """How many workers can take part: each needs a chunk."""
+    """The largest number of workers that can take part: each needs at least one chunk."""
     return -(-experiment.meta_batch_size // chunk_size)
 
 
 def remedy_for(experiment: Experiment, workers: int) -> str:
-    """What to set, and to what, so that so many workers, at least 2, can take part."""
+    """The setting that lets this many workers, at least 2, take part."""
     size = experiment.meta_batch_size
     if workers > size:
         return f"raise meta_batch_size to {workers} or more"

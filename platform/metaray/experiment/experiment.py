@@ -28,14 +28,15 @@ Execution = Literal["auto", "each", "batched", "compiled", "graph"]
 
 
 class Evaluation(Config):
-    """How the run is judged. Its episodes are the same whatever the training seed.
+    """How a run is evaluated. The episodes do not depend on the training seed.
 
     Attributes:
-        episodes: Ways, shots and queries; None takes those of training.
-        inner_steps: Number of inner steps of gradient-based algorithms; None takes those of training.
-        every: Meta-val each so many outer steps (and at the end); 0 only at the end.
-        val_episodes: The first so many episodes of meta-val.
-        test_episodes: The first so many of meta-test, at the end.
+        episodes: Ways, shots and queries in evaluation; None takes those of training.
+        inner_steps: Number of inner steps of gradient-based algorithms in evaluation; None takes that of training.
+        every: Number of outer steps between evaluations on meta-val, which also happen at the end; 0 evaluates only at
+            the end.
+        val_episodes: Number of meta-val episodes, the first ones of their sequence.
+        test_episodes: Number of meta-test episodes, the first ones of their sequence, evaluated at the end.
         seed: Seed of the sequence of evaluation episodes.
     """
 
@@ -48,21 +49,22 @@ class Evaluation(Config):
 
 
 class Checkpoint(Config):
-    """When to save.
+    """When checkpoints are written.
 
     Attributes:
-        every: Outer steps between checkpoints, besides the one at each meta-val and at the end; 0 for those alone.
+        every: Number of outer steps between checkpoints. Each evaluation on meta-val and the end of the run write one,
+            too; 0 writes only those.
     """
 
     every: int = Field(default=0, ge=0)
 
 
 class Precision(Config):
-    """Arithmetic of the network.
+    """Floating-point arithmetic of the network.
 
     Attributes:
         dtype: "float32", or "bfloat16" under autocast (weights, losses and sums stay float32).
-        channels_last: Memory format of image batches.
+        channels_last: Whether image batches have the channels-last memory format.
     """
 
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -70,12 +72,12 @@ class Precision(Config):
 
 
 class Initial(Config):
-    """The state that a run starts from, in place of a fresh one: that of another run at its end.
+    """The state of a finished run that another run starts from, instead of fresh parameters.
 
     Attributes:
-        run: Its name, in the same storage.
-        step: Outer steps that it had done; from there the steps are counted on.
-        parameters_sha256: SHA-256 of the other run's meta-parameters at that step, as in its result.
+        run: Name of the finished run, in the same storage.
+        step: Number of outer steps that it had done; counting continues from there.
+        parameters_sha256: SHA-256 of the finished run's meta-parameters at that step, as in its result.
     """
 
     run: str
@@ -84,38 +86,41 @@ class Initial(Config):
 
 
 class Experiment(Config):
-    """The complete description of a run. Round-trips through JSON.
+    """The complete description of a run: data, model, algorithm, optimiser and evaluation.
+
+    It is frozen and validated, and converts to JSON and back without loss.
 
     Attributes:
         name: Name of the MLflow experiment and of the registered model.
-        source: Where tasks come from.
+        source: Source of the tasks.
         episodes: Ways, shots and queries of meta-training.
-        model: The architecture.
+        model: Architecture of the network.
         algorithm: The meta-learning algorithm.
         optimizer: Optimiser of the outer loop.
-        meta_batch_size: Episodes an outer step, B. Step s trains on episodes s*B .. s*B + B-1.
-        num_steps: Outer steps.
-        evaluation: How the run is judged.
-        checkpoint: When to save.
-        reduction: How the outer gradient is summed. "exact": in one fixed tree over the chunks of the meta-batch, so
-            that no bit depends on the number of workers. "fast": plain all-reduce, with other bits for each number.
-        chunk_size: Episodes that are mapped over at once; None leaves it to `most_workers`. At most as many workers as
-            chunks can take part.
-        most_workers: How many workers may ever take part: the meta-batch is cut into so many chunks. None, which its
-            JSON leaves out, means a chunk of 1 on a CPU, and of the whole meta-batch, for 1 worker, on a GPU. Not
-            together with `chunk_size`.
-        precision: Arithmetic of the network.
-        threads_per_worker: Threads of each worker's kernels.
+        meta_batch_size: Number of episodes B of an outer step. Step s trains on episodes s*B .. s*B + B-1.
+        num_steps: Number of outer steps.
+        evaluation: How the run is evaluated on meta-val and meta-test.
+        checkpoint: When checkpoints are written.
+        reduction: How outer gradients of workers are summed. "exact" sums in one fixed tree over the chunks of the
+            meta-batch, so that no bit depends on the number of workers. "fast" is a plain all-reduce, whose bits depend
+            on it.
+        chunk_size: Number of episodes that are computed together; None leaves it to `most_workers`. No more workers can
+            take part than there are chunks in a meta-batch.
+        most_workers: Largest number of workers that can take part: the meta-batch is cut into that many chunks. None
+            (omitted from the JSON) takes chunks of 1 on a CPU, and one chunk, for 1 worker, on a GPU. It excludes
+            `chunk_size`.
+        precision: Floating-point arithmetic of the network.
+        threads_per_worker: Number of threads of each worker's kernels.
         seed: Seed of the initial weights and of the training episodes.
         execution: How a chunk's meta-gradient is computed: "each" episode by itself, "batched" under torch.vmap,
-            "compiled" in pieces (an inner step, a forward pass), or as a CUDA "graph" of all of it; "auto", which its
-            JSON leaves out, goes by device, model and algorithm (`metaray.training.execution.table`).
-        recompute_inner_steps: Keep only what an inner step starts from, and compute it again for its derivatives: less
-            memory for more time. Its JSON leaves out False.
-        augmentation: Random alterations of images in training, such as `augmentation.flip=true`; None, which its JSON
-            leaves out, alters none.
-        initial: The state that it starts from, where `metaray train --extend` made it so; None, which its JSON leaves
-            out, starts afresh.
+            "compiled" in pieces (an inner step, a forward pass), or as a CUDA "graph" of the whole; "auto" (omitted
+            from the JSON) chooses by device, model and algorithm (`metaray.training.execution.table`).
+        recompute_inner_steps: Whether to keep only the parameters at the start of each inner step, and to compute the
+            step again for its derivatives: less memory for more time. Omitted from the JSON if false.
+        augmentation: Random augmentation of images in training, such as `augmentation.flip=true`; None (omitted from
+            the JSON) for none.
+        initial: State of another run that training starts from, set by `metaray train --extend`; None (omitted from the
+            JSON) starts afresh.
     """
 
     name: str
@@ -218,7 +223,7 @@ class Experiment(Config):
 
     @property
     def task_shape(self) -> TaskShape:
-        """The shape of its tasks in training; opens the source."""
+        """Shape of the tasks in training; this opens the source."""
         source = self.source
         classes = source.num_classes("meta-train")
         return TaskShape(source.feature_shape, self.episodes.most_ways, source.task, classes, source.preprocessing)
@@ -230,19 +235,21 @@ class Experiment(Config):
 
     @property
     def quality(self) -> str:
-        """The name of what its scores are, one of `metaray.tasks.score.SCORES`."""
+        """Name of the score, one of `metaray.tasks.score.SCORES`."""
         return self.source.task.score.name
 
     @property
     def protocol(self) -> str:
-        """How scores of this experiment are to be read."""
+        """The evaluation protocol in words: how scores of this experiment are to be read."""
         return protocol_of(self.eval_spec, self.algorithm, self.evaluation.inner_steps, self.source)
 
     def require_faithful(self) -> None:
-        """Check that its JSON describes all of it: that is what workers, checkpoints and the registry go by.
+        """Check that converting the experiment to JSON and back loses nothing.
+
+        Workers, checkpoints and the registry know an experiment by its JSON alone.
 
         Raises:
-            InputError: If a field does not come back as it was; the message names it.
+            InputError: If a field comes back changed; the message names it.
         """
         where = f"experiment {self.name}"
         try:
@@ -257,7 +264,7 @@ class Experiment(Config):
             )
 
     def every_field(self) -> dict[str, Any]:
-        """The experiment in JSON types, with all fields that can be set, also those that `to_json` leaves out."""
+        """All fields that can be set, in JSON types, including those that `to_json` omits."""
         written = self.model_dump(mode="json", context=EVERY_FIELD)
         settable = {
             "most_workers": None,
@@ -269,21 +276,21 @@ class Experiment(Config):
         return {name: written[name] for name in type(self).model_fields if name in written}
 
     def to_json(self) -> str:
-        """Canonical JSON: sorted keys, two spaces."""
+        """The experiment as canonical JSON: sorted keys, an indent of two spaces."""
         return json.dumps(self.model_dump(mode="json"), indent=2, sort_keys=True) + "\n"
 
     @classmethod
     def from_json(cls, text: str, *, where: str = "experiment", trust: tuple[str, ...] | None = None) -> "Experiment":
-        """The inverse of `to_json`.
+        """Read an experiment from JSON: the inverse of `to_json`.
 
         Args:
-            text: JSON.
-            where: Name for the text in errors.
-            trust: Packages besides metaray that its import paths may lead to; None trusts them all, as suits an
-                experiment of one's own.
+            text: The JSON text.
+            where: Name of the text in messages.
+            trust: Packages besides metaray that import paths may lead to; None trusts all packages, which suits an
+                experiment of the user's own.
 
         Raises:
-            InputError: If it is no JSON or describes no valid experiment; the message names `where`.
+            InputError: If the text is not JSON, or does not describe a valid experiment; the message names `where`.
         """
         context = None if trust is None else {"trust": trust}
         values = parse_json(text, where=where)
@@ -291,7 +298,7 @@ class Experiment(Config):
 
 
 def learners_of(task: TaskKind) -> Iterator[str]:
-    """The kinds of algorithms that learn such tasks."""
+    """Names of the algorithms that can learn tasks of this kind."""
     for kind, algorithm in ALGORITHMS.items():
         with suppress(InputError):
             algorithm().check_task(task)
@@ -299,7 +306,7 @@ def learners_of(task: TaskKind) -> Iterator[str]:
 
 
 def protocol_of(spec: EpisodeSpec, algorithm: Algorithm, inner_steps: int | None, source: Source | None = None) -> str:
-    """How scores on such episodes are to be read, where `inner_steps` are those of evaluation if they differ."""
+    """The evaluation protocol in words; `inner_steps` is given if evaluation takes another number than training."""
     inner = f", {inner_steps} inner steps" if inner_steps is not None and algorithm.gradient_steps else ""
     together = source.drawn_together if source is not None else ""
     return f"{spec}{together and f', {together}'}, {algorithm.batch_norm} batch norm{inner}"

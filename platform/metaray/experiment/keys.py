@@ -14,12 +14,12 @@ ATTRIBUTE = re.compile(r"^    (\w+): +(.*(?:\n {8,}.*)*)", re.MULTILINE)
 
 
 class Key(NamedTuple):
-    """A field of an experiment, as `--set` takes it.
+    """A field of an experiment that `--set` can change.
 
     Attributes:
-        key: Dotted.
-        value: The field's value as text that `--set` reads, without passwords.
-        meaning: What the docstring of its class says; empty where nobody says anything.
+        key: Dotted key of the field.
+        value: Value of the field as text that `--set` reads, without passwords.
+        meaning: Description of the field from the docstring of its class; empty without one.
     """
 
     key: str
@@ -28,7 +28,7 @@ class Key(NamedTuple):
 
 
 def keys_of(experiment: Experiment) -> list[Key]:
-    """All fields of an experiment and of the parts in it, in the order of their declaration."""
+    """All fields of an experiment and of its parts, in the order of their declaration."""
     told = dict(_meanings(experiment))
     values = flatten(experiment.every_field())
     return [Key(key, redacted(value), _meaning(told, key)) for key, value in values.items()]

@@ -15,10 +15,10 @@ from metaray.optimizers.stepping import global_norm as global_norm
 
 
 class Optimizer(Config):
-    """A short way to write `Adam(...)`, `AdamW(...)` or `SGD(...)`: an experiment turns it into that.
+    """A short form of `Adam(...)`, `AdamW(...)` or `SGD(...)`, into which an experiment converts it.
 
     Attributes:
-        kind: "adam", "adamw" or "sgd"; the others are fields of these.
+        kind: "adam", "adamw" or "sgd"; the other fields are those of these classes.
     """
 
     kind: Literal["adam", "adamw", "sgd"] = "adam"
@@ -34,10 +34,10 @@ class Optimizer(Config):
     clip_norm: float | None = Field(default=None, gt=0)
 
     def part(self) -> OuterOptimizer:
-        """What it stands for.
+        """The optimiser that this short form stands for.
 
         Raises:
-            InputError: If it is of a subclass, whose fields would be lost.
+            InputError: If this is a subclass of `Optimizer`, whose own fields would be lost.
         """
         mine = type(self)
         if mine is not Optimizer:

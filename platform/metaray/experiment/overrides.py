@@ -22,26 +22,26 @@ GROUPS, SCHEDULE = ["optimizer", "groups"], ["optimizer", "schedule"]
 
 
 def override(experiment: Experiment, settings: Iterable[str]) -> Experiment:
-    """Apply `dotted.key=value` settings as `changed` does. Values are read as JSON where they are JSON, else as text.
+    """Apply `dotted.key=value` settings to an experiment; values are read as JSON if possible, else as text.
 
     Raises:
-        InputError: If a setting is malformed, a key unknown (the message has the nearest right one) or a value wrong.
+        InputError: If a setting is malformed, a key unknown (the message suggests the nearest one) or a value invalid.
     """
     return changed(experiment, map(_parsed, settings))
 
 
 def changed(experiment: Experiment, values: Iterable[tuple[str, Any]]) -> Experiment:
-    """The experiment with other values, of JSON types, at some dotted keys.
+    """Return the experiment with other values, in JSON types, for some dotted keys.
 
-    Kinds come first, an outer one before those inside it, since another kind drops the fields of the old one; the rest
-    follow in the order given, so that the later of two wins.
+    Kinds are applied first, outer ones before those inside, since another kind drops the fields of the old one. The
+    rest follow in the given order, so that the later of two wins.
 
-    Keys lead into an inner learning rate, too: `algorithm.inner_lr.` is followed by a parameter pattern, dots and all,
-    by a schedule's `steps` or `values`, or, of rates by inner step, by the number of a step. So does
-    `optimizer.groups.PATTERN.outer_lr`. Another optimiser keeps the settings that it has, too.
+    Keys also lead into an inner learning rate: `algorithm.inner_lr.` is followed by a parameter pattern, dots included,
+    by a schedule's `steps` or `values`, or, for rates by inner step, by the number of a step. The same holds for
+    `optimizer.groups.PATTERN.outer_lr`. A new kind of optimiser keeps the settings that it has as well.
 
     Raises:
-        InputError: If a key is unknown (the message has the nearest right one) or a value wrong.
+        InputError: If a key is unknown (the message suggests the nearest one) or a value invalid.
     """
     tree = experiment.every_field()
     fresh: set[str] = set()
@@ -172,7 +172,7 @@ def _keys_like(tree: Mapping[str, Any], prefix: str) -> list[str]:
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Dotted keys and their values as text, for MLflow parameters and comparisons."""
+    """Dotted keys and their values as text, as for MLflow parameters and comparisons."""
     flat: dict[str, str] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping) and value:
@@ -183,7 +183,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """One line a field in which two experiments, as JSON trees, differ: `algorithm.inner_lr: 0.4 -> 0.1`."""
+    """One line for each field in which two experiments, as JSON trees, differ: `algorithm.inner_lr: 0.4 -> 0.1`."""
     old, new = flatten(before), flatten(after)
     keys = [key for key in old | new if old.get(key) != new.get(key)]
     return [f"{key}: {old.get(key, '(absent)')} -> {new.get(key, '(absent)')}" for key in sorted(keys)]

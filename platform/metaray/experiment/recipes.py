@@ -22,14 +22,14 @@ from metaray.users_code import defined_at, lines_of, users_code
 
 
 def load_recipe(recipe: str) -> Experiment:
-    """Call the function that `recipe` names, or read an experiment's JSON file.
+    """Load an experiment: call the function that `recipe` names, or read a JSON file.
 
     Args:
         recipe: `path/to/file.py:function`, or `path/to/experiment.json`.
 
     Raises:
-        InputError: If the file or the function does not exist (lists those that do), returns no experiment, or
-            describes one with wrong values.
+        InputError: If the file or the function does not exist (the message lists those there are), or the function does
+            not return a valid experiment.
     """
     found, place = call_recipe(recipe)
     if not isinstance(found, Experiment):
@@ -40,14 +40,14 @@ def load_recipe(recipe: str) -> Experiment:
 
 
 def call_recipe(recipe: str) -> tuple[object, str]:
-    """What the function that `recipe` names returns, or the experiment of a JSON file.
+    """Call the function that `recipe` names, or read the experiment of a JSON file.
 
     Returns:
-        What the function returned, and, in brackets, where it is defined, for messages.
+        The return value of the function and, in brackets for messages, where the function is defined.
 
     Raises:
-        InputError: If the file or the function does not exist (lists those that do), or raises an error, or it
-            describes something with wrong values.
+        InputError: If the file or the function does not exist (the message lists those there are), or raises an error,
+            or describes something with invalid values.
     """
     if recipe.endswith(".json"):
         path = _existing(recipe, recipe)

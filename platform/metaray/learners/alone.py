@@ -28,13 +28,13 @@ _passed: set[str] = set()
 
 
 def require_alone(files: Mapping[str, bytes]) -> None:
-    """Refuse a learner whose network can't be built from its files; one without code of the user's own always can.
+    """Check that a learner's network can be built from its own files, without any other file of the user's.
 
     Args:
         files: Files of the learner, by name.
 
     Raises:
-        InputError: Naming the files that building it needs, or what it raises without them.
+        InputError: If it cannot; the message names the missing files, or the error raised without them.
     """
     description = parse_object(files[DESCRIPTION], where=DESCRIPTION)
     if not packages_named(description) or "linked" in description:  # a linked one was asked while it was whole

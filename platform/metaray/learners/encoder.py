@@ -20,10 +20,10 @@ AT_ONCE = 64
 
 
 def weights_behind(preprocessing: Preprocessing) -> Tensors:
-    """The weights of the encoder that made the vectors of a source; none where no encoder did.
+    """Weights of the encoder that made the vectors of a source; empty if no encoder did.
 
     Raises:
-        InputError: If they are no longer where the store of vectors says, or are others by now.
+        InputError: If the weights are no longer where the store of vectors says, or have changed.
     """
     if not isinstance(preprocessing, EncodedPreprocessing):
         return {}
@@ -37,10 +37,10 @@ def weights_behind(preprocessing: Preprocessing) -> Tensors:
 
 
 def check_weights(preprocessing: Preprocessing, weights: Tensors, *, trust: Sequence[str]) -> None:
-    """Refuse weights that are not those of the encoder that a learner's preprocessing names.
+    """Check that weights are those of the encoder that a learner's preprocessing names.
 
     Raises:
-        InputError: Naming what differs.
+        InputError: If they are not; the message names what differs.
     """
     if not isinstance(preprocessing, EncodedPreprocessing):
         if weights:
@@ -55,7 +55,7 @@ def check_weights(preprocessing: Preprocessing, weights: Tensors, *, trust: Sequ
 
 
 def encoder_of(preprocessing: EncodedPreprocessing, weights: Tensors) -> nn.Module:
-    """The encoder, whose weights are those given, not copies."""
+    """The encoder with the given weights, which are not copied."""
     body = _encoder(preprocessing).held.body(preprocessing.raw)
     body.load_state_dict(weights, assign=True)
     return body.requires_grad_(False).eval()

@@ -22,16 +22,16 @@ from metaray.errors import InputError
 
 BLOBS = "blobs"
 ELSEWHERE = "METARAY_BLOBS"
-"""Environment variable: the folder or URI of a storage that holds `blobs`, where they are no longer where they were."""
+"""Environment variable with the folder or URI of a storage whose `blobs` hold encoders that have been moved."""
 BODY = "body."
-"""How the names of an encoder's tensors begin in a network that has a head behind it."""
+"""Prefix of the names of an encoder's tensors in a network that has a head behind it."""
 
 
 class EncoderLink(Config):
-    """Where the encoder of a learner lies.
+    """The place of the weights of a learner's encoder.
 
     Attributes:
-        sha256: SHA-256 of the file, hex.
+        sha256: SHA-256 (hex) of the file.
         at: Path or URI of the file.
     """
 
@@ -40,7 +40,7 @@ class EncoderLink(Config):
 
 
 def blob_of(tensors: Tensors) -> tuple[str, bytes]:
-    """The file of an encoder's tensors, and its SHA-256: the same for all learners that have the same encoder."""
+    """Name and bytes of the file of an encoder's tensors; the name is its SHA-256, equal for equal encoders."""
     plain = {name: tensors[name].detach().cpu().contiguous().clone() for name in sorted(tensors)}
     data = save(plain)
     return hashlib.sha256(data).hexdigest(), data
@@ -58,14 +58,16 @@ def with_body(state: Tensors, body: Tensors) -> Tensors:
 
 
 def linked_tensors(description: Mapping[str, Any], where: str) -> tuple[EncoderLink, Tensors]:
-    """The encoder that a learner's description links to: memory-mapped, from the node's cache or from where it lies.
+    """The weights of the encoder that a learner's description links to, memory-mapped.
+
+    They are read from the node's cache, or else from the place of the link.
 
     Args:
         description: Description of the learner, as its folder holds it.
-        where: Place that it was read from, for errors.
+        where: Place that the description was read from, for messages.
 
     Raises:
-        InputError: If the weights are nowhere, or others, saying which they are and where they were looked for.
+        InputError: If the weights are not found or have changed; the message names them and the places tried.
     """
     link = EncoderLink.parse(description.get("linked", {}), where=f"{where}: linked")
     places = [link.at]

@@ -26,12 +26,12 @@ from metaray.users_code import users_code
 
 SEED = 0
 ALIKE = 1e-4
-"""How far outputs of the module and of the network built anew may lie apart, by the largest of them."""
+"""Largest difference between outputs of the module and of the rebuilt network, relative to the largest output."""
 RUNNING = ("running_mean", "running_var", "num_batches_tracked")
 
 
 class FromModule:
-    """How a learner is made of a trained network, and brought to the registry without a run of metaray's."""
+    """Creates learners from networks that were trained elsewhere, and registers learners without a run."""
 
     @classmethod
     def from_module(
@@ -49,27 +49,32 @@ class FromModule:
         parameters: Mapping[str, Tensor] | None = None,
         provenance: Mapping[str, Any] | None = None,
     ) -> Self:
-        """A learner of a network that was trained elsewhere.
+        """Create a learner from a network that was trained elsewhere.
 
         Args:
-            module: The trained network: what counts are its `state_dict`, and what it computes.
-            model: What builds it anew wherever the learner is loaded: one of `metaray.models`, or the import path
-                `package.module:Name` of its class, or of a function that returns it, called with `feature_shape` and
-                `outputs` (None for algorithms that take embeddings). What that leaves frozen (`requires_grad=False`)
-                is not adapted.
-            algorithm: How it adapts and predicts, with the hyperparameters it was trained for.
-            preprocessing: How raw inputs become what it was trained on: size, mode and normalisation of images.
-            ways: Number of ways of the tasks it is judged on, and takes, if its output layer has one output a class; 1
-                where targets mean the same in all tasks.
-            shots: Support examples a class it is judged with.
-            queries: Query examples a class it is judged with.
-            inner_steps: Number of inner steps at adaptation, where that differs from the algorithm's own.
-            task: The kind of its tasks; None for telling classes apart.
-            parameters: Trained parameters of the algorithm itself, by name, as Meta-SGD's learning rates.
-            provenance: Where it comes from, in JSON types; kept with it.
+            module: The trained network. Its `state_dict` is stored, and its outputs are compared with those of the
+                rebuilt network.
+            model: How the network is built anew wherever the learner is loaded: a model of `metaray.models`, or the
+                import path `package.module:Name` of the network's class or of a function that returns it, called with
+                `feature_shape` and `outputs` (None for algorithms that take embeddings). Parameters that it freezes
+                (`requires_grad=False`) are not adapted.
+            algorithm: Algorithm that adapts and predicts, with the hyperparameters that the network was trained for.
+            preprocessing: How raw inputs become what the network was trained on: size, mode and normalisation of
+                images.
+            ways: Number of ways of evaluation tasks; also of all tasks, if the network has one output for each class. 1
+                if targets mean the same in all tasks.
+            shots: Number of support examples of each class in evaluation.
+            queries: Number of query examples of each class in evaluation.
+            inner_steps: Number of inner steps at adaptation; None takes the algorithm's own number.
+            task: Kind of the learner's tasks; None for classification.
+            parameters: Trained parameters of the algorithm itself, by name, such as Meta-SGD's learning rates.
+            provenance: Where the network comes from, in JSON types; stored with the learner.
+
+        Returns:
+            The learner.
 
         Raises:
-            InputError: If the rebuilt network has other parameters, or gives other answers, than the module; naming
+            InputError: If the rebuilt network has other parameters or other outputs than the module; the message names
                 what differs.
         """
         spec = EpisodeSpec.parse({"ways": ways, "shots": shots, "queries": queries}, where="ways, shots and queries")
@@ -108,22 +113,22 @@ class FromModule:
         link_encoder: str | None = None,
         tracking_uri: str | None = None,
     ) -> Any:
-        """Put it into the registry as the next version of a model, judged as a run's learner is.
+        """Register the learner as the next version of a model, evaluated as the learner of a run is.
 
         Args:
             name: Name of the registered model.
-            source: What to judge it on: a source, or an experiment, whose source and numbers of episodes are taken.
-                None judges nothing, and so gives no alias.
-            promote: Make it champion whatever the comparison says.
-            link_encoder: Folder or URI of a storage, in which its frozen encoder is to lie once for all versions that
-                have it; None puts it into the version.
+            source: What to evaluate on: a source, or an experiment, whose source and numbers of episodes are used. None
+                evaluates nothing, and sets no alias.
+            promote: Whether to make it @champion whatever the comparison says.
+            link_encoder: Folder or URI of a storage that keeps the frozen encoder, once for all versions that share it;
+                None stores it in the version.
             tracking_uri: URI of MLflow; None takes MLFLOW_TRACKING_URI, else `mlflow.db` in the working directory.
 
         Returns:
-            A `metaray.tracking.addition.Addition`: the version, its scores, and whether it became champion.
+            A `metaray.tracking.addition.Addition`: the version, its scores, and whether it became @champion.
 
         Raises:
-            InputError: If it can't be rebuilt from its files alone, or the source is not for such a learner.
+            InputError: If the learner cannot be rebuilt from its files alone, or the source does not fit it.
         """
         # By its name, because this stage knows no MLflow, and imports nothing that does.
         add = resolve("metaray.tracking.addition:add_learner", trust=())

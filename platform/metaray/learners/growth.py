@@ -18,7 +18,7 @@ from metaray.episodes.tensors import Examples
 from metaray.errors import InputError, unknown
 
 CENTRE = "task:centre"
-"""Beside what an algorithm's `adapt` returned: what its predictions have added; see `TaskKind.centre`."""
+"""Name of the tensor that holds the offset added to predictions; see `TaskKind.centre`."""
 SUMMARY, INPUTS, TARGETS = "summary:", "support:x", "support:y"
 
 How = Literal["together", "continue"]
@@ -26,12 +26,13 @@ WAYS_TO_GROW: tuple[How, ...] = ("together", "continue")
 
 
 class Kept(NamedTuple):
-    """What a task holds of its support set besides what was learned of it.
+    """What a task keeps of its support set, so that it can be extended.
 
     Attributes:
-        support: The examples, as the network takes them; targets as `TaskKind.read` gives them. None if it holds none.
-        summary: Summary of the examples, as `Algorithm.summary` gives it; None where it was not made yet, or there is
-            none.
+        support: The examples as the network takes them, with targets as `TaskKind.read` returns them; None if they are
+            not kept.
+        summary: Summary of the examples, as `Algorithm.summary` returns it; None if it does not exist or was not
+            computed yet.
     """
 
     support: Examples | None = None
@@ -46,7 +47,7 @@ class Kept(NamedTuple):
 
     @classmethod
     def of(cls, tensors: Tensors) -> "Kept":
-        """The inverse of `tensors`."""
+        """Read tensors by name: the inverse of `tensors`."""
         summary = {name.removeprefix(SUMMARY): value for name, value in tensors.items() if name.startswith(SUMMARY)}
         if TARGETS not in tensors:
             return cls(None, summary or None)
@@ -57,8 +58,8 @@ class Learned(NamedTuple):
     """An adapted task without its labels.
 
     Attributes:
-        adapted: What the algorithm learned, and the centre where the kind of the task has one.
-        kept: What the task holds of its support set.
+        adapted: What the algorithm's `adapt` returned, and the offset of the targets if the task kind has one.
+        kept: What the task keeps of its support set.
     """
 
     adapted: Tensors
@@ -66,7 +67,7 @@ class Learned(NamedTuple):
 
 
 def learned(algorithm: Algorithm, meta: Tensors, support: Examples, context: Context) -> Learned:
-    """A task of these examples."""
+    """Adapt to a support set."""
     centre = context.task.centre(support.y.numpy())
     shift = None if centre is None else torch.from_numpy(centre)
     adapted = algorithm.adapt(meta, _centred(support, shift), context)
@@ -74,18 +75,19 @@ def learned(algorithm: Algorithm, meta: Tensors, support: Examples, context: Con
 
 
 def grown(algorithm: Algorithm, meta: Tensors, task: Learned, further: Examples, context: Context, how: How) -> Learned:
-    """A task with further examples; neither it nor they are modified.
+    """Extend a task by further examples; the task and the examples are not modified.
 
     Args:
         algorithm: Algorithm that learned the task.
-        meta: Its meta-parameters.
+        meta: The algorithm's meta-parameters.
         task: The task so far.
-        further: Further examples, as the network takes them; targets as `TaskKind.read_more` gives them.
-        context: Circumstances of the grown task.
+        further: Further examples as the network takes them, with targets as `TaskKind.read_more` returns them.
+        context: Context of the extended task.
         how: "together" or "continue".
 
     Raises:
-        InputError: If that is no way to grow, the task does not hold what it takes, or the algorithm cannot.
+        InputError: If `how` is another word, the task does not keep what is needed, or the algorithm does not support
+            it.
     """
     if how not in WAYS_TO_GROW:
         raise unknown("way to extend a task", str(how), WAYS_TO_GROW)
@@ -98,7 +100,7 @@ def grown(algorithm: Algorithm, meta: Tensors, task: Learned, further: Examples,
 
 
 def with_summary(algorithm: Algorithm, meta: Tensors, task: Learned, context: Context) -> Kept:
-    """What the task keeps, with the algorithm's summary where there is one."""
+    """What the task keeps, including the algorithm's summary if there is one."""
     own, shift = _own(task.adapted)
     return task.kept._replace(summary=_summary(algorithm, meta, task.kept, shift, context, fixed_statistics(own)))
 

@@ -12,12 +12,12 @@ PACKAGE = str(Path(__file__).parents[1])
 
 
 def doubt(spec: EpisodeSpec, ways: int, found: Sequence[int] | None, count: int) -> str | None:
-    """Why the answers to a batch of queries may be worse than the learner was judged to be; None if nothing says so.
+    """Why predictions for a batch of queries may be worse than in the learner's evaluation; None without a reason.
 
     Args:
-        spec: Spec that it was judged at: as many queries of each class, or at least so many.
-        ways: Classes of the task; 1 where it has none.
-        found: The predicted classes, by query; None where values are predicted.
+        spec: Spec of the evaluation, with the number of queries of each class, or the smallest such number.
+        ways: Number of classes of the task; 1 if it has none.
+        found: Index of the predicted class of each query; None if values are predicted.
         count: Number of queries.
     """
     least = spec.fewest_queries

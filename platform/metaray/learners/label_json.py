@@ -28,16 +28,16 @@ _READ = {word: read for word, _, read in _WRITTEN.values()}
 
 
 def labels_to_json(labels: Sequence[Hashable]) -> list[Any]:
-    """Labels in JSON types: texts, integers and truth values as they are, others as an object with their type.
+    """Labels in JSON types: text, integers and booleans as they are, others as objects with their type.
 
     Raises:
-        InputError: Naming the label that can't be written so that it comes back the same.
+        InputError: If a label cannot be written so that it is read back unchanged; the message names it.
     """
     return [_checked(label) for label in labels]
 
 
 def labels_from_json(values: Sequence[Any]) -> tuple[Hashable, ...]:
-    """The inverse of `labels_to_json`.
+    """Read labels from JSON types: the inverse of `labels_to_json`.
 
     Raises:
         ValueError: If `labels_to_json` never writes such values.

@@ -43,28 +43,31 @@ from metaray.tasks.task_kind import Targets
 
 @dataclass(frozen=True, repr=False)
 class Learner(FromModule):
-    """Algorithm, model, trained meta-parameters and the source's preprocessing.
+    """A trained few-shot learner: algorithm, model, meta-parameters and the source's preprocessing.
 
-    A run of metaray makes one; of a network that was trained elsewhere, `Learner.from_module` does.
+    A run of metaray makes one, and the registry holds it. `Learner.from_module` wraps a network that was trained
+    elsewhere.
 
     Attributes:
-        algorithm: How it adapts.
-        model: The architecture.
-        meta: The trained meta-parameters.
-        preprocessing: What makes the network's inputs of raw ones.
-        spec: Ways, shots and queries that it was judged at.
-        inner_steps: Number of inner steps at adaptation, where that differs from the algorithm's own.
-        step: Outer steps that made `meta`, for algorithms with schedules.
-        seed: Seed that the network was built with; decides buffers that a model draws at random.
-        task: The kind of its tasks.
-        classes: Number of classes that meta-train had.
-        provenance: Where it comes from: plain JSON.
-        state: Frozen parameters and persistent buffers of the network.
-        rebuilt: Marks by which the tensors that come from building the network anew are known again.
-        code: SHA-256 of each package of the user's own, as it was when this was made; see `metaray.trust`.
-        encoder: Weights of the encoder that makes vectors of raw inputs, where it was trained on such; see
-            `metaray.learners.encoder`.
-        link: Where its encoder lies, if its files are not to hold it; see `metaray.learners.encoder_link`.
+        algorithm: The meta-learning algorithm that adapts to a task and predicts.
+        model: Description of the network's architecture.
+        meta: The trained meta-parameters, by name.
+        preprocessing: Preprocessing that turns raw inputs into what the network takes.
+        spec: Ways, shots and queries of the episodes that the learner was evaluated on.
+        inner_steps: Number of inner steps at adaptation; None takes the algorithm's own number.
+        step: Number of outer steps that trained `meta`; algorithms with schedules over outer steps depend on it.
+        seed: Seed that the network was built with. It decides buffers that a model draws at random.
+        task: Kind of the learner's tasks: classification, binary or regression, or one of the user's own.
+        classes: Number of classes in the meta-train split.
+        provenance: Record of the run, data and versions that the learner comes from, in JSON types.
+        state: Frozen parameters and persistent buffers of the network, by name.
+        rebuilt: Checksums of the tensors that are not stored in `state`, since building the network anew makes them
+            again.
+        code: SHA-256 (hex) of each package of the user's own, at the time the learner was made; see `metaray.trust`.
+        encoder: Weights of the encoder whose vectors are the network's inputs, if the learner was trained on such
+            vectors; see `metaray.learners.encoder`.
+        link: Place of the encoder's weights, if the learner's own files do not hold them; see
+            `metaray.learners.encoder_link`.
     """
 
     algorithm: Algorithm
@@ -84,9 +87,9 @@ class Learner(FromModule):
     encoder: Tensors = field(default_factory=dict)
     link: EncoderLink | None = None
     _encoders: list[nn.Module] = field(default_factory=list, init=False, repr=False, compare=False)
-    """The encoder, once it was asked."""
+    """Cache of the encoder: empty until it is first needed, then a list of that one network."""
     _unused: list[nn.Module] = field(default_factory=list, init=False, repr=False, compare=False)
-    """Networks of this learner that were built for a look at them; a thread that pops one has it for itself."""
+    """Networks of this learner that were built for inspection; a thread that pops one has it for itself."""
 
     def __repr__(self) -> str:
         parts = parts_line(self.algorithm, self.model, self.preprocessing)
@@ -96,23 +99,27 @@ class Learner(FromModule):
 
     @property
     def task_shape(self) -> TaskShape:
-        """The shape of its tasks."""
+        """The input shape, ways and kind of the learner's tasks."""
         prepared = self.preprocessing
         return TaskShape(prepared.feature_shape, self.spec.most_ways, self.task, self.classes, prepared)
 
     @property
     def ways(self) -> int | None:
-        """The number of classes it is fixed to; None if it takes any, or labels mean the same in all tasks."""
+        """Number of classes that every task must have.
+
+        None if the learner takes any number of classes, or if outputs mean the same in all tasks, as in regression.
+        """
         return self.spec.fixed_ways if self.task.labels_vary and self.algorithm.fixed_ways else None
 
     @property
     def network(self) -> nn.Module:
-        """A network of the right architecture, with frozen parameters and buffers as when it was trained.
+        """A new network of the learner's architecture, with the trained frozen parameters and buffers.
 
-        Each call gives one of its own, which nobody else sends anything through.
+        Each call returns a network of its own, so that threads do not share one. Its other parameters are freshly
+        initialised: adapted ones are passed in at each call.
 
         Raises:
-            InputError: If it cannot be built, or becomes another one than it was.
+            InputError: If the network cannot be built, or differs from the one that was trained.
         """
         with suppress(IndexError):
             return self._unused.pop()
@@ -123,9 +130,12 @@ class Learner(FromModule):
         return restored(build, self.state, self.rebuilt)
 
     def baseline(self, name: str) -> "Learner":
-        """A baseline on the same inputs, one of `metaray.algorithms.per_task.BASELINES`. It knows nothing of this one.
+        """A baseline learner for the same inputs and tasks, which uses none of this learner's training.
 
-        Only where `preprocessing.compared` says what inputs are compared by is there a nearest neighbour.
+        The nearest neighbour exists only if `preprocessing.compared` says what is compared of two inputs.
+
+        Args:
+            name: Key of `metaray.algorithms.per_task.BASELINES`.
         """
         # The user's network is not built for it, which need not be able to do without an output layer.
         network = Compared(preprocessing=self.preprocessing)
@@ -133,18 +143,21 @@ class Learner(FromModule):
 
     @property
     def encoder_tensors(self) -> Tensors:
-        """The weights of its frozen encoder, before its network or in it, by the encoder's own names; else none."""
+        """Weights of the learner's frozen encoder, by the encoder's own names; empty if there is none.
+
+        The encoder is either part of the network or comes before it.
+        """
         in_network = has_frozen_encoder(self.model)
         return self.encoder or (body_of(self.state)[0] if in_network else {})
 
     @property
     def own_code(self) -> dict[str, str]:
-        """SHA-256 of each package besides metaray that its algorithm, model or preprocessing comes from."""
+        """SHA-256 (hex) of each package outside metaray that defines the algorithm, model or preprocessing."""
         return own_code(parts_to_json(self.algorithm, self.model, self.preprocessing, self.task), self.code)
 
     @property
     def heeds_batch(self) -> bool:
-        """Whether an answer depends on the other queries of the same call."""
+        """Whether the prediction for one query depends on the other queries of the same call."""
         network = self.network
         try:
             return self.algorithm.heeds_batch(network)
@@ -152,7 +165,10 @@ class Learner(FromModule):
             self._unused.append(network)  # nothing was sent through it
 
     def context(self, ways: int, *, inner_steps: int | None = None) -> Context:
-        """The context in which it adapts, in float32."""
+        """The context of the learner's calls to its algorithm: evaluation, in float32.
+
+        The number of inner steps is that of the learner unless `inner_steps` overrides it.
+        """
         steps = self.inner_steps if inner_steps is None else inner_steps
         return Context(
             network=self.network,
@@ -165,20 +181,23 @@ class Learner(FromModule):
     def adapt(
         self, x: RawInputs, y: Iterable[Any] | NDArray[Any] | Tensor, *, inner_steps: int | None = None
     ) -> "AdaptedTask":
-        """Learn a new task from a handful of examples.
+        """Adapt to a new task from a few labelled examples, the support set.
 
         Args:
-            x: Images of any size (paths, files, bytes of files, PIL images, or arrays and tensors of uint8), or numbers
-                [n, *feature], for learners of one feature also [n], or what else its preprocessing reads; in lists,
-                arrays, tensors, columns or iterators.
-            y: Their labels: strings, numbers or elements of arrays and tensors; classes keep the order of their first
-                appearance. Of a binary task 1 for positives and 0 for negatives; where targets are values [n,
-                target_size], or [n] where a target is one number.
-            inner_steps: Overrides what it was judged with.
+            x: Inputs of the support set: images of any size (paths, files, bytes of files, PIL images, or arrays and
+                tensors of uint8), numbers [n, *feature] (also [n] if an input is one number), or whatever else the
+                learner's preprocessing reads; in a list, array, tensor, column or iterator.
+            y: Targets of the support set, one for each input. Classification: strings, numbers, or elements of arrays
+                and tensors; classes are kept in the order of their first appearance. Binary: 1 for positives, 0 for
+                negatives. Regression: values [n, target_size], or [n] if a target is one number.
+            inner_steps: Number of inner steps; None takes the number that the learner was evaluated with.
+
+        Returns:
+            The adapted task, which predicts for new inputs.
 
         Raises:
-            InputError: If lengths differ, an input cannot be read or has the wrong shape, or the number of classes is
-                not the learner's.
+            InputError: If `x` and `y` differ in length, an input cannot be read or has the wrong shape, or the learner
+                is fixed to another number of classes.
         """
         targets = self.task.read(y)
         support = self.examples(x, targets)
@@ -193,10 +212,10 @@ class Learner(FromModule):
         return AdaptedTask(self, targets.classes, adapted, context, flat=targets.flat, kept=kept)
 
     def examples(self, x: RawInputs, targets: Targets) -> Examples:
-        """Raw inputs as its network takes them, with their targets.
+        """Raw inputs and targets as the tensors that the network is adapted on.
 
         Raises:
-            InputError: If `inputs` refuses them, or there are not as many targets.
+            InputError: If `inputs` refuses the inputs, or their number differs from that of the targets.
         """
         inputs = self.inputs(x, count=len(targets.y))
         if len(targets.y) != count(inputs):
@@ -206,14 +225,16 @@ class Learner(FromModule):
         return Examples(inputs, targets.y)
 
     def inputs(self, x: RawInputs, *, count: int | None = None) -> Inputs:
-        """Raw inputs as its network takes them: normalised float32 [n, *feature], or a flat dict of named tensors.
+        """Raw inputs as the network takes them: float32 [n, *feature], or a flat dict of named tensors.
+
+        Numbers are normalised as in training.
 
         Args:
-            x: The inputs, or one of them.
-            count: How many there must be, where that is known; decides between readings of an array.
+            x: The raw inputs, or a single one.
+            count: Expected number of inputs, if known; it decides between the possible readings of an array.
 
         Raises:
-            InputError: Naming the input that cannot be read or has the wrong shape.
+            InputError: If an input cannot be read or has the wrong shape; the message names the input.
         """
         compact, prepared = self.compact(x, count=count), self.preprocessing
         if not isinstance(prepared, EncodedPreprocessing):
@@ -223,23 +244,26 @@ class Learner(FromModule):
         return prepared.normalize(vectors_of(self._encoders[0], prepared, compact))
 
     def compact(self, x: RawInputs, *, count: int | None = None) -> Compact:
-        """Raw inputs as a source would hold them: images as uint8, numbers as float32, ragged ones padded.
+        """Raw inputs as a source stores them: uint8 images, float32 numbers; ragged inputs are padded.
 
         Args:
-            x: The inputs, or one of them.
-            count: How many there must be, where that is known; decides between readings of an array.
+            x: The raw inputs, or a single one.
+            count: Expected number of inputs, if known; it decides between the possible readings of an array.
 
         Raises:
-            InputError: Naming the input that cannot be read or has the wrong shape.
+            InputError: If an input cannot be read or has the wrong shape; the message names the input.
         """
         prepared = self.preprocessing
         return (prepared.raw if isinstance(prepared, EncodedPreprocessing) else prepared).read(x, count=count)
 
     def save(self, folder: str | Path) -> None:
-        """Write it as JSON and safetensors, with checksums.
+        """Write the learner to a folder, as JSON and safetensors files with checksums.
+
+        Args:
+            folder: Path of the folder; `metaray.load` reads it.
 
         Raises:
-            InputError: If building its network needs files of one's own that are none of these.
+            InputError: If building the network needs files of the user's own that the folder would not hold.
         """
         files = self.files()
         require_alone(files)
@@ -248,7 +272,7 @@ class Learner(FromModule):
             Path(folder, name).write_bytes(data)
 
     def files(self) -> dict[str, bytes]:
-        """What `save` writes, by file name; the manifest is last."""
+        """The files that `save` writes: their bytes by file name, with the manifest last."""
         state = self.state if self.link is None or self.encoder else body_of(self.state)[1]
         encoder = self.encoder if self.link is None else {}
         stateful = bool(state or self.rebuilt)
@@ -273,20 +297,21 @@ class Learner(FromModule):
 
 @dataclass(frozen=True, repr=False)
 class AdaptedTask:
-    """A learner adapted to one task.
+    """A learner adapted to one task, which predicts for new inputs of that task.
 
     Attributes:
-        learner: Learner that adapted.
-        classes: Labels, in the order of the columns of `predict_proba`; none where it predicts values.
-        adapted: What the support set taught.
-        context: Ways and inner steps.
-        flat: Targets were given as [n], so predictions are too.
-        on_doubt: Told, once, if answers depend on the other queries of a call and these are fewer or less mixed than
-            the learner was judged on. By default it warns with `BatchMatters`.
-        columns: Names of the columns of its CSV files, inputs first, then targets; empty where they have the learner's
-            own names.
-        kept: What is kept of the support set, for `extend`: its examples, where it was adapted in this process or saved
-            with them, or a summary of them.
+        learner: The learner that adapted.
+        classes: Labels of the task, in the order of the columns of `predict_proba`; empty for regression.
+        adapted: What the algorithm's `adapt` returned for the support set: adapted parameters, or class means, for
+            example.
+        context: Context of the adaptation: the number of ways and of inner steps, and the network.
+        flat: Whether targets were given as [n] rather than [n, 1]; predicted values have the same form.
+        on_doubt: Function that is called once, with a message, if predictions depend on the other queries of a call and
+            these are fewer or less mixed than in the learner's evaluation. By default it warns with `BatchMatters`.
+        columns: Names of the columns of the CSV file that held the support set, inputs first, then targets; empty if
+            they are the learner's own column names.
+        kept: What `extend` needs of the support set: the examples themselves (if the task was adapted in this process,
+            or saved with them) or a summary of them.
     """
 
     learner: Learner
@@ -304,24 +329,27 @@ class AdaptedTask:
         return f"AdaptedTask({classes}of {self.learner})"
 
     def extend(self, x: RawInputs, y: Iterable[Any] | NDArray[Any] | Tensor, *, how: How = "together") -> "AdaptedTask":
-        """The task with further examples, of the classes it has or of new ones; this one stays as it is.
+        """Extend the task with further examples, of its own classes or of new ones; returns a new task.
 
-        "together" gives what adapting to all examples at once gives, up to rounding. Where the algorithm has a summary
-        of examples that do not influence one another in the network (class means, ridge regression, neural processes,
-        attention, and no batch norm), that is made of the summary and the further examples alone; else the task adapts
-        anew to all its examples, if it holds them.
+        "together" gives the same task, up to rounding, as adapting to all examples at once. If the algorithm can
+        summarise examples one by one (class means, ridge regression, neural processes, attention; without batch norm),
+        only the summary and the further examples are needed; otherwise the task adapts anew to all examples, and must
+        hold them.
 
-        "continue" looks at the further examples alone: algorithms with inner steps take these on them, from what the
-        task has learned; others add them to their summary, and batch norm keeps the statistics of the first support.
+        "continue" learns from the further examples alone. Algorithms with inner steps take these steps on them,
+        starting from the task's adapted parameters; other algorithms add them to their summary. Batch norm keeps the
+        statistics of the first support set.
 
         Args:
-            x: Raw inputs, as `Learner.adapt` takes them.
-            y: Their targets; new labels, which are of the same type as the task's own, come after these.
+            x: Raw inputs of the further examples, as `Learner.adapt` takes them.
+            y: Targets of the further examples. New labels must have the same type as the task's own; their classes come
+                after the task's.
             how: "together" or "continue".
 
         Raises:
-            InputError: If `Learner.adapt` would refuse them; if labels are of another type, or new where the learner is
-                fixed to the ways it has; if the task does not hold what that takes, or its algorithm cannot go on.
+            InputError: If `Learner.adapt` would refuse the examples; if labels have another type, or are new although
+                the learner is fixed to a number of ways; if the task does not hold what `how` needs, or the algorithm
+                does not support `how`.
         """
         learner = self.learner
         targets = learner.task.read_more(y, self.classes)
@@ -340,20 +368,22 @@ class AdaptedTask:
         return replace(self, classes=targets.classes, adapted=adapted, context=context, kept=kept)
 
     def save(self, path: str | Path, *, support: bool = False) -> None:
-        """Write a folder that predicts as this does, to the last bit, and alone; `metaray.load_task` reads it.
+        """Write the task to a folder that predicts exactly, to the last bit, as this task does.
 
-        Only of a learner whose encoder is linked does it need that, too.
+        `metaray.load_task` reads the folder. It is complete in itself, unless the learner links to its encoder instead
+        of holding it.
 
-        A task that lies there already is replaced. It can be extended where a summary of its examples is enough for
-        that, which is kept; where the examples themselves are needed, `support` keeps them, as the network takes them.
+        A task that lies at `path` already is replaced. The folder keeps the summary of the support set where `extend`
+        needs no more than that; otherwise only `support=True`, which keeps the preprocessed examples, lets the loaded
+        task be extended.
 
         Args:
             path: Folder to write.
-            support: Also write the examples.
+            support: Whether to write the support set, too, as the network takes it.
 
         Raises:
-            InputError: If something else lies there, it can't be written, a label is of a type that JSON can't keep, or
-                the examples are asked for that it does not hold.
+            InputError: If `path` holds something other than a task, or cannot be written; if JSON cannot represent a
+                label; if the support set is asked for but the task does not hold it.
         """
         learner, task = self.learner, Learned(self.adapted, self.kept)
         with torch.no_grad():
@@ -365,30 +395,39 @@ class AdaptedTask:
         save_task(Path(path), self.learner.files(), parts)
 
     def predict_proba(self, x: RawInputs) -> NDArray[np.float32]:
-        """Class probabilities [n, classes] of raw inputs.
+        """Predict class probabilities [n, classes], with columns in the order of `classes`.
 
-        Under transductive batch norm the inputs of one call are normalised together, so they influence one another, and
-        `on_doubt` is told where that is likely to hurt.
+        Under transductive batch norm all inputs of one call are normalised together and influence one another;
+        `on_doubt` is called if that is likely to hurt.
+
+        Args:
+            x: Raw inputs, as `Learner.adapt` takes them.
 
         Raises:
-            InputError: If an input cannot be read or has the wrong shape, or this predicts values.
+            InputError: If an input cannot be read or has the wrong shape, or the task predicts values, not classes.
         """
         return self.learner.task.probabilities(self._outputs(x))
 
     def predict_values(self, x: RawInputs) -> NDArray[np.float32]:
-        """The values [n, target_size] of raw inputs, or [n] where targets were given so.
+        """Predict values [n, target_size], or [n] if targets were given as [n].
+
+        Args:
+            x: Raw inputs, as `Learner.adapt` takes them.
 
         Raises:
-            InputError: If an input cannot be read or has the wrong shape, or this tells classes apart.
+            InputError: If an input cannot be read or has the wrong shape, or the task predicts classes, not values.
         """
         return self.learner.task.values(self._outputs(x), self.flat)
 
     def predict(self, x: RawInputs) -> list[Hashable] | NDArray[np.float32]:
-        """The most probable label of each raw input, or what `predict_values` gives."""
+        """Predict the most probable label of each raw input, or its values in regression.
+
+        Returns a list of labels, or the array that `predict_values` returns.
+        """
         return self.learner.task.predictions(self._outputs(x), self.classes, self.flat)
 
     def predict_columns(self, x: RawInputs) -> dict[str, Any]:
-        """What `predict` and `predict_proba` say, as columns of a table by name."""
+        """Predictions as the columns of a table, by column name: labels with probabilities, or values."""
         return self.learner.task.prediction_cells(self._outputs(x), self.classes)
 
     def _outputs(self, x: RawInputs) -> Tensor:

@@ -29,7 +29,7 @@ _KEYS = {"algorithm", "model", "preprocessing", "spec", "inner_steps", "provenan
 
 
 def right_format(*, stateful: bool, encoded: bool, linked: bool) -> int:
-    """The format of a learner that holds these."""
+    """Format number of the files of a learner with these properties."""
     if linked:
         return FORMAT_LINKED
     return FORMAT_WITH_ENCODER if encoded else FORMAT_WITH_STATE if stateful else FORMAT
@@ -45,13 +45,13 @@ class _Numbers(Config):
 
 
 class Contents(NamedTuple):
-    """What the folder of a learner holds.
+    """The contents of a learner's folder.
 
     Attributes:
-        description: Description with what older files leave out filled in.
+        description: Description of the learner, with defaults for fields that older files omit.
         meta: The meta-parameters.
         state: Frozen parameters and persistent buffers of the network.
-        encoder: Weights of the encoder before it; none where there is none.
+        encoder: Weights of the encoder that comes before the network; empty if there is none.
     """
 
     description: dict[str, Any]
@@ -68,8 +68,8 @@ def learner_files(
     Args:
         description: Description in JSON types.
         meta: The meta-parameters.
-        state: Frozen parameters and persistent buffers; None for a learner that has none.
-        encoder: Weights of the encoder before its network, if there is one.
+        state: Frozen parameters and persistent buffers of the network; None for a learner without any.
+        encoder: Weights of the encoder that comes before the network; empty if there is none.
     """
     text = json.dumps(description, indent=2, sort_keys=True) + "\n"
     files = {DESCRIPTION: text.encode(), PARAMETERS: save(_plain(meta))}
@@ -78,10 +78,10 @@ def learner_files(
 
 
 def read_folder(folder: Path) -> Contents:
-    """Read a learner. Nothing is unpickled or built.
+    """Read the folder of a learner. Nothing is unpickled, and no network is built.
 
     Raises:
-        InputError: If the folder is damaged or no learner, or its description lacks or garbles something.
+        InputError: If the folder is damaged or is not a learner's, or its description is incomplete or invalid.
     """
     try:
         files = unsealed(lambda name: (folder / name).read_bytes())
@@ -91,10 +91,11 @@ def read_folder(folder: Path) -> Contents:
 
 
 def contents_of(folder: Path, files: Mapping[str, bytes]) -> Contents:
-    """The learner in the files of a folder, by name, whose checksums are right.
+    """Read a learner from the files of a folder, by name, whose checksums have been verified.
 
     Raises:
-        InputError: If they are no learner, or its description lacks or garbles something; naming the `folder`.
+        InputError: If they are not a learner's files, or the description is incomplete or invalid; the message names
+            `folder`.
     """
     try:
         description, meta = parse_object(files[DESCRIPTION], where=DESCRIPTION), load(files[PARAMETERS])

@@ -14,10 +14,10 @@ T = TypeVar("T")
 
 
 def built(build: Callable[[], T]) -> T:
-    """What `build` returns.
+    """Call `build` and return its result.
 
     Raises:
-        InputError: Whatever the code of a model or algorithm raises.
+        InputError: If the code of a model or algorithm raises an error.
     """
     try:
         return build()
@@ -28,10 +28,11 @@ def built(build: Callable[[], T]) -> T:
 
 
 def restored(build: Callable[[], nn.Module], state: Tensors, marks: Marks) -> nn.Module:
-    """A network with the frozen parameters and persistent buffers of `state`.
+    """Build a network and load the frozen parameters and persistent buffers of `state` into it.
 
     Raises:
-        InputError: If it cannot be built, or what is not in `state` becomes another than `marks` say it was.
+        InputError: If the network cannot be built, or a tensor that is not in `state` differs from its checksum in
+            `marks`.
     """
     network = built(build)
     if state:
@@ -45,12 +46,12 @@ def restored(build: Callable[[], nn.Module], state: Tensors, marks: Marks) -> nn
 
 
 def check_state(network: nn.Module, state: Tensors, marks: Marks) -> None:
-    """Refuse frozen parameters and buffers that are not those of a learner's model, or not as they were.
+    """Check that frozen parameters and buffers are those of a learner's model, unchanged.
 
     Args:
-        network: Freshly built.
+        network: Freshly built network.
         state: Frozen parameters and buffers of the learner, by name.
-        marks: Marks of what the learner has besides `state`.
+        marks: Checksums of the learner's tensors that are not in `state`.
     """
     wanted = kept(network)
     if not state and not marks:
@@ -64,7 +65,7 @@ def check_state(network: nn.Module, state: Tensors, marks: Marks) -> None:
 
 
 def check_tensors(wanted: Tensors, found: Tensors, what: str) -> None:
-    """Refuse tensors that have other names, shapes or types than those of a learner's model."""
+    """Check that tensors have the names, shapes and types of those of a learner's model."""
     for name in sorted({*wanted, *found}):
         sides = [one.get(name) for one in (wanted, found)]
         shapes = ["absent" if side is None else str(list(side.shape)) for side in sides]

@@ -26,27 +26,28 @@ from metaray.tracebacks import summary
 
 
 def load_learner(folder: Path, *, trust: Sequence[str] = ()) -> Learner:
-    """Load what `Learner.save` wrote. Nothing is unpickled, and checksums are verified.
+    """Load a learner that `Learner.save` wrote. Nothing is unpickled, and checksums are verified.
 
     Args:
         folder: Folder of the learner.
-        trust: Packages besides metaray that its import paths may lead to.
+        trust: Packages besides metaray that the learner's import paths may lead to.
 
     Raises:
-        InputError: If the folder is damaged or no learner, or asks for code that is not trusted.
+        InputError: If the folder is damaged or is not a learner's, or names code of a package that is not trusted.
     """
     return _rebuilt(folder, read_folder(folder), trust)
 
 
 def load_task(folder: Path, *, trust: Sequence[str] = ()) -> AdaptedTask:
-    """Load what `AdaptedTask.save` wrote. Nothing is unpickled, and checksums are verified.
+    """Load a task that `AdaptedTask.save` wrote. Nothing is unpickled, and checksums are verified.
 
     Args:
         folder: Folder of the task.
-        trust: Packages besides metaray that its learner's import paths may lead to.
+        trust: Packages besides metaray that the import paths of the task's learner may lead to.
 
     Raises:
-        InputError: If the folder is damaged or no task, its parts don't fit, or it asks for code that is not trusted.
+        InputError: If the folder is damaged or is not a task's, its parts do not fit together, or it names code of a
+            package that is not trusted.
     """
     contents, parts = read_task(folder)
     learner = _rebuilt(folder, contents, trust)

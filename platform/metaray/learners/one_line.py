@@ -14,20 +14,20 @@ SHOWN_LETTERS = 100
 
 
 def parts_line(algorithm: Algorithm, model: Model, preprocessing: Preprocessing) -> str:
-    """How a learner adapts, its network, and what it takes."""
+    """One line about a learner: its algorithm, its network, and the inputs it takes."""
     network = model.path if isinstance(model, Custom) else type(model).__name__
     shape = "x".join("any" if size is None else str(size) for size in preprocessing.feature_shape)
     return f"{type(algorithm).__name__}, {network}, {preprocessing.input_word}s {shape}"
 
 
 def spec_line(spec: EpisodeSpec, fixed_ways: bool, task: TaskKind) -> str:
-    """What a learner was judged at."""
+    """One line about the tasks that a learner was evaluated on."""
     whole = spec.in_short.replace("-way", "-way (fixed)") if fixed_ways else spec.in_short
     return task.told(whole, spec.shots_in_short)
 
 
 def classes_line(classes: Sequence[Hashable]) -> str:
-    """How many there are, and the first of them."""
+    """One line about classes: their number, and the first of them."""
     shown = ", ".join(map(repr, classes[:SHOWN_CLASSES]))
     if len(shown) > SHOWN_LETTERS:
         shown = f"{shown[:SHOWN_LETTERS]}..."

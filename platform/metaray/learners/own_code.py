@@ -16,7 +16,7 @@ from metaray.trust import Untrusted, code_sha256, packages_in, require_trusted, 
 
 
 def parts_to_json(algorithm: Algorithm, model: Model, preprocessing: Preprocessing, task: TaskKind) -> dict[str, Any]:
-    """The parts of a learner in JSON types, as its description has them."""
+    """The parts of a learner in JSON types, as in the learner's description."""
     return {
         "algorithm": dump_kind(algorithm, ALGORITHMS, every_field=False),
         "model": dump_kind(model, MODELS, every_field=False),
@@ -37,11 +37,11 @@ def packages_named(description: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def require_trusted_code(description: Mapping[str, Any], trust: Sequence[str], where: str) -> dict[str, str]:
-    """Refuse a learner that leads to code that is not trusted; returns the digests that it records.
+    """Check that all code that a learner leads to is trusted; returns the digests that the learner records.
 
     Raises:
-        Untrusted: Saying what to trust, with the digests that the learner records.
-        InputError: If `require_trusted` would raise it, or what it records are no digests.
+        Untrusted: If a package is not trusted; the message says which, with the recorded digests.
+        InputError: If `require_trusted` raises it, or a recorded digest is invalid.
     """
     code = parse_own_code(description, where)
     for path in paths_named(description):
@@ -54,18 +54,18 @@ def require_trusted_code(description: Mapping[str, Any], trust: Sequence[str], w
 
 
 def own_code(description: Mapping[str, Any], known: Mapping[str, str]) -> dict[str, str]:
-    """The digest of each of those packages: what is `known` of it, else that of the code that is found here.
+    """The digest of each package of the user's own: the `known` one, else that of the code found here.
 
-    Packages without Python files have an empty one.
+    The digest of a package without Python files is empty.
     """
     return {name: known.get(name) or code_sha256(name) or "" for name in packages_named(description)}
 
 
 def parse_own_code(description: Mapping[str, Any], where: str) -> dict[str, str]:
-    """The digests that a description holds; none in those of before they were recorded.
+    """The digests recorded in a description; empty for learners from before they were recorded.
 
     Raises:
-        InputError: If they are none.
+        InputError: If they are not digests.
     """
     found = description.get("code", {})
     if not isinstance(found, dict) or not all(map(_is_digest, found, found.values())):
@@ -74,7 +74,7 @@ def parse_own_code(description: Mapping[str, Any], where: str) -> dict[str, str]
 
 
 def own_code_told(code: Mapping[str, str]) -> str:
-    """What people who load a learner with MLflow need to do for its code, by the digest of each package."""
+    """Instructions for loading a learner's own code with MLflow, given the digest of each package."""
     names = ", ".join(code)
     return (
         f"Its network or algorithm is code of one's own, which is not in this model: {names}. Whatever loads or serves "

@@ -34,15 +34,15 @@ FORMAT = 1
 
 
 class TaskParts(NamedTuple):
-    """What an adapted task holds besides its learner; see `AdaptedTask`.
+    """The parts of an adapted task besides its learner; see `AdaptedTask`.
 
     Attributes:
-        classes: Labels, in the order of the outputs; none where it predicts values.
-        adapted: What the support set taught.
-        inner_steps: Number of inner steps that it was adapted with; None where the algorithm's own number counts.
-        flat: Targets were [n].
-        columns: Names of the columns of CSV files, inputs first; empty where they have the learner's own names.
-        kept: What is kept of the support set, by name.
+        classes: Labels in the order of the outputs; empty for regression.
+        adapted: What the algorithm's `adapt` returned for the support set.
+        inner_steps: Number of inner steps of the adaptation; None for the algorithm's own number.
+        flat: Whether targets were given as [n].
+        columns: Names of the columns of CSV files, inputs first; empty if they are the learner's own names.
+        kept: What the task keeps of its support set, as tensors by name.
     """
 
     classes: tuple[Hashable, ...]
@@ -66,12 +66,12 @@ class _Description(Config):
 
 
 def save_task(path: Path, learner: dict[str, bytes], parts: TaskParts) -> None:
-    """Write a task whole, or not at all.
+    """Write the folder of a task, completely or not at all.
 
     Args:
-        path: Path of its folder.
-        learner: The files of its learner, by name.
-        parts: The rest.
+        path: Path of the folder.
+        learner: Files of the task's learner, by name.
+        parts: The other parts of the task.
 
     Raises:
         InputError: If `task_files`, `require_alone` or `write_task` raises it.
@@ -85,11 +85,11 @@ def task_files(learner: dict[str, bytes], parts: TaskParts) -> dict[str, bytes]:
     """The files of a task by name; the manifest is last.
 
     Args:
-        learner: Its files.
-        parts: The rest.
+        learner: Files of the task's learner, by name.
+        parts: The other parts of the task.
 
     Raises:
-        InputError: Naming a label that can't be saved.
+        InputError: If a label cannot be saved; the message names it.
     """
     axes = {name: order for name, tensor in parts.adapted.items() if (order := _axes(tensor.stride())) is not None}
     plain = {
@@ -113,10 +113,10 @@ def task_files(learner: dict[str, bytes], parts: TaskParts) -> dict[str, bytes]:
 
 
 def read_task(folder: Path) -> tuple[Contents, TaskParts]:
-    """Read a task. Nothing is unpickled or built.
+    """Read the folder of a task. Nothing is unpickled, and no network is built.
 
     Raises:
-        InputError: If the folder is damaged or no task, or its description lacks or garbles something.
+        InputError: If the folder is damaged or is not a task's, or its description is incomplete or invalid.
     """
     if not folder.is_dir():
         problem = "is not a folder" if folder.exists() else "does not exist"
@@ -145,10 +145,10 @@ def read_task(folder: Path) -> tuple[Contents, TaskParts]:
 
 
 def check_place(path: Path) -> None:
-    """Find out before any work whether a task can be saved there.
+    """Check, before any work is done, that a task can be saved at this path.
 
     Raises:
-        InputError: If something else than a task lies there, or its folder can't be written to.
+        InputError: If something other than a task lies there, or the folder cannot be written.
     """
     if (path.exists() or path.is_symlink()) and not ((path / TASK).is_file() or _is_empty(path)):
         raise InputError(f"can't save a task as {str(path)!r}: something else is there already; give a new name")
@@ -162,10 +162,10 @@ def check_place(path: Path) -> None:
 
 
 def write_task(path: Path, files: dict[str, bytes]) -> None:
-    """Write it beside `path` and rename it, so that there is a whole task or none; an older task there is replaced.
+    """Write the files of a task beside `path` and rename them, replacing an older task.
 
     Raises:
-        InputError: If `check_place` would raise it, or the disk is full.
+        InputError: If `check_place` raises it, or the disk is full.
     """
     check_place(path)
     place = path.absolute()

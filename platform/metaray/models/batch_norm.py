@@ -40,10 +40,10 @@ class EpisodicBatchNorm(nn.Module):
         self.record = False
 
     def forward(self, x: Tensor) -> Tensor:
-        """[n, channels, ...] to the same shape.
+        """Normalise each channel of x [n, channels, ...]; the shape stays the same.
 
         Raises:
-            InputError: If there is one value a channel, so that nothing but zero could come out.
+            InputError: If a channel has a single value, whose normalised value could only be zero.
         """
         if self.statistics is None and x.numel() == x.shape[1]:
             raise InputError(
@@ -68,9 +68,9 @@ class EpisodicBatchNorm(nn.Module):
 
 
 class FrozenBatchNorm(nn.Module):
-    """Batch normalisation with the statistics that it was stored with, in training too.
+    """Batch normalisation with stored statistics, in training too.
 
-    `metaray.models.conversion` makes it of a layer of torch, all of whose attributes it keeps.
+    `metaray.models.conversion` makes it from a batch norm layer of torch, and keeps all of that layer's attributes.
     """
 
     running_mean: Tensor
@@ -91,7 +91,7 @@ def _layers(network: nn.Module) -> dict[str, EpisodicBatchNorm]:
 
 
 def normalises_batches(network: nn.Module) -> bool:
-    """Whether some layer has the statistics of the batch that it sees, unless others are `given`."""
+    """Whether some layer uses the statistics of the batch that it sees, unless others are `given`."""
     return bool(_layers(network))
 
 

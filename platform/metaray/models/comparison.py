@@ -13,11 +13,11 @@ from metaray.models.model import Model
 
 
 class Comparing(nn.Module):
-    """A network that baselines send inputs through before they compare them."""
+    """Base class of the networks through which baselines send inputs before they compare them."""
 
     @abstractmethod
     def forward(self, x: Inputs) -> Tensor:
-        """[n, ...] to [n, numbers]."""
+        """Map inputs [n, ...] to the vectors [n, numbers] that are compared."""
 
 
 class Comparison(Comparing):
@@ -28,7 +28,7 @@ class Comparison(Comparing):
         self.preprocessing = preprocessing
 
     def forward(self, x: Inputs) -> Tensor:
-        """[n, ...] to [n, numbers]."""
+        """Map inputs [n, ...] to the vectors [n, numbers] that are compared."""
         return self.preprocessing.comparable(x)
 
 

@@ -13,7 +13,7 @@ from metaray.models.model import Model, Network, SpatialMean
 
 
 class Conv4(Model):
-    """Four blocks of 3x3 convolution, batch norm and ReLU, each (or the first few) halving the resolution.
+    """Four blocks of 3x3 convolution, batch norm and ReLU; each (or the first few) halves the resolution.
 
     `max_pool` is the network of Vinyals et al. (NeurIPS 2016, section 4.1.1) and Snell et al. (NeurIPS 2017): pooling
     after each block, the last feature map flattened. `stride` is the one that Finn et al. use on Omniglot (ICML 2017,
@@ -22,11 +22,11 @@ class Conv4(Model):
     not padded.
 
     Attributes:
-        channels: Number of channels of every block; or of each of the four.
-        downsample: "max_pool" or "stride".
-        pools: How many blocks, from the first on, halve the resolution.
-        bias: Whether the convolutions have a bias. Batch norm takes any away again: without, a step costs less and
-            learns the same.
+        channels: Number of channels of every block, or a number for each of the four.
+        downsample: How blocks halve the resolution: "max_pool" or "stride".
+        pools: Number of blocks, from the first on, that halve the resolution.
+        bias: Whether the convolutions have a bias. Batch norm subtracts any bias again: without one, a step costs less
+            and learns the same.
     """
 
     kind: ClassVar[str] = "conv4"

@@ -22,15 +22,15 @@ SETTING_UP = {
     *("__init__", "__repr__", "extra_repr", "_check_input_dim", "reset_parameters", "reset_running_stats"),
     *("__setstate__", "_load_from_state_dict", "_save_to_state_dict", "load_state_dict", "state_dict"),
 }
-"""What a batch norm may define in its own way without computing anything else."""
+"""Methods that a subclass of a batch norm may override without changing what it computes."""
 
 
 def convert(network: nn.Module) -> nn.Module:
-    """Make every batch norm of torch in a network one of ours, in place: hooks and other references to a layer stay.
+    """Convert torch's batch norm layers in a network to metaray's, in place; hooks and references stay valid.
 
     Raises:
-        InputError: Naming a module that does not know its shape yet, that torch does not see, that is a batch norm of
-            the user's own making, or an `nn.InstanceNorm*` with running statistics.
+        InputError: If a module does not know its shape yet, is not registered as a submodule, is a batch norm of the
+            user's own making, or is an `nn.InstanceNorm*` with running statistics; the message names it.
     """
     modules = dict(network.named_modules())
     for name, module in modules.items():

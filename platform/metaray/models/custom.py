@@ -18,14 +18,14 @@ from metaray.users_code import lines_of
 
 
 class Custom(Model):
-    """A network class (or function that returns one) from the user's own package.
+    """A network class, or a function that returns a network, from the user's own package.
 
-    It is called with `feature_shape=(...)` (whose first axis is None where inputs are ragged), `outputs=int or None`
-    and the `options`. Batch norm layers are converted, see `metaray.models.conversion`. Parameters with
+    The class is called with `feature_shape=(...)` (whose first axis is None if inputs are ragged), `outputs=int or
+    None` and the `options`. Batch norm layers are converted, see `metaray.models.conversion`. Parameters with
     `requires_grad=False` are neither trained nor adapted.
 
     Attributes:
-        path: `package.module:Name`.
+        path: Import path of the class or function, as `package.module:Name`.
         options: Further keyword arguments, in JSON types.
     """
 

@@ -15,7 +15,7 @@ from metaray.models.model import Model
 
 
 def is_pretrained(model: Model) -> bool:
-    """Whether it is an encoder, or a model around one, such as of low-rank adaptation."""
+    """Whether the model is an encoder, or contains one, such as a low-rank adaptation of it."""
     if isinstance(model, Encoder):
         return True
     inside = [value for value in dict(model).values() if isinstance(value, Config)]
@@ -23,20 +23,20 @@ def is_pretrained(model: Model) -> bool:
 
 
 def has_frozen_encoder(model: Model) -> bool:
-    """Whether it has an encoder that stays as it is: it is one, frozen, or low-rank adaptation of one."""
+    """Whether the model contains an encoder that stays as it is: a frozen one, or one under low-rank adaptation."""
     if isinstance(model, LoRA):
         return is_pretrained(model.model) and "*" not in model.trained
     return isinstance(model, Encoder) and model.frozen
 
 
 class FrozenBody(Comparing):
-    """The vectors that a network makes of inputs, remembered by these.
+    """A cache of the vectors that a frozen network computes, by input.
 
-    Evaluations meet the same few thousand inputs again and again. Each is sent through alone and without padding, so
-    that its vector is a function of the input, whatever else is judged beside it and by whom.
+    Evaluations meet the same few thousand inputs again and again. Each input is computed alone and without padding, so
+    that its vector depends on the input alone.
 
     Args:
-        network: [n, ...] to [n, size].
+        network: Network that maps inputs [n, ...] to vectors [n, size].
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -45,7 +45,7 @@ class FrozenBody(Comparing):
         self._known: dict[bytes, Tensor] = {}
 
     def forward(self, x: Inputs) -> Tensor:
-        """[n, ...] to [n, size]."""
+        """Map inputs [n, ...] to vectors [n, size]."""
         return torch.stack([self._vector(_alone(x, place)) for place in range(count(x))])
 
     def _vector(self, x: Inputs) -> Tensor:

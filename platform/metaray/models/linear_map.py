@@ -15,7 +15,7 @@ from metaray.models.model import Model, initialize
 
 
 class LinearMap(Model):
-    """Vectors that are good already, such as an encoder's, turned and stretched: it starts by leaving them as they are.
+    """A linear map of vectors that are good already, such as an encoder's; it starts as the identity.
 
         y = x + M x,    M = B A of a rank, or any matrix
 
@@ -23,8 +23,8 @@ class LinearMap(Model):
     Mahalanobis distance. Parameters are named `body.*` and, of the linear layer behind it, `head.*`.
 
     Attributes:
-        rank: Rank of M; None for any.
-        normalized: Whether y is brought to length 1, as encoders do.
+        rank: Rank of M; None for a full matrix.
+        normalized: Whether to scale y to length 1, as encoders do.
     """
 
     kind: ClassVar[str] = "linear_map"

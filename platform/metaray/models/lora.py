@@ -21,15 +21,15 @@ from metaray.models.model import Model
 from metaray.models.patterns import Patterns, SomePatterns
 
 WRAPPED: dict[str, type[Model]] = {}
-"""The models that can be wrapped by name: all others, which the package fills in; any other by its import path."""
+"""Models that can be wrapped, by kind: all other models (the package fills them in); others by their import path."""
 HEAD = "head.*"
 SHOWN = 8
 BYPASSED = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
-"""Modules of torch that compute with the weights of their layers, and not always by calling these."""
+"""Modules of torch that use the weights of their layers without always calling these layers."""
 
 
 class LoRA(Model):
-    """A model in whose linear layers a product of two thin matrices is trained, in the place of their weights.
+    """A model whose linear layers are adapted by trained low-rank matrices, while their weights stay frozen.
 
     Hu et al. ("LoRA: low-rank adaptation of large language models", ICLR 2022, arXiv:2106.09685, section 4.1): a layer
     of weights W [out, in] computes
@@ -44,12 +44,12 @@ class LoRA(Model):
     are these few; a learner has the frozen weights beside them.
 
     Attributes:
-        model: Any model, pretrained or not.
-        targets: The linear layers, as patterns of `fnmatch` of their names (`*.query`, `body.*`).
-        rank: Rank of the product.
-        alpha: Number by which, divided by the rank, the product is multiplied.
-        trained: The model's own parameters that are trained all the same, as patterns. Those of its head by default,
-            which for a new task's classes nobody has pretrained.
+        model: The model to adapt, pretrained or not.
+        targets: Patterns (`fnmatch`) of the names of the adapted linear layers, such as `*.query` or `body.*`.
+        rank: Rank of the product B A.
+        alpha: Scale alpha; the product is multiplied by alpha / rank.
+        trained: Patterns of the model's own parameters that are trained as well. By default those of its head, which is
+            not pretrained for the classes of a new task.
     """
 
     kind: ClassVar[str] = "lora"
@@ -145,7 +145,7 @@ class LoRA(Model):
 
 
 class LoRALinear(nn.Linear):
-    """A linear layer with the product of two thin matrices beside its weights; `LoRA` makes such of others."""
+    """A linear layer with a trained low-rank matrix added to its frozen weights; `LoRA` replaces layers by it."""
 
     lora_a: nn.Parameter
     lora_b: nn.Parameter

@@ -15,11 +15,11 @@ from metaray.models.model import Model, Network
 
 
 class MLP(Model):
-    """Linear layers with ReLU over flattened inputs (Finn et al., ICML 2017, sections 5.1 and 5.2).
+    """A multi-layer perceptron with ReLU over flattened inputs (Finn et al., ICML 2017, sections 5.1 and 5.2).
 
     Attributes:
         hidden: Sizes of the hidden layers; none gives a linear model.
-        batch_norm: Normalise before each ReLU, as the paper does on Omniglot (and not on sinusoids).
+        batch_norm: Whether to apply batch norm before each ReLU, as the paper does on Omniglot (and not on sinusoids).
     """
 
     kind: ClassVar[str] = "mlp"

@@ -14,21 +14,21 @@ from metaray.data.ragged import FeatureShape
 
 
 class Model(Config):
-    """A frozen description of a network; its fields are the architecture's hyperparameters."""
+    """A frozen description of a network, with the architecture's hyperparameters as fields."""
 
     kind: ClassVar[str]
 
     @abstractmethod
     def build(self, feature_shape: FeatureShape, outputs: int | None) -> nn.Module:
-        """A freshly initialised network.
+        """Build a freshly initialised network.
 
         Args:
-            feature_shape: Shape of one input; the first axis is None where they are ragged.
+            feature_shape: Shape of one input; its first axis is None if inputs are ragged.
             outputs: Size of the output layer; None for an embedding network without one.
 
         Returns:
-            A module that maps [n, *feature], or what else the preprocessing makes of inputs, to [n, outputs], or to
-            [n, embedding].
+            A module that maps inputs [n, *feature], or whatever else the preprocessing returns, to [n, outputs] or [n,
+            embedding].
 
         Raises:
             InputError: If the architecture cannot take such inputs.
@@ -37,12 +37,12 @@ class Model(Config):
     def build_for(
         self, feature_shape: FeatureShape, outputs: int | None, preprocessing: Preprocessing | None
     ) -> nn.Module:
-        """Build a network as `build` does; a model that must know more of its inputs asks their preprocessing.
+        """Build a network as `build` does, for models that need to know the preprocessing of their inputs.
 
         Args:
-            feature_shape: Shape of one input.
+            feature_shape: Shape of one input; its first axis is None if inputs are ragged.
             outputs: Size of the output layer; None for an embedding network without one.
-            preprocessing: Preprocessing of the inputs; None where they are plain numbers.
+            preprocessing: Preprocessing of the inputs; None if they are plain numbers.
 
         Raises:
             InputError: If the architecture cannot take such inputs.
@@ -51,17 +51,17 @@ class Model(Config):
 
     @property
     def held(self) -> Self:
-        """The description as a learner has it: the same network, built without any file that this one reads.
+        """The description as a learner stores it: the same network, built without reading any file.
 
-        What comes from such files is in the learner, which fills it in.
+        A learner holds the contents of these files and fills them in.
         """
         return self
 
     def check_start(self) -> None:
-        """Refuse a description that a learner alone can complete.
+        """Check that the description is complete, so that training can start from it.
 
         Raises:
-            InputError: Saying what it lacks.
+            InputError: If something is missing that only a learner can fill in; the message names it.
         """
 
 
@@ -75,7 +75,7 @@ class Network(nn.Module):
         initialize(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[n, *feature] to [n, outputs], or to [n, embedding] where there is no head."""
+        """Map inputs [n, *feature] to [n, outputs], or to [n, embedding] if there is no head."""
         result: Tensor = self.head(self.body(x))
         return result
 
@@ -89,7 +89,10 @@ class SpatialMean(nn.Module):
 
 
 def initialize(module: nn.Module) -> None:
-    """Glorot-uniform weights and zero biases (Glorot and Bengio, AISTATS 2010), as the MAML authors' code has them."""
+    """Initialise a layer with Glorot-uniform weights and zero biases (Glorot and Bengio, AISTATS 2010).
+
+    The MAML authors' code does the same.
+    """
     for layer in module.modules():
         if isinstance(layer, nn.Linear | nn.Conv2d):
             nn.init.xavier_uniform_(layer.weight)
@@ -119,11 +122,11 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 class Fresh(NamedTuple):
-    """A network as it was built, and where the CPU's generator was then.
+    """A freshly built network, and the state of the CPU's generator after building it.
 
     Attributes:
-        network: Network that nothing has gone through yet.
-        generator: Its state, from which what is drawn next goes on.
+        network: Network that has not computed anything yet.
+        generator: State of the generator, from which further random numbers are drawn.
     """
 
     network: nn.Module
@@ -152,5 +155,5 @@ def build_seeded(
     seed: int,
     preprocessing: Preprocessing | None = None,
 ) -> nn.Module:
-    """The network alone."""
+    """Build a network whose initial values depend on `seed` alone."""
     return build_fresh(model, feature_shape, outputs, seed=seed, preprocessing=preprocessing).network

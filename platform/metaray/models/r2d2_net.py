@@ -28,7 +28,7 @@ class R2D2Net(Model):
 
     Attributes:
         channels: Number of channels of each of the four blocks.
-        drop_rate: Share of the activations of the last two blocks that are dropped in training.
+        drop_rate: Share of the activations of the last two blocks that are dropped in training; 0 drops none.
     """
 
     kind: ClassVar[str] = "r2d2_net"

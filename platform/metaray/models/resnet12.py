@@ -37,9 +37,9 @@ class ResNet12(Model):
 
     Attributes:
         channels: Number of channels of each of the four blocks.
-        pool: What becomes of the last feature map: "flatten" as in MetaOptNet, or the "mean" over its places.
+        pool: How the last feature map becomes a vector: "flatten", as in MetaOptNet, or the "mean" over its places.
         drop_rate: Share of the activations that are dropped after each block in training; 0 drops none.
-        block_size: Side of what DropBlock drops at once.
+        block_size: Side of the squares that DropBlock drops.
     """
 
     kind: ClassVar[str] = "resnet12"

@@ -20,7 +20,10 @@ Tensors = dict[str, Tensor]
 Marks = dict[str, dict[str, Any]]
 
 SKETCHED = 1_000_000
-"""Numbers up to which a tensor is also known by some sums: computed on another processor, its last bits may differ."""
+"""Largest number of values of a tensor that is also checked by some sums.
+
+Another processor may compute its last bits differently.
+"""
 TOLERANCE = 1e-6
 
 
@@ -47,7 +50,7 @@ def rebuilt(network: nn.Module) -> Tensors:
 
 
 def restore(network: nn.Module, state: Tensors) -> None:
-    """Give frozen parameters and persistent buffers the values of `state`, whose storage they share then."""
+    """Set frozen parameters and persistent buffers to the values of `state`, sharing its storage."""
     for name, tensor in kept(network).items():
         tensor.data = state[name]
 
@@ -84,7 +87,7 @@ def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
 
 
 def attributes(module: nn.Module) -> dict[str, Any]:
-    """What a module keeps in attributes of its own making: neither torch's nor parameters, buffers and modules."""
+    """Attributes of a module's own making: neither torch's, nor parameters, buffers or submodules."""
     return {name: value for name, value in vars(module).items() if name not in _TORCH}
 
 

@@ -16,19 +16,21 @@ from metaray.models.model import Model, Network
 
 
 class TableMLP(Model):
-    """Linear layers with ReLU over standardised numbers, flags of what is missing, labels that are there, vectors,
-    what meta-train says of an item, and embeddings of categories.
+    """A multi-layer perceptron for the columns of a table, with embeddings of categories.
 
-    Each column of categories has an embedding of its own (Guo and Berkhahn, "Entity embeddings of categorical
-    variables", 2016, arXiv:1604.06737), whose first row stands for what is missing or was not seen in meta-train.
-    Without categories and missing cells it is a plain `MLP`.
+    Its inputs are standardised numbers, flags of missing cells, label sets, vectors, and what meta-train knows of an
+    item.
+
+    Each column of categories has its own embedding (Guo and Berkhahn, "Entity embeddings of categorical variables",
+    2016, arXiv:1604.06737), whose first row stands for cells that are missing or were not seen in meta-train. Without
+    categories and missing cells the network is a plain `MLP`.
 
     Attributes:
         hidden: Sizes of the hidden layers; none gives a linear model.
-        embedding: Numbers that stand for a category, at most as many as the column has categories.
-        batch_norm: Normalise before each ReLU.
-        item_embedding: Numbers that stand for an item besides; 0 for none. They begin at 0, and stay there for an item
-            that meta-train has not.
+        embedding: Size of the embedding of a category; at most the number of the column's categories.
+        batch_norm: Whether to apply batch norm before each ReLU.
+        item_embedding: Size of the learned embedding of an item; 0 for none. Embeddings start at 0 and stay there for
+            items that are not in meta-train.
     """
 
     kind: ClassVar[str] = "table_mlp"

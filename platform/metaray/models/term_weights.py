@@ -21,18 +21,18 @@ AT_ONCE = 4096
 
 
 class TermWeights(Comparing):
-    """Vectors of length 1, whose number t is how often token t is in a text, times how rare it is in others.
+    """Term frequency times inverse document frequency (tf-idf) of a text's tokens, scaled to length 1.
 
-    With smoothed document frequencies, as scikit-learn has them: of n texts of which d_t hold the token,
+    Document frequencies are smoothed as in scikit-learn: if d_t of n texts contain token t,
 
         idf_t = ln((1 + n) / (1 + d_t)) + 1
 
-    Texts are the tokens of an encoder's tokenizer, words or pieces of them. Frequencies are counted over the texts of
-    meta-train alone, and a token that none of these has keeps the greatest weight, d_t = 0: neither the words nor the
-    frequencies of the classes that are judged are looked at. Tokens that are put around every text count for nothing.
+    Texts are the tokens of an encoder's tokenizer, words or pieces of words. Frequencies are counted over the texts of
+    meta-train alone; a token that occurs in none of them has the largest weight, that of d_t = 0. Tokens that are put
+    around every text have weight 0.
 
     Args:
-        weights: [vocabulary] idf.
+        weights: Inverse document frequencies idf [vocabulary].
     """
 
     weights: Tensor
@@ -51,10 +51,10 @@ class TermWeights(Comparing):
 
 
 def fitted(source: Source, texts: TextPreprocessing) -> TermWeights:
-    """Term weights with the document frequencies of a source's meta-train.
+    """Term weights with the document frequencies of a source's meta-train split.
 
     Raises:
-        InputError: If it has no examples that could be drawn one by one.
+        InputError: If the source has no examples that could be drawn one by one.
     """
     count = source.num_examples(SPLIT)
     frequencies = np.zeros(texts.vocabulary, dtype=np.int64)
@@ -67,12 +67,12 @@ def fitted(source: Source, texts: TextPreprocessing) -> TermWeights:
 
 
 def document_frequencies(values: NDArray[np.int32], lengths: NDArray[np.int64], vocabulary: int) -> NDArray[np.int64]:
-    """[vocabulary] in how many texts each token is.
+    """Number of texts that contain each token, [vocabulary].
 
     Args:
-        values: [n, L] padded tokens.
-        lengths: [n].
-        vocabulary: One more than the highest token.
+        values: Padded token ids [n, L].
+        lengths: Lengths of the texts [n].
+        vocabulary: Size of the vocabulary: one more than the highest token id.
     """
     found = np.zeros(vocabulary, dtype=np.int64)
     for start in range(0, len(values), AT_ONCE):
@@ -86,7 +86,7 @@ def document_frequencies(values: NDArray[np.int32], lengths: NDArray[np.int64], 
 
 
 def around(texts: TextPreprocessing) -> list[int]:
-    """The tokens that a tokenizer has for its own ends, such as [CLS]; that of unknown words is none of them."""
+    """Tokens that a tokenizer adds around texts, such as [CLS]; the one for unknown words is not among them."""
     tree = json.loads(texts.tokenizer)
     post = tree.get("post_processor") or {}
     steps = post.get("processors", [post])

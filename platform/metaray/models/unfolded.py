@@ -30,15 +30,17 @@ def conv2d(
     dilation: int | tuple[int, ...] = 1,
     groups: int = 1,
 ) -> Tensor:
-    """Convolve as `torch.conv2d` does; with groups, and of images without a leading axis, it is that one.
+    """Convolve as `torch.conv2d` does, by a product with unfolded inputs.
+
+    With groups, or for images without a leading axis, it calls `torch.conv2d`.
 
     Args:
-        input: [n, channels, height, width].
-        weight: [outputs, channels, rows, columns] of the kernel.
-        bias: [outputs].
-        stride: Distance between the output places.
-        padding: Zeros around the input; "same" and "valid" as in torch.
-        dilation: Distance of the kernel's places.
+        input: Images [n, channels, height, width].
+        weight: Kernel [outputs, channels, rows, columns].
+        bias: Bias [outputs], or None.
+        stride: Distance between output places.
+        padding: Number of zeros around the input; "same" and "valid" as in torch.
+        dilation: Distance between the kernel's places.
         groups: Number of groups of channels.
     """
     if groups != 1 or input.ndim != 4:
@@ -85,4 +87,4 @@ def _pair(value: int | tuple[int, ...]) -> Pair:
 
 
 FORMS: dict[Callable[..., Any], Callable[..., Any]] = {torch.nn.functional.conv2d: conv2d, torch.conv2d: conv2d}
-"""What takes the place of which function of torch."""
+"""Replacement of each function of torch."""

@@ -31,7 +31,7 @@ def written_out(*, convolutions: bool = False) -> Iterator[None]:
     """Within the block, the functions of torch that normalise are computed in plain arithmetic.
 
     Args:
-        convolutions: Those are, too; see `metaray.models.unfolded`.
+        convolutions: Whether convolutions are replaced, too; see `metaray.models.unfolded`.
     """
     token = _writing.set(True)
     try:
@@ -50,7 +50,7 @@ def statistics_of(x: Tensor) -> tuple[Tensor, Tensor]:
 def normalized(
     x: Tensor, statistics: tuple[Tensor, Tensor], weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> Tensor:
-    """Each channel of x, [n, channels, ...], by its mean and variance, then scaled and shifted."""
+    """Normalise each channel of x [n, channels, ...] by its mean and variance, then scale and shift it."""
     mean, variance = statistics
     scale = torch.rsqrt(variance + eps)
     shift = -mean * scale

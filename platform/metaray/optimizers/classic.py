@@ -8,12 +8,12 @@ from metaray.optimizers.outer_optimizer import Beta, OuterOptimizer
 
 
 class Classic(OuterOptimizer):
-    """Adam, AdamW or SGD. Each has the other ones' fields, so that a search over kinds may go over them, too.
+    """Base class of Adam, AdamW and SGD; each has the fields of all, so that a search may go over kinds.
 
     Attributes:
-        momentum: Momentum of sgd, from 0 to below 1.
-        nesterov: Whether sgd takes Nesterov's momentum instead of the heavy ball's (Sutskever et al. 2013).
-        betas: Decay of the moments' running means in adam and adamw.
+        momentum: Momentum of SGD, from 0 to below 1.
+        nesterov: Whether SGD takes Nesterov's momentum instead of heavy-ball momentum (Sutskever et al. 2013).
+        betas: Decay rates of the running means of the moments in Adam and AdamW.
     """
 
     left_out_of_json: ClassVar[tuple[str, ...]] = ("groups", "nesterov")

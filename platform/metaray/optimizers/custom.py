@@ -12,18 +12,18 @@ from metaray.optimizers.outer_optimizer import OuterOptimizer
 from metaray.users_code import users_code
 
 OURS = {"params": "meta-parameters", "lr": "optimizer.outer_lr", "weight_decay": "optimizer.weight_decay"}
-"""Arguments that an optimiser is given anyway, and what says them."""
+"""Arguments that an optimiser is always given, and the fields that set them."""
 
 
 class CustomOptimizer(OuterOptimizer):
-    """An optimiser class of torch (`torch.optim:RAdam`), or of the user's own package.
+    """An optimiser class of torch, such as `torch.optim:RAdam`, or of the user's own package.
 
-    It is called with the parameter groups, `lr` and the `options`, and with `foreach=False` if it knows that. Its
-    `step` takes no closure.
+    The class is called with the parameter groups, `lr` and the `options`, and with `foreach=False` if it accepts that
+    argument. Its `step` must not need a closure.
 
     Attributes:
-        path: `package.module:Name`.
-        options: Further keyword arguments, in JSON types.
+        path: Import path of the class, as `package.module:Name`.
+        options: Further keyword arguments of the class, in JSON types.
     """
 
     kind: ClassVar[str] = "custom"

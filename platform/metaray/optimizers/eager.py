@@ -16,10 +16,10 @@ GUARDED = ("add_param_group", "load_state_dict", "state_dict", "zero_grad")
 
 
 def eager(cls: type[O]) -> type[O]:
-    """`cls` with the functions inside torch's guards: the same updates bit for bit, not to be compiled.
+    """A subclass of an optimiser whose functions are never compiled; its updates are the same, bit for bit.
 
     Args:
-        cls: One of torch's own, whose `step` needs no gradient.
+        cls: An optimiser class of torch whose `step` needs no gradient.
     """
     step = inspect.unwrap(cls.step)
 

@@ -11,11 +11,11 @@ from metaray.errors import InputError
 
 
 class Group(Config):
-    """What holds for the meta-parameters whose names fit a pattern.
+    """Settings for the meta-parameters whose names match a pattern.
 
     Attributes:
-        outer_lr: Learning rate at its highest, which goes over the steps as all others; None takes the optimiser's.
-        weight_decay: None takes the optimiser's.
+        outer_lr: Peak learning rate, which follows the optimiser's schedule; None takes the optimiser's own.
+        weight_decay: Weight decay; None takes the optimiser's own.
     """
 
     outer_lr: float | None = Field(default=None, ge=0)
@@ -23,12 +23,12 @@ class Group(Config):
 
 
 def divided(groups: Mapping[str, Group], names: Iterable[str]) -> list[tuple[Group, list[str]]]:
-    """The names by the group that they fall into; first those that fit no pattern, if there are any.
+    """Parameter names by the group whose pattern decides for them; first those that match no pattern, if any.
 
-    Of the patterns (of `fnmatch`) that fit a name, the longest decides: JSON does not keep their order.
+    If several patterns (`fnmatch`) match a name, the longest one decides, since JSON does not keep their order.
 
     Raises:
-        InputError: If a pattern fits no name, with the nearest ones.
+        InputError: If a pattern matches no name; the message has the nearest names.
     """
     names = list(names)
     for pattern in groups:

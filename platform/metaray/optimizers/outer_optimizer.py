@@ -17,24 +17,24 @@ Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class OuterOptimizer(Config):
-    """How the outer loop steps the meta-parameters.
+    """An optimiser of the outer loop, which updates the meta-parameters.
 
-    The reduced gradient, the same on every rank, is clipped first; then every rank steps by itself, to the same bits.
-    One of your own has its hyperparameters as fields, and a `build`.
+    The reduced gradient, which is the same on every rank, is clipped first; every rank then takes the same step, to the
+    same bits. An optimiser of the user's own has its hyperparameters as fields, and implements `build`.
 
     Attributes:
-        outer_lr: Learning rate at its highest.
-        schedule: Course of the learning rate: "constant"; "linear" or "cosine" to `final_lr_fraction * outer_lr`, which
-            a step after the last would have; "step" multiplies by `decay` every `decay_every` steps; or an object with
-            a `kind`, one of these or an import path, and fields of its own.
+        outer_lr: Peak learning rate.
+        schedule: Schedule of the learning rate: "constant"; "linear" or "cosine" decay to `final_lr_fraction *
+            outer_lr`, which the step after the last one would have; "step", which multiplies the rate by `decay` every
+            `decay_every` steps; or an object whose `kind` is one of these or an import path, with fields of its own.
         warmup_steps: Number of outer steps of linear warm-up from zero; the step after them has the full rate.
-        final_lr_fraction: Where "linear" and "cosine" end.
-        decay: Factor of "step".
-        decay_every: Period of "step", in outer steps.
-        weight_decay: Strength of the weight decay, as the optimiser has it: an L2 penalty, or decoupled.
-        clip_norm: The outer gradient's Euclidean norm is clipped to this; None leaves it alone.
-        groups: A rate and a weight decay of their own for some parameters, by a pattern of their names (`head.*`); of
-            the patterns that fit a parameter the longest decides.
+        final_lr_fraction: Fraction of the peak rate at which "linear" and "cosine" end.
+        decay: Factor by which "step" multiplies the rate.
+        decay_every: Number of outer steps between two decays of "step".
+        weight_decay: Strength of the weight decay: an L2 penalty or decoupled, as the optimiser defines it.
+        clip_norm: Largest Euclidean norm of the outer gradient, which is clipped to it; None does not clip.
+        groups: Learning rate and weight decay for some parameters, by a pattern of their names (`head.*`). If several
+            patterns match a parameter, the longest one decides.
     """
 
     kind: ClassVar[str]
@@ -59,16 +59,17 @@ class OuterOptimizer(Config):
 
     @abstractmethod
     def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-        """A torch optimiser over leaves, whose state is tensors, numbers and text, in lists, tuples and dicts.
+        """Build the torch optimiser over leaf tensors.
+
+        Its state must consist of tensors, numbers and text, in lists, tuples and dicts.
 
         Args:
-            groups: Groups of parameters, as torch's optimisers take them: each with its "params", "lr" and
-                "weight_decay".
+            groups: Parameter groups as torch's optimisers take them, each with its "params", "lr" and "weight_decay".
         """
 
     @property
     def whole_schedule(self) -> Schedule:
-        """The schedule of all steps: `schedule`, after the warm-up where there is one."""
+        """The schedule of all outer steps: `schedule`, preceded by the warm-up if there is one."""
         then = self.schedule
         if isinstance(then, str):
             cls = SCHEDULES[then]
@@ -77,15 +78,15 @@ class OuterOptimizer(Config):
         return LinearWarmUp(steps=self.warmup_steps, then=then) if self.warmup_steps else then
 
     def lr_at(self, step: int, num_steps: int, outer_lr: float | None = None) -> float:
-        """The outer learning rate of step `step` (0 .. num_steps-1): a pure function, so resuming is exact.
+        """The outer learning rate of a step: a pure function, so that resuming is exact.
 
         Args:
             step: Outer step, 0 .. num_steps-1.
             num_steps: Number of outer steps of the run.
-            outer_lr: Learning rate at its highest; None takes the optimiser's own, a group may have another.
+            outer_lr: Peak learning rate, which a group may have of its own; None takes the optimiser's.
 
         Raises:
-            InputError: If a schedule of the user's own gives no rate.
+            InputError: If a schedule of the user's own returns no valid rate.
         """
         rate = self.whole_schedule.rate(self.outer_lr if outer_lr is None else outer_lr, step, num_steps, 0)
         if isinstance(rate, bool) or not isinstance(rate, float | int) or not 0 <= rate < math.inf:

@@ -11,24 +11,24 @@ from metaray.imports import reads_kind, writes_kind
 
 
 class Schedule(Config):
-    """How the outer learning rate goes over the steps of a run."""
+    """A schedule of the outer learning rate over the steps of a run."""
 
     kind: ClassVar[str]
 
     @abstractmethod
     def rate(self, outer_lr: float, step: int, num_steps: int, first: int) -> float:
-        """The learning rate of a step: a pure function, so that resuming is exact.
+        """The learning rate of an outer step: a pure function, so that resuming is exact.
 
         Args:
-            outer_lr: The rate at its highest.
-            step: 0 .. num_steps-1.
+            outer_lr: Peak learning rate.
+            step: Outer step, 0 .. num_steps-1.
             num_steps: Number of outer steps of the run.
-            first: The step after the warm-up, with the full rate; at most `step`.
+            first: First step after the warm-up, which has the full rate; at most `step`.
         """
 
 
 class Constant(Schedule):
-    """The same rate throughout."""
+    """A constant learning rate."""
 
     kind: ClassVar[str] = "constant"
 
@@ -38,10 +38,10 @@ class Constant(Schedule):
 
 
 class Linear(Schedule):
-    """Along a line to `final_lr_fraction * outer_lr`, which a step after the last would have.
+    """Linear decay to `final_lr_fraction * outer_lr`, which a step after the last one would have.
 
     Attributes:
-        final_lr_fraction: Where it ends.
+        final_lr_fraction: Fraction of the peak rate at which the decay ends.
     """
 
     kind: ClassVar[str] = "linear"
@@ -54,10 +54,10 @@ class Linear(Schedule):
 
 
 class Cosine(Schedule):
-    """Half a cosine (Loshchilov and Hutter 2017) to `final_lr_fraction * outer_lr`, as the rate after the last step.
+    """Cosine decay (Loshchilov and Hutter 2017) to `final_lr_fraction * outer_lr`, the rate after the last step.
 
     Attributes:
-        final_lr_fraction: Where it ends.
+        final_lr_fraction: Fraction of the peak rate at which the decay ends.
     """
 
     kind: ClassVar[str] = "cosine"
@@ -70,11 +70,11 @@ class Cosine(Schedule):
 
 
 class Step(Schedule):
-    """Multiplied by `decay` at every `decay_every`-th step of the run, the warm-up counted.
+    """Step decay: the rate is multiplied by `decay` every `decay_every` outer steps, warm-up included.
 
     Attributes:
-        decay: Factor.
-        decay_every: Period, in outer steps.
+        decay: Factor of each decay.
+        decay_every: Number of outer steps between two decays.
     """
 
     kind: ClassVar[str] = "step"
@@ -87,13 +87,14 @@ class Step(Schedule):
 
 
 class Piecewise(Schedule):
-    """Multiplied by one factor after another, each from a share of the run on; by 1 before the first.
+    """Piecewise constant rate: the peak rate times one factor after another, each from a share of the run on.
 
-    As in MetaOptNet: 0.06 from a third of the run on, 0.012 from two thirds, 0.0024 from five sixths.
+    Before the first share the factor is 1. MetaOptNet has 0.06 from a third of the run on, 0.012 from two thirds,
+    0.0024 from five sixths.
 
     Attributes:
-        starts: Shares of the steps after the warm-up, rising.
-        factors: Factors on the learning rate, each from its start on.
+        starts: Shares of the steps after the warm-up at which the factors begin, ascending.
+        factors: Factors on the peak learning rate, one for each start.
     """
 
     kind: ClassVar[str] = "piecewise"
@@ -126,11 +127,11 @@ AFTER_WARM_UP: dict[str, type[Schedule]] = {
 
 
 class LinearWarmUp(Schedule):
-    """A linear warm-up from zero, and another schedule after it.
+    """A linear warm-up from zero, followed by another schedule.
 
     Attributes:
         steps: Number of outer steps of the warm-up; the step after them has the full rate.
-        then: The schedule from there on.
+        then: Schedule after the warm-up.
     """
 
     kind: ClassVar[str] = "linear_warm_up"

@@ -10,14 +10,14 @@ from metaray.optimizers.groups import divided
 from metaray.optimizers.outer_optimizer import OuterOptimizer
 
 FULL_RATE = "outer_lr"
-"""Key of a parameter group: its learning rate at its highest."""
+"""Key of a parameter group that holds its peak learning rate."""
 
 
 def build_optimizer(optimizer: OuterOptimizer, meta: dict[str, Tensor]) -> torch.optim.Optimizer:
-    """The optimiser over leaves, by name.
+    """Build the torch optimiser over the meta-parameters, leaf tensors by name.
 
     Raises:
-        InputError: If a pattern fits none of them, or an optimiser of the user's own is not built as it should be.
+        InputError: If a pattern matches no parameter, or an optimiser of the user's own cannot be built.
     """
     groups = []
     for group, names in divided(optimizer.groups, meta):
@@ -39,7 +39,7 @@ def build_optimizer(optimizer: OuterOptimizer, meta: dict[str, Tensor]) -> torch
 
 
 def name_of(optimizer: OuterOptimizer) -> str:
-    """What users know it by: its import path, or its kind."""
+    """Name of an optimiser for users: its import path, or its kind."""
     cls, path = type(optimizer), getattr(optimizer, "path", None)
     own = f"{cls.__module__}:{cls.__qualname__}"
     return str(path) if path is not None else optimizer.kind if cls.__module__.startswith("metaray.") else own
@@ -54,14 +54,14 @@ def update(
     step: int,
     num_steps: int,
 ) -> None:
-    """Step the meta-parameters in place.
+    """Take one outer step: update the meta-parameters in place.
 
     Args:
-        optimizer: Its description.
-        built: Optimiser that was built over `meta`.
-        meta: Leaves.
+        optimizer: Description of the optimiser.
+        built: Torch optimiser that was built over `meta`.
+        meta: Meta-parameters, leaf tensors by name.
         gradient: Gradient of each meta-parameter, by name, reduced and clipped.
-        step: Its number.
+        step: Number of the outer step.
         num_steps: Number of outer steps of the run.
     """
     for group in built.param_groups:
@@ -73,7 +73,7 @@ def update(
 
 
 def global_norm(gradient: dict[str, Tensor]) -> Tensor:
-    """[] float64, the Euclidean norm over all tensors together, on their device."""
+    """Euclidean norm over all tensors together: a float64 scalar on their device."""
     if not gradient:
         return torch.zeros((), dtype=torch.float64)
     squares = torch.stack([g.detach().to(torch.float64).square().sum() for g in gradient.values()])
@@ -88,8 +88,8 @@ def clip_(gradient: dict[str, Tensor], norm: Tensor | float, max_norm: float) ->
 
     Args:
         gradient: Gradient of each parameter, by name.
-        norm: Its global norm; one that is a tensor is not waited for.
-        max_norm: The most that it may be.
+        norm: Global norm of the gradient; if it is a tensor, the device is not waited for.
+        max_norm: Largest global norm.
     """
     if isinstance(norm, Tensor):
         factor = torch.where(norm > max_norm, max_norm / norm, 1.0)

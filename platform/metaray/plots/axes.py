@@ -16,7 +16,7 @@ HUGE = 1e100  # matplotlib's limits overflow before a double does
 
 
 class FieldAxis:
-    """Where values lie on an axis: at themselves where all are numbers, else at 0, 1, ..., a category each."""
+    """The place of values on an axis: their own values if all are numbers, else 0, 1, ... for each category."""
 
     def __init__(self, values: Sequence[Any], *, log: bool) -> None:
         self.numeric = all(map(is_number, values))
@@ -30,18 +30,18 @@ class FieldAxis:
         self.whole = self.numeric and all(isinstance(value, int) for value in values)
 
     def at(self, value: Any) -> float:
-        """NaN where it has no place."""
+        """The place of a value on the axis; NaN if it has none."""
         if self.numeric:
             return float(value) if is_number(value) and fits(value) else math.nan
         return self.places.get(repr(value), math.nan)
 
     def share(self, at: float) -> float:
-        """How far up the axis a place is, 0 to 1."""
+        """How far along the axis a place is, 0 to 1."""
         low, high, at = (math.log(x) if self.log else x for x in (self.low, self.high, at))
         return 0.5 if low == high else (at - low) / (high - low)
 
     def ticks(self) -> list[tuple[float, str]]:
-        """Places and their labels: of numbers both ends, and round ones between them."""
+        """Places of the ticks and their labels: both ends and round numbers between them, or the categories."""
         from matplotlib.ticker import LogLocator, MaxNLocator
 
         if not self.numeric:
@@ -53,7 +53,7 @@ class FieldAxis:
         return [(at, short(at)) for at in sorted({self.low, *inner, self.high})]
 
     def dress(self, axes: Axes) -> None:
-        """Make it the x axis."""
+        """Configure the x axis of a plot."""
         if self.log:
             axes.set_xscale("log")
         elif self.numeric:
@@ -66,12 +66,12 @@ class FieldAxis:
 
 
 def fits(value: float) -> bool:
-    """Whether a picture can show it."""
+    """Whether a plot can show the value."""
     return abs(value) < HUGE  # not where it is NaN
 
 
 def short(value: Any) -> str:
-    """A value as a label."""
+    """The value as a short label."""
     if isinstance(value, float):
         return f"{value:.0f}" if value.is_integer() and abs(value) < 1e6 else f"{value:.3g}"
     text = " ".join(str(value).split())

@@ -29,15 +29,15 @@ PANELS_A_ROW = 3
 
 
 class FunctionFit(NamedTuple):
-    """One task and what a learner makes of it.
+    """One regression task on a function, and a learner's predictions for it.
 
     Attributes:
-        support_x: [K].
-        support_y: [K].
-        x: [n] where it was asked, ascending.
-        y: [n] what is true there; None where that is not known.
-        before: [n] what it predicts with zero inner steps; None where its algorithm takes none.
-        after: [n] what it predicts once adapted.
+        support_x: Inputs of the support set [K].
+        support_y: Targets of the support set [K].
+        x: Inputs of the predictions [n], ascending.
+        y: True values [n]; None if they are unknown.
+        before: Predictions [n] with zero inner steps; None if the algorithm takes no inner steps.
+        after: Predictions [n] after adaptation.
     """
 
     support_x: Numbers
@@ -56,7 +56,7 @@ def fit_of(
     *,
     inner_steps: int | None = None,
 ) -> FunctionFit:
-    """Adapt a learner of one number to (x, y) pairs, and ask it elsewhere; all arrays are [n, 1]."""
+    """Adapt a learner to pairs (x, y) of numbers, and predict at other inputs; all arrays are [n, 1]."""
     order = np.argsort(x[:, 0], kind="stable")
     x = x[order]
 
@@ -76,12 +76,12 @@ def fit_of(
 
 
 def fits_of(learner: Learner, source: Source, spec: EpisodeSpec, seed: int, count: int = 6) -> list[FunctionFit]:
-    """The first meta-test tasks.
+    """The fits of a learner to the first meta-test tasks of a source of functions.
 
     Args:
         learner: Learner to adapt.
         source: Source of functions from one number to one number.
-        spec: Spec of the tasks; their query points are `DENSE`, where the source has so many.
+        spec: Spec of the tasks; each has `DENSE` query points, if the source has so many.
         seed: Seed of the sequence of episodes.
         count: Number of tasks.
     """

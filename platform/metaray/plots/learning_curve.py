@@ -57,7 +57,7 @@ def learning_curve(metrics: Sequence[Metric], title: str) -> Figure:
 
 
 def smoothed(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
-    """The mean over a centred window, cut at both ends so that it never averages what is not there."""
+    """Moving averages over a centred window, which is cut at both ends of the values."""
     sums = np.concatenate([[0.0], np.cumsum(values)])
     at = np.arange(len(values))
     low, high = np.maximum(at - window // 2, 0), np.minimum(at + window // 2 + 1, len(values))

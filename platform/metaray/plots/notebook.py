@@ -10,11 +10,11 @@ if TYPE_CHECKING:
 
 
 def as_html(text: str, figure: "Figure | None" = None) -> str:
-    """HTML of a result, without anything from elsewhere.
+    """HTML of a result for a notebook, which needs nothing from elsewhere.
 
     Args:
-        text: What it prints.
-        figure: Below it.
+        text: Text of the result, as it is printed.
+        figure: Figure to show below the text; None for none.
     """
     shown = f"<pre>{html.escape(text)}</pre>"
     if figure is None:

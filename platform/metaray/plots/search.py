@@ -44,9 +44,9 @@ def draw_all(
     folder: Path,
     title: str,
 ) -> list[Path]:
-    """Write every picture that applies into `folder`, which must exist; returns their paths.
+    """Draw every plot that applies to a search into the existing folder `folder`; returns their paths.
 
-    A searched field has a log axis where `logs` says so.
+    A searched field has a logarithmic axis if `logs` says so.
     """
     searched = searched_keys(trials)
     scheduled = [key for key in searched if any(is_schedule(trial.settings.get(key)) for trial in trials)]
@@ -91,9 +91,9 @@ def curves(trials: Sequence[Trial], objective: Objective, title: str) -> Figure:
 
 
 def draw_schedule(trials: Sequence[Trial], key: str, objective: Objective, path: Path, title: str) -> None:
-    """Write a PNG: the values of `key` that each trial trained with, up to its last evaluation.
+    """Draw the values of `key` that each trial trained with, up to its last evaluation, to a PNG file.
 
-    A number is a constant schedule. The star is where the winner's best evaluation was.
+    A number is a constant schedule. A star marks the winner's best evaluation.
     """
     lines = []
     for trial in trials:
@@ -120,9 +120,9 @@ def draw_response(
     log: bool,
     title: str,
 ) -> None:
-    """Write a PNG: each trial's best evaluation, with its 95% interval, against its value of `key`.
+    """Draw each trial's best evaluation, with its 95% interval, against its value of `key`, to a PNG file.
 
-    Trials that failed are ticks on the bottom edge. Unless all values are numbers, each is a category.
+    Failed trials are ticks on the bottom edge. Unless all values are numbers, each is a category.
     """
     winner = winner_of(trials, objective)
     scale = FieldAxis([trial.settings[key] for trial in trials if key in trial.settings], log=log)
@@ -144,9 +144,10 @@ def draw_response(
 def draw_parallel(
     trials: Sequence[Trial], logs: Mapping[str, bool], objective: Objective, path: Path, title: str
 ) -> None:
-    """Write a PNG: an axis for each key of `logs` and one for the objective, a line a trial with an evaluation.
+    """Draw parallel coordinates to a PNG file: an axis for each key of `logs` and for the objective.
 
-    A trial that lacks a field, or has None there, passes below that axis, at "none".
+    Each trial with an evaluation is a line. A trial that lacks a field, or has None there, passes below that axis, at
+    "none".
     """
     judged = [(trial, best.value) for trial in trials if (best := _best(trial, objective)) is not None]
     judged.sort(key=lambda found: found[1], reverse=not objective.highest)  # the best on top

@@ -29,12 +29,12 @@ def draw_stream(curves: Mapping[str, StreamCurve], path: Path, title: str, besid
 
 
 def stream_figure(curves: Mapping[str, StreamCurve], title: str, beside: Mapping[str, Points] = {}) -> Figure:
-    """The score of each curve with its interval over the orders, and their baselines.
+    """Plot the score of each stream with its interval over the orders, and the baselines.
 
     Args:
-        curves: The curves by the names that the legend has; all of one kind of score.
-        title: Title over the picture.
-        beside: Points of other curves, by name.
+        curves: Curves by their names in the legend, all with the same score.
+        title: Title of the plot.
+        beside: Points of further curves, by name.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

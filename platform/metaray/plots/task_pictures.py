@@ -26,17 +26,18 @@ GAP, NAME_WIDTH, CAPTION_HEIGHT, TITLE_HEIGHT = 0.5, 3.4, 0.3, 0.7
 
 
 class TaskPicture(NamedTuple):
-    """What is drawn of one task.
+    """The drawing of one task: its support images, and query images with captions.
 
     Attributes:
-        support_x: [n, channels, height, width] uint8, or floats in [0, 1]; channels 1 or 3.
-        support_labels: [n] class names; a row each, in order of their first appearance.
-        query_x: [m, channels, height, width]; spread over the rows in the order given, unless labels say the row.
-        query_captions: [m] texts under the queries, for instance predictions; empty for none.
-        correct: [m] whether the caption is right, shown by its colour, and by a cross before a wrong one; None, or
-            items that are None, where there is nothing to judge.
-        title: Title over the picture.
-        query_labels: [m] class names, each of the row that a query belongs to; empty where nobody says.
+        support_x: Support images [n, channels, height, width], uint8 or floats in [0, 1], with 1 or 3 channels.
+        support_labels: Class names [n] of the support images; each class is a row, in the order of first appearance.
+        query_x: Query images [m, channels, height, width], spread over the rows in order unless `query_labels` says the
+            row.
+        query_captions: Captions [m] of the query images, for instance predictions; empty for none.
+        correct: Whether each caption is right [m], shown by its colour, and by a cross before a wrong one; None, or
+            None items, if unknown.
+        title: Title of the drawing.
+        query_labels: Class names [m], each of the row that a query image belongs to; empty if unknown.
     """
 
     support_x: NDArray[Any]
@@ -58,10 +59,10 @@ def draw_task(
     correct: Sequence[bool | None] | None = None,
     title: str = "",
 ) -> None:
-    """Draw one task to a PNG; the arguments are those of `TaskPicture`.
+    """Draw one task to a PNG file; the arguments are those of `TaskPicture`.
 
     Raises:
-        InputError: `path` can't be written.
+        InputError: If `path` cannot be written.
     """
     draw_tasks([TaskPicture(support_x, support_labels, query_x, query_captions, correct, title)], path)
 
@@ -75,10 +76,10 @@ def draw_episodes(
     count: int = 2,
     seed: int = 0,
 ) -> None:
-    """Draw the first `count` tasks of a source to a PNG.
+    """Draw the first `count` tasks of a source to a PNG file.
 
     Raises:
-        InputError: The source yields no images, the split no such tasks, or `path` can't be written.
+        InputError: If the source yields no images, the split no such tasks, or `path` cannot be written.
     """
     if len(source.feature_shape) != 3:
         raise InputError(f"a gallery shows images, but an example has the shape {shape_text(source.feature_shape)}")
@@ -94,10 +95,10 @@ def draw_episodes(
 
 
 def draw_tasks(pictures: Sequence[TaskPicture], path: Path) -> None:
-    """Draw tasks below one another to a PNG.
+    """Draw tasks below one another to a PNG file.
 
     Raises:
-        InputError: An example is no image, or `path` can't be written.
+        InputError: If an example is not an image, or `path` cannot be written.
     """
     # Imported here, since it takes longer than all the rest of the package. Not pyplot: it keeps global state.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -119,10 +120,10 @@ def draw_tasks(pictures: Sequence[TaskPicture], path: Path) -> None:
 
 
 def save_picture(figure: "Figure", path: Path, *, dpi: int) -> None:
-    """Write a PNG, and the folder that it lies in.
+    """Save a figure as a PNG file, making missing folders.
 
     Raises:
-        InputError: `path` can't be written.
+        InputError: If `path` cannot be written.
     """
     try:
         path.absolute().parent.mkdir(parents=True, exist_ok=True)

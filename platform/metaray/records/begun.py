@@ -7,15 +7,15 @@ from metaray.records.storage import Storage
 
 
 def as_begun(experiment: Experiment, storage: Storage, device_type: str) -> Experiment:
-    """The experiment with the chunks that its run has had on such devices since it was begun.
+    """The experiment with the chunk size that its run was begun with on this type of device.
 
-    The outer gradient is summed over chunks: other ones would be other bits. Records of before they were written down
-    say nothing; then it is what was usual at that time.
+    The outer gradient is summed over chunks, so another chunk size would give other bits. Records from before chunk
+    sizes were written down imply the default of that time.
 
     Args:
         experiment: Experiment of the run.
-        storage: Storage of the run alone; it need not be begun.
-        device_type: "cpu" or "cuda".
+        storage: Storage of the run, which need not have begun.
+        device_type: Type of device, "cpu" or "cuda".
     """
     if not storage.exists(RECORD_FILE):
         return experiment

@@ -11,10 +11,10 @@ from metaray.records.storage import Storage
 
 
 def check_linkable(frozen: bool) -> None:
-    """Refuse to link what has no encoder that stays as it is.
+    """Check that a learner has a frozen encoder that can be linked to.
 
     Raises:
-        InputError: If there is none.
+        InputError: If it has none.
     """
     if not frozen:
         raise InputError(
@@ -24,14 +24,15 @@ def check_linkable(frozen: bool) -> None:
 
 
 def linked(learner: Learner, root: Storage) -> Learner:
-    """The learner with its encoder as a link, which lies in the storage from then on; it is written there once.
+    """The learner with its encoder replaced by a link; the encoder is written to the storage once.
 
     Args:
         learner: Learner with a frozen encoder.
-        root: The storage of all runs.
+        root: Storage of all runs.
 
     Raises:
-        InputError: If it has no such encoder, or the storage can't be written, or holds something else there.
+        InputError: If the learner has no such encoder, or the storage cannot be written, or holds another file in its
+            place.
     """
     tensors = learner.encoder_tensors
     check_linkable(bool(tensors))

@@ -17,17 +17,17 @@ def write_record(storage: Storage, name: str, tree: Mapping[str, Any]) -> None:
 
 
 def read_record(storage: Storage, name: str, kind: type[C], *, remedy: str) -> C:
-    """What a file says; one of before there were checksums is taken as it is, where its fields are right.
+    """Read a JSON record and verify its checksum; records from before checksums are accepted if valid.
 
     Args:
-        storage: Storage that holds it.
+        storage: Storage that holds the file.
         name: Name of the file.
-        kind: Its fields.
-        remedy: What to do about one that is damaged.
+        kind: Class of the record.
+        remedy: What a user can do about a damaged file, for the message.
 
     Raises:
-        FileNotFoundError: If there is none.
-        InputError: Naming the file, if it is not what was written.
+        FileNotFoundError: If there is no such file.
+        InputError: If the file is not what was written; the message names it.
     """
     where = f"{storage.shown}/{name}"
     try:

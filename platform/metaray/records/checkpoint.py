@@ -36,12 +36,12 @@ CPU = torch.device("cpu")
 
 
 class Loaded(NamedTuple):
-    """What a run goes on from.
+    """The checkpoint that a run resumes from.
 
     Attributes:
-        progress: Progress of the checkpoint; of step 0 where there is none.
-        best: The meta-parameters of its `best_step`.
-        damaged: What is wrong with each newer checkpoint that is not whole, by its step.
+        progress: Progress of the checkpoint; that of step 0 if there is no checkpoint.
+        best: Meta-parameters of the best step.
+        damaged: Problem of each newer checkpoint that is damaged, by its step.
     """
 
     progress: Progress
@@ -50,18 +50,18 @@ class Loaded(NamedTuple):
 
 
 def save_checkpoint(storage: Storage, state: TrainState, progress: Progress, best: Tensors) -> str:
-    """Write the checkpoint of `state.step`, and read it back; returns its name.
+    """Write the checkpoint of `state.step`, and read it back to verify it; returns its name.
 
-    It needs no other: the best meta-parameters are in it too, where they are not the current ones.
+    Each checkpoint is complete in itself: it also holds the best meta-parameters, if these are not the current ones.
 
     Args:
         storage: Storage of the run.
         state: State to save.
-        progress: Progress to save; its step and environment are filled in.
-        best: The meta-parameters of `progress.best_step`.
+        progress: Progress to save; step and environment are filled in.
+        best: Meta-parameters of `progress.best_step`.
 
     Raises:
-        OSError: If it could not be written, or is not what was written; the checkpoints before it are untouched.
+        OSError: If the checkpoint cannot be written, or differs when read back; earlier checkpoints are untouched.
     """
     name = checkpoint_name(state.step)
     tensors = {f"meta/{key}": _plain(tensor) for key, tensor in state.meta.items()}
@@ -89,15 +89,15 @@ def save_checkpoint(storage: Storage, state: TrainState, progress: Progress, bes
 
 
 def load_checkpoint(storage: Storage, state: TrainState, *, at_most: int | None = None) -> Loaded:
-    """Load the newest checkpoint that is whole into `state`, in place.
+    """Load the newest undamaged checkpoint into `state`, in place.
 
     Args:
         storage: Storage of the run.
-        state: State as `initial_state` made it; stays so where there is no whole checkpoint.
-        at_most: Its step; None takes any.
+        state: Fresh state, as `initial_state` made it; unchanged if there is no undamaged checkpoint.
+        at_most: Largest step of the checkpoint; None takes any.
 
     Raises:
-        OSError: If none could be read at all, which is no reason to start again from nothing.
+        OSError: If no checkpoint can be read at all, which is no reason to start again from nothing.
     """
     damaged: dict[int, str] = {}
     unread: OSError | None = None

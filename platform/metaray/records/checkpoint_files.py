@@ -22,18 +22,17 @@ NAME = re.compile(r"^step-\d{9,}$")
 
 @dataclass(frozen=True)
 class Progress:
-    """What a run knows about itself besides its tensors.
+    """The progress of a run, without its tensors.
 
     Attributes:
-        step: The next step.
-        best_step: The step with the best meta-val score so far, which is the highest accuracy or the lowest squared
-            error; None before the first meta-val.
+        step: Next outer step.
+        best_step: Outer step with the best score on meta-val so far; None before the first evaluation.
         best_score: Score of that step on meta-val.
         window: Sums over the steps since metrics were last recorded (see `metaray.training.step_sums`).
-        clock: Times over the whole run, likewise.
-        segments: Number of segments of the journal that were written by then; 0 in older checkpoints, which do not say.
+        clock: Times summed over the whole run.
+        segments: Number of segments of the journal written so far; 0 in older checkpoints.
         environment: Versions and CPU capability that the bits may depend on.
-        network: Marks that the network's frozen parameters, buffers and other tensors are known again by.
+        network: Checksums of the network's frozen parameters, buffers and other tensors.
     """
 
     step: int = 0
@@ -50,9 +49,9 @@ _PROGRESS = TypeAdapter(Progress)
 
 
 def newest_progress(storage: Storage) -> Progress:
-    """What the newest checkpoint says of its run, without its tensors; of step 0 where there is none.
+    """Progress in the newest checkpoint, read without its tensors; that of step 0 without a checkpoint.
 
-    For onlookers: whoever goes on from it checks its tensors, too, and passes over a checkpoint where they are damaged.
+    This is for observers. A run that resumes also checks the tensors, and skips a checkpoint whose tensors are damaged.
     """
     for step in reversed(saved_steps(storage)):
         with suppress(Damaged):
@@ -61,22 +60,22 @@ def newest_progress(storage: Storage) -> Progress:
 
 
 def copy_checkpoint(source: Storage, target: Storage, step: int) -> None:
-    """Copy a checkpoint, checked, from one run to another, whose journal has segments of its own.
+    """Verify a checkpoint and copy it to another run, which has its own journal.
 
     Raises:
-        Damaged: If it is not whole.
-        OSError: If it cannot be read or written.
+        Damaged: If the checkpoint is damaged.
+        OSError: If the checkpoint cannot be read or written.
     """
     files = read_checkpoint(source, step)
     write_checkpoint(target, files, replace(progress_of(files), segments=0))
 
 
 def read_checkpoint(storage: Storage, step: int, *, only: str | None = None) -> dict[str, bytes]:
-    """The files of a checkpoint, or `only` one of them, checked.
+    """Read and verify the files of a checkpoint, or the file `only`.
 
     Raises:
-        Damaged: If it is not whole.
-        OSError: If it cannot be read.
+        Damaged: If the checkpoint is damaged.
+        OSError: If the checkpoint cannot be read.
     """
     folder = f"{CHECKPOINTS_FOLDER}/{checkpoint_name(step)}"
     files = unsealed(lambda name: storage.read(f"{folder}/{name}"), only=only)
@@ -86,22 +85,22 @@ def read_checkpoint(storage: Storage, step: int, *, only: str | None = None) -> 
 
 
 def write_checkpoint(storage: Storage, files: Mapping[str, bytes], progress: Progress) -> None:
-    """Write the files of a checkpoint, with other progress, as that of `progress.step`.
+    """Write the files of a checkpoint with other progress, as the checkpoint of `progress.step`.
 
     Raises:
-        OSError: If it cannot be written.
+        OSError: If the checkpoint cannot be written.
     """
     folder = f"{CHECKPOINTS_FOLDER}/{checkpoint_name(progress.step)}"
     storage.write_folder(folder, sealed({**files, PROGRESS: written(progress)}))
 
 
 def written(progress: Progress) -> bytes:
-    """The file of it."""
+    """Bytes of the progress file."""
     return json.dumps(asdict(progress), indent=2).encode()
 
 
 def progress_of(files: Mapping[str, bytes]) -> Progress:
-    """What the files of a checkpoint say of its run; `Damaged` if that cannot be read."""
+    """Progress in the files of a checkpoint; raises `Damaged` if it cannot be read."""
     try:
         return _PROGRESS.validate_python(parse_object(files[PROGRESS], where=PROGRESS))
     except InputError as error:
@@ -122,7 +121,7 @@ def _folders(storage: Storage) -> list[str]:
 
 
 def keep_checkpoints(storage: Storage, keep: Iterable[int]) -> None:
-    """Delete the other checkpoints, and unfinished ones that a kill left behind."""
+    """Delete all other checkpoints, and unfinished ones that a killed process left behind."""
     kept = {checkpoint_name(step) for step in keep}
     for name in _folders(storage):
         if name not in kept:
@@ -146,9 +145,9 @@ def whole_steps(storage: Storage) -> list[int]:
 
 
 def sweep(storage: Storage) -> list[str]:
-    """Delete what writes that broke off have left behind: unfinished checkpoints, temporary files; returns their names.
+    """Delete what interrupted writes left behind: unfinished checkpoints, temporary files; returns their names.
 
-    Only for the one process that writes to this run.
+    Only the one process that writes to this run may call it.
     """
     found = orphans(storage)
     for folder in found:

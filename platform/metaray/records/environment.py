@@ -49,7 +49,8 @@ UNSET = "(unset)"
 def environment(device: torch.device = CPU) -> dict[str, str]:
     """What a run's bits depend on besides its experiment, by name: versions, processor, kernels, settings.
 
-    All names are there in each run of one version, so what a checkpoint lacks, its version did not know.
+    Each version of metaray records the same names in every run; a name that a checkpoint lacks was unknown to its
+    version.
     """
     found = {
         "metaray": metaray_version(),
@@ -74,7 +75,7 @@ def environment(device: torch.device = CPU) -> dict[str, str]:
 
 @lru_cache
 def metaray_version() -> str:
-    """Which kernels a run is computed by is metaray's choice, too; code that was sent to a cluster has no version."""
+    """Version of metaray, which chooses kernels, too; code that was sent to a cluster has no version."""
     try:
         return version("metaray")
     except PackageNotFoundError:
@@ -82,7 +83,7 @@ def metaray_version() -> str:
 
 
 def changes(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """What differs, a phrase each; what an older checkpoint does not say is not known to differ."""
+    """Differences between two environments, one phrase each; a name that the older one lacks does not count."""
     return [f"{key} {then[key]} -> {now.get(key)}" for key in then if then[key] != now.get(key)]
 
 

@@ -46,7 +46,7 @@ def estimate(values: Values) -> Estimate:
 
 
 def paired_difference(challenger: Values, champion: Values) -> Estimate:
-    """Mean of challenger - champion, by episode: both judged on the same ones, in the same order."""
+    """Mean of challenger - champion over episodes that both were evaluated on, in the same order."""
     assert len(challenger) == len(champion)
     with np.errstate(invalid="ignore", over="ignore"):
         return estimate(np.asarray(challenger, dtype=np.float64) - np.asarray(champion, dtype=np.float64))

@@ -17,21 +17,21 @@ ENDINGS: dict[EventKind, type[RunFailed | RunStopped]] = {
     "diverged": Diverged,
     "stopped": RunStopped,
 }
-"""What a run that ended itself raises, by the kind of event that says so across processes."""
+"""Exception that ends a run, by the kind of event that reports it across processes."""
 
 
 class Event(NamedTuple):
-    """Something that happened; plain numbers and text, so that it crosses processes.
+    """An event of a run, in plain numbers and text, so that it can be sent between processes.
 
     Attributes:
-        kind: What happened: for displays "note" (something worth knowing, in `text`), "phase" (the run enters `text`),
-            "step" (one outer step), "judging" (`done` of `episodes` on `text` are judged) and "evaluation" (meta-val
-            was judged); for trackers "metrics" (one, which is in the journal); "checkpoint" (a new one is whole);
-            "failed", "diverged" or "stopped" say how it ended, in `text`.
-        step: Outer steps done so far.
+        kind: Kind of the event. For displays: "note" (a message in `text`), "phase" (the run enters the phase `text`),
+            "step" (one outer step), "judging" (`done` of `episodes` on `text` are evaluated) and "evaluation" (meta-val
+            was evaluated). For trackers: "metrics" (one metric in the journal). "checkpoint": a new one is complete.
+            "failed", "diverged" or "stopped": how the run ended, with the reason in `text`.
+        step: Number of outer steps done so far.
         values: Metrics by key.
         time_s: Seconds since the epoch.
-        text: Text that goes with it, as `kind` says; empty where there is none.
+        text: Text of the event, as `kind` says; empty for other kinds.
     """
 
     kind: EventKind
@@ -46,7 +46,7 @@ class Listener(ABC):
 
     @abstractmethod
     def on_event(self, event: Event) -> None:
-        """Take note of an event."""
+        """Receive an event."""
 
     @abstractmethod
     def close(self) -> None:
@@ -54,7 +54,7 @@ class Listener(ABC):
 
 
 def entering(text: str) -> Event:
-    """The run enters a phase before its first step: "checks", "MLflow", "Ray", "workers", ..."""
+    """The event that the run enters a phase before its first step: "checks", "MLflow", "Ray", "workers", ..."""
     return Event("phase", 0, {}, time.time(), text)
 
 
@@ -78,12 +78,12 @@ class Fanout(Listener):
         self._listeners = list(listeners)
 
     def on_event(self, event: Event) -> None:
-        """Pass it on."""
+        """Pass an event on to all listeners."""
         for listener in self._listeners:
             listener.on_event(event)
 
     def close(self) -> None:
-        """Close all, whatever happens to one of them; then raise what happened first."""
+        """Close all listeners, even if one fails; then raise the first error."""
         errors: list[Exception] = []
         for listener in self._listeners:
             try:

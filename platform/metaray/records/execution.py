@@ -12,21 +12,23 @@ EXECUTION = "execution.json"
 
 
 class Executed(Config):
-    """What `execution.json` says; a run that has gone without one went line by line, as all did before there were any.
+    """How a run is computed, as recorded in `execution.json`.
 
-    What concerns bits is followed by whoever takes the run up on such a device. Where the data are is not: it is that
-    of the last process, or of rank 0 there.
+    Runs without this file were computed episode by episode, as all runs were before it existed.
+
+    Whoever resumes the run on this type of device keeps what affects bits. The place of the data is not kept: it is
+    that of the last process, or of its rank 0.
 
     Attributes:
-        kind: "each" episode of a chunk by itself, "batched", "compiled" or "graph".
-        why: It is not what was asked for; empty where it is.
-        device: The type of device that this was decided for.
-        compiler: What stands for the compiler and its version; empty where nothing is compiled.
-        convolutions: Those of a chunk, whose weights differ by episode: "plain" where episodes are computed one by one,
-            "grouped" by torch's own kernels, or "unfolded" (`metaray.models.unfolded`); empty in records of before that
-            was written down, when they were unfolded on a GPU.
-        data_on: Where the examples are: on the "host" or on the "device"; empty in such records.
-        most_workers: How many workers can ever take part; 0 in such records.
+        kind: How a chunk is computed: "each" episode by itself, "batched", "compiled" or "graph".
+        why: Reason why this differs from what was asked for; empty if it does not.
+        device: Type of device that this was decided for.
+        compiler: Identification of the compiler and its version; empty if nothing is compiled.
+        convolutions: How the convolutions of a chunk, whose weights differ by episode, are computed: "plain" if
+            episodes are computed one by one, "grouped" by torch's own kernels, or "unfolded"
+            (`metaray.models.unfolded`). Empty in old records, when they were unfolded on a GPU.
+        data_on: Place of the examples: "host" or "device"; empty in old records.
+        most_workers: Largest number of workers that can take part; 0 in old records.
     """
 
     kind: Literal["each", "batched", "compiled", "graph"]
@@ -39,13 +41,13 @@ class Executed(Config):
 
     @property
     def tags(self) -> dict[str, str]:
-        """What there is to say of it, by name, for trackers."""
+        """The record as tags for trackers, by name."""
         told = self.model_dump(mode="json", exclude={"kind"})
         return {"execution": self.kind} | {f"execution.{name}": str(value) for name, value in told.items() if value}
 
 
 def read_executed(storage: Storage) -> Executed | None:
-    """What was decided for a run; None where nothing was written down.
+    """Read how a run is computed; None if nothing was recorded.
 
     Raises:
         InputError: If the file is damaged.
@@ -56,5 +58,5 @@ def read_executed(storage: Storage) -> Executed | None:
 
 
 def write_executed(storage: Storage, executed: Executed) -> None:
-    """Write it down."""
+    """Record how a run is computed."""
     write_record(storage, EXECUTION, executed.model_dump(mode="json"))

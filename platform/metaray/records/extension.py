@@ -38,15 +38,15 @@ START_FOLDER = "start"
 
 
 def ended_folder(step: int) -> str:
-    """Where a run keeps the end that it had after `step`, before it was extended: record, learner and result."""
+    """Folder that keeps the end which a run had after `step`, before it was extended: record, learner, result."""
     return f"{ENDED_FOLDER}/{checkpoint_name(step)}"
 
 
 def first_other_rate(experiment: Experiment, num_steps: int) -> tuple[int, float, float] | None:
-    """The first step at which the experiment has another learning rate than it would have with `num_steps` in all.
+    """The first step at which the learning rate would differ if the run had `num_steps` steps in all.
 
     Returns:
-        The step, its rate in the experiment and its rate in the longer one; None where all that it does are the same.
+        The step, its rate in the experiment, and its rate in the longer one; None if all rates are the same.
     """
     optimizer, done = experiment.optimizer, experiment.num_steps
     schedule, first = optimizer.whole_schedule, 0 if experiment.initial is None else experiment.initial.step
@@ -60,10 +60,10 @@ def first_other_rate(experiment: Experiment, num_steps: int) -> tuple[int, float
 
 
 def require_end(run: Run, step: int) -> None:
-    """There must be a whole checkpoint of the run's last step.
+    """Check that the run has an undamaged checkpoint of its last step.
 
     Raises:
-        InputError: If there is none.
+        InputError: If it has none.
     """
     try:
         _end_of(run.storage, step)
@@ -75,16 +75,16 @@ def require_end(run: Run, step: int) -> None:
 
 
 def extend_record(run: Run, experiment: Experiment, step: int, tags: Mapping[str, str]) -> None:
-    """Make a finished run one that has yet to go on. Killed at any place, it is the one or the other, and whole.
+    """Turn a finished run into an unfinished, longer one. A kill at any time leaves it in one of the two states.
 
     Args:
-        run: Run that nobody else holds.
-        experiment: Experiment with the number of steps that it has from now on.
-        step: Step that was the run's last.
-        tags: Tags that it has from now on; an MLflow run of its own is made when training starts.
+        run: Run that no other process holds.
+        experiment: Experiment with the new number of steps.
+        step: Last step of the run so far.
+        tags: New tags; a new MLflow run is made when training starts.
 
     Raises:
-        InputError: If it can't go on as a run with more steps from the start would.
+        InputError: If the run could not continue as a run with more steps from the start would.
         OSError: If the storage fails.
     """
     storage, aside = run.storage, ended_folder(step)
@@ -108,17 +108,17 @@ def restore_end(run: Run, step: int) -> None:
 
 
 def begin_record(run: Run, experiment: Experiment, source: Storage, fingerprint: str, tags: Mapping[str, str]) -> None:
-    """Make a new run that starts from another one's end; where that was broken off, the rest of it.
+    """Create a run that starts from the end of another run; completes an interrupted call.
 
     Args:
-        run: The new one, which nobody else holds.
-        experiment: Experiment of the new run, with the state that it starts from.
+        run: The new run, which no other process holds.
+        experiment: Experiment of the new run, whose `initial` names the other run.
         source: Storage of the other run.
         fingerprint: Fingerprint of the data of the other run.
         tags: Tags of the new run.
 
     Raises:
-        Damaged: If what it starts from is not whole in the other run, nor kept in this.
+        Damaged: If the state of the other run is damaged, and no copy is in the new run.
         OSError: If the storage fails.
     """
     storage, initial = run.storage, experiment.initial

@@ -14,9 +14,9 @@ logger = logging.getLogger("metaray.run")
 
 
 def as_failure(error: BaseException) -> BaseException:
-    """What ended a run, as its user hears of it: an exception that nobody foresaw with their own lines first.
+    """The error to report to the user of a run; an unforeseen one begins with the user's own lines.
 
-    What metaray raises on purpose, and what is no error of the program's (Ctrl-C), stays as it is.
+    Errors that metaray raises on purpose, and interrupts such as Ctrl-C, are returned unchanged.
     """
     if isinstance(error, InputError | RunFailed | RunStopped) or not isinstance(error, Exception):
         return error
@@ -26,13 +26,13 @@ def as_failure(error: BaseException) -> BaseException:
 
 
 def failure_text(error: RunFailed) -> str:
-    """All that is known of it, without the secrets of URIs."""
+    """Everything that is known about an error, without the secrets of URIs."""
     parts = [f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC: {error}", error.told, error.tracebacks]
     return redacted("\n\n".join(part.strip("\n") for part in parts if part)) + "\n"
 
 
 def write_failure(storage: Storage, error: RunFailed) -> None:
-    """Write it down, and tell the reader of the error where; a full disk must not hide what ended the run."""
+    """Write an error to the run's folder, and note in the error where; a full disk does not hide the error."""
     logger.error("%s", failure_text(error))
     try:
         storage.write(FAILURE, failure_text(error).encode())

@@ -9,15 +9,15 @@ from metaray.records.result import Result
 
 @dataclass(frozen=True)
 class History:
-    """A run as far as it is known without its folder.
+    """What is known about a run without its folder.
 
     Attributes:
-        place: Where that was kept, in words; empty where nobody kept anything.
-        run_id: Id of the run there; None without one.
-        tags: Where the run comes from: code, versions, command.
-        metrics: What was measured.
-        result: What it found out; None where that was not kept.
-        notes: What could not be read, a sentence each.
+        place: Place where this was recorded, in words; empty if nothing was recorded.
+        run_id: Id of the run at that place; None without one.
+        tags: Provenance of the run: code, versions, command.
+        metrics: Recorded metrics.
+        result: Result of the run; None if it was not recorded.
+        notes: Problems while reading, one sentence each.
     """
 
     place: str = ""

@@ -26,7 +26,7 @@ FLUSH_EVERY_S, FLUSH_EVERY_REMOTE_S = 2.0, 20.0
 
 
 class Metric(NamedTuple):
-    """One metric: a dotted or slashed key, its value, the outer step, milliseconds since the epoch."""
+    """One metric: a dotted or slashed key, its value, the outer step, and the time in ms since the epoch."""
 
     key: str
     value: float
@@ -35,11 +35,11 @@ class Metric(NamedTuple):
 
 
 class Journal:
-    """Appends segments to a run's storage; only rank 0 has one.
+    """Appends segments of metrics to a run's storage; only rank 0 has a journal.
 
     Args:
         storage: Storage of the run.
-        segments: Number of segments that are known to have been written.
+        segments: Number of segments known to have been written.
     """
 
     def __init__(self, storage: Storage, segments: int = 0) -> None:
@@ -58,15 +58,15 @@ class Journal:
         self._flushed_s = float("-inf")
 
     def append(self, entries: Sequence[Metric]) -> None:
-        """Remember entries until the next flush, but for those that an earlier process has measured."""
+        """Keep entries until the next flush, except those that an earlier process has recorded."""
         self._pending.extend(entry for entry in entries if (entry.key, entry.step) not in self._known)
         self._known.update((entry.key, entry.step) for entry in entries)
 
     def flush(self, *, now: bool = False) -> list[Metric]:
-        """Write what gathered, where that is due (or `now`); returns what reached the disk by this.
+        """Write the kept entries if it is time (or if `now`); returns the entries written.
 
         Raises:
-            OSError: If it cannot be written; the entries stay for the next flush.
+            OSError: If the segment cannot be written; the entries are kept for the next flush.
         """
         if not self._pending or not (now or time.monotonic() - self._flushed_s >= self._every_s):
             return []
@@ -78,7 +78,7 @@ class Journal:
 
 
 class JournalReader:
-    """Reads a run's journal as it grows: a segment never changes, so each is read once.
+    """Reads a run's journal as it grows; segments never change, so each is read once.
 
     Args:
         storage: Storage of the run.
@@ -90,7 +90,7 @@ class JournalReader:
         """The entries of each segment, and what is wrong with it; empty if nothing is."""
 
     def read(self) -> list[Metric]:
-        """All entries by now, by step and key; without those that are damaged, of which `damage` tells."""
+        """All entries so far, by step and key, without damaged ones; see `damage`."""
         found: dict[tuple[str, int], Metric] = {}
         for name in self._storage.names(JOURNAL_FOLDER):
             if not SEGMENT.match(name):
@@ -114,14 +114,14 @@ class JournalReader:
 
     @property
     def count(self) -> int:
-        """How many segments were written, judging by the number of the last that is there."""
+        """Number of segments written, judging by the number of the last one present."""
         return max(map(_number, self.segments), default=-1) + 1
 
     def damage(self, segments: int = 0) -> list[str]:
-        """What was found to be damaged or missing so far, a sentence a segment.
+        """Segments found to be damaged or missing so far, one sentence each.
 
         Args:
-            segments: Number of segments that are known to have been written.
+            segments: Number of segments known to have been written.
         """
         found = [f"{JOURNAL_FOLDER}/{name} is damaged: {what}" for name, (_, what) in self.segments.items() if what]
         lost = sorted({*range(max(self.count, segments))} - {*map(_number, self.segments)})
@@ -131,7 +131,7 @@ class JournalReader:
 
 
 def read_journal(storage: Storage) -> list[Metric]:
-    """All entries of a run, by step and key, without those that are damaged."""
+    """All entries of a run's journal, by step and key, without damaged ones."""
     return JournalReader(storage).read()
 
 

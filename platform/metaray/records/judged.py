@@ -29,12 +29,12 @@ BY: tuple[By, ...] = get_args(By)
 
 
 class Part(NamedTuple):
-    """Some of the episodes.
+    """A group of evaluation episodes that have something in common.
 
     Attributes:
-        by: What they have in common: the size of the support set, that of the query set, or the group.
-        name: The size or sizes, as in "5" and "12 to 40", or the name of the group.
-        scores: The mean of each score over them with its interval over them, by the keys of `Judged.scores`.
+        by: What they have in common: the size of the support set or of the query set, or the group.
+        name: The size or range of sizes, as in "5" and "12 to 40", or the name of the group.
+        scores: Mean and interval of each score over these episodes, by the keys of `Judged.scores`.
     """
 
     by: By
@@ -43,26 +43,26 @@ class Part(NamedTuple):
 
     @property
     def told(self) -> str:
-        """The part in words."""
+        """Description of the part."""
         return f"of {self.name}" if self.by == "group" else f"at {self.name} {self.by} examples"
 
     def tree(self) -> dict[str, object]:
-        """The part for JSON."""
+        """The part in JSON types."""
         return {"name": self.name, "scores": {key: one._asdict() for key, one in self.scores.items()}}
 
 
 @dataclass(frozen=True)
 class Judged:
-    """Facts and scores of episodes, in their order.
+    """Sizes, groups and scores of single evaluation episodes, in their order.
 
     Attributes:
-        split: "meta-val" or "meta-test".
-        quality: The score that decides.
-        baselines: Names of what stands beside it.
-        support: Number of support examples of each.
-        query: Number of query examples of each.
-        group: Name of the group that each is of; empty where tasks are of none.
-        scores: Scores of each episode, by the keys that metrics have: "auroc", "average_precision", "auroc_ridge".
+        split: Split of the episodes, "meta-val" or "meta-test".
+        quality: Name of the deciding score.
+        baselines: Names of the baselines.
+        support: Number of support examples of each episode.
+        query: Number of query examples of each episode.
+        group: Name of the group of each episode; empty if tasks do not belong to groups.
+        scores: Scores of each episode, by metric key: "auroc", "average_precision", "auroc_ridge".
     """
 
     split: Split
@@ -77,10 +77,11 @@ class Judged:
         return len(self.support)
 
     def parts(self, by: By) -> list[Part]:
-        """The episodes by size, from small to large, or by group, the worst first, before all those without a
-        score; none where all are alike.
+        """Parts of the episodes: by size, from small to large, or by group, from worst to best.
 
-        Of many sizes quantiles make four parts.
+        Groups without a score come last. Empty if all episodes are alike.
+
+        Many different sizes are divided at quantiles into four parts.
         """
         if by == "group":
             return self._groups()
@@ -94,7 +95,7 @@ class Judged:
         return [self._part(by, _span(sizes[chosen]), chosen) for chosen in _cut(sizes, ends)]
 
     def told(self) -> Iterator[tuple[str, str]]:
-        """What there is to say by sizes and of the worst groups, as pairs of what and how well."""
+        """Pairs of a description and scores, by sizes and for the worst groups."""
         for by in BY:
             parts = self.parts(by)
             for part in parts[: WORST if by == "group" else None]:
@@ -102,11 +103,11 @@ class Judged:
                 yield f"{self.split} {self.quality} {part.told}{more}", self.line(part)
 
     def told_of(self, part: Part) -> str:
-        """A line about a part."""
+        """One line about a part."""
         return f"{self.split} {self.quality} {part.told}: {self.line(part)}"
 
     def line(self, part: Part) -> str:
-        """How well a part went, and each baseline on it."""
+        """The score of a part, and of each baseline on it, in one line."""
         beside = [
             f"{title_of(name)} {part.scores[f'{self.quality}_{name}'].mean:.4f}"
             for name in self.baselines
@@ -125,15 +126,15 @@ class Judged:
         return text.getvalue()
 
     def file(self) -> bytes:
-        """What lies in a run's folder, with a checksum."""
+        """The file of a run's folder: the JSON with a checksum."""
         return sealed_json(asdict(self))
 
     @classmethod
     def from_json(cls, text: str | bytes, *, where: str = JUDGED) -> "Judged":
-        """The inverse of `file`.
+        """Read the JSON text: the inverse of `file`.
 
         Raises:
-            InputError: Naming `where`, if the text is damaged or says something else.
+            InputError: If the text is damaged or is something else; the message names `where`.
         """
         try:
             found = _JUDGED.validate_python(unsealed_json(text, where=where))
@@ -145,7 +146,7 @@ class Judged:
         return found
 
     def tree(self) -> dict[str, list[dict[str, object]]]:
-        """The parts for JSON, by what they have in common."""
+        """The parts in JSON types, by what their episodes have in common."""
         return {by: [part.tree() for part in parts] for by in BY if (parts := self.parts(by))}
 
     def _groups(self) -> list[Part]:

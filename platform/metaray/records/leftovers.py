@@ -17,17 +17,17 @@ from metaray.records.overview import Overview
 from metaray.records.storage import UNFINISHED, Storage
 
 QUIET_S = 3600.0
-"""Where there are no locks, an unfinished run that wrote nothing for so long is taken to be nobody's."""
+"""Seconds without a write after which an unfinished run counts as abandoned, in storages without locks."""
 DISCARDED = re.compile(rf"\..+\.[0-9a-f]{{32}}{re.escape(UNFINISHED)}")
 
 
 class Leftover(NamedTuple):
-    """Something that may go.
+    """A file or folder of a run that may be deleted.
 
     Attributes:
-        path: Path of the file or folder, from the folder that it is a leftover of; empty for that itself.
-        what: It is.
-        size_bytes: Size of all of it, in bytes.
+        path: Path relative to the run's folder; empty for the folder itself.
+        what: Description of the file or folder.
+        size_bytes: Total size in bytes.
     """
 
     path: str
@@ -36,7 +36,7 @@ class Leftover(NamedTuple):
 
 
 def why_not_now(storage: Storage, seen: Overview) -> str | None:
-    """Why a run must be left alone; None if it need not be."""
+    """Reason why a run must be left alone now; None if there is none."""
     if seen.holder:
         return f"it is in use by {seen.holder}"
     if not storage.is_local and seen.state != "finished" and time.time() - seen.changed_s < QUIET_S:
@@ -48,11 +48,11 @@ def why_not_now(storage: Storage, seen: Overview) -> str | None:
 
 
 def leftovers(storage: Storage, seen: Overview) -> list[Leftover]:
-    """What may go of a run that nobody else has.
+    """The leftovers of a run that no other process holds.
 
-    That is: what writes that broke off left behind; all of a run that was never begun; and of a finished run the
-    checkpoints that are neither the newest whole one, from which it could go on, nor the best one. Its learner and its
-    result are files of their own.
+    These are: what interrupted writes left behind; all of a run that was never begun; and, of a finished run, the
+    checkpoints that are neither the newest undamaged one, from which it can be extended, nor the best one. The learner
+    and the result are other files.
     """
     if seen.state == "not begun":
         return [Leftover("", "a run that was never begun", seen.size_bytes)]
@@ -62,12 +62,12 @@ def leftovers(storage: Storage, seen: Overview) -> list[Leftover]:
 
 
 def broken_off_checkpoints(storage: Storage) -> list[Leftover]:
-    """Checkpoints of a run that are not whole because their write broke off."""
+    """Checkpoints of a run that are incomplete because writing them was interrupted."""
     return [Leftover(path, "a checkpoint whose write broke off", _size(storage, path)) for path in orphans(storage)]
 
 
 def broken_off_files(storage: Storage, *, outside: Sequence[str] = ()) -> list[Leftover]:
-    """Temporary files that writes left behind, however deep, but for those whose paths begin with one of `outside`."""
+    """Temporary files of interrupted writes, at any depth, except below the paths in `outside`."""
     paths = [path for path in storage.unfinished() if not path.startswith(tuple(outside))]
     return [Leftover(path, "a file whose write broke off", _size(storage, path)) for path in paths]
 
@@ -82,7 +82,7 @@ def remove(storage: Storage, leftover: Leftover) -> None:
     """Delete a leftover.
 
     Raises:
-        OSError: If that fails.
+        OSError: If it cannot be deleted.
     """
     if not leftover.path:
         storage.discard("")

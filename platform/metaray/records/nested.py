@@ -25,11 +25,11 @@ WRITABLE = (
 
 
 class Writer:
-    """Collects a table and its tensors.
+    """Collects a nested value as a table of nodes, with its tensors.
 
     Attributes:
-        nodes: Nodes of containers and tensors, each refers to earlier ones alone.
-        tensors: Copies on the CPU, by name.
+        nodes: Nodes for containers and tensors; each refers only to earlier ones.
+        tensors: Copies of the tensors on the CPU, by name.
     """
 
     def __init__(self, meta: Tensors) -> None:
@@ -43,15 +43,15 @@ class Writer:
         self._alive: list[Any] = []
 
     def write(self, value: Any, where: str, depth: int = 0) -> Any:
-        """What stands for a value in JSON.
+        """Add a value; returns its representation in JSON types.
 
         Args:
             value: Value to write.
-            where: It lies in the whole, for messages; another one for each value.
-            depth: Number of containers around it.
+            where: Unique place of the value inside the whole, for messages.
+            depth: Number of containers around the value.
 
         Raises:
-            InputError: If it is of a type that would not come back, or too deep.
+            InputError: If the value has a type that would not be read back unchanged, or is nested too deeply.
         """
         kind = type(value)
         if value is None or kind is bool:
@@ -116,12 +116,12 @@ class Writer:
 
 
 class Reader:
-    """Reads what a `Writer` has written.
+    """Reads values that a `Writer` has written.
 
     Args:
         meta: The parameters, by name.
         tensors: Tensors by name.
-        nodes: The table.
+        nodes: The table of nodes.
     """
 
     def __init__(self, meta: Tensors, tensors: Tensors, nodes: list[Any]) -> None:

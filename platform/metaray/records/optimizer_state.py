@@ -24,18 +24,18 @@ DESCRIBED = ("params", "lr", "weight_decay", FULL_RATE)
 
 
 class OptimizerState(NamedTuple):
-    """What an optimiser goes on from.
+    """The state that an optimiser resumes from.
 
     Attributes:
-        state: State by parameter, or whatever else the optimiser has as a key.
-        groups: What differs from the defaults, of each parameter group.
+        state: State by parameter, or by whatever else the optimiser uses as a key.
+        groups: Values of each parameter group that differ from the defaults.
     """
 
     state: dict[Any, Any]
     groups: list[dict[Any, Any]]
 
     def put(self, optimizer: torch.optim.Optimizer) -> None:
-        """Let an optimiser go on from here."""
+        """Load the state into an optimiser."""
         optimizer.state.clear()
         optimizer.state.update(self.state)
         for group, changed in zip(optimizer.param_groups, self.groups, strict=True):
@@ -44,10 +44,10 @@ class OptimizerState(NamedTuple):
 
 
 def pack_optimizer(optimizer: torch.optim.Optimizer, meta: Tensors) -> tuple[Tensors, dict[str, Any] | None]:
-    """An optimiser's state as tensors by name, and the table that describes it, in JSON types; None if it needs none.
+    """The state of an optimiser as tensors by name, and a table in JSON types; None if no table is needed.
 
     Raises:
-        InputError: If it holds something that is neither tensor, number nor text, or tensors that share memory.
+        InputError: If the state holds something other than tensors, numbers and text, or tensors that share memory.
     """
     changed = [_changed(group, optimizer.defaults) for group in optimizer.param_groups]
     simple = None if any(changed) else _simple(optimizer, meta)
@@ -66,16 +66,16 @@ def pack_optimizer(optimizer: torch.optim.Optimizer, meta: Tensors) -> tuple[Ten
 def unpack_optimizer(
     tensors: Tensors, table: Mapping[str, Any] | None, optimizer: torch.optim.Optimizer, meta: Tensors
 ) -> OptimizerState:
-    """The inverse of `pack_optimizer`; nothing is modified.
+    """Read the state of an optimiser: the inverse of `pack_optimizer`; nothing is modified.
 
     Args:
-        tensors: Tensors of a checkpoint, others than the optimiser's too.
-        table: What `optimizer.json` holds; None where there is none.
-        optimizer: Optimiser as it is built.
-        meta: The parameters that it steps.
+        tensors: Tensors of a checkpoint, which may include others.
+        table: Contents of `optimizer.json`; None if there is none.
+        optimizer: Freshly built optimiser.
+        meta: Meta-parameters that the optimiser steps.
 
     Raises:
-        Damaged: If they are none that `pack_optimizer` gives for such an optimiser.
+        Damaged: If `pack_optimizer` never returns such values for this optimiser.
     """
     count = len(optimizer.param_groups)
     if table is None:

@@ -14,11 +14,11 @@ import numpy as np
 from metaray.records.estimate import NORMAL_95, Values
 
 LARGE = 1000
-"""Degrees of freedom from which on the quantile is expanded about the normal one."""
+"""Degrees of freedom from which on the quantile is computed by an expansion about the normal quantile."""
 
 
 class GroupEstimate(NamedTuple):
-    """The mean of group means with its 95% interval over groups, mean +- half_width; NaN of one group alone."""
+    """The mean of group means with its 95% interval over groups, mean +- half_width; NaN for a single group."""
 
     mean: float
     half_width: float
@@ -31,11 +31,11 @@ class GroupEstimate(NamedTuple):
 
 
 def over_groups(values: Values, groups: Sequence[str]) -> GroupEstimate:
-    """The mean over groups of each one's mean, with the t interval.
+    """The mean of group means, with Student's t interval over groups.
 
     Args:
-        values: Values by episode.
-        groups: The name of the group of each.
+        values: Value of each episode.
+        groups: Name of the group of each episode.
     """
     _, place = np.unique(np.asarray(groups), return_inverse=True)
     counts = np.bincount(place)
@@ -49,7 +49,7 @@ def over_groups(values: Values, groups: Sequence[str]) -> GroupEstimate:
 
 
 def student_95(degrees: int) -> float:
-    """Up to where 97.5% of Student's t with so many degrees of freedom lie (12.706 with one, 1.960 with many)."""
+    """The 97.5% quantile of Student's t distribution (12.706 for one degree of freedom, 1.960 for many)."""
     if degrees >= LARGE:
         return NORMAL_95 + (NORMAL_95**3 + NORMAL_95) / (4 * degrees)
     low, high = 0.0, 13.0

@@ -17,17 +17,17 @@ from metaray.tasks.score import SCORES
 
 State = Literal["finished", "stopped early", "unfinished", "failed", "running", "not begun", "damaged"]
 LEFT_BY_A_RUN = (RECORD_FILE, RESULT, JUDGED, LOG, LOCK, FAILURE, CHECKPOINTS_FOLDER, JOURNAL_FOLDER)
-"""Names of files and folders by which the folder of a run is known, whatever it lacks."""
+"""Names of files and folders that identify the folder of a run, even if others are missing."""
 
 
 class Score(NamedTuple):
-    """How good a run is.
+    """The score of a run.
 
     Attributes:
-        split: "meta-test" of a finished run, else "meta-val": the best so far.
-        quality: What it is, one of `SCORES`; empty where the journal does not say.
+        split: "meta-test" for a finished run, otherwise "meta-val", with the best score so far.
+        quality: Name of the score, one of `SCORES`; empty if the journal does not say.
         mean: Mean over episodes.
-        half_width: Half the width of the 95% interval; None where it is not recorded.
+        half_width: Half the width of the 95% interval; None if it was not recorded.
     """
 
     split: str
@@ -38,22 +38,23 @@ class Score(NamedTuple):
 
 @dataclass(frozen=True)
 class Overview:
-    """A run or a search at a glance.
+    """Summary of a run or a search.
 
     Attributes:
-        name: Name of its folder.
-        kind: "run" or "search".
-        state: A run that is "unfinished" goes on from step `done`; one "not begun" was refused or stopped before
-            its first record; "stopped early" are trials; what is "damaged" cannot be read, and `why` says the reason.
-        experiment: Its name; empty where nobody can tell.
-        done: Outer steps; of a search trials that ended.
-        planned: How many there are to be; of a search None where its space says.
-        score: None before the first one.
-        changed_s: When its newest file was written, seconds since the epoch; 0 where it has none.
-        size_bytes: Size of all its files, in bytes.
-        holder: Holder of its lock, in words; empty where nobody has it.
-        why: It failed or is damaged, one line; else empty.
-        tracking_run: Id of its MLflow run.
+        name: Name of the folder.
+        kind: Kind: "run" or "search".
+        state: State. A run that is "unfinished" can be resumed from step `done`; one that is "not begun" was refused or
+            stopped before its first record; "stopped early" occurs for trials; a "damaged" one cannot be read, for the
+            reason in `why`.
+        experiment: Name of the experiment; empty if unknown.
+        done: Number of outer steps done; of a search, number of trials that ended.
+        planned: Number of outer steps or trials in all; None for a search whose space determines it.
+        score: Score of the run; None before the first evaluation.
+        changed_s: Time of the newest file, in seconds since the epoch; 0 without files.
+        size_bytes: Total size of the files in bytes.
+        holder: Description of the process that holds the lock; empty if none does.
+        why: Reason why the run failed or is damaged, in one line; otherwise empty.
+        tracking_run: Id of the MLflow run.
     """
 
     name: str
@@ -76,12 +77,12 @@ def is_run(storage: Storage) -> bool:
 
 
 def look(storage: Storage, name: str, *, mine: bool = False) -> Overview:
-    """A run at a glance. What is damaged is said, not raised.
+    """Summary of a run; damage is reported in it, not raised.
 
     Args:
         storage: Storage of the run.
-        name: Name to call it by.
-        mine: Whether this process has locked it, which is not said then.
+        name: Name of the run.
+        mine: Whether this process holds the run's lock, which is not reported then.
     """
     seen = first_look(storage, mine=mine)
     holder = seen["holder"]
@@ -118,7 +119,7 @@ def first_look(storage: Storage, *, mine: bool = False) -> dict[str, Any]:
 
 
 def first_line_of_failure(storage: Storage) -> str | None:
-    """Why a run failed, and when; None if it did not."""
+    """Why a run failed, and when, in one line; None if it did not fail."""
     if not storage.exists(FAILURE):
         return None
     return storage.read(FAILURE).decode("utf-8", "replace").partition("\n")[0]
@@ -130,7 +131,7 @@ def named(experiment: Mapping[str, Any]) -> str:
 
 
 def one_line(error: Exception) -> str:
-    """A message without its further lines."""
+    """The first line of an error message."""
     return str(error).partition("\n")[0]
 
 

@@ -15,19 +15,23 @@ from metaray.errors import redacted
 PACKAGES = ("metaray", "torch", "numpy", "ray")
 GIT_TIMEOUT_S = 10.0
 CHECKOUT = "METARAY_CHECKOUT"
-"""Environment variable of a job: `git_state` where it was submitted, as JSON, since no checkout goes along."""
+"""Environment variable of a job with the `git_state` of the submitting checkout, as JSON.
+
+The checkout itself is not sent.
+"""
 
 
 def provenance(folder: Path | None = None, argv: Sequence[str] | None = None) -> dict[str, str]:
-    """Tags that say how a result was made.
+    """Tags that say how a result was made: code, versions and command.
 
     Args:
-        folder: Inside the user's checkout; the working directory by default.
-        argv: The command; this process's by default. Passwords in URIs are left out.
+        folder: Folder inside the user's checkout; None takes the working directory.
+        argv: The command; None takes this process's. Passwords in URIs are removed.
 
     Returns:
-        `metaray.version`, `torch.version`, `numpy.version`, `ray.version` (where installed), `python.version`,
-        `cpu.capability`, `command`, and `git.commit` and `git.dirty` in a git checkout or a job submitted from one.
+        Tags by name: `metaray.version`, `torch.version`, `numpy.version`, `ray.version` (if installed),
+        `python.version`, `cpu.capability`, `command`, and in a git checkout, or a job submitted from one, `git.commit`
+        and `git.dirty`.
     """
     import torch
 

@@ -22,24 +22,22 @@ if TYPE_CHECKING:
 
 RESULT = "result.json"
 OLD_SCORES = "baseline_val_scores"
-"""Where results once had the scores of the nearest neighbour on meta-val, by episode."""
+"""Field in which old results hold the nearest neighbour's scores on meta-val by episode."""
 QUOTED = ", the interval to quote: episodes of one group are not independent"
 HALF_WIDTH = "_half_width"
-"""Ends the key of the metric that holds another one's 95% interval."""
+"""Suffix of the key of the metric that holds another metric's 95% interval."""
 
 
 @dataclass(frozen=True)
 class Rival:
-    """A baseline, on the same meta-test episodes.
+    """The scores of a baseline on the meta-test episodes.
 
     Attributes:
-        score: Score of its predictions.
-        gain: How much better the learner is, paired by episode; negative where it is worse. None where an old result
-            does not say.
-        gain_over_groups: The same over groups; None where tasks are of none.
-        further: The scores beside the one that decides, by name.
-        val_scores: Scores on meta-val, by episode: what a first champion must surpass. Empty where an old result has
-            none.
+        score: Mean score of the baseline's predictions.
+        gain: Mean paired difference by episode, positive if the learner is better; None in old results.
+        gain_over_groups: The same difference over groups; None if tasks do not belong to groups.
+        further: Scores that are reported beside the deciding one, by name.
+        val_scores: Scores on meta-val by episode, which a first champion must surpass; empty in old results.
     """
 
     score: Estimate
@@ -66,31 +64,30 @@ def _better_by(gain: Estimate | GroupEstimate) -> str:
 
 @dataclass(frozen=True)
 class Result:
-    """The end of a run.
+    """The scores and measurements of a finished run.
 
     Attributes:
-        num_steps: Outer steps done.
-        best_step: Outer steps done by the meta-parameters that meta-val chose.
-        meta_val: Their score on meta-val: accuracy, or what `quality` says.
-        meta_val_scores: The same by episode, for paired comparisons.
-        meta_test: Their score on meta-test.
-        before_adaptation: The same on meta-test with zero inner steps; None where the algorithm takes none.
-        before_training: The initial meta-parameters on meta-test.
+        num_steps: Number of outer steps done.
+        best_step: Outer step whose meta-parameters had the best score on meta-val.
+        meta_val: Mean score of these meta-parameters on meta-val; `quality` names the score.
+        meta_val_scores: Their score in each meta-val episode, for paired comparisons.
+        meta_test: Mean score of these meta-parameters on meta-test.
+        before_adaptation: Mean score on meta-test with zero inner steps; None if the algorithm takes no inner steps.
+        before_training: Mean score of the initial meta-parameters on meta-test.
         parameters_sha256: SHA-256 of the meta-parameters after the last step.
-        protocol: How the scores are to be read.
-        seconds: Wall time in the training loop, evaluations included.
-        wait_share: Share of the steps' time that rank 0 waited for episodes.
-        episodes_per_s: Episodes a second, over the steps' time.
-        quality: What the scores are.
-        compared: What the nearest neighbour compares, in words; None where inputs are not compared.
-        device: The kind of device that all of this was judged on, "cpu" or "cuda"; empty where an old result does not
-            say.
-        execution: How meta-gradients were computed, see `metaray.records.execution`; empty where an old result does not
-            say.
-        baselines: What needs no training, by name: the nearest neighbour where inputs are compared, and those that the
-            source names (`metaray.algorithms.per_task`).
-        further: The scores of meta-test that stand beside the one that decides, by name.
-        over_groups: Each score of meta-test over groups, by name; empty where tasks are of none.
+        protocol: Evaluation protocol in words: how the scores are to be read.
+        seconds: Wall time of the training loop in seconds, evaluations included.
+        wait_share: Share of the steps' time that rank 0 waited for episodes, 0 to 1.
+        episodes_per_s: Episodes trained on per second of the steps' time.
+        quality: Name of the score, one of `metaray.tasks.score.SCORES`.
+        compared: What the nearest neighbour compares of two inputs, in words; None without that baseline.
+        device: Kind of device that the scores were computed on, "cpu" or "cuda"; empty in old results.
+        execution: How meta-gradients were computed, see `metaray.records.execution`; empty in old results.
+        baselines: Scores of untrained baselines by name: the nearest neighbour, if inputs are compared, and those that
+            the source names (`metaray.algorithms.per_task`).
+        further: Scores on meta-test that are reported beside the deciding one, by name.
+        over_groups: Mean and interval of each score on meta-test over groups, by name; empty if tasks do not belong to
+            groups.
     """
 
     num_steps: int
@@ -115,12 +112,12 @@ class Result:
 
     @property
     def nearest_neighbor(self) -> Estimate | None:
-        """The score of the nearest neighbour; None where inputs are not compared."""
+        """Score of the nearest neighbour; None if inputs are not compared."""
         return self.baselines[NEAREST].score if NEAREST in self.baselines else None
 
     @property
     def metrics(self) -> dict[str, float]:
-        """What a run was trained for, as metrics by key, each with the half width of its 95% interval."""
+        """The final scores as metrics, by key, each with the half width of its 95% interval."""
         estimates: dict[str, Estimate | GroupEstimate | None] = {
             f"test/{self.quality}": self.meta_test,
             f"test/{self.quality}_before_adaptation": self.before_adaptation,
@@ -144,31 +141,31 @@ class Result:
 
     @property
     def rivals(self) -> list[tuple[str, str]]:
-        """Each baseline in words, and how it did."""
+        """Description and score of each baseline, in words."""
         return rivals_told(self.baselines, self.compared)
 
     @property
     def scores_told(self) -> list[tuple[str, str]]:
-        """What stands beside the score of meta-test, in words: further scores, and all of them over groups."""
+        """Description and value of the scores beside the deciding one: further scores, and all scores over groups."""
         return scores_told("meta-test", self.further, self.over_groups)
 
     def to_json(self) -> str:
-        """JSON text."""
+        """The result as JSON text."""
         tree = {key: getattr(self, key) for key in self.__dataclass_fields__}
         tree = {key: plain(value) for key, value in tree.items()}
         tree[NEAREST] = plain(self.nearest_neighbor)  # also where it stood before it was one of the baselines
         return json.dumps(tree, indent=2) + "\n"
 
     def file(self) -> bytes:
-        """What lies in the run's folder: the same with a checksum."""
+        """The result file of the run's folder: the JSON with a checksum."""
         return sealed_json(json.loads(self.to_json()))
 
     @classmethod
     def from_json(cls, text: str | bytes, *, where: str = RESULT) -> "Result":
-        """The inverse of `to_json` and `file`.
+        """Read a result: the inverse of `to_json` and `file`.
 
         Raises:
-            InputError: Naming `where`, if the text is damaged or says something else.
+            InputError: If the text is damaged or is not a result; the message names `where`.
         """
         tree = unsealed_json(text, where=where)
         known = [*cls.__dataclass_fields__, NEAREST, OLD_SCORES]
@@ -187,11 +184,11 @@ _RESULTS = TypeAdapter(Result)
 
 
 def read_result(storage: Storage) -> Result:
-    """The result of a finished run.
+    """Read the result of a finished run.
 
     Raises:
-        FileNotFoundError: If there is none.
-        InputError: If it is damaged.
+        FileNotFoundError: If the run has no result.
+        InputError: If the file is damaged.
     """
     where = f"{storage.shown}/{RESULT}"
     try:
@@ -201,7 +198,7 @@ def read_result(storage: Storage) -> Result:
 
 
 def rivals_told(baselines: Mapping[str, Rival], compared: str | None) -> list[tuple[str, str]]:
-    """Each baseline in words, and how it did; `compared` says what the nearest neighbour compares."""
+    """Description and score of each baseline, in words; `compared` says what the nearest neighbour compares."""
     on = {NEAREST: f" on {compared}"}
     return [(title_of(name) + on.get(name, ""), str(rival)) for name, rival in baselines.items()]
 
@@ -209,7 +206,7 @@ def rivals_told(baselines: Mapping[str, Rival], compared: str | None) -> list[tu
 def scores_told(
     split: str, further: Mapping[str, Estimate], over: Mapping[str, GroupEstimate]
 ) -> list[tuple[str, str]]:
-    """What stands beside a score of a split, in words: further scores, and all of them over groups."""
+    """Description and value of the scores beside the deciding one of a split: further scores, and all over groups."""
     told = [(f"{split} {name}", str(one)) for name, one in further.items()]
     names = sorted(over, key=lambda name: name in further)  # the one that decides comes first
     return told + [
@@ -222,13 +219,13 @@ def scores_told(
 
 
 def in_short(baselines: Mapping[str, Rival]) -> dict[str, Any]:
-    """Baselines for JSON without their scores by episode, which are hundreds of numbers."""
+    """Baselines in JSON types without their scores by episode, which are hundreds of numbers."""
     found: dict[str, Any] = plain(baselines)
     return {name: {key: one for key, one in rival.items() if key != "val_scores"} for name, rival in found.items()}
 
 
 def plain(value: object) -> Any:
-    """Estimates and what holds them for JSON; other values as they are."""
+    """Estimates, and containers of them, in JSON types; other values unchanged."""
     if isinstance(value, Rival):
         return {key: plain(getattr(value, key)) for key in Rival.__dataclass_fields__}
     if isinstance(value, Estimate | GroupEstimate):

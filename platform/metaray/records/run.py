@@ -24,22 +24,22 @@ if TYPE_CHECKING:
 
 RECORD_FILE = "run.json"
 LEARNER = "learner"
-"""The folder of what it learned, once it is finished."""
+"""Name of the folder of a finished run's learner."""
 PROFILE = "profile"
-"""The folder of a profile of some of its steps, where one was asked for."""
+"""Name of the folder of a run's profile, if one was asked for."""
 PROFILE_TRACE, PROFILE_TABLE = f"{PROFILE}/trace.json.gz", f"{PROFILE}/table.txt"
 LOCK = "lock"
 
 
 class RunRecord(Config):
-    """What `run.json` says: what the name stands for, and where it comes from.
+    """Contents of `run.json`: the experiment of a run, and its provenance.
 
     Attributes:
         experiment: Experiment that the run trains.
-        source_fingerprint: Fingerprint of its source; empty where nobody wrote it down.
-        tracking_run: Id of its MLflow run; empty where it has none.
-        tags: Where it comes from: code, versions, command.
-        chunk_sizes: Episodes of a chunk by type of device; empty where nobody wrote them down when it was begun.
+        source_fingerprint: Fingerprint of the experiment's source; empty if it was not recorded.
+        tracking_run: Id of the MLflow run; empty without one.
+        tags: Provenance of the run: code, versions, command.
+        chunk_sizes: Number of episodes of a chunk by type of device; empty if they were not recorded.
     """
 
     experiment: dict[str, Any]
@@ -51,14 +51,14 @@ class RunRecord(Config):
 
 @dataclass(frozen=True)
 class Run:
-    """A run: its name, and its folder, where all that is known of it lies.
+    """A run: its name, and the storage that holds everything known about it.
 
-    What it says of itself is read from there when it is asked, since others write there, too: the process that trains,
-    one that uploads, and one that goes on after a kill.
+    Its properties are read from the storage each time, since other processes write there, too: the one that trains, one
+    that uploads, and one that resumes after a kill.
 
     Attributes:
         name: Name of the run.
-        storage: Storage of the run alone.
+        storage: Storage of this run.
     """
 
     name: str
@@ -66,15 +66,15 @@ class Run:
 
     @classmethod
     def of(cls, root: Storage, experiment: "Experiment", name: str | None = None) -> Self:
-        """The run called `name` where there is one, or a new one, of which nothing is written yet.
+        """The run called `name`, or a new run for which nothing has been written yet.
 
         Args:
             root: Storage of all runs.
-            experiment: What it is to train.
-            name: None makes a fresh one from the experiment's name, the time and four random digits.
+            experiment: Experiment that the run trains.
+            name: Name of the run; None makes one from the experiment's name, the time and four random digits.
 
         Raises:
-            InputError: If the name is malformed, or belongs to a different experiment or other data.
+            InputError: If the name is malformed, or belongs to a run of another experiment or of other data.
         """
         if name is None:
             name = fresh_name(experiment.name)
@@ -92,10 +92,10 @@ class Run:
 
     @classmethod
     def find(cls, root: Storage, name: str) -> Self:
-        """The run called `name`.
+        """The existing run called `name`.
 
         Raises:
-            InputError: If there is none; it lists those there are.
+            InputError: If there is no such run; the message lists those there are.
         """
         if not NAME.fullmatch(name) or not root.child(name).exists(RECORD_FILE):
             known = [found for found in root.names() if root.exists(f"{found}/{RECORD_FILE}")]
@@ -104,12 +104,12 @@ class Run:
 
     @property
     def is_begun(self) -> bool:
-        """Whether its record was written."""
+        """Whether the run's record was written."""
         return self.storage.exists(RECORD_FILE)
 
     @property
     def is_finished(self) -> bool:
-        """Whether it has a result, of all its steps: one that was extended, and killed then, may have an old one."""
+        """Whether the run has a result for all its steps; an extended run may have an older result."""
         if not self.storage.exists(RESULT):
             return False
         done = self.result.num_steps
@@ -117,26 +117,26 @@ class Run:
 
     @property
     def record(self) -> RunRecord:
-        """What the name stands for.
+        """Read the run's record.
 
         Raises:
-            FileNotFoundError: If that was not written yet.
-            InputError: If it is damaged.
+            FileNotFoundError: If the record was not written yet.
+            InputError: If the record is damaged.
         """
         remedy = "restore it from a copy, or train under another --run name"
         return read_record(self.storage, RECORD_FILE, RunRecord, remedy=remedy)
 
     @property
     def tracking_run(self) -> str | None:
-        """Id of its MLflow run; None where it has none."""
+        """Id of the MLflow run; None without one."""
         return self.record.tracking_run or None if self.is_begun else None
 
     @property
     def judged(self) -> Judged | None:
-        """How each of its meta-test episodes went; None of an unfinished run, and of one of before that was kept.
+        """Scores of the single meta-test episodes; None for an unfinished run, and if they were not kept.
 
         Raises:
-            InputError: If it is damaged.
+            InputError: If the file is damaged.
         """
         if not self.storage.exists(JUDGED):
             return None
@@ -147,37 +147,37 @@ class Run:
 
     @property
     def result(self) -> Result:
-        """What it found out.
+        """Read the run's result.
 
         Raises:
-            FileNotFoundError: If it is not finished.
-            InputError: If it is damaged.
+            FileNotFoundError: If the run is not finished.
+            InputError: If the result is damaged.
         """
         return read_result(self.storage)
 
     @property
     def profile(self) -> str | None:
-        """The table of its profile; None where there is none."""
+        """Table of the run's profile; None without one."""
         return self.storage.read(PROFILE_TABLE).decode() if self.storage.exists(PROFILE_TABLE) else None
 
     @property
     def saved_steps(self) -> list[int]:
-        """Outer steps of which there are checkpoints."""
+        """Outer steps that have checkpoints."""
         return saved_steps(self.storage)
 
     @property
     def metrics(self) -> list[Metric]:
-        """All that was measured, by step and key, without what is damaged."""
+        """Recorded metrics, by step and key, without damaged ones."""
         return read_journal(self.storage)
 
     def experiment(self, trust: Sequence[str] = ()) -> "Experiment":
-        """What it trains.
+        """The experiment that the run trains.
 
         Args:
-            trust: Packages besides metaray whose code the record may name, as somebody else may have written it.
+            trust: Packages besides metaray whose code the record may name, since somebody else may have written it.
 
         Raises:
-            InputError: If it asks for code that is not trusted.
+            InputError: If the record names code of a package that is not trusted.
         """
         from metaray.experiment.experiment import Experiment
 
@@ -185,10 +185,10 @@ class Run:
         return Experiment.parse(self.record.experiment, where=where, context={"trust": tuple(trust)})
 
     def held(self) -> AbstractContextManager[None]:
-        """Keep the run to this process within the block.
+        """Within the block, hold the run for this process alone.
 
         Raises:
-            InputError: Naming the process that has it.
+            InputError: If another process holds it; the message names that process.
         """
         return held(self.storage)
 
@@ -201,14 +201,14 @@ class Run:
         fingerprint: str = "",
         origin: RunRecord | None = None,
     ) -> None:
-        """Write down what the name stands for, before training starts; what was written before stays.
+        """Write the run's record before training starts; fields that were written before stay.
 
         Args:
             experiment: Experiment that the run trains.
-            tags: Where it comes from.
-            tracking_run: Id of its MLflow run, which replaces one from before.
-            fingerprint: Fingerprint of its source, where that is known already.
-            origin: Record of the run from whose end it starts, if it does: it goes on in that one's chunks.
+            tags: Provenance of the run.
+            tracking_run: Id of the MLflow run, which replaces an earlier one.
+            fingerprint: Fingerprint of the source, if it is known already.
+            origin: Record of the run that this one starts from, if any; its chunk sizes are kept.
         """
         # Only here, because the package of experiments needs torch, and runs are listed without.
         from metaray.experiment.chunking import chunk_sizes
@@ -242,10 +242,10 @@ class Run:
         write_record(self.storage, RECORD_FILE, record)
 
     def require(self, experiment: "Experiment") -> None:
-        """The run must be one of this experiment on these data.
+        """Check that the run is one of this experiment, on the same data.
 
         Raises:
-            InputError: If it is not; shows the difference.
+            InputError: If it is not; the message has the difference.
         """
         from metaray.experiment.overrides import differences
         from metaray.experiment.packages import packages_of
@@ -263,10 +263,10 @@ class Run:
         self.require_data(experiment)
 
     def require_data(self, experiment: "Experiment") -> None:
-        """The source must yield what it yielded when the run was begun, as far as that was written down.
+        """Check that the source has the fingerprint that was recorded when the run was begun, if one was.
 
         Raises:
-            InputError: If it does not.
+            InputError: If it has another one.
         """
         recorded = self.record.source_fingerprint
         if recorded and recorded != experiment.source.fingerprint:
@@ -277,7 +277,7 @@ class Run:
             )
 
     def notes(self) -> tuple[str, ...]:
-        """What of its metrics is damaged on disk, a sentence each."""
+        """Damage of the run's metrics on disk, one sentence each."""
         reader = JournalReader(self.storage)
         known = {entry.key for entry in reader.read()}
         found = reader.damage(newest_progress(self.storage).segments)
@@ -288,10 +288,10 @@ class Run:
 
 
 def held(storage: Storage) -> AbstractContextManager[None]:
-    """Keep a folder to this process within the block.
+    """Within the block, hold a folder for this process alone.
 
     Raises:
-        InputError: Naming the process that has it.
+        InputError: If another process holds it; the message names that process.
     """
     now = datetime.now(UTC)
     return storage.locked(LOCK, f"process {os.getpid()} on host {socket.gethostname()} since {now:%Y-%m-%d %H:%M} UTC")

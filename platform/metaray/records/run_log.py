@@ -38,13 +38,13 @@ def run_log(storage: Storage) -> Iterator[Listener]:
 
 
 class LogListener(Listener):
-    """Logs a run's events: all but steps as they come, of the steps the first, and then one a minute."""
+    """Logs a run's events as they come; of steps the first one, and then one a minute."""
 
     def __init__(self) -> None:
         self._logged_s = -STEP_EVERY_S
 
     def on_event(self, event: Event) -> None:
-        """Log it."""
+        """Log an event."""
         if event.kind in ("metrics", "judging"):
             return  # the journal has the metrics
         if event.kind == "step":
@@ -58,7 +58,7 @@ class LogListener(Listener):
         logger.log(level, "%s", redacted(f"{what}{event.text or values}"))
 
     def close(self) -> None:
-        """Nothing waits."""
+        """Do nothing: no event is waiting."""
 
 
 class _LogFile(logging.Handler):

@@ -17,13 +17,13 @@ from metaray.uris import Uri
 
 UNFINISHED = ".tmp"
 AS_THEY_ARE = None
-"""How pyarrow is to pack bytes: by itself it unpacks what is called `.gz`, and packs it once more."""
+"""Compression setting of pyarrow that keeps bytes unchanged; by default it unpacks and packs files named `.gz`."""
 GLANCE_S = 0.05
-"""Seconds after which whoever only looked who holds a lock has let go of it."""
+"""Seconds after which a process that only looked at a lock has released it."""
 
 
 class StoredFile(NamedTuple):
-    """A file in a storage: its path from the root, its size, and when it was written (seconds since the epoch)."""
+    """A file in a storage: its path from the root, its size, and its time in seconds since the epoch."""
 
     name: str
     size_bytes: int
@@ -31,10 +31,10 @@ class StoredFile(NamedTuple):
 
 
 class Storage:
-    """Small whole files under one root. A file is there completely or not at all.
+    """Small files under one root, each written completely or not at all.
 
     Args:
-        root: A local folder (made absolute, because Ray workers change directory) or a URI such as `s3://bucket/runs`.
+        root: A local folder (made absolute, since Ray workers change directory) or a URI such as `s3://bucket/runs`.
 
     Raises:
         InputError: If the root cannot be reached, or holds a password.
@@ -64,17 +64,17 @@ class Storage:
 
     @property
     def shown(self) -> str:
-        """The root as messages may show it: without passwords."""
+        """The root for messages, without passwords."""
         return redacted(self.root)
 
     @property
     def local_folder(self) -> Path:
-        """The root, where it is a local folder."""
+        """The root as a path, if it is a local folder."""
         assert self.is_local
         return Path(self._base)
 
     def child(self, name: str) -> "Storage":
-        """The storage one folder down."""
+        """The storage of a folder below the root."""
         # Options of a URI, as in s3://bucket/runs?region=eu-west-1, stay at its end.
         place, mark, options = self.root.partition("?") if "://" in self.root else (self.root, "", "")
         return Storage(f"{place.rstrip('/')}/{name}{mark}{options}")
@@ -86,10 +86,10 @@ class Storage:
         return Storage(f"{place.rstrip('/').rpartition('/')[0] or '/'}{mark}{options}")
 
     def check_writable(self) -> None:
-        """Write and remove a probe, and the folders that it needed.
+        """Check that files can be written, by writing and removing a probe.
 
         Raises:
-            InputError: If that fails.
+            InputError: If they cannot.
         """
         name = f".probe-{uuid.uuid4().hex}"
         made = [] if not self.is_local else [p for p in (Path(self._base), *Path(self._base).parents) if not p.exists()]
@@ -102,10 +102,10 @@ class Storage:
             raise InputError(f"storage {self.shown!r} is not writable: {error}") from error
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a file whole: beside its place, flushed to disk, then renamed. Object stores are atomic by nature.
+        """Write a file atomically: beside its place, flushed to disk, then renamed; object stores are atomic by nature.
 
         Raises:
-            OSError: If it cannot be written, for instance because the disk is full; nothing is left of it.
+            OSError: If the file cannot be written, for instance because the disk is full; nothing of it remains.
         """
         path = self._path(name)
         if not self.is_local:
@@ -130,22 +130,22 @@ class Storage:
             os.close(folder)
 
     def read(self, name: str) -> bytes:
-        """The bytes of a file.
+        """Read the bytes of a file.
 
         Raises:
-            FileNotFoundError: If there is none.
+            FileNotFoundError: If there is no such file.
         """
         with self._fs.open_input_stream(self._path(name), compression=AS_THEY_ARE) as stream:
             data: bytes = stream.readall()
         return data
 
     def exists(self, name: str) -> bool:
-        """Whether there is such a file."""
+        """Whether there is a file with this name."""
         info = self._fs.get_file_info(self._path(name))
         return bool(info.type == fs.FileType.File)
 
     def names(self, folder: str = "") -> list[str]:
-        """Names of files and folders directly below `folder`, sorted; none if it does not exist."""
+        """Names of files and folders directly below `folder`, sorted; empty if it does not exist."""
         selector = fs.FileSelector(self._path(folder), allow_not_found=True)
         try:
             return sorted(info.base_name for info in self._fs.get_file_info(selector))
@@ -153,7 +153,7 @@ class Storage:
             return []
 
     def folders(self) -> list[str]:
-        """Names of the folders directly below the root, sorted; none if it does not exist."""
+        """Names of the folders directly below the root, sorted; empty if it does not exist."""
         selector = fs.FileSelector(self._path(""), allow_not_found=True)
         try:
             found = self._fs.get_file_info(selector)
@@ -162,7 +162,7 @@ class Storage:
         return sorted(info.base_name for info in found if info.type == fs.FileType.Directory)
 
     def files(self, folder: str = "") -> list[StoredFile]:
-        """All files below `folder`, however deep, sorted; none if it does not exist."""
+        """All files below `folder`, at any depth, sorted; empty if it does not exist."""
         base = self._path("").rstrip("/") + "/"
         selector = fs.FileSelector(self._path(folder), allow_not_found=True, recursive=True)
         try:
@@ -177,19 +177,19 @@ class Storage:
         """Delete a file.
 
         Raises:
-            OSError: If that fails, for instance because there is none.
+            OSError: If the file cannot be deleted, for instance because it does not exist.
         """
         self._fs.delete_file(self._path(name))
 
     def delete_folder(self, folder: str) -> None:
-        """Delete a folder and all below it."""
+        """Delete a folder and everything below it."""
         self._fs.delete_dir(self._path(folder))
 
     def discard(self, folder: str) -> None:
-        """Delete a folder so that, if that breaks off, no part of it is taken for the whole: out of the way first.
+        """Delete a folder, moving it out of the way first, so that an interruption leaves no part that looks whole.
 
         Raises:
-            OSError: If that fails.
+            OSError: If the folder cannot be deleted.
         """
         if not self.is_local:
             self.delete_folder(folder)
@@ -210,14 +210,14 @@ class Storage:
         return [str(path.relative_to(self._base)) for path in found if path.is_file()]
 
     def delete_unfinished(self) -> list[str]:
-        """Delete the temporary files of writes that broke off; returns their names."""
+        """Delete the temporary files of interrupted writes; returns their names."""
         found = self.unfinished()
         for name in found:
             Path(self._path(name)).unlink(missing_ok=True)
         return found
 
     def holder(self, name: str) -> str | None:
-        """Who holds the file `name` locked, in words; None if nobody does, or nobody can tell, as in object stores."""
+        """Description of the process that holds the lock of file `name`; None if none does, or in object stores."""
         if not self.is_local:
             return None
         try:
@@ -228,16 +228,16 @@ class Storage:
 
     @contextmanager
     def locked(self, name: str, holder: str) -> Iterator[None]:
-        """Hold the file `name` locked within the block; the lock goes with the process, however it ends.
+        """Within the block, hold the lock of file `name`; the lock ends with the process, however it ends.
 
-        Object stores have no locks: there this does nothing.
+        Object stores have no locks: this does nothing there.
 
         Args:
-            name: Name of a file that stays afterwards.
-            holder: Written into it, for others to read.
+            name: Name of the lock file, which stays afterwards.
+            holder: Description of this process, written into the file for others to read.
 
         Raises:
-            InputError: If it is locked already; the message names the other holder.
+            InputError: If the file is locked already; the message names the other holder.
         """
         if not self.is_local:
             yield
@@ -258,7 +258,7 @@ class Storage:
             yield
 
     def write_folder(self, folder: str, files: Mapping[str, bytes]) -> None:
-        """Write several files, in the mapping's order: put the one that marks completeness last."""
+        """Write several files in the mapping's order; the file that marks completeness should come last."""
         for name, data in files.items():
             self.write(f"{folder}/{name}", data)
 

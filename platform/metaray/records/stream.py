@@ -18,16 +18,16 @@ PREFIX = "stream/"
 
 @dataclass(frozen=True)
 class StreamCurve:
-    """Scores of one learner on several orders of a stream of classes. It prints as the command line shows it.
+    """Scores of a learner on several orders of a stream of classes. It prints as the command line shows it.
 
     Attributes:
-        model: What was judged.
-        split: Part whose classes arrive: "meta-val" or "meta-test".
-        protocol: How the scores are to be read.
-        quality: What the scores are.
-        classes: Numbers of classes after which it was judged, ascending.
-        orders: [orders][classes] of the learner, one list for each order in which they arrived.
-        baselines: The same of what stands beside it, by name.
+        model: Name of the learner, as it was given.
+        split: Split whose classes arrive: "meta-val" or "meta-test".
+        protocol: Evaluation protocol in words: how the scores are to be read.
+        quality: Name of the score, one of `metaray.tasks.score.SCORES`.
+        classes: Numbers of classes after which the learner was evaluated, ascending.
+        orders: Scores of the learner [orders][classes], one list for each order of arrival.
+        baselines: Scores of the baselines in the same form, by name.
     """
 
     model: str
@@ -56,11 +56,11 @@ class StreamCurve:
         return found
 
     def logged(self, time_ms: int) -> list[Metric]:
-        """The metrics, as a tracker takes them."""
+        """The scores as metrics for a tracker."""
         return [Metric(key, value, step, time_ms) for key, value, step in self.metrics]
 
     def tree(self) -> dict[str, Any]:
-        """The fields for JSON, and the means with their intervals."""
+        """The curve in JSON types, with the means and their intervals."""
         beside = {name: [score._asdict() for score in _estimates(one)] for name, one in self.baselines.items()}
         return asdict(self) | {self.quality: [score._asdict() for score in self.scores], "baseline_scores": beside}
 

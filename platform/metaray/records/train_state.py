@@ -10,13 +10,13 @@ from metaray.algorithms.context import Tensors
 
 @dataclass
 class TrainState:
-    """Everything that the next step depends on, besides the experiment.
+    """Everything that the next outer step depends on, besides the experiment.
 
     Attributes:
-        network: The architecture; its own weights are never used.
-        meta: The meta-parameters, leaves that require gradient, updated in place.
-        optimizer: Optimiser over `meta`'s tensors; None where there is nothing to train.
-        step: The next step.
+        network: Network of the right architecture, whose own trainable weights are never used.
+        meta: Meta-parameters, leaf tensors that require gradients, updated in place.
+        optimizer: Torch optimiser over the meta-parameters; None if there is nothing to train.
+        step: Next outer step.
     """
 
     network: nn.Module

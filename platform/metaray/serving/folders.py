@@ -11,11 +11,11 @@ from metaray.errors import InputError
 
 
 class Labelled(NamedTuple):
-    """Labelled images; `paths` and `labels` go together.
+    """Images with labels, one for each path.
 
     Attributes:
-        paths: Class by class, in natural order ("2.png" before "10.png").
-        labels: The name of the folder each image lies in; in NFC, since macOS writes it in other code points.
+        paths: Paths, class by class and in natural order ("2.png" before "10.png").
+        labels: Name of the folder that each image lies in, normalised to NFC, since macOS writes other code points.
     """
 
     paths: list[Path]
@@ -33,12 +33,13 @@ def read_support(folder: Path) -> Labelled:
 
 
 def read_query(folder: Path) -> Labelled | list[Path]:
-    """List query images: of a flat folder, or with their true labels where the folder holds a folder per class.
+    """List query images: those of a flat folder, or with their labels if the folder holds class folders.
 
-    An image file is a query by itself.
+    A path to an image file is a single query.
 
     Raises:
-        InputError: If the folder is missing or empty, has files beside class folders, or a file that is not an image.
+        InputError: If the folder is missing or empty, has files beside class folders, or has a file that is not an
+            image.
     """
     if folder.is_file():
         _check_image(folder)
@@ -52,7 +53,7 @@ def read_queries(paths: Sequence[Path]) -> Labelled | list[Path]:
     """List query images of several files and folders, in their order, as `read_query` lists those of one.
 
     Raises:
-        InputError: If `read_query` would raise it, or only some of them hold a folder per class.
+        InputError: If `read_query` raises it, or only some of the folders hold class folders.
     """
     found = [read_query(path) for path in paths]
     labelled = [one for one in found if isinstance(one, Labelled)]

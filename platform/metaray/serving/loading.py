@@ -9,14 +9,14 @@ from metaray.learners.loading import load_learner as read_learner
 
 
 def load_learner(folder: Path, trust: Sequence[str] = ()) -> Learner:
-    """The learner that `Learner.save` wrote to `folder`.
+    """Load the learner that `Learner.save` wrote to `folder`.
 
     Args:
-        folder: Holds `learner.json`.
+        folder: Folder that holds `learner.json`.
         trust: Top-level packages, besides metaray, that the learner's model or algorithm may be imported from.
 
     Raises:
-        InputError: If the folder holds no learner, a damaged one, or one that asks for a package not trusted.
+        InputError: If the folder holds no learner or a damaged one, or names code of a package that is not trusted.
     """
     if not folder.is_dir():
         raise InputError(f"learner folder {str(folder)!r} does not exist")

@@ -49,7 +49,7 @@ _log = logging.getLogger(__name__)
 
 
 class PyfuncLearner:
-    """A learner behind MLflow's interface. It keeps nothing between calls: each brings its own task."""
+    """A learner behind MLflow's pyfunc interface. It is stateless: each call brings its own task."""
 
     def __init__(self, learner: "Learner") -> None:
         self.learner = learner
@@ -59,14 +59,15 @@ class PyfuncLearner:
 
         Args:
             model_input: The columns of `inputs_of`; images are bytes, or base64 text as MLflow's REST scoring sends it.
-            params: MLflow passes it; none are known.
+            params: Parameters that MLflow passes; none are known.
 
         Returns:
-            The columns of `outputs_of`, one row a query, with the index of the query rows. Where the learner is
-            transductive and the queries are fewer or less mixed than it was judged on, that is logged.
+            The columns of `outputs_of`, one row for each query, with the index of the query rows. A warning is logged
+            if the learner is transductive and the queries are fewer or less mixed than in its evaluation.
 
         Raises:
-            InputError: Naming the column or row that is wrong; where MLflow is installed also an `MlflowException`.
+            InputError: If a column or row is invalid; the message names it. With MLflow installed it is also an
+                `MlflowException`.
         """
         try:
             return self._predict(model_input, params)
@@ -124,10 +125,10 @@ def _load_pyfunc(data_path: str) -> PyfuncLearner:
 
 
 def example_input(learner: "Learner") -> "pd.DataFrame":
-    """A small valid input: one example a class (or as many as it was judged with), and two queries.
+    """A small valid input: one example for each class (or each shot it was evaluated with), and two queries.
 
-    Images are plain squares of different greys, vectors have one number throughout; targets are zero. Other kinds of
-    preprocessing say what is an example of theirs.
+    Images are plain squares of different greys, vectors hold one number throughout, and targets are zero. Other kinds
+    of preprocessing define their own example.
     """
     import pandas as pd
 

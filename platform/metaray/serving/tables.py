@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 class Points(NamedTuple):
-    """Inputs and targets that go together.
+    """Inputs and targets read from a table.
 
     Attributes:
-        x: [n] inputs, as the learner's preprocessing reads them: numbers [n, *feature], or a list of texts.
-        y: [n, target_size] values, or [n] labels; None where they are not known.
+        x: Inputs [n] as the learner's preprocessing reads them: numbers [n, *feature], or a list of texts.
+        y: Targets: values [n, target_size], or labels [n]; None if they are unknown.
         names: Names of the columns of inputs and targets.
-        cells: [n] the inputs as the file has them.
+        cells: Cells [n] of the inputs as in the file.
     """
 
     x: Any
@@ -34,7 +34,7 @@ class Points(NamedTuple):
 
 
 def is_table(path: Path) -> bool:
-    """Whether a path is for `read_points`, not a folder of images; what is not there is told by its name."""
+    """Whether a path is a table for `read_points`, not a folder of images; a missing file is judged by its name."""
     return path.is_file() or (not path.exists() and path.suffix.lower() == ".csv")
 
 
@@ -47,20 +47,20 @@ def read_points(
     y: Sequence[str] = (),
     decimal: Decimal = ".",
 ) -> Points:
-    """Read a CSV file with a header, with commas, semicolons or tabs between cells.
+    """Read a CSV file with a header, whose cells are separated by commas, semicolons or tabs.
 
     Args:
         path: Path of the file.
-        learner: Learner whose columns it must have.
-        targets: Whether it must have those of the targets; else it may.
-        x: The columns of the inputs, in the order that the learner takes them; those of its preprocessing if left out.
-        y: The columns of the targets, likewise. Where either is given, the file may have more columns.
-        decimal: What numbers have before tenths.
+        learner: Learner whose columns the file must have.
+        targets: Whether target columns are required; otherwise they are optional.
+        x: Names of the input columns, in the order in which the learner takes them; None takes the preprocessing's.
+        y: Names of the target columns, likewise. If `x` or `y` is given, the file may have further columns.
+        decimal: Decimal mark of the numbers.
 
     Raises:
-        InputError: If names are not as many as the learner's numbers, the file or a column is missing, the learner does
-            not know a column, there are no rows, or a cell holds no finite number, text or label; the message names the
-            line.
+        InputError: If the names do not match the learner's numbers of columns, the file or a column is missing, the
+            learner does not know a column, there are no rows, or a cell holds no finite number, text or label; the
+            message names the line.
     """
     if learner.preprocessing.takes_folders:
         raise InputError(
@@ -108,10 +108,10 @@ def read_tables(
     y: Sequence[str] = (),
     decimal: Decimal = ".",
 ) -> Points:
-    """Queries from several CSV files, one after the other; targets where all have them.
+    """Read queries from several CSV files, one after the other, with targets if all files have them.
 
     Raises:
-        InputError: If `read_points` would raise it.
+        InputError: If `read_points` raises it.
     """
     found = [read_points(path, learner, targets=False, x=x, y=y, decimal=decimal) for path in paths]
     targets = [one.y for one in found if one.y is not None]
@@ -125,10 +125,10 @@ def split_names(text: str | None) -> list[str]:
 
 
 def require_folders(learner: "Learner") -> None:
-    """Refuse folders for a learner whose inputs are rows of tables.
+    """Check that a learner takes image folders, not rows of tables.
 
     Raises:
-        InputError: Saying what it takes.
+        InputError: If it does not; the message says what it takes.
     """
     inputs = learner.preprocessing
     if not inputs.takes_folders:

@@ -18,9 +18,9 @@ TITLES: Mapping[str, str] = {
     "item_mean_and_offset": "item mean and offset",
     "item_mean_and_shrunk_offset": "item mean and shrunk offset",
 }
-"""What reports call each, in their order; `metaray.algorithms.per_task.BASELINES` computes them."""
+"""Titles of the baselines in reports, in their order; `metaray.algorithms.per_task.BASELINES` computes them."""
 
 
 def title_of(name: str) -> str:
-    """What reports call a baseline; one that is known no more goes by its name."""
+    """Title of a baseline in reports; its name if it is no longer known."""
     return TITLES.get(name, name.replace("_", " "))

@@ -25,14 +25,15 @@ SPELLINGS: dict[Hashable, int] = {
 
 
 class Binary(ClassKind):
-    """Each example is negative (0) or positive (1), and labels are never permuted. A task, such as an assay, has one
-    way; its support holds K negatives and K positives at K shots.
+    """Tasks whose examples are negative (0) or positive (1), with the same meaning in all tasks.
 
-    Predictions are two logits, so that algorithms which put the members of a class together work as with any other
-    classes; the loss is cross-entropy. The score is the area under the ROC curve of the positive's logit less the
-    negative's: the share of pairs of a positive and a negative in which the positive has more of it, ties by half.
-    Beside it stand average precision, which unlike it depends on the share of positives, and the balanced accuracy of
-    the more probable label.
+    A task has one way. With K shots, the support set of a task, such as an assay, holds K negatives and K positives.
+
+    Predictions are two logits, so that algorithms which group examples by class work as with any other classes; the
+    loss is cross-entropy. The score is the area under the ROC curve of the positive's logit minus the negative's: the
+    share of pairs of a positive and a negative in which the positive has the larger difference, with ties counted by
+    half. Average precision, which unlike it depends on the share of positives, and balanced accuracy of the more
+    probable label are reported beside it.
     """
 
     kind: ClassVar[str] = "binary"
@@ -42,30 +43,33 @@ class Binary(ClassKind):
     verb: ClassVar[str] = "tells positives from negatives"
 
     def labels(self, ways: int) -> int:
-        """2."""
+        """Always 2."""
         return len(CLASSES)
 
     def check_ways(self, fewest: int, most: int) -> None:
-        """1."""
+        """Check that episodes have exactly one way."""
         if most != 1:
             raise ValueError(f"these have 1 way, with positives and negatives (got {most})")
 
     def judged(self, output: Tensor, y: Tensor) -> Tensor:
-        """AUROC; NaN where all labels are alike."""
+        """The area under the ROC curve; NaN if all labels are the same."""
         return area_under_roc(output[:, 1] - output[:, 0], y)
 
     @property
     def further(self) -> tuple[Score, ...]:
-        """Average precision and balanced accuracy."""
+        """Average precision and balanced accuracy, reported beside the score."""
         return SCORES["average_precision"], SCORES["balanced_accuracy"]
 
     def judged_further(self, output: Tensor, y: Tensor) -> tuple[Tensor, ...]:
-        """Both by the positive's logit less the negative's, above 0 of what is told to be positive."""
+        """Average precision and balanced accuracy, by the positive's logit minus the negative's.
+
+        A difference above 0 counts as a prediction of positive.
+        """
         margin = output[:, 1] - output[:, 0]
         return average_precision(margin, y), balanced_accuracy(margin > 0, y).to(margin.dtype)
 
     def guesses(self, means: Tensor) -> Tensor:
-        """Logits whose difference says the share of positives that each mean is; shares of 0 and 1 stay finite."""
+        """Logits whose difference expresses each mean as the share of positives; shares of 0 and 1 stay finite."""
         import torch
 
         return torch.stack([torch.zeros_like(means), means.logit(eps=EPSILON)], dim=1)
@@ -75,7 +79,10 @@ class Binary(ClassKind):
         return 0.5
 
     def check_task(self, support_y: NDArray[Any], query_y: NDArray[Any]) -> None:
-        """Positives and negatives on both sides: of one class alone there is nothing to learn, and no AUROC."""
+        """Check that both support and query hold positives and negatives.
+
+        With one class alone there is nothing to learn, and no area under the ROC curve.
+        """
         for side, y in (("support", support_y), ("query", query_y)):
             if y.ndim != 1 or y.dtype.kind != "i":
                 raise InputError(
@@ -88,7 +95,10 @@ class Binary(ClassKind):
                 )
 
     def read(self, y: Any) -> Targets:
-        """0 or False of a negative, 1 or True of a positive, as numbers or text; predictions are told the same way."""
+        """Labels as numbers or text: 0 or False for negatives, 1 or True for positives.
+
+        Predictions are returned in the same form.
+        """
         import torch
 
         from metaray.tasks.labels import plain_labels
@@ -101,7 +111,7 @@ class Binary(ClassKind):
         return Targets(torch.tensor(places), tuple(labels[places.index(one)] for one in CLASSES))
 
     def read_more(self, y: Any, classes: Sequence[Hashable]) -> Targets:
-        """Negatives and positives, of which there may be one kind alone."""
+        """Labels of further examples, which may all be negative or all positive."""
         import torch
 
         from metaray.tasks.labels import plain_labels, require_labels
@@ -110,7 +120,7 @@ class Binary(ClassKind):
         return Targets(torch.tensor([_place(label, f"label {i}") for i, label in enumerate(labels)]), tuple(classes))
 
     def check_classes(self, classes: Sequence[Hashable], ways: int | None, flat: bool) -> None:
-        """A negative and a positive."""
+        """Check that the labels of a saved task are a negative and a positive."""
         try:
             places = tuple(_place(label, "a label") for label in classes)
         except InputError:
@@ -119,7 +129,7 @@ class Binary(ClassKind):
             raise ValueError(f"its labels {list(classes)} do not fit its learner, whose labels are 0 and 1")
 
     def example_targets(self, ways: int | None, shots: int) -> list[list[Any]]:
-        """A negative and a positive."""
+        """The label cells of a small made-up support set: one negative and one positive."""
         return [["0"], ["1"]]
 
     def told(self, whole: str, shots: str) -> str:

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def number(cell: object, column: str, where: str) -> float:
-    """The number in a cell.
+    """Read the number in a cell.
 
     Raises:
-        InputError: If it is none or not finite; the message names `where` it is.
+        InputError: If the cell holds no finite number; the message names the place `where`.
     """
     try:
         value = float(cell)  # type: ignore[arg-type]
@@ -31,10 +31,10 @@ def number(cell: object, column: str, where: str) -> float:
 
 
 def text(cell: object, column: str, where: str) -> str:
-    """The text in a cell.
+    """Read the text in a cell.
 
     Raises:
-        InputError: If it is none, or blank; the message names `where` it is.
+        InputError: If the cell holds no text, or only blanks; the message names the place `where`.
     """
     if not isinstance(cell, str):
         raise InputError(f"{where}: {column} is {cell!r}, not a text")
@@ -46,12 +46,12 @@ def text(cell: object, column: str, where: str) -> str:
 def numbers_of(
     rows: Sequence[Sequence[object]], names: Sequence[str], where: Callable[[int], str]
 ) -> NDArray[np.float64]:
-    """Rows of cells as numbers [n, columns].
+    """Read rows of cells as numbers [n, columns].
 
     Args:
         rows: The cells.
         names: Names of the columns.
-        where: Names row i in messages.
+        where: Function that returns the name of row i for messages.
 
     Raises:
         InputError: If a cell holds no finite number; the message names it.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MAP = "map"
-"""The type of a column that holds a mapping of texts to numbers in each row; MLflow has no one word for it."""
+"""Type of a column whose cells are mappings from text to numbers, which MLflow has no name for."""
 
 TARGETS = (Column("label", "string", required=False),)
 PREDICTIONS = (
@@ -40,7 +40,7 @@ def cross_entropy(output: Tensor, y: Tensor, weights: Tensor | None) -> Tensor:
 
 
 def one_hot(y: Tensor, classes: int, dtype: torch.dtype) -> Tensor:
-    """[n, classes] of labels [n]."""
+    """One-hot rows [n, classes] of labels [n]."""
     from torch.nn import functional
 
     return functional.one_hot(y, classes).to(dtype)
@@ -68,10 +68,10 @@ def softmax(output: Tensor) -> NDArray[np.float32]:
 
 
 def label_texts(rows: Sequence[Sequence[Any]], names: Sequence[str], where: Callable[[int], str]) -> list[str]:
-    """The labels in rows of one cell each, as text.
+    """Labels as text, from rows of one cell each.
 
     Raises:
-        InputError: If a cell holds no label, or two labels can't be told apart; the message names them.
+        InputError: If a cell holds no label, or two labels cannot be told apart; the message names them.
     """
     from metaray.tasks.labels import plain_label, plain_labels
 
@@ -99,14 +99,14 @@ def label_cells(output: Tensor, classes: Sequence[Hashable]) -> dict[str, Any]:
 
 
 class ClassKind(TaskKind):
-    """What kinds share whose targets are classes: logits, one a label, and predictions that are labels."""
+    """Base class of task kinds whose targets are classes: outputs are logits, predictions are labels."""
 
     has_classes: ClassVar[bool] = True
     free_scale: ClassVar[bool] = True
     target_word: ClassVar[str] = "label"
 
     def outputs(self, ways: int) -> int:
-        """One a label."""
+        """The number of labels: one logit for each."""
         return self.labels(ways)
 
     def loss(self, output: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -114,19 +114,19 @@ class ClassKind(TaskKind):
         return cross_entropy(output, y, weights)
 
     def aims(self, y: Tensor, ways: int, dtype: torch.dtype) -> Tensor:
-        """One-hot labels."""
+        """One-hot labels [n, outputs]."""
         return one_hot(y, self.labels(ways), dtype)
 
     def seen(self, y: Tensor, dtype: torch.dtype) -> Tensor:
-        """Nothing."""
+        """No numbers, [n, 0]: an encoder of examples does not see labels."""
         return y.new_empty((len(y), 0), dtype=dtype)
 
     def pooled(self, encoded: Tensor, y: Tensor, ways: int) -> Tensor:
-        """The class means, one after the other."""
+        """The means of the classes, concatenated."""
         return class_means(encoded, y, self.labels(ways)).flatten()
 
     def pools(self, y: Tensor, ways: int, dtype: torch.dtype) -> Tensor | None:
-        """The members of each class."""
+        """Membership of each example in each class, as 0 and 1."""
         return one_hot(y, self.labels(ways), dtype)
 
     def nearest(self, distances: Tensor, y: Tensor, ways: int) -> Tensor:
@@ -134,15 +134,15 @@ class ClassKind(TaskKind):
         return nearest_members(distances, y, self.labels(ways))
 
     def distribution_size(self, ways: int) -> int:
-        """The logits."""
+        """The number of logits."""
         return self.labels(ways)
 
     def expected(self, distribution: Tensor) -> Tensor:
-        """The logits."""
+        """The logits themselves."""
         return distribution
 
     def surprise(self, distribution: Tensor, y: Tensor) -> Tensor:
-        """Cross-entropy."""
+        """The mean cross-entropy of the labels under the logits."""
         return cross_entropy(distribution, y, None)
 
     def probabilities(self, output: Tensor) -> NDArray[np.float32]:
@@ -150,13 +150,13 @@ class ClassKind(TaskKind):
         return softmax(output)
 
     def values(self, output: Tensor, flat: bool) -> NDArray[np.float32]:
-        """There are none."""
+        """Not available: predictions are labels."""
         raise InputError("this learner tells classes apart: use predict or predict_proba, not predict_values")
 
     def predictions(
         self, output: Tensor, classes: Sequence[Hashable], flat: bool
     ) -> list[Hashable] | NDArray[np.float32]:
-        """The most probable label."""
+        """The most probable label of each example."""
         return [classes[i] for i in softmax(output).argmax(axis=1)]
 
     def found_classes(self, output: Tensor) -> list[int] | None:
@@ -165,7 +165,7 @@ class ClassKind(TaskKind):
         return found
 
     def target_columns(self) -> tuple[Column, ...]:
-        """label."""
+        """One column, `label`."""
         return TARGETS
 
     def prediction_columns(self) -> tuple[Column, ...]:
@@ -173,7 +173,7 @@ class ClassKind(TaskKind):
         return PREDICTIONS
 
     def from_cells(self, rows: Sequence[Sequence[Any]], names: Sequence[str], where: Callable[[int], str]) -> Any:
-        """Labels as text."""
+        """Labels as text, from the cells of the label column."""
         return label_texts(rows, names, where)
 
     def prediction_cells(self, output: Tensor, classes: Sequence[Hashable]) -> dict[str, Any]:

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 class Classification(ClassKind):
-    """Each example belongs to one of N classes. Labels 0 .. N-1 stand for other classes in each task.
+    """Tasks whose examples belong to one of N classes; labels 0 .. N-1 stand for other classes in each task.
 
-    Predictions are N logits; the loss is cross-entropy, the score the share that is predicted right.
+    Predictions are N logits; the loss is cross-entropy, the score is accuracy.
     """
 
     kind: ClassVar[str] = "classification"
@@ -25,7 +25,7 @@ class Classification(ClassKind):
     verb: ClassVar[str] = "tells classes apart"
 
     def labels(self, ways: int) -> int:
-        """N."""
+        """The number of ways N."""
         return ways
 
     def check_ways(self, fewest: int, most: int) -> None:
@@ -34,36 +34,36 @@ class Classification(ClassKind):
             raise ValueError(f"these have at least 2 ways (got {fewest})")
 
     def judged(self, output: Tensor, y: Tensor) -> Tensor:
-        """Accuracy."""
+        """The accuracy of the most probable class."""
         return (output.argmax(dim=-1) == y).to(output.dtype).mean()
 
     def chance(self, guessing: float) -> float | None:
-        """The accuracy of guessing a class."""
+        """The accuracy of guessing a class at random."""
         return guessing
 
     def read(self, y: Any) -> Targets:
-        """Labels of any kind; classes keep the order of their first appearance."""
+        """Labels of any hashable kind; classes are kept in the order of their first appearance."""
         from metaray.tasks.labels import classes_of, plain_labels
 
         classes, places = classes_of(plain_labels(y))
         return Targets(places, classes)
 
     def read_more(self, y: Any, classes: Sequence[Hashable]) -> Targets:
-        """Labels of the task's own classes, or of new ones, which come after these as they appear."""
+        """Labels of further examples: of the task's own classes, or of new ones, appended in order of appearance."""
         from metaray.tasks.labels import further_labels, plain_labels
 
         grown, places = further_labels(plain_labels(y), classes)
         return Targets(places, grown)
 
     def check_classes(self, classes: Sequence[Hashable], ways: int | None, flat: bool) -> None:
-        """Check for two different labels at least, and for as many as the learner is fixed to."""
+        """Check that a saved task has at least two different labels, and as many as a learner with fixed ways takes."""
         if len(set(classes)) < len(classes) or len(classes) < 2:
             raise ValueError(f"{len(classes)} labels do not fit its learner")
         if flat or ways not in (None, len(classes)):
             raise ValueError("its labels or targets do not fit its learner")
 
     def example_targets(self, ways: int | None, shots: int) -> list[list[Any]]:
-        """One of each class."""
+        """The label cells of a small made-up support set: one row for each class."""
         return [[f"class {way}"] for way in range(ways or 2)]
 
     def told(self, whole: str, shots: str) -> str:

@@ -7,12 +7,12 @@ VECTOR = "vector"
 
 
 class Column(NamedTuple):
-    """A column of a table.
+    """A column of a table of inputs, targets or predictions.
 
     Attributes:
-        name: Name of the column, as the table's first line has it.
+        name: Name of the column in the header of the table.
         type: Type of the cells, in MLflow's words, or `VECTOR`.
-        required: Whether it must be there.
+        required: Whether a table must have the column.
     """
 
     name: str

@@ -13,14 +13,14 @@ from metaray.errors import InputError
 
 
 def plain_labels(y: Any) -> list[Hashable]:
-    """A label an example: numbers and elements of tensors and arrays as Python's own, everything else as it is.
+    """Labels as Python values: numbers and elements of tensors and arrays are converted, the rest is unchanged.
 
     Args:
-        y: A list, a tensor or array [n] or [n, 1], a column, or an iterator.
+        y: Labels of n examples: a list, a tensor or array [n] or [n, 1], a column, or an iterator.
 
     Raises:
-        InputError: If a label is missing (None, NaN, NA), can't be compared, or looks like another one but is of
-            another type (the message names it); for a matrix of one-hot rows or probabilities, and for one string.
+        InputError: If a label is missing (None, NaN, NA), cannot be compared, or looks like another one of another type
+            (the message names it); or if `y` is a matrix of one-hot rows or probabilities, or a single string.
     """
     given = opened_whole(y, "y")
     if isinstance(given, np.ndarray):
@@ -31,10 +31,10 @@ def plain_labels(y: Any) -> list[Hashable]:
 
 
 def classes_of(labels: Sequence[Hashable]) -> tuple[tuple[Hashable, ...], Tensor]:
-    """The classes of a support set in the order of their first appearance, and the place of each label, [n] int64.
+    """Classes of a support set in order of first appearance, and the index of each label's class [n], int64.
 
     Args:
-        labels: Labels of the n examples, as `plain_labels` gives them.
+        labels: Labels of the n examples, as `plain_labels` returns them.
 
     Raises:
         InputError: If there are too few classes.
@@ -47,14 +47,15 @@ def classes_of(labels: Sequence[Hashable]) -> tuple[tuple[Hashable, ...], Tensor
 
 
 def further_labels(labels: Sequence[Hashable], classes: Sequence[Hashable]) -> tuple[tuple[Hashable, ...], Tensor]:
-    """The classes of a task with further examples, and the place of each of these labels among them, [n] int64.
+    """Classes of an extended task, and the index of each further label's class [n], int64.
 
     Args:
-        labels: Labels of the further examples, as `plain_labels` gives them.
-        classes: Classes of the task so far; new ones come after them in the order of their first appearance.
+        labels: Labels of the further examples, as `plain_labels` returns them.
+        classes: Classes of the task so far; new classes come after them in the order of their first appearance.
 
     Raises:
-        InputError: If there are none, or one is of another type than the task's own, or can't be told from one of them.
+        InputError: If there are no labels, or one has another type than those of the task, or cannot be told from one
+            of them.
     """
     types = {type(one) for one in classes}
     for place, label in enumerate(require_labels(labels)):
@@ -71,10 +72,10 @@ def further_labels(labels: Sequence[Hashable], classes: Sequence[Hashable]) -> t
 
 
 def require_labels(labels: Sequence[Hashable]) -> Sequence[Hashable]:
-    """The labels, of which there must be some.
+    """Check that there is at least one label, and return the labels.
 
     Raises:
-        InputError: If there are none.
+        InputError: If there are no labels.
     """
     if not labels:
         raise InputError("y holds no labels; give at least one further example")
@@ -82,10 +83,10 @@ def require_labels(labels: Sequence[Hashable]) -> Sequence[Hashable]:
 
 
 def plain_label(label: Any, where: str) -> Hashable:
-    """One label; `where` names it in messages.
+    """One label as a Python value; `where` names it in messages.
 
     Raises:
-        InputError: If it is missing or can't be compared with others.
+        InputError: If the label is missing or cannot be compared with others.
     """
     if isinstance(label, tuple):
         return tuple(plain_label(part, where) for part in label)

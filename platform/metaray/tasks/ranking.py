@@ -34,11 +34,11 @@ def average_precision(margin: Tensor, y: Tensor) -> Tensor:
 
 
 def balanced_accuracy(positive: Tensor, y: Tensor) -> Tensor:
-    """The mean of the shares of positives and of negatives that are told right; [], NaN where one of them is missing.
+    """Mean of the accuracies on positives and on negatives, a scalar; NaN if one of them is missing.
 
     Args:
-        positive: [n] whether each is told to be one.
-        y: [n] labels, 1 of a positive.
+        positive: Whether each of the n examples is predicted to be positive [n].
+        y: Labels [n], 1 for a positive.
     """
     right = positive == (y == 1)
     shares = [(right & (y == label)).sum() / (y == label).sum() for label in (0, 1)]
@@ -46,17 +46,17 @@ def balanced_accuracy(positive: Tensor, y: Tensor) -> Tensor:
 
 
 def area_under_roc(margin: Tensor, positive: Tensor) -> Tensor:
-    """The share of pairs of a positive and a negative in which the positive has the larger margin, ties by half.
+    """Share of pairs of a positive and a negative in which the positive has the larger margin, ties by half.
 
     Each positive is compared with the sorted margins, so that time and memory grow as n log n, not as n^2. Wins are
     counted in float64, which is exact. Works inside `torch.vmap`.
 
     Args:
-        margin: [n]; one that is NaN wins against none and loses to none.
-        positive: [n] 1 for a positive, 0 for a negative.
+        margin: Margins [n]; a NaN wins against none and loses to none.
+        positive: Labels [n], 1 for a positive and 0 for a negative.
 
     Returns:
-        [] of the type of `margin`; NaN where all are alike.
+        A scalar of the type of `margin`; NaN if all labels are the same.
     """
     import torch
 

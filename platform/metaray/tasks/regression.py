@@ -27,27 +27,27 @@ SIGMA_MIN, SIGMA_SCALE = 0.1, 0.9
 
 
 class Regression(TaskKind):
-    """Each example has values as its target, which mean the same in all tasks. A task has one way.
+    """Tasks whose targets are one or more values, which mean the same in all tasks; one task has one way.
 
-    Predictions are the values; loss and score are the mean squared error, if nothing else is asked for. Where the
-    values are far from 0 or have another size than about 1, networks and losses see (value - mean) / std of them, in
-    which `y` is, too; scores and what users bring and get have the values' own units (the mean squared error their
+    Predictions are the values; loss and score are the mean squared error unless another is chosen. If values are far
+    from 0 or of another size than about 1, `mean` and `std` scale them: networks and losses see (value - mean) / std.
+    Scores, and the values that users give and get, are in the original units (for the mean squared error: their
     square).
 
-    Where tasks differ in their level more than examples of a task do, as patients do, values are better `centred`:
-    learned as differences to the mean of the task's support, which predictions have added. An algorithm then starts
-    from the support mean, and cannot overfit to the levels of a few meta-train tasks.
+    If tasks differ more in their level than examples within a task do, as patients do, set `centred`: networks then
+    learn differences to the mean of the task's support set, which is added to predictions. An algorithm then starts
+    from the support mean and cannot overfit to the levels of a few meta-train tasks.
 
     Attributes:
-        target_size: How many values a target has.
-        mean: Number that is subtracted from the values; its JSON leaves out 0.
-        std: Number that the values are then divided by; its JSON leaves out 1.
-        centred: Whether the mean of a task's support is subtracted as well; its JSON leaves out false.
-        judged_by: The score of a task: the mean squared error ("mse"), its root ("rmse"), or the mean absolute error
-            ("mae"). It decides checkpoints and promotion; its JSON leaves out "mse".
-        trained_by: The loss, the mean squared or the mean absolute error: the former aims at the mean of what a target
-            may be, the latter at its median. Neural processes have a likelihood instead, and closed-form solvers fit
-            the support by squares in any case. Its JSON leaves out "mse".
+        target_size: Number of values of a target.
+        mean: Number subtracted from the values; omitted from the JSON if 0.
+        std: Number by which the values are then divided; omitted from the JSON if 1.
+        centred: Whether the mean of a task's support set is subtracted as well; omitted from the JSON if false.
+        judged_by: Score of a task: the mean squared error ("mse"), its root ("rmse"), or the mean absolute error
+            ("mae"). It decides checkpoints and promotion. Omitted from the JSON if "mse".
+        trained_by: Loss: the mean squared error ("mse"), which aims at the mean of the possible values of a target, or
+            the mean absolute error ("mae"), which aims at their median. Neural processes use a likelihood instead, and
+            closed-form solvers always fit the support set by least squares. Omitted from the JSON if "mse".
     """
 
     kind: ClassVar[str] = "regression"
@@ -71,20 +71,20 @@ class Regression(TaskKind):
         return f"{self.kind} tasks of {self.target_size} value{'' if self.target_size == 1 else 's'}"
 
     def labels(self, ways: int) -> int:
-        """1."""
+        """Always 1, since targets are values."""
         return 1
 
     def outputs(self, ways: int) -> int:
-        """One a value."""
+        """The target size: one output for each value."""
         return self.target_size
 
     def check_ways(self, fewest: int, most: int) -> None:
-        """1."""
+        """Check that episodes have exactly one way."""
         if most != 1:
             raise ValueError(f"these have 1 way (got {most})")
 
     def loss(self, output: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
-        """Mean squared or absolute error of values [n, target_size]."""
+        """The mean squared or mean absolute error of predicted values [n, target_size], as `trained_by` says."""
         from torch.nn import functional
 
         error = functional.l1_loss if self.trained_by == "mae" else functional.mse_loss
@@ -95,17 +95,17 @@ class Regression(TaskKind):
 
     @property
     def score(self) -> Score:
-        """The score that was asked for."""
+        """The score that `judged_by` names."""
         return SCORES[self.judged_by]
 
     def is_alike(self, other: TaskKind) -> bool:
-        """Where values are of the same size and scale."""
+        """Whether the other kind has values of the same number and scale."""
         if not isinstance(other, Regression):
             return False
         return replace(other, judged_by=self.judged_by, trained_by=self.trained_by) == self
 
     def judged(self, output: Tensor, y: Tensor) -> Tensor:
-        """The error in the values' own units."""
+        """The error named by `judged_by`, in the original units of the values."""
         from torch.nn import functional
 
         if self.judged_by == "mae":
@@ -116,34 +116,34 @@ class Regression(TaskKind):
         return squared if self.std == 1.0 else squared * self.std**2
 
     def guesses(self, means: Tensor) -> Tensor:
-        """The means themselves, as networks learn values."""
+        """The means, scaled as networks learn values."""
         return ((means - self.mean) / self.std)[:, None].expand(-1, self.target_size)
 
     @property
     def further(self) -> tuple[Score, ...]:
-        """The mean absolute error, or the mean squared error where that one decides."""
+        """The mean absolute error and the mean squared error, without the one that is the score."""
         return tuple(SCORES[name] for name in ("mae", "mse") if name != self.score.name)
 
     def judged_further(self, output: Tensor, y: Tensor) -> tuple[Tensor, ...]:
-        """The errors that `further` names, in the values' own units, as the score is."""
+        """The errors named by `further`, in the original units of the values."""
         apart = (output - y.to(output.dtype)) * self.std
         errors = {"mae": lambda: apart.abs().mean(), "mse": lambda: apart.square().mean()}
         return tuple(errors[score.name]() for score in self.further)
 
     def aims(self, y: Tensor, ways: int, dtype: torch.dtype) -> Tensor:
-        """The values."""
+        """The target values themselves."""
         return y.to(dtype)
 
     def seen(self, y: Tensor, dtype: torch.dtype) -> Tensor:
-        """The values."""
+        """The target values themselves."""
         return y.to(dtype)
 
     def pooled(self, encoded: Tensor, y: Tensor, ways: int) -> Tensor:
-        """The mean of all."""
+        """The mean of all encoded examples."""
         return encoded.mean(dim=0)
 
     def pools(self, y: Tensor, ways: int, dtype: torch.dtype) -> Tensor | None:
-        """All."""
+        """A single mean over all examples: ones [n, 1]."""
         return y.new_ones(len(y), 1, dtype=dtype)
 
     def nearest(self, distances: Tensor, y: Tensor, ways: int) -> Tensor:
@@ -151,19 +151,19 @@ class Regression(TaskKind):
         return y[distances.argmin(dim=1)]
 
     def distribution_size(self, ways: int) -> int:
-        """The mean and the spread of a Gaussian for each value."""
+        """Two numbers for each value: the mean and the spread of a Gaussian."""
         return 2 * self.target_size
 
     def expected(self, distribution: Tensor) -> Tensor:
-        """The means."""
+        """The means of the Gaussians."""
         return distribution.chunk(2, dim=1)[0]
 
     def spread(self, distribution: Tensor) -> Tensor:
-        """sigma = 0.1 + 0.9 softplus(.), as in `surprise`."""
+        """The standard deviations sigma = 0.1 + 0.9 softplus(.) of the Gaussians, as in `surprise`."""
         return _sigma(distribution.chunk(2, dim=1)[1])
 
     def surprise(self, distribution: Tensor, y: Tensor) -> Tensor:
-        """The surprise of a Gaussian with sigma = 0.1 + 0.9 softplus(.), summed over the values of a target.
+        """The negative log-density of Gaussians with sigma = 0.1 + 0.9 softplus(.), summed over the values of a target.
 
         Garnelo et al. ("Conditional neural processes", ICML 2018, arXiv:1807.01613, section 4.1).
         """
@@ -173,7 +173,10 @@ class Regression(TaskKind):
         return surprise.sum(dim=1).mean()
 
     def check_task(self, support_y: NDArray[Any], query_y: NDArray[Any]) -> None:
-        """Values [n, target_size] on both sides: [n] beside predictions [n, 1] would be compared all with all."""
+        """Check that support and query targets have the shape [n, target_size].
+
+        Targets [n] would broadcast against predictions [n, 1], and compare each with all others.
+        """
         for side, y in (("support", support_y), ("query", query_y)):
             if y.ndim != 2 or y.shape[1] != self.target_size or y.dtype.kind != "f":
                 raise InputError(
@@ -182,7 +185,10 @@ class Regression(TaskKind):
                 )
 
     def centre(self, support_y: NDArray[Any]) -> NDArray[Any] | None:
-        """The support's mean, where values are `centred`; rounded once, so that it is the same on all machines."""
+        """The mean of the support targets if `centred`, otherwise None.
+
+        It is rounded once, so that it is the same on all machines.
+        """
         if not self.centred:
             return None
         import numpy as np
@@ -191,7 +197,7 @@ class Regression(TaskKind):
         return np.array(means, dtype=support_y.dtype)
 
     def read(self, y: Any) -> Targets:
-        """Finite numbers [n, target_size], or [n] where a target is one number."""
+        """Read finite numbers [n, target_size], or [n] if a target is one number."""
         import torch
 
         from metaray.containers import opened_whole
@@ -204,11 +210,11 @@ class Regression(TaskKind):
         return Targets(torch.from_numpy(values), flat=is_flat(given))
 
     def probabilities(self, output: Tensor) -> NDArray[np.float32]:
-        """There are none."""
+        """Not available: predictions are values."""
         raise InputError("this learner predicts values: use predict or predict_values, not predict_proba")
 
     def values(self, output: Tensor, flat: bool) -> NDArray[np.float32]:
-        """[n, target_size], or [n] where `flat`."""
+        """The predicted values [n, target_size], or [n] if `flat`."""
         found: NDArray[np.float32] = output.numpy()
         if (self.mean, self.std) != (0.0, 1.0):
             found = (found.astype("float64") * self.std + self.mean).astype("float32")
@@ -217,39 +223,39 @@ class Regression(TaskKind):
     def predictions(
         self, output: Tensor, classes: Sequence[Hashable], flat: bool
     ) -> list[Hashable] | NDArray[np.float32]:
-        """The values."""
+        """The predicted values, as `values` returns them."""
         return self.values(output, flat)
 
     def found_classes(self, output: Tensor) -> list[int] | None:
-        """There are none."""
+        """Always None: predictions are values."""
         return None
 
     def check_classes(self, classes: Sequence[Hashable], ways: int | None, flat: bool) -> None:
-        """None at all."""
+        """Check that a saved task has no class labels."""
         if classes:
             raise ValueError(f"{len(classes)} labels do not fit its learner")
         if flat and self.target_size != 1:
             raise ValueError("its labels or targets do not fit its learner")
 
     def target_columns(self) -> tuple[Column, ...]:
-        """y, or y0, y1, ..."""
+        """The columns of the targets: y, or y0, y1, ... if a target has several values."""
         return tuple(Column(name, "double", required=False) for name in numbered("y", self.target_size))
 
     def prediction_columns(self) -> tuple[Column, ...]:
-        """y, or y0, y1, ..."""
+        """The columns of the predictions: y, or y0, y1, ... if a target has several values."""
         return tuple(Column(name, "double") for name in numbered("y", self.target_size))
 
     def from_cells(self, rows: Sequence[Sequence[Any]], names: Sequence[str], where: Callable[[int], str]) -> Any:
-        """Numbers [n, target_size]."""
+        """The target values [n, target_size] of a table's rows."""
         return numbers_of(rows, names, where)
 
     def prediction_cells(self, output: Tensor, classes: Sequence[Hashable]) -> dict[str, Any]:
-        """The values."""
+        """The predicted values, by column name."""
         columns = self.values(output, False).astype("float64").T
         return dict(zip(numbered("y", self.target_size), columns, strict=True))
 
     def example_targets(self, ways: int | None, shots: int) -> list[list[Any]]:
-        """Zeros."""
+        """The target cells of a small made-up support set: zeros."""
         return [[0.0] * self.target_size for _ in range(shots)]
 
     def told(self, whole: str, shots: str) -> str:
@@ -258,7 +264,7 @@ class Regression(TaskKind):
 
     @property
     def is_curve(self) -> bool:
-        """Where a target is one value."""
+        """Whether a target is a single value."""
         return self.target_size == 1
 
 

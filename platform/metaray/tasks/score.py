@@ -10,11 +10,11 @@ from metaray.errors import unknown
 
 
 class Score(NamedTuple):
-    """A number that judges predictions, for one task.
+    """A score by which predictions for one task are judged.
 
     Attributes:
         name: Name of the score in results, metrics and tags.
-        higher_is_better: Whether more of it is better.
+        higher_is_better: Whether a higher value is better.
     """
 
     name: str
@@ -27,7 +27,7 @@ class Score(NamedTuple):
         return score > best if self.higher_is_better else score < best
 
     def gain(self, difference: float) -> float:
-        """A difference of two scores, turned so that a positive one is an improvement."""
+        """The difference of two scores, with its sign chosen so that positive is an improvement."""
         return difference if self.higher_is_better else -difference
 
     def best(self, scores: Iterable[float]) -> int:
@@ -52,7 +52,7 @@ SCORES: dict[str, Score] = {
         Score("nll", False),
     )
 }
-"""All scores that results may hold; a task kind of one's own takes one of these."""
+"""All scores that results may hold, by name; task kinds of the user's own use these."""
 
 
 def _known(name: str) -> str:
@@ -65,10 +65,10 @@ ScoreName = Annotated[str, AfterValidator(_known)]
 
 
 def score_named(name: str) -> Score:
-    """The score of that name.
+    """The score with a given name.
 
     Raises:
-        InputError: If there is none.
+        InputError: If there is no such score.
     """
     if name not in SCORES:
         raise unknown("score", name, SCORES)

@@ -21,12 +21,12 @@ if TYPE_CHECKING:  # sampler processes need no torch, and start a second sooner 
 
 
 class Targets(NamedTuple):
-    """The targets of a support set, as a user gave them.
+    """The targets of a support set, read from what a user gave.
 
     Attributes:
         y: Targets as the kind's `loss` takes them.
-        classes: Labels in the order of the outputs; none where targets are values.
-        flat: Whether values were given as [n], so that predictions are, too.
+        classes: Labels in the order of the outputs; empty if targets are values.
+        flat: Whether values were given as [n], so that predictions have that shape, too.
     """
 
     y: Tensor
@@ -35,23 +35,23 @@ class Targets(NamedTuple):
 
 
 class TaskKind(Config):
-    """A kind of task. Nobody else asks which one it is.
+    """A kind of task: it defines outputs, loss, scores and how targets are read and predictions returned.
 
-    N stands for the ways of an episode, n for a number of examples. A kind of one's own is a class below this one; it
-    is named by its import path, as algorithms and models of one's own are.
+    N is the number of ways of an episode, n a number of examples. To add a kind, derive a class from this one; its
+    import path names it in files, as for algorithms and models of the user's own.
 
     Attributes:
-        kind: Its name in files.
-        baselines: What fits a task by its support alone, besides the nearest neighbour (`nearest`) that every kind has;
-            keys of `metaray.algorithms.per_task.BASELINES`.
-        item_baselines: What fits a task of a table whose rows name an item that groups share, besides those; keys of
+        kind: Name of the kind in files.
+        baselines: Baselines that fit a task by its support set alone, besides `nearest`, the nearest neighbour, which
+            every kind has; keys of `metaray.algorithms.per_task.BASELINES`.
+        item_baselines: Further baselines for tables whose rows name an item (such as a film) that groups share; keys of
             the same table.
-        has_classes: Whether a target is one of a few classes, so that the examples of a class can be put together.
+        has_classes: Whether a target is one of a few classes, so that the examples of a class can be grouped.
         labels_vary: Whether a label stands for another class in each task, so that joint training tells all classes of
-            meta-train apart; else outputs mean the same in all tasks.
-        free_scale: Whether the scale of outputs is free, as that of logits is; else it is that of the targets.
-        verb: What a learner does, for descriptions.
-        target_word: What one target is called.
+            meta-train apart. If not, outputs mean the same in all tasks.
+        free_scale: Whether the scale of the outputs is free, as it is for logits; if not, it is that of the targets.
+        verb: Verb for what a learner does, used in descriptions.
+        target_word: Word for one target, used in descriptions.
     """
 
     kind: ClassVar[str]
@@ -80,22 +80,22 @@ class TaskKind(Config):
 
     @abstractmethod
     def labels(self, ways: int) -> int:
-        """The number of classes that `loss` tells apart in an episode of so many ways; 1 where targets are values."""
+        """The number of classes that `loss` tells apart in an episode with this many ways; 1 if targets are values."""
 
     @abstractmethod
     def outputs(self, ways: int) -> int:
-        """How many numbers a prediction has."""
+        """The number of outputs of a prediction."""
 
     @abstractmethod
     def check_ways(self, fewest: int, most: int) -> None:
-        """Refuse ways that no task of this kind has.
+        """Check that tasks of this kind can have these numbers of ways.
 
         Args:
-            fewest: Ways of an episode.
-            most: Ways of an episode.
+            fewest: Fewest ways of an episode.
+            most: Most ways of an episode.
 
         Raises:
-            ValueError: If it has not so many; the message says how many it has.
+            ValueError: If they cannot; the message says which numbers are possible.
         """
 
     # How answers are judged.
@@ -103,13 +103,13 @@ class TaskKind(Config):
     @property
     @abstractmethod
     def score(self) -> Score:
-        """What judges predictions of one task; one of `metaray.tasks.score.SCORES`.
+        """The score by which the predictions for a task are judged, one of `metaray.tasks.score.SCORES`.
 
-        A kind that is always judged alike has it as a class variable.
+        A kind whose score never varies has it as a class variable.
         """
 
     def is_alike(self, other: TaskKind) -> bool:
-        """Whether a learner for these tasks is one for the others: how they are judged does not matter."""
+        """Whether a learner for tasks of the other kind fits these tasks, too; scores are not compared."""
         return self == other
 
     @abstractmethod
@@ -117,88 +117,99 @@ class TaskKind(Config):
         """The mean loss of predictions.
 
         Args:
-            output: [n, outputs].
-            y: [n] labels, or [n, outputs] values.
-            weights: [n] of the examples, not negative; None counts all alike.
+            output: Predictions [n, outputs].
+            y: Targets: labels [n], or values [n, outputs].
+            weights: Weights [n] of the examples, not negative; None weights all equally.
         """
 
     @abstractmethod
     def judged(self, output: Tensor, y: Tensor) -> Tensor:
-        """The score of the predictions for one task, []; arguments as for `loss`. Works inside `torch.vmap`."""
+        """The score of one task's predictions, a scalar; arguments as for `loss`. Works inside `torch.vmap`."""
 
     @property
     def further(self) -> tuple[Score, ...]:
-        """What else is reported of meta-test besides `score`, which alone decides; of `metaray.tasks.score.SCORES`."""
+        """Scores reported for meta-test beside `score`, which alone decides.
+
+        They are some of `metaray.tasks.score.SCORES`.
+        """
         return ()
 
     def judged_further(self, output: Tensor, y: Tensor) -> tuple[Tensor, ...]:
-        """Each of `further` for one task, [] each; arguments as for `loss`. Works inside `torch.vmap`."""
+        """The scores named by `further` for one task, a scalar each; arguments as for `loss`.
+
+        Works inside `torch.vmap`.
+        """
         return ()
 
     # What algorithms build on.
 
     @abstractmethod
     def aims(self, y: Tensor, ways: int, dtype: torch.dtype) -> Tensor:
-        """What a linear fit aims at, [n, outputs]: one-hot labels, or the values themselves."""
+        """Targets of a linear fit [n, outputs]: one-hot labels, or the values themselves."""
 
     @abstractmethod
     def seen(self, y: Tensor, dtype: torch.dtype) -> Tensor:
-        """What an encoder of examples sees of their targets besides their place: [n, 0] of labels, else the values."""
+        """Targets as an encoder of examples sees them: [n, 0] for labels, otherwise the values."""
 
     @abstractmethod
     def pooled(self, encoded: Tensor, y: Tensor, ways: int) -> Tensor:
-        """One vector of a set of encoded examples [n, E], whatever their order: the means of its classes one after the
-        other, or the mean of all."""
+        """Pool encoded examples [n, E] into one vector, independent of their order.
+
+        It is the concatenation of the means of the classes, or the mean of all examples.
+        """
 
     def pools(self, y: Tensor, ways: int, dtype: torch.dtype) -> Tensor | None:
-        """Which examples each mean of `pooled` is over, [n, means] of 0 and 1; None if it is no matter of means."""
+        """Membership [n, means], as 0 and 1, of each example in each mean of `pooled`; None without means."""
         return None
 
     @abstractmethod
     def nearest(self, distances: Tensor, y: Tensor, ways: int) -> Tensor:
-        """Predictions [n, outputs] by the nearest of m known examples, from distances [n, m] to them."""
+        """Predictions [n, outputs] by the nearest of m known examples, given the distances [n, m]."""
 
     @abstractmethod
     def distribution_size(self, ways: int) -> int:
-        """How many numbers describe what is believed about one target."""
+        """The number of parameters of the predictive distribution of one target."""
 
     @abstractmethod
     def expected(self, distribution: Tensor) -> Tensor:
-        """The prediction [n, outputs] in such numbers [n, distribution_size]."""
+        """The predictions [n, outputs] given distribution parameters [n, distribution_size]."""
 
     def spread(self, distribution: Tensor) -> Tensor | None:
-        """The standard deviations [n, outputs] in such numbers, as networks learn values; None of classes."""
+        """The standard deviations [n, outputs] given distribution parameters; None for classes.
+
+        They have the scale on which networks learn values.
+        """
         return None
 
     @abstractmethod
     def surprise(self, distribution: Tensor, y: Tensor) -> Tensor:
-        """Minus the log-density of targets under such numbers, mean over the examples."""
+        """The mean negative log-density of targets y under distribution parameters [n, distribution_size]."""
 
     def guesses(self, means: Tensor) -> Tensor:
-        """Predictions [n, outputs] that put each target at a mean of targets [n], which is in their own units.
+        """Predictions [n, outputs] that guess the mean of known targets, [n] in their original units.
 
         Raises:
-            InputError: If targets have no mean.
+            InputError: If targets of this kind have no mean.
         """
         raise InputError(f"targets of {self} have no mean")
 
     # What sources yield.
 
     def check_task(self, support_y: NDArray[Any], query_y: NDArray[Any]) -> None:
-        """Refuse a sampled task that cannot be learned or judged.
+        """Check that a sampled task can be learned and judged.
 
         Raises:
-            InputError: If it lacks something; the message says what.
+            InputError: If the task cannot; the message says what it lacks.
         """
 
     def centre(self, support_y: NDArray[Any]) -> NDArray[Any] | None:
-        """What is subtracted from the targets of a task, and added to its predictions, as its support says.
+        """The offset that is subtracted from a task's targets and added to its predictions.
 
         Args:
-            support_y: [n, outputs] values.
+            support_y: Target values of the support set [n, outputs].
 
         Returns:
-            [outputs], of their type; None where nothing is.
+            The offset [outputs], of the type of the targets; None if nothing is subtracted.
         """
         return None
 
@@ -206,24 +217,24 @@ class TaskKind(Config):
 
     @abstractmethod
     def read(self, y: Any) -> Targets:
-        """The targets of a support set as users hold them: a list, an array, a tensor, a column, an iterator.
+        """Read the targets of a support set from a list, an array, a tensor, a column or an iterator.
 
         Args:
-            y: The targets.
+            y: The targets, as users hold them.
 
         Raises:
-            InputError: If something can't be read; the message names it.
+            InputError: If a target cannot be read; the message names it.
         """
 
     def read_more(self, y: Any, classes: Sequence[Hashable]) -> Targets:
-        """The targets of further examples of a task, of which there may be any number; read as `read` does.
+        """Read the targets of further examples of a task, any number of them, as `read` does.
 
         Args:
-            y: The targets.
-            classes: Classes of the task so far, which keep their places; the result's are these and perhaps more.
+            y: The targets, as users hold them.
+            classes: Classes of the task so far. They keep their places in the result, which new classes follow.
 
         Raises:
-            InputError: Naming what can't be read, or does not go with the task's own.
+            InputError: If a target cannot be read, or does not go with those of the task; the message names it.
         """
         found = self.read(y)
         if found.classes != tuple(classes):
@@ -232,7 +243,7 @@ class TaskKind(Config):
 
     @abstractmethod
     def probabilities(self, output: Tensor) -> NDArray[np.float32]:
-        """Probabilities of the classes, [n, classes].
+        """Class probabilities [n, classes] of predictions.
 
         Raises:
             InputError: If predictions are values.
@@ -240,7 +251,7 @@ class TaskKind(Config):
 
     @abstractmethod
     def values(self, output: Tensor, flat: bool) -> NDArray[np.float32]:
-        """The predicted values, [n, outputs], or [n] where `flat`.
+        """Predicted values [n, outputs], or [n] if `flat`.
 
         Raises:
             InputError: If predictions are classes.
@@ -250,81 +261,81 @@ class TaskKind(Config):
     def predictions(
         self, output: Tensor, classes: Sequence[Hashable], flat: bool
     ) -> list[Hashable] | NDArray[np.float32]:
-        """What a user gets: a label each, or values."""
+        """Predictions as `AdaptedTask.predict` returns them: a list of labels, or an array of values."""
 
     @abstractmethod
     def found_classes(self, output: Tensor) -> list[int] | None:
-        """The place of the predicted class of each example; None where predictions are values."""
+        """The index of the predicted class of each example; None if predictions are values."""
 
     @abstractmethod
     def check_classes(self, classes: Sequence[Hashable], ways: int | None, flat: bool) -> None:
-        """Refuse the labels of an adapted task that was saved, if no task of this kind has such.
+        """Check that the class labels of a saved adapted task are possible for this kind.
 
         Raises:
-            ValueError: If they do not fit; the message says what does not.
+            ValueError: If they are not; the message says what is wrong.
         """
 
     @abstractmethod
     def target_columns(self) -> tuple[Column, ...]:
-        """The columns that hold the targets of a support set; query rows leave them empty."""
+        """The table columns that hold the targets of a support set; they are empty in query rows."""
 
     @abstractmethod
     def prediction_columns(self) -> tuple[Column, ...]:
-        """The columns of what comes back."""
+        """The table columns that hold predictions."""
 
     @abstractmethod
     def from_cells(self, rows: Sequence[Sequence[Any]], names: Sequence[str], where: Callable[[int], str]) -> Any:
-        """What `read` takes, from rows of the cells of `target_columns`; those of a CSV file are texts.
+        """Targets for `read`, from rows of the cells of `target_columns`, which are text in a CSV file.
 
         Args:
-            rows: [n] of as many cells as there are columns.
-            names: Names that the table at hand has for the columns.
-            where: Names row i of these in messages.
+            rows: Rows [n], each with one cell for each of `target_columns`.
+            names: Names of these columns in the table at hand.
+            where: Function that returns the name of row i for messages.
 
         Raises:
-            InputError: If a cell holds no such thing; the message names it.
+            InputError: If a cell holds no valid target; the message names it.
         """
 
     @abstractmethod
     def prediction_cells(self, output: Tensor, classes: Sequence[Hashable]) -> dict[str, Any]:
-        """The cells of `prediction_columns`, a list or an array a column."""
+        """Predictions as the cells of `prediction_columns`: a list or an array for each column."""
 
     @abstractmethod
     def example_targets(self, ways: int | None, shots: int) -> list[list[Any]]:
         """Rows of cells of `target_columns` for a small made-up support set.
 
         Args:
-            ways: Number of ways that the learner is fixed to; None if it takes any.
-            shots: Number of shots that the learner was judged at.
+            ways: Number of ways that the learner is fixed to; None if it takes any number.
+            shots: Number of shots that the learner was evaluated with.
         """
 
     # How it is told.
 
     @abstractmethod
     def told(self, whole: str, shots: str) -> str:
-        """A learner's tasks in a few words, as in "5-way (fixed) 1-shot".
+        """A description of a learner's tasks in a few words, as in "5-way (fixed) 1-shot".
 
         Args:
-            whole: Its ways and shots in words.
-            shots: The shots alone.
+            whole: Description of ways and shots.
+            shots: Description of the shots alone.
         """
 
     def chance(self, guessing: float) -> float | None:
-        """The mean score of guesses that know nothing; None where that depends on the tasks.
+        """The expected score of uninformed guessing; None if it depends on the tasks.
 
         Args:
-            guessing: The share of right guesses among as many classes as the episodes have ways.
+            guessing: Accuracy of guessing one of as many classes as episodes have ways.
         """
         return None
 
     @property
     def target_size_told(self) -> int | None:
-        """How many numbers a target has; None where it is a label."""
+        """The number of values of a target; None if it is a label."""
         return None if self.has_classes else self.outputs(1)
 
     @property
     def is_curve(self) -> bool:
-        """Whether predictions of tasks with inputs of one number can be drawn as a curve."""
+        """Whether the predictions for a task with scalar inputs can be drawn as a curve."""
         return False
 
 

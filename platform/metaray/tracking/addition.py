@@ -42,17 +42,18 @@ UNJUDGED = (
 
 @dataclass(frozen=True)
 class Scores:
-    """What a learner is worth on a source.
+    """The scores of a learner on a source.
 
     Attributes:
         meta_val: Mean score on meta-val.
         meta_test: Mean score on meta-test.
-        before_adaptation: The same with zero inner steps; None where the algorithm takes none.
-        baselines: What needs no training, on the same episodes, by name.
-        compared: What the nearest neighbour compares, in words; None where inputs are not compared.
-        val_scores: Scores on meta-val by episode.
-        further: The scores of meta-test that stand beside the one that decides, by name.
-        over_groups: Each score of meta-test over groups, by name; empty where tasks are of none.
+        before_adaptation: Mean score on meta-test with zero inner steps; None if the algorithm takes no inner steps.
+        baselines: Scores of untrained baselines on the same episodes, by name.
+        compared: What the nearest neighbour compares of two inputs, in words; None without that baseline.
+        val_scores: Score of each meta-val episode.
+        further: Scores on meta-test that are reported beside the deciding one, by name.
+        over_groups: Mean and interval of each score on meta-test over groups, by name; empty if tasks do not belong to
+            groups.
     """
 
     meta_val: Estimate
@@ -71,12 +72,12 @@ class Scores:
 
     @property
     def rivals(self) -> list[tuple[str, str]]:
-        """Each baseline in words, and how it did."""
+        """Description and score of each baseline, in words."""
         return rivals_told(self.baselines, self.compared)
 
     @property
     def beside(self) -> list[tuple[str, str]]:
-        """What stands beside the score of meta-test, in words."""
+        """Description and value of the scores beside the deciding one, in words."""
         return scores_told("meta-test", self.further, self.over_groups)
 
 
@@ -85,12 +86,12 @@ class Addition:
     """A learner that was added to the registry.
 
     Attributes:
-        version: Version of the registered model.
-        decision: Whether it became champion, and why.
-        protocol: How the scores are to be read.
-        quality: What they are.
-        scores: None where it was judged on nothing.
-        tracked: The run in MLflow that it belongs to.
+        version: Registered version of the learner.
+        decision: Whether the version became @champion, and why.
+        protocol: Evaluation protocol in words: how the scores are to be read.
+        quality: Name of the score, one of `metaray.tasks.score.SCORES`.
+        scores: Scores of the learner; None if no source was given to evaluate on.
+        tracked: MLflow run that holds the learner.
     """
 
     version: ModelVersion
@@ -128,17 +129,17 @@ def add_learner(
     """Register a learner as the next version of a model; with a source, decide whether it becomes champion.
 
     Args:
-        learner: Wherever it comes from.
-        name: Name of the model, and of the MLflow experiment that holds its run.
-        source: What to judge it on, at the learner's own ways, shots, queries and inner steps. Of an experiment the
-            source, the numbers of episodes and their seed are taken.
-        promote: Make it champion whatever the comparison on meta-val says.
-        link_encoder: Storage in which its frozen encoder is to lie once for all versions; None puts it into this one.
+        learner: The learner, wherever it was trained.
+        name: Name of the registered model, and of the MLflow experiment that holds its run.
+        source: Source to evaluate on, with the learner's own ways, shots, queries and inner steps; or an experiment,
+            whose source, numbers of episodes and seed are used. None evaluates nothing.
+        promote: Whether to make it @champion whatever the comparison on meta-val says.
+        link_encoder: Storage that keeps the frozen encoder, once for all versions; None stores it in the version.
         tracking: URI of MLflow; None takes MLFLOW_TRACKING_URI, else `mlflow.db` in the working directory.
-        progress: Function that is told what is being judged, and how many episodes of how many are done.
+        progress: Function that is called with what is evaluated, and with the numbers of finished and of all episodes.
 
     Raises:
-        InputError: If the learner can't be rebuilt from its files alone, or the source yields no such tasks, or
+        InputError: If the learner cannot be rebuilt from its files alone, or the source yields no such tasks or
             prepares its inputs in another way; nothing is written then.
     """
     check_name(name, "name of the model")

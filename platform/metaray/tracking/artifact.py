@@ -26,7 +26,7 @@ NEEDED = ("metaray", "torch", "numpy", "pandas", "pillow", "pydantic", "safetens
 FORMS = "models:/NAME@ALIAS, models:/NAME/VERSION or runs:/RUN_ID/PATH"
 
 ColumnType = tuple[str, str, bool]
-"""A column of a signature: its name, its MLflow type, and whether it must be there."""
+"""A column of a signature: its name, its MLflow type, and whether it is required."""
 
 
 def register(
@@ -41,16 +41,16 @@ def register(
     tags: Mapping[str, str],
     metadata: Mapping[str, str | bool] | None = None,
 ) -> int:
-    """Store a learner as a pyfunc model of the run, and as the next version of the registered model `name`.
+    """Log a learner as a pyfunc model of an MLflow run, and register it as the next version of model `name`.
 
     Args:
-        server: Server that holds the registry.
-        run_id: The run that trained it.
-        name: Name of the registered model; made if necessary.
-        learner_folder: What `Learner.save` wrote.
-        inputs: The columns that `predict` takes.
-        outputs: The columns that it gives.
-        input_example: Stored beside the model.
+        server: MLflow server with the registry.
+        run_id: Id of the MLflow run.
+        name: Name of the registered model, which is made if necessary.
+        learner_folder: Folder that `Learner.save` wrote.
+        inputs: Columns that `predict` takes.
+        outputs: Columns that `predict` returns.
+        input_example: Example input, stored beside the model.
         tags: Tags of the version.
         metadata: Metadata of the model, beside its signature.
 
@@ -102,18 +102,19 @@ def _logged_model(server: MlflowServer, run_id: str) -> "LoggedModel":
 
 
 def download(server: MlflowServer, model_uri: str, destination: Path) -> Path:
-    """Copy a learner out of the registry or a run.
+    """Download a learner from the registry or from a run.
 
     Args:
-        server: Server that holds the registry.
+        server: MLflow server with the registry.
         model_uri: `models:/NAME@ALIAS`, `models:/NAME/VERSION` or `runs:/RUN_ID/PATH`.
-        destination: An empty or new folder.
+        destination: Path of an empty or new folder.
 
     Returns:
         The learner's folder, inside `destination`.
 
     Raises:
-        InputError: If the URI is malformed, leads nowhere (it lists what exists), or to something else than a learner.
+        InputError: If the URI is malformed, names nothing (the message lists what exists), or names something other
+            than a learner.
     """
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException

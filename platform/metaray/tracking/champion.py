@@ -28,14 +28,14 @@ def settle(
     *,
     say: Callable[[str], None] = lambda text: None,
 ) -> Decision:
-    """Decide on a registered version, and make it champion if that is what was decided.
+    """Decide on a registered version, and make it @champion if the decision says so.
 
     Args:
-        server: Server that holds the registry.
+        server: MLflow server with the registry.
         name: Name of the registered model.
         version: Number of the new version.
-        judge: Function that decides, given the present champion; asked again if another came first.
-        say: Function that is told if others come first.
+        judge: Function that decides, given the present champion; it is called again if another process came first.
+        say: Function that is called with a message if other processes come first.
     """
     while True:
         present = champion(server, name)
@@ -69,10 +69,10 @@ def crown(
 
 
 def crown_by_hand(server: MlflowServer, name: str, version: int) -> ModelVersion:
-    """Make a version champion whoever is, in a turn, so that no decision made at the same time overrules it.
+    """Make a version @champion whatever the present one is, without a race against other decisions.
 
     Raises:
-        InputError: If the model or version does not exist.
+        InputError: If the model or the version does not exist.
     """
     find_version(server, name, version)
     while not crown(server, name, version, over=show(server, name).aliases.get(CHAMPION)):

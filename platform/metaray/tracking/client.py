@@ -45,7 +45,7 @@ def open_client(uri: str) -> "MlflowClient":
 
 
 def error_code(error: Exception) -> str:
-    """MLflow's name for what went wrong, such as `RESOURCE_DOES_NOT_EXIST`; empty for other errors."""
+    """MLflow's error code, such as `RESOURCE_DOES_NOT_EXIST`; empty for other errors."""
     return str(getattr(error, "error_code", ""))
 
 

@@ -18,14 +18,14 @@ REVISION = re.compile(r'^(down_)?revision\s*(?::[^=]*)?=\s*["\'](\w+)["\']', re.
 
 
 def takes_run(uri: str, experiment: str) -> bool:
-    """Whether MLflow will surely take a new run and its metrics.
+    """Whether MLflow will certainly accept a new run and its metrics.
 
     Args:
-        uri: Tracking URI of any kind; what can be told at a glance was found right.
-        experiment: Name of MLflow's experiment, which is made where it is not there.
+        uri: Tracking URI of any kind, whose form has been checked.
+        experiment: Name of the MLflow experiment, which is made if necessary.
 
     Returns:
-        False where only MLflow can tell, or would refuse.
+        False if only MLflow can tell, or if MLflow would refuse.
     """
     path = sqlite_path(uri)
     if path is None or "?" in uri or os.environ.get("MLFLOW_ENABLE_WORKSPACES"):
@@ -49,9 +49,9 @@ def takes_run(uri: str, experiment: str) -> bool:
 
 @cache
 def latest_revision() -> str | None:
-    """The layout of the installed MLflow's databases, which its migrations lead to; None where that is not to be seen.
+    """Revision of the installed MLflow's database schema; None if it cannot be determined.
 
-    MLflow refuses databases of any other.
+    MLflow refuses databases of other revisions.
     """
     found = find_spec("mlflow")
     if found is None or not found.submodule_search_locations:

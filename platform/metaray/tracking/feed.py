@@ -36,12 +36,12 @@ class _Position(Config):
 
 @final
 class JournalFeed:
-    """Brings a run's journal to a tracker, and remembers in the run's folder how far it is.
+    """Sends a run's journal to a tracker, and records in the run's folder how far it has got.
 
     Args:
-        run: Run whose journal is brought; it is held by this process.
-        tracker: Tracker that was begun.
-        every_s: Seconds between deliveries of the background thread.
+        run: Run whose journal is sent; this process holds it.
+        tracker: Tracker, after its `begin`.
+        every_s: Seconds between two deliveries of the background thread.
     """
 
     def __init__(self, run: Run, tracker: Tracker, *, every_s: float | None = None) -> None:
@@ -57,10 +57,10 @@ class JournalFeed:
         self._described = False
 
     def send(self) -> bool:
-        """Give the tracker what it has not got yet, now; returns whether there was anything.
+        """Send everything that the tracker has not received yet; returns whether there was anything.
 
         Raises:
-            Exception: Whatever the tracker raises.
+            Exception: If the tracker raises it.
         """
         with self._taking:
             self.tracker.open()
@@ -88,16 +88,16 @@ class JournalFeed:
             self._described = True
 
     def wake(self) -> None:
-        """There is something new in the journal: send it, soon and in the background."""
+        """Tell the background thread that the journal has new metrics to send."""
         self._news.set()
         if self._thread is None:
             self._thread = threading.Thread(target=self._serve, name=f"feed-{self.tracker.name}", daemon=True)
             self._thread.start()
 
     def close(self, within_s: float = CLOSE_WITHIN_S) -> None:
-        """End the background thread; what it cannot send within `within_s` seconds stays in the journal.
+        """Stop the background thread; metrics not sent within `within_s` seconds stay in the journal.
 
-        Where the tracker is only just being opened, the seconds count from then on.
+        If the tracker is just being opened, the seconds count from then on.
         """
         self._closing.set()
         self._news.set()
@@ -138,11 +138,11 @@ class JournalFeed:
 
 
 class FeedListener(Listener):
-    """Wakes a feed when metrics are in the journal, and says when they have to wait.
+    """Wakes a feed when the journal has new metrics, and reports when metrics have to wait.
 
     Args:
-        feed: Feed that brings them to a tracker.
-        display: Display that hears, once each time, that metrics wait, and that they do no more.
+        feed: Feed that sends the metrics to a tracker.
+        display: Display that is told, once each time, that metrics wait, and that they no longer do.
     """
 
     def __init__(self, feed: JournalFeed, display: Listener) -> None:

@@ -19,15 +19,15 @@ REPORT, MODEL_REPORT = "report.html", "report-model.html"
 
 
 def history_of(server: MlflowServer, model: str, keys: Iterable[str]) -> History:
-    """What is known of the run behind a model's URI.
+    """What MLflow knows about the run behind a model's URI.
 
     Args:
         server: Server that holds the run.
         model: `models:/NAME@ALIAS`, `models:/NAME/VERSION` or `runs:/RUN_ID/PATH`.
-        keys: Names of the metrics whose values at all steps are wanted.
+        keys: Names of the metrics to read at all steps.
 
     Raises:
-        InputError: If the URI leads nowhere.
+        InputError: If the URI names nothing.
         TrackingAway: If MLflow does not answer.
     """
     run_id, place = _run_behind(server, model)
@@ -47,10 +47,10 @@ def history_of(server: MlflowServer, model: str, keys: Iterable[str]) -> History
 
 
 def log_report(server: MlflowServer, run_id: str, page: Path, name: str) -> None:
-    """Put a report into a run as its artifact `name`; one that is there is replaced.
+    """Log a report as the artifact `name` of a run, replacing an older one.
 
     Raises:
-        RunFailed: If that run is not there, or MLflow does not take it.
+        RunFailed: If the run does not exist, or MLflow does not accept the report.
     """
     require_there(server)
     run = MlflowRun(server, run_id)
@@ -65,10 +65,10 @@ def log_report(server: MlflowServer, run_id: str, page: Path, name: str) -> None
 
 
 def require_there(server: MlflowServer) -> None:
-    """Refuse an MLflow that is not there; a database, which whoever asks it for anything would make.
+    """Check that the MLflow server or database exists; asking a missing database would create it.
 
     Raises:
-        RunFailed: Saying what to give.
+        RunFailed: If it does not; the message says which option to give.
     """
     path = sqlite_path(server.uri)
     if path is not None and not path.is_file():

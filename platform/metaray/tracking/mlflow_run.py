@@ -26,7 +26,7 @@ RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
 
 @dataclass(frozen=True)
 class MlflowRun:
-    """A run in MLflow.
+    """A run of MLflow.
 
     Attributes:
         server: Server that the run is on.
@@ -45,7 +45,7 @@ class MlflowRun:
         params: Mapping[str, str],
         tags: Mapping[str, str],
     ) -> Self:
-        """Start a run. The experiment is made if it does not exist.
+        """Create a run, and the experiment if it does not exist.
 
         Values longer than MLflow stores (6000 characters for a parameter, 8000 for a tag) are cut and say so.
 
@@ -61,7 +61,7 @@ class MlflowRun:
 
     @classmethod
     def tagged(cls, server: MlflowServer, experiment_name: str, tags: Mapping[str, str]) -> Self | None:
-        """The first run of an experiment that has all these tags; None if there is none."""
+        """The first run of an experiment with all these tags; None if there is none."""
         experiment_id = find_experiment(server, experiment_name)
         if experiment_id is None:
             return None
@@ -72,7 +72,7 @@ class MlflowRun:
 
     @property
     def is_there(self) -> bool:
-        """Whether there is such a run, and it was not deleted."""
+        """Whether the run exists and was not deleted."""
         from mlflow.exceptions import MlflowException
 
         try:
@@ -84,13 +84,14 @@ class MlflowRun:
 
     @property
     def status(self) -> str:
-        """What MLflow says of it: RUNNING, FINISHED, FAILED or KILLED."""
+        """MLflow's status of the run: RUNNING, FINISHED, FAILED or KILLED."""
         return str(self.server.client.get_run(self.id).info.status)
 
     def log_params(self, params: Mapping[str, str]) -> None:
-        """Store parameters; those that are there already must have the same values.
+        """Log parameters; existing ones must have the same values.
 
-        Keys hold parameter patterns, too: what MLflow takes in no key is written by its code, `head.*` as `head.:2a:`.
+        Keys contain parameter patterns, too: characters that MLflow forbids in keys are written as their codes,
+        `head.*` as `head.:2a:`.
         """
         from mlflow.entities import Param
 
@@ -99,7 +100,7 @@ class MlflowRun:
             self.server.client.log_batch(self.id, params=items[start : start + ENTRIES_A_CALL])
 
     def log_metrics(self, metrics: Sequence[Metric]) -> None:
-        """Store metrics, now. Infinite values become NaN, which charts show as a gap; what is there already stays."""
+        """Log metrics synchronously. Infinite values become NaN, a gap in charts; existing values stay."""
         from mlflow.entities import Metric as MlflowMetric
 
         finite = [
@@ -110,7 +111,7 @@ class MlflowRun:
             self.server.client.log_batch(self.id, finite[start : start + METRICS_A_CALL])
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
-        """Set tags; what is there under their names is replaced."""
+        """Set tags, replacing existing ones of the same names."""
         from mlflow.entities import RunTag
 
         self.server.client.log_batch(
@@ -118,10 +119,10 @@ class MlflowRun:
         )
 
     def log_file(self, path: Path, folder: str = "") -> None:
-        """Upload a file, or a folder under its own name, now.
+        """Upload a file, or a folder under its own name, synchronously.
 
         Raises:
-            RunFailed: If it can't be stored.
+            RunFailed: If it cannot be stored.
         """
         client = self.server.client
 
@@ -134,10 +135,10 @@ class MlflowRun:
         self._now(upload, f"{str(path)!r}")
 
     def log_text(self, text: str, name: str) -> None:
-        """Upload `text` as the file `name`, now.
+        """Upload `text` as the file `name`, synchronously.
 
         Raises:
-            RunFailed: If it can't be stored.
+            RunFailed: If it cannot be stored.
         """
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch) / name
@@ -145,14 +146,14 @@ class MlflowRun:
             self.log_file(path)
 
     def reopen(self) -> None:
-        """Mark it as running again, to resume it."""
+        """Mark the run as running again, when it is resumed."""
         self.server.client.update_run(self.id, status="RUNNING")
 
     def finish(self, status: RunStatus = "FINISHED") -> None:
-        """Mark it as ended.
+        """Mark the run as ended.
 
         Raises:
-            RunFailed: If that can't be stored.
+            RunFailed: If the status cannot be stored.
         """
         self._now(lambda: self.server.client.set_terminated(self.id, status), f"the end of run {self.id}")
 
@@ -163,10 +164,10 @@ class MlflowRun:
 
 
 def find_experiment(server: MlflowServer, name: str) -> str | None:
-    """The id of the experiment called `name`, None if there is none.
+    """Id of the MLflow experiment called `name`; None if there is none.
 
     Raises:
-        InputError: If it was deleted: MLflow keeps its name.
+        InputError: If it was deleted: MLflow reserves the name.
     """
     found = server.client.get_experiment_by_name(name)
     if found is None:

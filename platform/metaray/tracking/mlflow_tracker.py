@@ -33,10 +33,10 @@ STATUSES: dict[Ending, RunStatus] = {"finished": "FINISHED", "failed": "FAILED",
 
 @final
 class MlflowTracker(Tracker):
-    """Writes to one run of MLflow, whose id is written down in the run's record.
+    """Tracks a run in one MLflow run, whose id is kept in the run's record.
 
     Args:
-        server: Server of MLflow to write to.
+        server: MLflow server.
     """
 
     kind = "mlflow"
@@ -59,35 +59,35 @@ class MlflowTracker(Tracker):
 
     @classmethod
     def opened(cls, server: MlflowServer, experiment: Experiment, run: Run) -> Self:
-        """One that writes to the MLflow run of a run that is not trained just now; its status stays what it is.
+        """A tracker for the MLflow run of a run that is not being trained; its status is unchanged.
 
         Raises:
             TrackingAway: If MLflow does not answer.
-            RunFailed: If it refuses.
-            InputError: If its experiment was deleted.
+            RunFailed: If MLflow refuses the request.
+            InputError: If the MLflow experiment was deleted.
         """
         return cls.of(open_mlflow_run(server, experiment, run))
 
     @classmethod
     def of(cls, mlflow_run: MlflowRun) -> Self:
-        """One that writes to an MLflow run that is there."""
+        """A tracker for an existing MLflow run."""
         tracker = cls(mlflow_run.server)
         tracker._begun = mlflow_run
         return tracker
 
     @property
     def mlflow_run(self) -> MlflowRun:
-        """The run in MLflow; there is one once it is open."""
+        """The MLflow run; it exists once the tracker is open."""
         assert self._begun is not None
         return self._begun
 
     @property
     def place(self) -> str:
-        """The id of the run in MLflow: a run elsewhere gets all that the first one had."""
+        """Id of the MLflow run; a run elsewhere is sent everything that the first one had."""
         return self.mlflow_run.id
 
     def is_sure(self, experiment: Experiment, run: Run) -> bool:
-        """So it is of a new run in a database on disk, unless MLflow is to measure this machine from the start."""
+        """True for a new run in a database on disk, unless MLflow measures this machine from the start."""
         is_new = run.tracking_run is None and not os.environ.get(SYSTEM_METRICS)
         self._sure = is_new and takes_run(self.server.uri, experiment.name)
         return self._sure
@@ -97,7 +97,7 @@ class MlflowTracker(Tracker):
         quiet_mlflow()
 
     def check(self, experiment: Experiment, run: Run) -> None:
-        """See that the server answers, and has room for the run; one that goes on waits for a server that is away."""
+        """Check that the server answers and accepts the run; a resumed run waits for a server that is away."""
         tracked = run.tracking_run
         try:
             self.server.prepare()
@@ -109,9 +109,10 @@ class MlflowTracker(Tracker):
                 raise
 
     def begin(self, experiment: Experiment, run: Run, say: Callable[[str], None]) -> None:
-        """Open the run's MLflow run, or make one. To go on needs no server: what is measured meanwhile waits.
+        """Open the run's MLflow run, or create one. Resuming needs no server: metrics wait meanwhile.
 
-        All of it is put off where it is sure to work: MLflow takes seconds, which are not the first step's to wait for.
+        All of this is put off if it is certain to work: MLflow takes seconds to load, which the first step need not
+        wait for.
         """
         self._put_off = partial(self._begin, experiment, run, say)
         if not self._sure:
@@ -143,7 +144,7 @@ class MlflowTracker(Tracker):
             say(f"MLflow run {before} is not at {self.server.shown!r}: a new one holds the whole run")
 
     def log(self, metrics: Sequence[Metric]) -> None:
-        """Store metrics; what MLflow has already it drops, so nothing is there twice."""
+        """Log metrics; MLflow drops those that it has already, so nothing is there twice."""
         self.open()
         with self.server.asking("MLflow takes no metrics"):
             if self._reopen:
@@ -152,13 +153,13 @@ class MlflowTracker(Tracker):
             self.mlflow_run.log_metrics(metrics)
 
     def describe(self, facts: Mapping[str, str]) -> None:
-        """Set them as tags."""
+        """Set the facts as tags."""
         self.open()
         with self.server.asking("MLflow takes no tags"):
             self.mlflow_run.set_tags(facts)
 
     def log_file(self, path: Path, folder: str = "") -> None:
-        """Upload it as an artifact."""
+        """Upload the file as an artifact."""
         self.open()
         self.mlflow_run.log_file(path, folder)
 
@@ -169,10 +170,10 @@ class MlflowTracker(Tracker):
             self._monitor = None
 
     def end(self, ending: Ending, why: str = "") -> None:
-        """Mark the MLflow run, and say there why it failed.
+        """Mark the MLflow run as ended, with the reason if it failed.
 
         Raises:
-            RunFailed: If that can't be stored.
+            RunFailed: If that cannot be stored.
         """
         self.open()
         self._reopen = False
@@ -195,12 +196,12 @@ def _system_monitor(run: MlflowRun) -> "SystemMetricsMonitor | None":
 
 
 def open_mlflow_run(server: MlflowServer, experiment: Experiment, run: Run) -> MlflowRun:
-    """The MLflow run that a run has, if that is at `server`, else a new one, which is written down.
+    """Open the MLflow run in the run's record, if it is on `server`; else create one and record it.
 
     Raises:
         TrackingAway: If MLflow does not answer.
-        RunFailed: If it refuses.
-        InputError: If its experiment was deleted.
+        RunFailed: If MLflow refuses the request.
+        InputError: If the MLflow experiment was deleted.
     """
     with server.asking(), _opening:
         tracked = run.tracking_run

@@ -18,7 +18,7 @@ from metaray.training.single_queries import single_queries
 from metaray.trust import trust_setting
 
 TRUST = "trust"
-"""The metadata that holds what to put into the environment for a learner with code of its own to be loaded."""
+"""Key of the metadata with the environment variable that a learner with code of its own needs to be loaded."""
 
 DEPENDS = (
     "Answers depend on the other queries of the same call (transductive batch norm): give it queries of all classes at "
@@ -41,17 +41,17 @@ def new_version(
     judged: Sequence[str] = (),
     say: Callable[[str], None] = lambda text: None,
 ) -> int:
-    """Register a learner, with what whoever loads it must know; returns the number of the version.
+    """Register a learner, with instructions for loading it; returns the number of the version.
 
     Args:
-        name: Name of the model.
-        tracked: The MLflow run that it belongs to.
+        name: Name of the registered model.
+        tracked: MLflow run that holds the learner.
         folder: Folder of the learner's files.
-        learner: What they hold.
-        tags: Tags of the version; among them its protocol.
-        experiment: Experiment on whose meta-val single queries are judged; None judges none.
-        judged: How well it does, and against what, a line of Markdown each, for people.
-        say: Function that is told what takes a while.
+        learner: The learner in that folder.
+        tags: Tags of the version, including its protocol.
+        experiment: Experiment whose meta-val episodes show the effect of single queries; None evaluates none.
+        judged: Lines of Markdown about the learner's scores and baselines, for people.
+        say: Function that is called with messages about what takes a while.
     """
     require_alone(learner.files())
     told = []

@@ -22,7 +22,7 @@ WHAT_IS_RIGHT = "Give sqlite:///PATH/mlflow.db, http(s)://HOST:PORT or a databas
 
 
 class Unreachable(InputError):
-    """Nothing answers at a tracking URI that may well be right."""
+    """Nothing answers at a tracking URI, although the URI may be right."""
 
 
 def sqlite_path(uri: str) -> Path | None:
@@ -33,18 +33,18 @@ def sqlite_path(uri: str) -> Path | None:
 
 
 def cause(error: Exception) -> str:
-    """What is wrong, in a few words and without passwords: HTTP libraries wrap it four times, with the URI in each."""
+    """The cause of an error in a few words, without passwords; HTTP libraries wrap it several times, with the URI."""
     text = redacted(summary(error))
     found = re.search(r"\[(Errno|SSL)[^\]]*\] [\w ,:]+|timed out", text)
     return found[0].strip() if found else text
 
 
 def probe(uri: str) -> None:
-    """Check, in seconds, that runs can be written to `uri`; create the database if it is a new SQLite file.
+    """Check, in seconds, that runs can be written to `uri`; creates the database of a new SQLite URI.
 
     Raises:
         Unreachable: If nothing answers there.
-        InputError: If they can't; the message names the URI and what would be right.
+        InputError: If they cannot; the message names the URI and what would be right.
     """
     scheme = glance(uri)
     if scheme in ("http", "https"):
@@ -62,10 +62,10 @@ def probe(uri: str) -> None:
 
 
 def glance(uri: str) -> str:
-    """Check what can be found out about a tracking URI without importing MLflow or asking a server; returns its scheme.
+    """Check a tracking URI as far as possible without importing MLflow or asking a server; returns its scheme.
 
     Raises:
-        InputError: If it is malformed, or its database file cannot be used.
+        InputError: If the URI is malformed, or its database file cannot be used.
     """
     scheme = uri.partition("://")[0].partition("+")[0] if "://" in uri else uri.partition(":")[0]
     if scheme == "file" or "://" not in uri:

@@ -12,15 +12,15 @@ from metaray.tasks.score import score_named
 
 @dataclass(frozen=True)
 class Wish:
-    """What is to become of a learner.
+    """What is to be done with a learner after training.
 
     Attributes:
-        register: Put it into the registry.
-        promote: Make it champion whatever the comparison says.
-        link: Its frozen encoder lies in the storage, once for all versions that have it, and not in the version.
+        register: Whether to register the learner.
+        promote: Whether to make it @champion whatever the comparison says.
+        link: Whether to keep its frozen encoder in the storage, once for all versions, instead of in the version.
 
     Raises:
-        InputError: If it is to be champion, or linked, without being registered.
+        InputError: If the learner is to be promoted or linked without being registered.
     """
 
     register: bool = True
@@ -42,12 +42,12 @@ class Decision(NamedTuple):
 
 
 class Champion(NamedTuple):
-    """The present champion, on the challenger's meta-val episodes.
+    """The present champion, with its scores on the challenger's meta-val episodes.
 
     Attributes:
-        version: Version of the registered model.
-        scores: Scores by episode; None if it cannot be judged on them.
-        problem: Why not.
+        version: Registered version of the champion.
+        scores: Score of each episode; None if the champion cannot be evaluated on them.
+        problem: Reason why it cannot be evaluated.
     """
 
     version: str
@@ -56,20 +56,22 @@ class Champion(NamedTuple):
 
     @property
     def is_finite(self) -> bool:
-        """Whether it has a score to be compared with."""
+        """Whether the champion has a finite score to compare with."""
         return self.scores is not None and math.isfinite(estimate(self.scores).mean)
 
 
 def decide(
     challenger: Values, champion: Champion | None, *, baselines: Mapping[str, Values], quality: str = "accuracy"
 ) -> Decision:
-    """The policy: a first champion surpasses every baseline, a later one the champion; paired, beyond the interval.
+    """The promotion policy: a first champion must surpass every baseline, a later one the present champion.
+
+    Scores are compared in pairs, and must differ by more than the 95% interval.
 
     Args:
-        challenger: Its meta-val scores, by episode.
-        champion: None if there is none.
-        baselines: Scores of what needs no training, by name, on the same episodes.
-        quality: What the scores are, one of `metaray.tasks.score.SCORES`.
+        challenger: Score of the challenger in each meta-val episode.
+        champion: The present champion; None if there is none.
+        baselines: Scores of the untrained baselines on the same episodes, by name.
+        quality: Name of the score, one of `metaray.tasks.score.SCORES`.
     """
     what = _what(quality)
     mean = estimate(challenger).mean
@@ -87,7 +89,7 @@ def decide(
 
 
 def insisted(decision: Decision) -> Decision:
-    """The same where the user insists on promoting."""
+    """The decision changed to a promotion, because the user insists on it."""
     return decision if decision.promote else Decision(True, f"--promote said so, although {decision.reason}")
 
 

@@ -52,11 +52,11 @@ class _Record(Config):
 
 
 class Published(NamedTuple):
-    """What became of a run's learner.
+    """The outcome of publishing a run's learner.
 
     Attributes:
-        version: Version of the registered model; None if it was not registered.
-        decision: Whether it became champion, and why.
+        version: Registered version; None if the learner was not registered.
+        decision: Whether the version became @champion, and why.
     """
 
     version: ModelVersion | None
@@ -72,15 +72,15 @@ def publish(
     storage: str = "",
     say: Callable[[str], None] = lambda text: None,
 ) -> Published:
-    """Log the run's files and register its learner, once: what was done before is looked up, not done again.
+    """Log the run's files and register its learner; what was done before is looked up, not repeated.
 
     Args:
         experiment: Experiment that was trained.
-        run: Run that trained it, and is finished.
+        run: The finished run.
         tracker: Tracker of the run.
-        wish: What is to become of the learner.
-        storage: Folder or URI of all runs, where an encoder lies that is linked, or of the search whose trial it is.
-        say: Told what takes a while.
+        wish: What is to be done with the learner.
+        storage: Folder or URI of all runs, or of the search whose trial it is, which keeps linked encoders.
+        say: Function that is called with messages about what takes a while.
     """
     server, tracked = tracker.server, tracker.mlflow_run.id
     before = _published(experiment, run, server, tracked)
@@ -169,12 +169,12 @@ def _register(
 
 
 class Contest(NamedTuple):
-    """A learner that may become champion, and how it was judged.
+    """A challenger that may become @champion, and how it was evaluated.
 
     Attributes:
-        experiment: Experiment whose meta-val episodes count, in its precision; its name is that of the model.
+        experiment: Experiment whose meta-val episodes and precision are used; its name is that of the model.
         learner: The challenger.
-        device: The kind that its scores were made on, "cpu" or "cuda"; empty if nobody knows.
+        device: Type of device of the challenger's scores, "cpu" or "cuda"; empty if unknown.
     """
 
     experiment: Experiment
@@ -201,15 +201,15 @@ def crown_if_better(
     promote: bool,
     say: Callable[[str], None] = lambda text: None,
 ) -> Decision:
-    """Decide whether a version becomes champion, and make it so.
+    """Decide whether a version becomes @champion, and promote it if so.
 
     Args:
-        contest: What is decided on.
-        server: Server of MLflow.
-        number: Number of the version.
-        scores: Scores of its learner, by episode.
-        rivals: Those of each baseline, by name.
-        promote: Make it champion whatever the comparison says.
+        contest: The challenger and its evaluation.
+        server: MLflow server with the registry.
+        number: Number of the challenger's version.
+        scores: Score of the challenger in each episode.
+        rivals: Scores of each baseline by episode, by name.
+        promote: Whether to promote it whatever the comparison says.
         say: Function that is told what takes a while.
     """
     baselines = _baselines(contest.experiment, rivals, len(scores))

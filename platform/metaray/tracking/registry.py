@@ -23,16 +23,16 @@ PAGE = 100
 
 @dataclass(frozen=True)
 class ModelVersion:
-    """One registered learner.
+    """One version of a registered model.
 
     Attributes:
-        name: Name of the model it is a version of.
-        version: 1, 2, ...
-        run_id: The run that trained it; None if it was registered without one.
-        created: When, in UTC.
-        tags: What `register` was given.
-        aliases: Aliases that point to it now.
-        source: Where MLflow keeps the artifact.
+        name: Name of the registered model.
+        version: Number of the version, from 1.
+        run_id: Id of the MLflow run that trained it; None if it was registered without one.
+        created: Time of registration, in UTC.
+        tags: Tags of the version.
+        aliases: Aliases that point to the version now.
+        source: Place where MLflow keeps the artifact.
     """
 
     name: str
@@ -45,18 +45,18 @@ class ModelVersion:
 
     @property
     def uri(self) -> str:
-        """`models:/NAME/VERSION`."""
+        """URI of the version, `models:/NAME/VERSION`."""
         return f"models:/{self.name}/{self.version}"
 
 
 @dataclass(frozen=True)
 class RegisteredModel:
-    """A name of the registry.
+    """A registered model with its versions.
 
     Attributes:
-        name: Unique at its tracking URI.
-        versions: Newest first.
-        aliases: The version each points to.
+        name: Name of the model, unique at its tracking URI.
+        versions: Versions, the newest first.
+        aliases: Number of the version that each alias points to.
     """
 
     name: str
@@ -77,10 +77,10 @@ def list_models(server: MlflowServer) -> list[RegisteredModel]:
 
 
 def show(server: MlflowServer, name: str) -> RegisteredModel:
-    """One registered model with all its versions.
+    """Look up a registered model with all its versions.
 
     Raises:
-        InputError: If there is none of that name; it lists those there are.
+        InputError: If there is no such model; the message lists those there are.
     """
     from mlflow.exceptions import MlflowException
 
@@ -93,10 +93,10 @@ def show(server: MlflowServer, name: str) -> RegisteredModel:
 
 
 def find_version(server: MlflowServer, name: str, version: int) -> ModelVersion:
-    """One version.
+    """Look up one version of a registered model.
 
     Raises:
-        InputError: If it does not exist; it lists those that do.
+        InputError: If it does not exist; the message lists those there are.
     """
     versions = {found.version: found for found in show(server, name).versions}
     if version not in versions:
@@ -105,10 +105,10 @@ def find_version(server: MlflowServer, name: str, version: int) -> ModelVersion:
 
 
 def find_alias(server: MlflowServer, name: str, alias: str) -> ModelVersion:
-    """The version that `alias` points to.
+    """Look up the version that `alias` points to.
 
     Raises:
-        InputError: If the model has no such alias; it lists those it has.
+        InputError: If the model has no such alias; the message lists those it has.
     """
     model = show(server, name)
     if alias not in model.aliases:
@@ -128,7 +128,7 @@ def set_alias(server: MlflowServer, name: str, version: int, alias: str = CHAMPI
     """Point `alias` to `version` and return it.
 
     Raises:
-        InputError: If the model or version does not exist, or MLflow reserves the alias (`latest`, `v1`).
+        InputError: If the model or the version does not exist, or MLflow reserves the alias (`latest`, `v1`).
     """
     from mlflow.exceptions import MlflowException
 

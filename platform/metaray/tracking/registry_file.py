@@ -34,11 +34,11 @@ VERSIONS = f"""SELECT name, version, creation_time, run_id, source FROM model_ve
 
 
 def every_model(server: MlflowServer) -> list[RegisteredModel]:
-    """Every registered model, by name, by the shortest way.
+    """All registered models, by name, read in the fastest way.
 
     Raises:
         Unreachable: If nothing answers at the server.
-        InputError: If its URI cannot be used.
+        InputError: If the server's URI cannot be used.
     """
     server.glance()
     found = read_models(server.uri)
@@ -49,10 +49,10 @@ def every_model(server: MlflowServer) -> list[RegisteredModel]:
 
 
 def read_models(uri: str) -> list[RegisteredModel] | None:
-    """Every registered model, by name; None where only MLflow knows how to read them.
+    """All registered models, read from a database file; None if only MLflow can read them.
 
     Args:
-        uri: A tracking URI, of any kind.
+        uri: Tracking URI of any kind.
     """
     path = sqlite_path(uri)
     if path is None or not path.is_file() or "?" in uri or os.environ.get("MLFLOW_ENABLE_WORKSPACES"):

@@ -27,11 +27,11 @@ POLL_S = 0.5
 
 
 class Claim(NamedTuple):
-    """What a process says in its tag.
+    """The contents of the tag by which a process waits for its turn.
 
     Attributes:
-        ticket: Its place; 0 while it chooses one.
-        beat: How often it looked.
+        ticket: Position in the queue; 0 while the process chooses one.
+        beat: Number of times that the process has looked, as a sign of life.
     """
 
     ticket: int
@@ -47,14 +47,14 @@ def turn(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[None]:
-    """Within the block, no other process is in one of the same registered model.
+    """Within the block, this process alone changes a registered model; others wait for their turn.
 
     Args:
-        server: Server that holds the registry.
-        name: Name of the registered model, which exists.
-        say: Function that is told, once, if others come first.
-        clock: Clock that counts seconds.
-        sleep: Function that waits so many seconds.
+        server: MLflow server with the registry.
+        name: Name of the registered model, which must exist.
+        say: Function that is called once with a message if other processes come first.
+        clock: Function that returns a time in seconds.
+        sleep: Function that waits for a number of seconds.
     """
     queue = _Queue(server.client, name)
     try:

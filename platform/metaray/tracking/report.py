@@ -23,20 +23,20 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SINGLE = "single_queries"
-"""The tag that holds what a version loses when its queries come one at a time."""
+"""Tag of a version with the loss of score when queries come one at a time."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """How a run ended. It prints as the command line shows it, and in a notebook with its learning curve.
+    """How a run ended. It prints as the command line shows it; a notebook also shows its learning curve.
 
     Attributes:
-        run: The run: its name, folder, metrics, checkpoints.
-        result: Its figures.
-        tracked: The run's MLflow run; None if it has none.
-        version: What was registered, if anything.
-        decision: Whether it became champion, and why.
-        notes: What else the user should know, a sentence each.
+        run: The run: its name, folder, metrics and checkpoints.
+        result: Scores and measurements of the run.
+        tracked: MLflow run that tracks the run; None without MLflow.
+        version: Registered version of the learner; None if none was registered.
+        decision: Whether the version became @champion, and why.
+        notes: Further messages for the user, one sentence each.
     """
 
     run: Run
@@ -48,27 +48,27 @@ class Report:
 
     @property
     def tracking_run(self) -> str | None:
-        """The id of its MLflow run; None if it has none."""
+        """Id of the MLflow run; None without MLflow."""
         return None if self.tracked is None else self.tracked.id
 
     @property
     def learner(self) -> Learner:
-        """The best learner of the run, from its folder; `.adapt(x, y)` learns a new task."""
+        """The best learner of the run, read from its folder; `.adapt(x, y)` adapts it to a new task."""
         with tempfile.TemporaryDirectory() as scratch:
             folder = self.run.storage.download(LEARNER, Path(scratch) / LEARNER)
             return load_learner(folder, trust=["*"])  # the user's own run
 
     @cached_property
     def judged(self) -> Judged | None:
-        """How each meta-test episode went: by size and by group, and as a table; None where that was not kept."""
+        """Scores of the single meta-test episodes: by size and by group, and as a table; None if they were not kept."""
         return self.run.judged
 
     def plot(self) -> "Figure":
-        """The learning curve, as a figure of matplotlib; `.savefig(path)` writes it."""
+        """Plot the learning curve, as a matplotlib figure; `.savefig(path)` writes it."""
         return learning_curve(self.run.metrics, title=f"{self.run.name}: {self.result.protocol}")
 
     def tree(self) -> dict[str, Any]:
-        """The same for JSON, as `metaray train --json` prints it."""
+        """The report in JSON types, as `metaray train --json` prints it."""
         tree: dict[str, Any] = json.loads(self.result.to_json())
         del tree["meta_val_scores"]  # hundreds of numbers, kept in the run's result.json
         tree["baselines"] = in_short(self.result.baselines)
@@ -141,10 +141,10 @@ class Report:
 
 
 class NotUploaded(RunFailed):
-    """A run is trained and complete in its storage, but a tracker does not have all of it.
+    """A run is trained and complete in its storage, but a tracker did not accept all of it.
 
     Attributes:
-        report: How it ended.
+        report: Report of the run.
     """
 
     def __init__(self, message: str, report: Report) -> None:

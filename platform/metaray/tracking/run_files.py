@@ -13,15 +13,15 @@ from metaray.records.run import LEARNER, PROFILE, Run
 from metaray.tracking.tracker import Tracker
 
 EPISODES = "meta-test.csv"
-"""How each meta-test episode went, a row each."""
+"""Name of the table with the scores of the single meta-test episodes."""
 
 
 def log_files(experiment: Experiment, run: Run, tracker: Tracker) -> None:
-    """Give a tracker the result of a run, and its pictures.
+    """Send the result of a run, and its plots, to a tracker.
 
     Args:
         experiment: Experiment that was trained.
-        run: Run that trained it, and is finished.
+        run: The finished run.
         tracker: Tracker whose record of the run is open.
     """
     with tempfile.TemporaryDirectory() as scratch:

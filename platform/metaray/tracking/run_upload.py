@@ -23,12 +23,12 @@ from metaray.tracking.tracker import Ending, Tracker
 
 @dataclass(frozen=True)
 class Destination:
-    """Where a run's record goes.
+    """The MLflow server and storage that a run's record is uploaded to.
 
     Attributes:
         storage: Folder or URI of all runs.
-        server: Server of MLflow.
-        wish: What is to become of the best learner.
+        server: MLflow server.
+        wish: What is to be done with the best learner.
     """
 
     storage: str
@@ -36,7 +36,7 @@ class Destination:
     wish: Wish = Wish()  # noqa: RUF009 - frozen
 
     def command(self, run: str, trust: Iterable[str] = ()) -> str:
-        """What to type to bring the run there; `trust` holds the packages that its record names."""
+        """The command that uploads the run there; `trust` lists the packages that its record names."""
         places = ["--storage", redacted(self.storage), "--tracking-uri", self.server.shown]
         named = [word for package in trust for word in ("--trust", package)]
         flags = {"--no-register": not self.wish.register, "--promote": self.wish.promote}
@@ -53,17 +53,17 @@ def deliver(
     waits: Iterable[float] = SHORTLY,
     say: Callable[[str], None] = lambda text: None,
 ) -> Report:
-    """Bring all of a trained run to MLflow.
+    """Upload everything about a trained run to MLflow.
 
     Args:
         experiment: Experiment that was trained.
-        run: Run that trained it, and is finished.
-        to: Server of MLflow to write to.
+        run: The finished run.
+        to: Destination of the upload.
         waits: Seconds between attempts while MLflow does not answer.
-        say: Function that is told what takes a while.
+        say: Function that is called with messages about what takes a while.
 
     Raises:
-        NotUploaded: If that can't be done, with the command that does it later.
+        NotUploaded: If the upload fails; the message has the command that repeats it later.
     """
     try:
         # An attempt that broke off may have written down a new MLflow run.
@@ -100,12 +100,12 @@ def _deliver(experiment: Experiment, run: Run, to: Destination, say: Callable[[s
 
 
 def bring_metrics(experiment: Experiment, run: Run, server: MlflowServer) -> MlflowTracker:
-    """Bring what is measured in a run to its MLflow run, as far as that lacks it; returns who writes there.
+    """Upload the metrics of a run that its MLflow run lacks; returns the tracker.
 
     Raises:
         TrackingAway: If MLflow does not answer.
-        RunFailed: If it refuses.
-        InputError: If its experiment was deleted.
+        RunFailed: If MLflow refuses the request.
+        InputError: If the MLflow experiment was deleted.
     """
     tracker = MlflowTracker.opened(server, experiment, run)
     JournalFeed(run, tracker).send()
@@ -113,10 +113,10 @@ def bring_metrics(experiment: Experiment, run: Run, server: MlflowServer) -> Mlf
 
 
 def finish(experiment: Experiment, run: Run, tracker: Tracker) -> None:
-    """Bring all of a trained run to a tracker that has no registry.
+    """Send everything about a trained run to a tracker without a registry.
 
     Raises:
-        RunFailed: If it does not take it; the run is complete in its folder all the same.
+        RunFailed: If the tracker does not accept it; the run is complete in its folder all the same.
     """
     try:
         JournalFeed(run, tracker).send()
@@ -131,7 +131,7 @@ def finish(experiment: Experiment, run: Run, tracker: Tracker) -> None:
 
 
 def mark_ended(trackers: Iterable[Tracker], ending: Ending, error: BaseException) -> None:
-    """Close records, and say there why a run failed; a server that is gone must not hide what ended the run."""
+    """Close the trackers' records, with the reason why a run failed; a missing server does not hide that reason."""
     why = failure_text(error) if isinstance(error, RunFailed) else ""
     for tracker in trackers:
         try:

@@ -29,13 +29,13 @@ STATUSES: Mapping[TrialStatus, RunStatus] = {"finished": "FINISHED", "stopped ea
 
 
 class SearchRuns:
-    """Writes to MLflow in a thread of its own; what MLflow does not take now is brought there at the end.
+    """Tracks a search in MLflow, in a thread of its own; what MLflow does not accept is sent again at the end.
 
     Args:
         ledger: Ledger of the search.
         name: Name of the search.
-        server: Server of MLflow.
-        note: Function that is told, once, that MLflow takes nothing.
+        server: MLflow server.
+        note: Function that is called once with a message if MLflow accepts nothing.
     """
 
     def __init__(self, ledger: Ledger, name: str, server: MlflowServer, note: Callable[[str], None]) -> None:
@@ -52,16 +52,16 @@ class SearchRuns:
         self._queue.put(number)
 
     def rest(self) -> None:
-        """Wait until the thread has done what it was told, and end it; a server that hangs is not waited for."""
+        """Wait until the thread has finished its work, and end it; a hanging server is not waited for."""
         self._queue.put(None)
         self._thread.join(RESTS_WITHIN_S)
 
     def bring_all(self) -> None:
-        """Bring all trials up to date, now.
+        """Bring the MLflow runs of all trials up to date, synchronously.
 
         Raises:
             TrackingAway: If MLflow does not answer.
-            RunFailed: If it refuses.
+            RunFailed: If MLflow refuses the request.
         """
         self._server.prepare()
         for number in self._ledger.numbers():
@@ -150,10 +150,10 @@ class SearchRuns:
 
 
 def search_run(server: MlflowServer, header: Header) -> str | None:
-    """The id of a search's MLflow run; None where there is none.
+    """Id of a search's MLflow run; None if there is none.
 
     Raises:
-        RunFailed: If that MLflow is not there, or does not answer.
+        RunFailed: If MLflow does not exist there, or does not answer.
     """
     require_there(server)
     with server.asking("the search's run could not be looked up"):

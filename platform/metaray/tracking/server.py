@@ -22,20 +22,20 @@ class TrackingAway(RunFailed):
 
 @dataclass(frozen=True)
 class MlflowServer:
-    """A tracking server or database, whose registry is the same. No global state of MLflow's is touched.
+    """An MLflow tracking server or database, and its registry. No global state of MLflow is changed.
 
-    Credentials are those that MLflow itself reads from the environment; how often and how long it is asked is set in
+    Credentials are read from the environment, as MLflow does; timeouts and retries are set in
     `metaray.tracking.client`.
 
     Attributes:
-        uri: Its tracking URI, perhaps with a password; messages take `shown`.
+        uri: Tracking URI, possibly with a password; use `shown` in messages.
     """
 
     uri: str
 
     @classmethod
     def of(cls, uri: str | None = None) -> Self:
-        """The one at `uri`, else at `MLFLOW_TRACKING_URI`, else `mlflow.db` in the working directory.
+        """The server at `uri`, else at `MLFLOW_TRACKING_URI`, else `mlflow.db` in the working directory.
 
         A relative SQLite path is made absolute: workers on a cluster have other working directories.
         """
@@ -48,16 +48,16 @@ class MlflowServer:
 
     @property
     def shown(self) -> str:
-        """Its URI without secrets."""
+        """The URI without secrets."""
         return redacted(self.uri)
 
     @property
     def client(self) -> "MlflowClient":
-        """MLflow's own client of it, made once a process."""
+        """MLflow's own client for the server, created once in each process."""
         return open_client(self.uri)
 
     def glance(self) -> None:
-        """Check what can be found out without importing MLflow or asking a server.
+        """Check the URI as far as possible without importing MLflow or asking a server.
 
         Raises:
             InputError: If the URI is malformed, or its database file cannot be used.
@@ -65,21 +65,21 @@ class MlflowServer:
         glance(self.uri)
 
     def prepare(self) -> None:
-        """Check, in seconds, that it can be written to; create the database if it is a new SQLite file.
+        """Check, in seconds, that runs can be written; creates the database of a new SQLite URI.
 
         Raises:
             Unreachable: If nothing answers there.
-            InputError: If it can't; the message names the URI and what would be right.
+            InputError: If they cannot; the message names the URI and what would be right.
         """
         probe(self.uri)
 
     @contextmanager
     def asking(self, what: str = "MLflow could not be brought up to date") -> Iterator[None]:
-        """Within the block, tell errors of MLflow and of the network in our words.
+        """Within the block, translate errors of MLflow and of the network into metaray's own.
 
         Raises:
             TrackingAway: If the server does not answer.
-            RunFailed: If it refuses.
+            RunFailed: If MLflow refuses the request.
         """
         from mlflow.exceptions import MlflowException
         from requests import RequestException

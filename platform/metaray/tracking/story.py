@@ -22,7 +22,7 @@ DIGEST = 32
 
 
 def source_tags(tags: Mapping[str, str]) -> dict[str, str]:
-    """Where a run comes from, under the names that MLflow shows in its own columns.
+    """Tags for the source of a run, under the names that MLflow shows in its own columns.
 
     Args:
         tags: Tags of the run: `command`, `git.commit`.
@@ -51,7 +51,7 @@ def _source_name(command: str) -> str:
 
 
 def open_in_training_view(server: MlflowServer, experiment: Experiment) -> None:
-    """Have MLflow open the experiment among those that train models, with what it is judged by as its metric."""
+    """Show the experiment in MLflow's view for model training, with its score as the metric."""
     found = find_experiment(server, experiment.name)
     if found is None:
         return
@@ -107,9 +107,9 @@ def run_note(experiment: Experiment, result: Result | None, run: MlflowRun, comm
 
     Args:
         experiment: Experiment that the run trains.
-        result: What it found out; None while it goes on.
-        run: The run in MLflow, which holds the picture.
-        command: Command that was typed.
+        result: Result of the run; None while it is unfinished.
+        run: The MLflow run, which holds the plot.
+        command: Command that started the run.
     """
     lines = [f"**{_what(experiment)}**, meta-trained for {experiment.num_steps} steps.", ""]
     if result is not None:
@@ -123,8 +123,8 @@ def search_note(experiment: Experiment, result: Result, run: MlflowRun, *, searc
     Args:
         experiment: Experiment that the winner trained.
         result: Result of the winner.
-        run: The search's run in MLflow, which holds the picture.
-        searched: What was searched, and how.
+        run: MLflow run of the search, which holds the plot.
+        searched: Description of what was searched, and how.
         found: The winner and its settings.
     """
     lines = [f"**{_what(experiment)}**: {searched}.", "", f"- winner: {found}", *judged(result), ""]
@@ -132,12 +132,12 @@ def search_note(experiment: Experiment, result: Result, run: MlflowRun, *, searc
 
 
 def version_note(experiment: Experiment, judged: Sequence[str], run: MlflowRun, uri: str) -> str:
-    """The description of a model's version, in Markdown: what it does, how well, against what, how to use it.
+    """The description of a registered version, in Markdown: what it does, its scores, and how to use it.
 
     Args:
-        experiment: Experiment that trained it, or on which it was judged.
-        judged: How well, and against what, a line each.
-        run: The run in MLflow, which holds the picture.
+        experiment: Experiment that trained the learner, or on which it was evaluated.
+        judged: Lines about its scores and baselines.
+        run: The MLflow run, which holds the plot.
         uri: URI of the version, `models:/NAME/VERSION`.
     """
     does = experiment.source.task.verb
@@ -169,7 +169,7 @@ def _what(experiment: Experiment) -> str:
 
 
 def judged(result: Result) -> list[str]:
-    """How well a run's learner does, and against what, as a list in Markdown."""
+    """The scores of a run's learner and of its baselines, as a list in Markdown."""
     quality = result.quality
     lines = [
         f"- meta-test {quality}: **{result.meta_test}**, of the parameters after step {result.best_step}, which "

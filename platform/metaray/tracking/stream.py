@@ -15,17 +15,17 @@ RESULT, PICTURE = "stream.json", "stream.png"
 
 
 def log_stream(server: MlflowServer, experiment_name: str, curve: StreamCurve, params: dict[str, str]) -> MlflowRun:
-    """Write a curve to a new run of an MLflow experiment: metrics, result file and picture.
+    """Log a curve to a new run of an MLflow experiment: metrics, result file and plot.
 
     Args:
-        server: Server to write to.
-        experiment_name: Name of the MLflow experiment that the learner's own run is in.
+        server: MLflow server.
+        experiment_name: Name of the MLflow experiment that holds the learner's own run.
         curve: Curve to write.
-        params: How it was made.
+        params: Parameters of the evaluation.
 
     Raises:
-        RunFailed: If MLflow does not answer, or refuses.
-        InputError: If the experiment was deleted.
+        RunFailed: If MLflow does not answer, or refuses the request.
+        InputError: If the MLflow experiment was deleted.
     """
     server.prepare()
     tags = provenance() | {STREAM_TAG: curve.model, "protocol": curve.protocol}

@@ -43,7 +43,7 @@ class TensorBoardTracker(Tracker):
             )
 
     def begin(self, experiment: Experiment, run: Run, say: Callable[[str], None]) -> None:
-        """Open another event file; TensorBoard reads all of a run's as one."""
+        """Open another event file; TensorBoard reads all files of a run as one."""
         from tensorboardX import SummaryWriter
 
         # The names of event files hold whole seconds: without more, one would overwrite another of the same second.
@@ -52,7 +52,7 @@ class TensorBoardTracker(Tracker):
         self.log_text(f"    {experiment.to_json()}".replace("\n", "\n    "), "experiment")
 
     def log(self, metrics: Sequence[Metric]) -> None:
-        """One scalar each, at its own step and time."""
+        """Write each metric as a scalar, at its own step and time."""
         writer = self._opened
         for key, value, step, time_ms in metrics:
             writer.add_scalar(key, value, step, walltime=time_ms / 1000)
@@ -69,11 +69,11 @@ class TensorBoardTracker(Tracker):
             self._opened.add_text(path.stem, path.read_text(encoding="utf-8"), self._step)
 
     def log_text(self, text: str, name: str) -> None:
-        """Text at the last step; TensorBoard reads it as Markdown."""
+        """Write text at the last step; TensorBoard reads it as Markdown."""
         self._opened.add_text(Path(name).stem, text, self._step)
 
     def end(self, ending: Ending, why: str = "") -> None:
-        """Say how it ended, and close the file."""
+        """Write how the run ended, and close the file."""
         self.log_text(f"{ending}\n\n    {why}".replace("\n", "\n    ") if why else ending, "ending")
         self._opened.close()
 

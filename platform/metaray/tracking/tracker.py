@@ -22,19 +22,20 @@ TRACKERS: Mapping[str, str] = {
     "mlflow": "metaray.tracking.mlflow_tracker:MlflowTracker",
     "tensorboard": "metaray.tracking.tensorboard_tracker:TensorBoardTracker",
 }
-"""Where the trackers live that have names. A new one is its file and a line here; any other goes by its import path."""
+"""Import paths of the trackers that have names. A new one is its file and a line here; others go by import path."""
 
 
 class Tracker(ABC):
-    """Takes a run's metrics and files to where people look at them.
+    """Sends a run's metrics and files to where people look at them, such as MLflow or TensorBoard.
 
-    Metrics come from the run's journal, each once, in a thread of their own; what was not taken comes again. So a
-    tracker may take its time, and raise where it is away: training goes on meanwhile, and nothing is lost.
+    Metrics come from the run's journal, each once, in a thread of their own; those that were not accepted come again.
+    So a tracker may be slow, and may raise if its server is away: training goes on meanwhile, and nothing is lost.
 
     Attributes:
-        kind: Its name on the command line; empty where it goes by its import path.
-        title: Its name in sentences.
-        problem: Why it takes nothing just now, where `begin` has found that out and the run goes on all the same.
+        kind: Name of the tracker on the command line; empty if it is given by its import path.
+        title: Name of the tracker in sentences.
+        problem: Why the tracker accepts nothing at the moment, if `begin` found that out and the run continues all the
+            same.
     """
 
     kind: ClassVar[str] = ""
@@ -43,73 +44,73 @@ class Tracker(ABC):
 
     @classmethod
     def at(cls, uri: str | None) -> Self:
-        """A new one.
+        """Create a tracker.
 
         Args:
-            uri: URI of the tracking server that the user named; None where none was named.
+            uri: URI of the tracking server that the user named; None if none was named.
 
         Raises:
-            InputError: If the URI is wrong, as far as that can be told at once.
+            InputError: If the URI is wrong, as far as that can be seen at once.
         """
         return cls()
 
     def is_sure(self, experiment: Experiment, run: Run) -> bool:
-        """Whether it is certain already that the run can be written there, so that nothing has to wait for it.
+        """Whether it is already certain that the run can be tracked, so that nothing has to wait for the tracker.
 
-        Then it is neither loaded nor checked, and `begin` may leave its work to `open`.
+        The tracker is then neither loaded nor checked, and `begin` may leave its work to `open`.
         """
         return False
 
     def load(self) -> None:  # noqa: B027 - most have nothing to import
-        """Import what it needs, which may take seconds; called in a thread beside other checks."""
+        """Import what the tracker needs, which may take seconds; called in a thread beside other checks."""
 
     def check(self, experiment: Experiment, run: Run) -> None:  # noqa: B027 - most have nothing to check
-        """Find out, in seconds and before anything is written, whether it can be used.
+        """Check, in seconds and before anything is written, that the tracker can be used.
 
         Raises:
-            InputError: If it can't; the message says why not, and what would be right.
+            InputError: If it cannot; the message says why, and what would be right.
         """
 
     @abstractmethod
     def begin(self, experiment: Experiment, run: Run, say: Callable[[str], None]) -> None:
-        """Open the run's record there, or the one that it has already.
+        """Create the tracker's record of the run, or open the existing one.
 
         Args:
-            experiment: What is trained.
-            run: Run whose record it is; it is held by this process.
-            say: Function that is told what the user should know.
+            experiment: The experiment that is trained.
+            run: The run, which this process holds.
+            say: Function that is called with messages for the user.
         """
 
     def open(self) -> None:  # noqa: B027 - most leave nothing to it
-        """Do what `begin` has put off, if anything; called before anything is written, in any thread.
+        """Do the work that `begin` has put off; called before anything is written, in any thread.
 
         Raises:
-            Exception: Any, if that does not work now: it is called again.
+            Exception: If that does not work now; `open` is then called again.
         """
 
     @property
     def place(self) -> str:
-        """The record that it writes to; what another one got before is sent again to a new one."""
+        """The record that the tracker writes to. A new record is sent everything that an earlier one got."""
         return self.name
 
     @property
     def name(self) -> str:
-        """What tells it from all others: its kind, or its import path."""
+        """The unique name of the tracker: its kind, or its import path."""
         return self.kind or f"{type(self).__module__}:{type(self).__qualname__}"
 
     @abstractmethod
     def log(self, metrics: Sequence[Metric]) -> None:
-        """Take metrics, in order of steps.
+        """Write metrics, which come in the order of steps.
 
         Raises:
-            Exception: Any, if it does not take them now: they come again.
+            Exception: If the metrics cannot be written now; they come again.
         """
 
     def describe(self, facts: Mapping[str, str]) -> None:  # noqa: B027 - most keep nothing but metrics and files
-        """Note what is known of a run once it has begun: how it is computed, and where its data are.
+        """Write facts that are known once a run has begun: how it is computed, and where its data are.
 
         Raises:
-            Exception: Any, if it does not take them now: they come again. So do they whenever the run is taken up,
+            Exception: If the facts cannot be written now. They come again, as they do whenever the run is resumed,
                 perhaps changed.
         """
 
@@ -118,34 +119,34 @@ class Tracker(ABC):
         """Store a file, or a folder under its own name, inside `folder` of the record."""
 
     def log_text(self, text: str, name: str) -> None:
-        """Store `text` as the file `name`."""
+        """Store `text` as the file `name` of the record."""
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch) / name
             path.write_text(text, encoding="utf-8")
             self.log_file(path)
 
     def leave(self) -> None:  # noqa: B027 - most do nothing beside it
-        """Training has ended, however it did: stop what went on beside it in this process."""
+        """Training has ended, in whatever way: stop what the tracker runs beside it in this process."""
 
     @abstractmethod
     def end(self, ending: Ending, why: str = "") -> None:
-        """Close the record: nothing comes after, unless the run goes on in another call.
+        """Close the record; nothing follows unless the run is resumed in another call.
 
         Args:
             ending: How the run ended.
-            why: What a failed one said.
+            why: Error message of a failed run.
         """
 
 
 @final
 class MemoryTracker(Tracker):
-    """Keeps everything in lists, for tests and notebooks.
+    """A tracker that keeps everything in lists, for tests and notebooks.
 
     Attributes:
-        metrics: Metrics in the order they were logged.
-        files: The bytes of each file, by its path inside the record.
-        facts: What was said of the run, by name.
-        endings: How it was closed, each time.
+        metrics: Metrics in the order in which they were logged.
+        files: Bytes of each file, by its path inside the record.
+        facts: Facts about the run, by name.
+        endings: Endings of the record, one for each time it was closed.
     """
 
     kind, title = "memory", "the memory"
@@ -157,14 +158,14 @@ class MemoryTracker(Tracker):
         self.endings: list[Ending] = []
 
     def begin(self, experiment: Experiment, run: Run, say: Callable[[str], None]) -> None:
-        """Nothing to open."""
+        """Do nothing: there is nothing to open."""
 
     def log(self, metrics: Sequence[Metric]) -> None:
-        """Append `metrics`."""
+        """Append the metrics to `metrics`."""
         self.metrics.extend(metrics)
 
     def describe(self, facts: Mapping[str, str]) -> None:
-        """Keep them."""
+        """Add the facts to `facts`."""
         self.facts.update(facts)
 
     def log_file(self, path: Path, folder: str = "") -> None:
@@ -174,7 +175,7 @@ class MemoryTracker(Tracker):
             self.files[str(Path(folder) / file.relative_to(path.parent))] = file.read_bytes()
 
     def end(self, ending: Ending, why: str = "") -> None:
-        """Remember it."""
+        """Append the ending to `endings`."""
         self.endings.append(ending)
 
     def values(self, key: str) -> list[float]:
@@ -183,14 +184,14 @@ class MemoryTracker(Tracker):
 
 
 def trackers_of(names: Sequence[str], uri: str | None) -> list[Tracker]:
-    """The trackers that were asked for.
+    """Create the trackers with these names.
 
     Args:
-        names: Names among `TRACKERS`, or import paths `module:Class` of others; "none", alone, stands for none at all.
-        uri: URI of the tracking server, for those that have one.
+        names: Names among `TRACKERS`, or import paths `module:Class`; "none", alone, stands for no tracker.
+        uri: URI of the tracking server, for trackers that have one.
 
     Raises:
-        InputError: If there is none of that name, or it is none, or its URI is wrong.
+        InputError: If there is no tracker of that name, the class is not a tracker, or the URI is wrong.
     """
     if NONE in names and len(names) > 1:
         raise InputError(f"trackers {', '.join(names)}: none stands alone")
@@ -198,13 +199,13 @@ def trackers_of(names: Sequence[str], uri: str | None) -> list[Tracker]:
 
 
 def tracker_of(name: str) -> type[Tracker]:
-    """The class of a tracker.
+    """The class of a tracker with this name.
 
     Args:
-        name: One of `TRACKERS`, or the import path `module:Class` of another.
+        name: Name among `TRACKERS`, or the import path `module:Class` of a tracker.
 
     Raises:
-        InputError: If there is none of that name, or it is none.
+        InputError: If there is no tracker of that name, or the class is not a tracker.
     """
     if name not in TRACKERS and ":" not in name:
         raise unknown("tracker", name, [*TRACKERS, NONE, "module:Class"])

@@ -34,7 +34,7 @@ from metaray.training.reduction import LocalReducer, Reducer
 
 CPU = torch.device("cpu")
 FACTS = 5
-"""What is known of a judged episode besides the further scores of its kind."""
+"""Number of rows of `Scores.table` before the further scores of the task kind."""
 MAPPED_ALIKE = 1e-3
 """Relative difference of a loss up to which chunks count as rounding alone."""
 TOGETHER, TOGETHER_NUMBERS = 16, 2**20
@@ -46,15 +46,15 @@ SHOWN = 200
 
 
 class Scores(NamedTuple):
-    """Per-episode results, in the order of the episodes' indices.
+    """Losses and scores of single episodes, in the order of their indices.
 
     Attributes:
-        loss: [E] float64.
-        score: [E] float64, as the kind of the tasks has it.
-        support: [E], the number of support examples.
-        query: [E], the number of query examples.
-        group: [E], the id of the class behind the first label, of which the whole task is where there is but one.
-        further: [F, E] float64, each of `TaskKind.further`.
+        loss: Query loss of each episode, [E] float64.
+        score: Query score of each episode, [E] float64, as the task kind defines it.
+        support: Number of support examples of each episode, [E].
+        query: Number of query examples of each episode, [E].
+        group: Class id of the first label of each episode, [E]; that of the group if tasks belong to groups.
+        further: Further scores `TaskKind.further` of each episode, [F, E] float64.
     """
 
     loss: NDArray[np.float64]
@@ -66,23 +66,23 @@ class Scores(NamedTuple):
 
     @classmethod
     def of(cls, table: NDArray[np.float64]) -> "Scores":
-        """The inverse of `table`."""
+        """Read a table: the inverse of `table`."""
         loss, score, support, query, group = table[:FACTS]
         return cls(loss, score, support, query, group, table[FACTS:])
 
     @property
     def table(self) -> NDArray[np.float64]:
-        """All of it, [5 + F, E]; whole numbers are exact."""
+        """All fields as one table [5 + F, E]; whole numbers are exact."""
         return np.concatenate([np.stack(self[:FACTS]), self.further])
 
     @property
     def estimate(self) -> Estimate:
-        """The mean score and its interval."""
+        """The mean score with its 95% interval."""
         return estimate(self.score)
 
 
 class Judge(NamedTuple):
-    """Which episodes to judge on: so many of `split`, by default its first ones.
+    """The episodes to evaluate on: a number of episodes of `split`, by default its first ones.
 
     Attributes:
         source: Source of the tasks.
@@ -90,7 +90,7 @@ class Judge(NamedTuple):
         split: "meta-val" or "meta-test".
         episodes: Number of episodes.
         seed: Seed of the sequence of episodes.
-        first: The index of the first of them.
+        first: Index of the first episode.
     """
 
     source: Source
@@ -102,7 +102,7 @@ class Judge(NamedTuple):
 
 
 def judge_of(experiment: Experiment, split: Split) -> Judge:
-    """The episodes on which an experiment is judged; they do not depend on its training seed."""
+    """The episodes that an experiment is evaluated on; they do not depend on its training seed."""
     plan = experiment.evaluation
     count = plan.val_episodes if split == "meta-val" else plan.test_episodes
     return Judge(experiment.source, experiment.eval_spec, split, count, plan.seed)
@@ -118,21 +118,22 @@ def evaluate_learner(
     inner_steps: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Scores:
-    """Judge a learner in this process, on the episodes and in the precision of an experiment, on as many threads.
+    """Evaluate a learner in this process, on the episodes, precision and threads of an experiment.
 
-    Where a run of the experiment would map over chunks of episodes, so does this, if the learner can be mapped over.
+    Episodes are mapped over in chunks as in a run of the experiment, if the learner allows it.
 
     Args:
         learner: Learner to judge.
-        experiment: Says on what, and how.
-        split: Part whose classes are judged on: "meta-val" or "meta-test".
+        experiment: Experiment with the source and the protocol.
+        split: Split whose episodes are used: "meta-val" or "meta-test".
         device: Device to compute on.
-        episodes: Only these, from a multiple of the chunk size on; None takes all of the experiment's.
-        inner_steps: Number of inner steps, instead of the learner's own.
-        progress: Told the number of episodes judged so far.
+        episodes: Range of episode indices, which begins at a multiple of the chunk size; None takes all of the
+            experiment's.
+        inner_steps: Number of inner steps; None takes the learner's own number.
+        progress: Function that is called with the number of episodes done so far.
 
     Raises:
-        InputError: If the learner is fixed to other ways, or takes inputs or targets of another shape.
+        InputError: If the learner is fixed to another number of ways, or takes inputs or targets of another shape.
     """
     judge = judge_of(experiment, split)
     if episodes is not None:
@@ -147,10 +148,10 @@ def evaluate_learner(
 
 
 def can_be_mapped(algorithm: Algorithm, meta: Tensors, context: Context, judge: Judge, device: torch.device) -> bool:
-    """Whether two episodes that are mapped over together have the losses that they have one by one.
+    """Whether two episodes have the same losses when they are mapped over together and one by one.
 
-    A run's own network was checked before it began; a learner may come from a run that mapped over none. Where no two
-    neighbours of equal shape are found, hardly any would be mapped over, and it is taken for one that cannot be.
+    A run's own network was checked before training, but a learner may come from a run that mapped over no episodes. If
+    no two neighbouring episodes have equal shape, the answer is no, since hardly any would be mapped over.
     """
     first = next((first for first in range(0, TRIED, 2) if _are_alike(judge, first)), None)
     if first is None:
@@ -173,10 +174,10 @@ def _are_alike(judge: Judge, first: int) -> bool:
 
 
 def require_fit(learner: Learner, experiment: Experiment) -> None:
-    """Refuse a learner that cannot be judged on the episodes of an experiment.
+    """Check that a learner can be evaluated on the episodes of an experiment.
 
     Raises:
-        InputError: If it is fixed to other ways, or takes inputs or targets of another shape.
+        InputError: If it is fixed to another number of ways, or takes inputs or targets of another shape.
     """
     spec, shape = experiment.eval_spec, experiment.source.feature_shape
     if not learner.task.is_alike(experiment.source.task):
@@ -191,10 +192,10 @@ def require_fit(learner: Learner, experiment: Experiment) -> None:
 
 
 def require_same_preparation(learner: Learner, source: Source) -> None:
-    """Refuse a source that prepares its inputs otherwise than those that a learner was trained on.
+    """Check that a source prepares its inputs as those that a learner was trained on.
 
     Raises:
-        InputError: Naming what differs.
+        InputError: If it does not; the message names what differs.
     """
     place = difference(learner.preprocessing, source.preprocessing)
     if place is not None:
@@ -248,20 +249,20 @@ def evaluate(
     reducer: Reducer | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Scores:
-    """Adapt to each episode's support and score its query.
+    """Adapt to each episode's support set and score its query set.
 
-    Ranks take contiguous shares; every rank gets all scores, whatever their number. A thread of each samples ahead, and
-    ends with this call, however that ends.
+    Ranks take contiguous shares, and every rank receives all scores, whatever the number of ranks. Each rank samples
+    ahead in a thread, which ends with this call, however it ends.
 
     Args:
-        algorithm: What adapts and predicts.
+        algorithm: Algorithm that adapts and predicts.
         meta: The meta-parameters, on `device`.
-        context: An evaluation context (`training=False`); `batched` is set here.
-        judge: Episodes to judge on.
+        context: Context of evaluation (`training=False`); `batched` is set here.
+        judge: Episodes to evaluate on.
         device: Device to compute on.
-        chunk_size: Episodes at once.
-        reducer: Reducer of this run's ranks; None for one process.
-        progress: Told the number of episodes judged so far, those of the other ranks by estimate.
+        chunk_size: Number of episodes that are computed together.
+        reducer: Reducer over this run's ranks; None for a single process.
+        progress: Function that is called with the number of episodes done so far; those of other ranks are estimated.
     """
     reducer = reducer or LocalReducer()
     mine = share_of(0, judge.episodes, reducer.rank, reducer.world_size, chunk_size=chunk_size)

@@ -27,17 +27,17 @@ from metaray.training.settling import Kept, Launch, Launches, Outcome, Settled, 
 
 
 class Step(NamedTuple):
-    """What one outer step did.
+    """The outcome of one outer step.
 
     Attributes:
-        step: Number of the step.
+        step: Number of the outer step.
         loss: Mean query loss over the meta-batch.
-        score: Mean query score over the meta-batch, as the kind of its tasks has it.
-        outer_lr: Learning rate used.
+        score: Mean query score over the meta-batch, as the task kind defines it.
+        outer_lr: Outer learning rate of the step.
         gradient_norm: Norm of the outer gradient, before clipping.
-        wait_s: Time this rank stood waiting for episodes.
+        wait_s: Seconds that this rank waited for episodes.
         duration_s: Seconds of the whole step, waiting included.
-        stop: Some rank was asked to stop; all ranks see it at the same step.
+        stop: Whether some rank was asked to stop; all ranks see it at the same step.
     """
 
     step: int
@@ -51,7 +51,10 @@ class Step(NamedTuple):
 
 
 def initial_state(experiment: Experiment, device: torch.device, fresh: Fresh | None = None) -> TrainState:
-    """The state before step 0: a pure function of the experiment; `fresh` is its network, if it is built already."""
+    """The state before step 0, a pure function of the experiment.
+
+    `fresh` is the experiment's network, if it is built already.
+    """
     algorithm, model, problem = experiment.algorithm, experiment.model, experiment.task_shape
     network, initial = start(algorithm, model, problem, seed=experiment.seed, fresh=fresh)
     meta = {name: tensor.to(device).requires_grad_() for name, tensor in initial.items()}
@@ -60,14 +63,13 @@ def initial_state(experiment: Experiment, device: torch.device, fresh: Fresh | N
 
 
 def context_of(experiment: Experiment, network: nn.Module, *, training: bool, step: int = 0) -> Context:
-    """The context in which `experiment` trains or is judged.
+    """The context of training or evaluation for an experiment.
 
     Args:
         experiment: Experiment of the run.
-        network: The architecture.
-        training: Whether it trains.
-        step: Number of the step in training, else outer steps done by what is judged: schedules are where the last one
-            was.
+        network: The network's architecture.
+        training: Whether gradients flow back to the meta-parameters.
+        step: Outer step in training; in evaluation the number of steps done, so that schedules keep their last value.
     """
     spec = experiment.episodes if training else experiment.eval_spec
     return Context(
@@ -99,23 +101,27 @@ def outer_loop(
     lag: int | None = None,
     settles: Callable[[int], bool] = lambda done: False,
 ) -> Iterator[Step]:
-    """Step the meta-parameters once for each arrival of `stream`, and yield what happened.
+    """Take one outer step for each arrival of `stream`, updating the meta-parameters, and yield its outcome.
 
     Args:
-        experiment: What to train.
-        state: Updated in place; when a step is yielded, `state.step` is the one after it, or up to `lag` later ones.
+        experiment: The experiment to train.
+        state: State of training, updated in place. When a step is yielded, `state.step` is the following step, or up to
+            `lag` later.
         stream: This rank's share of each meta-batch, from `state.step` on.
-        reducer: Joins the ranks. Clipping and the NaN decision come after it, so all ranks decide alike.
+        reducer: Reducer that sums over the ranks. Gradient clipping and the NaN decision come after it, so all ranks
+            decide alike.
         device: Device to compute on.
-        should_stop: Whether this rank has been asked to stop; the flag rides with the gradient.
-        strategy: How a chunk's meta-gradient is computed; None does so line by line, and batched where chunks are.
-        lag: How many steps may be launched before the outcome of a step is waited for; None is 1 on a GPU, else 0. No
-            bit depends on it.
-        settles: Whether whoever iterates looks at the state once so many steps are done. Then, when a stop is passed
-            on, and at the end, no step is under way: `state.step` is the one after the step that is yielded.
+        should_stop: Function that says whether this rank has been asked to stop; the flag is reduced together with the
+            gradient.
+        strategy: Strategy that computes meta-gradients; None computes them directly, batched if chunks are.
+        lag: Number of steps that may be launched before the outcome of a step is waited for; None is 1 on a GPU, else
+            0. Results do not depend on it.
+        settles: Function that says whether the state will be looked at once a number of steps is done. At these steps,
+            when a stop is passed on, and at the end, no further step is under way: `state.step` is the one after the
+            yielded step.
 
     Raises:
-        Diverged: If the loss or the gradient is not finite; the meta-parameters are then those of the step before.
+        Diverged: If the loss or the gradient is not finite; the meta-parameters are then those before the step.
     """
     size, chunk_size = experiment.meta_batch_size, chunk_size_of(experiment, device)
     count, lag = -(-size // chunk_size), lag_on(device) if lag is None else lag

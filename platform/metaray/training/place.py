@@ -11,13 +11,13 @@ from metaray.records.storage import Storage
 
 @dataclass(frozen=True)
 class Extent:
-    """How far a run is trained, and how many of its steps are looked at.
+    """How far a run is trained, and which of its steps are profiled.
 
     Attributes:
-        until: Number of outer steps after which it stops, with a checkpoint; None goes on to the end.
-        judge: Whether it is judged at the end; otherwise a later call, which has nothing left to train, does that.
-        should_stop: Asked at each step; True stops the run after a checkpoint.
-        profile: Number of outer steps, after a warm-up, of which a profile is left in the storage.
+        until: Number of outer steps after which training stops, with a checkpoint; None trains to the end.
+        judge: Whether to evaluate the run at its end; otherwise a later call, which has nothing left to train, does so.
+        should_stop: Function that is called at each step; if it returns true, the run stops after a checkpoint.
+        profile: Number of outer steps, after a warm-up, of which a profile is written to the storage.
     """
 
     until: int | None = None
@@ -30,19 +30,19 @@ WHOLE = Extent()
 
 
 class Place(ABC):
-    """Where a run is trained. No bit of it depends on that."""
+    """Where a run is trained; its results do not depend on that."""
 
     @abstractmethod
     def train(self, experiment: Experiment, storage: Storage, listener: Listener, extent: Extent = WHOLE) -> None:
-        """Train an experiment from the newest checkpoint in its storage, or from scratch; the result is left there.
+        """Train from the newest checkpoint in the storage, or from the start; the result is written to the storage.
 
         Args:
-            experiment: What to train.
-            storage: Storage of the run alone; only this call writes to it meanwhile.
-            listener: Hears the events, in this process; it is closed at the end.
+            experiment: The experiment to train.
+            storage: Storage of the run, which only this call writes to meanwhile.
+            listener: Listener that receives the events in this process; it is closed at the end.
             extent: How far to go.
 
         Raises:
-            RunFailed: If the run stopped itself, or failures came faster than checkpoints.
-            RunStopped: If the extent said so; a checkpoint holds the state.
+            RunFailed: If the run ended itself, or failures came faster than checkpoints.
+            RunStopped: If the extent asked it to stop; a checkpoint holds the state.
         """

@@ -14,7 +14,7 @@ SAMPLERS_ON = ("any", "cpu", "workers")
 
 @dataclass(frozen=True)
 class Workers:
-    """How many workers may take part: any number from `fewest` to `most`, as the cluster has room."""
+    """A range of numbers of workers, from `fewest` to `most`, according to the room on the cluster."""
 
     fewest: int
     most: int
@@ -27,10 +27,10 @@ class Workers:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Workers from "2" or "1:4".
+        """Parse a number or a range of workers, as in "2" or "1:4".
 
         Raises:
-            InputError: If it is neither.
+            InputError: If the text is neither.
         """
         found = re.fullmatch(r"(\d{1,6})(?::(\d{1,6}))?", text)
         if not found:
@@ -43,20 +43,23 @@ class Workers:
 
 @dataclass(frozen=True)
 class Placement:
-    """Workers, samplers and what they may use; nothing here changes what a run computes.
+    """Workers, samplers and their resources; nothing here changes what a run computes.
 
     Attributes:
-        workers: Ray Train workers; 0 trains in the driver's process, without Ray. Elastic where `fewest < most`.
-        samplers: Sampler actors.
-        cpus_per_worker: What each worker reserves; below 1 lets several share a core.
+        workers: Number or range of Ray Train workers; 0 trains in the driver's process, without Ray. Elastic if `fewest
+            < most`.
+        samplers: Number of actors that sample episodes ahead.
+        cpus_per_worker: Number of CPUs that each worker reserves; below 1 lets several share a core.
         device: "auto" (a GPU each where there are GPUs), "cpu" or "cuda".
         address: Address of a running Ray cluster; None starts a local one, or joins the one named by RAY_ADDRESS.
-        hang_timeout_s: A worker that makes no progress for so long is killed and replaced.
-        spread: Workers on as many nodes as there are; otherwise on as few as have room for them.
-        samplers_on: "any" node, nodes without GPUs ("cpu"), or those where workers can run ("workers").
-        verify: Compare the data with their fingerprint wherever they are opened, also where that was done before.
-        data_on: Where examples are while a worker trains: on its "device", on the "host", or "auto", which is the
-            device on a GPU where they are rows of a store and fit.
+        hang_timeout_s: Seconds without progress after which a worker is killed and replaced.
+        spread: Whether to place workers on as many nodes as possible instead of as few.
+        samplers_on: Nodes where sampler actors may run: "any" node, nodes without GPUs ("cpu"), or nodes where workers
+            can run ("workers").
+        verify: Whether to compare the data with their fingerprint wherever they are opened, even if that was done
+            before.
+        data_on: Where examples are kept while a worker trains: on its "device", on the "host", or "auto", which takes a
+            GPU if the examples are rows of a store and fit.
     """
 
     workers: Workers = Workers(0, 0)
@@ -91,7 +94,7 @@ class ClusterNode(NamedTuple):
     """A node of a Ray cluster.
 
     Attributes:
-        id: Ray's.
+        id: Ray's id of the node.
         address: Address of its network interface.
         cpus: Number of CPUs that it declares.
         gpus: Number of GPUs that it declares.
@@ -104,10 +107,10 @@ class ClusterNode(NamedTuple):
 
 
 def sampler_nodes(where: str, nodes: Sequence[ClusterNode], *, use_gpu: bool) -> list[str] | None:
-    """Ids of the nodes that sampler actors are spread over; None leaves it to Ray.
+    """Ids of the nodes that sampler actors are spread over; None leaves the choice to Ray.
 
     Args:
-        where: Where sampler actors may run, as the placement says.
+        where: Nodes where sampler actors may run, as in the placement.
         nodes: Nodes of the cluster.
         use_gpu: Whether workers take a GPU each.
 

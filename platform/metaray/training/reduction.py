@@ -27,7 +27,7 @@ class LostRank(RuntimeError):
 
 
 class TreeNode(NamedTuple):
-    """A sum over chunks `place * 2**level` and the following 2**level - 1; None where none of them exists."""
+    """Sum over the chunks from `place * 2**level` on, 2**level of them; None if none of these exists."""
 
     level: int
     place: int
@@ -35,17 +35,17 @@ class TreeNode(NamedTuple):
 
 
 class TreeSum:
-    """Adds up adjacent nodes, given from left to right, as far as the tree allows.
+    """Adds up neighbouring nodes of the fixed tree, which are given from left to right.
 
     Attributes:
-        nodes: What is there so far: maximal nodes, at most two a level.
+        nodes: Maximal nodes so far, at most two of each level.
     """
 
     def __init__(self) -> None:
         self.nodes: list[TreeNode] = []
 
     def push(self, level: int, place: int, value: Tensor | None) -> None:
-        """Take the next node; its value may be overwritten with a sum."""
+        """Add the next node; its value may be overwritten by a sum."""
         while place % 2 and self.nodes and self.nodes[-1][:2] == (level, place - 1):
             left = self.nodes.pop().value
             value = left if value is None or left is None else left.add_(value)
@@ -53,13 +53,13 @@ class TreeSum:
         self.nodes.append(TreeNode(level, place, value))
 
     def close(self, count: int) -> None:
-        """Nothing comes after chunk `count - 1`: sum up to the edge of the tree."""
+        """Complete the sums at the edge of the tree: no chunk follows chunk `count - 1`."""
         for index in range(count, 1 << (count - 1).bit_length()):
             self.push(0, index, None)
 
 
 def spans(chunks: range) -> list[tuple[int, int]]:
-    """Level and place of the maximal nodes inside a run of chunks: what `TreeSum` makes of them."""
+    """Level and place of the maximal nodes inside a run of chunks, as `TreeSum` makes them."""
     tree = TreeSum()
     for index in chunks:
         tree.push(0, index, None)
@@ -67,7 +67,7 @@ def spans(chunks: range) -> list[tuple[int, int]]:
 
 
 class Reducer(ABC):
-    """Joins the ranks of a run.
+    """Sums buffers over the ranks of a run.
 
     Attributes:
         rank: Rank of this process, 0 .. world_size-1.
@@ -79,40 +79,40 @@ class Reducer(ABC):
 
     @abstractmethod
     def sum_(self, buffer: Tensor) -> Tensor:
-        """Replace a flat buffer by its sum over all ranks, in place, in no particular order; returns it.
+        """Replace a flat buffer by its sum over all ranks, in place and in no fixed order; returns the buffer.
 
         Raises:
-            LostRank: If another rank is gone.
+            LostRank: If another rank is lost.
         """
 
     @abstractmethod
     def join(self, nodes: Sequence[TreeNode], count: int) -> Tensor:
-        """The tree's root, on every rank.
+        """The root of the fixed tree, on every rank.
 
         Args:
-            nodes: This rank's maximal nodes, with flat buffers of one size.
-            count: Chunks in all, shared out by `chunks_of`.
+            nodes: Maximal nodes of this rank, with flat buffers of one size.
+            count: Number of all chunks, shared out by `chunks_of`.
 
         Returns:
-            A buffer that is valid until the next call.
+            The sum, in a buffer that is valid until the next call.
 
         Raises:
-            LostRank: If another rank is gone.
+            LostRank: If another rank is lost.
         """
 
     def mark(self, doing: str) -> None:  # noqa: B027 - most have nobody to tell
-        """Say what this rank does from now on, to whoever watches over it."""
+        """Tell whoever watches over this rank what it does from now on."""
 
 
 class LocalReducer(Reducer):
-    """One rank: the sum is its own."""
+    """The reducer of a single rank."""
 
     def sum_(self, buffer: Tensor) -> Tensor:
-        """Nothing to do."""
+        """Return the buffer: there is nothing to add."""
         return buffer
 
     def join(self, nodes: Sequence[TreeNode], count: int) -> Tensor:
-        """The one node."""
+        """Return the only node."""
         return _root(nodes, count)
 
 
@@ -129,7 +129,7 @@ class GroupReducer(Reducer):
         self._buffers: dict[str, Tensor] = {}
 
     def sum_(self, buffer: Tensor) -> Tensor:
-        """One all-reduce."""
+        """Sum by one all-reduce."""
         self.mark("reducing")
         try:
             dist.all_reduce(buffer)
@@ -139,7 +139,7 @@ class GroupReducer(Reducer):
         return buffer
 
     def join(self, nodes: Sequence[TreeNode], count: int) -> Tensor:
-        """All-to-all of slices, the tree of one slice, all-gather."""
+        """Sum by an all-to-all of slices, the fixed tree on one slice, and an all-gather."""
         if self.world_size == 1:
             return LocalReducer().join(nodes, count)
         theirs = [spans(chunks_of(count, rank, self.world_size)) for rank in range(self.world_size)]
@@ -198,10 +198,10 @@ def total(leaves: Iterable[Tensor], chunks: range, count: int, reducer: Reducer,
     Args:
         leaves: Flat buffers of this rank's chunks, in order; they may be overwritten.
         chunks: Numbers of these chunks.
-        count: Chunks in all.
-        reducer: Joins the ranks.
-        reduction: "exact" is the fixed tree. "fast" adds up a rank's chunks in order, then all-reduces: each number of
-            ranks has bits of its own.
+        count: Number of all chunks.
+        reducer: Reducer over the ranks.
+        reduction: "exact" uses the fixed tree. "fast" adds up a rank's chunks in order, then all-reduces; its bits
+            depend on the number of ranks.
 
     Returns:
         The sum, valid until the next call.

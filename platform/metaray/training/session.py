@@ -48,11 +48,11 @@ class RankSetup:
         storage: Storage of the run; every rank reads, only rank 0 writes.
         reducer: Reducer that joins the ranks.
         device: Device of this rank.
-        listener: Hears the events; only rank 0's is called.
-        stream: Gives this rank's meta-batch shares from a step on.
-        extent: How far to go; where any rank is asked to stop, all do.
-        notes: What there is to say of this rank at its start, a sentence each.
-        data_on: Where the examples are: on the "host", or on the "device", so that episodes come as rows of them.
+        listener: Listener to the events; only that of rank 0 is called.
+        stream: Function that returns this rank's shares of the meta-batches from a step on.
+        extent: How far to train; if any rank is asked to stop, all ranks do.
+        notes: Messages about this rank's start, one sentence each.
+        data_on: Place of the examples: the "host", or the "device", so that episodes hold row indices.
     """
 
     storage: Storage
@@ -71,11 +71,11 @@ class RankSetup:
 
 
 class Session:
-    """A rank's part of a run, from the newest checkpoint (or from scratch) on.
+    """One rank's part in a run, from the newest checkpoint (or from the start) on.
 
     Args:
-        experiment: What to train.
-        rank: What this rank needs besides.
+        experiment: The experiment to train.
+        rank: What this rank needs besides the experiment.
 
     Raises:
         RunFailed: If the ranks do not see the same checkpoints, or do not build the same network.
@@ -223,7 +223,7 @@ class Session:
 
     @property
     def seconds(self) -> float:
-        """Wall time of this run, over all its processes."""
+        """Wall time of the run in seconds, over all its processes."""
         return self.seconds_before + time.perf_counter() - self.started
 
     def _conclude(self) -> None:

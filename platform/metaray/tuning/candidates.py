@@ -15,12 +15,12 @@ MAX_GRID = 100_000
 
 
 def combinations(space: Mapping[str, Domain], trials: int | None) -> list[dict[str, Any]]:
-    """The grid, in the order of the keys, the last one varying fastest.
+    """The points of a grid, in the order of the keys, with the last key varying fastest.
 
-    All values of the finite domains, and of one continuous domain as many points as `trials` allow.
+    They use all values of the finite domains, and as many points of one continuous domain as `trials` allow.
 
     Raises:
-        InputError: If there are several continuous domains, or too few `trials`; a finite grid needs none.
+        InputError: If there are several continuous domains, or too few `trials`; a finite grid needs no `trials`.
     """
     sizes = {key: domain.size for key, domain in space.items() if domain.size is not None}
     continuous = [key for key in space if key not in sizes]
@@ -42,7 +42,7 @@ def combinations(space: Mapping[str, Domain], trials: int | None) -> list[dict[s
 
 
 def count(space: Mapping[str, Domain]) -> int | None:
-    """How many points there are; None where a domain is continuous."""
+    """The number of points of a space; None if a domain is continuous."""
     sizes = [domain.size for domain in space.values() if domain.size is not None]
     return math.prod(sizes) if len(sizes) == len(space) else None
 

@@ -11,14 +11,15 @@ from metaray.training.placement import ClusterNode
 
 @dataclass(frozen=True)
 class Shares:
-    """What a search wants of the cluster; nothing here changes what a trial computes.
+    """The resources that a search asks for; nothing here changes what a trial computes.
 
     Attributes:
-        workers: Ray Train workers a trial; 0 trains each trial in one process, which samples its episodes itself.
-        samplers: Sampler actors a trial, where it has workers. They reserve no CPU.
+        workers: Number of Ray Train workers of a trial; 0 trains each trial in one process, which samples its own
+            episodes.
+        samplers: Number of sampler actors of a trial with workers. They reserve no CPU.
         cpus: Number of CPUs that each worker, or the one process of a trial, reserves.
-        gpus: Number of GPUs that each of them reserves; a fraction lets several share one; 0 where none is used.
-        concurrent: Trials at once; None for as many as fit.
+        gpus: Number of GPUs that each of them reserves; a fraction lets several share one GPU, and 0 uses none.
+        concurrent: Number of trials that run at once; None for as many as fit.
     """
 
     workers: int = 0
@@ -34,11 +35,11 @@ class Shares:
 
 
 class Capacity(NamedTuple):
-    """What fits.
+    """The number of trials that fit on the cluster at once.
 
     Attributes:
-        at_once: Trials.
-        text: The arithmetic.
+        at_once: Number of trials.
+        text: The calculation in words.
     """
 
     at_once: int
@@ -46,10 +47,10 @@ class Capacity(NamedTuple):
 
 
 def capacity_of(shares: Shares, nodes: Sequence[ClusterNode], trials: int) -> Capacity:
-    """Do the arithmetic.
+    """Calculate how many trials fit on the nodes of a cluster at once.
 
     Raises:
-        InputError: If no trial fits, or fewer at once than was asked for, with the flag that mends it.
+        InputError: If no trial fits, or fewer than were asked for; the message names the flag that helps.
     """
     slots = sum(_slots(shares, node) for node in nodes)
     cpus, gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)

@@ -56,7 +56,9 @@ __all__ = [
 
 
 class Ledger:
-    """Reads and writes the folder of a search. One process writes; a trial's own process adds its outcome if it fails.
+    """Reads and writes the folder of a search.
+
+    Only one process writes it, except that the process of a failing trial adds the trial's outcome.
 
     Args:
         storage: Storage of the search.
@@ -73,10 +75,10 @@ class Ledger:
         self._told: set[str] = set()
 
     def propose(self, number: int, settings: Mapping[str, Any], origin: Origin | None = None) -> Entry:
-        """Write down a new trial, and copy what it begins with.
+        """Record a new trial, and copy the state that it starts with.
 
         Raises:
-            InputError: If its values do not make a valid experiment; then it is written down as failed.
+            InputError: If the trial's values do not make a valid experiment; it is then recorded as failed.
         """
         base = self.search.experiment
         entry = Entry(number, dict(settings), base, self.header.fingerprint, origin)
@@ -110,13 +112,13 @@ class Ledger:
         return [number for number in found if number in self._entries or self._is_there(number)]
 
     def entry(self, number: int) -> Entry:
-        """What was proposed."""
+        """The record of a proposed trial."""
         if number not in self._entries:
             self._entries[number] = read_entry(self.run_of(number), number, self.search.packages)
         return self._entries[number]
 
     def trial(self, number: int) -> Trial:
-        """How a trial is."""
+        """The state of a trial, with its evaluations so far."""
         if number in self._ended:
             return self._ended[number]
         entry, run = self.entry(number), self.run_of(number)
@@ -139,11 +141,11 @@ class Ledger:
         return trial
 
     def trials(self, running: Sequence[int] = (), *, changed: int | None = None) -> list[Trial]:
-        """All of them, by number.
+        """The states of all trials, by number.
 
         Args:
-            running: Those that are so.
-            changed: The only one that has got on since all were looked at; None looks at all.
+            running: Numbers of the trials that are running.
+            changed: Number of the only trial that has changed since the last look; None looks at all trials.
         """
         found = [
             self.trial(number) if changed in (None, number) or number not in self._seen else self._seen[number]
@@ -155,13 +157,13 @@ class Ledger:
         ]
 
     def journal(self, number: int) -> list[Metric]:
-        """What a trial has measured so far."""
+        """Metrics that a trial has recorded so far."""
         if number not in self._readers:
             self._readers[number] = JournalReader(self.run_of(number))
         return self._readers[number].read()
 
     def damage(self) -> list[str]:
-        """What of the trials' journals turned out to be damaged since this was last asked."""
+        """Damage found in the trials' journals since the last call."""
         readers = sorted(self._readers.items())
         found = [f"{trial_name(number)}/{damage}" for number, reader in readers for damage in reader.damage()]
         fresh = [damage for damage in found if damage not in self._told]
@@ -173,18 +175,18 @@ class Ledger:
         return newest_progress(self.run_of(number)).step
 
     def run_of(self, number: int) -> Storage:
-        """The folder of a trial."""
+        """Storage of a trial's folder."""
         return self.storage.child(trial_name(number))
 
     def copies(self, generation: int) -> list[tuple[int, Copy]] | None:
-        """What was decided after a generation: the number of each new trial, and what it is; None before that."""
+        """The copies decided after a generation, with the number of each new trial; None before the decision."""
         name = _generation(generation)
         if not self.storage.exists(name):
             return None
         return read_copies(self.storage, name)
 
     def decide(self, generation: int, copies: Sequence[tuple[int, Copy]]) -> None:
-        """Write down what was decided after a generation, before it is done."""
+        """Record the copies decided after a generation, before they are made."""
         write_copies(self.storage, _generation(generation), copies)
 
     def _is_there(self, number: int) -> bool:
@@ -196,10 +198,10 @@ class Ledger:
 
 
 def open_ledger(storage: Storage, search: Search, tags: Mapping[str, str]) -> Ledger:
-    """The ledger of the search in `storage`, begun if there is none.
+    """Open the ledger of the search in `storage`, or begin a new one.
 
     Raises:
-        InputError: If there is another search, or none but a run; shows the difference.
+        InputError: If the folder holds a different search (the message has the difference), or a run.
     """
     if storage.exists(RUN_RECORD):
         raise InputError(f"{storage.shown} is a run of `metaray train`, not a search; use another --run name")

@@ -27,21 +27,21 @@ RESTORE = "restore it from a copy, or search under another --run name"
 
 
 class Origin(NamedTuple):
-    """Where a trial that copies another begins: with the state of trial `trial` after `step` outer steps."""
+    """Start of a trial that copies another: the state of trial `trial` after `step` outer steps."""
 
     trial: int
     step: int
 
 
 class Entry(NamedTuple):
-    """What the ledger knows of a trial besides how it goes.
+    """The ledger's record of a proposed trial, without its progress.
 
     Attributes:
         number: Number of the trial, from 0.
         settings: Values of the searched fields, by dotted key.
         experiment: The experiment that the trial trains.
         fingerprint: Fingerprint of the experiment's source.
-        origin: None if it begins at step 0.
+        origin: State of another trial that this one starts with; None if it starts at step 0.
     """
 
     number: int
@@ -53,13 +53,13 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True)
 class Header:
-    """What the ledger knows of the search.
+    """The ledger's record of the search.
 
     Attributes:
-        search: Its description.
-        id: Unique to it, by which its MLflow runs are found.
+        search: Description of the search.
+        id: Unique id of the search, by which its MLflow runs are found.
         fingerprint: Fingerprint of the source.
-        tags: Where it comes from: code, versions, command.
+        tags: Provenance of the search: code, versions, command.
     """
 
     search: "Search"
@@ -108,16 +108,16 @@ class _Generation(Config):
 
 
 def write_header(storage: Storage, header: Header) -> None:
-    """Write `search.json`."""
+    """Write the record of the search to `search.json`."""
     tree = {"search": header.search.model_dump(mode="json"), "id": header.id, "fingerprint": header.fingerprint}
     write_record(storage, SEARCH, tree | {"tags": dict(header.tags)})
 
 
 def read_header(storage: Storage, trust: Sequence[str] = ()) -> Header:
-    """What `search.json` says; `trust` holds the packages besides metaray whose code it may name.
+    """Read `search.json`; `trust` lists the packages besides metaray whose code it may name.
 
     Raises:
-        InputError: If it is damaged.
+        InputError: If the file is damaged.
     """
     from metaray.tuning.search import Search
 
@@ -135,10 +135,10 @@ def write_entry(run: Storage, entry: Entry) -> None:
 
 
 def read_entry(run: Storage, number: int, trust: Sequence[str] = ()) -> Entry:
-    """What `trial.json` of a trial's folder says; `trust` holds the packages whose code it may name.
+    """Read `trial.json` in a trial's folder; `trust` lists the packages whose code it may name.
 
     Raises:
-        InputError: If it is damaged.
+        InputError: If the file is damaged.
     """
     from metaray.experiment.experiment import Experiment
 
@@ -149,7 +149,7 @@ def read_entry(run: Storage, number: int, trust: Sequence[str] = ()) -> Entry:
 
 
 def read_outcome(run: Storage) -> tuple[TrialStatus, str] | None:
-    """How a trial ended, and why; None before it has.
+    """How a trial ended, and why; None if it has not ended.
 
     Raises:
         InputError: If the file is damaged.
@@ -172,7 +172,7 @@ def write_copies(storage: Storage, name: str, copies: Iterable[tuple[int, Copy]]
 
 
 def read_copies(storage: Storage, name: str) -> list[tuple[int, Copy]]:
-    """What was decided after a generation: the number of each new trial, and what it is.
+    """Read the copies decided after a generation, with the number of each new trial.
 
     Raises:
         InputError: If the file is damaged.

@@ -12,16 +12,16 @@ class SearchListener(ABC):
 
     @abstractmethod
     def on_trials(self, trials: Sequence[Trial], changed: Trial) -> None:
-        """A trial was proposed, was judged, or ended; `trials` are all there are."""
+        """Called when a trial was proposed, was evaluated, or has ended; `trials` are all trials so far."""
 
     @abstractmethod
     def on_note(self, text: str) -> None:
-        """Something worth knowing."""
+        """Called with a message for the user."""
 
 
 @final
 class Unheard(SearchListener):
-    """Nobody listens."""
+    """A listener that ignores all events."""
 
     def on_trials(self, trials: Sequence[Trial], changed: Trial) -> None:
         """Do nothing."""

@@ -51,17 +51,17 @@ def look_at_search(storage: Storage, name: str) -> Overview:
 
 
 def trials_of(storage: Storage) -> list[str]:
-    """The names of a search's trials, in their order."""
+    """Names of a search's trials, in their order."""
     return [name for name in storage.names() if name.startswith("trial-") and storage.exists(f"{name}/{TRIAL}")]
 
 
 def look_at_trials(storage: Storage, name: str) -> list[Overview]:
-    """Each trial of a search at a glance: an outcome that the search wrote down is its state."""
+    """Summaries of the trials of a search; an outcome recorded by the search decides a trial's state."""
     return [_trial(storage.child(trial), f"{name}/{trial}") for trial in trials_of(storage)]
 
 
 def winner_of(storage: Storage) -> str | None:
-    """The name of the winning trial, as the search wrote it down at its end; None before that.
+    """Name of the winning trial, recorded at the end of the search; None before that.
 
     Raises:
         InputError: If the file is damaged.

@@ -16,16 +16,16 @@ from metaray.tuning.trial import Objective
 SHARE = 0.25
 """Share of the members: so many of the worst are replaced by copies of so many of the best (the paper takes 20 %)."""
 FACTORS = (0.8, 1.25)
-"""A copy's hyperparameter is multiplied by one of these (the paper has 1.2: this one makes up for 0.8)."""
+"""Factors on a copy's hyperparameter (the paper has 0.8 and 1.2; here 1.25 is the inverse of 0.8)."""
 
 
 class Copy(NamedTuple):
-    """A new member: the parameters of another, and its hyperparameter times a factor.
+    """A new member of the population: the parameters of another member, with its hyperparameter times a factor.
 
     Attributes:
-        replaces: Number of the trial that ends here.
+        replaces: Number of the trial that the copy replaces.
         of: Number of the trial that is copied.
-        factor: Factor on the other's hyperparameter.
+        factor: Factor on the hyperparameter of the copied trial.
     """
 
     replaces: int
@@ -34,14 +34,14 @@ class Copy(NamedTuple):
 
 
 def next_generation(scores: Mapping[int, float], objective: Objective, seed: int, generation: int) -> list[Copy]:
-    """Who is replaced after a generation, and by whom ("truncation selection" and "perturb" of the paper).
+    """Members that are replaced after a generation, each by a copy ("truncation selection", "perturb").
 
     Args:
-        scores: Score of each member, by its trial's number; one that is not finite (it failed, or diverged) is always
-            replaced, unless all are so.
-        objective: What is better.
+        scores: Score of each member, by its trial's number. Members whose score is not finite, since they failed or
+            diverged, are always replaced, unless all are so.
+        objective: Objective that says which scores are better.
         seed: Seed of the search.
-        generation: 0, 1, ...
+        generation: Number of the generation, from 0.
     """
     sign = -1 if objective.highest else 1
     ranked = sorted(scores, key=lambda n: (sign * scores[n] if math.isfinite(scores[n]) else math.inf, n))

@@ -14,11 +14,11 @@ from metaray.tuning.untried import Untried
 
 
 class Work(NamedTuple):
-    """Train a trial, from where it stands.
+    """Work for one trial: train it from its current state.
 
     Attributes:
         number: Number of the trial.
-        until: Outer steps after which it pauses; None to its end.
+        until: Number of outer steps after which the trial pauses; None trains to the end.
     """
 
     number: int
@@ -29,7 +29,7 @@ Next = Work | Literal["wait", "done"]
 
 
 class Proposer(ABC):
-    """Proposes what to train next. All that it remembers is in the ledger.
+    """Proposes which trial to train next. All its memory is in the ledger.
 
     Args:
         ledger: Ledger of the search.
@@ -42,7 +42,7 @@ class Proposer(ABC):
 
     @abstractmethod
     def next(self, running: Collection[int]) -> Next:
-        """What to train, besides the trials that are `running`; "wait" until one of them ends; or "done"."""
+        """The next work besides the `running` trials; "wait" until one of them ends; or "done"."""
 
     def _first_population(self) -> Work | None:
         """The next trial that is not proposed yet, proposed. Those with wrong values have failed, and are passed by."""
@@ -62,10 +62,10 @@ class Proposer(ABC):
 
 @final
 class OneByOne(Proposer):
-    """Random, grid and TPE searches: trials that each train to their end."""
+    """Proposer of random, grid and TPE searches, whose trials each train to the end."""
 
     def next(self, running: Collection[int]) -> Next:
-        """First those that a killed search has left unfinished, then new ones."""
+        """Unfinished trials of an interrupted search first, then new ones."""
         left = self._open(running)
         if left:
             return Work(left[0])
@@ -136,5 +136,5 @@ class Population(Proposer):
 
 
 def proposer_of(ledger: Ledger) -> Proposer:
-    """The one that the ledger's search asks for."""
+    """The proposer for the ledger's search."""
     return Population(ledger) if ledger.search.searcher == "pbt" else OneByOne(ledger)

@@ -13,16 +13,16 @@ from metaray.tuning.space import Domain, parse_space
 
 
 def describe(recipe: str, space: Sequence[str], settings: Sequence[str], changes: Mapping[str, Any]) -> Search:
-    """The search that a recipe, `--search` and `--set` options and other fields make up.
+    """Describe a search by a recipe, `--search` and `--set` options, and other fields of `Search`.
 
     Args:
         recipe: Recipe of an `Experiment`, or of a `Search`.
-        space: `dotted.key=domain`; they replace those of a recipe's `Search` under the same key.
-        settings: `dotted.key=value` for the experiment of all trials.
-        changes: Fields of `Search`.
+        space: Domains as `dotted.key=domain`; they replace those of a recipe's `Search` for the same keys.
+        settings: Changes to the experiment of all trials, as `dotted.key=value`.
+        changes: Other fields of `Search`.
 
     Raises:
-        InputError: If something of it is wrong.
+        InputError: If any of these is invalid.
     """
     found, place = call_recipe(recipe)
     if not isinstance(found, Search | Experiment):
@@ -42,16 +42,16 @@ def describe(recipe: str, space: Sequence[str], settings: Sequence[str], changes
 def search_of(
     found: Search | Experiment, space: Mapping[str, Domain | str], changes: Mapping[str, Any], *, where: str = "search"
 ) -> Search:
-    """A search with some fields changed, or one of an experiment.
+    """A search with some fields changed, or a new search on an experiment.
 
     Args:
-        found: The search, or the experiment.
-        space: Domains by dotted key; they replace those of the search under the same key.
-        changes: Fields of `Search`.
-        where: Name for the search in errors.
+        found: The search or the experiment.
+        space: Domains by dotted key; they replace those of the search for the same keys.
+        changes: Other fields of `Search`.
+        where: Name of the search in messages.
 
     Raises:
-        InputError: If something of it is wrong.
+        InputError: If the result is invalid.
     """
     base = found if isinstance(found, Search) else None
     kept = {name: getattr(base, name) for name in Search.model_fields} if base else {"experiment": found}
@@ -62,14 +62,14 @@ def search_of(
 
 
 def resolved(recipe: str, settings: Sequence[str]) -> tuple[Experiment, Search | None]:
-    """The experiment of a recipe with some fields changed, and the search that it is part of, if it is of one.
+    """The experiment of a recipe with some fields changed, and the search it belongs to, if the recipe is a search.
 
     Args:
         recipe: Recipe of an `Experiment`, or of a `Search`.
-        settings: `dotted.key=value`.
+        settings: Changes to the experiment, as `dotted.key=value`.
 
     Raises:
-        InputError: If something of it is wrong.
+        InputError: If the recipe or a setting is invalid.
     """
     found, place = call_recipe(recipe)
     if not isinstance(found, Search | Experiment):

@@ -35,23 +35,25 @@ FIXED = {
 
 
 class Search(Config):
-    """The complete description of a search. Round-trips through JSON.
+    """The complete description of a hyperparameter search.
+
+    It is frozen and validated, and converts to JSON and back without loss.
 
     Attributes:
-        experiment: What each trial trains, but for the searched fields.
-        space: The domain of each searched field, by its dotted key.
+        experiment: The experiment that each trial trains, with the searched fields changed.
+        space: Domain of each searched field, by its dotted key.
         searcher: How values are chosen: "random", each a function of (seed, number); "grid"; "tpe", Optuna's
-            tree-structured Parzen estimator (Bergstra et al., NIPS 2011); "pbt", population-based training
+            tree-structured Parzen estimator (Bergstra et al., NIPS 2011); or "pbt", population-based training
             (Jaderberg et al., 2017, arXiv:1711.09846), which changes the inner learning rate during training. None
-            trains the same experiment twice: what was tried is drawn anew.
+            trains the same experiment twice: values that were tried before are drawn anew.
         scheduler: How bad trials are stopped early: "asha" (Li et al., MLSys 2020), "median" (Golovin et al., KDD 2017)
             or "none".
-        trials: How many; with "pbt" the size of the population; None with "grid" takes all of its points.
-        objective: "quality" (the score of the kind of its tasks) or "loss", on meta-val.
-        episodes: Meta-train episodes that a whole trial sees; None takes those of `experiment`. It is the axis of early
-            stopping, so that trials with other meta-batch sizes are compared fairly.
-        grace: Episodes before a trial may be stopped; None takes a ninth of all.
-        reduction_factor: Reduction factor eta of ASHA: one trial in so many goes on at each rung.
+        trials: Number of trials; with "pbt" the size of the population; None with "grid" takes all points of the grid.
+        objective: Objective on meta-val: "quality" (the score of the task kind) or "loss".
+        episodes: Number of meta-train episodes of a complete trial; None takes that of `experiment`. Early stopping
+            compares trials at equal numbers of episodes, which is fair to all meta-batch sizes.
+        grace: Number of episodes before a trial may be stopped early; None takes a ninth of `episodes`.
+        reduction_factor: Reduction factor eta of ASHA: one trial in eta continues at each rung.
         generations: Number of generations of "pbt".
         seed: Seed of the values that the searcher draws.
     """
@@ -124,14 +126,14 @@ class Search(Config):
 
     @property
     def packages(self) -> tuple[str, ...]:
-        """Those besides metaray whose code its trials name."""
+        """Packages besides metaray whose code the trials name."""
         ends = [end for domain in self.space.values() for end in domain.ends()]
         named = [end for end in ends if isinstance(end, str) and IMPORT_PATH.fullmatch(end)]
         return packages_in([*packages_of(self.experiment), *named])
 
     @property
     def population(self) -> int:
-        """Trials that are proposed before any result is known, at most: no more than the space has points."""
+        """Largest number of trials that are proposed before any result is known: at most the points of the space."""
         if self.searcher == "grid":
             return len(combinations(self.space, self.trials))
         assert self.trials is not None
@@ -139,17 +141,17 @@ class Search(Config):
 
     @property
     def budget(self) -> int:
-        """Meta-train episodes of a whole trial."""
+        """Number of meta-train episodes of a complete trial."""
         return self.episodes or max(1, self.experiment.num_steps * self.experiment.meta_batch_size)
 
     @property
     def grace_episodes(self) -> int:
-        """Episodes before a trial may be stopped."""
+        """Number of episodes before a trial may be stopped early."""
         return self.grace or max(1, self.budget // 9)
 
     @property
     def optimises(self) -> Objective:
-        """What is optimised."""
+        """The objective, and whether higher values are better."""
         if self.objective == "loss":
             return Objective("loss", highest=False)
         score = self.experiment.source.task.score
@@ -157,17 +159,17 @@ class Search(Config):
 
     @property
     def logs(self) -> dict[str, bool]:
-        """Whether a field is searched on a logarithmic scale."""
+        """Whether each searched field has a logarithmic scale, by its dotted key."""
         return {key: domain.is_log for key, domain in self.space.items()}
 
     def experiment_of(self, settings: Mapping[str, Any]) -> Experiment:
-        """The experiment of the trial with these values.
+        """The experiment of the trial with these values of the searched fields.
 
-        It sees `budget` episodes, whatever its meta-batch size, and is judged often enough for the scheduler, and on
-        the episodes of the base experiment, whatever it trains on.
+        It trains on `budget` episodes, whatever its meta-batch size. It is evaluated often enough for the scheduler, on
+        the evaluation episodes of the base experiment.
 
         Raises:
-            InputError: If they do not make a valid experiment.
+            InputError: If the values do not make a valid experiment.
         """
         base = self.experiment
         # Parts of an inner learning rate last: how many there may be depends on other fields.
@@ -184,7 +186,7 @@ class Search(Config):
 
     @property
     def generation_steps(self) -> int:
-        """Outer steps of a generation of "pbt"."""
+        """Number of outer steps of a generation of "pbt"."""
         base = self.experiment
         steps = base.num_steps if self.episodes is None else max(1, round(self.budget / base.meta_batch_size))
         return max(1, math.ceil(steps / self.generations))
@@ -209,14 +211,14 @@ class Search(Config):
 
         Args:
             number: Number of the trial.
-            attempt: Another one draws anew; a grid knows none.
+            attempt: Number of the attempt; each one draws other values, except in a grid.
         """
         if self.searcher == "grid":
             return self.grid()[number]
         return self.as_begun(draw(self.space, self.seed, number, attempt))
 
     def grid(self) -> list[dict[str, Any]]:
-        """The settings of a grid search, in the order in which they are tried."""
+        """The settings of a grid search, in the order of the trials."""
         points = combinations(self.space, self.trials)
         if self.scheduler == "none":
             return points
@@ -224,13 +226,13 @@ class Search(Config):
         return [points[int(place)] for place in np.random.default_rng(self.seed).permutation(len(points))]
 
     def as_begun(self, settings: dict[str, Any]) -> dict[str, Any]:
-        """Settings as a trial begins with them: of a population the rate is a schedule, to which copies add."""
+        """Settings as a trial starts with them; with "pbt" the rate is a schedule, to which later copies add."""
         if self.searcher != "pbt":
             return settings
         return {INNER_LR: Schedule(steps=(0,), values=(settings[INNER_LR],)).model_dump(mode="json")}
 
     def check(self) -> None:
-        """Find out whether the ends of each domain make valid experiments, one field at a time.
+        """Check, one field at a time, that the ends of each domain make valid experiments.
 
         Raises:
             InputError: If one does not; the message names the field and the value.

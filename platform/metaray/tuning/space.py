@@ -26,10 +26,10 @@ FORMS = "uniform(low, high), loguniform(low, high), randint(low, high), lograndi
 
 
 class Domain(ABC):
-    """The values that one field may take.
+    """The set of values that one searched field may take.
 
     Attributes:
-        is_log: Whether samples and grids are even in the logarithm.
+        is_log: Whether samples and grid points are spaced evenly in the logarithm.
     """
 
     is_log: ClassVar[bool] = False
@@ -37,7 +37,7 @@ class Domain(ABC):
     @property
     @abstractmethod
     def size(self) -> int | None:
-        """How many values there are; None for a continuous domain."""
+        """The number of values; None for a continuous domain."""
 
     @property
     def finite(self) -> bool:
@@ -119,7 +119,7 @@ class Uniform(_Interval):
 
 @final
 class LogUniform(_Interval):
-    """A float from `low` > 0 to `high`, its logarithm uniform: for learning rates."""
+    """A float from `low` > 0 to `high` whose logarithm is uniform, as for learning rates."""
 
     is_log: ClassVar[bool] = True
 
@@ -142,7 +142,7 @@ class LogRandInt(_Interval):
 @final
 @dataclass(frozen=True, eq=False)
 class Choice(Domain):
-    """One of some JSON values, distinct in type or value: 1, 1.0 and True are three."""
+    """One of several JSON values, distinct in type or value: 1, 1.0 and True are three values."""
 
     values: tuple[Any, ...]
 
@@ -174,7 +174,7 @@ class Choice(Domain):
         return len(self.values)
 
     def sample(self, rng: np.random.Generator) -> Any:
-        """A copy of one, each as likely."""
+        """A copy of a random choice, all equally likely."""
         return deepcopy(self.values[int(rng.integers(self.size))])
 
     def grid(self, points: int) -> list[Any]:
@@ -182,7 +182,7 @@ class Choice(Domain):
         return deepcopy(list(self.values))
 
     def expression(self) -> str:
-        """`choice(a, b, ...)`."""
+        """The domain as text, `choice(a, b, ...)`."""
         return f"choice({', '.join(map(repr, self.values))})"
 
 
@@ -193,7 +193,7 @@ uniform, loguniform, randint, lograndint = Uniform, LogUniform, RandInt, LogRand
 
 
 def choice(*values: Any) -> Choice:
-    """One of `values`, each as likely."""
+    """A domain of the given values, all equally likely."""
     return Choice(values)
 
 
@@ -207,14 +207,14 @@ DOMAINS: dict[str, Callable[..., Domain]] = {
 
 
 def parse_domain(text: str) -> Domain:
-    """Read a domain. Nothing is evaluated: its arguments are JSON or Python literals, or words, which mean themselves.
+    """Parse a domain; its arguments are JSON or Python literals, or bare words. Nothing is evaluated.
 
     Example:
         >>> parse_domain("choice(maml, true, [1, null])").expression()
         "choice('maml', True, [1, None])"
 
     Raises:
-        InputError: If it can't be read; the message names the text and what would be right.
+        InputError: If the text cannot be parsed; the message has the text and what would be right.
     """
     where = f"domain {_short(text)}"
     call = _parsed(text, where)

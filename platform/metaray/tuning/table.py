@@ -42,11 +42,10 @@ def to_json(trials: Sequence[Trial], objective: Objective) -> bytes:
 
 
 def to_parquet(trials: Sequence[Trial], objective: Objective) -> bytes:
-    """The rows as a Parquet file, with a column for each searched field; the objective's name is in its metadata.
+    """The trials as a Parquet file with a column for each searched field; its metadata name the objective.
 
-    Fields of integers, of numbers, of strings and of booleans keep their type; what is mixed otherwise, or has parts,
-    is JSON text. A field that a trial lacks, or where it has None, is null. A field with the name of another column is
-    called `settings.NAME`.
+    Fields of integers, numbers, strings or booleans keep their type; mixed or nested values become JSON text. A field
+    that a trial lacks, or that is None, is null. A field with the name of another column is called `settings.NAME`.
     """
     rows = as_rows(trials, objective)
     columns = {name: pa.array([row[name] for row in rows], kind) for name, kind in FIRST.items()}
@@ -65,17 +64,17 @@ def to_parquet(trials: Sequence[Trial], objective: Objective) -> bytes:
 
 
 def searched_keys(trials: Sequence[Trial]) -> list[str]:
-    """The searched fields, in the order in which the trials name them."""
+    """Dotted keys of the searched fields, in the order in which the trials name them."""
     return list(dict.fromkeys(key for trial in trials for key in trial.settings))
 
 
 def is_number(value: Any) -> bool:
-    """Whether it is an integer or a float; a boolean is neither."""
+    """Whether a value is an integer or a float; booleans are neither."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def is_schedule(value: Any) -> bool:
-    """Whether it is piecewise constant, `{"steps": [...], "values": [...]}`: `values[i]` from `steps[i]` on."""
+    """Whether a value is a schedule `{"steps": [...], "values": [...]}`, with `values[i]` from `steps[i]` on."""
     if not (isinstance(value, Mapping) and value.keys() == {"steps", "values"}):
         return False
     steps, values = value["steps"], value["values"]

@@ -20,12 +20,13 @@ RANDOM_AT_MOST = 10
 
 
 def propose(search: Search, number: int, trials: Sequence[Trial], attempt: int = 0) -> dict[str, Any]:
-    """The settings of trial `number`: a function of the search and of the trials before it, as they are by now.
+    """Propose the settings of trial `number`, a function of the search and of the current state of earlier trials.
 
-    Another `attempt` draws anew.
+    Another `attempt` draws other values.
 
-    The first third, at most 10, are drawn at random. Failed trials count as worse than all others; those stopped early
-    by how far they got; those still running as bad ones, so that no two look at the same place ("constant liar").
+    The first third of the trials, at most 10, are drawn at random. Failed trials count as worse than all others; trials
+    that were stopped early rank by the episodes they reached; running ones count as bad, so that no two trials explore
+    the same place ("constant liar").
     """
     import optuna
 

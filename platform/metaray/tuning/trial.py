@@ -10,11 +10,11 @@ ENDED: tuple[TrialStatus, ...] = ("finished", "stopped early", "failed")
 
 
 class Objective(NamedTuple):
-    """What a search optimises, on meta-val.
+    """The objective that a search optimises on meta-val.
 
     Attributes:
-        name: Name of a score, as "accuracy", or "loss".
-        highest: Whether more is better.
+        name: Name of a score, such as "accuracy", or "loss".
+        highest: Whether higher values are better.
     """
 
     name: str
@@ -28,13 +28,13 @@ class Objective(NamedTuple):
 
 
 class TrialScore(NamedTuple):
-    """One evaluation on meta-val.
+    """One evaluation of a trial on meta-val.
 
     Attributes:
-        step: Outer steps done.
-        episodes: Meta-train episodes seen, steps * meta-batch size.
-        value: The objective: a mean over meta-val episodes.
-        half_width: Half the width of the value's 95% interval; NaN where it is not known.
+        step: Number of outer steps done.
+        episodes: Number of meta-train episodes seen: steps * meta-batch size.
+        value: Value of the objective, a mean over meta-val episodes.
+        half_width: Half the width of the value's 95% interval; NaN if unknown.
     """
 
     step: int
@@ -45,18 +45,18 @@ class TrialScore(NamedTuple):
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial.
+    """The state of one trial of a search.
 
     Attributes:
-        number: 0, 1, ... in the order in which they were proposed.
-        settings: The value of each searched field, by its dotted key. JSON values; an inner learning rate may be a
+        number: Number of the trial, from 0, in the order of proposal.
+        settings: Value of each searched field, by its dotted key, in JSON types. An inner learning rate may be a
             schedule, `{"steps": [...], "values": [...]}`.
-        num_episodes: Meta-train episodes of the whole training.
-        status: How it is.
-        why: It failed, or was stopped; one line.
-        curve: Its evaluations so far, by step.
-        inherited: Episodes of them that another trial has seen, of which it is a copy.
-        tracking_run: Id of its MLflow run; None before it has one.
+        num_episodes: Number of meta-train episodes of the complete training.
+        status: Status of the trial, such as running, finished or failed.
+        why: Reason why the trial failed or was stopped, in one line.
+        curve: Evaluations so far, by step.
+        inherited: Number of episodes that were seen by the trial of which this one is a copy.
+        tracking_run: Id of the trial's MLflow run; None before there is one.
         seconds: Seconds that the trial has trained.
     """
 
@@ -77,16 +77,16 @@ class Trial:
 
     @property
     def episodes(self) -> int:
-        """Meta-train episodes seen, as of its last evaluation."""
+        """Number of meta-train episodes seen up to the last evaluation."""
         return self.curve[-1].episodes if self.curve else 0
 
     @property
     def own_episodes(self) -> int:
-        """Meta-train episodes that it has seen itself."""
+        """Number of meta-train episodes that the trial has seen itself, without those of the copied trial."""
         return max(0, self.episodes - self.inherited)
 
     def best(self, objective: Objective) -> TrialScore | None:
-        """Its best evaluation, of equal ones the first; None without a finite one."""
+        """The best evaluation, the first of equal ones; None if none is finite."""
         found: TrialScore | None = None
         for judged in self.curve:
             if math.isfinite(judged.value) and (found is None or objective.better(judged.value, found.value)):
@@ -95,14 +95,14 @@ class Trial:
 
 
 def trial_name(number: int) -> str:
-    """The name of a trial's run, which is also its folder."""
+    """Name of a trial's run and of its folder."""
     return f"trial-{number:04d}"
 
 
 def winner_of(trials: Iterable[Trial], objective: Objective) -> Trial | None:
-    """The best of those that trained to the end; of those that did not where none did; None without any evaluation.
+    """The best trial of those that trained to the end, else of the others; None without any evaluation.
 
-    Of equal ones that with the lowest number.
+    Among equal trials the one with the lowest number wins.
     """
     judged = [trial for trial in trials if trial.best(objective) is not None]
     ended = [trial for trial in judged if trial.status == "finished"]

@@ -14,13 +14,13 @@ from metaray.tuning.search import Search
 ATTEMPTS = 20
 """Times that a searcher is asked again, before any other point of the space will do."""
 MOST_LOOKS = 10_000
-"""Candidates that are looked at for one trial, besides those that were tried."""
+"""Largest number of candidates considered for one trial, besides those tried before."""
 
 
 class Untried:
-    """Settings for the next trial that differ from those of all trials before it, whatever became of them.
+    """Settings for the next trial that differ from those of all earlier trials.
 
-    They are a function of the search and of these trials, so a search that goes on proposes what it would have.
+    They are a function of the search and of the earlier trials, so a resumed search proposes the same settings.
 
     Args:
         ledger: Ledger of the search.
@@ -34,7 +34,7 @@ class Untried:
         self._exhausted = False
 
     def settings(self, number: int) -> dict[str, Any] | None:
-        """Settings for trial `number`; None if there are none that are not tried."""
+        """The settings for trial `number`; None if no untried settings are left."""
         if self._exhausted:
             return None
         numbers = self._ledger.numbers()
@@ -72,11 +72,11 @@ class Untried:
 
 
 def why_no_more(search: Search, proposed: int) -> str | None:
-    """What a search says that ends with fewer trials than were asked for.
+    """The reason why a search ended with fewer trials than were asked for; None if it did not.
 
     Args:
-        search: The search that is done.
-        proposed: Trials that it has.
+        search: The finished search.
+        proposed: Number of trials that were proposed.
     """
     wanted = search.population if search.searcher == "grid" else search.trials
     assert wanted is not None

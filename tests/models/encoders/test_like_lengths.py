@@ -47,7 +47,7 @@ def test_the_same_derivatives_twice() -> None:
         loss = torch.func.functional_call(network, parameters, (x,)).square().sum(0)[:3].sum()
         some = [parameters["body.layers.0.query.weight"], parameters["body.words.weight"]]
         first = torch.autograd.grad(loss, some, create_graph=True)
-        found.append([*first, *torch.autograd.grad(sum(one.square().sum() for one in first), some)])
+        found.append([*first, *torch.autograd.grad(torch.stack([one.square().sum() for one in first]).sum(), some)])
     torch.testing.assert_close(found[1], found[0], rtol=0, atol=1e-10)
     assert all(bool(one.detach().any()) for one in found[0])
 

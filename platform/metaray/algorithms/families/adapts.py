@@ -16,19 +16,19 @@ NEAR, LISTED = 3, 12
 
 
 Adapts = SomePatterns
-"""Patterns of `fnmatch`, such as `head.*` and `*.lora_*`: a parameter that fits one of them adapts."""
+"""Patterns (`fnmatch`), such as `head.*` and `*.lora_*`; the parameters that match one of them adapt."""
 
 
 def adapting(adapts: Sequence[str], names: list[str], network: nn.Module) -> list[str]:
-    """The names that fit one of the patterns, in the order given.
+    """The parameter names that match one of the patterns, in the given order.
 
     Args:
-        adapts: Patterns.
-        names: Names of the parameters that could adapt: none that is frozen.
-        network: The network, whose frozen parameters are named where a pattern fits them alone.
+        adapts: Patterns of the parameters that adapt.
+        names: Names of the parameters that could adapt, without frozen ones.
+        network: Network, whose frozen parameters are named in the message if a pattern matches only these.
 
     Raises:
-        InputError: If a pattern fits none; it names the nearest names.
+        InputError: If a pattern matches no name; the message has the nearest names.
     """
     if tuple(adapts) == EVERYTHING:
         return names

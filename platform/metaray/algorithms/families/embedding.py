@@ -13,11 +13,11 @@ from metaray.models.state import undone
 
 
 def embedding_size(network: nn.Module, task_shape: TaskShape | tuple[int, ...]) -> int:
-    """Numbers that the network makes of one input.
+    """Size of the embedding that the network computes of one input.
 
     Args:
-        network: Network to ask.
-        task_shape: Shape of its tasks; or the shape of one input, where that is plain numbers.
+        network: Network to try.
+        task_shape: Shape of the tasks; or the shape of one input, if inputs are plain numbers.
 
     Raises:
         InputError: If the network cannot take such inputs.
@@ -41,5 +41,8 @@ def embed_support(theta: Tensors, x: Inputs, context: Context, protocol: Protoco
 
 
 def embed(theta: Tensors, adapted: Tensors, x: Inputs, context: Context) -> Tensor:
-    """Embeddings [n, embedding] in `loss_dtype`, normalised with the statistics in `adapted`, else with those of x."""
+    """Embeddings [n, embedding] in `loss_dtype`.
+
+    Batch norm uses the statistics in `adapted` if there are any, otherwise those of x.
+    """
     return context.forward(theta, x, split_statistics(adapted)[1]).to(context.loss_dtype)

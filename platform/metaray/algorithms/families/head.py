@@ -28,7 +28,7 @@ from metaray.tasks.classes import one_hot
 
 HeadFit = Callable[[Tensor, Tensor], Tensors]
 Temperature = Literal["size"] | Annotated[float, Field(gt=0)] | None
-"""What squared distances are divided by: a number, the size of the embedding, or nothing."""
+"""Divisor of squared distances: a number, the size of the embedding, or None for 1."""
 
 
 def temperature_of(temperature: Literal["size"] | float, embedding: Tensor) -> float:
@@ -37,14 +37,16 @@ def temperature_of(temperature: Literal["size"] | float, embedding: Tensor) -> f
 
 
 def adapt_head(fit: HeadFit, theta: Tensors, support: Examples, context: Context, protocol: Protocol) -> Tensors:
-    """What `queries_and_head` needs of the support set: the head, or the examples where it must wait.
+    """Fit a head to a support set; or keep the support set, if the protocol needs the query set first.
+
+    `queries_and_head` takes the result.
 
     Args:
-        fit: Sees embeddings [n, E] in `context.loss_dtype`.
-        theta: Parameters of the network.
+        fit: Function that fits the head to embeddings [n, E] in `context.loss_dtype`.
+        theta: Parameters of the network, by name.
         support: Support set of the task.
         context: Circumstances of the call.
-        protocol: Protocol of batch norm.
+        protocol: Batch norm protocol, "inductive" or "transductive".
     """
     if protocol == "transductive":
         return {**flattened(support.x, "support_x"), "support_y": support.y}
@@ -64,7 +66,7 @@ def queries_and_head(
 
 
 def waiting_support(adapted: Tensors) -> Examples | None:
-    """The support set, where `adapt_head` only keeps it until the queries are known."""
+    """The support set that `adapt_head` kept until the query set is known; None if the head was fitted."""
     if "support_y" not in adapted:
         return None
     return Examples(unflattened(adapted, "support_x"), adapted["support_y"])
@@ -73,14 +75,14 @@ def waiting_support(adapted: Tensors) -> Examples | None:
 def embedded_rows(
     theta: Tensors, support: Examples, context: Context, protocol: Protocol, statistics: Tensors
 ) -> Tensors | None:
-    """A summary that suits every head: the embedded examples. None where they have no embedding of their own.
+    """A summary that suits every head: the embedded examples; None under the transductive protocol.
 
     Args:
         theta: Parameters of the network.
         support: The examples.
         context: Circumstances of the call.
-        protocol: How batch norm is done; under the transductive protocol embeddings wait for the queries.
-        statistics: Statistics of batch norm, as `Algorithm.summary` has them.
+        protocol: Batch norm protocol; under "transductive" embeddings depend on the query set.
+        statistics: Batch norm statistics, as for `Algorithm.summary`.
     """
     if protocol == "transductive":
         return None
@@ -94,12 +96,12 @@ def class_sums(embedding: Tensor, y: Tensor, context: Context) -> Tensors:
 
 
 def means_of(summary: Tensors, context: Context) -> Tensor:
-    """The class means [N, E] of such a summary."""
+    """The class means [N, E] of the embedded examples in a summary."""
     return (summary[OF_CLASS + "sums"] / summary[OF_CLASS + "counts"][:, None]).to(context.loss_dtype)
 
 
 def fit_rows(fit: HeadFit, summary: Tensors) -> Tensors:
-    """What `adapt_head` gives for the examples of such a summary."""
+    """The head fitted to the embedded examples in a summary, as `adapt_head` returns it."""
     return {**fit(summary[ROWS + "x"], summary[ROWS + "y"]), **fixed_statistics(summary)}
 
 
@@ -114,5 +116,5 @@ def class_means(embedding: Tensor, y: Tensor, context: Context) -> Tensor:
 
 
 def with_bias(embedding: Tensor) -> Tensor:
-    """A column of ones appended, for an intercept: [n, E] to [n, E + 1]."""
+    """Embeddings with a column of ones appended, for an intercept: [n, E] to [n, E + 1]."""
     return torch.cat([embedding, torch.ones_like(embedding[:, :1])], dim=1)

@@ -18,7 +18,10 @@ from metaray.models.batch_norm import Protocol
 Rates = Mapping[str, float | Tensor]
 
 Output = Callable[[Tensors, Inputs, Context], Tensor]
-"""What a network makes of inputs [n, ...] under parameters: [n, outputs]. It is equal to every other that does so."""
+"""Function that maps parameters and inputs [n, ...] to the network's outputs [n, outputs].
+
+Two such functions that compute the same compare equal.
+"""
 
 
 def of_network(theta: Tensors, x: Inputs, context: Context) -> Tensor:
@@ -28,12 +31,12 @@ def of_network(theta: Tensors, x: Inputs, context: Context) -> Tensor:
 
 @dataclass(frozen=True)
 class SupportLoss:
-    """L_s as a function of parameters, which says what it depends on besides.
+    """The support loss L_s as a function of parameters, which also names what else it depends on.
 
     Attributes:
         support: Support set of the task.
         context: Circumstances of the call.
-        output: What the loss is of.
+        output: Function that computes the network's output, from which the loss is computed.
     """
 
     support: Examples
@@ -52,14 +55,14 @@ def support_loss(support: Examples, context: Context, *, second_order: bool = Fa
 
 @dataclass(frozen=True)
 class InnerStep:
-    """The region of one inner step on a `SupportLoss`.
+    """One inner step on a `SupportLoss`, as a region that can be compiled.
 
     Attributes:
-        context: Circumstances of the step, bare.
-        inner: Circumstances of the loss, bare.
-        output: What the loss is of.
-        second_order: Whether the result is connected through the gradient as well.
-        optimizer: Optimiser that steps.
+        context: Circumstances of the step, without outer step and runner.
+        inner: Circumstances of the loss, without outer step and runner.
+        output: Function that computes the network's output, from which the loss is computed.
+        second_order: Whether the result is also connected through the inner gradient.
+        optimizer: Optimiser of the inner step.
     """
 
     context: Context
@@ -84,7 +87,7 @@ def descended(
     steps: int,
     second_order: bool,
 ) -> Tensors:
-    """Where so many steps of `descend` lead."""
+    """The parameters after several inner steps by `descend`."""
     state = optimizer.begin({name: theta[name] for name in rates})
     for _ in range(steps):
         theta, state = descend(loss, theta, state, rates, context, optimizer=optimizer, second_order=second_order)
@@ -101,20 +104,21 @@ def descend(
     optimizer: InnerOptimizer,
     second_order: bool,
 ) -> tuple[Tensors, State]:
-    """theta - alpha * direction for the parameters that have a rate, where the direction is the optimiser's, of
-    grad loss(theta); the others stay.
+    """Take one inner step: theta - alpha * direction for the parameters that have a rate; the others stay.
+
+    The direction is the inner optimiser's, of grad loss(theta).
 
     Args:
         loss: A scalar function of all of `theta`.
         theta: Parameters at which the step begins.
-        state: What the optimiser remembers of the steps before.
-        rates: Step sizes alpha by name.
-        context: While it trains, the result is connected to `theta`; else it is not.
-        optimizer: Optimiser that steps.
-        second_order: Whether the result is connected through the gradient as well.
+        state: State of the inner optimiser.
+        rates: Inner learning rates alpha, by parameter name.
+        context: Circumstances of the call; in training the result is connected to `theta`.
+        optimizer: Optimiser of the inner step.
+        second_order: Whether the result is also connected through the inner gradient.
 
     Returns:
-        All of theta, and what the optimiser remembers from then on.
+        All parameters, and the optimiser's new state.
     """
     if context.run is None or not isinstance(loss, SupportLoss):
         moved, state = _moved(loss, theta, state, rates, context, optimizer, second_order=second_order)
@@ -156,12 +160,12 @@ def _as_tensors(rates: Rates, theta: Tensors) -> Tensors:
 
 
 def steps_of(inner_steps: int, context: Context) -> int:
-    """How many inner steps to take: the context's number, where it has one."""
+    """Number of inner steps to take: the context's, if it has one, otherwise `inner_steps`."""
     return inner_steps if context.inner_steps is None else context.inner_steps
 
 
 def with_statistics(theta: Tensors, support: Examples, context: Context, protocol: Protocol) -> Tensors:
-    """What `predict_at` needs: theta', and under inductive batch norm the support set's statistics there."""
+    """Adapted parameters for `predict_at`: theta', and under inductive batch norm the support statistics there."""
     if protocol == "transductive":
         return theta
     _, statistics = context.forward_recording(theta, support.x)
@@ -169,7 +173,7 @@ def with_statistics(theta: Tensors, support: Examples, context: Context, protoco
 
 
 def split_statistics(adapted: Tensors) -> tuple[Tensors, Tensors]:
-    """The inverse of `with_statistics`: theta' and the statistics, if there are any."""
+    """Split the result of `with_statistics` into theta' and the statistics, if there are any."""
     theta = {name: value for name, value in adapted.items() if not name.startswith(STATISTICS)}
     kept = {name.removeprefix(STATISTICS): value for name, value in adapted.items() if name.startswith(STATISTICS)}
     return theta, kept
@@ -182,16 +186,16 @@ def predict_at(adapted: Tensors, x: Inputs, context: Context) -> Tensor:
 
 
 def matching(pattern: str, names: list[str], what: str, network: nn.Module) -> list[str]:
-    """The names that fit a pattern of `fnmatch`.
+    """The parameter names that match a pattern (`fnmatch`).
 
     Args:
         pattern: Pattern, for instance "head.*".
         names: Names of the parameters that are trained.
-        what: The pattern is for.
-        network: Network whose frozen parameters are of the other kind, whether they fit or not.
+        what: What the pattern is for, for messages.
+        network: Network, whose frozen parameters count as those that do not match.
 
     Raises:
-        InputError: If none does, or if all do, so that nothing is left of the other kind.
+        InputError: If no name matches, or every name does, so that nothing is left of the other kind.
     """
     found = [name for name in names if fnmatchcase(name, pattern)]
     frozen = [name for name, parameter in network.named_parameters() if not parameter.requires_grad]

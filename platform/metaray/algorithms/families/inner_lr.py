@@ -64,7 +64,7 @@ InnerLR = Annotated[
 InnerLRByStep = Annotated[
     Annotated[InnerLR, Tag("(shared)")] | Annotated[tuple[Rate, ...], Tag(BY_STEP)], Discriminator(_form_or_by_step)
 ]
-"""Any `InnerLR`, or one number per inner step: for algorithms with rates of their own for each."""
+"""An `InnerLR`, or one number for each inner step, for algorithms with separate rates by step."""
 
 
 def rates(inner_lr: InnerLR, names: list[str], step: int) -> dict[str, float]:
@@ -93,10 +93,10 @@ def rates(inner_lr: InnerLR, names: list[str], step: int) -> dict[str, float]:
 
 
 def rates_by_step(inner_lr: InnerLRByStep, names: list[str], inner_steps: int) -> dict[str, list[float]]:
-    """The rates of each parameter, one per inner step; of a schedule those of outer step 0.
+    """Inner learning rates of each parameter, one for each inner step; of a schedule, those of outer step 0.
 
     Raises:
-        InputError: If no pattern fits a parameter, or a pattern fits none.
+        InputError: If no pattern matches a parameter, or a pattern matches no parameter.
     """
     if isinstance(inner_lr, tuple):
         return {name: list(inner_lr) for name in names}
@@ -104,20 +104,21 @@ def rates_by_step(inner_lr: InnerLRByStep, names: list[str], inner_steps: int) -
 
 
 def with_part(inner_lr: Any, part: str, value: Any) -> Any:
-    """An inner learning rate, in JSON types, with one part changed. Validation is left to whom it is for.
+    """An inner learning rate, in JSON types, with one part changed; the caller validates the result.
 
     Example:
         >>> with_part(0.1, "head.*", 0.01)
         {'*': 0.1, 'head.*': 0.01}
 
     Args:
-        inner_lr: Not modified; a number holds for all parameters to which no other pattern fits; None for none yet.
-        part: Part to change: of rates by step the number of a step, of a schedule "steps" or "values", otherwise a
-            parameter pattern. "steps" or "values" begin a schedule where there is none.
-        value: The new one.
+        inner_lr: The rate, which is not modified; a number counts as that of all parameters without a more specific
+            pattern; None for no rate yet.
+        part: Part to change: the number of a step for rates by step; "steps" or "values" of a schedule; otherwise a
+            parameter pattern. "steps" or "values" begin a schedule if there is none.
+        value: New value of the part.
 
     Raises:
-        InputError: If it is in another form.
+        InputError: If the rate has another form.
     """
     form = _form(inner_lr)
     if form == BY_STEP:

@@ -18,45 +18,48 @@ from metaray.imports import reads_kind, writes_kind
 
 Tensors = dict[str, Tensor]
 State = dict[str, Tensors]
-"""What an optimiser remembers: kinds of memory, each by the names of parameters."""
+"""State of an inner optimiser: several kinds of memory, each by parameter name."""
 
 FIRST, SECOND, POWERS, VELOCITY = "first", "second", "powers", "velocity"
 
 
 class InnerOptimizer(Config):
-    """A rule for inner steps: theta' = theta - alpha * direction. Rates alpha are the algorithm's, by its patterns."""
+    """An update rule for inner steps: theta' = theta - alpha * direction.
+
+    The learning rates alpha are those of the algorithm, by its parameter patterns.
+    """
 
     kind: ClassVar[str]
 
     @abstractmethod
     def begin(self, theta: Tensors) -> State:
-        """What it remembers before the first step of a task.
+        """The optimiser's state before the first inner step of a task.
 
         Args:
-            theta: The parameters that it will step.
+            theta: The parameters that inner steps will change, by name.
         """
 
     @abstractmethod
     def directions(self, gradient: Tensors, state: State) -> tuple[Tensors, State]:
-        """The direction of each parameter, and what it remembers from then on.
+        """The direction of each parameter, and the optimiser's new state.
 
         Args:
-            gradient: Gradient of the support loss, by name.
-            state: What it remembers; not modified.
+            gradient: Gradient of the support loss, by parameter name.
+            state: The optimiser's state so far; not modified.
         """
 
 
 class InnerSGD(InnerOptimizer):
-    """Gradient descent: the direction is the gradient."""
+    """Gradient descent: the direction is the gradient itself."""
 
     kind: ClassVar[str] = "sgd"
 
     def begin(self, theta: Tensors) -> State:
-        """Nothing."""
+        """An empty state."""
         return {}
 
     def directions(self, gradient: Tensors, state: State) -> tuple[Tensors, State]:
-        """The gradient."""
+        """The gradient as the direction, and an empty state."""
         return gradient, state
 
 
@@ -66,7 +69,7 @@ class InnerMomentum(InnerOptimizer):
         v_t = momentum * v_{t-1} + g_t,    direction = v_t
 
     Attributes:
-        momentum: The share of a velocity that stays from step to step.
+        momentum: Share of the velocity that is kept from step to step.
     """
 
     kind: ClassVar[str] = "momentum"
@@ -74,11 +77,11 @@ class InnerMomentum(InnerOptimizer):
     momentum: float = Field(default=0.9, ge=0, lt=1)
 
     def begin(self, theta: Tensors) -> State:
-        """Velocities of zero."""
+        """Velocities of zero, one for each parameter."""
         return {VELOCITY: _zeros(theta)}
 
     def directions(self, gradient: Tensors, state: State) -> tuple[Tensors, State]:
-        """The velocities."""
+        """The new velocities, both as the direction and as the state."""
         velocity = {name: self.momentum * state[VELOCITY][name] + g for name, g in gradient.items()}
         return velocity, {VELOCITY: velocity}
 
@@ -95,8 +98,8 @@ class InnerAdam(InnerOptimizer):
     1 / sqrt(eps): meta-gradients in second order are that many times the Hessian. A larger eps makes them tamer.
 
     Attributes:
-        betas: How much of the mean gradient and of the mean square stays from step to step.
-        eps: Number that is added under the root.
+        betas: Decay rates beta_1 and beta_2 of the running means of the gradient and of its square.
+        eps: Number eps added under the root.
     """
 
     kind: ClassVar[str] = "adam"
@@ -105,13 +108,13 @@ class InnerAdam(InnerOptimizer):
     eps: float = Field(default=1e-8, gt=0)
 
     def begin(self, theta: Tensors) -> State:
-        """Moments of zero; of each beta the power that unbiases is 1."""
+        """First and second moments of zero, and the powers of both betas, which start at 1."""
         like = next(iter(theta.values()), torch.zeros(()))
         ones = {name: torch.ones((), dtype=like.dtype, device=like.device) for name in (FIRST, SECOND)}
         return {FIRST: _zeros(theta), SECOND: _zeros(theta), POWERS: ones}
 
     def directions(self, gradient: Tensors, state: State) -> tuple[Tensors, State]:
-        """See the class."""
+        """The directions and moments by the equations of the class."""
         (beta1, beta2), before = self.betas, state[POWERS]
         powers = {FIRST: before[FIRST] * beta1, SECOND: before[SECOND] * beta2}
         first = {name: beta1 * state[FIRST][name] + (1 - beta1) * g for name, g in gradient.items()}
@@ -137,7 +140,7 @@ StepsBy = Annotated[
     BeforeValidator(_by_name),
     writes_kind(INNER_OPTIMIZERS),
 ]
-"""A field that holds an inner optimiser: `InnerAdam()`, and in JSON its name alone or with its fields."""
+"""Type of a field that holds an inner optimiser: `InnerAdam()`, or in JSON its name, alone or with its fields."""
 
 
 def _zeros(theta: Mapping[str, Tensor]) -> Tensors:

@@ -46,9 +46,9 @@ class JointTraining(Algorithm):
 
     Attributes:
         inner_lr: Learning rate of the head's gradient descent.
-        inner_steps: Number of its steps.
-        momentum: Momentum of its steps; the first step has no past.
-        dampening: The share of a new gradient that does not enter the velocity, as in torch.optim.SGD.
+        inner_steps: Number of gradient descent steps on the head.
+        momentum: Momentum of these steps; the first step has none.
+        dampening: Share of a new gradient that does not enter the velocity, as in `torch.optim.SGD`.
         weight_decay: Weight decay of the head.
     """
 
@@ -74,13 +74,13 @@ class JointTraining(Algorithm):
 
     @abstractmethod
     def head_gradient(self, head: Tensors, features: Tensor, slope: Tensor) -> Tensors:
-        """The gradient of a loss with respect to a head, from that with respect to its logits, `slope`."""
+        """The gradient with respect to the head, given the gradient `slope` with respect to its logits."""
 
     def check_task(self, task: TaskKind) -> None:
-        """Refuse tasks that have no classes of their own.
+        """Check that tasks have classes of their own.
 
         Raises:
-            InputError: If the tasks have none; the message names algorithm and task.
+            InputError: If they have none; the message names the algorithm and the task.
         """
         super().check_task(task)
         if not task.labels_vary:
@@ -107,7 +107,7 @@ class JointTraining(Algorithm):
         return self._fitted(self.new_head(features, context.ways), features, support.y, context) | statistics
 
     def go_on(self, meta: Tensors, adapted: Tensors, support: Examples, context: Context) -> Tensors:
-        """The task's head, fine-tuned on the further examples; new classes begin as those of a new head do."""
+        """Fine-tune the task's head on the further examples; new classes start as in a new head."""
         features, statistics = embed_support(without(meta, JOINT), support.x, context, self.batch_norm)
         head, _ = split_statistics(adapted)
         new = self.new_head(features, context.ways)
@@ -138,7 +138,7 @@ class JointTraining(Algorithm):
         return Outcome(context.loss(logits, labels), context.score(logits, labels))
 
     def fine_tuned(self, gradient: Callable[[Tensors], Tensors], start: Tensors, context: Context) -> Tensors:
-        """What gradient descent with momentum and weight decay makes of `start`, step for step as torch.optim.SGD."""
+        """Gradient descent from `start` with momentum and weight decay, step for step as `torch.optim.SGD`."""
         theta, velocity = start, dict[str, Tensor]()
         for _ in range(steps_of(self.inner_steps, context)):
             slope = {name: g + self.weight_decay * theta[name] for name, g in gradient(theta).items()}
@@ -151,6 +151,6 @@ class JointTraining(Algorithm):
 
 
 def pooled(episode: TensorEpisode) -> Examples:
-    """Support and query as one batch."""
+    """Support and query set as one batch of examples."""
     sides = (episode.support, episode.query)
     return Examples(concatenate([side.x for side in sides]), torch.cat([side.y for side in sides]))

@@ -17,16 +17,16 @@ from metaray.models.batch_norm import Protocol, normalises_batches
 
 _OPERATORS = "add", "sub", "mul", "matmul", "truediv", "floordiv", "mod", "pow", "lshift", "rshift", "and", "or", "xor"
 IN_PLACE = {"__setitem__", "__set__", *(f"__i{operator}__" for operator in _OPERATORS)}
-"""Methods that write to a tensor, besides those whose names end with an underscore."""
+"""Methods that write to a tensor in place, besides those whose names end with an underscore."""
 
 
 class LastLayer(NamedTuple):
-    """The end of a network on a support set.
+    """The last layers of a network on a support set, which alone adapt.
 
     Attributes:
-        loss: The support loss as a function of the network's parameters, connected to those before the end by the
-            features that were computed of them.
-        statistics: Statistics of the support set under inductive batch norm, named as `predict_at` needs them.
+        loss: Support loss as a function of the network's parameters; features connect it to those before the last
+            layers.
+        statistics: Batch norm statistics of the support set under the inductive protocol, as `predict_at` takes them.
     """
 
     loss: SupportLoss
@@ -36,19 +36,20 @@ class LastLayer(NamedTuple):
 def last_layer(
     meta: Tensors, moving: Collection[str], support: Examples, context: Context, protocol: Protocol
 ) -> LastLayer | None:
-    """Send a support set through a network, and keep what reaches the module whose parameters adapt.
+    """Compute the features that reach the module whose parameters adapt, once for a support set.
 
     Args:
         meta: All parameters of the network.
-        moving: Names of those that adapt.
+        moving: Names of the parameters that adapt.
         support: Support set of the task.
         context: Circumstances of the call.
-        protocol: Protocol of batch norm.
+        protocol: Batch norm protocol, "inductive" or "transductive".
 
     Returns:
-        None where nothing can be kept: no module has these parameters and no others, it normalises batches, it is not
-        called once, with one tensor, as the last thing that the network does, something else uses them as well, the
-        module writes to tensors in place, or the network draws random numbers, as dropout does.
+        The last layers on these features; None if features cannot be kept: no module has exactly these parameters, it
+        normalises batches, it is not called exactly once, with one tensor, as the last thing that the network does,
+        something else uses its parameters, the module writes to tensors in place, or the network draws random numbers,
+        as dropout does.
     """
     name = _module_of(context.network, moving)
     if name is None:

@@ -12,24 +12,24 @@ from metaray.models.comparison import Comparing
 
 
 class PerTask(Algorithm):
-    """Has no meta-parameters; what it compares are the vectors that the preprocessing makes of inputs."""
+    """Base class of baselines without meta-parameters, which compare the vectors that preprocessing makes of inputs."""
 
     needs_classes: ClassVar[bool] = False
 
     def outputs(self, task_shape: TaskShape) -> int | None:
-        """No output layer."""
+        """None: there is no output layer."""
         return None
 
     def heeds_batch(self, network: nn.Module) -> bool:
-        """No: no other network than a `Comparing` is asked."""
+        """Always false: no network with batch norm is used."""
         return False
 
     def init(self, network: nn.Module, task_shape: TaskShape) -> Tensors:
-        """None at all."""
+        """An empty dict: there are no meta-parameters."""
         return {}
 
 
 def vectors(x: Inputs, context: Context) -> Tensor:
-    """[n, numbers] of inputs [n, ...]: what a `Comparing` makes of them, else the inputs flattened."""
+    """Vectors [n, numbers] of inputs [n, ...]: computed by a `Comparing`, or the inputs flattened."""
     found: Tensor = context.network(x) if isinstance(context.network, Comparing) else x.flatten(1)
     return found

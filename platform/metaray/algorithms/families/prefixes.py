@@ -5,10 +5,10 @@ from metaray.errors import InputError
 
 
 def join(network: Tensors, parts: dict[str, Tensors]) -> Tensors:
-    """The network's parameters, and those of each part under its prefix.
+    """The network's parameters, together with those of each part under its prefix.
 
     Raises:
-        InputError: If the network has parameters of such a name itself.
+        InputError: If the network has a parameter with such a name.
     """
     for prefix in parts:
         taken = [name for name in network if name.startswith(prefix)]
@@ -18,7 +18,7 @@ def join(network: Tensors, parts: dict[str, Tensors]) -> Tensors:
 
 
 def part(meta: Tensors, prefix: str) -> Tensors:
-    """The parameters under a prefix, without it."""
+    """The parameters under a prefix, with the prefix removed."""
     return {name.removeprefix(prefix): value for name, value in meta.items() if name.startswith(prefix)}
 
 

@@ -38,13 +38,13 @@ def solve_quadratic_program(quadratic: Tensor, linear: Tensor, upper: Tensor, *,
     2017, arXiv:1703.00443, section 3). First derivatives only.
 
     Args:
-        quadratic: G [n, n], symmetric and positive definite.
-        linear: e [N, n].
-        upper: h [N, n]; summed over N it is positive.
-        iterations: 15 usually leave a duality gap at rounding error.
+        quadratic: Matrix G [n, n], symmetric and positive definite.
+        linear: Linear terms e [N, n].
+        upper: Upper bounds h [N, n]; their sum over N is positive.
+        iterations: Number of iterations; 15 usually leave a duality gap at rounding error.
 
     Returns:
-        [N, n] in float64.
+        The solution a [N, n] in float64.
     """
     g, e, h = (tensor.to(torch.float64) for tensor in (quadratic, linear, upper))
     with torch.no_grad():

@@ -16,12 +16,12 @@ def ridge_weights(x: Tensor, y: Tensor, regularizer: float | Tensor) -> Tensor:
     is solved in float64: where n > E and lambda is small, X X^T + lambda I is next to singular.
 
     Args:
-        x: [n, E]; n is small in few-shot tasks.
-        y: [n, outputs].
+        x: Inputs [n, E]; n is small in few-shot tasks.
+        y: Targets [n, outputs].
         regularizer: Strength lambda of the regularisation, positive.
 
     Returns:
-        [E, outputs], of x's dtype.
+        The weights W [E, outputs], of x's dtype.
     """
     wide = x.to(torch.float64)
     kernel = wide @ wide.T + regularizer * torch.eye(len(x), dtype=wide.dtype, device=x.device)
@@ -31,13 +31,13 @@ def ridge_weights(x: Tensor, y: Tensor, regularizer: float | Tensor) -> Tensor:
 
 
 def ridge_summary(x: Tensor, y: Tensor) -> Tensors:
-    """What is enough to know of a support set for W: X and Y, or where they have more rows than X has columns, fewer.
+    """A summary of a support set that determines W: X and Y, reduced to at most as many rows as X has columns.
 
     With X = Q R, X^T X = R^T R and X^T Y = R^T (Q^T Y): R and Q^T Y lead to the same W as X and Y do.
 
     Args:
-        x: [n, E].
-        y: [n, outputs].
+        x: Inputs [n, E].
+        y: Targets [n, outputs].
 
     Returns:
         Rows [m, E] and [m, outputs] in float64, m = min(n, E), and n.
@@ -47,7 +47,7 @@ def ridge_summary(x: Tensor, y: Tensor) -> Tensors:
 
 
 def ridge_joined(before: Tensors, further: Tensors) -> Tensors:
-    """The summary of two support sets; outputs that came later are those of absent classes, 0, in the first."""
+    """Combine two summaries; outputs of classes that are absent from the first one are 0 there."""
     more = further[Y].shape[1] - before[Y].shape[1]
     before = {**before, Y: torch.nn.functional.pad(before[Y], (0, more))}
     both = joined(before, further)

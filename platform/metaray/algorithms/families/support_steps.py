@@ -23,19 +23,20 @@ def steps_on_support(
     second_order: bool,
     adapts: Sequence[str],
 ) -> Tensors:
-    """theta' of one task, as `predict_at` needs it. Where the end of the network alone adapts, the rest of it sees the
-    support set once.
+    """Adapt to one task by inner steps: theta', as `predict_at` takes it.
+
+    If only the last layers adapt, the rest of the network sees the support set once.
 
     Args:
-        theta: Where steps begin: all parameters of the network.
-        rates: Step sizes of the parameters that adapt, by name.
+        theta: Initial values of all parameters of the network.
+        rates: Inner learning rates of the parameters that adapt, by name.
         support: Support set of the task.
         context: Circumstances of the call.
-        protocol: How batch norm is done.
-        optimizer: Optimiser that steps.
+        protocol: Batch norm protocol, "inductive" or "transductive".
+        optimizer: Optimiser of the inner steps.
         steps: Number of steps.
-        second_order: Whether the meta-gradient runs through the gradients of the steps.
-        adapts: The patterns that `rates` are of.
+        second_order: Whether the meta-gradient is differentiated through the inner gradients.
+        adapts: Patterns of the parameters that have `rates`.
     """
     last = None if tuple(adapts) == EVERYTHING else last_layer(theta, rates, support, context, protocol)
     loss = support_loss(support, context, second_order=second_order) if last is None else last.loss

@@ -17,7 +17,7 @@ CHANNELS = {"HWC": (1, 2, 3, 4), "CHW": (1, 3, 4)}
 
 
 class ImageForm(Protocol):
-    """What images become: the part of their preprocessing that tells how an array is to be read."""
+    """The form of a learner's images: the part of the preprocessing that decides how an array is read."""
 
     @property
     def value_range(self) -> ValueRange | None:
@@ -25,11 +25,11 @@ class ImageForm(Protocol):
 
     @property
     def channels(self) -> int:
-        """1 for grey, 3 for colour."""
+        """Number of channels: 1 for grey, 3 for colour."""
 
     @property
     def feature_shape(self) -> tuple[int, ...]:
-        """(channels, height, width)."""
+        """Shape of one example: (channels, height, width)."""
 
 
 class _Reading(NamedTuple):
@@ -41,15 +41,15 @@ class _Reading(NamedTuple):
 
 
 def split_array(array: NDArray[Any], form: ImageForm, count: int | None) -> list[NDArray[Any]]:
-    """The images in an array, which holds one or several.
+    """Split an array that holds one or several images into single images.
 
     Args:
         array: Array of numbers with at least one axis.
         form: Form of the images that the learner takes.
-        count: How many images there must be, where that is known.
+        count: Expected number of images, if known.
 
     Raises:
-        InputError: If the shape is that of no images, or can be read in more than one way.
+        InputError: If the shape is not that of images, or can be read in more than one way.
     """
     if len(array) == 0:
         return []
@@ -69,10 +69,10 @@ def split_array(array: NDArray[Any], form: ImageForm, count: int | None) -> list
 
 
 def array_image(array: NDArray[Any], form: ImageForm, where: str) -> Image.Image:
-    """One image as Pillow's, of 8 bits a channel.
+    """Convert one image of an array to Pillow's form, with 8 bits a channel.
 
     Raises:
-        InputError: If its shape or its type is not that of one image; the message names the image `where`, and both.
+        InputError: If its shape or type is not that of one image; the message names the image `where`, and both.
     """
     named = f"{where} is an array of shape {array.shape} and type {array.dtype}"
     readings = [reading for reading in _readings(array.shape) if reading.axes in ("HW", "HWC", "CHW")]

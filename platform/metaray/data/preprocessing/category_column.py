@@ -25,10 +25,10 @@ class CategoryColumn(Config):
 
     @property
     def size(self) -> int:
-        """How many codes there are."""
+        """Number of codes."""
         return len(self.categories) + 1
 
     def codes(self, cells: Sequence[object]) -> NDArray[np.float32]:
-        """[n] of each cell."""
+        """Codes of the cells, [n]."""
         known = {text: code for code, text in enumerate(self.categories, 1)}
         return np.array([code_of(cell, known) for cell in cells], dtype=np.float32)

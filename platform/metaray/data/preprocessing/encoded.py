@@ -25,17 +25,17 @@ RAW: dict[str, type[Preprocessing]] = {
     "text": TextPreprocessing,
     "vector": VectorPreprocessing,
 }
-"""What an encoder may make vectors of."""
+"""Kinds of preprocessing whose inputs an encoder can turn into vectors."""
 
 
 class EncodedPreprocessing(Preprocessing):
-    """Vectors that a frozen encoder made, once, of raw inputs; see `metaray data embed`.
+    """Preprocessing of inputs that a frozen encoder has turned into vectors; see `metaray data embed`.
 
-    Training knows the vectors alone. A learner holds the encoder, too, and sends raw inputs through it.
+    Training uses the vectors alone. A learner holds the encoder, too, and sends raw inputs through it.
 
     Attributes:
-        raw: What the encoder takes.
-        encoder: Its description, see `metaray.models.Encoder`, with the SHA-256 of its weights.
+        raw: Preprocessing of the raw inputs that the encoder takes.
+        encoder: Description of the encoder, see `metaray.models.Encoder`, with the SHA-256 of its weights.
         size: Length of a vector.
     """
 
@@ -56,12 +56,12 @@ class EncodedPreprocessing(Preprocessing):
 
     @property
     def feature_shape(self) -> tuple[int, ...]:
-        """(size,)."""
+        """Shape of one example: (size,)."""
         return (self.size,)
 
     @property
     def input_word(self) -> str:  # type: ignore[override]  # here it is that of the raw inputs
-        """What one raw input is called."""
+        """Word for one raw input."""
         return self.raw.input_word
 
     @property
@@ -71,19 +71,19 @@ class EncodedPreprocessing(Preprocessing):
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """Those of the raw inputs."""
+        """The table columns of the raw inputs."""
         return self.raw.columns
 
     def from_cells(self, rows: Sequence[Sequence[Any]], names: Sequence[str], where: Callable[[int], str]) -> RawInputs:
-        """Raw inputs."""
+        """Raw inputs from the cells of a table."""
         return self.raw.from_cells(rows, names, where)
 
     def example_cells(self, share: float) -> list[Any]:
-        """Those of raw inputs."""
+        """Cells of a valid raw input."""
         return self.raw.example_cells(share)
 
     def read(self, x: RawInputs, *, count: int | None = None) -> Compact:
-        """Nobody's affair but a learner's, which has the encoder.
+        """Not available: only a learner, which holds the encoder, can read raw inputs.
 
         Raises:
             InputError: Always.
@@ -94,5 +94,5 @@ class EncodedPreprocessing(Preprocessing):
         )
 
     def normalize(self, x: Tensor) -> Tensor:
-        """[..., size] float32, as it is."""
+        """Return the vectors [..., size] unchanged, as float32."""
         return x

@@ -33,25 +33,25 @@ RESAMPLING: dict[Resample, Image.Resampling] = {
 }
 
 MOST_LONG = 100
-"""How many times as long as wide a picture may be of which the middle is cut out."""
+"""Largest ratio of the sides of an image whose middle is cut out."""
 
 
 class ImagePreprocessing(Preprocessing):
-    """How raw images become examples. Stored with every class store too.
+    """Preprocessing of images, which are kept as uint8; stored with class stores and learners.
 
     Attributes:
         height: Height of an example, in pixels.
         width: Width of an example, in pixels.
-        mode: "L" (one grey channel) or "RGB" (three).
-        invert: Store 255 - pixel, so that dark ink on light paper becomes high numbers.
-        resample: Pillow's filter of the resize. It works on the image in `mode`, before any inversion; an image that
-            has the size already is not resized.
-        mean: Subtracted, per channel, from pixels scaled to [0, 1]; on the device.
-        std: Divided by, per channel; on the device.
-        shortest: Number of pixels to which the shorter side is brought before height x width are cut out of the middle;
-            None brings the image to height x width at once, whatever its shape.
-        value_range: The numbers that mean black and white in images of more than 8 bits a channel, or of floats; what
-            lies outside counts as black or white. None takes 16 bits by 65535, and refuses what has no range.
+        mode: "L" (one grey channel) or "RGB" (three channels).
+        invert: Whether to store 255 - pixel, so that dark ink on light paper becomes high numbers.
+        resample: Pillow's resampling filter for resizing. It is applied to the image in `mode`, before any inversion;
+            an image of the right size is not resized.
+        mean: Mean of each channel, subtracted on the device from pixels scaled to [0, 1].
+        std: Standard deviation of each channel, by which the difference is divided.
+        shortest: Length in pixels to which the shorter side is resized before height x width pixels are cut out of the
+            middle. None resizes the image to height x width directly, whatever its shape.
+        value_range: Numbers for black and white in images of floats or of more than 8 bits a channel; numbers outside
+            count as black or white. None takes 0 and 65535 for 16 bits, and refuses images without a known range.
     """
 
     kind: ClassVar[str] = "image"
@@ -90,36 +90,39 @@ class ImagePreprocessing(Preprocessing):
 
     @property
     def channels(self) -> int:
-        """1 for grey, 3 for colour."""
+        """Number of channels: 1 for grey, 3 for colour."""
         return 1 if self.mode == "L" else 3
 
     @property
     def feature_shape(self) -> tuple[int, ...]:
-        """(channels, height, width)."""
+        """Shape of one example: (channels, height, width)."""
         return (self.channels, self.height, self.width)
 
     def read(self, x: RawInputs, *, count: int | None = None) -> Compact:
-        """Images of any size (paths, files, bytes of files, PIL images, arrays of pixels) as uint8 [n, *feature]."""
+        """Read images of any size as uint8 [n, channels, height, width].
+
+        They can be paths, files, bytes of files, PIL images or arrays of pixels.
+        """
         found = [self.image(image, where) for image, where in raw_images(self, x, count)]
         if not found:
             raise InputError("no images given")
         return np.stack(found)
 
     def probe(self, count: int, seed: int = 0) -> Compact:
-        """Pixels at random."""
+        """Images of random pixels."""
         return np.random.default_rng(seed).integers(0, 256, (count, *self.feature_shape), dtype=np.uint8)
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """The bytes of an image file."""
+        """One column, with the bytes of an image file."""
         return (Column("image", "binary"),)
 
     def from_cells(self, rows: Sequence[Sequence[Any]], names: Sequence[str], where: Callable[[int], str]) -> RawInputs:
-        """Images of 8 bits a channel, from the bytes of image files, or from base64 text, as REST scoring sends it."""
+        """Images of 8 bits a channel, from the bytes of image files, or their base64 text as in REST scoring."""
         return [self._decoded(row[0], where(i)) for i, row in enumerate(rows)]
 
     def example_cells(self, share: float) -> list[Any]:
-        """A PNG file of one grey: black is 0 and white is 1."""
+        """The bytes of a PNG file of one grey, from black (0) to white (1)."""
         file = io.BytesIO()
         Image.new("L", (self.width, self.height), round(255 * share)).save(file, format="PNG")
         return [file.getvalue()]
@@ -136,12 +139,16 @@ class ImagePreprocessing(Preprocessing):
         return to_mode(image, self.mode, self.value_range, f"{where}: the image")
 
     def image(self, image: Image.Image, where: str = "the image") -> NDArray[np.uint8]:
-        """One raw image, of any size and mode, as uint8 [channels, height, width].
+        """Convert one raw image, of any size and mode, to uint8 [channels, height, width].
 
-        Transparent pixels count as white paper, and the orientation that a camera noted is applied, as viewers do.
+        Transparent pixels count as white, and the orientation in the camera's metadata is applied, as viewers do.
+
+        Args:
+            image: The image.
+            where: Name of the image for messages.
 
         Raises:
-            InputError: If the image is damaged or holds numbers without a known range; the message names it by `where`.
+            InputError: If the image is damaged or holds numbers without a known range; the message names it.
         """
         image = to_mode(image, self.mode, self.value_range, where)
         if image.size != (self.width, self.height):
@@ -164,24 +171,27 @@ class ImagePreprocessing(Preprocessing):
         return image.resize((width, height), by).crop((left, top, left + self.width, top + self.height))
 
     def picture(self, pixels: NDArray[np.uint8]) -> Image.Image:
-        """The inverse of `image`, resizing aside: `image(picture(pixels))` gives the same pixels."""
+        """Convert an example to an image: the inverse of `image`, apart from resizing.
+
+        `image(picture(pixels))` returns the same pixels.
+        """
         if self.invert:
             pixels = 255 - pixels
         return Image.fromarray(pixels[0] if self.mode == "L" else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
 
     def normalize(self, x: Tensor) -> Tensor:
-        """uint8 [..., channels, height, width] to float32 of the same shape, on the tensor's device."""
+        """Normalise uint8 [..., channels, height, width] to float32 of the same shape, on the tensor's device."""
         return self.standardized(self.scaled(x))
 
     def scaled(self, x: Tensor) -> Tensor:
-        """uint8 of any shape to float32 in 0 .. 1, in memory of its own."""
+        """Scale uint8 pixels of any shape to float32 in 0 .. 1, in new memory."""
         # Sampler processes need no torch, and start a second sooner without it.
         import torch
 
         return x.to(torch.float32).div_(255.0)
 
     def standardized(self, scaled: Tensor) -> Tensor:
-        """Pixels in 0 .. 1 [..., channels, height, width] less the mean, over the standard deviation; in place."""
+        """Subtract the mean from pixels in 0 .. 1 [..., channels, height, width] and divide by `std`, in place."""
         if set(self.mean) == {0.0} and set(self.std) == {1.0}:
             return scaled
         import torch

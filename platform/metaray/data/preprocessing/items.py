@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 class ItemRows(NamedTuple):
-    """What is known of the items of n rows.
+    """Statistics of the items of n rows.
 
     Attributes:
-        codes: [n] from 1, 0 of an item that meta-train has not, or none at all.
-        sums: [n] of the item's targets in meta-train, in their own units.
-        counts: [n] of these targets.
+        codes: Codes [n] of the items, from 1; 0 for an item that is not in meta-train, or for none.
+        sums: Sums [n] of each item's targets in meta-train, in their original units.
+        counts: Numbers [n] of these targets.
     """
 
     codes: NDArray[np.int64]
@@ -32,7 +32,7 @@ class ItemRows(NamedTuple):
 
 
 class ItemColumn(Config):
-    """A column that names an item, and the targets that each item has in meta-train: their sum and their number.
+    """A column that names an item, with the sum and number of each item's targets in meta-train.
 
     A network sees of a row's item its mean and log(1 + number), both standardised, and its code. The mean of n targets
     is (sum + shrinkage * global_mean) / (n + shrinkage): few of them say little (empirical Bayes; Efron and Morris,
@@ -41,17 +41,17 @@ class ItemColumn(Config):
 
     Attributes:
         name: Name of the column in tables.
-        items: Items of meta-train, as text, none twice.
+        items: Items of meta-train, as distinct texts.
         sums: Sum of the targets of each item.
-        counts: How many these are, at least 1.
+        counts: Number of these targets of each item, at least 1.
         global_mean: Mean of all targets of meta-train.
-        shrinkage: The variance within an item over that between items.
-        offset_shrinkage: The variance of a group's differences to its items' means over that of their mean between
-            groups.
+        shrinkage: Ratio of the variance within items to that between items.
+        offset_shrinkage: Ratio of the variance of a group's differences to its items' means, to the variance of the
+            mean difference between groups.
         mean_of_means: Mean of the shrunk means over the rows of meta-train, subtracted from them.
-        std_of_means: Standard deviation that they are then divided by.
+        std_of_means: Standard deviation by which they are then divided.
         mean_of_logs: Mean of log(1 + number) over the rows of meta-train, subtracted from them.
-        std_of_logs: Standard deviation that these are then divided by.
+        std_of_logs: Standard deviation by which they are then divided.
     """
 
     name: str = Field(min_length=1)
@@ -78,11 +78,11 @@ class ItemColumn(Config):
 
     @property
     def size(self) -> int:
-        """How many codes there are."""
+        """Number of codes."""
         return len(self.items) + 1
 
     def look_up(self, cells: Sequence[object]) -> ItemRows:
-        """What meta-train says of the items in cells."""
+        """The statistics of meta-train for the items in cells."""
         codes = np.array(
             [code_of(cell, self._code_of) for cell in cells],
             dtype=np.int64,

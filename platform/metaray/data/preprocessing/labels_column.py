@@ -13,14 +13,14 @@ from metaray.data.preprocessing.table_rows import category_text, is_missing
 
 
 class LabelsColumn(Config):
-    """A column of several labels a cell, as in "Action|Comedy"; a network sees for each label whether it is there.
+    """A column with several labels in a cell, as in "Action|Comedy".
 
-    Others than those named are passed over, and an empty cell has none.
+    A network sees a flag for each known label. Unknown labels are ignored, and an empty cell has no label.
 
     Attributes:
         name: Name of the column in tables.
-        separator: Text between the labels of a cell.
-        labels: Labels that a network sees.
+        separator: Separator of the labels in a cell.
+        labels: Labels that are known.
     """
 
     name: str = Field(min_length=1)
@@ -35,7 +35,7 @@ class LabelsColumn(Config):
         return labels
 
     def compact(self, cells: Sequence[object]) -> NDArray[np.float32]:
-        """[n, labels] 1 where a label is there, else 0."""
+        """Flags of the labels in cells, [n, labels], as 0 and 1."""
         place_of = {label: place for place, label in enumerate(self.labels)}
         found = np.zeros((len(cells), len(self.labels)), dtype=np.float32)
         known: dict[str, list[int]] = {}

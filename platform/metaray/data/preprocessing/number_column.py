@@ -22,8 +22,8 @@ def normal_scores(values: NDArray[np.float64], quantiles: Sequence[float]) -> ND
     rank; what lies beyond the outermost has their scores, which are +-2.81 of 201 quantiles.
 
     Args:
-        values: [n]; NaN stays.
-        quantiles: Rising, at equal steps of probability.
+        values: Numbers [n]; NaN stays NaN.
+        quantiles: Quantiles at equal steps of probability, ascending.
     """
     count = len(quantiles)
     points, inverse, times = np.unique(np.array(quantiles), return_inverse=True, return_counts=True)
@@ -34,16 +34,16 @@ def normal_scores(values: NDArray[np.float64], quantiles: Sequence[float]) -> ND
 
 
 class NumberColumn(Config):
-    """A column of numbers.
+    """A column of numbers, with its scaling.
 
     Attributes:
         name: Name of the column in tables.
-        mean: Mean over the rows of meta-train, subtracted.
-        std: Standard deviation over the rows of meta-train, divided by.
-        missing: Whether rows may lack it; the network then sees a flag, and the mean (or the median) in its place.
-        quantiles: Quantiles over the rows of meta-train, from the least to the greatest, at equal steps of probability:
-            numbers then become those of a standard normal distribution with the same rank (`normal_scores`), which no
-            far value exceeds. Without them they become (number - mean) / std. Its JSON leaves out that there are none.
+        mean: Mean over the rows of meta-train, which is subtracted.
+        std: Standard deviation over the rows of meta-train, by which the difference is divided.
+        missing: Whether cells may be empty; a network then sees a flag, and the mean (or the median) as the number.
+        quantiles: Quantiles over the rows of meta-train, from the smallest to the largest number, at equal steps of
+            probability. If given, numbers become normal scores of the same rank (`normal_scores`), which no outlier
+            exceeds; otherwise (number - mean) / std. Omitted from the JSON if empty.
     """
 
     name: str = Field(min_length=1)
@@ -60,7 +60,7 @@ class NumberColumn(Config):
 
     @property
     def is_standardised(self) -> bool:
-        """Whether numbers are counted in standard deviations: neither ranked nor as they are."""
+        """Whether numbers are measured in standard deviations, neither ranked nor unscaled."""
         return not self.quantiles and (self.mean, self.std) != (0.0, 1.0)
 
     def compact(self, values: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -73,10 +73,11 @@ class NumberColumn(Config):
         return np.where(np.isnan(values), np.float32(0), found)
 
     def read(self, cell: object, where: str) -> float:
-        """The number in a cell, NaN where there is none.
+        """The number in a cell; NaN if the cell is empty.
 
         Raises:
-            InputError: If it is none, or missing where no row of the table lacked it; the message names `where` it is.
+            InputError: If the cell holds no number, or is empty although no row of the table's column was; the message
+                names the place `where`.
         """
         if not is_missing(cell, of_numbers=True):
             return number(cell, self.name, where)

@@ -33,30 +33,30 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 RawInputs = Any
-"""Whatever a preprocessing reads: one input, or several in any container."""
+"""Anything that a preprocessing reads: one input, or several in any container."""
 SPREAD = 7
-"""How much the lengths of a probe's examples differ."""
+"""Range of the lengths of a probe's examples."""
 
 
 class Preprocessing(Config):
-    """Owns what an input is: how it is read, kept, normalised, tabled and compared. Stored with every learner.
+    """How inputs are read, stored, normalised, put into tables and compared; stored with every learner.
 
-    A raw input (a path, a text, a row of numbers) is read into its compact form, as a source holds it; that becomes
-    what the network takes, on the device. A kind of one's own says `feature_shape` and `normalize`; what else it does
-    not say is that of vectors: float32 numbers, in columns x0, x1, ..., compared as they are.
+    A raw input (a path, a text, a row of numbers) is read into its compact form, as a source stores it; `normalize`
+    turns that into what the network takes, on the device. A kind of the user's own must define `feature_shape` and
+    `normalize`; its defaults are those of vectors: float32 numbers, in columns x0, x1, ..., compared as they are.
 
-    Examples of unequal length have a `feature_shape` that begins with None. Their compact form is a dict of padded
-    `values` [n, L, ...] and `lengths` [n], see `metaray.data.ragged`; `normalize` makes a mask of the lengths, and
-    what it makes of the padding must not matter to the network.
+    Ragged examples, which differ in length, have a `feature_shape` that begins with None. Their compact form is a dict
+    of padded `values` [n, L, ...] and `lengths` [n], see `metaray.data.ragged`; `normalize` makes a mask from the
+    lengths. What it makes of the padding must not matter to the network.
 
     Attributes:
-        kind: Its name in files.
-        dtype: NumPy's name of the compact form's type.
-        input_word: What one raw input is called.
-        compared: What the nearest neighbour compares, in words; None offers no such baseline.
-        baselines: What else than the nearest neighbour is worth to stand beside scores on such inputs; keys of
+        kind: Name of the kind in files.
+        dtype: NumPy data type of the compact form, by name.
+        input_word: Word for one raw input, used in messages.
+        compared: What the nearest neighbour compares of two inputs, in words; None if there is no such baseline.
+        baselines: Baselines besides the nearest neighbour that are useful for such inputs; keys of
             `metaray.algorithms.per_task.BASELINES`.
-        takes_folders: Raw inputs are files, a folder a class; else they are rows of CSV files.
+        takes_folders: Whether raw inputs are files, in a folder for each class; if not, they are rows of CSV files.
     """
 
     kind: ClassVar[str]
@@ -69,26 +69,26 @@ class Preprocessing(Config):
     @property
     @abstractmethod
     def feature_shape(self) -> FeatureShape:
-        """The shape of one example, compact; the first axis is None where they are ragged."""
+        """Shape of one compact example; its first axis is None if examples are ragged."""
 
     @abstractmethod
     def normalize(self, x: Any) -> Tensor | dict[str, Tensor]:
-        """What the network takes, on the device of what is given.
+        """Turn compact examples into what the network takes, on their device.
 
         Args:
-            x: [..., *feature] a compact tensor, of ragged examples the dict of `values` [..., L, *rest] and `lengths`
-                [...]; before the axis of examples there may be one of episodes.
+            x: Compact examples [..., *feature]; ragged ones as a dict of `values` [..., L, *rest] and `lengths` [...].
+                The leading axes are those of examples, or of episodes and examples.
 
         Returns:
-            Floating-point numbers [..., *feature]; or several tensors by name, each with the same axes in front.
+            Floating-point numbers [..., *feature], or a dict of several tensors with the same leading axes.
         """
 
     def read(self, x: RawInputs, *, count: int | None = None) -> Compact:
-        """Raw inputs in their compact form.
+        """Read raw inputs into their compact form.
 
         Args:
-            x: The inputs, or one of them.
-            count: How many there must be, where that is known; decides between readings.
+            x: The raw inputs, or a single one.
+            count: Expected number of inputs, if known; it decides between the possible readings of an array.
 
         Raises:
             InputError: If an input cannot be read or has the wrong shape; the message names it.
@@ -103,10 +103,10 @@ class Preprocessing(Config):
         return self._typed(numbers(values, fixed_shape(shape, self.kind), "x"))
 
     def one_by_one(self, x: RawInputs) -> list[tuple[Any, str]]:
-        """The inputs in a container, and the name of each in messages; a text or a file is one input by itself.
+        """The single inputs in a container, each with its name for messages; a text or a file is one input.
 
         Raises:
-            InputError: If there are none.
+            InputError: If the container is empty.
         """
         given = opened(x, f"{self.input_word}s")
         if isinstance(given, np.ndarray) and given.ndim:
@@ -117,10 +117,10 @@ class Preprocessing(Config):
         return [(item, f"{self.input_word} {place}") for place, item in enumerate(items)]
 
     def texts(self, x: RawInputs) -> list[tuple[str, str]]:
-        """The texts in a container, and the name of each in messages, as `one_by_one` gives them.
+        """The texts in a container, each with its name for messages, as `one_by_one` returns them.
 
         Raises:
-            InputError: If an input is no text, or blank; the message names it.
+            InputError: If an input is not a text, or is blank; the message names it.
         """
         found = self.one_by_one(x)
         for item, where in found:
@@ -133,7 +133,7 @@ class Preprocessing(Config):
         return [(str(item), where) for item, where in found]
 
     def packed(self, rows: Sequence[NDArray[Any]]) -> Compact:
-        """Examples that were read one by one, of shape [*feature] each, as a batch: stacked, or padded to a length.
+        """Batch examples [*feature] that were read one by one: stacked, or padded if they are ragged.
 
         Raises:
             InputError: If an example is empty, too long, or of another shape; the message names it.
@@ -148,13 +148,13 @@ class Preprocessing(Config):
         return np.stack([self._typed(row) for row in rows])
 
     def probe(self, count: int, seed: int = 0) -> Compact:
-        """Valid examples to try a network with, compact: numbers at random, of any size that inputs may have.
+        """Random valid examples in compact form, for trying a network.
 
-        Ragged ones are to be of several lengths.
+        Ragged examples have several lengths.
 
         Args:
             count: Number of examples.
-            seed: Seed of the numbers.
+            seed: Seed of the random numbers.
         """
         if np.dtype(self.dtype).kind != "f":
             raise InputError(
@@ -169,14 +169,14 @@ class Preprocessing(Config):
 
     @staticmethod
     def probe_lengths(count: int) -> list[int]:
-        """Lengths of a ragged probe's examples, of which no two neighbours are the same."""
+        """Lengths of `count` ragged probe examples, no two neighbours of which are equal."""
         return [1 + SPREAD - place % SPREAD for place in range(count)]
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """The columns of a table that hold an input: x, or x0, x1, ...; of several axes the last varies fastest.
+        """The table columns of an input: x, or x0, x1, ..., with the last axis varying fastest.
 
-        Ragged inputs, and those that are no floating-point numbers, have one column of text, of the name `input_word`.
+        Ragged inputs, and inputs that are not floating-point numbers, have one text column named `input_word`.
         """
         shape = self.feature_shape
         if is_ragged(shape) or np.dtype(self.dtype).kind != "f":
@@ -185,15 +185,15 @@ class Preprocessing(Config):
         return tuple(Column(name, "double") for name in names)
 
     def from_cells(self, rows: Sequence[Sequence[Any]], names: Sequence[str], where: Callable[[int], str]) -> RawInputs:
-        """What `read` takes, from rows of the cells of `columns`; those of a CSV file are texts.
+        """Raw inputs for `read`, from rows of the cells of `columns`, which are text in a CSV file.
 
         Args:
-            rows: [n] of as many cells as there are columns.
-            names: Names that the table at hand has for the columns.
-            where: Names row i of these in messages.
+            rows: Rows [n], each with one cell for each of `columns`.
+            names: Names of these columns in the table at hand.
+            where: Function that returns the name of row i for messages.
 
         Raises:
-            InputError: If a cell holds no such thing; the message names it.
+            InputError: If a cell holds no valid input; the message names it.
         """
         columns = self.columns
         if all(column.type == "double" for column in columns):
@@ -206,17 +206,21 @@ class Preprocessing(Config):
         return found
 
     def example_cells(self, share: float) -> list[Any]:
-        """Cells of a valid input, to show what a table holds.
+        """Cells of one valid input, to show what a table holds.
 
         Args:
-            share: 0 to 1; other inputs for others.
+            share: Number from 0 to 1; each gives another input.
         """
         return [share if column.type == "double" else f"{column.name} {share:g}" for column in self.columns]
 
     def comparable(self, x: Any) -> Tensor:
-        """What the nearest neighbour compares, by Euclidean distance: [n, numbers] of what `normalize` made.
+        """The vectors [n, numbers] that the nearest neighbour compares by Euclidean distance.
 
-        By default the numbers themselves. What has other tensors says what of them to compare, or `compared = None`.
+        By default these are the normalised numbers themselves. A kind with several tensors must override this, or set
+        `compared` to None.
+
+        Args:
+            x: Inputs as `normalize` returns them.
         """
         if isinstance(x, dict):
             raise InputError(
@@ -245,7 +249,7 @@ def mask_of(compact: dict[str, Tensor]) -> Tensor:
 
 
 def check_normalisation(mean: tuple[float, ...], std: tuple[float, ...], size: int, what: str) -> None:
-    """Refuse a mean or std that is not one number, or one for each of `size` channels or features.
+    """Check that mean or std is one number, or one for each of `size` channels or features.
 
     Raises:
         ValueError: If it is not; the message has the numbers.

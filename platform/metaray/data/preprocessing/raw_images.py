@@ -17,12 +17,12 @@ from metaray.numbers import opened_deep
 
 
 def raw_images(form: ImageForm, x: Any, count: int | None) -> Iterator[tuple[Image.Image, str]]:
-    """Each image, and its name in messages.
+    """Iterate over raw images, each with its name for messages.
 
     Args:
-        form: What the images become.
-        x: Paths, files, bytes of files, PIL images, arrays; one of them, or any container.
-        count: How many there must be, where that is known; decides between readings of an array.
+        form: Form of the learner's images.
+        x: Paths, files, bytes of files, PIL images or arrays; a single one, or any container of them.
+        count: Expected number of images, if known; it decides between the possible readings of an array.
 
     Raises:
         InputError: If an image cannot be read; the message names it.

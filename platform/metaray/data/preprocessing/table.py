@@ -35,29 +35,30 @@ NUMBERS, MISSING, CATEGORIES, LABELS, VECTORS, ITEM, ITEM_CODE = (
 )
 """The tensors that a network takes, by name."""
 IN_ORDER = (NUMBERS, MISSING, CATEGORIES, LABELS, VECTORS, ITEM)
-"""The kinds of columns as they lie in the compact form; behind them is the code of the item."""
+"""Kinds of columns in their order in the compact form, before the code of the item."""
 
 
 class TablePreprocessing(Preprocessing):
-    """Inputs that are rows of a table, whose columns are known by their names.
+    """Preprocessing of the rows of a table, whose columns are known by name.
 
-    The compact form is one vector: standardised numbers, 0 where one is missing; flags of what is missing, 1 or 0, of
-    the columns that may be so; the codes of the categories; of each label whether it is there; the vectors; and of the
-    item the two numbers and the code that `ItemColumn` says.
-    Where there is nothing but numbers of which none may be missing, or nothing but vectors, a network takes these as
-    one tensor, as any vector. Otherwise it takes a dict, which lacks what there is nothing of: `numbers` [n, D],
-    `missing` [n, M] flags of the columns that may be so, `categories` [n, C] codes, `labels` [n, L] of 0 and 1,
-    `vectors` [n, V] one behind the other, `item` [n, 2] its mean and number, standardised, and `item_code` [n].
+    The compact form is one vector: standardised numbers, with 0 for a missing one; flags, 1 or 0, of missing cells for
+    the columns that may have them; codes of categories; flags of labels; vectors; and the two numbers and the code of
+    the item, see `ItemColumn`.
+
+    If there are only numbers that are never missing, or only vectors, a network takes one tensor. Otherwise it takes a
+    dict of those that exist: `numbers` [n, D], `missing` [n, M] flags of missing cells, `categories` [n, C] codes,
+    `labels` [n, L] flags, `vectors` [n, V] concatenated, `item` [n, 2] its standardised mean and number, and
+    `item_code` [n].
 
     Raw rows are a data frame, an Arrow table, a dict of columns, a list of dicts, or an array or list of rows in the
-    order of `columns`; columns that are not asked for may be there as well.
+    order of `columns`; further columns are ignored.
 
     Attributes:
         numbers: The columns of numbers.
         categories: The columns of categories.
-        labels: The columns of several labels a cell; its JSON leaves out none.
-        vectors: The columns of vectors; its JSON leaves out none.
-        item: The column that names an item which groups share; its JSON leaves out none.
+        labels: The columns with several labels in a cell; omitted from the JSON if empty.
+        vectors: The columns of vectors; omitted from the JSON if empty.
+        item: The column that names an item which groups share; omitted from the JSON if None.
     """
 
     kind: ClassVar[str] = "table"
@@ -91,7 +92,7 @@ class TablePreprocessing(Preprocessing):
 
     @property
     def is_plain(self) -> bool:
-        """Whether a network takes one tensor."""
+        """Whether a network takes one tensor instead of a dict."""
         others = self.categories or self.flagged or self.labels or self.item is not None
         return not others and not (self.numbers and self.vectors)
 
@@ -114,8 +115,10 @@ class TablePreprocessing(Preprocessing):
         return found
 
     def comparable(self, x: Any) -> Tensor:
-        """Numbers, flags, labels, vectors, the two numbers of an item, and the categories one-hot; what is missing is
-        compared as the mean."""
+        """Numbers, flags, labels, vectors, item numbers, and one-hot categories, [n, numbers].
+
+        Missing numbers count as the mean.
+        """
         import torch
         from torch.nn import functional
 
@@ -135,7 +138,7 @@ class TablePreprocessing(Preprocessing):
         return self._compact(cells, lambda row: f"row {row} of x")
 
     def from_cells(self, rows: Sequence[Sequence[Any]], names: Sequence[str], where: Callable[[int], str]) -> RawInputs:
-        """A dict a row, by the columns' own names: numbers, None where one is missing, and the rest as it is."""
+        """A dict for each row, by column name; missing numbers are None."""
         numbers = {column.name: column for column in self.numbers}
         found = []
         for i, row in enumerate(rows):
@@ -160,7 +163,7 @@ class TablePreprocessing(Preprocessing):
         )
 
     def example_cells(self, share: float) -> list[Any]:
-        """Numbers about the mean, and a category, a label and an item that there is."""
+        """Cells of a valid row: numbers near the mean, and a known category, label and item."""
 
         def one_of(texts: Sequence[str]) -> str:
             return texts[round(share * (len(texts) - 1))] if texts else ""
@@ -174,7 +177,7 @@ class TablePreprocessing(Preprocessing):
         ]
 
     def probe(self, count: int, seed: int = 0) -> NDArray[np.float32]:
-        """Numbers at random, every other one missing where it may be, and all sorts of categories."""
+        """Random rows, with missing numbers in every other row if allowed, and all categories."""
         generator = np.random.default_rng(seed)
         found = generator.standard_normal((count, *self.feature_shape)).astype(np.float32)
         rows = np.arange(count)
@@ -198,14 +201,14 @@ class TablePreprocessing(Preprocessing):
         vectors: Mapping[str, NDArray[np.float64]],
         items: ItemRows | None,
     ) -> NDArray[np.float32]:
-        """The compact form [n, ...] of what the columns hold, by name.
+        """The compact form [n, ...] of the columns' contents, by column name.
 
         Args:
-            values: [n] numbers, NaN where they are missing.
-            codes: [n] of categories.
-            labels: [n, labels] which are there.
-            vectors: [n, size] of vectors.
-            items: What is known of the items of the rows, where there is a column of items.
+            values: Numbers [n], NaN if missing.
+            codes: Codes [n] of categories.
+            labels: Flags [n, labels] of labels.
+            vectors: Vectors [n, size].
+            items: Statistics of the rows' items, if there is a column of items.
         """
         parts = [column.compact(values[column.name]) for column in self.numbers]
         parts += [np.isnan(values[self.numbers[place].name]).astype(np.float32) for place in self.flagged]

@@ -11,7 +11,7 @@ from metaray.containers import described, opened
 from metaray.errors import InputError
 
 MISSING = frozenset({"", "NA", "N/A", "NaN", "nan", "null"})
-"""Texts in a column of numbers that say that there is none; in a column of categories only the empty one does."""
+"""Texts that mean a missing number in a column of numbers; in a column of categories only empty text does."""
 
 
 def is_missing(cell: object, *, of_numbers: bool) -> bool:
@@ -25,7 +25,7 @@ def is_missing(cell: object, *, of_numbers: bool) -> bool:
 
 
 def category_text(cell: object) -> str:
-    """A category as text, the same whether a table has it as text, as a whole number, or as a float of that value."""
+    """A category as text, the same whether it was text, a whole number, or a float of that value."""
     if isinstance(cell, str):
         return cell.strip()
     if isinstance(cell, bool | np.bool_):
@@ -36,7 +36,7 @@ def category_text(cell: object) -> str:
 
 
 def code_of(cell: object, known: Mapping[str, int]) -> int:
-    """The code of a category among those that are known by their texts, 0 of what is missing or none of them.
+    """The code of a category among the known ones; 0 for missing or unknown ones.
 
     A CSV file has 3.0 where whole numbers were beside empty cells; data frames then hold a number, and no text.
     """
@@ -49,7 +49,7 @@ def code_of(cell: object, known: Mapping[str, int]) -> int:
 
 
 def columns_of(x: Any, names: Sequence[str]) -> dict[str, list[Any]]:
-    """The cells of the columns `names`, whatever else the table has.
+    """The cells of the columns `names`, by name; further columns are ignored.
 
     Args:
         x: A data frame, an Arrow table, a dict of columns, a list of dicts, or of rows in the order of `names`; or one
@@ -57,7 +57,7 @@ def columns_of(x: Any, names: Sequence[str]) -> dict[str, list[Any]]:
         names: Names of the columns.
 
     Raises:
-        InputError: A column that is missing or there twice, rows of another length, no rows.
+        InputError: If a column is missing or occurs twice, rows differ in length, or there are no rows.
     """
     found = _by_column(x, names)
     if found is None:
@@ -75,15 +75,15 @@ def columns_of(x: Any, names: Sequence[str]) -> dict[str, list[Any]]:
 
 
 def rows_of_vectors(x: Any, name: str, size: int) -> Any:
-    """Rows of a table whose only column holds vectors, where they were given as an array or list of these.
+    """Wrap an array or list of vectors as the only column of a table.
 
     Args:
-        x: Rows, or vectors [n, size], or one of them [size].
+        x: Rows, or vectors [n, size], or a single vector [size].
         name: Name of the column.
         size: Length of a vector.
 
     Returns:
-        A dict of the column; what is no such array, as it was.
+        A dict with the column; anything that is not an array of vectors is returned unchanged.
     """
     if isinstance(x, Mapping) or hasattr(x, "columns") or hasattr(x, "schema"):
         return x

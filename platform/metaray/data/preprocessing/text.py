@@ -33,13 +33,13 @@ def told_of_nothing(text: str) -> str:
 
 
 class Encoded(NamedTuple):
-    """Texts as tokens.
+    """Tokenised texts.
 
     Attributes:
-        rows: [tokens] int32 of each text.
-        cut: Places of the texts that had more.
-        nothing: Places of the texts of which there is no token, but those that are put around each.
-        strange: Places of the texts in which the tokenizer knows nothing.
+        rows: Token ids of each text, [tokens] int32.
+        cut: Indices of the texts that were cut because they had more tokens.
+        nothing: Indices of the texts that have no tokens but those that are put around each text.
+        strange: Indices of the texts in which the tokenizer knows no token.
     """
 
     rows: list[NDArray[np.int32]]
@@ -49,15 +49,18 @@ class Encoded(NamedTuple):
 
 
 class TextPreprocessing(Preprocessing):
-    """Texts, tokenised by the `tokenizers` library. A learner keeps the tokenizer's file, and so takes raw texts.
+    """Preprocessing of texts, tokenised by the `tokenizers` library.
 
-    Of a text with more than `longest` tokens the first count; tokens that the tokenizer puts around each text, such as
-    [CLS] and [SEP], are among the `longest` and stay.
+    A learner keeps the tokenizer's file, and so takes raw texts.
+
+    If a text has more than `longest` tokens, the first ones are used. Tokens that the tokenizer puts around each text,
+    such as [CLS] and [SEP], count among the `longest` and are kept.
 
     Attributes:
-        tokenizer: What the file `tokenizer.json` holds, to the letter.
-        longest: Tokens of a text that are looked at.
-        special: Put around each text what the tokenizer puts there; matrices of word embeddings know no such tokens.
+        tokenizer: Contents of the file `tokenizer.json`.
+        longest: Largest number of tokens that are used of a text.
+        special: Whether to add the tokens that the tokenizer puts around each text; matrices of word embeddings have
+            none for them.
     """
 
     kind: ClassVar[str] = "text"
@@ -76,12 +79,12 @@ class TextPreprocessing(Preprocessing):
 
     @property
     def feature_shape(self) -> tuple[None]:
-        """Any number of tokens."""
+        """Shape of one example: (None,), since any number of tokens is possible."""
         return (None,)
 
     @property
     def vocabulary(self) -> int:
-        """One more than the highest token that it may make."""
+        """Size of the vocabulary: one more than the highest token id."""
         return _vocabulary(self.tokenizer)
 
     @property
@@ -90,10 +93,10 @@ class TextPreprocessing(Preprocessing):
         return hashlib.sha256(self.tokenizer.encode()).hexdigest()
 
     def read(self, x: RawInputs, *, count: int | None = None) -> Compact:
-        """Texts as padded tokens. Warns with `TextCut` of those that are longer than is looked at.
+        """Tokenise texts and pad them. Warns with `TextCut` if a text is longer than `longest`.
 
         Raises:
-            InputError: If an input is no text, or empty, or the tokenizer finds nothing in it; the message names it.
+            InputError: If an input is not a text or is empty, or the tokenizer finds nothing in it; the message names it.
         """
         given = self.texts(x)
         found = self.encoded([text for text, _ in given])
@@ -133,11 +136,11 @@ class TextPreprocessing(Preprocessing):
         return f"{texts} more than {self.longest} tokens (of {count}); of these the first {self.longest} count"
 
     def normalize(self, x: dict[str, Tensor]) -> dict[str, Tensor]:
-        """`tokens` [..., L] int64, and `mask` [..., L] True where there is one."""
+        """Token ids `tokens` [..., L] int64, and `mask` [..., L], True where there is a token."""
         return {"tokens": x[VALUES].long(), MASK: mask_of(x)}
 
     def probe(self, count: int, seed: int = 0) -> Compact:
-        """Tokens at random, the highest among them."""
+        """Random tokens, the highest token id among them."""
         generator = np.random.default_rng(seed)
         rows = [generator.integers(0, self.vocabulary, length) for length in self.probe_lengths(count)]
         rows[0][0] = self.vocabulary - 1

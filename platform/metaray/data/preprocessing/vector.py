@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 class VectorPreprocessing(Preprocessing):
-    """Inputs that are vectors of numbers already: float32, each feature shifted and scaled.
+    """Preprocessing of vectors of numbers: float32, with each feature shifted and scaled.
 
     Attributes:
         size: Length of a vector.
-        mean: What is subtracted; one number, or one a feature.
-        std: What the difference is divided by; one number, or one a feature.
+        mean: Mean subtracted from the features: one number for all, or one for each.
+        std: Standard deviation by which the difference is divided: one number for all features, or one for each.
     """
 
     kind: ClassVar[str] = "vector"
@@ -34,11 +34,11 @@ class VectorPreprocessing(Preprocessing):
 
     @property
     def feature_shape(self) -> tuple[int, ...]:
-        """(size,)."""
+        """Shape of one example: (size,)."""
         return (self.size,)
 
     def normalize(self, x: Tensor) -> Tensor:
-        """[..., size] to float32 of the same shape."""
+        """Shift and scale vectors [..., size], as float32."""
         import torch
 
         mean, std = (torch.tensor(values, device=x.device) for values in (self.mean, self.std))

@@ -22,9 +22,9 @@ class VectorColumn(Config):
 
     Attributes:
         name: Name of the column in tables.
-        size: Numbers of a vector.
-        mean: Mean over all numbers of all rows of meta-train, subtracted; 0 where they are left as they are.
-        std: Standard deviation over the same numbers, divided by; 1 where they are left as they are.
+        size: Length of a vector.
+        mean: Mean over all numbers of all rows of meta-train, which is subtracted; 0 for no scaling.
+        std: Standard deviation over the same numbers, by which the difference is divided; 1 for no scaling.
     """
 
     name: str = Field(min_length=1)
@@ -42,14 +42,15 @@ class VectorColumn(Config):
         return found
 
     def read(self, cells: Sequence[object], where: Callable[[int], str]) -> NDArray[np.float64]:
-        """[n, size] of cells as people hold them: lists, arrays, or texts such as `[0, 1, 0]` or `0 1 0`.
+        """Read cells as vectors [n, size]: lists, arrays, or texts such as `[0, 1, 0]` or `0 1 0`.
 
         Args:
-            cells: [n] of them.
-            where: Names row i in messages.
+            cells: Cells [n].
+            where: Function that returns the name of row i for messages.
 
         Raises:
-            InputError: If a row's cell is none, of another size, or holds no finite number; the message names the row.
+            InputError: If a cell holds no vector, one of another length, or one with a number that is not finite; the
+                message names the row.
         """
         found = np.empty((len(cells), self.size), dtype=np.float64)
         for row, cell in enumerate(cells):

@@ -29,13 +29,13 @@ RESERVED = ("role",)
 
 
 class TableReport(NamedTuple):
-    """What an import made.
+    """The result of an import.
 
     Attributes:
-        path: Path of the file.
-        meta: Its description.
+        path: Path of the written file.
+        meta: Metadata of the file.
         rows: Number of rows that the file holds.
-        notes: What the user should know, a sentence each.
+        notes: Messages for the user, one sentence each.
     """
 
     path: Path
@@ -63,37 +63,37 @@ def import_table(
     splits: Path | Fractions | Mapping[Split, Sequence[str]] = USUAL,
     seed: int = 0,
 ) -> TableReport:
-    """Write a table as a file for `GroupTable`: whole or not at all.
+    """Write a table as a file for `GroupTable`, completely or not at all.
 
-    The columns that are none of those named below are what a row's target is predicted from: numbers, or categories
-    where none of the cells is a number. Both are standardised and numbered by the rows of meta-train alone. A column
-    of lists of one length holds vectors, whose numbers are scaled alike; those that are all whole and within a byte, as
-    fingerprints are, stay as they are.
+    All columns that are not named below are inputs: numbers, or categories if none of the cells is a number. Numbers
+    are standardised, and categories numbered, by the rows of meta-train alone. A column of lists of equal length holds
+    vectors, whose numbers are scaled alike; vectors of whole numbers that fit into a byte, such as fingerprints, are
+    not scaled.
 
     Args:
-        source: A CSV or Parquet file.
-        out: The file to write.
-        tasks: Names of columns: in long form one, which says to which group a row belongs; in wide form one a group,
-            empty where it was not measured.
-        target: Name of the column of what is predicted; only in long form.
-        wide: Whether the table is in wide form, else in long form.
-        binary: Targets are labels, 0 and 1, and not values.
-        order_by: A column by which the rows of a group are in order, as time. It is not predicted from.
+        source: Path of a CSV or Parquet file.
+        out: Path of the file to write.
+        tasks: Names of columns. In long form one column, which names the group of a row; in wide form one target column
+            for each group, empty where it was not measured.
+        target: Name of the target column; only in long form.
+        wide: Whether the table is in wide form; otherwise it is in long form.
+        binary: Whether targets are labels, 0 and 1, rather than values.
+        order_by: Column by which the rows of a group are ordered, such as time. It is not an input.
         categorical: Columns of categories whose cells are numbers.
-        labels: Columns of several labels a cell, and what separates these.
-        item: Name of a column whose cells name items that the rows of many groups share, as films are rated by users;
-            only in long form. Rows then have the mean of the item's targets in meta-train, and their number.
-        leave_out: Columns that are not predicted from.
-        scaling: How numbers are scaled: "standard" by mean and deviation, or "quantile" by rank, where columns have far
-            values.
-        decimal: What numbers in a CSV file have before tenths; where it is a comma, points are between thousands.
+        labels: Columns with several labels in a cell, and the separator of these labels.
+        item: Column whose cells name items that many groups share, such as films that users rate; only in long form.
+            Inputs then include the mean and the number of the item's targets in meta-train.
+        leave_out: Columns that are not inputs.
+        scaling: How numbers are scaled: "standard" by mean and standard deviation, or "quantile" by rank, for columns
+            with outliers.
+        decimal: Decimal mark in a CSV file; if it is a comma, points separate thousands.
         as_is: Columns of numbers or vectors that are not standardised.
-        splits: The names of the groups of meta-train, meta-val and meta-test; a folder with train.txt, val.txt and
-            test.txt of them; or fractions by which they are drawn.
-        seed: Seed of the drawing.
+        splits: Names of the groups of meta-train, meta-val and meta-test; a folder with train.txt, val.txt and test.txt
+            of these names; or the shares of groups, drawn at random.
+        seed: Seed of the random splits.
 
     Raises:
-        InputError: What is wrong with the table or the options, and what would be right.
+        InputError: If the table or an option is invalid; the message says what would be right.
     """
     check_replaceable(out, [source])
     table = RawTable(source, decimal)

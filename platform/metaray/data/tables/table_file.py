@@ -38,23 +38,24 @@ REMEDY = "import the table again (metaray data import table), or copy the file a
 
 
 class TableMeta(Config):
-    """What the schema metadata says about the rows.
+    """The metadata of a table file, in its Arrow schema.
 
     Attributes:
-        version: Version of this format: the oldest that holds such a table, so that metaray of its time reads it, too.
+        version: Version of the file format: the oldest one that can hold the table, so that older versions of metaray
+            read it.
         kind: Kind of the tasks.
-        target: Name of its column; empty in wide form, where each group has its own.
-        ordered_by: Name of the column by which the rows of a group are in order; None where they are in none.
-        wide: Whether rows are shared: each group has those in which its target is measured.
-        groups: Their names; the position is the number of the group.
-        counts: Rows of each.
-        splits: The numbers of the groups of each meta-split, disjoint.
-        preprocessing: How raw rows became those of the file.
+        target: Name of the target column; empty in wide form, where each group has its own.
+        ordered_by: Name of the column by which the rows of a group are ordered; None if they have no order.
+        wide: Whether groups share rows: each group has the rows in which its target was measured.
+        groups: Names of the groups; the position is the number of the group.
+        counts: Number of rows of each group.
+        splits: Numbers of the groups of each meta-split, disjoint.
+        preprocessing: Preprocessing that turned raw rows into those of the file.
         target_mean: Mean of the targets over the rows of meta-train.
         target_std: Standard deviation of the targets over the rows of meta-train.
-        small: The places of the numbers that the file holds in a byte each; left out of the JSON where there are none.
-        origin: Free notes; the fingerprint leaves them out.
-        fingerprint: SHA-256 (hex) over all of the above but the origin, and the rows.
+        small: Places of the numbers that are stored in a byte each; omitted from the JSON if empty.
+        origin: Notes, which the fingerprint does not cover.
+        fingerprint: SHA-256 (hex) over all of the above except the origin, and over the rows.
     """
 
     version: int = 1
@@ -82,14 +83,14 @@ class TableMeta(Config):
 
 @dataclass(frozen=True)
 class TableFile:
-    """An open table. Its arrays are read-only views of the memory-mapped file.
+    """An open table file. Its arrays are read-only views of the memory-mapped file.
 
     Attributes:
         path: Path of the file.
-        meta: Its description.
-        x: [rows, columns], float32 or bytes.
-        y: [rows, 1] float32, in wide form [rows, groups].
-        offsets: [groups + 1] int64; in long form group g holds the rows offsets[g] .. offsets[g + 1] - 1.
+        meta: Metadata of the file.
+        x: Inputs [rows, columns], float32 or bytes.
+        y: Targets [rows, 1] float32; [rows, groups] in wide form.
+        offsets: Offsets [groups + 1] int64; in long form group g has rows offsets[g] .. offsets[g + 1] - 1.
     """
 
     path: Path
@@ -99,7 +100,7 @@ class TableFile:
     offsets: NDArray[np.int64]
 
     def rows(self, group: int) -> NDArray[np.int64]:
-        """Those of a group, in their order."""
+        """Row indices of a group, in their order."""
         if self.meta.wide:
             return np.flatnonzero(~np.isnan(self.y[:, group]))
         return np.arange(self.offsets[group], self.offsets[group + 1])
@@ -111,7 +112,7 @@ class TableFile:
 
 
 def is_table_file(path: Path) -> bool:
-    """Whether a file is one of these; False of what cannot be read at all."""
+    """Whether a file is a table file; False if it cannot be read at all."""
     try:
         with pa.memory_map(str(path)) as mapped:
             return METADATA_KEY in (pa.ipc.open_file(mapped).schema.metadata or {})
@@ -120,14 +121,14 @@ def is_table_file(path: Path) -> bool:
 
 
 def read_table(path: Path, *, verify: bool = False) -> TableFile:
-    """Open a table, memory-mapped.
+    """Open a table file, memory-mapped.
 
     Args:
         path: Path of the file.
-        verify: Read every row and compare with the fingerprint.
+        verify: Whether to read every row and compare with the fingerprint.
 
     Raises:
-        InputError: If the file is missing, truncated, foreign, of another format version, inconsistent, or (with
+        InputError: If the file is missing, truncated, not a table, of another format version, inconsistent, or (with
             `verify`) changed; the message names it.
     """
     if not os.path.isfile(path):  # noqa: PTH113 - pathlib's raises for names that are too long
@@ -161,17 +162,17 @@ def write_table(
     y: NDArray[np.float32],
     small: NDArray[np.uint8] | None = None,
 ) -> TableFile:
-    """Write a table: whole or not at all, replacing any file at `path`.
+    """Write a table file atomically, replacing any file at `path`.
 
     Args:
-        path: The file to write; missing folders are made.
-        meta: Its description; the fingerprint is put in.
-        x: [rows, columns], those of the description's `small` left out.
-        y: [rows, 1 or groups].
-        small: [rows, bytes] those, as the raw table has them; None where there are none.
+        path: Path of the file; missing folders are made.
+        meta: Metadata of the file; the fingerprint is filled in.
+        x: Inputs [rows, columns], without the columns in `meta.small`.
+        y: Targets [rows, 1 or groups].
+        small: The columns in `meta.small`, [rows, bytes], as in the raw table; None without any.
 
     Raises:
-        InputError: An unwritable path, or what does not fit together.
+        InputError: If the path cannot be written, or the arguments do not fit together.
     """
     parts: list[NDArray[Any]] = [x, y, *([] if small is None else [small])]
     meta = replace(meta, version=_version_of(meta.preprocessing, packed=small is not None))
@@ -196,9 +197,9 @@ def write_table(
 
 
 def fingerprint_of(meta: TableMeta, x: NDArray[np.float32] | PackedRows, y: NDArray[np.float32]) -> str:
-    """SHA-256 (hex) over description and rows, however the file keeps them.
+    """SHA-256 (hex) over metadata and rows, independent of how the file stores them.
 
-    By blocks: rows may be more than memory holds.
+    It is computed in blocks, since there may be more rows than memory holds.
     """
     described = meta.model_dump(mode="json", exclude={"origin", "fingerprint", "small"})
     described["version"] = _version_of(meta.preprocessing, packed=False)

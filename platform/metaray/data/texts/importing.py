@@ -38,24 +38,25 @@ def import_texts(
     tell: Callable[[str], None] = lambda line: None,
     progress: Progress | None = None,
 ) -> ImportReport:
-    """Build a store of tokens from texts with labels.
+    """Build a class store of tokens from labelled texts.
 
     Args:
-        paths: CSV files, files of lines of JSON, or folders of a folder per class; all together are the data. Files
-            that are called like splits (train.csv, val.csv) give the splits, if no class is in two of them.
-        out: The store to write.
-        preprocessing: How texts become tokens; the store keeps it, and so does every learner.
+        paths: Paths of CSV files, of files with a JSON object on each line, or of folders with a folder for each class,
+            which are combined. Files named like splits (train.csv, val.csv) give the splits, if no class is in two of
+            them.
+        out: Path of the store to write.
+        preprocessing: Preprocessing that turns texts into tokens; the store and every learner keep it.
         columns: Names of the columns of files.
-        splits: Splits as in `import_images`; or several schemes by name, each a folder of split files.
-        seed: Seed of splits that are drawn.
-        empty: What to do with texts that hold nothing: refuse them, or leave them out.
-        encoding: Encoding of what is not in UTF-8.
-        tell: Function that is called with a line on what was found, before any text is tokenised.
-        progress: Function that is called with (texts done, texts in all).
+        splits: Splits as for `import_images`; or several schemes by name, each a folder of split files.
+        seed: Seed of the random splits.
+        empty: Whether to refuse empty texts or to leave them out.
+        encoding: Encoding of files that are not UTF-8.
+        tell: Function that is called with a line about what was found, before any text is tokenised.
+        progress: Function that is called with the numbers of finished and of all texts.
 
     Raises:
-        InputError: What `read_rows` refuses; empty texts, which are named; splits that overlap or don't fit the
-            classes; an unwritable `out`; no tokenizer.
+        InputError: If `read_rows` raises it; texts are empty (the message names them); splits overlap or do not fit the
+            classes; `out` cannot be written; or there is no tokenizer.
     """
     check_replaceable(out, paths)
     check_encoding(encoding)

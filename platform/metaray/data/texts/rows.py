@@ -17,20 +17,20 @@ from metaray.errors import InputError, unknown
 from metaray.json_text import once_each
 
 TEXT_COLUMNS = ("text", "sentence", "utterance", "query", "question", "content", "document", "body")
-"""What people call the column of texts, best first; compared without case, spaces and underscores."""
+"""Usual names of the column of texts, best first; compared without case, spaces and underscores."""
 LINES = (".jsonl", ".ndjson")
 TABLES = (".csv", ".tsv", ".txt")
 MOST_LABEL = 200
 
 
 class Columns(NamedTuple):
-    """The names of columns; an empty one is looked for (text, label, split) or is none (group).
+    """Names of the columns of a file of texts; empty names are looked up (text, label, split) or unused (group).
 
     Attributes:
         text: Name of the column of texts.
-        label: Name of the column of their classes.
-        split: Name of the column of the meta-split of each row's class.
-        group: Name of the column of the group of each row's class, such as a domain.
+        label: Name of the column of the class labels.
+        split: Name of the column with the meta-split of each row's class.
+        group: Name of the column with the group of each row's class, such as a domain.
     """
 
     text: str = ""
@@ -40,14 +40,14 @@ class Columns(NamedTuple):
 
 
 class TextRow(NamedTuple):
-    """One text.
+    """One labelled text.
 
     Attributes:
-        where: It stands, for messages.
-        text: Itself.
-        label: Its class.
-        split: Meta-split of the text's class, where the data say.
-        group: Group of the text's class, where the data say; else empty.
+        where: Place of the text, for messages.
+        text: The text.
+        label: Class of the text.
+        split: Meta-split of the text's class, if the data name it.
+        group: Group of the text's class, if the data name it; otherwise empty.
     """
 
     where: str
@@ -58,11 +58,11 @@ class TextRow(NamedTuple):
 
 
 class FoundTexts(NamedTuple):
-    """What a reader found.
+    """The texts that a reader found.
 
     Attributes:
         rows: Rows in the order of the files.
-        notes: What the user should know, a sentence each.
+        notes: Messages for the user, one sentence each.
     """
 
     rows: list[TextRow]
@@ -70,17 +70,17 @@ class FoundTexts(NamedTuple):
 
 
 def read_rows(path: Path, columns: Columns, encoding: str | None) -> FoundTexts:
-    """The texts of a file or a folder.
+    """Read the labelled texts of a file or a folder.
 
     Args:
-        path: Path of a CSV file, of lines of JSON objects (`LINES`), of a folder per class with a file per text, or of
-            an archive of that.
-        columns: Names of a file's columns.
-        encoding: Encoding of what is not in UTF-8.
+        path: Path of a CSV file, of a file with a JSON object on each line (`LINES`), of a folder with a folder of text
+            files for each class, or of an archive of that.
+        columns: Names of the file's columns.
+        encoding: Encoding of files that are not UTF-8.
 
     Raises:
-        InputError: If there is no such file or column, a label is empty, or a split of no such name. The message names
-            the path and line.
+        InputError: If there is no such file or column, a label is empty, or a split is unknown. The message names the
+            path and line.
     """
     suffix = path.suffix.lower()
     if path.is_file() and suffix in (*LINES, *TABLES):

@@ -16,12 +16,12 @@ MOST_LAYERS, MOST_WIDE, MOST_NUMBERS = 1000, 1 << 18, 1 << 30
 
 
 class Architecture(Config):
-    """What a file of weights is for. Its fields are what the file of its configuration says.
+    """The architecture of a file of weights; its fields are those of the file's configuration.
 
     Attributes:
-        kind: Its name in files.
-        poolings: How it may make one vector of an input; the first is the usual one.
-        is_plain: Whether all that it is made of are the tensors of its file, so that none need be drawn or allocated.
+        kind: Name of the kind in files.
+        poolings: Possible ways to pool an input's vectors into one; the first one is the default.
+        is_plain: Whether the network consists only of tensors from the file, so that none need be drawn or allocated.
     """
 
     kind: ClassVar[str]
@@ -36,56 +36,56 @@ class Architecture(Config):
         shapes: Mapping[str, tuple[int, ...]],
         preparation: Mapping[str, Any] | None = None,
     ) -> Self | None:
-        """The architecture of a folder; None if it is of another kind.
+        """Read the architecture of a folder; None if the folder holds another kind.
 
         Args:
-            configuration: What its `config.json` holds; empty where there is none.
-            shapes: Shapes of the tensors in its weights, by name.
-            preparation: What its `preprocessor_config.json` holds, if there is one.
+            configuration: Contents of `config.json`; empty if there is none.
+            shapes: Shapes of the tensors among the weights, by name.
+            preparation: Contents of `preprocessor_config.json`; empty if there is none.
 
         Raises:
-            InputError: If it is of this kind, but in a form that this cannot compute.
+            InputError: If the folder holds this kind, but in a form that cannot be computed.
         """
 
     @property
     @abstractmethod
     def size(self) -> int:
-        """Numbers that it makes of one input by its usual pooling."""
+        """Size of the vector of one input, with the default pooling."""
 
     def size_of(self, pooling: Pooling) -> int:
-        """Numbers that it makes of one input by a pooling."""
+        """Size of the vector of one input, with a given pooling."""
         return self.size
 
     @abstractmethod
     def build(self, pooling: Pooling, normalized: bool, preprocessing: Preprocessing | None = None) -> nn.Module:
-        """The encoder, whose weights are still to be filled in: nothing random is drawn for them.
+        """Build the encoder without its weights, which are filled in later: no random numbers are drawn for them.
 
         Args:
-            pooling: How the vectors of an input's places become one, where there are several.
-            normalized: Whether that is then brought to length 1.
-            preprocessing: Preprocessing of the inputs; None where they are as the encoder takes them.
+            pooling: How the vectors of an input's places are pooled into one, if there are several.
+            normalized: Whether to scale the pooled vector to length 1.
+            preprocessing: Preprocessing of the inputs; None if inputs are already as the encoder takes them.
         """
 
     @abstractmethod
     def own_names(self, name: str) -> tuple[str, ...]:
-        """What `build` calls a tensor of the file; none for those that it has no use for.
+        """The names that `build` gives to a tensor of the file; empty if the network does not use it.
 
-        Several where it holds as many tensors of equal shapes, one after the other.
+        There are several names if the tensor contains several of the network's tensors, one after the other.
         """
 
     @property
     def preprocessing(self) -> Preprocessing | None:
-        """What makes of raw inputs what the weights were trained on, as far as their folder says that; else None."""
+        """The preprocessing of the inputs that the weights were trained on, if their folder describes it; else None."""
         return None
 
     def is_optional(self, name: str) -> bool:
-        """Whether a tensor of the file, by what `build` calls it, is of use to some networks of this shape alone."""
+        """Whether only some networks of this architecture use a tensor, given by the name that `build` uses."""
         return False
 
     @abstractmethod
     def check(self, preprocessing: Preprocessing) -> None:
-        """Refuse inputs that the weights are not for.
+        """Check that the weights were trained for inputs of this kind.
 
         Raises:
-            InputError: Saying what it takes and what it gets.
+            InputError: If they were not; the message says what the encoder takes, and what it was given.
         """

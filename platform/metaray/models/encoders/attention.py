@@ -21,14 +21,14 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def attended(query: Tensor, key: Tensor, value: Tensor, heads: int, mask: Tensor | None = None) -> Tensor:
-    """softmax(q k' / sqrt(width / heads) + mask) v of each head, side by side.
+    """Multi-head attention: softmax(q k' / sqrt(width / heads) + mask) v for each head, concatenated.
 
     Args:
-        query: [n, L, width].
-        key: [n, L, width].
-        value: [n, L, width].
-        heads: Number of heads among which the width is shared out.
-        mask: [n, L] True at places that count; None where all do.
+        query: Queries [n, L, width].
+        key: Keys [n, L, width].
+        value: Values [n, L, width].
+        heads: Number of heads, among which the width is divided.
+        mask: Mask [n, L], True for places that are attended to; None for all.
     """
     query, key, value = (_by_head(part, heads) for part in (query, key, value))
     scores = query @ key.transpose(-2, -1) / sqrt(query.shape[-1])

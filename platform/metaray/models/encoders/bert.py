@@ -24,7 +24,7 @@ from metaray.models.encoders.unfilled import Embedding, Linear
 from metaray.models.encoders.vocabulary import check_vocabulary
 
 SHIFTED = ("roberta", "xlm-roberta", "camembert")
-"""Kinds of model whose first place has a number after that of the padding; otherwise they are the same."""
+"""Kinds of model whose first position comes after that of the padding; otherwise they are the same."""
 NAMES = (
     (r"embeddings\.word_embeddings\.", "words."),
     (r"embeddings\.position_embeddings\.", "places."),
@@ -37,26 +37,26 @@ NAMES = (
     (r"encoder\.layer\.(\d+)\.output\.dense\.", r"layers.\1.narrow."),
     (r"encoder\.layer\.(\d+)\.output\.LayerNorm\.", r"layers.\1.norm."),
 )
-"""What the usual files of weights call a layer, and what it is called here."""
+"""Names of a layer's tensors in usual files of weights, and in this module."""
 HEADS = ("pooler.", "cls.", "lm_head.", "classifier.", "qa_outputs.")
 UNUSED = (*HEADS, "embeddings.position_ids", "embeddings.token_type_ids")
-"""Heads of the tasks that it was trained on, and numbers that say nothing."""
+"""Heads of the tasks that the encoder was trained on, and numbers that say nothing."""
 
 
 class Bert(Architecture):
-    """The shape of a text encoder of the BERT family.
+    """The architecture of a text encoder of the BERT family.
 
     Attributes:
-        vocabulary: Number of tokens that it knows.
-        width: Width of the vectors.
+        vocabulary: Size of the vocabulary.
+        width: Width of the hidden vectors.
         layers: Number of layers.
         heads: Number of attention heads in each layer.
-        wide: Width inside the feed-forward part.
-        places: Number of places that it has vectors for.
-        segments: Number of segments that it has vectors for; all tokens are of the first.
-        first_place: The number of a text's first place.
-        activation: Activation of the feed-forward part.
-        eps: Number that norms add to the variance.
+        wide: Width inside the feed-forward layers.
+        places: Number of position embeddings.
+        segments: Number of segment embeddings; all tokens belong to the first segment.
+        first_place: Index of the first position of a text.
+        activation: Activation function of the feed-forward layers.
+        eps: Number that layer norms add to the variance.
     """
 
     kind: ClassVar[str] = "bert"

@@ -30,17 +30,17 @@ THREADS = 1
 """Wherever vectors are made: kernels may round differently on more."""
 
 Made = tuple[int, NDArray[np.float32]]
-"""The number of a batch, and its vectors [batch, size]."""
+"""Number of a batch, and its vectors [batch, size]."""
 
 
 class Task(NamedTuple):
-    """What it takes to make the vectors of a store, in plain values that can be sent elsewhere.
+    """The description of an embedding job, in plain values that can be sent to other processes.
 
     Attributes:
         store: Path or URI of the store.
         fingerprint: Fingerprint of the store.
         encoder: Description of the encoder.
-        batch_size: Number of examples that go through the encoder together.
+        batch_size: Number of examples that the encoder computes at once.
         device: Device to compute on.
         trust: Packages that the store's preprocessing may come from.
     """
@@ -54,17 +54,17 @@ class Task(NamedTuple):
 
 
 Run = Callable[[Task, list[int]], Iterator[Made]]
-"""Makes batches, in any order; here, or on other machines."""
+"""Function that computes batches in any order, in this process or on other machines."""
 
 
 class EmbedReport(NamedTuple):
-    """What an embedding made.
+    """The result of embedding a store.
 
     Attributes:
-        path: File of the store of vectors.
+        path: Path of the new store of vectors.
         examples: Number of examples.
         size: Size of a vector.
-        before: Number of examples that an earlier call, which was stopped, had made.
+        before: Number of examples that an earlier, interrupted call had embedded.
     """
 
     path: Path
@@ -74,16 +74,16 @@ class EmbedReport(NamedTuple):
 
 
 class Batches:
-    """The examples of a store in batches, and what an encoder makes of them.
+    """The examples of a store in batches, and their vectors.
 
-    Examples go by their length, so that few are padded far: which are in a batch follows from the store alone.
+    Examples are sorted by length, so that little padding is needed; the batches follow from the store alone.
 
     Args:
-        task: What to open.
-        file: The store, if that is open already.
+        task: Description of the job.
+        file: The store's file, if it is open already.
 
     Raises:
-        InputError: No such store, or one of other content; an encoder that takes other inputs.
+        InputError: If the store is missing or has changed, or the encoder takes other inputs.
     """
 
     def __init__(self, task: Task, file: StoreFile | None = None) -> None:
@@ -99,10 +99,10 @@ class Batches:
         self._order = _by_length(self._file.examples)
 
     def vectors(self, number: int) -> NDArray[np.float32]:
-        """[batch, size] of a batch.
+        """Vectors [batch, size] of a batch.
 
         Raises:
-            InputError: If some are not finite.
+            InputError: If some vectors are not finite.
         """
         rows = self._order[number * self._task.batch_size : (number + 1) * self._task.batch_size]
         (compact,) = gather(self._file.examples, rows)
@@ -117,7 +117,7 @@ class Batches:
 
 
 def in_this_process(task: Task, numbers: list[int]) -> Iterator[Made]:
-    """Batch by batch."""
+    """Compute batches one after the other in this process."""
     batches = Batches(task)
     for number in numbers:
         yield number, batches.vectors(number)
@@ -134,25 +134,25 @@ def embed_store(
     run: Run = in_this_process,
     progress: Callable[[int, int], None] | None = None,
 ) -> EmbedReport:
-    """Send the examples of a store through an encoder, and write what it makes of them as a store of vectors.
+    """Embed the examples of a store by an encoder, and write a store of their vectors.
 
-    Classes, splits and groups stay as they are, and texts are kept beside their vectors. The same call goes on where an
-    earlier one was stopped, however that ended. The vectors are a function of the store, the encoder, the size of the
-    batches and the kind of device, to the last bit on machines of one kind, whoever makes them.
+    Classes, splits and groups stay the same, and texts are kept beside their vectors. Calling it again resumes an
+    interrupted call. The vectors depend on the store, the encoder, the batch size and the kind of device alone, to the
+    last bit on machines of one kind.
 
     Args:
         store: Path or URI of the store.
         encoder: The encoder, frozen.
-        out: The file to write.
-        batch_size: Number of examples that go through the encoder together.
+        out: Path of the file to write.
+        batch_size: Number of examples that the encoder computes at once.
         device: Device to compute on.
         trust: Packages that the store's preprocessing may come from.
-        run: Makes the batches.
-        progress: Called with (examples done, examples in all).
+        run: Function that computes the batches, here or elsewhere.
+        progress: Function that is called with the numbers of finished and of all examples.
 
     Raises:
-        InputError: No such store; an encoder that takes other inputs, or is not frozen; vectors that are not finite;
-            another process that writes the same file; an unwritable path.
+        InputError: If there is no such store; the encoder takes other inputs, or is not frozen; vectors are not finite;
+            another process writes the same file; or the path cannot be written.
     """
     check_replaceable(out, local_paths(store))
     if batch_size < 1:

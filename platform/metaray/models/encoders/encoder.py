@@ -38,33 +38,34 @@ ARCHITECTURES: dict[str, type[Architecture]] = {
     "vit": ViT,
     "module": OwnModule,
 }
-"""The explicit dict of them."""
+"""All architectures, by kind."""
 UNREAD = StaticWords(vocabulary=1, width=1)
-"""What stands in the place of what is read from a path, where that is no path, which is then the error."""
+"""Placeholder for what is read from `path`; it stays only if `path` cannot be read, which is then the error."""
 
 
 class Encoder(Model):
-    """A network with pretrained weights, as they lie in a Hugging Face-style folder or in one file of safetensors.
+    """A network with pretrained weights, from a Hugging Face-style folder or one safetensors file.
 
-    Give `path`; the rest of what says which weights these are is read there, once, and is part of the description from
-    then on: an experiment's JSON says all of it, whatever becomes of the folder. Parameters are named `body.*` and, of
-    the linear layer behind it, `head.*`. A frozen body is neither trained nor adapted nor in checkpoints; a learner has
-    it beside what was trained, and so needs no folder.
+    Give `path`: the other fields, which identify the weights, are read there once and are part of the description from
+    then on, so that an experiment's JSON is complete, whatever becomes of the folder. Parameters are named `body.*`,
+    and `head.*` in the linear layer behind it. A frozen body is not trained, adapted or written to checkpoints; a
+    learner holds it beside the trained parameters and needs no folder.
 
     Attributes:
         path: A folder with `model.safetensors`, `config.json` (where the weights alone don't say what they are),
             `tokenizer.json` or `preprocessor_config.json`, a file of safetensors, or the URI of either (file://, s3://,
             http(s)://). Empty in a learner, which holds the weights.
-        sha256: SHA-256 of the file of weights, hex; empty reads everything anew.
-        architecture: What the weights are for; given for a module of one's own, else read from the folder.
-        tokenizer_sha256: SHA-256 of the tokenizer's file, hex; empty if there is none beside the weights.
-        pooling: How the vectors of an input's places (tokens, patches) become one: their "mean", the first ("cls"), or
-            what the file's last layer makes of their mean ("fc", of a residual network). Left out, it is what is usual.
-        normalized: Bring that to length 1.
-        frozen: Leave the pretrained weights as they are.
-        by_length: Send texts of like lengths through the encoder together, each group padded no further than it needs:
-            the same vectors but for rounding, in a fraction of the time on a CPU where lengths differ much. Of no
-            effect where tasks are mapped over or compiled, as on a GPU.
+        sha256: SHA-256 (hex) of the file of weights; if empty, everything is read from `path`.
+        architecture: Architecture of the weights, read from the folder; give it only for a module of the user's own.
+        tokenizer_sha256: SHA-256 (hex) of the tokenizer's file; empty if there is none beside the weights.
+        pooling: How the vectors of an input's places (tokens, patches) become one vector: their "mean", the first one
+            ("cls"), or, for a residual network, the output of the file's last layer on their mean ("fc"). By default
+            what is usual for the architecture.
+        normalized: Whether to scale the pooled vector to length 1.
+        frozen: Whether to keep the pretrained weights unchanged.
+        by_length: Whether to send texts of similar length through the encoder together, each group padded no further
+            than it needs. The vectors are the same but for rounding, and take a fraction of the time on a CPU if the
+            lengths differ much. Without effect where tasks are mapped over or compiled, as on a GPU.
     """
 
     kind: ClassVar[str] = "encoder"
@@ -117,7 +118,7 @@ class Encoder(Model):
 
     @property
     def size(self) -> int:
-        """Numbers that it makes of one input."""
+        """Size of the vector that the encoder makes of one input."""
         return self.architecture.size_of(self.pooling)
 
     @property
@@ -150,10 +151,10 @@ class Encoder(Model):
         return EncoderNetwork(self.body(preprocessing), self.size, outputs, by_length=self.by_length)
 
     def check_inputs(self, preprocessing: Preprocessing) -> None:
-        """Refuse inputs that the weights are not for.
+        """Check that the weights were trained for inputs of this kind.
 
         Raises:
-            InputError: Naming both sides.
+            InputError: If they were not; the message names both sides.
         """
         self.architecture.check(preprocessing)
         if isinstance(preprocessing, TextPreprocessing) and self.tokenizer_sha256 not in (
@@ -167,13 +168,15 @@ class Encoder(Model):
             )
 
     def body(self, preprocessing: Preprocessing | None = None) -> nn.Module:
-        """The encoder alone, with its weights: memory-mapped, or, where a learner is to fill them in, zeros.
+        """Build the encoder alone, with its weights.
+
+        The weights are memory-mapped; they are zeros if a learner will fill them in.
 
         Args:
-            preprocessing: Preprocessing of its inputs; None where these are as the encoder takes them.
+            preprocessing: Preprocessing of the inputs; None if inputs are already as the encoder takes them.
 
         Raises:
-            InputError: If the weights are not those of the architecture, naming what differs.
+            InputError: If the weights do not fit the architecture; the message names what differs.
         """
         plain = self.architecture.is_plain
         with torch.device("meta") if plain else seeded(0):  # what a user's code draws is for nothing
@@ -200,7 +203,7 @@ class EncoderNetwork(nn.Module):
         initialize(self.head)
 
     def forward(self, x: Inputs) -> Tensor:
-        """What the body takes to [n, outputs], or to [n, size] where there is no head."""
+        """Map inputs of the body to [n, outputs], or to [n, size] if there is no head."""
         features = in_groups(self.body, x) if self.by_length and isinstance(x, dict) and MASK in x else self.body(x)
         found: Tensor = self.head(features)
         return found

@@ -17,17 +17,17 @@ WRAPPERS = ("module.", "_orig_mod.", "0.auto_model.", "auto_model.", "model.", "
 
 
 def fitting(path: str, sha256: str, architecture: Architecture, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a file by the names that a network has for them, memory-mapped.
+    """The tensors of a file, memory-mapped, under the names that a network has for them.
 
     Args:
-        path: Path of the encoder's folder or file, or its URI.
+        path: Path or URI of the encoder's folder or file.
         sha256: SHA-256 of the file of weights.
-        architecture: What the weights are for.
-        wanted: Tensors of the network by its own names, of the right shapes and types.
+        architecture: Architecture of the weights.
+        wanted: Tensors of the network by name, with the right shapes and types.
 
     Raises:
-        InputError: Naming what one side has and the other lacks, or a tensor of another shape or type, or one that
-            holds what is no number.
+        InputError: If one side has tensors that the other lacks, or of another shape or type, or a tensor holds values
+            that are no finite numbers; the message names them.
     """
     weights = EncoderFolder(path).weights(sha256)
     tensors: dict[str, Tensor] = {}
@@ -69,8 +69,8 @@ def _check_numbers(tensor: Tensor, where: str, *, infinite: bool) -> None:
         bad = tensor.isnan() if infinite else ~tensor.isfinite()
         if count := int(bad.sum()):
             raise InputError(
-                f"{where} holds values that are no finite numbers of 32 bits ({count} of {tensor.numel()}): the file is "
-                "damaged, or was trained until nothing was left of it"
+                f"{where} holds values that are no finite numbers of 32 bits ({count} of {tensor.numel()}): the file "
+                "is damaged, or was trained until nothing was left of it"
             )
     if not infinite and where.endswith("running_var") and bool((tensor < 0).any()):
         raise InputError(f"{where} holds variances below zero")

@@ -24,16 +24,16 @@ RUNNING = ("running_mean", "running_var", "num_batches_tracked")
 
 
 class OwnModule(Architecture):
-    """A class derived from `torch.nn.Module`, or a function that returns one, from a package of the user's own.
+    """A subclass of `torch.nn.Module`, or a function that returns a module, from a package of the user's own.
 
-    It is called with the `options` alone, and takes what the source's preprocessing makes of inputs. Its weights are
-    those of a file of safetensors with the names of its `state_dict`. Batch norm layers are converted, see
-    `metaray.models.conversion`: frozen ones use the statistics of the file.
+    The class is called with the `options` alone; the module takes inputs as the source's preprocessing returns them.
+    The weights are those of a safetensors file with the names of the module's `state_dict`. Batch norm layers are
+    converted, see `metaray.models.conversion`: frozen ones use the statistics of the file.
 
     Attributes:
-        path: `package.module:Name`.
-        width: Numbers that it makes of one input.
-        options: Keyword arguments, in JSON types.
+        path: Import path of the class or function, as `package.module:Name`.
+        width: Size of the vector that the module makes of one input.
+        options: Keyword arguments of the class, in JSON types.
     """
 
     kind: ClassVar[str] = "module"

@@ -19,19 +19,19 @@ from metaray.json_text import parse_object
 
 
 class Partial:
-    """The vectors, and which batches of them are whole.
+    """A partly computed file of vectors, and the batches that are complete.
 
-    A batch counts as done once its vectors are on the disk: what a killed process left otherwise is made again, and so
-    is what is not as it was noted.
+    A batch counts as complete once its vectors are on disk; batches that a killed process left incomplete are computed
+    again, and so are batches whose vectors are not as they were noted.
 
     Attributes:
-        vectors: [examples, size] float32, mapped.
+        vectors: Vectors [examples, size], float32 and memory-mapped.
 
     Args:
-        folder: Where they are.
-        key: What they are made of; whatever else is there is of no use.
-        shape: [examples, size].
-        rows_of: Gives the rows of a batch by its number.
+        folder: Folder of the vectors and the notes about them.
+        key: Digest of what the vectors are computed from; vectors of another key are discarded.
+        shape: Shape of the vectors: [examples, size].
+        rows_of: Function from the number of a batch to the rows of its examples.
     """
 
     def __init__(
@@ -64,10 +64,10 @@ class Partial:
         return zlib.crc32(self.vectors[rows].tobytes())
 
     def save(self) -> None:
-        """Note what was taken over, after it is on the disk; the notes are whole at any time.
+        """Record the new complete batches, after their vectors are on disk; the record itself is always whole.
 
         Raises:
-            InputError: If it can't be written.
+            InputError: If the files cannot be written.
         """
         beside, done = self._notes.with_suffix(".new"), dict(sorted((self._done | self._put).items()))
         try:
@@ -87,16 +87,16 @@ class Partial:
 def partial_of(
     out: Path, made: Mapping[str, Any], shape: tuple[int, int], rows_of: Callable[[int], NDArray[np.int64]]
 ) -> Iterator[Partial]:
-    """What is there already of these vectors; the folder goes when the block is done, and stays if it is not.
+    """Open the partly computed vectors; the folder is deleted when the block succeeds, and kept when it fails.
 
     Args:
-        out: The store that they will be.
-        made: What they are made of, in JSON types; what was made of anything else is nothing worth.
-        shape: [examples, size].
-        rows_of: Gives the rows of a batch by its number.
+        out: Path of the store that the vectors are for.
+        made: What the vectors are computed from, in JSON types; vectors computed from anything else are discarded.
+        shape: Shape of the vectors: [examples, size].
+        rows_of: Function from the number of a batch to the rows of its examples.
 
     Raises:
-        InputError: If another process is at it, or the folder can't be written.
+        InputError: If another process computes them, or the folder cannot be written.
     """
     folder = out.absolute().parent / f".{out.name}.embedding"
     key = hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()

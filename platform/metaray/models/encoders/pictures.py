@@ -12,15 +12,15 @@ from metaray.models.encoders.sight import Sight
 
 
 class Pictures(nn.Module):
-    """Normalised images of a source, [n, channels, height, width], as the encoder takes them, [n, 3, height, width].
+    """Converts normalised images of a source [n, channels, height, width] to encoder inputs [n, 3, height, width].
 
-    In this order: the source's normalisation, and its inversion, are undone, so that a picture is what it was, in
-    0 .. 1; a grey one becomes three equal channels; it is brought to the encoder's size, each side by itself, with the
-    encoder's filter; and it is normalised as the encoder has it. What is so already stays as it is, to the last bit.
+    The steps are, in order: undo the source's normalisation and inversion, so that pixels are in 0 .. 1 as in the
+    original image; repeat a grey channel three times; resize each side to the encoder's size with the encoder's filter;
+    normalise as the encoder does. Steps that would change nothing are skipped, so that bits stay the same.
 
     Args:
-        sight: What the encoder was trained on.
-        source: What the images come from; None where they are the encoder's own.
+        sight: Description of the images that the encoder was trained on.
+        source: Preprocessing of the source's images; None if they are already as the encoder takes them.
     """
 
     rows: Tensor
@@ -96,15 +96,15 @@ def _wide(values: tuple[float, ...]) -> tuple[float, ...]:
 
 
 def resizing(outputs: int, inputs: int, resample: Resample) -> Tensor:
-    """The matrix [outputs, inputs] float32 that resizes one side as Pillow does, without rounding to 8 bits.
+    """The matrix [outputs, inputs], float32, that resizes one side as Pillow does, without rounding to 8 bits.
 
-    Each output is the mean of the inputs around its place, weighted by the filter, which is as much wider as there are
-    more inputs than outputs.
+    Each output is the mean of the inputs around its place, weighted by the filter, which is widened by the factor of
+    reduction.
 
     Args:
-        outputs: Pixels that are made.
-        inputs: Pixels that are there.
-        resample: The filter.
+        outputs: Number of pixels after resizing.
+        inputs: Number of pixels before resizing.
+        resample: Name of the filter.
     """
     matrix, scale = torch.zeros(outputs, inputs, dtype=torch.float64, device="cpu"), inputs / outputs
     if resample == "nearest":

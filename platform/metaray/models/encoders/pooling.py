@@ -10,13 +10,13 @@ TINY = 1e-24
 
 
 def pooled(vectors: Tensor, mask: Tensor, pooling: Pooling, *, normalized: bool) -> Tensor:
-    """[n, L, width] and [n, L] True where there is something, to [n, width].
+    """Pool vectors [n, L, width] over the places that the mask [n, L] selects, to [n, width].
 
     Args:
-        vectors: Vectors of each place, [n, L, width].
-        mask: True for the places that count, [n, L].
-        pooling: "mean" of those that count, or the first ("cls").
-        normalized: Bring the result to length 1.
+        vectors: Vectors of all places, [n, L, width].
+        mask: Mask [n, L], True for the places that count.
+        pooling: Pooling: "mean" over the places that count, or the first place ("cls").
+        normalized: Whether to scale the result to length 1.
     """
     if pooling == "cls":
         found = vectors[:, 0]

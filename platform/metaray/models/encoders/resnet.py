@@ -36,20 +36,20 @@ NAMED: dict[str, tuple[tuple[int, ...], bool]] = {
     "resnet101": ((3, 4, 23, 3), True),
     "resnet152": ((3, 8, 36, 3), True),
 }
-"""Blocks of each layer, and whether they are bottlenecks, by the names that files have for them."""
+"""Blocks of each layer, and whether they are bottlenecks, by the architecture's name in files."""
 WIDENED = 4
-"""How much wider the output of a bottleneck is than its inside."""
+"""Ratio of the output channels of a bottleneck to its inner channels."""
 
 
 class ResNet(Architecture):
-    """The shape of a residual network; the weights themselves say it, so that no `config.json` is needed.
+    """The architecture of a residual network, which its weights determine without a `config.json`.
 
     Attributes:
-        blocks: Number of blocks of each of the four layers.
-        bottleneck: Whether a block has three convolutions, not two.
+        blocks: Number of blocks in each of the four layers.
+        bottleneck: Whether a block has three convolutions instead of two.
         width: Number of channels of the first convolution, and inside the first layer.
-        classes: Number of classes that the file's last layer `fc` tells apart; 0 where the file has no such layer.
-        sight: The images that it was trained on. Any size will do where it says none.
+        classes: Number of outputs of the file's last layer `fc`; 0 if the file has no such layer.
+        sight: Description of the images that the network was trained on; without a size, any size is taken.
     """
 
     kind: ClassVar[str] = "resnet"
@@ -103,7 +103,7 @@ class ResNet(Architecture):
 
     @property
     def widened(self) -> int:
-        """How much wider the output of a block is than its inside."""
+        """Ratio of the number of output channels of a block to that of its inner channels."""
         return WIDENED if self.bottleneck else 1
 
     def build(self, pooling: Pooling, normalized: bool, preprocessing: Preprocessing | None = None) -> nn.Module:
@@ -164,11 +164,11 @@ class ResNetNetwork(nn.Module):
 
 
 class StoredBatchNorm(nn.Module):
-    """Batch normalisation with the statistics that are stored with it, in training as well.
+    """Batch normalisation with stored statistics, in training as well.
 
     Args:
         channels: Size of dimension 1 of the input.
-        eps: Added to the variance.
+        eps: Number added to the variance.
     """
 
     running_mean: Tensor

@@ -23,22 +23,22 @@ MOST_PIXELS = 1 << 14
 FILTERS: dict[int, Resample] = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
 """Filters of a resize by Pillow's numbers, which files have."""
 WARPED_FROM = 384
-"""Side in pixels from which on no share of an image is cut out, but all of it taken (as ConvNeXt does)."""
+"""Side in pixels from which on the whole image is used instead of a central part of it (as ConvNeXt does)."""
 UNKNOWN = ("do_pad", "do_flip_channel_order", "do_thumbnail", "do_align_long_axis", "do_crop_margin")
 ROUNDED = 1e-3
 
 
 class Sight(Config):
-    """What the images of an encoder are: colour, of this size, normalised so.
+    """The colour images that an encoder takes: their size and normalisation.
 
     Attributes:
-        height: Height in pixels; None where it takes images of any size.
-        width: Width in pixels; None where it takes images of any size.
-        shortest: Number of pixels to which the shorter side of a picture is brought before height x width are cut out
-            of its middle; None brings it to height x width at once.
-        resample: Filter of the resize.
-        mean: Mean of each channel, of pixels in 0 .. 1.
-        std: Standard deviation of each channel, of pixels in 0 .. 1.
+        height: Height in pixels; None if the encoder takes images of any size.
+        width: Width in pixels; None if the encoder takes images of any size.
+        shortest: Length in pixels to which the shorter side is resized before height x width pixels are cut out of the
+            middle; None resizes the image to height x width directly.
+        resample: Resampling filter for resizing.
+        mean: Mean of each channel, for pixels in 0 .. 1.
+        std: Standard deviation of each channel, for pixels in 0 .. 1.
     """
 
     height: int | None = Field(default=None, gt=0, le=MOST_PIXELS)
@@ -65,7 +65,7 @@ class Sight(Config):
 
     @property
     def preprocessing(self) -> ImagePreprocessing:
-        """What makes of pictures what the encoder was trained on."""
+        """The preprocessing that turns images into what the encoder was trained on."""
         height, width = self.size or (USUAL_SIDE, USUAL_SIDE)
         return ImagePreprocessing(
             height=height,
@@ -79,14 +79,14 @@ class Sight(Config):
 
     @classmethod
     def read(cls, configuration: Mapping[str, Any], preparation: Mapping[str, Any]) -> Self:
-        """What a folder says of its images.
+        """Read the description from the files of a folder.
 
         Args:
-            configuration: What `config.json` holds.
-            preparation: What `preprocessor_config.json` holds; empty where there is none.
+            configuration: Contents of `config.json`.
+            preparation: Contents of `preprocessor_config.json`; empty if there is none.
 
         Raises:
-            InputError: If it says what can't be done, or makes no sense.
+            InputError: If the files ask for something unsupported, or are inconsistent.
         """
         if preparation:
             return cls.parse(_of_a_processor(preparation), where=PREPARATION)
@@ -96,7 +96,7 @@ class Sight(Config):
         return cls()
 
     def check(self, preprocessing: Preprocessing) -> ImagePreprocessing:
-        """The preprocessing of a source, if it is of images.
+        """Check that the preprocessing of a source is that of images, and return it.
 
         Raises:
             InputError: If it is not.

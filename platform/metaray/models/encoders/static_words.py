@@ -15,10 +15,10 @@ from metaray.models.encoders.vocabulary import check_vocabulary
 
 
 class StaticWords(Architecture):
-    """The shape of a matrix of word embeddings. A text is the mean of its tokens' vectors, in any order.
+    """A matrix of word embeddings; a text is the mean of its tokens' vectors, in any order.
 
     Attributes:
-        vocabulary: Number of tokens that it knows.
+        vocabulary: Size of the vocabulary.
         width: Width of the vectors.
     """
 

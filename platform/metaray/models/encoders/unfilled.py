@@ -7,18 +7,18 @@ class Linear(nn.Linear):
     """A linear layer of any numbers."""
 
     def reset_parameters(self) -> None:
-        """Leave them as they are."""
+        """Do nothing: the weights are filled in later."""
 
 
 class Embedding(nn.Embedding):
-    """A matrix of any numbers."""
+    """An embedding whose weights are not initialised."""
 
     def reset_parameters(self) -> None:
-        """Leave them as they are."""
+        """Do nothing: the weights are filled in later."""
 
 
 class Conv2d(nn.Conv2d):
     """A convolution with any numbers."""
 
     def reset_parameters(self) -> None:
-        """Leave them as they are."""
+        """Do nothing: the weights are filled in later."""

@@ -50,26 +50,26 @@ NAMES = (
     (r"encoder\.layers\.encoder_layer_(\d+)\.mlp\.(?:0|linear_1)\.", r"layers.\1.wide."),
     (r"encoder\.layers\.encoder_layer_(\d+)\.mlp\.(?:3|linear_2)\.", r"layers.\1.narrow."),
 )
-"""What Hugging Face's files, and then torchvision's, call a layer, and what it is called here."""
+"""Names of a layer's tensors in Hugging Face's files, in torchvision's, and in this module."""
 UNUSED = ("pooler.", "classifier.", "heads.", "decoder.", "embeddings.mask_token")
-"""What only the tasks have a use for that it was trained on."""
+"""Tensors that only the pretraining's own tasks use."""
 HEADS = {768: 12, 1024: 16, 1280: 16}
-"""Number of attention heads of torchvision's vit_b, vit_l and vit_h, by width: their weights don't say it."""
+"""Number of attention heads of torchvision's vit_b, vit_l and vit_h, by width, since the weights do not tell it."""
 
 
 class ViT(Architecture):
-    """The shape of a vision transformer.
+    """The architecture of a vision transformer.
 
     Attributes:
-        patch: (height, width) of a patch, pixels.
-        width: Width of the vectors.
+        patch: Height and width of a patch, in pixels.
+        width: Width of the hidden vectors.
         layers: Number of layers.
         heads: Number of attention heads in each layer.
-        wide: Width inside the feed-forward part.
+        wide: Width inside the feed-forward layers.
         biased: Whether query, key and value have a bias.
-        activation: Activation of the feed-forward part.
-        eps: Number that norms add to the variance.
-        sight: The images that it was trained on.
+        activation: Activation function of the feed-forward layers.
+        eps: Number that layer norms add to the variance.
+        sight: Description of the images that the network was trained on.
     """
 
     kind: ClassVar[str] = "vit"

@@ -5,15 +5,15 @@ from metaray.errors import InputError
 
 
 def check_vocabulary(preprocessing: Preprocessing, vocabulary: int, longest: int | None) -> None:
-    """Refuse tokens that an encoder has no vectors for, and more of them than it has places for.
+    """Check that an encoder has an embedding for every token, and positions for the longest text.
 
     Args:
         preprocessing: Preprocessing of the inputs.
-        vocabulary: Tokens that the encoder knows.
-        longest: Places that it has; None where there may be any number.
+        vocabulary: Size of the encoder's vocabulary.
+        longest: Number of positions; None if any number of tokens is possible.
 
     Raises:
-        InputError: If there are such; the message has both numbers.
+        InputError: If it has not; the message has both numbers.
     """
     if not isinstance(preprocessing, TextPreprocessing):
         raise InputError(
