@@ -5,8 +5,6 @@ SHELL := bash
 BIN := .venv/bin
 export RAY_USAGE_STATS_ENABLED := 0
 export OMP_NUM_THREADS ?= 1
-# A hundred processes of the tests import metaray: compiled once.
-unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: docs docs-serve demo test test-slow chaos fuzz check format lock lock-docs clean gpu gpu-ray gpu-pack peers bench
 

@@ -96,7 +96,7 @@ class TextPreprocessing(Preprocessing):
         """Tokenise texts and pad them. Warns with `TextCut` if a text is longer than `longest`.
 
         Raises:
-            InputError: If an input is not a text or is empty, or the tokenizer finds nothing in it; the message names it.
+            InputError: If an input is not a text, or the tokenizer finds nothing in it; the message names it.
         """
         given = self.texts(x)
         found = self.encoded([text for text, _ in given])
