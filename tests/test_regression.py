@@ -39,9 +39,12 @@ class Waves(NamedTuple):
 
 @pytest.fixture(scope="module")
 def waves(
-    make_waves: MakeExperiment, command: Command, database: str, tmp_path_factory: pytest.TempPathFactory
+    make_waves: MakeExperiment,
+    command: Command,
+    make_database: Callable[[str], str],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Waves:
-    folder = tmp_path_factory.mktemp("waves")
+    folder, database = tmp_path_factory.mktemp("waves"), make_database("waves")
     (folder / "waves.json").write_text(make_waves().to_json())
     places = ("--storage", str(folder / "runs"), "--tracking-uri", database)
     arguments = ("train", str(folder / "waves.json"), "--run", "first-waves", "--promote", *places)

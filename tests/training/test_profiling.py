@@ -3,6 +3,8 @@
 import gzip
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -177,7 +179,23 @@ def test_what_cannot_be_profiled_is_refused(
     assert str(refused.value).startswith(said)
 
 
-def test_torch_is_told_to_print_nothing(storage: Storage, make_experiment: MakeExperiment, capfd: Any) -> None:
+def test_torch_is_told_to_print_nothing(storage: Storage, make_experiment: MakeExperiment) -> None:
     train_profiled(make_experiment(), storage, 1)
     assert os.environ["KINETO_LOG_LEVEL"] == "6"
-    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.slow
+def test_torch_prints_nothing(tmp_path: Path, make_experiment: MakeExperiment) -> None:
+    """Slow: a process of its own, in which nothing else has woken torch's profiler before."""
+    (tmp_path / "one.json").write_text(make_experiment().to_json())
+    words = ["train", "one.json", "--profile", "1", "--tracker", "none", "--no-register", "--workers", "0"]
+    environment = {name: value for name, value in os.environ.items() if name != "KINETO_LOG_LEVEL"}
+    done = subprocess.run(
+        [sys.executable, "-m", "metaray", *words],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "profiler_start" not in done.stdout + done.stderr

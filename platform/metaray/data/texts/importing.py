@@ -147,7 +147,7 @@ def _tokenised(
         batch = rows[start : start + TEXTS_PER_BATCH]
         found = preprocessing.encoded([row.text for row in batch])
         for place in found.nothing:
-            raise InputError(f"{batch[place].where}: {told_of_nothing(batch[place].text)}")
+            raise InputError(f"{batch[place].where}: {told_of_nothing(batch[place].text)}; leave it out")
         parts += found.rows
         strange += [batch[place] for place in found.strange]
         cut += len(found.cut)

@@ -112,7 +112,7 @@ def _files(named: Iterable[str]) -> set[Path]:
 
 @cache
 def _resolved(file: str) -> Path:
-    """Without links; of thousands of modules it takes tenths of a second, the first time."""
+    """The path without links, remembered: resolving those of thousands of modules takes tenths of a second."""
     return Path(file).resolve()
 
 
