@@ -78,23 +78,8 @@ class EncoderFolder:
             with reading(folder):
                 names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
             if WEIGHTS not in names:
-                self._check_others(folder, names, sha256)
+                _check_others(folder, names, sha256)
         return held_weights(self.weights_uri, sha256)
-
-    def _check_others(self, folder: Path, names: list[str], sha256: str) -> None:
-        """Say what there is in the place of weights, which the node's cache may have all the same."""
-        if folder.is_file():
-            packed = folder.name.lower().endswith(PACKED)
-            told = "unpack it, and give the folder" if packed else "weights are read from safetensors alone"
-            raise InputError(f"{folder}: a file that does not end in .safetensors: {told}")
-        for ends, told in OTHERS:
-            if found := [name for name in names if name.lower().endswith(ends)]:
-                raise InputError(f"{folder}: no {WEIGHTS}, but {some(found, SHOWN)}: {told}")
-        if not sha256 and not folder.exists():
-            raise InputError(
-                f"{folder / WEIGHTS}: no such file of weights; there is no folder {str(folder)!r}, and a name on a hub "
-                "is no path: download the files first"
-            )
 
     def configuration(self) -> dict[str, Any]:
         """Contents of `config.json`; empty if there is none.
@@ -187,3 +172,19 @@ def _in_its_place(folder: Path) -> str:
     others = sorted(path.name for path in folder.iterdir() if path.name.endswith(OTHER_TOKENIZERS))
     told = "transformers.AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER) writes it"
     return f", but {some(others, SHOWN)}: {told}" if others else ""
+
+
+def _check_others(folder: Path, names: list[str], sha256: str) -> None:
+    """Say what there is in the place of weights, which the node's cache may have all the same."""
+    if folder.is_file():
+        packed = folder.name.lower().endswith(PACKED)
+        told = "unpack it, and give the folder" if packed else "weights are read from safetensors alone"
+        raise InputError(f"{folder}: a file that does not end in .safetensors: {told}")
+    for ends, told in OTHERS:
+        if found := [name for name in names if name.lower().endswith(ends)]:
+            raise InputError(f"{folder}: no {WEIGHTS}, but {some(found, SHOWN)}: {told}")
+    if not sha256 and not folder.exists():
+        raise InputError(
+            f"{folder / WEIGHTS}: no such file of weights; there is no folder {str(folder)!r}, and a name on a hub "
+            "is no path: download the files first"
+        )
